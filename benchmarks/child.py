@@ -1,0 +1,63 @@
+"""What runs in a peer's own process: it loads one peer and answers requests until the pipe closes."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from importlib import import_module
+from statistics import median
+from time import perf_counter
+
+from .peers import PEERS
+from .works import WORKS
+
+
+class Server:
+    """The requests that a child answers, by the names of the methods."""
+
+    def __init__(self, name, threads):
+        self.name, self.threads = name, threads
+        self.work, self.runs, self.results = None, {}, {}
+
+    def load(self):
+        """Import the peer: its version, its ways, and whether a second thread is of use to it."""
+        self.peer = import_module(f"benchmarks.peers.{PEERS[self.name]}")
+        return self.peer.VERSION, list(self.peer.WAYS), getattr(self.peer, "THREADED", True)
+
+    def prepare(self, key, way):
+        """Everything up to and with a first run that is not timed: the seconds that it took, compilers included."""
+        if self.work is None or self.work.key != key:
+            self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # a copy: its data go with it
+        _ = self.work.data, self.work.weights
+        start = perf_counter()
+        self.runs[way] = self.peer.WAYS[way](self.work, self.threads)
+        self.runs[way]()
+        return perf_counter() - start
+
+    def measure(self, way, seconds):
+        """Run for about that many seconds, once at least: the median seconds a step."""
+        times, end = [], perf_counter() + seconds
+        while not times or perf_counter() < end:
+            taken, self.results[way] = self.runs[way]()
+            times.append(taken / self.work.steps)
+        return median(times)
+
+    def judge(self, way):
+        """The loss that the last run ended with."""
+        return self.work.judge(self.results[way])
+
+
+def serve(pipe, name, threads):
+    """The process's main function: each request is (method, arguments), each answer (exception's name or None, value)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    server = Server(name, threads)
+    while True:
+        try:
+            method, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = None, getattr(server, method)(*arguments)
+        except Exception as error:
+            answer = type(error).__name__, str(error)
+        pipe.send(answer)

@@ -1,0 +1,185 @@
+"""NumPy by hand: everything preallocated, every operation in place, parameters and gradients flat with views.
+
+On small networks NumPy's price is the Python between its calls. So a step is recorded once as a list of operations with
+their arguments bound, and played back: nothing is looked up, sliced or decided while it runs.
+"""
+
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+
+from . import repeat
+
+VERSION = f"NumPy {np.__version__}"
+
+
+def flat(work):
+    """A flat vector of all parameters, its views W and its views b."""
+    shapes = [part.shape for layer in work.weights for part in layer[: 1 + work.bias]]
+    vector = np.zeros(sum(map(np.prod, shapes)), work.dtype)
+    views = np.split(vector, np.cumsum([np.prod(shape) for shape in shapes])[:-1])
+    views = [view.reshape(shape) for view, shape in zip(views, shapes, strict=True)]
+    return (vector, views[::2], views[1::2]) if work.bias else (vector, views, [None] * len(views))
+
+
+def activation(name, Z):
+    """Z becomes activation(Z)."""
+    one = np.ones((), Z.dtype)
+    if name == "relu":
+        return [partial(np.maximum, Z, one * 0, Z)]
+    if name == "tanh":
+        return [partial(np.tanh, Z, Z)]
+    if name == "sigmoid":
+        return [
+            partial(np.negative, Z, Z), partial(np.exp, Z, Z), partial(np.add, Z, one, Z), partial(np.reciprocal, Z, Z),
+        ]  # fmt: skip
+    if name == "softmax":
+        column = np.empty((len(Z), 1), Z.dtype)
+        return [
+            partial(np.maximum.reduce, Z, 1, None, column, True), partial(np.subtract, Z, column, Z), partial(np.exp, Z, Z),
+            partial(np.add.reduce, Z, 1, None, column, True), partial(np.divide, Z, column, Z),
+        ]  # fmt: skip
+    return []
+
+
+def times_derivative(name, A, delta):
+    """delta becomes delta * activation'(Z), where A = activation(Z)."""
+    one, other = np.ones((), A.dtype), np.empty_like(A)
+    if name == "relu":
+        mask = np.empty(A.shape, bool)
+        return [partial(np.greater, A, one * 0, mask), partial(np.multiply, delta, mask, delta)]
+    if name == "tanh":
+        return [
+            partial(np.multiply, A, A, other), partial(np.subtract, one, other, other),
+            partial(np.multiply, delta, other, delta),
+        ]  # fmt: skip
+    if name == "sigmoid":
+        return [
+            partial(np.subtract, one, A, other), partial(np.multiply, other, A, other),
+            partial(np.multiply, delta, other, delta),
+        ]  # fmt: skip
+    return []
+
+
+def gradient(work, params, grads, m):
+    """The function (X, X.T, Y) that leaves the gradient over m rows in `grads`, but for the factor `scale`."""
+    (_, W, b), (_, dW, db) = params, grads
+    last = len(W) - 1
+    A, delta = ([np.empty((m, n), work.dtype) for n in work.sizes[1:]] for _ in range(2))
+    ones = np.ones(m, work.dtype)
+
+    forward, backward = [], []
+    for l in range(last + 1):
+        if l:
+            forward.append(partial(np.dot, A[l - 1], W[l], A[l]))
+        if work.bias:
+            forward.append(partial(np.add, A[l], b[l], A[l]))
+        forward += activation(work.hidden if l < last else work.output, A[l])
+    if work.output == "sigmoid":
+        backward += times_derivative("sigmoid", A[last], delta[last])
+    for l in range(last, -1, -1):
+        if work.bias:
+            backward.append(partial(np.dot, ones, delta[l], db[l]))
+        if l:
+            backward.append(partial(np.dot, A[l - 1].T, delta[l], dW[l]))
+            backward.append(partial(np.dot, delta[l], W[l].T, delta[l - 1]))
+            backward += times_derivative(work.hidden, A[l - 1], delta[l - 1])
+
+    def run(X, XT, Y, dot=np.dot, subtract=np.subtract, W0=W[0], dW0=dW[0], A0=A[0], P=A[last], first=delta[0], end=delta[last]):
+        dot(X, W0, A0)
+        for operation in forward:
+            operation()
+        subtract(P, Y, end)
+        for operation in backward:
+            operation()
+        dot(XT, first, dW0)
+
+    return run
+
+
+def scale(work, m):
+    """The constant factor of the loss's gradient: applied to the few parameters instead of the many deltas."""
+    return {"sse": 2.0, "mse": 2.0 / (m * work.sizes[-1]), "cross_entropy": 1.0 / m}[work.loss]
+
+
+def sgd(work, params, grads, m):
+    rate = np.array(work.lr * scale(work, m), work.dtype)
+
+    def update():
+        np.multiply(grads, rate, grads)
+        np.subtract(params, grads, params)
+
+    return update
+
+
+def adam(work, params, grads, m, beta1=0.9, beta2=0.999, eps=1e-8):
+    first, second, s = (np.zeros_like(params) for _ in range(3))
+    t, factor = 0, scale(work, m)
+
+    def update():
+        nonlocal t
+        t += 1
+        np.multiply(grads, factor * (1 - beta1), s)
+        np.multiply(first, beta1, first)
+        np.add(first, s, first)
+        np.multiply(grads, grads, s)
+        np.multiply(s, factor**2 * (1 - beta2), s)
+        np.multiply(second, beta2, second)
+        np.add(second, s, second)
+        np.multiply(second, 1 / (1 - beta2**t), s)
+        np.sqrt(s, s)
+        np.add(s, eps, s)
+        np.divide(first, s, s)
+        np.multiply(s, work.lr / (1 - beta1**t), s)
+        np.subtract(params, s, params)
+
+    return update
+
+
+def in_place(work, threads):
+    if not work.training:
+        return repeat(one_row(work), work)
+    params, grads = flat(work), flat(work)
+    optimizer = {"sgd": sgd, "adam": adam}[work.optimizer]
+    batch = work.batch or work.rows
+    X, Y = (work.X, work.Y) if work.batch is None else (np.empty_like(work.X), np.empty_like(work.Y))
+    batches = [(X[i : i + batch], X[i : i + batch].T, Y[i : i + batch]) for i in range(0, work.rows, batch)]
+    gradients = {m: gradient(work, params, grads, m) for m in {len(Y) for _, _, Y in batches}}
+    rng = np.random.default_rng(0)
+    source_X, source_Y = work.X, work.Y
+
+    def run():
+        params[0][:] = np.concatenate([part.ravel() for layer in work.weights for part in layer[: 1 + work.bias]])
+        step = {m: (gradients[m], optimizer(work, params[0], grads[0], m)) for m in gradients}
+        steps = [(*rows, *step[len(rows[2])]) for rows in batches]
+        start = perf_counter()
+        for _ in range(work.epochs):
+            if work.batch is not None:
+                order = rng.permutation(work.rows)
+                np.take(source_X, order, 0, X, "clip")
+                np.take(source_Y, order, 0, Y, "clip")
+            for X_batch, XT_batch, Y_batch, back, update in steps:
+                back(X_batch, XT_batch, Y_batch)
+                update()
+        return perf_counter() - start, list(zip(params[1], params[2], strict=True))
+
+    return run
+
+
+def one_row(work):
+    (W1, b1), (W2, b2) = work.weights
+    dot, add, maximum = np.dot, np.add, np.maximum
+    hidden, zero = np.empty((1, work.sizes[1]), work.dtype), np.zeros((), work.dtype)
+
+    def predict(row):
+        dot(row, W1, hidden)
+        add(hidden, b1, hidden)
+        maximum(hidden, zero, hidden)
+        output = dot(hidden, W2)
+        return add(output, b2, output)
+
+    return predict
+
+
+WAYS = {"in place": in_place}

@@ -1,0 +1,224 @@
+"""The compiled engine and the plain-Python reference, side by side on one problem: `nnc.compare`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from nnc import reference
+from nnc.network import NeuralNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, TextIO
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc.network import History
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+_Result = TypeVar("_Result")
+
+# A run is repeated, and the best time counts, until this much time has gone or it was done this often.
+_BUDGET_SECONDS = 0.3
+_MOST_RUNS = 20
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest difference between two sets of numbers.
+
+    Attributes
+    ----------
+    absolute : float
+        max |a - b|.
+    relative : float
+        max (|a - b| / max(|a|, |b|)), number by number; 0 where both are 0.
+    """
+
+    absolute: float
+    relative: float
+
+    @classmethod
+    def between(cls, a: NDArray[np.float64], b: NDArray[np.float64]) -> Difference:
+        """Compare two arrays of one shape, element by element."""
+        gap = np.abs(a - b)
+        scale = np.maximum(np.abs(a), np.abs(b))
+        relative = np.divide(gap, scale, out=np.zeros_like(gap), where=scale != 0)
+        return cls(float(gap.max(initial=0.0)), float(relative.max(initial=0.0)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `nnc.compare` found; `print` shows it as a table.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        The numbers of inputs, hidden neurons and outputs.
+    rows, epochs : int
+        The number of training rows, and how often they were gone through.
+    losses, weights, predictions : Difference
+        The largest differences: between the losses of every epoch, between the weights and biases after the
+        last epoch, and between the predictions for all rows.
+    engine_seconds, reference_seconds : float
+        The time of `fit`, the best of several runs from the same start (one run if it is long).
+    engine, reference : NeuralNetwork
+        Both networks as trained.
+    history : History
+        Of the engine's run.
+    """
+
+    sizes: tuple[int, ...]
+    rows: int
+    epochs: int
+    losses: Difference
+    weights: Difference
+    predictions: Difference
+    engine_seconds: float
+    reference_seconds: float
+    engine: NeuralNetwork = field(repr=False)
+    reference: reference.NeuralNetwork = field(repr=False)
+    history: History = field(repr=False)
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster the engine was."""
+        return self.reference_seconds / self.engine_seconds
+
+    def __str__(self) -> str:
+        """Return the table of differences and times."""
+        lines = [
+            f"network {'-'.join(map(str, self.sizes))}, rows {self.rows}, epochs {self.epochs}",
+            "",
+            "  largest difference      absolute   relative",
+        ]
+        lines += [
+            f"    {name:<20}{difference.absolute:>12.1e}{difference.relative:>11.1e}"
+            for name, difference in (
+                ("losses", self.losses),
+                ("weights and biases", self.weights),
+                ("predictions", self.predictions),
+            )
+        ]
+        lines += [
+            "",
+            f"  plain Python          {self.reference_seconds * 1e3:>14.3f} ms",
+            f"  compiled engine       {self.engine_seconds * 1e3:>14.3f} ms",
+            f"  the engine is {self.speedup:,.{0 if self.speedup >= 10 else 1}f} times as fast",
+        ]
+        return "\n".join(lines)
+
+
+def _best_time(run: Callable[[], tuple[float, _Result]]) -> tuple[float, _Result]:
+    best, result = run()
+    spent, runs = best, 1
+    while spent < _BUDGET_SECONDS and runs < _MOST_RUNS:
+        seconds, result = run()
+        best, spent, runs = min(best, seconds), spent + seconds, runs + 1
+    return best, result
+
+
+def compare(
+    sizes: Sequence[int],
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epochs: int = 1500,
+    lr: float = 1.0,
+    batch_size: int | None = None,
+    verbose: bool = True,
+    file: TextIO | None = None,
+    **network_arguments: Any,
+) -> Comparison:
+    """Train the same network with the compiled engine and in plain Python, and compare numbers and times.
+
+    Both start from the same weights and see the rows in the same order, so in float64 they differ only by
+    rounding.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        The numbers of inputs, hidden neurons and outputs, as for `NeuralNetwork`.
+    X : array_like, shape (n, n_in)
+        Inputs.
+    y : array_like, shape (n, n_out) or (n,)
+        Targets.
+    epochs, lr, batch_size
+        As for `NeuralNetwork.fit`. Plain Python is slow: the 1500 epochs of the tutorial's four rows take
+        about a tenth of a second, and the time grows with epochs, rows and weights.
+    verbose : bool, default True
+        Print the result.
+    file : text file, optional
+        Where to print it; standard output by default.
+    **network_arguments
+        Everything else goes to `NeuralNetwork`: activation, loss, bias, init, seed (0 if not given), ...
+        The reference has fewer activations and losses than the engine; `nnc.reference` says which.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        If the arguments do not fit each other, or if the reference does not have what is asked for.
+    """
+    start = NeuralNetwork(sizes, **{"seed": 0, **network_arguments})
+    # Both get the numbers that the engine sees: in float32, the inputs are rounded before the comparison.
+    inputs = np.asarray(X, dtype=start.dtype)
+    targets = np.asarray(y, dtype=start.dtype)
+    rows, columns = inputs.tolist(), (targets[:, None] if targets.ndim == 1 else targets).tolist()
+    settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+    slow_start: dict[str, Any] = {
+        "activation": start.activations[:-1],
+        "output": start.activations[-1],
+        "loss": start.loss_name,
+        "bias": start.bias,
+        "init": [W.tolist() for W in start.weights],
+        "seed": start.seed,
+    }
+
+    def run_engine() -> tuple[float, tuple[NeuralNetwork, History]]:
+        network = start.copy()
+        begin = perf_counter()
+        history = network.fit(inputs, targets, **settings)
+        return perf_counter() - begin, (network, history)
+
+    def run_reference() -> tuple[float, tuple[reference.NeuralNetwork, reference.History]]:
+        network = reference.NeuralNetwork(start.sizes, **slow_start)
+        network.biases = [b.tolist() for b in start.biases]
+        begin = perf_counter()
+        history = network.fit(rows, columns, **settings)
+        return perf_counter() - begin, (network, history)
+
+    engine_seconds, (engine, history) = _best_time(run_engine)
+    reference_seconds, (slow, slow_history) = _best_time(run_reference)
+    comparison = Comparison(
+        sizes=engine.sizes,
+        rows=len(rows),
+        epochs=len(history.loss),
+        losses=Difference.between(history.loss, np.array(slow_history.loss)),
+        weights=Difference.between(_parameters(engine), _parameters(slow)),
+        predictions=Difference.between(
+            np.asarray(engine.predict(inputs), dtype=np.float64), np.array(slow.predict(rows))
+        ),
+        engine_seconds=engine_seconds,
+        reference_seconds=reference_seconds,
+        engine=engine,
+        reference=slow,
+        history=history,
+    )
+    if verbose:
+        print(comparison, file=file or sys.stdout)
+    return comparison
+
+
+def _parameters(network: NeuralNetwork | reference.NeuralNetwork) -> NDArray[np.float64]:
+    arrays = [np.asarray(a, dtype=np.float64).ravel() for a in (*network.weights, *network.biases)]
+    return np.concatenate(arrays)

@@ -1,0 +1,212 @@
+# Each activation and its derivative, side by side. `a = f(z)`; a derivative is written in terms of the output a wherever that is
+# possible, so that the net input z need not be kept: only gelu and silu need it.
+#
+# Rows are padded to whole vectors and lie one after the other, so a layer of a block of rows is one flat array. What the padding holds
+# after an activation does not matter: it is never read as an input, and deltas are zero there.
+
+from simd cimport (real, vec, VL, LOG2_VL, splat, load, store, if_less, if_negative, vmax, vabs, interleave_low, interleave_high)
+from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
+
+cdef enum Activation:     # the numbers are the order of the names in _core.pyx
+    SIGMOID
+    TANH
+    RELU
+    LEAKY_RELU
+    IDENTITY
+    SOFTPLUS
+    ELU
+    GELU
+    SILU
+    SOFTMAX
+
+cdef enum:
+    MAX_LANES = 16
+
+
+# sigmoid(z) = 1 / (1 + exp(-z))                       tanh(z)
+
+cdef inline vec d_sigmoid(vec a) noexcept nogil:
+    return a * (<real>1 - a)
+
+cdef inline vec d_tanh(vec a) noexcept nogil:
+    return <real>1 - a * a
+
+# relu(z) = max(z, 0), and NaN stays NaN               leaky_relu(z) = z for z > 0, else 0.01 z
+
+cdef inline vec relu(vec z) noexcept nogil:
+    return if_negative(z, splat(0), z)
+
+cdef inline vec d_relu(vec a) noexcept nogil:
+    return if_less(splat(0), a, splat(1), splat(0))
+
+cdef inline vec leaky_relu(vec z) noexcept nogil:
+    return if_negative(z, <real>0.01 * z, z)
+
+cdef inline vec d_leaky_relu(vec a) noexcept nogil:
+    return if_less(splat(0), a, splat(1), splat(<real>0.01))
+
+# softplus(z) = log(1 + exp(z)); its derivative, sigmoid(z), is 1 - exp(-a)
+
+cdef inline vec softplus(vec z) noexcept nogil:
+    return if_negative(z, splat(0), z) + log1p(exp(-vabs(z)))
+
+cdef inline vec d_softplus(vec a) noexcept nogil:
+    return -expm1(-a)
+
+# elu(z) = z for z > 0, else exp(z) - 1
+
+cdef inline vec elu(vec z) noexcept nogil:
+    return if_negative(z, expm1(if_negative(z, z, splat(0))), z)
+
+cdef inline vec d_elu(vec a) noexcept nogil:
+    return if_negative(a, a + <real>1, splat(1))
+
+# gelu(z) = z P(X < z) for a standard normal X (the exact form, not the tanh approximation)
+
+cdef inline vec gelu(vec z) noexcept nogil:
+    cdef vec density
+    return z * normal_cdf(z, &density)
+
+cdef inline vec d_gelu(vec z) noexcept nogil:
+    cdef vec density
+    cdef vec cdf = normal_cdf(z, &density)
+    return cdf + z * density
+
+# silu(z) = z sigmoid(z)
+
+cdef inline vec silu(vec z) noexcept nogil:
+    return z * sigmoid(z)
+
+cdef inline vec d_silu(vec z) noexcept nogil:
+    cdef vec s = sigmoid(z)
+    return s * (<real>1 + z * (<real>1 - s))
+
+
+cdef inline bint needs_net_input(int kind) noexcept nogil:
+    # Whether Z has to be kept for the derivative.
+    return kind == GELU or kind == SILU
+
+
+cdef inline void activate(int kind, const real* Z, real* A, Py_ssize_t size) noexcept nogil:
+    # A = f(Z) for `size` numbers, whole vectors; Z and A may be the same memory. Softmax stands apart: it is not elementwise.
+    cdef Py_ssize_t i, vectors = size // VL
+    if kind == SIGMOID:
+        for i in range(vectors):
+            store(A + i * VL, sigmoid(load(Z + i * VL)))
+    elif kind == TANH:
+        for i in range(vectors):
+            store(A + i * VL, tanh(load(Z + i * VL)))
+    elif kind == RELU:
+        for i in range(vectors):
+            store(A + i * VL, relu(load(Z + i * VL)))
+    elif kind == LEAKY_RELU:
+        for i in range(vectors):
+            store(A + i * VL, leaky_relu(load(Z + i * VL)))
+    elif kind == SOFTPLUS:
+        for i in range(vectors):
+            store(A + i * VL, softplus(load(Z + i * VL)))
+    elif kind == ELU:
+        for i in range(vectors):
+            store(A + i * VL, elu(load(Z + i * VL)))
+    elif kind == GELU:
+        for i in range(vectors):
+            store(A + i * VL, gelu(load(Z + i * VL)))
+    elif kind == SILU:
+        for i in range(vectors):
+            store(A + i * VL, silu(load(Z + i * VL)))
+    elif Z != A:          # identity
+        for i in range(vectors):
+            store(A + i * VL, load(Z + i * VL))
+
+
+cdef inline void differentiate(int kind, const real* Z, const real* A, real* D, Py_ssize_t size) noexcept nogil:
+    # D = D * f'(Z), which turns d loss / d A into d loss / d Z.
+    cdef Py_ssize_t i, vectors = size // VL
+    if kind == SIGMOID:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * d_sigmoid(load(A + i * VL)))
+    elif kind == TANH:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * d_tanh(load(A + i * VL)))
+    elif kind == RELU:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * d_relu(load(A + i * VL)))
+    elif kind == LEAKY_RELU:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * d_leaky_relu(load(A + i * VL)))
+    elif kind == SOFTPLUS:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * d_softplus(load(A + i * VL)))
+    elif kind == ELU:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * d_elu(load(A + i * VL)))
+    elif kind == GELU:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * d_gelu(load(Z + i * VL)))
+    elif kind == SILU:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * d_silu(load(Z + i * VL)))
+
+
+cdef inline void transpose(vec* v) noexcept nogil:
+    # A square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards; log2(VL) rounds transpose.
+    cdef vec w[MAX_LANES]
+    cdef int step, i
+    for step in range(LOG2_VL):
+        for i in range(VL // 2):
+            w[2 * i] = interleave_low(v[i], v[i + VL // 2])
+            w[2 * i + 1] = interleave_high(v[i], v[i + VL // 2])
+        for i in range(VL):
+            v[i] = w[i]
+
+
+cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld,
+                         real* scratch) noexcept nogil:
+    # A = exp(Z) / sum(exp(Z)) row by row, computed from Z - max(Z); log_sum, where asked for, gets log(sum(exp(Z))) of each row.
+    # VL rows at a time are transposed into `scratch` (ld x VL numbers), so that each lane holds a row and nothing is summed
+    # across lanes. log_sum has room for whole vectors.
+    cdef vec square[MAX_LANES]
+    cdef vec largest, total, e
+    cdef Py_ssize_t row, column, j
+    cdef int i, filled
+    for row from 0 <= row < rows by VL:
+        filled = VL if rows - row > VL else rows - row
+        for column from 0 <= column < ld by VL:
+            for i in range(VL):
+                square[i] = load(Z + (row + (i if i < filled else 0)) * ld + column)
+            transpose(square)
+            for i in range(VL):
+                store(scratch + (column + i) * VL, square[i])
+        largest = load(scratch)
+        for j in range(1, n):
+            largest = vmax(largest, load(scratch + j * VL))
+        total = splat(0)
+        for j in range(n):
+            e = exp(load(scratch + j * VL) - largest)
+            store(scratch + j * VL, e)
+            total = total + e
+        if log_sum is not NULL:
+            store(log_sum + row, largest + log(total))
+        total = splat(1) / total
+        for j in range(n):
+            store(scratch + j * VL, load(scratch + j * VL) * total)
+        for j in range(n, ld):
+            store(scratch + j * VL, splat(0))
+        for column from 0 <= column < ld by VL:
+            for i in range(VL):
+                square[i] = load(scratch + (column + i) * VL)
+            transpose(square)
+            for i in range(filled):
+                store(A + (row + i) * ld + column, square[i])
+
+
+cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
+    # D = A * (D - sum(D * A)) row by row, for losses other than cross-entropy.
+    cdef Py_ssize_t i, j
+    cdef real dot
+    for i in range(rows):
+        dot = 0
+        for j in range(n):
+            dot += D[i * ld + j] * A[i * ld + j]
+        for j in range(n):
+            D[i * ld + j] = A[i * ld + j] * (D[i * ld + j] - dot)

@@ -1,0 +1,88 @@
+# Each loss and its delta. P is the output, Z the net input of the last layer, Y the target, m the rows of the batch, n the outputs.
+#
+#     sse            sum (Y - P)**2                                  d loss / d P = 2 (P - Y)
+#     half_sse       sum (Y - P)**2 / 2                                             P - Y
+#     mse            sum (Y - P)**2 / (m n)                                         2 (P - Y) / (m n)
+#     bce            -sum (Y log P + (1 - Y) log(1 - P)) / (m n)     d loss / d Z = (P - Y) / (m n)     with a sigmoid output
+#     cross_entropy  -sum (Y log P) / m                              d loss / d Z = (P - Y) / m         with a softmax output
+#
+# The last two are computed from Z, so that no logarithm of a rounded P is taken: log(1 - sigmoid(z)) = -softplus(z).
+# The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns it into the loss.
+
+from simd cimport real, vec, VL, splat, load, store, if_negative, vabs, sum_lanes
+from vmath cimport exp, log1p
+
+cdef enum Loss:           # the numbers are the order of the names in _core.pyx
+    SSE
+    HALF_SSE
+    MSE
+    BCE
+    CROSS_ENTROPY
+
+
+cdef inline bint from_logits(int loss) noexcept nogil:
+    # Whether the loss is computed from Z, and its delta with it.
+    return loss == BCE or loss == CROSS_ENTROPY
+
+
+cdef inline double loss_scale(int loss, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    if loss == SSE:
+        return 1.0
+    if loss == HALF_SSE:
+        return 0.5
+    if loss == CROSS_ENTROPY:
+        return 1.0 / rows
+    return 1.0 / (<double>rows * n)
+
+
+cdef inline double squared_error(const real* P, const real* Y, real* D, const real* mask, real scale,
+                                 Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # D = 2 scale (P - Y), sum of (P - Y)**2; mask is one row, 1 where there is an output and 0 in the padding.
+    cdef vec d, total = splat(0)
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j from 0 <= j < ld by VL:
+            d = (load(P + i * ld + j) - load(Y + i * ld + j)) * load(mask + j)
+            total = total + d * d
+            store(D + i * ld + j, (<real>2 * scale) * d)
+    return sum_lanes(total)
+
+
+cdef inline double binary_cross_entropy(const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
+                                        Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # D = scale (P - Y), sum of softplus(Z) - Z Y
+    cdef vec z, y, total = splat(0)
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j from 0 <= j < ld by VL:
+            z = load(Z + i * ld + j)
+            y = load(Y + i * ld + j)
+            total = total + (if_negative(z, splat(0), z) - z * y + log1p(exp(-vabs(z)))) * load(mask + j)
+            store(D + i * ld + j, scale * (load(P + i * ld + j) - y) * load(mask + j))
+    return sum_lanes(total)
+
+
+cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, const real* P, const int* labels, real* D,
+                                           real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # D = scale (P - onehot), sum of log(sum(exp(Z))) - Z[label]
+    cdef double total = 0
+    cdef Py_ssize_t i, j
+    for j from 0 <= j < rows * ld by VL:
+        store(D + j, scale * load(P + j))
+    for i in range(rows):
+        D[i * ld + labels[i]] -= scale
+        total += log_sum[i] - Z[i * ld + labels[i]]
+    return total
+
+
+cdef inline double cross_entropy(const real* Z, const real* log_sum, const real* P, const real* Y, real* D,
+                                 real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # D = scale (P - Y), sum of Y (log(sum(exp(Z))) - Z), for rows of Y that sum to 1; Y is zero in the padding
+    cdef vec y, total = splat(0)
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j from 0 <= j < ld by VL:
+            y = load(Y + i * ld + j)
+            total = total + y * (log_sum[i] - load(Z + i * ld + j))
+            store(D + i * ld + j, scale * (load(P + i * ld + j) - y))
+    return sum_lanes(total)

@@ -1,0 +1,178 @@
+/* The two types that every kernel is written on, and what can be done with them.
+
+   real   the number: float, or double where NNC_FLOAT64 is defined
+   vec    a register full of them: VL numbers, 16, 32 or 64 bytes by the target's instruction set
+
+   GCC and Clang have vector types: + - * / work on them as they do on numbers, and a number next to a vector stands for
+   a vector full of it. Elsewhere (MSVC), or where NNC_SCALAR is defined, a vec is a single real and the same source
+   compiles to plain loops. */
+#ifndef NNC_SIMD_H
+#define NNC_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef NNC_FLOAT64
+typedef double real;
+typedef uint64_t real_bits;
+enum { MANTISSA_BITS = 52 };
+#define ROUND_MAGIC 6755399441055744.0 /* 1.5 * 2**52: adding it rounds to an integer, kept in the low bits */
+#define ONE_BITS UINT64_C(0x3FF0000000000000)
+#define SQRT_HALF_BITS UINT64_C(0x3FE6A09E667F3BCD)
+#else
+typedef float real;
+typedef uint32_t real_bits;
+enum { MANTISSA_BITS = 23 };
+#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23 */
+#define ONE_BITS UINT32_C(0x3F800000)
+#define SQRT_HALF_BITS UINT32_C(0x3F3504F3)
+#endif
+
+/* The return type of a function that has to be inlined: its integer arguments are literals at every call, so that its
+   loops unroll and its accumulators live in registers. Left to itself a compiler may call it, ten times slower. */
+#if defined(__GNUC__) || defined(__clang__)
+#define NNC_INLINED __attribute__((always_inline)) void
+#elif defined(_MSC_VER)
+#define NNC_INLINED __forceinline void
+#else
+#define NNC_INLINED void
+#endif
+
+#if defined(NNC_SCALAR) || !(defined(__GNUC__) || defined(__clang__))
+
+enum { VL = 1, LOG2_VL = 0 };
+typedef real vec;
+typedef real_bits bits;
+
+static inline bits to_bits(vec a) { bits b; memcpy(&b, &a, sizeof b); return b; }
+static inline vec from_bits(bits b) { vec a; memcpy(&a, &b, sizeof a); return a; }
+static inline vec splat(real a) { return a; }
+static inline vec load(const real *p) { return *p; }
+static inline void store(real *p, vec a) { *p = a; }
+static inline vec if_less(vec a, vec b, vec yes, vec no) { return a < b ? yes : no; }
+static inline vec interleave_low(vec a, vec b) { (void)b; return a; }
+static inline vec interleave_high(vec a, vec b) { (void)a; return b; }
+static inline real sum_lanes(vec a) { return a; }
+static inline vec vsqrt(vec a) { return sizeof a == 8 ? (vec)sqrt(a) : (vec)sqrtf((float)a); }
+
+#else
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+enum { VL = VECTOR_BYTES / sizeof(real), LOG2_VL = VL == 16 ? 4 : VL == 8 ? 3 : VL == 4 ? 2 : 1 };
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real_bits bits __attribute__((vector_size(VECTOR_BYTES)));
+typedef real unaligned_vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+static inline bits to_bits(vec a) { return (bits)a; }
+static inline vec from_bits(bits b) { return (vec)b; }
+static inline vec splat(real a) { return a - (vec){0}; }
+static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
+static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
+
+/* Lane by lane: a < b ? yes : no. C has no ?: on vectors; a comparison is a mask of all ones or zeros. */
+static inline vec if_less(vec a, vec b, vec yes, vec no) {
+    bits mask = (bits)(a < b);
+    return (vec)((mask & (bits)yes) | (~mask & (bits)no));
+}
+
+/* a0 b0 a1 b1 ... from the lower, or from the upper halves of a and b. */
+#if VECTOR_BYTES == 64 && !defined(NNC_FLOAT64)
+#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && !defined(NNC_FLOAT64))
+#define LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif VECTOR_BYTES == 32 || !defined(NNC_FLOAT64)
+#define LOW 0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
+#else
+#define LOW 0, 2
+#define HIGH 1, 3
+#endif
+#ifdef __clang__
+static inline vec interleave_low(vec a, vec b) { return __builtin_shufflevector(a, b, LOW); }
+static inline vec interleave_high(vec a, vec b) { return __builtin_shufflevector(a, b, HIGH); }
+#else
+static inline vec interleave_low(vec a, vec b) { return __builtin_shuffle(a, b, (bits){LOW}); }
+static inline vec interleave_high(vec a, vec b) { return __builtin_shuffle(a, b, (bits){HIGH}); }
+#endif
+
+static inline real sum_lanes(vec a) {
+    real s = 0;
+    for (int i = 0; i < VL; i++) s += a[i];
+    return s;
+}
+
+/* The compiler makes one instruction of it (with -fno-math-errno). */
+static inline vec vsqrt(vec a) {
+    for (int i = 0; i < VL; i++) a[i] = sizeof(real) == 8 ? (real)sqrt(a[i]) : (real)sqrtf((float)a[i]);
+    return a;
+}
+
+#endif
+
+static inline vec if_negative(vec a, vec yes, vec no) { return if_less(a, splat(0), yes, no); }
+static inline vec vmax(vec a, vec b) { return if_less(a, b, b, a); }
+static inline vec vabs(vec a) { return from_bits(to_bits(a) & ((real_bits)-1 >> 1)); }
+
+/* |a| with the sign of b. */
+static inline vec with_sign(vec a, vec b) {
+    real_bits sign = (real_bits)1 << (8 * sizeof(real) - 1);
+    return from_bits((to_bits(a) & ~sign) | (to_bits(b) & sign));
+}
+
+/* 2**n, for n + ROUND_MAGIC: n lies in the low bits of the mantissa and is moved to the exponent. */
+static inline vec pow2_of_rounded(vec n_plus_magic) {
+    return from_bits((to_bits(n_plus_magic) << MANTISSA_BITS) + ONE_BITS);
+}
+
+/* a = m * 2**e with m in [sqrt(1/2), sqrt(2)), for a positive normal a: returns m. */
+static inline vec split_exponent(vec a, vec *e) {
+    bits shifted = to_bits(a) + (ONE_BITS - SQRT_HALF_BITS);
+    bits biased = shifted >> MANTISSA_BITS;
+    vec magic = splat(ROUND_MAGIC);
+    *e = from_bits(biased - (ONE_BITS >> MANTISSA_BITS) + to_bits(magic)) - magic;
+    return from_bits((shifted & (((real_bits)1 << MANTISSA_BITS) - 1)) + SQRT_HALF_BITS);
+}
+
+/* The register tile of matmul.pxd: so many rows and vectors of columns that its accumulators, one row of B and a
+   broadcast element of A fill the register file. Chosen by measuring, see docs/design.md. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+enum { TILE_ROWS = 8, TILE_VECS = 2 };
+#else
+enum { TILE_ROWS = 6, TILE_VECS = 2 };
+#endif
+
+/* Numbers below the smallest normal one count as zero inside the engine: arithmetic on them is up to a hundred times
+   slower. The mode is the thread's, so it is put back before Python goes on. */
+#if defined(__SSE2__) || defined(_M_X64)
+#include <xmmintrin.h>
+static inline unsigned int flush_denormals(void) {
+    unsigned int old = _mm_getcsr();
+    _mm_setcsr(old | 0x8040); /* flush to zero, denormals are zero */
+    return old;
+}
+static inline void restore_denormals(unsigned int old) { _mm_setcsr(old); }
+#elif defined(__aarch64__) && defined(__GNUC__)
+static inline unsigned int flush_denormals(void) {
+    uint64_t old;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(old));
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(old | (UINT64_C(1) << 24)));
+    return (unsigned int)old;
+}
+static inline void restore_denormals(unsigned int old) {
+    __asm__ __volatile__("msr fpcr, %0" : : "r"((uint64_t)old));
+}
+#else
+static inline unsigned int flush_denormals(void) { return 0; }
+static inline void restore_denormals(unsigned int old) { (void)old; }
+#endif
+
+#endif

@@ -1,0 +1,28 @@
+# What simd.h offers, as Cython sees it: `real` and `vec` are floats to it, so that arithmetic on them is written as arithmetic.
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef float vec
+    ctypedef void always_inlined "NNC_INLINED"
+    enum:
+        VL
+        LOG2_VL
+        TILE_ROWS
+        TILE_VECS
+    real ROUND_MAGIC
+    vec splat(real a)
+    vec load(const real* p)
+    void store(real* p, vec a)
+    vec if_less(vec a, vec b, vec yes, vec no)
+    vec if_negative(vec a, vec yes, vec no)
+    vec vmax(vec a, vec b)
+    vec vabs(vec a)
+    vec vsqrt(vec a)
+    vec with_sign(vec a, vec b)
+    vec pow2_of_rounded(vec n_plus_magic)
+    vec split_exponent(vec a, vec* e)
+    vec interleave_low(vec a, vec b)
+    vec interleave_high(vec a, vec b)
+    real sum_lanes(vec a)
+    unsigned int flush_denormals()
+    void restore_denormals(unsigned int old)

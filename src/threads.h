@@ -1,0 +1,63 @@
+/* A barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late. */
+#ifndef NNC_THREADS_H
+#define NNC_THREADS_H
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#include <intrin.h>
+#include <windows.h>
+#define yield_processor() SwitchToThread()
+#define relax() YieldProcessor()
+typedef volatile long counter;
+static inline long counter_get(counter *c) { return InterlockedCompareExchange(c, 0, 0); }
+static inline void counter_set(counter *c, long value) { InterlockedExchange(c, value); }
+static inline long counter_next(counter *c) { return InterlockedIncrement(c); }
+#else
+#ifdef _WIN32
+#include <windows.h>
+#define yield_processor() SwitchToThread()
+#else
+#include <sched.h>
+#define yield_processor() sched_yield()
+#endif
+#if defined(__x86_64__) || defined(__i386__)
+#define relax() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define relax() __asm__ __volatile__("yield")
+#else
+#define relax() ((void)0)
+#endif
+typedef long counter;
+static inline long counter_get(counter *c) { return __atomic_load_n(c, __ATOMIC_ACQUIRE); }
+static inline void counter_set(counter *c, long value) { __atomic_store_n(c, value, __ATOMIC_RELEASE); }
+static inline long counter_next(counter *c) { return __atomic_add_fetch(c, 1, __ATOMIC_ACQ_REL); }
+#endif
+
+typedef struct {
+    long threads;
+    counter arrived;
+    counter generation;
+} Barrier;
+
+static inline void barrier_init(Barrier *b, long threads) {
+    b->threads = threads;
+    counter_set(&b->arrived, 0);
+    counter_set(&b->generation, 0);
+}
+
+static inline void barrier_wait(Barrier *b) {
+    enum { SPINS = 4000 }; /* some 20 to 100 microseconds */
+    long generation = counter_get(&b->generation);
+    if (counter_next(&b->arrived) == b->threads) {
+        counter_set(&b->arrived, 0);
+        counter_set(&b->generation, generation + 1);
+        return;
+    }
+    for (long spins = 0; counter_get(&b->generation) == generation; spins++) {
+        if (spins < SPINS)
+            relax();
+        else
+            yield_processor();
+    }
+}
+
+#endif

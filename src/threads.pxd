@@ -1,0 +1,7 @@
+# What threads.h offers.
+
+cdef extern from "threads.h" nogil:
+    ctypedef struct Barrier:
+        pass
+    void barrier_init(Barrier* b, long threads)
+    void barrier_wait(Barrier* b)

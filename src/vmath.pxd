@@ -1,0 +1,120 @@
+# exp, tanh, log and the normal distribution on the vector type. The largest errors, in units in the last place of the result over the
+# whole range, are held by tests/test_kernels.py: exp 1, expm1 2, tanh 2, sigmoid 2, log 1, log1p 2, in every variant.
+# Results below the smallest normal number are zero; NaN gives NaN; infinities give the limit.
+#
+# Where an argument could be positive and large, the caller uses a form of the same function in which it is not
+# (sigmoid, softplus, softmax): so exp only knows arguments <= 0, and nothing can overflow.
+
+from simd cimport (real, vec, splat, if_less, if_negative, vabs, with_sign, pow2_of_rounded, split_exponent, ROUND_MAGIC)
+
+cdef extern from "polynomials.h" nogil:
+    const real* EXP_TAIL
+    const real* LOG_TAIL
+    const real* NORMAL_TAIL
+    enum:
+        EXP_TERMS
+        LOG_TERMS
+        NORMAL_TERMS
+
+cdef extern from *:
+    """
+    /* ln 2 in two parts: the first has so few digits that its product with an exponent is exact. EXP_LOWEST is the logarithm of
+       the smallest normal number. */
+    #ifdef NNC_FLOAT64
+    #define LN2_HIGH 0.693147180369123816490
+    #define LN2_LOW 1.90821492927058770002e-10
+    #define LOG2_E 1.44269504088896340736
+    #define EXP_LOWEST -708.396418532264106
+    #define INV_SQRT_2PI 0.398942280401432677940
+    #else
+    #define LN2_HIGH 0.693359375f
+    #define LN2_LOW -2.12194440055e-4f
+    #define LOG2_E 1.44269504089f
+    #define EXP_LOWEST -87.3365448f
+    #define INV_SQRT_2PI 0.398942280f
+    #endif
+    """
+    const real LN2_HIGH
+    const real LN2_LOW
+    const real LOG2_E
+    const real EXP_LOWEST
+    const real INV_SQRT_2PI
+
+
+cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
+    # sum c[k] x**k, `terms` a literal; even and odd powers run as two chains, which halves the latency of Horner's scheme.
+    cdef vec x2 = x * x
+    cdef vec high = splat(c[terms - 1])
+    cdef vec low = splat(c[terms - 2])
+    cdef int pairs = (terms - 2) // 2
+    cdef int i
+    for i in range(pairs):
+        high = high * x2 + c[terms - 3 - 2 * i]
+        low = low * x2 + c[terms - 4 - 2 * i]
+    if terms % 2 == 1:
+        return (high * x2 + c[0]) + low * x
+    return low + high * x
+
+
+cdef inline vec reduced_expm1(vec x, vec* scale) noexcept nogil:
+    # x = n ln 2 + r with |r| <= ln 2 / 2: returns exp(r) - 1, and 2**n as scale.
+    cdef vec rounded = x * LOG2_E + ROUND_MAGIC
+    cdef vec n = rounded - ROUND_MAGIC
+    cdef vec r = (x - n * LN2_HIGH) - n * LN2_LOW
+    scale[0] = pow2_of_rounded(rounded)
+    return r + (r * r) * polynomial(r, EXP_TAIL, EXP_TERMS)
+
+
+cdef inline vec exp(vec x) noexcept nogil:
+    # exp(x) for x <= 0
+    cdef vec lowest = splat(EXP_LOWEST)
+    cdef vec scale
+    cdef vec q = reduced_expm1(if_less(x, lowest, lowest, x), &scale)
+    return if_less(x, lowest, splat(0), scale + scale * q)
+
+
+cdef inline vec expm1(vec x) noexcept nogil:
+    # exp(x) - 1 for x <= 0, exact to the last places near 0 too
+    cdef vec lowest = splat(EXP_LOWEST)
+    cdef vec scale
+    cdef vec q = reduced_expm1(if_less(x, lowest, lowest, x), &scale)
+    return (scale - <real>1) + scale * q
+
+
+cdef inline vec tanh(vec x) noexcept nogil:
+    # tanh |x| = -t / (t + 2) with t = exp(-2 |x|) - 1
+    cdef vec t = expm1(<real>-2 * vabs(x))
+    return with_sign(t / (t + splat(2)), x)
+
+
+cdef inline vec sigmoid(vec x) noexcept nogil:
+    # 1 / (1 + exp(-x)), for x < 0 as exp(x) / (1 + exp(x))
+    cdef vec e = exp(-vabs(x))
+    return if_negative(x, e, splat(1)) / (e + splat(1))
+
+
+cdef inline vec log(vec x) noexcept nogil:
+    # log(x) for finite x >= 1; x = m 2**e, f = m - 1, s = f / (2 + f): log(m) = f - (f**2 / 2 - s (f**2 / 2 + R(s**2)))
+    cdef vec e
+    cdef vec f = split_exponent(x, &e) - <real>1
+    cdef vec s = f / (f + splat(2))
+    cdef vec z = s * s
+    cdef vec half_square = <real>0.5 * f * f
+    cdef vec tail = s * (half_square + z * polynomial(z, LOG_TAIL, LOG_TERMS))
+    return e * LN2_HIGH - ((half_square - (tail + e * LN2_LOW)) - f)
+
+
+cdef inline vec log1p(vec u) noexcept nogil:
+    # log(1 + u) for 0 <= u <= 1: what the rounding of 1 + u lost is put back to first order
+    cdef vec w = u + <real>1
+    return log(w) + (u - (w - <real>1)) / w
+
+
+cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:
+    # P(X < x) of the standard normal distribution, and its density; the tail is computed as such, so that it keeps its digits
+    cdef vec a = vabs(x)
+    cdef vec e = exp(<real>-0.5 * a * a)
+    cdef vec d = splat(1) / (a + splat(4))
+    cdef vec tail = e * (<real>8 * d) * polynomial((a - <real>4) * d, NORMAL_TAIL, NORMAL_TERMS)
+    density[0] = e * INV_SQRT_2PI
+    return if_negative(x, tail, <real>1 - tail)

@@ -1,0 +1,345 @@
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork, _demo
+from nnc.__main__ import main
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
+
+# What each example prints, among other things.
+EXPECTED = {
+    "tutorial_xor.py": r"\[0, 1, 1\] -> 0\.9\d+, should be 1",
+    "digits.py": r"not seen in training: 9[5-9]\.\d%",
+    "fit_a_curve.py": r"not seen in training: 0\.9[5-9]",
+    "compare_with_reference.py": r"times as fast\n\n.* 9\d\.\d% of the flowers",
+}
+
+
+def run(*arguments, cwd, **options):
+    """Run Python in another folder than the checkout, where nnc/ would shadow the installed package."""
+    environment = {**os.environ, "PYTHONWARNINGS": "error", **options.pop("env", {})}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", **options}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, timeout=60, **options)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    net = NeuralNetwork([3, 4, 2], seed=1)
+    path = tmp_path_factory.mktemp("cli") / "net.json"
+    net.save(path)
+    return net, str(path)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return run("-m", "nnc", "demo", cwd=tmp_path_factory.mktemp("demo"), env={"PYTHONIOENCODING": "utf-8"})
+
+
+# ---- demo
+
+
+def test_demo_keeps_its_promises(demo):
+    assert demo.stderr == "" and demo.returncode == 0
+    assert demo.stdout.rstrip().endswith("Everything that was promised holds.")
+    assert "FAILED" not in demo.stdout
+
+
+def test_demo_shows_the_tutorial(demo):
+    assert "3 x 4" in demo.stdout and "4 x 1" in demo.stdout
+    table = re.findall(r"^ +(\d+) +(\d\.\d{6})(?:  █+)?$", demo.stdout, re.MULTILINE)
+    assert [int(i) for i, _ in table] == list(range(0, 1501, 150))
+    losses = [float(loss) for _, loss in table]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.01
+    assert "The loss fell at every one of the 1500 iterations." in demo.stdout
+    rows = re.findall(r"^ +([01]) ([01]) 1 +([01]) +(\d\.\d+)$", demo.stdout, re.MULTILINE)
+    assert len(rows) == 4
+    for a, b, target, prediction in rows:
+        assert int(target) == int(a) ^ int(b)
+        assert abs(float(prediction) - int(target)) < 0.1
+    assert "plain Python" in demo.stdout and "largest difference" in demo.stdout
+    assert re.search(r"the engine is [\d,.]+ times as fast", demo.stdout)
+
+
+def test_demo_shows_the_digits(demo):
+    right = int(re.search(r"test accuracy \d\d\.\d%: (\d+) of 450", demo.stdout)[1])
+    assert right >= 0.95 * 450
+    assert re.search(r"trained on one core in [\d.]+ ms", demo.stdout)
+    table = re.findall(r"^ +\d \|((?: +[\d.]+){10})$", demo.stdout, re.MULTILINE)
+    counts = np.array([[int(cell) if cell != "." else 0 for cell in row.split()] for row in table])
+    assert counts.shape == (10, 10) and counts.sum() == 450 and np.trace(counts) == right
+    assert ", right" in demo.stdout
+    assert (", wrong: a " in demo.stdout) == (right < 450)
+
+
+def test_demo_shows_inspect_and_saving(demo):
+    assert "* Inputs: 3\n------\nHidden Layer 1\nNeurons: 4\n Neuron 0\n  Weight: " in demo.stdout
+    assert len(re.findall(r"bytes of predictions: equal", demo.stdout)) == 2
+
+
+def test_demo_fits_a_terminal(demo):
+    assert max(map(len, demo.stdout.splitlines())) <= 80
+
+
+def test_demo_in_ascii(tmp_path):
+    result = run("-m", "nnc", "demo", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0 and result.stdout.isascii() and "####" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+class Broken(NeuralNetwork):
+    """Takes back half a step after training, and writes another network than it is."""
+
+    def fit(self, *args, **settings):
+        history = super().fit(*args, **settings)
+        history.loss[10] = history.loss[9] + 1
+        return history
+
+    def save(self, path):
+        other = self.copy()
+        other.params = 1.5 * other.params
+        NeuralNetwork.save(other, path)
+
+
+def test_demo_admits_what_fails(monkeypatch, capsys):
+    def shuffled_labels():
+        images, labels = nnc.datasets.load_digits()
+        return images, np.roll(labels, 1)
+
+    monkeypatch.setattr(_demo, "NeuralNetwork", Broken)
+    monkeypatch.setattr(_demo, "load_digits", shuffled_labels)
+    monkeypatch.setattr(_demo, "WANTED_AGREEMENT", -1.0)
+    assert main(["demo"]) == 1
+    failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(failures) == 5
+    assert "did not fall at 1 of 1500" in failures[0] and "differ by" in failures[1]
+    assert "below 95%" in failures[2] and "tutorial.json" in failures[3] and "digits.json" in failures[4]
+
+
+def test_drawing():
+    assert _demo.draw_network([2, 3, 1], ["tanh", "sigmoid"]).splitlines() == [
+        "inputs                hidden 1                 output",
+        "                        tanh                   sigmoid",
+        "",
+        "                    +----(0)----+",
+        " (0)----+           |           |",
+        "        +-- 2 x 3 --+----(1)----+-- 3 x 1 -------(0)",
+        " (1)----+           |           |",
+        "                    +----(2)----+",
+    ]
+
+
+def test_drawing_of_a_large_layer():
+    text = _demo.draw_network([784, 10], ["softmax"], "unicode")
+    assert "(783)" in text and "(9)" in text and "784 x 10" in text and "├" in text and "(2)" not in text
+
+
+# ---- inspect, predict, compare, config
+
+
+def test_inspect(saved, capsys):
+    net, path = saved
+    assert main(["inspect", path]) == 0
+    expected = io.StringIO()
+    net.inspect(file=expected)
+    assert capsys.readouterr().out == expected.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,0,1\n0,1,1\n1,0,1\n1,1,1",
+        "a;b;c\n0; 0; 1\n0;1;1\n\n1;0;1\n1;1;1\n",
+        "# x\n0 0 1\n0\t1 1\n1 0 1 # y\n1 1 1",
+    ],
+)
+def test_predict(saved, tmp_path, capsys, text):
+    net, path = saved
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8-sig")
+    assert main(["predict", path, str(tmp_path / "rows.csv")]) == 0
+    rows = [[float(v) for v in line.split(",")] for line in capsys.readouterr().out.splitlines()]
+    assert np.array(rows).tobytes() == net.predict(X).tobytes()
+
+
+def test_predict_classes_from_standard_input(saved, tmp_path):
+    net, path = saved
+    result = run("-m", "nnc", "predict", "--classes", path, cwd=tmp_path, input="0 0 1\n1 1 1\n")
+    assert result.stderr == "" and result.returncode == 0
+    assert [int(line) for line in result.stdout.split()] == net.predict_classes(X[[0, 3]]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2,3\n1,x,3\n", "line 2 of .*rows.csv: expected a number, found 'x'"),
+        ("1,,3\n", "line 1 of .*rows.csv: expected a number, found ''"),
+        ("0,5;1;2\n", "line 1 of .*rows.csv: expected a number, found '0,5'"),
+        ("a,b,c\n", "no rows of numbers in .*rows.csv"),
+        ("1,2\n", "columns"),
+        ("1,2,nan\n", "[Nn]a[Nn]"),
+        ("1,2,3\n1,2\n", "line 2 of .*rows.csv: expected 3 numbers, found 2"),
+    ],
+)
+def test_predict_from_a_file_with_errors(saved, tmp_path, capsys, text, message):
+    (tmp_path / "rows.csv").write_text(text)
+    assert main(["predict", saved[1], str(tmp_path / "rows.csv")]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("nnc: ") and err.count("\n") == 1 and re.search(message, err)
+
+
+def test_compare(capsys):
+    assert main(["compare", "--epochs", "50"]) == 0
+    assert "network 3-4-1, rows 4, epochs 50" in capsys.readouterr().out
+
+
+def test_compare_with_other_settings(capsys):
+    options = [
+        "--activation",
+        "tanh",
+        "--loss",
+        "mse",
+        "--bias",
+        "--batch-size",
+        "3",
+        "--rows",
+        "10",
+        "--seed",
+        "3",
+    ]
+    assert main(["compare", "--sizes", "5-6-4-2", "--epochs", "5", *options]) == 0
+    assert "network 5-6-4-2, rows 10, epochs 5" in capsys.readouterr().out
+    assert main(["compare", "--sizes", "2,2", "--epochs", "5", "--lr", "0.1"]) == 0
+    assert "network 2-2, rows 32, epochs 5" in capsys.readouterr().out
+
+
+def test_config(capsys):
+    assert main(["config"]) == 0
+    assert nnc.__version__ in capsys.readouterr().out
+
+
+# ---- the command line itself
+
+
+def test_console_script(tmp_path):
+    script = shutil.which("nnc", path=sysconfig.get_path("scripts"))
+    assert script, "the console script is not installed"
+    result = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.stdout == f"nnc {nnc.__version__}\n" and result.returncode == 0
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["inspect"], ["predict"], ["compare"], ["config"]])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: {' '.join(['nnc', *command])}")
+    assert "None" not in out
+
+
+def test_no_command(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("usage: nnc") and "demo" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["inspect"], ["demo", "x"], ["compare", "--sizes", "3"], ["compare", "--sizes", "3,0,1"]]
+    + [["compare", "--epochs", "0"], ["compare", "--rows", "many"]],
+)
+def test_usage_errors(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "nnc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "no-such-file.json"],
+        ["inspect", "."],
+        ["predict", "no-such-file.json"],
+        ["inspect", "text.json"],
+    ]
+    + [
+        ["compare", "--activation", "nonsense"],
+        ["compare", "--activation", "gelu"],
+        ["compare", "--loss", "none"],
+    ],
+    ids=" ".join,
+)
+def test_errors_are_one_line(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.json").write_text("hello")
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("nnc: ") and err.count("\n") == 1
+    assert arguments[-1] in err
+
+
+def test_interrupt(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_demo, "demo", interrupted)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "nnc: interrupted\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+def test_reader_that_goes_away(tmp_path):
+    NeuralNetwork([100, 100, 10], seed=0).save(tmp_path / "large.json")
+    command = [sys.executable, "-m", "nnc", "inspect", "large.json"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_full_disk(saved, tmp_path):
+    with open("/dev/full", "w") as full:
+        result = run(*("-m", "nnc", "inspect", saved[1]), cwd=tmp_path, stdout=full)
+    assert result.returncode == 1
+    assert result.stderr.startswith("nnc: ") and "No space left" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_source_folder_without_the_core(tmp_path):
+    shutil.copytree(
+        nnc.__path__[0], tmp_path / "nnc", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
+    )
+    for command in (["demo"], ["config"], ["compare"], ["inspect", "x.json"]):
+        result = run("-m", "nnc", *command, cwd=tmp_path)
+        assert result.returncode == 1 and result.stdout == ""
+        assert result.stderr.startswith("nnc: ") and "pip install" in result.stderr
+        assert "Traceback" not in result.stderr
+    for option in ("--help", "--version"):
+        assert run("-m", "nnc", option, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
+@pytest.mark.parametrize("name", EXPECTED)
+def test_examples(name, tmp_path):
+    result = run(str(EXAMPLES / name), cwd=tmp_path)
+    assert result.stderr == "" and result.returncode == 0
+    assert re.search(EXPECTED[name], result.stdout)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
+def test_every_example_is_run():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED)

@@ -1,0 +1,90 @@
+import io
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc.comparison import Comparison, Difference
+
+X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
+Y = np.array([[0], [1], [1], [0]])
+
+
+def test_the_tutorial_in_both(capsys):
+    result = nnc.compare([3, 4, 1], X, Y, epochs=200, bias=False, init="uniform")
+    assert isinstance(result, Comparison)
+    assert result.losses.relative < 1e-12
+    assert result.weights.relative < 1e-9 and result.predictions.relative < 1e-12
+    assert (result.sizes, result.rows, result.epochs) == ((3, 4, 1), 4, 200)
+    assert len(result.history.loss) == 200
+    assert 0 < result.engine_seconds < result.reference_seconds
+    assert result.speedup == result.reference_seconds / result.engine_seconds > 1
+    assert capsys.readouterr().out == f"{result}\n"
+
+
+def test_the_networks_in_the_result_are_trained():
+    result = nnc.compare([3, 4, 1], X, Y, epochs=1500, bias=False, init="uniform", verbose=False)
+    assert np.abs(result.engine.predict(X) - Y).max() < 0.1
+    assert np.abs(np.array(result.reference.predict(X.tolist())) - Y).max() < 0.1
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("batch_size", [1, 7, None])
+def test_batches_are_the_same_in_both(activation, batch_size):
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.random((20, 4)), rng.random(20)
+    result = nnc.compare(
+        [4, 5, 3, 1],
+        inputs,
+        targets,
+        activation=activation,
+        loss="mse",
+        epochs=30,
+        lr=0.05,
+        batch_size=batch_size,
+        verbose=False,
+    )
+    assert result.losses.relative < 1e-12 and result.predictions.absolute < 1e-12
+
+
+def test_float32_differs_by_its_rounding_only():
+    result = nnc.compare([3, 4, 1], X, Y, epochs=100, lr=0.5, dtype="float32", verbose=False)
+    assert 0 < result.losses.relative < 1e-4
+
+
+def test_printing():
+    out = io.StringIO()
+    result = nnc.compare([3, 4, 1], X, Y, epochs=10, file=out)
+    text = out.getvalue()
+    assert text == f"{result}\n"
+    assert "network 3-4-1, rows 4, epochs 10" in text and "times as fast" in text
+    assert max(map(len, text.splitlines())) < 80
+    assert "array(" not in repr(result) and "losses=Difference(absolute=" in repr(result)
+
+
+def test_quiet(capsys):
+    nnc.compare([3, 4, 1], X, Y, epochs=10, verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_result_cannot_be_changed():
+    result = nnc.compare([3, 4, 1], X, Y, epochs=1, verbose=False)
+    with pytest.raises(AttributeError):
+        result.epochs = 2
+
+
+def test_difference():
+    zeros = np.zeros(3)
+    assert Difference.between(zeros, zeros) == Difference(0.0, 0.0)
+    assert Difference.between(np.array([4.0, 0.0, 1.0]), np.array([3.0, 0.5, 1.0])) == Difference(1.0, 1.0)
+    assert Difference.between(np.array([-2.0]), np.array([2.0])) == Difference(4.0, 2.0)
+
+
+def test_what_the_reference_does_not_have():
+    with pytest.raises(ValueError, match="gelu"):
+        nnc.compare([3, 4, 1], X, Y, epochs=1, activation="gelu", verbose=False)
+
+
+def test_arguments_that_do_not_fit():
+    with pytest.raises(ValueError, match="columns"):
+        nnc.compare([2, 4, 1], X, Y, epochs=1, verbose=False)

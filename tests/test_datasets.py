@@ -1,0 +1,79 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from nnc.datasets import IRIS_CLASSES, IRIS_FEATURES, load_digits, load_iris, train_test_split
+
+
+def test_digits():
+    X, y = load_digits()
+    assert X.shape == (1797, 64) and X.dtype == np.float64 and X.flags.c_contiguous and X.flags.writeable
+    assert y.shape == (1797,) and y.dtype == np.int64
+    assert X.min() == 0 and X.max() == 16 and np.array_equal(X, np.rint(X))
+    assert np.bincount(y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert X[0, :8].tolist() == [0, 0, 5, 13, 9, 1, 0, 0] and y[0] == 0
+
+
+def test_iris():
+    X, y = load_iris()
+    assert X.shape == (150, len(IRIS_FEATURES)) and X.dtype == np.float64
+    assert y.dtype == np.int64 and np.bincount(y).tolist() == [50] * len(IRIS_CLASSES)
+    assert X.sum(axis=0) == pytest.approx([876.5, 458.6, 563.7, 179.9])  # Fisher's numbers, as in R
+    assert X[34].tolist() == [4.9, 3.1, 1.5, 0.2] and X[37].tolist() == [4.9, 3.6, 1.4, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("load", "digest"),
+    [
+        (load_digits, "f6d9e39f37dc45d327f6db33428ee58970ccceabb2535a5c179de35886b70443"),
+        (load_iris, "aa06b8008ceba42efc654be0f83fdafc786239c9e8f13146044d078f5aab8f23"),
+    ],
+    ids=["digits", "iris"],
+)
+def test_every_number_is_as_it_was(load, digest):
+    X, y = load()
+    content = X.astype("<f8").tobytes() + y.astype("<i8").tobytes()
+    assert hashlib.sha256(content).hexdigest() == digest
+
+
+@pytest.mark.parametrize("name", ["digits", "iris"])
+def test_the_same_numbers_as_in_scikit_learn(name):
+    theirs = pytest.importorskip("sklearn.datasets")
+    X, y = {"digits": load_digits, "iris": load_iris}[name]()
+    X_theirs, y_theirs = getattr(theirs, f"load_{name}")(return_X_y=True)
+    assert np.array_equal(X, X_theirs) and np.array_equal(y, y_theirs)
+
+
+def test_split_keeps_rows_together_and_loses_none():
+    X = np.arange(100.0).reshape(50, 2)
+    y = X[:, 0] / 2
+    X_train, X_test, y_train, y_test = train_test_split(X, y)
+    assert len(X_train) == 38 and len(X_test) == 12
+    assert np.array_equal(X_train[:, 0] / 2, y_train) and np.array_equal(X_test[:, 0] / 2, y_test)
+    assert sorted([*y_train, *y_test]) == y.tolist()
+
+
+def test_split_is_decided_by_the_seed_alone():
+    numbers = list(range(10))
+    assert train_test_split(numbers, numbers, test_size=3)[1].tolist() == [2, 4, 6]
+    assert train_test_split(numbers, numbers, test_size=3, seed=1)[1].tolist() == [7, 4, 8]
+    assert train_test_split(numbers, numbers, test_size=0.3, seed=-1)[1].tolist() == [3, 5, 2]
+
+
+def test_split_shuffles_evenly():
+    numbers = np.arange(10)
+    first = [train_test_split(numbers, numbers, test_size=1, seed=seed)[1][0] for seed in range(5000)]
+    counts = np.bincount(first, minlength=10)
+    assert counts.min() > 400 and counts.max() < 600  # 500 expected, standard deviation 21
+
+
+@pytest.mark.parametrize("test_size", [0, 10, -1, 0.0, 1.0, 1.5, 0.01])
+def test_split_without_rows_on_one_side(test_size):
+    with pytest.raises(ValueError, match="test_size must leave rows on both sides"):
+        train_test_split(range(10), range(10), test_size=test_size)
+
+
+def test_split_of_different_lengths():
+    with pytest.raises(ValueError, match="same number of rows, got 10 and 9"):
+        train_test_split(range(10), range(9))
