@@ -25,18 +25,18 @@ def chosen(names):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="nnc and its peers on the same work.")
-    parser.add_argument("--works", type=chosen(WORKS), default=list(WORKS), help="A,B,... (default: all)")
-    parser.add_argument("--peers", type=chosen(PEERS), default=list(PEERS), help=f"out of {','.join(PEERS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each is asked in turn (default: 7)")
-    parser.add_argument("--seconds", type=float, default=0.2, help="how long a peer runs at its turn (default: 0.2)")
-    parser.add_argument("--quick", action="store_true", help="one round of one run each: whether it works, not how fast")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="nnc beside its peers.")
+    parser.add_argument("--works", type=chosen(WORKS), default=list(WORKS), help="A,B,...")
+    parser.add_argument("--peers", type=chosen(PEERS), default=list(PEERS), help=f"{','.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each peer (default: 7)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="length of a turn (default: 0.2)")
+    parser.add_argument("--quick", action="store_true", help="one run each: a test, no measurement")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every number to this file")
-    parser.add_argument("--roofline", action="store_true", help="instead: the products' share of the processor's peak")
+    parser.add_argument("--roofline", action="store_true", help="how near to the processor's peak")
     args = parser.parse_args()
 
-    # The root of the checkout was put first in the path, where its nnc/ would hide the installed one: put it last.
-    # The processes that are started take this path over.
+    # The root of the checkout was put first in the path, where its nnc/, which has no compiled core, hides
+    # the installed one: put it last. The processes that are started take this path over.
     root = Path(__file__).resolve().parents[1]
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != root] + [str(root)]
 
@@ -51,7 +51,8 @@ def main():
         outcomes = [report.Outcome(work, runner.measure(work, children, rounds, seconds)) for work in works]
     report.show(outcomes, versions, missing)
     if args.json:
-        args.json.write_text(json.dumps(report.document(outcomes, versions, missing), indent=2) + "\n", encoding="utf-8")
+        document = report.document(outcomes, versions, missing)
+        args.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -25,7 +25,7 @@ class Server:
         return self.peer.VERSION, list(self.peer.WAYS), getattr(self.peer, "THREADED", True)
 
     def prepare(self, key, way):
-        """Everything up to and with a first run that is not timed: the seconds that it took, compilers included."""
+        """Everything up to the end of a first run, which is not timed: the seconds that it took."""
         if self.work is None or self.work.key != key:
             self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # a copy: its data go with it
         _ = self.work.data, self.work.weights
@@ -48,7 +48,7 @@ class Server:
 
 
 def serve(pipe, name, threads):
-    """The process's main function: each request is (method, arguments), each answer (exception's name or None, value)."""
+    """The process's main function: it takes (method, arguments), sends (None, value) or (error, message)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     server = Server(name, threads)
     while True:

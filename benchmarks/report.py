@@ -11,81 +11,89 @@ import numpy as np
 
 
 class Outcome:
-    """One work's candidates, and what follows from them."""
+    """One work's candidates, the best of each peer, and what follows from them."""
 
     def __init__(self, work, candidates):
         self.work, self.candidates = work, candidates
         self.best = {}
         for candidate in candidates:
-            if candidate.error is None:
-                other = self.best.get(candidate.peer)
-                if other is None or candidate.seconds < other.seconds:
-                    self.best[candidate.peer] = candidate
-        self.start = work.judge(work.weights) if work.training else math.inf
+            other = self.best.get(candidate.peer)
+            if candidate.error is None and (other is None or candidate.seconds < other.seconds):
+                self.best[candidate.peer] = candidate
+        self.start_loss = work.judge(work.weights) if work.training else None
 
     def ratio(self, peer):
-        """The peer's time divided by nnc's, each its best way and number of threads; None where one is missing."""
+        """The peer's time divided by nnc's, each in its best way; None where one is missing."""
         if peer not in self.best or "nnc" not in self.best:
             return None
         return self.best[peer].seconds / self.best["nnc"].seconds
 
     def agrees(self, peer):
-        """Whether the peer's loss fell as far as the others' did, to a tenth; predictions must be equal to rounding."""
-        losses = [candidate.loss for candidate in self.best.values()]
-        middle = median(losses)
-        allowed = 0.1 * abs(self.start - middle) if self.work.training else 1e-4 * middle
+        """Whether the loss fell as far as the others', to a tenth; predictions must be equal to rounding."""
+        middle = median(candidate.loss for candidate in self.best.values())
+        allowed = 1e-4 * middle if self.start_loss is None else 0.1 * abs(self.start_loss - middle)
         return abs(self.best[peer].loss - middle) <= allowed  # False for NaN
 
 
-def table(title, header, rows):
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+def number(value):
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def ratio_cell(outcome, peer):
+    ratio, goal = outcome.ratio(peer), outcome.work.goals.get(peer)
+    if ratio is None or goal is None:
+        return number(ratio) if ratio else None
+    return f"{number(ratio)} ({goal:g}){'<' if ratio < goal else ''}"
+
+
+def time_cell(outcome, peer):
+    best = outcome.best[peer]
+    return f"{number(best.seconds * 1e6)} ({best.way}, {best.threads})"
+
+
+def loss_cell(outcome, peer):
+    return f"{outcome.best[peer].loss:.4g}" + ("" if outcome.agrees(peer) else " !")
+
+
+def first_run_cell(outcome, peer):
+    return f"{outcome.best[peer].first_run:.1f}"
+
+
+def table(title, cell, outcomes, peers):
+    """Print one table: a row for each work, a column for each peer, `cell(outcome, peer)` in it."""
+    rows = [["", *peers]]
+    for outcome in outcomes:
+        cells = [cell(outcome, peer) if peer in outcome.best else None for peer in peers]
+        rows.append([outcome.work.name, *(text or "-" for text in cells)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"\n{title}\n")
-    for row in (header, ["-" * width for width in widths], *rows):
-        first, *rest = (cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        print("  ".join((first, *rest)).rstrip())
+    for name, *cells in rows:
+        print("  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]))
 
 
 def show(outcomes, versions, missing):
     """Print everything."""
-    peers = list(versions)
-    print(f"\n{machine()['processor']}, {os.cpu_count()} cores, Python {platform.python_version()}; {', '.join(versions.values())}")
+    host = machine()
+    print(f"\n{host['processor']}, {host['cores']} cores, Python {host['python']}")
+    print(", ".join(versions.values()))
     for peer, reason in missing.items():
         print(f"missing: {peer} ({reason})")
+    print()
+    for outcome in outcomes:
+        print(outcome.work.title)
 
-    def rows(cell, names):
-        return [[outcome.work.title, *(cell(outcome, peer) for peer in names)] for outcome in outcomes]
-
-    def ratio_cell(outcome, peer):
-        ratio, goal = outcome.ratio(peer), outcome.work.goals.get(peer)
-        if ratio is None:
-            return "-"
-        return f"{ratio:.3g}" + (f" ({goal:g}){' ' if ratio >= goal else '<'}" if goal else "")
-
-    def time_cell(outcome, peer):
-        candidate = outcome.best.get(peer)
-        if candidate is None:
-            return "-"
-        return f"{candidate.seconds * 1e6:.3g} ({candidate.way}, {candidate.threads})"
-
-    def loss_cell(outcome, peer):
-        if peer not in outcome.best:
-            return "-"
-        return f"{outcome.best[peer].loss:.4g}" + ("" if outcome.agrees(peer) else " !")
-
+    peers = list(versions)
     others = [peer for peer in peers if peer != "nnc"]
     if "nnc" in peers:
-        table("Time of the peer / time of nnc (goal; < is below it)", ["work", *others], rows(ratio_cell, others))
-    table("Microseconds a step or call (best way, threads)", ["work", *peers], rows(time_cell, peers))
-    table("Loss at the end (! differs from the others')", ["work", *peers], rows(loss_cell, peers))
-    slow = [c for outcome in outcomes for c in outcome.candidates if c.error is None and c.first_run > 1.5]
-    if slow:
-        print("\nFirst run, compiling included, where it took more than 1.5 s:", end=" ")
-        works = {id(c): outcome.work.key for outcome in outcomes for c in outcome.candidates}
-        print(", ".join(f"{works[id(c)]} {c.peer} {c.way} {c.first_run:.1f} s" for c in slow))
+        table("Time of the peer / time of nnc (goal; < is below it)", ratio_cell, outcomes, others)
+    table("Microseconds a step or call (best way, threads)", time_cell, outcomes, peers)
+    table("Loss at the end (! differs from the others')", loss_cell, outcomes, peers)
+    table("Seconds until a first run was done, compiling included", first_run_cell, outcomes, peers)
+    print()
     for outcome in outcomes:
         for c in outcome.candidates:
             if c.error is not None:
-                print(f"\nfailed: {outcome.work.key} {c.peer} ({c.way}, {c.threads}): {c.error}")
+                print(f"failed: {outcome.work.key} {c.peer} ({c.way}, {c.threads}): {c.error}")
 
 
 def machine():
@@ -102,26 +110,21 @@ def machine():
 
 def document(outcomes, versions, missing):
     """Everything as a dictionary for JSON, every round of every candidate included."""
-    works = []
-    for outcome in outcomes:
-        names = [peer for peer in outcome.best if peer != "nnc" and outcome.ratio(peer) is not None]
-        works.append(
-            {
-                "work": outcome.work.key,
-                "title": outcome.work.title,
-                "steps": outcome.work.steps,
-                "start_loss": outcome.start if outcome.work.training else None,
-                "goals": outcome.work.goals,
-                "ratios": {peer: outcome.ratio(peer) for peer in names},
-                "losses_differ": [peer for peer in outcome.best if not outcome.agrees(peer)],
-                "candidates": [
-                    {
-                        "peer": c.peer, "way": c.way, "threads": c.threads, "first_run_seconds": c.first_run,
-                        "seconds_a_step": c.seconds if c.rounds else None, "rounds": c.rounds,
-                        "loss": c.loss if math.isfinite(c.loss) else None, "error": c.error,
-                    }
-                    for c in outcome.candidates
-                ],
-            }
-        )  # fmt: skip
-    return {"machine": machine(), "peers": versions, "missing": missing, "works": works}
+
+    def candidate(c):
+        return {
+            "peer": c.peer, "way": c.way, "threads": c.threads, "first_run_seconds": c.first_run,
+            "seconds_a_step": c.seconds if c.rounds else None, "rounds": c.rounds,
+            "loss": c.loss if math.isfinite(c.loss) else None, "error": c.error,
+        }  # fmt: skip
+
+    def work(outcome):
+        return {
+            "work": outcome.work.key, "title": outcome.work.title, "steps": outcome.work.steps,
+            "start_loss": outcome.start_loss, "goals": outcome.work.goals,
+            "ratios": {peer: outcome.ratio(peer) for peer in outcome.best},
+            "losses_differ": [peer for peer in outcome.best if not outcome.agrees(peer)],
+            "candidates": [candidate(c) for c in outcome.candidates],
+        }  # fmt: skip
+
+    return {"machine": machine(), "peers": versions, "missing": missing, "works": list(map(work, outcomes))}

@@ -102,7 +102,7 @@ class Candidate:
 
 @contextmanager
 def started(names):
-    """The peers' processes: yields (children and their ways, versions by peer, reasons of those missing by peer)."""
+    """The peers' processes: yields (each child with its ways, version by peer, reason by missing peer)."""
     children, versions, missing = [], {}, {}
     with ExitStack() as stack:
         waiting = [Child(name, threads) for name in names for threads in THREADS]

@@ -1,7 +1,7 @@
 """The table of works: what every peer is asked to do, on which data, from which start.
 
-Everything is made from fixed seeds, so each peer's process makes the same data and the same initial weights for
-itself. What a peer hands back (weights, or predictions) is judged here, by one formula for all of them.
+Everything is made from fixed seeds, so each peer's process makes the same data and the same initial weights
+for itself. What a peer hands back (weights, or predictions) is judged here, by one formula for all of them.
 """
 
 from __future__ import annotations
@@ -50,12 +50,17 @@ class Work:
     goals: dict[str, float] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        return f"{self.key} {'-'.join(map(str, self.sizes))}"
+
+    @property
     def title(self) -> str:
-        shape = "-".join(map(str, self.sizes))
+        what = f"{self.name} {self.hidden}, {self.output}, {self.dtype}"
         if not self.training:
-            return f"{self.key} {shape} {self.hidden}, {self.dtype}, predict one row"
-        rows = f"{self.rows} rows full batch" if self.batch is None else f"batch {self.batch}"
-        return f"{self.key} {shape} {self.hidden}, {self.dtype}, {rows}, {self.loss}, {self.optimizer}"
+            return f"{what}: {self.epochs} times predict of one row"
+        rows = "full batch" if self.batch is None else f"batch {self.batch}"
+        bias = "" if self.bias else ", no bias"
+        return f"{what}{bias}: {self.loss}, {self.optimizer}, {self.rows} rows, {rows}, {self.epochs} epochs"
 
     @property
     def steps(self) -> int:
@@ -92,11 +97,12 @@ class Work:
 
     @cached_property
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The start, the same for every peer: W (n_in, n_out) and b (n_out,) of each layer. Copy, don't change."""
+        """The start, the same for every peer: W (n_in, n_out) and b (n_out,) of each layer. To be copied."""
         rng = np.random.default_rng(1)
         layers = []
         for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False):
-            W = rng.random((n_in, n_out)) if self.key == "A" else rng.standard_normal((n_in, n_out)) * np.sqrt(2 / n_in)
+            shape = n_in, n_out
+            W = rng.random(shape) if self.key == "A" else rng.standard_normal(shape) * np.sqrt(2 / n_in)
             layers.append((W.astype(self.dtype), np.zeros(n_out, self.dtype)))
         return layers
 
@@ -144,9 +150,9 @@ WORKS = {
              goals={"numpy": 25, "torch": 35, "sklearn": 32, "jax": 6.5, "kann": 9}),
         Work("D", _MNIST, *_CLASSES, 3, batch=32,
              goals={"numpy": 5, "torch": 6.5, "sklearn": 7.5, "jax": 2, "kann": 16}),
-        Work("E", _MNIST, *_CLASSES, 3, batch=256,
+        Work("E", _MNIST, *_CLASSES, 3, batch=256, lr=0.5,
              goals={"numpy": 3, "torch": 3, "sklearn": 3, "jax": 1.8}),
-        Work("F", (784, 512, 512, 10), *_CLASSES, 2, batch=256,
+        Work("F", (784, 512, 512, 10), *_CLASSES, 2, batch=256, lr=0.2,
              goals={"numpy": 2, "torch": 2.4, "sklearn": 2.2, "jax": 1.15}),
         Work("G", (4, 32, 16, 4), "tanh", "identity", "mse", 20, rows=10_000, optimizer="adam", lr=0.01,
              goals={"numpy": 10, "torch": 5.5, "jax": 2.7}),

@@ -24,8 +24,8 @@ x_train, x_test, y_train, y_test = train_test_split(x, y, seed=0)
 start = perf_counter()
 nets = []
 for seed in range(10):
-    net = NeuralNetwork([1, 24, 1], activation="tanh", loss="mse", seed=seed)
-    net.fit(x_train, y_train, epochs=2000, lr=0.1, batch_size=25)
+    net = NeuralNetwork([1, 16, 16, 1], activation="tanh", loss="mse", seed=seed)
+    net.fit(x_train, y_train, epochs=500, lr=0.01, optimizer="adam", batch_size=25)
     nets.append(net)
 best = max(nets, key=lambda net: net.score(x_test, y_test))
 print(f"{len(nets)} networks of {best.n_params} parameters trained in {perf_counter() - start:.2f} s")

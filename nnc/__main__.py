@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+# Rows times weights times epochs that plain Python does in a few seconds at most.
+_AFFORDABLE_WORK = 10_000_000
 
 # Imports of nnc stand inside the commands: whoever runs `python -m nnc` in the source folder has no compiled
 # core there, and should get help, version and one clear line about it instead of a traceback.
@@ -47,14 +51,17 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from nnc import compare
 
-    X, y, tutorial = _problem(arguments.sizes, arguments.rows, arguments.seed)
+    sizes = arguments.sizes
+    X, y, tutorial = _problem(sizes, arguments.rows, arguments.seed)
+    work = len(X) * sum(n_in * n_out for n_in, n_out in pairwise(sizes))
+    epochs = arguments.epochs or max(1, min(1500, _AFFORDABLE_WORK // work))
     lr = arguments.lr if arguments.lr is not None else 1.0 if tutorial else 0.01
     init = arguments.init or ("uniform" if tutorial else None)
     compare(
-        arguments.sizes,
+        sizes,
         X,
         y,
-        epochs=arguments.epochs,
+        epochs=epochs,
         lr=lr,
         batch_size=arguments.batch_size,
         activation=arguments.activation,
@@ -73,9 +80,7 @@ def _config(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _problem(
-    sizes: list[int], rows: int | None, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+def _problem(sizes: list[int], rows: int | None, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """Return inputs, targets, and whether they are the tutorial's, which are used if they fit."""
     import numpy as np
 
@@ -113,9 +118,7 @@ def _read_rows(path: str) -> list[list[float]]:
                 bad = next(field for field in fields if _number(field) is None)
                 raise ValueError(f"line {number} of {name}: expected a number, found {bad!r}")
             if rows and len(row) != len(rows[0]):
-                raise ValueError(
-                    f"line {number} of {name}: expected {len(rows[0])} numbers, found {len(row)}"
-                )
+                raise ValueError(f"line {number} of {name}: expected {len(rows[0])} numbers, found {len(row)}")
             rows.append(row)
     if not rows:
         raise ValueError(f"no rows of numbers in {name}")
@@ -130,22 +133,19 @@ def _number(text: str) -> float | None:
 
 
 def _sizes(text: str) -> list[int]:
-    sizes = [int(part) for part in text.replace("-", ",").split(",")]
+    try:
+        sizes = [int(part) for part in text.replace("-", ",").split(",")]
+    except ValueError:
+        sizes = []
     if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"expected two or more whole numbers like 3,4,1, found {text!r}")
     return sizes
 
 
-_sizes.__name__ = "sizes"  # argparse puts the name into its message
-
-
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {text!r}")
     return int(text)
-
-
-_positive.__name__ = "positive whole number"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,9 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a text file with one row a line, numbers separated by commas, semicolons or blanks; a heading "
         "is skipped (default: standard input)",
     )
-    command.add_argument(
-        "--classes", action="store_true", help="print the number of the class instead of the outputs"
-    )
+    command.add_argument("--classes", action="store_true", help="print the number of the class instead of the outputs")
     command.set_defaults(run=_predict)
 
     command = commands.add_parser(
@@ -217,8 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs",
         metavar="N",
         type=_positive,
-        default=1500,
-        help="how often to go through the rows (default: %(default)s)",
+        help="how often to go through the rows (default: 1500, or what takes a few seconds)",
     )
     command.add_argument(
         "--lr",
@@ -230,9 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--activation", metavar="NAME", default="sigmoid", help="of the hidden layers (default: %(default)s)"
     )
-    command.add_argument(
-        "--loss", metavar="NAME", default="sse", help="sse, half_sse or mse (default: %(default)s)"
-    )
+    command.add_argument("--loss", metavar="NAME", default="sse", help="sse, half_sse or mse (default: %(default)s)")
     command.add_argument(
         "--init",
         metavar="NAME",

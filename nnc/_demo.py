@@ -149,9 +149,7 @@ def _tutorial(style: str, broken: list[str]) -> NeuralNetwork:
     print("  " + str(comparison).replace("\n", "\n  ").replace("\n  \n", "\n\n"))
     largest = max(comparison.losses.relative, comparison.weights.relative, comparison.predictions.relative)
     if not largest <= WANTED_AGREEMENT:
-        broken.append(
-            f"the engine and plain Python differ by {largest:.1e}, more than {WANTED_AGREEMENT:.0e}"
-        )
+        broken.append(f"the engine and plain Python differ by {largest:.1e}, more than {WANTED_AGREEMENT:.0e}")
     return network
 
 
@@ -159,9 +157,7 @@ def _digits(style: str, broken: list[str]) -> tuple[NeuralNetwork, NDArray[np.fl
     X, y = load_digits()
     X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450, seed=0)
     _title("2. Handwritten digits")
-    print(
-        f"{len(X)} images of 8 x 8 pixels, {len(X_train)} to learn from, {len(X_test)} for the test only.\n"
-    )
+    print(f"{len(X)} images of 8 x 8 pixels, {len(X_train)} to learn from, {len(X_test)} for the test only.\n")
     network = NeuralNetwork([64, 64, 10], activation="relu", loss="cross_entropy", dtype="float32", seed=0)
     print(draw_network(network.sizes, network.activations, style))
 
@@ -191,10 +187,7 @@ def _digits(style: str, broken: list[str]) -> tuple[NeuralNetwork, NDArray[np.fl
     print()
     for line in range(8):
         pixels = [X_test[i, 8 * line : 8 * line + 8] for i in shown]
-        print(
-            "  "
-            + "  ".join("".join(2 * _SHADES[style][round(4 * p)] for p in row) for row in pixels).rstrip()
-        )
+        print("  " + "  ".join("".join(2 * _SHADES[style][round(4 * p)] for p in row) for row in pixels).rstrip())
     captions = [
         f"{predicted[i]}, right" if predicted[i] == y_test[i] else f"{predicted[i]}, wrong: a {y_test[i]}"
         for i in shown
@@ -214,9 +207,7 @@ def _saving(network: NeuralNetwork, X: NDArray[np.float64], name: str, broken: l
     verdict = "equal" if same else "DIFFERENT"
     print(f"  {path.name:<14}{size:>9,} bytes   {len(before):>6,} bytes of predictions: {verdict}")
     if not same:
-        broken.append(
-            f"the network loaded from {path.name} does not predict the same bits as the one that was saved"
-        )
+        broken.append(f"the network loaded from {path.name} does not predict the same bits as the one that was saved")
 
 
 def demo() -> int:

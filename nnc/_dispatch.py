@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PRECISION = {np.dtype(np.float64): "f64", np.dtype(np.float32): "f32"}
 
 try:
-    from nnc import _cpu
+    import nnc._cpu as _cpu  # not `from nnc import`, which would lose the class of the error
 except ModuleNotFoundError as error:
     if error.name != "nnc._cpu":
         raise
@@ -66,7 +66,8 @@ def core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
 
 
 def show_config() -> None:
-    """Prints the version, the instruction sets (chosen, available), the compiler, threads and the sizes of the number types."""
+    """Prints the version, the instruction sets (chosen, available), the compiler, threads and the sizes of the number
+    types."""
     import platform
     import sys
 
@@ -76,7 +77,9 @@ def show_config() -> None:
     forced = " (forced by NNC_ISA)" if os.environ.get("NNC_ISA") else ""
     gil = "" if getattr(sys, "_is_gil_enabled", lambda: True)() else ", free-threaded"
     lanes = {p: import_module(f"nnc._core_{isa}_{p}") for p in ("f64", "f32")}
-    print(f"nnc {nnc.__version__}, Python {platform.python_version()}{gil}, NumPy {np.__version__}, {platform.machine()}")
+    print(
+        f"nnc {nnc.__version__}, Python {platform.python_version()}{gil}, NumPy {np.__version__}, {platform.machine()}"
+    )
     print(f"instruction set: {isa}{forced}; available: {', '.join(available())}")
     print(f"compiled by:     {_cpu.COMPILER}")
     print(f"threads:         {cpu_count()} at most")

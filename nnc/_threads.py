@@ -52,7 +52,8 @@ class Team:
                 return
 
     def run(self, work: Callable[[int, int], None] | None, amount: int = 0) -> None:
-        """Calls work(thread, amount) in thread 0, 1, ... size - 1 at once and waits for all; None sends the threads home."""
+        """Calls work(thread, amount) in thread 0, 1, ... size - 1 at once and waits for all; None sends the threads
+        home."""
         self._work, self._amount = work, amount
         for go, _ in self._locks:
             go.release()
@@ -64,15 +65,17 @@ class Team:
     def __enter__(self) -> Team:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.run(None)
 
 
 class Interrupt:
     """Inside a `with`, Ctrl-C is noted instead of raised: bool(interrupt) tells.
 
-    A second one, a second or more later, raises KeyboardInterrupt after all, for a callback that hangs. In threads other
-    than the main one, and where a program handles SIGINT in its own way, nothing is changed.
+    A second one, a second or more later, raises KeyboardInterrupt after all, for a callback that hangs. In threads
+    other than the main one, and where a program handles SIGINT in its own way, nothing is changed.
     """
 
     def __init__(self) -> None:
@@ -96,6 +99,8 @@ class Interrupt:
                 pass
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)

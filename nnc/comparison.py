@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc.network import History
+    from nnc.training import History
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -188,7 +188,10 @@ def compare(
         network = start.copy()
         begin = perf_counter()
         history = network.fit(inputs, targets, **settings)
-        return perf_counter() - begin, (network, history)
+        seconds = perf_counter() - begin
+        if history.stop_reason == "interrupt":  # Ctrl-C: the engine stops with what it has, there is no more to compare
+            raise KeyboardInterrupt
+        return seconds, (network, history)
 
     def run_reference() -> tuple[float, tuple[reference.NeuralNetwork, reference.History]]:
         network = reference.NeuralNetwork(start.sizes, **slow_start)

@@ -161,15 +161,11 @@ def _recognize(document: Any) -> None:
         raise ValueError(f"it holds {_shown(document)}, not a network; check that it is the right file")
     if document.get("format") != FORMAT:
         found = _shown(document["format"]) if "format" in document else "missing"
-        raise ValueError(
-            f'it is no network of nnc: format is {found}, expected "{FORMAT}"; is it the right file?'
-        )
+        raise ValueError(f'it is no network of nnc: format is {found}, expected "{FORMAT}"; is it the right file?')
     version = document.get("version")
     if type(version) is not int or version < 1:
         found = _shown(version) if "version" in document else "missing"
-        raise ValueError(
-            f"version is {found}, expected {VERSION}; correct it there, or save the network again"
-        )
+        raise ValueError(f"version is {found}, expected {VERSION}; correct it there, or save the network again")
     if version > VERSION:
         raise ValueError(
             f"a later nnc wrote it (file version {version}, this nnc reads version {VERSION}); "
@@ -279,7 +275,9 @@ def _name(members: dict[str, Any], key: str, known: tuple[str, ...], where: str 
 
 def _unsigned(members: dict[str, Any], key: str, default: int | None) -> int | None:
     value: int | None = members.get(key, default)
-    if value != default and not (type(value) is int and 0 <= value < 2**64):
+    if value is None and default is None:
+        return None
+    if type(value) is not int or not 0 <= value < 2**64:
         raise ValueError(f"{key} is {_shown(value)}, expected a whole number from 0 to 2**64 - 1")
     return value
 
@@ -369,6 +367,8 @@ def read(source: Any) -> dict[str, Any]:
 
 
 def _refuse_folder(path: str) -> None:
+    if not path:  # which stands for the current folder in some functions
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if os.path.isdir(path):  # of a folder, Windows says only that permission is denied
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
@@ -429,9 +429,7 @@ def _write_open_file(file: Any, text: str) -> None:
     except ValueError:  # io.UnsupportedOperation is one
         raise OSError(f"cannot {to}: the file is open for reading only; {how}") from None
     except OSError as error:
-        raise OSError(
-            error.errno, f"cannot {to}: {error.strerror}; what was written so far is not whole"
-        ) from None
+        raise OSError(error.errno, f"cannot {to}: {error.strerror}; what was written so far is not whole") from None
 
 
 def _read_open_file(file: Any) -> dict[str, Any]:
@@ -458,9 +456,7 @@ def _read_open_file(file: Any) -> dict[str, Any]:
 def _open_file(file: Any, method: str) -> str:
     """What messages call an open file, after a look whether it is one."""
     if not hasattr(file, method):
-        raise TypeError(
-            f"expected a path (str or os.PathLike) or an open text file, got {type(file).__name__}"
-        )
+        raise TypeError(f"expected a path (str or os.PathLike) or an open text file, got {type(file).__name__}")
     name = getattr(file, "name", None)
     return f"the open file {name!r}" if isinstance(name, str) else "the open file"
 
@@ -478,14 +474,13 @@ def _not_text(error: UnicodeDecodeError, where: str) -> ModelFileError:
 def _explained(error: OSError | ValueError, action: str, path: str) -> OSError:
     """The error of the system, same class, `errno` and `filename`, with a message that says what to do."""
     code = error.errno if isinstance(error, OSError) else errno.EINVAL
-    reason = error.strerror if isinstance(error, OSError) else str(error)
     try:
         full = os.path.realpath(path)
     except (OSError, ValueError):  # no current folder, no possible path
         full = path
     folder = os.path.dirname(full)
     if not path or isinstance(error, ValueError):
-        why = f"this is no possible path ({reason}); pass the name of a file"
+        why = "this is no possible path; pass the name of a file"
     elif isinstance(error, FileNotFoundError) and action == "save":
         why = f"the folder {folder!r} does not exist; make it first, or save somewhere else"
     elif isinstance(error, FileNotFoundError):
@@ -507,5 +502,5 @@ def _explained(error: OSError | ValueError, action: str, path: str) -> OSError:
     elif code in (errno.ENOSPC, errno.EDQUOT):
         why = "the disk is full (an old file is still whole); make room and save again"
     else:
-        why = f"{reason}; check the path and the disk"
+        why = f"{error.strerror}; check the path and the disk"
     return OSError(code, f"cannot {action} the network: {why}", path)

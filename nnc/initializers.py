@@ -6,6 +6,7 @@ One generator of a few lines serves everything that is drawn, here, in the compi
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 NAMES = ("uniform", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros")
-# The default follows the activation: Glorot and Bengio (2010) for those that are linear around 0, He et al. (2015) for the
-# rectifying ones, whose units pass on half of the variance.
+# The default follows the activation: Glorot and Bengio (2010) for those that are linear around 0, He et al. (2015)
+# for the rectifying ones, whose units pass on half of the variance.
 DEFAULT = dict.fromkeys(("sigmoid", "tanh", "softmax", "identity", "softplus"), "glorot_uniform") | dict.fromkeys(
     ("relu", "leaky_relu", "elu", "gelu", "silu"), "he_uniform"
 )
@@ -47,19 +48,20 @@ class Stream:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z ^= z >> np.uint64(31)
-        return ((z >> np.uint64(11)) * 2.0**-53).reshape(shape)
+        return (z >> np.uint64(11)).astype(np.float64).reshape(shape) * 2.0**-53
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Standard normal numbers by the transform of Box and Muller (1958), two uniforms each."""
         u = self.uniform((*shape, 2))
-        return np.sqrt(-2 * np.log(1 - u[..., 0])) * np.cos(2 * np.pi * u[..., 1])
+        z: NDArray[np.float64] = np.sqrt(-2 * np.log(1 - u[..., 0])) * np.cos(2 * np.pi * u[..., 1])
+        return z
 
 
 def draw(name: str, stream: Stream, n_in: int, n_out: int) -> NDArray[np.float64]:
     """A weight matrix (n_in, n_out) by the name of its initialization.
 
-    uniform is U(0, 1), the tutorial's; glorot_uniform U(-a, a) with a = sqrt(6 / (n_in + n_out)); he_uniform U(-a, a) with
-    a = sqrt(6 / n_in); glorot_normal and he_normal are normal with the variances 2 / (n_in + n_out) and 2 / n_in.
+    uniform is U(0, 1), the tutorial's; glorot_uniform U(-a, a) with a = sqrt(6 / (n_in + n_out)); he_uniform U(-a, a)
+    with a = sqrt(6 / n_in); glorot_normal and he_normal are normal with the variances 2 / (n_in + n_out) and 2 / n_in.
     """
     shape = n_in, n_out
     fan = n_in + n_out if name.startswith("glorot") else n_in
@@ -68,5 +70,5 @@ def draw(name: str, stream: Stream, n_in: int, n_out: int) -> NDArray[np.float64
     if name == "uniform":
         return stream.uniform(shape)
     if name.endswith("normal"):
-        return stream.normal(shape) * np.sqrt(2 / fan)
-    return (2 * stream.uniform(shape) - 1) * np.sqrt(6 / fan)
+        return stream.normal(shape) * math.sqrt(2 / fan)
+    return (2 * stream.uniform(shape) - 1) * math.sqrt(6 / fan)

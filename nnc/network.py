@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = files.HIDDEN_ACTIVATIONS
 LOSSES = files.LOSSES
-# The natural partner of each loss. The squared errors of the tutorial go with its sigmoid; the mean squared error is regression's.
+# The natural partner of each loss. The squared errors of the tutorial go with its sigmoid; the mean squared error is
+# regression's.
 OUTPUTS = {"sse": "sigmoid", "half_sse": "sigmoid", "mse": "identity", "bce": "sigmoid", "cross_entropy": "softmax"}
 
 
@@ -112,12 +114,16 @@ class NeuralNetwork:
         if init is None or isinstance(init, str):
             stream = initializers.Stream(mix(self._seed))
             for l, W in enumerate(self._W):
-                name = initializers.DEFAULT[self._activations[l]] if init is None else _one_of("init", init, initializers.NAMES)
+                name = (
+                    initializers.DEFAULT[self._activations[l]]
+                    if init is None
+                    else _one_of("init", init, initializers.NAMES)
+                )
                 W[...] = initializers.draw(name, stream, *W.shape)
                 if name == "uniform" and self._bias:
                     self._b[l][...] = stream.uniform(self._b[l].shape)
         else:
-            self.weights = init  # type: ignore[assignment]
+            self.weights = init
 
     # ------------------------------------------------------------------------------------------ what it is
 
@@ -176,8 +182,8 @@ class NeuralNetwork:
     def params(self) -> NDArray[Any]:
         """All parameters in one vector (n_params,): layer by layer W, row by row, then b.
 
-        Reading makes a copy, which is read-only so that no change to it gets lost; assign the whole to change the network:
-        `net.params = net.params - lr * gradient`.
+        Reading makes a copy, which is read-only so that no change to it gets lost; assign the whole to change the
+        network: `net.params = net.params - lr * gradient`.
         """
         return _frozen(self._flat(self._W, self._b))
 
@@ -270,8 +276,8 @@ class NeuralNetwork:
 
         Returns
         -------
-        int64 array (n,), for softmax and other outputs of two or more the largest one's index, for one sigmoid output 0 or 1;
-        with "bce" and several outputs (n, n_out), each 0 or 1 for itself.
+        int64 array (n,), for softmax and other outputs of two or more the largest one's index, for one sigmoid output
+        0 or 1; with "bce" and several outputs (n, n_out), each 0 or 1 for itself.
 
         Raises
         ------
@@ -281,13 +287,15 @@ class NeuralNetwork:
         P = np.atleast_2d(self.predict(X))
         if self._sizes[-1] == 1 and self._activations[-1] != "sigmoid":
             raise ValueError(
-                f"predict_classes needs two or more outputs or a sigmoid output, this network has one {self._activations[-1]} output"
+                "predict_classes needs two or more outputs or a sigmoid output, "
+                f"this network has one {self._activations[-1]} output"
             )
         if self._sizes[-1] == 1:
             return (P[:, 0] >= 0.5).astype(np.int64)
         if self._loss == "bce":
             return (P >= 0.5).astype(np.int64)
-        return P.argmax(axis=1)
+        classes: NDArray[np.int64] = P.argmax(axis=1)
+        return classes
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """How good the predictions are.
@@ -295,8 +303,8 @@ class NeuralNetwork:
         Returns
         -------
         float
-            With "bce" and "cross_entropy" the accuracy: the share of rows whose classes are all predicted. Else R^2, 1 - (sum of
-            squared errors) / (sum of squared differences from the mean), averaged over the outputs.
+            With "bce" and "cross_entropy" the accuracy: the share of rows whose classes are all predicted. Else R^2,
+            1 - (sum of squared errors) / (sum of squared differences from the mean), averaged over the outputs.
         """
         rows, Y, labels = self._data(X, y)
         if labels is not None:
@@ -321,8 +329,8 @@ class NeuralNetwork:
         ----------
         X : array (n, n_in)
         y : array (n, n_out), or (n,)
-            A vector is a column; for "cross_entropy" it holds labels 0 to n_out - 1, or it is one-hot (n, n_out), or rows of
-            probabilities.
+            A vector is a column; for "cross_entropy" it holds labels 0 to n_out - 1, or it is one-hot (n, n_out), or
+            rows of probabilities.
 
         Raises
         ------
@@ -342,7 +350,8 @@ class NeuralNetwork:
         flat = _aligned_zeros(self._engine.size, self._dtype)
         self._engine.gradient(self._theta, *self._data(X, y), flat)
         dW, db = self._views(flat)
-        return list(zip(dW, db or [None] * len(dW), strict=True))
+        biases: list[NDArray[Any] | None] = [*db] if self._bias else [None] * len(dW)
+        return list(zip(dW, biases, strict=True))
 
     def fit(
         self,
@@ -428,8 +437,8 @@ class NeuralNetwork:
     def save(self, path: Any) -> None:
         """Writes the network to a JSON file: a path, or a text file open for writing.
 
-        A path is written to a temporary file beside it, which then takes its place: whatever happens, the old file or the new
-        one is there, whole. Every number reads back to the same bits.
+        A path is written to a temporary file beside it, which then takes its place: whatever happens, the old file or
+        the new one is there, whole. Every number reads back to the same bits.
 
         Raises
         ------
@@ -491,9 +500,9 @@ class NeuralNetwork:
             seed=document["seed"],
         )
         network._draws = document["shuffle_position"]
-        network.weights = [layer["W"] for layer in layers]  # type: ignore[assignment]
+        network.weights = [layer["W"] for layer in layers]
         if network._bias:
-            network.biases = [layer["b"] for layer in layers]  # type: ignore[assignment]
+            network.biases = [layer["b"] for layer in layers]
         return network
 
     def copy(self) -> NeuralNetwork:
@@ -560,14 +569,17 @@ class NeuralNetwork:
         if targets.shape != (n, n_out):
             labels = f", or be {n} labels" if self._loss == "cross_entropy" else ""
             raise ValueError(
-                f"y must have shape ({n}, {n_out}), as X has {n} rows and the network {n_out} outputs{labels}; got shape {np.shape(y)}"
+                f"y must have shape ({n}, {n_out}), as X has {n} rows and the network {n_out} outputs{labels}; "
+                f"got shape {np.shape(y)}"
             )
         Y = np.ascontiguousarray(targets, self._dtype)
         position = self._core.first_not_finite(Y)
         if position >= 0:
             raise _not_finite("y", Y, position)
         if self._loss == "bce" and (Y.min() < 0 or Y.max() > 1):
-            raise ValueError(f"y must lie between 0 and 1 for the loss 'bce', got values from {Y.min():g} to {Y.max():g}")
+            raise ValueError(
+                f"y must lie between 0 and 1 for the loss 'bce', got values from {Y.min():g} to {Y.max():g}"
+            )
         if self._loss == "cross_entropy":
             return rows, *_probabilities(Y)
         return rows, Y, None
@@ -690,7 +702,7 @@ def _checked_sizes(sizes: Any) -> tuple[int, ...]:
         raise ValueError(message) from None
     if len(checked) < 2:
         raise ValueError(message)
-    if max(checked) >= 2**31 or sum(a * b for a, b in zip(checked, checked[1:], strict=False)) >= 2**40:
+    if max(checked) >= 2**31 or sum(a * b for a, b in pairwise(checked)) >= 2**40:
         raise ValueError(f"sizes must make a network that fits into memory, got {sizes!r}")
     return checked
 
@@ -702,7 +714,8 @@ def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[i
         _one_of("activation", activation, ACTIVATIONS, _softmax_hint(activation))
     if len(hidden) != n_hidden:
         raise ValueError(
-            f"activation must be one name or one for each of the {n_hidden} hidden layers, got {len(hidden)}: {activation!r}"
+            f"activation must be one name or one for each of the {n_hidden} hidden layers, "
+            f"got {len(hidden)}: {activation!r}"
         )
     for name in hidden:
         _one_of("activation", name, ACTIVATIONS, _softmax_hint(name))
@@ -711,7 +724,9 @@ def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[i
     if conflict:
         raise ValueError(conflict)
     if output == "softmax" and sizes[-1] == 1:
-        raise ValueError("a softmax output needs two or more neurons, got 1; for two classes in one output use loss='bce'")
+        raise ValueError(
+            "a softmax output needs two or more neurons, got 1; for two classes in one output use loss='bce'"
+        )
     return (*hidden, output)
 
 
@@ -721,7 +736,7 @@ def _softmax_hint(name: Any) -> str:
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
     try:
-        checked = np.dtype(dtype)
+        checked: np.dtype[Any] | None = np.dtype(dtype)
     except TypeError:
         checked = None
     if checked not in _dispatch.PRECISION:
@@ -812,11 +827,14 @@ def _labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
     if y.dtype.kind == "f":
         fractions = y != np.floor(y)
         if fractions.any():
-            raise ValueError(f"y must hold whole numbers as labels, got {y[fractions][0]} in row {int(fractions.argmax())}")
+            raise ValueError(
+                f"y must hold whole numbers as labels, got {y[fractions][0]} in row {int(fractions.argmax())}"
+            )
     outside = (y < 0) | (y >= n_out)
     if outside.any():
         raise ValueError(
-            f"y must hold labels from 0 to {n_out - 1}, as the network has {n_out} outputs, got {y[outside][0]} in row {int(outside.argmax())}"
+            f"y must hold labels from 0 to {n_out - 1}, as the network has {n_out} outputs, "
+            f"got {y[outside][0]} in row {int(outside.argmax())}"
         )
     return np.ascontiguousarray(y, np.int32)
 
@@ -827,7 +845,9 @@ def _probabilities(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int
     wrong = (Y.min(axis=1) < 0) | (abs(sums - 1) > 1e-5)
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(f"y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got {Y[row]} in row {row}")
+        raise ValueError(
+            f"y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got {Y[row]} in row {row}"
+        )
     if (Y.max(axis=1) == 1).all():
         return None, np.ascontiguousarray(Y.argmax(axis=1), np.int32)
     return Y, None

@@ -120,9 +120,7 @@ class NeuralNetwork:
             raise ValueError(f"sizes must name inputs and outputs at least, like [3, 1], got {list(sizes)}")
         names = [activation] * hidden if isinstance(activation, str) else list(activation)
         if len(names) != hidden:
-            raise ValueError(
-                f"activation must be one name, or {hidden} for {hidden} hidden layers, got {names}"
-            )
+            raise ValueError(f"activation must be one name, or {hidden} for {hidden} hidden layers, got {names}")
         self.activations = (*names, output or ("identity" if loss == "mse" else "sigmoid"))
         self.loss_name, self.bias, self.dtype = loss, bool(bias), str(dtype)
         _supported("loss", [loss], LOSSES)

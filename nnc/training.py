@@ -114,7 +114,20 @@ def train(
     start = perf_counter()
     with Interrupt() as interrupt, Team(n_threads) as team:
         run = core.Training(
-            engine, params, X, Y, labels, losses, batch_size, order, key, draws, method, moments, **constants, threads=team.size
+            engine,
+            params,
+            X,
+            Y,
+            labels,
+            losses,
+            batch_size,
+            order,
+            key,
+            draws,
+            method,
+            moments,
+            **constants,
+            threads=team.size,
         )
         state = params, moments, order
         blocks = max(1, int(1e6 / (3 * len(params) * run.block)))  # a first guess; then what the clock says
@@ -141,8 +154,9 @@ def train(
 def _back_to_finite(run: Any, state: tuple[Any, ...], saved: tuple[Any, list[Any]], team: Team) -> None:
     """Takes a diverged run back to the last epoch's end at which loss and weights were finite.
 
-    The weights are not copied every epoch, which would cost small networks as much as the training itself. They are copied
-    once a slice, and since a run is the same to the last bit each time, it is repeated from there and stopped in time.
+    The weights are not copied every epoch, which would cost small networks as much as the training itself. They are
+    copied once a slice, and since a run is the same to the last bit each time, it is repeated from there and stopped
+    in time.
     """
     position, copies = saved
     last = run.epoch - 1  # complete epochs before the one whose loss is not finite

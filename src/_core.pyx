@@ -13,7 +13,6 @@ cimport matmul
 cimport vmath
 from activations cimport MAX_LANES, needs_net_input
 from losses cimport CROSS_ENTROPY, from_logits, loss_scale
-from optimizers cimport moments
 cimport dense
 from dense cimport Dense, GRAIN, STRIP
 from network cimport (Data, Network, Run, backward, block_input, fetch, forward, learn, output_delta, smaller, sum_partial, train)
@@ -30,7 +29,7 @@ TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
 cdef enum:
     ALIGNMENT = 64
-    BLOCK_BYTES = 1 << 20     # activations and deltas of a block of rows: about the second-level cache of a core
+    BLOCK_BYTES = 1 << 22     # of activations and deltas in a block of rows
 
 
 cdef struct Arena:
@@ -68,8 +67,8 @@ cdef class Engine:
     ----------
     sizes : sequence of int
         Width of the input and of every layer.
-    activations : sequence of str
-        One name of ACTIVATIONS for each layer.
+    names : sequence of str
+        The activation of each layer, of ACTIVATIONS.
     loss : str
         A name of LOSSES.
     bias : bool
@@ -80,8 +79,8 @@ cdef class Engine:
     cdef readonly Py_ssize_t size     # parameters, padding included
     cdef readonly tuple layout        # per layer: (start, rows, padded width): W, and the row of b after it
 
-    def __cinit__(self, sizes, activations, loss, bias):
-        self.count = len(activations)
+    def __cinit__(self, sizes, names, loss, bias):
+        self.count = len(names)
         self.loss_kind = LOSSES.index(loss)
         self.layers = <Dense*>malloc(self.count * sizeof(Dense))
         if self.layers is NULL:
@@ -97,7 +96,7 @@ cdef class Engine:
             layer.ld = dense.padded(layer.n_out)
             layer.ldt = dense.padded(layer.n_in)
             layer.bias = bias
-            layer.activation = ACTIVATIONS.index(activations[l])
+            layer.activation = ACTIVATIONS.index(names[l])
             layout.append((self.size, layer.n_in, layer.ld))
             self.size += dense.parameter_count(layer)
         self.layout = tuple(layout)
@@ -113,7 +112,8 @@ cdef class Engine:
             width += self.layers[l].ld * (2 if training else 1)
         return smaller(rows, max(GRAIN, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN))
 
-    cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, bint training, bint gathered, bint labels, int threads) noexcept nogil:
+    cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, bint training, bint gathered, bint labels,
+                      int threads) noexcept nogil:
         # Points every buffer of the network into the arena.
         cdef Dense* layers = <Dense*>take(arena, self.count * sizeof(Dense))
         cdef const Dense* out = &self.layers[self.count - 1]
@@ -138,7 +138,7 @@ cdef class Engine:
         net.layers = layers
         net.loss = self.loss_kind
         net.block = block
-        net.scratch_size = columns * (STRIP if <int>STRIP > <int>VL else VL)
+        net.scratch_size = columns * (STRIP if <int>STRIP > <int>VL else VL) + rows + VL
         net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
         net.log_sum = <real*>take(arena, (rows + VL) * sizeof(real)) if training and net.loss == CROSS_ENTROPY else NULL
         if training:
@@ -288,6 +288,9 @@ cdef class Training:
         run.optimizer.power1, run.optimizer.power2 = power1, power2
         run.threads = threads
         barrier_init(&run.barrier, threads)
+        if block == n and order is None:
+            fetch(&run.net, &run.data, 0, 0, n)
+            run.resident = True
         for l in range(run.net.count):
             layer = &run.net.layers[l]
             if moments.shape[0] > 0:
@@ -372,12 +375,12 @@ cdef class Training:
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
             double scale=1, bint add=False, Py_ssize_t repeat=1):
     """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; B and C have rows of whole vectors."""
-    cdef Py_ssize_t m = C.shape[0], n = C.shape[1], k = B.shape[0], lda = A.shape[1], i
+    cdef Py_ssize_t m = C.shape[0], n = C.shape[1], k = B.shape[0], lda = A.shape[1], _
     cdef const real* first = NULL
     if start is not None:
         first = &start[0]
     with nogil:
-        for i in range(repeat):
+        for _ in range(repeat):
             matmul.product(m, n, k, &A[0, 0], 1 if transposed else lda, lda if transposed else 1, &B[0, 0], n, &C[0, 0], n,
                            first, <real>scale, add)
 
@@ -405,7 +408,8 @@ def function(str name, const real[::1] x, real[::1] out):
 
 
 def softmax(const real[:, ::1] Z, Py_ssize_t n, real[:, ::1] A, real[::1] log_sum, real[::1] scratch):
-    """A = softmax of the first n columns of Z, log_sum = log(sum(exp)) of each row; scratch has Z.shape[1] * LANES numbers."""
+    """A = softmax of the first n columns of Z, log_sum = log(sum(exp)) of each row; scratch has room for
+    Z.shape[1] vectors, and for whole vectors of rows behind them."""
     activations.softmax(&Z[0, 0], &A[0, 0], &log_sum[0], Z.shape[0], n, Z.shape[1], &scratch[0])
 
 
@@ -425,12 +429,12 @@ def multiply_adds(Py_ssize_t repeat):
     peak. Returns a number so that nothing is optimised away."""
     cdef vec acc[TILE_ROWS * TILE_VECS]
     cdef vec x = splat(<real>0.999), y = splat(<real>1e-3), total = splat(0)
-    cdef Py_ssize_t i
+    cdef Py_ssize_t _
     cdef int j
     with nogil:
         for j in range(TILE_ROWS * TILE_VECS):
             acc[j] = splat(<real>j)
-        for i in range(repeat):
+        for _ in range(repeat):
             for j in range(TILE_ROWS * TILE_VECS):
                 acc[j] = acc[j] * x + y
         for j in range(TILE_ROWS * TILE_VECS):

@@ -4,7 +4,8 @@
 # Rows are padded to whole vectors and lie one after the other, so a layer of a block of rows is one flat array. What the padding holds
 # after an activation does not matter: it is never read as an input, and deltas are zero there.
 
-from simd cimport (real, vec, VL, LOG2_VL, splat, load, store, if_less, if_negative, vmax, vabs, interleave_low, interleave_high)
+from simd cimport (always_inlined, real, vec, VL, LOG2_VL, splat, load, store, if_less, if_negative, vmax, vabs,
+                   interleave_low, interleave_high)
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
 cdef enum Activation:     # the numbers are the order of the names in _core.pyx
@@ -148,11 +149,11 @@ cdef inline void differentiate(int kind, const real* Z, const real* A, real* D, 
             store(D + i * VL, load(D + i * VL) * d_silu(load(Z + i * VL)))
 
 
-cdef inline void transpose(vec* v) noexcept nogil:
+cdef inline always_inlined transpose(vec* v) noexcept nogil:
     # A square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards; log2(VL) rounds transpose.
     cdef vec w[MAX_LANES]
-    cdef int step, i
-    for step in range(LOG2_VL):
+    cdef int i, _
+    for _ in range(LOG2_VL):
         for i in range(VL // 2):
             w[2 * i] = interleave_low(v[i], v[i + VL // 2])
             w[2 * i + 1] = interleave_high(v[i], v[i + VL // 2])
@@ -163,10 +164,11 @@ cdef inline void transpose(vec* v) noexcept nogil:
 cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld,
                          real* scratch) noexcept nogil:
     # A = exp(Z) / sum(exp(Z)) row by row, computed from Z - max(Z); log_sum, where asked for, gets log(sum(exp(Z))) of each row.
-    # VL rows at a time are transposed into `scratch` (ld x VL numbers), so that each lane holds a row and nothing is summed
-    # across lanes. log_sum has room for whole vectors.
+    # VL rows at a time are transposed into `scratch`, so that each lane holds a row and nothing is summed across lanes. The logarithms
+    # are taken at the end, side by side. log_sum has room for whole vectors of rows, scratch for as many and ld vectors before them.
     cdef vec square[MAX_LANES]
-    cdef vec largest, total, e
+    cdef vec largest, total, second, e
+    cdef real* maxima = scratch + ld * VL
     cdef Py_ssize_t row, column, j
     cdef int i, filled
     for row from 0 <= row < rows by VL:
@@ -180,13 +182,15 @@ cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows,
         largest = load(scratch)
         for j in range(1, n):
             largest = vmax(largest, load(scratch + j * VL))
-        total = splat(0)
+        total = second = splat(0)
         for j in range(n):
             e = exp(load(scratch + j * VL) - largest)
             store(scratch + j * VL, e)
-            total = total + e
+            total, second = second + e, total
+        total = total + second
         if log_sum is not NULL:
-            store(log_sum + row, largest + log(total))
+            store(log_sum + row, total)
+            store(maxima + row, largest)
         total = splat(1) / total
         for j in range(n):
             store(scratch + j * VL, load(scratch + j * VL) * total)
@@ -198,6 +202,9 @@ cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows,
             transpose(square)
             for i in range(filled):
                 store(A + (row + i) * ld + column, square[i])
+    if log_sum is not NULL:
+        for row from 0 <= row < rows by VL:
+            store(log_sum + row, load(maxima + row) + log(load(log_sum + row)))
 
 
 cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld) noexcept nogil:

@@ -6,20 +6,34 @@
 #
 # Each is C (m, n) = A (m, k) @ B (k, n) with B and C stored by rows of whole vectors, so that one row of B is loaded as vectors and
 # one element of A is broadcast beside it. Where A lies by rows or by columns makes no difference to a broadcast: two strides say it.
+#
+# Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
+# so the result for a row does not depend on its neighbors, nor on how threads share the rows.
 
-from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, real, vec, load, splat, store
+from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, load, splat, store
 
 cdef enum:
-    MAX_TILE = 32     # accumulators of the largest tile
+    MAX_TILE = 32         # accumulators of the largest tile
+    K_BLOCK = 256         # rows of B at a time: a panel of them and as many columns as a tile has fits the first-level cache
+    PACK_FROM = 48        # rows of C from which a copy of B's panel pays
+
+cdef struct Strides:
+    Py_ssize_t a_row      # A[i, k] lies at A[i * a_row + k * a_col]
+    Py_ssize_t a_col
+    Py_ssize_t b          # from row to row
+    Py_ssize_t c
+    bint add              # C += scale * A @ B instead of C = start + A @ B
+    real scale
 
 
-cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real* A, Py_ssize_t a_row, Py_ssize_t a_col,
-                                const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
-                                const real* start, real scale, bint add) noexcept nogil:
-    # C = start + A @ B, or C += scale * A @ B, for `rows` rows and `vecs` vectors of columns, both literals at every call.
+cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
+                                const Strides* by) noexcept nogil:
+    # `rows` rows and `vecs` vectors of columns of C, both literals at every call, so that all loops over them unroll and the
+    # accumulators stay in registers.
     cdef vec acc[MAX_TILE]
     cdef vec b[TILE_VECS]
-    cdef real a
+    cdef Py_ssize_t a_row = by.a_row, a_col = by.a_col, ldb = by.b, ldc = by.c
+    cdef real a, scale
     cdef int i, j
     cdef Py_ssize_t k
     for j in range(vecs):
@@ -34,7 +48,8 @@ cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real
             a = A[i * a_row + k * a_col]
             for j in range(vecs):
                 acc[i * vecs + j] = acc[i * vecs + j] + a * b[j]
-    if add:
+    if by.add:
+        scale = by.scale
         for i in range(rows):
             for j in range(vecs):
                 store(C + i * ldc + j * VL, load(C + i * ldc + j * VL) + scale * acc[i * vecs + j])
@@ -44,33 +59,84 @@ cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real
                 store(C + i * ldc + j * VL, acc[i * vecs + j])
 
 
-cdef inline always_inlined strip(int vecs, Py_ssize_t m, Py_ssize_t k_len, const real* A, Py_ssize_t a_row, Py_ssize_t a_col,
-                                 const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
-                                 const real* start, real scale, bint add) noexcept nogil:
+cdef inline never_inlined full_tile(Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
+                                    const Strides* by) noexcept nogil:
+    # The largest tile uses every register: as a function of its own nothing around it takes one away.
+    tile(TILE_ROWS, TILE_VECS, k_len, A, B, C, start, by)
+
+
+cdef inline always_inlined strip(int vecs, Py_ssize_t m, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
+                                 const Strides* by) noexcept nogil:
     # All m rows of C for `vecs` vectors of columns.
     cdef Py_ssize_t i = 0
     while m - i >= TILE_ROWS:
-        tile(TILE_ROWS, vecs, k_len, A + i * a_row, a_row, a_col, B, ldb, C + i * ldc, ldc, start, scale, add)
+        if vecs == TILE_VECS:
+            full_tile(k_len, A + i * by.a_row, B, C + i * by.c, start, by)
+        else:
+            tile(TILE_ROWS, vecs, k_len, A + i * by.a_row, B, C + i * by.c, start, by)
         i += TILE_ROWS
     if m - i >= 4:
-        tile(4, vecs, k_len, A + i * a_row, a_row, a_col, B, ldb, C + i * ldc, ldc, start, scale, add)
+        tile(4, vecs, k_len, A + i * by.a_row, B, C + i * by.c, start, by)
         i += 4
     if m - i >= 2:
-        tile(2, vecs, k_len, A + i * a_row, a_row, a_col, B, ldb, C + i * ldc, ldc, start, scale, add)
+        tile(2, vecs, k_len, A + i * by.a_row, B, C + i * by.c, start, by)
         i += 2
     if m - i == 1:
-        tile(1, vecs, k_len, A + i * a_row, a_row, a_col, B, ldb, C + i * ldc, ldc, start, scale, add)
+        tile(1, vecs, k_len, A + i * by.a_row, B, C + i * by.c, start, by)
+
+
+cdef inline void panel(int vecs, Py_ssize_t m, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
+                       const Strides* by) noexcept nogil:
+    # strip() for a number of vectors that is not a literal.
+    if vecs == TILE_VECS:
+        strip(TILE_VECS, m, k_len, A, B, C, start, by)
+    else:
+        strip(1, m, k_len, A, B, C, start, by)
+
+
+cdef inline never_inlined large_product(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+                                        const real* start, const Strides* by) noexcept nogil:
+    # In blocks of K_BLOCK rows of B. Where a panel of B is used many times and its rows lie far apart, each on another page and many in
+    # the same cache set, it is copied together first.
+    cdef vec packed[K_BLOCK * TILE_VECS]
+    cdef Strides here = by[0], packed_here
+    cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL
+    cdef int vecs, v
+    for k from 0 <= k < k_len by K_BLOCK:
+        rows = K_BLOCK if k_len - k > K_BLOCK else k_len - k
+        packed_here = here
+        j = 0
+        while j < vectors:
+            vecs = TILE_VECS if vectors - j >= TILE_VECS else 1
+            if m >= PACK_FROM and here.b > 2 * TILE_VECS * VL:
+                for i in range(rows):
+                    for v in range(vecs):
+                        packed[i * vecs + v] = load(B + (k + i) * here.b + (j + v) * VL)
+                packed_here.b = vecs * VL
+                panel(vecs, m, rows, A + k * here.a_col, <const real*>packed, C + j * VL, start, &packed_here)
+            else:
+                panel(vecs, m, rows, A + k * here.a_col, B + k * here.b + j * VL, C + j * VL, start, &here)
+            if start is not NULL:
+                start += vecs * VL
+            j += vecs
+        start = NULL                               # further blocks add to what the first one left
+        if not here.add:
+            here.add, here.scale = True, 1
 
 
 cdef inline void product(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, Py_ssize_t a_row, Py_ssize_t a_col,
                          const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
                          const real* start, real scale, bint add) noexcept nogil:
-    cdef Py_ssize_t vecs = (n + VL - 1) // VL, j = 0
-    cdef const real* here = start
-    while vecs - j >= TILE_VECS:
-        strip(TILE_VECS, m, k_len, A, a_row, a_col, B + j * VL, ldb, C + j * VL, ldc, here, scale, add)
-        j += TILE_VECS
+    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B.
+    cdef Strides by = Strides(a_row, a_col, ldb, ldc, add, scale)
+    cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
+    if k_len > K_BLOCK or m >= PACK_FROM:
+        large_product(m, n, k_len, A, B, C, start, &by)
+        return
+    while vectors - j >= TILE_VECS:
+        strip(TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, &by)
         if start is not NULL:
-            here = start + j * VL
-    if vecs - j == 1:
-        strip(1, m, k_len, A, a_row, a_col, B + j * VL, ldb, C + j * VL, ldc, here, scale, add)
+            start += TILE_VECS * VL
+        j += TILE_VECS
+    if vectors - j == 1:
+        strip(1, m, k_len, A, B + j * VL, C + j * VL, start, &by)

@@ -4,9 +4,8 @@
 # through all layers and back, in the second its share of every layer's parameters. No sum is split between threads, and blocks come
 # in a fixed order, so the result is the same to the last bit for every number of threads.
 
-from libc.string cimport memcpy
 from libc.stdint cimport uint64_t
-from simd cimport real, VL
+from simd cimport real, VL, load, prefetch, store
 from activations cimport SOFTMAX, differentiate, differentiate_softmax
 from losses cimport (CROSS_ENTROPY, BCE, from_logits, loss_scale, squared_error, binary_cross_entropy, cross_entropy,
                      cross_entropy_of_labels)
@@ -49,6 +48,7 @@ cdef struct Run:
     uint64_t key          # the shuffle stream and how many numbers have been drawn from it
     uint64_t draws
     bint stop             # the loss is no longer finite
+    bint resident         # all rows are one block, which has been fetched for good
     int threads
     Barrier barrier
 
@@ -63,6 +63,22 @@ cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads) noexcept nog
     return smaller(n, grains * thread // threads * GRAIN)
 
 
+cdef enum:
+    LOOK_AHEAD = 8        # rows that are on their way from memory while one is copied
+
+
+cdef inline void copy(real* to, const real* source, Py_ssize_t n) noexcept nogil:
+    # A row of n numbers: whole vectors, the last of them moved back so that it ends with the row.
+    cdef Py_ssize_t i
+    if n < VL:
+        for i in range(n):
+            to[i] = source[i]
+    else:
+        for i from 0 <= i < n - VL by VL:
+            store(to + i, load(source + i))
+        store(to + n - VL, load(source + n - VL))
+
+
 cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
     # Rows row + low <= i < row + high of the data into places low to high of the block: inputs where they are shuffled, targets padded.
     cdef Py_ssize_t i, j, source, n_in = net.layers[0].n_in
@@ -70,7 +86,9 @@ cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_
     for i in range(low, high):
         source = row + i if data.order is NULL else data.order[row + i]
         if data.order is not NULL:
-            memcpy(net.X + i * n_in, data.X + source * n_in, n_in * sizeof(real))
+            if row + i + LOOK_AHEAD < data.n:
+                prefetch(data.X + data.order[row + i + LOOK_AHEAD] * n_in, n_in)
+            copy(net.X + i * n_in, data.X + source * n_in, n_in)
         if data.labels is not NULL:
             net.labels[i] = data.labels[source]
         else:
@@ -164,7 +182,7 @@ cdef inline void shuffle(Run* run) noexcept nogil:
     cdef uint64_t j
     cdef int* order = run.data.order
     cdef int kept
-    for i in range(run.data.n - 1, -1, -1):
+    for i in range(run.data.n - 1, 0, -1):
         run.draws += 1
         j = ((mix(run.key + run.draws * <uint64_t>0x9E3779B97F4A7C15) >> 32) * <uint64_t>(i + 1)) >> 32
         kept = order[i]
@@ -198,7 +216,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         high = share(rows, thread + 1, threads)
         X = block_input(net, &run.data, row)
 
-        fetch(net, &run.data, row, low, high)
+        if not run.resident:
+            fetch(net, &run.data, row, low, high)
         forward(net, X, low, high, thread)
         output_delta(net, run.data.labels is not NULL, low, high, loss_scale(net.loss, batch_end - batch_start, out.n_out))
         backward(net, low, high)

@@ -12,16 +12,11 @@ cdef struct Optimizer:
     int method
     double lr
     double momentum       # momentum: v = momentum v + g, p -= lr v
-    double beta1          # Adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2,
-    double beta2          #       p -= lr m^ / (sqrt(v^) + eps), m^ and v^ divided by 1 - beta**steps
+    double beta1          # Adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, and with m and v divided by
+    double beta2          # 1 - beta**steps, p -= lr m / (sqrt(v) + eps)
     double eps
     double power1         # beta1**steps and beta2**steps
     double power2
-
-
-cdef inline int moments(int method) noexcept nogil:
-    # How many numbers beside each parameter the method keeps.
-    return 0 if method == SGD else 1 if method == MOMENTUM else 2
 
 
 cdef inline void count_step(Optimizer* o) noexcept nogil:

@@ -10,6 +10,7 @@
 #define NNC_SIMD_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -30,13 +31,16 @@ enum { MANTISSA_BITS = 23 };
 #endif
 
 /* The return type of a function that has to be inlined: its integer arguments are literals at every call, so that its
-   loops unroll and its accumulators live in registers. Left to itself a compiler may call it, ten times slower. */
+   loops unroll and its accumulators live in registers. Left to itself a compiler may call it, ten times slower. And of one that has to stay a function. */
 #if defined(__GNUC__) || defined(__clang__)
 #define NNC_INLINED __attribute__((always_inline)) void
+#define NNC_CALLED __attribute__((noinline)) void
 #elif defined(_MSC_VER)
 #define NNC_INLINED __forceinline void
+#define NNC_CALLED __declspec(noinline) void
 #else
 #define NNC_INLINED void
+#define NNC_CALLED void
 #endif
 
 #if defined(NNC_SCALAR) || !(defined(__GNUC__) || defined(__clang__))
@@ -51,6 +55,7 @@ static inline vec splat(real a) { return a; }
 static inline vec load(const real *p) { return *p; }
 static inline void store(real *p, vec a) { *p = a; }
 static inline vec if_less(vec a, vec b, vec yes, vec no) { return a < b ? yes : no; }
+static inline vec vmax(vec a, vec b) { return a < b ? b : a; }
 static inline vec interleave_low(vec a, vec b) { (void)b; return a; }
 static inline vec interleave_high(vec a, vec b) { (void)a; return b; }
 static inline real sum_lanes(vec a) { return a; }
@@ -76,11 +81,34 @@ static inline vec splat(real a) { return a - (vec){0}; }
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 
-/* Lane by lane: a < b ? yes : no. C has no ?: on vectors; a comparison is a mask of all ones or zeros. */
+/* vmax: the larger one, lane by lane. if_less: a < b ? yes : no. C has no ?: on vectors; a comparison is a mask of ones and zeros,
+   which most processors can select by in one instruction, if they are told so. */
+#ifdef NNC_FLOAT64
+#define OF_REAL(name) name##_pd
+#define MASK_OF_REAL(name) name##_pd_mask
+#else
+#define OF_REAL(name) name##_ps
+#define MASK_OF_REAL(name) name##_ps_mask
+#endif
+#if defined(__AVX512F__)
+#include <immintrin.h>
+static inline vec vmax(vec a, vec b) { return OF_REAL(_mm512_max)(a, b); }
+static inline vec if_less(vec a, vec b, vec yes, vec no) {
+    return OF_REAL(_mm512_mask_blend)(MASK_OF_REAL(_mm512_cmp)(a, b, _CMP_LT_OQ), no, yes);
+}
+#elif defined(__AVX__)
+#include <immintrin.h>
+static inline vec vmax(vec a, vec b) { return OF_REAL(_mm256_max)(a, b); }
+static inline vec if_less(vec a, vec b, vec yes, vec no) {
+    return OF_REAL(_mm256_blendv)(no, yes, OF_REAL(_mm256_cmp)(a, b, _CMP_LT_OQ));
+}
+#else
 static inline vec if_less(vec a, vec b, vec yes, vec no) {
     bits mask = (bits)(a < b);
     return (vec)((mask & (bits)yes) | (~mask & (bits)no));
 }
+static inline vec vmax(vec a, vec b) { return if_less(a, b, b, a); }
+#endif
 
 /* a0 b0 a1 b1 ... from the lower, or from the upper halves of a and b. */
 #if VECTOR_BYTES == 64 && !defined(NNC_FLOAT64)
@@ -118,8 +146,17 @@ static inline vec vsqrt(vec a) {
 
 #endif
 
+/* Asks for the cache lines of n numbers at p, four at most: the processor finds the rest of a long row by itself. */
+static inline void prefetch(const real *p, ptrdiff_t n) {
+#if defined(__GNUC__) || defined(__clang__)
+    ptrdiff_t step = 64 / sizeof(real), end = n < 4 * step ? n : 4 * step;
+    for (ptrdiff_t i = 0; i < end; i += step) __builtin_prefetch(p + i);
+#else
+    (void)p, (void)n;
+#endif
+}
+
 static inline vec if_negative(vec a, vec yes, vec no) { return if_less(a, splat(0), yes, no); }
-static inline vec vmax(vec a, vec b) { return if_less(a, b, b, a); }
 static inline vec vabs(vec a) { return from_bits(to_bits(a) & ((real_bits)-1 >> 1)); }
 
 /* |a| with the sign of b. */

@@ -4,12 +4,14 @@ cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef float vec
     ctypedef void always_inlined "NNC_INLINED"
+    ctypedef void never_inlined "NNC_CALLED"
     enum:
         VL
         LOG2_VL
         TILE_ROWS
         TILE_VECS
     real ROUND_MAGIC
+    void prefetch(const real* p, Py_ssize_t n)
     vec splat(real a)
     vec load(const real* p)
     void store(real* p, vec a)

@@ -21,7 +21,7 @@ X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
 EXPECTED = {
     "tutorial_xor.py": r"\[0, 1, 1\] -> 0\.9\d+, should be 1",
     "digits.py": r"not seen in training: 9[5-9]\.\d%",
-    "fit_a_curve.py": r"not seen in training: 0\.9[5-9]",
+    "fit_a_curve.py": r"not seen in training: 0\.9[7-9]",
     "compare_with_reference.py": r"times as fast\n\n.* 9\d\.\d% of the flowers",
 }
 
@@ -50,24 +50,28 @@ def demo(tmp_path_factory):
 
 
 def test_demo_keeps_its_promises(demo):
-    assert demo.stderr == "" and demo.returncode == 0
+    assert demo.stderr == ""
+    assert demo.returncode == 0
     assert demo.stdout.rstrip().endswith("Everything that was promised holds.")
     assert "FAILED" not in demo.stdout
 
 
 def test_demo_shows_the_tutorial(demo):
-    assert "3 x 4" in demo.stdout and "4 x 1" in demo.stdout
+    assert "3 x 4" in demo.stdout
+    assert "4 x 1" in demo.stdout
     table = re.findall(r"^ +(\d+) +(\d\.\d{6})(?:  █+)?$", demo.stdout, re.MULTILINE)
     assert [int(i) for i, _ in table] == list(range(0, 1501, 150))
     losses = [float(loss) for _, loss in table]
-    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.01
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.01
     assert "The loss fell at every one of the 1500 iterations." in demo.stdout
     rows = re.findall(r"^ +([01]) ([01]) 1 +([01]) +(\d\.\d+)$", demo.stdout, re.MULTILINE)
     assert len(rows) == 4
     for a, b, target, prediction in rows:
         assert int(target) == int(a) ^ int(b)
         assert abs(float(prediction) - int(target)) < 0.1
-    assert "plain Python" in demo.stdout and "largest difference" in demo.stdout
+    assert "plain Python" in demo.stdout
+    assert "largest difference" in demo.stdout
     assert re.search(r"the engine is [\d,.]+ times as fast", demo.stdout)
 
 
@@ -77,7 +81,9 @@ def test_demo_shows_the_digits(demo):
     assert re.search(r"trained on one core in [\d.]+ ms", demo.stdout)
     table = re.findall(r"^ +\d \|((?: +[\d.]+){10})$", demo.stdout, re.MULTILINE)
     counts = np.array([[int(cell) if cell != "." else 0 for cell in row.split()] for row in table])
-    assert counts.shape == (10, 10) and counts.sum() == 450 and np.trace(counts) == right
+    assert counts.shape == (10, 10)
+    assert counts.sum() == 450
+    assert np.trace(counts) == right
     assert ", right" in demo.stdout
     assert (", wrong: a " in demo.stdout) == (right < 450)
 
@@ -93,7 +99,9 @@ def test_demo_fits_a_terminal(demo):
 
 def test_demo_in_ascii(tmp_path):
     result = run("-m", "nnc", "demo", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
-    assert result.returncode == 0 and result.stdout.isascii() and "####" in result.stdout
+    assert result.returncode == 0
+    assert result.stdout.isascii()
+    assert "####" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,8 +130,11 @@ def test_demo_admits_what_fails(monkeypatch, capsys):
     assert main(["demo"]) == 1
     failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert len(failures) == 5
-    assert "did not fall at 1 of 1500" in failures[0] and "differ by" in failures[1]
-    assert "below 95%" in failures[2] and "tutorial.json" in failures[3] and "digits.json" in failures[4]
+    assert "did not fall at 1 of 1500" in failures[0]
+    assert "differ by" in failures[1]
+    assert "below 95%" in failures[2]
+    assert "tutorial.json" in failures[3]
+    assert "digits.json" in failures[4]
 
 
 def test_drawing():
@@ -141,7 +152,11 @@ def test_drawing():
 
 def test_drawing_of_a_large_layer():
     text = _demo.draw_network([784, 10], ["softmax"], "unicode")
-    assert "(783)" in text and "(9)" in text and "784 x 10" in text and "├" in text and "(2)" not in text
+    assert "(783)" in text
+    assert "(9)" in text
+    assert "784 x 10" in text
+    assert "├" in text
+    assert "(2)" not in text
 
 
 # ---- inspect, predict, compare, config
@@ -174,7 +189,8 @@ def test_predict(saved, tmp_path, capsys, text):
 def test_predict_classes_from_standard_input(saved, tmp_path):
     net, path = saved
     result = run("-m", "nnc", "predict", "--classes", path, cwd=tmp_path, input="0 0 1\n1 1 1\n")
-    assert result.stderr == "" and result.returncode == 0
+    assert result.stderr == ""
+    assert result.returncode == 0
     assert [int(line) for line in result.stdout.split()] == net.predict_classes(X[[0, 3]]).tolist()
 
 
@@ -194,7 +210,10 @@ def test_predict_from_a_file_with_errors(saved, tmp_path, capsys, text, message)
     (tmp_path / "rows.csv").write_text(text)
     assert main(["predict", saved[1], str(tmp_path / "rows.csv")]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("nnc: ") and err.count("\n") == 1 and re.search(message, err)
+    assert out == ""
+    assert err.startswith("nnc: ")
+    assert err.count("\n") == 1
+    assert re.search(message, err)
 
 
 def test_compare(capsys):
@@ -222,6 +241,12 @@ def test_compare_with_other_settings(capsys):
     assert "network 2-2, rows 32, epochs 5" in capsys.readouterr().out
 
 
+def test_compare_chooses_epochs_that_do_not_take_all_day(capsys, monkeypatch):
+    monkeypatch.setattr("nnc.__main__._AFFORDABLE_WORK", 20_000)
+    assert main(["compare", "--sizes", "20,10,5"]) == 0
+    assert "network 20-10-5, rows 32, epochs 2" in capsys.readouterr().out
+
+
 def test_config(capsys):
     assert main(["config"]) == 0
     assert nnc.__version__ in capsys.readouterr().out
@@ -234,7 +259,8 @@ def test_console_script(tmp_path):
     script = shutil.which("nnc", path=sysconfig.get_path("scripts"))
     assert script, "the console script is not installed"
     result = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert result.stdout == f"nnc {nnc.__version__}\n" and result.returncode == 0
+    assert result.stdout == f"nnc {nnc.__version__}\n"
+    assert result.returncode == 0
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["inspect"], ["predict"], ["compare"], ["config"]])
@@ -250,19 +276,28 @@ def test_help(command, capsys):
 def test_no_command(capsys):
     assert main([]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("usage: nnc") and "demo" in err
+    assert out == ""
+    assert err.startswith("usage: nnc")
+    assert "demo" in err
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["inspect"], ["demo", "x"], ["compare", "--sizes", "3"], ["compare", "--sizes", "3,0,1"]]
-    + [["compare", "--epochs", "0"], ["compare", "--rows", "many"]],
+    [
+        ["nonsense"],
+        ["inspect"],
+        ["demo", "x"],
+        ["compare", "--sizes", "3"],
+        ["compare", "--sizes", "3,0,1"],
+        ["compare", "--epochs", "0"],
+        ["compare", "--rows", "many"],
+    ],
 )
 def test_usage_errors(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
-    assert "nnc" in capsys.readouterr().err
+    assert arguments[-1] in capsys.readouterr().err.splitlines()[-1] or arguments == ["inspect"]
 
 
 @pytest.mark.parametrize(
@@ -272,8 +307,6 @@ def test_usage_errors(arguments, capsys):
         ["inspect", "."],
         ["predict", "no-such-file.json"],
         ["inspect", "text.json"],
-    ]
-    + [
         ["compare", "--activation", "nonsense"],
         ["compare", "--activation", "gelu"],
         ["compare", "--loss", "none"],
@@ -285,7 +318,9 @@ def test_errors_are_one_line(arguments, capsys, tmp_path, monkeypatch):
     (tmp_path / "text.json").write_text("hello")
     assert main(arguments) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("nnc: ") and err.count("\n") == 1
+    assert out == ""
+    assert err.startswith("nnc: ")
+    assert err.count("\n") == 1
     assert arguments[-1] in err
 
 
@@ -314,7 +349,8 @@ def test_full_disk(saved, tmp_path):
     with open("/dev/full", "w") as full:
         result = run(*("-m", "nnc", "inspect", saved[1]), cwd=tmp_path, stdout=full)
     assert result.returncode == 1
-    assert result.stderr.startswith("nnc: ") and "No space left" in result.stderr
+    assert result.stderr.startswith("nnc: ")
+    assert "No space left" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
@@ -324,8 +360,10 @@ def test_source_folder_without_the_core(tmp_path):
     )
     for command in (["demo"], ["config"], ["compare"], ["inspect", "x.json"]):
         result = run("-m", "nnc", *command, cwd=tmp_path)
-        assert result.returncode == 1 and result.stdout == ""
-        assert result.stderr.startswith("nnc: ") and "pip install" in result.stderr
+        assert result.returncode == 1
+        assert result.stdout == ""
+        assert result.stderr.startswith("nnc: ")
+        assert "pip install" in result.stderr
         assert "Traceback" not in result.stderr
     for option in ("--help", "--version"):
         assert run("-m", "nnc", option, cwd=tmp_path).returncode == 0
@@ -335,7 +373,8 @@ def test_source_folder_without_the_core(tmp_path):
 @pytest.mark.parametrize("name", EXPECTED)
 def test_examples(name, tmp_path):
     result = run(str(EXAMPLES / name), cwd=tmp_path)
-    assert result.stderr == "" and result.returncode == 0
+    assert result.stderr == ""
+    assert result.returncode == 0
     assert re.search(EXPECTED[name], result.stdout)
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,8 @@ def test_the_tutorial_in_both(capsys):
     result = nnc.compare([3, 4, 1], X, Y, epochs=200, bias=False, init="uniform")
     assert isinstance(result, Comparison)
     assert result.losses.relative < 1e-12
-    assert result.weights.relative < 1e-9 and result.predictions.relative < 1e-12
+    assert result.weights.relative < 1e-9
+    assert result.predictions.relative < 1e-12
     assert (result.sizes, result.rows, result.epochs) == ((3, 4, 1), 4, 200)
     assert len(result.history.loss) == 200
     assert 0 < result.engine_seconds < result.reference_seconds
@@ -44,7 +45,8 @@ def test_batches_are_the_same_in_both(activation, batch_size):
         batch_size=batch_size,
         verbose=False,
     )
-    assert result.losses.relative < 1e-12 and result.predictions.absolute < 1e-12
+    assert result.losses.relative < 1e-12
+    assert result.predictions.absolute < 1e-12
 
 
 def test_float32_differs_by_its_rounding_only():
@@ -57,9 +59,11 @@ def test_printing():
     result = nnc.compare([3, 4, 1], X, Y, epochs=10, file=out)
     text = out.getvalue()
     assert text == f"{result}\n"
-    assert "network 3-4-1, rows 4, epochs 10" in text and "times as fast" in text
+    assert "network 3-4-1, rows 4, epochs 10" in text
+    assert "times as fast" in text
     assert max(map(len, text.splitlines())) < 80
-    assert "array(" not in repr(result) and "losses=Difference(absolute=" in repr(result)
+    assert "array(" not in repr(result)
+    assert "losses=Difference(absolute=" in repr(result)
 
 
 def test_quiet(capsys):
@@ -78,6 +82,20 @@ def test_difference():
     assert Difference.between(zeros, zeros) == Difference(0.0, 0.0)
     assert Difference.between(np.array([4.0, 0.0, 1.0]), np.array([3.0, 0.5, 1.0])) == Difference(1.0, 1.0)
     assert Difference.between(np.array([-2.0]), np.array([2.0])) == Difference(4.0, 2.0)
+
+
+def test_interrupt(monkeypatch):
+    def interrupted(self, X, y, **settings):
+        return nnc.History(np.zeros(3), 0.1, "interrupt")
+
+    monkeypatch.setattr(nnc.NeuralNetwork, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        nnc.compare([3, 4, 1], X, Y, epochs=10)
+
+
+def test_divergence():
+    with pytest.raises(ArithmeticError, match="not finite"):
+        nnc.compare([3, 1], X, Y, loss="mse", epochs=1000, lr=100.0)
 
 
 def test_what_the_reference_does_not_have():

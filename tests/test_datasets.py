@@ -8,19 +8,29 @@ from nnc.datasets import IRIS_CLASSES, IRIS_FEATURES, load_digits, load_iris, tr
 
 def test_digits():
     X, y = load_digits()
-    assert X.shape == (1797, 64) and X.dtype == np.float64 and X.flags.c_contiguous and X.flags.writeable
-    assert y.shape == (1797,) and y.dtype == np.int64
-    assert X.min() == 0 and X.max() == 16 and np.array_equal(X, np.rint(X))
+    assert X.shape == (1797, 64)
+    assert X.dtype == np.float64
+    assert X.flags.c_contiguous
+    assert X.flags.writeable
+    assert y.shape == (1797,)
+    assert y.dtype == np.int64
+    assert X.min() == 0
+    assert X.max() == 16
+    assert np.array_equal(X, np.rint(X))
     assert np.bincount(y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert X[0, :8].tolist() == [0, 0, 5, 13, 9, 1, 0, 0] and y[0] == 0
+    assert X[0, :8].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
+    assert y[0] == 0
 
 
 def test_iris():
     X, y = load_iris()
-    assert X.shape == (150, len(IRIS_FEATURES)) and X.dtype == np.float64
-    assert y.dtype == np.int64 and np.bincount(y).tolist() == [50] * len(IRIS_CLASSES)
+    assert X.shape == (150, len(IRIS_FEATURES))
+    assert X.dtype == np.float64
+    assert y.dtype == np.int64
+    assert np.bincount(y).tolist() == [50] * len(IRIS_CLASSES)
     assert X.sum(axis=0) == pytest.approx([876.5, 458.6, 563.7, 179.9])  # Fisher's numbers, as in R
-    assert X[34].tolist() == [4.9, 3.1, 1.5, 0.2] and X[37].tolist() == [4.9, 3.6, 1.4, 0.1]
+    assert X[34].tolist() == [4.9, 3.1, 1.5, 0.2]
+    assert X[37].tolist() == [4.9, 3.6, 1.4, 0.1]
 
 
 @pytest.mark.parametrize(
@@ -42,15 +52,18 @@ def test_the_same_numbers_as_in_scikit_learn(name):
     theirs = pytest.importorskip("sklearn.datasets")
     X, y = {"digits": load_digits, "iris": load_iris}[name]()
     X_theirs, y_theirs = getattr(theirs, f"load_{name}")(return_X_y=True)
-    assert np.array_equal(X, X_theirs) and np.array_equal(y, y_theirs)
+    assert np.array_equal(X, X_theirs)
+    assert np.array_equal(y, y_theirs)
 
 
 def test_split_keeps_rows_together_and_loses_none():
     X = np.arange(100.0).reshape(50, 2)
     y = X[:, 0] / 2
     X_train, X_test, y_train, y_test = train_test_split(X, y)
-    assert len(X_train) == 38 and len(X_test) == 12
-    assert np.array_equal(X_train[:, 0] / 2, y_train) and np.array_equal(X_test[:, 0] / 2, y_test)
+    assert len(X_train) == 38
+    assert len(X_test) == 12
+    assert np.array_equal(X_train[:, 0] / 2, y_train)
+    assert np.array_equal(X_test[:, 0] / 2, y_test)
     assert sorted([*y_train, *y_test]) == y.tolist()
 
 
@@ -65,7 +78,8 @@ def test_split_shuffles_evenly():
     numbers = np.arange(10)
     first = [train_test_split(numbers, numbers, test_size=1, seed=seed)[1][0] for seed in range(5000)]
     counts = np.bincount(first, minlength=10)
-    assert counts.min() > 400 and counts.max() < 600  # 500 expected, standard deviation 21
+    assert counts.min() > 400
+    assert counts.max() < 600
 
 
 @pytest.mark.parametrize("test_size", [0, 10, -1, 0.0, 1.0, 1.5, 0.01])

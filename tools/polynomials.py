@@ -2,7 +2,8 @@
 
     python tools/polynomials.py > src/polynomials.h
 
-Each is a minimax fit by Remez' exchange algorithm in 40 digits; the error in the header's comments is the fit's own, before rounding.
+Each is a minimax fit by Remez' exchange algorithm in 40 digits; the error in the header's comments is the fit's own,
+before rounding.
 """
 
 import mpmath as mp
@@ -29,7 +30,8 @@ def minimax(f, low, high, degree, weight, rounds=12, points=600):
         solution = list(mp.lu_solve(matrix, right))
         scaled, level = solution[: degree + 1], abs(solution[degree + 1])
         errors = [
-            w * (v - mp.polyval(scaled[::-1], (x - middle) / half)) for w, v, x in zip(weights, values, grid, strict=True)
+            w * (v - mp.polyval(scaled[::-1], (x - middle) / half))
+            for w, v, x in zip(weights, values, grid, strict=True)
         ]
         largest = max(map(abs, errors))
         if best is None or largest < best[1]:
@@ -98,7 +100,7 @@ def table(name, fit, degree, digits, farthest=None):
 
 if __name__ == "__main__":
     print("/* Written by tools/polynomials.py, which says how: change it there. */")
-    print("#ifndef NNC_POLYNOMIALS_H\n#define NNC_POLYNOMIALS_H\n#include \"simd.h\"\n\n#ifdef NNC_FLOAT64")
+    print('#ifndef NNC_POLYNOMIALS_H\n#define NNC_POLYNOMIALS_H\n#include "simd.h"\n\n#ifdef NNC_FLOAT64')
     print(table("EXP", EXP, 9, 19), table("LOG", LOG, 6, 19), table("NORMAL", NORMAL, 22, 19, 39), sep="\n")
     print("#else")
     print(table("EXP", EXP, 4, 10), table("LOG", LOG, 2, 10), table("NORMAL", NORMAL, 9, 10, 14), sep="\n")

@@ -2,10 +2,11 @@
 
 A peer's module has
 - `VERSION`: what it is, in a few characters;
-- `WAYS`: the ways of using it that are worth trying, the best of which counts. A way is a function of a `Work` and a
-  number of threads. It prepares everything that may be left out of the timing and returns a function `run`, which
-  starts from `work.weights`, does the work once and returns (seconds, result), where the result is what
-  `work.judge` takes: trained weights, or predictions. It raises `Unsupported` for a work that the peer cannot do.
+- `WAYS`: the ways of using it that are worth trying, the best of which counts. A way is a function of a
+  `Work` and a number of threads. It prepares everything that may be left out of the timing and returns a
+  function `run`, which starts from `work.weights`, does the work once and returns (seconds, result), where
+  the result is what `work.judge` takes: trained weights, or predictions. It raises `Unsupported` for a work
+  that the peer cannot do.
 - `THREADED = False` where there is nothing to gain from a second core.
 
 Importing the module raises ImportError where the peer is not installed.

@@ -1,7 +1,7 @@
-"""What the C libraries share: compiling one at run time, with nothing of its code in this project, and running it.
+"""What the C libraries share: compiling one at run time and running it. None of their code is here.
 
-Each has a C file here with three functions: `make` a network, its `parameters`, and `train` it. The library's own source
-is taken from the folder that an environment variable names; a library of the system needs none.
+Each has a C file here with three functions: `make` a network, its `parameters`, and `train` it. The library's
+own source is taken from the folder that an environment variable names; a library of the system needs none.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ _folder = tempfile.TemporaryDirectory(prefix="nnc-bench-")  # removed with the p
 
 
 def build(name, sources, flags=(), include=".", system=None):
-    """Compile `name`.c with the library's sources, or link the `system`'s library where no folder is given."""
+    """Compile `name`.c with the library's sources, or with the `system`'s library if no folder is given."""
     variable = f"NNC_BENCH_{name.upper()}"
     folder = os.environ.get(variable)
     if folder:
@@ -41,9 +41,10 @@ def build(name, sources, flags=(), include=".", system=None):
 
 
 def trainer(library, work, threads, pack, unpack, rate):
-    """`run` for a library whose parameters of one layer are `pack(W, b)`, flat, and back `unpack(flat, n_in, n_out)`.
+    """`run` for a library.
 
-    `rate` is what the learning rate must be multiplied by, for the library's definition of the loss.
+    Its parameters of one layer are `pack(W, b)`, flat, and back `unpack(flat, n_in, n_out)`. For the
+    library's definition of the loss, the learning rate is multiplied by `rate`.
     """
     real = np.ctypeslib.as_ctypes_type(work.dtype)
     sizes = (ctypes.c_int * len(work.sizes))(*work.sizes)
@@ -52,20 +53,17 @@ def trainer(library, work, threads, pack, unpack, rate):
     start = np.concatenate([pack(W, b).ravel() for W, b in work.weights])
     pointer = ctypes.cast(library.parameters(net), ctypes.POINTER(real))
     params = np.ctypeslib.as_array(pointer, start.shape)
-    shapes = [W.shape for W, _ in work.weights]
-    ends = np.cumsum([pack(W, b).size for W, b in work.weights])[:-1]
+    ends = np.cumsum([W.size + b.size for W, b in work.weights])[:-1]
     X, Y = (np.ascontiguousarray(table) for table in (work.X, work.Y))
-    arguments = (
-        net, X.ctypes.data_as(ctypes.c_void_p), Y.ctypes.data_as(ctypes.c_void_p), work.rows, batch, work.epochs,
-        ctypes.c_double(work.lr * rate),
-    )  # fmt: skip
+    tables = [table.ctypes.data_as(ctypes.c_void_p) for table in (X, Y)]
+    arguments = net, *tables, work.rows, batch, work.epochs, ctypes.c_double(work.lr * rate)
 
     def run():
         params[:] = start
         began = perf_counter()
         library.train(*arguments)
         seconds = perf_counter() - began
-        return seconds, [unpack(part, *shape) for part, shape in zip(np.split(params, ends), shapes, strict=True)]
+        layers = zip(np.split(params, ends), work.weights, strict=True)
+        return seconds, [unpack(part, *W.shape) for part, (W, b) in layers]
 
-    run.keep = X, Y
     return run

@@ -15,7 +15,8 @@ jax.config.update("jax_enable_x64", True)
 
 VERSION = f"JAX {jax.__version__}"
 
-ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda Z: Z}
+ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
+ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # the loss takes the logits
 LOSSES = {
     "cross_entropy": lambda Z, Y: -jnp.mean(jnp.sum(Y * jax.nn.log_softmax(Z), axis=1)),
     "mse": lambda P, Y: jnp.mean((P - Y) ** 2),
@@ -27,13 +28,12 @@ def forward(work, params, X):
     """Outputs, or logits where the loss takes those."""
     for number, (W, *b) in enumerate(params, start=1):
         X = X @ W + b[0] if b else X @ W
-        name = work.hidden if number < len(params) else "identity" if work.output == "softmax" else work.output
-        X = ACTIVATIONS[name](X)
+        X = ACTIVATIONS[work.hidden if number < len(params) else work.output](X)
     return X
 
 
 def make_step(work):
-    """The function (state, X, Y) -> state, where state is the parameters and what the optimizer keeps of each."""
+    """The function (state, X, Y) -> state, the state being the parameters and what the optimizer keeps."""
     gradient = jax.grad(lambda params, X, Y: LOSSES[work.loss](forward(work, params, X), Y))
 
     def sgd(state, X, Y):
@@ -59,7 +59,7 @@ def make_step(work):
 
 
 def make_epoch(work, step):
-    """The function (state, X, Y, order) -> state: a scan over the full batches, then the short one, if there is one."""
+    """The function (state, X, Y, order) -> state: a scan over the full batches, then the short one."""
     full = work.rows // work.batch
 
     def epoch(state, X, Y, order):
@@ -74,7 +74,7 @@ def make_epoch(work, step):
 
 
 def make_train(work, step):
-    """The function (state, X, Y) -> state for all epochs: one call an epoch, or one call if nothing is shuffled."""
+    """The function (state, X, Y) -> state for all epochs: a call each, or one call if nothing is shuffled."""
     if work.batch is None:
         return jax.jit(
             lambda state, X, Y: lax.fori_loop(0, work.epochs, lambda i, state: step(state, X, Y), state),

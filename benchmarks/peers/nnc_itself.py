@@ -12,12 +12,13 @@ VERSION = f"nnc {nnc.__version__}"
 def fit(work, threads):
     def network():
         net = nnc.NeuralNetwork(
-            work.sizes, activation=work.hidden, output=work.output, loss=work.loss, bias=work.bias, dtype=work.dtype
-        )
-        for l, (W, b) in enumerate(work.weights):
-            net.weights[l][...] = W
+            work.sizes, activation=work.hidden, output=work.output, loss=work.loss, bias=work.bias,
+            dtype=work.dtype,
+        )  # fmt: skip
+        for k, (W, b) in enumerate(work.weights):
+            net.weights[k][...] = W
             if work.bias:
-                net.biases[l][...] = b
+                net.biases[k][...] = b
         return net
 
     if not work.training:

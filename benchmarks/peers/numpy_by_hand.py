@@ -1,7 +1,7 @@
 """NumPy by hand: everything preallocated, every operation in place, parameters and gradients flat with views.
 
-On small networks NumPy's price is the Python between its calls. So a step is recorded once as a list of operations with
-their arguments bound, and played back: nothing is looked up, sliced or decided while it runs.
+On small networks NumPy's price is the Python between its calls. So a step is recorded once as a list of
+operations with their arguments bound, and played back: nothing is looked up, sliced or decided while it runs.
 """
 
 from functools import partial
@@ -9,17 +9,17 @@ from time import perf_counter
 
 import numpy as np
 
-from . import repeat
+from . import Unsupported, repeat
 
 VERSION = f"NumPy {np.__version__}"
 
 
 def flat(work):
-    """A flat vector of all parameters, its views W and its views b."""
-    shapes = [part.shape for layer in work.weights for part in layer[: 1 + work.bias]]
-    vector = np.zeros(sum(map(np.prod, shapes)), work.dtype)
-    views = np.split(vector, np.cumsum([np.prod(shape) for shape in shapes])[:-1])
-    views = [view.reshape(shape) for view, shape in zip(views, shapes, strict=True)]
+    """The initial parameters as one vector, its views W and its views b."""
+    parts = [part for layer in work.weights for part in layer[: 1 + work.bias]]
+    vector = np.concatenate([part.ravel() for part in parts])
+    views = np.split(vector, np.cumsum([part.size for part in parts])[:-1])
+    views = [view.reshape(part.shape) for view, part in zip(views, parts, strict=True)]
     return (vector, views[::2], views[1::2]) if work.bias else (vector, views, [None] * len(views))
 
 
@@ -32,13 +32,15 @@ def activation(name, Z):
         return [partial(np.tanh, Z, Z)]
     if name == "sigmoid":
         return [
-            partial(np.negative, Z, Z), partial(np.exp, Z, Z), partial(np.add, Z, one, Z), partial(np.reciprocal, Z, Z),
+            partial(np.negative, Z, Z), partial(np.exp, Z, Z), partial(np.add, Z, one, Z),
+            partial(np.reciprocal, Z, Z),
         ]  # fmt: skip
     if name == "softmax":
         column = np.empty((len(Z), 1), Z.dtype)
         return [
-            partial(np.maximum.reduce, Z, 1, None, column, True), partial(np.subtract, Z, column, Z), partial(np.exp, Z, Z),
-            partial(np.add.reduce, Z, 1, None, column, True), partial(np.divide, Z, column, Z),
+            partial(np.maximum.reduce, Z, 1, None, column, True), partial(np.subtract, Z, column, Z),
+            partial(np.exp, Z, Z), partial(np.add.reduce, Z, 1, None, column, True),
+            partial(np.divide, Z, column, Z),
         ]  # fmt: skip
     return []
 
@@ -63,30 +65,33 @@ def times_derivative(name, A, delta):
 
 
 def gradient(work, params, grads, m):
-    """The function (X, X.T, Y) that leaves the gradient over m rows in `grads`, but for the factor `scale`."""
+    """The function (X, X.T, Y) that leaves the gradient over m rows in `grads`, but for `scale`."""
     (_, W, b), (_, dW, db) = params, grads
     last = len(W) - 1
     A, delta = ([np.empty((m, n), work.dtype) for n in work.sizes[1:]] for _ in range(2))
     ones = np.ones(m, work.dtype)
 
     forward, backward = [], []
-    for l in range(last + 1):
-        if l:
-            forward.append(partial(np.dot, A[l - 1], W[l], A[l]))
+    for k in range(last + 1):
+        if k:
+            forward.append(partial(np.dot, A[k - 1], W[k], A[k]))
         if work.bias:
-            forward.append(partial(np.add, A[l], b[l], A[l]))
-        forward += activation(work.hidden if l < last else work.output, A[l])
+            forward.append(partial(np.add, A[k], b[k], A[k]))
+        forward += activation(work.hidden if k < last else work.output, A[k])
     if work.output == "sigmoid":
         backward += times_derivative("sigmoid", A[last], delta[last])
-    for l in range(last, -1, -1):
+    for k in range(last, -1, -1):
         if work.bias:
-            backward.append(partial(np.dot, ones, delta[l], db[l]))
-        if l:
-            backward.append(partial(np.dot, A[l - 1].T, delta[l], dW[l]))
-            backward.append(partial(np.dot, delta[l], W[l].T, delta[l - 1]))
-            backward += times_derivative(work.hidden, A[l - 1], delta[l - 1])
+            backward.append(partial(np.dot, ones, delta[k], db[k]))
+        if k:
+            backward.append(partial(np.dot, A[k - 1].T, delta[k], dW[k]))
+            backward.append(partial(np.dot, delta[k], W[k].T, delta[k - 1]))
+            backward += times_derivative(work.hidden, A[k - 1], delta[k - 1])
 
-    def run(X, XT, Y, dot=np.dot, subtract=np.subtract, W0=W[0], dW0=dW[0], A0=A[0], P=A[last], first=delta[0], end=delta[last]):
+    dot, subtract = np.dot, np.subtract
+    W0, A0, P, first, end, dW0 = W[0], A[0], A[last], delta[0], delta[last], dW[0]
+
+    def run(X, XT, Y):
         dot(X, W0, A0)
         for operation in forward:
             operation()
@@ -99,7 +104,7 @@ def gradient(work, params, grads, m):
 
 
 def scale(work, m):
-    """The constant factor of the loss's gradient: applied to the few parameters instead of the many deltas."""
+    """The constant factor of the loss's gradient: applied to the few parameters, not to the many deltas."""
     return {"sse": 2.0, "mse": 2.0 / (m * work.sizes[-1]), "cross_entropy": 1.0 / m}[work.loss]
 
 
@@ -114,6 +119,8 @@ def sgd(work, params, grads, m):
 
 
 def adam(work, params, grads, m, beta1=0.9, beta2=0.999, eps=1e-8):
+    if work.batch is not None:
+        raise Unsupported("its moments are written for one size of batch")
     first, second, s = (np.zeros_like(params) for _ in range(3))
     t, factor = 0, scale(work, m)
 
@@ -141,6 +148,7 @@ def in_place(work, threads):
     if not work.training:
         return repeat(one_row(work), work)
     params, grads = flat(work), flat(work)
+    initial = params[0].copy()
     optimizer = {"sgd": sgd, "adam": adam}[work.optimizer]
     batch = work.batch or work.rows
     X, Y = (work.X, work.Y) if work.batch is None else (np.empty_like(work.X), np.empty_like(work.Y))
@@ -150,7 +158,7 @@ def in_place(work, threads):
     source_X, source_Y = work.X, work.Y
 
     def run():
-        params[0][:] = np.concatenate([part.ravel() for layer in work.weights for part in layer[: 1 + work.bias]])
+        params[0][:] = initial
         step = {m: (gradients[m], optimizer(work, params[0], grads[0], m)) for m in gradients}
         steps = [(*rows, *step[len(rows[2])]) for rows in batches]
         start = perf_counter()

@@ -9,7 +9,8 @@ from . import repeat
 
 VERSION = f"PyTorch {torch.__version__}"
 
-ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "identity": lambda Z: Z}
+ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
+ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # the loss takes the logits
 LOSSES = {
     "cross_entropy": F.cross_entropy,
     "mse": F.mse_loss,
@@ -22,14 +23,13 @@ COMPILE = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}
 
 def model(work):
     """The function (parameters, X) -> outputs, or logits where the loss takes those."""
-    hidden = ACTIVATIONS[work.hidden]
-    output = ACTIVATIONS["identity" if work.output == "softmax" else work.output]
+    hidden, output = ACTIVATIONS[work.hidden], ACTIVATIONS[work.output]
     last = len(work.sizes) - 2
     each = 1 + work.bias
 
     def forward(params, X):
-        for l in range(last):
-            X = hidden(F.linear(X, *params[l * each : l * each + each]))
+        for k in range(last):
+            X = hidden(F.linear(X, *params[k * each : k * each + each]))
         return output(F.linear(X, *params[last * each :]))
 
     return forward
@@ -43,8 +43,8 @@ def parameters(work, requires_grad=True):
 
 def layers(work, params):
     arrays = [part.detach().numpy() for part in params]
-    each = 1 + work.bias
-    return [(W.T, b) for W, b in zip(arrays[::each], arrays[1::2] if work.bias else [None] * len(arrays), strict=True)]
+    pairs = zip(arrays[::2], arrays[1::2], strict=True) if work.bias else ((W, None) for W in arrays)
+    return [(W.T, b) for W, b in pairs]
 
 
 def run_of(work, start):

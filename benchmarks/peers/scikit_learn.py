@@ -28,9 +28,10 @@ def estimator(work):
     # Its squared error is half a sum over the outputs: the gradient of the mean is that times 2 / n_out.
     factor = 2 / work.sizes[-1] if kind is MLPRegressor and work.optimizer == "sgd" else 1
     return Estimator(
-        hidden_layer_sizes=work.sizes[1:-1], activation=work.hidden, solver=work.optimizer, alpha=0, batch_size=work.batch or work.rows,
-        learning_rate_init=work.lr * factor, max_iter=work.epochs, shuffle=work.batch is not None, random_state=0, tol=0,
-        momentum=0, nesterovs_momentum=False, n_iter_no_change=work.epochs + 1,
+        hidden_layer_sizes=work.sizes[1:-1], activation=work.hidden, solver=work.optimizer, alpha=0,
+        momentum=0, nesterovs_momentum=False, learning_rate_init=work.lr * factor,
+        batch_size=work.batch or work.rows, shuffle=work.batch is not None, random_state=0,
+        max_iter=work.epochs, tol=0, n_iter_no_change=work.epochs + 1,
     )  # fmt: skip
 
 

@@ -1,0 +1,1012 @@
+"""JSON files: the round trip to the bit, atomic saving, every error with its class, errno and message."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import math
+import os
+import random
+import re
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nnc import files
+from nnc.files import ModelFileError
+
+MAX32 = 3.4028234663852886e38
+
+posix = pytest.mark.skipif(os.name != "posix", reason="files behave otherwise here")
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """A small network, 2-3-1."""
+    hidden = {"type": "dense", "n_in": 2, "n_out": 3, "activation": "tanh"}
+    output = {"type": "dense", "n_in": 3, "n_out": 1, "activation": "sigmoid"}
+    hidden |= {"W": [[0.5, -1.25, 1e-3], [0.1, 0.2, 0.3]], "b": [0.0, 1.0, 2.0]}
+    output |= {"W": [[1.0], [-2.0], [0.25]], "b": [0.7]}
+    whole = {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse"}
+    return {**whole, "seed": 7, "shuffle_position": 12, "layers": [hidden, output], **changes}
+
+
+TEXT = """\
+{
+  "format": "nnc-network",
+  "version": 1,
+  "dtype": "float64",
+  "loss": "sse",
+  "seed": 7,
+  "shuffle_position": 12,
+  "layers": [
+    {
+      "type": "dense",
+      "n_in": 2,
+      "n_out": 3,
+      "activation": "tanh",
+      "W": [
+        [0.5, -1.25, 0.001],
+        [0.1, 0.2, 0.3]
+      ],
+      "b": [0.0, 1.0, 2.0]
+    },
+    {
+      "type": "dense",
+      "n_in": 3,
+      "n_out": 1,
+      "activation": "sigmoid",
+      "W": [
+        [1.0],
+        [-2.0],
+        [0.25]
+      ],
+      "b": [0.7]
+    }
+  ]
+}
+"""
+
+
+def wide(rows: list[list[float]], dtype: str = "float64") -> dict[str, Any]:
+    """A network of one layer with these weights."""
+    layer = {"type": "dense", "n_in": len(rows), "n_out": len(rows[0])}
+    layer |= {"activation": "identity", "W": rows, "b": None}
+    return {"dtype": dtype, "loss": "mse", "layers": [layer]}
+
+
+def bits(numbers: list[float]) -> bytes:
+    return struct.pack(f"{len(numbers)}d", *numbers)
+
+
+# ------------------------------------------------------------------------------ the round trip
+
+
+def test_text_is_readable() -> None:
+    assert files.dumps(document()) == TEXT
+
+
+def test_text_reads_back() -> None:
+    assert files.loads(TEXT) == document()
+    assert files.loads("\ufeff" + TEXT) == document()
+
+
+def test_format_and_version_are_written_and_the_rest_may_be_missing() -> None:
+    short = document()
+    for key in ("format", "version", "seed", "shuffle_position"):
+        del short[key]
+    expected = document(seed=None, shuffle_position=0)
+    assert files.loads(files.dumps(short)) == expected
+    text = json.dumps({"format": "nnc-network", "version": 1, **short})
+    assert files.loads(text) == expected
+    assert files.loads(files.dumps(document(seed=2**64 - 1)))["seed"] == 2**64 - 1
+
+
+def test_no_bias_is_null() -> None:
+    whole = document()
+    for layer in whole["layers"]:
+        layer["b"] = None
+    assert '"b": null' in files.dumps(whole)
+    assert files.loads(files.dumps(whole)) == whole
+
+
+def test_whole_numbers_become_floats() -> None:
+    whole = document()
+    whole["layers"][1]["W"] = [[1], [-2], [2**53 + 1]]
+    loaded = files.loads(json.dumps(whole))["layers"][1]["W"]
+    assert loaded == [[1.0], [-2.0], [2.0**53]]
+    assert {type(row[0]) for row in loaded} == {float}
+
+
+def test_unknown_keys_beside_the_network_are_passed_over() -> None:
+    assert files.loads(json.dumps(document(notes={"author": ["me"]}, epoch=3))) == document()
+
+
+LARGEST64 = sys.float_info.max
+EXTREMES = [0.0, -0.0, 5e-324, -5e-324, 2.225e-308, LARGEST64, -LARGEST64, 0.1, 1 / 3, math.pi, 1e22]
+
+
+def test_extreme_floats_read_back_to_the_same_bits(tmp_path: Path) -> None:
+    files.write(tmp_path / "net.json", wide([EXTREMES]))
+    assert bits(files.read(tmp_path / "net.json")["layers"][0]["W"][0]) == bits(EXTREMES)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_every_float_reads_back_to_the_same_bits(numbers: list[float]) -> None:
+    assert bits(files.loads(files.dumps(wide([numbers])))["layers"][0]["W"][0]) == bits(numbers)
+
+
+def test_float32_has_its_own_range() -> None:
+    assert files.loads(files.dumps(wide([[MAX32, -MAX32]], "float32")))["layers"][0]["W"] == [[MAX32, -MAX32]]
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(300, 334), (100_000, 1), (1, 100_000)])
+def test_large_networks_are_quick(n_in: int, n_out: int) -> None:
+    draw = random.Random(0).random
+    whole = wide([[draw() for _ in range(n_out)] for _ in range(n_in)])
+    start = time.process_time()
+    text = files.dumps(whole)
+    middle = time.process_time()
+    assert files.loads(text)["layers"] == whole["layers"]
+    # A quarter of a second on a slow machine is what a check number by number would take on a fast one.
+    assert middle - start < 0.6
+    assert time.process_time() - middle < 0.6
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+def test_paths(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
+    path = kind(tmp_path / "grüße 1.json")
+    files.write(path, document())
+    assert files.read(path) == document()
+    assert Path(os.fsdecode(path)).read_text("utf-8") == TEXT
+
+
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.write("net.json", document())
+    assert files.read("net.json") == document()
+    assert os.listdir() == ["net.json"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+def test_open_files(tmp_path: Path, encoding: str) -> None:
+    with open(tmp_path / "net.json", "w+", encoding=encoding) as file:
+        files.write(file, document())
+        assert os.path.getsize(file.name) > 500  # flushed
+        file.seek(0)
+        assert files.read(file) == document()
+        assert not file.closed
+
+
+def test_text_in_memory() -> None:
+    file = io.StringIO()
+    files.write(file, document())
+    file.seek(0)
+    assert files.read(file) == document()
+
+
+def test_module_imports_nothing_heavy() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import files; print(*sys.modules)"
+    command = [sys.executable, "-S", "-E", "-c", code, os.path.dirname(files.__file__)]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert {"json", "tempfile", "numpy", "pathlib"}.isdisjoint(loaded)
+
+
+# ------------------------------------------------------------------------- what is in the file
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ModelFileError) as caught:
+        files.loads(text, "'net.json'")
+    assert isinstance(caught.value, OSError)
+    assert isinstance(caught.value, ValueError)
+    message = str(caught.value)
+    assert message.startswith("cannot load the network from 'net.json': ")
+    return message.removeprefix("cannot load the network from 'net.json': ")
+
+
+CHECK = "; check that it is the right file"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it is empty; save the network again"),
+        (" \n\t", "it is empty; save the network again"),
+        ('{\n  "format": nnc}', f"it is not JSON: line 2, column 13: Expecting value{CHECK}, and whole"),
+        (
+            TEXT[: TEXT.index("0.3]") + 4],
+            f"it is not JSON: line 16, column 24: Expecting ',' delimiter{CHECK}, and whole",
+        ),
+        ("1,2,3\n4,5,6\n", f"it is not JSON: line 1, column 2: Extra data{CHECK}, and whole"),
+        ("[" * 100_000, f"its brackets are nested too deeply for a network{CHECK}"),
+        ('{"a":' * 100_000, f"its brackets are nested too deeply for a network{CHECK}"),
+        ("[1, 2]", f"it holds a list of 2, not a network{CHECK}"),
+        ("null", f"it holds null, not a network{CHECK}"),
+        ("NaN", f"it holds NaN, not a network{CHECK}"),
+        ("9" * 5000, f"it holds Infinity, not a network{CHECK}"),
+        (
+            '{"weights": [1]}',
+            'it is no network of nnc: format is missing, expected "nnc-network"; is it the right file?',
+        ),
+        (
+            '{"format": "\\u00e9\\ud800' + "x" * 100 + '"}',
+            'it is no network of nnc: format is "\\xe9\\ud800' + "x" * 38 + '...", expected "nnc-network"; '
+            "is it the right file?",
+        ),
+        (
+            '{"format": "nnc-network", "version": 2, "anything": "else"}',
+            "a later nnc wrote it (file version 2, this nnc reads version 1); "
+            "upgrade with `pip install --upgrade nnc-cython`",
+        ),
+        (
+            '{"format": "nnc-network", "format": "nnc-network"}',
+            'the key "format" stands twice in one object; remove one of them',
+        ),
+        (
+            TEXT.replace('"n_in": 2', '"n_in": 2, "n_in": 2'),
+            'the key "n_in" stands twice in one object; remove one of them',
+        ),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_text_that_is_no_network(text: str, message: str) -> None:
+    assert refusal(text) == message
+
+
+FIX = "; correct it there, or save the network again"
+LARGEST = "expected a finite number (up to 1.79769e+308)"
+NAMES = "expected " + " or ".join(files.ACTIVATIONS)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("version", ..., "version is missing, expected 1"),
+        ("version", "1", 'version is "1", expected 1'),
+        ("version", 0, "version is 0, expected 1"),
+        ("version", True, "version is true, expected 1"),
+        ("dtype", ..., "dtype is missing"),
+        ("dtype", "float16", 'dtype is "float16", expected float64 or float32'),
+        ("loss", ..., "loss is missing"),
+        ("loss", "mae", 'loss is "mae", expected sse or half_sse or mse or bce or cross_entropy'),
+        ("loss", 3, "loss is 3, expected a name"),
+        ("seed", -1, "seed is -1, expected a whole number from 0 to 2**64 - 1"),
+        ("seed", 2**64, f"seed is {2**64}, expected a whole number from 0 to 2**64 - 1"),
+        ("seed", False, "seed is false, expected a whole number from 0 to 2**64 - 1"),
+        ("shuffle_position", None, "shuffle_position is null, expected a whole number from 0 to 2**64 - 1"),
+        ("shuffle_position", 1.0, "shuffle_position is 1.0, expected a whole number from 0 to 2**64 - 1"),
+        ("shuffle_position", False, "shuffle_position is false, expected a whole number from 0 to 2**64 - 1"),
+        ("layers", ..., "layers is missing"),
+        ("layers", {}, "layers is an object, expected a list"),
+        ("layers", [], "layers is empty, expected at least one layer"),
+        ("layers 1", [1], "layers[1] is a list of 1, expected an object"),
+        ("layers 1 type", ..., "layers[1].type is missing"),
+        ("layers 1 type", "conv", 'layers[1].type is "conv", expected dense'),
+        ("layers 0 n_in", ..., "layers[0].n_in is missing"),
+        ("layers 0 n_in", 2.0, "layers[0].n_in is 2.0, expected a whole number"),
+        ("layers 0 n_in", True, "layers[0].n_in is true, expected a whole number"),
+        ("layers 0 n_in", 0, "layers[0].n_in is 0 and n_out is 3, expected at least 1"),
+        ("layers 0 n_in", -2, "layers[0].n_in is -2 and n_out is 3, expected at least 1"),
+        ("layers 0 n_in", 10**18, f"layers[0].W has the wrong shape: 2 rows found, {10**18} expected (n_in)"),
+        ("layers 0 n_out", 4, "layers[0].W[0] has the wrong shape: 3 numbers found, 4 expected (n_out)"),
+        ("layers 0 activation", ..., "layers[0].activation is missing"),
+        ("layers 0 activation", "sin", f'layers[0].activation is "sin", {NAMES}'),
+        ("layers 0 activation", ["tanh"], "layers[0].activation is a list of 1, expected a name"),
+        ("layers 0 W", ..., "layers[0].W is missing"),
+        ("layers 0 W", None, "layers[0].W is null, expected a list"),
+        ("layers 0 W", [[1.0, 2.0, 3.0]], "layers[0].W has the wrong shape: 1 rows found, 2 expected (n_in)"),
+        ("layers 0 W 1", [0.5], "layers[0].W[1] has the wrong shape: 1 numbers found, 3 expected (n_out)"),
+        ("layers 0 W 1", 0.5, "layers[0].W[1] is 0.5, expected a list of 3 numbers"),
+        ("layers 0 W 1 2", math.nan, f"layers[0].W[1][2] is NaN, {LARGEST}"),
+        ("layers 0 W 1 2", -math.inf, f"layers[0].W[1][2] is -Infinity, {LARGEST}"),
+        ("layers 0 W 1 2", "0.5", f'layers[0].W[1][2] is "0.5", {LARGEST}'),
+        ("layers 0 W 1 2", True, f"layers[0].W[1][2] is true, {LARGEST}"),
+        ("layers 0 W 1 2", None, f"layers[0].W[1][2] is null, {LARGEST}"),
+        ("layers 0 W 1 2", [0.5], f"layers[0].W[1][2] is a list of 1, {LARGEST}"),
+        ("layers 0 b", ..., "layers[0].b is missing"),
+        ("layers 0 b", 0, "layers[0].b is 0, expected a list or null"),
+        ("layers 0 b", [1.0], "layers[0].b has the wrong shape: 1 numbers found, 3 expected (n_out)"),
+        ("layers 0 b 1", math.inf, f"layers[0].b[1] is Infinity, {LARGEST}"),
+        ("layers 0 b", None, "only one of layers[0].b and layers[1].b is null, expected all or none"),
+        (
+            "layers 0 alpha",
+            0.1,
+            'layers[0] has the unknown key "alpha", expected type, n_in, n_out, activation, W, b',
+        ),
+        ("layers 0 activation", "softmax", 'activation "softmax" is for the output layer only'),
+        ("layers 1 activation", "softmax", 'the output "softmax" has 1 neuron, expected at least 2'),
+        (
+            "loss",
+            "cross_entropy",
+            'output "sigmoid" does not go with loss "cross_entropy", which needs "softmax"',
+        ),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_network_with_something_wrong(place: str, value: Any, message: str) -> None:
+    whole = document()
+    *path, last = [int(key) if key.isdigit() else key for key in place.split()]
+    part: Any = whole
+    for key in path:
+        part = part[key]
+    if value is ...:
+        del part[last]
+    else:
+        part[last] = value
+    assert refusal(json.dumps(whole)) == message + FIX
+    if last != "version":
+        with pytest.raises(ModelFileError) as caught:
+            files.dumps(whole)
+        assert str(caught.value).startswith(f"cannot save the network: {message}; nothing was written (")
+
+
+@pytest.mark.parametrize("digits", [25, 400, 5000])
+def test_endless_whole_numbers(digits: int) -> None:
+    number = "9" * digits
+    text = TEXT.replace('"n_in": 2', f'"n_in": {number}')
+    assert refusal(text) == f"layers[0].n_in is {_float(number)}, expected a whole number" + FIX
+    if digits > 308:
+        text = TEXT.replace("0.25", number)
+        assert refusal(text) == f"layers[1].W[2][0] is Infinity, {LARGEST}" + FIX
+
+
+def _float(digits: str) -> str:
+    return str(float(digits)).replace("inf", "Infinity")
+
+
+def test_sizes_must_follow_each_other() -> None:
+    whole = document()
+    whole["layers"][1] |= {"n_in": 2, "W": [[1.0], [2.0]]}
+    assert refusal(json.dumps(whole)) == "layers[1].n_in is 2, expected 3, the n_out of layers[0]" + FIX
+
+
+def test_binary_cross_entropy_needs_sigmoid() -> None:
+    whole = document(loss="bce")
+    assert files.loads(json.dumps(whole)) == whole
+    whole["layers"][1]["activation"] = "tanh"
+    message = 'output "tanh" does not go with loss "bce", which needs "sigmoid"'
+    assert refusal(json.dumps(whole)) == message + FIX
+
+
+def test_cross_entropy_needs_softmax() -> None:
+    whole = document(loss="cross_entropy")
+    whole["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
+    assert files.loads(json.dumps(whole)) == whole
+
+
+@pytest.mark.parametrize("number", [MAX32 * (1 + 1e-15), -1e39, 10**39])
+def test_float32_overflow(number: float) -> None:
+    text = json.dumps({"format": "nnc-network", "version": 1, **wide([[number]], "float32")})
+    shown = re.escape(str(float(number) if isinstance(number, int) else number))
+    expected = rf"layers\[0\]\.W\[0\]\[0\] is {shown}, expected a finite number \(up to 3\.40282e\+38\)"
+    assert re.fullmatch(expected + re.escape(FIX), refusal(text))
+
+
+def test_network_that_diverged_is_not_saved(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    files.write(path, document())
+    with pytest.raises(ModelFileError) as caught:
+        files.write(path, wide([[1.0, math.nan]]))
+    assert str(caught.value) == (
+        f"cannot save the network: layers[0].W[0][1] is NaN, {LARGEST}; "
+        "nothing was written (after a training that diverged, train again with a smaller lr)"
+    )
+    assert path.read_text() == TEXT
+    assert os.listdir(tmp_path) == ["net.json"]
+
+
+def test_claimed_sizes_cost_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        for key in ("n_in", "n_out"):
+            refusal(TEXT.replace(f'"{key}": 3', f'"{key}": {10**12}'))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_is_a_small_multiple_of_the_file() -> None:
+    text = TEXT.replace("[0.25]", "[0.25" + ", 1.5" * 200_000 + "]")
+    tracemalloc.start()
+    try:
+        refusal(text)
+        assert tracemalloc.get_traced_memory()[1] < 16 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+def test_text_must_be_a_string() -> None:
+    with pytest.raises(TypeError, match=r"^the JSON text must be a str, got bytes$"):
+        files.loads(b"{}")  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------- anything at all
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def loads_or_refuses(text: str) -> None:
+    try:
+        loaded = files.loads(text)
+    except ModelFileError:
+        return
+    assert files.loads(files.dumps(loaded)) == loaded
+
+
+@given(st.text())
+@example("\ufeff")
+@example("\x00")
+def test_any_text(text: str) -> None:
+    loads_or_refuses(text)
+
+
+@given(st.binary())
+@example(b"\xff\xfe{\x00}\x00")
+def test_any_bytes(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "net.json")
+        Path(path).write_bytes(content)
+        with pytest.raises(ModelFileError, match=r"^cannot load the network from '.*net\.json': it "):
+            files.read(path)
+
+
+@given(st.data())
+def test_networks_with_anything_anywhere(data: st.DataObject) -> None:
+    whole = document()
+    part: Any = whole
+    while True:
+        key = data.draw(st.sampled_from(list(part) if isinstance(part, dict) else range(len(part))))
+        if not isinstance(part[key], (dict, list)) or data.draw(st.booleans()):
+            break
+        part = part[key]
+    part[key] = data.draw(json_values)
+    loads_or_refuses(json.dumps(whole))
+
+
+@given(st.integers(0, len(TEXT)), st.integers(0, 20), st.text(max_size=5))
+def test_texts_with_anything_anywhere(start: int, length: int, middle: str) -> None:
+    loads_or_refuses(TEXT[:start] + middle + TEXT[start + length :])
+
+
+# ------------------------------------------------------------------------------------ loading
+
+
+def error_of(call: Callable[..., Any], *arguments: Any) -> OSError:
+    with pytest.raises(OSError) as caught:  # noqa: PT011 (the whole message is compared)
+        call(*arguments)
+    assert not isinstance(caught.value, ModelFileError)
+    return caught.value
+
+
+def check(error: OSError, kind: type[OSError], code: int, path: object, message: str) -> None:
+    assert type(error) is kind
+    assert (error.errno, error.filename) == (code, str(path))
+    assert str(error) == f"[Errno {code}] {message}: {str(path)!r}"
+
+
+def test_load_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    message = f"cannot load the network: there is no file {str(path)!r}; check the name and the folder"
+    check(error_of(files.read, path), FileNotFoundError, errno.ENOENT, path, message)
+
+
+def test_load_missing_file_tells_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = (
+        f"cannot load the network: there is no file '{tmp_path}/net.json'; check the name and the folder"
+    )
+    check(error_of(files.read, "net.json"), FileNotFoundError, errno.ENOENT, "net.json", message)
+
+
+def test_load_folder(tmp_path: Path) -> None:
+    message = "cannot load the network: this is a folder; add the name of a file in it"
+    check(error_of(files.read, tmp_path), IsADirectoryError, errno.EISDIR, tmp_path, message)
+
+
+def test_load_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "net.json"
+    message = "cannot load the network: a part of the path that should be a folder is a file; check the path"
+    check(error_of(files.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
+
+
+IMPOSSIBLE = "this is no possible path; pass the name of a file"
+
+
+def test_load_impossible_path() -> None:
+    message = "cannot load the network: " + IMPOSSIBLE
+    check(error_of(files.read, "a\0b"), OSError, errno.EINVAL, "a\0b", message)
+    error = error_of(files.read, "")
+    assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
+
+
+def test_load_unreadable_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("builtins.open", broken)
+    message = "cannot load the network: Input/output error; check the path and the disk"
+    error = error_of(files.read, tmp_path / "net.json")
+    monkeypatch.undo()
+    check(error, OSError, errno.EIO, tmp_path / "net.json", message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty; save the network again"),
+        (b"\x89PNG\r\n", "it is not text in utf-8 (byte 0 does not fit); check that it is the right file"),
+        (
+            TEXT.encode("utf-16"),
+            "it is not text in utf-8 (byte 0 does not fit); check that it is the right file",
+        ),
+        (b'"\xe9"', "it is not text in utf-8 (byte 1 does not fit); check that it is the right file"),
+        (b"[]", "it holds a list of 0, not a network; check that it is the right file"),
+    ],
+)
+def test_load_file_with_wrong_content(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "net.json"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError) as caught:
+        files.read(path)
+    assert str(caught.value) == f"cannot load the network from {str(path)!r}: {message}"
+
+
+@pytest.mark.parametrize("thing", [None, 3, 2.5, ["net.json"]])
+def test_neither_path_nor_file(thing: Any) -> None:
+    message = rf"^expected a path \(str or os\.PathLike\) or an open text file, got {type(thing).__name__}$"
+    with pytest.raises(TypeError, match=message):
+        files.read(thing)
+    with pytest.raises(TypeError, match=message):
+        files.write(thing, document())
+
+
+# ------------------------------------------------------------------------------------- saving
+
+
+def test_save_into_missing_folder(tmp_path: Path) -> None:
+    path = tmp_path / "models" / "net.json"
+    message = (
+        f"cannot save the network: the folder {str(path.parent)!r} does not exist; "
+        "make it first, or save somewhere else"
+    )
+    check(error_of(files.write, path, document()), FileNotFoundError, errno.ENOENT, path, message)
+
+
+def test_save_onto_folder(tmp_path: Path) -> None:
+    message = "cannot save the network: this is a folder; add the name of a file in it"
+    check(error_of(files.write, tmp_path, document()), IsADirectoryError, errno.EISDIR, tmp_path, message)
+    assert os.listdir(tmp_path) == []
+
+
+def test_save_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "net.json"
+    message = "cannot save the network: a part of the path that should be a folder is a file; check the path"
+    check(error_of(files.write, path, document()), NotADirectoryError, errno.ENOTDIR, path, message)
+
+
+def test_save_impossible_path() -> None:
+    message = "cannot save the network: " + IMPOSSIBLE
+    check(error_of(files.write, "a\0b", document()), OSError, errno.EINVAL, "a\0b", message)
+    error = error_of(files.write, "", document())
+    assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
+
+
+@posix
+def test_save_too_long_name(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 300)
+    message = "cannot save the network: File name too long; check the path and the disk"
+    check(error_of(files.write, path, document()), OSError, errno.ENAMETOOLONG, path, message)
+
+
+@posix
+def test_save_long_name(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)  # leaves no room for a longer temporary name
+    files.write(path, document())
+    assert files.read(path) == document()
+
+
+@posix
+def test_save_onto_device() -> None:
+    files.write(os.devnull, document())
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_save_on_full_device() -> None:
+    message = (
+        "cannot save the network: the disk is full (an old file is still whole); make room and save again"
+    )
+    check(error_of(files.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
+    file = open("/dev/full", "w")  # noqa: SIM115 (closing it fails as well)
+    error = error_of(files.write, file, document())
+    with suppress(OSError):
+        file.close()
+    assert error.errno == errno.ENOSPC
+    assert error.strerror == (
+        "cannot save the network to the open file '/dev/full': No space left on device; "
+        "what was written so far is not whole"
+    )
+
+
+# ---------------------------------------------------------------------------------- open files
+
+
+def test_closed_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    with open(path, "w") as file:
+        files.write(file, document())
+    why = "the file is closed; do it inside the `with` block, or pass the path"
+    where = f"the open file {str(path)!r}"
+    assert str(error_of(files.write, file, document())) == f"cannot save the network to {where}: {why}"
+    assert str(error_of(files.read, file)) == f"cannot load the network from {where}: {why}"
+
+
+def test_file_open_the_wrong_way(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    files.write(path, document())
+    with open(path) as file:
+        assert str(error_of(files.write, file, document())) == (
+            f"cannot save the network to the open file {str(path)!r}: the file is open for reading only; "
+            "open it with open(path, 'w', encoding='utf-8'), or pass the path"
+        )
+    with open(path, "a") as file:
+        assert str(error_of(files.read, file)) == (
+            f"cannot load the network from the open file {str(path)!r}: the file is open for writing only; "
+            "open it with open(path, encoding='utf-8'), or pass the path"
+        )
+    assert files.read(path) == document()
+
+
+def test_binary_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    files.write(path, document())
+    with open(path, "r+b") as file:
+        assert str(error_of(files.read, file)) == (
+            f"cannot load the network from the open file {str(path)!r}: the file is open in binary mode; "
+            "open it with open(path, encoding='utf-8'), or pass the path"
+        )
+        assert str(error_of(files.write, file, document())) == (
+            f"cannot save the network to the open file {str(path)!r}: the file is open in binary mode; "
+            "open it with open(path, 'w', encoding='utf-8'), or pass the path"
+        )
+    assert str(error_of(files.read, io.BytesIO(b"{}"))).startswith(
+        "cannot load the network from the open file: "
+    )
+
+
+def test_file_at_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    with open(path, "w+") as file:
+        files.write(file, document())
+        with pytest.raises(ModelFileError) as caught:
+            files.read(file)
+    assert str(caught.value) == (
+        f"cannot load the network from the open file {str(path)!r}: the file is empty, or was read or "
+        "written to its end before; open it again, or go back with file.seek(0)"
+    )
+
+
+def test_open_file_with_wrong_content(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    path.write_bytes(b"\xff\xff")
+    with open(path, encoding="utf-8") as file, pytest.raises(ModelFileError) as caught:
+        files.read(file)
+    assert str(caught.value) == (
+        f"cannot load the network from the open file {str(path)!r}: it is not text in utf-8 "
+        "(byte 0 does not fit); check that it is the right file"
+    )
+    with pytest.raises(
+        ModelFileError, match=r"^cannot load the network from the open file: it is not JSON: line 1"
+    ):
+        files.read(io.StringIO("{"))
+
+
+def test_open_file_on_a_broken_disk() -> None:
+    class Broken(io.StringIO):
+        def read(self, size: int | None = -1) -> str:
+            raise OSError(errno.EIO, "Input/output error")
+
+    error = error_of(files.read, Broken())
+    assert error.errno == errno.EIO
+    assert error.strerror == (
+        "cannot load the network from the open file: Input/output error; check the disk and try again"
+    )
+
+
+# -------------------------------------------------------------------------------- permissions
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder, and a user without root's rights while the test runs, whom it belongs to."""
+    if os.name != "posix":
+        pytest.skip("permissions are others here")
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        if root:
+            os.chown(name, 65534, 65534)
+            groups = os.getgroups()
+            os.setgroups([])
+            os.setegid(65534)
+            os.seteuid(65534)
+        try:
+            if not os.access(name, os.W_OK, effective_ids=True):
+                pytest.skip("the folder for temporary files is closed to other users")
+            yield Path(name)
+        finally:
+            os.chmod(name, 0o700)
+            if root:
+                os.seteuid(0)
+                os.setegid(0)
+                os.setgroups(groups)
+
+
+def test_load_without_permission(folder: Path) -> None:
+    path = folder / "net.json"
+    files.write(path, document())
+    path.chmod(0)
+    message = (
+        "cannot load the network: you have no permission to read it; "
+        "change its permissions, or ask its owner to"
+    )
+    check(error_of(files.read, path), PermissionError, errno.EACCES, path, message)
+
+
+def test_save_without_permission_on_the_file(folder: Path) -> None:
+    path = folder / "net.json"
+    files.write(path, document())
+    path.chmod(0o444)
+    message = (
+        "cannot save the network: you have no permission to write this file; "
+        "change its permissions, or save somewhere else"
+    )
+    check(error_of(files.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
+    assert files.read(path) == document()
+    assert os.listdir(folder) == ["net.json"]
+
+
+def test_save_without_permission_on_the_folder(folder: Path) -> None:
+    path = folder / "net.json"
+    files.write(path, document())
+    folder.chmod(0o500)
+    message = (
+        f"cannot save the network: you have no permission to make files in the folder {str(folder)!r}; "
+        "change its permissions, or save somewhere else"
+    )
+    for name in ("net.json", "new.json"):
+        error = error_of(files.write, folder / name, document(seed=8))
+        check(error, PermissionError, errno.EACCES, folder / name, message)
+    assert files.read(path) == document()
+    assert os.listdir(folder) == ["net.json"]
+
+
+def test_save_into_a_folder_that_cannot_be_listed(folder: Path) -> None:
+    folder.chmod(0o300)  # so that it cannot be synced either
+    files.write(folder / "net.json", document())
+    assert files.read(folder / "net.json") == document()
+
+
+# ---------------------------------------------------------------------------------- atomicity
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o755])
+def test_permissions_of_an_old_file_stay(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "net.json"
+    path.write_text("old")
+    path.chmod(mode)
+    files.write(path, document())
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@posix
+def test_permissions_of_a_new_file_are_the_usual_ones(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        files.write(tmp_path / "net.json", document())
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "net.json").stat().st_mode) == 0o640
+
+
+@posix
+def test_temporary_file_is_not_more_open_than_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.json"
+    path.touch(0o600)
+    modes = []
+
+    def record(handle: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
+
+    monkeypatch.setattr(os, "fsync", record)
+    files.write(path, document())
+    assert modes[0] == 0o600
+
+
+@posix
+def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    target, link = tmp_path / "deep" / "net.json", tmp_path / "latest.json"
+    link.symlink_to("deep/net.json")
+    for seed in (1, 2):  # to a file that is not there yet, and then to one that is
+        files.write(link, document(seed=seed))
+        assert link.is_symlink()
+        assert files.read(target)["seed"] == seed
+    assert os.listdir(tmp_path / "deep") == ["net.json"]
+
+
+@posix
+def test_link_to_itself(tmp_path: Path) -> None:
+    link = tmp_path / "net.json"
+    link.symlink_to("net.json")
+    assert error_of(files.write, link, document()).errno == errno.ELOOP
+    assert error_of(files.read, link).errno == errno.ELOOP
+    assert link.is_symlink()
+
+
+@posix
+def test_everything_is_on_the_disk_before_the_old_file_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def record_fsync(handle: int) -> None:
+        calls.append(
+            "sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else f"sync {os.fstat(handle).st_size}"
+        )
+        fsync(handle)
+
+    def record_replace(source: str, target: str) -> None:
+        assert os.path.dirname(source) == os.path.dirname(target)
+        calls.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
+    files.write(tmp_path / "net.json", document())
+    assert calls == [f"sync {len(TEXT)}", "replace", "sync folder"]
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace", "chmod", "urandom"])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), MemoryError()]
+)
+def test_whatever_happens_the_old_file_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
+) -> None:
+    path = tmp_path / "net.json"
+    files.write(path, document())
+
+    def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(os, name, broken)
+    if name == "chmod" and isinstance(error, OSError):  # a file system without permissions
+        files.write(path, document(seed=8))
+        assert files.read(path)["seed"] == 8
+    elif isinstance(error, OSError):
+        message = (
+            "cannot save the network: the disk is full (an old file is still whole); make room and save again"
+        )
+        check(error_of(files.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
+        assert path.read_text() == TEXT
+    else:
+        with pytest.raises(type(error)):
+            files.write(path, document(seed=8))
+        assert path.read_text() == TEXT
+    assert os.listdir(tmp_path) == ["net.json"]
+
+
+@posix
+def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    files.write(path, document())
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        error = error_of(files.write, path, document(seed=8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    check(
+        error,
+        OSError,
+        errno.EFBIG,
+        path,
+        "cannot save the network: File too large; check the path and the disk",
+    )
+    assert path.read_text() == TEXT
+    assert os.listdir(tmp_path) == ["net.json"]
+
+
+def test_old_file_that_is_open_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.json"
+    files.write(path, document())
+
+    def refuse(source: str, target: str) -> None:  # as Windows does
+        raise PermissionError(errno.EACCES, "Access is denied", source, None, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    message = (
+        "cannot save the network: the old file cannot be replaced; it may still be open, in this program "
+        "(was it closed after reading or writing?) or in another one: close it and save again"
+    )
+    check(error_of(files.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
+    assert path.read_text() == TEXT
+    assert os.listdir(tmp_path) == ["net.json"]
+
+
+@posix
+def test_old_file_that_this_program_has_open(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    files.write(path, document())
+    with open(path) as file:
+        files.write(path, document(seed=8))
+        assert file.read() == TEXT  # who reads the old one reads it to its end
+    assert files.read(path)["seed"] == 8
+
+
+SAVE_FOR_EVER = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("files", sys.argv[1])
+files = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(files)
+documents = [files.loads(text) for text in json.load(sys.stdin)]
+files.write(sys.argv[2], documents[0])
+print("ready", flush=True)
+while True:
+    for document in documents:
+        files.write(sys.argv[2], document)
+"""
+
+
+@posix
+def test_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    draw = random.Random(1)
+    texts = [files.dumps(wide([[draw.random() for _ in range(50)] for _ in range(n)])) for n in (40, 120)]
+    for _ in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", SAVE_FOR_EVER, files.__file__, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(json.dumps(texts))
+            child.stdin.close()
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(draw.random() * 0.03)
+            child.send_signal(signal.SIGKILL)
+        assert child.returncode == -signal.SIGKILL
+        assert path.read_text() in texts
+    left = [name for name in os.listdir(tmp_path) if name != "net.json"]
+    assert all(re.fullmatch(r"\.nnc-[0-9a-f]{16}\.tmp", name) for name in left)
+    files.write(path, document())  # what they left is in nobody's way
+    assert files.read(path) == document()

@@ -1,0 +1,182 @@
+"""Backpropagation against numerical derivatives, for every activation with every loss and output allowed."""
+
+from itertools import cycle
+
+import numpy as np
+import pytest
+
+from nnc import NeuralNetwork
+from nnc.network import ACTIVATIONS, LOSSES
+
+BENT = {"relu", "leaky_relu", "elu"}  # at 0, where a difference across it says nothing about a slope
+H = 1e-4
+PAIRS = [
+    *((loss, output) for loss in ("sse", "half_sse", "mse") for output in (*ACTIVATIONS, "softmax")),
+    ("bce", "sigmoid"),
+    ("cross_entropy", "softmax"),
+]
+# Cycles of coprime lengths: every depth and size of a batch meets every activation and loss.
+DEPTHS = cycle([1, 2, 3, 4, 2, 3, 4])
+BATCHES = cycle([5, 1, 33, 2, 16, 17, 3, 32, 4, 8, 31])
+CASES = [
+    pytest.param(*pair, hidden, bias, next(DEPTHS), next(BATCHES), id=f"{'-'.join(pair)}-{hidden}-{bias}")
+    for bias in (True, False)
+    for hidden in ACTIVATIONS
+    for pair in PAIRS
+]
+
+
+def drawn(loss, output, hidden, bias, depth, rows, seed):
+    """A network with weights and data of the size that training meets."""
+    rng = np.random.default_rng(seed)
+    sizes = [3, *rng.integers(2, 7, depth - 1).tolist(), 2 + seed % 2]
+    net = NeuralNetwork(sizes, activation=hidden, output=output, loss=loss, bias=bias, seed=seed)
+    for b in net.biases:
+        b[...] = rng.uniform(-0.5, 0.5, b.shape)
+    X = rng.uniform(-1.5, 1.5, (rows, 3))
+    y = rng.uniform(0, 1, (rows, sizes[-1]))
+    if loss == "cross_entropy":
+        y = rng.integers(0, sizes[-1], rows) if seed % 3 else y / y.sum(axis=1, keepdims=True)
+    return net, X, y
+
+
+def net_inputs(net, X):
+    """Z of every layer, as the output of a network that ends there."""
+    for depth in range(1, len(net.layers) + 1):
+        part = NeuralNetwork(
+            net.sizes[: depth + 1],
+            activation=net.activations[: depth - 1],
+            output="identity",
+            loss="mse",
+            bias=net.bias,
+            init=net.weights[:depth],
+        )
+        if net.bias:
+            part.biases = net.biases[:depth]
+        yield part.predict(X)
+
+
+def problem(*case):
+    """The first problem that has slopes, and stays clear of every bend."""
+    for seed in range(200):
+        net, X, y = drawn(*case, seed)
+        bent = [Z for Z, name in zip(net_inputs(net, X), net.activations, strict=True) if name in BENT]
+        if all(np.abs(Z).min() > 20 * H for Z in bent) and np.any(net.gradients(X, y)[0][0]):
+            return net, X, y
+    raise AssertionError("no such problem found")
+
+
+def parts(net):
+    """Every W and b of the network, as views."""
+    return [part for layer in net.layers for part in ((layer.W, layer.b) if net.bias else (layer.W,))]
+
+
+def flat(gradients):
+    return np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
+
+
+def numerical(net, X, y):
+    """d loss / d parameter by central differences of fourth order, for every parameter."""
+    slopes = []
+    for part in parts(net):
+        for index in np.ndindex(part.shape):
+            kept, at = part[index], []
+            for step in (-2, -1, 1, 2):
+                part[index] = kept + step * H
+                at.append(net.loss(X, y))
+            part[index] = kept
+            slopes.append((at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * H))
+    return np.array(slopes)
+
+
+@pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES)
+def test_gradients(isa, loss, output, hidden, bias, depth, rows):
+    net, X, y = problem(loss, output, hidden, bias, depth, rows)
+    before, value = net.params, net.loss(X, y)
+    gradients = net.gradients(X, y)
+    assert [dW.shape for dW, _ in gradients] == [W.shape for W in net.weights]
+    assert [db is None for _, db in gradients] == [not bias] * depth
+    found, wanted = flat(gradients), numerical(net, X, y)
+    assert np.array_equal(net.params, before)
+    rounding = 1e-10 * max(value, np.abs(wanted).max())  # of the differences
+    assert (np.abs(found - wanted) <= 1e-7 * np.abs(wanted) + rounding).all()
+
+    # A step of training goes its own way through the engine, to the same end.
+    assert net.train_step(X, y, lr=0.1) == pytest.approx(value, rel=1e-13)
+    assert net.params == pytest.approx(before - 0.1 * found, rel=1e-12, abs=1e-13)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("rows", [*range(1, 34), 48, 63, 100])
+def test_slope_of_wide_networks(isa, loss, rows):
+    """Layers of several vectors with a tail, along one direction through all parameters."""
+    rng = np.random.default_rng(rows)
+    sizes = [rows % 7 + 1, 33, 17 + rows % 9, 40, 19]
+    net = NeuralNetwork(sizes, activation=["tanh", "gelu", "silu"], loss=loss, seed=rows)
+    X, y = rng.uniform(-1.5, 1.5, (rows, sizes[0])), rng.uniform(0, 1, (rows, 19))
+    if loss == "cross_entropy":
+        y = y / y.sum(axis=1, keepdims=True) if rows % 2 else rng.integers(0, 19, rows)
+    at, direction = net.params, rng.normal(size=net.n_params)
+    slope = flat(net.gradients(X, y)) @ direction
+    losses = []
+    for step in (-2, -1, 1, 2):
+        net.params = at + step * H * direction
+        losses.append(net.loss(X, y))
+    wanted = (losses[0] - 8 * losses[1] + 8 * losses[2] - losses[3]) / (12 * H)
+    assert slope == pytest.approx(wanted, rel=1e-7, abs=1e-9 * losses[0])
+
+
+@pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES[::3])
+def test_gradients_in_float32(isa, loss, output, hidden, bias, depth, rows):
+    net, X, y = problem(loss, output, hidden, bias, depth, rows)
+    wanted = flat(net.gradients(X, y))
+    single = NeuralNetwork(
+        net.sizes, activation=hidden, output=output, loss=loss, bias=bias, dtype="float32", init=net.weights
+    )
+    if bias:
+        single.biases = net.biases
+    assert single.loss(X, y) == pytest.approx(net.loss(X, y), rel=1e-5)
+    found = flat(single.gradients(X, y))
+    assert found.dtype == np.float32
+    assert found == pytest.approx(wanted, rel=1e-4, abs=1e-5 * np.abs(wanted).max())
+
+
+def test_every_combination_is_here_or_refused():
+    for loss in LOSSES:
+        for output in (*ACTIVATIONS, "softmax"):
+            if (loss, output) not in PAIRS:
+                with pytest.raises(ValueError, match="does not go with loss"):
+                    NeuralNetwork([2, 2], loss=loss, output=output)
+
+
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_losses_from_logits_never_overflow(isa, loss, dtype):
+    net = NeuralNetwork([1, 3], loss=loss, dtype=dtype, init=[[[1e4, 0, -1e4]]])
+    X = [[1.0], [-1.0], [0.0]]
+    y = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    Z = np.array(X) @ [[1e4, 0, -1e4]]
+    if loss == "bce":
+        terms = np.maximum(Z, 0) - Z * y + np.log1p(np.exp(-np.abs(Z)))
+        wanted, delta = terms.mean(), (np.clip(np.sign(Z) / 2 + 0.5, 0, 1) - y) / 9
+    else:
+        P = np.array([[1, 0, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]])
+        wanted, delta = (1e4 + 2e4 + np.log(3)) / 3, (P - y) / 3
+    assert net.loss(X, y) == pytest.approx(wanted, rel=1e-6)
+    ((dW, db),) = net.gradients(X, y)
+    assert dW == pytest.approx(np.array(X).T @ delta, rel=1e-6, abs=1e-7)
+    assert db == pytest.approx(delta.sum(axis=0), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_labels_and_one_hot_rows_are_the_same(isa, dtype):
+    rng = np.random.default_rng(3)
+    net = NeuralNetwork([4, 7, 5], activation="tanh", loss="cross_entropy", dtype=dtype, seed=1)
+    X, labels = rng.normal(size=(37, 4)), rng.integers(0, 5, 37)
+    one_hot = np.eye(5)[labels]
+    # Nearly one-hot rows go another way through the engine than labels.
+    nearly = one_hot * (1 - 1e-6) + 2e-7
+    assert net.loss(X, one_hot) == net.loss(X, labels)
+    assert np.array_equal(flat(net.gradients(X, one_hot)), flat(net.gradients(X, labels)))
+    assert net.loss(X, nearly) == pytest.approx(net.loss(X, labels), rel=1e-5)
+    assert flat(net.gradients(X, nearly)) == pytest.approx(flat(net.gradients(X, labels)), rel=1e-3, abs=1e-5)

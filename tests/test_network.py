@@ -1,0 +1,1115 @@
+"""NeuralNetwork as users see it: what it takes, what it gives, what it refuses and with which words."""
+
+import copy
+import io
+import json
+import os
+import pickle
+from contextlib import redirect_stdout
+
+import numpy as np
+import pytest
+
+from nnc import Layer, ModelFileError, NeuralNetwork
+from nnc.network import ACTIVATIONS, LOSSES, OUTPUTS
+
+X4 = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
+Y4 = np.array([[0], [1], [1], [0]])
+INF, NAN = float("inf"), float("nan")
+NAMES = "sigmoid, tanh, relu, leaky_relu, identity, softplus, elu, gelu, silu"
+
+
+@pytest.fixture
+def net():
+    return NeuralNetwork([3, 4, 1], seed=0)
+
+
+def refused(error, message, call, *arguments, **settings):
+    """The call raises exactly this error, and its message starts with this one."""
+    with pytest.raises(error) as caught:
+        call(*arguments, **settings)
+    assert type(caught.value) is error
+    assert str(caught.value).startswith(message), str(caught.value)
+
+
+# ------------------------------------------------------------------------------------- constructor
+
+
+def test_defaults():
+    net = NeuralNetwork([3, 4, 1])
+    assert net.sizes == (3, 4, 1)
+    assert net.activations == ("sigmoid", "sigmoid")
+    assert net.loss_name == "sse"
+    assert net.bias is True
+    assert net.dtype == np.float64
+    assert net.n_params == 3 * 4 + 4 + 4 * 1 + 1
+    assert isinstance(net.seed, int)
+    assert NeuralNetwork([3, 4, 1]).seed != net.seed
+    assert np.array_equal(NeuralNetwork([3, 4, 1], seed=net.seed).params, net.params)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[3, 4, 1], (3, 4, 1), np.array([3, 4, 1], np.int8), iter([3, 4, 1]), range(3, 0, -1)]
+)
+def test_kinds_of_sizes(sizes):
+    net = NeuralNetwork(sizes)
+    assert net.sizes in ((3, 4, 1), (3, 2, 1))
+    assert all(type(size) is int for size in net.sizes)
+
+
+def test_output_fits_the_loss():
+    assert {loss: NeuralNetwork([2, 3], loss=loss).activations[-1] for loss in LOSSES} == OUTPUTS
+    assert NeuralNetwork([2, 3], output="tanh").activations == ("tanh",)
+    assert NeuralNetwork([2, 3, 3], activation="relu").activations == ("relu", "sigmoid")
+    assert NeuralNetwork([2, 3, 4, 3], activation=["relu", "gelu"]).activations == ("relu", "gelu", "sigmoid")
+    assert NeuralNetwork([2, 3], activation=[]).activations == ("sigmoid",)
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("f4"), "f4", "single"])
+def test_kinds_of_dtype(dtype):
+    net = NeuralNetwork([3, 2], dtype=dtype)
+    assert net.dtype == np.float32
+    assert net.params.dtype == net.weights[0].dtype == net.biases[0].dtype == net.predict(X4).dtype == np.float32
+    assert NeuralNetwork([3, 2], dtype=float).dtype == np.float64
+
+
+SIZES = "sizes must be a sequence of at least two positive whole numbers, such as [3, 4, 1], got "
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [(bad, SIZES + repr(bad)) for bad in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])]
+    + [([3, 2**31], "sizes must make a network that fits into memory, got [3, 2147483648]")],
+)
+def test_wrong_sizes(sizes, message):
+    refused(ValueError, message, NeuralNetwork, sizes)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (ValueError, f"activation must be one of {NAMES}, got 'step'", {"activation": "step"}),
+        (ValueError, f"activation must be one of {NAMES}, got 'step'", {"activation": ["step"]}),
+        (ValueError, f"activation must be one of {NAMES}, got 5", {"activation": [5]}),
+        (
+            ValueError,
+            f"activation must be one of {NAMES} (softmax is for the output alone), got",
+            {"activation": "softmax"},
+        ),
+        (
+            ValueError,
+            "activation must be one name or one for each of the 1 hidden layers, got 2: ['tanh', 'relu']",
+            {"activation": ["tanh", "relu"]},
+        ),
+        (TypeError, "activation must be one name or one for each of the 1 hidden layers, got 5", {"activation": 5}),
+        (
+            TypeError,
+            "activation must be one name or one for each of the 1 hidden layers, got None",
+            {"activation": None},
+        ),
+        (ValueError, f"output must be one of {NAMES}, softmax, got 'step'", {"output": "step"}),
+        (ValueError, f"output must be one of {NAMES}, softmax, got 5", {"output": 5}),
+        (ValueError, "loss must be one of sse, half_sse, mse, bce, cross_entropy, got 'mae'", {"loss": "mae"}),
+        (ValueError, "loss must be one of sse, half_sse, mse, bce, cross_entropy, got None", {"loss": None}),
+        (
+            ValueError,
+            'output "tanh" does not go with loss "bce", which needs "sigmoid"',
+            {"loss": "bce", "output": "tanh"},
+        ),
+        (
+            ValueError,
+            'output "sigmoid" does not go with loss "cross_entropy", which needs "softmax"',
+            {"loss": "cross_entropy", "output": "sigmoid"},
+        ),
+        (
+            ValueError,
+            "a softmax output needs two or more neurons, got 1; for two classes in one output use loss='bce'",
+            {"loss": "cross_entropy"},
+        ),
+        (ValueError, "a softmax output needs two or more neurons, got 1", {"output": "softmax"}),
+        (TypeError, "bias must be True or False, got 1", {"bias": 1}),
+        (TypeError, "bias must be True or False, got None", {"bias": None}),
+        (
+            ValueError,
+            "init must be one of uniform, glorot_uniform, glorot_normal, he_uniform, he_normal, zeros, got 'xavier'",
+            {"init": "xavier"},
+        ),
+        (ValueError, "weights must be 2 arrays, one for each layer, got 1", {"init": [np.zeros((3, 4))]}),
+        (ValueError, "weights[1] must have shape (4, 1), got (1, 4)", {"init": [np.zeros((3, 4)), np.zeros((1, 4))]}),
+        (ValueError, "weights[0] must be finite, got inf", {"init": [np.full((3, 4), INF), np.zeros((4, 1))]}),
+        (TypeError, "weights[0] must be an array of real numbers, got elements of type <U1", {"init": ["a", "b"]}),
+        (TypeError, "weights must be 2 arrays, one for each layer, got 5", {"init": 5}),
+        (ValueError, "dtype must be 'float64' or 'float32', got 'float16'", {"dtype": "float16"}),
+        (ValueError, "dtype must be 'float64' or 'float32', got <class 'int'>", {"dtype": int}),
+        (ValueError, "dtype must be 'float64' or 'float32', got 'real'", {"dtype": "real"}),
+        (
+            ValueError,
+            "dtype must be 'float64' or 'float32', got '>f8'" if np.little_endian else "dtype",
+            {"dtype": ">f8"},
+        ),
+        (ValueError, "seed must be a whole number from 0 to 2**64 - 1, or None, got -1", {"seed": -1}),
+        (
+            ValueError,
+            "seed must be a whole number from 0 to 2**64 - 1, or None, got 18446744073709551616",
+            {"seed": 2**64},
+        ),
+        (ValueError, "seed must be a whole number from 0 to 2**64 - 1, or None, got 1.0", {"seed": 1.0}),
+        (ValueError, "seed must be a whole number from 0 to 2**64 - 1, or None, got True", {"seed": True}),
+        (ValueError, "seed must be a whole number from 0 to 2**64 - 1, or None, got 'a'", {"seed": "a"}),
+    ],
+)
+def test_wrong_arguments(error, message, arguments):
+    refused(error, message, NeuralNetwork, [3, 4, 1], **arguments)
+
+
+def test_a_network_too_large_for_the_memory():
+    with pytest.raises((MemoryError, ValueError)):
+        NeuralNetwork([2**20, 2**19])
+
+
+@pytest.mark.parametrize("seed", [0, 2**64 - 1, np.uint64(7), np.int8(7)])
+def test_seeds(seed):
+    net = NeuralNetwork([3, 4, 1], seed=seed)
+    assert net.seed == int(seed)
+    assert type(net.seed) is int
+    assert np.array_equal(net.params, NeuralNetwork([3, 4, 1], seed=int(seed)).params)
+    assert not np.array_equal(net.params, NeuralNetwork([3, 4, 1], seed=12345).params)
+
+
+# ----------------------------------------------------------------------------------- initial weights
+
+
+@pytest.mark.parametrize(
+    ("init", "mean", "deviation", "largest"),
+    [
+        ("uniform", 0.5, np.sqrt(1 / 12), 1),
+        ("glorot_uniform", 0, np.sqrt(2 / 500), np.sqrt(6 / 500)),
+        ("glorot_normal", 0, np.sqrt(2 / 500), 1),
+        ("he_uniform", 0, np.sqrt(2 / 200), np.sqrt(6 / 200)),
+        ("he_normal", 0, np.sqrt(2 / 200), 1),
+        ("zeros", 0, 0, 0),
+    ],
+)
+def test_initial_weights(init, mean, deviation, largest):
+    net = NeuralNetwork([200, 300], init=init, seed=1)
+    (W,), (b,) = net.weights, net.biases
+    assert W.mean() == pytest.approx(mean, abs=0.01)
+    assert W.std() == pytest.approx(deviation, rel=0.02)
+    assert np.abs(W).max() <= largest
+    if "uniform" in init:
+        assert np.abs(W).max() > 0.99 * largest
+        assert (W.min() < 0) == (init != "uniform")
+    if init == "uniform":
+        assert b.mean() == pytest.approx(0.5, abs=0.06)
+        assert 0 <= b.min() < b.max() < 1
+    else:
+        assert not b.any()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_default_initial_weights(activation):
+    name = "he_uniform" if activation in ("relu", "leaky_relu", "elu", "gelu", "silu") else "glorot_uniform"
+    default, named = (NeuralNetwork([3, 4], output=activation, init=init, seed=1) for init in (None, name))
+    assert np.array_equal(default.params, named.params)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_given_initial_weights(dtype):
+    W = [np.arange(12).reshape(3, 4), [[0.5], [1], [1.5], [2]]]
+    net = NeuralNetwork([3, 4, 1], init=W, dtype=dtype)
+    assert np.array_equal(net.weights[0], W[0])
+    assert np.array_equal(net.weights[1], W[1])
+    assert not any(b.any() for b in net.biases)
+    net.weights[0][0, 0] = 7
+    assert W[0][0, 0] == 0, "they are copied"
+    again = NeuralNetwork([3, 4, 1], init=net.weights, dtype=dtype)
+    assert np.array_equal(again.params, net.params)
+
+
+# ------------------------------------------------------------------------------ weights, biases, params
+
+
+def test_weights_are_views(net):
+    assert [W.shape for W in net.weights] == [(3, 4), (4, 1)]
+    assert [b.shape for b in net.biases] == [(4,), (1,)]
+    assert len(net.weights) == len(net.biases) == 2
+    assert isinstance(net.weights[:1], list)
+    assert net.weights[-1] is net.weights[1]
+    before = net.predict(X4)
+    net.weights[0][2, 1] += 0.5
+    net.biases[1][0] = -1
+    assert net.params[9] == net.weights[0][2, 1]
+    assert net.params[-1] == -1
+    assert not np.allclose(net.predict(X4), before)
+    kept = net.weights[0]
+    net.fit(X4, Y4, epochs=1, lr=1.0)
+    assert kept is net.weights[0]
+    assert np.shares_memory(kept, net.layers[0].W)
+
+
+def test_weights_can_be_assigned(net):
+    net.weights[0] = np.ones((3, 4), np.float32)
+    net.biases[-1] = [2]
+    assert (net.weights[0] == 1).all()
+    assert net.biases[1] == 2
+    net.weights = [np.zeros((3, 4)), [[1], [2], [3], [True]]]
+    net.biases = (np.arange(4), [5])
+    assert np.array_equal(net.params, [0] * 12 + [0, 1, 2, 3] + [1, 2, 3, 1] + [5])
+    net.weights = net.weights
+    net.layers[0].W = np.full((3, 4), 0.25)
+    net.output_layer.b = [7]
+    assert (net.weights[0] == 0.25).all()
+    assert net.params[-1] == 7
+    assert repr(net.biases) == repr([net.biases[0], net.biases[1]])
+    assert [b.sum() for b in net.biases] == [6, 7]
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "values"),
+    [
+        (ValueError, "weights must be 2 arrays, one for each layer, got 1", [np.zeros((3, 4))]),
+        (ValueError, "weights[1] must have shape (4, 1), got (4,)", [np.zeros((3, 4)), np.zeros(4)]),
+        (ValueError, "weights[1] must be finite, got nan", [np.zeros((3, 4)), np.full((4, 1), NAN)]),
+        (
+            TypeError,
+            "weights[1] must be an array of real numbers, got complex",
+            [np.zeros((3, 4)), np.zeros((4, 1), complex)],
+        ),
+        (
+            ValueError,
+            "weights[0] must be an array of numbers with rows of one length",
+            [[[1, 2], [3]], np.zeros((4, 1))],
+        ),
+        (TypeError, "weights must be 2 arrays, one for each layer, got 5", 5),
+    ],
+)
+def test_wrong_weights_change_nothing(net, error, message, values):
+    before = net.params
+    refused(error, message, setattr, net, "weights", values)
+    assert np.array_equal(net.params, before)
+
+
+def test_wrong_weights_of_one_layer(net):
+    before = net.params
+    refused(ValueError, "weights[0] must have shape (3, 4), got (4, 3)", net.weights.__setitem__, 0, np.zeros((4, 3)))
+    refused(ValueError, "biases[1] must be finite, got inf", net.biases.__setitem__, 1, [INF])
+    refused(ValueError, "biases[-1] must have shape (1,), got ()", net.biases.__setitem__, -1, 3)
+    with pytest.raises(IndexError):
+        net.weights[2] = np.zeros((3, 4))
+    with pytest.raises((TypeError, ValueError)):
+        net.weights[0:1] = [np.zeros((3, 4))]
+    refused(ValueError, "biases must be 2 arrays, one for each layer, got 3", setattr, net, "biases", [1, 2, 3])
+    assert np.array_equal(net.params, before)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_params(bias):
+    net = NeuralNetwork([3, 20, 2], bias=bias, seed=1)
+    assert net.n_params == len(net.params) == (3 + bias) * 20 + (20 + bias) * 2
+    parts = [part for layer in net.layers for part in ((layer.W, layer.b) if bias else (layer.W,))]
+    assert np.array_equal(net.params, np.concatenate([part.ravel() for part in parts]))
+    refused(ValueError, "assignment destination is read-only", net.params.__setitem__, 0, 1)
+    wanted = np.arange(net.n_params) / 10
+    net.params = wanted
+    assert np.array_equal(net.params, wanted)
+    assert np.array_equal(net.weights[0], wanted[:60].reshape(3, 20))
+    net.params = wanted.tolist()
+    net.params = net.params - 1
+    assert np.array_equal(net.params, wanted - 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "values"),
+    [
+        (ValueError, "params must have shape (21,), got (20,)", np.zeros(20)),
+        (ValueError, "params must have shape (21,), got (1, 21)", np.zeros((1, 21))),
+        (ValueError, "params must be finite, got -inf", [-INF] * 21),
+        (TypeError, "params must be an array of real numbers, got complex numbers", np.zeros(21, complex)),
+        (TypeError, "params must be an array of real numbers, got elements of type <U1", ["a"] * 21),
+        (ValueError, "params must be an array of numbers with rows of one length", [[1], [2, 3]]),
+    ],
+)
+def test_wrong_params_change_nothing(net, error, message, values):
+    before = net.params
+    refused(error, message, setattr, net, "params", values)
+    assert np.array_equal(net.params, before)
+
+
+def test_numbers_too_large_for_float32():
+    """They are refused as infinity is, which they would become; without a warning."""
+    net = NeuralNetwork([3, 4, 1], dtype="float32", seed=0)
+    before = net.params
+    refused(ValueError, "params must be finite", setattr, net, "params", np.full(21, 1e39))
+    refused(ValueError, "weights[0] must be finite", net.weights.__setitem__, 0, np.full((3, 4), -1e300))
+    refused(ValueError, "biases[0] must be finite", setattr, net, "biases", [[1e39] * 4, [0]])
+    refused(ValueError, "weights[0] must be finite", NeuralNetwork, [1, 1], init=[[[1e39]]], dtype="float32")
+    message = "X must be finite in float32, got inf in row 1, column 2"
+    for call in (net.predict, lambda X: net.loss(X, [0, 0]), lambda X: net.fit(X, [0, 0], epochs=1)):
+        refused(ValueError, message, call, [[0, 0, 0], [0, 0, 1e39]])
+    refused(ValueError, "y must be finite in float32, got -inf in row 0, column 0", net.loss, [[0, 0, 0]], [-1e300])
+    assert np.array_equal(net.params, before)
+
+
+def test_attributes_that_are_fixed(net):
+    for name in ("sizes", "activations", "loss_name", "bias", "dtype", "seed", "n_params", "layers"):
+        with pytest.raises(AttributeError):
+            setattr(net, name, getattr(net, name))
+
+
+def test_no_biases():
+    net = NeuralNetwork([3, 4, 1], bias=False, seed=0)
+    assert net.bias is False
+    assert len(net.biases) == 0
+    assert list(net.biases) == []
+    assert [layer.b for layer in net.layers] == [None, None]
+    net.biases = []
+    refused(ValueError, "biases must be 0 arrays", setattr, net, "biases", [[1] * 4, [1]])
+    assert np.array_equal(net.predict(np.zeros((1, 3))), 1 / (1 + np.exp(-0.5 * net.weights[1].sum(keepdims=True))))
+
+
+# ------------------------------------------------------------------------------------------- layers
+
+
+def test_layers():
+    net = NeuralNetwork([3, 4, 5, 2], activation=["tanh", "relu"], loss="mse", seed=0)
+    assert [layer.activation for layer in net.layers] == ["tanh", "relu", "identity"]
+    assert [(layer.n_in, layer.n_out) for layer in net.layers] == [(3, 4), (4, 5), (5, 2)]
+    assert [layer.name for layer in net.layers] == ["Hidden Layer 1", "Hidden Layer 2", "Output Layer"]
+    assert [layer.name for layer in net.hidden_layers] == ["Hidden Layer 1", "Hidden Layer 2"]
+    assert net.output_layer.name == "Output Layer"
+    assert isinstance(net.output_layer, Layer)
+    assert repr(net.layers[0]) == "<Hidden Layer 1: 3 -> 4, tanh>"
+    assert NeuralNetwork([3, 2]).hidden_layers == ()
+    layer = net.layers[1]
+    assert layer.W is net.weights[1]
+    assert layer.b is net.biases[1]
+    for name in ("activation", "n_in", "n_out", "name"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, getattr(layer, name))
+
+
+def test_summary():
+    net = NeuralNetwork([64, 1000, 10], activation="relu", loss="cross_entropy", dtype="float32")
+    assert net.summary().splitlines() == [
+        "layer           inputs  neurons  activation  parameters",
+        "Hidden Layer 1  64      1000     relu        65,000",
+        "Output Layer    1000    10       softmax     10,010",
+        "75,010 parameters, float32, loss cross_entropy",
+    ]
+    assert "1,000" not in NeuralNetwork([3, 1], bias=False).summary()
+    assert "3 parameters, float64, loss sse" in NeuralNetwork([3, 1], bias=False).summary()
+
+
+INSPECTED = """\
+------
+* Inputs: 2
+------
+Hidden Layer 1
+Neurons: 2
+ Neuron 0
+  Weight: 0.15
+  Weight: 0.2
+  Bias: 0.35
+ Neuron 1
+  Weight: 0.25
+  Weight: 0.3
+  Bias: 0.35
+------
+* Output Layer
+Neurons: 2
+ Neuron 0
+  Weight: 0.4
+  Weight: 0.45
+  Bias: 0.6
+ Neuron 1
+  Weight: 0.5
+  Weight: 0.55
+  Bias: 0.6
+------
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_inspect(dtype):
+    W = [[[0.15, 0.25], [0.2, 0.3]], [[0.4, 0.5], [0.45, 0.55]]]
+    net = NeuralNetwork([2, 2, 2], init=W, dtype=dtype)
+    net.biases = [[0.35, 0.35], [0.6, 0.6]]
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        assert net.inspect() is None
+    given = io.StringIO()
+    net.inspect(file=given)
+    if dtype == "float64":
+        assert shown.getvalue() == given.getvalue() == INSPECTED
+    # Of float32 as many digits are shown as read back to the same number.
+    numbers = [float(line.split()[-1]) for line in given.getvalue().splitlines() if "Weight" in line or "Bias" in line]
+    parts = [np.vstack([W, b]).T.ravel() for W, b in zip(net.weights, net.biases, strict=True)]
+    assert np.array_equal(np.array(numbers, dtype), np.concatenate(parts))
+    assert max(len(line) for line in given.getvalue().splitlines()) < 24
+
+
+def test_inspect_a_layer_without_bias():
+    net = NeuralNetwork([2, 1], init=[[[0.5], [-1e-300]]], bias=False)
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        net.output_layer.inspect()
+    assert shown.getvalue() == "Output Layer\nNeurons: 1\n Neuron 0\n  Weight: 0.5\n  Weight: -1e-300\n"
+
+
+# -------------------------------------------------------------------------------------- repr, copies
+
+
+NETWORKS = [
+    {"sizes": [3, 4, 1], "seed": 0},
+    {"sizes": [3, 1], "loss": "mse", "bias": False, "seed": 2**64 - 1},
+    {"sizes": [3, 4, 5, 2], "activation": ["relu", "gelu"], "loss": "cross_entropy", "dtype": "float32", "seed": 3},
+    {"sizes": [3, 17, 17, 9], "activation": "silu", "output": "softplus", "loss": "half_sse", "seed": 4},
+    {"sizes": [3, 1], "loss": "bce", "dtype": "float32", "bias": False, "seed": 5},
+]
+each_network = pytest.mark.parametrize("arguments", NETWORKS)
+
+
+def same(a, b):
+    """Whether two networks are equal in all that can be seen, the parameters to the bit."""
+    names = ("sizes", "activations", "loss_name", "bias", "dtype", "seed")
+    return (
+        [getattr(a, name) for name in names] == [getattr(b, name) for name in names]
+        and a.params.tobytes() == b.params.tobytes()
+        and repr(a) == repr(b)
+        and a.predict(X4).tobytes() == b.predict(X4).tobytes()
+    )
+
+
+def target(net):
+    n, n_out = len(X4), net.sizes[-1]
+    return np.arange(n) % n_out if net.loss_name == "cross_entropy" else np.arange(n * n_out).reshape(n, n_out) % 2
+
+
+@each_network
+def test_repr_makes_the_same_network(arguments):
+    net = NeuralNetwork(**arguments)
+    assert "\n" not in repr(net)
+    again = eval(repr(net))
+    assert repr(again) == repr(net)
+    assert same(again, net)
+
+
+def test_repr():
+    assert repr(NeuralNetwork([3, 4, 1], seed=0)) == (
+        "NeuralNetwork([3, 4, 1], activation='sigmoid', output='sigmoid', loss='sse', "
+        "bias=True, dtype='float64', seed=0)"
+    )
+    net = NeuralNetwork([3, 4, 5, 2], activation=["relu", "tanh"], loss="cross_entropy", dtype="f4", seed=1)
+    assert "activation=['relu', 'tanh'], output='softmax'" in repr(net)
+
+
+COPIES = {
+    "copy()": lambda net: net.copy(),
+    "copy.copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{f"pickle {p}": lambda net, p=p: pickle.loads(pickle.dumps(net, p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)},
+    "json": lambda net: NeuralNetwork.from_json(net.to_json()),
+}
+
+
+@each_network
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_are_equal_and_independent(arguments, how):
+    net = NeuralNetwork(**arguments)
+    y = target(net)
+    settings = {"lr": 0.05, "batch_size": 3}
+    net.fit(X4, y, epochs=3, **settings)
+    twin = COPIES[how](net)
+    assert same(twin, net)
+    assert not np.shares_memory(twin.weights[0], net.weights[0])
+    # Both go on alike, the order of the rows included.
+    wanted = net.fit(X4, y, epochs=5, **settings).loss
+    assert not same(twin, net)
+    assert np.array_equal(twin.fit(X4, y, epochs=5, **settings).loss, wanted)
+    assert same(twin, net)
+
+
+def test_copies_of_a_subclass():
+    class Mine(NeuralNetwork):
+        pass
+
+    net = Mine([3, 2], seed=0)
+    assert type(net.copy()) is type(copy.deepcopy(net)) is Mine
+    assert type(Mine.from_json(net.to_json())) is Mine
+
+
+def test_pickle_goes_between_instruction_sets(monkeypatch):
+    """Parameters travel without the padding of the vectors."""
+    from nnc import _dispatch
+
+    net = NeuralNetwork([3, 17, 5], activation="tanh", loss="mse", seed=0)
+    text, P = pickle.dumps(net), net.predict(X4)
+    for isa in _dispatch.available():
+        monkeypatch.setenv("NNC_ISA", isa)
+        other = pickle.loads(text)
+        assert np.array_equal(other.params, net.params)
+        assert other.predict(X4) == pytest.approx(P, rel=1e-13, abs=1e-14)
+
+
+# -------------------------------------------------------------------------------------------- files
+
+
+@each_network
+def test_saved_and_loaded_network_has_the_same_bits(arguments, tmp_path):
+    net = NeuralNetwork(**arguments)
+    net.fit(X4, target(net), epochs=2, lr=0.05, batch_size=2)
+    path = tmp_path / "net.json"
+    net.save(path)
+    assert same(NeuralNetwork.load(path), net)
+    assert same(NeuralNetwork.load(str(path)), net)
+    assert path.read_text() == net.to_json()
+    with open(path) as file:
+        assert same(NeuralNetwork.load(file), net)
+    text = io.StringIO()
+    net.save(text)
+    assert text.getvalue() == net.to_json()
+    document = json.loads(net.to_json())
+    assert document["dtype"] == net.dtype.name
+    assert document["seed"] == net.seed
+    assert document["layers"][0]["W"] == [
+        [float(f"{w:.9g}") if net.dtype == "f4" else w for w in row] for row in net.weights[0].tolist()
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_extreme_numbers_survive_saving(dtype):
+    kind = np.finfo(dtype)
+    extreme = [0.0, -0.0, kind.max, -kind.max, kind.tiny, kind.smallest_subnormal, 1 / 3, -kind.eps, 1 - kind.eps]
+    net = NeuralNetwork([3, 3], dtype=dtype, bias=False, init=[np.array(extreme).reshape(3, 3)])
+    assert NeuralNetwork.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
+
+
+def test_a_network_with_infinity_is_not_saved(tmp_path):
+    net = NeuralNetwork([3, 1], seed=0)
+    net.weights[0][1, 0] = NAN
+    for call in (net.to_json, lambda: net.save(tmp_path / "net.json")):
+        with pytest.raises(ModelFileError, match=r"layers\[0\]\.W\[1\]\[0\] is NaN"):
+            call()
+    assert os.listdir(tmp_path) == []
+
+
+def test_loading_what_is_no_network(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        NeuralNetwork.load(tmp_path / "none.json")
+    with pytest.raises(ModelFileError, match="it is not JSON"):
+        NeuralNetwork.from_json("{")
+
+
+# ------------------------------------------------------------------------------------ what comes in
+
+
+class Wrapped:
+    """Anything with __array__."""
+
+    def __init__(self, values):
+        self._values = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self._values if dtype is None else self._values.astype(dtype)
+
+
+def frozen(values):
+    values = np.array(values, float)
+    values.flags.writeable = False
+    return values
+
+
+def unaligned(values):
+    values = np.asarray(values, float)
+    out = np.zeros(values.nbytes + 1, np.uint8)[1:].view(float).reshape(values.shape)
+    out[...] = values
+    assert not out.flags.aligned
+    return out
+
+
+def reversed_view(values):
+    return np.asarray(values, float)[::-1, ::-1].copy()[::-1, ::-1]
+
+
+KINDS = {
+    "lists": lambda v: np.asarray(v).tolist(),
+    "tuples": lambda v: tuple(map(tuple, np.asarray(v).tolist())),
+    "list of arrays": lambda v: list(np.asarray(v, float)),
+    "float64": lambda v: np.array(v, float),
+    "read-only": frozen,
+    "Fortran order": lambda v: np.asfortranarray(v, float),
+    "every other row": lambda v: np.repeat(np.asarray(v, float), 2, axis=0)[::2],
+    "every other column": lambda v: np.repeat(np.asarray(v, float), 2, axis=1)[:, ::2],
+    "negative strides": reversed_view,
+    "unaligned": unaligned,
+    "__array__": Wrapped,
+    "matrix of strings' bytes": lambda v: np.frombuffer(np.array(v, float).tobytes()).reshape(np.shape(v)),
+    "memoryview": lambda v: memoryview(np.array(v, float)),
+    **{
+        kind: lambda v, kind=kind: np.array(v, kind)
+        for kind in (
+            "float32",
+            "float16",
+            "longdouble",
+            ">f8",
+            "<f4",
+            "int8",
+            "int64",
+            "uint8",
+            "uint64",
+            "bool",
+            ">i2",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_data(kind, dtype):
+    make = KINDS[kind]
+    net = NeuralNetwork([3, 4, 1], dtype=dtype, seed=0)
+    wanted = net.copy()
+    X, y = make(X4), make(Y4)
+    assert np.array_equal(net.predict(X), wanted.predict(X4.astype(dtype)))
+    assert net.loss(X, y) == wanted.loss(X4, Y4)
+    assert np.array_equal(net.gradients(X, y)[0][0], wanted.gradients(X4, Y4)[0][0])
+    assert net.score(X, y) == wanted.score(X4, Y4)
+    assert np.array_equal(net.predict_classes(X), wanted.predict_classes(X4))
+    for batch_size in (None, 2):
+        losses = [
+            n.fit(*d, epochs=3, lr=0.5, batch_size=batch_size).loss for n, d in ((net, (X, y)), (wanted, (X4, Y4)))
+        ]
+        assert np.array_equal(*losses)
+    assert net.train_step(X, y, lr=0.1) == wanted.train_step(X4, Y4, lr=0.1)
+    assert np.array_equal(net.params, wanted.params)
+    assert np.array_equal(np.asarray(X), X4), "the data stays as it was"
+
+
+def test_data_of_numpy_subclasses():
+    net = NeuralNetwork([3, 1], seed=0)
+
+    class Mine(np.ndarray):
+        pass
+
+    assert np.array_equal(net.predict(X4.astype(float).view(Mine)), net.predict(X4))
+    assert type(net.predict(X4.astype(float).view(Mine))) is np.ndarray
+
+
+def test_large_integers_lose_digits_alone():
+    net = NeuralNetwork([1, 1], output="identity", loss="mse", init=[[[1]]])
+    assert net.predict(np.array([[2**63]], np.uint64)) == 2.0**63
+
+
+@pytest.mark.parametrize("loss", ["sse", "mse", "bce"])
+def test_flat_targets_are_a_column(loss):
+    net = NeuralNetwork([3, 4, 1], loss=loss, seed=0)
+    assert net.loss(X4, Y4.ravel()) == net.loss(X4, Y4) == net.loss(X4, Y4.ravel().tolist())
+    assert net.score(X4, Y4.ravel()) == net.score(X4, Y4)
+    assert net.loss(X4[:1], [1]) == net.loss(X4[:1], [[1]])
+
+
+def test_a_vector_is_a_row():
+    net = NeuralNetwork([3, 4, 2], seed=0)
+    P = net.predict(X4)
+    assert net.predict(X4[1]).shape == (2,)
+    assert net.predict(X4[1]) == pytest.approx(P[1], rel=1e-14)
+    assert net.predict([0, 1, 1]) == pytest.approx(P[1], rel=1e-14)
+    assert net.loss(X4[1], [0.5, 1]) == net.loss(X4[1:2], [[0.5, 1]])
+    assert net.gradients([0, 1, 1], [0, 1])[0][0].shape == (3, 4)
+    assert net.predict_classes(X4[1]).shape == (1,)
+
+
+def test_a_vector_is_a_column_for_one_input():
+    net = NeuralNetwork([1, 4, 2], seed=0)
+    assert net.predict([0.5, 1, 2]).shape == (3, 2)
+    assert np.array_equal(net.predict([0.5, 1, 2]), net.predict([[0.5], [1], [2]]))
+    assert net.predict([0.5]).shape == (1, 2)
+    assert net.fit([0.5, 1, 2], [[0, 1]] * 3, epochs=1).epochs == 1
+
+
+CALLS = {
+    "predict": lambda net, X, y: net.predict(X),
+    "predict_classes": lambda net, X, y: net.predict_classes(X),
+    "score": lambda net, X, y: net.score(X, y),
+    "loss": lambda net, X, y: net.loss(X, y),
+    "gradients": lambda net, X, y: net.gradients(X, y),
+    "fit": lambda net, X, y: net.fit(X, y, epochs=2),
+    "train_step": lambda net, X, y: net.train_step(X, y),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros((4, 2)), ValueError, "X must have 3 columns to fit this network, got shape (4, 2)"),
+        (np.zeros((1, 4, 3)), ValueError, "X must have 3 columns to fit this network, got shape (1, 4, 3)"),
+        ([1, 2], ValueError, "X must have 3 columns to fit this network, got shape (2,)"),
+        ([], ValueError, "X must have 3 columns to fit this network, got shape (0,)"),
+        (5.0, ValueError, "X must have 3 columns to fit this network, got shape ()"),
+        (np.zeros((0, 3)), ValueError, "X must have at least one row, got shape (0, 3)"),
+        ([[1, 2, 3], [4]], ValueError, "X must be an array of numbers with rows of one length: "),
+        ([["1", "2", "3"]], TypeError, "X must be an array of real numbers, got elements of type <U1"),
+        (None, TypeError, "X must be an array of real numbers, got elements of type object"),
+        ([[1j, 0, 0]], TypeError, "X must be an array of real numbers, got complex numbers"),
+        ([[0, 0, 10**30]], TypeError, "X must be an array of real numbers, got elements of type object"),
+        (
+            np.zeros((1, 3), "M8[s]"),
+            TypeError,
+            "X must be an array of real numbers, got elements of type datetime64[s]",
+        ),
+        ([[0, 0, 0], [0, NAN, INF]], ValueError, "X must be finite in float64, got nan in row 1, column 1"),
+        (np.array([[0, 0, -INF]]), ValueError, "X must be finite in float64, got -inf in row 0, column 2"),
+        (np.array([[INF, 0, 0]], "f4"), ValueError, "X must be finite in float64, got inf in row 0, column 0"),
+    ],
+)
+def test_wrong_inputs(net, call, X, error, message):
+    before = net.params
+    refused(error, message, CALLS[call], net, X, [[0]])
+    assert np.array_equal(net.params, before)
+
+
+@pytest.mark.parametrize("row", [0, 6, 7, 8, 15, 16, 17, 500, 999])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_place_of_what_is_not_finite(row, dtype):
+    net = NeuralNetwork([7, 2], dtype=dtype, seed=0)
+    for column in (0, 3, 6):
+        X = np.ones((1000, 7), dtype)
+        X[row, column] = NAN
+        X[-1, -1] = INF if (row, column) != (999, 6) else NAN
+        refused(ValueError, f"X must be finite in {dtype}, got nan in row {row}, column {column}", net.predict, X)
+        X[row, column] = X[-1, -1] = 1
+        assert np.isfinite(net.predict(X)).all()
+
+
+@pytest.mark.parametrize("call", ["score", "loss", "gradients", "fit", "train_step"])
+@pytest.mark.parametrize(
+    ("y", "error", "message"),
+    [
+        (
+            [[0]] * 3,
+            ValueError,
+            "y must have shape (4, 1), as X has 4 rows and the network 1 outputs; got shape (3, 1)",
+        ),
+        (
+            [[0, 1]] * 4,
+            ValueError,
+            "y must have shape (4, 1), as X has 4 rows and the network 1 outputs; got shape (4, 2)",
+        ),
+        ([0, 1, 0], ValueError, "y must have shape (4, 1), as X has 4 rows and the network 1 outputs; got shape (3,)"),
+        (
+            [[0, 1, 0, 1]],
+            ValueError,
+            "y must have shape (4, 1), as X has 4 rows and the network 1 outputs; got shape (1, 4)",
+        ),
+        (1, ValueError, "y must have shape (4, 1), as X has 4 rows and the network 1 outputs; got shape ()"),
+        ([], ValueError, "y must have shape (4, 1), as X has 4 rows and the network 1 outputs; got shape (0,)"),
+        (None, TypeError, "y must be an array of real numbers, got elements of type object"),
+        (["a"] * 4, TypeError, "y must be an array of real numbers, got elements of type <U1"),
+        ([1j] * 4, TypeError, "y must be an array of real numbers, got complex numbers"),
+        ([[0], [1], [NAN], [INF]], ValueError, "y must be finite in float64, got nan in row 2, column 0"),
+        ([0, -INF, 0, 0], ValueError, "y must be finite in float64, got -inf in row 1, column 0"),
+    ],
+)
+def test_wrong_targets(net, call, y, error, message):
+    before = net.params
+    refused(error, message, CALLS[call], net, X4, y)
+    assert np.array_equal(net.params, before)
+
+
+def test_targets_of_bce():
+    net = NeuralNetwork([3, 1], loss="bce", seed=0)
+    assert net.loss(X4, [True, False, True, False]) == net.loss(X4, [1.0, 0, 1, 0])
+    assert np.isfinite(net.loss(X4, [0.1, 0.5, 0.9, 1]))
+    for y in ([0, 2, 0, 0], [0, -0.5, 0, 0]):
+        message = f"y must lie between 0 and 1 for the loss 'bce', got values from {min(y):g} to {max(y):g}"
+        refused(ValueError, message, net.loss, X4, y)
+
+
+LABELS = {
+    "list": [0, 2, 1, 2],
+    "column": [[0], [2], [1], [2]],
+    "int8": np.array([0, 2, 1, 2], np.int8),
+    "uint64": np.array([0, 2, 1, 2], np.uint64),
+    "float": [0.0, 2.0, 1.0, 2.0],
+    "float16": np.array([0, 2, 1, 2], np.float16),
+    "one-hot": np.eye(3)[[0, 2, 1, 2]],
+    "one-hot bool": np.eye(3, dtype=bool)[[0, 2, 1, 2]],
+    "one-hot list": np.eye(3, dtype=int)[[0, 2, 1, 2]].tolist(),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_kinds_of_labels(kind, dtype):
+    net = NeuralNetwork([3, 5, 3], loss="cross_entropy", dtype=dtype, seed=0)
+    other, y = net.copy(), LABELS[kind]
+    assert net.loss(X4, y) == net.loss(X4, [0, 2, 1, 2])
+    assert net.score(X4, y) == np.mean(net.predict_classes(X4) == [0, 2, 1, 2])
+    losses = [n.fit(X4, t, epochs=20, lr=0.5, batch_size=3).loss for n, t in ((net, y), (other, [0, 2, 1, 2]))]
+    assert np.array_equal(*losses)
+
+
+def test_labels_of_two_classes_may_be_booleans():
+    net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
+    assert net.loss(X4, [True, False, False, True]) == net.loss(X4, [1, 0, 0, 1])
+
+
+def test_soft_targets():
+    net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
+    soft = np.array([[0.2, 0.3, 0.5], [1, 0, 0], [0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]])
+    P = net.predict(X4)
+    assert net.loss(X4, soft) == pytest.approx(-(soft * np.log(P)).sum() / 4, rel=1e-13)
+    assert net.score(X4, soft) == np.mean(P.argmax(axis=1) == soft.argmax(axis=1))
+    net.fit(X4[:1], soft[:1], epochs=3000, lr=1)
+    assert net.predict(X4[:1]) == pytest.approx(soft[:1], abs=1e-3)
+    assert net.loss(X4[0], soft[0]) == net.loss(X4[:1], soft[:1])
+    assert NeuralNetwork([3, 3], loss="cross_entropy", dtype="f4").loss(X4, soft.astype("f4")) > 0
+
+
+SHAPE = "y must have shape (4, 3), as X has 4 rows and the network 3 outputs, or be 4 labels; got shape "
+SUM = "y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got "
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0, 1, 2, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got 3 in row 3"),
+        ([0, -1, 2, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got -1 in row 1"),
+        ([0, 1, 2**40, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got 1099511627776 in row 2"),
+        ([0, 1, INF, 3], "y must hold labels from 0 to 2, as the network has 3 outputs, got inf in row 2"),
+        ([0, 1, 0.5, 3], "y must hold whole numbers as labels, got 0.5 in row 2"),
+        ([0, NAN, 0.5, 3], "y must hold whole numbers as labels, got nan in row 1"),
+        ([0, 1, 2], SHAPE + "(3,)"),
+        ([[0, 1]] * 4, SHAPE + "(4, 2)"),
+        (1, SHAPE + "()"),
+        ([[0.5, 0.5, 0.5]] * 4, SUM + "[0.5 0.5 0.5] in row 0"),
+        ([[1, 0, 0]] * 3 + [[1.5, -0.5, 0]], SUM + "[ 1.5 -0.5  0. ] in row 3"),
+        ([[1, 0, 0]] * 3 + [[0, 0, 0]], SUM + "[0. 0. 0.] in row 3"),
+        ([[1, 0, 0]] * 3 + [[0, NAN, 0]], "y must be finite in float64, got nan in row 3, column 1"),
+    ],
+)
+def test_wrong_labels(y, message):
+    net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
+    for call in ("score", "loss", "gradients", "fit", "train_step"):
+        refused(ValueError, message, CALLS[call], net, X4, y)
+
+
+# ------------------------------------------------------------------------------------ what it does
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rows", [1, 2, 5, 16, 17, 100, 5000])
+def test_predict(rows, dtype):
+    net = NeuralNetwork([3, 20, 2], activation="tanh", loss="mse", dtype=dtype, seed=0)
+    X = np.random.default_rng(0).normal(size=(rows, 3)).astype(dtype)
+    W, b = [W.astype(float) for W in net.weights], [b.astype(float) for b in net.biases]
+    wanted = np.tanh(X @ W[0] + b[0]) @ W[1] + b[1]
+    P = net.predict(X)
+    assert P.dtype == dtype
+    assert P.shape == (rows, 2)
+    assert P.flags.c_contiguous
+    assert P.flags.writeable
+    assert np.abs(P - wanted).max() < 20 * np.finfo(dtype).eps
+
+
+def test_prediction_of_a_row_does_not_depend_on_the_others():
+    net = NeuralNetwork([5, 33, 17, 4], activation="gelu", loss="cross_entropy", seed=0)
+    X = np.random.default_rng(0).normal(size=(70, 5))
+    P = net.predict(X)
+    for row in (0, 1, 15, 16, 63, 64, 69):
+        assert net.predict(X[row]) == pytest.approx(P[row], rel=1e-13)
+    assert np.array_equal(net.predict(X), P)
+
+
+def test_predict_classes():
+    net = NeuralNetwork([1, 3], loss="cross_entropy", init=[[[-1, 0.5, 1]]])
+    assert np.array_equal(net.predict_classes([-1, 1, 2]), [0, 2, 2])
+    assert net.predict_classes([1]).dtype == np.int64
+    net = NeuralNetwork([1, 1], loss="bce", init=[[[1]]])
+    assert np.array_equal(net.predict_classes([-1, 0, 0.1]), [0, 1, 1])
+    net = NeuralNetwork([1, 3], loss="bce", init=[[[-1, 0, 1]]])
+    assert np.array_equal(net.predict_classes([-1, 0.5]), [[1, 1, 0], [0, 1, 1]])
+    net = NeuralNetwork([1, 3], loss="mse", init=[[[-1, 0, 1]]])
+    assert np.array_equal(net.predict_classes([-1, 0.5]), [0, 2])
+    for output in ("identity", "tanh"):
+        message = f"predict_classes needs two or more outputs or a sigmoid output, this network has one {output} output"
+        refused(ValueError, message, NeuralNetwork([1, 1], output=output).predict_classes, [1])
+
+
+def test_score_is_accuracy():
+    net = NeuralNetwork([1, 3], loss="cross_entropy", init=[[[-1, 0.5, 1]]])
+    assert net.score([-1, 1, 2, -2], [0, 2, 2, 1]) == 0.75
+    assert type(net.score([-1], [0])) is float
+    net = NeuralNetwork([1, 1], loss="bce", init=[[[1]]])
+    assert net.score([-1, 1, 2, -2], [0, 1, 0, 0.4]) == 0.75
+    net = NeuralNetwork([1, 2], loss="bce", init=[[[1, -1]]])
+    assert net.score([-1, 1, 2], [[0, 1], [1, 0], [1, 1]]) == pytest.approx(2 / 3), "all outputs must be right"
+
+
+@pytest.mark.parametrize("loss", ["sse", "half_sse", "mse"])
+def test_score_is_r_squared(loss):
+    net = NeuralNetwork([1, 1], loss=loss, output="identity", init=[[[2]]])
+    assert net.score([1, 2, 3], [2, 4, 6]) == 1
+    assert net.score([1, 2, 3], [2, 4, 7]) == pytest.approx(
+        1 - 1 / ((2 - 13 / 3) ** 2 + (4 - 13 / 3) ** 2 + (7 - 13 / 3) ** 2)
+    )
+    assert net.score([2, 2, 2], [2, 4, 6]) == 0
+    assert net.score([1, 1], [2, 2]) == 1
+    assert net.score([1, 1], [3, 3]) == 0
+    net = NeuralNetwork([1, 2], loss=loss, output="identity", init=[[[2, 0]]])
+    assert net.score([1, 2, 3], [[2, -1], [4, 0], [6, 1]]) == 0.5, "the mean over the outputs"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_loss_by_its_definition(dtype):
+    rng = np.random.default_rng(0)
+    X, Y, labels = rng.normal(size=(21, 3)), rng.uniform(size=(21, 4)), rng.integers(0, 4, 21)
+    definitions = {
+        "sse": lambda P: ((Y - P) ** 2).sum(),
+        "half_sse": lambda P: ((Y - P) ** 2).sum() / 2,
+        "mse": lambda P: ((Y - P) ** 2).mean(),
+        "bce": lambda P: -(Y * np.log(P) + (1 - Y) * np.log(1 - P)).mean(),
+        "cross_entropy": lambda P: -np.log(P[np.arange(21), labels]).mean(),
+    }
+    for loss, definition in definitions.items():
+        net = NeuralNetwork([3, 5, 4], loss=loss, dtype=dtype, seed=0)
+        found = net.loss(X, labels if loss == "cross_entropy" else Y)
+        assert type(found) is float
+        wanted = definition(net.predict(X).astype(float))
+        assert found == pytest.approx(wanted, rel=1e-13 if dtype == "float64" else 1e-6)
+
+
+def test_gradients_are_the_callers(net):
+    gradients = net.gradients(X4, Y4)
+    assert [(dW.shape, db.shape) for dW, db in gradients] == [((3, 4), (4,)), ((4, 1), (1,))]
+    again = net.gradients(X4, Y4)
+    gradients[0][0][...] = 0
+    assert again[0][0].all()
+    assert not np.shares_memory(gradients[0][0], net.weights[0])
+
+
+def test_train_step(net):
+    other, before = net.copy(), net.loss(X4, Y4)
+    loss = net.train_step(X4, Y4)
+    assert type(loss) is float
+    assert loss == before
+    other.fit(X4, Y4, epochs=1, lr=0.01)
+    assert np.array_equal(net.params, other.params)
+    assert net.loss(X4, Y4) < before
+    refused(ValueError, "lr must be a positive finite number, got 0", net.train_step, X4, Y4, lr=0)
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.01), ("momentum", 0.01), ("adam", 0.001)])
+def test_default_learning_rate_and_momentum(net, optimizer, lr):
+    other = net.copy()
+    settings = {"momentum": 0.9} if optimizer == "momentum" else {}
+    net.fit(X4, Y4, epochs=5, optimizer=optimizer)
+    other.fit(X4, Y4, epochs=5, optimizer=optimizer, lr=lr, **settings)
+    assert np.array_equal(net.params, other.params)
+
+
+def test_full_batch_is_the_default(net):
+    runs = [net.copy().fit(X4, Y4, epochs=5, batch_size=size, shuffle=True).loss for size in (None, 4, 5, 10**9)]
+    assert all(np.array_equal(run, runs[0]) for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "settings"),
+    [
+        (ValueError, "epochs must be 1 or more, got 0", {"epochs": 0}),
+        (ValueError, "epochs must be 1 or more, got -5", {"epochs": -5}),
+        (TypeError, "epochs must be a whole number, got 1.0", {"epochs": 1.0}),
+        (TypeError, "epochs must be a whole number, got True", {"epochs": True}),
+        (TypeError, "epochs must be a whole number, got None", {"epochs": None}),
+        (ValueError, "lr must be a positive finite number, got 0", {"lr": 0}),
+        (ValueError, "lr must be a positive finite number, got -0.1", {"lr": -0.1}),
+        (ValueError, "lr must be a positive finite number, got inf", {"lr": INF}),
+        (ValueError, "lr must be a positive finite number, got nan", {"lr": NAN}),
+        (TypeError, "lr must be a number, got '0.1'", {"lr": "0.1"}),
+        (TypeError, "lr must be a number, got True", {"lr": True}),
+        (TypeError, "lr must be a number, got [0.1]", {"lr": [0.1]}),
+        (TypeError, "lr must be a number, got 1j", {"lr": 1j}),
+        (ValueError, "optimizer must be one of sgd, momentum, adam, got 'lbfgs'", {"optimizer": "lbfgs"}),
+        (ValueError, "optimizer must be one of sgd, momentum, adam, got None", {"optimizer": None}),
+        (ValueError, "momentum is for optimizer=\"momentum\", got it with 'sgd'", {"momentum": 0.9}),
+        (
+            ValueError,
+            "momentum is for optimizer=\"momentum\", got it with 'adam'",
+            {"optimizer": "adam", "momentum": 0.9},
+        ),
+        (ValueError, "momentum must be at least 0 and less than 1, got 1", {"optimizer": "momentum", "momentum": 1}),
+        (
+            ValueError,
+            "momentum must be at least 0 and less than 1, got -0.1",
+            {"optimizer": "momentum", "momentum": -0.1},
+        ),
+        (
+            ValueError,
+            "momentum must be at least 0 and less than 1, got nan",
+            {"optimizer": "momentum", "momentum": NAN},
+        ),
+        (TypeError, "momentum must be a number, got 'a'", {"optimizer": "momentum", "momentum": "a"}),
+        (ValueError, "batch_size must be 1 or more, got 0", {"batch_size": 0}),
+        (TypeError, "batch_size must be a whole number, got 2.5", {"batch_size": 2.5}),
+        (TypeError, "shuffle must be True or False, got 1", {"shuffle": 1}),
+        (TypeError, "shuffle must be True or False, got None", {"shuffle": None}),
+        (ValueError, "n_threads must be 1 or more, got 0", {"n_threads": 0}),
+        (TypeError, "n_threads must be a whole number, got 'all'", {"n_threads": "all"}),
+    ],
+)
+def test_wrong_settings(net, error, message, settings):
+    before = net.params
+    refused(error, message, net.fit, X4, Y4, **{"epochs": 3, **settings})
+    assert np.array_equal(net.params, before)
+
+
+def test_settings_are_keywords(net):
+    with pytest.raises(TypeError, match="positional"):
+        net.fit(X4, Y4, 10)
+    with pytest.raises(TypeError, match="epochs"):
+        net.fit(X4, Y4)
+    with pytest.raises(TypeError, match="positional"):
+        NeuralNetwork([3, 1], "tanh")
+
+
+def test_numbers_of_other_kinds_as_settings(net):
+    from fractions import Fraction
+
+    other = net.copy()
+    net.fit(
+        X4,
+        Y4,
+        epochs=np.int8(5),
+        lr=Fraction(1, 2),
+        batch_size=np.uint16(2),
+        shuffle=np.bool_(True),
+        n_threads=np.int64(1),
+    )
+    other.fit(X4, Y4, epochs=5, lr=0.5, batch_size=2)
+    assert np.array_equal(net.params, other.params)
+
+
+def test_more_epochs_than_memory(net):
+    with pytest.raises((MemoryError, ValueError)):
+        net.fit(X4, Y4, epochs=10**15)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_it_learns(dtype):
+    """Each kind of problem, well enough to see that training does what it is for."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (300, 2))
+    inside = (X**2).sum(axis=1) < 0.5
+    for loss, optimizer, lr in (("bce", "adam", 0.02), ("sse", "sgd", 0.01), ("bce", "momentum", 0.2)):
+        net = NeuralNetwork([2, 16, 1], activation="tanh", loss=loss, dtype=dtype, seed=1)
+        net.fit(X, inside, epochs=500, lr=lr, optimizer=optimizer, batch_size=32)
+        assert np.mean(net.predict_classes(X) == inside) > 0.97, (loss, optimizer)
+    net = NeuralNetwork([2, 16, 3], activation="relu", loss="cross_entropy", dtype=dtype, seed=1)
+    labels = inside + (X[:, 0] > 0) * inside
+    net.fit(X, labels, epochs=300, lr=0.01, optimizer="adam", batch_size=32)
+    assert net.score(X, labels) > 0.97
+    net = NeuralNetwork([2, 16, 1], activation="gelu", loss="mse", dtype=dtype, seed=1)
+    net.fit(X, np.sin(3 * X[:, 0]) * X[:, 1], epochs=500, lr=0.01, optimizer="adam", batch_size=32)
+    assert net.score(X, np.sin(3 * X[:, 0]) * X[:, 1]) > 0.97

@@ -1,0 +1,35 @@
+"""The README does what it says: its Python blocks run, they print what stands below them, its links lead somewhere."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "benchmarks/README.md")
+# A block of Python, and the text that may stand below it: what it prints.
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+
+
+def test_python_blocks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(page))
+    assert len(blocks) == page.count("```python") >= 5
+    assert sum(block[2] is not None for block in blocks) == page.count("```text")
+    names = {"__name__": "readme"}
+    for block in blocks:
+        line = page.count("\n", 0, block.start(1))
+        exec(compile("\n" * line + block[1], "README.md", "exec"), names)  # one session, as a reader would type it
+        printed = capsys.readouterr().out
+        if block[2] is not None:
+            same = doctest.OutputChecker().check_output(block[2], printed, doctest.ELLIPSIS)
+            assert same, f"README.md, line {line + 1}: this prints\n{printed}\nbut the README says\n{block[2]}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), target

@@ -1,0 +1,638 @@
+"""Runs of training: the same bits every time and for every number of threads, and ended as promised."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import DivergedError, NeuralNetwork, training
+from nnc._threads import Interrupt, Team
+
+OPTIMIZERS = ("sgd", "momentum", "adam")
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and processes as POSIX has them")
+
+
+def data(rows, n_in, n_out, loss="mse", seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, (rows, n_in))
+    return X, rng.integers(0, n_out, rows) if loss == "cross_entropy" else rng.uniform(0, 1, (rows, n_out))
+
+
+def trained(sizes, rows, *, loss="mse", dtype="float64", seed=1, activation="tanh", **settings):
+    """The bits of all parameters and losses after a fit."""
+    net = NeuralNetwork(sizes, activation=activation, loss=loss, dtype=dtype, seed=seed)
+    X, y = data(rows, sizes[0], sizes[-1], loss)
+    history = net.fit(X, y, **{"lr": 0.01, **settings})
+    return net.params.tobytes() + history.loss.tobytes()
+
+
+def run_child(code, *arguments, timeout=60):
+    """What a Python process of its own prints as JSON."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=timeout,
+        cwd=os.path.dirname(nnc.__file__) + "/..",
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return json.loads(result.stdout)
+
+
+# ------------------------------------------------------------------------------- the same bits again
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("loss", "batch_size"), [("mse", None), ("mse", 7), ("bce", 16), ("cross_entropy", 1)])
+def test_same_seed_gives_the_same_bits(isa, dtype, optimizer, loss, batch_size):
+    settings = {"epochs": 20, "optimizer": optimizer, "batch_size": batch_size, "loss": loss, "dtype": dtype}
+    first = trained([3, 17, 4], 50, **settings)
+    assert trained([3, 17, 4], 50, **settings) == first
+    assert trained([3, 17, 4], 50, **settings, seed=2) != first
+
+
+def test_the_order_of_rows_follows_the_seed():
+    X, y = data(50, 3, 2)
+    init = NeuralNetwork([3, 5, 2], seed=0).weights
+    losses = []
+    for seed, shuffle in ((1, True), (2, True), (1, True), (1, False), (2, False)):
+        net = NeuralNetwork([3, 5, 2], init=init, seed=seed)
+        losses.append(net.fit(X, y, epochs=3, lr=0.1, batch_size=8, shuffle=shuffle).loss)
+    assert not np.array_equal(losses[0], losses[1])
+    assert np.array_equal(losses[0], losses[2])
+    assert not np.array_equal(losses[0], losses[3])
+    assert np.array_equal(losses[3], losses[4])
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_fit_goes_on_where_it_was(batch_size):
+    X, y = data(40, 3, 2)
+    whole, pieces = (NeuralNetwork([3, 6, 2], seed=1) for _ in range(2))
+    settings = {"lr": 0.05, "batch_size": batch_size, "shuffle": False}
+    wanted = whole.fit(X, y, epochs=30, **settings).loss
+    found = [pieces.fit(X, y, epochs=epochs, **settings).loss for epochs in (1, 9, 20)]
+    assert np.array_equal(np.concatenate(found), wanted)
+    assert np.array_equal(pieces.params, whole.params)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_slices_do_not_change_the_result(monkeypatch, dtype, optimizer):
+    """Python gets control back in the middle of epochs and batches, as often as can be."""
+    settings = {
+        "epochs": 3,
+        "optimizer": optimizer,
+        "dtype": dtype,
+        "batch_size": 90,
+        "loss": "cross_entropy",
+    }
+    wanted = trained([10, 1500, 3], 200, **settings)
+    monkeypatch.setattr(training, "SLICE_SECONDS", 0)
+    for threads in (1, 2):
+        assert trained([10, 1500, 3], 200, n_threads=threads, **settings) == wanted
+
+
+# Shapes from the smallest to layers of many vectors; rows that fill no grain, one and some; batches with a rest;
+# and one, the last, whose batch is taken in several blocks of rows.
+SHAPES = [
+    ([3, 4, 1], 4, None, "sse", 50),
+    ([1, 1], 1, None, "mse", 50),
+    ([7, 33, 17, 5], 100, None, "cross_entropy", 50),
+    ([7, 33, 17, 5], 100, 33, "mse", 15),
+    ([64, 48, 10], 90, 32, "cross_entropy", 20),
+    ([5, 3, 3, 3, 2], 70, 70, "bce", 50),
+    ([20, 90, 90, 3], 60, 17, "mse", 10),
+    ([10, 2000, 3], 120, None, "cross_entropy", 20),
+]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "dtype"),
+    [("sgd", "float64"), ("sgd", "float32"), ("momentum", "float64"), ("adam", "float32")],
+)
+@pytest.mark.parametrize(("sizes", "rows", "batch_size", "loss", "epochs"), SHAPES)
+def test_every_number_of_threads_gives_the_same_bits(sizes, rows, batch_size, loss, epochs, optimizer, dtype):
+    settings = {"loss": loss, "dtype": dtype, "epochs": epochs, "optimizer": optimizer, "batch_size": batch_size}
+    settings["activation"] = "gelu" if optimizer == "adam" else "tanh"
+    wanted = trained(sizes, rows, n_threads=1, **settings)
+    for threads in (2, 3, 4, 7, None):
+        assert trained(sizes, rows, n_threads=threads, **settings) == wanted, f"{threads} threads"
+
+
+def test_fewer_threads_than_asked_for(monkeypatch):
+    """Where the system refuses more threads, training goes on with those there are."""
+    from nnc import _threads
+
+    wanted = trained([7, 33, 5], 100, epochs=5)
+    start, started = _threads._thread.start_new_thread, []
+
+    def only_one(*arguments):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(1)
+        return start(*arguments)
+
+    monkeypatch.setattr(_threads._thread, "start_new_thread", only_one)
+    assert trained([7, 33, 5], 100, epochs=5, n_threads=4) == wanted
+    assert started
+    assert Team(4).size == 1
+
+
+@pytest.mark.parametrize("n_threads", [1, None])
+def test_small_work_starts_no_thread(monkeypatch, n_threads):
+    from nnc import _threads
+
+    def never(*arguments):
+        raise AssertionError("a thread was started")
+
+    monkeypatch.setattr(_threads._thread, "start_new_thread", never)
+    trained([3, 4, 1], 4, epochs=1500, n_threads=n_threads)
+
+
+# ------------------------------------------------------------------------- more rows than a block has
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rows", [80, 333])
+@pytest.mark.parametrize("loss", ["sse", "bce", "cross_entropy"])
+def test_large_batches_are_taken_in_blocks(isa, loss, rows, dtype):
+    """Wide layers, so that a block has a few dozen rows; pieces of 16 rows always fit into one."""
+    net = NeuralNetwork([5, 1800, 60, 3], activation=["relu", "tanh"], loss=loss, dtype=dtype, seed=1)
+    X, y = data(rows, 5, 3, loss)
+    total, gradient = 0.0, [0.0] * 3
+    for row in range(0, rows, 16):
+        share = 1 if loss == "sse" else min(16, rows - row) / rows
+        part = X[row : row + 16], y[row : row + 16]
+        total += share * net.loss(*part)
+        pieces = net.gradients(*part)
+        gradient = [g + share * np.vstack([dW, db]) for g, (dW, db) in zip(gradient, pieces, strict=True)]
+    eps = np.finfo(dtype).eps
+
+    def same(found, wanted, allowed):
+        return np.abs(found - wanted).max() <= allowed * eps
+
+    assert net.loss(X, y) == pytest.approx(total, rel=100 * eps)
+    for (dW, db), wanted in zip(net.gradients(X, y), gradient, strict=True):
+        assert same(np.vstack([dW, db]), wanted, 100 * np.abs(wanted).max())
+    P = np.vstack([net.predict(X[row : row + 16]) for row in range(0, rows, 16)])
+    assert same(net.predict(X), P, 20)
+
+    before = [np.vstack([W, b]) for W, b in zip(net.weights, net.biases, strict=True)]
+    assert net.train_step(X, y, lr=0.5) == pytest.approx(total, rel=100 * eps)
+    for W, b, old, g in zip(net.weights, net.biases, before, gradient, strict=True):
+        assert same(np.vstack([W, b]), old - 0.5 * g, 2 * np.abs(old).max() + 100 * np.abs(g).max())
+
+
+# -------------------------------------------------------------------------------- against NumPy by hand
+
+
+class ByHand:
+    """tanh, then identity, mean squared error: the gradient and the three optimizers in a few lines."""
+
+    def __init__(self, net):
+        self.parts = [part.copy() for layer in net.layers for part in (layer.W, layer.b)]
+        self.m = [np.zeros_like(part) for part in self.parts]
+        self.v = [np.zeros_like(part) for part in self.parts]
+        self.steps = 0
+
+    def step(self, X, y, optimizer, lr, momentum=0.9):
+        W1, b1, W2, b2 = self.parts
+        A = np.tanh(X @ W1 + b1)
+        P = A @ W2 + b2
+        delta2 = 2 * (P - y) / y.size
+        delta1 = delta2 @ W2.T * (1 - A**2)
+        gradient = X.T @ delta1, delta1.sum(axis=0), A.T @ delta2, delta2.sum(axis=0)
+        self.steps += 1
+        for p, g, m, v in zip(self.parts, gradient, self.m, self.v, strict=True):
+            if optimizer == "sgd":
+                p -= lr * g
+            elif optimizer == "momentum":
+                v[...] = momentum * v + g
+                p -= lr * v
+            else:
+                m[...] = 0.9 * m + (1 - 0.9) * g
+                v[...] = 0.999 * v + (1 - 0.999) * g**2
+                m_hat, v_hat = m / (1 - 0.9**self.steps), v / (1 - 0.999**self.steps)
+                p -= lr * m_hat / (np.sqrt(v_hat) + 1e-8)
+        return ((P - y) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows", "batch_size"),
+    [([4, 9, 3], 20, None), ([4, 9, 3], 20, 6), ([3, 40, 21], 50, 10), ([6, 1500, 2], 100, None)],
+)
+@pytest.mark.parametrize(
+    ("optimizer", "constants"),
+    [
+        ("sgd", {"lr": 0.1}),
+        ("momentum", {"lr": 0.05, "momentum": 0.8}),
+        ("momentum", {}),
+        ("adam", {"lr": 0.01}),
+        ("adam", {}),
+    ],
+)
+def test_optimizers_over_100_steps(sizes, rows, batch_size, optimizer, constants):
+    net = NeuralNetwork(sizes, activation="tanh", loss="mse", seed=3)
+    X, y = data(rows, sizes[0], sizes[-1])
+    by_hand, size = ByHand(net), batch_size or rows
+    batches = [slice(row, row + size) for row in range(0, rows, size)]
+    sizes = [len(X[batch]) for batch in batches]
+    settings = {"lr": 0.001 if optimizer == "adam" else 0.01, **constants}
+    wanted = []
+    for _ in range(100 // len(batches)):
+        losses = [by_hand.step(X[batch], y[batch], optimizer, **settings) for batch in batches]
+        wanted.append(np.average(losses, weights=sizes))
+    history = net.fit(X, y, epochs=len(wanted), optimizer=optimizer, batch_size=batch_size, shuffle=False, **constants)
+    assert history.loss == pytest.approx(np.array(wanted), rel=1e-10, abs=0)
+    found = [part for layer in net.layers for part in (layer.W, layer.b)]
+    for part, expected in zip(found, by_hand.parts, strict=True):
+        assert part == pytest.approx(expected, rel=1e-10, abs=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_optimizers_in_float32(isa, optimizer):
+    X, y = data(40, 5, 3)
+    double, single = (NeuralNetwork([5, 20, 3], activation="tanh", loss="mse", seed=1, dtype=d) for d in ("f8", "f4"))
+    wanted, found = (net.fit(X, y, epochs=50, optimizer=optimizer, lr=0.01).loss for net in (double, single))
+    assert found == pytest.approx(wanted, rel=1e-4)
+    assert single.params == pytest.approx(double.params, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["sse", "half_sse", "mse", "bce", "cross_entropy"])
+def test_loss_of_an_epoch(loss):
+    """The sum of its batches' losses, or their mean by rows, each before its step."""
+    X, y = data(17, 3, 4, loss)
+    whole, steps = (NeuralNetwork([3, 5, 4], loss=loss, seed=1) for _ in range(2))
+    history = whole.fit(X, y, epochs=2, lr=0.1, batch_size=5, shuffle=False)
+    for epoch in range(2):
+        losses = [steps.train_step(X[row : row + 5], y[row : row + 5], lr=0.1) for row in range(0, 17, 5)]
+        wanted = sum(losses) if "sse" in loss and loss != "mse" else np.average(losses, weights=[5, 5, 5, 2])
+        assert history.loss[epoch] == pytest.approx(wanted, rel=1e-13)
+    assert np.array_equal(whole.params, steps.params)
+
+
+def test_history():
+    net = NeuralNetwork([3, 4, 1], seed=0)
+    X, y = data(10, 3, 1)
+    history = net.fit(X, y, epochs=7)
+    assert history.loss.dtype == np.float64
+    assert history.loss.shape == (7,)
+    assert history.epochs == 7
+    assert 0 < history.seconds < 60
+    assert history.stop_reason == "epochs"
+    assert repr(history).startswith("<History: 7 epochs in ")
+    assert repr(history).endswith(f"loss {history.loss[0]:.6g} -> {history.loss[-1]:.6g}, stopped by epochs>")
+    again = pickle.loads(pickle.dumps(history))
+    assert np.array_equal(again.loss, history.loss)
+    assert repr(nnc.History(np.empty(0), 1.5, "interrupt")) == "<History: 0 epochs in 1.5 s, stopped by interrupt>"
+
+
+# ----------------------------------------------------------------------------------------- divergence
+
+
+def diverged(net, X, y, **settings):
+    with pytest.raises(DivergedError, match="the last finite weights") as caught:
+        net.fit(X, y, **settings)
+    return caught.value
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("batch_size", [None, 4])
+@pytest.mark.parametrize(("lr", "n_threads"), [(3, 1), (1e10, 2)])
+def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
+    if optimizer == "adam":  # its steps are about as long as lr, whatever the gradient
+        lr *= 1e20 if dtype == "float32" else 1e160
+    net = NeuralNetwork([2, 5, 1], activation="identity", loss="mse", dtype=dtype, seed=1)
+    X, y = data(13, 2, 1)
+    settings = {"lr": lr, "optimizer": optimizer, "batch_size": batch_size, "n_threads": n_threads}
+    start = net.copy()
+    error = diverged(net, X, y, epochs=10_000, **settings)
+    assert np.isfinite(net.params).all()
+    assert error.history.stop_reason == "diverged"
+    assert error.history.epochs == error.epoch - 1 == len(error.history.loss)
+    assert np.isfinite(error.history.loss).all()
+    assert f"epoch {error.epoch} " in str(error)
+    assert f"learning rate of {lr:g} " in str(error)
+    # The weights are those after an epoch just before, to the bit.
+    states = [start.params.tobytes()]
+    for epochs in range(max(1, error.epoch - 3), error.epoch):
+        part = start.copy()
+        part.fit(X, y, epochs=epochs, **settings)
+        states.append(part.params.tobytes())
+    assert net.params.tobytes() in states
+    assert net.params.tobytes() != states[0] or error.epoch <= 2
+    assert NeuralNetwork.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_weights_that_overflow_in_the_last_step(epochs, dtype):
+    """The loss, taken before the step, is still finite then."""
+    net = NeuralNetwork([1, 1], loss="mse", seed=0, dtype=dtype)
+    large = float(np.finfo(dtype).max)
+    error = diverged(net, [[1e3]], [1e3], epochs=epochs, lr=large / 10)
+    assert np.isfinite(net.params).all()
+    assert error.history.epochs <= 1
+
+
+@pytest.mark.parametrize("lr", [1e150, 1e306, 1.7e308])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_divergence_at_the_end_of_a_slice(monkeypatch, lr, n_threads):
+    """One block of rows a slice: the weights overflow in one slice, the loss in the next."""
+    monkeypatch.setattr(training, "SLICE_SECONDS", 0)
+    net = NeuralNetwork([50, 200, 1], activation="identity", loss="mse", seed=0)
+    X, y = data(50, 50, 1)
+    diverged(net, X, 100 * y, epochs=50, lr=lr, n_threads=n_threads)
+    assert np.isfinite(net.params).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("lr", [1e3, 1e20, 1e38, 1e300])
+@pytest.mark.parametrize(("loss", "activation"), [("cross_entropy", "relu"), ("bce", "softplus"), ("sse", "gelu")])
+def test_weights_are_finite_after_every_fit(loss, activation, lr, dtype):
+    for seed in range(4):
+        net = NeuralNetwork([3, 6, 3], activation=activation, loss=loss, dtype=dtype, seed=seed)
+        X, y = data(20, 3, 3, loss, seed)
+        for epochs in (1, 2, 3, 20):
+            try:
+                history = net.fit(1000 * X, y, epochs=epochs, lr=lr, batch_size=7)
+            except DivergedError as error:
+                history = error.history
+            assert np.isfinite(net.params).all()
+            assert np.isfinite(history.loss).all()
+
+
+def test_diverged_error_survives_pickling():
+    """As it must to come back from a worker process."""
+    history = nnc.History(np.array([1.0, 2.0]), 0.5, "diverged")
+    error = pickle.loads(pickle.dumps(DivergedError("too large", history, 3)))
+    assert isinstance(error, ArithmeticError)
+    assert str(error) == "too large"
+    assert error.epoch == 3
+    assert np.array_equal(error.history.loss, [1.0, 2.0])
+
+
+# -------------------------------------------------------------------------------------------- Ctrl-C
+
+INTERRUPTED = """
+import json, os, signal, sys, threading, time
+import numpy as np
+from nnc import NeuralNetwork
+
+sizes, rows, settings = json.loads(sys.argv[1])
+net = NeuralNetwork(sizes, activation="tanh", loss="mse", seed=0)
+rng = np.random.default_rng(0)
+X, y = rng.uniform(-1, 1, (rows, sizes[0])), rng.uniform(0, 1, (rows, sizes[-1]))
+before, sent = net.params, []
+
+def interrupt():
+    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        time.sleep(0.001)
+    while settings.get("batch_size") and np.array_equal(net.params, before):
+        time.sleep(0.001)
+    time.sleep(0.15)
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+history = net.fit(X, y, **settings)
+print(json.dumps({
+    "late": time.monotonic() - sent[0],
+    "reason": history.stop_reason,
+    "epochs": history.epochs,
+    "losses": len(history.loss),
+    "finite": bool(np.isfinite(history.loss).all() and np.isfinite(net.params).all()),
+    "changed": not np.array_equal(net.params, before),
+    "restored": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+    "goes_on": net.fit(X[:5], y[:5], epochs=1).stop_reason,
+}))
+"""
+
+
+@posix
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    ("sizes", "rows", "settings", "whole_epochs"),
+    [
+        ([3, 4, 1], 4, {"epochs": 10**8}, True),
+        ([20, 50, 10], 2000, {"epochs": 10**7, "batch_size": 100}, True),
+        ([8, 512, 512, 1], 200_000, {"epochs": 3, "batch_size": 1000}, False),  # an epoch of many seconds
+        ([8, 512, 512, 1], 200_000, {"epochs": 3}, False),
+    ],
+    ids=["tutorial", "batches", "long epoch", "long step"],
+)
+def test_interrupt(sizes, rows, settings, whole_epochs, n_threads):
+    late = []
+    while len(late) < 4 and min(late, default=1) >= 0.2:  # the machine may be busy with something else
+        found = run_child(INTERRUPTED, json.dumps([sizes, rows, {**settings, "n_threads": n_threads}]))
+        late.append(found["late"])
+        assert found["reason"] == "interrupt"
+        assert found["finite"]
+        assert found["restored"]
+        assert found["goes_on"] == "epochs"
+        assert found["epochs"] == found["losses"]
+        assert (found["epochs"] > 0) == whole_epochs
+        assert found["changed"] == (whole_epochs or "batch_size" in settings)
+    assert min(late) < 0.2
+
+
+@posix
+def test_interrupt_of_a_program_with_its_own_handler():
+    calls = []
+    old = signal.signal(signal.SIGINT, lambda *_: calls.append(1))
+    try:
+        handler = signal.getsignal(signal.SIGINT)
+        X, y = data(50, 3, 1)
+        timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        net = NeuralNetwork([3, 4, 1], seed=0)
+        while not calls:
+            assert net.fit(X, y, epochs=1000).stop_reason == "epochs"
+        timer.join()
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, old)
+
+
+@posix
+def test_second_interrupt_is_raised():
+    with Interrupt() as interrupt:
+        assert not interrupt
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt
+        signal.raise_signal(signal.SIGINT)  # the same key, held down
+        interrupt._since -= 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# ------------------------------------------------------------------ what a run leaves behind: nothing
+
+MEMORY = """
+import json, os, sys
+import numpy as np
+from nnc import NeuralNetwork
+
+def used():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+rng = np.random.default_rng(0)
+X, y = rng.uniform(-1, 1, (1000, 2)), rng.uniform(0, 1, (1000, 1))
+net = NeuralNetwork([2, 2, 1], seed=0)
+
+def steps(epochs):
+    net.fit(X, y, epochs=epochs, batch_size=1, n_threads=1)
+
+def calls(number):
+    for _ in range(number):
+        net.predict(X[:3])
+        net.gradients(X[:3], y[:3])
+        net.train_step(X[:3], y[:3])
+        net.copy()
+        NeuralNetwork([2, 1])
+        try:
+            net.predict([[np.nan, 0]])
+        except ValueError:
+            pass
+
+grown = []
+for work, warm_up, amount in ((steps, 20, 1000), (calls, 300, 3000)):
+    work(warm_up)
+    before = used()
+    work(amount)
+    grown.append(used() - before)
+print(json.dumps(grown))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from Linux' /proc")
+def test_memory_does_not_grow():
+    steps, calls = run_child(MEMORY)
+    assert steps < 2**19, "in a million steps"
+    assert calls < 2**20, "in thousands of calls"
+
+
+def threads_now():
+    return len(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="threads are counted in Linux' /proc")
+def test_no_thread_is_left():
+    before = threads_now()
+    trained([7, 33, 5], 100, epochs=5, n_threads=4)
+    X, y = data(13, 2, 1)
+    diverged(NeuralNetwork([2, 1], loss="mse", seed=0), X, y, epochs=1000, lr=1e30, n_threads=4)
+    until = time.monotonic() + 10
+    while threads_now() > before and time.monotonic() < until:
+        time.sleep(0.001)
+    assert threads_now() <= before
+
+
+FORKED = """
+import os, signal, warnings
+import numpy as np
+from nnc import NeuralNetwork
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking at all, for the threads of NumPy
+rng = np.random.default_rng(0)
+X, y = rng.uniform(-1, 1, (200, 7)), rng.uniform(0, 1, (200, 5))
+
+def fit(net):
+    net.fit(X, y, epochs=20, batch_size=64, n_threads=2)
+    return net.params.tobytes()
+
+net = NeuralNetwork([7, 33, 5], seed=0)
+fit(net)
+child_net = net.copy()
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    os._exit(0 if len(fit(net)) else 1)
+again = fit(child_net)
+status = os.waitpid(child, 0)[1]
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    os._exit(0 if fit(net) == again else 1)
+print([status, os.waitpid(child, 0)[1]])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_after_a_fit_with_threads():
+    assert run_child(FORKED) == [0, 0]
+
+
+def denormals_are_kept():
+    tiny = np.array([2.0**-1070, -(2.0**-1050), 2.0**-1023])
+    return np.array_equal(tiny * 0.5 * 2, tiny) and np.all(tiny + 0.0 != 0) and 2.0**-1070 / 2 > 0
+
+
+def test_numpy_keeps_its_small_numbers():
+    """The engine counts numbers below the smallest normal one as zero, in its own calls alone."""
+    X, y = data(30, 3, 2)
+    net = NeuralNetwork([3, 40, 2], loss="mse", seed=0)
+    assert denormals_are_kept()
+    calls = [
+        lambda: net.predict(X),
+        lambda: net.predict(X[:1]),
+        lambda: net.loss(X, y),
+        lambda: net.gradients(X, y),
+        lambda: net.train_step(X, y),
+        lambda: net.fit(X, y, epochs=3, n_threads=1),
+        lambda: net.fit(X, y, epochs=3, n_threads=3, batch_size=7),
+        lambda: diverged(NeuralNetwork([3, 2], loss="mse"), X, y, epochs=1000, lr=1e10),
+    ]
+    for call in calls:
+        call()
+        assert denormals_are_kept()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_tiny_weights(dtype):
+    """Weights and inputs below the smallest normal number train like zeros."""
+    X, y = data(10, 3, 2)
+    net = NeuralNetwork([3, 4, 2], activation="tanh", loss="mse", dtype=dtype, seed=0)
+    net.params = net.params * np.finfo(dtype).smallest_normal * 0.01
+    with np.errstate(under="ignore"):
+        assert np.abs(net.predict(X)).max() <= np.finfo(dtype).smallest_normal
+    net.fit(X, y, epochs=5, lr=0.1)
+    assert np.isfinite(net.params).all()
+    assert net.biases[1].all()
+
+
+# --------------------------------------------------------------------------------- in several threads
+
+
+def test_fits_and_predictions_at_the_same_time():
+    """Each call owns its buffers: networks train, and one network predicts, in many threads at once."""
+    wanted = [trained([7, 33, 5], 100, seed=seed, epochs=30, batch_size=16) for seed in range(4)]
+    net = NeuralNetwork([7, 33, 5], seed=9)
+    X, _ = data(1000, 7, 5)
+    P = net.predict(X)
+    found, same = [None] * 4, []
+
+    def work(number):
+        found[number] = trained([7, 33, 5], 100, seed=number, epochs=30, batch_size=16, n_threads=1 + number % 2)
+        same.append(all(np.array_equal(net.predict(X), P) for _ in range(20)))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == wanted
+    assert same == [True] * 4
