@@ -30,13 +30,16 @@ class DivergedError(ArithmeticError):
     ----------
     history : History
     epoch : int
-        The epoch, counted from 1, whose loss was not finite.
+        The epoch, counted from 1, in which the loss or the weights stopped being finite.
     """
 
     def __init__(self, message: str, history: History, epoch: int) -> None:
         super().__init__(message)
         self.history = history
         self.epoch = epoch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.history, self.epoch)
 
 
 class History:
@@ -131,35 +134,38 @@ def train(
         )
         state = params, moments, order
         blocks = max(1, int(1e6 / (3 * len(params) * run.block)))  # a first guess; then what the clock says
-        while not run.done and not interrupt:
+        finite = True
+        while not run.done and finite and not interrupt:
             saved = run.position, [None if part is None else part.copy() for part in state]
             began = perf_counter()
             team.run(run.work, blocks)
             ratio = SLICE_SECONDS / max(perf_counter() - began, 1e-6)
             blocks = max(1, int(blocks * min(ratio, 8)))
-        diverged, epoch = run.diverged, run.epoch
-        if diverged:
-            _back_to_finite(run, state, saved, team)
-    if diverged:
+            finite = not run.diverged and bool(np.isfinite(params).all())
+        if not finite:
+            what, epoch = ("loss", run.epoch) if run.diverged else ("weights", run.epoch + (run.position[1] > 0))
+            complete = epoch - 1 if run.diverged or epoch > run.epoch else epoch
+            _back_to_finite(run, state, saved, team, complete)
+    if not finite:
         raise DivergedError(
-            f"the loss of epoch {epoch} is not finite; the network keeps the last finite weights. "
-            f"The learning rate of {constants['lr']:g} may be too large, or the inputs or targets need scaling.",
-            History(losses[: epoch - 1], perf_counter() - start, "diverged"),
+            f"the {what} of epoch {epoch} {'is' if what == 'loss' else 'are'} not finite; the network keeps the last "
+            f"finite weights. The learning rate of {constants['lr']:g} may be too large, or the inputs or targets need "
+            "scaling.",
+            History(losses[:complete], perf_counter() - start, "diverged"),
             epoch,
         )
     reason = "epochs" if run.done else "interrupt"
     return History(losses[: run.epoch], perf_counter() - start, reason), run.draws
 
 
-def _back_to_finite(run: Any, state: tuple[Any, ...], saved: tuple[Any, list[Any]], team: Team) -> None:
-    """Takes a diverged run back to the last epoch's end at which loss and weights were finite.
+def _back_to_finite(run: Any, state: tuple[Any, ...], saved: tuple[Any, list[Any]], team: Team, last: int) -> None:
+    """Takes a diverged run back to the end of epoch `last`, or of the one before if its weights are not finite either.
 
     The weights are not copied every epoch, which would cost small networks as much as the training itself. They are
     copied once a slice, and since a run is the same to the last bit each time, it is repeated from there and stopped
     in time.
     """
     position, copies = saved
-    last = run.epoch - 1  # complete epochs before the one whose loss is not finite
     for epoch in (last, last - 1, position[0]):
         run.position = position
         for part, copy in zip(state, copies, strict=True):
