@@ -8,16 +8,20 @@ Everything else is in pyproject.toml. Switches, by environment variable:
     NNC_SCALAR=1      the portable fallback of src/simd.h, without vector types, as MSVC compiles it
 """
 
+import gzip
+import io
 import os
 import shutil
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import PlatformError
+from setuptools.command.sdist import sdist
+from setuptools.errors import CompileError, PlatformError
 
 DEBUG, SANITIZE, SCALAR = (bool(os.environ.get(name)) for name in ("NNC_DEBUG", "NNC_SANITIZE", "NNC_SCALAR"))
 MSVC = sys.platform == "win32"
@@ -44,7 +48,12 @@ else:
     COMPILE += ["-Wno-maybe-uninitialized"]
     # Cython declares every function of a .pxd inline; two are not to be.
     COMPILE += ["-Wno-attributes"]
+    # Clang does not know all of these.
+    COMPILE += ["-Wno-unknown-warning-option"]
     LINK = []
+    if SCALAR:
+        # Nor does MSVC fuse products and sums; GCC does so in the body of a loop and not always in its rest.
+        COMPILE += ["-ffp-contract=off"]
     if DEBUG:
         COMPILE += ["-O1", "-g", "-UNDEBUG"]
     if SANITIZE:
@@ -56,33 +65,71 @@ else:
 STUBS = Path("build/stubs")
 
 
-def core(instruction_set, precision):
-    """The core for one instruction set and precision. Cython derives the C file's name from the source's, so each
-    needs a stub."""
-    name = f"_core_{instruction_set}_{precision}"
+def extension(name, source, flags=(), macros=()):
+    """A module compiled from a stub that includes `source`: Cython derives the C file's name from its source's, so
+    each needs one of its own. The stub says how it is compiled, so that a change of the switches compiles it anew."""
+    flags = [*COMPILE, *flags]
+    macros = [*macros, *["NNC_SCALAR"] * SCALAR]
     stub = STUBS / f"{name}.pyx"
     STUBS.mkdir(parents=True, exist_ok=True)
-    text = 'include "_core.pyx"\n'
+    text = f'# {" ".join(flags + macros)}, bounds checks: {DEBUG}\ninclude "../../src/{source}"\n'
     if not stub.exists() or stub.read_text() != text:
         stub.write_text(text)
-    macros = [("NNC_FLOAT64", None)] * (precision == "f64") + [("NNC_SCALAR", None)] * SCALAR
-    return extension(name, stub, INSTRUCTION_SETS[instruction_set], macros)
-
-
-def extension(name, source, flags=(), macros=()):
     return Extension(
         f"nnc.{name}",
-        [str(source)],
+        [str(stub)],
         include_dirs=["src"],
-        define_macros=list(macros),
-        extra_compile_args=[*COMPILE, *flags],
+        define_macros=[(macro, None) for macro in macros],
+        extra_compile_args=flags,
         extra_link_args=LINK,
         depends=[str(path) for path in sorted(Path("src").iterdir())],
     )
 
 
-extensions = [core(isa, precision) for isa in INSTRUCTION_SETS for precision in ("f32", "f64")]
-extensions.append(extension("_cpu", "src/_cpu.pyx"))
+class Build(build_ext):
+    """Says what to install where there is nothing to compile with."""
+
+    def build_extensions(self):
+        try:
+            super().build_extensions()
+        except CompileError:
+            command = getattr(self.compiler, "compiler", ["cl"])[0]
+            if not shutil.which(command):
+                raise PlatformError(
+                    f"nnc is compiled when it is installed from its source, and there is no C compiler here ({command} "
+                    "was not found). Install one (Debian, Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: "
+                    "xcode-select --install), or let pip take a prebuilt wheel: pip install --only-binary :all: "
+                    "nnc-cython"
+                ) from None
+            if not any(Path(folder, "Python.h").exists() for folder in self.include_dirs):
+                raise PlatformError(
+                    "nnc is compiled when it is installed from its source, and the headers of this Python (Python.h) "
+                    "are not here. Install them (Debian, Ubuntu: apt install python3-dev; Fedora: dnf install "
+                    "python3-devel)"
+                ) from None
+            raise
+
+
+class SourceArchive(sdist):
+    """With SOURCE_DATE_EPOCH set, the same files give the same bytes; setuptools does it for wheels only."""
+
+    def make_archive(self, *args, **options):
+        path = super().make_archive(*args, **options)
+        if epoch := int(os.environ.get("SOURCE_DATE_EPOCH", 0)):
+            packed = io.BytesIO()
+            with tarfile.open(path) as old, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as new:
+                for file in filter(tarfile.TarInfo.isfile, old):
+                    plain = tarfile.TarInfo(file.name)
+                    plain.size, plain.mtime = file.size, epoch
+                    new.addfile(plain, old.extractfile(file))
+            Path(path).write_bytes(gzip.compress(packed.getvalue(), mtime=epoch))
+        return path
+
+
+extensions = [extension("_cpu", "_cpu.pyx")]
+for isa, isa_flags in INSTRUCTION_SETS.items():
+    extensions.append(extension(f"_core_{isa}_f32", "_core.pyx", isa_flags))
+    extensions.append(extension(f"_core_{isa}_f64", "_core.pyx", isa_flags, ["NNC_FLOAT64"]))
 
 setup(
     ext_modules=cythonize(
@@ -98,7 +145,7 @@ setup(
             "embedsignature": False,
             "freethreading_compatible": True,
         },
-        force=DEBUG or SANITIZE,
     ),
+    cmdclass={"build_ext": Build, "sdist": SourceArchive},
     options={"build_ext": {"parallel": os.cpu_count()}},
 )

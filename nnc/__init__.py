@@ -48,15 +48,17 @@ _HOME = {
 }  # the module that each name lives in
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module
+if not TYPE_CHECKING:  # or every misspelled name would be an object to type checkers
 
-    if name in ("datasets", "reference"):
-        return import_module(f"nnc.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'nnc' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"nnc.{_HOME[name]}"), name)
-    return value
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name in ("datasets", "reference"):
+            return import_module(f"nnc.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'nnc' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"nnc.{_HOME[name]}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -168,6 +168,10 @@ def compare(
     ------
     ValueError
         If the arguments do not fit each other, or if the reference does not have what is asked for.
+    ArithmeticError
+        If the training diverges.
+    KeyboardInterrupt
+        After Ctrl-C: there is nothing whole to compare then.
     """
     start = NeuralNetwork(sizes, **{"seed": 0, **network_arguments})
     # Both get the numbers that the engine sees: in float32, the inputs are rounded before the comparison.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
@@ -48,22 +49,28 @@ class NeuralNetwork:
         - "cross_entropy": -sum (Y log P) / m, output softmax.
 
         The last two are computed from the net input of the output layer and never overflow.
-    bias : bool
+    bias : bool, default True
         Whether the layers have biases.
     init : str or sequence of arrays, optional
         "uniform" (0 to 1, biases too), "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros", or the
-        weight matrices themselves, W (n_in, n_out) of each layer. Default: Glorot for layers with sigmoid, tanh,
-        identity, softplus or softmax, He for the rectifying ones. Biases start at 0.
+        weight matrices themselves, W (n_in, n_out) of each layer. Default: "glorot_uniform" for layers with sigmoid,
+        tanh, identity, softplus or softmax, "he_uniform" for relu, leaky_relu, elu, gelu and silu. Biases start at 0.
     dtype : "float64" or "float32"
-        Of the parameters and of all arithmetic.
+        Of the parameters and of all arithmetic. NumPy's types do as well.
     seed : int, optional
-        Makes the initial weights and the order of rows reproducible to the last bit. Default: a random one, which
-        `net.seed` tells.
+        From 0 to 2**64 - 1. Makes the initial weights and the order of rows reproducible to the last bit. Default: a
+        random one, which `net.seed` tells.
 
     Raises
     ------
     ValueError, TypeError
         An argument is not one of these, or the output does not go with the loss.
+
+    Notes
+    -----
+    With u uniform from -1 to 1 and z standard normal, a weight is u sqrt(6 / (n_in + n_out)) for "glorot_uniform",
+    z sqrt(2 / (n_in + n_out)) for "glorot_normal" (Glorot and Bengio, 2010), u sqrt(6 / n_in) for "he_uniform" and
+    z sqrt(2 / n_in) for "he_normal" (He, Zhang, Ren and Sun, 2015).
 
     Examples
     --------
@@ -139,6 +146,7 @@ class NeuralNetwork:
 
     @property
     def loss_name(self) -> str:
+        """The name of the loss; `loss` is the method."""
         return self._loss
 
     @property
@@ -148,10 +156,12 @@ class NeuralNetwork:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The type of the parameters and of all arithmetic."""
         return self._dtype
 
     @property
     def seed(self) -> int:
+        """The seed that was given, or drawn where none was."""
         return self._seed
 
     @property
@@ -183,13 +193,13 @@ class NeuralNetwork:
         """All parameters in one vector (n_params,): layer by layer W, row by row, then b.
 
         Reading makes a copy, which is read-only so that no change to it gets lost; assign the whole to change the
-        network: `net.params = net.params - lr * gradient`.
+        network: `net.params = 0.99 * net.params`.
         """
         return _frozen(self._flat(self._W, self._b))
 
     @params.setter
     def params(self, values: ArrayLike) -> None:
-        flat = _finite("params", np.asarray(values), (self.n_params,))
+        flat = _finite("params", values, (self.n_params,), self._dtype)
         at = 0
         for part in self._parts(self._W, self._b):
             part[...] = flat[at : at + part.size].reshape(part.shape)
@@ -208,10 +218,12 @@ class NeuralNetwork:
 
     @property
     def hidden_layers(self) -> tuple[Layer, ...]:
+        """All layers but the output."""
         return self.layers[:-1]
 
     @property
     def output_layer(self) -> Layer:
+        """The last layer."""
         return self.layers[-1]
 
     def __repr__(self) -> str:
@@ -251,7 +263,8 @@ class NeuralNetwork:
 
         Returns
         -------
-        array (n, n_out), or (n_out,) for a vector that was one row
+        array (n, n_out)
+            In the network's dtype; (n_out,) where X was a vector that is one row.
 
         Raises
         ------
@@ -274,15 +287,23 @@ class NeuralNetwork:
     def predict_classes(self, X: ArrayLike) -> NDArray[np.int64]:
         """The most probable class of every row.
 
+        Parameters
+        ----------
+        X : array (n, n_in)
+            As in `predict`; a vector that is one row counts as n = 1.
+
         Returns
         -------
-        int64 array (n,), for softmax and other outputs of two or more the largest one's index, for one sigmoid output
-        0 or 1; with "bce" and several outputs (n, n_out), each 0 or 1 for itself.
+        int64 array (n,)
+            With two or more outputs the index of the largest one; with one sigmoid output 1 where it is at least 0.5,
+            else 0. With "bce" and several outputs (n, n_out), each 0 or 1 for itself.
 
         Raises
         ------
         ValueError
-            The network has one output and it is no sigmoid.
+            The network has one output and it is no sigmoid, or X does not fit the network.
+        TypeError
+            X is not an array of real numbers.
         """
         P = np.atleast_2d(self.predict(X))
         if self._sizes[-1] == 1 and self._activations[-1] != "sigmoid":
@@ -300,11 +321,23 @@ class NeuralNetwork:
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """How good the predictions are.
 
+        Parameters
+        ----------
+        X : array (n, n_in)
+        y : array (n, n_out), or (n,)
+            As in `loss`.
+
         Returns
         -------
         float
             With "bce" and "cross_entropy" the accuracy: the share of rows whose classes are all predicted. Else R^2,
-            1 - (sum of squared errors) / (sum of squared differences from the mean), averaged over the outputs.
+            1 - (sum of squared errors) / (sum of squared differences from the mean), averaged over the outputs; for an
+            output whose targets are all the same 1 if they are predicted exactly, else 0.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X or y does not fit the network.
         """
         rows, Y, labels = self._data(X, y)
         if labels is not None:
@@ -329,23 +362,38 @@ class NeuralNetwork:
         ----------
         X : array (n, n_in)
         y : array (n, n_out), or (n,)
-            A vector is a column; for "cross_entropy" it holds labels 0 to n_out - 1, or it is one-hot (n, n_out), or
-            rows of probabilities.
+            Targets; a vector is a column. For "cross_entropy" labels (n,) from 0 to n_out - 1, or rows of
+            probabilities (n, n_out) that sum to 1, such as one-hot ones; for "bce" numbers from 0 to 1.
+
+        Returns
+        -------
+        float
 
         Raises
         ------
         ValueError, TypeError
-            X or y does not fit the network.
+            X or y does not fit the network, or holds NaN or infinity.
         """
         return float(self._engine.gradient(self._theta, *self._data(X, y), None))
 
     def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
         """The gradient of the loss on these rows by backpropagation.
 
+        Parameters
+        ----------
+        X : array (n, n_in)
+        y : array (n, n_out), or (n,)
+            As in `loss`.
+
         Returns
         -------
         list of (dW, db), one for each layer
             dW (n_in, n_out) and db (n_out,), None where the network has no biases.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X or y does not fit the network.
         """
         flat = _aligned_zeros(self._engine.size, self._dtype)
         self._engine.gradient(self._theta, *self._data(X, y), flat)
@@ -378,15 +426,19 @@ class NeuralNetwork:
         lr : float, optional
             Learning rate. Default 0.01, for "adam" 0.001.
         optimizer : "sgd", "momentum" or "adam"
-            Gradient descent p -= lr g; with momentum v = momentum v + g, p -= lr v; Adam (Kingma and Ba, 2015).
+            With p a parameter and g its gradient: "sgd" is gradient descent, p -= lr g; "momentum" is
+            v = momentum v + g, p -= lr v; "adam" is Adam (Kingma and Ba, 2015) with beta1 0.9, beta2 0.999 and
+            eps 1e-8. v and Adam's moments start at 0 in each call.
         momentum : float, optional
-            For "momentum"; default 0.9.
+            For "momentum", at least 0 and less than 1; default 0.9.
         batch_size : int, optional
-            Rows in a step. Default: all of them, one step an epoch.
-        shuffle : bool
-            Whether mini-batches are drawn in a new order every epoch, which `seed` determines.
+            Rows in a step; the last step of an epoch takes what is left. Default: all of them, one step an epoch.
+        shuffle : bool, default True
+            Whether mini-batches take the rows in a new order every epoch, which `seed` determines. One batch of all
+            rows is not shuffled.
         n_threads : int, optional
-            Default: as many as pay for this network. The result is the same to the last bit for every number.
+            Default: as many as pay for this network; 1 starts no thread. The result is the same to the last bit for
+            every number.
 
         Returns
         -------
@@ -398,7 +450,7 @@ class NeuralNetwork:
         ValueError, TypeError
             An argument is not one of these, or the data does not fit the network.
         DivergedError
-            The loss stopped being finite. The network has the last finite weights.
+            The loss or the weights stopped being finite. The network has the last finite weights.
         """
         rows, Y, labels = self._data(X, y)
         n = len(rows)
@@ -429,7 +481,25 @@ class NeuralNetwork:
         return history
 
     def train_step(self, X: ArrayLike, y: ArrayLike, lr: float = 0.01) -> float:
-        """One step of gradient descent on all these rows; returns the loss before it."""
+        """One step of gradient descent on all these rows.
+
+        Parameters
+        ----------
+        X, y : arrays
+            As in `loss`.
+        lr : float, default 0.01
+            Learning rate.
+
+        Returns
+        -------
+        float
+            The loss before the step.
+
+        Raises
+        ------
+        ValueError, TypeError, DivergedError
+            As in `fit`.
+        """
         return float(self.fit(X, y, epochs=1, lr=lr, n_threads=1).loss[0])
 
     # ------------------------------------------------------------------------------------------ files and copies
@@ -444,9 +514,9 @@ class NeuralNetwork:
         ------
         OSError
             The file cannot be written; the message says why and what to do. A missing folder is a FileNotFoundError, no
-            permission a PermissionError.
+            permission a PermissionError, a folder in place of a file an IsADirectoryError.
         ModelFileError
-            A parameter is NaN or infinite.
+            A parameter is NaN or infinite. Nothing was written.
         """
         files.write(path, self._document())
 
@@ -457,14 +527,15 @@ class NeuralNetwork:
         Raises
         ------
         OSError
-            The file cannot be read; the message says why and what to do.
+            The file cannot be read; the message says why and what to do. A missing file is a FileNotFoundError, no
+            permission a PermissionError, a folder in place of a file an IsADirectoryError.
         ModelFileError
-            What is in the file is not a network; an OSError and a ValueError.
+            What is in the file is not a network that this version can use; an OSError and a ValueError.
         """
         return cls._from_document(files.read(path))
 
     def to_json(self) -> str:
-        """The network as the text that `save` writes."""
+        """The network as the text that `save` writes; raises ModelFileError where a parameter is NaN or infinite."""
         return files.dumps(self._document())
 
     @classmethod
@@ -550,9 +621,9 @@ class NeuralNetwork:
             raise ValueError(f"X must have {n_in} columns to fit this network, got shape {np.shape(X)}")
         if len(rows) == 0:
             raise ValueError(f"X must have at least one row, got shape {np.shape(X)}")
-        if len(rows) > np.iinfo(np.int32).max:
+        if len(rows) > 2**31 - 1:
             raise ValueError(f"X must have fewer than 2**31 rows, got {len(rows)}")
-        return np.ascontiguousarray(rows, self._dtype)
+        return _cast(rows, self._dtype)
 
     def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.int32] | None]:
         """X as rows, y as targets (n, n_out) or as labels (n,), all finite."""
@@ -569,10 +640,10 @@ class NeuralNetwork:
         if targets.shape != (n, n_out):
             labels = f", or be {n} labels" if self._loss == "cross_entropy" else ""
             raise ValueError(
-                f"y must have shape ({n}, {n_out}), as X has {n} rows and the network {n_out} outputs{labels}; "
+                f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
                 f"got shape {np.shape(y)}"
             )
-        Y = np.ascontiguousarray(targets, self._dtype)
+        Y = _cast(targets, self._dtype)
         position = self._core.first_not_finite(Y)
         if position >= 0:
             raise _not_finite("y", Y, position)
@@ -586,7 +657,7 @@ class NeuralNetwork:
 
 
 class Layer:
-    """A view of one layer of a network."""
+    """A view of one layer of a network: `W` and `b` can be read, changed in place and assigned."""
 
     def __init__(self, network: NeuralNetwork, index: int) -> None:
         self._network = network
@@ -594,6 +665,7 @@ class Layer:
 
     @property
     def name(self) -> str:
+        """What `inspect` calls it: "Hidden Layer 1", ..., "Output Layer"."""
         last = self._index == len(self._network._W) - 1
         return "Output Layer" if last else f"Hidden Layer {self._index + 1}"
 
@@ -617,14 +689,17 @@ class Layer:
 
     @property
     def activation(self) -> str:
+        """The name of its activation."""
         return self._network._activations[self._index]
 
     @property
     def n_in(self) -> int:
+        """Its inputs."""
         return self._network._sizes[self._index]
 
     @property
     def n_out(self) -> int:
+        """Its neurons."""
         return self._network._sizes[self._index + 1]
 
     def inspect(self, file: IO[str] | None = None) -> None:
@@ -659,19 +734,23 @@ class Arrays:
         return self._views[index]
 
     def __setitem__(self, index: int, value: ArrayLike) -> None:
-        view = self._views[index]
-        view[...] = _finite(f"{self._name}[{index}]", _numbers(f"{self._name}[{index}]", value), view.shape)
+        view = self._views[operator.index(index)]
+        view[...] = _finite(f"{self._name}[{index}]", value, view.shape, view.dtype)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return iter(self._views)
 
     def assign(self, values: Sequence[ArrayLike]) -> None:
         """All of them at once; nothing changes if one does not fit."""
-        values = list(values)
+        expected = f"{self._name} must be {len(self)} arrays, one for each layer"
+        try:
+            values = list(values)
+        except TypeError:
+            raise TypeError(f"{expected}, got {values!r}") from None
         if len(values) != len(self):
-            raise ValueError(f"{self._name} must be {len(self)} arrays, one for each layer, got {len(values)}")
+            raise ValueError(f"{expected}, got {len(values)}")
         checked = [
-            _finite(f"{self._name}[{l}]", _numbers(f"{self._name}[{l}]", value), view.shape)
+            _finite(f"{self._name}[{l}]", value, view.shape, view.dtype)
             for l, (value, view) in enumerate(zip(values, self._views, strict=True))
         ]
         for view, value in zip(self._views, checked, strict=True):
@@ -709,14 +788,16 @@ def _checked_sizes(sizes: Any) -> tuple[int, ...]:
 
 def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[int, ...]) -> tuple[str, ...]:
     n_hidden = len(sizes) - 2
-    hidden = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+    expected = f"activation must be one name or one for each of the {n_hidden} hidden layers"
     if isinstance(activation, str):
-        _one_of("activation", activation, ACTIVATIONS, _softmax_hint(activation))
+        hidden = [_one_of("activation", activation, ACTIVATIONS, _softmax_hint(activation))] * n_hidden
+    else:
+        try:
+            hidden = list(activation)
+        except TypeError:
+            raise TypeError(f"{expected}, got {activation!r}") from None
     if len(hidden) != n_hidden:
-        raise ValueError(
-            f"activation must be one name or one for each of the {n_hidden} hidden layers, "
-            f"got {len(hidden)}: {activation!r}"
-        )
+        raise ValueError(f"{expected}, got {len(hidden)}: {activation!r}")
     for name in hidden:
         _one_of("activation", name, ACTIVATIONS, _softmax_hint(name))
     output = OUTPUTS[loss] if output is None else _one_of("output", output, files.ACTIVATIONS)
@@ -810,7 +891,17 @@ def _numbers(name: str, value: Any) -> NDArray[Any]:
     return array
 
 
-def _finite(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
+    refuse it."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype)
+
+
+def _finite(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    array = _numbers(name, value)
+    if array.shape == shape:
+        array = _cast(array, dtype).reshape(shape)
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     if not np.isfinite(array).all():
@@ -871,4 +962,5 @@ def _shortest(array: NDArray[Any]) -> Any:
         return array.tolist()
     if array.ndim == 2:
         return [_shortest(row) for row in array]
-    return [float(f"{x:.9g}") for x in array.tolist()]
+    largest = files.LARGEST["float32"]  # which 9 digits round up, out of the range
+    return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

@@ -271,7 +271,7 @@ class NeuralNetwork:
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
-        """Read a network that was saved here or by the engine."""
+        """Read a network that was saved here or by the engine. ValueError names what is not in this reference."""
         return cls._from_document(files.read(path))
 
     def to_json(self) -> str:

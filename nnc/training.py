@@ -24,11 +24,12 @@ MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}
 
 
 class DivergedError(ArithmeticError):
-    """The loss stopped being finite. The network keeps the last finite weights; `history` holds the epochs before.
+    """The loss or the weights stopped being finite. The network keeps the last finite weights.
 
     Attributes
     ----------
     history : History
+        The epochs before.
     epoch : int
         The epoch, counted from 1, in which the loss or the weights stopped being finite.
     """
@@ -48,8 +49,9 @@ class History:
     Attributes
     ----------
     loss : float64 array (epochs,)
-        The training loss of every epoch, taken before each step's update: for the full batch it is the loss before the
-        epoch's step, for mini-batches the sum (sse, half_sse) or the mean (mse, bce, cross_entropy) over all rows.
+        The training loss of every epoch. Each batch is taken before its step: so for the full batch it is the loss
+        before the epoch's step; for mini-batches the losses of an epoch's batches are added up (sse, half_sse) or
+        averaged over its rows (mse, bce, cross_entropy).
     epochs : int
         Epochs that were completed.
     seconds : float
@@ -65,6 +67,7 @@ class History:
 
     @property
     def epochs(self) -> int:
+        """Epochs that were completed."""
         return len(self.loss)
 
     def __repr__(self) -> str:
@@ -78,9 +81,9 @@ def automatic_threads(work: float, batches: float) -> int:
     Two meetings of the threads cost about a microsecond a batch, and starting them some hundred: below, one thread is
     faster. The constants are measured (docs/design.md).
     """
-    if work < 400_000 or work * batches < 50_000_000:
+    if work < 1_500_000 or work * batches < 50_000_000:
         return 1
-    return min(cpu_count(), max(1, int(work // 200_000)))
+    return min(cpu_count(), int(work // 750_000))
 
 
 def train(
@@ -105,7 +108,7 @@ def train(
     Raises
     ------
     DivergedError
-        The loss is no longer finite.
+        The loss or the weights are no longer finite.
     """
     n = len(X)
     order = np.arange(n, dtype=np.int32) if shuffle and batch_size < n else None
@@ -131,6 +134,7 @@ def train(
             moments,
             **constants,
             threads=team.size,
+            seconds=SLICE_SECONDS,
         )
         state = params, moments, order
         blocks = max(1, int(1e6 / (3 * len(params) * run.block)))  # a first guess; then what the clock says
@@ -138,7 +142,8 @@ def train(
         while not run.done and finite and not interrupt:
             saved = run.position, [None if part is None else part.copy() for part in state]
             began = perf_counter()
-            team.run(run.work, blocks)
+            run.resume()
+            team.run(run.work, blocks if team.size == 1 else sys.maxsize)
             ratio = SLICE_SECONDS / max(perf_counter() - began, 1e-6)
             blocks = max(1, int(blocks * min(ratio, 8)))
             finite = not run.diverged and bool(np.isfinite(params).all())
@@ -173,6 +178,8 @@ def _back_to_finite(run: Any, state: tuple[Any, ...], saved: tuple[Any, list[Any
                 part[...] = copy
         run.refresh()
         run.epochs = epoch
-        team.run(run.work, sys.maxsize)
+        while run.epoch < epoch:
+            run.resume()
+            team.run(run.work, sys.maxsize)
         if np.isfinite(state[0]).all():
             return

@@ -29,7 +29,8 @@ TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
 cdef enum:
     ALIGNMENT = 64
-    BLOCK_BYTES = 1 << 22     # of activations and deltas in a block of rows
+    BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
+    BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
 
 
 cdef struct Arena:
@@ -110,7 +111,7 @@ cdef class Engine:
         cdef int l
         for l in range(self.count):
             width += self.layers[l].ld * (2 if training else 1)
-        return smaller(rows, max(GRAIN, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN))
+        return smaller(rows, max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN))
 
     cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, bint training, bint gathered, bint labels,
                       int threads) noexcept nogil:
@@ -254,6 +255,8 @@ cdef class Training:
         What the method keeps beside the parameters; k by METHODS: 0, 1, 2.
     threads : int
         How many threads will call work().
+    seconds : float
+        With two or more threads, how long a call of work() may take.
     """
     cdef Run run
     cdef void* memory
@@ -263,7 +266,7 @@ cdef class Training:
     def __cinit__(self, Engine engine, real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   double[::1] losses, Py_ssize_t batch_size, int[::1] order, uint64_t key, uint64_t draws,
                   str method, real[:, ::1] moments, double lr, double momentum=0, double beta1=0, double beta2=0, double eps=0,
-                  double power1=1, double power2=1, int threads=1):
+                  double power1=1, double power2=1, int threads=1, double seconds=1e9):
         cdef Run* run = &self.run
         cdef Py_ssize_t n = X.shape[0], block = engine.block_rows(batch_size, True), at = 0
         cdef Dense* layer
@@ -286,7 +289,7 @@ cdef class Training:
         run.optimizer.lr, run.optimizer.momentum, run.optimizer.eps = lr, momentum, eps
         run.optimizer.beta1, run.optimizer.beta2 = beta1, beta2
         run.optimizer.power1, run.optimizer.power2 = power1, power2
-        run.threads = threads
+        run.threads, run.seconds = threads, seconds
         barrier_init(&run.barrier, threads)
         if block == n and order is None:
             fetch(&run.net, &run.data, 0, 0, n)
@@ -312,11 +315,16 @@ cdef class Training:
         free(self.gradient)
 
     def work(self, int thread, Py_ssize_t blocks):
-        """Takes the run `blocks` blocks of rows further, as thread number `thread` of those that all make this call."""
+        """Takes the run `blocks` blocks of rows further, or as far as it comes in time, as thread number `thread` of those that all
+        make this call."""
         with nogil:
             mode = flush_denormals()
             train(&self.run, thread, blocks)
             restore_denormals(mode)
+
+    def resume(self):
+        """To be called before each round of work()."""
+        self.run.pause = False
 
     @property
     def epoch(self):

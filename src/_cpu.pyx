@@ -5,7 +5,8 @@ cdef extern from *:
     #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
     static int has_avx2(void) {
         __builtin_cpu_init();
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+            && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
     }
     static int has_avx512(void) {
         return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
@@ -24,7 +25,7 @@ cdef extern from *:
         __cpuidex(r, 7, 0);
         return (r[1] & mask) == mask;
     }
-    static int has_avx2(void) { return leaf7(1 << 5 | 1 << 8, 0x6); }
+    static int has_avx2(void) { return leaf7(1 << 3 | 1 << 5 | 1 << 8, 0x6); }
     static int has_avx512(void) {
         return has_avx2() && leaf7((int)(1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31), 0xe6);
     }
@@ -37,9 +38,9 @@ cdef extern from *:
     #elif defined(__GNUC__)
     #define NNC_COMPILER "GCC " __VERSION__
     #elif defined(_MSC_VER)
-    #define TEXT_OF(x) #x
-    #define TEXT(x) TEXT_OF(x)
-    #define NNC_COMPILER "MSVC " TEXT(_MSC_FULL_VER)
+    #define NNC_TEXT_OF(x) #x
+    #define NNC_TEXT(x) NNC_TEXT_OF(x)
+    #define NNC_COMPILER "MSVC " NNC_TEXT(_MSC_FULL_VER)
     #else
     #define NNC_COMPILER "unknown"
     #endif

@@ -6,7 +6,7 @@ from activations cimport SOFTMAX, activate, differentiate, needs_net_input, soft
 from optimizers cimport Optimizer, update
 
 cdef enum:
-    GRAIN = 16            # threads share rows in multiples of this: a multiple of every tile's height and every vector's length
+    GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
     STRIP = 32            # rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache
 
 cdef struct Dense:

@@ -10,7 +10,7 @@
 # Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
 # so the result for a row does not depend on its neighbors, nor on how threads share the rows.
 
-from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, load, splat, store
+from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, load, madd, splat, store
 
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
@@ -33,7 +33,7 @@ cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real
     cdef vec acc[MAX_TILE]
     cdef vec b[TILE_VECS]
     cdef Py_ssize_t a_row = by.a_row, a_col = by.a_col, ldb = by.b, ldc = by.c
-    cdef real a, scale
+    cdef vec a, scale
     cdef int i, j
     cdef Py_ssize_t k
     for j in range(vecs):
@@ -45,14 +45,14 @@ cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real
         for j in range(vecs):
             b[j] = load(B + k * ldb + j * VL)
         for i in range(rows):
-            a = A[i * a_row + k * a_col]
+            a = splat(A[i * a_row + k * a_col])
             for j in range(vecs):
-                acc[i * vecs + j] = acc[i * vecs + j] + a * b[j]
+                acc[i * vecs + j] = madd(a, b[j], acc[i * vecs + j])
     if by.add:
-        scale = by.scale
+        scale = splat(by.scale)
         for i in range(rows):
             for j in range(vecs):
-                store(C + i * ldc + j * VL, load(C + i * ldc + j * VL) + scale * acc[i * vecs + j])
+                store(C + i * ldc + j * VL, madd(scale, acc[i * vecs + j], load(C + i * ldc + j * VL)))
     else:
         for i in range(rows):
             for j in range(vecs):

@@ -12,7 +12,7 @@ from losses cimport (CROSS_ENTROPY, BCE, from_logits, loss_scale, squared_error,
 from optimizers cimport Optimizer, count_step
 cimport dense
 from dense cimport Dense, GRAIN
-from threads cimport Barrier, barrier_wait
+from threads cimport Barrier, barrier_wait, now
 
 cdef struct Data:
     Py_ssize_t n          # rows
@@ -51,6 +51,8 @@ cdef struct Run:
     bint resident         # all rows are one block, which has been fetched for good
     int threads
     Barrier barrier
+    double seconds        # that a team of threads may go on for
+    bint pause            # they have passed
 
 
 cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
@@ -192,7 +194,9 @@ cdef inline void shuffle(Run* run) noexcept nogil:
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # Takes the run `blocks` blocks further, as one of run.threads threads that all make this call. Position is kept by every thread
-    # for itself and written back by the first.
+    # for itself and written back by the first. How long a thread waits for the others depends on what else the machine does, so a team
+    # has a time limit beside. What the first thread says (pause, stop) it says between the two barriers of a block, and the others read
+    # it after the second.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
     cdef Py_ssize_t rows, batch_start, batch_end, low, high
@@ -201,7 +205,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef double total = run.total
     cdef int threads = run.threads
     cdef const Dense* out = &net.layers[net.count - 1]
-    while blocks > 0 and epoch < run.epochs and not run.stop:
+    cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
+    while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause:
         if row == 0 and run.data.order is not NULL:
             if thread == 0:
                 shuffle(run)
@@ -234,6 +239,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 run.losses[epoch] = total * loss_scale(net.loss, n, out.n_out)
                 run.stop = not total - total == 0
                 total = 0
+            if threads > 1 and now() > deadline:
+                run.pause = True
         if row == n:
             row = 0
             epoch += 1

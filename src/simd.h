@@ -58,6 +58,7 @@ static inline vec if_less(vec a, vec b, vec yes, vec no) { return a < b ? yes : 
 static inline vec vmax(vec a, vec b) { return a < b ? b : a; }
 static inline vec interleave_low(vec a, vec b) { (void)b; return a; }
 static inline vec interleave_high(vec a, vec b) { (void)a; return b; }
+static inline vec madd(vec a, vec b, vec c) { return a * b + c; }
 static inline real sum_lanes(vec a) { return a; }
 static inline vec vsqrt(vec a) { return sizeof a == 8 ? (vec)sqrt(a) : (vec)sqrtf((float)a); }
 
@@ -82,7 +83,8 @@ static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 
 /* vmax: the larger one, lane by lane. if_less: a < b ? yes : no. C has no ?: on vectors; a comparison is a mask of ones and zeros,
-   which most processors can select by in one instruction, if they are told so. */
+   which most processors can select by in one instruction, if they are told so. madd: a * b + c, rounded once where the processor can;
+   left to itself, GCC takes a multiplication and an addition instead in some loops and not in others, and so other bits. */
 #ifdef NNC_FLOAT64
 #define OF_REAL(name) name##_pd
 #define MASK_OF_REAL(name) name##_pd_mask
@@ -92,17 +94,20 @@ static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 #endif
 #if defined(__AVX512F__)
 #include <immintrin.h>
+static inline vec madd(vec a, vec b, vec c) { return OF_REAL(_mm512_fmadd)(a, b, c); }
 static inline vec vmax(vec a, vec b) { return OF_REAL(_mm512_max)(a, b); }
 static inline vec if_less(vec a, vec b, vec yes, vec no) {
     return OF_REAL(_mm512_mask_blend)(MASK_OF_REAL(_mm512_cmp)(a, b, _CMP_LT_OQ), no, yes);
 }
-#elif defined(__AVX__)
+#elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
+static inline vec madd(vec a, vec b, vec c) { return OF_REAL(_mm256_fmadd)(a, b, c); }
 static inline vec vmax(vec a, vec b) { return OF_REAL(_mm256_max)(a, b); }
 static inline vec if_less(vec a, vec b, vec yes, vec no) {
     return OF_REAL(_mm256_blendv)(no, yes, OF_REAL(_mm256_cmp)(a, b, _CMP_LT_OQ));
 }
 #else
+static inline vec madd(vec a, vec b, vec c) { return a * b + c; }
 static inline vec if_less(vec a, vec b, vec yes, vec no) {
     bits mask = (bits)(a < b);
     return (vec)((mask & (bits)yes) | (~mask & (bits)no));

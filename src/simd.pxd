@@ -13,6 +13,7 @@ cdef extern from "simd.h" nogil:
     real ROUND_MAGIC
     void prefetch(const real* p, Py_ssize_t n)
     vec splat(real a)
+    vec madd(vec a, vec b, vec c)
     vec load(const real* p)
     void store(real* p, vec a)
     vec if_less(vec a, vec b, vec yes, vec no)

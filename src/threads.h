@@ -1,4 +1,4 @@
-/* A barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late. */
+/* A clock, and a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late. */
 #ifndef NNC_THREADS_H
 #define NNC_THREADS_H
 
@@ -30,6 +30,23 @@ typedef long counter;
 static inline long counter_get(counter *c) { return __atomic_load_n(c, __ATOMIC_ACQUIRE); }
 static inline void counter_set(counter *c, long value) { __atomic_store_n(c, value, __ATOMIC_RELEASE); }
 static inline long counter_next(counter *c) { return __atomic_add_fetch(c, 1, __ATOMIC_ACQ_REL); }
+#endif
+
+/* Seconds since some moment. */
+#ifdef _WIN32
+static inline double now(void) {
+    LARGE_INTEGER ticks, frequency;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&frequency);
+    return (double)ticks.QuadPart / (double)frequency.QuadPart;
+}
+#else
+#include <time.h>
+static inline double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 #endif
 
 typedef struct {

@@ -3,5 +3,6 @@
 cdef extern from "threads.h" nogil:
     ctypedef struct Barrier:
         pass
+    double now()
     void barrier_init(Barrier* b, long threads)
     void barrier_wait(Barrier* b)

@@ -355,9 +355,7 @@ def test_full_disk(saved, tmp_path):
 
 
 def test_source_folder_without_the_core(tmp_path):
-    shutil.copytree(
-        nnc.__path__[0], tmp_path / "nnc", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
-    )
+    shutil.copytree(nnc.__path__[0], tmp_path / "nnc", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
     for command in (["demo"], ["config"], ["compare"], ["inspect", "x.json"]):
         result = run("-m", "nnc", *command, cwd=tmp_path)
         assert result.returncode == 1

@@ -510,9 +510,7 @@ def test_load_missing_file(tmp_path: Path) -> None:
 
 def test_load_missing_file_tells_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    message = (
-        f"cannot load the network: there is no file '{tmp_path}/net.json'; check the name and the folder"
-    )
+    message = f"cannot load the network: there is no file '{tmp_path}/net.json'; check the name and the folder"
     check(error_of(files.read, "net.json"), FileNotFoundError, errno.ENOENT, "net.json", message)
 
 
@@ -633,9 +631,7 @@ def test_save_onto_device() -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_save_on_full_device() -> None:
-    message = (
-        "cannot save the network: the disk is full (an old file is still whole); make room and save again"
-    )
+    message = "cannot save the network: the disk is full (an old file is still whole); make room and save again"
     check(error_of(files.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
     file = open("/dev/full", "w")  # noqa: SIM115 (closing it fails as well)
     error = error_of(files.write, file, document())
@@ -689,9 +685,7 @@ def test_binary_file(tmp_path: Path) -> None:
             f"cannot save the network to the open file {str(path)!r}: the file is open in binary mode; "
             "open it with open(path, 'w', encoding='utf-8'), or pass the path"
         )
-    assert str(error_of(files.read, io.BytesIO(b"{}"))).startswith(
-        "cannot load the network from the open file: "
-    )
+    assert str(error_of(files.read, io.BytesIO(b"{}"))).startswith("cannot load the network from the open file: ")
 
 
 def test_file_at_its_end(tmp_path: Path) -> None:
@@ -715,9 +709,7 @@ def test_open_file_with_wrong_content(tmp_path: Path) -> None:
         f"cannot load the network from the open file {str(path)!r}: it is not text in utf-8 "
         "(byte 0 does not fit); check that it is the right file"
     )
-    with pytest.raises(
-        ModelFileError, match=r"^cannot load the network from the open file: it is not JSON: line 1"
-    ):
+    with pytest.raises(ModelFileError, match=r"^cannot load the network from the open file: it is not JSON: line 1"):
         files.read(io.StringIO("{"))
 
 
@@ -765,10 +757,7 @@ def test_load_without_permission(folder: Path) -> None:
     path = folder / "net.json"
     files.write(path, document())
     path.chmod(0)
-    message = (
-        "cannot load the network: you have no permission to read it; "
-        "change its permissions, or ask its owner to"
-    )
+    message = "cannot load the network: you have no permission to read it; change its permissions, or ask its owner to"
     check(error_of(files.read, path), PermissionError, errno.EACCES, path, message)
 
 
@@ -830,9 +819,7 @@ def test_permissions_of_a_new_file_are_the_usual_ones(tmp_path: Path) -> None:
 
 
 @posix
-def test_temporary_file_is_not_more_open_than_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_file_is_not_more_open_than_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.json"
     path.touch(0o600)
     modes = []
@@ -867,16 +854,12 @@ def test_link_to_itself(tmp_path: Path) -> None:
 
 
 @posix
-def test_everything_is_on_the_disk_before_the_old_file_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everything_is_on_the_disk_before_the_old_file_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     fsync, replace = os.fsync, os.replace
 
     def record_fsync(handle: int) -> None:
-        calls.append(
-            "sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else f"sync {os.fstat(handle).st_size}"
-        )
+        calls.append("sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else f"sync {os.fstat(handle).st_size}")
         fsync(handle)
 
     def record_replace(source: str, target: str) -> None:
@@ -908,9 +891,7 @@ def test_whatever_happens_the_old_file_is_whole(
         files.write(path, document(seed=8))
         assert files.read(path)["seed"] == 8
     elif isinstance(error, OSError):
-        message = (
-            "cannot save the network: the disk is full (an old file is still whole); make room and save again"
-        )
+        message = "cannot save the network: the disk is full (an old file is still whole); make room and save again"
         check(error_of(files.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
         assert path.read_text() == TEXT
     else:

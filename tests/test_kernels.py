@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LONG = np.longdouble
@@ -102,11 +102,13 @@ def product_case(core, m, vectors, k, transposed=False, extra=0, whole=True, see
     return A, used, used.astype(np.float64) @ B.astype(np.float64), B, numbers(m, n), numbers(n)
 
 
-# Below 25 rows and 6 vectors every tile, every row tail and every column tail of every variant occurs.
+# Below 25 rows and 6 vectors every tile, row tail and column tail of every variant occurs; more rows, and more of B,
+# are taken in blocks.
+@settings(max_examples=150)
 @given(
-    m=st.integers(1, 25),
+    m=st.integers(1, 25) | st.integers(44, 60),
     vectors=st.integers(1, 6),
-    k=st.integers(1, 40),
+    k=st.integers(1, 40) | st.integers(254, 258) | st.integers(510, 514),
     transposed=st.booleans(),
     extra=st.integers(0, 5),
     offset=st.integers(0, 3),
@@ -154,6 +156,19 @@ def test_product_of_large_operands(core, m, vectors, k, transposed):
     ):
         got = checked_product(core, A, B, C, transposed=transposed, **how)
         assert (np.abs(got - wanted) <= bound).all()
+
+
+@pytest.mark.parametrize(("vectors", "k"), [(1, 3), (5, 70), (4, 256), (7, 600)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_row_of_a_product_does_not_depend_on_its_neighbors(core, vectors, k, transposed):
+    """So that neither a share of the rows nor a single one gives other bits than the whole."""
+    A, used, _, B, C, start = product_case(core, 100, vectors, k, transposed, whole=False)
+    for how in ({"start": start}, {"scale": -0.3, "add": True}):
+        whole = checked_product(core, A, B, C, transposed=transposed, **how)
+        for low, high in ((0, 1), (1, 2), (7, 10), (16, 64), (32, 83), (99, 100)):
+            part = np.ascontiguousarray(used.T[:, low:high] if transposed else used[low:high])
+            got = checked_product(core, part, B, C[low:high], transposed=transposed, **how)
+            assert got.tobytes() == whole[low:high].tobytes()
 
 
 def test_product_passes_nan_and_infinity_on(core):

@@ -135,9 +135,7 @@ def test_generator_gives_the_published_numbers_of_splitmix64() -> None:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("loss", reference.LOSSES)
 @pytest.mark.parametrize("output", reference.ACTIVATIONS)
-@pytest.mark.parametrize(
-    "hidden", [[], ["sigmoid"], ["tanh"], ["relu"], ["identity"], ["tanh", "sigmoid", "relu"]]
-)
+@pytest.mark.parametrize("hidden", [[], ["sigmoid"], ["tanh"], ["relu"], ["identity"], ["tanh", "sigmoid", "relu"]])
 def test_gradients_are_the_slopes_of_the_loss(hidden: list[str], output: str, loss: str, bias: bool) -> None:
     sizes = [3, *range(4, 4 + len(hidden)), 2]
     net = NeuralNetwork(sizes, activation=hidden, output=output, loss=loss, bias=bias, seed=5)
@@ -290,9 +288,7 @@ def test_initial_weights_run_through_the_layers_in_one_stream() -> None:
     assert net.biases == ()
 
 
-@pytest.mark.parametrize(
-    ("init", "factor"), [("glorot_uniform", math.sqrt(6 / 5)), ("he_uniform", math.sqrt(6 / 2))]
-)
+@pytest.mark.parametrize(("init", "factor"), [("glorot_uniform", math.sqrt(6 / 5)), ("he_uniform", math.sqrt(6 / 2))])
 def test_uniform_initial_weights(init: str, factor: float) -> None:
     net = NeuralNetwork([2, 3], init=init, seed=3)
     expected = [(2 * u - 1) * factor for u in uniforms(3)[:6]]
@@ -300,9 +296,7 @@ def test_uniform_initial_weights(init: str, factor: float) -> None:
     assert net.biases == ([0.0, 0.0, 0.0],)
 
 
-@pytest.mark.parametrize(
-    ("init", "factor"), [("glorot_normal", math.sqrt(2 / 5)), ("he_normal", math.sqrt(2 / 2))]
-)
+@pytest.mark.parametrize(("init", "factor"), [("glorot_normal", math.sqrt(2 / 5)), ("he_normal", math.sqrt(2 / 2))])
 def test_normal_initial_weights(init: str, factor: float) -> None:
     net = NeuralNetwork([2, 3], init=init, seed=3)
     u = uniforms(3)
@@ -393,23 +387,16 @@ def test_saved_and_loaded_network_is_the_same(tmp_path: Path, bias: bool) -> Non
 def test_file_with_what_only_the_engine_has_is_refused() -> None:
     layer = {"type": "dense", "n_in": 1, "n_out": 1, "activation": "gelu", "W": [[1.0]], "b": None}
     document = {"dtype": "float64", "loss": "mse", "layers": [layer]}
-    with pytest.raises(
-        ValueError, match=r"^activation 'gelu' is not in the plain-Python reference, which has sig"
-    ):
+    with pytest.raises(ValueError, match=r"^activation 'gelu' is not in the plain-Python reference, which has sig"):
         NeuralNetwork.from_json(files.dumps(document))
     layer["activation"], document["dtype"] = "tanh", "float32"
-    with pytest.raises(
-        ValueError, match=r"^dtype 'float32' is not in the plain-Python reference, which has float64"
-    ):
+    with pytest.raises(ValueError, match=r"^dtype 'float32' is not in the plain-Python reference, which has float64"):
         NeuralNetwork.from_json(files.dumps(document))
 
 
 # ------------------------------------------------------------------------------------ checks
 
-KNOWS = (
-    "is not in the plain-Python reference, which has {}; "
-    "what else there is, the compiled nnc.NeuralNetwork has"
-)
+KNOWS = "is not in the plain-Python reference, which has {}; what else there is, the compiled nnc.NeuralNetwork has"
 
 
 @pytest.mark.parametrize(
@@ -424,8 +411,7 @@ KNOWS = (
         ({"dtype": "float32"}, "dtype 'float32' " + KNOWS.format("float64")),
         (
             {"init": "orthogonal"},
-            "init 'orthogonal' "
-            + KNOWS.format("zeros, uniform, glorot_uniform, glorot_normal, he_uniform, he_normal"),
+            "init 'orthogonal' " + KNOWS.format("zeros, uniform, glorot_uniform, glorot_normal, he_uniform, he_normal"),
         ),
         ({"sizes": [3]}, "sizes must name inputs and outputs at least, like [3, 1], got [3]"),
         ({"sizes": [3, 0, 1]}, "a size must be at least 1 and less than 2**64, got 0"),

@@ -1,0 +1,79 @@
+"""The public face is typed: mypy accepts a user's script, knows what comes out, and refuses wrong arguments."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nnc
+
+pytest.importorskip("mypy")
+
+SCRIPT = """
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import nnc
+from nnc import DivergedError, History, ModelFileError, NeuralNetwork
+from nnc.datasets import load_digits, train_test_split
+
+X, y = load_digits()
+X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450, seed=0)
+net = NeuralNetwork([64, 32, 10], activation=["relu"], loss="cross_entropy", dtype=np.float32, seed=0)
+try:
+    history = net.fit(X_train, y_train, epochs=2, lr=0.1, optimizer="momentum", momentum=0.9, batch_size=32)
+    assert_type(history, History)
+    assert_type(history.loss, NDArray[np.float64])
+except DivergedError as error:
+    assert_type(error.history, History)
+
+assert_type(net.predict([[0.0] * 64]), NDArray[Any])
+assert_type(net.predict_classes(X_test), NDArray[np.int64])
+assert_type(net.score(X_test, y_test), float)
+assert_type(net.loss(X_test, y_test), float)
+assert_type(net.train_step(X_test, y_test, 0.1), float)
+assert_type(net.gradients(X, y), list[tuple[NDArray[Any], NDArray[Any] | None]])
+assert_type(net.sizes, tuple[int, ...])
+assert_type(net.weights[0], NDArray[Any])
+assert_type(net.layers[0].b, NDArray[Any] | None)
+assert_type(net.copy(), NeuralNetwork)
+net.weights[0] = [[0.0] * 32] * 64
+net.weights = [W * 0.5 for W in net.weights]
+net.params = net.params * 0.5
+try:
+    net.save(Path("net.json"))
+    assert_type(NeuralNetwork.load("net.json"), NeuralNetwork)
+except (ModelFileError, IOError):
+    pass
+
+assert_type(nnc.compare([1, 1], [[1.0]], [1.0], epochs=1).speedup, float)
+assert_type(nnc.reference.NeuralNetwork([1, 1]).fit([[1]], [1], epochs=1).loss, list[float])
+
+# What is wrong is refused; mypy complains about an ignore that it does not need.
+net.fit(X, y)  # type: ignore[call-arg]
+net.fit(X, y, epochs=1, rate=0.1)  # type: ignore[call-arg]
+net.fit(X, y, epochs="1")  # type: ignore[arg-type]
+NeuralNetwork(3)  # type: ignore[arg-type]
+net.sizes = (1, 2)  # type: ignore[misc]
+nnc.no_such_name  # type: ignore[attr-defined]
+"""
+
+
+def test_a_users_script(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    folder = Path(nnc.__file__).parents[1]
+    # mypy looks into site-packages by itself, but does not find an editable installation.
+    path = {} if folder.name == "site-packages" else {"MYPYPATH": str(folder)}
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "cache", "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, **path},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,83 @@
+"""Checks wheels from the outside: what is in them, how large they are, what their modules import and export.
+
+    python tools/inspect_wheel.py WHEEL ...
+
+Needs pyelftools for the modules of Linux; those of macOS and Windows are only counted. Nothing of a wheel is
+run.
+"""
+
+import io
+import re
+import sys
+import zipfile
+
+LARGEST_WHEEL, LARGEST_INSTALLED = 1.5e6, 5e6  # bytes
+GLIBC = (2, 17)  # of manylinux_2_17
+LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+MUSL = re.compile(r"libc\.(musl-\w+\.so\.1|so)")
+# exp and its like: without a version, the dynamic linker takes whatever the process happens to hold.
+LIBM = re.compile(r"(a?(sin|cos|tan)h?|exp[2m1]*|log(1p|2|10)?|pow|erfc?|[lt]gamma|cbrt|hypot|fmod)f?")
+
+
+def module_errors(name, content):
+    """What is wrong with one module of Linux."""
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
+    elf = ELFFile(io.BytesIO(content))
+    symbols = list(elf.get_section_by_name(".dynsym").iter_symbols())
+    exported = {
+        symbol.name
+        for symbol in symbols
+        if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_other"]["visibility"] == "STV_DEFAULT"
+    }
+    wanted = {"PyInit_" + name.split("/")[-1].split(".")[0]}
+    if exported - {"_init", "_fini"} != wanted:
+        yield f"{name} must export {wanted} only, exports {exported}"
+    for symbol in symbols:
+        if symbol["st_shndx"] == "SHN_UNDEF" and LIBM.fullmatch(symbol.name):
+            yield f"{name} takes {symbol.name} from libm"
+    for section in elf.iter_sections():
+        if isinstance(section, DynamicSection):
+            for tag in section.iter_tags("DT_NEEDED"):
+                if tag.needed not in LIBRARIES and not MUSL.fullmatch(tag.needed):
+                    yield f"{name} needs the library {tag.needed}"
+        if isinstance(section, GNUVerNeedSection):
+            for _, versions in section.iter_versions():
+                for version in versions:
+                    number = re.fullmatch(r"GLIBC_(\d+)\.(\d+)(\.\d+)?", version.name)
+                    if number is None or (int(number[1]), int(number[2])) > GLIBC:
+                        yield f"{name} needs {version.name}"
+
+
+def wheel_errors(path):
+    """What is wrong with a wheel; prints its sizes."""
+    with zipfile.ZipFile(path) as wheel:
+        files = wheel.infolist()
+        packed = sum(file.compress_size for file in files)
+        installed = sum(file.file_size for file in files)
+        modules = [file.filename for file in files if file.filename.endswith((".so", ".pyd"))]
+        print(f"{path}: {packed / 1e6:.2f} MB, installed {installed / 1e6:.2f} MB, {len(modules)} compiled modules")
+        if packed > LARGEST_WHEEL:
+            yield f"larger than {LARGEST_WHEEL / 1e6} MB"
+        if installed > LARGEST_INSTALLED:
+            yield f"larger than {LARGEST_INSTALLED / 1e6} MB when installed"
+        for file in files:
+            if not re.match(r"nnc/|nnc_cython-[^/]+\.dist-info/", file.filename):
+                yield f"holds {file.filename}"
+            if file.filename.endswith((".c", ".pyx", ".pxd", ".h", ".pyc")):
+                yield f"holds {file.filename}, which is no use to who installs it"
+        names = {name.split("/")[-1].split(".")[0] for name in modules}
+        sets = ["baseline", "avx2", "avx512"] if re.search(r"x86_64|amd64|universal2", path) else ["baseline"]
+        wanted = {"_cpu", *(f"_core_{isa}_{precision}" for isa in sets for precision in ("f32", "f64"))}
+        if names != wanted:
+            yield f"has the modules {sorted(names)}, not {sorted(wanted)}"
+        if "linux" in path:
+            for name in modules:
+                yield from module_errors(name, wheel.read(name))
+
+
+if __name__ == "__main__":
+    errors = [f"{path}: {error}" for path in sys.argv[1:] for error in wheel_errors(path)]
+    sys.exit("\n".join(errors) if errors else 0)
