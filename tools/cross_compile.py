@@ -3,8 +3,8 @@
     python tools/cross_compile.py [TARGET ...]
 
 Needs Cython, setuptools and ziglang, whose Clang brings the C headers of every target; warnings are errors.
-Objects only: nothing is linked and nothing is run. What is left out is MSVC, whose dialect of C the portable fallback of
-src/simd.h keeps to (NNC_SCALAR=1).
+Objects only: nothing is linked and nothing is run. What is left out is MSVC, whose dialect of C the portable fallback
+of src/simd.h keeps to (NNC_SCALAR=1).
 """
 
 import os
