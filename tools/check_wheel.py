@@ -115,7 +115,7 @@ def check_editable(source, work):
 def main():
     work = Path(tempfile.mkdtemp(prefix="check_wheel."))
     tools = environment(work / "tools")
-    run(tools / "pip", "install", "-q", *TOOLS, "setuptools", "cython", cwd="/")
+    run(tools / "pip", "install", "-q", *TOOLS, "setuptools>=77", "cython>=3.1", cwd="/")
     source = copy_of_source(work / "source")
 
     for attempt in ("first", "second"):
