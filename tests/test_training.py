@@ -407,6 +407,7 @@ def test_diverged_error_survives_pickling():
 
 INTERRUPTED = """
 import json, os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits an ignored one
 import numpy as np
 from nnc import NeuralNetwork
 
@@ -488,6 +489,7 @@ def test_interrupt_of_a_program_with_its_own_handler():
 
 @posix
 def test_second_interrupt_is_raised():
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
     with Interrupt() as interrupt:
         assert not interrupt
         signal.raise_signal(signal.SIGINT)
@@ -497,6 +499,7 @@ def test_second_interrupt_is_raised():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, old)
 
 
 # ------------------------------------------------------------------ what a run leaves behind: nothing

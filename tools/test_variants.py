@@ -5,11 +5,14 @@ path.
 """
 
 import os
+import signal
 import subprocess
 import sys
 
 from nnc._dispatch import available
 
+# Where it is ignored, as in a background job, the tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for isa in available():
     print(f"=== tests, instruction set {isa}", flush=True)
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]
