@@ -609,6 +609,7 @@ class NeuralNetwork:
             and X.shape[1] == self._sizes[0]
             and X.shape[0] > 0
             and X.flags.c_contiguous
+            and X.flags.aligned
         )
 
     def _inputs(self, X: ArrayLike) -> NDArray[Any]:
@@ -895,7 +896,7 @@ def _cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
     refuse it."""
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype)
+        return np.require(array, dtype, ["C", "ALIGNED"])
 
 
 def _finite(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -927,7 +928,7 @@ def _labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
             f"y must hold labels from 0 to {n_out - 1}, as the network has {n_out} outputs, "
             f"got {y[outside][0]} in row {int(outside.argmax())}"
         )
-    return np.ascontiguousarray(y, np.int32)
+    return np.require(y, np.int32, ["C", "ALIGNED"])
 
 
 def _probabilities(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:

@@ -686,6 +686,19 @@ def test_kinds_of_data(kind, dtype):
     assert np.array_equal(np.asarray(X), X4), "the data stays as it was"
 
 
+def test_the_engine_gets_aligned_numbers():
+    """Some processors cannot read others, and in C it is undefined; x86-64 alone would not notice."""
+    net = NeuralNetwork([3, 1], seed=0)
+    rows, Y, _ = net._data(unaligned(X4), unaligned(Y4))
+    assert rows.flags.aligned
+    assert Y.flags.aligned
+    assert not net._is_ready(unaligned(X4))
+    net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
+    labels = np.zeros(17, np.uint8)[1:].view(np.int32)
+    assert not labels.flags.aligned
+    assert net._data(X4, labels)[2].flags.aligned
+
+
 def test_data_of_numpy_subclasses():
     net = NeuralNetwork([3, 1], seed=0)
 
