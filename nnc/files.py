@@ -3,13 +3,38 @@
 A document is a dict of plain Python values::
 
     {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse",
-     "seed": 0, "shuffle_position": 0,
+     "loss_parameter": null, "seed": 0, "shuffle_position": 0, "dropout_position": 0,
+     "classes": ["no", "yes"], "scale_X": {"type": "standardize", "shift": [3 numbers], "factor": [3 numbers]},
+     "scale_y": null,
      "layers": [{"type": "dense", "n_in": 3, "n_out": 4, "activation": "sigmoid",
-                 "W": [[4 numbers], [4 numbers], [4 numbers]], "b": [4 numbers] or null}, ...]}
+                 "W": [[4 numbers], [4 numbers], [4 numbers]], "b": [4 numbers] or null}, ...],
+     "self_test": {"X": [3 numbers], "P": [1 number]},
+     "training": null,
+     "sha256": "64 hexadecimal digits"}
 
-`seed` and `shuffle_position` may be missing (null and 0 are meant). Keys that this version does not know may
-stand beside them; they are passed over. Everything else is checked, in both directions: what is read can be
-used as it is, and nothing is written that could not be read again.
+`loss_parameter`
+    That of huber (delta, missing: 1.0), quantile (tau, 0.5) or cross_entropy (label smoothing, 0.0).
+`shuffle_position`, `dropout_position`
+    How many numbers of its random streams training has used (missing: 0).
+`classes`
+    What the outputs stand for: strings, whole numbers, booleans or floats, all different, one an output; two for
+    a single output.
+`scale_X`, `scale_y`
+    scaled = (raw - shift) * factor, by column of the inputs or outputs; "standardize" or "minmax" says how shift
+    and factor were found.
+`self_test`
+    A raw row of inputs and what the network predicts for it.
+`training`
+    What a checkpoint needs to go on: {"optimizer": {"name": "adam", its constants (OPTIMIZERS)}, "steps": 0,
+    "powers": [3 numbers], "epoch": 0, "schedule": null or {"name": ..., constants}, "moments": [a vector of all
+    parameters, ...], "history": {"loss": [...], "lr": [...], "seconds": [...], further ones by name}}. Where a
+    further one was not finite, null stands.
+`sha256`
+    The checksum of everything else that is known here (see `checksum`). Where it is missing, nothing is compared.
+
+`dtype`, `loss` and `layers` must be there; every other key may be missing, or null where nothing else is said.
+Keys that this version does not know may stand beside these; they are passed over. Everything else is checked, in
+both directions: what is read can be used as it is, and nothing is written that could not be read again.
 """
 
 from __future__ import annotations
@@ -17,27 +42,51 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, pairwise
+from operator import eq
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 FORMAT = "nnc-network"
 VERSION = 1
 
 HIDDEN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu")
-ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
-LOSSES = ("sse", "half_sse", "mse", "bce", "cross_entropy")
+ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax", "exp")
+LOSSES = (
+    *("sse", "half_sse", "mse", "bce", "cross_entropy"),
+    *("mae", "huber", "log_cosh", "poisson", "quantile", "hinge"),
+)
+LOSS_PARAMETERS = {"huber": 1.0, "quantile": 0.5, "cross_entropy": 0.0}  # the losses that have one, and its default
+# How many moments a parameter has (one more with a momentum that is not 0), and the names of the constants.
+OPTIMIZERS = {
+    "sgd": (0, ("lr", "momentum", "nesterov", "weight_decay")),
+    "adam": (2, ("lr", "betas", "eps", "weight_decay")),
+    "adamw": (2, ("lr", "betas", "eps", "weight_decay")),
+    "rmsprop": (1, ("lr", "alpha", "eps", "weight_decay", "momentum")),
+    "adagrad": (1, ("lr", "lr_decay", "weight_decay", "eps")),
+    "nadam": (2, ("lr", "betas", "eps", "weight_decay", "momentum_decay")),
+    "rprop": (2, ("lr", "etas", "step_sizes")),
+}
 LARGEST = {
     "float64": sys.float_info.max,
     "float32": (2 - 2**-23) * 2.0**127,
 }  # the finite range of each dtype
 
 _LAYER_KEYS = ("type", "n_in", "n_out", "activation", "W", "b")
-_KINDS = {int: "a whole number", str: "a name", list: "a list", dict: "an object", type(None): "null"}
+_TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
+_KINDS = {
+    int: "a whole number",
+    str: "a name",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+_FIX = "correct it there, or save the network again"
 
 
 class ModelFileError(OSError, ValueError):
@@ -53,16 +102,14 @@ def dumps(document: dict[str, Any]) -> str:
     Parameters
     ----------
     document : dict
-        A network as the head of this module describes it. Unknown keys are left out; "format" and "version"
-        are set here.
+        A network as the head of this module describes it. Unknown keys are left out; "format", "version" and
+        "sha256" are set here.
 
     Raises
     ------
     ModelFileError
         If the document is not a whole network with finite numbers.
     """
-    import json
-
     try:
         document = _checked(document)
     except ValueError as error:
@@ -70,25 +117,60 @@ def dumps(document: dict[str, Any]) -> str:
             f"cannot save the network: {error}; nothing was written (after a training that diverged, "
             "train again with a smaller lr)"
         ) from None
-    head = [f'  "{key}": {json.dumps(value)},' for key, value in document.items() if key != "layers"]
-    layers = ",\n".join(map(_layer_text, document["layers"]))
-    return "\n".join(["{", *head, '  "layers": [', layers, "  ]", "}", ""])
+    document["sha256"] = checksum(document)
+    return _text({key: value for key, value in document.items() if value is not None or key == "seed"}) + "\n"
 
 
-def _layer_text(layer: dict[str, Any]) -> str:
-    W = ",\n".join(f"        [{', '.join(map(repr, row))}]" for row in layer["W"])
-    b = "null" if layer["b"] is None else f"[{', '.join(map(repr, layer['b']))}]"
-    return f"""\
-    {{
-      "type": "{layer["type"]}",
-      "n_in": {layer["n_in"]},
-      "n_out": {layer["n_out"]},
-      "activation": "{layer["activation"]}",
-      "W": [
-{W}
-      ],
-      "b": {b}
-    }}"""
+def _text(value: Any, indent: str = "") -> str:
+    """JSON with a line for every member of an object, every row of a matrix and every object in a list."""
+    import json
+
+    inner = indent + "  "
+    if type(value) is dict:
+        lines = [f"{json.dumps(key)}: {_text(part, inner)}" for key, part in value.items()]
+    elif type(value) is list and value and type(value[0]) is list:
+        lines = [f"[{', '.join(map(repr, row))}]" for row in value]
+    elif type(value) is list and value and type(value[0]) is dict:
+        lines = [_text(part, inner) for part in value]
+    else:
+        return json.dumps(value)
+    first, last = "{}" if type(value) is dict else "[]"
+    return f"{first}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{last}"
+
+
+def checksum(document: dict[str, Any]) -> str:
+    """The SHA-256 of what a checked document says, in hexadecimal, however its text is laid out.
+
+    It is taken of JSON text with sorted keys and without blanks. Left out are "sha256" itself and members that are
+    null. A list of numbers, and a list of such lists, stands there as the SHA-256 of these numbers in order, each as
+    8 bytes of IEEE 754, the lowest first: that is many times faster than their digits, and no matter how those are
+    written. A list with another thing in it, or with a whole number that 8 bytes do not hold exactly, stands there
+    as it is, and so do numbers alone, those that are whole without a decimal point.
+    """
+    import json
+    from hashlib import sha256
+
+    content = {key: value for key, value in document.items() if key != "sha256"}
+    text = json.dumps(_canonical(content), sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode("ascii")).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    from array import array
+    from hashlib import sha256
+
+    if type(value) is dict:
+        return {key: _canonical(part) for key, part in value.items() if part is not None}
+    if type(value) is list:
+        flat = list(chain.from_iterable(value)) if value and type(value[0]) is list else value
+        types = set(map(type, flat))
+        if types == {float} or (types <= {float, int} and all(map(eq, flat, map(float, flat)))):
+            numbers = array("d", flat)
+            if sys.byteorder == "big":
+                numbers.byteswap()
+            return sha256(numbers.tobytes()).hexdigest()
+        return [_canonical(part) for part in value]
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
@@ -104,9 +186,10 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
     Returns
     -------
     dict
-        The known keys only. The weights are lists of float, finite in the dtype, in the shapes that the sizes
-        say; each layer has as many inputs as the one before it has outputs; the names are known and go
-        together; either every layer has a bias or none.
+        All known keys but "sha256", with their defaults where they are missing. The weights are lists of float,
+        finite in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it
+        has outputs; the names are known and go together; either every layer has a bias or none. Whether the
+        network reproduces its self-test is left to whoever builds it: see `verify_self_test`.
 
     Raises
     ------
@@ -124,9 +207,17 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
         document = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
         _recognize(document)
         try:
-            return _checked(document)
+            checked = _checked(document)
         except ValueError as error:
-            raise ValueError(f"{error}; correct it there, or save the network again") from None
+            raise ValueError(f"{error}; {_FIX}") from None
+        found = document.get("sha256")
+        if found is None or found == checksum(checked):
+            return checked
+        keys = '"sha256"' if checked["self_test"] is None else '"sha256" and "self_test"'
+        problem = (
+            "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
+            f"edited; take another copy, or remove {keys} from it to accept what was edited"
+        )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         problem = f"it is not JSON: {place}: {error.msg}; check that it is the right file, and whole"
@@ -165,7 +256,7 @@ def _recognize(document: Any) -> None:
     version = document.get("version")
     if type(version) is not int or version < 1:
         found = _shown(version) if "version" in document else "missing"
-        raise ValueError(f"version is {found}, expected {VERSION}; correct it there, or save the network again")
+        raise ValueError(f"version is {found}, expected {VERSION}; {_FIX}")
     if version > VERSION:
         raise ValueError(
             f"a later nnc wrote it (file version {version}, this nnc reads version {VERSION}); "
@@ -194,35 +285,40 @@ def _checked(document: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(problem)
     if layers[-1]["activation"] == "softmax" and layers[-1]["n_out"] == 1:
         raise ValueError('the output "softmax" has 1 neuron, expected at least 2')
+    n_in, n_out = layers[0]["n_in"], layers[-1]["n_out"]
+    n_params = sum((layer["n_in"] + (layer["b"] is not None)) * layer["n_out"] for layer in layers)
     return {
         "format": FORMAT,
         "version": VERSION,
         "dtype": dtype,
         "loss": loss,
+        "loss_parameter": _checked_loss_parameter(document.get("loss_parameter"), loss),
         "seed": _unsigned(document, "seed", None),
         "shuffle_position": _unsigned(document, "shuffle_position", 0),
+        "dropout_position": _unsigned(document, "dropout_position", 0),
+        "classes": _checked_classes(document.get("classes"), n_out),
+        "scale_X": _checked_scale(document.get("scale_X"), n_in, "scale_X", "n_in"),
+        "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
         "layers": layers,
+        "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
+        "training": _checked_training(document.get("training"), n_params, LARGEST[dtype]),
     }
 
 
 def mismatch(activations: Sequence[str], loss: str) -> str | None:
     """Why activations (one a layer, the output's last) and loss do not go together, or None if they do."""
     *hidden, output = activations
-    if "softmax" in hidden:
-        return 'activation "softmax" is for the output layer only'
-    if loss == "cross_entropy" and output != "softmax":
-        return f'output "{output}" does not go with loss "cross_entropy", which needs "softmax"'
-    if loss == "bce" and output != "sigmoid":
-        return f'output "{output}" does not go with loss "bce", which needs "sigmoid"'
+    for name in ("softmax", "exp"):
+        if name in hidden:
+            return f'activation "{name}" is for the output layer only'
+    needed = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}.get(loss, output)
+    if output != needed:
+        return f'output "{output}" does not go with loss "{loss}", which needs "{needed}"'
     return None
 
 
 def _checked_layer(layer: Any, where: str, largest: float) -> dict[str, Any]:
-    if type(layer) is not dict:
-        raise ValueError(f"{where} is {_shown(layer)}, expected an object")
-    for key in layer:
-        if key not in _LAYER_KEYS:  # it might change what the layer computes
-            raise ValueError(f"{where} has the unknown key {_shown(key)}, expected {', '.join(_LAYER_KEYS)}")
+    _exactly(layer, _LAYER_KEYS, where)
     where += "."
     kind = _name(layer, "type", ("dense",), where)
     n_in, n_out = (_member(layer, key, int, where=where) for key in ("n_in", "n_out"))
@@ -232,29 +328,190 @@ def _checked_layer(layer: Any, where: str, largest: float) -> dict[str, Any]:
         raise ValueError(f"{where}n_in is {n_in} and n_out is {n_out}, expected at least 1")
     if len(W) != n_in:  # a claimed size is compared with, and nothing is ever made from it
         raise ValueError(f"{where}W has the wrong shape: {len(W)} rows found, {n_in} expected (n_in)")
-    W = _matrix(W, n_out, largest, where + "W[{}]")
-    b = None if b is None else _matrix([b], n_out, largest, where + "b")[0]
+    W = _matrix(W, n_out, largest, lambda i: f"{where}W[{i}]", "n_out")
+    b = None if b is None else _vector(b, n_out, largest, where + "b", "n_out")
     return {"type": kind, "n_in": n_in, "n_out": n_out, "activation": activation, "W": W, "b": b}
 
 
-def _matrix(rows: list[Any], n: int, largest: float, where: str) -> list[list[float]]:
+def _checked_loss_parameter(value: Any, loss: str) -> float | None:
+    if loss not in LOSS_PARAMETERS:
+        if value is not None:
+            known = ", ".join(LOSS_PARAMETERS)
+            raise ValueError(f'loss_parameter is {_shown(value)}, expected none for loss "{loss}" (only for {known})')
+        return None
+    if value is None:
+        return LOSS_PARAMETERS[loss]
+    number = _number(value, "loss_parameter")
+    fits, expected = {
+        "huber": (number > 0, "a number above 0 (delta)"),
+        "quantile": (0 < number < 1, "a number above 0 and below 1 (tau)"),
+        "cross_entropy": (0 <= number < 1, "a number from 0 to below 1 (label smoothing)"),
+    }[loss]
+    if not fits:
+        raise ValueError(f'loss_parameter is {_shown(value)}, expected {expected} for loss "{loss}"')
+    return number
+
+
+def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
+    if classes is None:
+        return None
+    if type(classes) is not list:
+        raise ValueError(f"classes is {_shown(classes)}, expected a list or null")
+    n, why = (2, "as n_out is 1") if n_out == 1 else (n_out, "n_out")
+    if len(classes) != n:
+        raise ValueError(f"classes has {len(classes)} items, expected {n} ({why})")
+    if set(map(type, classes)) == {float, int}:  # a tool that writes 1.0 as 1 has been there
+        classes = [_number(value, f"classes[{i}]") for i, value in enumerate(classes)]
+    kind = type(classes[0])
+    for i, value in enumerate(classes):
+        if kind not in (str, int, bool, float) or type(value) is not kind:
+            kinds = "only strings, only whole numbers, only booleans or only floats"
+            raise ValueError(f"classes[{i}] is {_shown(value)}, expected {kinds}")
+        if kind is float:
+            _number(value, f"classes[{i}]")
+        if kind is int and not -(2**63) <= value < 2**64:
+            raise ValueError(f"classes[{i}] is {value}, expected a whole number of 64 bits")
+    seen: set[Any] = set()
+    for i, value in enumerate(classes):
+        if value in seen:
+            raise ValueError(f"classes[{i}] is {_shown(value)} once more, expected that all are different")
+        seen.add(value)
+    return list(classes)
+
+
+def _checked_scale(scale: Any, n: int, where: str, of: str) -> dict[str, Any] | None:
+    if scale is None:
+        return None
+    _exactly(scale, ("type", "shift", "factor"), where)
+    kind = _name(scale, "type", ("standardize", "minmax"), where + ".")
+    shift, factor = (
+        _vector(_member(scale, key, list, where=where + "."), n, LARGEST["float64"], f"{where}.{key}", of)
+        for key in ("shift", "factor")
+    )
+    if 0.0 in factor:
+        raise ValueError(f"{where}.factor[{factor.index(0.0)}] is 0, expected another number")
+    return {"type": kind, "shift": shift, "factor": factor}
+
+
+def _checked_self_test(test: Any, n_in: int, n_out: int) -> dict[str, Any] | None:
+    if test is None:
+        return None
+    _exactly(test, ("X", "P"), "self_test")
+    return {
+        key: _vector(_member(test, key, list, where="self_test."), n, LARGEST["float64"], f"self_test.{key}", of)
+        for key, n, of in (("X", n_in, "n_in"), ("P", n_out, "n_out"))
+    }
+
+
+def _checked_training(training: Any, n_params: int, largest: float) -> dict[str, Any] | None:
+    if training is None:
+        return None
+    where = "training."
+    _exactly(training, _TRAINING_KEYS, "training")
+    optimizer = _checked_optimizer(_member(training, "optimizer", dict, where=where), where + "optimizer")
+    powers = _vector(_member(training, "powers", list, where=where), 3, LARGEST["float64"], where + "powers")
+    schedule = _member(training, "schedule", dict, type(None), where=where)
+    moments = _member(training, "moments", list, where=where)
+    n_moments = OPTIMIZERS[optimizer["name"]][0] + (optimizer.get("momentum", 0) != 0)
+    if len(moments) != n_moments:
+        name = _shown(optimizer["name"])
+        raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
+    return {
+        "optimizer": optimizer,
+        "steps": _unsigned(training, "steps", 0, where),
+        "powers": powers,
+        "epoch": _unsigned(training, "epoch", 0, where),
+        "schedule": None if schedule is None else _checked_schedule(schedule, where + "schedule"),
+        "moments": _matrix(moments, n_params, largest, lambda i: f"training.moments[{i}]", "the number of parameters"),
+        "history": _checked_history(_member(training, "history", dict, where=where)),
+    }
+
+
+def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
+    name = _name(optimizer, "name", tuple(OPTIMIZERS), where + ".")
+    names = OPTIMIZERS[name][1]
+    _exactly(optimizer, ("name", *names), where)
+    checked: dict[str, Any] = {"name": name}
+    for key in names:
+        place = f"{where}.{key}"
+        if key == "nesterov":
+            checked[key] = _member(optimizer, key, bool, where=where + ".")
+        elif key in ("betas", "etas", "step_sizes"):
+            checked[key] = _vector(_member(optimizer, key, list, where=where + "."), 2, LARGEST["float64"], place)
+        else:
+            checked[key] = _number(optimizer[key], place)
+    return checked
+
+
+def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> dict[str, Any]:
+    """A schedule's numbers, strings and at most one further schedule within it; what they mean is not known here."""
+    if depth > 8:
+        raise ValueError(f"{where} is nested too deeply, expected 8 schedules within each other at most")
+    _member(schedule, "name", str, where=where + ".")
+    checked: dict[str, Any] = {}
+    for key, value in schedule.items():
+        place = f"{where}.{_shown(key)[1:-1]}"
+        if type(value) is dict:
+            if dict in map(type, checked.values()):
+                raise ValueError(f"{place} is a second object, expected one at most in a schedule")
+            checked[key] = _checked_schedule(value, place, depth + 1)
+        elif value is None or type(value) is str:
+            checked[key] = value
+        else:
+            number = _number(value, place, "null, a string, an object or a finite number")
+            checked[key] = value if type(value) is int else number
+    return checked
+
+
+def _checked_history(history: dict[str, Any]) -> dict[str, Any]:
+    n = len(_member(history, "loss", list, where="training.history."))
+    checked: dict[str, Any] = {}
+    for key in dict.fromkeys(("loss", "lr", "seconds", *history)):
+        column = _member(history, key, list, where="training.history.")
+        place = f"training.history.{_shown(key)[1:-1]}"
+        known = column if key in ("loss", "lr", "seconds") else [0.0 if x is None else x for x in column]
+        numbers = _vector(known, n, LARGEST["float64"], place, "the length of loss")
+        checked[key] = [None if x is None else number for x, number in zip(column, numbers, strict=True)]
+    return checked
+
+
+def _matrix(rows: list[Any], n: int, largest: float, where: Callable[[int], str], of: str) -> list[list[float]]:
     """`rows` as lists of n floats, checked at the speed of C; only after an error is its place looked for."""
-    if set(map(type, rows)) != {list} or set(map(len, rows)) != {n}:
+    if not set(map(type, rows)) <= {list} or not set(map(len, rows)) <= {n}:
         for i, row in enumerate(rows):
             if type(row) is not list:
-                raise ValueError(f"{where.format(i)} is {_shown(row)}, expected a list of {n} numbers")
+                raise ValueError(f"{where(i)} is {_shown(row)}, expected a list of {n} numbers")
             if len(row) != n:
-                shape = f"{len(row)} numbers found, {n} expected (n_out)"
-                raise ValueError(f"{where.format(i)} has the wrong shape: {shape}")
+                because = f" ({of})" if of else ""
+                raise ValueError(f"{where(i)} has the wrong shape: {len(row)} numbers found, {n} expected{because}")
     types = set(map(type, chain.from_iterable(rows)))
     # Comparing with NaN is false, so this finds NaN, the infinities and what is too large for the dtype.
     if not types <= {float, int} or not all(map(largest.__ge__, map(abs, chain.from_iterable(rows)))):
         for i, row in enumerate(rows):
             for j, number in enumerate(row):
-                if type(number) not in (float, int) or not abs(number) <= largest:
-                    expected = f"expected a finite number (up to {largest:.6g})"
-                    raise ValueError(f"{where.format(i)}[{j}] is {_shown(number)}, {expected}")
-    return rows if types == {float} else [list(map(float, row)) for row in rows]
+                _number(number, f"{where(i)}[{j}]", largest=largest)
+    return rows if types <= {float} else [list(map(float, row)) for row in rows]
+
+
+def _vector(numbers: list[Any], n: int, largest: float, where: str, of: str = "") -> list[float]:
+    return _matrix([numbers], n, largest, lambda _: where, of)[0]
+
+
+def _number(value: Any, where: str, expected: str = "a finite number", largest: float = LARGEST["float64"]) -> float:
+    if type(value) not in (float, int) or not abs(value) <= largest:
+        raise ValueError(f"{where} is {_shown(value)}, expected {expected} (up to {largest:.6g})")
+    return float(value)
+
+
+def _exactly(part: Any, keys: tuple[str, ...], where: str) -> None:
+    if type(part) is not dict:
+        raise ValueError(f"{where} is {_shown(part)}, expected an object")
+    for key in part:
+        if key not in keys:  # it might change what the network computes
+            raise ValueError(f"{where} has the unknown key {_shown(key)}, expected {', '.join(keys)}")
+    for key in keys:
+        if key not in part:
+            raise ValueError(f"{where}.{key} is missing")
 
 
 def _member(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
@@ -273,12 +530,12 @@ def _name(members: dict[str, Any], key: str, known: tuple[str, ...], where: str 
     return name
 
 
-def _unsigned(members: dict[str, Any], key: str, default: int | None) -> int | None:
+def _unsigned(members: dict[str, Any], key: str, default: int | None, where: str = "") -> int | None:
     value: int | None = members.get(key, default)
     if value is None and default is None:
         return None
     if type(value) is not int or not 0 <= value < 2**64:
-        raise ValueError(f"{key} is {_shown(value)}, expected a whole number from 0 to 2**64 - 1")
+        raise ValueError(f"{where}{key} is {_shown(value)}, expected a whole number from 0 to 2**64 - 1")
     return value
 
 
@@ -301,7 +558,79 @@ def _shown(value: Any) -> str:
     return names.get(str(value), str(value))
 
 
+# ------------------------------------------------------------------------------------- the self-test
+
+
+def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[float]:
+    """The raw inputs of a self-test: numbers from -0.5 to 0.5 once they are scaled, always the same ones.
+
+    Parameters
+    ----------
+    n_in : int
+    scale_X : dict, optional
+        As in a document.
+    """
+    row = [(5 - 7 * i % 11) / 10 for i in range(n_in)]
+    if scale_X is None:
+        return row
+    raw = [shift + x / factor for x, shift, factor in zip(row, scale_X["shift"], scale_X["factor"], strict=True)]
+    return [x if abs(x) <= LARGEST["float64"] else 0.0 for x in raw]
+
+
+def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: str = "the JSON text") -> None:
+    """Compare what a network predicts for its self-test with what it predicted when it was saved.
+
+    Parameters
+    ----------
+    document : dict
+        As `loads` returns it, with a "self_test".
+    outputs : sequence of float (n_out,)
+        The prediction for document["self_test"]["X"].
+    where : str
+        As for `loads`.
+
+    Raises
+    ------
+    ModelFileError
+        If an output differs by more than 1e-9 (float32: 1e-4) of 1 + its saved magnitude, or is not finite.
+    """
+    tolerance = {"float64": 1e-9, "float32": 1e-4}[document["dtype"]]
+    for j, (output, saved) in enumerate(zip(outputs, document["self_test"]["P"], strict=True)):
+        if not abs(output - saved) <= tolerance * (1 + abs(saved)):
+            raise ModelFileError(
+                f"cannot load the network from {where}: it does not compute what it did when it was saved: output "
+                f"{j} of its self_test is {_shown(float(output))}, expected {_shown(saved)} (to {tolerance:g}); if the "
+                'file was edited, remove "self_test" and "sha256" from it to accept that; if not, nnc computes '
+                "something else here than where it was saved: report that with what `nnc config` prints"
+            )
+
+
 # --------------------------------------------------------------------------------------------- files
+
+
+@contextmanager
+def refusing(where: str = "the JSON text") -> Iterator[None]:
+    """Makes what a part of a document is refused with where it is built (an optimizer's range, say) a ModelFileError.
+
+    Parameters
+    ----------
+    where : str
+        As for `loads`.
+    """
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ModelFileError(f"cannot load the network from {where}: {error}; {_FIX}") from None
+
+
+def place(source: Any) -> str:
+    """What messages call a path or an open file: the `where` of `loads`."""
+    if isinstance(source, (str, bytes, os.PathLike)):
+        return repr(os.fsdecode(source))
+    name = getattr(source, "name", None)
+    return f"the open file {name!r}" if isinstance(name, str) else "the open file"
 
 
 def write(target: Any, document: dict[str, Any]) -> None:
@@ -362,8 +691,8 @@ def read(source: Any) -> dict[str, Any]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _not_text(error, repr(path)) from None
-    return loads(text, repr(path))
+        raise _not_text(error, place(path)) from None
+    return loads(text, place(path))
 
 
 def _refuse_folder(path: str) -> None:
@@ -457,8 +786,7 @@ def _open_file(file: Any, method: str) -> str:
     """What messages call an open file, after a look whether it is one."""
     if not hasattr(file, method):
         raise TypeError(f"expected a path (str or os.PathLike) or an open text file, got {type(file).__name__}")
-    name = getattr(file, "name", None)
-    return f"the open file {name!r}" if isinstance(name, str) else "the open file"
+    return place(file)
 
 
 def _refuse_closed(file: Any, to: str) -> None:

@@ -271,8 +271,11 @@ class NeuralNetwork:
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
-        """Read a network that was saved here or by the engine. ValueError names what is not in this reference."""
-        return cls._from_document(files.read(path))
+        """Read a network that was saved here or by the engine. ValueError names what is not in this reference.
+
+        Of a checkpoint the network is read, not where its training was.
+        """
+        return cls._from_document(files.read(path), files.place(path))
 
     def to_json(self) -> str:
         """The text that `save` writes."""
@@ -281,19 +284,28 @@ class NeuralNetwork:
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
         """The network that `to_json` wrote, here or in the engine."""
-        return cls._from_document(files.loads(text))
+        return cls._from_document(files.loads(text), "the JSON text")
 
     def _document(self) -> dict[str, Any]:
+        X = files.self_test_row(self.sizes[0])
+        P = self.predict([X])[0]
         return {
             "dtype": self.dtype,
             "loss": self.loss_name,
             "seed": self.seed,
             "shuffle_position": self._shuffler.position,
             "layers": [{"type": "dense", **vars(layer)} for layer in self.layers],
+            "self_test": {"X": X, "P": P} if all(map(math.isfinite, P)) else None,
         }
 
     @classmethod
-    def _from_document(cls, document: dict[str, Any]) -> NeuralNetwork:
+    def _from_document(cls, document: dict[str, Any], where: str) -> NeuralNetwork:
+        for key in ("classes", "scale_X", "scale_y"):
+            if document[key] is not None:
+                raise ValueError(
+                    f"{key} is not in the plain-Python reference, which takes numbers and gives numbers as they are; "
+                    "what else there is, the compiled nnc.NeuralNetwork has"
+                )
         layers = document["layers"]
         network = cls(
             [layers[0]["n_in"], *(layer["n_out"] for layer in layers)],
@@ -307,6 +319,8 @@ class NeuralNetwork:
         )
         network.biases = [layer["b"] for layer in layers if network.bias]
         network._shuffler.position = document["shuffle_position"]
+        if document["self_test"]:
+            files.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
         return network
 
 

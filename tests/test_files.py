@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import math
@@ -40,8 +41,24 @@ def document(**changes: Any) -> dict[str, Any]:
     output = {"type": "dense", "n_in": 3, "n_out": 1, "activation": "sigmoid"}
     hidden |= {"W": [[0.5, -1.25, 1e-3], [0.1, 0.2, 0.3]], "b": [0.0, 1.0, 2.0]}
     output |= {"W": [[1.0], [-2.0], [0.25]], "b": [0.7]}
-    whole = {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse"}
-    return {**whole, "seed": 7, "shuffle_position": 12, "layers": [hidden, output], **changes}
+    whole = {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse", "loss_parameter": None}
+    whole |= {"seed": 7, "shuffle_position": 12, "dropout_position": 0}
+    whole |= {"classes": None, "scale_X": None, "scale_y": None}
+    return {**whole, "layers": [hidden, output], "self_test": None, "training": None, **changes}
+
+
+def checkpoint(**changes: Any) -> dict[str, Any]:
+    """That network with everything that may stand in a file."""
+    adam = {"name": "adam", "lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
+    schedule = {"name": "warmup", "epochs": 5, "then": {"name": "step", "gamma": 0.5, "every": 10, "floor": None}}
+    training = {"optimizer": adam, "steps": 30, "powers": [0.5, 0.25, 1.0], "epoch": 3, "schedule": schedule}
+    history = {"loss": [3.0, 2.0, 1.5], "lr": [0.01] * 3, "seconds": [0.1] * 3, "r2": [None, 0.5, 0.75]}
+    training |= {"moments": [[0.5 * i for i in range(13)], [0.0] * 13], "history": history}
+    whole = document(dropout_position=5, classes=["no", "yes"])
+    whole["scale_X"] = {"type": "standardize", "shift": [1.0, -2.0], "factor": [0.5, 2.0]}
+    whole["scale_y"] = {"type": "minmax", "shift": [0.25], "factor": [4.0]}
+    whole["self_test"] = {"X": [0.5, -0.25], "P": [0.125]}
+    return {**whole, "training": training, **changes}
 
 
 TEXT = """\
@@ -52,6 +69,7 @@ TEXT = """\
   "loss": "sse",
   "seed": 7,
   "shuffle_position": 12,
+  "dropout_position": 0,
   "layers": [
     {
       "type": "dense",
@@ -76,7 +94,53 @@ TEXT = """\
       ],
       "b": [0.7]
     }
-  ]
+  ],
+  "sha256": "@@"
+}
+"""
+SHA = "f03638e74e3fb4603d9df4c39d7951051824a8fd4dfc4132d4762d187827856a"
+TEXT = TEXT.replace("@@", SHA)
+UNSIGNED = TEXT.replace(f',\n  "sha256": "{SHA}"', "")
+
+# What stands behind the layers in the text of `checkpoint`.
+TAIL = """  ],
+  "self_test": {
+    "X": [0.5, -0.25],
+    "P": [0.125]
+  },
+  "training": {
+    "optimizer": {
+      "name": "adam",
+      "lr": 0.01,
+      "betas": [0.9, 0.999],
+      "eps": 1e-08,
+      "weight_decay": 0.0
+    },
+    "steps": 30,
+    "powers": [0.5, 0.25, 1.0],
+    "epoch": 3,
+    "schedule": {
+      "name": "warmup",
+      "epochs": 5,
+      "then": {
+        "name": "step",
+        "gamma": 0.5,
+        "every": 10,
+        "floor": null
+      }
+    },
+    "moments": [
+      [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0],
+      [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    ],
+    "history": {
+      "loss": [3.0, 2.0, 1.5],
+      "lr": [0.01, 0.01, 0.01],
+      "seconds": [0.1, 0.1, 0.1],
+      "r2": [null, 0.5, 0.75]
+    }
+  },
+  "sha256": "@@"
 }
 """
 
@@ -99,6 +163,13 @@ def test_text_is_readable() -> None:
     assert files.dumps(document()) == TEXT
 
 
+def test_text_of_a_checkpoint_is_readable() -> None:
+    text = files.dumps(checkpoint())
+    assert '  "classes": ["no", "yes"],\n  "scale_X": {\n    "type": "standardize",\n    "shift": [1.0, -2.0],' in text
+    assert re.sub(r'(?<="sha256": ")\w{64}', "@@", text[text.index('  ],\n  "self_test') :]) == TAIL
+    assert files.loads(text) == checkpoint()
+
+
 def test_text_reads_back() -> None:
     assert files.loads(TEXT) == document()
     assert files.loads("\ufeff" + TEXT) == document()
@@ -106,7 +177,7 @@ def test_text_reads_back() -> None:
 
 def test_format_and_version_are_written_and_the_rest_may_be_missing() -> None:
     short = document()
-    for key in ("format", "version", "seed", "shuffle_position"):
+    for key in set(short) - {"dtype", "loss", "layers"}:
         del short[key]
     expected = document(seed=None, shuffle_position=0)
     assert files.loads(files.dumps(short)) == expected
@@ -205,6 +276,100 @@ def test_module_imports_nothing_heavy() -> None:
     assert {"json", "tempfile", "numpy", "pathlib"}.isdisjoint(loaded)
 
 
+# ------------------------------------------------------------------------------ the checksum
+
+# A definition of its own, after the words of `files.checksum` only.
+
+
+def digest(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: digest(part) for key, part in value.items() if part is not None}
+    if isinstance(value, list):
+        rows = value if value and isinstance(value[0], list) else [value]
+        numbers = [number for row in rows for number in row]
+        if all(type(number) in (int, float) and float(number) == number for number in numbers):
+            return hashlib.sha256(struct.pack(f"<{len(numbers)}d", *numbers)).hexdigest()
+        return [digest(part) for part in value]
+    return int(value) if isinstance(value, float) and value == int(value) else value
+
+
+@pytest.mark.parametrize("whole", [document(), checkpoint(), checkpoint(classes=[2**63 - 1, 5])])
+def test_checksum_is_what_it_is_said_to_be(whole: dict[str, Any]) -> None:
+    text = json.dumps(digest(whole), sort_keys=True, separators=(",", ":"))
+    expected = hashlib.sha256(text.encode()).hexdigest()
+    assert files.checksum(whole) == expected
+    assert f'  "sha256": "{expected}"\n}}\n' in files.dumps(whole)
+
+
+def plainly(value: Any) -> Any:
+    """As JavaScript writes numbers: 1 for 1.0."""
+    if isinstance(value, dict):
+        return {key: plainly(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [plainly(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@pytest.mark.parametrize("classes", [["no", "yes"], [0.0, 1.0], [0.5, 1.0], [0, 1], [False, True], None])
+def test_checksum_outlives_another_layout(classes: Any) -> None:
+    whole = checkpoint(classes=classes)
+    written = json.loads(files.dumps(whole))
+    assert files.loads(json.dumps(written, indent=1, sort_keys=True)) == whole
+    assert files.loads(json.dumps(plainly(written), separators=(",", ":"))) == whole
+    assert files.loads(json.dumps({**written, "notes": ["mine"]})) == whole
+
+
+@given(st.data())
+def test_checksum_finds_every_other_number(data: st.DataObject) -> None:
+    whole = json.loads(files.dumps(checkpoint()))
+    places = [(part, key) for part in containers(whole) for key in keys(part) if type(part[key]) is float]
+    part, key = data.draw(st.sampled_from(places))
+    part[key] = math.nextafter(part[key], data.draw(st.sampled_from([-9.0, 9.0])))
+    assert refusal(json.dumps(whole)) == DAMAGED.replace('"sha256"', '"sha256" and "self_test"')
+    del whole["sha256"]
+    assert files.loads(json.dumps(whole))
+
+
+def containers(value: Any) -> Iterator[Any]:
+    if isinstance(value, (dict, list)):
+        yield value
+        for key in keys(value):
+            yield from containers(value[key])
+
+
+def keys(part: Any) -> list[Any]:
+    return list(part) if isinstance(part, dict) else list(range(len(part)))
+
+
+DAMAGED = (
+    "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or edited; "
+    'take another copy, or remove "sha256" from it to accept what was edited'
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0.25", "0.35"),
+        ('"seed": 7', '"seed": 8'),
+        ('"loss": "sse"', '"loss": "mse"'),
+        ("1.0, 2.0", "2.0, 1.0"),
+        ("@@", "00"),
+        ('"@@"', "3"),
+    ],
+)
+def test_edited_file(old: str, new: str) -> None:
+    text = TEXT.replace(old.replace("@@", SHA), new)
+    assert text != TEXT
+    assert refusal(text) == DAMAGED
+
+
+def test_edited_file_without_checksum() -> None:
+    assert files.loads(UNSIGNED) == document()
+    assert files.loads(UNSIGNED.replace("0.25", "0.35"))["layers"][1]["W"][2] == [0.35]
+    assert files.loads(TEXT.replace(f'"{SHA}"', "null")) == document()
+
+
 # ------------------------------------------------------------------------- what is in the file
 
 
@@ -229,7 +394,7 @@ CHECK = "; check that it is the right file"
         ('{\n  "format": nnc}', f"it is not JSON: line 2, column 13: Expecting value{CHECK}, and whole"),
         (
             TEXT[: TEXT.index("0.3]") + 4],
-            f"it is not JSON: line 16, column 24: Expecting ',' delimiter{CHECK}, and whole",
+            f"it is not JSON: line 17, column 24: Expecting ',' delimiter{CHECK}, and whole",
         ),
         ("1,2,3\n4,5,6\n", f"it is not JSON: line 1, column 2: Extra data{CHECK}, and whole"),
         ("[" * 100_000, f"its brackets are nested too deeply for a network{CHECK}"),
@@ -282,7 +447,7 @@ NAMES = "expected " + " or ".join(files.ACTIVATIONS)
         ("dtype", ..., "dtype is missing"),
         ("dtype", "float16", 'dtype is "float16", expected float64 or float32'),
         ("loss", ..., "loss is missing"),
-        ("loss", "mae", 'loss is "mae", expected sse or half_sse or mse or bce or cross_entropy'),
+        ("loss", "mean", f'loss is "mean", expected {" or ".join(files.LOSSES)}'),
         ("loss", 3, "loss is 3, expected a name"),
         ("seed", -1, "seed is -1, expected a whole number from 0 to 2**64 - 1"),
         ("seed", 2**64, f"seed is {2**64}, expected a whole number from 0 to 2**64 - 1"),
@@ -290,6 +455,7 @@ NAMES = "expected " + " or ".join(files.ACTIVATIONS)
         ("shuffle_position", None, "shuffle_position is null, expected a whole number from 0 to 2**64 - 1"),
         ("shuffle_position", 1.0, "shuffle_position is 1.0, expected a whole number from 0 to 2**64 - 1"),
         ("shuffle_position", False, "shuffle_position is false, expected a whole number from 0 to 2**64 - 1"),
+        ("dropout_position", -1, "dropout_position is -1, expected a whole number from 0 to 2**64 - 1"),
         ("layers", ..., "layers is missing"),
         ("layers", {}, "layers is an object, expected a list"),
         ("layers", [], "layers is empty, expected at least one layer"),
@@ -328,6 +494,7 @@ NAMES = "expected " + " or ".join(files.ACTIVATIONS)
             'layers[0] has the unknown key "alpha", expected type, n_in, n_out, activation, W, b',
         ),
         ("layers 0 activation", "softmax", 'activation "softmax" is for the output layer only'),
+        ("layers 0 activation", "exp", 'activation "exp" is for the output layer only'),
         ("layers 1 activation", "softmax", 'the output "softmax" has 1 neuron, expected at least 2'),
         (
             "loss",
@@ -382,8 +549,315 @@ def test_binary_cross_entropy_needs_sigmoid() -> None:
     assert refusal(json.dumps(whole)) == message + FIX
 
 
+def test_poisson_needs_exp_and_exp_goes_with_others() -> None:
+    whole = document(loss="poisson")
+    assert refusal(json.dumps(whole)) == 'output "sigmoid" does not go with loss "poisson", which needs "exp"' + FIX
+    whole["layers"][1]["activation"] = "exp"
+    for loss in ("poisson", "sse", "mae", "hinge"):
+        assert files.loads(json.dumps({**whole, "loss": loss}))["loss"] == loss
+    message = 'output "exp" does not go with loss "bce", which needs "sigmoid"'
+    assert refusal(json.dumps({**whole, "loss": "bce"})) == message + FIX
+
+
+@pytest.mark.parametrize(
+    ("loss", "value", "expected"),
+    [
+        ("huber", 0, "a number above 0 (delta)"),
+        ("huber", -1.5, "a number above 0 (delta)"),
+        ("quantile", 0.0, "a number above 0 and below 1 (tau)"),
+        ("quantile", 1, "a number above 0 and below 1 (tau)"),
+        ("cross_entropy", -0.1, "a number from 0 to below 1 (label smoothing)"),
+        ("cross_entropy", 1.0, "a number from 0 to below 1 (label smoothing)"),
+    ],
+)
+def test_loss_parameter_out_of_range(loss: str, value: float, expected: str) -> None:
+    text = json.dumps(with_loss(loss, value))
+    assert refusal(text) == f'loss_parameter is {value}, expected {expected} for loss "{loss}"' + FIX
+
+
+def with_loss(loss: str, parameter: Any) -> dict[str, Any]:
+    whole = document(loss=loss, loss_parameter=parameter)
+    if loss == "cross_entropy":
+        whole["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
+    return whole
+
+
+@pytest.mark.parametrize(("loss", "default"), [("huber", 1.0), ("quantile", 0.5), ("cross_entropy", 0.0)])
+def test_loss_parameter(loss: str, default: float) -> None:
+    whole = with_loss(loss, None)
+    assert files.loads(json.dumps(whole)) == {**whole, "loss_parameter": default}
+    assert f'"loss_parameter": {default},' in files.dumps(whole)
+    whole["loss_parameter"] = 0.75
+    assert files.loads(files.dumps(whole)) == whole
+    message = f"loss_parameter is NaN, {LARGEST}" + FIX
+    assert refusal(json.dumps({**whole, "loss_parameter": math.nan})) == message
+
+
+def test_loss_parameter_of_a_loss_without() -> None:
+    message = 'loss_parameter is 1.0, expected none for loss "mse" (only for huber, quantile, cross_entropy)'
+    assert refusal(json.dumps(document(loss="mse", loss_parameter=1.0))) == message + FIX
+
+
+CHOICE = "expected only strings, only whole numbers, only booleans or only floats"
+SCALE = {"type": "minmax", "shift": [0.0, 1.0], "factor": [1.0, 2.0]}
+OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+308)"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("classes", "ab", 'classes is "ab", expected a list or null'),
+        ("classes", ["a"], "classes has 1 items, expected 2 (as n_out is 1)"),
+        ("classes", [1, "b"], f'classes[1] is "b", {CHOICE}'),
+        ("classes", [True, 0], f"classes[1] is 0, {CHOICE}"),
+        ("classes", [None, None], f"classes[0] is null, {CHOICE}"),
+        ("classes", [[1], [2]], f"classes[0] is a list of 1, {CHOICE}"),
+        ("classes", [0.5, math.inf], f"classes[1] is Infinity, {LARGEST}"),
+        ("classes", [1, math.nan], f"classes[1] is NaN, {LARGEST}"),
+        ("classes", [0, 2**64], f"classes[1] is {2**64}, expected a whole number of 64 bits"),
+        ("classes", ["a", "a"], 'classes[1] is "a" once more, expected that all are different'),
+        ("classes", [1.0, 1], "classes[1] is 1.0 once more, expected that all are different"),
+        ("scale_X", 3, "scale_X is 3, expected an object"),
+        ("scale_X extra", 3, 'scale_X has the unknown key "extra", expected type, shift, factor'),
+        ("scale_X shift", ..., "scale_X.shift is missing"),
+        ("scale_X type", "log", 'scale_X.type is "log", expected standardize or minmax'),
+        ("scale_X shift", 1, "scale_X.shift is 1, expected a list"),
+        ("scale_X shift", [1.0], "scale_X.shift has the wrong shape: 1 numbers found, 2 expected (n_in)"),
+        ("scale_y factor", [1, 2], "scale_y.factor has the wrong shape: 2 numbers found, 1 expected (n_out)"),
+        ("scale_X shift 1", math.nan, f"scale_X.shift[1] is NaN, {LARGEST}"),
+        ("scale_X factor 1", 0, "scale_X.factor[1] is 0, expected another number"),
+        ("scale_X factor 1", -0.0, "scale_X.factor[1] is 0, expected another number"),
+        ("self_test", [], "self_test is a list of 0, expected an object"),
+        ("self_test y", [], 'self_test has the unknown key "y", expected X, P'),
+        ("self_test X", ..., "self_test.X is missing"),
+        ("self_test X", [1.0], "self_test.X has the wrong shape: 1 numbers found, 2 expected (n_in)"),
+        ("self_test P", None, "self_test.P is null, expected a list"),
+        ("self_test P 0", "1", f'self_test.P[0] is "1", {LARGEST}'),
+        ("training", True, "training is true, expected an object"),
+        ("training extra", 1, f'training has the unknown key "extra", expected {", ".join(files._TRAINING_KEYS)}'),
+        ("training steps", ..., "training.steps is missing"),
+        ("training steps", -1, "training.steps is -1, expected a whole number from 0 to 2**64 - 1"),
+        ("training epoch", 1.5, "training.epoch is 1.5, expected a whole number from 0 to 2**64 - 1"),
+        ("training powers", [1.0], "training.powers has the wrong shape: 1 numbers found, 3 expected"),
+        ("training powers 2", None, f"training.powers[2] is null, {LARGEST}"),
+        ("training optimizer", "adam", 'training.optimizer is "adam", expected an object'),
+        ("training optimizer name", ..., "training.optimizer.name is missing"),
+        (
+            "training optimizer name",
+            "lion",
+            'training.optimizer.name is "lion", expected sgd or adam or adamw or rmsprop or adagrad or nadam or rprop',
+        ),
+        ("training optimizer eps", ..., "training.optimizer.eps is missing"),
+        ("training optimizer eps", True, f"training.optimizer.eps is true, {LARGEST}"),
+        ("training optimizer lr", math.nan, f"training.optimizer.lr is NaN, {LARGEST}"),
+        ("training optimizer betas", 0.9, "training.optimizer.betas is 0.9, expected a list"),
+        (
+            "training optimizer betas",
+            [0.9],
+            "training.optimizer.betas has the wrong shape: 1 numbers found, 2 expected",
+        ),
+        (
+            "training optimizer alpha",
+            0.9,
+            'training.optimizer has the unknown key "alpha", expected name, lr, betas, eps, weight_decay',
+        ),
+        ("training moments", {}, "training.moments is an object, expected a list"),
+        ("training moments", [[0.0] * 13], 'training.moments has 1 vectors, expected 2 for optimizer "adam"'),
+        ("training moments 1", 3, "training.moments[1] is 3, expected a list of 13 numbers"),
+        (
+            "training moments 1",
+            [0.0],
+            "training.moments[1] has the wrong shape: 1 numbers found, 13 expected (the number of parameters)",
+        ),
+        ("training moments 1 12", -math.inf, f"training.moments[1][12] is -Infinity, {LARGEST}"),
+        ("training schedule", 3, "training.schedule is 3, expected an object or null"),
+        ("training schedule name", ..., "training.schedule.name is missing"),
+        ("training schedule name", 3, "training.schedule.name is 3, expected a name"),
+        ("training schedule epochs", [3], f"training.schedule.epochs is a list of 1, {OBJECT}"),
+        ("training schedule epochs", False, f"training.schedule.epochs is false, {OBJECT}"),
+        ("training schedule then gamma", math.nan, f"training.schedule.then.gamma is NaN, {OBJECT}"),
+        ("training schedule then name", ..., "training.schedule.then.name is missing"),
+        (
+            "training schedule other",
+            {"name": "step"},
+            "training.schedule.other is a second object, expected one at most in a schedule",
+        ),
+        ("training history", [], "training.history is a list of 0, expected an object"),
+        ("training history seconds", ..., "training.history.seconds is missing"),
+        ("training history loss", 3, "training.history.loss is 3, expected a list"),
+        (
+            "training history lr",
+            [0.1],
+            "training.history.lr has the wrong shape: 1 numbers found, 3 expected (the length of loss)",
+        ),
+        ("training history loss 0", None, f"training.history.loss[0] is null, {LARGEST}"),
+        ("training history val_loss", 1.0, "training.history.val_loss is 1.0, expected a list"),
+        ("training history r2 2", math.nan, f"training.history.r2[2] is NaN, {LARGEST}"),
+        (
+            "training history {}\n\u00e9",
+            [],
+            "training.history.{}\\n\\xe9 has the wrong shape: 0 numbers found, 3 expected (the length of loss)",
+        ),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_checkpoint_with_something_wrong(place: str, value: Any, message: str) -> None:
+    whole = checkpoint()
+    *path, last = [int(key) if key.isdigit() else key for key in place.split(" ")]
+    part: Any = whole
+    for key in path:
+        part = part[key]
+    if value is ...:
+        del part[last]
+    else:
+        part[last] = value
+    assert refusal(json.dumps(whole)) == message + FIX
+    with pytest.raises(ModelFileError) as caught:
+        files.dumps(whole)
+    assert str(caught.value).startswith(f"cannot save the network: {message}; nothing was written (")
+
+
+@pytest.mark.parametrize(
+    "classes", [["a", "b", "a"], [1, 2, 3, 4], ["\ud800", "\x00", "\u00e9\n"], [-(2**63), 0, 2**64 - 1]]
+)
+def test_classes_of_several_outputs(classes: list[Any]) -> None:
+    whole = document()
+    whole["layers"][1] |= {"n_out": 3, "W": [[1.0, 2.0, 3.0]] * 3, "b": [0.0] * 3}
+    whole["classes"] = classes
+    if len(classes) > 3:
+        assert refusal(json.dumps(whole)) == "classes has 4 items, expected 3 (n_out)" + FIX
+    elif classes[0] == classes[2]:
+        assert refusal(json.dumps(whole)) == 'classes[2] is "a" once more, expected that all are different' + FIX
+    else:
+        assert files.loads(files.dumps(whole)) == whole
+
+
+CONSTANTS: dict[str, Any] = {"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "alpha": 0.99}
+CONSTANTS |= {"lr_decay": 0.0, "momentum_decay": 0.004, "etas": [0.5, 1.2], "step_sizes": [1e-6, 50.0]}
+CONSTANTS |= {"nesterov": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "momentum", "n_moments"),
+    [
+        *[("sgd", 0.0, 0), ("sgd", 0.9, 1), ("adam", None, 2), ("adamw", None, 2), ("nadam", None, 2)],
+        *[("rmsprop", 0.0, 1), ("rmsprop", 0.9, 2), ("adagrad", None, 1), ("rprop", None, 2)],
+    ],
+)
+def test_every_optimizer(name: str, momentum: float | None, n_moments: int) -> None:
+    constants = {"momentum": momentum, **CONSTANTS}
+    whole = checkpoint()
+    whole["training"] |= {
+        "optimizer": {"name": name, **{key: constants[key] for key in files.OPTIMIZERS[name][1]}},
+        "moments": [[0.0] * 13] * n_moments,
+    }
+    assert files.loads(files.dumps(whole)) == whole
+    whole["training"]["moments"].append([0.0] * 13)
+    message = f'training.moments has {n_moments + 1} vectors, expected {n_moments} for optimizer "{name}"'
+    assert refusal(json.dumps(whole)) == message + FIX
+
+
+def test_nesterov_is_a_flag() -> None:
+    whole = checkpoint()
+    whole["training"]["optimizer"] = {"name": "sgd", "lr": 1, "momentum": 0, "nesterov": 0, "weight_decay": 0}
+    whole["training"]["moments"] = []
+    assert refusal(json.dumps(whole)) == "training.optimizer.nesterov is 0, expected true or false" + FIX
+    whole["training"]["optimizer"]["nesterov"] = False
+    assert type(files.loads(json.dumps(whole))["training"]["optimizer"]["lr"]) is float
+
+
+def test_training_that_has_just_begun() -> None:
+    whole = checkpoint()
+    whole["training"] |= {"schedule": None, "history": {"loss": [], "lr": [], "seconds": []}}
+    assert files.loads(files.dumps(whole)) == whole
+
+
+def test_schedules_within_schedules() -> None:
+    whole = checkpoint()
+    for depth in range(1, 11):
+        schedule: dict[str, Any] = {"name": "last"}
+        for _ in range(depth - 1):
+            schedule = {"name": "warmup", "then": schedule}
+        whole["training"]["schedule"] = schedule
+        if depth <= 8:
+            assert files.loads(files.dumps(whole)) == whole
+        else:
+            place = "training.schedule" + ".then" * 8
+            message = f"{place} is nested too deeply, expected 8 schedules within each other at most"
+            assert refusal(json.dumps(whole)) == message + FIX
+
+
+def test_moments_of_float32_have_its_range() -> None:
+    whole = checkpoint(dtype="float32")
+    whole["training"]["moments"][0][3] = 1e39
+    expected = "expected a finite number (up to 3.40282e+38)"
+    assert refusal(json.dumps(whole)) == f"training.moments[0][3] is 1e+39, {expected}" + FIX
+
+
+def test_many_classes_are_quick() -> None:
+    n = 50_000
+    whole = wide([[0.5] * n]) | {"classes": [*map(str, range(n - 1)), "0"]}
+    start = time.process_time()
+    with pytest.raises(ModelFileError, match=r'classes\[49999\] is "0" once more'):
+        files.dumps(whole)
+    assert time.process_time() - start < 0.6
+
+
+# ------------------------------------------------------------------------------ the self-test
+
+
+def test_self_test_row() -> None:
+    row = files.self_test_row(30)
+    assert row == files.self_test_row(30)
+    assert row[:4] == [0.5, -0.2, 0.2, -0.5]
+    assert set(row[:11]) == set(row[11:22])
+    assert max(map(abs, row)) == 0.5
+    scale = {"type": "standardize", "shift": [100.0, 0.0], "factor": [0.01, 4.0]}
+    raw = files.self_test_row(2, scale)
+    assert raw == pytest.approx([150.0, -0.05])
+    tiny = {"type": "minmax", "shift": [1e308, 1.0], "factor": [1e-309, -5e-324]}
+    assert all(map(math.isfinite, files.self_test_row(2, tiny)))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-4)])
+@pytest.mark.parametrize("saved", [0.0, 0.125, -1e6])
+def test_self_test_is_verified(dtype: str, tolerance: float, saved: float) -> None:
+    whole = document(dtype=dtype, self_test={"X": [0.5, -0.2], "P": [saved]})
+    close, far = (saved + factor * tolerance * (1 + abs(saved)) for factor in (0.9, 1.2))
+    files.verify_self_test(whole, [close])
+    for output in (far, math.nan, math.inf):
+        with pytest.raises(ModelFileError) as caught:
+            files.verify_self_test(whole, [output], "'net.json'")
+        shown = {"nan": "NaN", "inf": "Infinity"}.get(str(output), output)
+        assert str(caught.value) == (
+            "cannot load the network from 'net.json': it does not compute what it did when it was saved: output 0 of "
+            f"its self_test is {shown}, expected {saved} (to {tolerance:g}); if the file was edited, remove "
+            '"self_test" and "sha256" from it to accept that; if not, nnc computes something else here than where it '
+            "was saved: report that with what `nnc config` prints"
+        )
+
+
+@pytest.mark.parametrize("error", [ValueError("lr is -1"), TypeError("lr is -1"), OverflowError("lr is -1")])
+def test_parts_that_are_refused_where_they_are_built(error: Exception) -> None:
+    with pytest.raises(ModelFileError) as caught, files.refusing("'net.json'"):
+        raise error
+    assert str(caught.value) == "cannot load the network from 'net.json': lr is -1" + FIX
+    with pytest.raises(ModelFileError, match=r"^as it is$"), files.refusing():
+        raise ModelFileError("as it is")
+    with files.refusing():
+        pass
+
+
+def test_places(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    assert files.place(path) == files.place(os.fsencode(path)) == repr(str(path))
+    with open(path, "w") as file:
+        assert files.place(file) == f"the open file {str(path)!r}"
+    assert files.place(io.StringIO()) == "the open file"
+
+
 def test_cross_entropy_needs_softmax() -> None:
-    whole = document(loss="cross_entropy")
+    whole = document(loss="cross_entropy", loss_parameter=0.0)
     whole["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
     assert files.loads(json.dumps(whole)) == whole
 
@@ -436,6 +910,8 @@ def test_text_must_be_a_string() -> None:
 
 # ---------------------------------------------------------------------------- anything at all
 
+UNSIGNED_CHECKPOINT = re.sub(r',\n  "sha256": "\w+"', "", files.dumps(checkpoint()))
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
@@ -470,7 +946,7 @@ def test_any_bytes(content: bytes) -> None:
 
 @given(st.data())
 def test_networks_with_anything_anywhere(data: st.DataObject) -> None:
-    whole = document()
+    whole = data.draw(st.sampled_from([document(), checkpoint()]))
     part: Any = whole
     while True:
         key = data.draw(st.sampled_from(list(part) if isinstance(part, dict) else range(len(part))))
@@ -483,7 +959,16 @@ def test_networks_with_anything_anywhere(data: st.DataObject) -> None:
 
 @given(st.integers(0, len(TEXT)), st.integers(0, 20), st.text(max_size=5))
 def test_texts_with_anything_anywhere(start: int, length: int, middle: str) -> None:
-    loads_or_refuses(TEXT[:start] + middle + TEXT[start + length :])
+    for text in (TEXT, UNSIGNED):
+        loads_or_refuses(text[:start] + middle + text[start + length :])
+
+
+@given(st.data())
+def test_checkpoints_with_anything_in_their_text(data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(UNSIGNED_CHECKPOINT)))
+    middle = data.draw(st.text(max_size=5) | st.sampled_from(["null", "[]", "{}", "-1", "1e999", "true", '"x"']))
+    end = start + data.draw(st.integers(0, 20))
+    loads_or_refuses(UNSIGNED_CHECKPOINT[:start] + middle + UNSIGNED_CHECKPOINT[end:])
 
 
 # ------------------------------------------------------------------------------------ loading

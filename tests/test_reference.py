@@ -394,6 +394,44 @@ def test_file_with_what_only_the_engine_has_is_refused() -> None:
         NeuralNetwork.from_json(files.dumps(document))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("classes", ["no", "yes"]),
+        ("scale_X", {"type": "minmax", "shift": [0.0, 1.0], "factor": [1.0, 2.0]}),
+        ("scale_y", {"type": "standardize", "shift": [0.0], "factor": [2.0]}),
+    ],
+)
+def test_file_with_more_than_plain_numbers_is_refused(key: str, value: object) -> None:
+    document = files.loads(NeuralNetwork([2, 1], seed=1).to_json())
+    with pytest.raises(ValueError, match=f"^{key} is not in the plain-Python reference, which takes numbers and gives"):
+        NeuralNetwork.from_json(files.dumps({**document, key: value}))
+
+
+def test_self_test_is_written_and_verified(tmp_path: Path) -> None:
+    net = NeuralNetwork([3, 4, 2], seed=4)
+    document = files.loads(net.to_json())
+    test = document["self_test"]
+    assert test == {"X": files.self_test_row(3), "P": net.predict([files.self_test_row(3)])[0]}
+    test["P"][1] += 1e-8
+    files.write(tmp_path / "net.json", document)
+    message = (
+        r"^cannot load the network from '.*net\.json': it does not compute what it did when it was saved: output 1 "
+    )
+    with pytest.raises(files.ModelFileError, match=message):
+        NeuralNetwork.load(tmp_path / "net.json")
+    with pytest.raises(files.ModelFileError, match=r"^cannot load the network from the JSON text: it does not compute"):
+        NeuralNetwork.from_json(files.dumps(document))
+    del document["self_test"]
+    assert NeuralNetwork.from_json(files.dumps(document)).weights == net.weights
+
+
+def test_network_whose_outputs_are_not_finite_has_no_self_test() -> None:
+    net = NeuralNetwork([1, 1, 1], activation="identity", output="identity", init=[[[1e300]], [[1e300]]])
+    assert files.loads(net.to_json())["self_test"] is None
+    assert NeuralNetwork.from_json(net.to_json()).weights == net.weights
+
+
 # ------------------------------------------------------------------------------------ checks
 
 KNOWS = "is not in the plain-Python reference, which has {}; what else there is, the compiled nnc.NeuralNetwork has"
