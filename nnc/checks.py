@@ -1,0 +1,49 @@
+"""Checks of single numbers, whose messages name the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from reprlib import repr as shown  # short, whatever the value is
+from typing import Any
+
+import numpy as np
+
+
+def real(name: str, value: Any) -> float:
+    """`value` as a float, which may be infinite or NaN."""
+    if isinstance(value, (bool, np.bool_, str, bytes)):
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {shown(value)}") from None
+    except OverflowError:  # an integer of more than 308 digits
+        raise ValueError(f"{name} must be a number in the range of a float, got a larger one") from None
+
+
+def finite(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not abs(number) < float("inf"):
+        raise ValueError(f"{name} must be a finite number, got {shown(value)}")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{name} must be a positive finite number, got {shown(value)}")
+    return number
+
+
+def not_negative(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{name} must be a finite number, 0 or more, got {shown(value)}")
+    return number
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, got {shown(value)}")
+    return int(value)

@@ -1,0 +1,312 @@
+"""Schedules: PyTorch's rates, through files and back, and every wrong constant refused."""
+
+import copy
+import json
+import math
+import pickle
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnc.schedules import (
+    SCHEDULES,
+    Constant,
+    CosineLR,
+    ExponentialLR,
+    OneCycleLR,
+    PlateauState,
+    ReduceLROnPlateau,
+    Schedule,
+    StepLR,
+    Warmup,
+    schedule_from_dict,
+)
+
+EXAMPLES = [
+    Constant(0.1),
+    StepLR(0.1, 3),
+    StepLR(0.1, step_size=7, gamma=0.5),
+    ExponentialLR(0.1, 0.9),
+    CosineLR(0.1),
+    CosineLR(0.1, 20, 0.01),
+    OneCycleLR(0.1),
+    OneCycleLR(0.1, 50, 0.25, 10.0, 100.0),
+    Warmup(Constant(0.1), 5),
+    Warmup(CosineLR(0.1), epochs=5, start_factor=0.01),
+    ReduceLROnPlateau(0.1),
+    ReduceLROnPlateau(0.1, 0.5, 2, 0.01, 0.001),
+]
+
+
+def rates(schedule, epochs):
+    return [schedule(epoch) for epoch in range(epochs)]
+
+
+# ------------------------------------------------------------------------------------------ against PyTorch
+
+
+def torch_rates(make, lr, epochs):
+    """The rates of the schedulers that make(optimizer, torch.optim.lr_scheduler) builds, chained."""
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    schedulers = make(optimizer, torch.optim.lr_scheduler)
+    found = []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return found
+
+
+def close(ours, theirs, relative):
+    return ours == pytest.approx(theirs, rel=relative, abs=1e-18)
+
+
+@pytest.mark.parametrize(("step_size", "gamma"), [(1, 0.9), (3, 0.1), (7, 0.5), (4, 1.5)])
+def test_step(step_size, gamma):
+    theirs = torch_rates(lambda o, s: [s.StepLR(o, step_size, gamma)], 0.3, 60)
+    assert close(rates(StepLR(0.3, step_size, gamma), 60), theirs, 1e-12)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.97, 1.0, 1.2])
+def test_exponential(gamma):
+    theirs = torch_rates(lambda o, s: [s.ExponentialLR(o, gamma)], 0.3, 200)
+    assert close(rates(ExponentialLR(0.3, gamma), 200), theirs, 1e-12)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 10, 137])
+@pytest.mark.parametrize("min_lr", [0.0, 0.01, 0.3])
+def test_cosine(epochs, min_lr):
+    theirs = torch_rates(lambda o, s: [s.CosineAnnealingLR(o, epochs, min_lr)], 0.3, epochs)
+    assert close(rates(CosineLR(0.3, epochs, min_lr), epochs), theirs, 1e-10)  # theirs is recursive
+
+
+def test_cosine_stays_at_the_end():
+    assert rates(CosineLR(0.3, 10, 0.01), 15)[10:] == [0.01] * 5
+    assert CosineLR(0.3, 10)(10) == 0
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 10, 137])
+@pytest.mark.parametrize(
+    ("pct_start", "div_factor", "final_div_factor"), [(0.3, 25.0, 1e4), (0.0, 2.0, 3.0), (0.9, 4.0, 1.0)]
+)
+def test_one_cycle(epochs, pct_start, div_factor, final_div_factor):
+    def make(optimizer, schedulers):
+        constants = {"pct_start": pct_start, "div_factor": div_factor, "final_div_factor": final_div_factor}
+        return [schedulers.OneCycleLR(optimizer, 0.3, epochs, cycle_momentum=False, **constants)]
+
+    theirs = torch_rates(make, 0.3, epochs)
+    ours = rates(OneCycleLR(0.3, epochs, pct_start, div_factor, final_div_factor), epochs)
+    assert close(ours, theirs, 1e-12)
+
+
+def test_one_cycle_whose_rise_is_one_epoch():
+    assert rates(OneCycleLR(0.5, 4, 0.25, 10, 10), 6) == pytest.approx([0.5, 0.37625, 0.12875, 0.005, 0.005, 0.005])
+    assert OneCycleLR(0.5, 1, 1.0)(0) == 0.5
+
+
+@pytest.mark.parametrize("start_factor", [1 / 3, 0.001, 1.0])
+@pytest.mark.parametrize("inner", [Constant(0.3), StepLR(0.3, 4, 0.5), ExponentialLR(0.3, 0.9), CosineLR(0.3, 30)])
+def test_warmup(inner, start_factor):
+    def make(optimizer, schedulers):
+        warmup = schedulers.LinearLR(optimizer, start_factor, total_iters=7)
+        other = {
+            Constant: list,
+            StepLR: lambda: [schedulers.StepLR(optimizer, 4, 0.5)],
+            ExponentialLR: lambda: [schedulers.ExponentialLR(optimizer, 0.9)],
+            CosineLR: lambda: [schedulers.CosineAnnealingLR(optimizer, 30)],
+        }[type(inner)]()
+        return [warmup, *other]
+
+    assert close(rates(Warmup(inner, 7, start_factor), 30), torch_rates(make, 0.3, 30), 1e-10)
+
+
+LOSSES = st.lists(st.floats(-2, 2) | st.sampled_from([0.0, 1.0, math.inf, math.nan]), min_size=1, max_size=80)
+
+
+@given(
+    losses=LOSSES,
+    factor=st.floats(0.01, 0.99),
+    patience=st.integers(0, 5),
+    threshold=st.sampled_from([0.0, 1e-4, 0.3]),
+    min_lr=st.sampled_from([0.0, 1e-3, 0.1]),
+)
+def test_plateau(losses, factor, patience, threshold, min_lr):
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr
+    )
+    schedule = ReduceLROnPlateau(0.1, factor, patience, threshold, min_lr)
+    state = schedule.start()
+    for loss in losses:
+        theirs.step(loss)
+        state.observe(loss)
+        assert state.lr == optimizer.param_groups[0]["lr"]
+        assert (state.best, state.wait) == (theirs.best, theirs.num_bad_epochs)
+        state = schedule.resume(json.loads(json.dumps(state.to_dict(), allow_nan=False)))
+
+
+# ---------------------------------------------------------------------------------------- without PyTorch
+
+
+def test_the_formulas():
+    assert rates(Constant(0.5), 3) == [0.5, 0.5, 0.5]
+    assert rates(StepLR(1, 2, 0.5), 6) == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert rates(ExponentialLR(1, 0.5), 4) == [1, 0.5, 0.25, 0.125]
+    assert rates(CosineLR(1, 4), 6) == pytest.approx([1, 0.5 + 2**-1.5, 0.5, 0.5 - 2**-1.5, 0, 0])
+    assert rates(Warmup(Constant(1), 4, 0.2), 6) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    one_cycle = rates(OneCycleLR(1, 11, 4 / 11, 10, 100), 11)
+    assert (one_cycle[0], one_cycle[3], one_cycle[10]) == pytest.approx((0.1, 1, 0.001))
+
+
+def test_plateau_by_hand():
+    state = ReduceLROnPlateau(1.0, factor=0.5, patience=1, threshold=0.1, min_lr=0.3).start()
+    found = []
+    for loss in [10, 9.5, 8, 8, 8, 8, 8, 8, 8]:  # 9.5 is not lower by a tenth
+        state.observe(loss)
+        found.append(state.lr)
+    assert found == [1, 1, 1, 1, 0.5, 0.5, 0.3, 0.3, 0.3]
+    assert state.best == 8
+
+
+def test_a_growing_rate_ends_in_infinity():
+    assert ExponentialLR(1, 10)(400) == math.inf
+    assert ExponentialLR(1, 0.1)(400) == 0
+
+
+def test_plateau_has_no_rate_of_an_epoch():
+    with pytest.raises(TypeError, match=r"schedule\.start\(\)"):
+        ReduceLROnPlateau(0.1)(0)
+
+
+@pytest.mark.parametrize("schedule", [CosineLR(0.1), OneCycleLR(0.1), Warmup(CosineLR(0.1), 3)], ids=repr)
+def test_a_length_is_filled_in(schedule):
+    with pytest.raises(ValueError, match=r"no length yet: give it epochs, or call resolved"):
+        schedule(0)
+    resolved = schedule.resolved(30)
+    assert all(rate > 0 for rate in rates(resolved, 30))
+    assert resolved.resolved(70) == resolved
+    with pytest.raises(ValueError, match="no length yet"):  # the one that the user has is as it was
+        schedule(0)
+
+
+@pytest.mark.parametrize("schedule", [s for s in EXAMPLES if "None" not in repr(s)], ids=repr)
+def test_a_length_that_is_there_stays(schedule):
+    assert schedule.resolved(1000) == schedule
+
+
+@pytest.mark.parametrize("schedule", EXAMPLES, ids=repr)
+def test_to_a_file_and_back(schedule):
+    d = json.loads(json.dumps(schedule.to_dict(), allow_nan=False))
+    assert d["name"] == type(schedule).__name__
+    assert schedule_from_dict(d) == schedule
+    assert pickle.loads(pickle.dumps(schedule)) == schedule == copy.deepcopy(schedule)
+    assert eval(repr(schedule)) == schedule
+    assert len({schedule, schedule_from_dict(d)}) == 1
+
+
+def test_all_names_are_there():
+    assert set(SCHEDULES) == {type(schedule).__name__ for schedule in EXAMPLES}
+    assert all(issubclass(kind, Schedule) for kind in SCHEDULES.values())
+
+
+def test_numbers_of_numpy_become_plain():
+    np = pytest.importorskip("numpy")
+    d = StepLR(np.float32(0.5), np.int64(3)).to_dict()
+    assert d == {"name": "StepLR", "lr": 0.5, "step_size": 3, "gamma": 0.1}
+    assert [type(value) for value in d.values()] == [str, float, int, float]
+
+
+def test_a_schedule_is_immutable():
+    with pytest.raises(AttributeError):
+        Constant(0.1).lr = 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Constant(0), "lr must be a positive finite number, got 0"),
+        (lambda: Constant(math.nan), "lr must be a positive finite number, got nan"),
+        (lambda: Constant("0.1"), "lr must be a number, got '0.1'"),
+        (lambda: Constant(True), "lr must be a number, got True"),
+        (lambda: Constant(10**400), "lr must be a number in the range of a float"),
+        (lambda: StepLR(0.1, 0), "step_size must be 1 or more, got 0"),
+        (lambda: StepLR(0.1, 2.0), "step_size must be a whole number, got 2.0"),
+        (lambda: StepLR(0.1, 2, -1), "gamma must be a positive finite number, got -1"),
+        (lambda: ExponentialLR(0.1, math.inf), "gamma must be a positive finite number, got inf"),
+        (lambda: CosineLR(0.1, -5), "epochs must be 1 or more, got -5"),
+        (lambda: CosineLR(0.1, min_lr=-1), "min_lr must be a finite number, 0 or more, got -1"),
+        (lambda: CosineLR(0.1, min_lr=0.2), "min_lr must be at most lr, which is 0.1, got 0.2"),
+        (lambda: OneCycleLR(0.1, pct_start=1.5), "pct_start must be from 0 to 1, got 1.5"),
+        (lambda: OneCycleLR(0.1, div_factor=0), "div_factor must be a positive finite number, got 0"),
+        (lambda: OneCycleLR(0.1, final_div_factor=None), "final_div_factor must be a number, got None"),
+        (lambda: Warmup(0.1, 5), r"schedule must be a Schedule, such as Constant\(0\.1\), got 0\.1"),
+        (lambda: Warmup(ReduceLROnPlateau(0.1), 5), "neither Warmup nor ReduceLROnPlateau"),
+        (lambda: Warmup(Warmup(Constant(0.1), 5), 5), "neither Warmup nor ReduceLROnPlateau"),
+        (lambda: Warmup(Constant(0.1), None), "epochs must be a whole number, got None"),
+        (lambda: Warmup(Constant(0.1), 5, 0), "start_factor must be above 0 and at most 1, got 0"),
+        (lambda: ReduceLROnPlateau(0.1, 1.0), "factor must be above 0 and below 1, got 1.0"),
+        (lambda: ReduceLROnPlateau(0.1, patience=-1), "patience must be 0 or more, got -1"),
+        (lambda: ReduceLROnPlateau(0.1, threshold=1), "threshold must be at least 0 and below 1, got 1"),
+        (lambda: ReduceLROnPlateau(0.1, min_lr=1), "min_lr must be at most lr"),
+    ],
+)
+def test_wrong_constants(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+DEEP = {"name": "Constant", "lr": 0.1}
+for _ in range(5000):
+    DEEP = {"name": "Warmup", "epochs": 1, "schedule": DEEP}
+
+
+@pytest.mark.parametrize(
+    ("d", "message"),
+    [
+        (None, "must be an object with a name and constants, got None"),
+        ([1], "must be an object"),
+        ({}, "must be one of Constant, StepLR, .*, got None"),
+        ({"name": "Nope"}, "must be one of .*, got 'Nope'"),
+        ({"name": ["Constant"], "lr": 0.1}, "must be one of"),
+        ({"name": "StepLR", "lr": 0.1}, "StepLR lacks its constant step_size"),
+        ({"name": "Constant", "lr": 0.1, "rate": 1}, "unknown constant 'rate', expected lr"),
+        ({"name": "Constant", "lr": "much"}, "Constant is wrong: lr must be a number, got 'much'"),
+        ({"name": "Constant", "lr": [0.1]}, "Constant is wrong: lr must be a number"),
+        ({"name": "CosineLR", "lr": 0.1, "epochs": 2.5}, "CosineLR is wrong: epochs must be a whole number"),
+        ({"name": "Constant", "lr": DEEP}, "Constant is wrong: lr must be a number"),
+        ({"name": "Warmup", "schedule": 3, "epochs": 5}, "Warmup is wrong: schedule must be a Schedule"),
+        ({"name": "Warmup", "schedule": {"name": "No"}, "epochs": 5}, "Warmup is wrong: the name of a schedule"),
+        (DEEP, "must not be a Warmup again"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
+)
+def test_wrong_files(d, message):
+    with pytest.raises(ValueError, match=message):
+        schedule_from_dict(d)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(name=st.sampled_from(sorted(SCHEDULES)), data=st.data())
+def test_whatever_is_in_a_file_is_read_or_refused(name, data):
+    keys = sorted({key for schedule in EXAMPLES for key in schedule.to_dict()} - {"name"})
+    d = {"name": name, **data.draw(st.dictionaries(st.sampled_from(keys), ANYTHING))}
+    with suppress(ValueError):
+        assert isinstance(schedule_from_dict(d), Schedule)
+
+
+@given(state=ANYTHING | st.fixed_dictionaries({"lr": ANYTHING, "best": ANYTHING, "wait": ANYTHING}))
+def test_a_state_is_read_or_refused(state):
+    schedule = ReduceLROnPlateau(0.1)
+    with suppress(ValueError):
+        assert isinstance(schedule.resume(state), PlateauState)
