@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields, replace
+from reprlib import repr as shown
 from typing import Any
 
-from nnc.checks import count, not_negative, positive, real, shown
+from nnc.checks import count, not_negative, positive, real
 
 __all__ = [
     "Constant",
@@ -308,7 +309,7 @@ class ReduceLROnPlateau(Schedule):
             It is anything else.
         """
         if not isinstance(state, dict) or set(state) != {"lr", "best", "wait"}:
-            raise ValueError(f"the state of ReduceLROnPlateau must be an object with lr, best and wait, got {shown(state)}")
+            raise ValueError(f"a state of ReduceLROnPlateau must be an object of lr, best and wait, got {shown(state)}")
         try:
             best = math.inf if state["best"] is None else real("best", state["best"])
             return PlateauState(self, not_negative("lr", state["lr"]), best, count("wait", state["wait"], least=0))

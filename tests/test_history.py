@@ -1,0 +1,239 @@
+"""History: its columns by name, its other forms, and two of them joined."""
+
+import copy
+import csv
+import json
+import os
+import pickle
+import sys
+import timeit
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnc.history import STOP_REASONS, History
+
+
+def history(epochs=3, stop_reason="epochs", best_epoch=None, **columns):
+    numbers = np.arange(float(epochs))
+    plain = {"loss": 1 / (1 + numbers), "lr": np.full(epochs, 0.1), "epoch_seconds": np.full(epochs, 0.25)}
+    return History({**plain, **{name: np.array(c, float) for name, c in columns.items()}}, 1.5, stop_reason, best_epoch)
+
+
+def same(a, b):
+    return (
+        list(a) == list(b)
+        and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+        and (a.seconds, a.stop_reason, a.best_epoch) == (b.seconds, b.stop_reason, b.best_epoch)
+    )
+
+
+def test_columns_as_attributes_and_by_name():
+    h = history(val_loss=[3, 2, 1], accuracy=[0.1, 0.2, 0.3])
+    assert h.epochs == 3
+    assert h.loss is h["loss"]
+    assert h.val_loss is h["val_loss"]
+    assert h.lr is h["lr"]
+    assert h.epoch_seconds is h["epoch_seconds"]
+    assert h.accuracy is h["accuracy"]
+    assert list(h) == list(h.keys()) == ["loss", "lr", "epoch_seconds", "val_loss", "accuracy"]
+    assert "accuracy" in h
+    assert "seconds" not in h
+    assert list(dict(h)) == list(h)
+    assert {"accuracy", "loss", "plot"} <= set(dir(h))
+
+
+def test_without_validation():
+    h = history()
+    assert h.val_loss is None
+    assert "val_loss" not in h
+    with pytest.raises(KeyError, match="no 'val_loss', it has loss, lr, epoch_seconds"):
+        h["val_loss"]
+    with pytest.raises(AttributeError, match="'History' object has no attribute 'accuracy'"):
+        h.accuracy  # noqa: B018
+    assert not hasattr(h, "_private")
+
+
+def test_repr():
+    assert repr(history()) == "<History: 3 epochs in 1.5 s, loss 1 -> 0.333333, stopped by epochs>"
+    best = history(stop_reason="patience", best_epoch=2)
+    assert repr(best) == "<History: 3 epochs in 1.5 s, loss 1 -> 0.333333, best epoch 2, stopped by patience>"
+    assert repr(history(0, "interrupt")) == "<History: 0 epochs in 1.5 s, stopped by interrupt>"
+
+
+def test_no_other_attributes():
+    h = history()
+    with pytest.raises(AttributeError):
+        h.los = 1
+    with pytest.raises(AttributeError):
+        h.loss = 1
+
+
+def test_copies():
+    h = history(val_loss=[3, 2, 1], best_epoch=3)
+    for twin in (pickle.loads(pickle.dumps(h)), copy.copy(h), copy.deepcopy(h)):
+        assert same(h, twin)
+    assert copy.deepcopy(h).loss is not h.loss
+
+
+def test_making_one_costs_next_to_nothing():
+    columns = {"loss": np.zeros(10)}
+    best = min(timeit.repeat(lambda: History(columns, 1.0, "epochs"), number=1000, repeat=20)) / 1000
+    assert best < 2e-6
+    assert History(columns, 1.0, "epochs").loss is columns["loss"]
+
+
+# ------------------------------------------------------------------------------------------ dict
+
+
+NUMBERS = st.floats(allow_nan=True, allow_infinity=False)
+
+
+@given(
+    rows=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS)),
+    reason=st.sampled_from(STOP_REASONS),
+    seconds=st.floats(0, 1e9),
+    data=st.data(),
+)
+def test_to_json_and_back(rows, reason, seconds, data):
+    loss, val_loss, f1 = np.array(rows, float).reshape(len(rows), 3).T
+    best = data.draw(st.none() | st.integers(1, len(rows))) if rows else None
+    h = History({"loss": loss, "val_loss": val_loss, "f1": f1}, seconds, reason, best)
+    assert same(h, History.from_dict(json.loads(json.dumps(h.to_dict(), allow_nan=False))))
+
+
+def test_to_dict():
+    assert history(2, val_loss=[np.inf, np.nan], best_epoch=1).to_dict() == {
+        "loss": [1.0, 0.5],
+        "lr": [0.1, 0.1],
+        "epoch_seconds": [0.25, 0.25],
+        "val_loss": [None, None],
+        "seconds": 1.5,
+        "stop_reason": "epochs",
+        "best_epoch": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": None}, "'loss' of a history must be a list of numbers, got None"),
+        ({"loss": [1, "2"]}, "'loss' of a history must be a list of numbers, got "),
+        ({"loss": [1, True]}, "'loss' of a history must be a list of numbers"),
+        ({"loss": [1, 10**400]}, "'loss' of a history must hold numbers in the range of a float"),
+        ({"lr": [0.1]}, "one length, got 2 numbers of loss and 1 of lr"),
+        ({3: [1, 2]}, "columns of a history must have names, got 3"),
+        ({"_columns": [1, 2]}, "columns of a history must have names, got '_columns'"),
+        ({"seconds": "1"}, "seconds of a history must be a finite number, 0 or more, got '1'"),
+        ({"seconds": float("nan")}, "seconds of a history must be a finite number, 0 or more, got nan"),
+        ({"stop_reason": "boredom"}, "stop_reason of a history must be one of epochs, .*, got 'boredom'"),
+        ({"stop_reason": []}, "stop_reason of a history must be one of"),
+        ({"best_epoch": 3}, "best_epoch of a history must be from 1 to 2 or None, got 3"),
+        ({"best_epoch": 1.0}, "best_epoch of a history must be from 1 to 2 or None, got 1.0"),
+    ],
+)
+def test_wrong_dicts(change, message):
+    with pytest.raises(ValueError, match=message):
+        History.from_dict({**history(2).to_dict(), **change})
+
+
+def test_what_is_no_history():
+    with pytest.raises(ValueError, match="a history must be an object, got 3"):
+        History.from_dict(3)
+    with pytest.raises(ValueError, match="a history must have a loss"):
+        History.from_dict({"stop_reason": "epochs"})
+    assert History.from_dict({"loss": [1, 2], "stop_reason": "epochs"}).loss.tolist() == [1.0, 2.0]
+
+
+# ------------------------------------------------------------------------------------------ joined
+
+
+def test_joined():
+    h = History.joined(history(2, "interrupt", 2), history(3, "patience", 1))
+    assert h.loss.tolist() == [1, 1 / 2, 1, 1 / 2, 1 / 3]
+    assert (h.epochs, h.seconds, h.stop_reason, h.best_epoch) == (5, 3.0, "patience", 3)
+
+
+def test_joined_keeps_the_earlier_best():
+    assert History.joined(history(2, best_epoch=2), history(3)).best_epoch == 2
+    assert History.joined(history(2), history(3)).best_epoch is None
+
+
+def test_joined_with_different_columns():
+    h = History.joined(history(2, f1=[0.1, 0.2]), history(1, val_loss=[7]))
+    assert list(h) == ["loss", "lr", "epoch_seconds", "f1", "val_loss"]
+    assert np.array_equal(h.f1, [0.1, 0.2, np.nan], equal_nan=True)
+    assert np.array_equal(h.val_loss, [np.nan, np.nan, 7], equal_nan=True)
+
+
+# ------------------------------------------------------------------------------------------ CSV
+
+
+def test_csv(tmp_path):
+    h = history(2, val_loss=[1 / 3, np.nan])
+    h.to_csv(tmp_path / "h.csv")
+    text = (tmp_path / "h.csv").read_bytes().decode()
+    assert text == "epoch,loss,lr,epoch_seconds,val_loss\n1,1.0,0.1,0.25,0.3333333333333333\n2,0.5,0.1,0.25,nan\n"
+    history(0).to_csv(str(tmp_path / "h.csv"))
+    assert (tmp_path / "h.csv").read_text() == "epoch,loss,lr,epoch_seconds\n"
+    assert os.listdir(tmp_path) == ["h.csv"]
+
+
+@given(losses=st.lists(st.floats(), max_size=20))
+def test_numbers_in_csv_read_back(tmp_path_factory, losses):
+    path = tmp_path_factory.mktemp("csv") / "h.csv"
+    History({"loss": np.array(losses, float), "odd, name\n": np.array(losses, float)}, 0.0, "epochs").to_csv(path)
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["epoch", "loss", "odd, name\n"]
+    assert [row[0] for row in rows] == [str(i + 1) for i in range(len(losses))]
+    assert np.array_equal([float(row[1]) for row in rows], losses, equal_nan=True)
+
+
+def test_csv_that_cannot_be_written(tmp_path):
+    missing = str(tmp_path / "no" / "h.csv")
+    with pytest.raises(FileNotFoundError, match=r"cannot save the history: the folder .* does not exist") as caught:
+        history().to_csv(missing)
+    assert caught.value.filename == missing
+    with pytest.raises(IsADirectoryError, match="cannot save the history: this is a folder"):
+        history().to_csv(tmp_path)
+    with pytest.raises(OSError, match="cannot save the history: this is no possible path"):
+        history().to_csv("")
+    with pytest.raises(TypeError):
+        history().to_csv(None)
+
+
+# ------------------------------------------------------------------------------------------ plot
+
+
+def test_plot():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    h = history(val_loss=[3, 2, 1], accuracy=[0.1, 0.2, 0.3], best_epoch=2)
+    ax = figure.add_subplot()
+    assert h.plot(ax) is ax
+    losses = {line.get_label(): line for line in ax.get_lines()}
+    assert list(losses) == ["loss", "val_loss", "best epoch, 2"]
+    assert losses["val_loss"].get_xydata().tolist() == [[1, 3], [2, 2], [3, 1]]
+    (metric,) = figure.axes[1].get_lines()
+    assert metric.get_ydata().tolist() == [0.1, 0.2, 0.3]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["loss", "val_loss", "accuracy", "best epoch, 2"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "loss")
+
+
+def test_plot_in_a_new_figure():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    ax = history().plot()
+    assert len(ax.figure.axes) == 1
+    pyplot.close(ax.figure)
+
+
+def test_plot_without_matplotlib(monkeypatch):
+    for name in ("matplotlib", "matplotlib.pyplot"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r'pip install "nnc-cython\[plot\]"'):
+        history().plot()
