@@ -1,11 +1,14 @@
-"""Checks of single numbers, whose messages name the argument, what was expected and what came."""
+"""Checks of numbers, whose messages name the argument, what was expected and what came."""
 
 from __future__ import annotations
 
 from reprlib import repr as shown  # short, whatever the value is
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def real(name: str, value: Any) -> float:
@@ -47,3 +50,15 @@ def count(name: str, value: Any, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name} must be {least} or more, got {shown(value)}")
     return int(value)
+
+
+def numbers(name: str, value: Any) -> NDArray[Any]:
+    """`value` as an array of real numbers: booleans, integers or floats."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers with rows of one length: {error}") from None
+    if array.dtype.kind not in "biuf":
+        kind = "complex numbers" if array.dtype.kind == "c" else f"elements of type {array.dtype}"
+        raise TypeError(f"{name} must be an array of real numbers, got {kind}")
+    return array

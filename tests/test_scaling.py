@@ -1,0 +1,246 @@
+"""Scaling: the statistics of scikit-learn, also where rounding makes them hard, and arrays that stay on the disk."""
+
+import json
+import math
+import pickle
+import tracemalloc
+from contextlib import suppress
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from nnc import scaling
+from nnc.scaling import MinMax, Scaling, Standardize
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(3, [1, 10, 1e-3], (500, 3))
+
+
+@pytest.fixture(params=[1, 7, 1 << 17])
+def blocks(request, monkeypatch):
+    """Blocks of one row, of some and of all."""
+    monkeypatch.setattr(scaling, "BLOCK", 3 * request.param)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_standardize():
+    scaled = Standardize().fit(X).apply(X)
+    assert scaled.mean(axis=0) == pytest.approx(0, abs=1e-12)
+    assert scaled.std(axis=0) == pytest.approx(1, rel=1e-13)
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (5, 7.5)])
+def test_minmax(low, high):
+    scaled = MinMax(low, high).fit(X).apply(X)
+    assert scaled.min(axis=0) == pytest.approx(low, abs=1e-12)
+    assert scaled.max(axis=0) == pytest.approx(high, abs=1e-12)
+
+
+@pytest.mark.usefixtures("blocks")
+def test_the_same_as_scikit_learn():
+    theirs = pytest.importorskip("sklearn.preprocessing")
+    data = np.column_stack([X, np.full(len(X), 0.1)])  # and a constant column
+    expected = theirs.StandardScaler().fit_transform(data)
+    # A rounding of the mean, 3, is 7e-13 standard deviations of the third column.
+    assert Standardize().fit(data).apply(data) == pytest.approx(expected, abs=1e-11)
+    for limits in [(0, 1), (-3, 4)]:
+        expected = theirs.MinMaxScaler(limits).fit_transform(data)
+        assert MinMax(*limits).fit(data).apply(data) == pytest.approx(expected, abs=1e-12)
+
+
+@given(column=st.lists(st.floats(-1e300, 1e300) | st.integers(-5, 5).map(float), min_size=1, max_size=30))
+def test_statistics_against_fractions(column):
+    found = Standardize().fit(column)
+    exact = [Fraction(x) for x in column]
+    mean = sum(exact) / len(exact)
+    size = max(map(abs, column))
+    assert abs(Fraction(found.shift[0]) - mean) <= Fraction(1e-15) * Fraction(size) + Fraction(5e-324)
+    if min(column) == max(column):
+        assert found.factor == 1
+        assert found.apply(column).tolist() == [0] * len(column)
+        return
+    spread = max(exact) - min(exact)
+    variance = sum(((x - mean) / spread) ** 2 for x in exact) / len(exact)  # of numbers near 1
+    deviation = Fraction(math.sqrt(variance)) * spread
+    if deviation > Fraction(1e-290):
+        # Up to what the rounding of the numbers around their center leaves.
+        allowed = 1e-13 + 1e-15 * float(Fraction(size) / deviation)
+        assert float(Fraction(found.factor[0]) * deviation) == pytest.approx(1, rel=allowed)
+
+
+@pytest.mark.parametrize("offset", [0, 1e6, 1e9, -1e12])
+def test_large_offsets(offset):
+    column = offset + np.arange(1000.0)
+    found = Standardize().fit(column)
+    assert found.shift[0] == offset + 499.5
+    assert found.factor[0] == pytest.approx(1 / math.sqrt((1000**2 - 1) / 12), rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "uint8", "int64", "uint64", "bool", ">f4", "g"])
+def test_types(dtype):
+    data = RNG.integers(0, 2 if dtype == "bool" else 100, (1000, 2)).astype(dtype)
+    found, expected = Standardize().fit(data), Standardize().fit(data.astype(float))
+    assert found.shift.tolist() == expected.shift.tolist()
+    assert found.factor.tolist() == expected.factor.tolist()
+    assert found.apply(data, "float32").dtype == np.float32
+    assert np.array_equal(found.apply(data), expected.apply(data.astype(float)))
+
+
+def test_float16_beyond_its_own_range():
+    data = np.full((2000, 1), 60000, np.float16)
+    data[0] = -60000
+    found = Standardize().fit(data)
+    assert found.shift[0] == 59940
+    assert found.apply(data).std() == pytest.approx(1, rel=1e-12)
+
+
+def test_extreme_numbers():
+    for scaler in (Standardize(), MinMax(-1, 1)):
+        scaled = scaler.fit([1.7e308, -1.7e308]).apply([1.7e308, -1.7e308])
+        assert scaled == pytest.approx([1, -1])
+        assert np.isfinite(scaler.fit([0, 5e-324]).apply([0, 5e-324])).all()
+    assert Standardize().fit([1.7e308, 1.7e308]).shift[0] == 1.7e308
+    with pytest.raises(ValueError, match=r"column 0 cannot be scaled: .* got shift .* and factor inf"):
+        MinMax(0, 1e300).fit([0, 1e-300])
+
+
+def test_constant_columns():
+    data = np.array([[0.1, 7, -0.0], [0.1, 7, 0.0], [0.1, 7, 0.0]])
+    assert Standardize().fit(data).factor.tolist() == [1, 1, 1]
+    assert Standardize().fit(data).apply(data).tolist() == [[0, 0, 0]] * 3
+    assert MinMax(-1, 1).fit(data).factor.tolist() == [1, 1, 1]
+    assert MinMax(-1, 1).fit(data).apply(data) == pytest.approx(np.full((3, 3), -1.0))
+    assert Standardize().fit([[1, 2]]).factor.tolist() == [1, 1]  # one row
+
+
+@given(
+    data=arrays.arrays(
+        np.float64, st.tuples(st.integers(1, 9), st.integers(1, 3)), elements=st.floats(-1e6, 1e6, width=32)
+    ),
+    scaler=st.sampled_from([Standardize(), MinMax(), MinMax(-1, 2)]),
+)
+def test_undo(data, scaler):
+    found = scaler.fit(data)
+    assert found.undo(found.apply(data)) == pytest.approx(data, rel=1e-9, abs=1e-9 * max(1, np.abs(data).max()))
+
+
+def test_shapes():
+    one, three = Standardize().fit([1, 2, 3]), Standardize().fit(X)
+    assert one.apply([1.0, 2, 3]).shape == (3,)
+    assert one.apply([[1.0], [2], [3]]).shape == (3, 1)
+    assert np.array_equal(three.apply(X[4]), three.apply(X)[4])
+    assert three.undo(X[4], "float32").dtype == np.float32
+    assert three.apply(np.empty((0, 3))).shape == (0, 3)
+    assert np.array_equal(three.apply(np.asfortranarray(X)), three.apply(X))
+    for wrong in (X[:, :2], [1.0, 2], 3.0, X[None]):
+        with pytest.raises(ValueError, match="array must have 3 columns to fit this scaling, got shape"):
+            three.apply(wrong)
+
+
+def test_what_does_not_fit_the_type_becomes_infinite():
+    assert Scaling("minmax", [0], [1]).apply([1e300, np.nan], "float32").tolist()[0] == math.inf
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite(value):
+    data = X.copy()
+    data[123, 1] = value
+    for scaler in (Standardize(), MinMax()):
+        with pytest.raises(ValueError, match=f"X must be finite, got {value} in row 123, column 1"):
+            scaler.fit(data, "X")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MinMax(1, 1), r"low must be below high, got low 1\.0 and high 1\.0"),
+        (lambda: MinMax(0, math.inf), "high must be a finite number, got inf"),
+        (lambda: MinMax("0"), "low must be a number, got '0'"),
+        (lambda: Standardize().fit([]), r"array must have shape \(rows, columns\), at least one of each, got \(0,\)"),
+        (lambda: Standardize().fit(np.empty((3, 0)), "y"), r"y must have shape .*, got \(3, 0\)"),
+        (lambda: Standardize().fit(3), r"got \(\)"),
+        (lambda: Standardize().fit([1j, 2]), "array must be an array of real numbers, got complex numbers"),
+        (lambda: Standardize().fit([[1], [1, 2]]), "rows of one length"),
+        (lambda: Standardize().fit(["a"]), "real numbers"),
+    ],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_a_memmap_stays_on_the_disk(tmp_path):
+    data = np.memmap(tmp_path / "data", np.float32, "w+", shape=(400_000, 10))
+    data[:] = np.arange(10)
+    data[::2] += 1
+    tracemalloc.start()
+    try:
+        found = Standardize().fit(data)
+        assert tracemalloc.get_traced_memory()[1] < 8e6  # in float64 all would be 32 MB
+        tracemalloc.reset_peak()
+        out = found.apply(data, np.float32)
+        assert tracemalloc.get_traced_memory()[1] < out.nbytes + 8e6
+    finally:
+        tracemalloc.stop()
+    assert found.shift == pytest.approx(np.arange(10) + 0.5)
+    assert found.factor == pytest.approx(2)
+    assert type(out) is np.ndarray
+
+
+def test_a_scaling_is_immutable():
+    shift = np.zeros(3)
+    found = Scaling("minmax", shift, np.ones(3))
+    shift[0] = 5
+    assert found.shift[0] == 0
+    with pytest.raises(ValueError, match="read-only"):
+        found.factor[0] = 2
+    with pytest.raises(AttributeError):
+        found.shift = shift
+
+
+@pytest.mark.parametrize("scaler", [Standardize(), MinMax(-1, 1)], ids=repr)
+def test_to_a_file_and_back(scaler):
+    found = scaler.fit(X)
+    d = found.to_dict()
+    assert list(d) == ["type", "shift", "factor"]
+    for twin in (Scaling.from_dict(json.loads(json.dumps(d))), pickle.loads(pickle.dumps(found))):
+        assert twin.type == found.type == scaler.name
+        assert np.array_equal(twin.shift, found.shift)
+        assert np.array_equal(twin.factor, found.factor)
+
+
+@pytest.mark.parametrize(
+    ("d", "message"),
+    [
+        (None, "a scaling must be an object of type, shift and factor, got None"),
+        ({"type": "minmax", "shift": [0]}, "object of type, shift and factor, got {"),
+        ({"type": "max", "shift": [0], "factor": [1]}, "type of a scaling must be one of standardize, minmax, got"),
+        ({"type": [], "shift": [0], "factor": [1]}, "type of a scaling must be one of"),
+        ({"type": "minmax", "shift": 0, "factor": [1]}, "shift of a scaling must be a list of numbers, got 0"),
+        ({"type": "minmax", "shift": [0], "factor": ["1"]}, "factor of a scaling must be a list of numbers"),
+        ({"type": "minmax", "shift": [0], "factor": [True]}, "factor of a scaling must be a list of numbers"),
+        ({"type": "minmax", "shift": [], "factor": []}, "shift of a scaling must be a list of numbers"),
+        ({"type": "minmax", "shift": [0], "factor": [1, 2]}, "must have one length, got 1 and 2 numbers"),
+        ({"type": "minmax", "shift": [0, 0], "factor": [1, 0]}, "column 1 cannot be scaled: .* factor 0.0"),
+        ({"type": "minmax", "shift": [math.nan], "factor": [1]}, "column 0 cannot be scaled: .* got shift nan"),
+        ({"type": "minmax", "shift": [10**400], "factor": [1]}, "range of a float"),
+    ],
+)
+def test_wrong_files(d, message):
+    with pytest.raises(ValueError, match=message):
+        Scaling.from_dict(d)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(), lambda inner: st.lists(inner, max_size=3))
+
+
+@given(kind=st.sampled_from(["minmax", "standardize"]) | JSON, shift=JSON, factor=JSON)
+def test_whatever_is_in_a_file_is_read_or_refused(kind, shift, factor):
+    with suppress(ValueError):
+        Scaling.from_dict({"type": kind, "shift": shift, "factor": factor})
