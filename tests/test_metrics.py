@@ -1,0 +1,167 @@
+"""Metrics: scikit-learn's numbers, and the cases in which a quotient has no meaning."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnc.metrics import METRICS, accuracy, f1, mae, r2, rmse
+
+
+@st.composite
+def classes(draw, largest=6):
+    rows, most = draw(st.integers(1, 30)), draw(st.integers(0, largest))
+    column = st.lists(st.integers(0, most), min_size=rows, max_size=rows)
+    return np.array(draw(column)), np.array(draw(column)), draw(weights(rows))
+
+
+def weights(rows):
+    some = st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=rows, max_size=rows).filter(any)
+    return st.none() | some.map(np.array)
+
+
+@st.composite
+def values(draw, elements):
+    rows, n = draw(st.integers(1, 20)), draw(st.integers(0, 3))
+    shape = (rows, n) if n else (rows,)
+    numbers = st.lists(elements, min_size=rows * max(1, n), max_size=rows * max(1, n))
+    return np.reshape(draw(numbers), shape), np.reshape(draw(numbers), shape), draw(weights(rows))
+
+
+def theirs(name, *arguments, **settings):
+    function = getattr(pytest.importorskip("sklearn.metrics"), name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that are not there
+        return pytest.approx(function(*arguments, **settings), rel=1e-12, abs=1e-14)
+
+
+@given(case=classes())
+def test_accuracy(case):
+    y, p, w = case
+    assert accuracy(y, p, w) == theirs("accuracy_score", y, p, sample_weight=w)
+
+
+@given(case=classes())
+def test_f1(case):
+    y, p, w = case
+    average = "binary" if max(y.max(), p.max()) < 2 else "macro"
+    assert f1(y, p, w) == theirs("f1_score", y, p, average=average, sample_weight=w, zero_division=0)
+
+
+@given(case=classes(largest=1))
+def test_f1_of_two_classes_among_three(case):
+    y, p, w = case
+    expected = theirs("f1_score", y, p, average="macro", sample_weight=w, zero_division=0)
+    assert f1(y, p, w, n_classes=3) == expected
+    assert f1(y, p, w, n_classes=2) == f1(y, p, w)
+
+
+@given(case=values(st.integers(0, 1)))
+def test_several_classes_in_a_row(case):
+    y, p, w = case
+    assert accuracy(y, p, w) == theirs("accuracy_score", y, p, sample_weight=w)
+    if y.ndim == 2 and y.shape[1] > 1:
+        assert f1(y, p, w) == theirs("f1_score", y, p, average="macro", sample_weight=w, zero_division=0)
+
+
+@given(case=values(st.floats(-100, 100, width=16)))
+def test_errors(case):
+    y, p, w = case
+    assert mae(y, p, w) == theirs("mean_absolute_error", y, p, sample_weight=w)
+    assert rmse(y, p, w) == theirs("root_mean_squared_error", y, p, sample_weight=w)
+
+
+@given(case=values(st.integers(-3, 3).map(float)))
+def test_r2(case):
+    y, p, w = case
+    if len(y) > 1 and (w is None or np.count_nonzero(w) > 1):
+        assert r2(y, p, w) == theirs("r2_score", y, p, sample_weight=w)
+
+
+def test_by_hand():
+    assert accuracy([0, 1, 2, 2], [0, 1, 1, 2]) == 0.75
+    assert accuracy([0, 1], [0, 0], sample_weight=[3, 1]) == 0.75
+    assert accuracy([[0, 1], [1, 1]], [[0, 1], [1, 0]]) == 0.5
+    assert f1([0, 1, 1, 1], [0, 0, 1, 1]) == pytest.approx(0.8)
+    assert f1([0, 1, 2, 2], [0, 1, 1, 2]) == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+    assert f1([True, False], [True, True]) == pytest.approx(2 / 3)
+    assert mae([1, 2, 3], [2, 2, 5]) == 1
+    assert mae([[1, 2], [3, 4]], [[1, 3], [3, 5]]) == 0.5
+    assert rmse([0, 0], [3, 4]) == pytest.approx(12.5**0.5)
+    assert rmse([[0, 0], [0, 0]], [[1, 3], [1, 3]]) == 2  # the mean of the roots
+    assert r2([1, 2, 3], [1, 2, 3]) == 1
+    assert r2([1, 2, 3], [2, 2, 2]) == 0
+    assert r2([1, 2, 3], [3, 2, 1]) == -3
+
+
+def test_quotients_without_a_meaning():
+    assert f1([0, 0], [0, 0]) == 0  # no class 1, in truth or prediction
+    assert f1([1, 1], [0, 0]) == 0
+    assert f1([0, 0, 2], [0, 0, 0]) == pytest.approx(0.4)  # class 2 is never predicted, there is no class 1
+    assert r2([0.1, 0.1, 0.1], [0.1, 0.1, 0.1]) == 1
+    assert r2([0.1, 0.1, 0.1], [0.1, 0.1, 0.2]) == 0
+    assert r2([5], [5]) == 1
+    assert r2([[1, 5], [2, 5]], [[1, 5], [2, 5]]) == 1
+
+
+def test_a_column_is_a_vector():
+    assert mae([[1.0], [2.0]], [1.0, 3.0]) == 0.5
+    assert accuracy([0, 1], [[0], [1]]) == 1
+    assert f1([[0], [2]], [0, 2]) == 1
+
+
+def test_numbers_of_all_types():
+    y, p = np.array([0, 200], np.uint8), np.array([200, 0], np.uint8)
+    assert mae(y, p) == 200
+    large = np.array([1000, -1000], np.float16)
+    assert rmse(large, -large) == 2000  # whose square is too large for float16
+
+
+def test_what_is_known_about_them():
+    assert {name: (metric.takes, metric.larger_is_better) for name, metric in METRICS.items()} == {
+        "accuracy": ("classes", True),
+        "f1": ("classes", True),
+        "r2": ("values", True),
+        "mae": ("values", False),
+        "rmse": ("values", False),
+    }
+    assert METRICS["mae"]([1, 2], [1, 3], sample_weight=[3, 1]) == 0.25
+    assert METRICS["f1"]([0, 1], [0, 1], None, 3) == 1
+    assert all(metric.name == name for name, metric in METRICS.items())
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "sample_weight", "message"),
+    [
+        ([0, 1], [0, 1, 1], None, r"one shape, .* got \(2,\) and \(3,\)"),
+        ([[0, 1]], [[0], [1]], None, r"one shape, .* got \(1, 2\) and \(2, 1\)"),
+        (np.zeros(0, int), np.zeros(0, int), None, r"a row at least, got \(0,\)"),
+        (0, 0, None, r"one shape, .* got \(\) and \(\)"),
+        (["a"], ["b"], None, "y_true must be an array of real numbers"),
+        ([0, 1], [0, 1], [1], r"sample_weight must have one number for each of the 2 rows, got shape \(1,\)"),
+        ([0, 1], [0, 1], [1, -1], "sample_weight must hold finite numbers, none negative and not all 0"),
+        ([0, 1], [0, 1], [0, 0], "not all 0"),
+        ([0, 1], [0, 1], [1, np.nan], "finite"),
+    ],
+)
+def test_wrong_arguments(name, y_true, y_pred, sample_weight, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        METRICS[name](y_true, y_pred, sample_weight)
+
+
+@pytest.mark.parametrize("metric", [accuracy, f1])
+def test_wrong_classes(metric):
+    with pytest.raises(TypeError, match="y_pred must hold classes, which are whole numbers, got elements"):
+        metric([0, 1], [0.2, 0.8])
+    with pytest.raises(ValueError, match="y_true must hold classes from 0, got -1"):
+        metric([0, -1], [0, 1])
+
+
+def test_wrong_classes_for_f1():
+    with pytest.raises(ValueError, match="classes must be from 0 to 2, got 3"):
+        f1([0, 1], [0, 3], n_classes=3)
+    with pytest.raises(ValueError, match="classes must be 0 or 1 where a row has several of them"):
+        f1([[0, 2]], [[0, 1]])
