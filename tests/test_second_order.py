@@ -1,0 +1,351 @@
+"""The second-order optimizers on problems whose minima are known, and ended in every way there is."""
+
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnc import second_order
+from nnc.second_order import lbfgs, levenberg_marquardt
+
+RNG = np.random.default_rng(0)
+T = np.linspace(0, 4, 50)
+
+
+class Problem:
+    """Least squares: residuals and their Jacobian, in blocks of some rows, and what both optimizers take."""
+
+    def __init__(self, residuals, jacobian, start, minimum, rows=7):
+        self.residuals, self.jacobian = residuals, jacobian
+        self.start, self.minimum = np.array(start, float), minimum
+        self.rows = rows
+
+    def blocks(self, p):
+        r, J = self.residuals(p), self.jacobian(p)
+        for i in range(0, len(r), self.rows):
+            yield r[i : i + self.rows], J[i : i + self.rows]
+
+    def loss(self, p):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float((self.residuals(p) ** 2).sum())
+
+    def loss_and_gradient(self, p):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.loss(p), 2 * self.jacobian(p).T @ self.residuals(p)
+
+
+def linear():
+    A, b = RNG.normal(size=(30, 4)), RNG.normal(size=30)
+    return Problem(lambda p: A @ p - b, lambda p: A, np.zeros(4), np.linalg.lstsq(A, b, rcond=None)[0])
+
+
+def rosenbrock():
+    return Problem(
+        lambda p: np.array([10 * (p[1] - p[0] ** 2), 1 - p[0]]),
+        lambda p: np.array([[-20 * p[0], 10], [-1, 0]]),
+        [-1.2, 1],
+        [1, 1],
+    )
+
+
+def exponential(noise=0.0):
+    y = 2.5 * np.exp(-1.3 * T) + 0.5 + noise * np.sin(17 * T)
+
+    def jacobian(p):
+        e = np.exp(-p[1] * T)
+        return np.column_stack([e, -p[0] * T * e, np.ones_like(T)])
+
+    return Problem(lambda p: p[0] * np.exp(-p[1] * T) + p[2] - y, jacobian, [1, 0.3, 0], [2.5, 1.3, 0.5])
+
+
+def by_lm(problem, epochs=200, **settings):
+    return levenberg_marquardt(problem.blocks, problem.loss, problem.start, epochs=epochs, **settings)
+
+
+def by_lbfgs(problem, epochs=500, **settings):
+    pytest.importorskip("scipy")
+    return lbfgs(problem.loss_and_gradient, problem.start, epochs=epochs, **settings)
+
+
+BOTH = pytest.mark.parametrize("optimize", [by_lm, by_lbfgs])
+
+
+# ------------------------------------------------------------------------------------------ minima
+
+
+@BOTH
+@pytest.mark.parametrize("make", [linear, rosenbrock, exponential])
+def test_known_minima(optimize, make):
+    problem = make()
+    start = problem.start.copy()
+    params, losses, reason = optimize(problem)
+    assert params == pytest.approx(problem.minimum, rel=1e-6)
+    assert reason == "converged"
+    assert params.dtype == np.float64
+    assert losses[0] == problem.loss(start)
+    assert losses[-1] == problem.loss(params)
+    assert all(after < before for before, after in pairwise(losses))
+    assert np.array_equal(problem.start, start)
+
+
+def test_a_linear_problem_in_one_step():
+    problem = linear()
+    result = by_lm(problem, epochs=1, damping=1e-14)
+    assert result.params == pytest.approx(problem.minimum, rel=1e-12)
+    assert result.reason == "epochs"
+    assert len(result.losses) == 2
+
+
+@pytest.mark.parametrize("make", [linear, rosenbrock, lambda: exponential(noise=0.3)])
+def test_the_same_as_minpack(make):
+    optimize = pytest.importorskip("scipy.optimize")
+    problem = make()
+    expected = optimize.least_squares(
+        problem.residuals, problem.start, problem.jacobian, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15
+    )
+    result = by_lm(problem)
+    assert result.losses[-1] == pytest.approx(2 * expected.cost, rel=1e-12, abs=1e-24)
+    assert result.params == pytest.approx(expected.x, rel=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 50, 1000])
+def test_blocks_do_not_matter(rows):
+    problem, whole = exponential(), exponential()
+    problem.rows, whole.rows = rows, 50
+    assert by_lm(problem, 5).params == pytest.approx(by_lm(whole, 5).params, rel=1e-10)
+
+
+def test_the_scale_of_the_parameters_does_not_matter():
+    scale = np.array([1e-3, 1.0, 1e3])
+    plain = exponential(noise=0.3)
+    scaled = Problem(
+        lambda p: plain.residuals(p * scale), lambda p: plain.jacobian(p * scale) * scale, plain.start / scale, None
+    )
+    assert by_lm(scaled, 10).losses == pytest.approx(by_lm(plain, 10).losses, rel=1e-9)
+
+
+def test_parameters_that_do_not_matter():
+    # One that the residuals do not depend on, and two of which only the sum counts.
+    def jacobian(p):
+        return np.column_stack([T, T, 0 * T])
+
+    problem = Problem(lambda p: (p[0] + p[1]) * T - 3 * T, jacobian, [0, 1, 7], None)
+    result = by_lm(problem)
+    assert result.params[0] + result.params[1] == pytest.approx(3)
+    assert result.params[2] == 7
+    assert result.reason == "converged"
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 8), extra=st.integers(-4, 8))
+def test_random_networks_of_one_neuron(seed, n, extra):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(max(1, n + extra), n)), rng.normal(size=max(1, n + extra))
+
+    def jacobian(p):
+        return X * (1 - np.tanh(X @ p) ** 2)[:, None]
+
+    problem = Problem(lambda p: np.tanh(X @ p) - y, jacobian, rng.normal(size=n), None)
+    params, losses, reason = by_lm(problem, 50)
+    assert reason in ("converged", "epochs")
+    assert losses[-1] == problem.loss(params) <= losses[0]
+    assert all(after < before for before, after in pairwise(losses))
+
+
+@BOTH
+def test_at_the_minimum_already(optimize):
+    problem = rosenbrock()
+    problem.start = np.ones(2)
+    params, losses, reason = optimize(problem)
+    assert params.tolist() == [1, 1]
+    assert (losses, reason) == ([0], "converged")
+
+
+# ------------------------------------------------------------------------------------------ the end
+
+
+@BOTH
+def test_epochs(optimize):
+    result = optimize(rosenbrock(), 3)
+    assert result.reason == "epochs"
+    assert len(result.losses) == 4
+
+
+@BOTH
+def test_keep_going(optimize):
+    seen = []
+
+    def keep_going(epoch, loss, params):
+        seen.append((epoch, loss, params))
+        return epoch < 4
+
+    problem = rosenbrock()
+    params, losses, reason = optimize(problem, keep_going=keep_going)
+    assert reason == "callback"
+    assert [epoch for epoch, _, _ in seen] == [1, 2, 3, 4]
+    assert losses[1:] == [loss for _, loss, _ in seen] == [problem.loss(params) for _, _, params in seen]
+    assert np.array_equal(params, seen[-1][2])
+
+
+@BOTH
+def test_an_error_in_keep_going_passes_through(optimize):
+    with pytest.raises(ZeroDivisionError):
+        optimize(rosenbrock(), keep_going=lambda epoch, loss, params: 1 / 0)
+
+
+@BOTH
+@pytest.mark.parametrize("calls", [0, 5, 20])
+def test_interrupted(optimize, calls):
+    problem = rosenbrock()
+    residuals, left = problem.residuals, [calls]
+
+    def interrupted(p):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return residuals(p)
+
+    problem.residuals = interrupted
+    params, losses, reason = optimize(problem)
+    problem.residuals = residuals
+    assert reason == "interrupt"
+    if calls:
+        assert losses[-1] == problem.loss(params) <= losses[0]
+    else:
+        assert losses == []
+        assert np.array_equal(params, problem.start)
+
+
+@BOTH
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_finite_from_the_start(optimize, value):
+    problem = rosenbrock()
+    problem.residuals = lambda p: np.array([value, 0.0])
+    params, losses, reason = optimize(problem)
+    assert np.array_equal(params, problem.start)
+    assert len(losses) == 1
+    assert reason == "diverged"
+
+
+def test_a_jacobian_that_is_not_finite():
+    problem = rosenbrock()
+    jacobian = problem.jacobian
+    problem.jacobian = lambda p: jacobian(p) if p[0] < 0 else jacobian(p) * np.nan
+    params, losses, reason = by_lm(problem)
+    assert reason == "diverged"
+    assert losses[-1] == problem.loss(params) < losses[0]
+
+
+@BOTH
+def test_steps_out_of_the_domain_are_refused(optimize):
+    # From 30, the step of Gauss and Newton for log p = 0 leads to 30 - 30 log 30, which has no logarithm.
+    def residuals(p):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.log(p)
+
+    problem = Problem(residuals, lambda p: np.diag(1 / p), [0.9, 30], [1, 1])
+    params, losses, reason = optimize(problem)
+    assert params == pytest.approx([1, 1], rel=1e-5)
+    assert np.isfinite(losses).all()
+    assert reason == "converged"
+
+
+def test_lbfgs_from_where_a_step_overflows():
+    pytest.importorskip("scipy")
+
+    def loss_and_gradient(p):
+        with np.errstate(invalid="ignore"):
+            return float((100 * p - np.log(p)).sum()), 100 - 1 / p
+
+    params, losses, reason = lbfgs(loss_and_gradient, [1.0, 2.0], epochs=500)
+    assert params == pytest.approx([0.01, 0.01], rel=1e-4)
+    assert np.isfinite(losses).all()
+    assert reason == "converged"
+
+
+def test_lbfgs_where_every_step_fails():
+    pytest.importorskip("scipy")
+
+    def loss_and_gradient(p):
+        return (1.0, np.ones(2)) if not p.any() else (np.nan, np.ones(2))
+
+    params, losses, reason = lbfgs(loss_and_gradient, [0.0, 0.0], epochs=10)
+    assert params.tolist() == [0, 0]
+    assert set(losses) == {1}
+    assert reason == "diverged"
+
+
+def test_lbfgs_in_single_precision():
+    # A float32 loss is noisy: the line search fails in the end, which is convergence.
+    problem = exponential(noise=0.3)
+
+    def loss_and_gradient(p):
+        loss, gradient = problem.loss_and_gradient(p)
+        return np.float32(loss), gradient.astype(np.float32)
+
+    pytest.importorskip("scipy")
+    params, _, reason = lbfgs(loss_and_gradient, problem.start, epochs=500)
+    assert reason == "converged"
+    assert problem.loss(params) == pytest.approx(by_lm(problem).losses[-1], rel=1e-5)
+
+
+def test_lm_where_the_matrix_is_not_positive_definite(monkeypatch):
+    original, dampings = np.linalg.cholesky, []
+
+    def refusing(matrix):
+        dampings.append(matrix[0, 0] - 1)
+        if len(dampings) < 4:
+            raise np.linalg.LinAlgError
+        return original(matrix)
+
+    monkeypatch.setattr(second_order.np.linalg, "cholesky", refusing)
+    assert by_lm(linear(), 1).reason == "epochs"
+    assert dampings == pytest.approx([1e-3, 1e-2, 1e-1, 1])
+
+
+def test_without_scipy(monkeypatch):
+    for name in ("scipy", "scipy.optimize"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r'pip install "nnc-cython\[lbfgs\]"'):
+        lbfgs(lambda p: (0.0, p), [1.0], epochs=1)
+
+
+# ------------------------------------------------------------------------------------------ arguments
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("start", "settings", "message"),
+    [
+        ([[1.0]], {}, r"params must be a vector of one number at least, got shape \(1, 1\)"),
+        ([], {}, r"params must be a vector of one number at least, got shape \(0,\)"),
+        ([1.0, np.nan], {}, "params must be finite, got nan"),
+        (["a"], {}, "params must be an array of real numbers"),
+        ([1.0, 1.0], {"epochs": 0}, "epochs must be 1 or more, got 0"),
+        ([1.0, 1.0], {"epochs": 2.0}, r"epochs must be a whole number, got 2\.0"),
+        ([1.0, 1.0], {"gradient_tolerance": -1}, "gradient_tolerance must be a finite number, 0 or more, got -1"),
+    ],
+)
+def test_wrong_arguments(optimize, start, settings, message):
+    problem = rosenbrock()
+    problem.start = start
+    with pytest.raises((TypeError, ValueError), match=message):
+        optimize(problem, **settings)
+
+
+def test_wrong_constants():
+    with pytest.raises(ValueError, match="damping must be a positive finite number, got 0"):
+        by_lm(rosenbrock(), damping=0)
+    with pytest.raises(ValueError, match="step_tolerance must be a finite number, 0 or more, got nan"):
+        by_lm(rosenbrock(), step_tolerance=np.nan)
+    with pytest.raises(ValueError, match="history_size must be 1 or more, got 0"):
+        by_lbfgs(rosenbrock(), history_size=0)
+
+
+def test_wrong_blocks():
+    problem = rosenbrock()
+    problem.jacobian = lambda p: np.ones((2, 3))
+    with pytest.raises(ValueError, match=r"Jacobian \(rows, 2\), got \(2,\) and \(2, 3\)"):
+        by_lm(problem)
