@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc.initializers import Stream, mix
+from nnc.splits import split
 
 if TYPE_CHECKING:
     from typing import Any
@@ -71,7 +71,7 @@ def load_iris() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def train_test_split(
-    X: ArrayLike, y: ArrayLike, *, test_size: float = 0.25, seed: int = 0
+    X: ArrayLike, y: ArrayLike, *, test_size: float = 0.25, seed: int = 0, stratify: bool = False
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Split rows into a train and a test part, in an order that only the seed decides.
 
@@ -83,6 +83,9 @@ def train_test_split(
         The test part: a fraction of the rows (a float between 0 and 1), or a number of rows (an int).
     seed : int, default 0
         The same seed gives the same split everywhere and always.
+    stratify : bool, default False
+        Whether every class has its share in both parts, `y` being labels (n,). A class of two or more rows has one at
+        least in each part, even if that changes the size of the test; the only row of a class is in the train part.
 
     Returns
     -------
@@ -92,18 +95,11 @@ def train_test_split(
     Raises
     ------
     ValueError
-        If the numbers of rows differ, or if one of the two parts would be empty.
+        If the numbers of rows differ, if one of the two parts would be empty, or if `y` is no vector with stratify.
     """
     X, y = np.asarray(X), np.asarray(y)
     n = len(X)
     if len(y) != n:
         raise ValueError(f"X and y must have the same number of rows, got {n} and {len(y)}")
-    n_test = round(test_size * n) if isinstance(test_size, float) else int(test_size)
-    if not 0 < n_test < n:
-        raise ValueError(
-            f"test_size must leave rows on both sides: {test_size!r} of {n} rows makes {n_test} for the test"
-        )
-    # A random number per row, from the generator that the networks use; sorting by them is the shuffle.
-    order = np.argsort(Stream(mix(int(seed) % 2**64)).uniform((n,)), kind="stable")
-    test, train = order[:n_test], order[n_test:]
+    train, test = split(n, test_size, seed, y if stratify else None, "test_size")
     return X[train], X[test], y[train], y[test]
