@@ -1,0 +1,371 @@
+"""A step explained, the worked example that everybody knows first; gradients held against differences."""
+
+import itertools
+import math
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nnc import NeuralNetwork, files
+from nnc.inspection import ACTIVATIONS, LOSSES, check_gradients, explain_step
+from nnc.network import OUTPUTS
+
+PARTNERS = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
+
+
+class Stub:
+    """A network in NumPy, whose gradients are those of its explained step, times `wrong`."""
+
+    def __init__(self, sizes, activations, loss, *, bias=True, dtype="float64", parameter=None, seed=1):
+        rng = np.random.default_rng(seed)
+        self.sizes, self.activations, self.loss_name, self.bias = sizes, activations, loss, bias
+        self.dtype = np.dtype(dtype)
+        self.loss_parameter = files.LOSS_PARAMETERS.get(loss) if parameter is None else parameter
+        self.weights = [rng.normal(0, 0.6, shape).astype(dtype) for shape in itertools.pairwise(sizes)]
+        self.biases = [rng.normal(0, 0.3, n).astype(dtype) for n in sizes[1:] if bias]
+        self.wrong = [1.0] * len(self.weights)
+
+    def gradients(self, X, y):
+        layers = explain_step(self, X, y, 1.0).layers
+        return [(f * layer.dW, layer.db) for f, layer in zip(self.wrong, layers, strict=True)]
+
+
+def data(n, n_in, n_out, loss, seed=2):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, n_in))
+    if loss == "cross_entropy":
+        return X, rng.integers(0, n_out, n)
+    if loss == "hinge":
+        return X, rng.choice([-1.0, 1.0], (n, n_out))
+    return X, rng.uniform(0.1, 0.9, (n, n_out))
+
+
+@pytest.fixture
+def worked_example():
+    """One neuron's incoming weights are a column of W."""
+    weights = [[[0.15, 0.25], [0.20, 0.30]], [[0.40, 0.50], [0.45, 0.55]]]
+    net = NeuralNetwork([2, 2, 2], loss="half_sse", init=weights)
+    net.biases = [[0.35, 0.35], [0.60, 0.60]]
+    return net, [[0.05, 0.10]], [[0.01, 0.99]]
+
+
+WORKED_EXAMPLE = """\
+One step of gradient descent: 1 row, loss half_sse, lr 0.5
+
+Forward: z = sum of input * weight + bias, a = f(z)
+Row 0: inputs 0.05, 0.1
+ Hidden Layer 1: a = sigmoid(z) = 1 / (1 + exp(-z))
+  Neuron 0: z = 0.05 * 0.15 + 0.1 * 0.2 + 0.35 = 0.3775
+            a = 1 / (1 + exp(-0.3775)) = 0.593269992
+  Neuron 1: z = 0.05 * 0.25 + 0.1 * 0.3 + 0.35 = 0.3925
+            a = 1 / (1 + exp(-0.3925)) = 0.596884378
+ Output Layer: a = sigmoid(z) = 1 / (1 + exp(-z))
+  Neuron 0: z = 0.593269992 * 0.4 + 0.596884378 * 0.45 + 0.6 = 1.10590597
+            a = 1 / (1 + exp(-1.10590597)) = 0.75136507
+  Neuron 1: z = 0.593269992 * 0.5 + 0.596884378 * 0.55 + 0.6 = 1.2249214
+            a = 1 / (1 + exp(-1.2249214)) = 0.772928465
+
+Loss: L = sum of (y - p)^2 / 2 over rows and outputs
+ Row 0, output 0: (0.01 - 0.75136507)^2 / 2 = 0.274811083
+ Row 0, output 1: (0.99 - 0.772928465)^2 / 2 = 0.0235600256
+ L = 0.274811083 + 0.0235600256 = 0.298371109
+
+Backward: delta = dL/dz = dL/da * da/dz, from the last layer to the first
+Row 0
+ Output Layer: da/dz = a * (1 - a)
+  Neuron 0: dL/da = (0.75136507 - 0.01) = 0.74136507
+            da/dz = 0.75136507 * (1 - 0.75136507) = 0.186815602
+            delta = 0.74136507 * 0.186815602 = 0.138498562
+  Neuron 1: dL/da = (0.772928465 - 0.99) = -0.217071535
+            da/dz = 0.772928465 * (1 - 0.772928465) = 0.175510053
+            delta = (-0.217071535) * 0.175510053 = -0.0380982365
+ Hidden Layer 1: da/dz = a * (1 - a)
+  Neuron 0: dL/da = 0.138498562 * 0.4 + (-0.0380982365) * 0.5 = 0.0363503064
+            da/dz = 0.593269992 * (1 - 0.593269992) = 0.241300709
+            delta = 0.0363503064 * 0.241300709 = 0.00877135469
+  Neuron 1: dL/da = 0.138498562 * 0.45 + (-0.0380982365) * 0.55 = 0.0413703226
+            da/dz = 0.596884378 * (1 - 0.596884378) = 0.240613417
+            delta = 0.0413703226 * 0.240613417 = 0.00995425471
+
+Gradients and step: dL/dw = delta * input; w - 0.5 * dL/dw
+ Hidden Layer 1
+  Neuron 0
+   Weight 0: dL/dw = 0.00877135469 * 0.05 = 0.000438567734
+             w = 0.15 - 0.5 * 0.000438567734 = 0.149780716
+   Weight 1: dL/dw = 0.00877135469 * 0.1 = 0.000877135469
+             w = 0.2 - 0.5 * 0.000877135469 = 0.199561432
+   Bias: dL/db = 0.00877135469
+         b = 0.35 - 0.5 * 0.00877135469 = 0.345614323
+"""
+
+
+def test_worked_example_in_numbers(worked_example):
+    step = explain_step(*worked_example, 0.5)
+    hidden, output = step.layers
+    assert output.A == pytest.approx(np.array([[0.75136507, 0.772928465]]), abs=5e-9)
+    assert step.terms == pytest.approx(np.array([[0.274811083, 0.023560026]]), abs=5e-10)
+    assert step.loss == pytest.approx(0.298371109, abs=5e-10)
+    assert output.dA[0, 0] == pytest.approx(0.74136507, abs=5e-9)
+    assert output.slope[0, 0] == pytest.approx(0.186815602, abs=5e-10)
+    assert output.dW[0, 0] == pytest.approx(0.08216704, abs=5e-9)
+    assert output.new_W.T.ravel() == pytest.approx([0.35891648, 0.408666186, 0.511301270, 0.561370121], abs=5e-9)
+    assert hidden.dW[0, 0] == pytest.approx(0.000438568, abs=5e-10)
+    assert hidden.new_W.T.ravel() == pytest.approx([0.149780716, 0.19956143, 0.24975114, 0.29950229], abs=5e-9)
+    assert repr(step) == "<Explanation: 1 row, lr 0.5, half_sse 0.298371; print it>"
+
+
+def test_worked_example_in_words(worked_example):
+    net, X, y = worked_example
+    before = net.params
+    text = str(explain_step(net, X, y, 0.5))
+    assert text.startswith(WORKED_EXAMPLE)
+    assert "dL/dw = 0.138498562 * 0.593269992 = 0.0821670406\n" in text
+    assert "w = 0.4 - 0.5 * 0.0821670406 = 0.35891648\n" in text
+    assert np.array_equal(net.params, before)
+
+
+def partner(loss, other="identity"):
+    return PARTNERS.get(loss, other)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("loss", OUTPUTS)
+@pytest.mark.parametrize("activation", files.HIDDEN_ACTIVATIONS)
+def test_step_is_that_of_the_engine(activation, loss, bias, n):
+    net = NeuralNetwork([3, 4, 2], activation=activation, loss=loss, bias=bias, seed=3)
+    X, y = data(n, 3, 2, loss)
+    step = explain_step(net, X, y, 0.1)
+    assert step.layers[-1].A == pytest.approx(net.predict(X), rel=1e-12)
+    assert step.P is step.layers[-1].A
+    assert step.loss == pytest.approx(net.loss(X, y), rel=1e-12)
+    for (dW, db), layer in zip(net.gradients(X, y), step.layers, strict=True):
+        assert layer.dW == pytest.approx(dW, rel=1e-10, abs=1e-14)
+        assert layer.db is db is None or layer.db == pytest.approx(db, rel=1e-10, abs=1e-14)
+    net.train_step(X, y, lr=0.1)
+    for W, layer in zip(net.weights, step.layers, strict=True):
+        assert layer.new_W == pytest.approx(W, rel=1e-12, abs=1e-14)
+    assert all(layer.new_b is None for layer in step.layers) == (not bias)
+
+
+NAMES = {name: getattr(math, name) for name in ("exp", "log", "tanh", "cosh")}
+NAMES |= {"max": max, "min": min, "abs": abs, "sign": np.sign, "Phi": lambda z: math.erfc(-z / math.sqrt(2)) / 2}
+NAMES |= {"phi": lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)}
+
+
+def equations(text):
+    """All formulas in the text that have no variables, with the number behind each."""
+    for line in text.splitlines():
+        found = re.search(r"(?:z|a|da/dz|dL/da|dL/dw|dL/db|delta|w|b|L|output \d+)(?: =|:) (.*) = (\S+)$", line)
+        if found and not re.search(r"\b[zapy]\b", found[1]):
+            yield re.sub(r"\|(.*?)\|", r"abs(\1)", found[1].replace("^", "**")), float(found[2])
+
+
+PAIRS = [(loss, "tanh", partner(loss)) for loss in LOSSES]
+PAIRS += [("sse", name, "softmax") for name in files.HIDDEN_ACTIVATIONS]
+PAIRS += [("mse", "tanh", name) for name in ACTIVATIONS]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(("loss", "activation", "output"), PAIRS)
+def test_every_equation_in_the_text_holds(loss, activation, output, n):
+    net = Stub((3, 4, 2), (activation, output), loss, parameter=0.3 if loss in files.LOSS_PARAMETERS else None)
+    found = list(equations(str(explain_step(net, *data(n, 3, 2, loss), 0.25))))
+    assert len(found) > n * (6 + 5 + 4) + 2 * (12 + 8)
+    for formula, number in found:
+        assert eval(formula, NAMES) == pytest.approx(number, rel=1e-6, abs=1e-7), formula
+
+
+def test_text_of_a_large_network_is_short():
+    net = NeuralNetwork([784, 300, 10], activation="relu", loss="cross_entropy", seed=1)
+    X, y = data(50, 784, 10, "cross_entropy")
+    text = str(explain_step(net, X, y, 0.1))
+    assert len(text) < 40_000
+    for left_out in (
+        "  ... and 297 more neurons",
+        "  ... and 47 more rows",
+        "   ... and 781 more weights",
+        "... and 781 more numbers",
+        " + (781 more) + 0 = ",
+        " + (497 more) = ",
+    ):
+        assert left_out in text
+
+
+def test_layer_of_twelve_is_shown_whole_and_one_of_thirteen_is_not():
+    for n_out in (12, 13):
+        net = Stub((2, n_out), ("tanh",), "mse")
+        text = str(explain_step(net, *data(1, 2, n_out, "mse"), 1.0))
+        assert ("Neuron 11:" in text) == (n_out == 12)
+        assert ("... and 10 more neurons" in text) == (n_out == 13)
+
+
+def test_label_smoothing_is_told():
+    net = Stub((3, 4), ("softmax",), "cross_entropy", parameter=0.2)
+    step = explain_step(net, [[1, 2, 3]], [2], 0.1)
+    assert step.y == pytest.approx(np.array([[0.05, 0.05, 0.85, 0.05]]))
+    assert step.loss == pytest.approx(-float((step.y * np.log(step.P)).sum()))
+    assert "\n (the targets are (1 - 0.2) * y + 0.2 / 4)\n" in str(step)
+    assert step.loss_parameter == 0.2
+
+
+def test_saturated_outputs_have_finite_numbers():
+    for loss in ("bce", "cross_entropy", "poisson"):
+        net = Stub((1, 2), (PARTNERS[loss],), loss)
+        net.weights = [np.array([[-800.0, 800.0 if loss != "poisson" else -800.0]])]
+        step = explain_step(net, [[1.0]], [[1.0, 0.0]], 0.1)
+        assert math.isfinite(step.loss)
+        assert np.isfinite(step.layers[0].dW).all()
+        assert "nan" not in str(step)
+
+
+def test_vectors():
+    net = Stub((2, 1), ("tanh",), "mse")
+    assert explain_step(net, [1.0, 2.0], [0.5], 0.1).X.shape == (1, 2)
+    net = Stub((1, 2), ("tanh",), "mse")
+    assert explain_step(net, [1.0, 2.0], [[0.5, 1], [0, 0]], 0.1).X.shape == (2, 1)
+    assert explain_step(net, [1.0], [0.5, 1.0], 0.1).y.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "lr", "error", "message"),
+    [
+        ([[1, 2]], [[0]], 0.1, ValueError, r"^X must have 3 columns and at least one row, got shape \(1, 2\)$"),
+        (np.zeros((0, 3)), [[0]], 0.1, ValueError, r"^X must have 3 columns and at least one row, got shape \(0, 3\)$"),
+        ([[1, 2, math.nan]], [[0, 0]], 0.1, ValueError, r"^X must be finite, got nan$"),
+        (
+            [["a", "b", "c"]],
+            [[0, 0]],
+            0.1,
+            TypeError,
+            r"^X must be an array of real numbers, got elements of type <U1$",
+        ),
+        ([[1, 2, 3]], [[0]], 0.1, ValueError, r"^y must have shape \(1, 2\), got shape \(1, 1\)$"),
+        ([[1, 2, 3]], [[0, math.inf]], 0.1, ValueError, r"^y must be finite, got inf$"),
+        ([[1, 2, 3]], [[0, 0]], 0, ValueError, r"^lr must be a positive finite number, got 0$"),
+        ([[1, 2, 3]], [[0, 0]], math.nan, ValueError, r"^lr must be a positive finite number, got nan$"),
+        ([[1, 2, 3]], [[0, 0]], True, ValueError, r"^lr must be a positive finite number, got True$"),
+        ([[1, 2, 3]], [[0, 0]], "fast", ValueError, r"^lr must be a positive finite number, got 'fast'$"),
+    ],
+)
+def test_wrong_arguments(X, y, lr, error, message):
+    with pytest.raises(error, match=message):
+        explain_step(Stub((3, 2), ("tanh",), "mse"), X, y, lr)
+
+
+def test_wrong_labels():
+    with pytest.raises(ValueError, match=r"^y must hold labels from 0 to 2, got 0 to 3$"):
+        explain_step(Stub((1, 3), ("softmax",), "cross_entropy"), [[1], [2]], [0, 3], 0.1)
+
+
+# ------------------------------------------------------------------------------ gradients, checked
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("loss", OUTPUTS)
+@pytest.mark.parametrize("activation", files.HIDDEN_ACTIVATIONS)
+def test_gradients_of_the_engine_are_right(activation, loss, dtype):
+    net = NeuralNetwork([3, 5, 4, 2], activation=activation, loss=loss, dtype=dtype, seed=3)
+    check = check_gradients(net, *data(6, 3, 2, loss))
+    assert check.ok, str(check)
+    assert [layer.checked + layer.bends for layer in check.layers] == [20, 24, 10]
+
+
+@pytest.mark.parametrize(("loss", "activation", "output"), PAIRS)
+def test_slopes_of_every_definition(loss, activation, output):
+    parameter = 0.3 if loss in files.LOSS_PARAMETERS else None
+    net = Stub((3, 4, 2), (activation, output), loss, parameter=parameter)
+    check = check_gradients(net, *data(5, 3, 2, loss))
+    assert check.ok, str(check)
+    assert check.difference < 1e-7
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("float64", 1 + 1e-5), ("float32", 1.01), ("float64", math.nan)])
+def test_wrong_gradients_are_found(dtype, factor):
+    net = Stub((3, 4, 2), ("tanh", "identity"), "mse", dtype=dtype)
+    net.wrong[1] = factor
+    check = check_gradients(net, *data(5, 3, 2, "mse"))
+    assert not check.ok
+    assert [layer.ok for layer in check.layers] == [True, False]
+    assert check.worst.name == "Output Layer"
+    assert re.fullmatch(r"W\[\d, \d\]", check.worst.worst)
+    first, second, last = str(check).splitlines()
+    assert first.startswith("Hidden Layer 1: 16 of 16 parameters, ok: largest relative difference ")
+    assert second.startswith("Output Layer: 10 of 10 parameters, WRONG: largest relative difference ")
+    assert last.startswith("The gradients are WRONG: largest relative difference ")
+    assert last.endswith({"float64": " 1e-06", "float32": " 0.001"}[dtype] + " allowed, and rounding")
+
+
+def test_wrong_bias_gradient_is_named():
+    net = Stub((3, 2), ("identity",), "mse")
+    right = net.gradients
+    net.gradients = lambda X, y: [(dW, db * [1, 1.5]) for dW, db in right(X, y)]
+    check = check_gradients(net, *data(5, 3, 2, "mse"))
+    assert check.worst.worst == "b[1]"
+    assert check.worst.by_backpropagation == pytest.approx(1.5 * check.worst.by_differences)
+    assert check.worst.difference == pytest.approx(1 / 3)
+
+
+def test_one_wrong_weight_among_small_gradients_is_found():
+    net = Stub((3, 4, 2), ("tanh", "identity"), "sse", bias=False)
+    X, y = data(5, 3, 2, "sse")
+    X[:, 2] *= 1e-3
+    right = net.gradients(X, y)
+    right[0][0][2, 1] *= -1
+    net.gradients = lambda X, y: right
+    check = check_gradients(net, X, y)
+    assert check.worst.name == "Hidden Layer 1"
+    assert check.worst.worst == "W[2, 1]"
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu"])
+def test_parameters_at_a_bend_are_left_out(activation):
+    net = Stub((2, 3, 1), (activation, "identity"), "mse")
+    net.biases = [np.zeros(3), np.zeros(1)]
+    check = check_gradients(net, [[0.0, 0.0]], [[1.0]])  # every net input is 0
+    hidden, output = check.layers
+    assert check.ok
+    assert (hidden.checked, hidden.bends) == (6, 3)  # the weights have no influence, the biases move along the bend
+    assert " (3 more are at a bend), ok" in str(hidden)
+    assert (output.checked, output.bends) == (4, 0)
+
+
+def test_nothing_to_compare():
+    net = Stub((1, 1), ("relu",), "mse", bias=False)
+    net.weights = [np.zeros((1, 1))]
+    check = check_gradients(net, [[1.0]], [[1.0]])
+    assert check.ok
+    assert str(check.layers[0]) == "Output Layer: 0 of 1 parameters (1 more are at a bend), nothing to compare"
+
+
+def test_sample_of_a_large_network():
+    net = NeuralNetwork([200, 100, 3], activation="tanh", loss="cross_entropy", seed=1)
+    X, y = data(4, 200, 3, "cross_entropy")
+    check = check_gradients(net, X, y)
+    assert check.ok, str(check)
+    assert [(layer.checked, layer.n_params) for layer in check.layers] == [(1000, 20100), (303, 303)]
+    assert check == check_gradients(net, X, y)
+
+
+def test_large_losses_do_not_look_like_wrong_gradients():
+    net = Stub((3, 4, 2), ("tanh", "identity"), "sse")
+    X, y = data(5, 3, 2, "sse")
+    assert check_gradients(net, X * 300, y + 1e7).ok
+
+
+def test_step_of_the_differences():
+    net = Stub((3, 4, 2), ("tanh", "identity"), "mse")
+    X, y = data(5, 3, 2, "mse")
+    assert check_gradients(net, X, y, eps=1e-4).ok
+    assert not check_gradients(net, X, y, eps=0.5).ok
+    for eps in (0, -1e-5, math.inf, math.nan, "small", True):
+        with pytest.raises(ValueError, match=rf"^eps must be a positive finite number, got {eps!r}$"):
+            check_gradients(net, X, y, eps=eps)
+
+
+def test_anything_that_offers_the_same_is_a_network():
+    part = Stub((2, 1), ("tanh",), "mse")
+    names = ("sizes", "activations", "loss_name", "loss_parameter", "bias", "dtype", "weights", "biases", "gradients")
+    assert check_gradients(SimpleNamespace(**{name: getattr(part, name) for name in names}), [[1, 2]], [0]).ok
