@@ -219,8 +219,8 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
             f"edited; take another copy, or remove {keys} from it to accept what was edited"
         )
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        problem = f"it is not JSON: {place}: {error.msg}; check that it is the right file, and whole"
+        at = f"line {error.lineno}, column {error.colno}"
+        problem = f"it is not JSON: {at}: {error.msg}; check that it is the right file, and whole"
     except RecursionError:
         problem = "its brackets are nested too deeply for a network; check that it is the right file"
     except ValueError as error:
@@ -595,11 +595,11 @@ def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: 
         If an output differs by more than 1e-9 (float32: 1e-4) of 1 + its saved magnitude, or is not finite.
     """
     tolerance = {"float64": 1e-9, "float32": 1e-4}[document["dtype"]]
-    for j, (output, saved) in enumerate(zip(outputs, document["self_test"]["P"], strict=True)):
+    for j, (output, saved) in enumerate(zip(map(float, outputs), document["self_test"]["P"], strict=True)):
         if not abs(output - saved) <= tolerance * (1 + abs(saved)):
             raise ModelFileError(
                 f"cannot load the network from {where}: it does not compute what it did when it was saved: output "
-                f"{j} of its self_test is {_shown(float(output))}, expected {_shown(saved)} (to {tolerance:g}); if the "
+                f"{j} of its self_test is {_shown(output)}, expected {_shown(saved)} (to {tolerance:g}); if the "
                 'file was edited, remove "self_test" and "sha256" from it to accept that; if not, nnc computes '
                 "something else here than where it was saved: report that with what `nnc config` prints"
             )
