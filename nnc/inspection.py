@@ -16,7 +16,7 @@ import numpy as np
 from nnc.files import LOSS_PARAMETERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
@@ -616,7 +616,14 @@ class GradientCheck:
         return "\n".join([*map(str, self.layers), f"The gradients are {verdict}: {last}"])
 
 
-def check_gradients(net: Network, X: ArrayLike, y: ArrayLike, eps: float | None = None) -> GradientCheck:
+def check_gradients(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    eps: float | None = None,
+    *,
+    gradients: Sequence[tuple[NDArray[Any], NDArray[Any] | None]] | None = None,
+) -> GradientCheck:
     """Compare the gradients of `net.gradients`, by backpropagation, with (L(w + h) - L(w - h)) / (2 h) in float64.
 
     The difference of both is relative to the larger one, to a hundredth of the layer's largest gradient at least.
@@ -630,6 +637,8 @@ def check_gradients(net: Network, X: ArrayLike, y: ArrayLike, eps: float | None 
         As for `explain_step`.
     eps : float, optional
         h is this, divided by the weight's largest input if that is more than 1. Default: 1e-5.
+    gradients : list of (dW, db), optional
+        What is to be checked. Default: net.gradients(X, y), which is the same unless `net` scales X or y by itself.
 
     Returns
     -------
@@ -651,7 +660,7 @@ def check_gradients(net: Network, X: ArrayLike, y: ArrayLike, eps: float | None 
     A_in, Z, A = problem.forward()
     rounding = 16 * float(np.finfo(np.float64).eps * abs(problem.terms(Z[-1], A[-1])).sum())
     checks = []
-    for l, (dW, db) in enumerate(net.gradients(X, y)):
+    for l, (dW, db) in enumerate(net.gradients(X, y) if gradients is None else gradients):
         name = "Output Layer" if l == len(Z) - 1 else f"Hidden Layer {l + 1}"
         # The bias is the weight of one more input, which is always 1.
         inputs = A_in[l] if db is None else np.hstack([A_in[l], np.ones((len(problem.X), 1))])

@@ -333,6 +333,15 @@ def test_parameters_at_a_bend_are_left_out(activation):
     assert (output.checked, output.bends) == (4, 0)
 
 
+def test_gradients_can_be_given():
+    net = Stub((3, 4, 2), ("tanh", "identity"), "mse")
+    X, y = data(5, 3, 2, "mse")
+    right = net.gradients(X, y)
+    net.gradients = None
+    assert check_gradients(net, X, y, gradients=right).ok
+    assert not check_gradients(net, X, y, gradients=[(2 * dW, db) for dW, db in right]).ok
+
+
 def test_nothing_to_compare():
     net = Stub((1, 1), ("relu",), "mse", bias=False)
     net.weights = [np.zeros((1, 1))]
