@@ -17,18 +17,65 @@ from nnc._version import __version__
 if TYPE_CHECKING:
     from nnc import datasets, reference
     from nnc._dispatch import show_config
+    from nnc.advice import (
+        DeadLayerWarning,
+        LearningRateWarning,
+        NotConvergedWarning,
+        SaturatedLayerWarning,
+        TrainingWarning,
+        UnscaledInputWarning,
+    )
+    from nnc.callbacks import Checkpoint
     from nnc.comparison import Comparison, compare
     from nnc.files import ModelFileError
-    from nnc.network import Layer, NeuralNetwork
-    from nnc.training import DivergedError, History
+    from nnc.history import History
+    from nnc.inspection import Explanation, GradientCheck
+    from nnc.layers import Layer
+    from nnc.losses import CrossEntropy, Huber, Quantile
+    from nnc.network import NeuralNetwork
+    from nnc.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
+    from nnc.scaling import MinMax, Standardize
+    from nnc.schedules import Constant, CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
+    from nnc.training import DivergedError, Record
 
 __all__ = [
+    "LBFGS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Checkpoint",
     "Comparison",
+    "Constant",
+    "CosineLR",
+    "CrossEntropy",
+    "DeadLayerWarning",
     "DivergedError",
+    "Explanation",
+    "ExponentialLR",
+    "GradientCheck",
     "History",
+    "Huber",
     "Layer",
+    "LearningRateWarning",
+    "LevenbergMarquardt",
+    "MinMax",
     "ModelFileError",
+    "NAdam",
     "NeuralNetwork",
+    "NotConvergedWarning",
+    "OneCycleLR",
+    "Quantile",
+    "RMSprop",
+    "Record",
+    "ReduceLROnPlateau",
+    "Rprop",
+    "SaturatedLayerWarning",
+    "Standardize",
+    "StepLR",
+    "TrainingWarning",
+    "UnscaledInputWarning",
+    "Warmup",
     "__version__",
     "compare",
     "datasets",
@@ -37,12 +84,43 @@ __all__ = [
 ]
 
 _HOME = {
+    "Adagrad": "optimizers",
+    "Adam": "optimizers",
+    "AdamW": "optimizers",
+    "Checkpoint": "callbacks",
     "Comparison": "comparison",
+    "Constant": "schedules",
+    "CosineLR": "schedules",
+    "CrossEntropy": "losses",
+    "DeadLayerWarning": "advice",
     "DivergedError": "training",
-    "History": "training",
-    "Layer": "network",
+    "Explanation": "inspection",
+    "ExponentialLR": "schedules",
+    "GradientCheck": "inspection",
+    "History": "history",
+    "Huber": "losses",
+    "LBFGS": "optimizers",
+    "Layer": "layers",
+    "LearningRateWarning": "advice",
+    "LevenbergMarquardt": "optimizers",
+    "MinMax": "scaling",
     "ModelFileError": "files",
+    "NAdam": "optimizers",
     "NeuralNetwork": "network",
+    "NotConvergedWarning": "advice",
+    "OneCycleLR": "schedules",
+    "Quantile": "losses",
+    "RMSprop": "optimizers",
+    "Record": "training",
+    "ReduceLROnPlateau": "schedules",
+    "Rprop": "optimizers",
+    "SGD": "optimizers",
+    "SaturatedLayerWarning": "advice",
+    "Standardize": "scaling",
+    "StepLR": "schedules",
+    "TrainingWarning": "advice",
+    "UnscaledInputWarning": "advice",
+    "Warmup": "schedules",
     "compare": "comparison",
     "show_config": "_dispatch",
 }  # the module that each name lives in

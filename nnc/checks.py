@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
 
@@ -50,6 +52,25 @@ def count(name: str, value: Any, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name} must be {least} or more, got {shown(value)}")
     return int(value)
+
+
+def fraction(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1, got {shown(value)}")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def one_of(name: str, value: Any, names: Collection[str], hint: str = "") -> str:
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name} must be one of {', '.join(names)}{hint}, got {shown(value)}")
+    return value
 
 
 def numbers(name: str, value: Any) -> NDArray[Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc.training import History
+    from nnc.history import History
 
 __all__ = ["Comparison", "Difference", "compare"]
 

@@ -447,7 +447,8 @@ def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> d
     """A schedule's numbers, strings and at most one further schedule within it; what they mean is not known here."""
     if depth > 8:
         raise ValueError(f"{where} is nested too deeply, expected 8 schedules within each other at most")
-    _member(schedule, "name", str, where=where + ".")
+    if depth == 1:
+        _member(schedule, "name", str, where=where + ".")
     checked: dict[str, Any] = {}
     for key, value in schedule.items():
         place = f"{where}.{_shown(key)[1:-1]}"

@@ -131,6 +131,9 @@ class History:
 
     # ------------------------------------------------------------------------------------------ in other forms
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._columns, self.seconds, self.stop_reason, self.best_epoch)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers: the columns by name, then seconds, stop_reason and best_epoch.
 

@@ -1,7 +1,7 @@
 """Metrics: how good predictions are, in numbers that people read; as scikit-learn computes them.
 
-    METRICS["f1"](y_true, y_pred)
-    METRICS["mae"](y_true, y_pred, sample_weight=weights)
+METRICS["f1"](y_true, y_pred)
+METRICS["mae"](y_true, y_pred, sample_weight=weights)
 """
 
 from __future__ import annotations

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import operator
+from copy import copy
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc import _dispatch, files, initializers
+from nnc import _dispatch, files, initializers, targets
+from nnc.arrays import aligned_zeros, cast, finite, frozen, not_finite, shortest
+from nnc.checks import count, flag, fraction, not_negative, numbers, one_of, positive, real
+from nnc.history import History
 from nnc.initializers import mix
-from nnc.training import METHODS, History, train
+from nnc.layers import Arrays, Layer
+from nnc.losses import CLASSIFIERS, OUTPUTS, as_loss, loss_object
+from nnc.optimizers import SGD, as_optimizer, optimizer_from_dict
+from nnc.training import BatchFit, Data, Fit, Plan, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import IO
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.inspection import Explanation, GradientCheck
+    from nnc.losses import Loss
+    from nnc.metrics import Metric
+    from nnc.optimizers import Optimizer
+    from nnc.scaling import Scaler, Scaling
+    from nnc.schedules import Schedule
+    from nnc.training import Record
+
 ACTIVATIONS = files.HIDDEN_ACTIVATIONS
-LOSSES = files.LOSSES
-# The natural partner of each loss. The squared errors of the tutorial go with its sigmoid; the mean squared error is
-# regression's.
-OUTPUTS = {"sse": "sigmoid", "half_sse": "sigmoid", "mse": "identity", "bce": "sigmoid", "cross_entropy": "softmax"}
+_MASK = 2**64 - 1
 
 
 class NeuralNetwork:
@@ -38,17 +49,25 @@ class NeuralNetwork:
         Of the hidden layers, one name for all or one for each: "sigmoid", "tanh", "relu", "leaky_relu" (slope 0.01),
         "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu".
     output : str, optional
-        Of the last layer: one of those, or "softmax". Default: the partner of the loss (below).
-    loss : str
+        Of the last layer: one of those, "softmax" or "exp". Default: the partner of the loss (below).
+    loss : str or object
         With targets Y, outputs P, m rows and n outputs:
 
         - "sse": sum (Y - P)**2, default output sigmoid;
         - "half_sse": sum (Y - P)**2 / 2, default output sigmoid;
         - "mse": sum (Y - P)**2 / (m n), default output identity;
         - "bce": -sum (Y log P + (1 - Y) log(1 - P)) / (m n), output sigmoid;
-        - "cross_entropy": -sum (Y log P) / m, output softmax.
+        - "cross_entropy": -sum (Y log P) / m, output softmax; with label smoothing `nnc.CrossEntropy(0.1)`;
+        - "mae": sum |Y - P| / (m n), default output identity, as for the next three;
+        - "huber": the mean of (Y - P)**2 / 2 where |Y - P| <= delta, of delta (|Y - P| - delta / 2) elsewhere; delta is
+          1, else `nnc.Huber(delta)`;
+        - "log_cosh": the mean of log cosh(Y - P);
+        - "quantile": the mean of max(tau (Y - P), (tau - 1) (Y - P)); tau is 0.5, else `nnc.Quantile(tau)`;
+        - "poisson": sum (P - Y log P) / (m n) for counts Y, output exp;
+        - "hinge": the mean of max(0, 1 - Y P) for Y = -1 or 1, default output identity.
 
-        The last two are computed from the net input of the output layer and never overflow.
+        "bce", "cross_entropy" and "poisson" are computed from the net input of the output layer; the first two never
+        overflow. A row with a sample weight counts as so many rows.
     bias : bool, default True
         Whether the layers have biases.
     init : str or sequence of arrays, optional
@@ -58,8 +77,12 @@ class NeuralNetwork:
     dtype : "float64" or "float32"
         Of the parameters and of all arithmetic. NumPy's types do as well.
     seed : int, optional
-        From 0 to 2**64 - 1. Makes the initial weights and the order of rows reproducible to the last bit. Default: a
-        random one, which `net.seed` tells.
+        From 0 to 2**64 - 1. Makes the initial weights, the order of rows and dropout reproducible to the last bit.
+        Default: a random one, which `net.seed` tells.
+    scale_X, scale_y : "standardize", "minmax" or an object, optional
+        Scales inputs, or targets: `nnc.Standardize()` (mean 0, standard deviation 1) or `nnc.MinMax(low, high)`. The
+        first `fit` finds the scaling, files keep it, and `predict` undoes that of the targets: a network takes and
+        gives raw numbers. Losses are those of the scaled targets; only losses of numbers go with scale_y.
 
     Raises
     ------
@@ -85,26 +108,36 @@ class NeuralNetwork:
         *,
         activation: str | Sequence[str] = "sigmoid",
         output: str | None = None,
-        loss: str = "sse",
+        loss: str | Loss = "sse",
         bias: bool = True,
         init: str | Sequence[ArrayLike] | None = None,
         dtype: Any = "float64",
         seed: int | None = None,
+        scale_X: str | Scaler | None = None,
+        scale_y: str | Scaler | None = None,
     ) -> None:
         self._sizes = _checked_sizes(sizes)
-        self._loss = _one_of("loss", loss, LOSSES)
-        self._activations = _checked_activations(activation, output, loss, self._sizes)
-        self._bias = _flag("bias", bias)
+        self._loss, self._loss_parameter = as_loss(loss)
+        self._activations = _checked_activations(activation, output, self._loss, self._sizes)
+        self._bias = flag("bias", bias)
         self._dtype = _checked_dtype(dtype)
         self._seed = _checked_seed(seed)
+        self._scaler_X, self._scaler_y = _checked_scaler("scale_X", scale_X), _checked_scaler("scale_y", scale_y)
+        if self._scaler_y is not None and self._loss in (*CLASSIFIERS, "poisson"):
+            raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self._loss!r}")
+        self._scaling_X: Scaling | None = None  # until the first fit
+        self._scaling_y: Scaling | None = None
+        self._classes: NDArray[Any] | None = None  # what labels stand for, if not for themselves
         self._draws = 0  # numbers of the shuffle stream that training has used
+        self._drops = 0  # steps of the dropout stream
+        self._state: State | None = None  # of the optimizer, once there was a fit
         self._lay_out()
         self._initialize(init)
 
     def _lay_out(self) -> None:
         self._core = _dispatch.core(self._dtype, self._sizes[1:])
-        self._engine = self._core.Engine(self._sizes, self._activations, self._loss, self._bias)
-        self._theta = _aligned_zeros(self._engine.size, self._dtype)  # all parameters, rows padded to whole vectors
+        self._engine = self._core.Engine(self._sizes, self._activations, self._loss, self._bias, self._loss_parameter)
+        self._theta = aligned_zeros(self._engine.size, self._dtype)  # all parameters, rows padded to whole vectors
         self._W, self._b = self._views(self._theta)
 
     def _views(self, flat: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
@@ -124,7 +157,7 @@ class NeuralNetwork:
                 name = (
                     initializers.DEFAULT[self._activations[l]]
                     if init is None
-                    else _one_of("init", init, initializers.NAMES)
+                    else one_of("init", init, initializers.NAMES)
                 )
                 W[...] = initializers.draw(name, stream, *W.shape)
                 if name == "uniform" and self._bias:
@@ -148,6 +181,17 @@ class NeuralNetwork:
     def loss_name(self) -> str:
         """The name of the loss; `loss` is the method."""
         return self._loss
+
+    @property
+    def loss_parameter(self) -> float | None:
+        """huber's delta, quantile's tau, cross_entropy's label smoothing; None for the other losses."""
+        return self._loss_parameter if self._loss in files.LOSS_PARAMETERS else None
+
+    @property
+    def classes(self) -> NDArray[Any] | None:
+        """What `predict_classes` answers with, in the order of the outputs, where `fit` has found it in its labels;
+        None where labels are the numbers of the outputs."""
+        return None if self._classes is None else frozen(self._classes.copy())
 
     @property
     def bias(self) -> bool:
@@ -195,13 +239,17 @@ class NeuralNetwork:
         Reading makes a copy, which is read-only so that no change to it gets lost; assign the whole to change the
         network: `net.params = 0.99 * net.params`.
         """
-        return _frozen(self._flat(self._W, self._b))
+        return frozen(self._flat(self._W, self._b))
 
     @params.setter
     def params(self, values: ArrayLike) -> None:
-        flat = _finite("params", values, (self.n_params,), self._dtype)
+        flat = finite("params", values, (self.n_params,), self._dtype)
+        self._fill(self._parts(self._W, self._b), flat)
+
+    @staticmethod
+    def _fill(parts: list[NDArray[Any]], flat: NDArray[Any]) -> None:
         at = 0
-        for part in self._parts(self._W, self._b):
+        for part in parts:
             part[...] = flat[at : at + part.size].reshape(part.shape)
             at += part.size
 
@@ -275,16 +323,18 @@ class NeuralNetwork:
         if self._is_ready(X):
             rows: Any = X
         else:
-            array = _numbers("X", X)
+            array = numbers("X", X)
             rows = self._inputs(array)
             single = array.ndim == 1 and self._sizes[0] > 1
         out = np.empty((rows.shape[0], self._sizes[-1]), self._dtype)
         position = self._engine.predict(self._theta, rows, out)
         if position >= 0:
-            raise _not_finite("X", rows, position)
+            raise not_finite("X", rows, position)
+        if self._scaler_y is not None:
+            out = self._known("scale_y", self._scaling_y).undo(out, self._dtype)
         return out[0] if single else out
 
-    def predict_classes(self, X: ArrayLike) -> NDArray[np.int64]:
+    def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of every row.
 
         Parameters
@@ -294,9 +344,10 @@ class NeuralNetwork:
 
         Returns
         -------
-        int64 array (n,)
-            With two or more outputs the index of the largest one; with one sigmoid output 1 where it is at least 0.5,
-            else 0. With "bce" and several outputs (n, n_out), each 0 or 1 for itself.
+        array (n,)
+            With two or more outputs the index of the largest one; with one output 1 where a sigmoid is at least 0.5, or
+            with "hinge" where it is at least 0, else 0. Where labels were of another kind, the class of that index.
+            With "bce" and several outputs (n, n_out), each 0 or 1 for itself.
 
         Raises
         ------
@@ -305,20 +356,45 @@ class NeuralNetwork:
         TypeError
             X is not an array of real numbers.
         """
-        P = np.atleast_2d(self.predict(X))
-        if self._sizes[-1] == 1 and self._activations[-1] != "sigmoid":
+        index = self._class_index(np.atleast_2d(self.predict(X)))
+        return index if self._classes is None or index.ndim == 2 else self._classes[index]
+
+    def _class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
+        if self._sizes[-1] == 1 and self._loss != "hinge" and self._activations[-1] != "sigmoid":
             raise ValueError(
                 "predict_classes needs two or more outputs or a sigmoid output, "
                 f"this network has one {self._activations[-1]} output"
             )
         if self._sizes[-1] == 1:
-            return (P[:, 0] >= 0.5).astype(np.int64)
+            return (P[:, 0] >= (0 if self._loss == "hinge" else 0.5)).astype(np.int64)
         if self._loss == "bce":
             return (P >= 0.5).astype(np.int64)
-        classes: NDArray[np.int64] = P.argmax(axis=1)
-        return classes
+        index: NDArray[np.int64] = P.argmax(axis=1)
+        return index
 
-    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+    def _true_index(self, data: Data) -> NDArray[np.int64]:
+        """The classes of targets, as `_class_index` has those of outputs."""
+        if data.labels is not None:
+            return data.labels.astype(np.int64)
+        assert data.Y is not None
+        if self._sizes[-1] == 1:
+            return (data.Y[:, 0] >= (0 if self._loss == "hinge" else 0.5)).astype(np.int64)
+        if self._loss == "bce":
+            return (data.Y >= 0.5).astype(np.int64)
+        index: NDArray[np.int64] = data.Y.argmax(axis=1)
+        return index
+
+    def _measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
+        """A metric of outputs as the engine gives them."""
+        if metric.takes == "classes":
+            return metric(self._true_index(data), self._class_index(P), data.weights)
+        assert data.Y is not None
+        values = [data.Y, P]
+        if self._scaling_y is not None:
+            values = [self._scaling_y.undo(part) for part in values]
+        return metric(*values, data.weights)
+
+    def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """How good the predictions are.
 
         Parameters
@@ -326,36 +402,29 @@ class NeuralNetwork:
         X : array (n, n_in)
         y : array (n, n_out), or (n,)
             As in `loss`.
+        sample_weight : array (n,), optional
+            How much each row counts.
 
         Returns
         -------
         float
-            With "bce" and "cross_entropy" the accuracy: the share of rows whose classes are all predicted. Else R^2,
-            1 - (sum of squared errors) / (sum of squared differences from the mean), averaged over the outputs; for an
-            output whose targets are all the same 1 if they are predicted exactly, else 0.
+            With "bce", "cross_entropy" and "hinge" the accuracy: the share of rows whose classes are all predicted.
+            Else R^2, 1 - (sum of squared errors) / (sum of squared differences from the mean), averaged over the
+            outputs; for an output whose targets are all the same 1 if they are predicted exactly, else 0.
 
         Raises
         ------
         ValueError, TypeError
             X or y does not fit the network.
         """
-        rows, Y, labels = self._data(X, y)
-        if labels is not None:
-            return float(np.mean(self.predict_classes(rows) == labels))
-        assert Y is not None
-        if self._loss == "cross_entropy":
-            return float(np.mean(self.predict_classes(rows) == Y.argmax(axis=1)))
-        if self._loss == "bce":
-            classes = self.predict_classes(rows).reshape(Y.shape)
-            return float(np.mean(np.all(classes == (Y >= 0.5), axis=1)))
-        Y64 = Y.astype(np.float64)
-        errors = ((Y64 - self.predict(rows)) ** 2).sum(axis=0)
-        spread = ((Y64 - Y64.mean(axis=0)) ** 2).sum(axis=0)
-        constant = spread == 0  # as in scikit-learn: a constant target is matched or not
-        r2 = 1 - errors / np.where(constant, 1, spread)
-        return float(np.mean(np.where(constant, errors == 0, r2)))
+        from nnc.metrics import METRICS
 
-    def loss(self, X: ArrayLike, y: ArrayLike) -> float:
+        data = self._data(X, y, sample_weight)
+        out = np.empty((len(data.X), self._sizes[-1]), self._dtype)
+        self._engine.predict(self._theta, data.X, out)
+        return self._measure(METRICS["accuracy" if self._loss in CLASSIFIERS else "r2"], data, out)
+
+    def loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """The network's loss on these rows; the constructor has its definition.
 
         Parameters
@@ -363,7 +432,10 @@ class NeuralNetwork:
         X : array (n, n_in)
         y : array (n, n_out), or (n,)
             Targets; a vector is a column. For "cross_entropy" labels (n,) from 0 to n_out - 1, or rows of
-            probabilities (n, n_out) that sum to 1, such as one-hot ones; for "bce" numbers from 0 to 1.
+            probabilities (n, n_out) that sum to 1, such as one-hot ones; for "bce" numbers from 0 to 1; for "poisson"
+            numbers from 0; for "hinge" -1 and 1. Where `fit` has met classes of another kind, such as strings, those.
+        sample_weight : array (n,), optional
+            How much each row counts: finite, 0 or more, not all 0.
 
         Returns
         -------
@@ -374,15 +446,20 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network, or holds NaN or infinity.
         """
-        return float(self._engine.gradient(self._theta, *self._data(X, y), None))
+        evaluation = self._core.Evaluation(self._engine, self._theta, *self._data(X, y, sample_weight), None, 1)
+        evaluation.work(0, 2**62)
+        return float(evaluation.loss)
 
-    def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
+    def gradients(
+        self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None
+    ) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
         """The gradient of the loss on these rows by backpropagation.
 
         Parameters
         ----------
         X : array (n, n_in)
         y : array (n, n_out), or (n,)
+        sample_weight : array (n,), optional
             As in `loss`.
 
         Returns
@@ -395,23 +472,155 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network.
         """
-        flat = _aligned_zeros(self._engine.size, self._dtype)
-        self._engine.gradient(self._theta, *self._data(X, y), flat)
+        flat = aligned_zeros(self._engine.size, self._dtype)
+        self._engine.gradient(self._theta, *self._data(X, y, sample_weight), flat)
         dW, db = self._views(flat)
         biases: list[NDArray[Any] | None] = [*db] if self._bias else [None] * len(dW)
         return list(zip(dW, biases, strict=True))
 
+    def _loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:
+        """The loss, and its gradient in the layout of `params`."""
+        flat = aligned_zeros(self._engine.size, self._dtype)
+        loss = self._engine.gradient(self._theta, *data, flat)
+        return float(loss), self._flat(*self._views(flat))
+
+    # ------------------------------------------------------------------------------------------ looking inside
+
+    def forward(self, X: ArrayLike) -> list[NDArray[Any]]:
+        """The outputs of every layer.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+
+        Returns
+        -------
+        list of arrays (n, n_out of the layer)
+            The last one is what `predict` returns, before a scaling of the targets is undone.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X does not fit the network or holds NaN or infinity.
+        """
+        rows = self._checked_inputs(X)
+        outs = [np.empty((len(rows), n_out), self._dtype) for n_out in self._sizes[1:]]
+        self._engine.forward(self._theta, rows, outs)
+        return outs
+
+    def input_gradients(self, X: ArrayLike, y: Any) -> NDArray[Any]:
+        """How the loss changes with the inputs, d loss / d X.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+        y : array (n, n_out), or (n,)
+            As in `loss`.
+
+        Returns
+        -------
+        array (n, n_in)
+
+        Raises
+        ------
+        ValueError, TypeError
+            X or y does not fit the network.
+        """
+        data = self._data(X, y)
+        deltas = np.empty((len(data.X), self._sizes[1]), self._dtype)
+        self._engine.gradient(self._theta, *data, aligned_zeros(self._engine.size, self._dtype), deltas)
+        gradients: NDArray[Any] = deltas @ self._W[0].T
+        if self._scaling_X is not None:
+            gradients = (gradients * self._scaling_X.factor).astype(self._dtype)
+        return gradients
+
+    def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5) -> Explanation:
+        """A step of gradient descent by hand: every number of the forward pass, the loss, the chain rule and the
+        update, with its formula. The network is not changed.
+
+        Parameters
+        ----------
+        X, y : arrays
+            One row, or a few; as in `loss`.
+        lr : float, default 0.5
+            Learning rate.
+
+        Returns
+        -------
+        Explanation
+            Its text is printed, too; its attributes hold the numbers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument does not fit.
+        """
+        from nnc.inspection import explain_step
+
+        data = self._data(X, y)
+        explanation = explain_step(self, data.X, data.Y if data.labels is None else data.labels, positive("lr", lr))
+        print(explanation)
+        return explanation
+
+    def check_gradients(self, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
+        """Compares the gradients of backpropagation with central differences of the loss, in float64.
+
+        Parameters
+        ----------
+        X, y : arrays
+            As in `loss`.
+        eps : float, optional
+            The difference; by default one that fits each parameter.
+
+        Returns
+        -------
+        GradientCheck
+            The verdict, which is printed, too.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument does not fit.
+        """
+        from nnc.inspection import check_gradients
+
+        data = self._data(X, y)
+        target = data.Y if data.labels is None else data.labels
+        check = check_gradients(self, data.X, target, eps, gradients=self.gradients(X, y))
+        print(check)
+        return check
+
+    # ------------------------------------------------------------------------------------------ training
+
     def fit(
         self,
         X: ArrayLike,
-        y: ArrayLike,
+        y: Any,
         *,
-        epochs: int,
-        lr: float | None = None,
-        optimizer: str = "sgd",
-        momentum: float | None = None,
+        epochs: int | None = None,
+        lr: float | Schedule | Callable[[int], float] | None = None,
+        optimizer: str | Optimizer | None = None,
         batch_size: int | None = None,
         shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+        validation: Any = None,
+        metrics: Sequence[str] = (),
+        l1: float = 0.0,
+        l2: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        max_norm: float | None = None,
+        regularize_bias: bool = False,
+        patience: int | None = None,
+        min_delta: float = 0.0,
+        monitor: str | None = None,
+        restore_best: bool = True,
+        target_loss: float | None = None,
+        max_seconds: float | None = None,
+        callback: Callable[[Record], Any] | Sequence[Callable[[Record], Any]] | None = None,
+        progress: bool = False,
         n_threads: int | None = None,
     ) -> History:
         """Trains the network, going on from where it is.
@@ -419,23 +628,62 @@ class NeuralNetwork:
         Parameters
         ----------
         X : array (n, n_in)
+            A numpy.memmap is read batch by batch.
         y : array (n, n_out), or (n,)
-            As in `loss`.
-        epochs : int
-            Passes over the data.
-        lr : float, optional
-            Learning rate. Default 0.01, for "adam" 0.001.
-        optimizer : "sgd", "momentum" or "adam"
-            With p a parameter and g its gradient: "sgd" is gradient descent, p -= lr g; "momentum" is
-            v = momentum v + g, p -= lr v; "adam" is Adam (Kingma and Ba, 2015) with beta1 0.9, beta2 0.999 and
-            eps 1e-8. v and Adam's moments start at 0 in each call.
-        momentum : float, optional
-            For "momentum", at least 0 and less than 1; default 0.9.
+            As in `loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge": the
+            first fit learns which classes there are, see `classes`.
+        epochs : int, optional
+            Passes over the data. May be left out where another rule ends the training: patience, target_loss,
+            max_seconds or a callback.
+        lr : float, schedule or callable, optional
+            Learning rate: a number, a schedule such as nnc.CosineLR(0.1), or a function of the epoch, which is counted
+            from 0 since the optimizer began. Default: as before, at first the optimizer's.
+        optimizer : str or object, optional
+            "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
+            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). A named one begins anew. Default:
+            the one of the fit before goes on with all that it keeps, also after `load` of a checkpoint; at first "sgd".
         batch_size : int, optional
             Rows in a step; the last step of an epoch takes what is left. Default: all of them, one step an epoch.
         shuffle : bool, default True
             Whether mini-batches take the rows in a new order every epoch, which `seed` determines. One batch of all
             rows is not shuffled.
+        sample_weight : array (n,), optional
+            How much each row counts: a row of weight 2 is as good as two rows.
+        class_weight : "balanced" or dict, optional
+            Multiplies the weight of each row by that of its class; "balanced" is n / (number of classes * rows of it).
+        validation : (X, y), (X, y, sample_weight) or a fraction, optional
+            Rows whose loss is computed after every epoch, and which are not trained on. A fraction of the rows is split
+            off by `seed`, with the same share of every class.
+        metrics : sequence of str
+            "accuracy", "f1", "r2", "mae", "rmse": columns of the History, of the validation rows where there are any
+            (then "val_accuracy" and so on), else of the training rows.
+        l1, l2 : float, default 0
+            Penalties: the loss gets l1 sum |W| + l2 sum W**2 / 2.
+        dropout : float or one for each hidden layer, default 0
+            The share of a layer's outputs that each training step drops; the others are scaled up (Srivastava et al.,
+            2014). `predict` drops nothing.
+        clip_norm, clip_value : float, optional
+            Scales the gradient down to this Euclidean norm; keeps each of its numbers within -clip_value to clip_value.
+        max_norm : float, optional
+            Scales the incoming weights of a neuron down to this Euclidean norm after each step.
+        regularize_bias : bool, default False
+            Whether penalties and weight decay work on biases, too.
+        patience : int, optional
+            Ends the training after so many epochs in a row without an improvement by more than `min_delta`.
+        min_delta : float, default 0
+        monitor : str, optional
+            What has to improve: "loss", "val_loss" or a metric. Default: "val_loss" with validation, else "loss".
+        restore_best : bool, default True
+            With patience: whether the network ends with the weights of the best epoch.
+        target_loss : float, optional
+            Ends the training after an epoch whose training loss is this or less.
+        max_seconds : float, optional
+            Ends the training after this time, within an epoch, too.
+        callback : callable or several, optional
+            Called with a Record after an epoch, at most every 50 ms, or where it has an attribute `every`, after
+            every so many epochs and the last one. Returns True to end the training. See nnc.Checkpoint.
+        progress : bool, default False
+            Shows a progress bar (extra `[progress]`).
         n_threads : int, optional
             Default: as many as pay for this network; 1 starts no thread. The result is the same to the last bit for
             every number.
@@ -451,33 +699,303 @@ class NeuralNetwork:
             An argument is not one of these, or the data does not fit the network.
         DivergedError
             The loss or the weights stopped being finite. The network has the last finite weights.
+
+        Warns
+        -----
+        TrainingWarning
+            One of its subclasses, where the training shows a common mistake: see nnc.advice.
         """
-        rows, Y, labels = self._data(X, y)
-        n = len(rows)
-        method = _one_of("optimizer", optimizer, tuple(METHODS))
-        constants = dict(METHODS[method])
-        if lr is not None:
-            constants["lr"] = _positive("lr", lr)
-        if momentum is not None:
-            if "momentum" not in constants:
-                raise ValueError(f'momentum is for optimizer="momentum", got it with {method!r}')
-            constants["momentum"] = _fraction("momentum", momentum)
-        history, self._draws = train(
-            self._engine,
-            self._core,
-            self._theta,
-            rows,
-            Y,
-            labels,
-            epochs=_count("epochs", epochs),
-            batch_size=n if batch_size is None else min(n, _count("batch_size", batch_size)),
-            shuffle=_flag("shuffle", shuffle),
-            key=mix((mix(self._seed) + 1) & (2**64 - 1)),
-            draws=self._draws,
-            method=method,
-            constants=constants,
-            n_threads=None if n_threads is None else _count("n_threads", n_threads),
+        if isinstance(validation, (float, int)):
+            X, y, sample_weight, validation = self._split(X, y, sample_weight, fraction("validation", validation))
+        batch = None if batch_size is None else count("batch_size", batch_size)
+        state = self._begin(optimizer, lr, epochs)
+        options = self._options(
+            state,
+            epochs=epochs,
+            l1=l1,
+            l2=l2,
+            dropout=dropout,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            max_norm=max_norm,
+            regularize_bias=regularize_bias,
+            metrics=metrics,
+            monitor=monitor,
+            validated=validation is not None,
+            patience=patience,
+            min_delta=min_delta,
+            restore_best=restore_best,
+            target_loss=target_loss,
+            max_seconds=max_seconds,
+            callback=callback,
+            progress=progress,
+            n_threads=n_threads,
         )
+        shuffles = flag("shuffle", shuffle)
+        if isinstance(X, np.memmap) and self._is_lazy(X) and batch is not None and batch < len(X):
+            passes = self._lazy_passes(X, y, sample_weight, class_weight, batch, shuffles)
+            plan = Plan(batch_size=batch, order=None, validation=self._validation(validation), **options)
+            return self._finish(BatchFit(self, passes, plan, state))
+        data = self._weighted(self._data(X, y, sample_weight, learn=True), class_weight)
+        n = len(data.X)
+        batch = n if batch is None else min(n, batch)
+        order = np.arange(n, dtype=np.int32) if shuffles and batch < n else None
+        plan = Plan(batch_size=batch, order=order, validation=self._validation(validation), **options)
+        if target_loss is not None:
+            plan.settings["target_loss"] = plan.target_loss
+        return self._finish(Fit(self, data, plan, state))
+
+    def fit_batches(
+        self,
+        batches: Iterable[tuple[Any, ...]] | Callable[[], Iterable[tuple[Any, ...]]],
+        *,
+        epochs: int = 1,
+        lr: float | Schedule | Callable[[int], float] | None = None,
+        optimizer: str | Optimizer | None = None,
+        validation: Any = None,
+        **options: Any,
+    ) -> History:
+        """Trains on batches that come one after the other, such as from a generator: one step each, and no more than
+        one is held in memory.
+
+        Parameters
+        ----------
+        batches : iterable of (X, y) or (X, y, sample_weight), or callable
+            X (n, n_in) and y as in `fit`, any number of rows. For several epochs something that can be gone through
+            several times, such as a list, or a function that gives a new iterator for every epoch.
+        epochs : int, default 1
+        lr, optimizer
+            As in `fit`.
+        validation : (X, y) or (X, y, sample_weight), optional
+            As in `fit`, a fraction excepted.
+        **options
+            The others of `fit` but batch_size, shuffle, sample_weight and class_weight.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError, TypeError, DivergedError
+            As in `fit`.
+        """
+        if isinstance(validation, (float, int)):
+            raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
+        state = self._begin(optimizer, lr, epochs)
+        arguments = self._options(state, epochs=epochs, validated=validation is not None, **options)
+        plan = Plan(batch_size=1, order=None, validation=self._validation(validation), **arguments)
+        if plan.metrics and validation is None:
+            raise ValueError("metrics need validation rows with batches, got validation=None")
+        source: Callable[[], Iterable[tuple[Any, ...]]]
+        if callable(batches):
+            source = batches
+        else:
+            given = batches
+            if epochs > 1 and iter(given) is given:
+                raise ValueError(
+                    "batches must be a list or a function that gives a new iterator for every epoch where epochs is "
+                    f"more than 1, got an iterator, which ends with the first of {epochs}"
+                )
+
+            def source() -> Iterable[tuple[Any, ...]]:
+                return given
+
+        return self._finish(BatchFit(self, lambda: map(self._batch, source()), plan, state))
+
+    def _batch(self, batch: Any) -> Data:
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
+        X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
+        return self._data(X, y, sample_weight, learn=True)
+
+    def _begin(self, optimizer: Any, lr: Any, epochs: int | None) -> State:
+        """The state that a fit goes on from."""
+        state = self._state
+        if optimizer is not None or state is None:
+            chosen = SGD() if optimizer is None else as_optimizer(optimizer)
+            moments = np.zeros((chosen.moments, self._engine.size), self._dtype)
+            state = State(chosen, moments, getattr(chosen, "lr", 0.0))
+        if lr is not None:
+            if not hasattr(state.optimizer, "lr"):
+                raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
+            if callable(lr):
+                state.follow(lr, epochs)
+            else:
+                state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
+        if state.optimizer.name == "rprop" and state.steps == 0:
+            state.moments[1] = state.lr
+        return state
+
+    def _options(
+        self,
+        state: State,
+        *,
+        epochs: int | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        max_norm: float | None = None,
+        regularize_bias: bool = False,
+        metrics: Sequence[str] = (),
+        monitor: str | None = None,
+        validated: bool = False,
+        patience: int | None = None,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+        target_loss: float | None = None,
+        max_seconds: float | None = None,
+        callback: Any = None,
+        progress: bool = False,
+        n_threads: int | None = None,
+    ) -> dict[str, Any]:
+        """Arguments of `fit`, checked, as a Plan takes them."""
+        rules = (patience, target_loss, max_seconds, callback)
+        if epochs is not None:
+            epochs = count("epochs", epochs)
+        elif all(rule is None for rule in rules):
+            raise TypeError(
+                "epochs must be given where no other rule ends the training: "
+                "patience, target_loss, max_seconds or a callback"
+            )
+        settings: dict[str, Any] = {"key": self._key(1), "draws": self._draws}
+        if l1 or l2:
+            settings.update(l1=not_negative("l1", l1), l2=not_negative("l2", l2))
+        for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value), ("max_norm", max_norm)):
+            if value is not None:
+                settings[name] = positive(name, value)
+        if flag("regularize_bias", regularize_bias):
+            settings["biases_too"] = True
+        if not (isinstance(dropout, float) and dropout == 0):
+            settings.update(dropout=self._checked_dropout(dropout), drop_key=self._key(2), drops=self._drops)
+        options: dict[str, Any] = {
+            "epochs": epochs,
+            "settings": settings,
+            "n_threads": None if n_threads is None else count("n_threads", n_threads),
+        }
+        if patience is not None:
+            options["patience"] = count("patience", patience)
+        if target_loss is not None:
+            options["target_loss"] = real("target_loss", target_loss)
+        if max_seconds is not None:
+            options["max_seconds"] = positive("max_seconds", max_seconds)
+        if min_delta:
+            options["min_delta"] = not_negative("min_delta", min_delta)
+        if not flag("restore_best", restore_best):
+            options["restore_best"] = False
+        if metrics or monitor is not None or validated:
+            options.update(self._checked_metrics(metrics, monitor, validated))
+        callbacks = [] if callback is None else list(callback) if isinstance(callback, (list, tuple)) else [callback]
+        for function in callbacks:
+            if not callable(function):
+                raise TypeError(f"callback must be a function of an epoch's record, or several, got {function!r}")
+        if flag("progress", progress):
+            from nnc.callbacks import Progress
+
+            callbacks.append(Progress(epochs, state.epoch))
+        options["callbacks"] = callbacks
+        return options
+
+    def _key(self, number: int) -> int:
+        """Of one of the streams of random numbers that training draws from."""
+        return mix((mix(self._seed) + number) & _MASK)
+
+    def _checked_dropout(self, dropout: Any) -> list[float]:
+        n_hidden = len(self._sizes) - 2
+        values = [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)
+        if len(values) != n_hidden or not n_hidden:
+            raise ValueError(
+                f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"
+            )
+        return [fraction("dropout", value) for value in values]
+
+    def _checked_metrics(self, names: Any, monitor: Any, validated: bool) -> dict[str, Any]:
+        from nnc.metrics import METRICS
+
+        prefix = "val_" if validated else ""
+        known = [name for name, m in METRICS.items() if (m.takes == "classes") == (self._loss in CLASSIFIERS)]
+        names = [names] if isinstance(names, str) else list(names)
+        metrics = {prefix + one_of("metrics", name, known): METRICS[name] for name in names}
+        columns = ["loss", *(["val_loss"] if validated else []), *metrics]
+        if monitor is None:
+            monitor = "val_loss" if validated else "loss"
+        elif monitor not in columns and prefix + str(monitor) in columns:
+            monitor = prefix + monitor
+        one_of("monitor", monitor, columns)
+        better = monitor in metrics and metrics[monitor].larger_is_better
+        return {"metrics": metrics, "monitor": monitor, "larger_is_better": better}
+
+    def _validation(self, validation: Any) -> Data | None:
+        if validation is None:
+            return None
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+            raise TypeError(
+                f"validation must be (X, y), (X, y, sample_weight) or a fraction, got {type(validation).__name__}"
+            )
+        return self._data(*validation)
+
+    def _split(self, X: Any, y: Any, sample_weight: Any, share: float) -> tuple[Any, ...]:
+        """The rows to train on, and those to validate on: X, y, sample_weight, (X, y) or (X, y, sample_weight)."""
+        from nnc.splits import split
+
+        X = X if isinstance(X, np.ndarray) else np.asarray(X)
+        y = np.asarray(y)
+        if len(X) != len(y):
+            raise ValueError(f"y must have one row for each of the {len(X)} rows of X, got {len(y)}")
+        classes = targets.as_labels(y, len(y)) if self._loss in CLASSIFIERS else None
+        if classes is None and self._loss == "cross_entropy":
+            classes = y.argmax(axis=1)
+        train, test = split(len(X), share, self._key(3), classes)
+        if sample_weight is None:
+            return X[train], y[train], None, (X[test], y[test])
+        weights = np.asarray(sample_weight)
+        return X[train], y[train], weights[train], (X[test], y[test], weights[test])
+
+    def _weighted(self, data: Data, class_weight: Any) -> Data:
+        """The data with the weights of classes multiplied into those of the rows."""
+        if class_weight is None:
+            return data
+        if self._loss not in CLASSIFIERS or (self._loss == "bce" and self._sizes[-1] > 1):
+            raise ValueError(f"class_weight is for losses of classes, got it with {self._loss!r}")
+        classes = np.arange(max(2, self._sizes[-1])) if self._classes is None else self._classes
+        if self._loss == "hinge" and self._sizes[-1] == 1 and self._classes is None:
+            classes = np.array([-1, 1])
+        weights = targets.class_weights(self._true_index(data), class_weight, classes)
+        if data.weights is not None:
+            weights = weights * data.weights
+        return data._replace(weights=self._row_weights("class_weight", weights, len(data.X)))
+
+    def _lazy_passes(
+        self, X: Any, y: Any, sample_weight: Any, class_weight: Any, batch: int, shuffles: bool
+    ) -> Callable[[], Iterator[Data]]:
+        """Epochs over rows that stay where they are, each batch read when its turn comes."""
+        n = len(X)
+        if self._scaler_X is not None and self._scaling_X is None:
+            self._scaling_X = self._scaler_X.fit(X, "X")
+        Y, labels = self._targets(y, n, learn=True)
+        weights = None if sample_weight is None else self._row_weights("sample_weight", sample_weight, n)
+        rest = self._weighted(Data(X, Y, labels, weights), class_weight)
+        order = np.arange(n, dtype=np.int32)
+
+        def batches() -> Iterator[Data]:
+            if shuffles:
+                self._draws = self._core.shuffle(order, self._key(1), self._draws)
+            for start in range(0, n, batch):
+                rows = order[start : start + batch]
+                data = rest.rows(rows) if shuffles else rest.rows(slice(start, start + batch))
+                yield data._replace(X=self._checked_inputs(data.X))
+
+        return batches
+
+    def _finish(self, run: Fit) -> History:
+        """Runs a fit and keeps what the next one goes on from."""
+        from nnc.advice import advise
+
+        self._state = run.state
+        history = run.run()
+        advise(self, run, history)
         return history
 
     def train_step(self, X: ArrayLike, y: ArrayLike, lr: float = 0.01) -> float:
@@ -500,12 +1018,19 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        return float(self.fit(X, y, epochs=1, lr=lr, n_threads=1).loss[0])
+        data = self._data(X, y, learn=True)
+        moments = np.zeros((0, self._engine.size), self._dtype)
+        state = State(SGD(), moments, positive("lr", lr))
+        plan = Plan(1, len(data.X), None, {}, 1)
+        return float(Fit(self, data, plan, state).run().loss[0])
 
     # ------------------------------------------------------------------------------------------ files and copies
 
-    def save(self, path: Any) -> None:
+    def save(self, path: Any, checkpoint: bool = False) -> None:
         """Writes the network to a JSON file: a path, or a text file open for writing.
+
+        With checkpoint=True the file holds all that training goes on from as well: what the optimizer keeps, the
+        learning rate or its schedule (a function excepted: give it again), the epoch, and the history.
 
         A path is written to a temporary file beside it, which then takes its place: whatever happens, the old file or
         the new one is there, whole. Every number reads back to the same bits.
@@ -518,7 +1043,7 @@ class NeuralNetwork:
         ModelFileError
             A parameter is NaN or infinite. Nothing was written.
         """
-        files.write(path, self._document())
+        files.write(path, self._document(checkpoint))
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
@@ -532,53 +1057,125 @@ class NeuralNetwork:
         ModelFileError
             What is in the file is not a network that this version can use; an OSError and a ValueError.
         """
-        return cls._from_document(files.read(path))
+        return cls._from_document(files.read(path), files.place(path))
 
-    def to_json(self) -> str:
+    def to_json(self, checkpoint: bool = False) -> str:
         """The network as the text that `save` writes; raises ModelFileError where a parameter is NaN or infinite."""
-        return files.dumps(self._document())
+        return files.dumps(self._document(checkpoint))
 
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
         """The network in such a text; raises ModelFileError where it is none."""
-        return cls._from_document(files.loads(text))
+        return cls._from_document(files.loads(text), "the JSON text")
 
-    def _document(self) -> dict[str, Any]:
+    def _document(self, checkpoint: bool) -> dict[str, Any]:
         layers = []
         for layer in self.layers:
             W, b = layer._lists()
             shape = {"n_in": layer.n_in, "n_out": layer.n_out}
             layers.append({"type": "dense", **shape, "activation": layer.activation, "W": W, "b": b})
+        pairs = (self._scaler_X, self._scaling_X), (self._scaler_y, self._scaling_y)
+        if any(scaler is not None and scaling is None for scaler, scaling in pairs):
+            raise files.ModelFileError(
+                "cannot save the network: its scaling is not known before the first fit; nothing was written"
+            )
         return {
             "dtype": self._dtype.name,
             "loss": self._loss,
+            "loss_parameter": self.loss_parameter,
             "seed": self._seed,
             "shuffle_position": self._draws,
+            "dropout_position": self._drops,
+            "classes": None if self._classes is None else self._classes.tolist(),
+            "scale_X": None if self._scaling_X is None else self._scaling_X.to_dict(),
+            "scale_y": None if self._scaling_y is None else self._scaling_y.to_dict(),
             "layers": layers,
+            "self_test": self._self_test(),
+            "training": self._state_document() if checkpoint and self._state is not None else None,
+        }
+
+    def _self_test(self) -> dict[str, Any] | None:
+        """A row and what the network makes of it, which `load` compares."""
+        X = files.self_test_row(self._sizes[0], None if self._scaling_X is None else self._scaling_X.to_dict())
+        try:
+            P = self.predict([X])[0]
+        except ValueError:  # a scaling that takes the row out of the range of the dtype
+            return None
+        return {"X": X, "P": P.tolist()} if np.isfinite(P).all() else None
+
+    def _state_document(self) -> dict[str, Any]:
+        state = self._state
+        assert state is not None
+        optimizer = state.optimizer.to_dict()
+        if "lr" in optimizer:
+            optimizer["lr"] = state.lr
+        history = state.history.to_dict()
+        columns = {name: values for name, values in history.items() if isinstance(values, list)}
+        columns["seconds"] = columns.pop("epoch_seconds")
+        return {
+            "optimizer": optimizer,
+            "steps": state.steps,
+            "powers": list(state.powers),
+            "epoch": state.epoch,
+            "schedule": state.schedule_document(),
+            "moments": [shortest(self._flat(*self._views(row))) for row in state.moments],
+            "history": columns,
         }
 
     @classmethod
-    def _from_document(cls, document: dict[str, Any]) -> NeuralNetwork:
+    def _from_document(cls, document: dict[str, Any], where: str) -> NeuralNetwork:
         layers = document["layers"]
         network = cls(
             [layers[0]["n_in"], *(layer["n_out"] for layer in layers)],
             activation=[layer["activation"] for layer in layers[:-1]],
             output=layers[-1]["activation"],
-            loss=document["loss"],
+            loss=loss_object(document["loss"], document["loss_parameter"]),
             bias=layers[0]["b"] is not None,
             init="zeros",
             dtype=document["dtype"],
             seed=document["seed"],
+            scale_X=document["scale_X"] and document["scale_X"]["type"],
+            scale_y=document["scale_y"] and document["scale_y"]["type"],
         )
-        network._draws = document["shuffle_position"]
+        network._draws, network._drops = document["shuffle_position"], document["dropout_position"]
         network.weights = [layer["W"] for layer in layers]
         if network._bias:
             network.biases = [layer["b"] for layer in layers]
+        with files.refusing(where):
+            if document["classes"] is not None:
+                network._classes = np.array(document["classes"])
+            for name in ("scale_X", "scale_y"):
+                if document[name] is not None:
+                    from nnc.scaling import Scaling
+
+                    setattr(network, f"_scaling_{name[-1]}", Scaling.from_dict(document[name]))
+            if document["training"] is not None:
+                network._state = network._state_from(document["training"])
+            if document["self_test"] is not None:
+                P = network.predict([document["self_test"]["X"]])[0]
+                files.verify_self_test(document, P.tolist(), where)
         return network
 
+    def _state_from(self, document: dict[str, Any]) -> State:
+        optimizer = optimizer_from_dict(document["optimizer"])
+        moments = np.zeros((optimizer.moments, self._engine.size), self._dtype)
+        for row, values in zip(moments, document["moments"], strict=True):
+            self._fill(self._parts(*self._views(row)), np.array(values, self._dtype))
+        power1, power2, mu_product = document["powers"]
+        powers = power1, power2, mu_product
+        state = State(optimizer, moments, getattr(optimizer, "lr", 0.0), document["steps"], powers)
+        state.epoch = document["epoch"]
+        state.take_schedule(document["schedule"])
+        columns = dict(document["history"])
+        columns["epoch_seconds"] = columns.pop("seconds")
+        total = sum(columns["epoch_seconds"])
+        state.histories = [History.from_dict({**columns, "seconds": total, "stop_reason": "epochs"})]
+        return state
+
     def copy(self) -> NeuralNetwork:
-        """An independent copy, parameters and position in the shuffle stream included."""
-        return _restore(*self.__reduce__()[1])
+        """An independent copy of all that there is: parameters, optimizer, positions in the streams of random
+        numbers."""
+        return _restore(type(self), self.__getstate__())
 
     def __copy__(self) -> NeuralNetwork:
         return self.copy()
@@ -587,16 +1184,19 @@ class NeuralNetwork:
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        arguments = {
-            "sizes": self._sizes,
-            "activation": self._activations[:-1],
-            "output": self._activations[-1],
-            "loss": self._loss,
-            "bias": self._bias,
-            "dtype": self._dtype.name,
-            "seed": self._seed,
-        }
-        return _restore, (type(self), arguments, self._flat(self._W, self._b), self._draws)
+        return _restore, (type(self), self.__getstate__())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The core may be another one where it is restored, with other padding: parameters travel without.
+        left_out = ("_core", "_engine", "_theta", "_W", "_b", "_state")
+        state = {key: value for key, value in vars(self).items() if key not in left_out}
+        state["params"] = self._flat(self._W, self._b)
+        if self._state is not None:
+            kept = copy(self._state)
+            kept.histories, kept.current = [self._state.history], None
+            kept.moments = np.array([self._flat(*self._views(row)) for row in kept.moments], self._dtype)
+            state["state"] = kept
+        return state
 
     # ------------------------------------------------------------------------------------------ what comes in
 
@@ -610,12 +1210,17 @@ class NeuralNetwork:
             and X.shape[0] > 0
             and X.flags.c_contiguous
             and X.flags.aligned
+            and self._scaler_X is None
         )
 
-    def _inputs(self, X: ArrayLike) -> NDArray[Any]:
-        """X as rows (n, n_in) of the network's dtype, not yet known to be finite."""
+    def _is_lazy(self, X: np.memmap[Any, Any]) -> bool:
+        """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
+        return X.dtype != self._dtype or not X.flags.c_contiguous or self._scaler_X is not None
+
+    def _inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
+        """X as rows (n, n_in) of the network's dtype, scaled, not yet known to be finite."""
         n_in = self._sizes[0]
-        rows = _numbers("X", X)
+        rows = numbers("X", X)
         if rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in:
@@ -624,150 +1229,92 @@ class NeuralNetwork:
             raise ValueError(f"X must have at least one row, got shape {np.shape(X)}")
         if len(rows) > 2**31 - 1:
             raise ValueError(f"X must have fewer than 2**31 rows, got {len(rows)}")
-        return _cast(rows, self._dtype)
+        if self._scaler_X is None:
+            return cast(rows, self._dtype)
+        if learn and self._scaling_X is None:
+            self._scaling_X = self._scaler_X.fit(rows, "X")
+        return self._known("scale_X", self._scaling_X).apply(rows, self._dtype)
 
-    def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.int32] | None]:
-        """X as rows, y as targets (n, n_out) or as labels (n,), all finite."""
-        rows = self._inputs(X)
-        position = self._core.first_not_finite(rows)
+    @staticmethod
+    def _known(name: str, scaling: Scaling | None) -> Scaling:
+        if scaling is None:
+            raise ValueError(f"{name} is not known before the first fit, which finds the scaling")
+        return scaling
+
+    def _checked_inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
+        rows = self._inputs(X, learn)
+        position, self._largest = self._core.scan(rows)
         if position >= 0:
-            raise _not_finite("X", rows, position)
-        n, n_out = len(rows), self._sizes[-1]
-        targets = _numbers("y", y)
-        if self._loss == "cross_entropy" and targets.shape in ((n,), (n, 1)):
-            return rows, None, _labels(targets.reshape(n), n_out)
-        if targets.ndim == 1:
-            targets = targets[None] if n == 1 and len(targets) == n_out else targets[:, None]
-        if targets.shape != (n, n_out):
+            raise not_finite("X", rows, position)
+        return rows
+
+    def _data(self, X: ArrayLike, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
+        """X as rows, y as targets (n, n_out) or as labels (n,), all finite. With `learn`, as in `fit`, a scaling or
+        classes that are not known yet are found."""
+        rows = self._checked_inputs(X, learn)
+        n = len(rows)
+        weights = None if sample_weight is None else self._row_weights("sample_weight", sample_weight, n)
+        return Data(rows, *self._targets(y, n, learn), weights)
+
+    def _row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
+        array = finite(name, weights, (n,), self._dtype)
+        if array.min() < 0 or not array.any():
+            raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
+        return array
+
+    def _targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
+        n_out = self._sizes[-1]
+        if self._loss in CLASSIFIERS:
+            column = targets.as_labels(y, n)
+            if column is not None and self._classes is None and learn:
+                self._classes = targets.find_classes(column, self._loss, n_out)
+            if column is not None and (self._classes is not None or (self._loss != "bce" and n_out > 1)):
+                if self._classes is not None:
+                    index = targets.encode(column, self._classes)
+                else:
+                    index = targets.labels(column, n_out)
+                if self._loss == "cross_entropy":
+                    return None, index
+                if self._loss == "hinge":
+                    return targets.signs(index, n_out, self._dtype), None
+                return index[:, None].astype(self._dtype), None
+        values = numbers("y", y)
+        if values.ndim == 1:
+            values = values[None] if n == 1 and len(values) == n_out else values[:, None]
+        if values.shape != (n, n_out):
             labels = f", or be {n} labels" if self._loss == "cross_entropy" else ""
             raise ValueError(
                 f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
                 f"got shape {np.shape(y)}"
             )
-        Y = _cast(targets, self._dtype)
-        position = self._core.first_not_finite(Y)
+        if self._scaler_y is None:
+            Y = cast(values, self._dtype)
+        else:
+            if learn and self._scaling_y is None:
+                self._scaling_y = self._scaler_y.fit(values, "y")
+            Y = self._known("scale_y", self._scaling_y).apply(values, self._dtype)
+        position, _ = self._core.scan(Y)
         if position >= 0:
-            raise _not_finite("y", Y, position)
-        if self._loss == "bce" and (Y.min() < 0 or Y.max() > 1):
-            raise ValueError(
-                f"y must lie between 0 and 1 for the loss 'bce', got values from {Y.min():g} to {Y.max():g}"
-            )
+            raise not_finite("y", Y, position)
+        targets.check_range(Y, self._loss)
         if self._loss == "cross_entropy":
-            return rows, *_probabilities(Y)
-        return rows, Y, None
+            return targets.probabilities(Y)
+        return Y, None
 
 
-class Layer:
-    """A view of one layer of a network: `W` and `b` can be read, changed in place and assigned."""
-
-    def __init__(self, network: NeuralNetwork, index: int) -> None:
-        self._network = network
-        self._index = index
-
-    @property
-    def name(self) -> str:
-        """What `inspect` calls it: "Hidden Layer 1", ..., "Output Layer"."""
-        last = self._index == len(self._network._W) - 1
-        return "Output Layer" if last else f"Hidden Layer {self._index + 1}"
-
-    @property
-    def W(self) -> NDArray[Any]:
-        """Weights (n_in, n_out), a view."""
-        return self._network._W[self._index]
-
-    @W.setter
-    def W(self, value: ArrayLike) -> None:
-        self._network.weights[self._index] = value
-
-    @property
-    def b(self) -> NDArray[Any] | None:
-        """Biases (n_out,), a view; None where the network has none."""
-        return self._network._b[self._index] if self._network._bias else None
-
-    @b.setter
-    def b(self, value: ArrayLike) -> None:
-        self._network.biases[self._index] = value
-
-    @property
-    def activation(self) -> str:
-        """The name of its activation."""
-        return self._network._activations[self._index]
-
-    @property
-    def n_in(self) -> int:
-        """Its inputs."""
-        return self._network._sizes[self._index]
-
-    @property
-    def n_out(self) -> int:
-        """Its neurons."""
-        return self._network._sizes[self._index + 1]
-
-    def inspect(self, file: IO[str] | None = None) -> None:
-        """Prints the layer's neurons, weights and biases, to `file` or to the standard output."""
-        from nnc.reference import layer_text
-
-        print(f"{self.name}\n{layer_text(*self._lists())}", file=file)
-
-    def _lists(self) -> tuple[Any, Any]:
-        """W and b as plain lists of the shortest numbers that read back to the same bits."""
-        return _shortest(self.W), None if self.b is None else _shortest(self.b)
-
-    def __repr__(self) -> str:
-        return f"<{self.name}: {self.n_in} -> {self.n_out}, {self.activation}>"
-
-
-class Arrays:
-    """The weights or biases of a network, one view a layer; assigning copies values in, shapes checked."""
-
-    def __init__(self, name: str, views: list[NDArray[Any]]) -> None:
-        self._name = name
-        self._views = views
-
-    def __len__(self) -> int:
-        return len(self._views)
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[NDArray[Any]]: ...
-    def __getitem__(self, index: int | slice) -> NDArray[Any] | list[NDArray[Any]]:
-        return self._views[index]
-
-    def __setitem__(self, index: int, value: ArrayLike) -> None:
-        view = self._views[operator.index(index)]
-        view[...] = _finite(f"{self._name}[{index}]", value, view.shape, view.dtype)
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        return iter(self._views)
-
-    def assign(self, values: Sequence[ArrayLike]) -> None:
-        """All of them at once; nothing changes if one does not fit."""
-        expected = f"{self._name} must be {len(self)} arrays, one for each layer"
-        try:
-            values = list(values)
-        except TypeError:
-            raise TypeError(f"{expected}, got {values!r}") from None
-        if len(values) != len(self):
-            raise ValueError(f"{expected}, got {len(values)}")
-        checked = [
-            _finite(f"{self._name}[{l}]", value, view.shape, view.dtype)
-            for l, (value, view) in enumerate(zip(values, self._views, strict=True))
-        ]
-        for view, value in zip(self._views, checked, strict=True):
-            view[...] = value
-
-    def __repr__(self) -> str:
-        return repr(self._views)
-
-
-def _restore(cls: type[NeuralNetwork], arguments: dict[str, Any], params: NDArray[Any], draws: int) -> NeuralNetwork:
-    network = cls(**arguments, init="zeros")
-    at = 0
-    for part in network._parts(network._W, network._b):
-        part[...] = params[at : at + part.size].reshape(part.shape)
-        at += part.size
-    network._draws = draws
+def _restore(cls: type[NeuralNetwork], state: dict[str, Any]) -> NeuralNetwork:
+    network = cls.__new__(cls)
+    params, kept = state.pop("params"), state.pop("state", None)
+    vars(network).update(state)
+    network._lay_out()
+    network._fill(network._parts(network._W, network._b), params)
+    network._state = None
+    if kept is not None:
+        flat = kept.moments
+        kept.moments = np.zeros((len(flat), network._engine.size), network._dtype)
+        for row, values in zip(kept.moments, flat, strict=True):
+            network._fill(network._parts(*network._views(row)), values)
+        network._state = kept
     return network
 
 
@@ -777,7 +1324,7 @@ def _restore(cls: type[NeuralNetwork], arguments: dict[str, Any], params: NDArra
 def _checked_sizes(sizes: Any) -> tuple[int, ...]:
     message = f"sizes must be a sequence of at least two positive whole numbers, such as [3, 4, 1], got {sizes!r}"
     try:
-        checked = tuple(_count("sizes", size) for size in sizes)
+        checked = tuple(count("sizes", size) for size in sizes)
     except (TypeError, ValueError):
         raise ValueError(message) from None
     if len(checked) < 2:
@@ -791,7 +1338,7 @@ def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[i
     n_hidden = len(sizes) - 2
     expected = f"activation must be one name or one for each of the {n_hidden} hidden layers"
     if isinstance(activation, str):
-        hidden = [_one_of("activation", activation, ACTIVATIONS, _softmax_hint(activation))] * n_hidden
+        hidden = [one_of("activation", activation, ACTIVATIONS, _output_hint(activation))] * n_hidden
     else:
         try:
             hidden = list(activation)
@@ -800,8 +1347,8 @@ def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[i
     if len(hidden) != n_hidden:
         raise ValueError(f"{expected}, got {len(hidden)}: {activation!r}")
     for name in hidden:
-        _one_of("activation", name, ACTIVATIONS, _softmax_hint(name))
-    output = OUTPUTS[loss] if output is None else _one_of("output", output, files.ACTIVATIONS)
+        one_of("activation", name, ACTIVATIONS, _output_hint(name))
+    output = OUTPUTS[loss] if output is None else one_of("output", output, files.ACTIVATIONS)
     conflict = files.mismatch([*hidden, output], loss)
     if conflict:
         raise ValueError(conflict)
@@ -812,8 +1359,8 @@ def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[i
     return (*hidden, output)
 
 
-def _softmax_hint(name: Any) -> str:
-    return " (softmax is for the output alone)" if name == "softmax" else ""
+def _output_hint(name: Any) -> str:
+    return f" ({name} is for the output alone)" if name in ("softmax", "exp") else ""
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
@@ -837,131 +1384,11 @@ def _checked_seed(seed: Any) -> int:
     return int(seed)
 
 
-def _one_of(name: str, value: Any, names: Sequence[str], hint: str = "") -> str:
-    if not isinstance(value, str) or value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}{hint}, got {value!r}")
-    return value
+def _checked_scaler(name: str, value: Any) -> Scaler | None:
+    if value is None:
+        return None
+    from nnc.scaling import SCALERS, Scaler
 
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more, got {value!r}")
-    return int(value)
-
-
-def _real(name: str, value: Any) -> float:
-    if isinstance(value, (bool, str, bytes)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-
-
-def _positive(name: str, value: Any) -> float:
-    number = _real(name, value)
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{name} must be a positive finite number, got {value!r}")
-    return number
-
-
-def _fraction(name: str, value: Any) -> float:
-    number = _real(name, value)
-    if not 0 <= number < 1:
-        raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
-    return number
-
-
-def _numbers(name: str, value: Any) -> NDArray[Any]:
-    """An array of real numbers: booleans, integers or floats."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers with rows of one length: {error}") from None
-    if array.dtype.kind not in "biuf":
-        kind = "complex numbers" if array.dtype.kind == "c" else f"elements of type {array.dtype}"
-        raise TypeError(f"{name} must be an array of real numbers, got {kind}")
-    return array
-
-
-def _cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
-    refuse it."""
-    with np.errstate(over="ignore"):
-        return np.require(array, dtype, ["C", "ALIGNED"])
-
-
-def _finite(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    array = _numbers(name, value)
-    if array.shape == shape:
-        array = _cast(array, dtype).reshape(shape)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
-    return array
-
-
-def _not_finite(name: str, rows: NDArray[Any], position: int) -> ValueError:
-    row, column = divmod(position, rows.shape[1])
-    return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in row {row}, column {column}")
-
-
-def _labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
-    if y.dtype.kind == "f":
-        fractions = y != np.floor(y)
-        if fractions.any():
-            raise ValueError(
-                f"y must hold whole numbers as labels, got {y[fractions][0]} in row {int(fractions.argmax())}"
-            )
-    outside = (y < 0) | (y >= n_out)
-    if outside.any():
-        raise ValueError(
-            f"y must hold labels from 0 to {n_out - 1}, as the network has {n_out} outputs, "
-            f"got {y[outside][0]} in row {int(outside.argmax())}"
-        )
-    return np.require(y, np.int32, ["C", "ALIGNED"])
-
-
-def _probabilities(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-    """Rows that are one-hot as labels, others as they are."""
-    sums = Y.sum(axis=1, dtype=np.float64)
-    wrong = (Y.min(axis=1) < 0) | (abs(sums - 1) > 1e-5)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise ValueError(
-            f"y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got {Y[row]} in row {row}"
-        )
-    if (Y.max(axis=1) == 1).all():
-        return None, np.ascontiguousarray(Y.argmax(axis=1), np.int32)
-    return Y, None
-
-
-def _aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros that begin at a cache line, as the kernels' vectors do."""
-    buffer = np.zeros(n * dtype.itemsize + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + n * dtype.itemsize].view(dtype)
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False
-    return array
-
-
-def _shortest(array: NDArray[Any]) -> Any:
-    """As lists of floats; those of float32 rounded to the 9 digits that tell them apart."""
-    if array.dtype == np.float64:
-        return array.tolist()
-    if array.ndim == 2:
-        return [_shortest(row) for row in array]
-    largest = files.LARGEST["float32"]  # which 9 digits round up, out of the range
-    return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]
+    if isinstance(value, Scaler):
+        return value
+    return SCALERS[one_of(name, value, SCALERS, " or an object such as nnc.Standardize()")]()

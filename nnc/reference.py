@@ -231,12 +231,12 @@ class NeuralNetwork:
     ) -> History:
         """Go through all rows `epochs` times, with a step of gradient descent for every `batch_size` of them.
 
-        `lr` is the learning rate (default 0.01). Without `batch_size`, all rows are one batch. `shuffle` puts
+        `lr` is the learning rate (default 0.001). Without `batch_size`, all rows are one batch. `shuffle` puts
         the rows in a new order every epoch. The loss of an epoch is that of its batches, each before its
         step. If a number is no longer finite, ArithmeticError is raised and that epoch undone.
         """
         X, y = self._data(X, y)
-        epochs, lr = _whole("epochs", epochs, 0), _positive("lr", 0.01 if lr is None else lr)
+        epochs, lr = _whole("epochs", epochs, 0), _positive("lr", 0.001 if lr is None else lr)
         batch_size = len(X) if batch_size is None else _whole("batch_size", batch_size, 1)
         _supported("optimizer", [optimizer], ["sgd"])
         losses: list[float] = []
@@ -244,6 +244,7 @@ class NeuralNetwork:
         for epoch in range(1, epochs + 1):
             before = [(layer.W, layer.b) for layer in self.layers]
             if shuffle and batch_size < len(X):
+                order = list(range(len(X)))
                 self._shuffler.shuffle(order)
             error = 0.0
             for first in range(0, len(X), batch_size):

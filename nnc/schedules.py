@@ -358,8 +358,7 @@ class PlateauState:
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
-    kind.__name__: kind
-    for kind in (Constant, StepLR, ExponentialLR, CosineLR, OneCycleLR, Warmup, ReduceLROnPlateau)
+    kind.__name__: kind for kind in (Constant, StepLR, ExponentialLR, CosineLR, OneCycleLR, Warmup, ReduceLROnPlateau)
 }
 
 

@@ -1,26 +1,36 @@
-"""A run of training: from checked arrays through the compiled loop to a History."""
+"""A run of training: from checked arrays through the compiled loop to a History.
+
+The compiled core goes through the epochs. Python gets control back every 50 ms or so, and after an epoch where
+something has to be looked at there: validation, patience, a metric, a callback that asks for it.
+"""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
+from functools import reduce
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nnc._dispatch import cpu_count
 from nnc._threads import Interrupt, Team
+from nnc.history import History
+from nnc.losses import ADD_UP
+from nnc.schedules import PlateauState, ReduceLROnPlateau, Schedule, schedule_from_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
+    from nnc.metrics import Metric
+    from nnc.network import NeuralNetwork
+    from nnc.optimizers import Optimizer
+
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
-METHODS = {
-    "sgd": {"lr": 0.01},
-    "momentum": {"lr": 0.01, "momentum": 0.9},
-    "adam": {"lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
-}  # the optimizers, with the defaults of their constants
-MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}
+CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
 
 class DivergedError(ArithmeticError):
@@ -32,47 +42,135 @@ class DivergedError(ArithmeticError):
         The epochs before.
     epoch : int
         The epoch, counted from 1, in which the loss or the weights stopped being finite.
+    layer : int or None
+        The first layer, counted from 1, whose weights were not finite; None where it was the loss.
     """
 
-    def __init__(self, message: str, history: History, epoch: int) -> None:
+    def __init__(self, message: str, history: History, epoch: int, layer: int | None = None) -> None:
         super().__init__(message)
         self.history = history
         self.epoch = epoch
+        self.layer = layer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.history, self.epoch)
+        return type(self), (str(self), self.history, self.epoch, self.layer)
 
 
-class History:
-    """What a call of fit did.
+class Data(NamedTuple):
+    """What the engine takes: inputs (n, n_in), then targets (n, n_out) or labels (n,), and how much each row counts."""
 
-    Attributes
-    ----------
-    loss : float64 array (epochs,)
-        The training loss of every epoch. Each batch is taken before its step: so for the full batch it is the loss
-        before the epoch's step; for mini-batches the losses of an epoch's batches are added up (sse, half_sse) or
-        averaged over its rows (mse, bce, cross_entropy).
-    epochs : int
-        Epochs that were completed.
-    seconds : float
-        Wall time.
-    stop_reason : str
-        "epochs" (all done), "interrupt" (Ctrl-C) or "diverged" (in a DivergedError's history).
+    X: NDArray[Any]
+    Y: NDArray[Any] | None
+    labels: NDArray[np.int32] | None
+    weights: NDArray[Any] | None = None
+
+    def rows(self, index: NDArray[Any] | slice) -> Data:
+        """Some of the rows."""
+        return Data(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]
+
+
+class Record(dict[str, Any]):
+    """What a callback gets after an epoch; items can be read as attributes.
+
+    "epoch" (counted from 1, over all fits that this one goes on from), "loss", "val_loss" and the metrics where there
+    are any, "lr", "seconds" since the fit began, "best" (no epoch before was better), "network".
     """
 
-    def __init__(self, loss: NDArray[np.float64], seconds: float, stop_reason: str) -> None:
-        self.loss = loss
-        self.seconds = seconds
-        self.stop_reason = stop_reason
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the record has no {name!r}, it has {', '.join(self)}") from None
+
+
+@dataclass
+class State:
+    """What goes on from fit to fit, and into a checkpoint."""
+
+    optimizer: Optimizer
+    moments: NDArray[Any]  # (optimizer.moments, engine.size)
+    lr: float  # without a schedule
+    steps: int = 0
+    powers: tuple[float, float, float] = (1.0, 1.0, 1.0)  # what Adam and NAdam divide by, see src/optimizers.pxd
+    epoch: int = 0
+    schedule: Schedule | Callable[[int], float] | None = None  # None: lr is constant
+    plateau: PlateauState | None = None
+    histories: list[History] = field(default_factory=list)  # of the fits so far
+    current: Callable[[], History] | None = None  # of the fit that is going on
 
     @property
-    def epochs(self) -> int:
-        """Epochs that were completed."""
-        return len(self.loss)
+    def history(self) -> History:
+        """All epochs since the optimizer began."""
+        parts = [*self.histories, *([] if self.current is None else [self.current()])]
+        none = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
+        return reduce(History.joined, parts) if parts else History(none, 0.0, "epochs")
 
-    def __repr__(self) -> str:
-        last = f", loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g}" if self.epochs else ""
-        return f"<History: {self.epochs} epochs in {self.seconds:.3g} s{last}, stopped by {self.stop_reason}>"
+    def remember(self, history: History) -> None:
+        """Adds a fit that is over. Now and then they are joined, so that many short fits take little memory."""
+        self.current = None
+        self.histories.append(history)
+        if len(self.histories) > 100:
+            self.histories = [self.history]
+
+    def follow(self, lr: Any, epochs: int | None) -> None:
+        """Takes the learning rate from here on: a number, a schedule or a callable of the epoch."""
+        self.schedule, self.plateau = lr, None
+        if isinstance(lr, ReduceLROnPlateau):
+            self.plateau = lr.start()
+        elif isinstance(lr, Schedule):
+            self.schedule = lr.resolved(self.epoch + (epochs or 1))
+
+    def schedule_document(self) -> dict[str, Any] | None:
+        """The schedule as a file has it; None for a constant rate, and for a function, which no file can hold."""
+        if not isinstance(self.schedule, Schedule):
+            return None
+        document = self.schedule.to_dict()
+        return document if self.plateau is None else {**document, "state": self.plateau.to_dict()}
+
+    def take_schedule(self, document: dict[str, Any] | None) -> None:
+        """Goes on with the schedule that `schedule_document` wrote; ValueError where it is none."""
+        if document is None:
+            return
+        document = dict(document)
+        plateau = document.pop("state", None)
+        self.schedule = schedule_from_dict(document)
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.plateau = self.schedule.resume(plateau)
+
+    def rates(self, first: int, last: int) -> NDArray[np.float64]:
+        """The learning rates of epochs first <= epoch < last, counted over all fits."""
+        if self.plateau is not None:
+            return np.full(last - first, self.plateau.lr)
+        if self.schedule is None:
+            return np.full(last - first, self.lr)
+        rates = np.array([self.schedule(epoch) for epoch in range(first, last)], np.float64)
+        wrong = ~((rates >= 0) & (rates < np.inf))
+        if wrong.any():
+            epoch = first + int(wrong.argmax())
+            raise ValueError(f"lr must give a finite number, 0 or more, got {rates[wrong][0]} for epoch {epoch}")
+        return rates
+
+
+@dataclass
+class Plan:
+    """The checked arguments of a fit."""
+
+    epochs: int | None
+    batch_size: int
+    order: NDArray[np.int32] | None
+    settings: dict[str, Any]  # of core.Training
+    n_threads: int | None
+    validation: Data | None = None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    monitor: str = "loss"
+    larger_is_better: bool = False
+    patience: int | None = None
+    min_delta: float = 0.0
+    restore_best: bool = True
+    target_loss: float | None = None
+    max_seconds: float | None = None
+    callbacks: Sequence[Callable[[Record], Any]] = ()
+    reorder: Callable[[int], NDArray[np.int32]] | None = None  # the order of an epoch, instead of the core's shuffling
 
 
 def automatic_threads(work: float, batches: float) -> int:
@@ -86,100 +184,398 @@ def automatic_threads(work: float, batches: float) -> int:
     return min(cpu_count(), int(work // 750_000))
 
 
-def train(
-    engine: Any,
-    core: Any,
-    params: NDArray[Any],
-    X: NDArray[Any],
-    Y: NDArray[Any] | None,
-    labels: NDArray[np.int32] | None,
-    *,
-    epochs: int,
-    batch_size: int,
-    shuffle: bool,
-    key: int,
-    draws: int,
-    method: str,
-    constants: dict[str, float],
-    n_threads: int | None,
-) -> tuple[History, int]:
-    """Trains `params` in place; returns the History and how many numbers of the shuffle stream have been used.
+class Fit:
+    """One call of `fit` on arrays."""
 
-    Raises
-    ------
-    DivergedError
-        The loss or the weights are no longer finite.
-    """
-    n = len(X)
-    order = np.arange(n, dtype=np.int32) if shuffle and batch_size < n else None
-    moments = np.zeros((MOMENTS[method], len(params)), params.dtype)
-    losses = np.empty(epochs)
-    work = 3.0 * len(params) * batch_size
-    if n_threads is None:
-        n_threads = automatic_threads(work, epochs * n / batch_size)
-    start = perf_counter()
-    with Interrupt() as interrupt, Team(n_threads) as team:
-        run = core.Training(
-            engine,
-            params,
-            X,
-            Y,
-            labels,
-            losses,
-            batch_size,
-            order,
-            key,
-            draws,
-            method,
-            moments,
-            **constants,
-            threads=team.size,
-            seconds=SLICE_SECONDS,
+    def __init__(self, net: NeuralNetwork, data: Data, plan: Plan, state: State) -> None:
+        self.net, self.data, self.plan, self.state = net, data, plan, state
+        self.params = net._theta
+        self.first = state.epoch  # epochs of the fits before
+        self.began = perf_counter()
+        self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
+        self.losses = np.empty(plan.epochs if plan.epochs is not None else CHUNK)
+        self.rates = np.empty(len(self.losses))
+        self.rated = 0  # epochs whose rate is known
+        self.seen = 0  # epochs that were looked at
+        self.evaluation: Any = None
+        self.outputs: NDArray[Any] | None = None
+        self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
+        if plan.validation is not None:
+            self.columns["val_loss"] = []
+        self.columns.update((name, []) for name in plan.metrics)
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.best_params: NDArray[Any] | None = None
+        watching = plan.patience is not None or plan.validation is not None
+        self.every = 1 if watching or plan.metrics or state.plateau is not None or plan.reorder is not None else 0
+        self.calls = [(callback, int(getattr(callback, "every", 0) or 0)) for callback in plan.callbacks]
+        self.saved: tuple[Any, ...] | None = None
+        self.saved_at = 0.0
+
+    # ------------------------------------------------------------------------------------------ the run
+
+    def run(self) -> History:
+        """Trains; returns the History.
+
+        Raises
+        ------
+        DivergedError
+            The loss or the weights are no longer finite.
+        """
+        plan = self.plan
+        reason = ""
+        with Interrupt() as self.interrupt, Team(self.count_threads()) as self.team:
+            self.training = self.open()
+            # blocks of rows a slice: a first guess; then what the clock says
+            self.blocks = max(1, int(1e6 / (3 * len(self.params) * self.training.block)))
+            try:
+                while not reason and self.epoch != plan.epochs:
+                    self.advance(self.goal())
+                    reason = self.look()
+                self.check_finite()
+            finally:
+                self.sync()
+                for callback, _ in self.calls:
+                    close = getattr(callback, "close", None)
+                    if close is not None:
+                        close()
+        history = self.history(reason or "epochs")
+        self.state.remember(history)
+        if plan.patience is not None and plan.restore_best and self.best_params is not None:
+            self.params[...] = self.best_params
+        return history
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of this fit that are complete."""
+        return int(self.training.epoch)
+
+    def count_threads(self) -> int:
+        plan, batch = self.plan, self.plan.batch_size
+        batches = (plan.epochs or 1000) * len(self.data.X) / batch
+        return plan.n_threads or automatic_threads(3.0 * len(self.params) * batch, batches)
+
+    def open(self) -> Any:
+        plan, state = self.plan, self.state
+        power1, power2, mu_product = state.powers
+        settings = {**state.optimizer.settings(), **plan.settings, "steps": state.steps}
+        settings.update(power1=power1, power2=power2, mu_product=mu_product)
+        seconds = SLICE_SECONDS if plan.max_seconds is None else min(SLICE_SECONDS, plan.max_seconds / 2)
+        return self.net._core.Training(
+            self.net._engine,
+            self.params,
+            *self.data,
+            plan.batch_size,
+            plan.order,
+            state.moments,
+            settings,
+            threads=self.team.size,
+            seconds=seconds,
         )
-        state = params, moments, order
-        blocks = max(1, int(1e6 / (3 * len(params) * run.block)))  # a first guess; then what the clock says
-        finite = True
-        while not run.done and finite and not interrupt:
-            saved = run.position, [None if part is None else part.copy() for part in state]
+
+    def goal(self) -> int:
+        """The epoch up to which the core goes before Python has to look."""
+        epoch = self.epoch
+        goal = sys.maxsize if self.plan.epochs is None else self.plan.epochs
+        if self.every:
+            goal = epoch + 1
+        for _, every in self.calls:
+            goal = min(goal, epoch + every - (self.first + epoch) % every) if every else min(goal, epoch + self.pace())
+        if epoch >= self.rated or goal > self.rated:
+            self.look_ahead(epoch, goal)
+        return min(goal, self.rated)
+
+    def pace(self) -> int:
+        """Epochs that fit into a slice."""
+        epochs, seconds = self.epoch, perf_counter() - self.began
+        return max(1, int(epochs * SLICE_SECONDS / seconds))
+
+    def look_ahead(self, epoch: int, goal: int) -> None:
+        """Learning rates for the epochs to come, and space for their losses."""
+        state = self.state
+        until = min(goal, epoch + CHUNK) if state.schedule is not None else min(goal, len(self.losses))
+        if until <= epoch:
+            until = min(goal, epoch + CHUNK)
+        if until > len(self.losses):
+            for name in ("losses", "rates"):
+                old = getattr(self, name)
+                grown = np.empty(max(until, 2 * len(old)))
+                grown[: len(old)] = old
+                setattr(self, name, grown)
+        self.rates[epoch:until] = state.rates(self.first + epoch, self.first + until)
+        self.rated = until
+
+    def advance(self, goal: int) -> None:
+        """Goes on to the end of epoch `goal`, in slices of time, unless something ends the run."""
+        training = self.training
+        if self.plan.reorder is not None:
+            self.plan.order[...] = self.plan.reorder(self.first + training.epoch)  # type: ignore[index]
+        training.plan(self.losses, self.rates, goal)
+        while not training.done and not self.interrupt and not self.is_late():
             began = perf_counter()
-            run.resume()
-            team.run(run.work, blocks if team.size == 1 else sys.maxsize)
-            ratio = SLICE_SECONDS / max(perf_counter() - began, 1e-6)
-            blocks = max(1, int(blocks * min(ratio, 8)))
-            finite = not run.diverged and bool(np.isfinite(params).all())
-        if not finite:
-            what, epoch = ("loss", run.epoch) if run.diverged else ("weights", run.epoch + (run.position[1] > 0))
-            complete = epoch - 1 if run.diverged or epoch > run.epoch else epoch
-            _back_to_finite(run, state, saved, team, complete)
-    if not finite:
+            if began - self.saved_at > SLICE_SECONDS or self.plan.reorder is not None:
+                self.check_finite()
+                self.save(began)
+            training.resume()
+            self.team.run(training.work, self.blocks if self.team.size == 1 else sys.maxsize)
+            now = perf_counter()
+            self.mark(now)
+            if not training.done or now - began > SLICE_SECONDS:
+                self.blocks = max(1, int(self.blocks * min(SLICE_SECONDS / max(now - began, 1e-6), 8)))
+        if training.stopped and not np.isfinite(self.losses[training.epoch - 1]):
+            self.diverged("loss", training.epoch)
+
+    def mark(self, now: float) -> None:
+        seconds = now - self.began
+        if seconds - self.marks[-1][1] > 0.1 * SLICE_SECONDS:
+            epoch, row = self.training.position[:2]
+            self.marks.append((epoch + row / len(self.data.X), seconds))
+
+    def reached_target(self) -> bool:
+        target = self.plan.target_loss
+        return target is not None and self.epoch > 0 and self.losses[self.epoch - 1] <= target
+
+    def is_late(self) -> bool:
+        limit = self.plan.max_seconds
+        return limit is not None and perf_counter() - self.began >= limit
+
+    def look(self) -> str:
+        """What is to be done at the end of an epoch; returns the reason why the training ends, or nothing."""
+        plan, epoch = self.plan, self.epoch
+        reason = ""
+        if epoch > self.seen and (self.every or self.calls):
+            self.seen = epoch
+            better = self.watch(epoch)
+            if plan.patience is not None and epoch - (self.best_epoch or 0) >= plan.patience:
+                reason = "patience"
+            if self.call_back(epoch, better, last=bool(reason) or self.reached_target() or epoch == plan.epochs):
+                reason = "callback"
+        if self.reached_target():
+            return "target_loss"
+        if self.interrupt:
+            return "interrupt"
+        if self.is_late():
+            return "max_seconds"
+        return reason
+
+    # ------------------------------------------------------------------------------------------ after an epoch
+
+    def watch(self, epoch: int) -> bool:
+        """Validation and metrics of an epoch; returns whether no epoch before was better."""
+        plan = self.plan
+        if plan.validation is not None or plan.metrics:
+            self.evaluate()
+        values = self.columns.get(plan.monitor)
+        value = float(self.losses[epoch - 1]) if values is None else values[-1]
+        if self.state.plateau is not None:
+            self.state.plateau.observe(-value if plan.larger_is_better else value)
+        signed = -value if plan.larger_is_better else value
+        if self.best is not None and not signed < self.best - plan.min_delta:
+            return False
+        self.best, self.best_epoch = signed, epoch
+        if plan.patience is not None and plan.restore_best:
+            if self.best_params is None:
+                self.best_params = np.empty_like(self.params)
+            self.best_params[...] = self.params
+        return True
+
+    def evaluate(self) -> None:
+        """The loss of the validation rows and the metrics, of those or else of the training rows."""
+        plan, net = self.plan, self.net
+        rows = self.data if plan.validation is None else plan.validation
+        if self.evaluation is None:
+            if plan.metrics:
+                self.outputs = np.empty((len(rows.X), net.sizes[-1]), net.dtype)
+            self.evaluation = net._core.Evaluation(net._engine, self.params, *rows, self.outputs, self.team.size)
+        self.evaluation.restart()
+        blocks = max(1, int(1e9 / (len(self.params) * self.training.block)))
+        while not self.evaluation.done and not self.interrupt:
+            self.team.run(self.evaluation.work, blocks)
+        if plan.validation is not None:
+            self.columns["val_loss"].append(self.evaluation.loss if self.evaluation.done else np.nan)
+        for name, metric in plan.metrics.items():
+            assert self.outputs is not None
+            self.columns[name].append(net._measure(metric, rows, self.outputs) if self.evaluation.done else np.nan)
+
+    def call_back(self, epoch: int, better: bool, last: bool) -> bool:
+        """Calls the callbacks whose turn it is; returns whether one of them ends the training."""
+        record = None
+        stop = False
+        for callback, every in self.calls:
+            if every and (self.first + epoch) % every and not last:
+                continue
+            if record is None:
+                self.sync()
+                record = Record(epoch=self.first + epoch, loss=float(self.losses[epoch - 1]))
+                record.update((name, values[-1]) for name, values in self.columns.items())
+                record.update(lr=float(self.rates[epoch - 1]), seconds=perf_counter() - self.began)
+                record.update(best=better, network=self.net)
+            stop = bool(callback(record)) or stop
+        return stop
+
+    def sync(self) -> None:
+        """Writes where the run stands into the network, as a checkpoint needs it."""
+        state, training = self.state, self.training
+        self.net._draws, self.net._drops, state.steps, *powers = training.counters
+        state.powers = (powers[0], powers[1], powers[2])
+        state.epoch = self.first + self.epoch
+        state.current = lambda: self.history("epochs")
+
+    def history(self, reason: str, epochs: int | None = None) -> History:
+        epochs, seconds = self.epoch if epochs is None else epochs, perf_counter() - self.began
+        columns = {"loss": self.losses[:epochs], "lr": self.rates[:epochs]}
+        if len(self.marks) == 1:
+            columns["epoch_seconds"] = np.full(epochs, seconds / max(epochs, 1))
+        else:  # between two looks at the clock, all epochs take the same time
+            marks = self.marks if self.marks[-1][0] >= epochs else [*self.marks, (epochs, seconds)]
+            at, when = np.array(marks).T
+            columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), at, when))
+        columns.update((name, np.array(values)) for name, values in self.columns.items())
+        return History(columns, seconds, reason, self.best_epoch)
+
+    # ------------------------------------------------------------------------------------------ divergence
+
+    def save(self, now: float) -> None:
+        """Copies what is needed to come back here. The weights are not copied every epoch, which would cost small
+        networks as much as the training itself, but once a slice; and since a run is the same to the last bit each
+        time, it is repeated from there."""
+        state = self.params, self.state.moments, self.plan.order
+        self.saved = self.training.position, [None if part is None else part.copy() for part in state]
+        self.saved_at = now
+
+    def check_finite(self) -> None:
+        if self.saved is not None and not np.isfinite(self.params).all():
+            self.diverged("weights", self.training.epoch + (self.training.position[1] > 0))
+
+    def diverged(self, what: str, epoch: int) -> None:
+        """Goes back to the end of the last epoch with finite weights, and raises."""
+        layer = None
+        if what == "weights":
+            layer = next(l for l, W in enumerate(self.net._W, 1) if not np.isfinite(W).all())
+        complete = epoch - 1 if what == "loss" or epoch > self.epoch else epoch
+        self.go_back(complete)
+        for values in self.columns.values():
+            del values[complete:]
+        if self.best_epoch is not None and self.best_epoch > complete:
+            self.best_epoch = None
+        where = f" in layer {layer}" if layer else ""
         raise DivergedError(
-            f"the {what} of epoch {epoch} {'is' if what == 'loss' else 'are'} not finite; the network keeps the last "
-            f"finite weights. The learning rate of {constants['lr']:g} may be too large, or the inputs or targets need "
-            "scaling.",
-            History(losses[:complete], perf_counter() - start, "diverged"),
+            f"the {what}{where} of epoch {epoch} {'is' if what == 'loss' else 'are'} not finite; the network keeps the "
+            f"last finite weights. {self.cause()}",
+            self.history("diverged", complete),
             epoch,
+            layer,
         )
-    reason = "epochs" if run.done else "interrupt"
-    return History(losses[: run.epoch], perf_counter() - start, reason), run.draws
+
+    def go_back(self, complete: int) -> None:
+        """To the end of epoch `complete`, or where its weights are not finite either, of one before."""
+        assert self.saved is not None
+        training = self.training
+        position, copies = self.saved
+        state = self.params, self.state.moments, self.plan.order
+        for last in (complete, complete - 1, position[0]):
+            training.position = position
+            for part, copy in zip(state, copies, strict=True):
+                if part is not None:
+                    part[...] = copy
+            training.refresh()
+            training.epochs = last
+            while training.epoch < last:
+                training.resume()
+                self.team.run(training.work, sys.maxsize)
+            if np.isfinite(self.params).all():
+                return
+
+    def cause(self) -> str:
+        """What most likely made it diverge."""
+        rate = self.rates[max(0, min(self.epoch, self.rated - 1))]
+        return f"The learning rate of {rate:g} may be too large, or the inputs or targets need scaling."
 
 
-def _back_to_finite(run: Any, state: tuple[Any, ...], saved: tuple[Any, list[Any]], team: Team, last: int) -> None:
-    """Takes a diverged run back to the end of epoch `last`, or of the one before if its weights are not finite either.
+class BatchFit(Fit):
+    """One call of `fit_batches`: the rows come batch by batch, and no more of them are held than one batch.
 
-    The weights are not copied every epoch, which would cost small networks as much as the training itself. They are
-    copied once a slice, and since a run is the same to the last bit each time, it is repeated from there and stopped
-    in time.
+    Parameters
+    ----------
+    passes : callable
+        Gives an iterator of Data for each epoch.
     """
-    position, copies = saved
-    for epoch in (last, last - 1, position[0]):
-        run.position = position
-        for part, copy in zip(state, copies, strict=True):
-            if part is not None:
-                part[...] = copy
-        run.refresh()
-        run.epochs = epoch
-        while run.epoch < epoch:
-            run.resume()
-            team.run(run.work, sys.maxsize)
-        if np.isfinite(state[0]).all():
-            return
+
+    def __init__(self, net: NeuralNetwork, passes: Callable[[], Iterator[Data]], plan: Plan, state: State) -> None:
+        self.passes = passes
+        self.iterator = passes()
+        first = next(self.iterator, None)
+        if first is None:
+            raise ValueError("batches must give at least one batch, got none")
+        super().__init__(net, first, plan, state)
+        self.waiting: Data | None = first
+        self.complete = 0
+        self.every = 1
+        self.one_loss, self.one_rate = np.empty(1), np.empty(1)
+
+    @property
+    def epoch(self) -> int:
+        return self.complete
+
+    def count_threads(self) -> int:
+        work = 3.0 * len(self.params) * len(self.data.X)
+        return self.plan.n_threads or automatic_threads(work, 1000)
+
+    def open(self) -> Any:
+        self.plan.batch_size = len(self.data.X)
+        return super().open()
+
+    def batches(self) -> Iterator[Data]:
+        """The batches of the next epoch, the one that was needed to begin included."""
+        if self.waiting is not None:
+            yield self.waiting
+            self.waiting = None
+            yield from self.iterator
+        else:
+            yield from self.passes()
+
+    def advance(self, goal: int) -> None:
+        """One epoch."""
+        total = weight = 0.0
+        for data in self.batches():
+            rows = len(data.X) if data.weights is None else float(data.weights.sum(dtype=np.float64))
+            total += self.step(data) * (1.0 if (self.net.loss_name in ADD_UP) else rows)
+            weight += rows
+            if self.interrupt or self.is_late():
+                return
+        if not weight:
+            raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
+        self.losses[self.complete] = total if (self.net.loss_name in ADD_UP) else total / weight
+        self.complete += 1
+        self.mark(perf_counter())
+
+    def step(self, data: Data) -> float:
+        """One step on a batch; returns its loss."""
+        fits = len(data.X) <= len(self.data.X) and all(
+            (new is None) == (old is None) for new, old in zip(data, self.data, strict=True)
+        )
+        if not fits:  # room for a larger batch, or for labels or weights that there were none of
+            self.sync()
+            self.data = data
+            self.training = self.open()
+        self.training.feed(*data)
+        self.save(perf_counter())
+        self.one_rate[0] = self.rates[self.complete]
+        self.training.plan(self.one_loss, self.one_rate, 1)
+        while not self.training.done:
+            self.training.resume()
+            self.team.run(self.training.work, sys.maxsize)
+        if not np.isfinite(self.one_loss[0]):
+            self.diverged("loss", self.complete + 1)
+        return float(self.one_loss[0])
+
+    def mark(self, now: float) -> None:
+        self.marks.append((self.complete, now - self.began))
+
+    def check_finite(self) -> None:
+        if not np.isfinite(self.params).all():
+            self.diverged("weights", self.complete + 1)
+
+    def go_back(self, complete: int) -> None:
+        assert self.saved is not None
+        self.params[...], self.state.moments[...] = self.saved[1][:2]

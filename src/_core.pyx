@@ -7,21 +7,23 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport malloc, free
 from libc.string cimport memcpy, memset
 
-from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_lanes, flush_denormals, restore_denormals
+from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_lanes, vabs, vmax, flush_denormals, restore_denormals
 cimport activations
 cimport matmul
 cimport vmath
-from activations cimport MAX_LANES, needs_net_input
+from activations cimport MAX_LANES, RELU, SIGMOID, SOFTMAX, TANH, needs_net_input
 from losses cimport CROSS_ENTROPY, from_logits, loss_scale
+from optimizers cimport Optimizer, SGD
 cimport dense
 from dense cimport Dense, GRAIN, STRIP
-from network cimport (Data, Network, Run, backward, block_input, fetch, forward, learn, output_delta, smaller, sum_partial, train)
+from network cimport (Data, Network, Run, backward, block_input, fetch, forward, learn, output_delta, share, shuffle as shuffle_rows,
+                      smaller, sum_partial, train, weight_of)
 from threads cimport barrier_init
 
 # The position of a name is its number in activations.pxd, losses.pxd and optimizers.pxd.
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "softmax")
-LOSSES = ("sse", "half_sse", "mse", "bce", "cross_entropy")
-METHODS = ("sgd", "momentum", "adam")
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "softmax", "exp")
+LOSSES = ("sse", "half_sse", "mse", "bce", "cross_entropy", "mae", "huber", "log_cosh", "poisson", "quantile", "hinge")
+METHODS = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop")
 
 LANES = VL                # numbers in a vector: rows of parameters are padded to a multiple of it
 REAL_BYTES = sizeof(real)
@@ -31,6 +33,11 @@ cdef enum:
     ALIGNMENT = 64
     BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
     BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
+
+cdef enum Purpose:            # of a network's buffers
+    PREDICT
+    EVALUATE                  # the loss as well
+    TRAIN                     # the gradient as well
 
 
 cdef struct Arena:
@@ -45,20 +52,55 @@ cdef void* take(Arena* arena, size_t size) noexcept nogil:
     return <void*>at
 
 
-cpdef Py_ssize_t first_not_finite(const real[:, ::1] X) noexcept:
-    """The place of the first NaN or infinity in X, counted row by row, or -1."""
-    cdef const real* x = &X[0, 0]
-    cdef Py_ssize_t i = 0, size = X.shape[0] * X.shape[1]
-    cdef vec zero
+cdef Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept:
+    # The place of the first NaN or infinity, or -1, and the largest absolute value before it.
+    cdef Py_ssize_t i = 0
+    cdef int k
+    cdef vec zero, top = splat(0)
+    cdef real[MAX_LANES] lanes
     with nogil:
         while size - i >= VL:                 # x - x is 0 for a finite x, else NaN
             zero = load(x + i) - load(x + i)
             if sum_lanes(zero) != 0:
                 break
+            top = vmax(top, vabs(load(x + i)))
             i += VL
+        store(lanes, top)
+        largest[0] = 0
+        for k in range(VL):
+            largest[0] = max(largest[0], lanes[k])
         while i < size and x[i] - x[i] == 0:
+            largest[0] = max(largest[0], x[i] if x[i] > 0 else -x[i])
             i += 1
     return i if i < size else -1
+
+
+def scan(const real[:, ::1] X):
+    """(the place of the first NaN or infinity in X, counted row by row, or -1; the largest absolute value before it)"""
+    cdef double largest = 0
+    cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
+    return position, largest
+
+
+cdef void unpad(const real* rows, const Dense* layer, Py_ssize_t n, real* out) noexcept nogil:
+    # n rows of a layer's outputs or deltas, their padding left out.
+    cdef Py_ssize_t i
+    for i in range(n):
+        memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
+
+
+cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order):
+    cdef Data data = Data(X.shape[0], &X[0, 0], NULL, NULL, NULL, 0, NULL)
+    if Y is not None:
+        data.Y = &Y[0, 0]
+    if labels is not None:
+        data.labels = &labels[0]
+    if weights is not None:
+        data.weights = &weights[0]
+    data.weight = weight_of(&data, 0, data.n)
+    if order is not None:
+        data.order = &order[0]
+    return data
 
 
 cdef class Engine:
@@ -73,15 +115,19 @@ cdef class Engine:
     loss : str
         A name of LOSSES.
     bias : bool
+    parameter : float
+        Of the loss: huber's delta, quantile's tau, cross_entropy's label smoothing.
     """
     cdef Dense* layers
     cdef int count
     cdef int loss_kind
+    cdef real parameter
     cdef readonly Py_ssize_t size     # parameters, padding included
     cdef readonly tuple layout        # per layer: (start, rows, padded width): W, and the row of b after it
 
-    def __cinit__(self, sizes, names, loss, bias):
+    def __cinit__(self, sizes, names, loss, bias, parameter=0):
         self.count = len(names)
+        self.parameter = parameter
         self.loss_kind = LOSSES.index(loss)
         self.layers = <Dense*>malloc(self.count * sizeof(Dense))
         if self.layers is NULL:
@@ -105,60 +151,75 @@ cdef class Engine:
     def __dealloc__(self):
         free(self.layers)
 
-    cdef Py_ssize_t block_rows(self, Py_ssize_t rows, bint training) noexcept:
+    cdef bint takes_labels(self, const Data* data) noexcept nogil:
+        # Whether the loss reads labels as they are; smoothed ones become rows of probabilities.
+        return data.labels is not NULL and self.parameter == 0
+
+    cdef Py_ssize_t block_rows(self, Py_ssize_t rows, Purpose purpose) noexcept:
         # Rows that are worked on at a time.
         cdef Py_ssize_t width = 0
         cdef int l
         for l in range(self.count):
-            width += self.layers[l].ld * (2 if training else 1)
+            width += self.layers[l].ld * (2 if purpose == TRAIN else 1)
         return smaller(rows, max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN))
 
-    cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, bint training, bint gathered, bint labels,
-                      int threads) noexcept nogil:
+    cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data, int threads) noexcept nogil:
         # Points every buffer of the network into the arena.
         cdef Dense* layers = <Dense*>take(arena, self.count * sizeof(Dense))
-        cdef const Dense* out = &self.layers[self.count - 1]
+        cdef const Dense* last = &self.layers[self.count - 1]
         cdef Py_ssize_t rows = (block + GRAIN - 1) // GRAIN * GRAIN
         cdef Py_ssize_t columns = 0
         cdef size_t size
-        cdef bint keep_z
+        cdef bint keep_z, output, dropping
         cdef int l
         if arena.base:
             memcpy(layers, self.layers, self.count * sizeof(Dense))
         for l in range(self.count):
             size = block * self.layers[l].ld * sizeof(real)
-            keep_z = needs_net_input(self.layers[l].activation) or (l == self.count - 1 and from_logits(self.loss_kind))
+            output = l == self.count - 1
+            dropping = purpose == TRAIN and self.layers[l].dropped > 0
+            keep_z = (needs_net_input(self.layers[l].activation) and purpose == TRAIN or
+                      output and from_logits(self.loss_kind) and purpose != PREDICT)
             A = <real*>take(arena, size)
-            Z = <real*>take(arena, size) if training and keep_z else A
-            D = <real*>take(arena, size) if training else NULL
-            WT = <real*>take(arena, self.layers[l].n_out * self.layers[l].ldt * sizeof(real)) if training and l > 0 else NULL
+            Z = <real*>take(arena, size) if keep_z else A
+            D = <real*>take(arena, size) if purpose == TRAIN or output and purpose == EVALUATE else NULL
+            WT = <real*>take(arena, self.layers[l].n_out * self.layers[l].ldt * sizeof(real)) if purpose == TRAIN and l > 0 else NULL
+            mask = <real*>take(arena, size) if dropping else NULL
+            out = <real*>take(arena, size) if dropping else A
             columns = self.layers[l].ld if self.layers[l].ld > columns else columns
             if arena.base:
-                layers[l].A, layers[l].Z, layers[l].D, layers[l].WT = A, Z, D, WT
+                layers[l].A, layers[l].Z, layers[l].D, layers[l].WT, layers[l].mask, layers[l].out = A, Z, D, WT, mask, out
         net.count = self.count
         net.layers = layers
         net.loss = self.loss_kind
+        net.parameter = self.parameter
         net.block = block
         net.scratch_size = columns * (STRIP if <int>STRIP > <int>VL else VL) + rows + VL
         net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
-        net.log_sum = <real*>take(arena, (rows + VL) * sizeof(real)) if training and net.loss == CROSS_ENTROPY else NULL
-        if training:
-            net.X = <real*>take(arena, block * self.layers[0].n_in * sizeof(real)) if gathered else NULL
-            net.labels = <int*>take(arena, block * sizeof(int)) if labels else NULL
-            net.Y = <real*>take(arena, block * out.ld * sizeof(real)) if not labels else NULL
-            net.mask = <real*>take(arena, out.ld * sizeof(real))
+        net.log_sum = <real*>take(arena, (rows + VL) * sizeof(real)) if purpose != PREDICT and net.loss == CROSS_ENTROPY else NULL
+        net.X, net.Y, net.labels, net.weights = NULL, NULL, NULL, NULL
+        if purpose != PREDICT:
+            if data.order is not NULL:
+                net.X = <real*>take(arena, block * self.layers[0].n_in * sizeof(real))
+            if self.takes_labels(data):
+                net.labels = <int*>take(arena, block * sizeof(int))
+            else:
+                net.Y = <real*>take(arena, block * last.ld * sizeof(real))
+            if data.weights is not NULL:
+                net.weights = <real*>take(arena, block * sizeof(real))
+            net.mask = <real*>take(arena, last.ld * sizeof(real))
             net.partial = <double*>take(arena, rows // GRAIN * sizeof(double))
 
-    cdef void* open(self, Network* net, const real* params, Py_ssize_t block, bint training, bint gathered=False, bint labels=False,
+    cdef void* open(self, Network* net, const real* params, Py_ssize_t block, Purpose purpose, const Data* data=NULL,
                     int threads=1) except NULL:
         # A network with all its buffers, in one piece of memory that the caller frees.
         cdef Arena arena = Arena(0, 0)
-        self.lay_out(net, &arena, block, training, gathered, labels, threads)
+        self.lay_out(net, &arena, block, purpose, data, threads)
         cdef void* memory = malloc(arena.used + ALIGNMENT)
         if memory is NULL:
             raise MemoryError(f"no memory for the activations of {block} rows ({arena.used} bytes)")
         arena = Arena((<size_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT, 0)
-        self.lay_out(net, &arena, block, training, gathered, labels, threads)
+        self.lay_out(net, &arena, block, purpose, data, threads)
         cdef Dense* layer
         cdef Py_ssize_t at = 0, j
         cdef int l
@@ -168,7 +229,7 @@ cdef class Engine:
             at += dense.parameter_count(layer)
             if layer.WT is not NULL:
                 dense.transpose_rows(layer, 0, layer.n_in)
-        if training:
+        if purpose != PREDICT:
             for j in range(layer.ld):
                 net.mask[j] = 1 if j < layer.n_out else 0
             if net.Y is not NULL:
@@ -178,58 +239,214 @@ cdef class Engine:
     def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
         """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is not
         finite, with nothing done."""
-        cdef Py_ssize_t position = first_not_finite(X)
+        cdef double largest
+        cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
         if position >= 0:
             return position
         cdef Network net
-        cdef Py_ssize_t n = X.shape[0], n_out = out.shape[1], row, rows, i
-        cdef Py_ssize_t block = self.block_rows(n, False)
-        cdef void* memory = self.open(&net, &params[0], block, False)
+        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t block = self.block_rows(n, PREDICT)
+        cdef void* memory = self.open(&net, &params[0], block, PREDICT)
         cdef const Dense* last = &net.layers[net.count - 1]
         with nogil:
             mode = flush_denormals()
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                forward(&net, &X[row, 0], 0, rows, 0)
-                for i in range(rows):
-                    memcpy(&out[row + i, 0], last.A + i * last.ld, n_out * sizeof(real))
+                forward(&net, &X[row, 0], 0, rows, 0, 0, 0)
+                unpad(last.A, last, rows, &out[row, 0])
             restore_denormals(mode)
         free(memory)
         return -1
 
-    def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, real[::1] gradient):
-        """The loss of the rows of X against the targets Y (n, n_out), or against labels (n); its gradient goes into `gradient`,
-        padded as the parameters are, where one is given."""
+    def forward(self, const real[::1] params, const real[:, ::1] X, list outs):
+        """Writes the outputs of every layer for the rows of X (n, n_in), which are finite, into the arrays (n, n_out) of `outs`."""
+        cdef Network net
+        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t block = self.block_rows(n, PREDICT)
+        cdef void* memory = self.open(&net, &params[0], block, PREDICT)
+        cdef real[:, ::1] out
+        cdef int l
+        mode = flush_denormals()
+        for row from 0 <= row < n by block:
+            rows = smaller(block, n - row)
+            forward(&net, &X[row, 0], 0, rows, 0, 0, 0)
+            for l in range(net.count):
+                out = outs[l]
+                unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
+        restore_denormals(mode)
+        free(memory)
+
+    def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
+                 const real[::1] weights, real[::1] gradient, real[:, ::1] deltas=None):
+        """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting `weights` (n) times;
+        its gradient goes into `gradient`, padded as the parameters are, and the deltas of the first layer (n, its n_out) into `deltas`."""
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows, at = 0
-        cdef Py_ssize_t block = self.block_rows(n, True)
-        cdef Data data = Data(n, &X[0, 0], NULL, NULL, NULL)
-        cdef bint wanted = gradient is not None
-        cdef double total = 0, scale = loss_scale(self.loss_kind, n, self.layers[self.count - 1].n_out)
+        cdef Py_ssize_t block = self.block_rows(n, TRAIN)
+        cdef Data data = as_data(X, Y, labels, weights, None)
+        cdef double total = 0, scale = loss_scale(self.loss_kind, data.weight, self.layers[self.count - 1].n_out)
         cdef int l
-        if labels is not None:
-            data.labels = &labels[0]
-        else:
-            data.Y = &Y[0, 0]
-        cdef void* memory = self.open(&net, &params[0], block, True, False, labels is not None)
-        if wanted:
-            for l in range(net.count):
-                net.layers[l].gradient = &gradient[at]
-                at += dense.parameter_count(&net.layers[l])
+        cdef Dense* layer
+        cdef void* memory = self.open(&net, &params[0], block, TRAIN, &data)
+        for l in range(net.count):
+            layer = &net.layers[l]
+            layer.gradient = &gradient[at]
+            at += dense.parameter_count(layer)
+        layer = &net.layers[0]
         with nogil:
             mode = flush_denormals()
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
                 fetch(&net, &data, row, 0, rows)
-                forward(&net, block_input(&net, &data, row), 0, rows, 0)
-                output_delta(&net, data.labels is not NULL, 0, rows, scale)
+                forward(&net, block_input(&net, &data, row), 0, rows, 0, 0, 0)
+                output_delta(&net, 0, rows, scale)
                 total += sum_partial(&net, rows)
-                if wanted:
-                    backward(&net, 0, rows)
-                    learn(&net, block_input(&net, &data, row), rows, row == 0, row + rows == n, NULL, 0, 1)
+                backward(&net, 0, rows)
+                learn(&net, block_input(&net, &data, row), rows, row == 0, row + rows == n, NULL, NULL, 0, 1)
+                if deltas is not None:
+                    unpad(layer.D, layer, rows, &deltas[row, 0])
             restore_denormals(mode)
         free(memory)
         return total * scale
+
+    def jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] P, real[:, :, ::1] J):
+        """Writes the outputs for the rows of X into P (n, n_out) and their derivatives by the parameters, those of W and b layer by layer
+        without padding, into J (n, n_out, parameters)."""
+        cdef Network net
+        cdef Py_ssize_t n = X.shape[0], n_out = P.shape[1], row, rows, at, i, j, k, ldx
+        cdef Py_ssize_t block = self.block_rows(n, TRAIN)
+        cdef Data data = as_data(X, P, None, None, None)
+        cdef void* memory = self.open(&net, &params[0], block, TRAIN, &data)
+        cdef Dense* out = &net.layers[net.count - 1]
+        cdef const Dense* layer
+        cdef const real* A
+        cdef const real* D
+        cdef real* to
+        cdef int l
+        with nogil:
+            for row from 0 <= row < n by block:
+                rows = smaller(block, n - row)
+                forward(&net, &X[row, 0], 0, rows, 0, 0, 0)
+                unpad(out.A, out, rows, &P[row, 0])
+                for k in range(n_out):
+                    memset(out.D, 0, rows * out.ld * sizeof(real))
+                    for i in range(rows):
+                        out.D[i * out.ld + k] = 1
+                    if out.activation == SOFTMAX:
+                        activations.differentiate_softmax(out.A, out.D, rows, n_out, out.ld)
+                    else:
+                        activations.differentiate(out.activation, out.Z, out.A, out.D, rows * out.ld)
+                    backward(&net, 0, rows)
+                    for i in range(rows):
+                        A = &X[row + i, 0]
+                        at = 0
+                        for l in range(net.count):
+                            layer = &net.layers[l]
+                            D = layer.D + i * layer.ld
+                            for j in range(layer.n_in + layer.bias):
+                                to = &J[row + i, k, at + j * layer.n_out]
+                                for ldx in range(layer.n_out):
+                                    to[ldx] = D[ldx] * (A[j] if j < layer.n_in else 1)
+                            at += (layer.n_in + layer.bias) * layer.n_out
+                            A = layer.A + i * layer.ld
+        free(memory)
+
+
+cdef class Evaluation:
+    """The loss of a network over rows, and its outputs for them, worked out by any number of threads.
+
+    Parameters
+    ----------
+    engine : Engine
+    params : real array (engine.size)
+    X, Y, labels, weights : arrays
+        As for Training.
+    out : real array (n, n_out) or None
+        Gets the outputs.
+    threads : int
+        How many threads will call work().
+    """
+    cdef Network* nets            # one for each thread, for its share of the rows
+    cdef void** memory
+    cdef Py_ssize_t* rows         # of each thread: where it stands
+    cdef double* partial          # the plain sum of the loss over each grain of rows
+    cdef Data data
+    cdef int threads
+    cdef double scale
+    cdef real[:, ::1] out
+    cdef object keep_alive
+
+    def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
+                  const real[::1] weights, real[:, ::1] out, int threads):
+        cdef Py_ssize_t n = X.shape[0]
+        cdef int t
+        self.keep_alive = engine, params, X, Y, labels, weights
+        self.data = as_data(X, Y, labels, weights, None)
+        self.scale = loss_scale(engine.loss_kind, self.data.weight, engine.layers[engine.count - 1].n_out)
+        self.out, self.threads = out, threads
+        self.nets = <Network*>malloc(threads * sizeof(Network))
+        self.memory = <void**>malloc(threads * sizeof(void*))
+        self.rows = <Py_ssize_t*>malloc(threads * sizeof(Py_ssize_t))
+        self.partial = <double*>malloc((n + GRAIN - 1) // GRAIN * sizeof(double))
+        if self.nets is NULL or self.memory is NULL or self.rows is NULL or self.partial is NULL:
+            raise MemoryError
+        memset(self.memory, 0, threads * sizeof(void*))
+        for t in range(threads):
+            self.memory[t] = engine.open(&self.nets[t], &params[0], engine.block_rows(n, EVALUATE), EVALUATE, &self.data)
+        self.restart()
+
+    def __dealloc__(self):
+        cdef int t
+        if self.memory is not NULL:
+            for t in range(self.threads):
+                free(self.memory[t])
+        free(self.nets)
+        free(self.memory)
+        free(self.rows)
+        free(self.partial)
+
+    def restart(self):
+        """Begins anew, with the parameters as they are now."""
+        cdef int t
+        for t in range(self.threads):
+            self.rows[t] = share(self.data.n, t, self.threads)
+
+    @property
+    def done(self):
+        cdef int t
+        for t in range(self.threads):
+            if self.rows[t] < share(self.data.n, t + 1, self.threads):
+                return False
+        return True
+
+    @property
+    def loss(self):
+        """The loss, once all is done."""
+        cdef double total = 0
+        cdef Py_ssize_t i
+        for i in range((self.data.n + GRAIN - 1) // GRAIN):
+            total += self.partial[i]
+        return total * self.scale
+
+    def work(self, int thread, Py_ssize_t blocks):
+        """Goes on for up to `blocks` blocks of rows, as thread number `thread`."""
+        cdef Network* net = &self.nets[thread]
+        cdef const Dense* last = &net.layers[net.count - 1]
+        cdef Py_ssize_t row = self.rows[thread], end = share(self.data.n, thread + 1, self.threads), rows
+        with nogil:
+            mode = flush_denormals()
+            while blocks > 0 and row < end:
+                rows = smaller(net.block // GRAIN * GRAIN if net.block >= GRAIN else net.block, end - row)
+                fetch(net, &self.data, row, 0, rows)
+                forward(net, block_input(net, &self.data, row), 0, rows, 0, 0, 0)
+                output_delta(net, 0, rows, 1)
+                memcpy(self.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
+                if self.out is not None:
+                    unpad(last.A, last, rows, &self.out[row, 0])
+                row += rows
+                blocks -= 1
+            restore_denormals(mode)
+        self.rows[thread] = row
 
 
 cdef class Training:
@@ -240,19 +457,16 @@ cdef class Training:
     engine : Engine
     params : real array (engine.size)
         Trained in place.
-    X, Y, labels : arrays
-        Inputs (n, n_in) and targets (n, n_out), or labels (n) and Y None.
-    losses : float64 array (epochs)
-        Gets the loss of each epoch.
+    X, Y, labels, weights : arrays
+        Inputs (n, n_in) and targets (n, n_out), or labels (n) and Y None; how much each row counts (n), or None.
     batch_size : int
     order : int32 array (n) or None
-        The order in which rows are taken, shuffled before every epoch; None keeps them as they lie.
-    key, draws : int
-        The shuffle stream, and how many of its numbers have been used.
-    method : str
-        A name of METHODS, and its constants.
+        The order in which rows are taken; None takes them as they lie.
     moments : real array (k, engine.size)
-        What the method keeps beside the parameters; k by METHODS: 0, 1, 2.
+        What the optimizer keeps beside the parameters: m the first row, v the last.
+    settings : dict
+        What differs from the defaults: "method", a name of METHODS, and the fields of Optimizer in optimizers.pxd by their names;
+        "key", "draws", "shuffles", "drop_key", "drops", "target_loss" of Run in network.pxd; "dropout", a number for each hidden layer.
     threads : int
         How many threads will call work().
     seconds : float
@@ -264,55 +478,79 @@ cdef class Training:
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  double[::1] losses, Py_ssize_t batch_size, int[::1] order, uint64_t key, uint64_t draws,
-                  str method, real[:, ::1] moments, double lr, double momentum=0, double beta1=0, double beta2=0, double eps=0,
-                  double power1=1, double power2=1, int threads=1, double seconds=1e9):
+                  const real[::1] weights, Py_ssize_t batch_size, int[::1] order, real[:, ::1] moments, dict settings,
+                  int threads=1, double seconds=1e9):
         cdef Run* run = &self.run
-        cdef Py_ssize_t n = X.shape[0], block = engine.block_rows(batch_size, True), at = 0
+        cdef Py_ssize_t n = X.shape[0], block = engine.block_rows(batch_size, TRAIN), at = 0, rows = 0
         cdef Dense* layer
         cdef int l
         memset(run, 0, sizeof(Run))
-        self.keep_alive = engine, params, X, Y, labels, losses, order, moments
-        self.memory = engine.open(&run.net, &params[0], block, True, order is not None, labels is not None, threads)
-        run.data = Data(n, &X[0, 0], NULL, NULL, NULL)
-        if Y is not None:
-            run.data.Y = &Y[0, 0]
-        if labels is not None:
-            run.data.labels = &labels[0]
-        if order is not None:
-            run.data.order = &order[0]
+        self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]
+        run.data = as_data(X, Y, labels, weights, order)
+        for l, dropped in enumerate(settings.get("dropout", ())):
+            engine.layers[l].dropped = dropped
+        self.memory = engine.open(&run.net, &params[0], block, TRAIN, &run.data, threads)
+        for l in range(engine.count):           # nothing is dropped outside of training
+            engine.layers[l].dropped = 0
         run.batch = batch_size
-        run.epochs = losses.shape[0]
-        run.losses = &losses[0]
-        run.key, run.draws = key, draws
-        run.optimizer.method = METHODS.index(method)
-        run.optimizer.lr, run.optimizer.momentum, run.optimizer.eps = lr, momentum, eps
-        run.optimizer.beta1, run.optimizer.beta2 = beta1, beta2
-        run.optimizer.power1, run.optimizer.power2 = power1, power2
+        run.key, run.draws = settings.get("key", 0), settings.get("draws", 0)
+        run.shuffles = order is not None and settings.get("shuffles", True)
+        run.drop_key, run.drops = settings.get("drop_key", 0), settings.get("drops", 0)
+        run.target_loss = settings.get("target_loss", -1e308)
+        self.set_optimizer(settings)
         run.threads, run.seconds = threads, seconds
         barrier_init(&run.barrier, threads)
-        if block == n and order is None:
-            fetch(&run.net, &run.data, 0, 0, n)
-            run.resident = True
         for l in range(run.net.count):
             layer = &run.net.layers[l]
             if moments.shape[0] > 0:
                 layer.m = &moments[0, at]
-            if moments.shape[0] > 1:
-                layer.v = &moments[1, at]
+                layer.v = &moments[moments.shape[0] - 1, at]
             at += dense.parameter_count(layer)
-        if block < batch_size:                      # the gradient of a batch is gathered over its blocks
-            self.gradient = <real*>malloc(engine.size * sizeof(real))
+            rows += layer.n_in + layer.bias
+        if block < batch_size or run.optimizer.clip_norm > 0:        # the gradient is gathered over blocks, or needed as a whole
+            self.gradient = <real*>malloc(engine.size * sizeof(real) + rows * sizeof(double))
             if self.gradient is NULL:
                 raise MemoryError(f"no memory for the gradient ({engine.size * sizeof(real)} bytes)")
             at = 0
             for l in range(run.net.count):
                 run.net.layers[l].gradient = self.gradient + at
                 at += dense.parameter_count(&run.net.layers[l])
+            if run.optimizer.clip_norm > 0:
+                run.squares = <double*>(self.gradient + at)
+        if block == n and order is None:
+            fetch(&run.net, &run.data, 0, 0, n)
+            run.resident = True
+
+    cdef set_optimizer(self, dict settings):
+        cdef Optimizer* o = &self.run.optimizer
+        get = settings.get
+        o.method = METHODS.index(settings["method"])
+        o.momentum, o.nesterov = get("momentum", 0), get("nesterov", False)
+        o.beta1, o.beta2, o.eps, o.eps_last = get("beta1", 0), get("beta2", 0), get("eps", 0), get("eps_last", False)
+        o.lr_decay, o.momentum_decay = get("lr_decay", 0), get("momentum_decay", 0)
+        o.down, o.up, o.smallest, o.largest = get("down", 0), get("up", 0), get("smallest", 0), get("largest", 0)
+        o.decay, o.decoupled = get("decay", 0), get("decoupled", False)
+        o.l1, o.l2, o.mean_penalty, o.biases_too = get("l1", 0), get("l2", 0), get("mean_penalty", False), get("biases_too", False)
+        o.clip_value, o.clip_norm, o.max_norm = get("clip_value", 0), get("clip_norm", 0), get("max_norm", 0)
+        o.steps, o.power1, o.power2, o.mu_product = get("steps", 0), get("power1", 1), get("power2", 1), get("mu_product", 1)
+        o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
 
     def __dealloc__(self):
         free(self.memory)
         free(self.gradient)
+
+    def plan(self, double[::1] losses, const double[::1] rates, Py_ssize_t epochs):
+        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate."""
+        self.keep_alive[8] = losses, rates
+        self.run.losses, self.run.rates = &losses[0], &rates[0]
+        self.run.epochs = epochs
+
+    def feed(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights):
+        """Other rows take the place of the data, no more of them than a batch has, and are epoch 0."""
+        self.keep_alive[2:6] = X, Y, labels, weights
+        self.run.data = as_data(X, Y, labels, weights, None)
+        self.run.resident = False
+        self.run.epoch = self.run.row = 0
 
     def work(self, int thread, Py_ssize_t blocks):
         """Takes the run `blocks` blocks of rows further, or as far as it comes in time, as thread number `thread` of those that all
@@ -333,7 +571,7 @@ cdef class Training:
 
     @property
     def epochs(self):
-        """Epochs to run; may be lowered."""
+        """Where to stop; may be changed."""
         return self.run.epochs
 
     @epochs.setter
@@ -342,17 +580,12 @@ cdef class Training:
 
     @property
     def done(self):
-        return self.run.stop or self.run.epoch == self.run.epochs
+        return self.run.stop or self.run.epoch >= self.run.epochs
 
     @property
-    def diverged(self):
-        """Whether the loss of the last complete epoch is not finite."""
+    def stopped(self):
+        """Whether the last complete epoch has reached the target, or its loss is not finite."""
         return self.run.stop
-
-    @property
-    def draws(self):
-        """How many numbers of the shuffle stream have been used."""
-        return self.run.draws
 
     @property
     def block(self):
@@ -363,19 +596,67 @@ cdef class Training:
     def position(self):
         """Where the run stands, beside its arrays; set it to go back there (with the arrays, and refresh() after it)."""
         cdef Run* run = &self.run
-        return run.epoch, run.row, run.total, run.draws, run.optimizer.power1, run.optimizer.power2
+        cdef Optimizer* o = &run.optimizer
+        return (run.epoch, run.row, run.total, run.penalty, run.weight, run.draws, run.drops, run.rises, run.risen_from,
+                o.steps, o.power1, o.power2, o.mu_product)
 
     @position.setter
     def position(self, state):
         cdef Run* run = &self.run
-        run.epoch, run.row, run.total, run.draws, run.optimizer.power1, run.optimizer.power2 = state
+        cdef Optimizer* o = &run.optimizer
+        (run.epoch, run.row, run.total, run.penalty, run.weight, run.draws, run.drops, run.rises, run.risen_from,
+         o.steps, o.power1, o.power2, o.mu_product) = state
         run.stop = False
+
+    @property
+    def counters(self):
+        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the products of optimizers.pxd."""
+        cdef Optimizer* o = &self.run.optimizer
+        return self.run.draws, self.run.drops, o.steps, o.power1, o.power2, o.mu_product
+
+    @property
+    def rises(self):
+        """(epochs in a row, up to now, that have raised the loss; the loss before them)"""
+        return self.run.rises, self.run.risen_from
+
+    def idle(self):
+        """Of each hidden layer the share of its outputs in the last block whose derivative is nearly zero: relu's zeros, and what
+        sigmoid and tanh have within 1 % of their range to its ends."""
+        cdef const Dense* layer
+        cdef Py_ssize_t i, j, count, rows = smaller(self.run.net.block, self.run.batch)
+        cdef real a
+        cdef int l
+        shares = []
+        for l in range(self.run.net.count - 1):
+            layer = &self.run.net.layers[l]
+            count = 0
+            for i in range(rows):
+                for j in range(layer.n_out):
+                    a = layer.A[i * layer.ld + j]
+                    if layer.activation == RELU:
+                        count += a == 0
+                    elif layer.activation == SIGMOID:
+                        count += a < 0.01 or a > 0.99
+                    elif layer.activation == TANH:
+                        count += a < -0.98 or a > 0.98
+            shares.append(count / <double>(rows * layer.n_out))
+        return shares
 
     def refresh(self):
         """Takes over parameters that were changed from outside."""
         cdef int l
         for l in range(1, self.run.net.count):
             dense.transpose_rows(&self.run.net.layers[l], 0, self.run.net.layers[l].n_in)
+
+
+def shuffle(int[::1] order, uint64_t key, uint64_t draws):
+    """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used then."""
+    cdef Run run
+    run.data.n = order.shape[0]
+    run.data.order = &order[0]
+    run.key, run.draws = key, draws
+    shuffle_rows(&run)
+    return run.draws
 
 
 # ---- the kernels one by one, for the tests and for `python -m benchmarks --roofline`

@@ -19,6 +19,7 @@ cdef enum Activation:     # the numbers are the order of the names in _core.pyx
     GELU
     SILU
     SOFTMAX
+    EXP
 
 cdef enum:
     MAX_LANES = 16
@@ -82,6 +83,12 @@ cdef inline vec d_silu(vec z) noexcept nogil:
     cdef vec s = sigmoid(z)
     return s * (<real>1 + z * (<real>1 - s))
 
+# exp(z), the partner of the poisson loss; its derivative is a. vmath.pxd knows it for z <= 0: exp(z) = 1 / exp(-z)
+
+cdef inline vec exponential(vec z) noexcept nogil:
+    cdef vec e = exp(-vabs(z))
+    return if_negative(z, e, splat(1) / e)
+
 
 cdef inline bint needs_net_input(int kind) noexcept nogil:
     # Whether Z has to be kept for the derivative.
@@ -115,6 +122,9 @@ cdef inline void activate(int kind, const real* Z, real* A, Py_ssize_t size) noe
     elif kind == SILU:
         for i in range(vectors):
             store(A + i * VL, silu(load(Z + i * VL)))
+    elif kind == EXP:
+        for i in range(vectors):
+            store(A + i * VL, exponential(load(Z + i * VL)))
     elif Z != A:          # identity
         for i in range(vectors):
             store(A + i * VL, load(Z + i * VL))
@@ -147,6 +157,9 @@ cdef inline void differentiate(int kind, const real* Z, const real* A, real* D, 
     elif kind == SILU:
         for i in range(vectors):
             store(D + i * VL, load(D + i * VL) * d_silu(load(Z + i * VL)))
+    elif kind == EXP:
+        for i in range(vectors):
+            store(D + i * VL, load(D + i * VL) * load(A + i * VL))
 
 
 cdef inline always_inlined transpose(vec* v) noexcept nogil:

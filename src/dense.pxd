@@ -3,7 +3,10 @@
 from simd cimport real, vec, VL, splat, load, store
 from matmul cimport product
 from activations cimport SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
-from optimizers cimport Optimizer, update
+from optimizers cimport Optimizer, complete, update
+from dropout cimport mask_row
+from libc.stdint cimport uint64_t
+from libc.math cimport sqrt as sqrt_double
 
 cdef enum:
     GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
@@ -24,6 +27,9 @@ cdef struct Dense:
     real* Z               # (rows, ld) net input: the same memory as A unless the derivative needs both
     real* A               # (rows, ld) output
     real* D               # (rows, ld) delta, d loss / d Z
+    double dropped        # the share of its outputs that training drops at random
+    real* mask            # (rows, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
+    real* out             # (rows, ld) what the layer above reads: A, or A times the mask
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
@@ -51,40 +57,94 @@ cdef inline void forward(const Dense* layer, const real* X, Py_ssize_t ldx, Py_s
         activate(layer.activation, Z, A, rows * layer.ld)
 
 
+cdef inline void drop(const Dense* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Drops outputs of `rows` rows of the block from `first` on; `place` is where the block begins in the batch.
+    cdef Py_ssize_t i, j
+    for i in range(first, first + rows):
+        mask_row(key, place + i, layer.dropped, layer.mask + i * layer.ld, layer.ld)
+        for j from i * layer.ld <= j < (i + 1) * layer.ld by VL:
+            store(layer.out + j, load(layer.A + j) * load(layer.mask + j))
+
+
 cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # delta of the layer below = (delta @ W.T) * f'(its Z)
-    cdef Py_ssize_t start = first * below.ld
+    cdef Py_ssize_t i, start = first * below.ld
     product(rows, below.ld, layer.n_out, layer.D + first * layer.ld, layer.ld, 1, layer.WT, layer.ldt,
             below.D + start, below.ld, NULL, 1, False)
+    if below.mask is not NULL:
+        for i from start <= i < start + rows * below.ld by VL:
+            store(below.D + i, load(below.D + i) * load(below.mask + i))
     differentiate(below.activation, below.Z + start, below.A + start, below.D + start, rows * below.ld)
 
 
 cdef inline void learn(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
-                       bint first_block, bint last_block, const Optimizer* optimizer, real* scratch) noexcept nogil:
-    # gradient of W = X.T @ delta over the block, and the optimizer's step, for rows low <= k < high of W (row n_in is the bias).
+                       bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch) noexcept nogil:
+    # gradient of W = X.T @ delta over the block, and the optimizer's step, for rows low <= k < high of W (row n_in is the bias). Where
+    # the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step() follows.
     cdef Py_ssize_t k = low, count, offset, ld = layer.ld
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
     cdef real* g
-    cdef bint in_place = optimizer is not NULL and optimizer.method == 0 and layer.gradient is NULL
-    if in_place:          # plain gradient descent: W += -lr X.T @ delta is a product that accumulates
+    cdef bint bias
+    if optimizer is not NULL and optimizer.plain and layer.gradient is NULL:      # W += -lr X.T @ delta is a product that accumulates
         gradient_product(layer, X, ldx, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True)
         if high > layer.n_in:
             sum_rows(layer.D, rows, ld, layer.W + layer.n_in * ld, <real>-optimizer.lr, True)
     else:
         while k < high:
-            count = STRIP if top - k > STRIP else top - k
+            bias = k == layer.n_in
+            count = 1 if bias else STRIP if top - k > STRIP else top - k
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
-            if k < layer.n_in:
-                gradient_product(layer, X, ldx, rows, k, k + count, g, 1, not first_block)
-            else:
-                count = 1
+            if bias:
                 sum_rows(layer.D, rows, ld, g, 1, not first_block)
+            else:
+                gradient_product(layer, X, ldx, rows, k, k + count, g, 1, not first_block)
             if last_block and optimizer is not NULL:
-                update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld)
+                if not optimizer.plain:
+                    complete(optimizer, layer.W + offset, g, count * ld, bias)
+                if squares is NULL:
+                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias)
+                else:
+                    square_rows(g, count, ld, squares + k)
             k += count
-    if layer.WT is not NULL and last_block and optimizer is not NULL:
+    if layer.WT is not NULL and last_block and optimizer is not NULL and squares is NULL:
         transpose_rows(layer, low, top)
+
+
+cdef inline void step(const Dense* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
+    # The optimizer's step on `scale` times the gradient that learn() has left, for rows low <= k < high of W.
+    cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in, at = low * layer.ld
+    update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale, False)
+    if high > layer.n_in:
+        at = layer.n_in * layer.ld
+        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True)
+    if layer.WT is not NULL:
+        transpose_rows(layer, low, top)
+
+
+cdef inline void square_rows(const real* g, Py_ssize_t rows, Py_ssize_t ld, double* out) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        out[i] = 0
+        for j in range(ld):
+            out[i] += <double>g[i * ld + j] * g[i * ld + j]
+
+
+cdef inline void constrain(const Dense* layer, double limit, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    # Scales the incoming weights of neurons low <= j < high down to the norm `limit`.
+    cdef Py_ssize_t j, k
+    cdef double total
+    cdef real scale
+    for j in range(low, high):
+        total = 0
+        for k in range(layer.n_in):
+            total += <double>layer.W[k * layer.ld + j] * layer.W[k * layer.ld + j]
+        if total > limit * limit:
+            scale = <real>(limit / sqrt_double(total))
+            for k in range(layer.n_in):
+                layer.W[k * layer.ld + j] *= scale
+                if layer.WT is not NULL:
+                    layer.WT[j * layer.ldt + k] = layer.W[k * layer.ld + j]
 
 
 cdef inline void gradient_product(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,

@@ -5,12 +5,21 @@
 #     mse            sum (Y - P)**2 / (m n)                                         2 (P - Y) / (m n)
 #     bce            -sum (Y log P + (1 - Y) log(1 - P)) / (m n)     d loss / d Z = (P - Y) / (m n)     with a sigmoid output
 #     cross_entropy  -sum (Y log P) / m                              d loss / d Z = (P - Y) / m         with a softmax output
+#     poisson        sum (P - Y log P) / (m n)                       d loss / d Z = (P - Y) / (m n)     with an exp output
 #
-# The last two are computed from Z, so that no logarithm of a rounded P is taken: log(1 - sigmoid(z)) = -softplus(z).
-# The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns it into the loss.
+# and with e = P - Y, the mean over rows and outputs of
+#
+#     mae            |e|                                             huber          e**2 / 2 for |e| <= c, else c (|e| - c / 2)
+#     log_cosh       log cosh e                                      quantile       -c e for e < 0, else (1 - c) e
+#     hinge          max(0, 1 - Y P), Y is -1 or 1
+#
+# bce, cross_entropy and poisson are computed from Z, so that no logarithm of a rounded P is taken: log(1 - sigmoid(z)) = -softplus(z).
+# The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns it into the loss. A row with a
+# weight counts as so many rows: its terms are multiplied by it, and m is the sum of the weights.
 
-from simd cimport real, vec, VL, splat, load, store, if_negative, vabs, sum_lanes
-from vmath cimport exp, log1p
+from simd cimport real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
+from optimizers cimport clamp, sign
+from vmath cimport exp, log1p, tanh
 
 cdef enum Loss:           # the numbers are the order of the names in _core.pyx
     SSE
@@ -18,21 +27,30 @@ cdef enum Loss:           # the numbers are the order of the names in _core.pyx
     MSE
     BCE
     CROSS_ENTROPY
+    MAE
+    HUBER
+    LOG_COSH
+    POISSON
+    QUANTILE
+    HINGE
 
 
 cdef inline bint from_logits(int loss) noexcept nogil:
     # Whether the loss is computed from Z, and its delta with it.
-    return loss == BCE or loss == CROSS_ENTROPY
+    return loss == BCE or loss == CROSS_ENTROPY or loss == POISSON
 
 
-cdef inline double loss_scale(int loss, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogil:
+    # `rows` is their number, or the sum of their weights.
     if loss == SSE:
         return 1.0
     if loss == HALF_SSE:
         return 0.5
+    if rows == 0:         # none of them has a weight
+        return 0
     if loss == CROSS_ENTROPY:
         return 1.0 / rows
-    return 1.0 / (<double>rows * n)
+    return 1.0 / (rows * n)
 
 
 cdef inline double squared_error(const real* P, const real* Y, real* D, const real* mask, real scale,
@@ -45,6 +63,56 @@ cdef inline double squared_error(const real* P, const real* Y, real* D, const re
             d = (load(P + i * ld + j) - load(Y + i * ld + j)) * load(mask + j)
             total = total + d * d
             store(D + i * ld + j, (<real>2 * scale) * d)
+    return sum_lanes(total)
+
+
+cdef inline vec error_loss(int loss, vec e, real c, vec* slope) noexcept nogil:
+    # The loss of e = P - Y, and its derivative.
+    cdef vec a
+    if loss == MAE:
+        slope[0] = sign(e)
+        return vabs(e)
+    if loss == HUBER:
+        slope[0] = a = clamp(e, -c, c)
+        return a * (e - <real>0.5 * a)
+    if loss == LOG_COSH:  # |e| + log((1 + exp(-2 |e|)) / 2)
+        slope[0] = tanh(e)
+        a = vabs(e)
+        return a + log1p(exp(<real>-2 * a)) - splat(<real>0.693147180559945309417)
+    slope[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))     # quantile
+    return e * slope[0]
+
+
+cdef inline double elementwise(int loss, real c, const real* P, const real* Y, real* D, const real* mask, real scale,
+                               Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # The losses of the second table, D = scale d loss / d P.
+    cdef vec y, margin, slope, value, total = splat(0)
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j from 0 <= j < ld by VL:
+            y = load(Y + i * ld + j)
+            if loss == HINGE:
+                margin = splat(1) - y * load(P + i * ld + j)
+                slope = if_less(splat(0), margin, -y, splat(0))
+                value = if_negative(margin, splat(0), margin)
+            else:
+                value = error_loss(loss, load(P + i * ld + j) - y, c, &slope)
+            total = total + value * load(mask + j)
+            store(D + i * ld + j, scale * slope * load(mask + j))
+    return sum_lanes(total)
+
+
+cdef inline double poisson(const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
+                           Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # D = scale (P - Y), sum of P - Y Z
+    cdef vec y, p, total = splat(0)
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j from 0 <= j < ld by VL:
+            y = load(Y + i * ld + j)
+            p = load(P + i * ld + j)
+            total = total + (p - y * load(Z + i * ld + j)) * load(mask + j)
+            store(D + i * ld + j, scale * (p - y) * load(mask + j))
     return sum_lanes(total)
 
 

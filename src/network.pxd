@@ -4,14 +4,16 @@
 # through all layers and back, in the second its share of every layer's parameters. No sum is split between threads, and blocks come
 # in a fixed order, so the result is the same to the last bit for every number of threads.
 
+from libc.math cimport sqrt as sqrt_double
 from libc.stdint cimport uint64_t
 from simd cimport real, VL, load, prefetch, store
 from activations cimport SOFTMAX, differentiate, differentiate_softmax
-from losses cimport (CROSS_ENTROPY, BCE, from_logits, loss_scale, squared_error, binary_cross_entropy, cross_entropy,
-                     cross_entropy_of_labels)
-from optimizers cimport Optimizer, count_step
+from losses cimport (CROSS_ENTROPY, BCE, MSE, POISSON, from_logits, loss_scale, squared_error, binary_cross_entropy, cross_entropy,
+                     cross_entropy_of_labels, elementwise, poisson)
+from optimizers cimport Optimizer, count_step, penalty
 cimport dense
-from dense cimport Dense, GRAIN
+from dense cimport Dense, GRAIN, biases
+from dropout cimport key_of
 from threads cimport Barrier, barrier_wait, now
 
 cdef struct Data:
@@ -19,16 +21,20 @@ cdef struct Data:
     const real* X         # (n, n_in)
     const real* Y         # (n, n_out), or NULL where there are labels
     const int* labels     # (n), or NULL
+    const real* weights   # (n) how much each row counts, or NULL
+    double weight         # their sum; without weights n
     int* order            # (n) the order in which rows are taken; NULL: as they lie
 
 cdef struct Network:
     int count             # layers
     Dense* layers
     int loss
+    real parameter        # of the loss
     Py_ssize_t block      # rows that the buffers have room for
     real* X               # (block, n_in) the rows of a block, gathered where they are shuffled
-    real* Y               # (block, ld of the output) its targets, padded
-    int* labels           # (block)
+    real* Y               # (block, ld of the output) its targets, padded; NULL where the loss takes labels
+    int* labels           # (block), or NULL
+    real* weights         # (block), or NULL
     real* mask            # (ld of the output) 1 for an output, 0 for padding
     real* log_sum         # (block)
     double* partial       # (block / GRAIN) the plain sum of the loss over each grain of rows
@@ -40,14 +46,24 @@ cdef struct Run:
     Data data
     Optimizer optimizer
     Py_ssize_t batch
-    Py_ssize_t epochs
-    double* losses        # (epochs)
-    Py_ssize_t epoch      # where the run stands: epoch, first row of the next block, plain sum of the loss so far
-    Py_ssize_t row
+    Py_ssize_t epochs     # where to stop
+    double* losses        # of each epoch
+    const double* rates   # its learning rate
+    Py_ssize_t epoch      # where the run stands: epoch, first row of the next block, and of the epoch so far the plain sum of the loss,
+    Py_ssize_t row        # the penalties, and the weight of the batch
     double total
+    double penalty
+    double weight
+    double* squares       # one for each row of W and b, where the gradient is clipped by its norm; else NULL
     uint64_t key          # the shuffle stream and how many numbers have been drawn from it
     uint64_t draws
-    bint stop             # the loss is no longer finite
+    bint shuffles
+    uint64_t drop_key     # the dropout stream and how many steps have been taken from it
+    uint64_t drops
+    int rises             # epochs in a row that have raised the loss, and the loss before them
+    double risen_from
+    bint stop             # the loss is no longer finite, or has reached the target
+    double target_loss
     bint resident         # all rows are one block, which has been fetched for good
     int threads
     Barrier barrier
@@ -85,54 +101,74 @@ cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_
     # Rows row + low <= i < row + high of the data into places low to high of the block: inputs where they are shuffled, targets padded.
     cdef Py_ssize_t i, j, source, n_in = net.layers[0].n_in
     cdef Py_ssize_t n_out = net.layers[net.count - 1].n_out, ld = net.layers[net.count - 1].ld
+    cdef real y
     for i in range(low, high):
         source = row + i if data.order is NULL else data.order[row + i]
         if data.order is not NULL:
             if row + i + LOOK_AHEAD < data.n:
                 prefetch(data.X + data.order[row + i + LOOK_AHEAD] * n_in, n_in)
             copy(net.X + i * n_in, data.X + source * n_in, n_in)
-        if data.labels is not NULL:
+        if data.weights is not NULL:
+            net.weights[i] = data.weights[source]
+        if net.labels is not NULL:
             net.labels[i] = data.labels[source]
-        else:
+        elif net.loss != CROSS_ENTROPY:
             for j in range(n_out):
                 net.Y[i * ld + j] = data.Y[source * n_out + j]
+        else:             # label smoothing: a part of the probability is spread over all classes
+            for j in range(n_out):
+                y = (data.labels[source] == j) if data.Y is NULL else data.Y[source * n_out + j]
+                net.Y[i * ld + j] = y * (1 - net.parameter) + net.parameter / n_out
 
 
 cdef inline const real* block_input(const Network* net, const Data* data, Py_ssize_t row) noexcept nogil:
     return data.X + row * net.layers[0].n_in if data.order is NULL else net.X
 
 
-cdef inline void forward(const Network* net, const real* X, Py_ssize_t low, Py_ssize_t high, int thread) noexcept nogil:
-    # Rows low to high of the block through all layers.
+cdef inline void forward(const Network* net, const real* X, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key,
+                         Py_ssize_t place) noexcept nogil:
+    # Rows low to high of the block through all layers. In training, layers with a mask drop outputs; `place` is where the block begins
+    # in the batch.
     cdef int l
     cdef Py_ssize_t ldx = net.layers[0].n_in
     for l in range(net.count):
         dense.forward(&net.layers[l], X, ldx, low, high - low, net.log_sum, net.scratch + thread * net.scratch_size)
-        X = net.layers[l].A
+        if net.layers[l].mask is not NULL:
+            dense.drop(&net.layers[l], key_of(drop_key, l), place, low, high - low)
+        X = net.layers[l].out
         ldx = net.layers[l].ld
 
 
-cdef inline void output_delta(const Network* net, bint labels, Py_ssize_t low, Py_ssize_t high, double scale) noexcept nogil:
+cdef inline double loss_of_rows(const Network* net, Py_ssize_t i, Py_ssize_t rows, real scale) noexcept nogil:
+    # The plain sum of the loss of rows i to i + rows, and their delta, times `scale`.
+    cdef const Dense* out = &net.layers[net.count - 1]
+    cdef Py_ssize_t at = i * out.ld
+    cdef const real* Y = NULL if net.Y is NULL else net.Y + at
+    if net.loss == CROSS_ENTROPY and net.labels is not NULL:
+        return cross_entropy_of_labels(out.Z + at, net.log_sum + i, out.A + at, net.labels + i, out.D + at, scale, rows, out.ld)
+    if net.loss == CROSS_ENTROPY:
+        return cross_entropy(out.Z + at, net.log_sum + i, out.A + at, Y, out.D + at, scale, rows, out.ld)
+    if net.loss == BCE:
+        return binary_cross_entropy(out.Z + at, out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
+    if net.loss == POISSON:
+        return poisson(out.Z + at, out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
+    if net.loss <= MSE:
+        return squared_error(out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
+    return elementwise(net.loss, net.parameter, out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
+
+
+cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale) noexcept nogil:
     # The delta of the output layer, and the plain sum of the loss of each grain of rows.
     cdef const Dense* out = &net.layers[net.count - 1]
-    cdef Py_ssize_t i, rows, at
+    cdef Py_ssize_t i, k, at = low * out.ld
     for i from low <= i < high by GRAIN:
-        rows = smaller(GRAIN, high - i)
-        at = i * out.ld
-        if net.loss == CROSS_ENTROPY:
-            if labels:
-                net.partial[i // GRAIN] = cross_entropy_of_labels(out.Z + at, net.log_sum + i, out.A + at, net.labels + i, out.D + at,
-                                                                  <real>scale, rows, out.ld)
-            else:
-                net.partial[i // GRAIN] = cross_entropy(out.Z + at, net.log_sum + i, out.A + at, net.Y + at, out.D + at,
-                                                        <real>scale, rows, out.ld)
-        elif net.loss == BCE:
-            net.partial[i // GRAIN] = binary_cross_entropy(out.Z + at, out.A + at, net.Y + at, out.D + at, net.mask, <real>scale,
-                                                           rows, out.ld)
+        if net.weights is NULL:
+            net.partial[i // GRAIN] = loss_of_rows(net, i, smaller(GRAIN, high - i), <real>scale)
         else:
-            net.partial[i // GRAIN] = squared_error(out.A + at, net.Y + at, out.D + at, net.mask, <real>scale, rows, out.ld)
+            net.partial[i // GRAIN] = 0
+            for k in range(i, smaller(i + GRAIN, high)):
+                net.partial[i // GRAIN] += net.weights[k] * loss_of_rows(net, k, 1, <real>(scale * net.weights[k]))
     if not from_logits(net.loss):
-        at = low * out.ld
         if out.activation == SOFTMAX:
             differentiate_softmax(out.A + at, out.D + at, high - low, out.n_out, out.ld)
         else:
@@ -147,7 +183,7 @@ cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high) n
 
 
 cdef inline void learn(const Network* net, const real* X, Py_ssize_t rows, bint first_block, bint last_block,
-                       const Optimizer* optimizer, int thread, int threads) noexcept nogil:
+                       const Optimizer* optimizer, double* squares, int thread, int threads) noexcept nogil:
     # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters.
     cdef int l
     cdef Py_ssize_t low, high, ldx = net.layers[0].n_in
@@ -158,9 +194,53 @@ cdef inline void learn(const Network* net, const real* X, Py_ssize_t rows, bint 
         high = share(layer.n_in, thread + 1, threads)
         if thread == threads - 1:
             high += layer.bias
-        dense.learn(layer, X, ldx, rows, low, high, first_block, last_block, optimizer, net.scratch + thread * net.scratch_size)
-        X = layer.A
+        dense.learn(layer, X, ldx, rows, low, high, first_block, last_block, optimizer, squares,
+                    net.scratch + thread * net.scratch_size)
+        if squares is not NULL:
+            squares += layer.n_in + layer.bias
+        X = layer.out
         ldx = layer.ld
+
+
+cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread, int threads) noexcept nogil:
+    # The step of the thread's share on the gradient clipped by its norm, whose square every thread adds up in the same order.
+    cdef double total = 0, norm
+    cdef Py_ssize_t k, high, rows = 0
+    cdef const Dense* layer
+    cdef int l
+    for l in range(net.count):
+        rows += net.layers[l].n_in + net.layers[l].bias
+    for k in range(rows):
+        total += squares[k]
+    norm = sqrt_double(total) + 1e-6      # as PyTorch has it
+    for l in range(net.count):
+        layer = &net.layers[l]
+        high = share(layer.n_in, thread + 1, threads)
+        if thread == threads - 1:
+            high += layer.bias
+        dense.step(layer, share(layer.n_in, thread, threads), high, optimizer,
+                   optimizer.clip_norm / norm if norm > optimizer.clip_norm else 1)
+
+
+cdef inline void constrain(const Network* net, double limit, int thread, int threads) noexcept nogil:
+    # Keeps the incoming weights of the thread's share of neurons within the norm `limit`.
+    cdef int l
+    cdef const Dense* layer
+    for l in range(net.count):
+        layer = &net.layers[l]
+        dense.constrain(layer, limit, share(layer.n_out, thread, threads), share(layer.n_out, thread + 1, threads))
+
+
+cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer) noexcept nogil:
+    cdef double total = 0
+    cdef int l, j
+    cdef const Dense* layer
+    for l in range(net.count):
+        layer = &net.layers[l]
+        total += penalty(optimizer, layer.W, layer.n_in * layer.ld, False)
+        if layer.bias:
+            total += penalty(optimizer, biases(layer), layer.ld, True)
+    return total
 
 
 cdef inline double sum_partial(const Network* net, Py_ssize_t rows) noexcept nogil:
@@ -171,25 +251,44 @@ cdef inline double sum_partial(const Network* net, Py_ssize_t rows) noexcept nog
     return total
 
 
-cdef inline uint64_t mix(uint64_t z) noexcept nogil:
-    # The finalizer of splitmix64 (Steele, Lea, Flood 2014).
-    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
-    return z ^ (z >> 31)
-
-
 cdef inline void shuffle(Run* run) noexcept nogil:
-    # Fisher and Yates, on numbers of splitmix64.
+    # Fisher and Yates, on numbers of splitmix64, from the rows as they lie: so an order depends on nothing but its place in the stream.
     cdef Py_ssize_t i
     cdef uint64_t j
     cdef int* order = run.data.order
     cdef int kept
+    for i in range(run.data.n):
+        order[i] = <int>i
     for i in range(run.data.n - 1, 0, -1):
         run.draws += 1
-        j = ((mix(run.key + run.draws * <uint64_t>0x9E3779B97F4A7C15) >> 32) * <uint64_t>(i + 1)) >> 32
+        j = ((key_of(run.key, run.draws) >> 32) * <uint64_t>(i + 1)) >> 32
         kept = order[i]
         order[i] = order[j]
         order[j] = kept
+
+
+cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    # Rows low to high in their order: their number, or the sum of their weights.
+    cdef double total = 0
+    cdef Py_ssize_t i
+    if data.weights is NULL:
+        return high - low
+    for i in range(low, high):
+        total += data.weights[i if data.order is NULL else data.order[i]]
+    return total
+
+
+cdef inline void end_epoch(Run* run) noexcept nogil:
+    cdef double loss = run.total * loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out) + run.penalty
+    run.losses[run.epoch] = loss
+    if run.epoch == 0 or loss <= run.losses[run.epoch - 1]:
+        run.rises = 0
+    else:
+        if run.rises == 0:
+            run.risen_from = run.losses[run.epoch - 1]
+        run.rises += 1
+    run.stop = not loss - loss == 0 or loss <= run.target_loss
+    run.total = run.penalty = 0
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
@@ -202,12 +301,14 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Py_ssize_t rows, batch_start, batch_end, low, high
     cdef bint first, last
     cdef const real* X
-    cdef double total = run.total
+    cdef double weight = run.weight
+    cdef uint64_t drops = run.drops
     cdef int threads = run.threads
     cdef const Dense* out = &net.layers[net.count - 1]
+    cdef Optimizer* optimizer = &run.optimizer
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause:
-        if row == 0 and run.data.order is not NULL:
+        if row == 0 and run.shuffles:
             if thread == 0:
                 shuffle(run)
             if threads > 1:
@@ -220,25 +321,39 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         low = share(rows, thread, threads)
         high = share(rows, thread + 1, threads)
         X = block_input(net, &run.data, row)
+        if first:
+            weight = weight_of(&run.data, batch_start, batch_end)
 
         if not run.resident:
             fetch(net, &run.data, row, low, high)
-        forward(net, X, low, high, thread)
-        output_delta(net, run.data.labels is not NULL, low, high, loss_scale(net.loss, batch_end - batch_start, out.n_out))
+        forward(net, X, low, high, thread, key_of(run.drop_key, drops), row - batch_start)
+        output_delta(net, low, high, loss_scale(net.loss, weight, out.n_out))
         backward(net, low, high)
         if thread == 0 and last:
-            count_step(&run.optimizer)
+            optimizer.lr = run.rates[epoch]
+            count_step(optimizer, weight)
+            if optimizer.l1 != 0 or optimizer.l2 != 0:
+                run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight)
         if threads > 1:
             barrier_wait(&run.barrier)
 
-        learn(net, X, rows, first, last, &run.optimizer, thread, threads)
+        learn(net, X, rows, first, last, optimizer, run.squares, thread, threads)
+        if last:
+            drops += 1
+            if run.squares is not NULL:
+                if threads > 1:
+                    barrier_wait(&run.barrier)
+                step(net, optimizer, run.squares, thread, threads)
+            if optimizer.max_norm > 0:
+                if threads > 1:
+                    barrier_wait(&run.barrier)
+                constrain(net, optimizer.max_norm, thread, threads)
         row += rows
         if thread == 0:
-            total += sum_partial(net, rows)
+            run.total += sum_partial(net, rows)
             if row == n:
-                run.losses[epoch] = total * loss_scale(net.loss, n, out.n_out)
-                run.stop = not total - total == 0
-                total = 0
+                run.epoch = epoch
+                end_epoch(run)
             if threads > 1 and now() > deadline:
                 run.pause = True
         if row == n:
@@ -250,4 +365,5 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     if thread == 0:
         run.epoch = epoch
         run.row = row
-        run.total = total
+        run.weight = weight
+        run.drops = drops

@@ -1,54 +1,220 @@
-# Each optimizer is one loop over a stretch of the flat parameter vector: p the parameters, g their gradient, m and v its moments.
+# Each optimizer is one loop over a stretch of the flat parameter vector: p the parameters, g their gradient, m and v what the optimizer
+# keeps beside them. Names, constants and formulas are PyTorch's; t counts the steps, g is the gradient with what stands below added.
 
-from libc.math cimport sqrt as sqrt_double
-from simd cimport real, vec, VL, load, store, vsqrt
+from libc.math cimport sqrt as sqrt_double, pow as pow_double
+from simd cimport real, vec, VL, load, store, splat, if_less, if_negative, vabs, vmax, vsqrt
 
 cdef enum Method:         # the numbers are the order of the names in _core.pyx
     SGD
     MOMENTUM
     ADAM
+    RMSPROP
+    ADAGRAD
+    NADAM
+    RPROP
 
 cdef struct Optimizer:
     int method
+    bint plain            # gradient descent and nothing else, so that it can be fused into the product that makes the gradient
     double lr
-    double momentum       # momentum: v = momentum v + g, p -= lr v
-    double beta1          # Adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, and with m and v divided by
-    double beta2          # 1 - beta**steps, p -= lr m / (sqrt(v) + eps)
-    double eps
-    double power1         # beta1**steps and beta2**steps
+    double momentum       # momentum: m = momentum m + g, p -= lr m; nesterov: p -= lr (g + momentum m)
+    bint nesterov
+    double beta1          # adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, and with m and v divided by
+    double beta2          # 1 - beta**t, p -= lr m / (sqrt(v) + eps)
+    double eps            # rmsprop: v = beta2 v + (1 - beta2) g**2, then momentum on g / (sqrt(v) + eps)
+    bint eps_last         # adam as in section 2 of Kingma and Ba: eps is added to the root of v before v is divided
+    double lr_decay       # adagrad: v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
+    double momentum_decay   # nadam (Dozat 2016): see the loop
+    double down           # rprop (iRprop-, Igel and Huesken 2003): steps v grow by `up` while the gradient keeps its sign and shrink
+    double up             # by `down` where it changes
+    double smallest
+    double largest
+    double decay          # weight decay: g += decay p after clipping; decoupled: p -= lr decay p
+    bint decoupled
+    double l1             # penalties of the loss, l1 sum |p| + l2 sum p**2 / 2: g += l1 sign(p) + l2 p before clipping
+    double l2
+    bint mean_penalty     # they are divided by the rows of the batch, as scikit-learn does
+    double rows
+    bint biases_too       # penalties and decay work on biases as well
+    double clip_value     # g is kept within -clip_value to clip_value; 0: as it is
+    double clip_norm      # g is scaled down to this Euclidean norm of the whole gradient; 0: as it is
+    double max_norm       # the incoming weights of a neuron are scaled down to this norm after the step; 0: as they are
+    Py_ssize_t steps
+    double power1         # beta1**t and beta2**t
     double power2
+    double mu             # nadam: of this step and the next, and the product of all so far
+    double mu_next
+    double mu_product
 
 
-cdef inline void count_step(Optimizer* o) noexcept nogil:
+cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
+    o.steps += 1
+    o.rows = rows if o.mean_penalty else 1
     o.power1 *= o.beta1
     o.power2 *= o.beta2
+    if o.method == NADAM:
+        o.mu = o.beta1 * (1 - 0.5 * pow_double(0.96, o.steps * o.momentum_decay))
+        o.mu_next = o.beta1 * (1 - 0.5 * pow_double(0.96, (o.steps + 1) * o.momentum_decay))
+        o.mu_product *= o.mu
 
 
-cdef inline void update(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
-    cdef real lr = <real>o.lr
-    cdef real step, root, eps, b1, b2, c1, c2
-    cdef vec x, y, d
+cdef inline vec sign(vec x) noexcept nogil:
+    return if_negative(x, splat(-1), if_less(splat(0), x, splat(1), splat(0)))
+
+
+cdef inline vec clamp(vec x, real low, real high) noexcept nogil:
+    x = if_less(x, splat(low), splat(low), x)      # NaN stays NaN
+    return if_less(splat(high), x, splat(high), x)
+
+
+cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, bint bias) noexcept nogil:
+    # l1 sum |p| + l2 sum p**2 / 2
+    cdef double sum1 = 0, sum2 = 0
+    cdef Py_ssize_t i
+    if bias and not o.biases_too:
+        return 0
+    for i in range(size):
+        sum1 += p[i] if p[i] > 0 else -p[i]
+        sum2 += <double>p[i] * p[i]
+    return o.l1 * sum1 + 0.5 * o.l2 * sum2
+
+
+cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t size, bint bias) noexcept nogil:
+    # What the penalties add to the gradient, and its clipping by value.
+    cdef bint with_penalty = (o.l1 != 0 or o.l2 != 0) and (not bias or o.biases_too)
+    cdef real l1 = <real>(o.l1 / o.rows), l2 = <real>(o.l2 / o.rows), limit = <real>o.clip_value
+    cdef vec x
+    cdef Py_ssize_t i
+    if with_penalty:
+        for i from 0 <= i < size by VL:
+            x = load(p + i)
+            store(g + i, load(g + i) + (l2 * x + l1 * sign(x)))
+    if limit > 0:
+        for i from 0 <= i < size by VL:
+            store(g + i, clamp(load(g + i), -limit, limit))
+
+
+cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale, bint bias) noexcept nogil:
+    # One step on the gradient `scale` g.
+    cdef double decay = o.decay if not bias or o.biases_too else 0
+    cdef real factor = <real>scale, shrink
+    cdef Py_ssize_t i
+    if o.decoupled:
+        shrink = <real>(1 - o.lr * decay)
+        if decay != 0:
+            for i from 0 <= i < size by VL:
+                store(p + i, shrink * load(p + i))
+        decay = 0
+    shrink = <real>decay
+    if scale != 1 or decay != 0:
+        for i from 0 <= i < size by VL:
+            store(g + i, factor * load(g + i) + shrink * load(p + i))
+    if o.method == SGD or o.method == MOMENTUM:
+        descend(o, p, g, m, size)
+    elif o.method == ADAM:
+        adam(o, p, g, m, v, size)
+    elif o.method == RMSPROP:
+        rmsprop(o, p, g, m, v, size)
+    elif o.method == ADAGRAD:
+        adagrad(o, p, g, v, size)
+    elif o.method == NADAM:
+        nadam(o, p, g, m, v, size)
+    elif o.method == RPROP:
+        rprop(o, p, g, m, v, size)
+
+
+cdef inline void descend(const Optimizer* o, real* p, const real* g, real* m, Py_ssize_t size) noexcept nogil:
+    cdef real lr = <real>o.lr, momentum = <real>o.momentum
+    cdef vec x
     cdef Py_ssize_t i
     if o.method == SGD:
         for i from 0 <= i < size by VL:
             store(p + i, load(p + i) - lr * load(g + i))
-    elif o.method == MOMENTUM:
-        b1 = <real>o.momentum
-        for i from 0 <= i < size by VL:
-            x = b1 * load(m + i) + load(g + i)
+        return
+    for i from 0 <= i < size by VL:
+        x = momentum * load(m + i) + load(g + i)
+        store(m + i, x)
+        if o.nesterov:
+            x = load(g + i) + momentum * x
+        store(p + i, load(p + i) - lr * x)
+
+
+cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
+    cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
+    cdef real step = <real>(o.lr / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
+    cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_last else <real>o.eps
+    cdef vec x, y
+    cdef Py_ssize_t i
+    for i from 0 <= i < size by VL:
+        x = load(g + i)
+        y = b2 * load(v + i) + (c2 * x) * x
+        x = b1 * load(m + i) + c1 * x
+        store(m + i, x)
+        store(v + i, y)
+        x = step * x
+        y = root * vsqrt(y) + eps
+        store(p + i, load(p + i) - x / y)
+
+
+cdef inline void rmsprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
+    cdef real lr = <real>o.lr, b2 = <real>o.beta2, c2 = <real>(1 - o.beta2), eps = <real>o.eps, momentum = <real>o.momentum
+    cdef vec x, y
+    cdef Py_ssize_t i
+    for i from 0 <= i < size by VL:
+        x = load(g + i)
+        y = b2 * load(v + i) + (c2 * x) * x
+        store(v + i, y)
+        y = vsqrt(y) + eps
+        x = x / y
+        if momentum != 0:
+            x = momentum * load(m + i) + x
             store(m + i, x)
-            store(p + i, load(p + i) - lr * x)
-    elif o.method == ADAM:
-        b1, b2, c1, c2 = <real>o.beta1, <real>o.beta2, <real>(1 - o.beta1), <real>(1 - o.beta2)
-        step = <real>(o.lr / (1 - o.power1))
-        root = <real>(1 / sqrt_double(1 - o.power2))
-        eps = <real>o.eps
-        for i from 0 <= i < size by VL:
-            x = load(g + i)
-            y = b2 * load(v + i) + (c2 * x) * x
-            x = b1 * load(m + i) + c1 * x
-            store(m + i, x)
-            store(v + i, y)
-            x = step * x
-            d = root * vsqrt(y) + eps
-            store(p + i, load(p + i) - x / d)
+        store(p + i, load(p + i) - lr * x)
+
+
+cdef inline void adagrad(const Optimizer* o, real* p, const real* g, real* v, Py_ssize_t size) noexcept nogil:
+    cdef real lr = <real>(o.lr / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
+    cdef vec x, y
+    cdef Py_ssize_t i
+    for i from 0 <= i < size by VL:
+        x = load(g + i)
+        y = load(v + i) + x * x
+        store(v + i, y)
+        y = vsqrt(y) + eps
+        x = lr * x
+        store(p + i, load(p + i) - x / y)
+
+
+cdef inline void nadam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
+    # p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) / (sqrt(v / (1 - beta2**t)) + eps)
+    cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2), eps = <real>o.eps
+    cdef real root = <real>(1 / sqrt_double(1 - o.power2))
+    cdef real of_g = <real>(o.lr * (1 - o.mu) / (1 - o.mu_product))
+    cdef real of_m = <real>(o.lr * o.mu_next / (1 - o.mu_product * o.mu_next))
+    cdef vec x, y, d
+    cdef Py_ssize_t i
+    for i from 0 <= i < size by VL:
+        x = load(g + i)
+        y = b1 * load(m + i) + c1 * x
+        d = b2 * load(v + i) + (c2 * x) * x
+        store(m + i, y)
+        store(v + i, d)
+        d = root * vsqrt(d) + eps
+        x = of_g * x + of_m * y
+        store(p + i, load(p + i) - x / d)
+
+
+cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
+    # m is the gradient before, v the steps; where the sign has changed the gradient counts as zero, here and in the next step
+    cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
+    cdef vec x, agree, step
+    cdef Py_ssize_t i
+    for i from 0 <= i < size by VL:
+        x = load(g + i)
+        agree = sign(x) * sign(load(m + i))
+        step = load(v + i) * if_negative(agree, splat(down), if_less(splat(0), agree, splat(up), splat(1)))
+        step = clamp(step, smallest, largest)
+        x = if_negative(agree, splat(0), x)
+        store(m + i, x)
+        store(v + i, step)
+        store(p + i, load(p + i) - sign(x) * step)

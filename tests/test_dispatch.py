@@ -215,8 +215,21 @@ before = set(sys.modules)
 print(*sorted(set(sys.modules) - before))
 """
 SMALL = {"nnc", "nnc._version", "__future__"}
-STANDARD = {"errno", "importlib._abc", "importlib.util", "signal"}  # small, and often loaded already
-NETWORK = {f"nnc.{name}" for name in ("_cpu", "_dispatch", "_threads", "files", "initializers", "network", "training")}
+STANDARD = {
+    "copy",
+    "dataclasses",
+    "errno",
+    "importlib._abc",
+    "importlib.util",
+    "signal",
+}  # small, and often loaded already
+NETWORK = {
+    f"nnc.{name}"
+    for name in (
+        *("_cpu", "_dispatch", "_threads", "advice", "arrays", "checks", "files", "history", "initializers", "layers"),
+        *("losses", "network", "optimizers", "schedules", "targets", "training"),
+    )
+}
 WORK = "from nnc import NeuralNetwork; n = NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2)"
 
 

@@ -676,7 +676,6 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         ("training schedule epochs", [3], f"training.schedule.epochs is a list of 1, {OBJECT}"),
         ("training schedule epochs", False, f"training.schedule.epochs is false, {OBJECT}"),
         ("training schedule then gamma", math.nan, f"training.schedule.then.gamma is NaN, {OBJECT}"),
-        ("training schedule then name", ..., "training.schedule.then.name is missing"),
         (
             "training schedule other",
             {"name": "step"},

@@ -1,0 +1,87 @@
+"""Warnings after a training that shows a common mistake: one each, with what to do.
+
+They are classes of their own, so that they can be turned off::
+
+    warnings.simplefilter("ignore", nnc.TrainingWarning)
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnc.history import History
+    from nnc.network import NeuralNetwork
+    from nnc.training import Fit
+
+LARGE_INPUT = 100  # beyond it inputs count as not scaled
+SATURATED = 0.99  # share of a layer's outputs that are near the ends of their range
+RISES = 5  # epochs in a row
+
+
+class TrainingWarning(UserWarning):
+    """What the warnings of this module have in common."""
+
+
+class NotConvergedWarning(TrainingWarning):
+    """All epochs are done, and the rule that was to end the training has not been met."""
+
+
+class DeadLayerWarning(TrainingWarning):
+    """A relu layer puts out nothing but zeros, so nothing below it learns."""
+
+
+class SaturatedLayerWarning(TrainingWarning):
+    """A hidden layer of sigmoid or tanh is nearly always at an end of its range, where its derivative vanishes."""
+
+
+class LearningRateWarning(TrainingWarning):
+    """The loss has risen for several epochs in a row: the learning rate is too large."""
+
+
+class UnscaledInputWarning(TrainingWarning):
+    """Inputs are so large that training is slow, or diverges."""
+
+
+def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
+    """Looks at a training that is over, in some microseconds, and warns the caller of `fit`."""
+    plan, reason = run.plan, history.stop_reason
+    if reason == "epochs" and (plan.patience is not None or plan.target_loss is not None):
+        rule = "patience" if plan.target_loss is None else f"target_loss of {plan.target_loss:g}"
+        _warn(
+            NotConvergedWarning,
+            f"the training ended after {history.epochs} epochs before its {rule} was met: give it more epochs or a "
+            "larger learning rate",
+        )
+    rises, risen_from = run.training.rises
+    if rises >= RISES and history.loss[-1] > 1.5 * abs(risen_from):
+        _warn(
+            LearningRateWarning,
+            f"the loss has risen in the last {rises} epochs, from {risen_from:.4g} to {history.loss[-1]:.4g}: try a "
+            f"learning rate smaller than {history.lr[-1]:g}",
+        )
+    if net._largest > LARGE_INPUT:
+        _warn(
+            UnscaledInputWarning,
+            f"X reaches up to {net._largest:g}, and networks learn best from inputs around -1 to 1: pass "
+            'scale_X="standardize" to NeuralNetwork, or scale X',
+        )
+    for l, share in enumerate(run.training.idle()):
+        name = net.activations[l]
+        if name == "relu" and share == 1:
+            _warn(
+                DeadLayerWarning,
+                f"hidden layer {l + 1} (relu) puts out nothing but zeros, so it and the layers below have stopped "
+                "learning: try a smaller learning rate, leaky_relu, or other initial weights (another seed)",
+            )
+        elif name in ("sigmoid", "tanh") and share > SATURATED:
+            _warn(
+                SaturatedLayerWarning,
+                f"{share:.0%} of the outputs of hidden layer {l + 1} ({name}) are at an end of their range, where it "
+                "hardly learns: scale the inputs, or try a smaller learning rate or smaller initial weights",
+            )
+
+
+def _warn(kind: type[TrainingWarning], message: str) -> None:
+    warnings.warn(message, kind, stacklevel=5)

@@ -1,0 +1,58 @@
+"""What comes in and what goes out: arrays, checked and converted to what the engine takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc import files
+from nnc.checks import numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
+    refuse it."""
+    with np.errstate(over="ignore"):
+        return np.require(array, dtype, ["C", "ALIGNED"])
+
+
+def finite(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    array = numbers(name, value)
+    if array.shape == shape:
+        array = cast(array, dtype).reshape(shape)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
+    return array
+
+
+def not_finite(name: str, rows: NDArray[Any], position: int) -> ValueError:
+    row, column = divmod(position, rows.shape[1])
+    return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in row {row}, column {column}")
+
+
+def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros that begin at a cache line, as the kernels' vectors do."""
+    buffer = np.zeros(n * dtype.itemsize + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + n * dtype.itemsize].view(dtype)
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def shortest(array: NDArray[Any]) -> Any:
+    """As lists of floats; those of float32 rounded to the 9 digits that tell them apart."""
+    if array.dtype == np.float64:
+        return array.tolist()
+    if array.ndim == 2:
+        return [shortest(row) for row in array]
+    largest = files.LARGEST["float32"]  # which 9 digits round up, out of the range
+    return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

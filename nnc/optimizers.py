@@ -1,0 +1,350 @@
+"""The optimizers of `fit`: their names, constants and defaults are PyTorch's, their loops are in src/optimizers.pxd.
+
+    net.fit(X, y, epochs=100, optimizer="adam")
+    net.fit(X, y, epochs=100, optimizer=SGD(lr=0.1, momentum=0.9, nesterov=True))
+
+With p a parameter, g its gradient and t the number of the step. `weight_decay` adds weight_decay p to the gradient
+after clipping, on weights and not on biases, unless fit's `regularize_bias` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nnc.checks import count, flag, fraction, not_negative, one_of, positive
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "LevenbergMarquardt",
+    "NAdam",
+    "Optimizer",
+    "RMSprop",
+    "Rprop",
+    "optimizer_from_dict",
+]
+
+
+class Optimizer:
+    """What all optimizers are: constants that can be compared, hashed, pickled and written to a file."""
+
+    name: ClassVar[str]
+    lr: float
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            object.__setattr__(self, field.name, self._checked(field.name, getattr(self, field.name)))
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name in ("lr", "eps", "damping"):
+            return positive(name, value)
+        if name in ("momentum", "alpha"):
+            return fraction(name, value)
+        if name == "nesterov":
+            return flag(name, value)
+        if name == "history_size":
+            return count(name, value)
+        if name in ("betas", "etas", "step_sizes"):
+            return self._pair(name, value)
+        return not_negative(name, value)
+
+    def _pair(self, name: str, value: Any) -> tuple[float, float]:
+        try:
+            low, high = value
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must be two numbers, got {value!r}") from None
+        if name == "betas":
+            return fraction("betas[0]", low), fraction("betas[1]", high)
+        low, high = positive(f"{name}[0]", low), positive(f"{name}[1]", high)
+        if not (low < 1 < high if name == "etas" else low <= high):
+            expected = "one number below 1 and one above" if name == "etas" else "the smallest step and the largest"
+            raise ValueError(f"{name} must be {expected}, got {value!r}")
+        return low, high
+
+    @property
+    def moments(self) -> int:
+        """How many numbers it keeps for each parameter."""
+        return 0
+
+    def settings(self) -> dict[str, Any]:
+        """The constants as the compiled core names them."""
+        raise NotImplementedError
+
+    def with_lr(self, lr: float) -> Self:
+        """The same with another learning rate."""
+        return replace(self, lr=lr)  # type: ignore[type-var]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The name and the constants: plain values, as JSON has them."""
+        constants = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}  # type: ignore[call-overload]
+        return {"name": self.name, **constants}
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent: p -= lr g; with momentum m = momentum m + g, p -= lr m, by Nesterov p -= lr (g + momentum m)
+    (Sutskever et al., 2013). m starts as g.
+
+    Parameters
+    ----------
+    lr : float, default 1e-3
+        Learning rate.
+    momentum : float, default 0
+        At least 0 and less than 1.
+    nesterov : bool, default False
+        Needs a momentum.
+    weight_decay : float, default 0
+    """
+
+    name: ClassVar[str] = "sgd"
+    lr: float = 1e-3
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=True needs a momentum above 0, got momentum=0")
+
+    @property
+    def moments(self) -> int:
+        return 1 if self.momentum else 0
+
+    def settings(self) -> dict[str, Any]:
+        if not self.momentum:
+            return {"method": "sgd", "decay": self.weight_decay}
+        constants = {"momentum": self.momentum, "nesterov": self.nesterov, "decay": self.weight_decay}
+        return {"method": "momentum", **constants}
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015): m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, and with m and v divided
+    by 1 - beta**t, p -= lr m / (sqrt(v) + eps).
+
+    Parameters
+    ----------
+    lr : float, default 1e-3
+        Learning rate.
+    betas : (float, float), default (0.9, 0.999)
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+    """
+
+    name: ClassVar[str] = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def moments(self) -> int:
+        return 2
+
+    def settings(self) -> dict[str, Any]:
+        beta1, beta2 = self.betas
+        return {"method": "adam", "beta1": beta1, "beta2": beta2, "eps": self.eps, "decay": self.weight_decay}
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): p -= lr weight_decay p before the step, and
+    nothing is added to the gradient.
+
+    Parameters
+    ----------
+    lr, betas, eps
+        As Adam's.
+    weight_decay : float, default 0.01
+    """
+
+    name: ClassVar[str] = "adamw"
+    weight_decay: float = 0.01
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "decoupled": True}
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """RMSprop (Hinton, 2012): v = alpha v + (1 - alpha) g**2, p -= lr g / (sqrt(v) + eps); with momentum
+    m = momentum m + g / (sqrt(v) + eps), p -= lr m.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    alpha : float, default 0.99
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+    momentum : float, default 0
+    """
+
+    name: ClassVar[str] = "rmsprop"
+    lr: float = 1e-2
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+
+    @property
+    def moments(self) -> int:
+        return 2 if self.momentum else 1
+
+    def settings(self) -> dict[str, Any]:
+        constants = {"beta2": self.alpha, "eps": self.eps, "decay": self.weight_decay, "momentum": self.momentum}
+        return {"method": "rmsprop", **constants}
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Adagrad (Duchi, Hazan and Singer, 2011): v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps).
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    lr_decay : float, default 0
+    weight_decay : float, default 0
+    eps : float, default 1e-10
+    """
+
+    name: ClassVar[str] = "adagrad"
+    lr: float = 1e-2
+    lr_decay: float = 0.0
+    weight_decay: float = 0.0
+    eps: float = 1e-10
+
+    @property
+    def moments(self) -> int:
+        return 1
+
+    def settings(self) -> dict[str, Any]:
+        constants = {"lr_decay": self.lr_decay, "decay": self.weight_decay, "eps": self.eps}
+        return {"method": "adagrad", **constants}
+
+
+@dataclass(frozen=True)
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat, 2016): with mu_t = beta1 (1 - 0.96**(t momentum_decay) / 2) and M_t the
+    product of all mu up to t, p -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v) + eps), where
+    v is divided by 1 - beta2**t.
+
+    Parameters
+    ----------
+    lr : float, default 2e-3
+        Learning rate.
+    betas : (float, float), default (0.9, 0.999)
+    eps : float, default 1e-8
+    weight_decay : float, default 0
+    momentum_decay : float, default 4e-3
+    """
+
+    name: ClassVar[str] = "nadam"
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+
+    @property
+    def moments(self) -> int:
+        return 2
+
+    def settings(self) -> dict[str, Any]:
+        beta1, beta2 = self.betas
+        constants = {"beta1": beta1, "beta2": beta2, "eps": self.eps, "decay": self.weight_decay}
+        return {"method": "nadam", **constants, "momentum_decay": self.momentum_decay}
+
+
+@dataclass(frozen=True)
+class Rprop(Optimizer):
+    """Resilient backpropagation, iRprop- (Igel and Huesken, 2003): every parameter has a step of its own, which grows
+    by etas[1] while its gradient keeps its sign and shrinks by etas[0] where it changes; p -= sign(g) step. For full
+    batches: the signs of mini-batches say little.
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        The steps at first.
+    etas : (float, float), default (0.5, 1.2)
+    step_sizes : (float, float), default (1e-6, 50)
+        The smallest and the largest step.
+    """
+
+    name: ClassVar[str] = "rprop"
+    lr: float = 1e-2
+    etas: tuple[float, float] = (0.5, 1.2)
+    step_sizes: tuple[float, float] = (1e-6, 50.0)
+
+    @property
+    def moments(self) -> int:
+        return 2
+
+    def settings(self) -> dict[str, Any]:
+        (down, up), (smallest, largest) = self.etas, self.step_sizes
+        return {"method": "rprop", "down": down, "up": up, "smallest": smallest, "largest": largest}
+
+
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """L-BFGS-B of SciPy, full batch: for small networks and smooth losses (extra `[lbfgs]`). It has no learning rate.
+
+    Parameters
+    ----------
+    history_size : int, default 10
+        Corrections that approximate the Hessian.
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    history_size: int = 10
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt(Optimizer):
+    """Levenberg and Marquardt's method (Marquardt, 1963), full batch, for squared losses: Gauss and Newton's step,
+    damped until it lowers the loss. For networks of up to some thousand parameters. It has no learning rate.
+
+    Parameters
+    ----------
+    damping : float, default 1e-3
+        At first.
+    """
+
+    name: ClassVar[str] = "levenberg_marquardt"
+    damping: float = 1e-3
+
+
+_CLASSES: dict[str, type[Optimizer]] = {
+    kind.name: kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad, NAdam, Rprop, LBFGS, LevenbergMarquardt)
+}
+NAMES = (*_CLASSES, "momentum")
+_DEFAULTS: dict[str, Optimizer] = {name: kind() for name, kind in _CLASSES.items()}
+_DEFAULTS["momentum"] = SGD(momentum=0.9)
+
+
+def as_optimizer(value: Any) -> Optimizer:
+    """An optimizer by its name, "momentum" being SGD with a momentum of 0.9, or as it is."""
+    if isinstance(value, Optimizer):
+        return value
+    if isinstance(value, type) and issubclass(value, Optimizer):
+        raise TypeError(f"optimizer must be a name or an object such as {value.__name__}(), got the class itself")
+    return _DEFAULTS[one_of("optimizer", value, NAMES, ", or an object such as nnc.Adam(lr=0.01)")]
+
+
+def optimizer_from_dict(document: dict[str, Any]) -> Optimizer:
+    """The optimizer that `to_dict` described; ValueError or TypeError for anything else."""
+    constants = dict(document)
+    kind = _CLASSES[one_of("the optimizer's name", constants.pop("name", None), _CLASSES)]
+    unknown = set(constants) - {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"{kind.name} has no {sorted(unknown)[0]!r}")
+    return kind(**constants)

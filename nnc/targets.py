@@ -1,0 +1,147 @@
+"""What y means: targets as numbers, labels, or classes of any kind, checked against the loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.checks import numbers
+from nnc.losses import CLASSIFIERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+
+def as_labels(y: Any, n: int) -> NDArray[Any] | None:
+    """y as a vector (n,) if it has one value for each of the n rows, else None."""
+    values = np.asarray(y)
+    if values.dtype.kind == "O" and values.ndim and all(isinstance(value, str) for value in values.ravel()):
+        values = values.astype(str)
+    return values.reshape(n) if values.shape in ((n,), (n, 1)) else None
+
+
+def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:
+    """The classes that labels stand for, sorted; None where they are what the loss takes anyway: 0 to n_out - 1 for
+    cross_entropy, numbers from 0 to 1 for bce, -1 and 1 for hinge."""
+    if loss not in CLASSIFIERS or (loss == "bce" and n_out > 1):
+        return None
+    text = values.dtype.kind in "US"
+    if not text:
+        if values.dtype.kind not in "iufb":
+            return None
+        if loss == "bce" and values.min() >= 0 and values.max() <= 1:
+            return None
+        if loss == "hinge" and n_out == 1 and np.isin(values, (-1, 1)).all():
+            return None
+        if n_out > 1 and values.min() >= 0 and values.max() < n_out:
+            return None
+    expected = 2 if n_out == 1 else n_out
+    classes = np.unique(values)
+    if len(classes) == expected and (text or np.isfinite(classes).all()):
+        return classes
+    if text:
+        raise ValueError(
+            f"y must have {expected} classes to fit this network of {n_out} output{'s' * (n_out > 1)}, "
+            f"got {len(classes)}: {shown(classes)}"
+        )
+    return None
+
+
+def shown(classes: NDArray[Any]) -> str:
+    names = [repr(value) for value in classes[:6].tolist()]
+    return ", ".join(names) + (", ..." if len(classes) > 6 else "")
+
+
+def encode(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
+    """The place of every label among the classes."""
+    wrong = np.ones(len(values), bool)
+    if (values.dtype.kind in "US") == (classes.dtype.kind in "US"):
+        sorter = np.argsort(classes)
+        places = np.searchsorted(classes, values, sorter=sorter)
+        index = sorter[np.minimum(places, len(classes) - 1)]
+        wrong = classes[index] != values
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"y must hold the classes of this network, {shown(classes)}, got {values.tolist()[row]!r} in row {row}"
+        )
+    return index.astype(np.int32)
+
+
+def labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
+    """Whole numbers from 0 to n_out - 1."""
+    y = numbers("y", y)
+    if y.dtype.kind == "f":
+        fractions = y != np.floor(y)
+        if fractions.any():
+            raise ValueError(
+                f"y must hold whole numbers as labels, got {y[fractions][0]} in row {int(fractions.argmax())}"
+            )
+    outside = (y < 0) | (y >= n_out)
+    if outside.any():
+        raise ValueError(
+            f"y must hold labels from 0 to {n_out - 1}, as the network has {n_out} outputs, "
+            f"got {y[outside][0]} in row {int(outside.argmax())}"
+        )
+    return np.require(y, np.int32, ["C", "ALIGNED"])
+
+
+def signs(index: NDArray[np.int32], n_out: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Labels as hinge takes them: 1 for the class, -1 for the others."""
+    if n_out == 1:
+        return (2 * index[:, None] - 1).astype(dtype)
+    Y = np.full((len(index), n_out), -1, dtype)
+    Y[np.arange(len(index)), index] = 1
+    return Y
+
+
+def probabilities(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
+    """Rows that are one-hot as labels, others as they are."""
+    sums = Y.sum(axis=1, dtype=np.float64)
+    wrong = (Y.min(axis=1) < 0) | (abs(sums - 1) > 1e-5)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got {Y[row]} in row {row}"
+        )
+    if (Y.max(axis=1) == 1).all():
+        return None, np.ascontiguousarray(Y.argmax(axis=1), np.int32)
+    return Y, None
+
+
+def check_range(Y: NDArray[Any], loss: str) -> None:
+    """Raises where the loss is not made for such targets."""
+    if loss == "bce" and (Y.min() < 0 or Y.max() > 1):
+        raise ValueError(f"y must lie between 0 and 1 for the loss 'bce', got values from {Y.min():g} to {Y.max():g}")
+    if loss == "poisson" and Y.min() < 0:
+        raise ValueError(f"y must be 0 or more for the loss 'poisson', got {Y.min():g}")
+    if loss == "hinge" and not (abs(Y) == 1).all():
+        raise ValueError(f"y must be -1 or 1 for the loss 'hinge', got {Y[abs(Y) != 1][0]:g}")
+
+
+def class_weights(index: NDArray[Any], weight: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """How much each row counts by its class: "balanced" is n / (number of classes * rows of the class)."""
+    expected = f"class_weight must be 'balanced' or a dict that gives the classes {shown(classes)} a weight"
+    if isinstance(weight, str) and weight == "balanced":
+        counts = np.bincount(index, minlength=len(classes))
+        by_class: NDArray[np.float64] = len(index) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return np.asarray(by_class[index], np.float64)
+    if not hasattr(weight, "items"):
+        raise ValueError(f"{expected}, got {weight!r}")
+    table = _by_class(weight, classes, expected)
+    return np.asarray(table[index], np.float64)
+
+
+def _by_class(weight: Mapping[Any, Any], classes: NDArray[Any], expected: str) -> NDArray[np.float64]:
+    table = np.ones(len(classes))
+    known = {value: place for place, value in enumerate(classes.tolist())}
+    for label, value in weight.items():
+        if label not in known:
+            raise ValueError(f"{expected}, got one for {label!r}")
+        table[known[label]] = value
+    if not ((table >= 0) & (table < np.inf)).all():
+        raise ValueError(f"{expected}, finite and 0 or more, got {dict(weight)!r}")
+    return table
