@@ -20,9 +20,9 @@ _MASK = (1 << 64) - 1
 NAMES = ("uniform", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros")
 # The default follows the activation: Glorot and Bengio (2010) for those that are linear around 0, He et al. (2015)
 # for the rectifying ones, whose units pass on half of the variance.
-DEFAULT = dict.fromkeys(
-    ("sigmoid", "tanh", "softmax", "identity", "softplus", "exp"), "glorot_uniform"
-) | dict.fromkeys(("relu", "leaky_relu", "elu", "gelu", "silu"), "he_uniform")
+_AROUND_0 = ("sigmoid", "tanh", "softmax", "identity", "softplus", "exp")
+_RECTIFYING = ("relu", "leaky_relu", "elu", "gelu", "silu")
+DEFAULT = dict.fromkeys(_AROUND_0, "glorot_uniform") | dict.fromkeys(_RECTIFYING, "he_uniform")
 
 
 def mix(z: int) -> int:
