@@ -558,7 +558,7 @@ class NeuralNetwork:
         from nnc.inspection import explain_step
 
         data = self._data(X, y)
-        explanation = explain_step(self, data.X, data.Y if data.labels is None else data.labels, positive("lr", lr))
+        explanation = explain_step(self, data.X, data.target, positive("lr", lr))
         print(explanation)
         return explanation
 
@@ -585,8 +585,7 @@ class NeuralNetwork:
         from nnc.inspection import check_gradients
 
         data = self._data(X, y)
-        target = data.Y if data.labels is None else data.labels
-        check = check_gradients(self, data.X, target, eps, gradients=self.gradients(X, y))
+        check = check_gradients(self, data.X, data.target, eps, gradients=self.gradients(X, y))
         print(check)
         return check
 

@@ -64,6 +64,13 @@ class Data(NamedTuple):
     labels: NDArray[np.int32] | None
     weights: NDArray[Any] | None = None
 
+    @property
+    def target(self) -> NDArray[Any]:
+        """Targets or labels, whichever there are."""
+        target = self.Y if self.labels is None else self.labels
+        assert target is not None
+        return target
+
     def rows(self, index: NDArray[Any] | slice) -> Data:
         """Some of the rows."""
         return Data(*(None if part is None else part[index] for part in self))  # type: ignore[arg-type]

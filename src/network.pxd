@@ -233,7 +233,7 @@ cdef inline void constrain(const Network* net, double limit, int thread, int thr
 
 cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer) noexcept nogil:
     cdef double total = 0
-    cdef int l, j
+    cdef int l
     cdef const Dense* layer
     for l in range(net.count):
         layer = &net.layers[l]

@@ -203,7 +203,7 @@ def test_mini_batches_take_the_rows_in_the_order_of_the_stream(loss: str) -> Non
 
     stream = Stream(mix(mix(9) + 1))
     losses = []
-    for epoch in range(3):
+    for _ in range(3):
         order = list(range(7))
         for i in range(6, 0, -1):
             j = ((stream.bits() >> 32) * (i + 1)) >> 32
