@@ -70,6 +70,8 @@ OPTIMIZERS = {
     "adagrad": (1, ("lr", "lr_decay", "weight_decay", "eps")),
     "nadam": (2, ("lr", "betas", "eps", "weight_decay", "momentum_decay")),
     "rprop": (2, ("lr", "etas", "step_sizes")),
+    "lbfgs": (0, ("history_size",)),
+    "levenberg_marquardt": (0, ("damping",)),
 }
 LARGEST = {
     "float64": sys.float_info.max,
@@ -439,7 +441,8 @@ def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
         elif key in ("betas", "etas", "step_sizes"):
             checked[key] = _vector(_member(optimizer, key, list, where=where + "."), 2, LARGEST["float64"], place)
         else:
-            checked[key] = _number(optimizer[key], place)
+            number = _number(optimizer[key], place)
+            checked[key] = optimizer[key] if type(optimizer[key]) is int else number
     return checked
 
 

@@ -742,7 +742,11 @@ class NeuralNetwork:
         plan = Plan(batch_size=batch, order=order, validation=self._validation(validation), **options)
         if target_loss is not None:
             plan.settings["target_loss"] = plan.target_loss
-        return self._finish(Fit(self, data, plan, state))
+        if hasattr(state.optimizer, "lr"):
+            return self._finish(Fit(self, data, plan, state))
+        from nnc.second_order import SecondOrderFit
+
+        return self._finish(SecondOrderFit(self, data, plan, state))
 
     def fit_batches(
         self,
@@ -782,6 +786,8 @@ class NeuralNetwork:
         if isinstance(validation, (float, int)):
             raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
         state = self._begin(optimizer, lr, epochs)
+        if not hasattr(state.optimizer, "lr"):
+            raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
         arguments = self._options(state, epochs=epochs, validated=validation is not None, **options)
         plan = Plan(batch_size=1, order=None, validation=self._validation(validation), **arguments)
         if plan.metrics and validation is None:

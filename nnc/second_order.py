@@ -7,17 +7,27 @@ raises a loss: what they return is the best that they have seen.
 
 from __future__ import annotations
 
+import math
+import sys
 from importlib import import_module
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nnc._threads import Interrupt, Team
 from nnc.checks import count, not_negative, numbers, positive
+from nnc.optimizers import LBFGS, LevenbergMarquardt
+from nnc.training import Fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
+
+    from nnc.history import History
+    from nnc.network import NeuralNetwork
+    from nnc.training import Data, Plan, State
 
     Vector = NDArray[np.float64]
     Hook = Callable[[int, float, Vector], bool]
@@ -26,6 +36,7 @@ __all__ = ["Result", "lbfgs", "levenberg_marquardt"]
 
 MAX_DAMPING = 1e12  # a step so damped is lost in the rounding of the parameters
 MIN_DAMPING = 1e-15
+SQUARED = ("sse", "half_sse", "mse")
 
 
 class Result(NamedTuple):
@@ -42,11 +53,14 @@ class Result(NamedTuple):
     reason : str
         "epochs" (all done), "converged" (nothing left to gain), "callback" (`keep_going` said no), "interrupt" (Ctrl-C)
         or "diverged" (the loss or its derivatives are not finite, and there is no way around).
+    damping : float or None
+        Of Levenberg and Marquardt's method at last, from which it can go on.
     """
 
     params: NDArray[np.float64]
     losses: list[float]
     reason: str
+    damping: float | None = None
 
 
 # ---------------------------------------------------------------------------------------- Levenberg-Marquardt
@@ -101,49 +115,53 @@ def levenberg_marquardt(
         An argument is not one of these. What the callables raise passes through, except KeyboardInterrupt, which ends
         early with the best parameters.
     """
-    params, epochs = _start(params), count("epochs", epochs)
+    current, epochs = _start(params), count("epochs", epochs)
     damping = positive("damping", damping)
     gradient_tolerance = not_negative("gradient_tolerance", gradient_tolerance)
     step_tolerance = not_negative("step_tolerance", step_tolerance)
     losses: list[float] = []
+
+    def result(reason: str) -> Result:
+        return Result(current, losses, reason, damping)
+
     try:
-        losses.append(float(loss_of(params)))
+        losses.append(float(loss_of(current)))
         if not np.isfinite(losses[0]):
-            return Result(params, losses, "diverged")
+            return result("diverged")
         for epoch in range(1, epochs + 1):
-            A, g, squares = _normal_equations(residuals_and_jacobian(params), len(params))
+            A, g, squares = _normal_equations(residuals_and_jacobian(current), len(current))
             if not (np.isfinite(A).all() and np.isfinite(g).all()):
-                return Result(params, losses, "diverged")
+                return result("diverged")
             # In units of the lengths of J's columns the diagonal is 1. A parameter that hardly matters counts as one
             # that matters a little: otherwise it takes giant steps, and the damping against them stops all others too.
             diagonal = A.diagonal()
             scale = np.sqrt(np.maximum(diagonal, np.finfo(np.float64).eps * diagonal.max()))
             if not g.any() or np.max(np.abs(g) / scale) <= gradient_tolerance * np.sqrt(squares):
-                return Result(params, losses, "converged")
+                return result("converged")
             A /= scale[:, None] * scale
             g /= scale
             while True:
                 step = _damped_step(A, g, damping)
                 if step is not None:
                     step /= scale
-                    trial = params + step
+                    trial = current + step
                     loss = float(loss_of(trial))
                     if loss < losses[-1]:
                         break
                 damping *= 10
                 if damping > MAX_DAMPING:
-                    return Result(params, losses, "converged")
-            tiny = np.linalg.norm(step * scale) <= step_tolerance * np.linalg.norm(params * scale)
-            params = trial
+                    return result("converged")
+            tiny = np.linalg.norm(step * scale) <= step_tolerance * np.linalg.norm(current * scale)
+            current = trial
             losses.append(loss)
             damping = max(damping / 10, MIN_DAMPING)
-            if keep_going is not None and not keep_going(epoch, loss, params):
-                return Result(params, losses, "callback")
+            if keep_going is not None and not keep_going(epoch, loss, current):
+                return result("callback")
             if tiny:
-                return Result(params, losses, "converged")
+                return result("converged")
     except KeyboardInterrupt:
-        return Result(params, losses, "interrupt")
-    return Result(params, losses, "epochs")
+        return result("interrupt")
+    return result("epochs")
 
 
 def _normal_equations(blocks: Iterable[tuple[ArrayLike, ArrayLike]], n: int) -> tuple[Vector, Vector, float]:
@@ -280,3 +298,121 @@ def _start(params: ArrayLike) -> Vector:
     if not np.isfinite(start).all():
         raise ValueError(f"params must be finite, got {start[~np.isfinite(start)][0]}")
     return start
+
+
+# ------------------------------------------------------------------------------------------------- for networks
+
+
+class SecondOrderFit(Fit):
+    """One call of `fit` with one of these optimizers."""
+
+    def __init__(self, net: NeuralNetwork, data: Data, plan: Plan, state: State) -> None:
+        for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
+            if plan.settings.get(name):
+                raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
+        if plan.batch_size < len(data.X):
+            raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={plan.batch_size}")
+        if isinstance(state.optimizer, LevenbergMarquardt) and net.loss_name not in SQUARED:
+            known = ", ".join(SQUARED)
+            raise ValueError(f"'levenberg_marquardt' is for squared losses ({known}), got {net.loss_name!r}")
+        super().__init__(net, data, plan, state)
+        self.every = 1
+        self.complete = 0
+        self.reason = ""
+        self.before = math.nan  # the loss before the epoch
+        n_out = net.sizes[-1]
+        rows = len(data.X) if data.weights is None else float(data.weights.sum(dtype=np.float64))
+        self.scale = {"sse": 1.0, "half_sse": 0.5, "mse": 1 / (rows * n_out)}.get(net.loss_name, 1.0)
+        self.l2 = plan.settings.get("l2", 0.0)
+        self.penalized = np.concatenate(
+            [np.full(part.size, part.ndim == 2 or "biases_too" in plan.settings) for part in net._parts(net._W, net._b)]
+        )
+
+    @property
+    def epoch(self) -> int:
+        return self.complete
+
+    def run(self) -> History:
+        net, state = self.net, self.state
+        epochs = sys.maxsize if self.plan.epochs is None else self.plan.epochs
+        start = net.params.astype(np.float64)
+        with Interrupt() as self.interrupt, Team(1) as self.team:
+            self.training = self.open()
+            self.before = self.loss_of(start)
+            try:
+                if isinstance(state.optimizer, LevenbergMarquardt):
+                    damping = state.optimizer.damping
+                    result = levenberg_marquardt(
+                        self.least_squares,
+                        self.loss_of,
+                        start,
+                        epochs=epochs,
+                        damping=damping,
+                        keep_going=self.keep_going,
+                    )
+                    if result.damping is not None:
+                        state.optimizer = LevenbergMarquardt(damping=result.damping)
+                else:
+                    assert isinstance(state.optimizer, LBFGS)
+                    history_size = state.optimizer.history_size
+                    result = lbfgs(
+                        self.objective, start, epochs=epochs, history_size=history_size, keep_going=self.keep_going
+                    )
+                net.params = result.params.astype(net.dtype)
+            finally:
+                self.close()
+        return self.finish(self.reason or result.reason)
+
+    def loss_of(self, params: Vector) -> float:
+        with np.errstate(over="ignore"):
+            theta = params.astype(self.net.dtype)
+        if not np.isfinite(theta).all():
+            return math.inf
+        self.net.params = theta
+        evaluation = self.net._core.Evaluation(self.net._engine, self.params, *self.data, None, 1)
+        evaluation.work(0, sys.maxsize)
+        return float(evaluation.loss) + self.penalty(params)
+
+    def penalty(self, params: Vector) -> float:
+        return 0.5 * self.l2 * float(params[self.penalized] @ params[self.penalized]) if self.l2 else 0.0
+
+    def objective(self, params: Vector) -> tuple[float, Vector]:
+        """The loss and its gradient."""
+        with np.errstate(over="ignore"):
+            theta = params.astype(self.net.dtype)
+        if not np.isfinite(theta).all():
+            return math.inf, np.zeros_like(params)
+        self.net.params = theta
+        loss, gradient = self.net._loss_and_gradient(self.data)
+        return loss + self.penalty(params), gradient + self.l2 * self.penalized * params
+
+    def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
+        """Residuals and their derivatives, some rows at a time."""
+        net, (X, Y, _, weights) = self.net, self.data
+        assert Y is not None
+        net.params = params.astype(net.dtype)
+        n_out = Y.shape[1]
+        rows = max(1, int(1e6 / (n_out * len(params))))
+        for start in range(0, len(X), rows):
+            part = slice(start, start + rows)
+            P = np.empty((len(X[part]), n_out), net.dtype)
+            J = np.empty((len(P), n_out, len(params)), net.dtype)
+            net._engine.jacobian(self.params, X[part], P, J)
+            r = (P - Y[part]).astype(np.float64)
+            J64 = J.astype(np.float64)
+            if weights is not None:
+                root = np.sqrt(weights[part].astype(np.float64))
+                r, J64 = r * root[:, None], J64 * root[:, None, None]
+            yield r.ravel(), J64.reshape(-1, len(params))
+        if self.l2:  # the penalty as further residuals
+            root_l2 = math.sqrt(self.l2 / (2 * self.scale))
+            yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
+
+    def keep_going(self, epoch: int, loss: float, params: Vector) -> bool:
+        self.look_ahead(self.complete, epoch)
+        self.losses[epoch - 1], self.before = self.before, loss
+        self.complete = epoch
+        self.net.params = params.astype(self.net.dtype)
+        self.marks.append((epoch, perf_counter() - self.began))
+        self.reason = self.look()
+        return not self.reason

@@ -241,14 +241,21 @@ class Fit:
                     reason = self.look()
                 self.check_finite()
             finally:
-                self.sync()
-                for callback, _ in self.calls:
-                    close = getattr(callback, "close", None)
-                    if close is not None:
-                        close()
-        history = self.history(reason or "epochs")
+                self.close()
+        return self.finish(reason or "epochs")
+
+    def close(self) -> None:
+        """What has to be done however a run ends."""
+        self.sync()
+        for callback, _ in self.calls:
+            close = getattr(callback, "close", None)
+            if close is not None:
+                close()
+
+    def finish(self, reason: str) -> History:
+        history = self.history(reason)
         self.state.remember(history)
-        if plan.patience is not None and plan.restore_best and self.best_params is not None:
+        if self.plan.patience is not None and self.plan.restore_best and self.best_params is not None:
             self.params[...] = self.best_params
         return history
 
