@@ -436,13 +436,12 @@ def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
     checked: dict[str, Any] = {"name": name}
     for key in names:
         place = f"{where}.{key}"
-        if key == "nesterov":
-            checked[key] = _member(optimizer, key, bool, where=where + ".")
+        if key in ("nesterov", "history_size"):
+            checked[key] = _member(optimizer, key, bool if key == "nesterov" else int, where=where + ".")
         elif key in ("betas", "etas", "step_sizes"):
             checked[key] = _vector(_member(optimizer, key, list, where=where + "."), 2, LARGEST["float64"], place)
         else:
-            number = _number(optimizer[key], place)
-            checked[key] = optimizer[key] if type(optimizer[key]) is int else number
+            checked[key] = _number(optimizer[key], place)
     return checked
 
 

@@ -645,7 +645,8 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         (
             "training optimizer name",
             "lion",
-            'training.optimizer.name is "lion", expected sgd or adam or adamw or rmsprop or adagrad or nadam or rprop',
+            'training.optimizer.name is "lion", expected sgd or adam or adamw or rmsprop or adagrad or nadam or rprop '
+            "or lbfgs or levenberg_marquardt",
         ),
         ("training optimizer eps", ..., "training.optimizer.eps is missing"),
         ("training optimizer eps", True, f"training.optimizer.eps is true, {LARGEST}"),

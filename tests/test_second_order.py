@@ -81,7 +81,7 @@ BOTH = pytest.mark.parametrize("optimize", [by_lm, by_lbfgs])
 def test_known_minima(optimize, make):
     problem = make()
     start = problem.start.copy()
-    params, losses, reason = optimize(problem)
+    params, losses, reason, *_ = optimize(problem)
     assert params == pytest.approx(problem.minimum, rel=1e-6)
     assert reason == "converged"
     assert params.dtype == np.float64
@@ -148,7 +148,7 @@ def test_random_networks_of_one_neuron(seed, n, extra):
         return X * (1 - np.tanh(X @ p) ** 2)[:, None]
 
     problem = Problem(lambda p: np.tanh(X @ p) - y, jacobian, rng.normal(size=n), None)
-    params, losses, reason = by_lm(problem, 50)
+    params, losses, reason, *_ = by_lm(problem, 50)
     assert reason in ("converged", "epochs")
     assert losses[-1] == problem.loss(params) <= losses[0]
     assert all(after < before for before, after in pairwise(losses))
@@ -158,7 +158,7 @@ def test_random_networks_of_one_neuron(seed, n, extra):
 def test_at_the_minimum_already(optimize):
     problem = rosenbrock()
     problem.start = np.ones(2)
-    params, losses, reason = optimize(problem)
+    params, losses, reason, *_ = optimize(problem)
     assert params.tolist() == [1, 1]
     assert (losses, reason) == ([0], "converged")
 
@@ -182,7 +182,7 @@ def test_keep_going(optimize):
         return epoch < 4
 
     problem = rosenbrock()
-    params, losses, reason = optimize(problem, keep_going=keep_going)
+    params, losses, reason, *_ = optimize(problem, keep_going=keep_going)
     assert reason == "callback"
     assert [epoch for epoch, _, _ in seen] == [1, 2, 3, 4]
     assert losses[1:] == [loss for _, loss, _ in seen] == [problem.loss(params) for _, _, params in seen]
@@ -208,7 +208,7 @@ def test_interrupted(optimize, calls):
         return residuals(p)
 
     problem.residuals = interrupted
-    params, losses, reason = optimize(problem)
+    params, losses, reason, *_ = optimize(problem)
     problem.residuals = residuals
     assert reason == "interrupt"
     if calls:
@@ -223,7 +223,7 @@ def test_interrupted(optimize, calls):
 def test_not_finite_from_the_start(optimize, value):
     problem = rosenbrock()
     problem.residuals = lambda p: np.array([value, 0.0])
-    params, losses, reason = optimize(problem)
+    params, losses, reason, *_ = optimize(problem)
     assert np.array_equal(params, problem.start)
     assert len(losses) == 1
     assert reason == "diverged"
@@ -233,7 +233,7 @@ def test_a_jacobian_that_is_not_finite():
     problem = rosenbrock()
     jacobian = problem.jacobian
     problem.jacobian = lambda p: jacobian(p) if p[0] < 0 else jacobian(p) * np.nan
-    params, losses, reason = by_lm(problem)
+    params, losses, reason, *_ = by_lm(problem)
     assert reason == "diverged"
     assert losses[-1] == problem.loss(params) < losses[0]
 
@@ -246,7 +246,7 @@ def test_steps_out_of_the_domain_are_refused(optimize):
             return np.log(p)
 
     problem = Problem(residuals, lambda p: np.diag(1 / p), [0.9, 30], [1, 1])
-    params, losses, reason = optimize(problem)
+    params, losses, reason, *_ = optimize(problem)
     assert params == pytest.approx([1, 1], rel=1e-5)
     assert np.isfinite(losses).all()
     assert reason == "converged"
@@ -259,7 +259,7 @@ def test_lbfgs_from_where_a_step_overflows():
         with np.errstate(invalid="ignore"):
             return float((100 * p - np.log(p)).sum()), 100 - 1 / p
 
-    params, losses, reason = lbfgs(loss_and_gradient, [1.0, 2.0], epochs=500)
+    params, losses, reason, *_ = lbfgs(loss_and_gradient, [1.0, 2.0], epochs=500)
     assert params == pytest.approx([0.01, 0.01], rel=1e-4)
     assert np.isfinite(losses).all()
     assert reason == "converged"
@@ -271,7 +271,7 @@ def test_lbfgs_where_every_step_fails():
     def loss_and_gradient(p):
         return (1.0, np.ones(2)) if not p.any() else (np.nan, np.ones(2))
 
-    params, losses, reason = lbfgs(loss_and_gradient, [0.0, 0.0], epochs=10)
+    params, losses, reason, *_ = lbfgs(loss_and_gradient, [0.0, 0.0], epochs=10)
     assert params.tolist() == [0, 0]
     assert set(losses) == {1}
     assert reason == "diverged"
@@ -286,7 +286,7 @@ def test_lbfgs_in_single_precision():
         return np.float32(loss), gradient.astype(np.float32)
 
     pytest.importorskip("scipy")
-    params, _, reason = lbfgs(loss_and_gradient, problem.start, epochs=500)
+    params, _, reason, *_ = lbfgs(loss_and_gradient, problem.start, epochs=500)
     assert reason == "converged"
     assert problem.loss(params) == pytest.approx(by_lm(problem).losses[-1], rel=1e-5)
 
