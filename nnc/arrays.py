@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
     refuse it."""
+    if type(array) is np.ndarray and array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
     with np.errstate(over="ignore"):
         return np.require(array, dtype, ["C", "ALIGNED"])
 
@@ -41,6 +43,11 @@ def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     buffer = np.zeros(n * dtype.itemsize + 64, np.uint8)
     start = -buffer.ctypes.data % 64
     return buffer[start : start + n * dtype.itemsize].view(dtype)
+
+
+def constant(value: float, n: int) -> NDArray[np.float64]:
+    """n times the same number, read-only, in the memory of one."""
+    return frozen(np.ndarray((n,), np.float64, np.array(value, np.float64), strides=(0,)))
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:

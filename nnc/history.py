@@ -179,18 +179,24 @@ class History:
         return cls(columns, float(seconds), reason, best)
 
     @classmethod
-    def joined(cls, earlier: History, later: History) -> History:
-        """The history of a run that went on: the epochs of `earlier`, then those of `later`, which ended it.
+    def joined(cls, *parts: History) -> History:
+        """The history of a run that went on: the epochs of all parts, the last of which ended it.
 
-        A column that only one of them has is NaN in the epochs of the other. `best_epoch` counts from the beginning of
-        `earlier`; it is the one of `later` where that has one.
+        A column that only some of them have is NaN in the epochs of the others. `best_epoch` counts from the beginning;
+        it is that of the last part that has one.
         """
+        names = {name: None for part in parts for name in part._columns}
         columns = {
-            name: np.concatenate([part._columns.get(name, np.full(part.epochs, np.nan)) for part in (earlier, later)])
-            for name in {**earlier._columns, **later._columns}
+            name: np.concatenate(
+                [part._columns[name] if name in part._columns else np.full(part.epochs, np.nan) for part in parts]
+            )
+            for name in names
         }
-        best = earlier.best_epoch if later.best_epoch is None else earlier.epochs + later.best_epoch
-        return cls(columns, earlier.seconds + later.seconds, later.stop_reason, best)
+        best, epochs = None, 0
+        for part in parts:
+            best = best if part.best_epoch is None else epochs + part.best_epoch
+            epochs += part.epochs
+        return cls(columns, sum(part.seconds for part in parts), parts[-1].stop_reason, best)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes a CSV file: a header, then one row for each epoch, which is the first column and counted from 1.

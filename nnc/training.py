@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from functools import reduce
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from nnc._dispatch import cpu_count
 from nnc._threads import Interrupt, Team
+from nnc.arrays import constant
 from nnc.history import History
 from nnc.losses import ADD_UP
 from nnc.schedules import PlateauState, ReduceLROnPlateau, Schedule, schedule_from_dict
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nnc.optimizers import Optimizer
 
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
+MEMORY = 100_000  # epochs of earlier fits that are kept for a checkpoint, at least
 CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
 
@@ -103,6 +104,7 @@ class State:
     schedule: Schedule | Callable[[int], float] | None = None  # None: lr is constant
     plateau: PlateauState | None = None
     histories: list[History] = field(default_factory=list)  # of the fits so far
+    remembered: int = 0  # epochs in them
     current: Callable[[], History] | None = None  # of the fit that is going on
 
     @property
@@ -110,14 +112,18 @@ class State:
         """All epochs since the optimizer began."""
         parts = [*self.histories, *([] if self.current is None else [self.current()])]
         none = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
-        return reduce(History.joined, parts) if parts else History(none, 0.0, "epochs")
+        return History.joined(*parts) if parts else History(none, 0.0, "epochs")
 
     def remember(self, history: History) -> None:
-        """Adds a fit that is over. Now and then they are joined, so that many short fits take little memory."""
+        """Adds a fit that is over. Now and then they are joined, and of very many epochs the last are kept: a network
+        that is trained on and on takes no more and more memory."""
         self.current = None
         self.histories.append(history)
+        self.remembered += history.epochs
         if len(self.histories) > 100:
             self.histories = [self.history]
+        while self.remembered - self.histories[0].epochs >= MEMORY:
+            self.remembered -= self.histories.pop(0).epochs
 
     def follow(self, lr: Any, epochs: int | None) -> None:
         """Takes the learning rate from here on: a number, a schedule or a callable of the epoch."""
@@ -146,10 +152,8 @@ class State:
 
     def rates(self, first: int, last: int) -> NDArray[np.float64]:
         """The learning rates of epochs first <= epoch < last, counted over all fits."""
-        if self.plateau is not None:
-            return np.full(last - first, self.plateau.lr)
-        if self.schedule is None:
-            return np.full(last - first, self.lr)
+        if self.schedule is None or self.plateau is not None:
+            return constant(self.lr if self.plateau is None else self.plateau.lr, last - first)
         rates = np.array([self.schedule(epoch) for epoch in range(first, last)], np.float64)
         wrong = ~((rates >= 0) & (rates < np.inf))
         if wrong.any():
@@ -201,8 +205,7 @@ class Fit:
         self.began = perf_counter()
         self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
         self.losses = np.empty(plan.epochs if plan.epochs is not None else CHUNK)
-        self.rates = np.empty(len(self.losses))
-        self.rated = 0  # epochs whose rate is known
+        self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
         self.seen = 0  # epochs that were looked at
         self.evaluation: Any = None
         self.outputs: NDArray[Any] | None = None
@@ -311,12 +314,15 @@ class Fit:
         if until <= epoch:
             until = min(goal, epoch + CHUNK)
         if until > len(self.losses):
-            for name in ("losses", "rates"):
-                old = getattr(self, name)
-                grown = np.empty(max(until, 2 * len(old)))
-                grown[: len(old)] = old
-                setattr(self, name, grown)
-        self.rates[epoch:until] = state.rates(self.first + epoch, self.first + until)
+            self.losses = np.concatenate([self.losses, np.empty(max(until, len(self.losses)))])
+        if self.rated == 0:
+            self.rates = state.rates(self.first, self.first + until)
+        else:
+            if until > len(self.rates) or not self.rates.flags.writeable:
+                known = self.rates[: self.rated]
+                self.rates = np.empty(len(self.losses))
+                self.rates[: self.rated] = known
+            self.rates[epoch:until] = state.rates(self.first + epoch, self.first + until)
         self.rated = until
 
     def advance(self, goal: int) -> None:
@@ -439,7 +445,7 @@ class Fit:
         epochs, seconds = self.epoch if epochs is None else epochs, perf_counter() - self.began
         columns = {"loss": self.losses[:epochs], "lr": self.rates[:epochs]}
         if len(self.marks) == 1:
-            columns["epoch_seconds"] = np.full(epochs, seconds / max(epochs, 1))
+            columns["epoch_seconds"] = constant(seconds / max(epochs, 1), epochs)
         else:  # between two looks at the clock, all epochs take the same time
             marks = self.marks if self.marks[-1][0] >= epochs else [*self.marks, (epochs, seconds)]
             at, when = np.array(marks).T

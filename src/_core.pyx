@@ -252,7 +252,7 @@ cdef class Engine:
             mode = flush_denormals()
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                forward(&net, &X[row, 0], 0, rows, 0, 0, 0)
+                forward(&net, &X[row, 0], 0, rows, 0, 0, 0, 0)
                 unpad(last.A, last, rows, &out[row, 0])
             restore_denormals(mode)
         free(memory)
@@ -269,7 +269,7 @@ cdef class Engine:
         mode = flush_denormals()
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
-            forward(&net, &X[row, 0], 0, rows, 0, 0, 0)
+            forward(&net, &X[row, 0], 0, rows, 0, 0, 0, 0)
             for l in range(net.count):
                 out = outs[l]
                 unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
@@ -298,7 +298,7 @@ cdef class Engine:
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
                 fetch(&net, &data, row, 0, rows)
-                forward(&net, block_input(&net, &data, row), 0, rows, 0, 0, 0)
+                forward(&net, block_input(&net, &data, row), 0, rows, 0, 0, 0, 0)
                 output_delta(&net, 0, rows, scale)
                 total += sum_partial(&net, rows)
                 backward(&net, 0, rows)
@@ -326,7 +326,7 @@ cdef class Engine:
         with nogil:
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                forward(&net, &X[row, 0], 0, rows, 0, 0, 0)
+                forward(&net, &X[row, 0], 0, rows, 0, 0, 0, 0)
                 unpad(out.A, out, rows, &P[row, 0])
                 for k in range(n_out):
                     memset(out.D, 0, rows * out.ld * sizeof(real))
@@ -438,7 +438,7 @@ cdef class Evaluation:
             while blocks > 0 and row < end:
                 rows = smaller(net.block // GRAIN * GRAIN if net.block >= GRAIN else net.block, end - row)
                 fetch(net, &self.data, row, 0, rows)
-                forward(net, block_input(net, &self.data, row), 0, rows, 0, 0, 0)
+                forward(net, block_input(net, &self.data, row), 0, rows, 0, 0, 0, 0)
                 output_delta(net, 0, rows, 1)
                 memcpy(self.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
                 if self.out is not None:
@@ -497,6 +497,7 @@ cdef class Training:
         run.shuffles = order is not None and settings.get("shuffles", True)
         run.drop_key, run.drops = settings.get("drop_key", 0), settings.get("drops", 0)
         run.target_loss = settings.get("target_loss", -1e308)
+        run.last_loss = 1e308
         self.set_optimizer(settings)
         run.threads, run.seconds = threads, seconds
         barrier_init(&run.barrier, threads)
@@ -539,10 +540,11 @@ cdef class Training:
         free(self.memory)
         free(self.gradient)
 
-    def plan(self, double[::1] losses, const double[::1] rates, Py_ssize_t epochs):
+    def plan(self, double[::1] losses, const double[:] rates, Py_ssize_t epochs):
         """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate."""
         self.keep_alive[8] = losses, rates
         self.run.losses, self.run.rates = &losses[0], &rates[0]
+        self.run.rate_step = rates.strides[0] // <Py_ssize_t>sizeof(double)      # 0 where all are the same
         self.run.epochs = epochs
 
     def feed(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights):
@@ -597,14 +599,14 @@ cdef class Training:
         """Where the run stands, beside its arrays; set it to go back there (with the arrays, and refresh() after it)."""
         cdef Run* run = &self.run
         cdef Optimizer* o = &run.optimizer
-        return (run.epoch, run.row, run.total, run.penalty, run.weight, run.draws, run.drops, run.rises, run.risen_from,
+        return (run.epoch, run.row, run.total, run.penalty, run.weight, run.draws, run.drops, run.rises, run.risen_from, run.last_loss,
                 o.steps, o.power1, o.power2, o.mu_product)
 
     @position.setter
     def position(self, state):
         cdef Run* run = &self.run
         cdef Optimizer* o = &run.optimizer
-        (run.epoch, run.row, run.total, run.penalty, run.weight, run.draws, run.drops, run.rises, run.risen_from,
+        (run.epoch, run.row, run.total, run.penalty, run.weight, run.draws, run.drops, run.rises, run.risen_from, run.last_loss,
          o.steps, o.power1, o.power2, o.mu_product) = state
         run.stop = False
 

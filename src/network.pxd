@@ -48,7 +48,8 @@ cdef struct Run:
     Py_ssize_t batch
     Py_ssize_t epochs     # where to stop
     double* losses        # of each epoch
-    const double* rates   # its learning rate
+    const double* rates   # its learning rate, that of epoch e at rates[e * rate_step]
+    Py_ssize_t rate_step
     Py_ssize_t epoch      # where the run stands: epoch, first row of the next block, and of the epoch so far the plain sum of the loss,
     Py_ssize_t row        # the penalties, and the weight of the batch
     double total
@@ -62,6 +63,7 @@ cdef struct Run:
     uint64_t drops
     int rises             # epochs in a row that have raised the loss, and the loss before them
     double risen_from
+    double last_loss
     bint stop             # the loss is no longer finite, or has reached the target
     double target_loss
     bint resident         # all rows are one block, which has been fetched for good
@@ -78,6 +80,8 @@ cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads) noexcept nogil:
     # Where the share of a thread begins; the share of thread + 1 begins where it ends.
     cdef Py_ssize_t grains = (n + GRAIN - 1) // GRAIN
+    if threads == 1:      # a division is long beside the step of a small network
+        return n * thread
     return smaller(n, grains * thread // threads * GRAIN)
 
 
@@ -126,15 +130,15 @@ cdef inline const real* block_input(const Network* net, const Data* data, Py_ssi
 
 
 cdef inline void forward(const Network* net, const real* X, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key,
-                         Py_ssize_t place) noexcept nogil:
-    # Rows low to high of the block through all layers. In training, layers with a mask drop outputs; `place` is where the block begins
-    # in the batch.
+                         uint64_t drops, Py_ssize_t place) noexcept nogil:
+    # Rows low to high of the block through all layers. In training, layers with a mask drop outputs, by number `drops` of the stream of
+    # that key; `place` is where the block begins in the batch.
     cdef int l
     cdef Py_ssize_t ldx = net.layers[0].n_in
     for l in range(net.count):
         dense.forward(&net.layers[l], X, ldx, low, high - low, net.log_sum, net.scratch + thread * net.scratch_size)
         if net.layers[l].mask is not NULL:
-            dense.drop(&net.layers[l], key_of(drop_key, l), place, low, high - low)
+            dense.drop(&net.layers[l], key_of(key_of(drop_key, drops), l), place, low, high - low)
         X = net.layers[l].out
         ldx = net.layers[l].ld
 
@@ -278,17 +282,18 @@ cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) 
     return total
 
 
-cdef inline void end_epoch(Run* run) noexcept nogil:
-    cdef double loss = run.total * loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out) + run.penalty
-    run.losses[run.epoch] = loss
-    if run.epoch == 0 or loss <= run.losses[run.epoch - 1]:
+cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double total) noexcept nogil:
+    cdef double loss = total * loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out) + run.penalty
+    run.losses[epoch] = loss
+    if loss <= run.last_loss:
         run.rises = 0
     else:
         if run.rises == 0:
-            run.risen_from = run.losses[run.epoch - 1]
+            run.risen_from = run.last_loss
         run.rises += 1
+    run.last_loss = loss
     run.stop = not loss - loss == 0 or loss <= run.target_loss
-    run.total = run.penalty = 0
+    run.penalty = 0
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
@@ -298,14 +303,15 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # it after the second.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
-    cdef Py_ssize_t rows, batch_start, batch_end, low, high
+    cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
     cdef bint first, last
     cdef const real* X
-    cdef double weight = run.weight
+    cdef double weight = run.weight, total = run.total
     cdef uint64_t drops = run.drops
     cdef int threads = run.threads
     cdef const Dense* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
+    cdef double scale = loss_scale(net.loss, weight, out.n_out)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause:
         if row == 0 and run.shuffles:
@@ -313,7 +319,6 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 shuffle(run)
             if threads > 1:
                 barrier_wait(&run.barrier)
-        batch_start = row // run.batch * run.batch
         batch_end = smaller(n, batch_start + run.batch)
         rows = smaller(net.block, batch_end - row)
         first = row == batch_start
@@ -323,15 +328,17 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         X = block_input(net, &run.data, row)
         if first:
             weight = weight_of(&run.data, batch_start, batch_end)
+            scale = loss_scale(net.loss, weight, out.n_out)
 
         if not run.resident:
             fetch(net, &run.data, row, low, high)
-        forward(net, X, low, high, thread, key_of(run.drop_key, drops), row - batch_start)
-        output_delta(net, low, high, loss_scale(net.loss, weight, out.n_out))
+        forward(net, X, low, high, thread, run.drop_key, drops, row - batch_start)
+        output_delta(net, low, high, scale)
         backward(net, low, high)
         if thread == 0 and last:
-            optimizer.lr = run.rates[epoch]
-            count_step(optimizer, weight)
+            optimizer.lr = run.rates[epoch * run.rate_step]
+            if not optimizer.plain:
+                count_step(optimizer, weight)
             if optimizer.l1 != 0 or optimizer.l2 != 0:
                 run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight)
         if threads > 1:
@@ -350,20 +357,23 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 constrain(net, optimizer.max_norm, thread, threads)
         row += rows
         if thread == 0:
-            run.total += sum_partial(net, rows)
+            total += sum_partial(net, rows)
             if row == n:
-                run.epoch = epoch
-                end_epoch(run)
+                end_epoch(run, epoch, total)
+                total = 0
             if threads > 1 and now() > deadline:
                 run.pause = True
         if row == n:
             row = 0
             epoch += 1
+        if last:
+            batch_start = row
         blocks -= 1
         if threads > 1:
             barrier_wait(&run.barrier)
     if thread == 0:
         run.epoch = epoch
         run.row = row
+        run.total = total
         run.weight = weight
         run.drops = drops
