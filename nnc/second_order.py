@@ -359,6 +359,9 @@ class SecondOrderFit(Fit):
                         self.objective, start, epochs=epochs, history_size=history_size, keep_going=self.keep_going
                     )
                 net.params = result.params.astype(net.dtype)
+            except BaseException:
+                self.state.remember(self.history("interrupt"))
+                raise
             finally:
                 self.close()
         return self.finish(self.reason or result.reason)

@@ -243,6 +243,9 @@ class Fit:
                     self.advance(self.goal())
                     reason = self.look()
                 self.check_finite()
+            except BaseException:
+                self.state.remember(self.history("interrupt"))
+                raise
             finally:
                 self.close()
         return self.finish(reason or "epochs")
@@ -278,7 +281,7 @@ class Fit:
         settings = {**state.optimizer.settings(), **plan.settings, "steps": state.steps}
         settings.update(power1=power1, power2=power2, mu_product=mu_product)
         seconds = SLICE_SECONDS if plan.max_seconds is None else min(SLICE_SECONDS, plan.max_seconds / 2)
-        return self.net._core.Training(
+        training = self.net._core.Training(
             self.net._engine,
             self.params,
             *self.data,
@@ -289,6 +292,8 @@ class Fit:
             threads=self.team.size,
             seconds=seconds,
         )
+        state.current = lambda: self.history("epochs")
+        return training
 
     def goal(self) -> int:
         """The epoch up to which the core goes before Python has to look."""
@@ -364,11 +369,13 @@ class Fit:
         plan, epoch = self.plan, self.epoch
         reason = ""
         if epoch > self.seen and (self.every or self.calls):
-            self.seen = epoch
+            self.check_finite()
             better = self.watch(epoch)
+            self.seen = epoch
             if plan.patience is not None and epoch - (self.best_epoch or 0) >= plan.patience:
                 reason = "patience"
-            if self.call_back(epoch, better, last=bool(reason) or self.reached_target() or epoch == plan.epochs):
+            last = bool(reason or self.interrupt) or self.reached_target() or self.is_late() or epoch == plan.epochs
+            if self.call_back(epoch, better, last):
                 reason = "callback"
         if self.reached_target():
             return "target_loss"
@@ -439,7 +446,6 @@ class Fit:
         self.net._draws, self.net._drops, state.steps, *powers = training.counters
         state.powers = (powers[0], powers[1], powers[2])
         state.epoch = self.first + self.epoch
-        state.current = lambda: self.history("epochs")
 
     def history(self, reason: str, epochs: int | None = None) -> History:
         epochs, seconds = self.epoch if epochs is None else epochs, perf_counter() - self.began
@@ -450,7 +456,8 @@ class Fit:
             marks = self.marks if self.marks[-1][0] >= epochs else [*self.marks, (epochs, seconds)]
             at, when = np.array(marks).T
             columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), at, when))
-        columns.update((name, np.array(values)) for name, values in self.columns.items())
+        for name, values in self.columns.items():  # an exception may have come between an epoch and its values
+            columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
         return History(columns, seconds, reason, self.best_epoch)
 
     # ------------------------------------------------------------------------------------------ divergence
@@ -474,8 +481,6 @@ class Fit:
             layer = next(l for l, W in enumerate(self.net._W, 1) if not np.isfinite(W).all())
         complete = epoch - 1 if what == "loss" or epoch > self.epoch else epoch
         self.go_back(complete)
-        for values in self.columns.values():
-            del values[complete:]
         if self.best_epoch is not None and self.best_epoch > complete:
             self.best_epoch = None
         where = f" in layer {layer}" if layer else ""
