@@ -535,6 +535,7 @@ class BatchFit(Fit):
         super().__init__(net, first, plan, state)
         self.waiting: Data | None = first
         self.complete = 0
+        self.within = False  # an epoch has begun that is not complete
         self.every = 1
         self.one_loss, self.one_rate = np.empty(1), np.empty(1)
 
@@ -572,10 +573,12 @@ class BatchFit(Fit):
             raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
         self.losses[self.complete] = total if (self.net.loss_name in ADD_UP) else total / weight
         self.complete += 1
+        self.within = False
         self.mark(perf_counter())
 
     def step(self, data: Data) -> float:
         """One step on a batch; returns its loss."""
+        self.check_finite()
         fits = len(data.X) <= len(self.data.X) and all(
             (new is None) == (old is None) for new, old in zip(data, self.data, strict=True)
         )
@@ -590,6 +593,7 @@ class BatchFit(Fit):
         while not self.training.done:
             self.training.resume()
             self.team.run(self.training.work, sys.maxsize)
+        self.within = True
         if not np.isfinite(self.one_loss[0]):
             self.diverged("loss", self.complete + 1)
         return float(self.one_loss[0])
@@ -598,9 +602,10 @@ class BatchFit(Fit):
         self.marks.append((self.complete, now - self.began))
 
     def check_finite(self) -> None:
-        if not np.isfinite(self.params).all():
-            self.diverged("weights", self.complete + 1)
+        if self.saved is not None and not np.isfinite(self.params).all():
+            self.diverged("weights", self.complete + self.within)
 
     def go_back(self, complete: int) -> None:
+        """To where the last step began."""
         assert self.saved is not None
-        self.params[...], self.state.moments[...] = self.saved[1][:2]
+        self.training.position, (self.params[...], self.state.moments[...], _) = self.saved
