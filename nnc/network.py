@@ -865,7 +865,7 @@ class NeuralNetwork:
                 "epochs must be given where no other rule ends the training: "
                 "patience, target_loss, max_seconds or a callback"
             )
-        settings: dict[str, Any] = {"key": self._key(1), "draws": self._draws}
+        settings: dict[str, Any] = {"key": self._key(1)}
         if l1 or l2:
             settings.update(l1=not_negative("l1", l1), l2=not_negative("l2", l2))
         for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value), ("max_norm", max_norm)):
@@ -874,7 +874,7 @@ class NeuralNetwork:
         if flag("regularize_bias", regularize_bias):
             settings["biases_too"] = True
         if not (isinstance(dropout, float) and dropout == 0):
-            settings.update(dropout=self._checked_dropout(dropout), drop_key=self._key(2), drops=self._drops)
+            settings.update(dropout=self._checked_dropout(dropout), drop_key=self._key(2))
         options: dict[str, Any] = {
             "epochs": epochs,
             "settings": settings,

@@ -279,6 +279,7 @@ class Fit:
         plan, state = self.plan, self.state
         power1, power2, mu_product = state.powers
         settings = {**state.optimizer.settings(), **plan.settings, "steps": state.steps}
+        settings.update(draws=self.net._draws, drops=self.net._drops)
         settings.update(power1=power1, power2=power2, mu_product=mu_product)
         seconds = SLICE_SECONDS if plan.max_seconds is None else min(SLICE_SECONDS, plan.max_seconds / 2)
         training = self.net._core.Training(
@@ -597,6 +598,11 @@ class BatchFit(Fit):
         if not np.isfinite(self.one_loss[0]):
             self.diverged("loss", self.complete + 1)
         return float(self.one_loss[0])
+
+    def sync(self) -> None:
+        draws = self.net._draws  # the order of the rows is not the core's
+        super().sync()
+        self.net._draws = draws
 
     def mark(self, now: float) -> None:
         self.marks.append((self.complete, now - self.began))
