@@ -260,14 +260,14 @@ class ReduceLROnPlateau(Schedule):
     patience : int, default 10
         How many epochs in a row may pass without a lower loss; the one after them lowers the rate.
     threshold : float, default 1e-4
-        A loss counts as lower when it is below best (1 - threshold); at least 0 and below 1.
+        A loss counts as lower when it is below best - threshold |best|; at least 0 and below 1.
     min_lr : float, default 0
         The rate never falls below, at most lr.
 
     Notes
     -----
-    As PyTorch's class of this name with mode "min" and threshold_mode "rel". As there, a change of the rate by 1e-8 or
-    less is left out.
+    As PyTorch's class of this name with threshold_mode "rel" and mode "min", or "max" for what is better the larger it
+    is, whose negative counts as the loss. As there, a change of the rate by 1e-8 or less is left out.
     """
 
     lr: float
@@ -341,7 +341,7 @@ class PlateauState:
     def observe(self, value: float) -> None:
         """Takes in the loss of the epoch that has ended. NaN is no lower loss."""
         constants = self.schedule
-        if value < self.best * (1 - constants.threshold):
+        if value < self.best * (1 - constants.threshold if self.best > 0 else 1 + constants.threshold):
             self.best = float(value)
             self.wait = 0
         else:

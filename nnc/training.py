@@ -207,13 +207,15 @@ class Fit:
         self.losses = np.empty(plan.epochs if plan.epochs is not None else CHUNK)
         self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
         self.seen = 0  # epochs that were looked at
+        self.looking = 0.0  # seconds that this took
+        self.called_at = self.began  # when callbacks without `every` had their turn
         self.evaluation: Any = None
         self.outputs: NDArray[Any] | None = None
         self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
         if plan.validation is not None:
             self.columns["val_loss"] = []
         self.columns.update((name, []) for name in plan.metrics)
-        self.best: float | None = None
+        self.best = np.inf
         self.best_epoch: int | None = None
         self.best_params: NDArray[Any] | None = None
         watching = plan.patience is not None or plan.validation is not None
@@ -309,9 +311,10 @@ class Fit:
         return min(goal, self.rated)
 
     def pace(self) -> int:
-        """Epochs that fit into a slice."""
-        epochs, seconds = self.epoch, perf_counter() - self.began
-        return max(1, int(epochs * SLICE_SECONDS / seconds))
+        """Epochs until callbacks without `every` have their turn."""
+        now = perf_counter()
+        training = max(now - self.began - self.looking, 1e-9)
+        return max(1, int(self.epoch / training * (self.called_at + SLICE_SECONDS - now)))
 
     def look_ahead(self, epoch: int, goal: int) -> None:
         """Learning rates for the epochs to come, and space for their losses."""
@@ -370,6 +373,7 @@ class Fit:
         plan, epoch = self.plan, self.epoch
         reason = ""
         if epoch > self.seen and (self.every or self.calls):
+            began = perf_counter()
             self.check_finite()
             better = self.watch(epoch)
             self.seen = epoch
@@ -378,6 +382,7 @@ class Fit:
             last = bool(reason or self.interrupt) or self.reached_target() or self.is_late() or epoch == plan.epochs
             if self.call_back(epoch, better, last):
                 reason = "callback"
+            self.looking += perf_counter() - began
         if self.reached_target():
             return "target_loss"
         if self.interrupt:
@@ -389,18 +394,24 @@ class Fit:
     # ------------------------------------------------------------------------------------------ after an epoch
 
     def watch(self, epoch: int) -> bool:
-        """Validation and metrics of an epoch; returns whether no epoch before was better."""
+        """Validation and metrics of an epoch; returns whether it is the best so far, also of those not looked at."""
         plan = self.plan
         if plan.validation is not None or plan.metrics:
             self.evaluate()
         values = self.columns.get(plan.monitor)
-        value = float(self.losses[epoch - 1]) if values is None else values[-1]
-        if self.state.plateau is not None:
-            self.state.plateau.observe(-value if plan.larger_is_better else value)
+        if values is None:
+            at = self.seen + int(self.losses[self.seen : epoch].argmin())
+            value = float(self.losses[at])
+        else:
+            at, value = epoch - 1, values[-1]
         signed = -value if plan.larger_is_better else value
-        if self.best is not None and not signed < self.best - plan.min_delta:
+        if self.state.plateau is not None:
+            self.state.plateau.observe(signed)
+        if not signed < self.best - plan.min_delta:
             return False
-        self.best, self.best_epoch = signed, epoch
+        self.best, self.best_epoch = signed, at + 1
+        if self.best_epoch != epoch:
+            return False
         if plan.patience is not None and plan.restore_best:
             if self.best_params is None:
                 self.best_params = np.empty_like(self.params)
@@ -429,8 +440,9 @@ class Fit:
         """Calls the callbacks whose turn it is; returns whether one of them ends the training."""
         record = None
         stop = False
+        resting = perf_counter() - self.called_at < SLICE_SECONDS
         for callback, every in self.calls:
-            if every and (self.first + epoch) % every and not last:
+            if not last and ((self.first + epoch) % every if every else resting):
                 continue
             if record is None:
                 self.sync()
@@ -439,6 +451,8 @@ class Fit:
                 record.update(lr=float(self.rates[epoch - 1]), seconds=perf_counter() - self.began)
                 record.update(best=better, network=self.net)
             stop = bool(callback(record)) or stop
+        if not resting:
+            self.called_at = perf_counter()
         return stop
 
     def sync(self) -> None:
