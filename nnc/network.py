@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from nnc import _dispatch, files, initializers, targets
 from nnc.arrays import aligned_zeros, cast, finite, frozen, not_finite, shortest
-from nnc.checks import count, flag, fraction, not_negative, numbers, one_of, positive, real
+from nnc.checks import count, flag, fraction, not_negative, numbers, one_of, positive, real, shown
 from nnc.history import History
 from nnc.initializers import mix
 from nnc.layers import Arrays, Layer
@@ -131,6 +132,7 @@ class NeuralNetwork:
         self._draws = 0  # numbers of the shuffle stream that training has used
         self._drops = 0  # steps of the dropout stream
         self._state: State | None = None  # of the optimizer, once there was a fit
+        self._largest = 0.0  # absolute value of the inputs that the last fit trained on
         self._lay_out()
         self._initialize(init)
 
@@ -277,9 +279,13 @@ class NeuralNetwork:
     def __repr__(self) -> str:
         hidden, output = self._activations[:-1], self._activations[-1]
         activation = hidden[0] if len(set(hidden)) == 1 else list(hidden) or "sigmoid"
+        plain = self.loss_parameter == files.LOSS_PARAMETERS.get(self._loss)
+        loss = self._loss if plain else loss_object(self._loss, self._loss_parameter)
+        scalers = {"scale_X": self._scaler_X, "scale_y": self._scaler_y}
+        scaling = "".join(f", {name}={scaler!r}" for name, scaler in scalers.items() if scaler is not None)
         return (
-            f"NeuralNetwork({list(self._sizes)}, activation={activation!r}, output={output!r}, loss={self._loss!r}, "
-            f"bias={self._bias}, dtype={self._dtype.name!r}, seed={self._seed})"
+            f"NeuralNetwork({list(self._sizes)}, activation={activation!r}, output={output!r}, loss={loss!r}, "
+            f"bias={self._bias}, dtype={self._dtype.name!r}, seed={self._seed}{scaling})"
         )
 
     def summary(self) -> str:
@@ -387,7 +393,10 @@ class NeuralNetwork:
     def _measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
         """A metric of outputs as the engine gives them."""
         if metric.takes == "classes":
-            return metric(self._true_index(data), self._class_index(P), data.weights)
+            classes = self._true_index(data), self._class_index(P)
+            if metric.name == "f1" and classes[0].ndim == 1:  # of all classes, not of those that these rows have
+                return metric(*classes, data.weights, n_classes=max(2, self._sizes[-1]))
+            return metric(*classes, data.weights)
         assert data.Y is not None
         values = [data.Y, P]
         if self._scaling_y is not None:
@@ -704,55 +713,59 @@ class NeuralNetwork:
         TrainingWarning
             One of its subclasses, where the training shows a common mistake: see nnc.advice.
         """
-        if isinstance(validation, (float, int)):
-            X, y, sample_weight, validation = self._split(X, y, sample_weight, fraction("validation", validation))
-        batch = None if batch_size is None else count("batch_size", batch_size)
-        state = self._begin(optimizer, lr, epochs)
-        options = self._options(
-            state,
-            epochs=epochs,
-            l1=l1,
-            l2=l2,
-            dropout=dropout,
-            clip_norm=clip_norm,
-            clip_value=clip_value,
-            max_norm=max_norm,
-            regularize_bias=regularize_bias,
-            metrics=metrics,
-            monitor=monitor,
-            validated=validation is not None,
-            patience=patience,
-            min_delta=min_delta,
-            restore_best=restore_best,
-            target_loss=target_loss,
-            max_seconds=max_seconds,
-            callback=callback,
-            progress=progress,
-            n_threads=n_threads,
-        )
-        shuffles = flag("shuffle", shuffle)
-        if isinstance(X, np.memmap) and self._is_lazy(X) and batch is not None and batch < len(X):
-            passes = self._lazy_passes(X, y, sample_weight, class_weight, batch, shuffles)
-            plan = Plan(batch_size=batch, order=None, validation=self._validation(validation), **options)
-            return self._finish(BatchFit(self, passes, plan, state))
-        data = self._weighted(self._data(X, y, sample_weight, learn=True), class_weight)
-        n = len(data.X)
-        batch = n if batch is None else min(n, batch)
-        order = np.arange(n, dtype=np.int32) if shuffles and batch < n else None
-        plan = Plan(batch_size=batch, order=order, validation=self._validation(validation), **options)
-        if target_loss is not None:
-            plan.settings["target_loss"] = plan.target_loss
-        if hasattr(state.optimizer, "lr"):
-            return self._finish(Fit(self, data, plan, state))
-        from nnc.second_order import SecondOrderFit
+        with self._checking():
+            if isinstance(validation, (float, int, np.floating)):
+                X, y, sample_weight, validation = self._split(X, y, sample_weight, fraction("validation", validation))
+            batch = None if batch_size is None else count("batch_size", batch_size)
+            shuffles = flag("shuffle", shuffle)
+            state = self._begin(optimizer, lr, epochs)
+            options = self._options(
+                state,
+                epochs=epochs,
+                l1=l1,
+                l2=l2,
+                dropout=dropout,
+                clip_norm=clip_norm,
+                clip_value=clip_value,
+                max_norm=max_norm,
+                regularize_bias=regularize_bias,
+                metrics=metrics,
+                monitor=monitor,
+                validated=validation is not None,
+                patience=patience,
+                min_delta=min_delta,
+                restore_best=restore_best,
+                target_loss=target_loss,
+                max_seconds=max_seconds,
+                callback=callback,
+                progress=progress,
+                n_threads=n_threads,
+            )
+            first_order = hasattr(state.optimizer, "lr")
+            if isinstance(X, np.memmap) and self._is_lazy(X) and batch is not None and batch < len(X) and first_order:
+                passes = self._lazy_passes(X, y, sample_weight, class_weight, batch, shuffles)
+                run: Fit = self._on_batches(passes, validation, options, state)
+            else:
+                data = self._weighted(self._data(X, y, sample_weight, learn=True), class_weight)
+                n = len(data.X)
+                batch = n if batch is None else min(n, batch)
+                order = np.arange(n, dtype=np.int32) if shuffles and batch < n else None
+                plan = Plan(batch_size=batch, order=order, validation=self._validation(validation), **options)
+                if target_loss is not None:
+                    plan.settings["target_loss"] = plan.target_loss
+                if first_order:
+                    run = Fit(self, data, plan, state)
+                else:
+                    from nnc.second_order import SecondOrderFit
 
-        return self._finish(SecondOrderFit(self, data, plan, state))
+                    run = SecondOrderFit(self, data, plan, state)
+        return self._finish(run)
 
     def fit_batches(
         self,
         batches: Iterable[tuple[Any, ...]] | Callable[[], Iterable[tuple[Any, ...]]],
         *,
-        epochs: int = 1,
+        epochs: int | None = 1,
         lr: float | Schedule | Callable[[int], float] | None = None,
         optimizer: str | Optimizer | None = None,
         validation: Any = None,
@@ -765,8 +778,9 @@ class NeuralNetwork:
         ----------
         batches : iterable of (X, y) or (X, y, sample_weight), or callable
             X (n, n_in) and y as in `fit`, any number of rows. For several epochs something that can be gone through
-            several times, such as a list, or a function that gives a new iterator for every epoch.
-        epochs : int, default 1
+            several times, such as a list, or a function that gives a new iterator for every epoch. The first batch of
+            all is what scalings are found from; it must have all classes where those are not the numbers of outputs.
+        epochs : int or None, default 1
         lr, optimizer
             As in `fit`.
         validation : (X, y) or (X, y, sample_weight), optional
@@ -783,30 +797,40 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        if isinstance(validation, (float, int)):
+        unknown = options.keys() - (self._options.__kwdefaults__ or {}).keys()
+        if unknown:
+            raise TypeError(f"fit_batches has no argument {min(unknown)!r}")
+        if isinstance(validation, (float, int, np.floating)):
             raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
-        state = self._begin(optimizer, lr, epochs)
-        if not hasattr(state.optimizer, "lr"):
-            raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
-        arguments = self._options(state, epochs=epochs, validated=validation is not None, **options)
-        plan = Plan(batch_size=1, order=None, validation=self._validation(validation), **arguments)
-        if plan.metrics and validation is None:
-            raise ValueError("metrics need validation rows with batches, got validation=None")
-        source: Callable[[], Iterable[tuple[Any, ...]]]
-        if callable(batches):
-            source = batches
-        else:
-            given = batches
-            if epochs > 1 and iter(given) is given:
-                raise ValueError(
-                    "batches must be a list or a function that gives a new iterator for every epoch where epochs is "
-                    f"more than 1, got an iterator, which ends with the first of {epochs}"
-                )
+        with self._checking():
+            state = self._begin(optimizer, lr, epochs)
+            if not hasattr(state.optimizer, "lr"):
+                raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
+            arguments = self._options(state, epochs=epochs, validated=validation is not None, **options)
+            if not callable(batches):
+                try:
+                    one_pass = iter(batches) is batches
+                except TypeError:
+                    raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {shown(batches)}") from None
+                if one_pass and epochs != 1:
+                    raise ValueError(
+                        "batches must be a list or a function that gives a new iterator for every epoch where there is "
+                        f"more than one epoch, got an iterator, which ends with the first, and epochs={epochs}"
+                    )
 
-            def source() -> Iterable[tuple[Any, ...]]:
-                return given
+            def passes() -> Iterator[Data]:
+                return map(self._batch, batches() if callable(batches) else batches)
 
-        return self._finish(BatchFit(self, lambda: map(self._batch, source()), plan, state))
+            run = self._on_batches(passes, validation, arguments, state)
+        return self._finish(run)
+
+    def _on_batches(
+        self, passes: Callable[[], Iterator[Data]], validation: Any, options: dict[str, Any], state: State
+    ) -> BatchFit:
+        if options.get("metrics") and validation is None:
+            raise ValueError("metrics need validation rows where rows come batch by batch, got validation=None")
+        plan = Plan(batch_size=1, order=None, validation=self._validation(validation), **options)
+        return BatchFit(self, passes, plan, state)
 
     def _batch(self, batch: Any) -> Data:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
@@ -814,18 +838,33 @@ class NeuralNetwork:
         X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
         return self._data(X, y, sample_weight, learn=True)
 
+    @contextmanager
+    def _checking(self) -> Iterator[None]:
+        """Where the checks of a fit end in an error, nothing is kept of what they have found out."""
+        kept = self._classes, self._scaling_X, self._scaling_y, self._draws
+        self._largest = 0.0
+        try:
+            yield
+        except BaseException:
+            self._classes, self._scaling_X, self._scaling_y, self._draws = kept
+            raise
+
     def _begin(self, optimizer: Any, lr: Any, epochs: int | None) -> State:
-        """The state that a fit goes on from."""
-        state = self._state
-        if optimizer is not None or state is None:
+        """The state that a fit goes on from; that of the fit before stays as it is."""
+        if optimizer is not None or self._state is None:
             chosen = SGD() if optimizer is None else as_optimizer(optimizer)
             moments = np.zeros((chosen.moments, self._engine.size), self._dtype)
             state = State(chosen, moments, getattr(chosen, "lr", 0.0))
+        else:
+            state = copy(self._state)
+            state.histories = [*state.histories]
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
                 raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
+            if isinstance(lr, type):
+                raise TypeError(f"lr must be a number, a schedule or a function of the epoch, got the class {lr.__name__}")
             if callable(lr):
-                state.follow(lr, epochs)
+                state.follow(lr, None if epochs is None else count("epochs", epochs))
             else:
                 state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
         if state.optimizer.name == "rprop" and state.steps == 0:
@@ -866,14 +905,14 @@ class NeuralNetwork:
                 "patience, target_loss, max_seconds or a callback"
             )
         settings: dict[str, Any] = {"key": self._key(1)}
-        if l1 or l2:
+        if l1 != 0 or l2 != 0:
             settings.update(l1=not_negative("l1", l1), l2=not_negative("l2", l2))
         for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value), ("max_norm", max_norm)):
             if value is not None:
                 settings[name] = positive(name, value)
         if flag("regularize_bias", regularize_bias):
             settings["biases_too"] = True
-        if not (isinstance(dropout, float) and dropout == 0):
+        if not (isinstance(dropout, (float, int)) and dropout == 0):
             settings.update(dropout=self._checked_dropout(dropout), drop_key=self._key(2))
         options: dict[str, Any] = {
             "epochs": epochs,
@@ -886,7 +925,7 @@ class NeuralNetwork:
             options["target_loss"] = real("target_loss", target_loss)
         if max_seconds is not None:
             options["max_seconds"] = positive("max_seconds", max_seconds)
-        if min_delta:
+        if min_delta != 0:
             options["min_delta"] = not_negative("min_delta", min_delta)
         if not flag("restore_best", restore_best):
             options["restore_best"] = False
@@ -896,6 +935,8 @@ class NeuralNetwork:
         for function in callbacks:
             if not callable(function):
                 raise TypeError(f"callback must be a function of an epoch's record, or several, got {function!r}")
+            if getattr(function, "every", None) is not None:
+                count("every of the callback", function.every)
         if flag("progress", progress):
             from nnc.callbacks import Progress
 
@@ -921,7 +962,9 @@ class NeuralNetwork:
 
         prefix = "val_" if validated else ""
         known = [name for name, m in METRICS.items() if (m.takes == "classes") == (self._loss in CLASSIFIERS)]
-        names = [names] if isinstance(names, str) else list(names)
+        if not isinstance(names, (str, list, tuple)):
+            raise TypeError(f"metrics must be names, such as ['r2'], got {shown(names)}")
+        names = [names] if isinstance(names, str) else names
         metrics = {prefix + one_of("metrics", name, known): METRICS[name] for name in names}
         columns = ["loss", *(["val_loss"] if validated else []), *metrics]
         if monitor is None:
@@ -939,7 +982,10 @@ class NeuralNetwork:
             raise TypeError(
                 f"validation must be (X, y), (X, y, sample_weight) or a fraction, got {type(validation).__name__}"
             )
-        return self._data(*validation)
+        try:
+            return self._data(*validation)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"validation: {error}") from None
 
     def _split(self, X: Any, y: Any, sample_weight: Any, share: float) -> tuple[Any, ...]:
         """The rows to train on, and those to validate on: X, y, sample_weight, (X, y) or (X, y, sample_weight)."""
@@ -1023,9 +1069,10 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        data = self._data(X, y, learn=True)
+        with self._checking():
+            rate, data = positive("lr", lr), self._data(X, y, learn=True)
         moments = np.zeros((0, self._engine.size), self._dtype)
-        state = State(SGD(), moments, positive("lr", lr))
+        state = State(SGD(), moments, rate)
         plan = Plan(1, len(data.X), None, {}, 1)
         return float(Fit(self, data, plan, state).run().loss[0])
 
@@ -1189,7 +1236,10 @@ class NeuralNetwork:
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return _restore, (type(self), self.__getstate__())
+        state = self.__getstate__()
+        if "state" in state and state["state"].schedule_document() is None:  # a function, which goes into no file either
+            state["state"].schedule = None
+        return _restore, (type(self), state)
 
     def __getstate__(self) -> dict[str, Any]:
         # The core may be another one where it is restored, with other padding: parameters travel without.
@@ -1198,7 +1248,7 @@ class NeuralNetwork:
         state["params"] = self._flat(self._W, self._b)
         if self._state is not None:
             kept = copy(self._state)
-            kept.histories, kept.current = [self._state.history], None
+            kept.histories, kept.current, kept.plateau = [self._state.history], None, copy(self._state.plateau)
             kept.moments = np.array([self._flat(*self._views(row)) for row in kept.moments], self._dtype)
             state["state"] = kept
         return state
@@ -1248,9 +1298,11 @@ class NeuralNetwork:
 
     def _checked_inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         rows = self._inputs(X, learn)
-        position, self._largest = self._core.scan(rows)
+        position, largest = self._core.scan(rows)
         if position >= 0:
             raise not_finite("X", rows, position)
+        if learn:
+            self._largest = max(self._largest, largest)
         return rows
 
     def _data(self, X: ArrayLike, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:

@@ -132,6 +132,8 @@ class State:
             self.plateau = lr.start()
         elif isinstance(lr, Schedule):
             self.schedule = lr.resolved(self.epoch + (epochs or 1))
+            if epochs is None and self.schedule != lr:
+                raise ValueError(f"lr must have a length of its own where epochs is not given, got {lr!r}")
 
     def schedule_document(self) -> dict[str, Any] | None:
         """The schedule as a file has it; None for a constant rate, and for a function, which no file can hold."""
