@@ -10,7 +10,14 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from numpy.typing import NDArray
+
     from nnc.history import History
     from nnc.network import NeuralNetwork
     from nnc.training import Fit
@@ -18,6 +25,13 @@ if TYPE_CHECKING:
 LARGE_INPUT = 100  # beyond it inputs count as not scaled
 SATURATED = 0.99  # share of a layer's outputs that are near the ends of their range
 RISES = 5  # epochs in a row
+ROWS = 1000  # to look at
+# Outputs whose derivative is nearly zero: relu's zeros, and what the others have within 1 % of their range to its ends.
+IDLE: dict[str, Callable[[NDArray[Any]], NDArray[np.bool_]]] = {
+    "relu": lambda A: A == 0,
+    "sigmoid": lambda A: abs(A - 0.5) > 0.49,
+    "tanh": lambda A: abs(A) > 0.98,
+}
 
 
 class TrainingWarning(UserWarning):
@@ -47,6 +61,8 @@ class UnscaledInputWarning(TrainingWarning):
 def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
     """Looks at a training that is over, in some microseconds, and warns the caller of `fit`."""
     plan, reason = run.plan, history.stop_reason
+    if not history.epochs:
+        return
     if reason == "epochs" and (plan.patience is not None or plan.target_loss is not None):
         rule = "patience" if plan.target_loss is None else f"target_loss of {plan.target_loss:g}"
         _warn(
@@ -54,7 +70,7 @@ def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
             f"the training ended after {history.epochs} epochs before its {rule} was met: give it more epochs or a "
             "larger learning rate",
         )
-    rises, risen_from = run.training.rises
+    rises, risen_from = run.rises()
     if rises >= RISES and history.loss[-1] > 1.5 * abs(risen_from):
         _warn(
             LearningRateWarning,
@@ -67,7 +83,7 @@ def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
             f"X reaches up to {net._largest:g}, and networks learn best from inputs around -1 to 1: pass "
             'scale_X="standardize" to NeuralNetwork, or scale X',
         )
-    for l, share in enumerate(run.training.idle()):
+    for l, share in enumerate(_idle(net, run)):
         name = net.activations[l]
         if name == "relu" and share == 1:
             _warn(
@@ -81,6 +97,20 @@ def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
                 f"{share:.0%} of the outputs of hidden layer {l + 1} ({name}) are at an end of their range, where it "
                 "hardly learns: scale the inputs, or try a smaller learning rate or smaller initial weights",
             )
+
+
+def _idle(net: NeuralNetwork, run: Fit) -> list[float]:
+    """Of each hidden layer the share of outputs whose derivative is nearly zero. The last block of rows is at hand; what
+    it tells is trusted where it is harmless, else more rows are asked: it may have been one."""
+    hidden = net.activations[:-1]
+    if run.training.epoch:  # else the training went on elsewhere
+        shares: list[float] = run.training.idle()
+        if not any(share > SATURATED and name in IDLE for share, name in zip(shares, hidden, strict=True)):
+            return shares
+    rows = run.data.X[:ROWS]
+    outs = [np.empty((len(rows), n_out), net.dtype) for n_out in net.sizes[1:]]
+    net._engine.forward(net._theta, rows, outs)
+    return [float(IDLE[name](A).mean()) if name in IDLE else 0.0 for name, A in zip(hidden, outs[:-1], strict=True)]
 
 
 def _warn(kind: type[TrainingWarning], message: str) -> None:

@@ -33,9 +33,11 @@ def finite(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[
     return array
 
 
-def not_finite(name: str, rows: NDArray[Any], position: int) -> ValueError:
+def not_finite(name: str, rows: NDArray[Any], position: int, numbers: NDArray[Any] | None = None) -> ValueError:
+    """What to raise for this element; `numbers` are the numbers of the rows, if they are not counted from 0."""
     row, column = divmod(position, rows.shape[1])
-    return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in row {row}, column {column}")
+    place = f"row {row if numbers is None else numbers[row]}, column {column}"
+    return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in {place}")
 
 
 def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nnc.checks import count, flag
@@ -32,7 +33,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, best_only: bool = False) -> None:
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self.every = count("every", every)
         self.best_only = flag("best_only", best_only)
 
@@ -68,13 +69,21 @@ class Progress:
                 f'a progress bar needs tqdm ({error}); install it with pip install "nnc-cython[progress]"'
             ) from error
         self._first = first
-        self._bar: Any = tqdm(total=epochs, unit="epoch")
+        self._new_bar = partial(tqdm, total=epochs, unit="epoch")
+        self._bar: Any = None
+
+    def open(self) -> None:
+        """Shows the bar."""
+        self._bar = self._new_bar()
 
     def __call__(self, record: Record) -> None:
+        if self._bar is None:
+            self.open()
         shown = {name: f"{record[name]:.4g}" for name in ("loss", "val_loss") if name in record}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(record.epoch - self._first - self._bar.n)
 
     def close(self) -> None:
         """Leaves the bar as it is."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

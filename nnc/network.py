@@ -636,7 +636,8 @@ class NeuralNetwork:
         Parameters
         ----------
         X : array (n, n_in)
-            A numpy.memmap is read batch by batch.
+            A numpy.memmap of the network's dtype is used where it is; another one is read batch by batch, where
+            batch_size is given and `validation` is no fraction.
         y : array (n, n_out), or (n,)
             As in `loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge": the
             first fit learns which classes there are, see `classes`.
@@ -811,7 +812,7 @@ class NeuralNetwork:
                 try:
                     one_pass = iter(batches) is batches
                 except TypeError:
-                    raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {shown(batches)}") from None
+                    raise TypeError(f"batches must be an iterable or a function, got {shown(batches)}") from None
                 if one_pass and epochs != 1:
                     raise ValueError(
                         "batches must be a list or a function that gives a new iterator for every epoch where there is "
@@ -862,7 +863,7 @@ class NeuralNetwork:
             if not hasattr(state.optimizer, "lr"):
                 raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
             if isinstance(lr, type):
-                raise TypeError(f"lr must be a number, a schedule or a function of the epoch, got the class {lr.__name__}")
+                raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
             if callable(lr):
                 state.follow(lr, None if epochs is None else count("epochs", epochs))
             else:
@@ -940,7 +941,7 @@ class NeuralNetwork:
         if flag("progress", progress):
             from nnc.callbacks import Progress
 
-            callbacks.append(Progress(epochs, state.epoch))
+            options["progress"] = Progress(epochs, state.epoch)
         options["callbacks"] = callbacks
         return options
 
@@ -985,23 +986,27 @@ class NeuralNetwork:
         try:
             return self._data(*validation)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"validation: {error}") from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"validation: {error}") from None
 
     def _split(self, X: Any, y: Any, sample_weight: Any, share: float) -> tuple[Any, ...]:
         """The rows to train on, and those to validate on: X, y, sample_weight, (X, y) or (X, y, sample_weight)."""
         from nnc.splits import split
 
-        X = X if isinstance(X, np.ndarray) else np.asarray(X)
-        y = np.asarray(y)
-        if len(X) != len(y):
-            raise ValueError(f"y must have one row for each of the {len(X)} rows of X, got {len(y)}")
-        classes = targets.as_labels(y, len(y)) if self._loss in CLASSIFIERS else None
-        if classes is None and self._loss == "cross_entropy":
-            classes = y.argmax(axis=1)
-        train, test = split(len(X), share, self._key(3), classes)
+        X, y = X if isinstance(X, np.ndarray) else numbers("X", X), np.asarray(y)
+        if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
+            raise ValueError(f"y must have one row for each row of X, got shapes {y.shape} and {X.shape}")
+        classes = None
+        if self._loss in CLASSIFIERS:
+            classes = targets.as_labels(y, len(y))
+            if classes is None and y.ndim == 2 and self._loss != "bce":
+                classes = y.argmax(axis=1)
+            elif classes is not None and classes.dtype.kind == "f" and self._loss == "bce" and self._classes is None:
+                classes = classes >= 0.5 if classes.min() >= 0 and classes.max() <= 1 else classes
+        train, test = split(len(X), share, self._key(3), classes, name="validation")
         if sample_weight is None:
             return X[train], y[train], None, (X[test], y[test])
-        weights = np.asarray(sample_weight)
+        weights = self._row_weights("sample_weight", sample_weight, len(X))
         return X[train], y[train], weights[train], (X[test], y[test], weights[test])
 
     def _weighted(self, data: Data, class_weight: Any) -> Data:
@@ -1022,6 +1027,7 @@ class NeuralNetwork:
         self, X: Any, y: Any, sample_weight: Any, class_weight: Any, batch: int, shuffles: bool
     ) -> Callable[[], Iterator[Data]]:
         """Epochs over rows that stay where they are, each batch read when its turn comes."""
+        X = self._rows(X)
         n = len(X)
         if self._scaler_X is not None and self._scaling_X is None:
             self._scaling_X = self._scaler_X.fit(X, "X")
@@ -1036,7 +1042,7 @@ class NeuralNetwork:
             for start in range(0, n, batch):
                 rows = order[start : start + batch]
                 data = rest.rows(rows) if shuffles else rest.rows(slice(start, start + batch))
-                yield data._replace(X=self._checked_inputs(data.X))
+                yield data._replace(X=self._checked_inputs(data.X, learn=True, numbers=rows))
 
         return batches
 
@@ -1237,8 +1243,8 @@ class NeuralNetwork:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         state = self.__getstate__()
-        if "state" in state and state["state"].schedule_document() is None:  # a function, which goes into no file either
-            state["state"].schedule = None
+        if "state" in state and state["state"].schedule_document() is None:
+            state["state"].schedule = None  # a function stays behind, as it does with files
         return _restore, (type(self), state)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -1272,8 +1278,8 @@ class NeuralNetwork:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
         return X.dtype != self._dtype or not X.flags.c_contiguous or self._scaler_X is not None
 
-    def _inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
-        """X as rows (n, n_in) of the network's dtype, scaled, not yet known to be finite."""
+    def _rows(self, X: ArrayLike) -> NDArray[Any]:
+        """X as rows (n, n_in), as they come."""
         n_in = self._sizes[0]
         rows = numbers("X", X)
         if rows.ndim == 1:
@@ -1284,6 +1290,11 @@ class NeuralNetwork:
             raise ValueError(f"X must have at least one row, got shape {np.shape(X)}")
         if len(rows) > 2**31 - 1:
             raise ValueError(f"X must have fewer than 2**31 rows, got {len(rows)}")
+        return rows
+
+    def _inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
+        """X as rows (n, n_in) of the network's dtype, scaled, not yet known to be finite."""
+        rows = self._rows(X)
         if self._scaler_X is None:
             return cast(rows, self._dtype)
         if learn and self._scaling_X is None:
@@ -1296,11 +1307,14 @@ class NeuralNetwork:
             raise ValueError(f"{name} is not known before the first fit, which finds the scaling")
         return scaling
 
-    def _checked_inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
+    def _checked_inputs(
+        self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """The inputs, known to be finite; `numbers` are what messages call the rows."""
         rows = self._inputs(X, learn)
         position, largest = self._core.scan(rows)
         if position >= 0:
-            raise not_finite("X", rows, position)
+            raise not_finite("X", rows, position, numbers)
         if learn:
             self._largest = max(self._largest, largest)
         return rows

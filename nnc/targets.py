@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.checks import numbers
+from nnc.checks import numbers, real
 from nnc.losses import CLASSIFIERS
 
 if TYPE_CHECKING:
@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     """y as a vector (n,) if it has one value for each of the n rows, else None."""
     values = np.asarray(y)
-    if values.dtype.kind == "O" and values.ndim and all(isinstance(value, str) for value in values.ravel()):
+    kind = values.dtype.kind
+    # bytes, NumPy 2's strings of any length, and what pandas has
+    if kind in "ST" or (kind == "O" and values.ndim and all(isinstance(value, str) for value in values.ravel())):
         values = values.astype(str)
     return values.reshape(n) if values.shape in ((n,), (n, 1)) else None
 
 
 def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:
     """The classes that labels stand for, sorted; None where they are what the loss takes anyway: 0 to n_out - 1 for
-    cross_entropy, numbers from 0 to 1 for bce, -1 and 1 for hinge."""
+    cross_entropy, numbers from 0 to 1 for bce, -1 and 1 for hinge. True and False are classes where both are there."""
     if loss not in CLASSIFIERS or (loss == "bce" and n_out > 1):
         return None
-    text = values.dtype.kind in "US"
-    if not text:
+    text = values.dtype.kind == "U"
+    if not text and not (values.dtype.kind == "b" and n_out <= 2 and len(np.unique(values)) == 2):
         if values.dtype.kind not in "iufb":
             return None
         if loss == "bce" and values.min() >= 0 and values.max() <= 1:
@@ -58,7 +60,7 @@ def shown(classes: NDArray[Any]) -> str:
 def encode(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
     """The place of every label among the classes."""
     wrong = np.ones(len(values), bool)
-    if (values.dtype.kind in "US") == (classes.dtype.kind in "US"):
+    if (values.dtype.kind == "U") == (classes.dtype.kind == "U"):
         sorter = np.argsort(classes)
         places = np.searchsorted(classes, values, sorter=sorter)
         index = sorter[np.minimum(places, len(classes) - 1)]
@@ -141,7 +143,7 @@ def _by_class(weight: Mapping[Any, Any], classes: NDArray[Any], expected: str) -
     for label, value in weight.items():
         if label not in known:
             raise ValueError(f"{expected}, got one for {label!r}")
-        table[known[label]] = value
+        table[known[label]] = real(f"class_weight[{label!r}]", value)
     if not ((table >= 0) & (table < np.inf)).all():
         raise ValueError(f"{expected}, finite and 0 or more, got {dict(weight)!r}")
     return table

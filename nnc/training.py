@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc.callbacks import Progress
     from nnc.metrics import Metric
     from nnc.network import NeuralNetwork
     from nnc.optimizers import Optimizer
@@ -183,6 +184,7 @@ class Plan:
     target_loss: float | None = None
     max_seconds: float | None = None
     callbacks: Sequence[Callable[[Record], Any]] = ()
+    progress: Progress | None = None
     reorder: Callable[[int], NDArray[np.int32]] | None = None  # the order of an epoch, instead of the core's shuffling
 
 
@@ -225,6 +227,9 @@ class Fit:
         self.calls = [(callback, int(getattr(callback, "every", 0) or 0)) for callback in plan.callbacks]
         self.saved: tuple[Any, ...] | None = None
         self.saved_at = 0.0
+        if plan.progress is not None:
+            self.calls.append((plan.progress, 0))
+            plan.progress.open()
 
     # ------------------------------------------------------------------------------------------ the run
 
@@ -257,10 +262,8 @@ class Fit:
     def close(self) -> None:
         """What has to be done however a run ends."""
         self.sync()
-        for callback, _ in self.calls:
-            close = getattr(callback, "close", None)
-            if close is not None:
-                close()
+        if self.plan.progress is not None:
+            self.plan.progress.close()
 
     def finish(self, reason: str) -> History:
         history = self.history(reason)
@@ -273,6 +276,11 @@ class Fit:
     def epoch(self) -> int:
         """Epochs of this fit that are complete."""
         return int(self.training.epoch)
+
+    def rises(self) -> tuple[int, float]:
+        """How many epochs in a row, the last one included, have raised the loss, and the loss before them."""
+        rises: tuple[int, float] = self.training.rises
+        return rises
 
     def count_threads(self) -> int:
         plan, batch = self.plan, self.plan.batch_size
@@ -559,6 +567,12 @@ class BatchFit(Fit):
     @property
     def epoch(self) -> int:
         return self.complete
+
+    def rises(self) -> tuple[int, float]:
+        losses = self.losses[: self.complete]
+        fallen = np.flatnonzero(losses[1:] <= losses[:-1])
+        last = int(fallen[-1]) + 1 if len(fallen) else 0
+        return len(losses) - 1 - last, float(losses[last])
 
     def count_threads(self) -> int:
         work = 3.0 * len(self.params) * len(self.data.X)
