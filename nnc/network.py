@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from copy import copy
 from itertools import pairwise
+from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc import _dispatch, files, initializers, targets
 from nnc.arrays import aligned_zeros, cast, finite, frozen, not_finite, shortest
-from nnc.checks import count, flag, fraction, not_negative, numbers, one_of, positive, real, shown
+from nnc.checks import count, flag, fraction, not_negative, numbers, one_of, positive, real
 from nnc.history import History
 from nnc.initializers import mix
 from nnc.layers import Arrays, Layer
@@ -1307,9 +1308,7 @@ class NeuralNetwork:
             raise ValueError(f"{name} is not known before the first fit, which finds the scaling")
         return scaling
 
-    def _checked_inputs(
-        self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None
-    ) -> NDArray[Any]:
+    def _checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
         """The inputs, known to be finite; `numbers` are what messages call the rows."""
         rows = self._inputs(X, learn)
         position, largest = self._core.scan(rows)
