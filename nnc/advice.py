@@ -100,7 +100,7 @@ def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
 
 
 def _idle(net: NeuralNetwork, run: Fit) -> list[float]:
-    """Of each hidden layer the share of outputs whose derivative is nearly zero. The last block of rows is at hand; where
+    """Of each hidden layer the share of outputs whose derivative is nearly zero. The last block is at hand; where
     it looks bad, more rows are asked: it may have been a single one."""
     hidden = net.activations[:-1]
     if run.training.epoch:  # else the training went on elsewhere

@@ -208,7 +208,7 @@ class Fit:
         self.first = state.epoch  # epochs of the fits before
         self.began = perf_counter()
         self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
-        self.losses = np.empty(plan.epochs if plan.epochs is not None else CHUNK)
+        self.losses = np.empty(min(16 * CHUNK, plan.epochs or CHUNK))
         self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
         self.seen = 0  # epochs that were looked at
         self.looking = 0.0  # seconds that this took
