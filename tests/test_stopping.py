@@ -1,0 +1,583 @@
+"""When training ends, what it looks at in between, and what the callers of fit see of it."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import DivergedError, NeuralNetwork
+from nnc.callbacks import Progress
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals as POSIX has them")
+rng = np.random.default_rng(0)
+X = rng.uniform(-1, 1, (60, 3))
+Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
+LABELS = (X[:, 0] + 0.5 * rng.standard_normal(60) > 0).astype(int) + (X[:, 1] > 0.3)
+XV = rng.uniform(-1, 1, (25, 3))
+YV = np.sin(XV @ rng.uniform(-2, 2, (3, 2)))
+LABELS_V = (XV[:, 0] > 0).astype(int) + (XV[:, 1] > 0.3)
+
+
+def regressor(**settings):
+    return NeuralNetwork([3, 8, 2], **{"activation": "tanh", "loss": "mse", "seed": 1, **settings})
+
+
+def classifier(**settings):
+    return NeuralNetwork([3, 8, 3], **{"activation": "tanh", "loss": "cross_entropy", "seed": 1, **settings})
+
+
+def complete(history):
+    """Checks what holds for every history."""
+    assert {"loss", "lr", "epoch_seconds"} <= set(history)
+    assert {len(history[name]) for name in history} == {history.epochs}
+    assert history.epoch_seconds.sum() <= history.seconds * 1.001 + 1e-9
+    assert (history.epoch_seconds >= 0).all()
+    return history
+
+
+# ---------------------------------------------------------------------------------------- one rule alone
+
+
+def test_epochs():
+    history = complete(regressor().fit(X, Y, epochs=7))
+    assert (history.epochs, history.stop_reason, history.best_epoch) == (7, "epochs", None)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("epochs", [None, 10**9])
+def test_max_seconds(epochs, n_threads):
+    history = complete(regressor().fit(X, Y, epochs=epochs, max_seconds=0.1, n_threads=n_threads))
+    assert history.stop_reason == "max_seconds"
+    assert history.epochs > 10
+    assert 0.1 <= history.seconds < 2  # the machine may be busy
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_max_seconds_within_a_long_epoch(n_threads):
+    big = NeuralNetwork([8, 400, 400, 1], loss="mse", seed=0)
+    X, y = np.zeros((200_000, 8)), np.zeros((200_000, 1))
+    before = big.params
+    history = complete(big.fit(X, y, batch_size=500, max_seconds=0.2, n_threads=n_threads))
+    assert (history.epochs, history.stop_reason) == (0, "max_seconds")
+    assert history.seconds < 3
+    assert not np.array_equal(big.params, before)
+    assert np.isfinite(big.params).all()
+    assert big.fit(X[:5], y[:5], epochs=2).epochs == 2
+
+
+@pytest.mark.parametrize("watched", [{}, {"validation": (XV, YV)}, {"callback": lambda record: None}])
+def test_target_loss(watched):
+    reference = regressor().fit(X, Y, epochs=500, lr=0.1).loss
+    target = float(reference[200])
+    net = regressor()
+    history = complete(net.fit(X, Y, lr=0.1, target_loss=target, **watched))
+    assert history.stop_reason == "target_loss"
+    assert history.epochs == 1 + int(np.flatnonzero(reference <= target)[0])
+    assert history.loss[-1] <= target
+    same = regressor()
+    same.fit(X, Y, epochs=history.epochs, lr=0.1)
+    assert np.array_equal(net.params, same.params)
+
+
+def by_hand(values, patience, min_delta=0.0, larger=False):
+    """(epochs until patience ends, best epoch), both counted from 1."""
+    best, best_epoch = np.inf, 0
+    for epoch, value in enumerate(-np.array(values) if larger else values, 1):
+        if value < best - min_delta:
+            best, best_epoch = value, epoch
+        if epoch - best_epoch >= patience:
+            return epoch, best_epoch
+    raise AssertionError("patience never ends")
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@pytest.mark.parametrize("restore_best", [True, False])
+@pytest.mark.parametrize("min_delta", [0.0, 0.002])
+@pytest.mark.parametrize(
+    ("monitor", "column", "validated", "metrics"),
+    [
+        (None, "loss", False, ()),
+        (None, "val_loss", True, ()),
+        ("loss", "loss", True, ()),
+        ("r2", "val_r2", True, ["r2", "mae"]),
+        ("val_mae", "val_mae", True, ["r2", "mae"]),
+        ("rmse", "rmse", False, "rmse"),
+    ],
+)
+def test_patience(monitor, column, validated, metrics, min_delta, restore_best):
+    settings = {"lr": 0.5, "batch_size": 4, "metrics": metrics, "validation": (XV, YV) if validated else None}
+    long = regressor().fit(X, Y, epochs=300, **settings)
+    epochs, best = by_hand(long[column], 5, min_delta, larger="r2" in column)
+    net = regressor()
+    history = net.fit(
+        X, Y, epochs=300, patience=5, min_delta=min_delta, monitor=monitor, restore_best=restore_best, **settings
+    )
+    complete(history)
+    assert (history.stop_reason, history.epochs, history.best_epoch) == ("patience", epochs, best)
+    for name in history:
+        assert name == "epoch_seconds" or np.array_equal(history[name], long[name][:epochs])
+    same = regressor()
+    same.fit(X, Y, epochs=best if restore_best else epochs, **settings)
+    assert np.array_equal(net.params, same.params)
+
+
+def test_patience_on_accuracy():
+    settings = {"lr": 0.5, "batch_size": 4, "metrics": ["accuracy"], "validation": (XV, LABELS_V)}
+    long = classifier().fit(X, LABELS, epochs=200, **settings)
+    epochs, best = by_hand(long.val_accuracy, 7, larger=True)
+    net = classifier()
+    history = net.fit(X, LABELS, patience=7, monitor="accuracy", **settings)
+    assert (history.stop_reason, history.epochs, history.best_epoch) == ("patience", epochs, best)
+    assert net.score(XV, LABELS_V) == history.val_accuracy.max()
+
+
+def test_best_epoch_of_a_fit_that_goes_on():
+    net = regressor()
+    net.fit(X, Y, epochs=5, validation=(XV, YV))
+    history = net.fit(X, Y, epochs=5, validation=(XV, YV))
+    assert history.best_epoch == 1 + int(history.val_loss.argmin())  # of this fit
+
+
+def test_callback_ends_the_training():
+    history = complete(regressor().fit(X, Y, callback=every(3, lambda record: record.epoch >= 9)))
+    assert (history.epochs, history.stop_reason) == (9, "callback")
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"epochs": 20, "patience": 100, "target_loss": -1.0, "max_seconds": 100}, "epochs"),
+        ({"epochs": 20, "patience": 100, "target_loss": 100.0, "max_seconds": 100}, "target_loss"),
+        ({"patience": 5, "min_delta": 100, "target_loss": -1.0, "max_seconds": 100}, "patience"),
+        ({"epochs": 10**8, "patience": 10**8, "target_loss": -1.0, "max_seconds": 0.05}, "max_seconds"),
+        ({"epochs": 20, "patience": 100, "callback": lambda record: record.epoch == 20}, "callback"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::nnc.NotConvergedWarning")
+@pytest.mark.parametrize("batches", [False, True])
+def test_rules_together(rules, reason, batches):
+    rules = {**rules, "validation": (XV, YV), "lr": 0.01}
+    net = regressor()
+    if batches:
+        history = net.fit_batches([(X[:30], Y[:30]), (X[30:], Y[30:])], **{"epochs": None, **rules})
+    else:
+        history = net.fit(X, Y, **rules)
+    assert complete(history).stop_reason == reason
+
+
+def test_no_rule():
+    for fit in (lambda: regressor().fit(X, Y), lambda: regressor().fit_batches([(X, Y)], epochs=None)):
+        with pytest.raises(TypeError, match="epochs must be given where no other rule ends the training"):
+            fit()
+
+
+# -------------------------------------------------------------------------------------------- validation
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_validation_loss_and_metrics(dtype, n_threads):
+    net = regressor(dtype=dtype)
+    weights = rng.uniform(0, 2, len(XV))
+    seen = []
+
+    def look(record):
+        P = record.network.predict(XV).astype(float)
+        errors = YV.astype(dtype) - P
+        mean = np.average(YV, axis=0, weights=weights)
+        seen.append(
+            [
+                record.network.loss(XV, YV, weights),
+                np.mean(1 - weights @ errors**2 / (weights @ (YV - mean) ** 2)),
+                np.mean(weights @ abs(errors) / weights.sum()),
+                np.mean(np.sqrt(weights @ errors**2 / weights.sum())),
+            ]
+        )
+
+    metrics = ["r2", "mae", "rmse"]
+    history = net.fit(
+        X, Y, epochs=20, lr=0.1, validation=(XV, YV, weights), metrics=metrics, callback=every(1, look),
+        n_threads=n_threads,
+    )  # fmt: skip
+    found = np.transpose([history[f"val_{name}"] for name in ("loss", *metrics)])
+    assert found == pytest.approx(np.array(seen), rel=1e-12 if dtype == "float64" else 1e-5)
+
+
+def test_metrics_of_classes():
+    net, seen = classifier(), []
+
+    def look(record):
+        predicted = record.network.predict_classes(XV)
+        scores = []
+        for c in range(3):
+            both = np.sum((predicted == c) & (c == LABELS_V))
+            scores.append(2 * both / max(1, np.sum(predicted == c) + np.sum(c == LABELS_V)))
+        there = np.union1d(predicted, LABELS_V)
+        seen.append([np.mean(predicted == LABELS_V), np.mean([scores[c] for c in there])])
+
+    history = net.fit(
+        X, LABELS, epochs=20, lr=0.5, validation=(XV, LABELS_V), metrics=("accuracy", "f1"), callback=every(1, look)
+    )
+    assert np.transpose([history.val_accuracy, history.val_f1]) == pytest.approx(np.array(seen), rel=1e-12)
+
+
+def test_f1_counts_the_same_classes_in_every_epoch():
+    """Two of three classes in the validation rows are not a binary problem."""
+    two = LABELS_V < 2
+    net = classifier()
+    history = net.fit(X, LABELS, epochs=300, lr=1.0, validation=(XV[two], LABELS_V[two]), metrics="f1")
+    predicted, true = net.predict_classes(XV[two]), LABELS_V[two]
+    assert set(predicted) <= {0, 1}
+    f1 = [2 * np.sum((predicted == c) & (true == c)) / (np.sum(predicted == c) + np.sum(true == c)) for c in (0, 1)]
+    assert history.val_f1[-1] == pytest.approx(np.mean(f1), rel=1e-12)
+
+
+def test_metrics_without_validation_are_of_the_training_rows():
+    net = classifier()
+    history = net.fit(X, LABELS, epochs=5, batch_size=7, metrics=["accuracy"])
+    assert history.accuracy[-1] == net.score(X, LABELS)
+    assert "val_accuracy" not in history
+
+
+def test_validation_changes_nothing_else():
+    plain, watched = regressor(), regressor()
+    plain.fit(X, Y, epochs=10, batch_size=7)
+    watched.fit(X, Y, epochs=10, batch_size=7, validation=(XV, YV), metrics=["r2"])
+    assert np.array_equal(plain.params, watched.params)
+
+
+@pytest.mark.parametrize("share", [0.25, np.float32(0.25), np.float64(0.25)])
+def test_fraction(share):
+    """Rows that are validated on are not trained on, and the seed says which."""
+    marked = np.arange(60) / 60
+    inputs = np.column_stack([marked, X[:, 1:]])
+    histories = [regressor(seed=seed).fit(inputs, Y, epochs=3, validation=share) for seed in (1, 1, 2)]
+    assert np.array_equal(histories[0].val_loss, histories[1].val_loss)
+    assert not np.array_equal(histories[0].val_loss, histories[2].val_loss)
+    net = regressor()
+    (X_train, y_train, none, (X_val, y_val)) = net._split(inputs, Y, None, 0.25)
+    assert none is None
+    assert (len(X_train), len(X_val)) == (45, 15)
+    assert set(X_train[:, 0]) | set(X_val[:, 0]) == set(marked)
+    same = regressor()
+    history = same.fit(X_train, y_train, epochs=3, validation=(X_val, y_val))
+    assert np.array_equal(history.val_loss, histories[0].val_loss)
+
+
+def test_fraction_with_weights():
+    weights = rng.uniform(0.1, 1, 60)
+    net = regressor()
+    X_train, _, w_train, (X_val, _, w_val) = net._split(X, Y, weights, 0.25)
+    rows = {tuple(row): w for row, w in zip(X, weights, strict=True)}
+    assert all(rows[tuple(row)] == w for row, w in zip(X_train, w_train, strict=True))
+    assert all(rows[tuple(row)] == w for row, w in zip(X_val, w_val, strict=True))
+    assert net.fit(X, Y, epochs=2, sample_weight=weights, validation=0.25).epochs == 2
+
+
+@pytest.mark.parametrize("kind", ["labels", "strings", "one-hot", "signs"])
+def test_fraction_keeps_the_share_of_every_class(kind):
+    y = np.repeat([0, 1, 2], [60, 30, 10])
+    given = {
+        "labels": y,
+        "strings": np.array(["a", "b", "c"])[y],
+        "one-hot": np.eye(3)[y],
+        "signs": 2 * np.eye(3)[y] - 1,
+    }[kind]
+    net = NeuralNetwork([1, 3], loss="hinge" if kind == "signs" else "cross_entropy", seed=3)
+    _, _, _, (_, y_val) = net._split(np.arange(100.0)[:, None], given, None, 0.2)
+    counts = np.unique(y_val, axis=0, return_counts=True)[1]
+    assert sorted(counts) == [2, 6, 12]
+
+
+def test_fraction_of_soft_targets():
+    """Numbers between 0 and 1 are no classes of one row each."""
+    net = NeuralNetwork([3, 1], loss="bce", seed=0)
+    assert len(net.fit(X, rng.uniform(0, 1, 60), epochs=2, validation=0.2).val_loss) == 2
+
+
+# --------------------------------------------------------------------------------------------- callbacks
+
+
+def every(epochs, function):
+    def callback(record):
+        return function(record)
+
+    callback.every = epochs
+    return callback
+
+
+def test_record():
+    net, records = regressor(), []
+    net.fit(X, Y, epochs=4)
+    history = net.fit(
+        X, Y, epochs=6, lr=nnc.StepLR(0.1, 2), validation=(XV, YV), metrics=["mae"], callback=every(1, records.append)
+    )
+    assert [record.epoch for record in records] == [5, 6, 7, 8, 9, 10]
+    for column in ("loss", "val_loss", "val_mae", "lr"):
+        assert [record[column] for record in records] == history[column].tolist()
+    assert all(record.network is net for record in records)
+    seconds = [record.seconds for record in records]
+    assert seconds == sorted(seconds)
+    assert records[-1].seconds <= history.seconds
+    best = np.minimum.accumulate(history.val_loss) == history.val_loss
+    assert [record.best for record in records] == best.tolist()
+    assert set(records[0]) == {"epoch", "loss", "val_loss", "val_mae", "lr", "seconds", "best", "network"}
+    with pytest.raises(AttributeError, match="the record has no 'val_los', it has epoch, loss, val_loss"):
+        _ = records[0].val_los
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_several_callbacks_each_at_its_pace(batches):
+    calls = {1: [], 3: [], 7: []}
+    callbacks = [every(n, lambda record, n=n: calls[n].append(record.epoch)) for n in calls]
+    net = regressor()
+    for epochs in (4, 16):
+        if batches:
+            net.fit_batches([(X, Y)], epochs=epochs, callback=callbacks)
+        else:
+            net.fit(X, Y, epochs=epochs, callback=tuple(callbacks))
+    assert calls == {1: [*range(1, 21)], 3: [3, 4, 6, 9, 12, 15, 18, 20], 7: [4, 7, 14, 20]}  # and after the last
+
+
+def test_all_callbacks_are_called_where_one_ends_the_training():
+    seen = []
+    callbacks = [every(2, lambda record: seen.append("a") or True), every(2, lambda record: seen.append("b"))]
+    assert regressor().fit(X, Y, epochs=10, callback=callbacks).epochs == 2
+    assert seen == ["a", "b"]
+
+
+@pytest.mark.parametrize("validation", [None, (XV, YV)])
+def test_callbacks_of_tiny_networks_are_not_called_all_the_time(validation):
+    for pause in (0, 0.02):
+        times, net = [], regressor()
+
+        def callback(record, times=times, pause=pause):
+            times.append(record.seconds)
+            time.sleep(pause)
+
+        history = net.fit(X, Y, max_seconds=0.4, validation=validation, callback=callback)
+        assert history.epochs > 5 * len(times)
+        assert 1 <= len(times) <= 9
+        assert all(b - a >= 0.05 for a, b in itertools.pairwise(times[:-1]))
+
+
+def test_a_short_fit_calls_once_at_the_end():
+    seen = []
+    regressor().fit(X, Y, epochs=3, callback=lambda record: seen.append(record.epoch))
+    assert seen == [3]
+
+
+def test_a_callback_sees_the_network_of_its_epoch():
+    states = {}
+    regressor().fit(
+        X, Y, epochs=9, batch_size=7, callback=every(3, lambda r: states.update({r.epoch: r.network.params}))
+    )
+    for epoch, params in states.items():
+        net = regressor()
+        net.fit(X, Y, epochs=epoch, batch_size=7)
+        assert np.array_equal(net.params, params)
+
+
+def test_best_is_the_best_of_all_epochs():
+    """Also of those that no callback has seen."""
+    seen = []
+    history = regressor().fit(X, Y, epochs=60, lr=1.0, batch_size=3, callback=every(7, seen.append))
+    assert history.best_epoch == 1 + int(history.loss.argmin())
+    for record in seen:
+        assert record.best == (history.loss[: record.epoch].argmin() == record.epoch - 1)
+
+
+def test_callbacks_change_nothing():
+    plain, watched = regressor(), regressor()
+    plain.fit(X, Y, epochs=30, batch_size=7, dropout=0.2, optimizer="adam")
+    watched.fit(
+        X, Y, epochs=30, batch_size=7, dropout=0.2, optimizer="adam",
+        callback=every(2, lambda r: not r.network.copy().train_step(X, Y)),
+    )  # fmt: skip
+    assert np.array_equal(plain.params, watched.params)
+
+
+@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize("validation", [None, (XV, YV)])
+def test_an_exception_in_a_callback(validation, batches):
+    net, same = regressor(), regressor()
+
+    def fit(net, epochs, **settings):
+        if batches:
+            return net.fit_batches([(X, Y)], epochs=epochs, validation=validation, **settings)
+        return net.fit(X, Y, epochs=epochs, validation=validation, **settings)
+
+    with pytest.raises(ZeroDivisionError):
+        fit(net, 10, optimizer="adam", callback=every(4, lambda record: 1 / 0))
+    fit(same, 4, optimizer="adam")
+    assert np.array_equal(net.params, same.params)
+    assert fit(net, 6).epochs == fit(same, 6).epochs == 6
+    assert np.array_equal(net.params, same.params)
+    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    assert again._state.history.epochs == 10
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler or os.name != "posix"
+
+
+def test_an_exception_in_a_metric(monkeypatch):
+    """Columns of a history have one length then, too."""
+    from nnc import metrics
+
+    def broken(*arguments):
+        raise RuntimeError
+
+    net = regressor()
+    monkeypatch.setitem(metrics.METRICS, "mae", metrics.Metric("mae", broken, "values", False))
+    with pytest.raises(RuntimeError):
+        net.fit(X, Y, epochs=3, validation=(XV, YV), metrics=["r2", "mae"])
+    monkeypatch.undo()
+    net.fit(X, Y, epochs=2)
+    complete(net._state.history)
+    assert NeuralNetwork.from_json(net.to_json(checkpoint=True))._state.history.epochs == 3
+
+
+# ---------------------------------------------------------------------------------------------- progress
+
+
+def test_progress(capsys):
+    pytest.importorskip("tqdm")
+    net = regressor()
+    net.fit(X, Y, epochs=10)
+    net.fit(X, Y, epochs=2000, validation=(XV, YV), progress=True)
+    err = capsys.readouterr().err
+    assert "2000/2000" in err
+    assert "val_loss=" in err
+    net.fit(X, Y, max_seconds=0.1, progress=True)
+    assert "epoch/s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{"y": Y[:5]}, {"validation": (XV, YV[:3])}, {"class_weight": "balanced"}])
+def test_no_bar_is_left_where_the_data_is_refused(capsys, wrong):
+    pytest.importorskip("tqdm")
+    arguments = {"y": Y, "epochs": 3, "progress": True, **wrong}
+    with pytest.raises(ValueError, match=r"y must|class_weight is"):
+        regressor().fit(X, **arguments)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_without_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    net = regressor()
+    with pytest.raises(ImportError, match=r'a progress bar needs tqdm .*pip install "nnc-cython\[progress\]"'):
+        net.fit(X, Y, epochs=3, progress=True)
+    assert net._state is None
+    with pytest.raises(ImportError, match="tqdm"):
+        Progress(3)
+
+
+# ---------------------------------------------------------------------------------------------- Ctrl-C
+
+INTERRUPTED = """
+import json, os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import numpy as np
+from nnc import NeuralNetwork
+from nnc.training import Fit
+
+how = sys.argv[1]
+rng = np.random.default_rng(0)
+X, y = rng.uniform(-1, 1, (50, 8)), rng.uniform(0, 1, (50, 1))
+net = NeuralNetwork([8, 300, 300, 1], loss="mse", seed=0)
+net.fit(X, y, epochs=1)
+settings = {"epochs": 10**7}
+if how == "validation":  # seconds of it after each epoch, which takes milliseconds
+    many = rng.uniform(-1, 1, (400_000, 8))
+    settings.update(validation=(many, np.zeros((400_000, 1))), metrics=["mae"], n_threads=int(sys.argv[2]))
+
+def interrupt():
+    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        time.sleep(0.001)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+calls = []
+if how == "batches":
+    history = net.fit_batches([(X, y)] * 5, callback=calls.append, **settings)
+elif how == "callback":
+    def callback(record):
+        calls.append(record.epoch)
+        end = time.monotonic() + 0.6
+        while time.monotonic() < end:
+            pass
+    history = net.fit(X, y, callback=callback, **settings)
+else:
+    history = net.fit(X, y, callback=calls.append, **settings)
+print(json.dumps({
+    "reason": history.stop_reason,
+    "lengths": [len(history[name]) for name in history],
+    "epochs": history.epochs,
+    "calls": len(calls),
+    "finite": bool(np.isfinite(net.params).all()),
+    "goes_on": net.fit(X[:5], y[:5], epochs=1).stop_reason,
+    "checkpoint": NeuralNetwork.from_json(net.to_json(checkpoint=True))._state.epoch,
+}))
+"""
+
+
+@posix
+@pytest.mark.parametrize("how", [("validation", "1"), ("validation", "2"), ("batches",), ("callback",)])
+def test_interrupt(how):
+    result = subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", INTERRUPTED, *how], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["reason"] == "interrupt"
+    assert set(found["lengths"]) == {found["epochs"]}
+    assert found["finite"]
+    assert found["goes_on"] == "epochs"
+    assert found["checkpoint"] == found["epochs"] + 2
+    assert found["calls"] >= 1  # one after the last epoch at least
+
+
+# ------------------------------------------------------------------------------------------- divergence
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize(
+    "watched",
+    [{}, {"validation": (XV, YV)}, {"patience": 50}, {"callback": "checkpoint"}, {"callback": lambda record: None}],
+    ids=["plain", "validation", "patience", "checkpoint", "callback"],
+)
+@pytest.mark.parametrize("lr", [30.0, "large", "largest"])
+def test_divergence(tmp_path, lr, watched, batches, dtype):
+    net = regressor(dtype=dtype, activation="identity")
+    largest = float(np.finfo(dtype).max)
+    rate = {"large": largest**0.5, "largest": largest / 2}.get(lr, lr)
+    path = tmp_path / "net.json"
+    if watched.get("callback") == "checkpoint":
+        watched = {"callback": nnc.Checkpoint(path)}
+    data = ([(100 * X[:20], Y[:20]), (100 * X[20:], Y[20:])],) if batches else (100 * X, Y)
+    with pytest.raises(DivergedError, match="the last finite weights") as caught:
+        (net.fit_batches if batches else net.fit)(*data, epochs=500, lr=rate, **watched)
+    error = caught.value
+    assert np.isfinite(net.params).all()
+    assert f"epoch {error.epoch} " in str(error)
+    assert f"learning rate of {rate:g} " in str(error)
+    assert (error.layer is None) == ("the loss of" in str(error))
+    assert error.layer is None or f"layer {error.layer} " in str(error)
+    assert complete(error.history).stop_reason == "diverged"
+    assert error.history.epochs in (error.epoch - 1, error.epoch)
+    assert np.isfinite(error.history.loss).all()
+    best = error.history.best_epoch
+    assert best is None or best <= error.history.epochs
+    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))  # all that is kept is finite and of one length
+    assert np.array_equal(again.params, net.params)
+    assert not path.exists() or np.isfinite(NeuralNetwork.load(path).params).all()
+    net.params = np.zeros(net.n_params)
+    assert net.fit(X, Y, epochs=2, lr=1e-3).epochs == 2
