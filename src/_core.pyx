@@ -121,7 +121,7 @@ cdef class Engine:
     cdef Dense* layers
     cdef int count
     cdef int loss_kind
-    cdef real parameter
+    cdef double parameter             # no real: Cython takes those for floats, and would round a number from Python to one
     cdef readonly Py_ssize_t size     # parameters, padding included
     cdef readonly tuple layout        # per layer: (start, rows, padded width): W, and the row of b after it
 
