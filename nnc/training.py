@@ -293,6 +293,7 @@ class Fit:
         settings = {**state.optimizer.settings(), **plan.settings, "steps": state.steps}
         settings.update(draws=self.net._draws, drops=self.net._drops)
         settings.update(power1=power1, power2=power2, mu_product=mu_product)
+        settings.update(draws=self.net._draws, drops=self.net._drops)
         seconds = SLICE_SECONDS if plan.max_seconds is None else min(SLICE_SECONDS, plan.max_seconds / 2)
         training = self.net._core.Training(
             self.net._engine,
@@ -467,8 +468,10 @@ class Fit:
 
     def sync(self) -> None:
         """Writes where the run stands into the network, as a checkpoint needs it."""
-        state, training = self.state, self.training
-        self.net._draws, self.net._drops, state.steps, *powers = training.counters
+        state, training, plan = self.state, self.training, self.plan
+        draws, self.net._drops, state.steps, *powers = training.counters
+        if plan.order is not None:  # else the rows are not shuffled, or not by the core
+            self.net._draws = draws
         state.powers = (powers[0], powers[1], powers[2])
         state.epoch = self.first + self.epoch
 
