@@ -870,7 +870,7 @@ class NeuralNetwork:
             else:
                 state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
         if state.optimizer.name == "rprop" and state.steps == 0:
-            state.moments[1] = state.lr
+            state.moments[1] = state.rates(state.epoch, state.epoch + 1)[0]
         return state
 
     def _options(
