@@ -208,7 +208,10 @@ class Fit:
         self.first = state.epoch  # epochs of the fits before
         self.began = perf_counter()
         self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
-        self.losses = np.empty(min(16 * CHUNK, plan.epochs or CHUNK))
+        rules = plan.patience, plan.target_loss, plan.max_seconds, plan.callbacks or None
+        alone = plan.epochs is not None and all(rule is None for rule in rules)
+        # Where another rule may end it first, space is taken as it is needed; else all at once, or refused at once.
+        self.losses = np.empty(plan.epochs if alone else min(16 * CHUNK, plan.epochs or CHUNK))
         self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
         self.seen = 0  # epochs that were looked at
         self.looking = 0.0  # seconds that this took
@@ -293,7 +296,6 @@ class Fit:
         settings = {**state.optimizer.settings(), **plan.settings, "steps": state.steps}
         settings.update(draws=self.net._draws, drops=self.net._drops)
         settings.update(power1=power1, power2=power2, mu_product=mu_product)
-        settings.update(draws=self.net._draws, drops=self.net._drops)
         seconds = SLICE_SECONDS if plan.max_seconds is None else min(SLICE_SECONDS, plan.max_seconds / 2)
         training = self.net._core.Training(
             self.net._engine,
@@ -506,7 +508,8 @@ class Fit:
         """Goes back to the end of the last epoch with finite weights, and raises."""
         layer = None
         if what == "weights":
-            layer = next(l for l, W in enumerate(self.net._W, 1) if not np.isfinite(W).all())
+            parts = zip(self.net._W, self.net._b or self.net._W, strict=True)
+            layer = next(l for l, pair in enumerate(parts, 1) if not all(np.isfinite(part).all() for part in pair))
         complete = epoch - 1 if what == "loss" or epoch > self.epoch else epoch
         self.go_back(complete)
         if self.best_epoch is not None and self.best_epoch > complete:
