@@ -211,7 +211,7 @@ class Fit:
         rules = plan.patience, plan.target_loss, plan.max_seconds, plan.callbacks or None
         alone = plan.epochs is not None and all(rule is None for rule in rules)
         # Where another rule may end it first, space is taken as it is needed; else all at once, or refused at once.
-        self.losses = np.empty(plan.epochs if alone else min(16 * CHUNK, plan.epochs or CHUNK))
+        self.losses = np.empty((plan.epochs or CHUNK) if alone else min(16 * CHUNK, plan.epochs or CHUNK))
         self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
         self.seen = 0  # epochs that were looked at
         self.looking = 0.0  # seconds that this took
