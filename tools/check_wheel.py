@@ -66,8 +66,9 @@ def check_wheel(python, archive, tests, work, tools):
     """One wheel, from the archive to its tests."""
     version = run(python, "-c", "import platform; print(platform.python_version())", cwd="/").strip()
     work.mkdir()
+    installed = environment(work / "venv", python)
     for attempt in ("first", "second"):
-        run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", work / attempt, archive, cwd="/")
+        run(installed / "pip", "wheel", "-q", "--no-deps", "-w", work / attempt, archive, cwd="/")
     built = only(work / "first", "*.whl")
     if built.read_bytes() != only(work / "second", "*.whl").read_bytes():
         sys.exit(f"Python {version}: two builds of the wheel differ: {work}")
@@ -82,7 +83,6 @@ def check_wheel(python, archive, tests, work, tools):
     print("    " + run(tools / "python", ROOT / "tools/inspect_wheel.py", wheel, cwd="/").strip().split(": ")[-1])
     ok("    twine check, check-wheel-contents, the modules' symbols")
 
-    installed = environment(work / "venv", python)
     path = str(installed)  # and no compiler
     run(installed / "pip", "install", "-q", "--only-binary", ":all:", f"{wheel}[test]", cwd="/", PATH=path)
     run(installed / "nnc", "demo", cwd=work, PATH=path)
@@ -130,8 +130,8 @@ def main():
 
     shutil.unpack_archive(archive, work / "unpacked", filter="data")
     tests = only(work / "unpacked", "*")  # with what they read
-    for python in sys.argv[1:] or [sys.executable]:
-        check_wheel(python, archive, tests, work / f"wheel_{Path(python).parent.parent.name}", tools)
+    for number, python in enumerate(sys.argv[1:] or [sys.executable]):
+        check_wheel(python, archive, tests, work / f"wheel_{number}", tools)
 
     command = [tools / "pip", "install", "--no-build-isolation", "--no-deps", archive]
     if "no C compiler here" not in run(*command, cwd="/", fails=True, CC="no-such-compiler"):
