@@ -1,49 +1,78 @@
 #!/usr/bin/env bash
 # Runs cibuildwheel with the options of pyproject.toml on a Debian machine that reaches no registry of container images:
-# builds, repairs and tests the wheel of one Python in a container made from Debian's own packages. It shows that
-# the configuration works, not what the wheel of a release will be like: that image is Debian's, newer than manylinux_2_28.
-# As root; leaves the wheel in the folder that is given (default: wheelhouse).
+# builds, repairs, tests and audits wheels in a container made from Debian's own packages. It shows that the
+# configuration works, not what the wheels of a release will be like: that image is Debian's, newer than manylinux_2_28.
+#
+#     tools/cibuildwheel_in_podman.sh [FOLDER [RELEASE [PYTHON ...]]]
+#
+# leaves the wheels in FOLDER (default: wheelhouse). RELEASE is one of Debian's (default: this machine's), PYTHON a
+# version that it has (default: 3.13), as in `tools/cibuildwheel_in_podman.sh wheelhouse sid 3.14 3.15`. As root.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 output=$(realpath -m "${1:-wheelhouse}")
+read -r mirror own < <(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+    grep -vE 'security|updates|backports|file:')
+release=${2:-$own}
+pythons=("${@:3}")
+[ ${#pythons[@]} -gt 0 ] || pythons=(3.13)
 
-export DEBIAN_FRONTEND=noninteractive
-command -v podman debootstrap runc >/dev/null ||
+export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+for command in podman debootstrap runc; do
+    command -v "$command" >/dev/null && continue
     apt-get install -y -q --no-install-recommends podman crun conmon runc debootstrap
+    break
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # Where neither systemd nor delegated control groups are to be had.
-cat >"$work/containers.conf" <<'END'
+cat >"$work/containers.conf" <<'CONF'
 [engine]
 runtime = "runc"
 events_logger = "file"
 cgroup_manager = "cgroupfs"
-END
+CONF
 export CONTAINERS_CONF_OVERRIDE="$work/containers.conf"
 
 # The image, laid out as cibuildwheel expects of manylinux.
-if ! podman image exists localhost/nnc-wheels 2>/dev/null; then
-    read -r mirror release < <(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-        grep -vE 'security|updates|file:')
-    debootstrap --variant=minbase \
-        --include=gcc,g++,make,python3-dev,python3-venv,patchelf,ca-certificates "$release" "$work/root" "$mirror"
+image="localhost/nnc-wheels-$release:$(IFS=-; echo "${pythons[*]}")"
+if ! podman image exists "$image" 2>/dev/null; then
+    packages=gcc,libc6-dev,patchelf,ca-certificates
+    for python in "${pythons[@]}"; do packages+=",python$python-dev,python$python-venv"; done
+    debootstrap --variant=minbase --include="$packages" "$release" "$work/root" "$mirror" >"$work/log" ||
+        { cat "$work/log"; exit 1; }
     cp -r /etc/ssl/certs/. "$work/root/etc/ssl/certs/"
     [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$work/root/etc/"
     cp /etc/resolv.conf "$work/root/etc/"
-    chroot "$work/root" bash -euc '
-        version=$(python3 -c "import sys; print(\"cp3%d\" % sys.version_info[1])")
-        python3 -m venv "/opt/python/$version-$version"
-        "/opt/python/$version-$version/bin/pip" install -q build auditwheel
-        ln -sfn "$version-$version" /opt/python/cp39-cp39
-        ln -s "/opt/python/$version-$version/bin/auditwheel" /usr/local/bin/'
-    tar -C "$work/root" -c . | podman import - localhost/nnc-wheels
+    for python in "${pythons[@]}"; do
+        name="cp${python/./}-cp${python/./}"
+        chroot "$work/root" "python$python" -m venv "/opt/python/$name"
+        # cibuildwheel's own Python, and the tools that it expects on the path, are those of the first.
+        [ -e "$work/root/opt/python/cp39-cp39" ] || ln -s "$name" "$work/root/opt/python/cp39-cp39"
+        chroot "$work/root" "/opt/python/$name/bin/pip" install -q build
+    done
+    chroot "$work/root" /opt/python/cp39-cp39/bin/pip install -q auditwheel
+    ln -s /opt/python/cp39-cp39/bin/auditwheel "$work/root/usr/local/bin/"
+    tar -C "$work/root" -c . | podman import -q - "$image"
 fi
 
 python3 -m venv "$work/tools"
 "$work/tools/bin/pip" install -q build cibuildwheel
+
+# For the environment of its audit, cibuildwheel would download virtualenv as one file, which is in no package registry.
+# The same program is a package: it goes into the file that the download would leave.
+resources=$("$work/tools/bin/python" -c "import cibuildwheel; print(cibuildwheel.__path__[0])")/resources
+virtualenv=$(sed -n 's/^default = { version = "\([^"]*\)".*/\1/p' "$resources/virtualenv.toml")
+export CIBW_CACHE_PATH="$work/cache"
+mkdir "$CIBW_CACHE_PATH"
+"$work/tools/bin/pip" install -q --target "$work/virtualenv" "virtualenv==$virtualenv"
+"$work/tools/bin/python" -m zipapp -m virtualenv.__main__:run_with_catch \
+    -o "$CIBW_CACHE_PATH/virtualenv-$virtualenv.pyz" "$work/virtualenv"
+
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-1700000000}"
 "$work/tools/bin/python" -m build -q --sdist -o "$work/dist" "$source"
-# No audit: for its environment cibuildwheel would download a program that is in no package registry.
-CIBW_AUDIT_COMMAND="" CIBW_CONTAINER_ENGINE="podman; create_args: --network=host" CIBW_MANYLINUX_X86_64_IMAGE=localhost/nnc-wheels \
-    "$work/tools/bin/cibuildwheel" --only cp313-manylinux_x86_64 --output-dir "$output" "$work"/dist/*.tar.gz
+builds=("${pythons[@]/#/cp}")
+builds=("${builds[@]/./}")
+CIBW_BUILD="${builds[*]/%/-manylinux_x86_64}" CIBW_ARCHS=x86_64 CIBW_MANYLINUX_X86_64_IMAGE="$image" \
+    CIBW_CONTAINER_ENGINE="podman; create_args: --network=host" \
+    "$work/tools/bin/cibuildwheel" --platform linux --output-dir "$output" "$work"/dist/*.tar.gz
