@@ -1097,7 +1097,7 @@ def test_save_impossible_path() -> None:
 @posix
 def test_save_too_long_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300)
-    message = "cannot save the network: File name too long; check the path and the disk"
+    message = f"cannot save the network: {os.strerror(errno.ENAMETOOLONG)}; check the path and the disk"
     check(error_of(files.write, path, document()), OSError, errno.ENAMETOOLONG, path, message)
 
 
