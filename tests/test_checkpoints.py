@@ -1,0 +1,414 @@
+"""Training that goes on after save and load, in another process, from a pickle or a copy: to the last bit as if there
+had been no break."""
+
+import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import Checkpoint, NeuralNetwork, _dispatch
+
+rng = np.random.default_rng(0)
+X = rng.uniform(-1, 1, (50, 3))
+Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
+XV, YV = X[::5] + 0.1, Y[::5]
+
+OPTIMIZERS = [
+    "sgd",
+    "momentum",
+    nnc.SGD(momentum=0.8, nesterov=True, weight_decay=0.01),
+    "adam",
+    nnc.Adam(betas=(0.8, 0.99), weight_decay=0.01),
+    "adamw",
+    "rmsprop",
+    nnc.RMSprop(momentum=0.5),
+    nnc.Adagrad(lr_decay=0.01),
+    "nadam",
+    nnc.NAdam(momentum_decay=0.01),
+    "rprop",
+]
+SCHEDULES = [
+    nnc.StepLR(0.02, 30, gamma=0.5),
+    nnc.ExponentialLR(0.02, 0.98),
+    nnc.CosineLR(0.02, 100),
+    nnc.OneCycleLR(0.02, 100),
+    nnc.Warmup(nnc.CosineLR(0.02, 100), 60),
+    nnc.Warmup(nnc.Constant(0.02), 10),
+    nnc.ReduceLROnPlateau(0.02, factor=0.7, patience=2),
+]
+
+
+def network(dtype="float64", **settings):
+    return NeuralNetwork([3, 9, 5, 2], **{"activation": "tanh", "loss": "mse", "dtype": dtype, "seed": 4, **settings})
+
+
+def bits(net):
+    """All that training has changed, the time apart."""
+    document = net._document(checkpoint=True)
+    if document["training"]:
+        document["training"]["history"].pop("seconds")
+    return document
+
+
+def through_file(net, tmp_path):
+    net.save(tmp_path / "net.json", checkpoint=True)
+    return NeuralNetwork.load(tmp_path / "net.json")
+
+
+def goes_on(tmp_path, net, begin, further, first=50, second=50, break_=through_file):
+    """Whether `first` and `second` epochs with a break between are as good as both at once; what is the same in both
+    fits is in `further`, what is said once in `begin`."""
+    whole, part = net, net.copy()
+    whole.fit(X, Y, epochs=first + second, **begin, **further)
+    part.fit(X, Y, epochs=first, **begin, **further)
+    again = break_(part, tmp_path)
+    assert bits(again) == bits(part)
+    history = again.fit(X, Y, epochs=second, **further)
+    assert history.epochs == second
+    assert bits(again) == bits(whole)
+    assert again.params.tobytes() == whole.params.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_every_optimizer(tmp_path, optimizer, dtype):
+    begin = {"optimizer": optimizer, "lr": 0.01}
+    goes_on(tmp_path, network(dtype), begin, {"n_threads": 1})
+    further = {"n_threads": 2, "batch_size": 7, "dropout": [0.2, 0.1], "l2": 0.01, "clip_norm": 1.0}
+    goes_on(tmp_path, network(dtype), begin, further, first=49, second=51)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nadam"])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_every_schedule(tmp_path, schedule, optimizer):
+    further = {"batch_size": 16, "clip_value": 0.1, "validation": (XV, YV), "metrics": ["r2"]}
+    goes_on(tmp_path, network(), {"optimizer": optimizer, "lr": schedule}, further)
+
+
+@pytest.mark.parametrize("metric", ["r2", "mae"])
+def test_a_plateau_of_a_metric(tmp_path, metric):
+    further = {"validation": (XV, YV), "metrics": [metric], "monitor": metric, "batch_size": 7}
+    schedule = nnc.ReduceLROnPlateau(0.2, factor=0.5, patience=1)
+    net = network()
+    goes_on(tmp_path, net, {"lr": schedule}, further)
+    assert net._state.plateau.lr < 0.2
+
+
+def test_a_schedule_that_is_a_function_is_given_again(tmp_path):
+    def rate(epoch):
+        return 0.1 / (1 + epoch)
+
+    goes_on(tmp_path, network(), {"optimizer": "adam"}, {"lr": rate})
+
+
+@pytest.mark.parametrize("settings", [{"weights": True}, {"max_norm": 1.0, "l1": 1e-3, "regularize_bias": True}])
+def test_weights_and_penalties(tmp_path, settings):
+    if settings.pop("weights", False):
+        settings["sample_weight"] = rng.uniform(0, 2, len(X))
+    goes_on(tmp_path, network(), {"optimizer": "adam"}, {"batch_size": 9, **settings})
+
+
+def test_labels_and_scaling(tmp_path):
+    labels = np.array(["lo", "mid", "hi"])[np.digitize(Y[:, 0], [-0.3, 0.3])]
+    net = NeuralNetwork([3, 6, 3], loss=nnc.CrossEntropy(0.1), scale_X="standardize", seed=2)
+    part = net.copy()
+    settings = {"batch_size": 8, "class_weight": {"lo": 3.0}, "dropout": 0.3}
+    net.fit(100 + 7 * X, labels, epochs=30, optimizer="adam", **settings)
+    part.fit(100 + 7 * X, labels, epochs=11, optimizer="adam", **settings)
+    again = through_file(part, tmp_path)
+    again.fit(100 + 7 * X, labels, epochs=19, **settings)
+    assert bits(again) == bits(net)
+    assert again.classes.tolist() == ["hi", "lo", "mid"]
+
+
+@pytest.mark.parametrize("optimizer", ["levenberg_marquardt", "lbfgs"])
+def test_second_order_methods_come_back(tmp_path, optimizer):
+    """They keep no moments, so they need not go on to the bit; the optimizer and the epochs are there again."""
+    if optimizer == "lbfgs":
+        pytest.importorskip("scipy")
+    net = network()
+    net.fit(X, Y, epochs=3, optimizer=optimizer)
+    again = through_file(net, tmp_path)
+    assert bits(again) == bits(net)
+    assert again.fit(X, Y, epochs=3).loss[-1] < net.loss(X, Y)
+    assert again._state.optimizer.name == optimizer
+
+
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_batches_go_on(tmp_path, batch_size):
+    batches = [(X[start : start + 7], Y[start : start + 7]) for start in range(0, 50, 7)]
+    whole, part = network(), network()
+    whole.fit_batches(batches, epochs=10, optimizer="adam", dropout=0.2)
+    part.fit_batches(batches, epochs=4, optimizer="adam", dropout=0.2)
+    again = through_file(part, tmp_path)
+    again.fit_batches(batches, epochs=6, dropout=0.2)
+    assert bits(again) == bits(whole)
+
+
+# ------------------------------------------------------------------------------------- what load brings back
+
+
+def test_the_optimizer_goes_on_until_another_is_named(tmp_path):
+    net = network()
+    net.fit(X, Y, epochs=5, optimizer="adam", lr=0.02)
+    again = through_file(net, tmp_path)
+    assert again._state.optimizer == nnc.Adam(lr=0.02)
+    assert again.fit(X, Y, epochs=2).lr.tolist() == [0.02, 0.02]
+    assert again._state.steps == 7
+    assert again.fit(X, Y, epochs=2, lr=0.5).lr.tolist() == [0.5, 0.5]
+    assert again.fit(X, Y, epochs=1).lr.tolist() == [0.5]
+    assert again._state.steps == 10
+    fresh = NeuralNetwork.from_json(again.to_json())  # without the training
+    assert fresh._state is None
+    again.fit(X, Y, epochs=3, optimizer="rmsprop")
+    fresh.fit(X, Y, epochs=3, optimizer="rmsprop")
+    assert np.array_equal(again.params, fresh.params)
+    assert again._state.history.epochs == 3
+
+
+def test_a_file_without_training_goes_on_in_the_streams():
+    """The order of rows and the masks are not repeated, whatever came between."""
+    net = network()
+    net.fit(X, Y, epochs=3, batch_size=7, dropout=0.2)
+    places = net._draws, net._drops
+    assert places == (3 * 49, 3 * 8)
+    net.train_step(X, Y)
+    net.fit(X, Y, epochs=2)
+    net.fit_batches([(X[:5], Y[:5]), (X, Y)], dropout=0.1)
+    assert net._draws == places[0]
+    assert net._drops == places[1] + 1 + 2 + 2
+    again = NeuralNetwork.from_json(net.to_json())
+    assert (again._draws, again._drops) == (net._draws, net._drops)
+
+
+def test_the_history_is_there_again(tmp_path):
+    net = network()
+    first = net.fit(X, Y, epochs=4, lr=nnc.StepLR(0.1, 2))
+    second = net.fit(X, Y, epochs=3, validation=(XV, YV), metrics=["mae"])
+    history = through_file(net, tmp_path)._state.history
+    for name in ("loss", "lr", "epoch_seconds"):
+        assert np.array_equal(history[name], np.concatenate([first[name], second[name]]))
+    for name in ("val_loss", "val_mae"):
+        assert np.isnan(history[name][:4]).all()
+        assert np.array_equal(history[name][4:], second[name])
+
+
+# ---------------------------------------------------------------------------------------- copies and pickles
+
+
+def by_pickle(protocol):
+    return lambda net, tmp_path: pickle.loads(pickle.dumps(net, protocol))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "break_",
+    [
+        lambda net, tmp_path: net.copy(),
+        lambda net, tmp_path: copy.copy(net),
+        lambda net, tmp_path: copy.deepcopy(net),
+        *[by_pickle(protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)],
+    ],
+    ids=["copy()", "copy", "deepcopy", *[f"pickle{n}" for n in range(pickle.HIGHEST_PROTOCOL + 1)]],
+)
+def test_copies_carry_the_training(tmp_path, break_, dtype):
+    further = {"batch_size": 7, "dropout": 0.1}
+    schedule = nnc.ReduceLROnPlateau(0.02, factor=0.5, patience=1)
+    goes_on(tmp_path, network(dtype), {"optimizer": "adam", "lr": schedule}, further, 10, 10, break_)
+
+
+def test_copies_are_independent():
+    net = network()
+    net.fit(X, Y, epochs=20, optimizer="adam", lr=nnc.ReduceLROnPlateau(0.5, factor=0.5, patience=0))
+    twin = net.copy()
+    before = bits(net)
+    twin.fit(X, Y, epochs=30)
+    twin.params = np.zeros(twin.n_params)
+    assert bits(net) == before
+    assert twin._state.plateau.lr < net._state.plateau.lr
+
+
+def test_a_function_as_learning_rate_does_not_keep_a_network_from_being_pickled():
+    net = network()
+    net.fit(X, Y, epochs=3, optimizer="adam", lr=lambda epoch: 0.01)
+    assert net.copy()._state.rates(0, 2).tolist() == [0.01, 0.01]
+    again = pickle.loads(pickle.dumps(net))
+    assert again._state.steps == 3
+    assert net._state.rates(0, 2).tolist() == [0.01, 0.01]
+    assert again.fit(X, Y, epochs=1, lr=lambda epoch: 0.02).lr.tolist() == [0.02]
+
+
+# -------------------------------------------------------------------------------------- in other processes
+
+CHILD = """
+import os, signal, sys
+import numpy as np
+import nnc
+
+def data():
+    rng = np.random.default_rng(1)
+    X = rng.uniform(-1, 1, (60, 5))
+    return X, np.tanh(X @ rng.uniform(-2, 2, (5, 3)))
+
+def first(path, epochs, **settings):
+    net = nnc.NeuralNetwork([5, 40, 3], activation="tanh", loss="mse", dtype=sys.argv[1], seed=3)
+    settings.update(optimizer="nadam", lr=nnc.OneCycleLR(0.01, 100), batch_size=8, dropout=0.1)
+    net.fit(*data(), epochs=epochs, **settings)
+    return net
+
+def go_on(net, epochs):
+    net.fit(*data(), epochs=epochs, batch_size=8, dropout=0.1)
+    return net
+"""
+
+
+def run(code, *arguments, expected=0, **environment):
+    result = subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", CHILD + code, *map(str, arguments)],
+        capture_output=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+    assert result.returncode == expected, result.stderr.decode()
+    return result.stdout
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_new_process_goes_on(tmp_path, dtype):
+    path = tmp_path / "net.json"
+    whole = run("sys.stdout.buffer.write(first(None, 100).params.tobytes())", dtype)
+    run("first(None, 50).save(sys.argv[2], checkpoint=True)", dtype, path)
+    load = "sys.stdout.buffer.write(go_on(nnc.NeuralNetwork.load(sys.argv[2]), 50).params.tobytes())"
+    assert run(load, dtype, path) == whole
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_process_that_is_killed(tmp_path):
+    """Somewhere between two checkpoints, or in the middle of writing one."""
+    path = tmp_path / "net.json"
+    whole = run("sys.stdout.buffer.write(first(None, 100).params.tobytes())", "float64")
+    endless = """
+def slow(record):
+    import time
+    time.sleep(0.02)
+slow.every = 1
+first(None, 100, callback=[nnc.Checkpoint(sys.argv[2], every=5), slow])
+"""
+    child = subprocess.Popen([sys.executable, "-P", "-c", CHILD + endless, "float64", str(path)])
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(0.33)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    epoch = NeuralNetwork.load(path)._state.epoch
+    assert 5 <= epoch < 100
+    assert epoch % 5 == 0
+    load = "sys.stdout.buffer.write(go_on(nnc.NeuralNetwork.load(sys.argv[2]), int(sys.argv[3])).params.tobytes())"
+    assert run(load, "float64", path, 100 - epoch) == whole
+
+
+@pytest.mark.skipif(len(_dispatch.available()) < 2, reason="needs a processor that runs two variants")
+def test_pickles_and_files_move_between_instruction_sets(tmp_path):
+    """Where rows are padded to another width; the moments arrive as they are."""
+    dump = """
+import pickle
+net = first(None, 20)
+net.save(sys.argv[2] + ".json", checkpoint=True)
+with open(sys.argv[2], "wb") as file:
+    pickle.dump((net, net.params, [net._flat(*net._views(row)) for row in net._state.moments]), file)
+"""
+    load = """
+import pickle
+with open(sys.argv[2], "rb") as file:
+    net, params, moments = pickle.load(file)
+for again in (net, nnc.NeuralNetwork.load(sys.argv[2] + ".json")):
+    assert np.array_equal(again.params, params)
+    for row, flat in zip(again._state.moments, moments, strict=True):
+        assert np.array_equal(again._flat(*again._views(row)), flat)
+    go_on(again, 20)
+    assert again._state.epoch == 40
+assert np.array_equal(net.params, again.params)
+"""
+    variants = _dispatch.available()
+    for dtype in ("float64", "float32"):
+        for source, target in ((variants[0], variants[-1]), (variants[-1], variants[0])):
+            path = tmp_path / f"{source}-{dtype}"
+            run(dump, dtype, path, NNC_ISA=source)
+            run(load, dtype, path, NNC_ISA=target)
+
+
+# ------------------------------------------------------------------------------------------- Checkpoint
+
+
+def test_checkpoints_are_those_of_their_epochs(tmp_path):
+    net = network()
+    net.fit(X, Y, epochs=3, optimizer="adam")
+    net.fit(X, Y, epochs=9, callback=Checkpoint(tmp_path / "net-{epoch}.json", every=4))
+    assert sorted(os.listdir(tmp_path)) == ["net-12.json", "net-4.json", "net-8.json"]
+    for epoch in (4, 8, 12):
+        same = network()
+        same.fit(X, Y, epochs=epoch, optimizer="adam")
+        assert bits(NeuralNetwork.load(tmp_path / f"net-{epoch}.json")) == bits(same)
+
+
+@pytest.mark.parametrize(
+    "rule", [{"target_loss": 1e9}, {"max_seconds": 0.05}, {"epochs": 7}, {"patience": 1, "min_delta": 1e9}]
+)
+def test_the_last_epoch_is_saved_however_training_ends(tmp_path, rule):
+    path = tmp_path / "net.json"
+    net = network()
+    net.fit(X, Y, restore_best=False, callback=Checkpoint(path, every=10**6), **rule)
+    assert np.array_equal(NeuralNetwork.load(path)._state.history.loss, net._state.history.loss)
+
+
+def test_best_only(tmp_path):
+    path = tmp_path / "best.json"
+    net = network()
+    history = net.fit(
+        X, Y, epochs=40, lr=0.3, batch_size=3, validation=(XV, YV), callback=Checkpoint(path, best_only=True)
+    )
+    assert history.best_epoch < 40
+    assert NeuralNetwork.load(path)._state.epoch == history.best_epoch
+    same = network()
+    same.fit(X, Y, epochs=history.best_epoch, lr=0.3, batch_size=3)
+    assert np.array_equal(NeuralNetwork.load(path).params, same.params)
+
+
+def test_one_file_takes_the_place_of_the_other(tmp_path):
+    network().fit(X, Y, epochs=6, callback=Checkpoint(str(tmp_path / "net.json"), every=2))
+    assert os.listdir(tmp_path) == ["net.json"]
+    assert NeuralNetwork.load(tmp_path / "net.json")._state.epoch == 6
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    net = network()
+    with pytest.raises(FileNotFoundError, match="cannot save the network"):
+        net.fit(X, Y, epochs=6, callback=Checkpoint(tmp_path / "none" / "net.json", every=4))
+    assert net._state.epoch == 4
+    assert net.fit(X, Y, epochs=2).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": 3}, "expected str, bytes or os.PathLike object, not int"),
+        ({"path": "a", "every": 0}, "every must be 1 or more, got 0"),
+        ({"path": "a", "every": 1.5}, "every must be a whole number, got 1.5"),
+        ({"path": "a", "best_only": 1}, "best_only must be True or False, got 1"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        Checkpoint(**arguments)
+
+
+def test_repr():
+    assert eval(repr(Checkpoint("a.json", every=3)), {"Checkpoint": Checkpoint}).every == 3
