@@ -635,11 +635,6 @@ class BatchFit(Fit):
             self.diverged("loss", self.complete + 1)
         return float(self.one_loss[0])
 
-    def sync(self) -> None:
-        draws = self.net._draws  # the order of the rows is not the core's
-        super().sync()
-        self.net._draws = draws
-
     def mark(self, now: float) -> None:
         self.marks.append((self.complete, now - self.began))
 
