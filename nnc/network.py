@@ -867,6 +867,7 @@ class NeuralNetwork:
                 raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
             if callable(lr):
                 state.follow(lr, None if epochs is None else count("epochs", epochs))
+                state.rates(state.epoch, state.epoch + 1)  # whether it gives one
             else:
                 state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
         if state.optimizer.name == "rprop" and state.steps == 0:
@@ -953,7 +954,7 @@ class NeuralNetwork:
     def _checked_dropout(self, dropout: Any) -> list[float]:
         n_hidden = len(self._sizes) - 2
         values = [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)
-        if len(values) != n_hidden or not n_hidden:
+        if len(values) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
             raise ValueError(
                 f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"
             )

@@ -21,7 +21,7 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     kind = values.dtype.kind
     # bytes, NumPy 2's strings of any length, and what pandas has
     if kind in "ST" or (kind == "O" and values.ndim and all(isinstance(value, str) for value in values.ravel())):
-        values = values.astype(str)
+        values = np.array(values.tolist()) if kind == "T" else values.astype(str)
     return values.reshape(n) if values.shape in ((n,), (n, 1)) else None
 
 
@@ -38,7 +38,7 @@ def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | 
             return None
         if loss == "hinge" and n_out == 1 and np.isin(values, (-1, 1)).all():
             return None
-        if n_out > 1 and values.min() >= 0 and values.max() < n_out:
+        if n_out > 1 and values.min() >= 0 and values.max() < n_out and (values == np.floor(values)).all():
             return None
     expected = 2 if n_out == 1 else n_out
     classes = np.unique(values)
