@@ -1,0 +1,571 @@
+"""What goes in: memory maps, batches, labels of every kind, raw numbers that the network scales; what is refused."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+
+rng = np.random.default_rng(0)
+X = rng.uniform(-1, 1, (60, 3))
+Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
+INDEX = np.digitize(X[:, 0], [-0.3, 0.3])
+
+
+def regressor(**settings):
+    return NeuralNetwork([3, 8, 2], **{"activation": "tanh", "loss": "mse", "seed": 1, **settings})
+
+
+def on_disk(path, array, dtype):
+    memmap = np.memmap(path, dtype=dtype, mode="w+", shape=array.shape)
+    memmap[...] = array
+    memmap.flush()
+    return np.memmap(path, dtype=dtype, mode="r", shape=array.shape)
+
+
+# ---------------------------------------------------------------------------------------- number types
+
+
+@pytest.mark.parametrize(
+    "kind", [np.float16, np.float32, np.float64, np.longdouble, np.int8, np.uint64, np.bool_, list]
+)
+def test_kinds_of_numbers(kind):
+    whole = rng.integers(0, 2, (20, 3)), rng.integers(0, 2, (20, 2))
+    given = [array.tolist() if kind is list else array.astype(kind) for array in whole]
+    net, same = regressor(), regressor()
+    net.fit(*given, epochs=3, validation=tuple(given))
+    same.fit(*[array.astype(float) for array in whole], epochs=3)
+    assert np.array_equal(net.params, same.params)
+
+
+# ----------------------------------------------------------------------------------------- memory maps
+
+
+def test_a_memory_map_of_the_dtype_is_used_where_it_is(tmp_path, monkeypatch):
+    memmap = on_disk(tmp_path / "X", X, np.float32)
+    net, same = regressor(dtype="float32"), regressor(dtype="float32")
+    taken = []
+    core = net._core
+    monkeypatch.setattr(
+        net,
+        "_core",
+        SimpleNamespace(Training=lambda *a, **k: taken.append(a[2]) or core.Training(*a, **k), scan=core.scan),
+    )
+    net.fit(memmap, Y, epochs=3, batch_size=7)
+    same.fit(np.array(memmap), Y, epochs=3, batch_size=7)
+    assert np.shares_memory(taken[0], memmap)
+    assert np.array_equal(net.params, same.params)
+
+
+@pytest.mark.parametrize("scale_X", [None, "standardize", "minmax"])
+@pytest.mark.parametrize("kind", [np.uint8, np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+def test_a_memory_map_read_by_batches(tmp_path, kind, shuffle, scale_X):
+    """The result of the array in memory, whatever else is asked for, and however often."""
+    raw = np.round(200 * abs(X))
+    memmap, array = on_disk(tmp_path / "X", raw, kind), raw.astype(kind)
+    settings = {
+        "epochs": 3, "lr": 0.01, "batch_size": 7, "shuffle": shuffle, "dropout": 0.2,
+        "sample_weight": rng.uniform(0, 1, 60), "callback": lambda record: None,
+    }  # fmt: skip
+    net, same = (regressor(dtype="float32", scale_X=scale_X) for _ in range(2))
+    for _ in range(2):
+        found, wanted = net.fit(memmap, Y, **settings), same.fit(array, Y, **settings)
+        assert found.loss == pytest.approx(wanted.loss, rel=1e-6)
+    assert np.array_equal(net.params, same.params)
+    assert (net._draws, net._drops) == (same._draws, same._drops)
+
+
+def test_labels_and_class_weights_of_a_memory_map(tmp_path):
+    memmap = on_disk(tmp_path / "X", np.round(10 * X), np.int16)
+    labels = np.array(["a", "b", "c"])[INDEX]
+    nets = [NeuralNetwork([3, 3], loss="cross_entropy", seed=0) for _ in range(2)]
+    for net, rows in zip(nets, (memmap, np.array(memmap)), strict=True):
+        net.fit(
+            rows, labels, epochs=2, batch_size=8, class_weight="balanced", validation=(rows, labels), metrics=["f1"]
+        )
+    assert np.array_equal(nets[0].params, nets[1].params)
+    with pytest.raises(ValueError, match="metrics need validation rows"):
+        nets[0].fit(memmap, labels, epochs=2, batch_size=8, metrics=["f1"])
+
+
+HUGE = """
+import resource, sys
+import numpy as np
+import nnc
+
+n = 4_000_000
+X = np.memmap(sys.argv[1], dtype=np.uint8, mode="w+", shape=(n, 250))  # a gigabyte of holes
+net = nnc.NeuralNetwork([250, 4, 1], loss="mse", dtype="float32", seed=0)
+y = np.zeros(n, np.float32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+history = net.fit(X, y, epochs=1, batch_size=50_000, shuffle=False, max_seconds=20)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+# The pages of the file that were read count as well, as far as the system keeps them: 4 bytes of float32 each do not.
+print(history.stop_reason, grown / 1024)
+assert grown < 1.5 * 2**20
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs files with holes, and memory in kilobytes")
+def test_a_memory_map_is_never_loaded(tmp_path):
+    """As float32 it would be four gigabytes."""
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", HUGE, str(tmp_path / "X")], capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((60, 4), "X must have 3 columns"), ((60,), "X must have 3 columns"), ((60, 3, 1), "X must have 3 columns")],
+)
+def test_a_memory_map_of_the_wrong_shape(tmp_path, shape, message):
+    memmap = np.memmap(tmp_path / "X", dtype=np.uint8, mode="w+", shape=shape)
+    net = regressor()
+    before = net.params
+    with pytest.raises(ValueError, match=message):
+        net.fit(memmap, Y, epochs=2, batch_size=3)
+    assert np.array_equal(net.params, before)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_memory_map_with_nan(tmp_path, shuffle):
+    array = X.copy()
+    array[41, 2] = np.nan
+    with pytest.raises(ValueError, match="X must be finite in float64, got nan in row 41, column 2"):
+        regressor().fit(on_disk(tmp_path / "X", array, np.float32), Y, epochs=2, batch_size=7, shuffle=shuffle)
+
+
+# -------------------------------------------------------------------------------------------- batches
+
+
+def cut(*arrays, size=7):
+    return [tuple(array[start : start + size] for array in arrays) for start in range(0, len(arrays[0]), size)]
+
+
+@pytest.mark.parametrize("loss", ["mse", "sse", "cross_entropy", "hinge", "bce", "quantile"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_batches_are_as_good_as_mini_batches(loss, weighted, dtype):
+    y = INDEX if loss in ("cross_entropy", "hinge") else (Y > 0) if loss == "bce" else Y
+    weights = rng.uniform(0.1, 2, 60)
+    settings = {"epochs": 4, "lr": 0.05, "optimizer": "adam", "dropout": 0.2, "clip_norm": 0.5}
+    if loss != "sse":
+        settings.update(l1=1e-3, l2=1e-2)
+    one, other = (NeuralNetwork([3, 8, 3 if y.ndim == 1 else 2], loss=loss, dtype=dtype, seed=0) for _ in range(2))
+    arrays = (X, y, weights) if weighted else (X, y)
+    wanted = one.fit(X, y, batch_size=7, shuffle=False, sample_weight=weights if weighted else None, **settings)
+    found = other.fit_batches(cut(*arrays), **settings)
+    assert np.array_equal(one.params, other.params)
+    assert found.loss == pytest.approx(wanted.loss, rel=1e-5 if dtype == "float32" else 1e-12)
+
+
+def test_kinds_of_batches():
+    wanted = regressor()
+    wanted.fit(X, Y, epochs=3, batch_size=7, shuffle=False)
+    batches = cut(X, Y)
+    for source in (batches, tuple(batches), lambda: iter(batches), lambda: (batch for batch in batches)):
+        net = regressor()
+        assert net.fit_batches(source, epochs=3).epochs == 3
+        assert np.array_equal(net.params, wanted.params)
+    net = regressor()
+    for _ in range(3):
+        net.fit_batches(batch for batch in batches)  # a generator, for one epoch
+    assert np.array_equal(net.params, wanted.params)
+
+
+def test_batches_of_changing_sizes_and_kinds():
+    """With and without weights, labels and probabilities; against single steps."""
+    net, same = (NeuralNetwork([3, 8, 3], loss="cross_entropy", seed=0) for _ in range(2))
+    soft, weights = rng.dirichlet([1, 1, 1], 60), rng.uniform(0.1, 1, 60)
+    parts = [slice(0, 5), slice(5, 30), slice(30, 31), slice(31, 60)]
+    batches = [
+        (X[parts[0]], INDEX[parts[0]]),
+        (X[parts[1]], soft[parts[1]]),
+        [X[parts[2]].tolist(), INDEX[parts[2]].tolist(), weights[parts[2]].tolist()],
+        (X[parts[3]], soft[parts[3]], weights[parts[3]]),
+    ]
+    history = net.fit_batches(batches, epochs=2, optimizer="adam", lr=0.01)
+    for _ in range(2):
+        for batch in batches:
+            X_, y_, *w_ = batch
+            same.fit(
+                X_,
+                y_,
+                epochs=1,
+                optimizer=None if same._state else "adam",
+                lr=0.01,
+                sample_weight=w_[0] if w_ else None,
+            )
+    assert np.array_equal(net.params, same.params)
+    assert history.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("batches", "settings", "error", "message"),
+    [
+        (lambda: iter(cut(X, Y)), {"epochs": 0}, ValueError, "epochs must be 1 or more, got 0"),
+        (iter(cut(X, Y)), {"epochs": 2}, ValueError, "batches must be a list or a function .* and epochs=2"),
+        (iter(cut(X, Y)), {"epochs": None, "max_seconds": 1}, ValueError, "batches must be a list or a function"),
+        ([], {}, ValueError, "batches must give at least one batch, got none"),
+        (lambda: iter([]), {}, ValueError, "batches must give at least one batch, got none"),
+        (5, {}, TypeError, "batches must be an iterable or a function, got 5"),
+        ((X, Y), {}, TypeError, r"batches must give \(X, y\) or \(X, y, sample_weight\), got ndarray"),
+        ([(X,)], {}, TypeError, r"batches must give \(X, y\)"),
+        ([(X, Y[:3])], {}, ValueError, r"y must have shape \(60, 2\)"),
+        (cut(X, Y), {"batch_size": 3}, TypeError, "fit_batches has no argument 'batch_size'"),
+        (cut(X, Y), {"validation": 0.2}, TypeError, r"validation must be \(X, y\) with batches, got 0.2"),
+        (cut(X, Y), {"metrics": "r2"}, ValueError, "metrics need validation rows"),
+        (cut(X, Y), {"optimizer": "lbfgs"}, ValueError, "'lbfgs' takes all rows at once"),
+    ],
+)
+def test_batches_that_are_refused(batches, settings, error, message):
+    net = regressor(scale_X="standardize")
+    before = net.params
+    with pytest.raises(error, match=message):
+        net.fit_batches(batches, **settings)
+    assert net._state is None
+    assert net._scaling_X is None
+    assert np.array_equal(net.params, before)
+
+
+def test_a_wrong_batch_in_the_middle():
+    """Those before it have been trained on."""
+    net, same = regressor(), regressor()
+    with pytest.raises(ValueError, match="X must have 3 columns"):
+        net.fit_batches([*cut(X, Y)[:3], (X[:, :2], Y)], optimizer="adam")
+    same.fit_batches(cut(X, Y)[:3], optimizer="adam")
+    assert np.array_equal(net.params, same.params)
+    assert net.fit_batches(cut(X, Y)).epochs == 1
+
+
+# --------------------------------------------------------------------------------------------- labels
+
+LABELS = {
+    "strings": ["no", "yes", "who knows"],
+    "numbers": [3, 7, 9],
+    "negative": [-5, 0, 2],
+    "floats": [0.5, 1.25, 3.0],
+    "bytes": [b"a", b"bc", b"d"],
+    "plain": [0, 1, 2],
+    "booleans": [False, True],
+}
+FORMS = {
+    "array": lambda values: np.array(values),
+    "list": lambda values: list(values),
+    "object": lambda values: np.array(values, dtype=object),
+    "column": lambda values: np.array(values)[:, None],
+    "scalars": lambda values: [np.array(value)[()] for value in values],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize(
+    ("loss", "n_out"), [("cross_entropy", 3), ("cross_entropy", 2), ("bce", 1), ("hinge", 1), ("hinge", 3)]
+)
+def test_labels(tmp_path, loss, n_out, kind, form):
+    n = 3 if n_out == 3 else 2
+    if len(LABELS[kind]) < n:
+        pytest.skip("two classes only")
+    if form == "object" and kind != "strings":
+        pytest.skip("only strings may be objects")
+    index = INDEX if n == 3 else INDEX.clip(0, 1)
+    values = [LABELS[kind][i] for i in index]
+    y = FORMS[form](values)
+    net = NeuralNetwork([3, 12, n_out], activation="tanh", loss=loss, seed=0)
+    net.fit(X, y, epochs=300, optimizer="adam", lr=0.05, validation=(X[:9], y[:9]), metrics=["accuracy", "f1"])
+    text = np.array(values).astype(str) if kind in ("strings", "bytes") else np.array(values)
+    found = net.predict_classes(X)
+    assert (found == text).mean() > 0.95
+    assert found.dtype.kind == text.dtype.kind or kind == "plain"
+    assert net.score(X, y) == (found == text).mean()
+    assert net.loss(X, y) < 0.5
+    assert len(net.gradients(X, y)) == 2
+    assert net.check_gradients(X[:7], y[:7]).ok
+    again = NeuralNetwork.from_json(net.to_json())
+    assert np.array_equal(again.predict_classes(X), found)
+    assert again.score(X, y) == net.score(X, y)
+    assert (net.classes is None) == (again.classes is None)
+    other = net.copy()
+    other.fit(X[:1], y[:1], epochs=1)  # a single class is one of them
+    assert other.predict_classes(X[:1]).shape == (1,)
+
+
+def test_strings_of_numpy_2():
+    if not hasattr(np, "dtypes") or not hasattr(np.dtypes, "StringDType"):
+        pytest.skip("needs NumPy 2")
+    net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
+    y = np.array(["no", "yes", "who knows"])[INDEX]
+    net.fit(X, y.astype(np.dtypes.StringDType()), epochs=2)
+    assert set(net.classes) == set(y)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "hinge"])
+def test_labels_that_are_refused(loss):
+    net = NeuralNetwork([3, 3], loss=loss, seed=0)
+    names = np.array(["a", "b", "c"])[INDEX]
+    with pytest.raises(ValueError, match=r"y must have 3 classes to fit this network of 3 outputs, got 2: 'a', 'b'"):
+        net.fit(X[INDEX < 2], names[INDEX < 2], epochs=1)
+    with pytest.raises(ValueError, match=r"y must have 3 classes .*, got 4"):
+        net.fit(X[:4], list("abcd"), epochs=1)
+    with pytest.raises(ValueError, match=r"y must hold labels from 0 to 2.* got 7 in row 1"):
+        net.fit(X[:3], [0, 7, 7], epochs=1)
+    assert net.classes is None
+    net.fit(X, names, epochs=1)
+    for use in (net.loss, net.score, net.gradients, net.train_step):
+        with pytest.raises(
+            ValueError, match=r"y must hold the classes of this network, 'a', 'b', 'c', got 'x' in row 1"
+        ):
+            use(X[:2], ["a", "x"])
+    with pytest.raises(ValueError, match=r"y must hold the classes of this network.*got 1 in row 0"):
+        net.score(X[:2], [1, 2])
+    with pytest.raises(ValueError, match=r"validation: y must hold the classes of this network, .*, got 'x' in row 0"):
+        net.fit(X, names, epochs=1, validation=(X[:1], ["x"]))
+
+
+def test_class_weights():
+    names = np.array(["a", "b", "c"])[INDEX]
+    counts = np.bincount(INDEX)
+    given = [
+        ({"class_weight": {"a": 2.0, "c": 0.5}}, np.array([2.0, 1.0, 0.5])[INDEX]),
+        ({"class_weight": {np.str_("b"): 3}}, np.array([1.0, 3.0, 1.0])[INDEX]),
+        ({"class_weight": "balanced"}, 60 / (3 * counts)[INDEX]),
+    ]
+    for settings, weights in given:
+        for own in (None, rng.uniform(0.5, 1, 60)):
+            one, other = (NeuralNetwork([3, 3], loss="cross_entropy", seed=0) for _ in range(2))
+            one.fit(X, names, epochs=5, lr=0.1, sample_weight=own, **settings)
+            other.fit(X, names, epochs=5, lr=0.1, sample_weight=weights if own is None else weights * own)
+            assert one.params == pytest.approx(other.params, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weight", "error", "message"),
+    [
+        (
+            {"x": 1.0},
+            ValueError,
+            r"class_weight must be 'balanced' or a dict .*'a', 'b', 'c' a weight, got one for 'x'",
+        ),
+        ({"a": "x"}, TypeError, r"class_weight\['a'\] must be a number, got 'x'"),
+        ({"a": -1.0}, ValueError, "class_weight must be .*finite and 0 or more"),
+        ({"a": 0, "b": 0, "c": 0}, ValueError, "class_weight must be 0 or more, and not 0 for all rows"),
+        ("balance", ValueError, "class_weight must be 'balanced'"),
+        (3, ValueError, "class_weight must be 'balanced'"),
+    ],
+)
+def test_wrong_class_weights(weight, error, message):
+    net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
+    with pytest.raises(error, match=message):
+        net.fit(X, np.array(["a", "b", "c"])[INDEX], epochs=1, class_weight=weight)
+    assert net.classes is None
+
+
+# -------------------------------------------------------------------------------------------- scaling
+
+RAW, RAW_Y = 1000 + 300 * X * [1, 10, 0.01], 5e4 + 2e3 * Y
+SCALERS = ["standardize", "minmax", nnc.Standardize(), nnc.MinMax(-1, 1)]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("scaler", SCALERS, ids=repr)
+def test_scaled_networks_take_and_give_raw_numbers(scaler, dtype):
+    net = regressor(scale_X=scaler, scale_y=scaler, dtype=dtype)
+    history = net.fit(RAW, RAW_Y, epochs=400, optimizer="adam", lr=0.02, validation=(RAW, RAW_Y), metrics=["mae", "r2"])
+    P = net.predict(RAW).astype(float)
+    assert net.score(RAW, RAW_Y) > 0.9
+    assert net.score(RAW, RAW_Y) == pytest.approx(
+        np.mean(1 - ((RAW_Y - P) ** 2).sum(0) / ((RAW_Y - RAW_Y.mean(0)) ** 2).sum(0)), rel=1e-4
+    )
+    assert history.val_r2[-1] == pytest.approx(net.score(RAW, RAW_Y), rel=1e-6)
+    assert history.val_mae[-1] == pytest.approx(abs(RAW_Y - P).mean(), rel=1e-4)
+    object_ = {"standardize": nnc.Standardize(), "minmax": nnc.MinMax()}.get(scaler, scaler)
+    inner, outer = object_.fit(RAW), object_.fit(RAW_Y)
+    plain = regressor(init=net.weights, dtype=dtype)
+    plain.biases = net.biases
+    assert outer.undo(plain.predict(inner.apply(RAW))) == pytest.approx(P, rel=1e-5)
+    assert net.loss(RAW, RAW_Y) == pytest.approx(plain.loss(inner.apply(RAW), outer.apply(RAW_Y)), rel=1e-4)
+    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    assert np.array_equal(again.predict(RAW), net.predict(RAW))
+    again.fit(RAW, RAW_Y, epochs=5)
+    net.fit(RAW, RAW_Y, epochs=5)
+    assert np.array_equal(again.params, net.params)
+
+
+@pytest.mark.parametrize("scale_y", [None, "standardize"])
+@pytest.mark.parametrize("scale_X", SCALERS[:2])
+def test_gradients_in_raw_units(scale_X, scale_y):
+    net = regressor(scale_X=scale_X, scale_y=scale_y)
+    net.fit(RAW, RAW_Y if scale_y else Y, epochs=5)
+    y = (RAW_Y if scale_y else Y)[:4]
+    gradients = net.input_gradients(RAW[:4], y)
+    for i in range(4):
+        for j in range(3):
+            h = 1e-4 * np.ptp(RAW[:, j])
+            losses = []
+            for side in (h, -h):
+                moved = RAW[:4].copy()
+                moved[i, j] += side
+                losses.append(net.loss(moved, y))
+            assert gradients[i, j] == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-5, abs=1e-12)
+    assert net.check_gradients(RAW[:4], y).ok
+    explanation = net.explain_step(RAW[:4], y, lr=0.1)
+    assert explanation.loss == pytest.approx(net.loss(RAW[:4], y), rel=1e-12)
+    step = net.copy()
+    step.train_step(RAW[:4], y, lr=0.1)
+    for layer, (W, b) in zip(explanation.layers, zip(step.weights, step.biases, strict=True), strict=True):
+        assert layer.new_W == pytest.approx(W, rel=1e-9)
+        assert layer.new_b == pytest.approx(b, rel=1e-9)
+
+
+def test_a_scaling_is_that_of_the_first_fit():
+    net = regressor(scale_X="standardize", scale_y="minmax")
+    for use in (lambda: net.predict(X), lambda: net.loss(X, Y), lambda: net.score(X, Y), lambda: net.forward(X)):
+        with pytest.raises(ValueError, match="scale_X is not known before the first fit"):
+            use()
+    with pytest.raises(ValueError, match="scale_y is not known before the first fit"):
+        regressor(scale_y="minmax").predict(X)
+    with pytest.raises(nnc.ModelFileError, match="its scaling is not known before the first fit; nothing was written"):
+        net.to_json()
+    net.fit(X, Y, epochs=1)
+    before = net.predict(X[:1])
+    net.fit(5 * X[:5], 5 * Y[:5], epochs=1, lr=1e-300)
+    assert np.array_equal(net.predict(X[:1]), before)
+
+
+# ------------------------------------------------------------------------------------------ losses, repr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": nnc.Huber(0.3)},
+        {"loss": nnc.Quantile(0.9), "scale_y": nnc.MinMax(-1, 2)},
+        {"loss": nnc.CrossEntropy(0.1), "scale_X": "standardize"},
+        {"loss": "huber", "scale_X": nnc.Standardize(), "scale_y": "minmax"},
+        {"loss": "cross_entropy", "activation": ["relu"], "dtype": "float32", "bias": False},
+        {"loss": "sse", "output": "tanh"},
+    ],
+)
+def test_repr_evaluates_to_the_same_network(settings):
+    net = NeuralNetwork([3, 4, 2], seed=5, **settings)
+    again = eval(repr(net), vars(nnc) | {name: getattr(nnc, name) for name in nnc.__all__})
+    assert repr(again) == repr(net)
+    assert np.array_equal(again.params, net.params)
+    assert again.loss_parameter == net.loss_parameter
+    if "scale_X" not in settings and "scale_y" not in settings:
+        y = INDEX.clip(0, 1) if net.loss_name == "cross_entropy" else Y
+        assert again.loss(X, y) == net.loss(X, y)
+        loaded = NeuralNetwork.from_json(net.to_json())
+        assert (loaded.loss_name, loaded.loss_parameter) == (net.loss_name, net.loss_parameter)
+        assert repr(loaded) == repr(net)
+        assert loaded.loss(X, y) == net.loss(X, y)
+
+
+def test_losses_by_name_and_as_objects():
+    assert "loss='cross_entropy'" in repr(NeuralNetwork([3, 2], loss="cross_entropy"))
+    assert "loss='huber'" in repr(NeuralNetwork([3, 2], loss=nnc.Huber()))
+    assert "loss=Quantile(tau=0.9)" in repr(NeuralNetwork([3, 2], loss=nnc.Quantile(0.9)))
+    assert nnc.Huber(2) == nnc.Huber(2.0) != nnc.Huber(3)
+    for wrong, error in ((nnc.Huber, TypeError), ("hubert", ValueError), (None, ValueError)):
+        with pytest.raises(error, match="loss must be"):
+            NeuralNetwork([3, 2], loss=wrong)
+
+
+# -------------------------------------------------------------------------------------- what is refused
+
+WRONG = [
+    ({"epochs": 0}, "epochs must be 1 or more, got 0"),
+    ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
+    ({"epochs": "a", "lr": nnc.CosineLR(0.1)}, "epochs must be a whole number, got 'a'"),
+    ({"lr": 0}, "lr must be a positive finite number, got 0"),
+    ({"lr": "fast"}, "lr must be a number, got 'fast'"),
+    ({"lr": nnc.CosineLR}, "lr must be a number, a schedule or a function, got the class CosineLR"),
+    ({"epochs": None, "max_seconds": 1, "lr": nnc.CosineLR(0.1)}, "lr must have a length of its own"),
+    ({"lr": lambda epoch: -1.0}, "lr must give a finite number, 0 or more, got -1.0 for epoch [02]"),
+    ({"optimizer": "adm"}, "optimizer must be one of sgd, adam, "),
+    ({"optimizer": nnc.Adam}, r"optimizer must be a name or an object such as Adam\(\)"),
+    ({"optimizer": "lbfgs", "lr": 0.1}, "lr is for optimizers that have a learning rate, 'lbfgs' has none"),
+    ({"optimizer": "lbfgs", "batch_size": 5}, "'lbfgs' takes all rows at once, got batch_size=5"),
+    ({"optimizer": "levenberg_marquardt", "dropout": 0.5}, "dropout does not go with the optimizer"),
+    ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
+    ({"shuffle": 1}, "shuffle must be True or False, got 1"),
+    ({"sample_weight": [1, 2]}, r"sample_weight must have shape \(60,\), got \(2,\)"),
+    ({"sample_weight": -np.ones(60)}, "sample_weight must be 0 or more"),
+    ({"sample_weight": [1, 2], "validation": 0.2}, r"sample_weight must have shape \(60,\), got \(2,\)"),
+    ({"class_weight": "balanced"}, "class_weight is for losses of classes, got it with 'mse'"),
+    ({"validation": 1.0}, "validation must be at least 0 and less than 1, got 1.0"),
+    ({"validation": 0.001}, "validation must leave rows on both sides"),
+    ({"validation": True}, "validation must be a number, got True"),
+    ({"validation": X}, r"validation must be \(X, y\), \(X, y, sample_weight\) or a fraction, got ndarray"),
+    ({"validation": (X, Y[:5])}, r"validation: y must have shape \(60, 2\)"),
+    ({"validation": (X[:, :2], Y)}, "validation: X must have 3 columns"),
+    ({"metrics": ["accuracy"]}, "metrics must be one of r2, mae, rmse, got 'accuracy'"),
+    ({"metrics": 5}, r"metrics must be names, such as \['r2'\], got 5"),
+    ({"monitor": "val_loss"}, "monitor must be one of loss, got 'val_loss'"),
+    ({"l1": -1}, "l1 must be a finite number, 0 or more, got -1"),
+    ({"l2": None}, "l2 must be a number, got None"),
+    ({"dropout": 1.0}, "dropout must be at least 0 and less than 1, got 1.0"),
+    ({"dropout": [0.1, 0.1]}, "dropout must be one number or one for each of the 1 hidden layers"),
+    ({"clip_norm": 0}, "clip_norm must be a positive finite number, got 0"),
+    ({"clip_value": "a"}, "clip_value must be a number, got 'a'"),
+    ({"max_norm": np.inf}, "max_norm must be a positive finite number, got inf"),
+    ({"regularize_bias": None}, "regularize_bias must be True or False, got None"),
+    ({"patience": 0}, "patience must be 1 or more, got 0"),
+    ({"min_delta": -1}, "min_delta must be a finite number, 0 or more, got -1"),
+    ({"min_delta": None}, "min_delta must be a number, got None"),
+    ({"restore_best": "yes"}, "restore_best must be True or False, got 'yes'"),
+    ({"target_loss": "low"}, "target_loss must be a number, got 'low'"),
+    ({"max_seconds": 0}, "max_seconds must be a positive finite number, got 0"),
+    ({"callback": 3}, "callback must be a function of an epoch's record, or several, got 3"),
+    ({"callback": [print, None]}, "callback must be a function of an epoch's record, or several, got None"),
+    ({"progress": 1}, "progress must be True or False, got 1"),
+    ({"n_threads": 0}, "n_threads must be 1 or more, got 0"),
+    ({"X": X[:, :2]}, r"X must have 3 columns to fit this network, got shape \(60, 2\)"),
+    ({"y": Y[:, :1]}, r"y must have shape \(60, 2\)"),
+    ({"y": Y[:5], "validation": 0.2}, "y must have one row for each row of X"),
+    ({"y": np.where(X[:, :2] > 0.9, np.nan, 1)}, "y must be finite"),
+]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize(("wrong", "message"), WRONG, ids=lambda case: str(case)[:40])
+def test_wrong_arguments_change_nothing(wrong, message, trained):
+    net = regressor(scale_X="standardize", scale_y="minmax")
+    if trained:
+        net.fit(X, Y, epochs=2, optimizer="adam", lr=nnc.StepLR(0.01, 5), batch_size=9, dropout=0.1)
+        wanted = net.to_json(checkpoint=True)
+    before = net.params
+    arguments = {"X": X, "y": Y, "epochs": 3, **wrong}
+    with pytest.raises((ValueError, TypeError), match=message):
+        net.fit(**arguments)
+    assert np.array_equal(net.params, before)
+    if trained:
+        assert net.to_json(checkpoint=True) == wanted
+    else:
+        assert (net._state, net._scaling_X, net._scaling_y, net._draws, net._drops) == (None, None, None, 0, 0)
+
+
+def test_a_callback_with_a_wrong_pace():
+    def callback(record):
+        return None
+
+    for every, message in (
+        (0, "every of the callback must be 1 or more"),
+        ("5", "every of the callback must be a whole"),
+    ):
+        callback.every = every
+        with pytest.raises((ValueError, TypeError), match=message):
+            regressor().fit(X, Y, epochs=3, callback=callback)
+
+
+def test_zero_is_no_dropout_for_a_network_without_hidden_layers():
+    for dropout in (0, 0.0, []):
+        assert NeuralNetwork([3, 2], loss="mse").fit(X, Y, epochs=1, dropout=dropout).epochs == 1
