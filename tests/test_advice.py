@@ -1,0 +1,206 @@
+"""Warnings about trainings that go wrong: each in the situation that it names, at the line of the caller; none where
+all is well."""
+
+import runpy
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.datasets import load_digits, load_iris, train_test_split
+
+rng = np.random.default_rng(0)
+X = rng.uniform(-1, 1, (60, 3))
+Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def warned(call):
+    """The warnings of a call, checked to point at the line of this file that `call` is on."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    for warning in caught:
+        assert issubclass(warning.category, nnc.TrainingWarning)
+        assert issubclass(warning.category, UserWarning)
+        assert warning.filename == __file__
+        assert warning.lineno == call.__code__.co_firstlineno
+    return [warning.category for warning in caught], [str(warning.message) for warning in caught]
+
+
+def only(kind, call, *words):
+    kinds, messages = warned(call)
+    assert kinds == [kind]
+    for word in words:
+        assert word in messages[0]
+
+
+def regressor(**settings):
+    return NeuralNetwork([3, 8, 2], **{"activation": "tanh", "loss": "mse", "seed": 1, **settings})
+
+
+def dead(activation="relu", **settings):
+    """A network whose second hidden layer has no net input above -50."""
+    net = NeuralNetwork([3, 6, 5, 2], activation=activation, loss="mse", seed=0, **settings)
+    net.biases[1] = np.full(5, -50.0)
+    return net
+
+
+# ---------------------------------------------------------------------------------------- each of them
+
+
+def test_not_converged():
+    kind, net = nnc.NotConvergedWarning, regressor()
+    only(kind, lambda: net.fit(X, Y, epochs=3, target_loss=1e-9), "after 3 epochs", "target_loss of 1e-09")
+    only(kind, lambda: net.fit(X, Y, epochs=3, patience=50), "after 3 epochs", "patience")
+    only(kind, lambda: net.fit_batches([(X, Y)], epochs=3, target_loss=1e-9), "after 3 epochs")
+    assert warned(lambda: net.fit(X, Y, epochs=3, target_loss=100.0))[0] == []
+    assert warned(lambda: net.fit(X, Y, max_seconds=0.01, target_loss=0.0))[0] == []
+    assert warned(lambda: net.fit(X, Y, epochs=3, patience=5, callback=lambda record: True))[0] == []
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+def test_dead_layer(optimizer):
+    if optimizer == "lbfgs":
+        pytest.importorskip("scipy")
+    words = "hidden layer 2 (relu)", "nothing but zeros"
+    only(nnc.DeadLayerWarning, lambda: dead().fit(X, Y, epochs=3, optimizer=optimizer), *words)
+    assert warned(lambda: dead("leaky_relu").fit(X, Y, epochs=3, optimizer=optimizer))[0] == []
+
+
+def test_dead_layer_in_batches():
+    only(nnc.DeadLayerWarning, lambda: dead().fit_batches([(X, Y)], epochs=3), "hidden layer 2 (relu)")
+    only(nnc.DeadLayerWarning, lambda: dead().fit(X, Y, epochs=3, batch_size=1), "hidden layer 2 (relu)")
+    only(nnc.DeadLayerWarning, lambda: dead(dtype="float32").fit(X, Y, epochs=3, batch_size=7), "hidden layer 2 (relu)")
+
+
+def test_a_row_that_a_layer_answers_with_zeros_is_not_dead():
+    """Not even where it is the last that was trained on."""
+    net = NeuralNetwork([2, 2, 1], activation="relu", loss="mse", init=[np.eye(2), np.ones((2, 1))])
+    rows = np.array([[1.0, 1.0], [1.0, 0.5], [-1.0, -1.0]])
+    assert warned(lambda: net.fit(rows, [1, 1, 0], epochs=1, lr=1e-3, batch_size=1, shuffle=False))[0] == []
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_saturated_layer(activation):
+    net = regressor(activation=activation)
+    net.weights[0] = 1000 * net.weights[0]
+    words = "hidden layer 1", activation, "at an end of their range"
+    only(nnc.SaturatedLayerWarning, lambda: net.fit(X + 2, Y, epochs=2, lr=1e-6), *words)
+    only(nnc.SaturatedLayerWarning, lambda: net.fit_batches([(X + 2, Y)], epochs=2, lr=1e-6), *words)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+def test_second_order_methods_are_looked_at_as_others(activation):
+    """They do not train in the core, so its memory says nothing of their layers."""
+    pytest.importorskip("scipy")
+    many = rng.uniform(-1, 1, (2000, 3))
+    for size in (3, 300):
+        net = NeuralNetwork([3, size, 1], activation=activation, loss="mse", seed=0)
+        assert warned(lambda net=net: net.fit(many, many[:, 0], epochs=2, optimizer="lbfgs"))[0] == []
+
+
+def test_learning_rate():
+    def rising():
+        return NeuralNetwork([1, 1], loss="mse", init=[[[1.0]]], bias=False)  # the loss is 4 times as large each epoch
+
+    words = "the loss has risen in the last 7 epochs", "smaller than 1.5"
+    only(nnc.LearningRateWarning, lambda: rising().fit([[1.0]], [0.0], epochs=8, lr=1.5), *words)
+    batches = [(np.ones((1, 1)), np.zeros(1))]
+    only(nnc.LearningRateWarning, lambda: rising().fit_batches(batches, epochs=8, lr=1.5), *words)
+    assert warned(lambda: rising().fit([[1.0]], [0.0], epochs=5, lr=1.5))[0] == []
+
+
+def test_batches_whose_losses_rise_are_no_sign():
+    """What counts is the loss of one epoch after the other."""
+    batches = [(X, (1 + 10 * i) * Y) for i in range(8)]
+    assert warned(lambda: regressor().fit_batches(batches, epochs=3, lr=1e-5))[0] == []
+    assert warned(lambda: regressor().fit_batches(batches * 50, epochs=3, lr=1e-5, max_seconds=1e-3))[0] == []
+
+
+def test_unscaled_input():
+    words = "X reaches up to", 'scale_X="standardize"'
+    only(nnc.UnscaledInputWarning, lambda: regressor(activation="relu").fit(1000 * X, Y, epochs=1, lr=1e-9), *words)
+    net = regressor(activation="relu")
+    only(nnc.UnscaledInputWarning, lambda: net.fit_batches([(1000 * X, Y), (X, Y)], lr=1e-9), "X reaches up to 99")
+    scaled = regressor(scale_X="standardize")
+    assert warned(lambda: scaled.fit(1000 * X, Y, epochs=1))[0] == []
+
+
+def test_unscaled_input_is_that_of_the_training():
+    net = regressor(activation="relu")
+    only(nnc.UnscaledInputWarning, lambda: net.fit(1000 * X, Y, epochs=1, lr=1e-9, validation=(X, Y)), "up to 99")
+    assert warned(lambda: net.fit(X, Y, epochs=1, lr=1e-9, validation=(1000 * X, Y)))[0] == []
+    look = [lambda record: bool(record.network.loss(1000 * X, Y) < 0)]
+    assert warned(lambda: net.fit(X, Y, epochs=1, lr=1e-9, callback=look))[0] == []
+
+
+def test_a_memory_map_of_images(tmp_path):
+    memmap = np.memmap(tmp_path / "X", dtype=np.uint8, mode="w+", shape=(60, 3))
+    memmap[:] = np.arange(180).reshape(60, 3)
+    net = regressor(activation="relu")
+    only(nnc.UnscaledInputWarning, lambda: net.fit(memmap, Y, epochs=1, lr=1e-9, batch_size=8), "up to 179")
+
+
+def test_each_warning_comes_once():
+    net = dead()
+    kinds, _ = warned(lambda: net.fit(1000 * X, Y, epochs=3, lr=1e-12, target_loss=0.0))
+    assert len(kinds) == len(set(kinds))
+    assert {nnc.NotConvergedWarning, nnc.UnscaledInputWarning, nnc.DeadLayerWarning} <= set(kinds)
+
+
+def test_they_can_be_turned_off():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore", nnc.TrainingWarning)
+        dead().fit(1000 * X, Y, epochs=3, lr=1e-12, target_loss=0.0)
+    assert caught == []
+
+
+def test_as_errors_they_leave_a_trained_network():
+    net = regressor()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(nnc.NotConvergedWarning):
+            net.fit(X, Y, epochs=5, target_loss=0.0)
+    assert net._state.epoch == 5
+
+
+# ------------------------------------------------------------------------------------ where all is well
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_tutorial(seed):
+    """Warnings are errors in these tests."""
+    X, y = [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], [[0], [1], [1], [0]]
+    NeuralNetwork([3, 4, 1], bias=False, init="uniform", seed=seed).fit(X, y, epochs=1500, lr=1.0)
+    NeuralNetwork([3, 4, 1], seed=seed).fit(X, y, epochs=5000, lr=1.0)
+    NeuralNetwork([3, 8, 1], activation="tanh", loss="bce", seed=seed).fit(X, y, epochs=1000, optimizer="adam", lr=0.01)
+    NeuralNetwork([3, 4, 1], seed=seed).fit(X, y, epochs=300, lr=1.0, batch_size=1)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu"])
+def test_digits(activation):
+    X, y = load_digits()
+    X_train, X_test, y_train, y_test = train_test_split(X / 16, y, seed=0)
+    net = NeuralNetwork([64, 32, 10], activation=activation, loss="cross_entropy", dtype="float32", seed=0)
+    net.fit(X_train, y_train, epochs=20, optimizer="adam", batch_size=32, validation=(X_test, y_test), dropout=0.1)
+    net.fit(X_train, y_train, epochs=200, patience=5, validation=0.2, batch_size=32, min_delta=0.01)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 16])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+def test_iris(activation, batch_size):
+    X, y = load_iris()
+    for scale_X in (None, "standardize", "minmax"):
+        net = NeuralNetwork([4, 8, 3], activation=activation, loss="cross_entropy", seed=0, scale_X=scale_X)
+        net.fit(X, y, epochs=30, lr=0.05, batch_size=batch_size)
+
+
+@pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not here")
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_examples(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
