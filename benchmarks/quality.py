@@ -1,0 +1,157 @@
+"""How good the networks become, and in what time: `python -m benchmarks.quality`.
+
+- Regression on three UCI sets with the 20 splits that papers report on (Hernandez-Lobato and Adams, 2015): the test
+  RMSE of a network with one hidden layer of 50 relu units, beside scikit-learn's MLPRegressor at the same settings.
+- MNIST: accuracy on the 10,000 test digits.
+
+The data are not part of the project; the folder `../shared/data` beside the checkout, or `--data`, has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import sys
+import tarfile
+import warnings
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPERS = {"concrete": (5.5, 6.0), "kin8nm": (0.08, 0.10), "power-plant": (4.1, 4.3)}  # test RMSE of plain networks
+EPOCHS = {"concrete": 40, "kin8nm": 40, "power-plant": 40}  # as in those papers
+
+
+def uci(folder):
+    """The data of a set, and its splits: (X, y, [(rows to train on, rows to test on), ...])."""
+    with gzip.open(folder / "data.txt.gz") as file:
+        data = np.loadtxt(file)
+    with tarfile.open(folder / "splits.tar.gz") as archive:
+        names = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
+
+        def numbers(stem):
+            member = next(names[name] for name in (stem, stem + ".txt") if name in names)
+            return np.atleast_1d(np.loadtxt(io.BytesIO(archive.extractfile(member).read()))).astype(int)
+
+        X, y = data[:, numbers("index_features")], data[:, numbers("index_target")[0]]
+        n = int(numbers("n_splits")[0])
+        return X, y, [(numbers(f"index_train_{i}"), numbers(f"index_test_{i}")) for i in range(n)]
+
+
+def by_nnc(X, y, X_test, epochs, seed):
+    from nnc import NeuralNetwork
+
+    net = NeuralNetwork(
+        [X.shape[1], 50, 1],
+        activation="relu",
+        loss="mse",
+        dtype="float32",
+        seed=seed,
+        scale_X="standardize",
+        scale_y="standardize",
+    )
+    net.fit(X, y, epochs=epochs, lr=0.003, optimizer="adam", batch_size=10)
+    return net.predict(X_test)[:, 0]
+
+
+def by_sklearn(X, y, X_test, epochs, seed):
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.preprocessing import StandardScaler
+
+    scaler, mean, spread = StandardScaler().fit(X), y.mean(), y.std()
+    mlp = MLPRegressor(
+        (50,), learning_rate_init=0.003, batch_size=10, max_iter=epochs, tol=0, n_iter_no_change=epochs, alpha=0,
+        random_state=seed,
+    )  # fmt: skip
+    warnings.simplefilter("ignore", ConvergenceWarning)  # all epochs are wanted
+    mlp.fit(scaler.transform(X).astype(np.float32), ((y - mean) / spread).astype(np.float32))
+    return mlp.predict(scaler.transform(X_test).astype(np.float32)) * spread + mean
+
+
+def regression(folder, peers):
+    print("Test RMSE, mean over 20 splits and its standard error; seconds a fit\n")
+    print(f"{'set':12} {'rows':>6}  {'papers':>12}" + "".join(f"  {name:>24}" for name in peers))
+    good = True
+    for name, (low, high) in PAPERS.items():
+        X, y, splits = uci(folder / "uci" / name)
+        line = f"{name:12} {len(X):6}  {low:5g} - {high:<4g}"
+        for peer, fit in peers.items():
+            errors, seconds = [], 0.0
+            for number, (train, test) in enumerate(splits):
+                began = perf_counter()
+                P = fit(X[train], y[train], X[test], EPOCHS[name], number)
+                seconds += perf_counter() - began
+                errors.append(np.sqrt(np.mean((P - y[test]) ** 2)))
+            error, spread = np.mean(errors), np.std(errors) / np.sqrt(len(errors))
+            line += f"  {error:8.4g} +- {spread:.2g}, {seconds / len(splits):5.3f} s"
+            good = good and (peer != "nnc" or error <= high)
+        print(line, flush=True)
+    return good
+
+
+def mnist(folder):
+    """X as numbers from 0 to 1, and labels, of the training and the test digits."""
+    parts = []
+    for part in ("train", "t10k"):
+        images = gzip.decompress((folder / "mnist" / f"{part}-images-idx3-ubyte.gz").read_bytes())
+        labels = gzip.decompress((folder / "mnist" / f"{part}-labels-idx1-ubyte.gz").read_bytes())
+        X = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
+        parts += [X.astype(np.float32) / 255, np.frombuffer(labels, np.uint8, offset=8).astype(np.int32)]
+    return parts
+
+
+def digits(folder, runs=3):
+    from nnc import CosineLR, NeuralNetwork, OneCycleLR
+
+    X, y, X_test, y_test = mnist(folder)
+    works = [
+        ("784-128-10", (128,), 0.975, {"epochs": 6, "batch_size": 32, "lr": CosineLR(0.15, min_lr=0.005)}),
+        (
+            "784-512-512-10, dropout",
+            (512, 512),
+            0.983,
+            {"epochs": 20, "batch_size": 128, "optimizer": "adam", "lr": OneCycleLR(0.002), "dropout": 0.3},
+        ),
+    ]  # fmt: skip
+    print("\nMNIST: accuracy on the 10,000 test digits, and seconds of training\n")
+    good = True
+    for name, hidden, goal, settings in works:
+        for seed in range(runs):
+            net = NeuralNetwork([784, *hidden, 10], activation="relu", loss="cross_entropy", dtype="float32", seed=seed)
+            history = net.fit(X, y, **settings)
+            score = net.score(X_test, y_test)
+            good = good and score >= goal
+            print(f"{name:24} seed {seed}: {score:.2%} (goal {goal:.1%}) in {history.seconds:.2f} s", flush=True)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="where the data are")
+    parser.add_argument("--works", default="uci,mnist", help="uci,mnist (default: both)")
+    args = parser.parse_args()
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
+    if not args.data.is_dir():
+        print(f"there is no folder {args.data}: skipped")
+        return 0
+    peers = {"nnc": by_nnc}
+    try:
+        import sklearn  # noqa: F401
+
+        peers["scikit-learn"] = by_sklearn
+    except ImportError:
+        print('scikit-learn is not installed: pip install ".[bench]"')
+    good = True
+    if "uci" in args.works:
+        good = regression(args.data, peers)
+    if "mnist" in args.works:
+        good = digits(args.data) and good
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
