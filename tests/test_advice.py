@@ -43,9 +43,9 @@ def regressor(**settings):
 
 
 def dead(activation="relu", **settings):
-    """A network whose second hidden layer has no net input above -50."""
+    """A network whose second hidden layer has net inputs far below 0."""
     net = NeuralNetwork([3, 6, 5, 2], activation=activation, loss="mse", seed=0, **settings)
-    net.biases[1] = np.full(5, -50.0)
+    net.biases[1] = np.full(5, -1e5)
     return net
 
 
