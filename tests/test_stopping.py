@@ -55,7 +55,7 @@ def test_epochs():
 def test_max_seconds(epochs, n_threads):
     history = complete(regressor().fit(X, Y, epochs=epochs, max_seconds=0.1, n_threads=n_threads))
     assert history.stop_reason == "max_seconds"
-    assert history.epochs > 10
+    assert history.epochs > 0
     assert 0.1 <= history.seconds < 2  # the machine may be busy
 
 
