@@ -12,6 +12,9 @@ A trajectory can be compared to the last digits only where rounding does not gro
 - Kinks: where a derivative jumps (relu, leaky_relu, mae, quantile, hinge, the sign that l1 and Rprop take), two runs
   part if one of them is a rounding error to the left and the other to the right. PyTorch's run notes how near it has
   come to one; the few examples that come nearer than rounding has grown are given up.
+- Chaos: Adam and its kin, whose steps do not shrink with the gradient, may still circle around a minimum in some
+  direction and let rounding grow. Where the runs differ, PyTorch's is repeated from parameters a few roundings away; if
+  it departs from itself, the example says nothing and is given up.
 - Sums: the tolerance is relative to the norm of all parameters, and for losses to the largest of the run.
 """
 
@@ -315,7 +318,10 @@ def problems(draw, loss, optimizer, dtype="float64"):
     rows = choose(11, 19, 5) if small else choose(23, 40, 17)
     X = rng.uniform(-1, 1, (rows, sizes[0])).astype(dtype)
     y = case.draw(rng, rows, n_out, dtype)
-    w = rng.uniform(0.2, 2, rows).astype(dtype) if choose(True, False) else None
+    # Without weights a slope that is a constant makes the gradient of a bias a sum of equal numbers, which may cancel:
+    # then Rprop takes the sign of a rounding error.
+    weighted = choose(True, False) or (optimizer == "rprop" and case.kink is not None)
+    w = rng.uniform(0.2, 2, rows).astype(dtype) if weighted else None
     batch_size = rows if optimizer == "rprop" else choose(rows // 3, rows, 4, rows // 2 + 1)
     options = {
         "clip_norm": choose(None, 0.05, 0.5, 100.0),
@@ -336,10 +342,14 @@ def compare_trajectories(problem, case, optimizer, dtype, steps):
         lr /= batch * net.sizes[-1]
     constants = {} if problem.decay is None else {"weight_decay": problem.decay}
     epochs = -(-steps // -(-len(problem.X) // batch))
-    twin = Twin(net, case)
-    stepper = twin.optimizer(theirs, lr, problem.decay, problem.options["regularize_bias"])
-    data = problem.X, problem.y, problem.w
-    wanted = twin.fit(*data, optimizer=stepper, epochs=epochs, batch_size=batch, **problem.options)
+
+    def theirs_from(start):
+        twin = Twin(start, case)
+        stepper = twin.optimizer(theirs, lr, problem.decay, problem.options["regularize_bias"])
+        data = problem.X, problem.y, problem.w
+        return twin, twin.fit(*data, optimizer=stepper, epochs=epochs, batch_size=batch, **problem.options)
+
+    beside, (twin, wanted) = net.copy(), theirs_from(net)
     assume(twin.margin > SAFE[dtype])
     history = net.fit(
         problem.X,
@@ -352,13 +362,26 @@ def compare_trajectories(problem, case, optimizer, dtype, steps):
         n_threads=1,
         **problem.options,
     )
-    same(net, history, twin, wanted, TOLERANCE[dtype])
+    tolerance = TOLERANCE[dtype]
+    if max(differences(net.params, history.loss, twin.params, wanted)) > tolerance:
+        signs = np.where(np.arange(net.n_params) % 2, 1, -1)
+        beside.params = beside.params * (1 + 16 * np.finfo(dtype).eps * signs)
+        other, losses = theirs_from(beside)
+        assume(max(differences(other.params, losses, twin.params, wanted)) < tolerance / 10)
+    same(net, history, twin, wanted, tolerance)
+
+
+def differences(params, losses, wanted_params, wanted_losses):
+    """The largest ones, relative: of the losses and of the parameters."""
+    return (
+        np.abs(losses - wanted_losses).max() / np.abs(wanted_losses).max(),
+        np.abs(params - wanted_params).max() / np.linalg.norm(wanted_params),
+    )
 
 
 def same(net, history, twin, losses, tolerance):
     assert history.loss.shape == losses.shape
-    of_losses = np.abs(history.loss - losses).max() / np.abs(losses).max()
-    of_params = np.abs(net.params - twin.params).max() / np.linalg.norm(twin.params)
+    of_losses, of_params = differences(net.params, history.loss, twin.params, losses)
     assert of_losses <= tolerance
     assert of_params <= tolerance
 
