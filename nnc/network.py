@@ -1128,6 +1128,24 @@ class NeuralNetwork:
         """The network in such a text; raises ModelFileError where it is none."""
         return cls._from_document(files.loads(text), "the JSON text")
 
+    @classmethod
+    def from_sklearn(cls, mlp: Any) -> NeuralNetwork:
+        """The network of a trained MLPClassifier or MLPRegressor of scikit-learn (extra `[sklearn]`), whose
+        predictions are the same to rounding.
+
+        Raises
+        ------
+        ImportError
+            scikit-learn is not installed.
+        TypeError
+            It is no MLPClassifier or MLPRegressor.
+        ValueError
+            It has not been trained.
+        """
+        from nnc.sklearn import network_of
+
+        return network_of(mlp, cls=cls)
+
     def _document(self, checkpoint: bool) -> dict[str, Any]:
         layers = []
         for layer in self.layers:

@@ -466,7 +466,8 @@ cdef class Training:
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
         What differs from the defaults: "method", a name of METHODS, and the fields of Optimizer in optimizers.pxd by their names;
-        "key", "draws", "shuffles", "drop_key", "drops", "target_loss" of Run in network.pxd; "dropout", a number for each hidden layer.
+        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in network.pxd;
+        "dropout", a number for each hidden layer.
     threads : int
         How many threads will call work().
     seconds : float
@@ -497,6 +498,8 @@ cdef class Training:
         run.shuffles = order is not None and settings.get("shuffles", True)
         run.drop_key, run.drops = settings.get("drop_key", 0), settings.get("drops", 0)
         run.target_loss = settings.get("target_loss", -1e308)
+        run.loss_factor, run.delta_factor = settings.get("loss_factor", 1), settings.get("delta_factor", 1)
+        run.by_rows = settings.get("by_rows", False)
         run.last_loss = 1e308
         self.set_optimizer(settings)
         run.threads, run.seconds = threads, seconds

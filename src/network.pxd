@@ -55,6 +55,9 @@ cdef struct Run:
     double total
     double penalty
     double weight
+    double loss_factor    # what the loss is multiplied by, penalties excepted
+    double delta_factor   # and the gradient that is learned from, penalties excepted
+    bint by_rows          # an epoch's loss is the mean of its batches' losses by their rows, not by the weights of the rows
     double* squares       # one for each row of W and b, where the gradient is clipped by its norm; else NULL
     uint64_t key          # the shuffle stream and how many numbers have been drawn from it
     uint64_t draws
@@ -283,7 +286,8 @@ cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) 
 
 
 cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double total) noexcept nogil:
-    cdef double loss = total * loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out) + run.penalty
+    cdef double scale = run.loss_factor * loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out)
+    cdef double loss = total * scale + run.penalty
     run.losses[epoch] = loss
     if loss <= run.last_loss:
         run.rises = 0
@@ -306,12 +310,12 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
     cdef bint first, last
     cdef const real* X
-    cdef double weight = run.weight, total = run.total
+    cdef double weight = run.weight, total = run.total, part
     cdef uint64_t drops = run.drops
     cdef int threads = run.threads
     cdef const Dense* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
-    cdef double scale = loss_scale(net.loss, weight, out.n_out)
+    cdef double scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause:
         if row == 0 and run.shuffles:
@@ -328,19 +332,20 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         X = block_input(net, &run.data, row)
         if first:
             weight = weight_of(&run.data, batch_start, batch_end)
-            scale = loss_scale(net.loss, weight, out.n_out)
+            scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
 
         if not run.resident:
             fetch(net, &run.data, row, low, high)
         forward(net, X, low, high, thread, run.drop_key, drops, row - batch_start)
         output_delta(net, low, high, scale)
         backward(net, low, high)
+        part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
         if thread == 0 and last:
             optimizer.lr = run.rates[epoch * run.rate_step]
             if not optimizer.plain:
                 count_step(optimizer, weight)
             if optimizer.l1 != 0 or optimizer.l2 != 0:
-                run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight)
+                run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) * part
         if threads > 1:
             barrier_wait(&run.barrier)
 
@@ -357,7 +362,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 constrain(net, optimizer.max_norm, thread, threads)
         row += rows
         if thread == 0:
-            total += sum_partial(net, rows)
+            total += sum_partial(net, rows) * part
             if row == n:
                 end_epoch(run, epoch, total)
                 total = 0

@@ -2,7 +2,7 @@
 # keeps beside them. Names, constants and formulas are PyTorch's; t counts the steps, g is the gradient with what stands below added.
 
 from libc.math cimport sqrt as sqrt_double, pow as pow_double
-from simd cimport real, vec, VL, load, store, splat, if_less, if_negative, vabs, vmax, vsqrt
+from simd cimport real, vec, VL, load, store, splat, if_less, if_negative, sum_lanes, vabs, vmax, vsqrt
 
 cdef enum Method:         # the numbers are the order of the names in _core.pyx
     SGD
@@ -49,7 +49,7 @@ cdef struct Optimizer:
 
 cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
     o.steps += 1
-    o.rows = rows if o.mean_penalty else 1
+    o.rows = rows if o.mean_penalty and rows != 0 else 1
     o.power1 *= o.beta1
     o.power2 *= o.beta2
     if o.method == NADAM:
@@ -70,12 +70,19 @@ cdef inline vec clamp(vec x, real low, real high) noexcept nogil:
 cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, bint bias) noexcept nogil:
     # l1 sum |p| + l2 sum p**2 / 2
     cdef double sum1 = 0, sum2 = 0
-    cdef Py_ssize_t i
+    cdef vec x, part1, part2
+    cdef Py_ssize_t i, start, end
     if bias and not o.biases_too:
         return 0
-    for i in range(size):
-        sum1 += p[i] if p[i] > 0 else -p[i]
-        sum2 += <double>p[i] * p[i]
+    for start from 0 <= start < size by 64 * VL:     # short sums in the precision of the parameters, which double precision adds up
+        part1 = part2 = splat(0)
+        end = start + 64 * VL if start + 64 * VL < size else size
+        for i from start <= i < end by VL:
+            x = load(p + i)
+            part1 = part1 + vabs(x)
+            part2 = part2 + x * x
+        sum1 += sum_lanes(part1)
+        sum2 += sum_lanes(part2)
     return o.l1 * sum1 + 0.5 * o.l2 * sum2
 
 

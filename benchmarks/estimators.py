@@ -1,0 +1,158 @@
+"""scikit-learn's MLP beside nnc's estimators in its place: `python -m benchmarks.estimators`, from the checkout's root.
+
+Default parameters, the same data, the same seed and the same number of iterations, in one process, in turns. What is
+printed is the median time of each and how many times faster nnc is; and how far the coefficients are apart, which says
+that both have done the same work. Letter and California housing are read from a folder with PMLB's files (Olson et al.,
+2017; letter.tsv.gz, 537_houses.tsv.gz), ../shared/data/pmlb or --data; without it they are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import sys
+import warnings
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def standardized(X):
+    return (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-12)
+
+
+def digits(folder):
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    return X / 16, y
+
+
+def pmlb(name):
+    def load(folder):
+        with gzip.open(folder / f"{name}.tsv.gz", "rt") as file:
+            columns = file.readline().split()
+            table = np.loadtxt(file, delimiter="\t")
+        at = columns.index("target")
+        return standardized(np.delete(table, at, axis=1)), table[:, at]
+
+    return load
+
+
+def houses(folder):
+    X, y = pmlb("537_houses")(folder)
+    return X, standardized(y)
+
+
+def letter(folder):
+    X, y = pmlb("letter")(folder)
+    return X, y.astype(int)
+
+
+def mnist(folder):
+    """Random numbers of its shape: 60000 images of 28 times 28 pixels, a fifth of which are not 0, in 10 classes."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 1, (60000, 784))
+    X[X < 0.8] = 0
+    return X, rng.integers(0, 10, len(X))
+
+
+# name: the estimator, the data, iterations (which default parameters do not reach convergence in), those of --quick
+FITS = {
+    "digits": ("MLPClassifier", digits, 100, 3),
+    "letter": ("MLPClassifier", letter, 20, 1),
+    "California housing": ("MLPRegressor", houses, 20, 1),
+    "MNIST's shape": ("MLPClassifier", mnist, 3, 1),
+}
+
+
+def fit_of(kind, X, y, iterations):
+    """Functions of a module that fit and return the model."""
+
+    def fit(module):
+        model = getattr(module, kind)(random_state=0, max_iter=iterations, n_iter_no_change=iterations)
+        return model.fit(X, y)
+
+    return fit
+
+
+def search_of(X, y, iterations):
+    """24 candidates, 5 folds."""
+    from sklearn.model_selection import GridSearchCV
+
+    grid = {
+        "hidden_layer_sizes": [(50,), (100,)],
+        "activation": ["relu", "tanh"],
+        "alpha": [1e-5, 1e-4, 1e-3],
+        "learning_rate_init": [1e-3, 1e-2],
+    }
+
+    def fit(module):
+        model = module.MLPClassifier(random_state=0, max_iter=iterations)
+        return GridSearchCV(model, grid, cv=5).fit(X, y).best_estimator_
+
+    return fit
+
+
+def distance(a, b):
+    """The largest difference of coefficients, relative to the largest coefficient of the layer."""
+    return max(float(abs(u - v).max() / abs(u).max()) for u, v in zip(a.coefs_, b.coefs_, strict=True))
+
+
+def measure(fit, modules, rounds):
+    """Median seconds of each module, and how far their coefficients are apart."""
+    times = {name: [] for name in modules}
+    models = {}
+    for _ in range(rounds):
+        for name, module in modules.items():
+            began = perf_counter()
+            models[name] = fit(module)
+            times[name].append(perf_counter() - began)
+    return {name: median(each) for name, each in times.items()}, distance(*models.values())
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.estimators", description="nnc beside scikit-learn's MLP."
+    )
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/pmlb", help="folder with PMLB's files")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
+    parser.add_argument("--only", help="part of the names of what is measured")
+    parser.add_argument("--quick", action="store_true", help="one short turn each: a test, no measurement")
+    args = parser.parse_args(arguments)
+
+    # The checkout's nnc/, which has no compiled core, must not hide the installed one.
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
+    import sklearn.neural_network
+
+    import nnc.sklearn
+
+    warnings.simplefilter("ignore")
+    modules = {"scikit-learn": sklearn.neural_network, "nnc": nnc.sklearn}
+    rounds = 1 if args.quick else args.rounds
+    print(f"{'':<22}{'scikit-learn':>14}{'nnc':>11}{'times faster':>15}{'coefficients apart':>21}")
+
+    def report(name, fit, rounds):
+        if args.only and args.only not in name:
+            return
+        seconds, apart = measure(fit, modules, rounds)
+        theirs, ours = seconds.values()
+        print(f"{name:<22}{theirs:>12.3f} s{ours:>9.3f} s{theirs / ours:>15.1f}{apart:>21.0e}", flush=True)
+
+    for name, (kind, load, iterations, few) in FITS.items():
+        try:
+            X, y = load(args.data)
+        except FileNotFoundError as error:
+            print(f"{name:<22} left out: {error}")
+            continue
+        report(name, fit_of(kind, X, y, few if args.quick else iterations), rounds)
+    X, y = digits(args.data)
+    report("grid search, digits", search_of(X, y, 2 if args.quick else 200), 1 if args.quick else min(rounds, 3))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,680 @@
+"""nnc.sklearn beside scikit-learn's MLP: the same weights where the mathematics is the same, and what it has beyond."""
+
+import copy
+import inspect
+import io
+import os
+import pickle
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+import joblib
+import scipy.sparse
+import sklearn.neural_network as theirs
+from sklearn.base import clone
+from sklearn.datasets import (
+    load_digits,
+    make_classification,
+    make_multilabel_classification,
+    make_regression,
+)
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
+
+import nnc
+import nnc.sklearn as ours
+from nnc import NeuralNetwork
+from nnc.sklearn import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+BOTH = ("MLPClassifier", "MLPRegressor")
+SMALL = {"hidden_layer_sizes": (12, 7), "max_iter": 20, "batch_size": 50, "random_state": 3}
+
+
+def labels(n, rows=230):
+    return make_classification(rows, 12, n_informative=8, n_classes=n, random_state=0)
+
+
+def numbers(n_out=1, rows=230):
+    X, y = make_regression(rows, 12, n_targets=n_out, random_state=0)
+    return X, y / 100
+
+
+def digits(rows=600):
+    X, y = load_digits(return_X_y=True)
+    return X[:rows] / 16, y[:rows]
+
+
+def multilabel():
+    X, y = make_multilabel_classification(230, random_state=0)
+    return X / 10, y
+
+
+def counts(n_out=1):
+    X, _ = numbers()
+    y = np.random.default_rng(0).poisson(2.0, (len(X), n_out)).astype(float)
+    return X, y[:, 0] if n_out == 1 else y
+
+
+PROBLEMS = {
+    "2 classes": ("MLPClassifier", *labels(2)),
+    "3 classes": ("MLPClassifier", *labels(3)),
+    "10 classes": ("MLPClassifier", *digits()),
+    "multi-label": ("MLPClassifier", *multilabel()),
+    "regression": ("MLPRegressor", *numbers()),
+    "multi-output": ("MLPRegressor", *numbers(3)),
+}
+SOLVERS = {
+    "sgd": {"solver": "sgd", "momentum": 0, "learning_rate_init": 0.01},
+    "momentum": {"solver": "sgd", "nesterovs_momentum": False, "learning_rate_init": 0.01},
+    "nesterov": {"solver": "sgd", "learning_rate_init": 0.01},
+    "adam": {"solver": "adam"},
+}
+
+
+def pair(kind, X, y, sample_weight=None, **parameters):
+    """Theirs and ours, fitted alike."""
+    return [getattr(module, kind)(**parameters).fit(X, y, sample_weight) for module in (theirs, ours)]
+
+
+def assert_same(a, b, tolerance=1e-8):
+    for u, v in zip([*a.coefs_, *a.intercepts_], [*b.coefs_, *b.intercepts_], strict=True):
+        assert u.shape == v.shape
+        assert u.dtype == v.dtype
+        np.testing.assert_allclose(v, u, rtol=0, atol=tolerance * abs(u).max())
+    assert (a.n_iter_, a.t_, a.n_layers_, a.n_outputs_, a.out_activation_) == (
+        b.n_iter_,
+        b.t_,
+        b.n_layers_,
+        b.n_outputs_,
+        b.out_activation_,
+    )
+    assert b.loss_ == pytest.approx(a.loss_, rel=tolerance)
+    if hasattr(a, "loss_curve_"):
+        np.testing.assert_allclose(b.loss_curve_, a.loss_curve_, rtol=tolerance)
+        assert b.best_loss_ == (None if a.best_loss_ is None else pytest.approx(a.best_loss_, rel=tolerance))
+        assert (a.validation_scores_ is None) == (b.validation_scores_ is None)
+        if a.validation_scores_ is not None:
+            np.testing.assert_allclose(b.validation_scores_, a.validation_scores_, rtol=tolerance, atol=1e-12)
+            assert b.best_validation_score_ == pytest.approx(a.best_validation_score_, rel=tolerance)
+
+
+# ------------------------------------------------------------------------------------------ scikit-learn's own checks
+
+CONFIGURATIONS = [
+    MLPClassifier(),
+    MLPClassifier(solver="lbfgs", hidden_layer_sizes=(30,), activation=["gelu"]),
+    MLPClassifier(loss="hinge", solver=nnc.RMSprop(3e-3), hidden_layer_sizes=(50, 20), activation=["tanh", "silu"]),
+    MLPClassifier(solver="nadam", loss=nnc.CrossEntropy(0.05), activation="leaky_relu", n_threads=2),
+    MLPRegressor(),
+    MLPRegressor(solver="lbfgs", hidden_layer_sizes=(20,)),
+    MLPRegressor(loss="huber", solver="adamw", activation=["silu"], learning_rate=nnc.CosineLR(0.01)),
+    MLPRegressor(solver="sgd", learning_rate="adaptive", max_seconds=60, n_threads=1),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks(CONFIGURATIONS)
+def test_estimator_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_parameters_and_defaults_are_theirs(kind):
+    a, b = (inspect.signature(getattr(module, kind).__init__).parameters for module in (theirs, ours))
+    assert list(b)[: len(a)] == list(a)
+    assert all(b[name].default == a[name].default and b[name].kind == a[name].kind for name in a)
+    assert getattr(theirs, kind)().get_params().items() <= getattr(ours, kind)().get_params().items()
+    public = {name for name in dir(getattr(theirs, kind)()) if not name.startswith("_")}
+    assert public <= set(dir(getattr(ours, kind)()))
+
+
+# ------------------------------------------------------------------------------------------ the same weights
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_same_weights_after_20_epochs(problem, solver):
+    kind, X, y = PROBLEMS[problem]
+    a, b = pair(kind, X, y, **SMALL, **SOLVERS[solver])
+    assert_same(a, b)
+    np.testing.assert_allclose(b.predict(X), a.predict(X), rtol=1e-8, atol=1e-12)
+    if kind == "MLPClassifier":
+        np.testing.assert_allclose(b.predict_proba(X), a.predict_proba(X), rtol=1e-8)
+        np.testing.assert_allclose(b.predict_log_proba(X), a.predict_log_proba(X), rtol=1e-7, atol=1e-12)
+    assert b.score(X, y) == pytest.approx(a.score(X, y), rel=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_same_weights_with_each_activation(problem, activation):
+    kind, X, y = PROBLEMS[problem]
+    assert_same(*pair(kind, X, y, **SMALL, activation=activation, alpha=0.01))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_same_weights_with_lbfgs(problem):
+    kind, X, y = PROBLEMS[problem]
+    assert_same(*pair(kind, X, y, **SMALL, solver="lbfgs"), tolerance=1e-7)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"solver": "sgd", "learning_rate": "invscaling", "learning_rate_init": 0.5},
+        {"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.1, "tol": 0.1, "n_iter_no_change": 2},
+        {"solver": "sgd", "momentum": 1.0, "learning_rate_init": 1e-4},
+        {"early_stopping": True, "validation_fraction": 0.2},
+        {"early_stopping": True, "tol": 0.01, "n_iter_no_change": 3},
+        {"shuffle": False},
+        {"batch_size": 1, "max_iter": 2},
+        {"batch_size": "auto"},
+        {"epsilon": 0.1, "beta_1": 0.5, "beta_2": 0.9},
+        {"tol": 1.0, "n_iter_no_change": 2},
+    ],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("problem", ["3 classes", "multi-label", "multi-output"])
+def test_same_weights_with(problem, weighted, parameters):
+    kind, X, y = PROBLEMS[problem]
+    weights = np.random.default_rng(1).uniform(0.1, 3, len(X)) if weighted else None
+    assert_same(*pair(kind, X, y, weights, **{**SMALL, **parameters}))
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize(("n_out", "weighted"), [(1, False), (3, False), (3, True)])
+def test_same_weights_with_poisson(n_out, weighted, solver):
+    X, y = counts(n_out)
+    weights = np.random.default_rng(1).uniform(0.1, 3, len(X)) if weighted else None
+    a, b = pair("MLPRegressor", X, y, weights, loss="poisson", solver=solver, **SMALL)
+    assert_same(a, b, tolerance=1e-7)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_same_weights_in_float32(kind):
+    X, y = labels(2) if kind == "MLPClassifier" else numbers()
+    X, y = X.astype(np.float32), y.astype(np.int32 if kind == "MLPClassifier" else np.float32)
+    a, b = pair(kind, X, y, **SMALL)
+    assert b.network_.dtype == np.float32
+    assert_same(a, b, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_same_weights_after_partial_fit_and_warm_start(kind):
+    X, y = labels(3) if kind == "MLPClassifier" else numbers()
+    pairs = [getattr(module, kind)(**{**SMALL, "solver": "sgd"}) for module in (theirs, ours)]
+    for model in pairs:
+        for start in range(0, 200, 50):
+            rows = slice(start, start + 50)
+            model.partial_fit(X[rows], y[rows], **({"classes": [0, 1, 2]} if kind == "MLPClassifier" else {}))
+    assert_same(*pairs)
+    pairs = [getattr(module, kind)(**SMALL, warm_start=True, early_stopping=True) for module in (theirs, ours)]
+    for model in pairs:
+        model.fit(X, y).fit(X, y)
+    assert_same(*pairs)
+
+
+def test_random_numbers_are_drawn_alike():
+    X, y = labels(2)
+    states = np.random.RandomState(5), np.random.RandomState(5)
+    for module, state in zip((theirs, ours), states, strict=True):
+        module.MLPClassifier(**{**SMALL, "random_state": state}, early_stopping=True).fit(X, y)
+        module.MLPClassifier(**{**SMALL, "random_state": state, "batch_size": "auto"}).fit(X, y)
+    assert states[0].randint(2**31) == states[1].randint(2**31)
+
+
+@pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array"])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_sparse_input(monkeypatch, whole, solver, form):
+    if not whole:  # as large ones are treated: batch by batch
+        monkeypatch.setattr(ours, "DENSE_BYTES", 0)
+        monkeypatch.setattr(ours, "BLOCK_BYTES", 1000)
+    X, y = digits(230)
+    sparse = getattr(scipy.sparse, form)(X)
+    weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
+    a = theirs.MLPClassifier(**SMALL, solver=solver, early_stopping=True).fit(sparse, y, weights)
+    b = MLPClassifier(**SMALL, solver=solver, early_stopping=True).fit(sparse, y, weights)
+    assert_same(a, b, 1e-7)
+    np.testing.assert_allclose(b.predict_proba(sparse), a.predict_proba(sparse), rtol=1e-6)
+
+
+def test_sparse_counts_with_weights(monkeypatch):
+    monkeypatch.setattr(ours, "DENSE_BYTES", 0)
+    X, y = counts(2)
+    weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
+    parameters = {**SMALL, "loss": "poisson", "shuffle": False}
+    assert_same(*pair("MLPRegressor", scipy.sparse.csr_array(X), y, weights, **parameters))
+
+
+def test_labels_of_all_kinds():
+    X, y = labels(3)
+    for names in (np.array(["a", "b", "c"]), np.array(["a", "b", "c"], object), np.array([-1, 5, 7])):
+        a, b = pair("MLPClassifier", X, names[y], **SMALL)
+        assert (a.classes_ == b.classes_).all()
+        assert (a.predict(X) == b.predict(X)).all()
+        assert (b.network_.predict_classes(X) == b.predict(X)).all()
+
+
+def test_warnings_are_theirs(capsys):
+    X, y = labels(2)
+    with pytest.warns(ConvergenceWarning, match="Maximum iterations") as caught:
+        MLPClassifier(max_iter=2, verbose=True).fit(100 * X, y)
+    assert {warning.category for warning in caught} == {ConvergenceWarning}
+    assert capsys.readouterr().out.startswith("Iteration 1, loss = ")
+    with pytest.warns(ConvergenceWarning, match="lbfgs"):
+        MLPClassifier(max_iter=2, solver="lbfgs").fit(X, y)
+
+
+# ------------------------------------------------------------------------------------------ beyond scikit-learn
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "leaky_relu", "softplus", "elu", "gelu", "silu", ["tanh", "relu"]])
+def test_activations(activation):
+    X, y = labels(3)
+    model = MLPClassifier(**{**SMALL, "max_iter": 100}, activation=activation).fit(X, y)
+    expected = [activation] * 2 if isinstance(activation, str) else activation
+    assert model.network_.activations == (*expected, "softmax")
+    assert model.score(X, y) > 0.65
+    if activation == "sigmoid":
+        assert_same(MLPClassifier(**{**SMALL, "max_iter": 100}, activation="logistic").fit(X, y), model)
+
+
+@pytest.mark.parametrize("solver", [s for s in ours.SOLVERS if s not in ("lbfgs", "levenberg_marquardt")])
+def test_solvers(solver):
+    X, y = numbers()
+    batch = 230 if solver == "rprop" else 50
+    model = MLPRegressor(**{**SMALL, "batch_size": batch, "max_iter": 200}, solver=solver, learning_rate_init=0.01)
+    assert model.fit(X, y).score(X, y) > 0.9
+    before = model.loss_
+    assert model.partial_fit(X, y).loss_ < 1.5 * before
+
+
+def test_levenberg_marquardt():
+    X, y = numbers(2)
+    val = X[:20], y[:20]
+    model = MLPRegressor("squared_error", (6,), "tanh", solver="levenberg_marquardt", random_state=0, max_iter=60)
+    model.fit(X, y, X_val=val[0], y_val=val[1])
+    assert model.score(X, y) > 0.999
+    assert model.n_iter_ == len(model.loss_curve_) == len(model.validation_loss_curve_)
+    assert model.loss_curve_[0] > 100 * model.loss_curve_[-1]
+    with pytest.raises(ValueError, match="squared"):
+        MLPRegressor("mae", solver="levenberg_marquardt").fit(X, y)
+
+
+def test_optimizer_objects_and_schedules():
+    X, y = numbers()
+    rates = []
+    model = MLPRegressor(
+        **SMALL,
+        solver=nnc.SGD(0.1, momentum=0.5),
+        learning_rate=nnc.StepLR(0.02, 5),
+        callback=lambda r: rates.append(r.lr),
+    ).fit(X, y)
+    assert rates[:6] == pytest.approx([0.02] * 5 + [0.002])
+    assert model.network_._state.optimizer == nnc.SGD(0.1, momentum=0.5)
+    plateau = nnc.ReduceLROnPlateau(0.5, factor=0.5, patience=0)
+    MLPRegressor(**SMALL, learning_rate=plateau, callback=lambda r: rates.append(r.lr)).fit(X, y)
+    assert min(rates[20:]) < 0.5
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber", "log_cosh", "quantile", nnc.Huber(0.5), nnc.Quantile(0.9)])
+def test_losses_of_numbers(loss):
+    X, y = numbers()
+    model = MLPRegressor(loss, **{**SMALL, "max_iter": 300}).fit(X, y)
+    if loss == nnc.Quantile(0.9):
+        assert 0.8 < np.mean(y < model.predict(X)) < 1
+    else:
+        assert model.score(X, y) > 0.9
+    assert model.loss_curve_[-1] < 0.3 * model.loss_curve_[0]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_hinge(n_classes):
+    X, y = labels(n_classes)
+    model = MLPClassifier(**{**SMALL, "max_iter": 200}, loss="hinge").fit(X, y)
+    assert model.score(X, y) > 0.85
+    assert not hasattr(model, "predict_proba")
+    decisions = model.decision_function(X)
+    index = (decisions > 0).astype(int) if n_classes == 2 else decisions.argmax(axis=1)
+    assert (model.predict(X) == index).all()
+    assert not hasattr(MLPClassifier(), "decision_function")
+    X, y = multilabel()
+    model = MLPClassifier(**SMALL, loss="hinge", early_stopping=True).fit(X, y)
+    assert (model.predict(X) == (model.decision_function(X) > 0)).all()
+
+
+def test_label_smoothing_keeps_probabilities_from_the_ends():
+    for n_classes in (2, 3):
+        X, y = labels(n_classes)
+        sharp, smooth = (
+            MLPClassifier(**{**SMALL, "max_iter": 300}, loss=loss).fit(X, y).predict_proba(X).max(axis=1).mean()
+            for loss in ("log_loss", nnc.CrossEntropy(0.3))
+        )
+        assert smooth < sharp - 0.05
+
+
+def test_class_weight():
+    X, y = make_classification(600, 10, weights=[0.9], flip_y=0.1, random_state=0)
+    parameters = {**SMALL, "max_iter": 50}
+    plain, balanced = (MLPClassifier(**parameters, class_weight=w).fit(X, y) for w in (None, "balanced"))
+    assert balanced.predict(X).mean() > 1.3 * plain.predict(X).mean()
+    weights = len(y) / (2 * np.bincount(y))
+    as_dict = MLPClassifier(**parameters, class_weight=dict(enumerate(weights))).fit(X, y)
+    as_rows = theirs.MLPClassifier(**parameters).fit(X, y, weights[y])
+    assert_same(balanced, as_dict)
+    assert_same(as_rows, as_dict)
+    both = MLPClassifier(**parameters, class_weight={0: 1, 1: 3}).fit(X, y, np.where(y, 1, 2))
+    assert_same(theirs.MLPClassifier(**parameters).fit(X, y, np.where(y, 3, 2)), both)
+    with pytest.raises(ValueError, match="partial_fit"):
+        MLPClassifier(class_weight="balanced").partial_fit(X, y, [0, 1])
+    X, y = multilabel()
+    assert MLPClassifier(**SMALL, class_weight="balanced").fit(X, y).predict(X).shape == y.shape
+
+
+def test_dropout():
+    X, y = numbers()
+    runs = [MLPRegressor(**SMALL, dropout=share).fit(X, y).loss_curve_ for share in (0.0, 0.3, 0.3, [0.3, 0.0])]
+    assert runs[0] != runs[1] == runs[2] != runs[3]
+    with pytest.raises(ValueError, match="dropout"):
+        MLPRegressor(dropout=[0.1, 0.1]).fit(X, y)
+    with pytest.raises(ValueError, match="dropout"):
+        MLPRegressor(dropout=0.1, solver="lbfgs").fit(X, y)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_validation_of_the_user(solver):
+    X, y = counts()
+    X_val, y_val, weights = X[:60], y[:60], np.linspace(0.5, 2, 60)
+    model = MLPRegressor("poisson", **SMALL, solver=solver, alpha=0)
+    model.fit(X[60:], y[60:], X_val=X_val, y_val=y_val, sample_weight_val=weights)
+    assert len(model.validation_loss_curve_) == model.n_iter_
+    P = model.predict(X_val)
+    deviance = scipy.special.xlogy(y_val, y_val / P) - y_val + P
+    assert model.validation_loss_curve_[-1] == pytest.approx(np.average(deviance, weights=weights))
+    assert getattr(model, "validation_scores_", None) is None
+    plain = theirs.MLPRegressor("poisson", **SMALL, solver=solver, alpha=0).fit(X[60:], y[60:])
+    assert_same(plain, model, 1e-7)
+    with pytest.raises(ValueError, match="together"):
+        model.fit(X, y, X_val=X_val)
+
+
+def test_validation_of_the_user_stops_early():
+    X, y = labels(3)
+    names = np.array(["a", "b", "c"])[y]
+    model = MLPClassifier(hidden_layer_sizes=(30,), early_stopping=True, random_state=0, max_iter=500)
+    model.fit(X[60:], names[60:], X_val=X[:60], y_val=names[:60])
+    assert model.n_iter_ < 500
+    assert model.t_ == model.n_iter_ * 170
+    assert model.score(X[:60], names[:60]) == pytest.approx(model.best_validation_score_)
+    with pytest.raises(ValueError, match="classes"):
+        model.fit(X, names, X_val=X[:3], y_val=["a", "b", "x"])
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_callback_and_time_limit(solver):
+    X, y = numbers()
+    records = []
+
+    def stop(record):
+        records.append(record)
+        return record.epoch == 7
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = MLPRegressor(**SMALL, solver=solver, callback=[stop]).fit(X, y)
+        assert model.n_iter_ == len(records) == 7
+        assert records[-1].network is model.network_
+        assert records[-1].loss == pytest.approx(model.loss_)
+        began = time.perf_counter()
+        MLPRegressor(max_iter=10**7, n_iter_no_change=10**7, tol=0, max_seconds=0.2, solver=solver, max_fun=10**8).fit(
+            X, y
+        )
+    assert time.perf_counter() - began < 5
+
+
+def test_threads_do_not_change_the_result():
+    X, y = digits()
+    runs = [MLPClassifier((100,), max_iter=5, random_state=0, n_threads=n).fit(X, y).coefs_ for n in (1, 2, None)]
+    for one, two, three in zip(*runs, strict=True):
+        assert one.tobytes() == two.tobytes() == three.tobytes()
+
+
+# ------------------------------------------------------------------------------------------ the network
+
+
+def test_network_is_the_model(tmp_path):
+    X, y = labels(3)
+    model = MLPClassifier(**SMALL).fit(X, np.array(["a", "b", "c"])[y])
+    model.network_.save(tmp_path / "model.json")
+    network = NeuralNetwork.load(tmp_path / "model.json")
+    assert (network.predict(X) == model.predict_proba(X)).all()
+    assert network.predict_classes(X).tolist() == model.predict(X).tolist()
+    model.coefs_[0][:] = 0
+    assert (model.network_.weights[0] == 0).all()
+    model.coefs_ = [np.ones_like(W) for W in model.coefs_]
+    assert (model.network_.weights[1] == 1).all()
+    with pytest.raises(NotFittedError):
+        _ = MLPClassifier().network_
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_from_sklearn(problem, dtype):
+    kind, X, y = PROBLEMS[problem]
+    X = X.astype(dtype)
+    mlp = getattr(theirs, kind)(**SMALL, activation="logistic").fit(X, y)
+    network = NeuralNetwork.from_sklearn(mlp)
+    assert network.dtype == dtype
+    P = network.predict(X)
+    if kind == "MLPRegressor":
+        expected = mlp.predict(X)
+    else:
+        expected = mlp.predict_proba(X)[:, 1:] if mlp.n_outputs_ == 1 else mlp.predict_proba(X)
+        assert (network.predict_classes(X) == mlp.predict(X)).all()
+    np.testing.assert_allclose(
+        P, expected.reshape(P.shape), rtol=1e-10 if dtype == "float64" else 1e-3, atol=1e-5 * (dtype == "float32")
+    )
+    assert type(NeuralNetwork.from_json(network.to_json())) is NeuralNetwork
+    network.fit(X, y, epochs=1, lr=1e-3)
+
+
+def test_from_sklearn_refuses():
+    with pytest.raises(TypeError, match="MLPClassifier"):
+        NeuralNetwork.from_sklearn(StandardScaler())
+    with pytest.raises(NotFittedError):
+        NeuralNetwork.from_sklearn(theirs.MLPClassifier())
+
+
+# ------------------------------------------------------------------------------------------ in scikit-learn's company
+
+
+@pytest.mark.parametrize("copier", ["pickle", "joblib", "deepcopy"])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_copies_go_on(copier, solver):
+    X, y = numbers()
+    model = MLPRegressor(**SMALL, solver=solver).fit(X, y)
+    if copier == "pickle":
+        other = pickle.loads(pickle.dumps(model))
+    elif copier == "joblib":
+        buffer = io.BytesIO()
+        joblib.dump(model, buffer)
+        buffer.seek(0)
+        other = joblib.load(buffer)
+    else:
+        other = copy.deepcopy(model)
+    assert (other.predict(X) == model.predict(X)).all()
+    assert other.coefs_[0] is not model.coefs_[0]
+    if solver != "lbfgs":
+        model.partial_fit(X, y)
+        assert not (other.predict(X) == model.predict(X)).all()
+        other.partial_fit(X, y)
+        assert_same(model, other, 1e-15)
+    assert not hasattr(clone(model), "coefs_")
+
+
+def test_memory_mapped_models(tmp_path):
+    X, y = numbers()
+    model = MLPRegressor(**SMALL).fit(X, y)
+    joblib.dump(model, tmp_path / "model")
+    other = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert (other.predict(X) == model.predict(X)).all()
+    other.partial_fit(X, y)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_search_and_validation_in_parallel(backend):
+    X, y = digits(300)
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier((16,), random_state=0, max_iter=15))
+    grid = {"mlpclassifier__alpha": [1e-4, 1e-1], "mlpclassifier__activation": ["relu", ["gelu"]]}
+    scores = []
+    for module in (theirs, ours):
+        model = make_pipeline(StandardScaler(), module.MLPClassifier((16,), random_state=0, max_iter=15))
+        with joblib.parallel_config(backend):
+            scores.append(cross_val_score(model, X, y, cv=3, n_jobs=2))
+    assert scores[0].tolist() == scores[1].tolist()
+    with joblib.parallel_config(backend):
+        search = GridSearchCV(pipeline, grid, cv=3, n_jobs=2).fit(X, y)
+    assert search.best_score_ > 0.1
+    assert len(search.cv_results_["params"]) == 4
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames(library):
+    frames = pytest.importorskip(library)
+    X, y = numbers()
+    names = [f"x{i}" for i in range(X.shape[1])]
+    table = frames.DataFrame(dict(zip(names, X.T, strict=True)))
+    if not hasattr(StandardScaler().fit(table), "feature_names_in_"):
+        pytest.skip(f"this scikit-learn does not take names from this {library}")
+    model = MLPRegressor(**SMALL, early_stopping=True).fit(table, frames.Series(y))
+    assert model.feature_names_in_.tolist() == names
+    assert_same(theirs.MLPRegressor(**SMALL, early_stopping=True).fit(X, y), model)
+    assert (model.predict(table) == MLPRegressor(**SMALL, early_stopping=True).fit(X, y).predict(X)).all()
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(table[names[::-1]])
+    pipeline = make_pipeline(StandardScaler(), MLPRegressor(**SMALL)).set_output(transform=library)
+    assert pipeline.fit(table, y).predict(table).shape == y.shape
+    assert pipeline[-1].feature_names_in_.tolist() == names
+
+
+def test_metadata_routing():
+    import sklearn
+
+    X, y = numbers()
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = MLPRegressor(**SMALL).set_fit_request(sample_weight=True, X_val=True, y_val=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
+        pipeline.fit(X, y, sample_weight=np.ones(len(y)), X_val=X[:20], y_val=y[:20])
+    assert len(pipeline[-1].validation_loss_curve_) == pipeline[-1].n_iter_
+
+
+def test_limits_of_threads():
+    with threadpool_limits(1):
+        assert ours.available_threads() == 1
+    alone = ours.available_threads()
+    assert 1 <= alone <= os.cpu_count()
+    call = joblib.delayed(ours.available_threads)
+    assert joblib.Parallel(2, backend="threading")([call()] * 4) == [1] * 4
+    assert joblib.Parallel(1)([call()]) == [alone]
+    limit = max(1, joblib.cpu_count() // 2)
+    assert max(joblib.Parallel(2, backend="loky")([call()] * 4)) <= limit
+
+
+def test_limits_in_the_environment():
+    code = "from nnc.sklearn import available_threads; print(available_threads())"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
+        run = subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            env={**os.environ, name: "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert run.stdout.strip() == "1", run.stderr
+
+
+def test_import_stays_lazy():
+    code = "import nnc, sys; nnc.NeuralNetwork; print([m for m in ('sklearn', 'scipy', 'joblib') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+# ------------------------------------------------------------------------------------------ what goes wrong
+
+
+def test_wrong_parameters():
+    X, y = numbers()
+    for parameters in (
+        {"activation": "swish"},
+        {"solver": "newton"},
+        {"loss": "hinge"},
+        {"dropout": 1.0},
+        {"max_seconds": 0},
+        {"n_threads": 0},
+        {"callback": 3},
+    ):
+        with pytest.raises(ValueError, match=next(iter(parameters))):
+            MLPRegressor(**parameters).fit(X, y)
+    with pytest.raises(ValueError, match="activation"):
+        MLPRegressor(activation=["relu", "tanh"]).fit(X, y)
+    with pytest.raises(ValueError, match="swish"):
+        MLPRegressor(activation=["swish"]).fit(X, y)
+
+
+def test_shapes_that_do_not_fit():
+    X, y = numbers()
+    model = MLPRegressor(**SMALL).fit(X, y)
+    with pytest.raises(ValueError, match="1 columns"):
+        model.partial_fit(X, np.column_stack([y, y]))
+    with pytest.raises(ValueError, match="features"):
+        model.predict(X[:, 1:])
+    model.coefs_[0] = model.coefs_[0][1:]
+    with pytest.raises(ValueError, match="columns"):
+        model.predict(X)
+
+
+def test_rows_without_weight():
+    X, y = numbers()
+    weights = np.zeros(len(y))
+    weights[:3] = 1
+    model = MLPRegressor(**SMALL, shuffle=False).fit(X, y, weights)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_rules_may_change_between_fits():
+    X, y = numbers()
+    model = MLPRegressor(**SMALL, solver="lbfgs", warm_start=True).fit(X, y)
+    model.set_params(solver="adam", early_stopping=True).fit(X, y)
+    before = len(model.loss_curve_)
+    assert len(model.validation_scores_) == before
+    model.set_params(early_stopping=False, activation="tanh").fit(X, y)
+    assert model.best_loss_ == min(model.loss_curve_[before:])
+    assert model.network_.activations == ("tanh", "tanh", "identity")
+
+
+def test_models_pickle_alike():
+    X, y = numbers()
+    models = [MLPRegressor(**SMALL).fit(X, y) for _ in range(2)]
+    assert pickle.dumps(models[0]) == pickle.dumps(models[1])
+    text = models[0].network_.to_json(checkpoint=True)
+    assert (NeuralNetwork.from_json(text).predict(X)[:, 0] == models[0].predict(X)).all()
+
+
+def test_no_time_for_an_epoch():
+    X, y = digits()
+    model = MLPClassifier(max_seconds=1e-9).fit(X, y)
+    assert model.n_iter_ == len(model.loss_curve_)
+    assert np.isnan(model.loss_) or model.n_iter_

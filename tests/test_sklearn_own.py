@@ -1,0 +1,46 @@
+"""scikit-learn's own tests of its MLP, as they are installed with it, with our two classes in place of theirs."""
+
+import importlib.util
+
+import pytest
+
+pytest.importorskip("sklearn")
+
+import sklearn.neural_network
+
+import nnc.sklearn
+
+# Tests that cannot apply, since they reach into private parts that are not there, with the reason: there are none.
+LEFT_OUT: dict[str, str] = {}
+
+pytestmark = pytest.mark.filterwarnings("default")  # as scikit-learn runs them
+
+
+def _tests():
+    spec = importlib.util.find_spec("sklearn.neural_network.tests.test_mlp")
+    if spec is None:
+        pytest.skip("this scikit-learn was installed without its tests", allow_module_level=True)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLPClassifier", "MLPRegressor"):
+            patch.setattr(sklearn.neural_network, name, getattr(nnc.sklearn, name))
+        spec.loader.exec_module(module)
+    return module
+
+
+_module = _tests()
+globals().update({name: test for name, test in vars(_module).items() if name.startswith("test_")})
+for _name in LEFT_OUT:
+    del globals()[_name]
+
+
+@pytest.fixture
+def global_random_seed():
+    """The fixture of scikit-learn's conftest, which has this value by default."""
+    return 42
+
+
+def test_names_are_replaced():
+    assert _module.MLPClassifier is nnc.sklearn.MLPClassifier
+    assert _module.MLPRegressor is nnc.sklearn.MLPRegressor
+    assert sklearn.neural_network.MLPClassifier is not nnc.sklearn.MLPClassifier
