@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager
 from copy import copy
 from itertools import pairwise
@@ -17,7 +18,7 @@ from nnc.history import History
 from nnc.initializers import mix
 from nnc.layers import Arrays, Layer
 from nnc.losses import CLASSIFIERS, OUTPUTS, as_loss, loss_object
-from nnc.optimizers import SGD, as_optimizer, optimizer_from_dict
+from nnc.optimizers import as_optimizer, optimizer_from_dict
 from nnc.training import BatchFit, Data, Fit, Plan, State
 
 if TYPE_CHECKING:
@@ -854,12 +855,11 @@ class NeuralNetwork:
     def _begin(self, optimizer: Any, lr: Any, epochs: int | None) -> State:
         """The state that a fit goes on from; that of the fit before stays as it is."""
         if optimizer is not None or self._state is None:
-            chosen = SGD() if optimizer is None else as_optimizer(optimizer)
+            chosen = as_optimizer("sgd" if optimizer is None else optimizer)
             moments = np.zeros((chosen.moments, self._engine.size), self._dtype)
             state = State(chosen, moments, getattr(chosen, "lr", 0.0))
         else:
             state = copy(self._state)
-            state.histories = [*state.histories]
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
                 raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
@@ -1080,7 +1080,7 @@ class NeuralNetwork:
         with self._checking():
             rate, data = positive("lr", lr), self._data(X, y, learn=True)
         moments = np.zeros((0, self._engine.size), self._dtype)
-        state = State(SGD(), moments, rate)
+        state = State(as_optimizer("sgd"), moments, rate)
         plan = Plan(1, len(data.X), None, {}, 1)
         return float(Fit(self, data, plan, state).run().loss[0])
 
@@ -1247,7 +1247,7 @@ class NeuralNetwork:
         columns = dict(document["history"])
         columns["epoch_seconds"] = columns.pop("seconds")
         total = sum(columns["epoch_seconds"])
-        state.histories = [History.from_dict({**columns, "seconds": total, "stop_reason": "epochs"})]
+        state.remember(History.from_dict({**columns, "seconds": total, "stop_reason": "epochs"}))
         return state
 
     def copy(self) -> NeuralNetwork:
@@ -1274,7 +1274,7 @@ class NeuralNetwork:
         state["params"] = self._flat(self._W, self._b)
         if self._state is not None:
             kept = copy(self._state)
-            kept.histories, kept.current, kept.plateau = [self._state.history], None, copy(self._state.plateau)
+            kept.histories, kept.current, kept.plateau = deque([self._state.history]), None, copy(self._state.plateau)
             kept.moments = np.array([self._flat(*self._views(row)) for row in kept.moments], self._dtype)
             state["state"] = kept
         return state

@@ -7,6 +7,7 @@ something has to be looked at there: validation, patience, a metric, a callback 
 from __future__ import annotations
 
 import sys
+from collections import deque
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nnc.optimizers import Optimizer
 
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
-MEMORY = 100_000  # epochs of earlier fits that are kept for a checkpoint, at least
+FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
 CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
 
@@ -104,7 +105,7 @@ class State:
     epoch: int = 0
     schedule: Schedule | Callable[[int], float] | None = None  # None: lr is constant
     plateau: PlateauState | None = None
-    histories: list[History] = field(default_factory=list)  # of the fits so far
+    histories: deque[History] = field(default_factory=deque)  # of the fits so far
     remembered: int = 0  # epochs in them
     current: Callable[[], History] | None = None  # of the fit that is going on
 
@@ -116,15 +117,18 @@ class State:
         return History.joined(*parts) if parts else History(none, 0.0, "epochs")
 
     def remember(self, history: History) -> None:
-        """Adds a fit that is over. Now and then they are joined, and of very many epochs the last are kept: a network
-        that is trained on and on takes no more and more memory."""
+        """Adds a fit that is over. Of very many, the last are kept: a network that is trained on and on takes no more
+        and more memory."""
         self.current = None
         self.histories.append(history)
         self.remembered += history.epochs
-        if len(self.histories) > 100:
-            self.histories = [self.history]
-        while self.remembered - self.histories[0].epochs >= MEMORY:
-            self.remembered -= self.histories.pop(0).epochs
+        while len(self.histories) > FITS or self.remembered - self.histories[0].epochs >= EPOCHS:
+            self.remembered -= self.histories.popleft().epochs
+
+    def __copy__(self) -> State:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     def follow(self, lr: Any, epochs: int | None) -> None:
         """Takes the learning rate from here on: a number, a schedule or a callable of the epoch."""

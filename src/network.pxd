@@ -108,24 +108,29 @@ cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_
     # Rows row + low <= i < row + high of the data into places low to high of the block: inputs where they are shuffled, targets padded.
     cdef Py_ssize_t i, j, source, n_in = net.layers[0].n_in
     cdef Py_ssize_t n_out = net.layers[net.count - 1].n_out, ld = net.layers[net.count - 1].ld
+    cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
-    for i in range(low, high):
-        source = row + i if data.order is NULL else data.order[row + i]
-        if data.order is not NULL:
+    if order is not NULL:
+        for i in range(low, high):
             if row + i + LOOK_AHEAD < data.n:
-                prefetch(data.X + data.order[row + i + LOOK_AHEAD] * n_in, n_in)
-            copy(net.X + i * n_in, data.X + source * n_in, n_in)
-        if data.weights is not NULL:
-            net.weights[i] = data.weights[source]
-        if net.labels is not NULL:
-            net.labels[i] = data.labels[source]
-        elif net.loss != CROSS_ENTROPY:
-            for j in range(n_out):
-                net.Y[i * ld + j] = data.Y[source * n_out + j]
-        else:             # label smoothing: a part of the probability is spread over all classes
-            for j in range(n_out):
-                y = (data.labels[source] == j) if data.Y is NULL else data.Y[source * n_out + j]
-                net.Y[i * ld + j] = y * (1 - net.parameter) + net.parameter / n_out
+                prefetch(data.X + order[i + LOOK_AHEAD] * n_in, n_in)
+            copy(net.X + i * n_in, data.X + order[i] * n_in, n_in)
+    if net.labels is not NULL:
+        for i in range(low, high):
+            net.labels[i] = data.labels[row + i if order is NULL else order[i]]
+    else:
+        for i in range(low, high):
+            source = row + i if order is NULL else order[i]
+            if net.loss != CROSS_ENTROPY:
+                for j in range(n_out):
+                    net.Y[i * ld + j] = data.Y[source * n_out + j]
+            else:         # label smoothing: a part of the probability is spread over all classes
+                for j in range(n_out):
+                    y = (data.labels[source] == j) if data.Y is NULL else data.Y[source * n_out + j]
+                    net.Y[i * ld + j] = y * (1 - net.parameter) + net.parameter / n_out
+    if data.weights is not NULL:
+        for i in range(low, high):
+            net.weights[i] = data.weights[row + i if order is NULL else order[i]]
 
 
 cdef inline const real* block_input(const Network* net, const Data* data, Py_ssize_t row) noexcept nogil:
