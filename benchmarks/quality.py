@@ -64,9 +64,15 @@ def by_sklearn(X, y, X_test, epochs, seed):
 
     scaler, mean, spread = StandardScaler().fit(X), y.mean(), y.std()
     mlp = MLPRegressor(
-        (50,), learning_rate_init=0.003, batch_size=10, max_iter=epochs, tol=0, n_iter_no_change=epochs, alpha=0,
+        hidden_layer_sizes=(50,),
+        learning_rate_init=0.003,
+        batch_size=10,
+        max_iter=epochs,
+        tol=0,
+        n_iter_no_change=epochs,
+        alpha=0,
         random_state=seed,
-    )  # fmt: skip
+    )
     warnings.simplefilter("ignore", ConvergenceWarning)  # all epochs are wanted
     mlp.fit(scaler.transform(X).astype(np.float32), ((y - mean) / spread).astype(np.float32))
     return mlp.predict(scaler.transform(X_test).astype(np.float32)) * spread + mean
