@@ -1,4 +1,4 @@
-"""What must not grow, and what must not cost: `python -m benchmarks.limits`.
+"""What must not grow, and what must not cost: `python -m benchmarks.limits`, on Linux.
 
 Time for each row from 1,000 to 1,000,000 rows, and for each epoch from 1 to 1,000,000; memory over that of the data;
 the time of an import over NumPy's; a network of denormal weights beside one of normal ones.
@@ -56,11 +56,12 @@ def epochs():
 
 
 MEMORY = """
-import resource, sys
+import sys
 import numpy as np
 from nnc import NeuralNetwork
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # not getrusage's, which begins with that of the parent
+    with open("/proc/self/status") as status:
+        return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 X, y = np.zeros((2000, 784), np.float32), np.zeros(2000, np.int64)
 X[:] = 0.1
 small = NeuralNetwork([784, 8, 10], loss="cross_entropy", dtype="float32", seed=0)
@@ -83,19 +84,17 @@ def memory():
 
 
 def imports():
-    def milliseconds(code):
-        program = f"import time; a = time.perf_counter(); {code}; print(time.perf_counter() - a)"
+    def milliseconds(code, before="pass"):
+        program = f"import time; {before}; a = time.perf_counter(); {code}; print(time.perf_counter() - a)"
         command = [sys.executable, "-P", "-c", program]
         return 1e3 * min(
             float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(15)
         )
 
-    after = milliseconds("import numpy; b = time.perf_counter(); from nnc import NeuralNetwork; a += b - a")
-    print(
-        f"import: numpy {milliseconds('import numpy'):.1f} ms, nnc {milliseconds('import nnc'):.1f} ms, "
-        f"NeuralNetwork once NumPy is there {after:.1f} ms",
-        flush=True,
-    )
+    numpy = milliseconds("import numpy")
+    nnc = milliseconds("import nnc", before="import numpy")
+    network = milliseconds("from nnc import NeuralNetwork", before="import numpy")
+    print(f"import: numpy {numpy:.1f} ms, then nnc {nnc:.1f} ms, or NeuralNetwork from it {network:.1f} ms", flush=True)
 
 
 def denormals():

@@ -7,7 +7,7 @@ One generator of a few lines serves everything that is drawn, here, in the compi
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+CHUNK = 1 << 16  # weights that are drawn at a time, so that a large matrix takes no memory beside its own
 
 NAMES = ("uniform", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros")
 # The default follows the activation: Glorot and Bengio (2010) for those that are linear around 0, He et al. (2015)
@@ -57,18 +58,22 @@ class Stream:
         return z
 
 
-def draw(name: str, stream: Stream, n_in: int, n_out: int) -> NDArray[np.float64]:
-    """A weight matrix (n_in, n_out) by the name of its initialization.
+def fill(W: NDArray[Any], name: str, stream: Stream) -> None:
+    """Draws a weight matrix (n_in, n_out) by the name of its initialization.
 
     uniform is U(0, 1), the tutorial's; glorot_uniform U(-a, a) with a = sqrt(6 / (n_in + n_out)); he_uniform U(-a, a)
     with a = sqrt(6 / n_in); glorot_normal and he_normal are normal with the variances 2 / (n_in + n_out) and 2 / n_in.
     """
-    shape = n_in, n_out
+    n_in, n_out = W.shape
     fan = n_in + n_out if name.startswith("glorot") else n_in
-    if name == "zeros":
-        return np.zeros(shape)
-    if name == "uniform":
-        return stream.uniform(shape)
-    if name.endswith("normal"):
-        return stream.normal(shape) * math.sqrt(2 / fan)
-    return (2 * stream.uniform(shape) - 1) * math.sqrt(6 / fan)
+    height = max(1, CHUNK // n_out)
+    for start in range(0, n_in, height):
+        rows = W[start : start + height]
+        if name == "zeros":
+            rows[...] = 0
+        elif name == "uniform":
+            rows[...] = stream.uniform(rows.shape)
+        elif name.endswith("normal"):
+            rows[...] = stream.normal(rows.shape) * math.sqrt(2 / fan)
+        else:
+            rows[...] = (2 * stream.uniform(rows.shape) - 1) * math.sqrt(6 / fan)

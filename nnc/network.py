@@ -163,7 +163,7 @@ class NeuralNetwork:
                     if init is None
                     else one_of("init", init, initializers.NAMES)
                 )
-                W[...] = initializers.draw(name, stream, *W.shape)
+                initializers.fill(W, name, stream)
                 if name == "uniform" and self._bias:
                     self._b[l][...] = stream.uniform(self._b[l].shape)
         else:

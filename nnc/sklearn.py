@@ -72,6 +72,9 @@ DENSE_BYTES = 1 << 28  # a sparse X that takes no more than this is made dense a
 BLOCK_BYTES = 1 << 24  # rows of them that are made dense at a time outside of training
 SOLVERS = ("lbfgs", "sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "levenberg_marquardt")
 BELOW_ONE = float(np.nextafter(1, 0))
+NOT_FINITE = (  # as scikit-learn says it, at the end of a fit; here the fit ends with it
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+)
 
 
 def available_threads() -> int:
@@ -177,16 +180,8 @@ class _Watched(Fit):
         chosen = super().count_threads()
         return chosen if chosen == 1 or self.plan.n_threads else min(chosen, available_threads())
 
-    # A run that diverges goes on, as scikit-learn's does; what it leads to is told when it is over.
-
-    def save(self, now: float) -> None:
-        pass
-
-    def check_finite(self) -> None:
-        pass
-
-    def diverged(self, what: str, epoch: int) -> None:
-        self.training.position = self.training.position
+    def diverged(self, epoch: int) -> None:
+        raise ValueError(NOT_FINITE)
 
     def look(self) -> str:
         reason = ""
@@ -558,10 +553,7 @@ class _Estimator:
         else:
             self._least_squares(net, optimizer, X, y, weights, validation)
         if not all(np.isfinite(part).all() for part in (*net._W, *net._b)):
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                "preprocessed."
-            )
+            raise ValueError(NOT_FINITE)
         return self
 
     def _fits(self: Any, net: NeuralNetwork) -> bool:

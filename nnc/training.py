@@ -46,7 +46,8 @@ class DivergedError(ArithmeticError):
     epoch : int
         The epoch, counted from 1, in which the loss or the weights stopped being finite.
     layer : int or None
-        The first layer, counted from 1, whose weights were not finite; None where it was the loss.
+        The first layer, counted from 1, that a step would have given weights that are not finite; None where it was the
+        loss.
     """
 
     def __init__(self, message: str, history: History, epoch: int, layer: int | None = None) -> None:
@@ -189,7 +190,6 @@ class Plan:
     max_seconds: float | None = None
     callbacks: Sequence[Callable[[Record], Any]] = ()
     progress: Progress | None = None
-    reorder: Callable[[int], NDArray[np.int32]] | None = None  # the order of an epoch, instead of the core's shuffling
 
 
 def automatic_threads(work: float, batches: float) -> int:
@@ -230,10 +230,8 @@ class Fit:
         self.best_epoch: int | None = None
         self.best_params: NDArray[Any] | None = None
         watching = plan.patience is not None or plan.validation is not None
-        self.every = 1 if watching or plan.metrics or state.plateau is not None or plan.reorder is not None else 0
+        self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
         self.calls = [(callback, int(getattr(callback, "every", 0) or 0)) for callback in plan.callbacks]
-        self.saved: tuple[Any, ...] | None = None
-        self.saved_at = 0.0
         if plan.progress is not None:
             self.calls.append((plan.progress, 0))
             plan.progress.open()
@@ -258,7 +256,6 @@ class Fit:
                 while not reason and self.epoch != plan.epochs:
                     self.advance(self.goal())
                     reason = self.look()
-                self.check_finite()
             except BaseException:
                 self.state.remember(self.history("interrupt"))
                 raise
@@ -354,28 +351,22 @@ class Fit:
     def advance(self, goal: int) -> None:
         """Goes on to the end of epoch `goal`, in slices of time, unless something ends the run."""
         training = self.training
-        if self.plan.reorder is not None:
-            self.plan.order[...] = self.plan.reorder(self.first + training.epoch)  # type: ignore[index]
         training.plan(self.losses, self.rates, goal)
         while not training.done and not self.interrupt and not self.is_late():
             began = perf_counter()
-            if began - self.saved_at > SLICE_SECONDS or self.plan.reorder is not None:
-                self.check_finite()
-                self.save(began)
             training.resume()
             self.team.run(training.work, self.blocks if self.team.size == 1 else sys.maxsize)
             now = perf_counter()
             self.mark(now)
             if not training.done or now - began > SLICE_SECONDS:
                 self.blocks = max(1, int(self.blocks * min(SLICE_SECONDS / max(now - began, 1e-6), 8)))
-        if training.stopped and not np.isfinite(self.losses[training.epoch - 1]):
-            self.diverged("loss", training.epoch)
+        if training.lost or training.broken_layer:
+            self.diverged(training.epoch + (training.lost or training.row > 0))
 
     def mark(self, now: float) -> None:
         seconds = now - self.began
         if seconds - self.marks[-1][1] > 0.1 * SLICE_SECONDS:
-            epoch, row = self.training.position[:2]
-            self.marks.append((epoch + row / len(self.data.X), seconds))
+            self.marks.append((self.training.epoch + self.training.row / len(self.data.X), seconds))
 
     def reached_target(self) -> bool:
         target = self.plan.target_loss
@@ -391,7 +382,6 @@ class Fit:
         reason = ""
         if epoch > self.seen and (self.every or self.calls):
             began = perf_counter()
-            self.check_finite()
             better = self.watch(epoch)
             self.seen = epoch
             if plan.patience is not None and epoch - (self.best_epoch or 0) >= plan.patience:
@@ -496,55 +486,20 @@ class Fit:
 
     # ------------------------------------------------------------------------------------------ divergence
 
-    def save(self, now: float) -> None:
-        """Copies what is needed to come back here. The weights are not copied every epoch, which would cost small
-        networks as much as the training itself, but once a slice; and since a run is the same to the last bit each
-        time, it is repeated from there."""
-        state = self.params, self.state.moments, self.plan.order
-        self.saved = self.training.position, [None if part is None else part.copy() for part in state]
-        self.saved_at = now
-
-    def check_finite(self) -> None:
-        if self.saved is not None and not np.isfinite(self.params).all():
-            self.diverged("weights", self.training.epoch + (self.training.position[1] > 0))
-
-    def diverged(self, what: str, epoch: int) -> None:
-        """Goes back to the end of the last epoch with finite weights, and raises."""
-        layer = None
-        if what == "weights":
-            parts = zip(self.net._W, self.net._b or self.net._W, strict=True)
-            layer = next(l for l, pair in enumerate(parts, 1) if not all(np.isfinite(part).all() for part in pair))
-        complete = epoch - 1 if what == "loss" or epoch > self.epoch else epoch
-        self.go_back(complete)
-        if self.best_epoch is not None and self.best_epoch > complete:
-            self.best_epoch = None
-        where = f" in layer {layer}" if layer else ""
+    def diverged(self, epoch: int) -> None:
+        """Raises, since the core has come to numbers that are not finite in that epoch. Where the loss was not, it took
+        no step; in a step, it left the weights as they were that would not have been."""
+        layer = self.training.broken_layer or None
+        if layer:
+            what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
+        else:
+            what = f"the loss of epoch {epoch} is not finite"
         raise DivergedError(
-            f"the {what}{where} of epoch {epoch} {'is' if what == 'loss' else 'are'} not finite; the network keeps the "
-            f"last finite weights. {self.cause()}",
-            self.history("diverged", complete),
+            f"{what}; the network keeps the last finite weights. {self.cause()}",
+            self.history("diverged"),
             epoch,
             layer,
         )
-
-    def go_back(self, complete: int) -> None:
-        """To the end of epoch `complete`, or where its weights are not finite either, of one before."""
-        assert self.saved is not None
-        training = self.training
-        position, copies = self.saved
-        state = self.params, self.state.moments, self.plan.order
-        for last in (complete, complete - 1, position[0]):
-            training.position = position
-            for part, copy in zip(state, copies, strict=True):
-                if part is not None:
-                    part[...] = copy
-            training.refresh()
-            training.epochs = last
-            while training.epoch < last:
-                training.resume()
-                self.team.run(training.work, sys.maxsize)
-            if np.isfinite(self.params).all():
-                return
 
     def cause(self) -> str:
         """What most likely made it diverge."""
@@ -570,7 +525,6 @@ class BatchFit(Fit):
         super().__init__(net, first, plan, state)
         self.waiting: Data | None = first
         self.complete = 0
-        self.within = False  # an epoch has begun that is not complete
         self.every = 1
         self.one_loss, self.one_rate = np.empty(1), np.empty(1)
 
@@ -614,12 +568,10 @@ class BatchFit(Fit):
             raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
         self.losses[self.complete] = total if (self.net.loss_name in ADD_UP) else total / weight
         self.complete += 1
-        self.within = False
         self.mark(perf_counter())
 
     def step(self, data: Data) -> float:
         """One step on a batch; returns its loss."""
-        self.check_finite()
         fits = len(data.X) <= len(self.data.X) and all(
             (new is None) == (old is None) for new, old in zip(data, self.data, strict=True)
         )
@@ -628,25 +580,14 @@ class BatchFit(Fit):
             self.data = data
             self.training = self.open()
         self.training.feed(*data)
-        self.save(perf_counter())
         self.one_rate[0] = self.rates[self.complete]
         self.training.plan(self.one_loss, self.one_rate, 1)
         while not self.training.done:
             self.training.resume()
             self.team.run(self.training.work, sys.maxsize)
-        self.within = True
-        if not np.isfinite(self.one_loss[0]):
-            self.diverged("loss", self.complete + 1)
+        if self.training.lost or self.training.broken_layer:
+            self.diverged(self.complete + 1)
         return float(self.one_loss[0])
 
     def mark(self, now: float) -> None:
         self.marks.append((self.complete, now - self.began))
-
-    def check_finite(self) -> None:
-        if self.saved is not None and not np.isfinite(self.params).all():
-            self.diverged("weights", self.complete + self.within)
-
-    def go_back(self, complete: int) -> None:
-        """To where the last step began."""
-        assert self.saved is not None
-        self.training.position, (self.params[...], self.state.moments[...], _) = self.saved

@@ -16,8 +16,8 @@ from losses cimport CROSS_ENTROPY, from_logits, loss_scale
 from optimizers cimport Optimizer, SGD
 cimport dense
 from dense cimport Dense, GRAIN, STRIP
-from network cimport (Data, Network, Run, backward, block_input, fetch, forward, learn, output_delta, share, shuffle as shuffle_rows,
-                      smaller, sum_partial, train, weight_of)
+from network cimport (Data, Network, Run, backward, block_input, fetch, forward, is_broken, learn, output_delta, share,
+                      shuffle as shuffle_rows, smaller, sum_partial, train, weight_of)
 from threads cimport barrier_init
 
 # The position of a name is its number in activations.pxd, losses.pxd and optimizers.pxd.
@@ -575,22 +575,23 @@ cdef class Training:
         return self.run.epoch
 
     @property
-    def epochs(self):
-        """Where to stop; may be changed."""
-        return self.run.epochs
-
-    @epochs.setter
-    def epochs(self, Py_ssize_t epochs):
-        self.run.epochs = epochs
-
-    @property
     def done(self):
-        return self.run.stop or self.run.epoch >= self.run.epochs
+        return self.run.stop or self.run.epoch >= self.run.epochs or is_broken(&self.run.net)
 
     @property
-    def stopped(self):
-        """Whether the last complete epoch has reached the target, or its loss is not finite."""
-        return self.run.stop
+    def lost(self):
+        """Whether the run has ended at a batch whose loss is not finite, before its step."""
+        return self.run.lost
+
+    @property
+    def broken_layer(self):
+        """The first layer, counted from 1, in which the last step would have made parameters infinite or NaN, which kept their values
+        then; 0 where there is none."""
+        cdef int l
+        for l in range(self.run.net.count):
+            if self.run.net.layers[l].broken:
+                return l + 1
+        return 0
 
     @property
     def block(self):
@@ -598,20 +599,9 @@ cdef class Training:
         return self.run.net.block
 
     @property
-    def position(self):
-        """Where the run stands, beside its arrays; set it to go back there (with the arrays, and refresh() after it)."""
-        cdef Run* run = &self.run
-        cdef Optimizer* o = &run.optimizer
-        return (run.epoch, run.row, run.total, run.penalty, run.weight, run.draws, run.drops, run.rises, run.risen_from, run.last_loss,
-                o.steps, o.power1, o.power2, o.mu_product)
-
-    @position.setter
-    def position(self, state):
-        cdef Run* run = &self.run
-        cdef Optimizer* o = &run.optimizer
-        (run.epoch, run.row, run.total, run.penalty, run.weight, run.draws, run.drops, run.rises, run.risen_from, run.last_loss,
-         o.steps, o.power1, o.power2, o.mu_product) = state
-        run.stop = False
+    def row(self):
+        """Rows of the next epoch that have been worked on."""
+        return self.run.row
 
     @property
     def counters(self):
@@ -647,12 +637,6 @@ cdef class Training:
             shares.append(count / <double>(rows * layer.n_out))
         return shares
 
-    def refresh(self):
-        """Takes over parameters that were changed from outside."""
-        cdef int l
-        for l in range(1, self.run.net.count):
-            dense.transpose_rows(&self.run.net.layers[l], 0, self.run.net.layers[l].n_in)
-
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):
     """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used then."""
@@ -667,16 +651,19 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
 # ---- the kernels one by one, for the tests and for `python -m benchmarks --roofline`
 
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
-            double scale=1, bint add=False, Py_ssize_t repeat=1):
-    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; B and C have rows of whole vectors."""
+            double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False):
+    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; B and C have rows of whole vectors. Returns whether a
+    part of C was left as it was because it would not have become finite, which happens where `guarded`."""
     cdef Py_ssize_t m = C.shape[0], n = C.shape[1], k = B.shape[0], lda = A.shape[1], _
     cdef const real* first = NULL
+    cdef bint broken = False
     if start is not None:
         first = &start[0]
     with nogil:
         for _ in range(repeat):
             matmul.product(m, n, k, &A[0, 0], 1 if transposed else lda, lda if transposed else 1, &B[0, 0], n, &C[0, 0], n,
-                           first, <real>scale, add)
+                           first, <real>scale, add, &broken if guarded else NULL)
+    return broken
 
 
 def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):

@@ -1,6 +1,6 @@
 # The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
 
-from simd cimport real, vec, VL, splat, load, store
+from simd cimport real, vec, VL, all_finite, load, splat, store
 from matmul cimport product
 from activations cimport SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
 from optimizers cimport Optimizer, complete, update
@@ -30,6 +30,7 @@ cdef struct Dense:
     double dropped        # the share of its outputs that training drops at random
     real* mask            # (rows, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
     real* out             # (rows, ld) what the layer above reads: A, or A times the mask
+    bint broken           # a step would have made parameters infinite or NaN: they have kept their values
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
@@ -50,7 +51,7 @@ cdef inline void forward(const Dense* layer, const real* X, Py_ssize_t ldx, Py_s
     # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on.
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
-    product(rows, layer.ld, layer.n_in, X + first * ldx, ldx, 1, layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False)
+    product(rows, layer.ld, layer.n_in, X + first * ldx, ldx, 1, layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL)
     if layer.activation == SOFTMAX:
         softmax(Z, A, NULL if log_sum is NULL else log_sum + first, rows, layer.n_out, layer.ld, scratch)
     else:
@@ -70,14 +71,14 @@ cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t fir
     # delta of the layer below = (delta @ W.T) * f'(its Z)
     cdef Py_ssize_t i, start = first * below.ld
     product(rows, below.ld, layer.n_out, layer.D + first * layer.ld, layer.ld, 1, layer.WT, layer.ldt,
-            below.D + start, below.ld, NULL, 1, False)
+            below.D + start, below.ld, NULL, 1, False, NULL)
     if below.mask is not NULL:
         for i from start <= i < start + rows * below.ld by VL:
             store(below.D + i, load(below.D + i) * load(below.mask + i))
     differentiate(below.activation, below.Z + start, below.A + start, below.D + start, rows * below.ld)
 
 
-cdef inline void learn(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
+cdef inline void learn(Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                        bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch) noexcept nogil:
     # gradient of W = X.T @ delta over the block, and the optimizer's step, for rows low <= k < high of W (row n_in is the bias). Where
     # the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step() follows.
@@ -86,9 +87,9 @@ cdef inline void learn(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssi
     cdef real* g
     cdef bint bias
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL:      # W += -lr X.T @ delta is a product that accumulates
-        gradient_product(layer, X, ldx, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True)
+        gradient_product(layer, X, ldx, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken)
         if high > layer.n_in:
-            sum_rows(layer.D, rows, ld, layer.W + layer.n_in * ld, <real>-optimizer.lr, True)
+            sum_rows(layer.D, rows, ld, layer.W + layer.n_in * ld, <real>-optimizer.lr, True, &layer.broken)
     else:
         while k < high:
             bias = k == layer.n_in
@@ -96,14 +97,14 @@ cdef inline void learn(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssi
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
             if bias:
-                sum_rows(layer.D, rows, ld, g, 1, not first_block)
+                sum_rows(layer.D, rows, ld, g, 1, not first_block, NULL)
             else:
-                gradient_product(layer, X, ldx, rows, k, k + count, g, 1, not first_block)
+                gradient_product(layer, X, ldx, rows, k, k + count, g, 1, not first_block, NULL)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:
                     complete(optimizer, layer.W + offset, g, count * ld, bias)
                 if squares is NULL:
-                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias)
+                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias, &layer.broken)
                 else:
                     square_rows(g, count, ld, squares + k)
             k += count
@@ -111,13 +112,14 @@ cdef inline void learn(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssi
         transpose_rows(layer, low, top)
 
 
-cdef inline void step(const Dense* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
+cdef inline void step(Dense* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
     # The optimizer's step on `scale` times the gradient that learn() has left, for rows low <= k < high of W.
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in, at = low * layer.ld
-    update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale, False)
+    update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale, False,
+           &layer.broken)
     if high > layer.n_in:
         at = layer.n_in * layer.ld
-        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True)
+        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, &layer.broken)
     if layer.WT is not NULL:
         transpose_rows(layer, low, top)
 
@@ -148,11 +150,12 @@ cdef inline void constrain(const Dense* layer, double limit, Py_ssize_t low, Py_
 
 
 cdef inline void gradient_product(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
-                                  real* out, real scale, bint add) noexcept nogil:
-    product(high - low, layer.ld, rows, X + low, 1, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add)
+                                  real* out, real scale, bint add, bint* broken) noexcept nogil:
+    product(high - low, layer.ld, rows, X + low, 1, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken)
 
 
-cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add) noexcept nogil:
+cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,
+                          bint* broken) noexcept nogil:
     # out = the column sums of D, or out += scale * them; four sums run side by side to hide the latency of an addition.
     cdef vec s0, s1, s2, s3
     cdef Py_ssize_t i, j
@@ -166,7 +169,11 @@ cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* o
         for i in range(rows // 4 * 4, rows):
             s0 = s0 + load(D + i * ld + j)
         s0 = (s0 + s1) + (s2 + s3)
-        store(out + j, load(out + j) + scale * s0 if add else s0)
+        s0 = load(out + j) + scale * s0 if add else s0
+        if broken is NULL or all_finite(s0):
+            store(out + j, s0)
+        else:
+            broken[0] = True
 
 
 cdef inline void transpose_rows(const Dense* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:

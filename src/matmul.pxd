@@ -10,7 +10,7 @@
 # Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
 # so the result for a row does not depend on its neighbors, nor on how threads share the rows.
 
-from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, load, madd, splat, store
+from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, all_finite, load, madd, splat, store
 
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
@@ -24,6 +24,7 @@ cdef struct Strides:
     Py_ssize_t c
     bint add              # C += scale * A @ B instead of C = start + A @ B
     real scale
+    bint* broken          # not NULL: C are parameters; what would not be finite is not stored, and broken is set
 
 
 cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
@@ -52,11 +53,18 @@ cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real
         scale = splat(by.scale)
         for i in range(rows):
             for j in range(vecs):
-                store(C + i * ldc + j * VL, madd(scale, acc[i * vecs + j], load(C + i * ldc + j * VL)))
-    else:
-        for i in range(rows):
-            for j in range(vecs):
-                store(C + i * ldc + j * VL, acc[i * vecs + j])
+                acc[i * vecs + j] = madd(scale, acc[i * vecs + j], load(C + i * ldc + j * VL))
+    if by.broken is not NULL:
+        for j in range(vecs):
+            b[j] = acc[j] - acc[j]                # 0, or NaN
+            for i in range(1, rows):
+                b[j] = madd(acc[i * vecs + j], splat(0), b[j])
+        if not all_finite(b[0] + b[vecs - 1]):
+            by.broken[0] = True
+            return
+    for i in range(rows):
+        for j in range(vecs):
+            store(C + i * ldc + j * VL, acc[i * vecs + j])
 
 
 cdef inline never_inlined full_tile(Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
@@ -126,9 +134,9 @@ cdef inline never_inlined large_product(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k
 
 cdef inline void product(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, Py_ssize_t a_row, Py_ssize_t a_col,
                          const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
-                         const real* start, real scale, bint add) noexcept nogil:
+                         const real* start, real scale, bint add, bint* broken) noexcept nogil:
     # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B.
-    cdef Strides by = Strides(a_row, a_col, ldb, ldc, add, scale)
+    cdef Strides by = Strides(a_row, a_col, ldb, ldc, add, scale, broken)
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
     if k_len > K_BLOCK or m >= PACK_FROM:
         large_product(m, n, k_len, A, B, C, start, &by)

@@ -67,7 +67,8 @@ cdef struct Run:
     int rises             # epochs in a row that have raised the loss, and the loss before them
     double risen_from
     double last_loss
-    bint stop             # the loss is no longer finite, or has reached the target
+    bint lost             # the loss is not finite: the step of the batch was not taken
+    bint stop             # that, or the loss has reached the target
     double target_loss
     bint resident         # all rows are one block, which has been fetched for good
     int threads
@@ -199,7 +200,7 @@ cdef inline void learn(const Network* net, const real* X, Py_ssize_t rows, bint 
     # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters.
     cdef int l
     cdef Py_ssize_t low, high, ldx = net.layers[0].n_in
-    cdef const Dense* layer
+    cdef Dense* layer
     for l in range(net.count):
         layer = &net.layers[l]
         low = share(layer.n_in, thread, threads)
@@ -218,7 +219,7 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
     # The step of the thread's share on the gradient clipped by its norm, whose square every thread adds up in the same order.
     cdef double total = 0, norm
     cdef Py_ssize_t k, high, rows = 0
-    cdef const Dense* layer
+    cdef Dense* layer
     cdef int l
     for l in range(net.count):
         rows += net.layers[l].n_in + net.layers[l].bias
@@ -290,9 +291,21 @@ cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) 
     return total
 
 
-cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double total) noexcept nogil:
+cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
+    # Of the plain sum over all rows.
     cdef double scale = run.loss_factor * loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out)
-    cdef double loss = total * scale + run.penalty
+    return total * scale + run.penalty
+
+
+cdef inline bint is_broken(const Network* net) noexcept nogil:
+    cdef int l
+    for l in range(net.count):
+        if net.layers[l].broken:
+            return True
+    return False
+
+
+cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nogil:
     run.losses[epoch] = loss
     if loss <= run.last_loss:
         run.rises = 0
@@ -301,8 +314,7 @@ cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double total) noexcept no
             run.risen_from = run.last_loss
         run.rises += 1
     run.last_loss = loss
-    run.stop = not loss - loss == 0 or loss <= run.target_loss
-    run.penalty = 0
+    run.stop = loss <= run.target_loss
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
@@ -315,14 +327,14 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
     cdef bint first, last
     cdef const real* X
-    cdef double weight = run.weight, total = run.total, part
+    cdef double weight = run.weight, total = run.total, part, loss
     cdef uint64_t drops = run.drops
     cdef int threads = run.threads
     cdef const Dense* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
     cdef double scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
-    while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause:
+    while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
         if row == 0 and run.shuffles:
             if thread == 0:
                 shuffle(run)
@@ -350,9 +362,17 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             if not optimizer.plain:
                 count_step(optimizer, weight)
             if optimizer.l1 != 0 or optimizer.l2 != 0:
+                if batch_start == 0:
+                    run.penalty = 0
                 run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) * part
         if threads > 1:
             barrier_wait(&run.barrier)
+        total += sum_partial(net, rows) * part
+        loss = loss_of_epoch(run, total) if row + rows == n else total
+        if not loss - loss == 0:              # then its gradient is not either, and there is nothing to learn from it
+            if thread == 0:
+                run.lost = run.stop = True
+            break
 
         learn(net, X, rows, first, last, optimizer, run.squares, thread, threads)
         if last:
@@ -367,15 +387,14 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 constrain(net, optimizer.max_norm, thread, threads)
         row += rows
         if thread == 0:
-            total += sum_partial(net, rows) * part
             if row == n:
-                end_epoch(run, epoch, total)
-                total = 0
+                end_epoch(run, epoch, loss)
             if threads > 1 and now() > deadline:
                 run.pause = True
         if row == n:
             row = 0
             epoch += 1
+            total = 0
         if last:
             batch_start = row
         blocks -= 1

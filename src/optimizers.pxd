@@ -1,8 +1,11 @@
 # Each optimizer is one loop over a stretch of the flat parameter vector: p the parameters, g their gradient, m and v what the optimizer
 # keeps beside them. Names, constants and formulas are PyTorch's; t counts the steps, g is the gradient with what stands below added.
+#
+# A vector of parameters that a step would make infinite or NaN keeps its values, with its m and v, and `broken` is set: so a training
+# that diverges ends with finite numbers, and nothing has to be copied before.
 
 from libc.math cimport sqrt as sqrt_double, pow as pow_double
-from simd cimport real, vec, VL, load, store, splat, if_less, if_negative, sum_lanes, vabs, vmax, vsqrt
+from simd cimport real, vec, VL, all_finite, load, store, splat, if_less, if_negative, sum_lanes, vabs, vmax, vsqrt
 
 cdef enum Method:         # the numbers are the order of the names in _core.pyx
     SGD
@@ -101,120 +104,146 @@ cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t
             store(g + i, clamp(load(g + i), -limit, limit))
 
 
-cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale, bint bias) noexcept nogil:
+cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale, bint bias,
+                        bint* broken) noexcept nogil:
     # One step on the gradient `scale` g.
     cdef double decay = o.decay if not bias or o.biases_too else 0
     cdef real factor = <real>scale, shrink
+    cdef vec x
     cdef Py_ssize_t i
     if o.decoupled:
         shrink = <real>(1 - o.lr * decay)
         if decay != 0:
             for i from 0 <= i < size by VL:
-                store(p + i, shrink * load(p + i))
+                x = shrink * load(p + i)
+                if all_finite(x):
+                    store(p + i, x)
+                else:
+                    broken[0] = True
         decay = 0
     shrink = <real>decay
     if scale != 1 or decay != 0:
         for i from 0 <= i < size by VL:
             store(g + i, factor * load(g + i) + shrink * load(p + i))
     if o.method == SGD or o.method == MOMENTUM:
-        descend(o, p, g, m, size)
+        descend(o, p, g, m, size, broken)
     elif o.method == ADAM:
-        adam(o, p, g, m, v, size)
+        adam(o, p, g, m, v, size, broken)
     elif o.method == RMSPROP:
-        rmsprop(o, p, g, m, v, size)
+        rmsprop(o, p, g, m, v, size, broken)
     elif o.method == ADAGRAD:
-        adagrad(o, p, g, v, size)
+        adagrad(o, p, g, v, size, broken)
     elif o.method == NADAM:
-        nadam(o, p, g, m, v, size)
+        nadam(o, p, g, m, v, size, broken)
     elif o.method == RPROP:
-        rprop(o, p, g, m, v, size)
+        rprop(o, p, g, m, v, size, broken)
 
 
-cdef inline void descend(const Optimizer* o, real* p, const real* g, real* m, Py_ssize_t size) noexcept nogil:
+cdef inline void descend(const Optimizer* o, real* p, const real* g, real* m, Py_ssize_t size, bint* broken) noexcept nogil:
     cdef real lr = <real>o.lr, momentum = <real>o.momentum
-    cdef vec x
+    cdef bint with_momentum = o.method == MOMENTUM, nesterov = o.nesterov
+    cdef vec x, y
     cdef Py_ssize_t i
-    if o.method == SGD:
-        for i from 0 <= i < size by VL:
-            store(p + i, load(p + i) - lr * load(g + i))
-        return
     for i from 0 <= i < size by VL:
-        x = momentum * load(m + i) + load(g + i)
-        store(m + i, x)
-        if o.nesterov:
-            x = load(g + i) + momentum * x
-        store(p + i, load(p + i) - lr * x)
+        y = load(g + i)
+        if with_momentum:
+            y = momentum * load(m + i) + y
+        x = load(g + i) + momentum * y if nesterov else y
+        x = load(p + i) - lr * x
+        if all_finite(x):
+            store(p + i, x)
+            if with_momentum:
+                store(m + i, y)
+        else:
+            broken[0] = True
 
 
-cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
+cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real step = <real>(o.lr / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_last else <real>o.eps
-    cdef vec x, y
+    cdef vec x, y, mean, square
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
-        y = b2 * load(v + i) + (c2 * x) * x
-        x = b1 * load(m + i) + c1 * x
-        store(m + i, x)
-        store(v + i, y)
-        x = step * x
-        y = root * vsqrt(y) + eps
-        store(p + i, load(p + i) - x / y)
+        mean = b1 * load(m + i) + c1 * x
+        square = b2 * load(v + i) + (c2 * x) * x
+        x = step * mean
+        y = root * vsqrt(square) + eps
+        x = load(p + i) - x / y
+        if all_finite(x) and all_finite(square):
+            store(m + i, mean)
+            store(v + i, square)
+            store(p + i, x)
+        else:
+            broken[0] = True
 
 
-cdef inline void rmsprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
+cdef inline void rmsprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
     cdef real lr = <real>o.lr, b2 = <real>o.beta2, c2 = <real>(1 - o.beta2), eps = <real>o.eps, momentum = <real>o.momentum
-    cdef vec x, y
+    cdef vec x, y, square
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
-        y = b2 * load(v + i) + (c2 * x) * x
-        store(v + i, y)
-        y = vsqrt(y) + eps
+        square = b2 * load(v + i) + (c2 * x) * x
+        y = vsqrt(square) + eps
         x = x / y
         if momentum != 0:
             x = momentum * load(m + i) + x
-            store(m + i, x)
-        store(p + i, load(p + i) - lr * x)
+        y = load(p + i) - lr * x
+        if all_finite(y) and all_finite(square):
+            store(v + i, square)
+            if momentum != 0:
+                store(m + i, x)
+            store(p + i, y)
+        else:
+            broken[0] = True
 
 
-cdef inline void adagrad(const Optimizer* o, real* p, const real* g, real* v, Py_ssize_t size) noexcept nogil:
+cdef inline void adagrad(const Optimizer* o, real* p, const real* g, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
     cdef real lr = <real>(o.lr / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
-    cdef vec x, y
+    cdef vec x, y, square
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
-        y = load(v + i) + x * x
-        store(v + i, y)
-        y = vsqrt(y) + eps
+        square = load(v + i) + x * x
+        y = vsqrt(square) + eps
         x = lr * x
-        store(p + i, load(p + i) - x / y)
+        x = load(p + i) - x / y
+        if all_finite(x) and all_finite(square):
+            store(v + i, square)
+            store(p + i, x)
+        else:
+            broken[0] = True
 
 
-cdef inline void nadam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
+cdef inline void nadam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
     # p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) / (sqrt(v / (1 - beta2**t)) + eps)
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2), eps = <real>o.eps
     cdef real root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real of_g = <real>(o.lr * (1 - o.mu) / (1 - o.mu_product))
     cdef real of_m = <real>(o.lr * o.mu_next / (1 - o.mu_product * o.mu_next))
-    cdef vec x, y, d
+    cdef vec x, y, mean, square
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
-        y = b1 * load(m + i) + c1 * x
-        d = b2 * load(v + i) + (c2 * x) * x
-        store(m + i, y)
-        store(v + i, d)
-        d = root * vsqrt(d) + eps
-        x = of_g * x + of_m * y
-        store(p + i, load(p + i) - x / d)
+        mean = b1 * load(m + i) + c1 * x
+        square = b2 * load(v + i) + (c2 * x) * x
+        y = root * vsqrt(square) + eps
+        x = of_g * x + of_m * mean
+        x = load(p + i) - x / y
+        if all_finite(x) and all_finite(square):
+            store(m + i, mean)
+            store(v + i, square)
+            store(p + i, x)
+        else:
+            broken[0] = True
 
 
-cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
+cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
     # m is the gradient before, v the steps; where the sign has changed the gradient counts as zero, here and in the next step
     cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
-    cdef vec x, agree, step
+    cdef vec x, y, agree, step
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
@@ -222,6 +251,10 @@ cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real
         step = load(v + i) * if_negative(agree, splat(down), if_less(splat(0), agree, splat(up), splat(1)))
         step = clamp(step, smallest, largest)
         x = if_negative(agree, splat(0), x)
-        store(m + i, x)
-        store(v + i, step)
-        store(p + i, load(p + i) - sign(x) * step)
+        y = load(p + i) - sign(x) * step
+        if all_finite(x) and all_finite(y):
+            store(m + i, x)
+            store(v + i, step)
+            store(p + i, y)
+        else:
+            broken[0] = True

@@ -27,5 +27,6 @@ cdef extern from "simd.h" nogil:
     vec interleave_low(vec a, vec b)
     vec interleave_high(vec a, vec b)
     real sum_lanes(vec a)
+    bint all_finite(vec a)
     unsigned int flush_denormals()
     void restore_denormals(unsigned int old)
