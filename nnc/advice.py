@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc.training import BatchFit
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -26,6 +28,7 @@ LARGE_INPUT = 100  # beyond it inputs count as not scaled
 SATURATED = 0.99  # share of a layer's outputs that are near the ends of their range
 RISES = 5  # epochs in a row
 ROWS = 1000  # to look at
+FEW = 8  # say nothing about a layer
 # Outputs whose derivative is nearly zero: relu's zeros, and what the others have within 1 % of their range to its ends.
 IDLE: dict[str, Callable[[NDArray[Any]], NDArray[np.bool_]]] = {
     "relu": lambda A: A == 0,
@@ -101,13 +104,16 @@ def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
 
 def _idle(net: NeuralNetwork, run: Fit) -> list[float]:
     """Of each hidden layer the share of outputs whose derivative is nearly zero. The last block is at hand; where
-    it looks bad, more rows are asked: it may have been a single one."""
+    it looks bad, more rows are asked: it may have been a single one. Where there are none, as a batch is all that is
+    held, and the batch is small, nothing can be said."""
     hidden = net.activations[:-1]
     if run.training.epoch:  # else the training went on elsewhere
         shares: list[float] = run.training.idle()
         if not any(share > SATURATED and name in IDLE for share, name in zip(shares, hidden, strict=True)):
             return shares
     rows = run.data.X[:ROWS]
+    if len(rows) < FEW and isinstance(run, BatchFit):
+        return []
     outs = [np.empty((len(rows), n_out), net.dtype) for n_out in net.sizes[1:]]
     net._engine.forward(net._theta, rows, outs)
     return [float(IDLE[name](A).mean()) if name in IDLE else 0.0 for name, A in zip(hidden, outs[:-1], strict=True)]

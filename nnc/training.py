@@ -557,16 +557,20 @@ class BatchFit(Fit):
 
     def advance(self, goal: int) -> None:
         """One epoch."""
-        total = weight = 0.0
+        total = penalties = weight = 0.0
+        adds_up = self.net.loss_name in ADD_UP
         for data in self.batches():
             rows = len(data.X) if data.weights is None else float(data.weights.sum(dtype=np.float64))
-            total += self.step(data) * (1.0 if (self.net.loss_name in ADD_UP) else rows)
+            loss = self.step(data)
+            penalty = self.training.penalty
+            total += (loss - penalty) * (1.0 if adds_up else rows)
+            penalties += penalty * rows
             weight += rows
             if self.interrupt or self.is_late():
                 return
         if not weight:
             raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
-        self.losses[self.complete] = total if (self.net.loss_name in ADD_UP) else total / weight
+        self.losses[self.complete] = (total if adds_up else total / weight) + penalties / weight
         self.complete += 1
         self.mark(perf_counter())
 

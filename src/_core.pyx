@@ -599,6 +599,11 @@ cdef class Training:
         return self.run.net.block
 
     @property
+    def penalty(self):
+        """What the penalties have added to the loss of the last epoch."""
+        return self.run.penalty
+
+    @property
     def row(self):
         """Rows of the next epoch that have been worked on."""
         return self.run.row

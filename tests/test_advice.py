@@ -84,6 +84,12 @@ def test_a_row_that_a_layer_answers_with_zeros_is_not_dead():
     assert warned(lambda: net.fit(rows, [1, 1, 0], epochs=1, lr=1e-3, batch_size=1, shuffle=False))[0] == []
 
 
+def test_batches_of_a_row_say_nothing_of_a_layer():
+    net = NeuralNetwork([2, 2, 1], activation="relu", loss="mse", init=[np.eye(2), np.ones((2, 1))])
+    batches = [([[-1.0, -1.0]], [0.0]), ([[1.0, 1.0]], [1.0]), ([[-1.0, -0.5]], [0.0])]
+    assert warned(lambda: net.fit_batches(batches, epochs=1, lr=1e-3))[0] == []
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 def test_saturated_layer(activation):
     net = regressor(activation=activation)

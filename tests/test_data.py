@@ -155,9 +155,7 @@ def cut(*arrays, size=7):
 def test_batches_are_as_good_as_mini_batches(loss, weighted, dtype):
     y = INDEX if loss in ("cross_entropy", "hinge") else (Y > 0) if loss == "bce" else Y
     weights = rng.uniform(0.1, 2, 60)
-    settings = {"epochs": 4, "lr": 0.05, "optimizer": "adam", "dropout": 0.2, "clip_norm": 0.5}
-    if loss != "sse":
-        settings.update(l1=1e-3, l2=1e-2)
+    settings = {"epochs": 4, "lr": 0.05, "optimizer": "adam", "dropout": 0.2, "clip_norm": 0.5, "l1": 1e-3, "l2": 1e-2}
     one, other = (NeuralNetwork([3, 8, 3 if y.ndim == 1 else 2], loss=loss, dtype=dtype, seed=0) for _ in range(2))
     arrays = (X, y, weights) if weighted else (X, y)
     wanted = one.fit(X, y, batch_size=7, shuffle=False, sample_weight=weights if weighted else None, **settings)
