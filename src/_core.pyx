@@ -666,7 +666,7 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
         first = &start[0]
     with nogil:
         for _ in range(repeat):
-            matmul.product(m, n, k, &A[0, 0], 1 if transposed else lda, lda if transposed else 1, &B[0, 0], n, &C[0, 0], n,
+            matmul.product(transposed, m, n, k, &A[0, 0], lda, &B[0, 0], n, &C[0, 0], n,
                            first, <real>scale, add, &broken if guarded else NULL)
     return broken
 

@@ -51,7 +51,7 @@ cdef inline void forward(const Dense* layer, const real* X, Py_ssize_t ldx, Py_s
     # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on.
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
-    product(rows, layer.ld, layer.n_in, X + first * ldx, ldx, 1, layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL)
+    product(False, rows, layer.ld, layer.n_in, X + first * ldx, ldx, layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL)
     if layer.activation == SOFTMAX:
         softmax(Z, A, NULL if log_sum is NULL else log_sum + first, rows, layer.n_out, layer.ld, scratch)
     else:
@@ -70,7 +70,7 @@ cdef inline void drop(const Dense* layer, uint64_t key, Py_ssize_t place, Py_ssi
 cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # delta of the layer below = (delta @ W.T) * f'(its Z)
     cdef Py_ssize_t i, start = first * below.ld
-    product(rows, below.ld, layer.n_out, layer.D + first * layer.ld, layer.ld, 1, layer.WT, layer.ldt,
+    product(False, rows, below.ld, layer.n_out, layer.D + first * layer.ld, layer.ld, layer.WT, layer.ldt,
             below.D + start, below.ld, NULL, 1, False, NULL)
     if below.mask is not NULL:
         for i from start <= i < start + rows * below.ld by VL:
@@ -151,7 +151,7 @@ cdef inline void constrain(const Dense* layer, double limit, Py_ssize_t low, Py_
 
 cdef inline void gradient_product(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                                   real* out, real scale, bint add, bint* broken) noexcept nogil:
-    product(high - low, layer.ld, rows, X + low, 1, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken)
+    product(True, high - low, layer.ld, rows, X + low, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken)
 
 
 cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,

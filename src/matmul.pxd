@@ -5,7 +5,7 @@
 #     gradient   dW = A.T @ delta               (n_in, n_out) = (n_in, rows) @ (rows, n_out)
 #
 # Each is C (m, n) = A (m, k) @ B (k, n) with B and C stored by rows of whole vectors, so that one row of B is loaded as vectors and
-# one element of A is broadcast beside it. Where A lies by rows or by columns makes no difference to a broadcast: two strides say it.
+# one element of A is broadcast beside it. Whether A lies by rows or by columns (`transposed`) makes no difference to a broadcast.
 #
 # Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
 # so the result for a row does not depend on its neighbors, nor on how threads share the rows.
@@ -18,22 +18,21 @@ cdef enum:
     PACK_FROM = 48        # rows of C from which a copy of B's panel pays
 
 cdef struct Strides:
-    Py_ssize_t a_row      # A[i, k] lies at A[i * a_row + k * a_col]
-    Py_ssize_t a_col
-    Py_ssize_t b          # from row to row
+    Py_ssize_t a          # from row to row of A, or of A.T where that is what is stored
+    Py_ssize_t b
     Py_ssize_t c
     bint add              # C += scale * A @ B instead of C = start + A @ B
     real scale
     bint* broken          # not NULL: C are parameters; what would not be finite is not stored, and broken is set
 
 
-cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
-                                const Strides* by) noexcept nogil:
-    # `rows` rows and `vecs` vectors of columns of C, both literals at every call, so that all loops over them unroll and the
-    # accumulators stay in registers.
+cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t k_len, const real* A, const real* B, real* C,
+                                const real* start, const Strides* by) noexcept nogil:
+    # `rows` rows and `vecs` vectors of columns of C; these and `transposed` are literals at every call, so that all loops over them
+    # unroll and the accumulators stay in registers.
     cdef vec acc[MAX_TILE]
     cdef vec b[TILE_VECS]
-    cdef Py_ssize_t a_row = by.a_row, a_col = by.a_col, ldb = by.b, ldc = by.c
+    cdef Py_ssize_t a_row = 1 if transposed else by.a, a_col = by.a if transposed else 1, ldb = by.b, ldc = by.c
     cdef vec a, scale
     cdef int i, j
     cdef Py_ssize_t k
@@ -67,63 +66,78 @@ cdef inline always_inlined tile(int rows, int vecs, Py_ssize_t k_len, const real
             store(C + i * ldc + j * VL, acc[i * vecs + j])
 
 
-cdef inline never_inlined full_tile(Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
-                                    const Strides* by) noexcept nogil:
-    # The largest tile uses every register: as a function of its own nothing around it takes one away.
-    tile(TILE_ROWS, TILE_VECS, k_len, A, B, C, start, by)
+cdef inline always_inlined tiles(bint transposed, Py_ssize_t count, Py_ssize_t k_len, const real* A, const real* B, real* C,
+                                 const real* start, const Strides* by) noexcept nogil:
+    # `count` of the largest tiles, one below the other.
+    cdef Py_ssize_t i
+    for i from 0 <= i < count * TILE_ROWS by TILE_ROWS:
+        tile(transposed, TILE_ROWS, TILE_VECS, k_len, A + i * (1 if transposed else by.a), B, C + i * by.c, start, by)
 
 
-cdef inline always_inlined strip(int vecs, Py_ssize_t m, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
-                                 const Strides* by) noexcept nogil:
-    # All m rows of C for `vecs` vectors of columns.
-    cdef Py_ssize_t i = 0
-    while m - i >= TILE_ROWS:
-        if vecs == TILE_VECS:
-            full_tile(k_len, A + i * by.a_row, B, C + i * by.c, start, by)
+# The largest tile uses every register: in a function of its own nothing around it takes one away.
+
+cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
+                                        const Strides* by) noexcept nogil:
+    tiles(False, count, k_len, A, B, C, start, by)
+
+
+cdef inline never_inlined tiles_by_columns(Py_ssize_t count, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
+                                           const Strides* by) noexcept nogil:
+    tiles(True, count, k_len, A, B, C, start, by)
+
+
+cdef inline always_inlined strip(bint transposed, int vecs, Py_ssize_t m, Py_ssize_t k_len, const real* A, const real* B, real* C,
+                                 const real* start, const Strides* by) noexcept nogil:
+    # All m rows of C for `vecs` vectors of columns. Every tile stands in a loop, even where there is one of its size at most: GCC keeps
+    # accumulators in registers from beginning to end only there.
+    cdef Py_ssize_t i = 0, step = 1 if transposed else by.a
+    if vecs == TILE_VECS and m >= TILE_ROWS:
+        i = m // TILE_ROWS * TILE_ROWS
+        if transposed:
+            tiles_by_columns(m // TILE_ROWS, k_len, A, B, C, start, by)
         else:
-            tile(TILE_ROWS, vecs, k_len, A + i * by.a_row, B, C + i * by.c, start, by)
-        i += TILE_ROWS
-    if m - i >= 4:
-        tile(4, vecs, k_len, A + i * by.a_row, B, C + i * by.c, start, by)
+            tiles_by_rows(m // TILE_ROWS, k_len, A, B, C, start, by)
+    if vecs < TILE_VECS:
+        while m - i >= TILE_ROWS:
+            tile(transposed, TILE_ROWS, vecs, k_len, A + i * step, B, C + i * by.c, start, by)
+            i += TILE_ROWS
+    while m - i >= 4:
+        tile(transposed, 4, vecs, k_len, A + i * step, B, C + i * by.c, start, by)
         i += 4
-    if m - i >= 2:
-        tile(2, vecs, k_len, A + i * by.a_row, B, C + i * by.c, start, by)
+    while m - i >= 2:
+        tile(transposed, 2, vecs, k_len, A + i * step, B, C + i * by.c, start, by)
         i += 2
-    if m - i == 1:
-        tile(1, vecs, k_len, A + i * by.a_row, B, C + i * by.c, start, by)
+    while m - i >= 1:
+        tile(transposed, 1, vecs, k_len, A + i * step, B, C + i * by.c, start, by)
+        i += 1
 
 
-cdef inline void panel(int vecs, Py_ssize_t m, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
-                       const Strides* by) noexcept nogil:
-    # strip() for a number of vectors that is not a literal.
-    if vecs == TILE_VECS:
-        strip(TILE_VECS, m, k_len, A, B, C, start, by)
-    else:
-        strip(1, m, k_len, A, B, C, start, by)
-
-
-cdef inline never_inlined large_product(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
-                                        const real* start, const Strides* by) noexcept nogil:
+cdef inline always_inlined large_product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B,
+                                         real* C, const real* start, const Strides* by) noexcept nogil:
     # In blocks of K_BLOCK rows of B. Where a panel of B is used many times and its rows lie far apart, each on another page and many in
     # the same cache set, it is copied together first.
     cdef vec packed[K_BLOCK * TILE_VECS]
-    cdef Strides here = by[0], packed_here
-    cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL
+    cdef Strides here = by[0]
+    cdef const real* panel
+    cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL, along = by.a if transposed else 1
     cdef int vecs, v
     for k from 0 <= k < k_len by K_BLOCK:
         rows = K_BLOCK if k_len - k > K_BLOCK else k_len - k
-        packed_here = here
         j = 0
         while j < vectors:
             vecs = TILE_VECS if vectors - j >= TILE_VECS else 1
-            if m >= PACK_FROM and here.b > 2 * TILE_VECS * VL:
+            panel = B + k * by.b + j * VL
+            here.b = by.b
+            if m >= PACK_FROM and by.b > 2 * TILE_VECS * VL:
                 for i in range(rows):
                     for v in range(vecs):
-                        packed[i * vecs + v] = load(B + (k + i) * here.b + (j + v) * VL)
-                packed_here.b = vecs * VL
-                panel(vecs, m, rows, A + k * here.a_col, <const real*>packed, C + j * VL, start, &packed_here)
+                        packed[i * vecs + v] = load(panel + i * by.b + v * VL)
+                panel = <const real*>packed
+                here.b = vecs * VL
+            if vecs == TILE_VECS:
+                strip(transposed, TILE_VECS, m, rows, A + k * along, panel, C + j * VL, start, &here)
             else:
-                panel(vecs, m, rows, A + k * here.a_col, B + k * here.b + j * VL, C + j * VL, start, &here)
+                strip(transposed, 1, m, rows, A + k * along, panel, C + j * VL, start, &here)
             if start is not NULL:
                 start += vecs * VL
             j += vecs
@@ -132,19 +146,49 @@ cdef inline never_inlined large_product(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k
             here.add, here.scale = True, 1
 
 
-cdef inline void product(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, Py_ssize_t a_row, Py_ssize_t a_col,
-                         const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
-                         const real* start, real scale, bint add, bint* broken) noexcept nogil:
-    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B.
-    cdef Strides by = Strides(a_row, a_col, ldb, ldc, add, scale, broken)
+cdef inline always_inlined any_product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B,
+                                       real* C, const real* start, const Strides* by) noexcept nogil:
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
-    if k_len > K_BLOCK or m >= PACK_FROM:
-        large_product(m, n, k_len, A, B, C, start, &by)
-        return
     while vectors - j >= TILE_VECS:
-        strip(TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, &by)
+        strip(transposed, TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, by)
         if start is not NULL:
             start += TILE_VECS * VL
         j += TILE_VECS
     if vectors - j == 1:
-        strip(1, m, k_len, A, B + j * VL, C + j * VL, start, &by)
+        strip(transposed, 1, m, k_len, A, B + j * VL, C + j * VL, start, by)
+
+
+cdef inline never_inlined product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+                                          const real* start, const Strides* by) noexcept nogil:
+    any_product(False, m, n, k_len, A, B, C, start, by)
+
+
+cdef inline never_inlined product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+                                             const real* start, const Strides* by) noexcept nogil:
+    any_product(True, m, n, k_len, A, B, C, start, by)
+
+
+cdef inline never_inlined large_product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+                                                const real* start, const Strides* by) noexcept nogil:
+    large_product(False, m, n, k_len, A, B, C, start, by)
+
+
+cdef inline never_inlined large_product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+                                                   const real* start, const Strides* by) noexcept nogil:
+    large_product(True, m, n, k_len, A, B, C, start, by)
+
+
+cdef inline void product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, Py_ssize_t lda,
+                         const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
+                         const real* start, real scale, bint add, bint* broken) noexcept nogil:
+    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B; where `transposed`, A.T (k_len, m) is what is stored.
+    cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken)
+    if k_len > K_BLOCK or m >= PACK_FROM:
+        if transposed:
+            large_product_by_columns(m, n, k_len, A, B, C, start, &by)
+        else:
+            large_product_by_rows(m, n, k_len, A, B, C, start, &by)
+    elif transposed:
+        product_by_columns(m, n, k_len, A, B, C, start, &by)
+    else:
+        product_by_rows(m, n, k_len, A, B, C, start, &by)
