@@ -61,7 +61,8 @@ LOSSES = (
     *("mae", "huber", "log_cosh", "poisson", "quantile", "hinge"),
 )
 LOSS_PARAMETERS = {"huber": 1.0, "quantile": 0.5, "cross_entropy": 0.0}  # the losses that have one, and its default
-# How many moments a parameter has (one more with a momentum that is not 0), and the names of the constants.
+# How many moments a parameter has, and the names of the constants. A momentum that is not 0 is one more, a history_size
+# twice as many more.
 OPTIMIZERS = {
     "sgd": (0, ("lr", "momentum", "nesterov", "weight_decay")),
     "adam": (2, ("lr", "betas", "eps", "weight_decay")),
@@ -415,6 +416,7 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
     schedule = _member(training, "schedule", dict, type(None), where=where)
     moments = _member(training, "moments", list, where=where)
     n_moments = OPTIMIZERS[optimizer["name"]][0] + (optimizer.get("momentum", 0) != 0)
+    n_moments += 2 * optimizer.get("history_size", 0)
     if len(moments) != n_moments:
         name = _shown(optimizer["name"])
         raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
@@ -436,8 +438,10 @@ def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
     checked: dict[str, Any] = {"name": name}
     for key in names:
         place = f"{where}.{key}"
-        if key in ("nesterov", "history_size"):
-            checked[key] = _member(optimizer, key, bool if key == "nesterov" else int, where=where + ".")
+        if key == "nesterov":
+            checked[key] = _member(optimizer, key, bool, where=where + ".")
+        elif key == "history_size":
+            checked[key] = _unsigned(optimizer, key, 0, where + ".")
         elif key in ("betas", "etas", "step_sizes"):
             checked[key] = _vector(_member(optimizer, key, list, where=where + "."), 2, LARGEST["float64"], place)
         else:

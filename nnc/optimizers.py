@@ -296,16 +296,20 @@ class Rprop(Optimizer):
 
 @dataclass(frozen=True)
 class LBFGS(Optimizer):
-    """L-BFGS-B of SciPy, full batch: for small networks and smooth losses (extra `[lbfgs]`). It has no learning rate.
+    """L-BFGS (Liu and Nocedal, 1989), full batch: for small networks and smooth losses. It has no learning rate.
 
     Parameters
     ----------
     history_size : int, default 10
-        Corrections that approximate the Hessian.
+        From how many steps, and the changes of the gradient in them, it estimates the curvature.
     """
 
     name: ClassVar[str] = "lbfgs"
     history_size: int = 10
+
+    @property
+    def moments(self) -> int:
+        return 2 * self.history_size
 
 
 @dataclass(frozen=True)

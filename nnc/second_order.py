@@ -3,13 +3,16 @@ epochs instead of thousands.
 
 Both work on one float64 vector of parameters and an objective given as functions. An epoch is one iteration. Neither
 raises a loss: what they return is the best that they have seen.
+
+Both can go on where they ended, to the bit: what an iteration does, and whether there is one more, follows from the
+parameters and what is handed on (the damping; the pairs) alone. So all of these lie on the grid of the dtype in which
+they are stored.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,20 +26,25 @@ from nnc.training import Fit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from nnc.history import History
     from nnc.network import NeuralNetwork
     from nnc.training import Data, Plan, State
 
     Vector = NDArray[np.float64]
-    Hook = Callable[[int, float, Vector], bool]
+    Pair = tuple[Vector, Vector]
+    Hook = Callable[[int, float, Vector, Any], bool]
 
 __all__ = ["Result", "lbfgs", "levenberg_marquardt"]
 
 MAX_DAMPING = 1e12  # a step so damped is lost in the rounding of the parameters
 MIN_DAMPING = 1e-15
 SQUARED = ("sse", "half_sse", "mse")
+
+DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of Wolfe's conditions
+MAX_TRIALS = 40  # points of a line search
+MIN_COSINE = 1e-10  # of the angle between a step and the change of the gradient, that they say something
 
 
 class Result(NamedTuple):
@@ -55,12 +63,15 @@ class Result(NamedTuple):
         or "diverged" (the loss or its derivatives are not finite, and there is no way around).
     damping : float or None
         Of Levenberg and Marquardt's method at last, from which it can go on.
+    pairs : list of (array (n,), array (n,)) or None
+        Steps and changes of the gradient of L-BFGS at last, from which it can go on.
     """
 
     params: NDArray[np.float64]
     losses: list[float]
     reason: str
     damping: float | None = None
+    pairs: list[Pair] | None = None
 
 
 # ---------------------------------------------------------------------------------------- Levenberg-Marquardt
@@ -75,6 +86,7 @@ def levenberg_marquardt(
     damping: float = 1e-3,
     gradient_tolerance: float = 1e-12,
     step_tolerance: float = 1e-12,
+    dtype: DTypeLike = np.float64,
     keep_going: Hook | None = None,
 ) -> Result:
     """Least squares by the method of Levenberg (1944) and Marquardt (1963).
@@ -102,8 +114,11 @@ def levenberg_marquardt(
     step_tolerance : float, default 1e-12
         It has converged when the length of a step, in the units of D, is at most so much of that of params, or when no
         step lowers the loss and the damping exceeds 1e12.
+    dtype : dtype, default float64
+        All params that it tries are rounded to this one.
     keep_going : callable, optional
-        keep_going(epoch, loss, params) after each iteration, counted from 1, with what it has reached; False ends.
+        keep_going(epoch, loss, params, damping) after each iteration, counted from 1, with what it has reached; False
+        ends.
 
     Returns
     -------
@@ -115,7 +130,7 @@ def levenberg_marquardt(
         An argument is not one of these. What the callables raise passes through, except KeyboardInterrupt, which ends
         early with the best parameters.
     """
-    current, epochs = _start(params), count("epochs", epochs)
+    current, epochs = _start(params, dtype), count("epochs", epochs)
     damping = positive("damping", damping)
     gradient_tolerance = not_negative("gradient_tolerance", gradient_tolerance)
     step_tolerance = not_negative("step_tolerance", step_tolerance)
@@ -140,25 +155,24 @@ def levenberg_marquardt(
                 return result("converged")
             A /= scale[:, None] * scale
             g /= scale
+            tried = damping  # an iteration that comes to nothing leaves the damping as it is
             while True:
-                step = _damped_step(A, g, damping)
+                step = _damped_step(A, g, tried)
                 if step is not None:
-                    step /= scale
-                    trial = current + step
-                    loss = float(loss_of(trial))
+                    if np.linalg.norm(step) <= step_tolerance * np.linalg.norm(current * scale):
+                        return result("converged")
+                    trial = _rounded(current + step / scale, dtype)
+                    loss = float(loss_of(trial)) if np.isfinite(trial).all() else math.inf
                     if loss < losses[-1]:
                         break
-                damping *= 10
-                if damping > MAX_DAMPING:
+                tried *= 10
+                if tried > MAX_DAMPING:
                     return result("converged")
-            tiny = np.linalg.norm(step * scale) <= step_tolerance * np.linalg.norm(current * scale)
             current = trial
             losses.append(loss)
-            damping = max(damping / 10, MIN_DAMPING)
-            if keep_going is not None and not keep_going(epoch, loss, current):
+            damping = max(tried / 10, MIN_DAMPING)
+            if keep_going is not None and not keep_going(epoch, loss, current, damping):
                 return result("callback")
-            if tiny:
-                return result("converged")
     except KeyboardInterrupt:
         return result("interrupt")
     return result("epochs")
@@ -193,21 +207,23 @@ def _damped_step(A: Vector, g: Vector, damping: float) -> Vector | None:
 # ----------------------------------------------------------------------------------------------------- L-BFGS
 
 
-class _Stop(Exception):
-    """Ends scipy.optimize.minimize from inside, whatever it is doing."""
-
-
 def lbfgs(
     loss_and_gradient: Callable[[Vector], tuple[float, ArrayLike]],
     params: ArrayLike,
     *,
     epochs: int,
     history_size: int = 10,
+    pairs: Iterable[tuple[ArrayLike, ArrayLike]] = (),
     gradient_tolerance: float = 1e-9,
     loss_tolerance: float = 1e-14,
+    dtype: DTypeLike = np.float64,
     keep_going: Hook | None = None,
 ) -> Result:
-    """L-BFGS (Liu and Nocedal, 1989), the implementation of scipy.optimize.
+    """L-BFGS (Liu and Nocedal, 1989).
+
+    An iteration multiplies the gradient by an estimate of the inverse Hessian, which the last steps and the changes of
+    the gradient in them make up, and searches that direction for a point that meets the strong Wolfe conditions. Where
+    it finds none, it forgets the pairs and tries the direction of steepest descent.
 
     Parameters
     ----------
@@ -220,13 +236,18 @@ def lbfgs(
         Iterations at most; most of them call loss_and_gradient once, some a few times.
     history_size : int, default 10
         From how many steps the curvature is estimated.
+    pairs : iterable of (array (n,), array (n,)), optional
+        Steps and changes of the gradient to go on from, the latest last: those of the Result before. Where they do not
+        fit, they cost time and nothing else.
     gradient_tolerance : float, default 1e-9
         It has converged when no element of the gradient is larger.
     loss_tolerance : float, default 1e-14
-        It has converged when an iteration lowers the loss by no more than this share of it; or when the line search
-        finds no lower loss at all.
+        It has converged when no step is found that lowers the loss by more than this share of it.
+    dtype : dtype, default float64
+        All params that it tries, and the pairs, are rounded to this one.
     keep_going : callable, optional
-        keep_going(epoch, loss, params) after each iteration, counted from 1, with what it has reached; False ends.
+        keep_going(epoch, loss, params, pairs) after each iteration, counted from 1, with what it has reached; False
+        ends. The list of pairs goes on changing.
 
     Returns
     -------
@@ -234,70 +255,178 @@ def lbfgs(
 
     Raises
     ------
-    ImportError
-        scipy is not installed.
     ValueError, TypeError
         An argument is not one of these. What the callables raise passes through, except KeyboardInterrupt, which ends
         early with the best parameters.
     """
-    best, epochs = _start(params), count("epochs", epochs)
-    options = {
-        "maxiter": epochs,
-        "maxfun": 2**31 - 1,
-        "maxcor": count("history_size", history_size),
-        "gtol": not_negative("gradient_tolerance", gradient_tolerance),
-        "ftol": not_negative("loss_tolerance", loss_tolerance),
-    }
-    try:
-        optimize: Any = import_module("scipy.optimize")
-    except ImportError as error:
-        raise ImportError(f'lbfgs needs scipy ({error}); install it with pip install "nnc-cython[lbfgs]"') from error
+    current, epochs = _start(params, dtype), count("epochs", epochs)
+    history_size = count("history_size", history_size)
+    gradient_tolerance = not_negative("gradient_tolerance", gradient_tolerance)
+    loss_tolerance = not_negative("loss_tolerance", loss_tolerance)
+    known = [(np.asarray(s, np.float64), np.asarray(y, np.float64)) for s, y in pairs]
+    known = [pair for pair in known if _is_convex(*pair)][-history_size:]
     losses: list[float] = []
     blocked = False  # since the loss was last lowered, it or its gradient has not been finite
 
-    def objective(x: Vector) -> tuple[float, Vector]:
-        nonlocal blocked
-        value, derivative = loss_and_gradient(x.copy())
-        loss, gradient = float(value), np.asarray(derivative, np.float64)
-        finite = np.isfinite(loss) and np.isfinite(gradient).all()
-        if not losses:
-            losses.append(loss)
-            if not finite:
-                raise _Stop("diverged")
-        elif not finite:
-            blocked = True
-            # The line search interpolates, so it needs a number: one that is high, but not out of scale.
-            return losses[-1] + 10 * abs(losses[-1]) + 1, np.zeros_like(x)
-        return loss, gradient
+    def result(reason: str) -> Result:
+        return Result(current, losses, reason, pairs=known)
 
-    def iterated(intermediate_result: Any) -> None:
-        nonlocal best, blocked
-        best = intermediate_result.x.copy()
-        losses.append(float(intermediate_result.fun))
-        blocked = blocked and not losses[-1] < losses[-2]
-        if keep_going is not None and not keep_going(len(losses) - 1, losses[-1], best):
-            raise _Stop("callback")
+    def evaluate(params: Vector) -> tuple[float, Vector]:
+        loss, gradient = loss_and_gradient(params)
+        return float(loss), np.array(gradient, np.float64)
+
+    def search() -> _Point | None:
+        """Along the direction that the pairs suggest; None where nothing worth a step is found."""
+        direction = _direction(gradient, known)
+        slope = _dot(gradient, direction)
+        if not -math.inf < slope < 0:
+            return None
+
+        def at(t: float) -> _Point:
+            nonlocal blocked
+            with np.errstate(over="ignore", invalid="ignore"):
+                params = _rounded(current + t * direction, dtype)
+            if np.isfinite(params).all():
+                loss, gradient = evaluate(params)
+                if math.isfinite(loss) and np.isfinite(gradient).all():
+                    return _Point(t, params, loss, gradient, _dot(gradient, direction))
+            blocked = True
+            return _Point(t, params, math.inf, params, math.nan)
+
+        found = _line_search(at, _Point(0.0, current, losses[-1], gradient, slope))
+        return found if losses[-1] - found.loss > loss_tolerance * abs(losses[-1]) else None
 
     try:
-        status = optimize.minimize(
-            objective, best.copy(), method="L-BFGS-B", jac=True, callback=iterated, options=options
-        ).status
-    except _Stop as stop:
-        reason = str(stop)
+        loss, gradient = evaluate(current)
+        losses.append(loss)
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            return result("diverged")
+        for epoch in range(1, epochs + 1):
+            if np.abs(gradient).max() <= gradient_tolerance:
+                return result("converged")
+            blocked = False
+            found = search()
+            if found is None and known:  # rounding has spoiled them, or they are from elsewhere
+                known.clear()
+                found = search()
+            if found is None:
+                return result("diverged" if blocked else "converged")
+            with np.errstate(over="ignore"):
+                pair = _rounded(found.params - current, dtype), _rounded(found.gradient - gradient, dtype)
+            if _is_convex(*pair):
+                known.append(pair)
+                del known[:-history_size]
+            current, gradient = found.params, found.gradient
+            losses.append(found.loss)
+            if keep_going is not None and not keep_going(epoch, found.loss, current, known):
+                return result("callback")
     except KeyboardInterrupt:
-        reason = "interrupt"
-    else:
-        reason = "epochs" if status == 1 else "diverged" if blocked else "converged"
-    return Result(best, losses, reason)
+        return result("interrupt")
+    return result("epochs")
 
 
-def _start(params: ArrayLike) -> Vector:
-    start = np.array(numbers("params", params), np.float64)
+def _dot(a: Vector, b: Vector) -> float:
+    """The scalar product; by einsum, since BLAS may add in an order that depends on threads and on where arrays lie."""
+    return float(np.einsum("i,i", a, b))
+
+
+def _is_convex(step: Vector, change: Vector) -> bool:
+    """Whether the gradient has grown along the step, by enough to say something about the curvature."""
+    return _dot(step, change) > MIN_COSINE * math.sqrt(_dot(step, step) * _dot(change, change)) > 0
+
+
+def _direction(gradient: Vector, pairs: list[Pair]) -> Vector:
+    """The negative gradient times the estimated inverse Hessian (Nocedal and Wright, 2006, algorithm 7.4)."""
+    direction: Vector = -gradient
+    if not pairs:  # no curvature is known, so no length either: at most 1
+        largest = float(np.abs(gradient).max())  # whose square may be out of range
+        direction /= max(1.0, largest * math.sqrt(_dot(gradient / largest, gradient / largest)))
+        return direction
+    factors = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for s, y in reversed(pairs):
+            curvature = _dot(s, y)
+            factor = _dot(s, direction) / curvature
+            direction -= factor * y
+            factors.append((factor, curvature))
+        _, y = pairs[-1]
+        direction *= factors[0][1] / _dot(y, y)
+        for s, y in pairs:
+            factor, curvature = factors.pop()
+            direction += (factor - _dot(y, direction) / curvature) * s
+    return direction
+
+
+class _Point(NamedTuple):
+    """A point of a line search, `t` times the direction away from where it started."""
+
+    t: float
+    params: Vector
+    loss: float  # infinite where it or the gradient is not finite
+    gradient: Vector
+    slope: float  # of the loss along the direction
+
+
+def _line_search(at: Callable[[float], _Point], start: _Point) -> _Point:
+    """A point that meets the strong Wolfe conditions (Nocedal and Wright, 2006, algorithms 3.5 and 3.6 in one). Where
+    rounding leaves none to be found, the best that meets the first of them; `start` where there is none either.
+
+    `low` is the best point so far that has lowered the loss enough. From there the loss falls in the direction of
+    `high`, where a minimum lies in between; before there is such a bracket, towards larger t.
+    """
+    low, high = start, None
+    t, width = 1.0, math.inf
+    for _ in range(MAX_TRIALS):
+        trial = at(t)
+        if np.array_equal(trial.params, low.params):  # nothing is left between low and high
+            break
+        if not trial.loss < low.loss or trial.loss > start.loss + DECREASE * t * start.slope:
+            high = trial
+        elif abs(trial.slope) <= -CURVATURE * start.slope:
+            return trial
+        else:
+            if trial.slope * (math.inf if high is None else high.t - low.t) >= 0:
+                high = low
+            low = trial
+        if high is None:
+            t *= 4
+            continue
+        width, before = abs(high.t - low.t), width
+        share = (_cubic_minimum(low, high) - low.t) / (high.t - low.t)
+        # The middle where the cubic has no minimum well inside, or where the bracket has hardly become smaller.
+        if width > before / 2 or not 0.01 <= share <= 0.99:
+            share = 0.5
+        t = low.t + share * (high.t - low.t)
+    return low
+
+
+def _cubic_minimum(a: _Point, b: _Point) -> float:
+    """Where the cubic with the losses and slopes of both points has its minimum; NaN where it has none."""
+    d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)
+    square = d1 * d1 - a.slope * b.slope
+    if not square >= 0:
+        return math.nan
+    d2 = math.copysign(math.sqrt(square), b.t - a.t)
+    denominator = b.slope - a.slope + 2 * d2
+    return b.t - (b.t - a.t) * (b.slope + d2 - d1) / denominator if denominator else math.nan
+
+
+# ------------------------------------------------------------------------------------------------------- both
+
+
+def _start(params: ArrayLike, dtype: DTypeLike) -> Vector:
+    start = _rounded(np.array(numbers("params", params), np.float64), dtype)
     if start.ndim != 1 or len(start) == 0:
         raise ValueError(f"params must be a vector of one number at least, got shape {start.shape}")
     if not np.isfinite(start).all():
         raise ValueError(f"params must be finite, got {start[~np.isfinite(start)][0]}")
     return start
+
+
+def _rounded(values: Vector, dtype: DTypeLike) -> Vector:
+    """The same in float64, on the grid of the dtype; infinite where they are out of its range."""
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype(dtype).astype(np.float64)
 
 
 # ------------------------------------------------------------------------------------------------- for networks
@@ -320,6 +449,7 @@ class SecondOrderFit(Fit):
         self.complete = 0
         self.reason = ""
         self.before = math.nan  # the loss before the epoch
+        self.memory: Any = None  # what the optimizer goes on from: the damping, or the pairs
         n_out = net.sizes[-1]
         rows = len(data.X) if data.weights is None else float(data.weights.sum(dtype=np.float64))
         self.scale = {"sse": 1.0, "half_sse": 0.5, "mse": 1 / (rows * n_out)}.get(net.loss_name, 1.0)
@@ -333,32 +463,28 @@ class SecondOrderFit(Fit):
         return self.complete
 
     def run(self) -> History:
-        net, state = self.net, self.state
+        net, optimizer = self.net, self.state.optimizer
         epochs = sys.maxsize if self.plan.epochs is None else self.plan.epochs
         start = net.params.astype(np.float64)
+        settings: dict[str, Any] = {"epochs": epochs, "dtype": net.dtype, "keep_going": self.keep_going}
         with Interrupt() as self.interrupt, Team(1) as self.team:
             self.training = self.open()
-            self.before = self.loss_of(start)
             try:
-                if isinstance(state.optimizer, LevenbergMarquardt):
-                    damping = state.optimizer.damping
+                if isinstance(optimizer, LevenbergMarquardt):
+                    self.memory = optimizer.damping
+                    self.before = self.loss_of(start)
                     result = levenberg_marquardt(
-                        self.least_squares,
-                        self.loss_of,
-                        start,
-                        epochs=epochs,
-                        damping=damping,
-                        keep_going=self.keep_going,
+                        self.least_squares, self.loss_of, start, damping=optimizer.damping, **settings
                     )
-                    if result.damping is not None:
-                        state.optimizer = LevenbergMarquardt(damping=result.damping)
                 else:
-                    assert isinstance(state.optimizer, LBFGS)
-                    history_size = state.optimizer.history_size
+                    assert isinstance(optimizer, LBFGS)
+                    self.memory = self.stored_pairs()
+                    self.before = self.objective(start)[0]
                     result = lbfgs(
-                        self.objective, start, epochs=epochs, history_size=history_size, keep_going=self.keep_going
+                        self.objective, start, history_size=optimizer.history_size, pairs=self.memory, **settings
                     )
-                net.params = result.params.astype(net.dtype)
+                    self.memory = result.pairs
+                net.params = result.params
             except BaseException:
                 self.state.remember(self.history("interrupt"))
                 raise
@@ -367,11 +493,7 @@ class SecondOrderFit(Fit):
         return self.finish(self.reason or result.reason)
 
     def loss_of(self, params: Vector) -> float:
-        with np.errstate(over="ignore"):
-            theta = params.astype(self.net.dtype)
-        if not np.isfinite(theta).all():
-            return math.inf
-        self.net.params = theta
+        self.net.params = params
         evaluation = self.net._core.Evaluation(self.net._engine, self.params, *self.data, None, 1)
         evaluation.work(0, sys.maxsize)
         return float(evaluation.loss) + self.penalty(params)
@@ -381,11 +503,7 @@ class SecondOrderFit(Fit):
 
     def objective(self, params: Vector) -> tuple[float, Vector]:
         """The loss and its gradient."""
-        with np.errstate(over="ignore"):
-            theta = params.astype(self.net.dtype)
-        if not np.isfinite(theta).all():
-            return math.inf, np.zeros_like(params)
-        self.net.params = theta
+        self.net.params = params
         loss, gradient = self.net._loss_and_gradient(self.data)
         return loss + self.penalty(params), gradient + self.l2 * self.penalized * params
 
@@ -393,7 +511,7 @@ class SecondOrderFit(Fit):
         """Residuals and their derivatives, some rows at a time."""
         net, (X, Y, _, weights) = self.net, self.data
         assert Y is not None
-        net.params = params.astype(net.dtype)
+        net.params = params
         n_out = Y.shape[1]
         rows = max(1, int(1e6 / (n_out * len(params))))
         for start in range(0, len(X), rows):
@@ -411,11 +529,26 @@ class SecondOrderFit(Fit):
             root_l2 = math.sqrt(self.l2 / (2 * self.scale))
             yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
 
-    def keep_going(self, epoch: int, loss: float, params: Vector) -> bool:
+    def keep_going(self, epoch: int, loss: float, params: Vector, memory: Any) -> bool:
         self.look_ahead(self.complete, epoch)
         self.losses[epoch - 1], self.before = self.before, loss
-        self.complete = epoch
-        self.net.params = params.astype(self.net.dtype)
+        self.complete, self.memory = epoch, memory
+        self.net.params = params
         self.marks.append((epoch, perf_counter() - self.began))
         self.reason = self.look()
         return not self.reason
+
+    def sync(self) -> None:
+        super().sync()
+        if isinstance(self.state.optimizer, LevenbergMarquardt):
+            self.state.optimizer = LevenbergMarquardt(damping=self.memory)
+            return
+        self.state.moments[...] = 0
+        for rows, vectors in zip(np.split(self.state.moments, 2), zip(*self.memory, strict=True), strict=False):
+            for row, vector in zip(rows, vectors, strict=False):
+                self.net._fill(self.net._parts(*self.net._views(row)), vector)
+
+    def stored_pairs(self) -> list[Pair]:
+        """L-BFGS's pairs as `sync` wrote them. The rows beyond, which are zero, make pairs that it does not take."""
+        flat = [self.net._flat(*self.net._views(row)).astype(np.float64) for row in self.state.moments]
+        return list(zip(flat[: len(flat) // 2], flat[len(flat) // 2 :], strict=True))

@@ -64,8 +64,6 @@ def test_not_converged():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
 def test_dead_layer(optimizer):
-    if optimizer == "lbfgs":
-        pytest.importorskip("scipy")
     words = "hidden layer 2 (relu)", "nothing but zeros"
     only(nnc.DeadLayerWarning, lambda: dead().fit(X, Y, epochs=3, optimizer=optimizer), *words)
     assert warned(lambda: dead("leaky_relu").fit(X, Y, epochs=3, optimizer=optimizer))[0] == []
@@ -102,7 +100,6 @@ def test_saturated_layer(activation):
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 def test_second_order_methods_are_looked_at_as_others(activation):
     """They do not train in the core, so its memory says nothing of their layers."""
-    pytest.importorskip("scipy")
     many = rng.uniform(-1, 1, (2000, 3))
     for size in (3, 300):
         net = NeuralNetwork([3, size, 1], activation=activation, loss="mse", seed=0)

@@ -128,17 +128,50 @@ def test_labels_and_scaling(tmp_path):
     assert again.classes.tolist() == ["hi", "lo", "mid"]
 
 
-@pytest.mark.parametrize("optimizer", ["levenberg_marquardt", "lbfgs"])
-def test_second_order_methods_come_back(tmp_path, optimizer):
-    """They keep no moments, so they need not go on to the bit; the optimizer and the epochs are there again."""
-    if optimizer == "lbfgs":
-        pytest.importorskip("scipy")
+SECOND_ORDER = ["lbfgs", nnc.LBFGS(history_size=3), "levenberg_marquardt", nnc.LevenbergMarquardt(damping=10.0)]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimizer", SECOND_ORDER, ids=repr)
+@pytest.mark.parametrize("first", [2, 25])
+def test_second_order_methods(tmp_path, optimizer, dtype, first):
+    begin = {"optimizer": optimizer}
+    further = {"l2": 1e-3, "sample_weight": rng.uniform(0, 2, len(X)), "validation": (XV, YV)}
+    for break_ in (through_file, by_pickle(5), lambda net, tmp_path: net):
+        goes_on(tmp_path, network(dtype), begin, further, first, 60 - first, break_)
+    goes_on(tmp_path, network(dtype), begin, {}, first, 60 - first)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("optimizer", SECOND_ORDER[::2])
+def test_checkpoints_amid_second_order_methods(tmp_path, optimizer, dtype):
+    net = network(dtype)
+    net.fit(X, Y, epochs=30, optimizer=optimizer, callback=Checkpoint(tmp_path / "net-{epoch}.json", every=4))
+    for epoch in (4, 8, 20, 28):
+        again = NeuralNetwork.load(tmp_path / f"net-{epoch}.json")
+        again.fit(X, Y, epochs=30 - epoch)
+        assert bits(again) == bits(net)
+
+
+@pytest.mark.parametrize("optimizer", SECOND_ORDER[::2])
+def test_second_order_methods_where_weights_were_changed(optimizer):
+    """What they have learned is from elsewhere then; it costs some epochs at most."""
     net = network()
-    net.fit(X, Y, epochs=3, optimizer=optimizer)
-    again = through_file(net, tmp_path)
-    assert bits(again) == bits(net)
-    assert again.fit(X, Y, epochs=3).loss[-1] < net.loss(X, Y)
-    assert again._state.optimizer.name == optimizer
+    net.fit(X, Y, epochs=60, optimizer=optimizer)
+    for scale in (0.1, -1.0, 2.0):
+        net.params = scale * np.random.default_rng(1).normal(size=net.n_params)
+        before = net.loss(X, Y)
+        history = net.fit(X, Y, epochs=60)
+        assert history.loss[0] == pytest.approx(before)
+        assert net.loss(X, Y) < 0.5 * before
+
+
+def test_a_history_that_is_not_full(tmp_path):
+    net = network("float32")
+    net.fit(X, Y, epochs=3, optimizer=nnc.LBFGS(history_size=5))
+    used = net._state.moments.any(axis=1).tolist()
+    assert used == 2 * [True, True, True, False, False]
+    assert through_file(net, tmp_path)._state.moments.tobytes() == net._state.moments.tobytes()
 
 
 @pytest.mark.parametrize("batch_size", [None, 7])
@@ -287,6 +320,28 @@ def test_a_new_process_goes_on(tmp_path, dtype):
     run("first(None, 50).save(sys.argv[2], checkpoint=True)", dtype, path)
     load = "sys.stdout.buffer.write(go_on(nnc.NeuralNetwork.load(sys.argv[2]), 50).params.tobytes())"
     assert run(load, dtype, path) == whole
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_second_order_methods_in_a_new_process(tmp_path, dtype):
+    begin = """
+for name in ("lbfgs", "levenberg_marquardt"):
+    net = nnc.NeuralNetwork([5, 8, 3], activation="tanh", loss="mse", dtype=sys.argv[1], seed=3)
+    net.fit(*data(), epochs=int(sys.argv[3]), optimizer=name, l2=1e-3)
+    net.save(sys.argv[2] + name, checkpoint=True)
+"""
+    go_on = """
+for name in ("lbfgs", "levenberg_marquardt"):
+    net = nnc.NeuralNetwork.load(sys.argv[2] + name)
+    net.fit(*data(), epochs=20, l2=1e-3)
+    net.save(sys.argv[2] + name, checkpoint=True)
+"""
+    run(begin, dtype, tmp_path / "whole-", 40)
+    run(begin, dtype, tmp_path / "part-", 20)
+    run(go_on, dtype, tmp_path / "part-")
+    for name in ("lbfgs", "levenberg_marquardt"):
+        part, whole = (NeuralNetwork.load(tmp_path / f"{which}-{name}") for which in ("part", "whole"))
+        assert bits(part) == bits(whole)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")

@@ -734,7 +734,7 @@ def test_classes_of_several_outputs(classes: list[Any]) -> None:
 
 CONSTANTS: dict[str, Any] = {"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "alpha": 0.99}
 CONSTANTS |= {"lr_decay": 0.0, "momentum_decay": 0.004, "etas": [0.5, 1.2], "step_sizes": [1e-6, 50.0]}
-CONSTANTS |= {"nesterov": False}
+CONSTANTS |= {"nesterov": False, "history_size": 3, "damping": 1e-3}
 
 
 @pytest.mark.parametrize(
@@ -742,6 +742,7 @@ CONSTANTS |= {"nesterov": False}
     [
         *[("sgd", 0.0, 0), ("sgd", 0.9, 1), ("adam", None, 2), ("adamw", None, 2), ("nadam", None, 2)],
         *[("rmsprop", 0.0, 1), ("rmsprop", 0.9, 2), ("adagrad", None, 1), ("rprop", None, 2)],
+        *[("lbfgs", None, 6), ("levenberg_marquardt", None, 0)],
     ],
 )
 def test_every_optimizer(name: str, momentum: float | None, n_moments: int) -> None:
@@ -755,6 +756,21 @@ def test_every_optimizer(name: str, momentum: float | None, n_moments: int) -> N
     whole["training"]["moments"].append([0.0] * 13)
     message = f'training.moments has {n_moments + 1} vectors, expected {n_moments} for optimizer "{name}"'
     assert refusal(json.dumps(whole)) == message + FIX
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (2**63, f'.moments has 2 vectors, expected {2**64} for optimizer "lbfgs"'),
+        (-1, ".optimizer.history_size is -1, expected a whole number from 0 to 2**64 - 1"),
+        (1.0, ".optimizer.history_size is 1.0, expected a whole number from 0 to 2**64 - 1"),
+        (True, ".optimizer.history_size is true, expected a whole number from 0 to 2**64 - 1"),
+    ],
+)
+def test_a_size_of_the_history_that_is_not_there(size: Any, message: str) -> None:
+    whole = checkpoint()
+    whole["training"] |= {"optimizer": {"name": "lbfgs", "history_size": size}, "moments": [[0.0] * 13] * 2}
+    assert refusal(json.dumps(whole)) == "training" + message + FIX
 
 
 def test_nesterov_is_a_flag() -> None:

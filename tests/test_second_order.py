@@ -1,6 +1,5 @@
 """The second-order optimizers on problems whose minima are known, and ended in every way there is."""
 
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc import second_order
+from nnc import NeuralNetwork, second_order
 from nnc.second_order import lbfgs, levenberg_marquardt
 
 RNG = np.random.default_rng(0)
@@ -66,7 +65,6 @@ def by_lm(problem, epochs=200, **settings):
 
 
 def by_lbfgs(problem, epochs=500, **settings):
-    pytest.importorskip("scipy")
     return lbfgs(problem.loss_and_gradient, problem.start, epochs=epochs, **settings)
 
 
@@ -163,6 +161,230 @@ def test_at_the_minimum_already(optimize):
     assert (losses, reason) == ([0], "converged")
 
 
+# ------------------------------------------------------------------------------------------ L-BFGS
+
+
+def chain(p):
+    """Rosenbrock's function in any number of dimensions, and its gradient; the minimum is 0 where all are 1."""
+    a, b = 10 * (p[1:] - p[:-1] ** 2), 1 - p[:-1]
+    gradient = np.zeros(len(p))
+    gradient[1:] += 20 * a
+    gradient[:-1] -= 40 * a * p[:-1] + 2 * b
+    return float(a @ a + b @ b), gradient
+
+
+def quadratic(n, condition):
+    """With minimum -1 where all are 3."""
+    h = np.geomspace(1, condition, n)
+
+    def loss_and_gradient(p):
+        with np.errstate(over="ignore"):
+            return float(0.5 * (h * (p - 3)) @ (p - 3)) - 1, h * (p - 3)
+
+    return loss_and_gradient
+
+
+@pytest.mark.parametrize("n", [2, 5, 10, 100])
+def test_rosenbrock_in_many_dimensions(n):
+    params, losses, reason, *_ = lbfgs(chain, np.tile([-1.2, 1], n // 2 + 1)[:n], epochs=2000)
+    assert reason == "converged"
+    if n < 5:  # else there is a second minimum near (-1, 1, ..., 1)
+        assert params == pytest.approx(np.ones(n), rel=1e-6)
+    assert np.abs(chain(params)[1]).max() <= 1e-9
+    assert losses[-1] == pytest.approx(0, abs=1e-15) or losses[-1] == pytest.approx(3.97, abs=0.03)
+
+
+@pytest.mark.parametrize("history_size", [1, 10, 100])
+def test_an_ill_conditioned_quadratic(history_size):
+    params, losses, reason, _, pairs = lbfgs(quadratic(20, 1e4), np.zeros(20), epochs=5000, history_size=history_size)
+    assert reason == "converged"
+    assert losses[-1] == pytest.approx(-1, rel=1e-11)
+    assert params == pytest.approx(np.full(20, 3), rel=1e-5)
+    assert len(pairs) <= history_size
+
+
+def assert_strong_wolfe(evaluate, points):
+    """The conditions in terms of the whole step, which do not depend on how long a direction was."""
+    for before, after in pairwise(points):
+        (loss0, g0), (loss1, g1) = evaluate(before), evaluate(after)
+        slope = float(g0 @ (after - before))
+        assert slope < 0
+        assert loss1 <= loss0 + 1e-4 * slope * (1 - 1e-6)
+        assert abs(float(g1 @ (after - before))) <= 0.9 * abs(slope) * (1 + 1e-6)
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 12), history_size=st.integers(1, 5))
+def test_steps_meet_the_strong_wolfe_conditions(seed, n, history_size):
+    points = [np.random.default_rng(seed).normal(0, 2, n)]
+    lbfgs(
+        chain,
+        points[0],
+        epochs=12,
+        history_size=history_size,
+        gradient_tolerance=1e-3,  # far from where rounding decides
+        keep_going=lambda epoch, loss, params, pairs: not points.append(params),
+    )
+    assert_strong_wolfe(chain, points)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-4, 1e4, 1e12])
+def test_the_first_step_may_be_far_too_short_or_long(scale):
+    """The scale of the loss says nothing of the length of a step."""
+
+    def scaled(p):
+        loss, gradient = quadratic(5, 10)(p)
+        return scale * (loss + 1), scale * gradient
+
+    result = lbfgs(scaled, np.full(5, 1e3), epochs=200, gradient_tolerance=1e-9 * scale)
+    assert result.params == pytest.approx(np.full(5, 3), rel=1e-6)
+    assert result.reason == "converged"
+
+
+def test_numbers_that_overflow_when_squared():
+    result = lbfgs(lambda p: (1e200 * float(np.abs(p).sum()), 1e200 * np.sign(p)), [3.0, -2.0], epochs=20)
+    assert result.losses[-1] < result.losses[0]
+    assert np.isfinite(result.params).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1), bound=st.floats(1e-6, 10), values=st.sampled_from([np.nan, np.inf, -np.inf]))
+def test_no_loss_beyond_a_bound(seed, bound, values):
+    """Where there is none, or a gradient that is none, is too far."""
+    rng = np.random.default_rng(seed)
+    start = rng.normal(0, 2, 4)
+
+    def bounded(p):
+        loss, gradient = chain(p)
+        if np.abs(p - start).max() <= bound:
+            return loss, gradient
+        return (values, gradient) if seed % 2 else (loss - 1e3, gradient * values)
+
+    params, losses, reason, *_ = lbfgs(bounded, start, epochs=100)
+    assert np.abs(params - start).max() <= bound
+    assert all(after < before for before, after in pairwise(losses))
+    assert losses[-1] == chain(params)[0]
+    assert reason in ("converged", "epochs", "diverged")
+    assert len(losses) > 1
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("make", [rosenbrock, exponential])
+@pytest.mark.parametrize("first", [1, 2, 7, 20])
+def test_both_go_on_to_the_bit(make, dtype, first):
+    problem = make()
+    settings = {"dtype": dtype, "history_size": 4}
+    whole = by_lbfgs(problem, 35, **settings)
+    part = by_lbfgs(problem, first, **settings)
+    problem.start = part.params
+    pairs = [(s.astype(dtype), y.astype(dtype)) for s, y in part.pairs]
+    assert_whole(whole, part, by_lbfgs(problem, 35 - first, pairs=pairs, **settings))
+
+    problem = make()
+    whole, part = by_lm(problem, 35, dtype=dtype), by_lm(problem, first, dtype=dtype)
+    problem.start = part.params
+    assert_whole(whole, part, by_lm(problem, 35 - first, damping=part.damping, dtype=dtype))
+
+
+def assert_whole(whole, part, rest):
+    assert part.losses + rest.losses[1:] == whole.losses
+    assert np.array_equal(rest.params, whole.params)
+    assert (rest.reason, rest.damping) == (whole.reason, whole.damping)
+    assert np.array_equal(rest.pairs or [], whole.pairs or [])
+
+
+@BOTH
+def test_points_on_the_grid_of_a_dtype(optimize):
+    problem, points = rosenbrock(), []
+    evaluate = problem.residuals
+
+    def residuals(p):
+        points.append(p)
+        return evaluate(p)
+
+    problem.residuals = residuals
+    result = optimize(problem, dtype=np.float32)
+    assert all(np.array_equal(p, p.astype(np.float32)) for p in [*points, result.params])
+    assert result.params == pytest.approx([1, 1], rel=1e-3)
+
+
+def test_at_its_end_it_stays():
+    """Going on from where it has converged changes nothing, neither the parameters nor what is handed on."""
+    for optimize in (by_lm, by_lbfgs):
+        problem = exponential(noise=0.3)
+        first = optimize(problem)
+        problem.start = first.params
+        memory = {"damping": first.damping} if optimize is by_lm else {"pairs": first.pairs}
+        again = optimize(problem, **memory)
+        assert (again.losses, again.reason) == (first.losses[-1:], "converged")
+        assert (again.damping, again.pairs) == (first.damping, first.pairs)
+
+
+@given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-150, 1e-8, 1.0, 1e8, 1e150, 1e300]))
+def test_pairs_from_elsewhere_do_no_harm(seed, scale):
+    rng = np.random.default_rng(seed)
+    pairs = [(scale * rng.normal(size=4), rng.normal(size=4)) for _ in range(6)]
+    pairs[2] = np.zeros(4), np.zeros(4)
+    result = lbfgs(quadratic(4, 10), rng.normal(size=4), epochs=200, pairs=pairs)
+    assert result.params == pytest.approx(np.full(4, 3), rel=1e-5)
+    assert len(pairs) == 6
+
+
+def test_pairs_of_a_concave_place_are_not_kept():
+    result = lbfgs(lambda p: (float(np.cos(p).sum()), -np.sin(p)), [1e-3, 2e-3], epochs=100)
+    assert result.losses[-1] == pytest.approx(-2)
+    assert all(s @ y > 0 for s, y in result.pairs)
+
+
+def test_its_buffers_are_its_own():
+    """The function may return the same array each time."""
+    buffer = np.empty(2)
+
+    def reusing(p):
+        loss, buffer[:] = chain(p)
+        return loss, buffer
+
+    assert lbfgs(reusing, [-1.2, 1], epochs=500).losses == lbfgs(chain, [-1.2, 1], epochs=500).losses
+
+
+@pytest.mark.parametrize("function", [chain, quadratic(10, 1e3)])
+@pytest.mark.parametrize("epochs", [10, 30])
+def test_no_worse_than_scipy(function, epochs):
+    optimize = pytest.importorskip("scipy.optimize")
+    start = np.tile([-1.2, 1.0], 5)
+    options = {"maxiter": 2 * epochs, "maxcor": 10, "gtol": 0, "ftol": 0}
+    evaluations = []
+
+    def counted(p):
+        evaluations.append(p)
+        return function(p)
+
+    ours = lbfgs(counted, start, epochs=2 * epochs)
+    assert len(evaluations) <= 3 * epochs
+    options["maxiter"] = epochs
+    assert ours.losses[-1] <= optimize.minimize(function, start, method="L-BFGS-B", jac=True, options=options).fun
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("epochs", [20, 100, 400])
+def test_no_worse_than_scipy_on_a_network(dtype, epochs):
+    optimize = pytest.importorskip("scipy.optimize")
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (200, 3))
+    Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
+    net = NeuralNetwork([3, 10, 8, 2], activation="tanh", loss="mse", dtype=dtype, seed=1)
+    data, start = net._data(X, Y), net.params
+
+    def loss_and_gradient(p):
+        net.params = p
+        loss, gradient = net._loss_and_gradient(data)
+        return loss, gradient.astype(float)
+
+    options = {"maxiter": epochs, "maxcor": 10, "gtol": 0, "ftol": 0}
+    theirs = optimize.minimize(loss_and_gradient, start, method="L-BFGS-B", jac=True, options=options)
+    net.params = start
+    net.fit(X, Y, epochs=2 * epochs, optimizer="lbfgs")
+    assert net.loss(X, Y) <= theirs.fun
+
+
 # ------------------------------------------------------------------------------------------ the end
 
 
@@ -177,7 +399,7 @@ def test_epochs(optimize):
 def test_keep_going(optimize):
     seen = []
 
-    def keep_going(epoch, loss, params):
+    def keep_going(epoch, loss, params, memory):
         seen.append((epoch, loss, params))
         return epoch < 4
 
@@ -192,7 +414,7 @@ def test_keep_going(optimize):
 @BOTH
 def test_an_error_in_keep_going_passes_through(optimize):
     with pytest.raises(ZeroDivisionError):
-        optimize(rosenbrock(), keep_going=lambda epoch, loss, params: 1 / 0)
+        optimize(rosenbrock(), keep_going=lambda epoch, loss, params, memory: 1 / 0)
 
 
 @BOTH
@@ -253,8 +475,6 @@ def test_steps_out_of_the_domain_are_refused(optimize):
 
 
 def test_lbfgs_from_where_a_step_overflows():
-    pytest.importorskip("scipy")
-
     def loss_and_gradient(p):
         with np.errstate(invalid="ignore"):
             return float((100 * p - np.log(p)).sum()), 100 - 1 / p
@@ -266,8 +486,6 @@ def test_lbfgs_from_where_a_step_overflows():
 
 
 def test_lbfgs_where_every_step_fails():
-    pytest.importorskip("scipy")
-
     def loss_and_gradient(p):
         return (1.0, np.ones(2)) if not p.any() else (np.nan, np.ones(2))
 
@@ -285,7 +503,6 @@ def test_lbfgs_in_single_precision():
         loss, gradient = problem.loss_and_gradient(p)
         return np.float32(loss), gradient.astype(np.float32)
 
-    pytest.importorskip("scipy")
     params, _, reason, *_ = lbfgs(loss_and_gradient, problem.start, epochs=500)
     assert reason == "converged"
     assert problem.loss(params) == pytest.approx(by_lm(problem).losses[-1], rel=1e-5)
@@ -303,13 +520,6 @@ def test_lm_where_the_matrix_is_not_positive_definite(monkeypatch):
     monkeypatch.setattr(second_order.np.linalg, "cholesky", refusing)
     assert by_lm(linear(), 1).reason == "epochs"
     assert dampings == pytest.approx([1e-3, 1e-2, 1e-1, 1])
-
-
-def test_without_scipy(monkeypatch):
-    for name in ("scipy", "scipy.optimize"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r'pip install "nnc-cython\[lbfgs\]"'):
-        lbfgs(lambda p: (0.0, p), [1.0], epochs=1)
 
 
 # ------------------------------------------------------------------------------------------ arguments
