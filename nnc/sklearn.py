@@ -72,9 +72,6 @@ DENSE_BYTES = 1 << 28  # a sparse X that takes no more than this is made dense a
 BLOCK_BYTES = 1 << 24  # rows of them that are made dense at a time outside of training
 SOLVERS = ("lbfgs", "sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "levenberg_marquardt")
 BELOW_ONE = float(np.nextafter(1, 0))
-NOT_FINITE = (  # as scikit-learn says it, at the end of a fit; here the fit ends with it
-    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
-)
 
 
 def available_threads() -> int:
@@ -167,6 +164,7 @@ class _Watched(Fit):
         """`factor` is what scikit-learn's loss is larger by than the engine's; the offsets come on top of it."""
         self.estimator, self.n, self.factor = estimator, rows, factor
         self.every = 1
+        self.lost = False  # the weights have stopped being finite
         self.calls = [(function, every or 1) for function, every in self.calls]  # after every epoch, however short
         self.val_offset = 0.0
         validation = self.plan.validation
@@ -181,7 +179,9 @@ class _Watched(Fit):
         return chosen if chosen == 1 or self.plan.n_threads else min(chosen, available_threads())
 
     def diverged(self, epoch: int) -> None:
-        raise ValueError(NOT_FINITE)
+        # scikit-learn goes on with weights that are NaN and says so when it is over; so does this, but computes no more
+        self.params[...] = np.nan
+        self.lost = True
 
     def look(self) -> str:
         reason = ""
@@ -270,13 +270,23 @@ class _DenseRun(_Watched):
         self.watch_for(estimator, len(data.X), factor)
         self.offsets = estimator._offsets(data.Y)
         self.draw = draw
+        self.lost_epochs = 0
+
+    @property
+    def epoch(self) -> int:
+        return super().epoch + self.lost_epochs
 
     def advance(self, goal: int) -> None:
         if self.draw is not None:
             order = self.draw()
             if self.plan.order is not None:  # else one batch has all rows, and their order does not matter
                 self.plan.order[...] = order
-        super().advance(goal)
+        before = self.epoch
+        if not self.lost:
+            super().advance(goal)
+        if self.lost and self.epoch == before:
+            self.losses[before] = np.nan
+            self.lost_epochs += 1
 
     def offset(self) -> float:
         if self.offsets is None or self.data.weights is None:
@@ -301,8 +311,8 @@ class _SparseRun(_Watched, BatchFit):
     def advance(self, goal: int) -> None:
         total = 0.0
         for data in self.batches():
-            loss = self.step(data) + _mean(self.estimator._offsets(data.Y), data.weights)
-            total += loss * len(data.X)
+            loss = np.nan if self.lost else self.step(data) + _mean(self.estimator._offsets(data.Y), data.weights)
+            total += np.nan if self.lost else loss * len(data.X)
             if self.interrupt or self.is_late():
                 return
         self.losses[self.complete] = total / self.n
@@ -553,7 +563,10 @@ class _Estimator:
         else:
             self._least_squares(net, optimizer, X, y, weights, validation)
         if not all(np.isfinite(part).all() for part in (*net._W, *net._b)):
-            raise ValueError(NOT_FINITE)
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed."
+            )
         return self
 
     def _fits(self: Any, net: NeuralNetwork) -> bool:

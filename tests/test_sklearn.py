@@ -251,6 +251,24 @@ def test_sparse_input(monkeypatch, whole, solver, form):
     np.testing.assert_allclose(b.predict_proba(sparse), a.predict_proba(sparse), rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("rate", [1, 1e100, 1e307])
+def test_a_run_that_diverges(monkeypatch, sparse, rate):
+    """It goes on with NaN; whether the weights of the best epoch come back decides if it ends in an error."""
+    monkeypatch.setattr(ours, "DENSE_BYTES", 0)
+    X, y = numbers()
+    X = scipy.sparse.csr_array(X) if sparse else X
+    parameters = {**SMALL, "solver": "sgd", "activation": "identity", "learning_rate_init": rate}
+    a, b = pair("MLPRegressor", X, 1e3 * y, **parameters, early_stopping=True, n_iter_no_change=8)
+    assert b.n_iter_ == a.n_iter_
+    np.testing.assert_array_equal(np.isnan(b.validation_scores_), np.isnan(a.validation_scores_))
+    assert np.isfinite(b.predict(X)).all()
+    for module in (theirs, ours):
+        with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
+            module.MLPRegressor(**parameters).fit(X, 1e3 * y)
+
+
 def test_sparse_counts_with_weights(monkeypatch):
     monkeypatch.setattr(ours, "DENSE_BYTES", 0)
     X, y = counts(2)
