@@ -53,15 +53,16 @@ class Team:
                 done.release()
                 return
 
-    def run(self, work: Callable[[int, int], None] | None, amount: int = 0) -> None:
-        """Calls work(thread, amount) in thread 0, 1, ... size - 1 at once and waits for all; None sends the threads
-        home."""
+    def run(self, work: Callable[[int, int], None] | None, amount: int = 0, size: int | None = None) -> None:
+        """Calls work(thread, amount) in thread 0, 1, ... at once, in `size` of them or all, and waits for them; None
+        sends the threads home."""
         self._work, self._amount = work, amount
-        for go, _ in self._locks:
+        locks = self._locks if size is None else self._locks[: size - 1]
+        for go, _ in locks:
             go.release()
         if work is not None:
             work(0, amount)
-        for _, done in self._locks:
+        for _, done in locks:
             done.acquire()
 
     def __enter__(self) -> Team:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nnc.optimizers import Optimizer
 
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
+LATE, ALONE_SECONDS = 0.4, 1.0  # the share of a slice that is lost on late threads from which one thread goes on alone
 FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
 CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
@@ -220,6 +221,7 @@ class Fit:
         self.seen = 0  # epochs that were looked at
         self.looking = 0.0  # seconds that this took
         self.called_at = self.began  # when callbacks without `every` had their turn
+        self.alone_until = 0.0  # the threads do not pay at the moment
         self.evaluation: Any = None
         self.outputs: NDArray[Any] | None = None
         self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
@@ -354,14 +356,29 @@ class Fit:
         training.plan(self.losses, self.rates, goal)
         while not training.done and not self.interrupt and not self.is_late():
             began = perf_counter()
-            training.resume()
-            self.team.run(training.work, self.blocks if self.team.size == 1 else sys.maxsize)
+            self.go_on(self.blocks)
             now = perf_counter()
             self.mark(now)
             if not training.done or now - began > SLICE_SECONDS:
                 self.blocks = max(1, int(self.blocks * min(SLICE_SECONDS / max(now - began, 1e-6), 8)))
         if training.lost or training.broken_layer:
             self.diverged(training.epoch + (training.lost or training.row > 0))
+
+    def go_on(self, blocks: int) -> None:
+        """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may.
+
+        Where other processes want the processors, the threads of a team wait for each other most of the time. Since
+        their number does not change the result, one goes on alone then, unless the user has asked for so many.
+        """
+        training = self.training
+        began = perf_counter()
+        threads = 1 if began < self.alone_until else self.team.size
+        training.resume(threads)
+        self.team.run(training.work, blocks if threads == 1 else sys.maxsize, threads)
+        if threads > 1 and self.plan.n_threads is None:
+            now = perf_counter()
+            if training.late > LATE * (now - began) * (threads - 1):
+                self.alone_until = now + ALONE_SECONDS
 
     def mark(self, now: float) -> None:
         seconds = now - self.began
@@ -587,8 +604,7 @@ class BatchFit(Fit):
         self.one_rate[0] = self.rates[self.complete]
         self.training.plan(self.one_loss, self.one_rate, 1)
         while not self.training.done:
-            self.training.resume()
-            self.team.run(self.training.work, sys.maxsize)
+            self.go_on(sys.maxsize)
         if self.training.lost or self.training.broken_layer:
             self.diverged(self.complete + 1)
         return float(self.one_loss[0])

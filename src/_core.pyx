@@ -18,7 +18,7 @@ cimport dense
 from dense cimport Dense, GRAIN, STRIP
 from network cimport (Data, Network, Run, backward, block_input, fetch, forward, is_broken, learn, output_delta, share,
                       shuffle as shuffle_rows, smaller, sum_partial, train, weight_of)
-from threads cimport barrier_init
+from threads cimport barrier_init, barrier_late
 
 # The position of a name is its number in activations.pxd, losses.pxd and optimizers.pxd.
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "softmax", "exp")
@@ -469,7 +469,7 @@ cdef class Training:
         "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in network.pxd;
         "dropout", a number for each hidden layer.
     threads : int
-        How many threads will call work().
+        How many threads will call work() at most.
     seconds : float
         With two or more threads, how long a call of work() may take.
     """
@@ -502,8 +502,8 @@ cdef class Training:
         run.by_rows = settings.get("by_rows", False)
         run.last_loss = 1e308
         self.set_optimizer(settings)
-        run.threads, run.seconds = threads, seconds
-        barrier_init(&run.barrier, threads)
+        run.seconds = seconds
+        self.resume(threads)
         for l in range(run.net.count):
             layer = &run.net.layers[l]
             if moments.shape[0] > 0:
@@ -565,9 +565,16 @@ cdef class Training:
             train(&self.run, thread, blocks)
             restore_denormals(mode)
 
-    def resume(self):
-        """To be called before each round of work()."""
+    def resume(self, int threads):
+        """To be called before each round of work(), by so many threads."""
         self.run.pause = False
+        self.run.threads = threads
+        barrier_init(&self.run.barrier, threads)
+
+    @property
+    def late(self):
+        """Seconds that all threads together have waited for threads that were late, since resume()."""
+        return barrier_late(&self.run.barrier)
 
     @property
     def epoch(self):

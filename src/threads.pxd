@@ -6,3 +6,4 @@ cdef extern from "threads.h" nogil:
     double now()
     void barrier_init(Barrier* b, long threads)
     void barrier_wait(Barrier* b)
+    double barrier_late(Barrier* b)

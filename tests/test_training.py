@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc import SGD, DivergedError, NeuralNetwork, training
+from nnc import SGD, DivergedError, NeuralNetwork, _threads, training
 from nnc._threads import Interrupt, Team
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -563,6 +563,30 @@ def test_memory_does_not_grow():
 
 def threads_now():
     return len(os.listdir("/proc/self/task"))
+
+
+def test_one_thread_goes_on_alone_where_the_others_are_late(monkeypatch):
+    """And gives the same bits; where the number was asked for, it stays."""
+    X, y = data(300, 20, 2)
+    sizes = []
+    plain = _threads.Team.run
+
+    def run(team, work, amount=0, size=None):
+        sizes.append(size)
+        plain(team, work, amount, size)
+
+    monkeypatch.setattr(_threads.Team, "run", run)
+    monkeypatch.setattr(training, "automatic_threads", lambda *work: 3)
+    monkeypatch.setattr(training, "SLICE_SECONDS", 0)  # a block of rows a slice
+    nets = []
+    for late, n_threads in ((1e9, None), (-1e9, None), (-1e9, 3)):
+        monkeypatch.setattr(training, "LATE", late)
+        sizes.clear()
+        net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)
+        net.fit(X, y, epochs=2, batch_size=100, lr=0.1, n_threads=n_threads)
+        assert sizes == ([3, 1, 1, 1, 1, 1, None] if (late, n_threads) == (-1e9, None) else [3] * 6 + [None])
+        nets.append(net)
+    assert nets[0].params.tobytes() == nets[1].params.tobytes() == nets[2].params.tobytes()
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="threads are counted in Linux' /proc")
