@@ -262,7 +262,7 @@ class NAdam(Optimizer):
     def settings(self) -> dict[str, Any]:
         beta1, beta2 = self.betas
         constants = {"beta1": beta1, "beta2": beta2, "eps": self.eps, "decay": self.weight_decay}
-        return {"method": "nadam", **constants, "momentum_decay": self.momentum_decay}
+        return {"method": "nadam", **constants, "momentum_decay": 0.96**self.momentum_decay}
 
 
 @dataclass(frozen=True)

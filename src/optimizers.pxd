@@ -4,7 +4,7 @@
 # A vector of parameters that a step would make infinite or NaN keeps its values, with its m and v, and `broken` is set: so a training
 # that diverges ends with finite numbers, and nothing has to be copied before.
 
-from libc.math cimport sqrt as sqrt_double, pow as pow_double
+from libc.math cimport sqrt as sqrt_double
 from simd cimport real, vec, VL, all_finite, load, store, splat, if_less, if_negative, sum_lanes, vabs, vmax, vsqrt
 
 cdef enum Method:         # the numbers are the order of the names in _core.pyx
@@ -27,7 +27,7 @@ cdef struct Optimizer:
     double eps            # rmsprop: v = beta2 v + (1 - beta2) g**2, then momentum on g / (sqrt(v) + eps)
     bint eps_last         # adam as in section 2 of Kingma and Ba: eps is added to the root of v before v is divided
     double lr_decay       # adagrad: v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
-    double momentum_decay   # nadam (Dozat 2016): see the loop
+    double momentum_decay   # nadam (Dozat 2016): mu = beta1 (1 - momentum_decay**t / 2)
     double down           # rprop (iRprop-, Igel and Huesken 2003): steps v grow by `up` while the gradient keeps its sign and shrink
     double up             # by `down` where it changes
     double smallest
@@ -50,14 +50,25 @@ cdef struct Optimizer:
     double mu_product
 
 
+cdef inline double power(double base, Py_ssize_t n) noexcept nogil:
+    # base**n by squaring: the one of libm would tie the wheel to the libm of the machine that built it
+    cdef double result = 1
+    while n > 0:
+        if n & 1:
+            result *= base
+        base *= base
+        n >>= 1
+    return result
+
+
 cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
     o.steps += 1
     o.rows = rows if o.mean_penalty and rows != 0 else 1
     o.power1 *= o.beta1
     o.power2 *= o.beta2
     if o.method == NADAM:
-        o.mu = o.beta1 * (1 - 0.5 * pow_double(0.96, o.steps * o.momentum_decay))
-        o.mu_next = o.beta1 * (1 - 0.5 * pow_double(0.96, (o.steps + 1) * o.momentum_decay))
+        o.mu = o.beta1 * (1 - 0.5 * power(o.momentum_decay, o.steps))
+        o.mu_next = o.beta1 * (1 - 0.5 * power(o.momentum_decay, o.steps + 1))
         o.mu_product *= o.mu
 
 

@@ -408,6 +408,7 @@ def test_callbacks_change_nothing():
 @pytest.mark.parametrize("validation", [None, (XV, YV)])
 def test_an_exception_in_a_callback(validation, batches):
     net, same = regressor(), regressor()
+    handler = signal.getsignal(signal.SIGINT)
 
     def fit(net, epochs, **settings):
         if batches:
@@ -422,7 +423,7 @@ def test_an_exception_in_a_callback(validation, batches):
     assert np.array_equal(net.params, same.params)
     again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
     assert again._state.history.epochs == 10
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler or os.name != "posix"
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_an_exception_in_a_metric(monkeypatch):
