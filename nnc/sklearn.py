@@ -178,7 +178,7 @@ class _Watched(Fit):
         chosen = super().count_threads()
         return chosen if chosen == 1 or self.plan.n_threads else min(chosen, available_threads())
 
-    def diverged(self, epoch: int) -> None:
+    def diverged(self) -> None:
         # scikit-learn goes on with weights that are NaN and says so when it is over; so does this, but computes no more
         self.params[...] = np.nan
         self.lost = True
@@ -282,10 +282,10 @@ class _DenseRun(_Watched):
             if self.plan.order is not None:  # else one batch has all rows, and their order does not matter
                 self.plan.order[...] = order
         before = self.epoch
+        self.losses[before] = np.nan  # until the core knows better
         if not self.lost:
             super().advance(goal)
         if self.lost and self.epoch == before:
-            self.losses[before] = np.nan
             self.lost_epochs += 1
 
     def offset(self) -> float:
@@ -312,7 +312,7 @@ class _SparseRun(_Watched, BatchFit):
         total = 0.0
         for data in self.batches():
             loss = np.nan if self.lost else self.step(data) + _mean(self.estimator._offsets(data.Y), data.weights)
-            total += np.nan if self.lost else loss * len(data.X)
+            total += loss * len(data.X)
             if self.interrupt or self.is_late():
                 return
         self.losses[self.complete] = total / self.n

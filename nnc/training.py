@@ -362,7 +362,7 @@ class Fit:
             if not training.done or now - began > SLICE_SECONDS:
                 self.blocks = max(1, int(self.blocks * min(SLICE_SECONDS / max(now - began, 1e-6), 8)))
         if training.lost or training.broken_layer:
-            self.diverged(training.epoch + (training.lost or training.row > 0))
+            self.diverged()
 
     def go_on(self, blocks: int) -> None:
         """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may.
@@ -503,10 +503,10 @@ class Fit:
 
     # ------------------------------------------------------------------------------------------ divergence
 
-    def diverged(self, epoch: int) -> None:
-        """Raises, since the core has come to numbers that are not finite in that epoch. Where the loss was not, it took
-        no step; in a step, it left the weights as they were that would not have been."""
-        layer = self.training.broken_layer or None
+    def diverged(self) -> None:
+        """Raises, since the core has come to numbers that are not finite. Where the loss was not, it took no step; in a
+        step, the parameters that would not have been finite kept their values."""
+        epoch, layer = self.epoch + 1, self.training.broken_layer or None
         if layer:
             what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
         else:
@@ -520,7 +520,7 @@ class Fit:
 
     def cause(self) -> str:
         """What most likely made it diverge."""
-        rate = self.rates[max(0, min(self.epoch, self.rated - 1))]
+        rate = self.rates[self.epoch]
         return f"The learning rate of {rate:g} may be too large, or the inputs or targets need scaling."
 
 
@@ -601,12 +601,12 @@ class BatchFit(Fit):
             self.data = data
             self.training = self.open()
         self.training.feed(*data)
-        self.one_rate[0] = self.rates[self.complete]
+        self.one_rate[0], self.one_loss[0] = self.rates[self.complete], np.nan
         self.training.plan(self.one_loss, self.one_rate, 1)
         while not self.training.done:
             self.go_on(sys.maxsize)
         if self.training.lost or self.training.broken_layer:
-            self.diverged(self.complete + 1)
+            self.diverged()
         return float(self.one_loss[0])
 
     def mark(self, now: float) -> None:

@@ -3,6 +3,7 @@
 # Everything that comes in has been checked in nnc/network.py: shapes fit, rows are contiguous, numbers are finite, labels are in range.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
+from libc.float cimport DBL_MIN, FLT_MIN
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport malloc, free
 from libc.string cimport memcpy, memset
@@ -530,7 +531,8 @@ cdef class Training:
         get = settings.get
         o.method = METHODS.index(settings["method"])
         o.momentum, o.nesterov = get("momentum", 0), get("nesterov", False)
-        o.beta1, o.beta2, o.eps, o.eps_last = get("beta1", 0), get("beta2", 0), get("eps", 0), get("eps_last", False)
+        o.beta1, o.beta2, o.eps_last = get("beta1", 0), get("beta2", 0), get("eps_last", False)
+        o.eps = max(get("eps", 0), DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
         o.lr_decay, o.momentum_decay = get("lr_decay", 0), get("momentum_decay", 0)
         o.down, o.up, o.smallest, o.largest = get("down", 0), get("up", 0), get("smallest", 0), get("largest", 0)
         o.decay, o.decoupled = get("decay", 0), get("decoupled", False)

@@ -1,7 +1,7 @@
 # The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
 
-from simd cimport real, vec, VL, all_finite, load, splat, store
-from matmul cimport product
+from simd cimport real, vec, VL, all_finite, if_finite, load, splat, store
+from matmul cimport K_BLOCK, product
 from activations cimport SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
 from optimizers cimport Optimizer, complete, update
 from dropout cimport mask_row
@@ -30,7 +30,7 @@ cdef struct Dense:
     double dropped        # the share of its outputs that training drops at random
     real* mask            # (rows, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
     real* out             # (rows, ld) what the layer above reads: A, or A times the mask
-    bint broken           # a step would have made parameters infinite or NaN: they have kept their values
+    bint broken           # a step would have made parameters infinite or NaN: these have kept their values
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
@@ -86,7 +86,8 @@ cdef inline void learn(Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t r
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
     cdef real* g
     cdef bint bias
-    if optimizer is not NULL and optimizer.plain and layer.gradient is NULL:      # W += -lr X.T @ delta is a product that accumulates
+    # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
+    if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
         gradient_product(layer, X, ldx, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken)
         if high > layer.n_in:
             sum_rows(layer.D, rows, ld, layer.W + layer.n_in * ld, <real>-optimizer.lr, True, &layer.broken)
@@ -170,10 +171,10 @@ cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* o
             s0 = s0 + load(D + i * ld + j)
         s0 = (s0 + s1) + (s2 + s3)
         s0 = load(out + j) + scale * s0 if add else s0
-        if broken is NULL or all_finite(s0):
-            store(out + j, s0)
-        else:
+        if broken is not NULL and not all_finite(s0):
             broken[0] = True
+            s0 = if_finite(s0, s0, load(out + j))
+        store(out + j, s0)
 
 
 cdef inline void transpose_rows(const Dense* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:

@@ -10,7 +10,7 @@
 # Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
 # so the result for a row does not depend on its neighbors, nor on how threads share the rows.
 
-from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, all_finite, load, madd, splat, store
+from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, all_finite, if_finite, load, madd, splat, store
 
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
@@ -23,7 +23,7 @@ cdef struct Strides:
     Py_ssize_t c
     bint add              # C += scale * A @ B instead of C = start + A @ B
     real scale
-    bint* broken          # not NULL: C are parameters; what would not be finite is not stored, and broken is set
+    bint* broken          # not NULL: C are parameters; those that would not be finite keep their values, and broken is set
 
 
 cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t k_len, const real* A, const real* B, real* C,
@@ -60,7 +60,9 @@ cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t 
                 b[j] = madd(acc[i * vecs + j], splat(0), b[j])
         if not all_finite(b[0] + b[vecs - 1]):
             by.broken[0] = True
-            return
+            for i in range(rows):
+                for j in range(vecs):
+                    acc[i * vecs + j] = if_finite(acc[i * vecs + j], acc[i * vecs + j], load(C + i * ldc + j * VL))
     for i in range(rows):
         for j in range(vecs):
             store(C + i * ldc + j * VL, acc[i * vecs + j])

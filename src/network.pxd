@@ -228,6 +228,9 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
     norm = sqrt_double(total) + 1e-6      # as PyTorch has it
     for l in range(net.count):
         layer = &net.layers[l]
+        if not norm - norm == 0:          # nothing to scale down to
+            layer.broken = True
+            continue
         high = share(layer.n_in, thread + 1, threads)
         if thread == threads - 1:
             high += layer.bias
@@ -332,6 +335,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef int threads = run.threads
     cdef const Dense* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
+    cdef Optimizer before
     cdef double scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
@@ -360,11 +364,13 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if thread == 0 and last:
             optimizer.lr = run.rates[epoch * run.rate_step]
             if not optimizer.plain:
+                before = optimizer[0]
                 count_step(optimizer, weight)
             if optimizer.l1 != 0 or optimizer.l2 != 0:
                 if batch_start == 0:
                     run.penalty = 0
-                run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) * part
+                if weight != 0:
+                    run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) * part
         if threads > 1:
             barrier_wait(&run.barrier)
         total += sum_partial(net, rows) * part
@@ -372,6 +378,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if not loss - loss == 0:              # then its gradient is not either, and there is nothing to learn from it
             if thread == 0:
                 run.lost = run.stop = True
+                if last and not optimizer.plain:
+                    optimizer[0] = before
             break
 
         learn(net, X, rows, first, last, optimizer, run.squares, thread, threads)
@@ -401,7 +409,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if threads > 1:
             barrier_wait(&run.barrier)
     if thread == 0:
-        run.epoch = epoch
+        run.epoch = epoch - (row == 0 and is_broken(net))     # an epoch whose last step was not whole is none
         run.row = row
         run.total = total
         run.weight = weight

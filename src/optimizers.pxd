@@ -1,11 +1,11 @@
 # Each optimizer is one loop over a stretch of the flat parameter vector: p the parameters, g their gradient, m and v what the optimizer
 # keeps beside them. Names, constants and formulas are PyTorch's; t counts the steps, g is the gradient with what stands below added.
 #
-# A vector of parameters that a step would make infinite or NaN keeps its values, with its m and v, and `broken` is set: so a training
-# that diverges ends with finite numbers, and nothing has to be copied before.
+# A parameter that a step would make infinite or NaN keeps its value, with its m and v, and `broken` is set: so a training that
+# diverges ends with finite numbers, and nothing has to be copied before.
 
 from libc.math cimport sqrt as sqrt_double
-from simd cimport real, vec, VL, all_finite, load, store, splat, if_less, if_negative, sum_lanes, vabs, vmax, vsqrt
+from simd cimport real, vec, VL, all_finite, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vmax, vsqrt
 
 cdef enum Method:         # the numbers are the order of the names in _core.pyx
     SGD
@@ -119,27 +119,15 @@ cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, 
                         bint* broken) noexcept nogil:
     # One step on the gradient `scale` g.
     cdef double decay = o.decay if not bias or o.biases_too else 0
-    cdef real factor = <real>scale, shrink
-    cdef vec x
+    cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i
-    if o.decoupled:
-        shrink = <real>(1 - o.lr * decay)
-        if decay != 0:
-            for i from 0 <= i < size by VL:
-                x = shrink * load(p + i)
-                if all_finite(x):
-                    store(p + i, x)
-                else:
-                    broken[0] = True
-        decay = 0
-    shrink = <real>decay
-    if scale != 1 or decay != 0:
+    if scale != 1 or coupled != 0:
         for i from 0 <= i < size by VL:
-            store(g + i, factor * load(g + i) + shrink * load(p + i))
+            store(g + i, factor * load(g + i) + coupled * load(p + i))
     if o.method == SGD or o.method == MOMENTUM:
         descend(o, p, g, m, size, broken)
     elif o.method == ADAM:
-        adam(o, p, g, m, v, size, broken)
+        adam(o, p, g, m, v, size, <real>(1 - o.lr * decay) if o.decoupled else 1, broken)
     elif o.method == RMSPROP:
         rmsprop(o, p, g, m, v, size, broken)
     elif o.method == ADAGRAD:
@@ -153,7 +141,7 @@ cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, 
 cdef inline void descend(const Optimizer* o, real* p, const real* g, real* m, Py_ssize_t size, bint* broken) noexcept nogil:
     cdef real lr = <real>o.lr, momentum = <real>o.momentum
     cdef bint with_momentum = o.method == MOMENTUM, nesterov = o.nesterov
-    cdef vec x, y
+    cdef vec x, y, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         y = load(g + i)
@@ -161,19 +149,20 @@ cdef inline void descend(const Optimizer* o, real* p, const real* g, real* m, Py
             y = momentum * load(m + i) + y
         x = load(g + i) + momentum * y if nesterov else y
         x = load(p + i) - lr * x
-        if all_finite(x):
-            store(p + i, x)
-            if with_momentum:
-                store(m + i, y)
-        else:
-            broken[0] = True
+        bad = bad + (x - x)
+        if with_momentum:
+            store(m + i, if_finite(x, y, load(m + i)))
+        store(p + i, if_finite(x, x, load(p + i)))
+    if not all_finite(bad):
+        broken[0] = True
 
 
-cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
+cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, real shrink,
+                      bint* broken) noexcept nogil:
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real step = <real>(o.lr / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_last else <real>o.eps
-    cdef vec x, y, mean, square
+    cdef vec x, y, mean, square, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
@@ -181,18 +170,19 @@ cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real*
         square = b2 * load(v + i) + (c2 * x) * x
         x = step * mean
         y = root * vsqrt(square) + eps
-        x = load(p + i) - x / y
-        if all_finite(x) and all_finite(square):
-            store(m + i, mean)
-            store(v + i, square)
-            store(p + i, x)
-        else:
-            broken[0] = True
+        x = shrink * load(p + i) - x / y
+        y = madd(square, splat(0), x)
+        bad = bad + (y - y)
+        store(m + i, if_finite(y, mean, load(m + i)))
+        store(v + i, if_finite(y, square, load(v + i)))
+        store(p + i, if_finite(y, x, load(p + i)))
+    if not all_finite(bad):
+        broken[0] = True
 
 
 cdef inline void rmsprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
     cdef real lr = <real>o.lr, b2 = <real>o.beta2, c2 = <real>(1 - o.beta2), eps = <real>o.eps, momentum = <real>o.momentum
-    cdef vec x, y, square
+    cdef vec x, y, square, moved, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
@@ -201,19 +191,20 @@ cdef inline void rmsprop(const Optimizer* o, real* p, const real* g, real* m, re
         x = x / y
         if momentum != 0:
             x = momentum * load(m + i) + x
-        y = load(p + i) - lr * x
-        if all_finite(y) and all_finite(square):
-            store(v + i, square)
-            if momentum != 0:
-                store(m + i, x)
-            store(p + i, y)
-        else:
-            broken[0] = True
+        moved = load(p + i) - lr * x
+        y = madd(square, splat(0), moved)
+        bad = bad + (y - y)
+        store(v + i, if_finite(y, square, load(v + i)))
+        if momentum != 0:
+            store(m + i, if_finite(y, x, load(m + i)))
+        store(p + i, if_finite(y, moved, load(p + i)))
+    if not all_finite(bad):
+        broken[0] = True
 
 
 cdef inline void adagrad(const Optimizer* o, real* p, const real* g, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
     cdef real lr = <real>(o.lr / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
-    cdef vec x, y, square
+    cdef vec x, y, square, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
@@ -221,11 +212,12 @@ cdef inline void adagrad(const Optimizer* o, real* p, const real* g, real* v, Py
         y = vsqrt(square) + eps
         x = lr * x
         x = load(p + i) - x / y
-        if all_finite(x) and all_finite(square):
-            store(v + i, square)
-            store(p + i, x)
-        else:
-            broken[0] = True
+        y = madd(square, splat(0), x)
+        bad = bad + (y - y)
+        store(v + i, if_finite(y, square, load(v + i)))
+        store(p + i, if_finite(y, x, load(p + i)))
+    if not all_finite(bad):
+        broken[0] = True
 
 
 cdef inline void nadam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
@@ -234,7 +226,7 @@ cdef inline void nadam(const Optimizer* o, real* p, const real* g, real* m, real
     cdef real root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real of_g = <real>(o.lr * (1 - o.mu) / (1 - o.mu_product))
     cdef real of_m = <real>(o.lr * o.mu_next / (1 - o.mu_product * o.mu_next))
-    cdef vec x, y, mean, square
+    cdef vec x, y, mean, square, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
@@ -243,18 +235,19 @@ cdef inline void nadam(const Optimizer* o, real* p, const real* g, real* m, real
         y = root * vsqrt(square) + eps
         x = of_g * x + of_m * mean
         x = load(p + i) - x / y
-        if all_finite(x) and all_finite(square):
-            store(m + i, mean)
-            store(v + i, square)
-            store(p + i, x)
-        else:
-            broken[0] = True
+        y = madd(square, splat(0), x)
+        bad = bad + (y - y)
+        store(m + i, if_finite(y, mean, load(m + i)))
+        store(v + i, if_finite(y, square, load(v + i)))
+        store(p + i, if_finite(y, x, load(p + i)))
+    if not all_finite(bad):
+        broken[0] = True
 
 
 cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
     # m is the gradient before, v the steps; where the sign has changed the gradient counts as zero, here and in the next step
     cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
-    cdef vec x, y, agree, step
+    cdef vec x, y, agree, step, check, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
@@ -263,9 +256,10 @@ cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real
         step = clamp(step, smallest, largest)
         x = if_negative(agree, splat(0), x)
         y = load(p + i) - sign(x) * step
-        if all_finite(x) and all_finite(y):
-            store(m + i, x)
-            store(v + i, step)
-            store(p + i, y)
-        else:
-            broken[0] = True
+        check = madd(load(g + i), splat(0), y)
+        bad = bad + (check - check)
+        store(m + i, if_finite(check, x, load(m + i)))
+        store(v + i, if_finite(check, step, load(v + i)))
+        store(p + i, if_finite(check, y, load(p + i)))
+    if not all_finite(bad):
+        broken[0] = True

@@ -61,6 +61,7 @@ static inline vec interleave_high(vec a, vec b) { (void)a; return b; }
 static inline vec madd(vec a, vec b, vec c) { return a * b + c; }
 static inline real sum_lanes(vec a) { return a; }
 static inline int all_finite(vec a) { return a - a == 0; }
+static inline vec if_finite(vec a, vec yes, vec no) { return a - a == 0 ? yes : no; }
 static inline vec vsqrt(vec a) { return sizeof a == 8 ? (vec)sqrt(a) : (vec)sqrtf((float)a); }
 
 #else
@@ -83,7 +84,7 @@ static inline vec splat(real a) { return a - (vec){0}; }
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 
-/* vmax: the larger one, lane by lane. all_finite: no lane is NaN or infinite (a - a is 0 or NaN). if_less: a < b ? yes : no. C has no ?: on vectors; a comparison is a mask of ones and zeros,
+/* vmax: the larger one, lane by lane. all_finite: no lane is NaN or infinite (a - a is 0 or NaN). if_less: a < b ? yes : no; if_finite likewise. C has no ?: on vectors; a comparison is a mask of ones and zeros,
    which most processors can select by in one instruction, if they are told so. madd: a * b + c, rounded once where the processor can;
    left to itself, GCC takes a multiplication and an addition instead in some loops and not in others, and so other bits. */
 #ifdef NNC_FLOAT64
@@ -98,6 +99,9 @@ static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 static inline vec madd(vec a, vec b, vec c) { return OF_REAL(_mm512_fmadd)(a, b, c); }
 static inline vec vmax(vec a, vec b) { return OF_REAL(_mm512_max)(a, b); }
 static inline int all_finite(vec a) { return !MASK_OF_REAL(_mm512_cmp)(a - a, a - a, _CMP_UNORD_Q); }
+static inline vec if_finite(vec a, vec yes, vec no) {
+    return OF_REAL(_mm512_mask_blend)(MASK_OF_REAL(_mm512_cmp)(a - a, a - a, _CMP_ORD_Q), no, yes);
+}
 static inline vec if_less(vec a, vec b, vec yes, vec no) {
     return OF_REAL(_mm512_mask_blend)(MASK_OF_REAL(_mm512_cmp)(a, b, _CMP_LT_OQ), no, yes);
 }
@@ -108,6 +112,9 @@ static inline vec vmax(vec a, vec b) { return OF_REAL(_mm256_max)(a, b); }
 static inline int all_finite(vec a) {
     return !OF_REAL(_mm256_movemask)(OF_REAL(_mm256_cmp)(a - a, a - a, _CMP_UNORD_Q));
 }
+static inline vec if_finite(vec a, vec yes, vec no) {
+    return OF_REAL(_mm256_blendv)(no, yes, OF_REAL(_mm256_cmp)(a - a, a - a, _CMP_ORD_Q));
+}
 static inline vec if_less(vec a, vec b, vec yes, vec no) {
     return OF_REAL(_mm256_blendv)(no, yes, OF_REAL(_mm256_cmp)(a, b, _CMP_LT_OQ));
 }
@@ -115,6 +122,10 @@ static inline vec if_less(vec a, vec b, vec yes, vec no) {
 static inline vec madd(vec a, vec b, vec c) { return a * b + c; }
 static inline vec if_less(vec a, vec b, vec yes, vec no) {
     bits mask = (bits)(a < b);
+    return (vec)((mask & (bits)yes) | (~mask & (bits)no));
+}
+static inline vec if_finite(vec a, vec yes, vec no) {
+    bits mask = (bits)(a - a == a - a);
     return (vec)((mask & (bits)yes) | (~mask & (bits)no));
 }
 static inline vec vmax(vec a, vec b) { return if_less(a, b, b, a); }

@@ -28,5 +28,6 @@ cdef extern from "simd.h" nogil:
     vec interleave_high(vec a, vec b)
     real sum_lanes(vec a)
     bint all_finite(vec a)
+    vec if_finite(vec a, vec yes, vec no)
     unsigned int flush_denormals()
     void restore_denormals(unsigned int old)

@@ -164,6 +164,19 @@ def test_batches_are_as_good_as_mini_batches(loss, weighted, dtype):
     assert found.loss == pytest.approx(wanted.loss, rel=1e-5 if dtype == "float32" else 1e-12)
 
 
+def test_a_batch_whose_rows_do_not_count(tmp_path):
+    weights = np.ones(60)
+    weights[14:28] = 0
+    memmap = on_disk(tmp_path / "X", X, np.float32)
+    settings = {"epochs": 3, "batch_size": 14, "shuffle": False, "sample_weight": weights, "l2": 1e-2}
+    one, other = regressor(), regressor()
+    wanted = one.fit(np.array(memmap), Y, **settings)
+    found = other.fit(memmap, Y, **settings)
+    assert np.isfinite(found.loss).all()
+    assert found.loss == pytest.approx(wanted.loss, rel=1e-12)
+    assert np.array_equal(one.params, other.params)
+
+
 def test_kinds_of_batches():
     wanted = regressor()
     wanted.fit(X, Y, epochs=3, batch_size=7, shuffle=False)

@@ -346,10 +346,8 @@ def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
     error = diverged(net, X, y, epochs=10_000, optimizer=optimizer, batch_size=batch_size, shuffle=False, **settings)
     assert np.isfinite(net.params).all()
     assert error.history.stop_reason == "diverged"
-    # The epoch is the one whose loss is not finite, or whose loss, taken before its step, just was.
     assert (error.layer is None) == ("the loss of epoch" in str(error))
-    assert error.history.epochs == len(error.history.loss)
-    assert error.history.epochs in (error.epoch - 1, error.epoch)
+    assert error.history.epochs == len(error.history.loss) == error.epoch - 1
     assert np.isfinite(error.history.loss).all()
     assert f"epoch {error.epoch} " in str(error)
     assert f"learning rate of {lr:g} " in str(error)
@@ -364,6 +362,60 @@ def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
     if error.layer is None:  # no step was taken with that loss
         assert not np.isfinite(net.loss(*batch))
     assert NeuralNetwork.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_a_broken_step_is_the_same_for_every_number_of_threads(optimizer, batch_size):
+    """One row of W would not be finite: it alone keeps its values."""
+    X, y = data(64, 100, 1)
+    X[:, 20] *= 1e18
+    y *= 1e3
+    found = set()
+    for n_threads in (1, 2, 3, 5, 7):
+        net = NeuralNetwork([100, 8, 1], activation="tanh", output="identity", loss="mse", dtype="float32", seed=1)
+        net.weights[0][20] = 0
+        error = diverged(net, X, y, epochs=9, lr=1e22, n_threads=n_threads, optimizer=optimizer, batch_size=batch_size)
+        assert np.isfinite(net.params).all()
+        found.add((error.epoch, error.layer, net.params.tobytes()))
+    assert len(found) == 1
+
+
+def test_a_broken_step_of_many_rows():
+    """More than the kernel sums up at a time: the first of them are not taken alone."""
+    X = np.ones((600, 2)) * 1e150
+    X[:500] *= 1e-150
+    for optimizer in ("sgd", "momentum", nnc.AdamW(weight_decay=0.5)):
+        net = NeuralNetwork([2, 1], loss="sse", output="identity", init=[np.ones((2, 1))], bias=False)
+        assert diverged(net, X, np.zeros(600), epochs=1, lr=1e10, optimizer=optimizer).layer == 1
+        assert net.params.tolist() == [1.0, 1.0]
+
+
+def test_a_step_that_was_not_taken_does_not_count():
+    X, y = data(8, 2, 1)
+    net = NeuralNetwork([2, 3, 1], activation="identity", loss="mse", seed=1)
+    fresh = net.copy()
+    assert diverged(net, X, 1e200 * y, epochs=1, lr=0.1, optimizer="adam").layer is None
+    net.fit(X, y, epochs=3)
+    fresh.fit(X, y, epochs=3, lr=0.1, optimizer="adam")
+    assert net.params.tobytes() == fresh.params.tobytes()
+
+
+def test_the_learning_rate_that_is_named_is_that_of_the_epoch():
+    X, y = data(64, 3, 1)
+    net = NeuralNetwork([3, 2, 1], activation="identity", loss="mae", seed=1)
+    rates = [1e-9, 1.7e308, 1e-5, 1e-5]
+    error = diverged(net, 1e5 * X, y, epochs=4, lr=lambda epoch: rates[epoch], validation=(X, y))
+    assert (error.epoch, error.layer) == (2, 1)
+    assert "learning rate of 1.7e+308 " in str(error)
+    assert np.isfinite(error.history.val_loss).all()
+
+
+def test_eps_below_the_smallest_normal_number():
+    """It would count as 0, and the padding be 0 / 0."""
+    X, y = data(20, 3, 2)
+    net = NeuralNetwork([3, 4, 2], loss="mse", dtype="float32", seed=0)
+    assert net.fit(X, y, epochs=20, optimizer=nnc.Adam(lr=0.01, eps=1e-45)).loss[-1] < net.copy().loss(X, 2 * y)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
