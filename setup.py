@@ -126,7 +126,10 @@ class SourceArchive(sdist):
         return path
 
 
+# Cython's own code for memoryviews, a third of each core, once for all of them: Cython writes its C file.
+SHARED = "nnc._cyutility"
 extensions = [extension("_cpu", "_cpu.pyx")]
+extensions.append(Extension(SHARED, [f"{STUBS}/_cyutility.c"], extra_compile_args=COMPILE, extra_link_args=LINK))
 for isa, isa_flags in INSTRUCTION_SETS.items():
     extensions.append(extension(f"_core_{isa}_f32", "_core.pyx", isa_flags))
     extensions.append(extension(f"_core_{isa}_f64", "_core.pyx", isa_flags, ["NNC_FLOAT64"]))
@@ -136,6 +139,7 @@ setup(
         extensions,
         include_path=["src"],
         build_dir="build/c",
+        shared_utility_qualified_name=SHARED,
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

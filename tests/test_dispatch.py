@@ -178,7 +178,7 @@ def test_source_without_a_core_is_good_for_the_rest(tmp_path):
 
 
 def test_an_installation_with_fewer_cores(tmp_path):
-    copied_package(tmp_path, "_cpu*", "_core_baseline_*")
+    copied_package(tmp_path, "_cpu*", "_cyutility*", "_core_baseline_*")
     text = printed(
         "import nnc; nnc.show_config(); print(nnc.NeuralNetwork([2, 1], init='zeros').predict([[1, 2]]))", tmp_path
     )
@@ -193,7 +193,7 @@ def test_an_installation_with_fewer_cores(tmp_path):
 @pytest.mark.parametrize("name", ["_cpu", f"_core_{AVAILABLE[0]}_f64"])
 def test_a_broken_core_is_an_error(name, tmp_path):
     """It is never passed over in silence for another one."""
-    target = copied_package(tmp_path, "_cpu*", "_core_*")
+    target = copied_package(tmp_path, "_cpu*", "_cyutility*", "_core_*")
     (broken,) = [
         path for path in target.iterdir() if path.name.startswith(name + ".") and path.suffix in (".so", ".pyd")
     ]
@@ -226,7 +226,19 @@ STANDARD = {
 NETWORK = {
     f"nnc.{name}"
     for name in (
-        *("_cpu", "_dispatch", "_threads", "advice", "arrays", "checks", "files", "history", "initializers", "layers"),
+        *(
+            "_cpu",
+            "_cyutility",
+            "_dispatch",
+            "_threads",
+            "advice",
+            "arrays",
+            "checks",
+            "files",
+            "history",
+            "initializers",
+            "layers",
+        ),
         *("losses", "network", "optimizers", "schedules", "targets", "training"),
     )
 }
@@ -247,7 +259,8 @@ def test_import_loads_little_beside_numpy(code, allowed, tmp_path):
     cores = {name for name in loaded if name.startswith("nnc._core_")}
     assert len(cores) == (code == WORK)
     # What Cython's modules make for themselves has no file.
-    assert {name for name in loaded if not name.startswith(("_cython_", "cython_runtime"))} - cores <= allowed
+    own = "_cython_", "cython_runtime", "_cyutility"
+    assert {name for name in loaded if not name.startswith(own)} - cores <= allowed
 
 
 def test_import_of_nnc_alone_does_not_load_numpy(tmp_path):
