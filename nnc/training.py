@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from nnc.optimizers import Optimizer
 
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
-LATE, ALONE_SECONDS = 0.4, 1.0  # the share of a slice that is lost on late threads from which one thread goes on alone
+LATE = 0.4  # the share of a slice that is lost on late threads from which one thread goes on alone
+ALONE_SECONDS = 0.1, 2.0  # at first, and at most: twice as long each time that the team is late again
 FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
 CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
@@ -221,7 +222,7 @@ class Fit:
         self.seen = 0  # epochs that were looked at
         self.looking = 0.0  # seconds that this took
         self.called_at = self.began  # when callbacks without `every` had their turn
-        self.alone_until = 0.0  # the threads do not pay at the moment
+        self.alone_until, self.alone_for = 0.0, ALONE_SECONDS[0]  # where the threads do not pay
         self.evaluation: Any = None
         self.outputs: NDArray[Any] | None = None
         self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
@@ -378,7 +379,10 @@ class Fit:
         if threads > 1 and self.plan.n_threads is None:
             now = perf_counter()
             if training.late > LATE * (now - began) * (threads - 1):
-                self.alone_until = now + ALONE_SECONDS
+                self.alone_until = now + self.alone_for
+                self.alone_for = min(2 * self.alone_for, ALONE_SECONDS[1])
+            else:
+                self.alone_for = ALONE_SECONDS[0]
 
     def mark(self, now: float) -> None:
         seconds = now - self.began
