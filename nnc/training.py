@@ -492,8 +492,8 @@ class Fit:
         state.powers = (powers[0], powers[1], powers[2])
         state.epoch = self.first + self.epoch
 
-    def history(self, reason: str, epochs: int | None = None) -> History:
-        epochs, seconds = self.epoch if epochs is None else epochs, perf_counter() - self.began
+    def history(self, reason: str) -> History:
+        epochs, seconds = self.epoch, perf_counter() - self.began
         columns = {"loss": self.losses[:epochs], "lr": self.rates[:epochs]}
         if len(self.marks) == 1:
             columns["epoch_seconds"] = constant(seconds / max(epochs, 1), epochs)
