@@ -55,7 +55,9 @@ PYCONFIG = """
 #define HAVE_SYS_TIME_H 1
 #define HAVE_SYS_STAT_H 1
 #define HAVE_PTHREAD_H 1
+#ifndef _POSIX_THREADS
 #define _POSIX_THREADS 1
+#endif
 #endif
 """
 
