@@ -375,7 +375,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             barrier_wait(&run.barrier)
         total += sum_partial(net, rows) * part
         loss = loss_of_epoch(run, total) if row + rows == n else total
-        if not loss - loss == 0:              # then its gradient is not either, and there is nothing to learn from it
+        if not loss - loss == 0:              # there is nothing to learn from it
             if thread == 0:
                 run.lost = run.stop = True
                 if last and not optimizer.plain:

@@ -81,6 +81,11 @@ cdef inline vec clamp(vec x, real low, real high) noexcept nogil:
     return if_less(splat(high), x, splat(high), x)
 
 
+cdef inline void take(real* to, vec check, vec x) noexcept nogil:
+    # x where `check` is finite, else what stands there
+    store(to, if_finite(check, x, load(to)))
+
+
 cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, bint bias) noexcept nogil:
     # l1 sum |p| + l2 sum p**2 / 2
     cdef double sum1 = 0, sum2 = 0
@@ -151,8 +156,8 @@ cdef inline void descend(const Optimizer* o, real* p, const real* g, real* m, Py
         x = load(p + i) - lr * x
         bad = bad + (x - x)
         if with_momentum:
-            store(m + i, if_finite(x, y, load(m + i)))
-        store(p + i, if_finite(x, x, load(p + i)))
+            take(m + i, x, y)
+        take(p + i, x, x)
     if not all_finite(bad):
         broken[0] = True
 
@@ -173,9 +178,9 @@ cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real*
         x = shrink * load(p + i) - x / y
         y = madd(square, splat(0), x)
         bad = bad + (y - y)
-        store(m + i, if_finite(y, mean, load(m + i)))
-        store(v + i, if_finite(y, square, load(v + i)))
-        store(p + i, if_finite(y, x, load(p + i)))
+        take(m + i, y, mean)
+        take(v + i, y, square)
+        take(p + i, y, x)
     if not all_finite(bad):
         broken[0] = True
 
@@ -194,10 +199,10 @@ cdef inline void rmsprop(const Optimizer* o, real* p, const real* g, real* m, re
         moved = load(p + i) - lr * x
         y = madd(square, splat(0), moved)
         bad = bad + (y - y)
-        store(v + i, if_finite(y, square, load(v + i)))
+        take(v + i, y, square)
         if momentum != 0:
-            store(m + i, if_finite(y, x, load(m + i)))
-        store(p + i, if_finite(y, moved, load(p + i)))
+            take(m + i, y, x)
+        take(p + i, y, moved)
     if not all_finite(bad):
         broken[0] = True
 
@@ -214,8 +219,8 @@ cdef inline void adagrad(const Optimizer* o, real* p, const real* g, real* v, Py
         x = load(p + i) - x / y
         y = madd(square, splat(0), x)
         bad = bad + (y - y)
-        store(v + i, if_finite(y, square, load(v + i)))
-        store(p + i, if_finite(y, x, load(p + i)))
+        take(v + i, y, square)
+        take(p + i, y, x)
     if not all_finite(bad):
         broken[0] = True
 
@@ -237,9 +242,9 @@ cdef inline void nadam(const Optimizer* o, real* p, const real* g, real* m, real
         x = load(p + i) - x / y
         y = madd(square, splat(0), x)
         bad = bad + (y - y)
-        store(m + i, if_finite(y, mean, load(m + i)))
-        store(v + i, if_finite(y, square, load(v + i)))
-        store(p + i, if_finite(y, x, load(p + i)))
+        take(m + i, y, mean)
+        take(v + i, y, square)
+        take(p + i, y, x)
     if not all_finite(bad):
         broken[0] = True
 
@@ -258,8 +263,8 @@ cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real
         y = load(p + i) - sign(x) * step
         check = madd(load(g + i), splat(0), y)
         bad = bad + (check - check)
-        store(m + i, if_finite(check, x, load(m + i)))
-        store(v + i, if_finite(check, step, load(v + i)))
-        store(p + i, if_finite(check, y, load(p + i)))
+        take(m + i, check, x)
+        take(v + i, check, step)
+        take(p + i, check, y)
     if not all_finite(bad):
         broken[0] = True
