@@ -373,7 +373,7 @@ class Fit:
         """
         training = self.training
         began = perf_counter()
-        threads = 1 if began < self.alone_until else self.team.size
+        threads = 1 if training.alone or began < self.alone_until else self.team.size
         training.resume(threads)
         self.team.run(training.work, blocks if threads == 1 else sys.maxsize, threads)
         if threads > 1 and self.plan.n_threads is None:

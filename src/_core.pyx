@@ -20,6 +20,7 @@ from dense cimport Dense, GRAIN, STRIP
 from network cimport (Data, Network, Run, backward, block_input, fetch, forward, is_broken, learn, output_delta, share,
                       shuffle as shuffle_rows, smaller, sum_partial, train, weight_of)
 from threads cimport barrier_init, barrier_late
+cimport tiny
 
 # The position of a name is its number in activations.pxd, losses.pxd and optimizers.pxd.
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "softmax", "exp")
@@ -164,19 +165,20 @@ cdef class Engine:
             width += self.layers[l].ld * (2 if purpose == TRAIN else 1)
         return smaller(rows, max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN))
 
-    cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data, int threads) noexcept nogil:
+    cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data, int threads,
+                      bint is_tiny) noexcept nogil:
         # Points every buffer of the network into the arena.
         cdef Dense* layers = <Dense*>take(arena, self.count * sizeof(Dense))
         cdef const Dense* last = &self.layers[self.count - 1]
         cdef Py_ssize_t rows = (block + GRAIN - 1) // GRAIN * GRAIN
-        cdef Py_ssize_t columns = 0
+        cdef Py_ssize_t widest = 0
         cdef size_t size
         cdef bint keep_z, output, dropping
         cdef int l
         if arena.base:
             memcpy(layers, self.layers, self.count * sizeof(Dense))
         for l in range(self.count):
-            size = block * self.layers[l].ld * sizeof(real)
+            size = (<Py_ssize_t>tiny.SQUARE if is_tiny else block * self.layers[l].ld) * sizeof(real)
             output = l == self.count - 1
             dropping = purpose == TRAIN and self.layers[l].dropped > 0
             keep_z = (needs_net_input(self.layers[l].activation) and purpose == TRAIN or
@@ -184,22 +186,31 @@ cdef class Engine:
             A = <real*>take(arena, size)
             Z = <real*>take(arena, size) if keep_z else A
             D = <real*>take(arena, size) if purpose == TRAIN or output and purpose == EVALUATE else NULL
-            WT = <real*>take(arena, self.layers[l].n_out * self.layers[l].ldt * sizeof(real)) if purpose == TRAIN and l > 0 else NULL
+            WT = NULL
+            if purpose == TRAIN and l > 0 and not is_tiny:
+                WT = <real*>take(arena, self.layers[l].n_out * self.layers[l].ldt * sizeof(real))
             mask = <real*>take(arena, size) if dropping else NULL
             out = <real*>take(arena, size) if dropping else A
-            columns = self.layers[l].ld if self.layers[l].ld > columns else columns
+            widest = self.layers[l].ld if self.layers[l].ld > widest else widest
             if arena.base:
+                if is_tiny:
+                    memset(D, 0, size)
                 layers[l].A, layers[l].Z, layers[l].D, layers[l].WT, layers[l].mask, layers[l].out = A, Z, D, WT, mask, out
         net.count = self.count
         net.layers = layers
         net.loss = self.loss_kind
         net.parameter = self.parameter
         net.block = block
-        net.scratch_size = columns * (STRIP if <int>STRIP > <int>VL else VL) + rows + VL
+        net.is_tiny = is_tiny
+        net.scratch_size = widest * (STRIP if <int>STRIP > <int>VL else VL) + rows + VL
         net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
         net.log_sum = <real*>take(arena, (rows + VL) * sizeof(real)) if purpose != PREDICT and net.loss == CROSS_ENTROPY else NULL
         net.X, net.Y, net.labels, net.weights = NULL, NULL, NULL, NULL
-        if purpose != PREDICT:
+        if is_tiny:
+            net.X = <real*>take(arena, tiny.SQUARE * sizeof(real))
+            net.Y = <real*>take(arena, tiny.SQUARE * sizeof(real))
+            net.mask = <real*>take(arena, tiny.SQUARE * sizeof(real))
+        elif purpose != PREDICT:
             if data.order is not NULL:
                 net.X = <real*>take(arena, block * self.layers[0].n_in * sizeof(real))
             if self.takes_labels(data):
@@ -212,15 +223,15 @@ cdef class Engine:
             net.partial = <double*>take(arena, rows // GRAIN * sizeof(double))
 
     cdef void* open(self, Network* net, const real* params, Py_ssize_t block, Purpose purpose, const Data* data=NULL,
-                    int threads=1) except NULL:
+                    int threads=1, bint is_tiny=False) except NULL:
         # A network with all its buffers, in one piece of memory that the caller frees.
         cdef Arena arena = Arena(0, 0)
-        self.lay_out(net, &arena, block, purpose, data, threads)
+        self.lay_out(net, &arena, block, purpose, data, threads, is_tiny)
         cdef void* memory = malloc(arena.used + ALIGNMENT)
         if memory is NULL:
             raise MemoryError(f"no memory for the activations of {block} rows ({arena.used} bytes)")
         arena = Arena((<size_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT, 0)
-        self.lay_out(net, &arena, block, purpose, data, threads)
+        self.lay_out(net, &arena, block, purpose, data, threads, is_tiny)
         cdef Dense* layer
         cdef Py_ssize_t at = 0, j
         cdef int l
@@ -230,7 +241,9 @@ cdef class Engine:
             at += dense.parameter_count(layer)
             if layer.WT is not NULL:
                 dense.transpose_rows(layer, 0, layer.n_in)
-        if purpose != PREDICT:
+        if is_tiny:
+            tiny.fetch(net, data)
+        elif purpose != PREDICT:
             for j in range(layer.ld):
                 net.mask[j] = 1 if j < layer.n_out else 0
             if net.Y is not NULL:
@@ -489,11 +502,9 @@ cdef class Training:
         memset(run, 0, sizeof(Run))
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]
         run.data = as_data(X, Y, labels, weights, order)
+        self.set_optimizer(settings)
         for l, dropped in enumerate(settings.get("dropout", ())):
             engine.layers[l].dropped = dropped
-        self.memory = engine.open(&run.net, &params[0], block, TRAIN, &run.data, threads)
-        for l in range(engine.count):           # nothing is dropped outside of training
-            engine.layers[l].dropped = 0
         run.batch = batch_size
         run.key, run.draws = settings.get("key", 0), settings.get("draws", 0)
         run.shuffles = order is not None and settings.get("shuffles", True)
@@ -502,8 +513,10 @@ cdef class Training:
         run.loss_factor, run.delta_factor = settings.get("loss_factor", 1), settings.get("delta_factor", 1)
         run.by_rows = settings.get("by_rows", False)
         run.last_loss = 1e308
-        self.set_optimizer(settings)
         run.seconds = seconds
+        self.memory = engine.open(&run.net, &params[0], block, TRAIN, &run.data, threads, self.is_tiny(engine))
+        for l in range(engine.count):           # nothing is dropped outside of training
+            engine.layers[l].dropped = 0
         self.resume(threads)
         for l in range(run.net.count):
             layer = &run.net.layers[l]
@@ -522,9 +535,20 @@ cdef class Training:
                 at += dense.parameter_count(&run.net.layers[l])
             if run.optimizer.clip_norm > 0:
                 run.squares = <double*>(self.gradient + at)
-        if block == n and order is None:
+        if block == n and order is None and not run.net.is_tiny:
             fetch(&run.net, &run.data, 0, 0, n)
             run.resident = True
+
+    cdef bint is_tiny(self, Engine engine) noexcept:
+        # Whether tiny.pxd knows all that is asked for, and is faster: it is where rows fill half of the lanes, and these are not 16.
+        cdef const Run* run = &self.run
+        cdef int l
+        for l in range(engine.count):
+            if engine.layers[l].n_in > VL or engine.layers[l].n_out > VL or engine.layers[l].dropped > 0:
+                return False
+        return (<int>VL <= 8 and VL <= 2 * run.data.n and run.data.n <= VL and run.batch == run.data.n and run.data.order is NULL and
+                run.data.Y is not NULL and run.data.weights is NULL and run.optimizer.plain and run.optimizer.max_norm == 0 and
+                engine.layers[engine.count - 1].activation != SOFTMAX)
 
     cdef set_optimizer(self, dict settings):
         cdef Optimizer* o = &self.run.optimizer
@@ -558,13 +582,18 @@ cdef class Training:
         self.run.data = as_data(X, Y, labels, weights, None)
         self.run.resident = False
         self.run.epoch = self.run.row = 0
+        if self.run.net.is_tiny:
+            tiny.fetch(&self.run.net, &self.run.data)
 
     def work(self, int thread, Py_ssize_t blocks):
         """Takes the run `blocks` blocks of rows further, or as far as it comes in time, as thread number `thread` of those that all
         make this call."""
         with nogil:
             mode = flush_denormals()
-            train(&self.run, thread, blocks)
+            if self.run.net.is_tiny:
+                tiny.train(&self.run, blocks)
+            else:
+                train(&self.run, thread, blocks)
             restore_denormals(mode)
 
     def resume(self, int threads):
@@ -572,6 +601,11 @@ cdef class Training:
         self.run.pause = False
         self.run.threads = threads
         barrier_init(&self.run.barrier, threads)
+
+    @property
+    def alone(self):
+        """Whether one thread has to do it, however many there are."""
+        return self.run.net.is_tiny
 
     @property
     def late(self):
@@ -633,6 +667,7 @@ cdef class Training:
         sigmoid and tanh have within 1 % of their range to its ends."""
         cdef const Dense* layer
         cdef Py_ssize_t i, j, count, rows = smaller(self.run.net.block, self.run.batch)
+        cdef bint is_tiny = self.run.net.is_tiny
         cdef real a
         cdef int l
         shares = []
@@ -641,7 +676,7 @@ cdef class Training:
             count = 0
             for i in range(rows):
                 for j in range(layer.n_out):
-                    a = layer.A[i * layer.ld + j]
+                    a = layer.A[j * VL + i if is_tiny else i * layer.ld + j]
                     if layer.activation == RELU:
                         count += a == 0
                     elif layer.activation == SIGMOID:

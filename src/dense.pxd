@@ -1,6 +1,6 @@
 # The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
 
-from simd cimport real, vec, VL, all_finite, if_finite, load, splat, store
+from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from matmul cimport K_BLOCK, product
 from activations cimport SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
 from optimizers cimport Optimizer, complete, update
@@ -157,8 +157,9 @@ cdef inline void gradient_product(const Dense* layer, const real* X, Py_ssize_t 
 
 cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,
                           bint* broken) noexcept nogil:
-    # out = the column sums of D, or out += scale * them; four sums run side by side to hide the latency of an addition.
+    # out = the column sums of D, or out += scale * them; four sums run side by side to hide the latency of an addition, row i in i % 4.
     cdef vec s0, s1, s2, s3
+    cdef const real* rest
     cdef Py_ssize_t i, j
     for j from 0 <= j < ld by VL:
         s0 = s1 = s2 = s3 = splat(0)
@@ -167,10 +168,15 @@ cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* o
             s1 = s1 + load(D + (4 * i + 1) * ld + j)
             s2 = s2 + load(D + (4 * i + 2) * ld + j)
             s3 = s3 + load(D + (4 * i + 3) * ld + j)
-        for i in range(rows // 4 * 4, rows):
-            s0 = s0 + load(D + i * ld + j)
+        rest = D + rows // 4 * 4 * ld + j
+        if rows % 4 > 0:
+            s0 = s0 + load(rest)
+        if rows % 4 > 1:
+            s1 = s1 + load(rest + ld)
+        if rows % 4 > 2:
+            s2 = s2 + load(rest + 2 * ld)
         s0 = (s0 + s1) + (s2 + s3)
-        s0 = load(out + j) + scale * s0 if add else s0
+        s0 = madd(splat(scale), s0, load(out + j)) if add else s0
         if broken is not NULL and not all_finite(s0):
             broken[0] = True
             s0 = if_finite(s0, s0, load(out + j))

@@ -56,13 +56,13 @@ cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogi
 cdef inline double squared_error(const real* P, const real* Y, real* D, const real* mask, real scale,
                                  Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
     # D = 2 scale (P - Y), sum of (P - Y)**2; mask is one row, 1 where there is an output and 0 in the padding.
-    cdef vec d, total = splat(0)
+    cdef vec e, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):
         for j from 0 <= j < ld by VL:
-            d = (load(P + i * ld + j) - load(Y + i * ld + j)) * load(mask + j)
-            total = total + d * d
-            store(D + i * ld + j, (<real>2 * scale) * d)
+            e = load(P + i * ld + j) - load(Y + i * ld + j)
+            total = total + e * e * load(mask + j)
+            store(D + i * ld + j, e * ((<real>2 * scale) * load(mask + j)))
     return sum_lanes(total)
 
 

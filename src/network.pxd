@@ -31,6 +31,7 @@ cdef struct Network:
     int loss
     real parameter        # of the loss
     Py_ssize_t block      # rows that the buffers have room for
+    bint is_tiny          # the buffers have the layout of tiny.pxd
     real* X               # (block, n_in) the rows of a block, gathered where they are shuffled
     real* Y               # (block, ld of the output) its targets, padded; NULL where the loss takes labels
     int* labels           # (block), or NULL
@@ -161,13 +162,18 @@ cdef inline double loss_of_rows(const Network* net, Py_ssize_t i, Py_ssize_t row
         return cross_entropy_of_labels(out.Z + at, net.log_sum + i, out.A + at, net.labels + i, out.D + at, scale, rows, out.ld)
     if net.loss == CROSS_ENTROPY:
         return cross_entropy(out.Z + at, net.log_sum + i, out.A + at, Y, out.D + at, scale, rows, out.ld)
-    if net.loss == BCE:
-        return binary_cross_entropy(out.Z + at, out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
-    if net.loss == POISSON:
-        return poisson(out.Z + at, out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
+    return elementwise_loss(net, out.Z + at, out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
+
+
+cdef inline double elementwise_loss(const Network* net, const real* Z, const real* A, const real* Y, real* D, const real* mask, real scale,
+                                    Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
     if net.loss <= MSE:
-        return squared_error(out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
-    return elementwise(net.loss, net.parameter, out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
+        return squared_error(A, Y, D, mask, scale, rows, ld)
+    if net.loss == BCE:
+        return binary_cross_entropy(Z, A, Y, D, mask, scale, rows, ld)
+    if net.loss == POISSON:
+        return poisson(Z, A, Y, D, mask, scale, rows, ld)
+    return elementwise(net.loss, net.parameter, A, Y, D, mask, scale, rows, ld)
 
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale) noexcept nogil:

@@ -31,7 +31,8 @@ enum { MANTISSA_BITS = 23 };
 #endif
 
 /* The return type of a function that has to be inlined: its integer arguments are literals at every call, so that its
-   loops unroll and its accumulators live in registers. Left to itself a compiler may call it, ten times slower. And of one that has to stay a function. */
+   loops unroll and its accumulators live in registers; left to itself a compiler may call it, ten times slower. And of one that has
+   to stay a function. */
 #if defined(__GNUC__) || defined(__clang__)
 #define NNC_INLINED __attribute__((always_inline)) void
 #define NNC_CALLED __attribute__((noinline)) void
@@ -55,7 +56,7 @@ static inline vec splat(real a) { return a; }
 static inline vec load(const real *p) { return *p; }
 static inline void store(real *p, vec a) { *p = a; }
 static inline vec if_less(vec a, vec b, vec yes, vec no) { return a < b ? yes : no; }
-static inline vec vmax(vec a, vec b) { return a < b ? b : a; }
+static inline vec vmax(vec a, vec b) { return a > b ? a : b; }
 static inline vec interleave_low(vec a, vec b) { (void)b; return a; }
 static inline vec interleave_high(vec a, vec b) { (void)a; return b; }
 static inline vec madd(vec a, vec b, vec c) { return a * b + c; }
@@ -84,8 +85,9 @@ static inline vec splat(real a) { return a - (vec){0}; }
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 
-/* vmax: the larger one, lane by lane. all_finite: no lane is NaN or infinite (a - a is 0 or NaN). if_less: a < b ? yes : no; if_finite likewise. C has no ?: on vectors; a comparison is a mask of ones and zeros,
-   which most processors can select by in one instruction, if they are told so. madd: a * b + c, rounded once where the processor can;
+/* vmax: the larger one, lane by lane, b where one is NaN. all_finite: no lane is NaN or infinite (a - a is 0 or NaN).
+   if_less: a < b ? yes : no; if_finite likewise. C has no ?: on vectors; a comparison is a mask of ones and zeros, which most
+   processors can select by in one instruction, if they are told so. madd: a * b + c, rounded once where the processor can;
    left to itself, GCC takes a multiplication and an addition instead in some loops and not in others, and so other bits. */
 #ifdef NNC_FLOAT64
 #define OF_REAL(name) name##_pd
@@ -128,7 +130,7 @@ static inline vec if_finite(vec a, vec yes, vec no) {
     bits mask = (bits)(a - a == a - a);
     return (vec)((mask & (bits)yes) | (~mask & (bits)no));
 }
-static inline vec vmax(vec a, vec b) { return if_less(a, b, b, a); }
+static inline vec vmax(vec a, vec b) { return if_less(b, a, a, b); }
 #endif
 
 /* a0 b0 a1 b1 ... from the lower, or from the upper halves of a and b. */

@@ -5,7 +5,7 @@
 # Where an argument could be positive and large, the caller uses a form of the same function in which it is not
 # (sigmoid, softplus, softmax): so exp only knows arguments <= 0, and nothing can overflow.
 
-from simd cimport (real, vec, splat, if_less, if_negative, vabs, with_sign, pow2_of_rounded, split_exponent, ROUND_MAGIC)
+from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, with_sign, pow2_of_rounded, split_exponent, ROUND_MAGIC)
 
 cdef extern from "polynomials.h" nogil:
     const real* EXP_TAIL
@@ -71,7 +71,7 @@ cdef inline vec exp(vec x) noexcept nogil:
     # exp(x) for x <= 0
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec scale
-    cdef vec q = reduced_expm1(if_less(x, lowest, lowest, x), &scale)
+    cdef vec q = reduced_expm1(vmax(lowest, x), &scale)
     return if_less(x, lowest, splat(0), scale + scale * q)
 
 
@@ -79,7 +79,7 @@ cdef inline vec expm1(vec x) noexcept nogil:
     # exp(x) - 1 for x <= 0, exact to the last places near 0 too
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec scale
-    cdef vec q = reduced_expm1(if_less(x, lowest, lowest, x), &scale)
+    cdef vec q = reduced_expm1(vmax(lowest, x), &scale)
     return (scale - <real>1) + scale * q
 
 
@@ -88,7 +88,7 @@ cdef inline vec tanh(vec x) noexcept nogil:
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec y = <real>-2 * vabs(x)
     cdef vec s
-    cdef vec q = reduced_expm1(if_less(y, lowest, lowest, y), &s)
+    cdef vec q = reduced_expm1(vmax(lowest, y), &s)
     cdef vec d = (s + <real>1) + s * q
     return with_sign(((<real>1 - s) - s * q) / d, x)
 

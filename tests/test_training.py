@@ -14,6 +14,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as searching
+from hypothesis import strategies as st
 
 import nnc
 from nnc import SGD, DivergedError, NeuralNetwork, _threads, training
@@ -288,6 +291,83 @@ def test_optimizers_in_float32(isa, optimizer):
     wanted, found = (net.fit(X, y, epochs=50, optimizer=optimizer, lr=0.01).loss for net in (double, single))
     assert found == pytest.approx(wanted, rel=1e-4)
     assert single.params == pytest.approx(double.params, rel=1e-3, abs=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------- tiny networks
+
+TINY = [
+    ("sigmoid", "sse"),
+    ("tanh", "half_sse"),
+    ("relu", "mse"),
+    ("gelu", "bce"),
+    ("elu", "poisson"),
+    ("silu", "hinge"),
+]
+
+
+def both_ways(sizes, rows, activation, loss, bias, dtype, seed, lr=0.1):
+    """A fit as it is, and one whose rows have weights, all of them 1, which keeps it from the way for tiny networks."""
+    X, y = data(rows, sizes[0], sizes[-1], seed=seed)
+    y = np.where(y < 0.5, -1, 1) if loss == "hinge" else y
+    fits = []
+    for weights in (None, np.ones(rows)):
+        net = NeuralNetwork(sizes, activation=activation, loss=loss, bias=bias, dtype=dtype, seed=seed)
+        try:
+            history, error = net.fit(X, y, epochs=30, lr=lr, sample_weight=weights), None
+        except DivergedError as diverged:
+            history, error = diverged.history, diverged
+        fits.append((net, history, error))
+    return fits
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@given(
+    sizes=st.lists(st.integers(0, 1000), min_size=2, max_size=4),
+    rows=st.integers(0, 1000),
+    partners=st.sampled_from(TINY),
+    bias=st.booleans(),
+    dtype=st.sampled_from(["float64", "float32"]),
+    seed=st.integers(0, 1000),
+)
+@searching(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_tiny_network_gets_the_weights_that_others_get(isa, sizes, rows, partners, bias, dtype, seed):
+    most = NeuralNetwork([1, 1], dtype=dtype)._core.LANES + 1  # one more than what counts as tiny
+    sizes, rows = [1 + size % most for size in sizes], 1 + rows % most
+    (net, history, _), (other, expected, _) = both_ways(sizes, rows, *partners, bias, dtype, seed, lr=0.01)
+    assert np.array_equal(net.params, other.params)
+    assert history.loss == pytest.approx(expected.loss, rel=1e-13 if dtype == "float64" else 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@pytest.mark.parametrize("activation", nnc.network.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_every_activation_of_a_tiny_network(isa, activation, dtype):
+    (net, *_), (other, *_) = both_ways([2, 2, 2, 1], 2, activation, "mse", True, dtype, 1)
+    assert np.array_equal(net.params, other.params)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("lr", [1e3, 1e30, 1e300])
+def test_a_tiny_network_diverges_as_others_do(isa, dtype, lr):
+    lr = lr if dtype == "float64" else min(lr, 1e30)
+    (net, history, error), (other, expected, wanted) = both_ways([2, 2, 1], 2, "identity", "mse", True, dtype, 1, lr)
+    assert np.array_equal(net.params, other.params)
+    assert np.isfinite(net.params).all()
+    assert (error.epoch, error.layer, history.epochs) == (wanted.epoch, wanted.layer, expected.epochs)
+
+
+def test_threads_that_are_asked_for_do_not_disturb_a_tiny_network(isa):
+    bits = {trained([3, 2, 1], 2, epochs=50, n_threads=n) for n in (1, 2, 3)}
+    assert len(bits) == 1
+
+
+def test_batches_for_a_tiny_network_may_get_smaller(isa):
+    X, y = data(7, 2, 1)
+    sizes = [(0, 2), (2, 4), (4, 5), (5, 7)]
+    net, other = (NeuralNetwork([2, 2, 1], loss="mse", seed=1) for _ in range(2))
+    net.fit_batches(lambda: ((X[a:b], y[a:b]) for a, b in sizes), epochs=20, lr=0.1)
+    other.fit_batches(lambda: ((X[a:b], y[a:b], np.ones(b - a)) for a, b in sizes), epochs=20, lr=0.1)
+    assert np.array_equal(net.params, other.params)
 
 
 @pytest.mark.parametrize("loss", ["sse", "half_sse", "mse", "bce", "cross_entropy"])

@@ -1,0 +1,164 @@
+# The run of network.pxd once more, for a network and a batch so small that the way to the kernels would take longer than they do:
+# plain gradient descent on all rows at once, where these, the inputs and the neurons of each layer are at most VL. Every matrix is a
+# part of a square of VL x VL numbers then, so that distances are literals.
+#
+# X, Y, Z, A and D lie the other way round than elsewhere: a neuron in each row, a row of the batch in each lane, so that few lanes are
+# idle where a layer has one neuron. Every sum is taken in the order of dense.pxd all the same, so that the weights are the same to the
+# last bit; the loss, a sum over lanes, is not.
+#
+# A step is a chain in which everything waits for what comes before it, through memory too: so what belongs together stays in registers.
+
+from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
+from vmath cimport sigmoid, tanh
+from activations cimport (IDENTITY, MAX_LANES, RELU, SIGMOID, TANH, activate, d_relu, d_sigmoid, d_tanh, differentiate, relu,
+                          transpose)
+from dense cimport Dense
+from losses cimport from_logits, loss_scale
+from network cimport Data, Network, Run, elementwise_loss, end_epoch, is_broken, loss_of_epoch
+
+cdef enum: SQUARE = VL * VL
+
+
+cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
+    # The rows of the batch into lanes; lanes that are left over repeat the last row, and do not count.
+    cdef Py_ssize_t i, j, source, n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
+    for i in range(VL):
+        source = i if i < data.n else data.n - 1
+        for j in range(n_in):
+            net.X[j * VL + i] = data.X[source * n_in + j]
+        for j in range(n_out):
+            net.Y[j * VL + i] = data.Y[source * n_out + j]
+            net.mask[j * VL + i] = i < data.n
+
+
+cdef inline always_inlined forward_as(int kind, const Dense* layer, const real* X) noexcept nogil:
+    cdef const real* W = layer.W
+    cdef real* Z = layer.Z
+    cdef real* A = layer.A
+    cdef Py_ssize_t j, k, n_in = layer.n_in, n_out = layer.n_out
+    cdef bint bias = layer.bias
+    cdef vec z
+    for j in range(n_out):
+        z = splat(W[n_in * VL + j]) if bias else splat(0)
+        for k in range(n_in):
+            z = madd(splat(W[k * VL + j]), load(X + k * VL), z)
+        if Z != A:
+            store(Z + j * VL, z)
+        if kind == SIGMOID:
+            z = sigmoid(z)
+        elif kind == TANH:
+            z = tanh(z)
+        elif kind == RELU:
+            z = relu(z)
+        store(A + j * VL, z)
+
+
+cdef inline void forward(const Dense* layer, const real* X) noexcept nogil:
+    # Z = W.T @ X, A = f(Z); the usual activations as literals, for a loop over one function each
+    if layer.activation == SIGMOID:
+        forward_as(SIGMOID, layer, X)
+    elif layer.activation == TANH:
+        forward_as(TANH, layer, X)
+    elif layer.activation == RELU:
+        forward_as(RELU, layer, X)
+    else:
+        forward_as(IDENTITY, layer, X)
+        activate(layer.activation, layer.Z, layer.A, layer.n_out * VL)
+
+
+cdef inline always_inlined backward_as(int kind, const Dense* layer, const Dense* below) noexcept nogil:
+    cdef const real* W = layer.W
+    cdef const real* D = layer.D
+    cdef const real* A = below.A
+    cdef real* to = below.D
+    cdef Py_ssize_t j, k, n_in = layer.n_in, n_out = layer.n_out
+    cdef vec d, a
+    for k in range(n_in):
+        d = splat(0)
+        for j in range(n_out):
+            d = madd(splat(W[k * VL + j]), load(D + j * VL), d)
+        a = load(A + k * VL)
+        if kind == SIGMOID:
+            d = d * d_sigmoid(a)
+        elif kind == TANH:
+            d = d * d_tanh(a)
+        elif kind == RELU:
+            d = d * d_relu(a)
+        store(to + k * VL, d)
+
+
+cdef inline void backward(const Dense* layer, const Dense* below) noexcept nogil:
+    # delta of the layer below = (W @ delta) * f'(its Z)
+    if below.activation == SIGMOID:
+        backward_as(SIGMOID, layer, below)
+    elif below.activation == TANH:
+        backward_as(TANH, layer, below)
+    elif below.activation == RELU:
+        backward_as(RELU, layer, below)
+    else:
+        backward_as(IDENTITY, layer, below)
+        differentiate(below.activation, below.Z, below.A, below.D, below.n_out * VL)
+
+
+cdef inline void learn(Dense* layer, const real* X, double lr) noexcept nogil:
+    # W -= lr X @ delta.T, b -= lr sum(delta)
+    cdef vec delta[MAX_LANES]
+    cdef vec sums[4]
+    cdef vec bad = splat(0), sum
+    cdef real* W = layer.W
+    cdef Py_ssize_t k, n_in = layer.n_in
+    cdef int l
+    for l in range(VL):
+        delta[l] = load(layer.D + l * VL)
+    transpose(delta)
+    for k in range(n_in):
+        sum = splat(0)
+        for l in range(VL):
+            sum = madd(splat(X[k * VL + l]), delta[l], sum)
+        descend(W + k * VL, sum, lr, &bad)
+    if layer.bias:
+        for l in range(4):
+            sums[l] = splat(0)
+        for l in range(VL):
+            sums[l % 4] = sums[l % 4] + delta[l]
+        descend(W + n_in * VL, (sums[0] + sums[1]) + (sums[2] + sums[3]), lr, &bad)
+    if not all_finite(bad):
+        layer.broken = True
+
+
+cdef inline always_inlined descend(real* w, vec gradient, double lr, vec* bad) noexcept nogil:
+    cdef vec old = load(w)
+    cdef vec x = madd(splat(<real>-lr), gradient, old)
+    bad[0] = bad[0] + (x - x)
+    store(w, if_finite(x, x, old))
+
+
+cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
+    # Takes the run `epochs` epochs further.
+    cdef Network* net = &run.net
+    cdef Dense* out = &net.layers[net.count - 1]
+    cdef Py_ssize_t epoch = run.epoch, end = min(run.epochs, run.epoch + epochs)
+    cdef real scale = <real>(run.delta_factor * loss_scale(net.loss, run.data.weight, out.n_out))
+    cdef const real* X
+    cdef double loss
+    cdef int l
+    while epoch < end and not run.stop and not is_broken(net):
+        X = net.X
+        for l in range(net.count):
+            forward(&net.layers[l], X)
+            X = net.layers[l].A
+        loss = loss_of_epoch(run, elementwise_loss(net, out.Z, out.A, net.Y, out.D, net.mask, scale, 1, out.n_out * VL))
+        if not loss - loss == 0:              # there is nothing to learn from it
+            run.lost = run.stop = True
+            break
+        if not from_logits(net.loss):
+            differentiate(out.activation, out.Z, out.A, out.D, out.n_out * VL)
+        for l in range(net.count - 1, 0, -1):
+            backward(&net.layers[l], &net.layers[l - 1])
+        X = net.X
+        for l in range(net.count):
+            learn(&net.layers[l], X, run.rates[epoch * run.rate_step])
+            X = net.layers[l].A
+        end_epoch(run, epoch, loss)
+        epoch += 1
+    run.epoch = epoch - is_broken(net)        # an epoch whose step was not whole is none
