@@ -109,7 +109,7 @@ def _idle(net: NeuralNetwork, run: Fit) -> list[float]:
     hidden = net.activations[:-1]
     if run.training.epoch:  # else the training went on elsewhere
         shares: list[float] = run.training.idle()
-        if not any(share > SATURATED and name in IDLE for share, name in zip(shares, hidden, strict=True)):
+        if not shares or max(shares) <= SATURATED:
             return shares
     rows = run.data.X[:ROWS]
     if len(rows) < FEW and isinstance(run, BatchFit):

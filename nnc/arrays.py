@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import pack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def constant(value: float, n: int) -> NDArray[np.float64]:
     """n times the same number, read-only, in the memory of one."""
-    return frozen(np.ndarray((n,), np.float64, np.array(value, np.float64), strides=(0,)))
+    return np.ndarray((n,), np.float64, pack("d", value), strides=(0,))
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:

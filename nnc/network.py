@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import contextmanager
 from copy import copy
 from itertools import pairwise
 from reprlib import repr as shown
@@ -716,7 +715,7 @@ class NeuralNetwork:
         TrainingWarning
             One of its subclasses, where the training shows a common mistake: see nnc.advice.
         """
-        with self._checking():
+        with _Checking(self):
             if isinstance(validation, (float, int, np.floating)):
                 X, y, sample_weight, validation = self._split(X, y, sample_weight, fraction("validation", validation))
             batch = None if batch_size is None else count("batch_size", batch_size)
@@ -754,6 +753,8 @@ class NeuralNetwork:
                 batch = n if batch is None else min(n, batch)
                 order = np.arange(n, dtype=np.int32) if shuffles and batch < n else None
                 plan = Plan(batch_size=batch, order=order, validation=self._validation(validation), **options)
+                if order is not None:
+                    plan.settings["key"] = self._key(1)
                 if target_loss is not None:
                     plan.settings["target_loss"] = plan.target_loss
                 if first_order:
@@ -805,7 +806,7 @@ class NeuralNetwork:
             raise TypeError(f"fit_batches has no argument {min(unknown)!r}")
         if isinstance(validation, (float, int, np.floating)):
             raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
-        with self._checking():
+        with _Checking(self):
             state = self._begin(optimizer, lr, epochs)
             if not hasattr(state.optimizer, "lr"):
                 raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
@@ -840,17 +841,6 @@ class NeuralNetwork:
             raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
         X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
         return self._data(X, y, sample_weight, learn=True)
-
-    @contextmanager
-    def _checking(self) -> Iterator[None]:
-        """Where the checks of a fit end in an error, nothing is kept of what they have found out."""
-        kept = self._classes, self._scaling_X, self._scaling_y, self._draws
-        self._largest = 0.0
-        try:
-            yield
-        except BaseException:
-            self._classes, self._scaling_X, self._scaling_y, self._draws = kept
-            raise
 
     def _begin(self, optimizer: Any, lr: Any, epochs: int | None) -> State:
         """The state that a fit goes on from; that of the fit before stays as it is."""
@@ -907,7 +897,7 @@ class NeuralNetwork:
                 "epochs must be given where no other rule ends the training: "
                 "patience, target_loss, max_seconds or a callback"
             )
-        settings: dict[str, Any] = {"key": self._key(1)}
+        settings: dict[str, Any] = {}
         if l1 != 0 or l2 != 0:
             settings.update(l1=not_negative("l1", l1), l2=not_negative("l2", l2))
         for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value), ("max_norm", max_norm)):
@@ -1077,7 +1067,7 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        with self._checking():
+        with _Checking(self):
             rate, data = positive("lr", lr), self._data(X, y, learn=True)
         moments = np.zeros((0, self._engine.size), self._dtype)
         state = State(as_optimizer("sgd"), moments, rate)
@@ -1389,6 +1379,22 @@ class NeuralNetwork:
         if self._loss == "cross_entropy":
             return targets.probabilities(Y)
         return Y, None
+
+
+class _Checking:
+    """Where the checks of a fit end in an error, nothing is kept of what they have found out."""
+
+    def __init__(self, net: NeuralNetwork) -> None:
+        self._net = net
+        self._kept = net._classes, net._scaling_X, net._scaling_y, net._draws
+
+    def __enter__(self) -> None:
+        self._net._largest = 0.0
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is not None:
+            net = self._net
+            net._classes, net._scaling_X, net._scaling_y, net._draws = self._kept
 
 
 def _restore(cls: type[NeuralNetwork], state: dict[str, Any]) -> NeuralNetwork:

@@ -214,8 +214,7 @@ class Fit:
         self.first = state.epoch  # epochs of the fits before
         self.began = perf_counter()
         self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
-        rules = plan.patience, plan.target_loss, plan.max_seconds, plan.callbacks or None
-        alone = plan.epochs is not None and all(rule is None for rule in rules)
+        alone = plan.patience is None and plan.target_loss is None and plan.max_seconds is None and not plan.callbacks
         # Where another rule may end it first, space is taken as it is needed; else all at once, or refused at once.
         self.losses = np.empty((plan.epochs or CHUNK) if alone else min(16 * CHUNK, plan.epochs or CHUNK))
         self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
@@ -228,7 +227,8 @@ class Fit:
         self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
         if plan.validation is not None:
             self.columns["val_loss"] = []
-        self.columns.update((name, []) for name in plan.metrics)
+        for name in plan.metrics:
+            self.columns[name] = []
         self.best = np.inf
         self.best_epoch: int | None = None
         self.best_params: NDArray[Any] | None = None
