@@ -145,6 +145,7 @@ cdef class Engine:
             layer.ld = dense.padded(layer.n_out)
             layer.ldt = dense.padded(layer.n_in)
             layer.bias = bias
+            layer.narrow = l > 0 and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
             layer.activation = ACTIVATIONS.index(names[l])
             layout.append((self.size, layer.n_in, layer.ld))
             self.size += dense.parameter_count(layer)
@@ -187,7 +188,7 @@ cdef class Engine:
             Z = <real*>take(arena, size) if keep_z else A
             D = <real*>take(arena, size) if purpose == TRAIN or output and purpose == EVALUATE else NULL
             WT = NULL
-            if purpose == TRAIN and l > 0 and not is_tiny:
+            if l > 0 and (purpose == TRAIN and not is_tiny or self.layers[l].narrow):
                 WT = <real*>take(arena, self.layers[l].n_out * self.layers[l].ldt * sizeof(real))
             mask = <real*>take(arena, size) if dropping else NULL
             out = <real*>take(arena, size) if dropping else A
@@ -700,9 +701,10 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
 # ---- the kernels one by one, for the tests and for `python -m benchmarks --roofline`
 
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
-            double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False):
-    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; B and C have rows of whole vectors. Returns whether a
-    part of C was left as it was because it would not have become finite, which happens where `guarded`."""
+            double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False):
+    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; B and C have rows of whole vectors. Where `rectify`,
+    negative numbers become 0. Returns whether a part of C was left as it was because it would not have become finite, which happens
+    where `guarded`."""
     cdef Py_ssize_t m = C.shape[0], n = C.shape[1], k = B.shape[0], lda = A.shape[1], _
     cdef const real* first = NULL
     cdef bint broken = False
@@ -711,7 +713,7 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     with nogil:
         for _ in range(repeat):
             matmul.product(transposed, m, n, k, &A[0, 0], lda, &B[0, 0], n, &C[0, 0], n,
-                           first, <real>scale, add, &broken if guarded else NULL)
+                           first, <real>scale, add, &broken if guarded else NULL, rectify)
     return broken
 
 

@@ -1,8 +1,8 @@
 # The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
 
-from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store
+from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from matmul cimport K_BLOCK, product
-from activations cimport SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
+from activations cimport RELU, SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
 from optimizers cimport Optimizer, complete, update
 from dropout cimport mask_row
 from libc.stdint cimport uint64_t
@@ -17,12 +17,13 @@ cdef struct Dense:
     Py_ssize_t n_out
     Py_ssize_t ld         # n_out rounded up to whole vectors: the distance between rows of W, Z, A, D. The padding of W and D is zero.
     bint bias
+    bint narrow           # of so few outputs that vectors are better filled with inputs, and these are whole vectors
     int activation
     real* W               # (n_in, ld), followed by b (ld) where there is a bias
     real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
     real* m               # the optimizer's moments, the same layout
     real* v
-    real* WT              # (n_out, n_in rounded up), W transposed for the backward product; NULL in the first layer
+    real* WT              # (n_out, n_in rounded up), W transposed for the backward product, and for a narrow layer; NULL in the first one
     Py_ssize_t ldt
     real* Z               # (rows, ld) net input: the same memory as A unless the derivative needs both
     real* A               # (rows, ld) output
@@ -51,10 +52,15 @@ cdef inline void forward(const Dense* layer, const real* X, Py_ssize_t ldx, Py_s
     # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on.
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
-    product(False, rows, layer.ld, layer.n_in, X + first * ldx, ldx, layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL)
+    cdef bint rectify = layer.activation == RELU and A == Z and not layer.narrow
+    if layer.narrow:
+        narrow_forward(layer, X + first * ldx, ldx, rows, Z)
+    else:
+        product(False, rows, layer.ld, layer.n_in, X + first * ldx, ldx, layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
+                rectify)
     if layer.activation == SOFTMAX:
         softmax(Z, A, NULL if log_sum is NULL else log_sum + first, rows, layer.n_out, layer.ld, scratch)
-    else:
+    elif not rectify:
         activate(layer.activation, Z, A, rows * layer.ld)
 
 
@@ -70,8 +76,11 @@ cdef inline void drop(const Dense* layer, uint64_t key, Py_ssize_t place, Py_ssi
 cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # delta of the layer below = (delta @ W.T) * f'(its Z)
     cdef Py_ssize_t i, start = first * below.ld
-    product(False, rows, below.ld, layer.n_out, layer.D + first * layer.ld, layer.ld, layer.WT, layer.ldt,
-            below.D + start, below.ld, NULL, 1, False, NULL)
+    if layer.narrow:
+        narrow_backward(layer, below, first, rows)
+    else:
+        product(False, rows, below.ld, layer.n_out, layer.D + first * layer.ld, layer.ld, layer.WT, layer.ldt,
+                below.D + start, below.ld, NULL, 1, False, NULL, False)
     if below.mask is not NULL:
         for i from start <= i < start + rows * below.ld by VL:
             store(below.D + i, load(below.D + i) * load(below.mask + i))
@@ -152,7 +161,84 @@ cdef inline void constrain(const Dense* layer, double limit, Py_ssize_t low, Py_
 
 cdef inline void gradient_product(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                                   real* out, real scale, bint add, bint* broken) noexcept nogil:
-    product(True, high - low, layer.ld, rows, X + low, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken)
+    if layer.narrow:
+        narrow_gradient(layer, X + low, ldx, rows, high - low, out, scale, add, broken)
+    else:
+        product(True, high - low, layer.ld, rows, X + low, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False)
+
+
+# A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.
+
+cdef inline void narrow_forward(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, real* Z) noexcept nogil:
+    cdef const real* b = biases(layer)
+    cdef const real* w
+    cdef vec s0, s1
+    cdef Py_ssize_t i, j, k
+    for i in range(rows):
+        store(Z + i * layer.ld, splat(0))
+        for j in range(layer.n_out):
+            w = layer.WT + j * layer.ldt
+            s0 = s1 = splat(0)
+            for k from 0 <= k < layer.ldt by VL:      # two sums take turns, to hide the latency
+                s0, s1 = s1, madd(load(X + i * ldx + k), load(w + k), s0)
+            Z[i * layer.ld + j] = sum_lanes(s0 + s1) + (0 if b is NULL else b[j])
+
+
+cdef inline void narrow_backward(const Dense* layer, const Dense* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # D of the layer below = delta @ W.T
+    cdef const real* WT = layer.WT
+    cdef const real* d = layer.D + first * layer.ld
+    cdef real* out = below.D + first * below.ld
+    cdef Py_ssize_t ld = below.ld, ldt = layer.ldt, n_out = layer.n_out, j, k, _
+    cdef vec s
+    for _ in range(rows):
+        for k from 0 <= k < ld by VL:
+            s = splat(d[0]) * load(WT + k)
+            for j in range(1, n_out):
+                s = madd(splat(d[j]), load(WT + j * ldt + k), s)
+            store(out + k, s)
+        d += layer.ld
+        out += ld
+
+
+cdef inline void narrow_gradient(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t n_in, real* out,
+                                 real scale, bint add, bint* broken) noexcept nogil:
+    # VL rows of W at a time, as columns first.
+    cdef vec square[MAX_LANES]
+    cdef vec x
+    cdef Py_ssize_t j, k
+    cdef int i
+    for k from 0 <= k < n_in by VL:
+        for j in range(VL):
+            square[j] = splat(0)
+            if j < layer.n_out:
+                square[j] = weighted_rows(X + k, ldx, layer.D + j, layer.ld, rows)
+        transpose(square)
+        for i in range(VL):
+            if k + i < n_in:
+                x = madd(splat(scale), square[i], load(out)) if add else square[i]
+                if broken is not NULL and not all_finite(x):
+                    broken[0] = True
+                    x = if_finite(x, x, load(out))
+                store(out, x)
+                out += VL
+
+
+cdef inline vec weighted_rows(const real* X, Py_ssize_t ldx, const real* d, Py_ssize_t ldd, Py_ssize_t rows) noexcept nogil:
+    # The sum of X[i] d[i]; four sums side by side hide the latency.
+    cdef vec s0, s1, s2, s3
+    cdef Py_ssize_t i, _
+    s0 = s1 = s2 = s3 = splat(0)
+    for _ in range(rows // 4):
+        s0 = madd(splat(d[0]), load(X), s0)
+        s1 = madd(splat(d[ldd]), load(X + ldx), s1)
+        s2 = madd(splat(d[2 * ldd]), load(X + 2 * ldx), s2)
+        s3 = madd(splat(d[3 * ldd]), load(X + 3 * ldx), s3)
+        X += 4 * ldx
+        d += 4 * ldd
+    for i in range(rows % 4):
+        s0 = madd(splat(d[i * ldd]), load(X + i * ldx), s0)
+    return (s0 + s1) + (s2 + s3)
 
 
 cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,

@@ -11,6 +11,7 @@
 # so the result for a row does not depend on its neighbors, nor on how threads share the rows.
 
 from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, all_finite, if_finite, load, madd, splat, store
+from activations cimport relu
 
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
@@ -24,6 +25,7 @@ cdef struct Strides:
     bint add              # C += scale * A @ B instead of C = start + A @ B
     real scale
     bint* broken          # not NULL: C are parameters; those that would not be finite keep their values, and broken is set
+    bint rectify          # C = relu(C), which would take another pass over C elsewhere; not for a transposed A
 
 
 cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t k_len, const real* A, const real* B, real* C,
@@ -63,6 +65,10 @@ cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t 
             for i in range(rows):
                 for j in range(vecs):
                     acc[i * vecs + j] = if_finite(acc[i * vecs + j], acc[i * vecs + j], load(C + i * ldc + j * VL))
+    if not transposed and by.rectify:
+        for i in range(rows):
+            for j in range(vecs):
+                acc[i * vecs + j] = relu(acc[i * vecs + j])
     for i in range(rows):
         for j in range(vecs):
             store(C + i * ldc + j * VL, acc[i * vecs + j])
@@ -125,6 +131,7 @@ cdef inline always_inlined large_product(bint transposed, Py_ssize_t m, Py_ssize
     cdef int vecs, v
     for k from 0 <= k < k_len by K_BLOCK:
         rows = K_BLOCK if k_len - k > K_BLOCK else k_len - k
+        here.rectify = by.rectify and k + rows == k_len
         j = 0
         while j < vectors:
             vecs = TILE_VECS if vectors - j >= TILE_VECS else 1
@@ -182,9 +189,9 @@ cdef inline never_inlined large_product_by_columns(Py_ssize_t m, Py_ssize_t n, P
 
 cdef inline void product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, Py_ssize_t lda,
                          const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
-                         const real* start, real scale, bint add, bint* broken) noexcept nogil:
+                         const real* start, real scale, bint add, bint* broken, bint rectify) noexcept nogil:
     # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B; where `transposed`, A.T (k_len, m) is what is stored.
-    cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken)
+    cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify)
     if k_len > K_BLOCK or m >= PACK_FROM:
         if transposed:
             large_product_by_columns(m, n, k_len, A, B, C, start, &by)

@@ -114,6 +114,43 @@ def test_gradients(isa, loss, output, hidden, bias, depth, rows):
     assert net.params == pytest.approx(before - 0.1 * found, rel=1e-12, abs=1e-13)
 
 
+@pytest.mark.parametrize("n_out", [1, 2, 3, 4])
+@pytest.mark.parametrize("n_in", [16, 33, 64, 70, 129])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_with_few_outputs(isa, n_in, n_out, dtype, bias):
+    """Of one to four outputs over many inputs, which the engine sums in another way, against NumPy."""
+    rng = np.random.default_rng(n_in)
+    net = NeuralNetwork([5, n_in, n_out], activation="sigmoid", loss="half_sse", bias=bias, dtype=dtype, seed=1)
+    for b in net.biases:
+        b[...] = rng.uniform(-0.5, 0.5, b.shape)
+    tolerance = 1e-13 if dtype == "float64" else 2e-5
+    for rows in (1, 2, 3, 4, 7, 40, 300):
+        X, y = rng.uniform(-1, 1, (rows, 5)).astype(dtype), rng.uniform(0, 1, (rows, n_out)).astype(dtype)
+        (W1, W2), (b1, b2) = net.weights, net.biases or (0, 0)
+        A = 1 / (1 + np.exp(-(X.astype(float) @ W1 + b1)))
+        P = 1 / (1 + np.exp(-(A @ W2 + b2)))
+        D2 = (P - y) * P * (1 - P)
+        D1 = D2 @ W2.T.astype(float) * A * (1 - A)
+        wanted = [(X.T @ D1, D1.sum(axis=0)), (A.T @ D2, D2.sum(axis=0))]
+        assert net.predict(X) == pytest.approx(P, rel=tolerance)
+        assert (net.predict(X[-1:]) == net.predict(X)[-1:]).all()
+        found = net.gradients(X, y)
+        for (dW, db), (exact_W, exact_b) in zip(found, wanted, strict=True):
+            assert dW == pytest.approx(exact_W, rel=tolerance, abs=rows * tolerance)
+            assert db is None if not bias else db == pytest.approx(exact_b, rel=tolerance, abs=rows * tolerance)
+        before = net.copy()
+        net.train_step(X, y, lr=0.01)  # its own way through the engine
+        for new, old, (dW, _) in zip(net.weights, before.weights, found, strict=True):
+            assert new == pytest.approx(old - 0.01 * dW, rel=tolerance, abs=rows * tolerance)
+        bits = set()
+        for threads in (1, 2, 3):
+            other = before.copy()
+            other.fit(X, y, epochs=3, optimizer="adam", dropout=0.2, n_threads=threads)
+            bits.add(other.params.tobytes())
+        assert len(bits) == 1
+
+
 @pytest.mark.parametrize("loss", OUTPUTS)
 @pytest.mark.parametrize("rows", [*range(1, 34), 48, 63, 100])
 def test_slope_of_wide_networks(isa, loss, rows):

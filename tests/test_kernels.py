@@ -71,12 +71,13 @@ def oracle_error(dtype):
 # ---------------------------------------------------------------------------------------------- product
 
 
-def checked_product(core, A, B, C, *, transposed=False, start=None, scale=1.0, add=False, offset=0):
+def checked_product(core, A, B, C, *, transposed=False, start=None, scale=1.0, add=False, rectify=False, offset=0):
     """What the kernel makes of C; columns of A that are not used hold NaN."""
     g_a = Guarded(A, real(core), offset)
     g_b, g_c = guard_all(core, B, C)
     g_s = None if start is None else Guarded(start, real(core))
-    core.product(g_a.array, transposed, g_b.array, g_c.array, None if g_s is None else g_s.array, scale, add)
+    first = None if g_s is None else g_s.array
+    core.product(g_a.array, transposed, g_b.array, g_c.array, first, scale, add, rectify=rectify)
     assert all(g.intact() for g in (g_a, g_b, g_c, g_s) if g is not None)
     assert np.array_equal(g_a.array, A, equal_nan=True)
     assert np.array_equal(g_b.array, B)
@@ -122,8 +123,9 @@ def test_product_of_whole_numbers_is_exact(core, m, vectors, k, transposed, extr
         got = checked_product(core, A, B, C, transposed=transposed, scale=scale, add=True, offset=offset)
         assert np.array_equal(got, C + scale * exact)
     elif mode == "start":
-        got = checked_product(core, A, B, C, transposed=transposed, start=start, offset=offset)
-        assert np.array_equal(got, start + exact)
+        rectify = not transposed and scale < 0
+        got = checked_product(core, A, B, C, transposed=transposed, start=start, rectify=rectify, offset=offset)
+        assert np.array_equal(got, np.maximum(start + exact, 0) if rectify else start + exact)
     else:
         C[...] = np.nan  # what stands in C does not matter
         assert np.array_equal(checked_product(core, A, B, C, transposed=transposed, offset=offset), exact)
