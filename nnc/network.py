@@ -142,6 +142,7 @@ class NeuralNetwork:
         self._engine = self._core.Engine(self._sizes, self._activations, self._loss, self._bias, self._loss_parameter)
         self._theta = aligned_zeros(self._engine.size, self._dtype)  # all parameters, rows padded to whole vectors
         self._W, self._b = self._views(self._theta)
+        self._n_params = sum(part.size for part in (*self._W, *self._b))
 
     def _views(self, flat: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """The weight matrices and bias vectors in a flat padded array, as views without the padding."""
@@ -214,7 +215,7 @@ class NeuralNetwork:
     @property
     def n_params(self) -> int:
         """How many weights and biases there are."""
-        return sum(part.size for part in (*self._W, *self._b))
+        return self._n_params
 
     @property
     def weights(self) -> Arrays:

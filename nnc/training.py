@@ -292,7 +292,7 @@ class Fit:
     def count_threads(self) -> int:
         plan, batch = self.plan, self.plan.batch_size
         batches = (plan.epochs or 1000) * len(self.data.X) / batch
-        return plan.n_threads or automatic_threads(3.0 * len(self.params) * batch, batches)
+        return plan.n_threads or automatic_threads(3.0 * self.net.n_params * batch, batches)
 
     def open(self) -> Any:
         plan, state = self.plan, self.state
@@ -560,7 +560,7 @@ class BatchFit(Fit):
         return len(losses) - 1 - last, float(losses[last])
 
     def count_threads(self) -> int:
-        work = 3.0 * len(self.params) * len(self.data.X)
+        work = 3.0 * self.net.n_params * len(self.data.X)
         return self.plan.n_threads or automatic_threads(work, 1000)
 
     def open(self) -> Any:

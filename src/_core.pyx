@@ -424,13 +424,13 @@ cdef class Evaluation:
         """Begins anew, with the parameters as they are now."""
         cdef int t
         for t in range(self.threads):
-            self.rows[t] = share(self.data.n, t, self.threads)
+            self.rows[t] = share(self.data.n, t, self.threads, GRAIN)
 
     @property
     def done(self):
         cdef int t
         for t in range(self.threads):
-            if self.rows[t] < share(self.data.n, t + 1, self.threads):
+            if self.rows[t] < share(self.data.n, t + 1, self.threads, GRAIN):
                 return False
         return True
 
@@ -447,7 +447,7 @@ cdef class Evaluation:
         """Goes on for up to `blocks` blocks of rows, as thread number `thread`."""
         cdef Network* net = &self.nets[thread]
         cdef const Dense* last = &net.layers[net.count - 1]
-        cdef Py_ssize_t row = self.rows[thread], end = share(self.data.n, thread + 1, self.threads), rows
+        cdef Py_ssize_t row = self.rows[thread], end = share(self.data.n, thread + 1, self.threads, GRAIN), rows
         with nogil:
             mode = flush_denormals()
             while blocks > 0 and row < end:

@@ -10,6 +10,7 @@ from libc.math cimport sqrt as sqrt_double
 
 cdef enum:
     GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
+    SMALL_GRAIN = 4       # and rows of W where there is no WT: of few inputs, each thread would get all or none
     STRIP = 32            # rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache
 
 cdef struct Dense:
@@ -41,6 +42,10 @@ cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
 cdef inline Py_ssize_t parameter_count(const Dense* layer) noexcept nogil:
     # Padding included.
     return (layer.n_in + layer.bias) * layer.ld
+
+
+cdef inline Py_ssize_t grain_of(const Dense* layer) noexcept nogil:
+    return SMALL_GRAIN if layer.WT is NULL else GRAIN
 
 
 cdef inline real* biases(const Dense* layer) noexcept nogil:

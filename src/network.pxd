@@ -12,7 +12,7 @@ from losses cimport (CROSS_ENTROPY, BCE, MSE, POISSON, from_logits, loss_scale, 
                      cross_entropy_of_labels, elementwise, poisson)
 from optimizers cimport Optimizer, count_step, penalty
 cimport dense
-from dense cimport Dense, GRAIN, biases
+from dense cimport Dense, GRAIN, biases, grain_of
 from dropout cimport key_of
 from threads cimport Barrier, barrier_wait, now
 
@@ -82,12 +82,12 @@ cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return a if a < b else b
 
 
-cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads) noexcept nogil:
-    # Where the share of a thread begins; the share of thread + 1 begins where it ends.
-    cdef Py_ssize_t grains = (n + GRAIN - 1) // GRAIN
+cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads, Py_ssize_t grain) noexcept nogil:
+    # Where the share of a thread begins, in whole grains; the share of thread + 1 begins where it ends.
+    cdef Py_ssize_t grains = (n + grain - 1) // grain
     if threads == 1:      # a division is long beside the step of a small network
         return n * thread
-    return smaller(n, grains * thread // threads * GRAIN)
+    return smaller(n, grains * thread // threads * grain)
 
 
 cdef enum:
@@ -209,8 +209,8 @@ cdef inline void learn(const Network* net, const real* X, Py_ssize_t rows, bint 
     cdef Dense* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        low = share(layer.n_in, thread, threads)
-        high = share(layer.n_in, thread + 1, threads)
+        low = share(layer.n_in, thread, threads, grain_of(layer))
+        high = share(layer.n_in, thread + 1, threads, grain_of(layer))
         if thread == threads - 1:
             high += layer.bias
         dense.learn(layer, X, ldx, rows, low, high, first_block, last_block, optimizer, squares,
@@ -237,10 +237,10 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
         if not norm - norm == 0:          # nothing to scale down to
             layer.broken = True
             continue
-        high = share(layer.n_in, thread + 1, threads)
+        high = share(layer.n_in, thread + 1, threads, grain_of(layer))
         if thread == threads - 1:
             high += layer.bias
-        dense.step(layer, share(layer.n_in, thread, threads), high, optimizer,
+        dense.step(layer, share(layer.n_in, thread, threads, grain_of(layer)), high, optimizer,
                    optimizer.clip_norm / norm if norm > optimizer.clip_norm else 1)
 
 
@@ -250,7 +250,7 @@ cdef inline void constrain(const Network* net, double limit, int thread, int thr
     cdef const Dense* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        dense.constrain(layer, limit, share(layer.n_out, thread, threads), share(layer.n_out, thread + 1, threads))
+        dense.constrain(layer, limit, share(layer.n_out, thread, threads, GRAIN), share(layer.n_out, thread + 1, threads, GRAIN))
 
 
 cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer) noexcept nogil:
@@ -354,8 +354,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         rows = smaller(net.block, batch_end - row)
         first = row == batch_start
         last = row + rows == batch_end
-        low = share(rows, thread, threads)
-        high = share(rows, thread + 1, threads)
+        low = share(rows, thread, threads, GRAIN)
+        high = share(rows, thread + 1, threads, GRAIN)
         X = block_input(net, &run.data, row)
         if first:
             weight = weight_of(&run.data, batch_start, batch_end)
