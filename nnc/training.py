@@ -194,15 +194,17 @@ class Plan:
     progress: Progress | None = None
 
 
-def automatic_threads(work: float, batches: float) -> int:
-    """How many threads pay: `work` is the multiply-adds of a batch, `batches` how many of them the run has.
+def automatic_threads(net: NeuralNetwork, batch: int, batches: float) -> int:
+    """How many threads pay for so many batches of so many rows.
 
     Two meetings of the threads cost about a microsecond a batch, and starting them some hundred: below, one thread is
     faster. The constants are measured (docs/design.md).
     """
-    if work < 1_500_000 or work * batches < 50_000_000:
+    work = 3 * net.n_params * batch  # multiply-adds
+    if work * batches < 50_000_000:
         return 1
-    return min(cpu_count(), int(work // 750_000))
+    most = net._engine.blocks(batch) or work // 750_000
+    return max(1, min(cpu_count(), most))
 
 
 class Fit:
@@ -292,7 +294,7 @@ class Fit:
     def count_threads(self) -> int:
         plan, batch = self.plan, self.plan.batch_size
         batches = (plan.epochs or 1000) * len(self.data.X) / batch
-        return plan.n_threads or automatic_threads(3.0 * self.net.n_params * batch, batches)
+        return plan.n_threads or automatic_threads(self.net, batch, batches)
 
     def open(self) -> Any:
         plan, state = self.plan, self.state
@@ -560,8 +562,7 @@ class BatchFit(Fit):
         return len(losses) - 1 - last, float(losses[last])
 
     def count_threads(self) -> int:
-        work = 3.0 * self.net.n_params * len(self.data.X)
-        return self.plan.n_threads or automatic_threads(work, 1000)
+        return self.plan.n_threads or automatic_threads(self.net, len(self.data.X), 1000)
 
     def open(self) -> Any:
         self.plan.batch_size = len(self.data.X)

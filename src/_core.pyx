@@ -35,6 +35,8 @@ cdef enum:
     ALIGNMENT = 64
     BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
     BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
+    FEW_BYTES = 1 << 17       # of parameters
+    MUCH = 300000             # multiply-adds of a product of all parameters with the rows of a batch
 
 cdef enum Purpose:            # of a network's buffers
     PREDICT
@@ -160,11 +162,29 @@ cdef class Engine:
 
     cdef Py_ssize_t block_rows(self, Py_ssize_t rows, Purpose purpose) noexcept:
         # Rows that are worked on at a time.
-        cdef Py_ssize_t width = 0
+        cdef Py_ssize_t width = 0, most, count
         cdef int l
         for l in range(self.count):
             width += self.layers[l].ld * (2 if purpose == TRAIN else 1)
-        return smaller(rows, max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN))
+        most = max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN)
+        if purpose != TRAIN or not self.shares_blocks(rows):
+            return smaller(rows, most)
+        count = max(2, (rows + most - 1) // most)
+        if count > 2:                           # so that they come out even for two and for four threads
+            count = (count + 3) // 4 * 4
+        return ((rows + count - 1) // count + GRAIN - 1) // GRAIN * GRAIN
+
+    def blocks(self, Py_ssize_t batch):
+        """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and parameters."""
+        if not self.shares_blocks(batch):
+            return 0
+        cdef Py_ssize_t block = self.block_rows(batch, TRAIN)
+        return (batch + block - 1) // block
+
+    cdef bint shares_blocks(self, Py_ssize_t rows) noexcept:
+        # Whether the threads that share a batch take whole blocks: where parameters are so few that it is faster to add up gradients than
+        # to read what other threads have written, and there is so much to do that threads pay at all.
+        return self.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES and rows * self.size >= MUCH and rows >= 2 * GRAIN
 
     cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data, int threads,
                       bint is_tiny) noexcept nogil:
@@ -490,6 +510,8 @@ cdef class Training:
     """
     cdef Run run
     cdef void* memory
+    cdef void** pieces            # of memory, for run.nets
+    cdef int threads              # how many there are
     cdef real* gradient
     cdef object keep_alive
 
@@ -516,6 +538,8 @@ cdef class Training:
         run.last_loss = 1e308
         run.seconds = seconds
         self.memory = engine.open(&run.net, &params[0], block, TRAIN, &run.data, threads, self.is_tiny(engine))
+        if block < batch_size and engine.shares_blocks(batch_size):
+            self.open_nets(engine, &params[0], block, threads)
         for l in range(engine.count):           # nothing is dropped outside of training
             engine.layers[l].dropped = 0
         self.resume(threads)
@@ -539,6 +563,36 @@ cdef class Training:
         if block == n and order is None and not run.net.is_tiny:
             fetch(&run.net, &run.data, 0, 0, n)
             run.resident = True
+
+    cdef open_nets(self, Engine engine, const real* params, Py_ssize_t block, int threads):
+        # A network for each thread: buffers of its own, and a gradient. The first one has the buffers of run.net.
+        cdef Run* run = &self.run
+        cdef Network* net
+        cdef Dense* layers
+        cdef size_t size = run.net.count * sizeof(Dense)
+        cdef Py_ssize_t at
+        cdef int l, t
+        self.threads = threads
+        self.pieces = <void**>malloc(threads * sizeof(void*))
+        run.nets = <Network*>malloc(threads * (sizeof(Network) + size + engine.size * sizeof(real)))
+        if self.pieces is NULL or run.nets is NULL:
+            raise MemoryError(f"no memory for {threads} gradients")
+        memset(self.pieces, 0, threads * sizeof(void*))
+        layers = <Dense*>(run.nets + threads)
+        for t in range(threads):
+            net = &run.nets[t]
+            if t > 0:
+                self.pieces[t] = engine.open(net, params, block, TRAIN, &run.data)
+            else:
+                net[0] = run.net
+            memcpy(layers, net.layers, size)
+            net.layers = layers
+            at = t * engine.size
+            for l in range(net.count):
+                layers[l].WT = run.net.layers[l].WT
+                layers[l].gradient = <real*>(<Dense*>(run.nets + threads) + threads * net.count) + at
+                at += dense.parameter_count(&layers[l])
+            layers += net.count
 
     cdef bint is_tiny(self, Engine engine) noexcept:
         # Whether tiny.pxd knows all that is asked for, and is faster: it is where rows fill half of the lanes, and these are not 16.
@@ -567,6 +621,12 @@ cdef class Training:
         o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
 
     def __dealloc__(self):
+        cdef int t
+        if self.pieces is not NULL:
+            for t in range(self.threads):
+                free(self.pieces[t])
+        free(self.pieces)
+        free(self.run.nets)
         free(self.memory)
         free(self.gradient)
 

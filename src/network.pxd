@@ -1,12 +1,13 @@
 # The whole algorithm on one page: forward, backward, and a run of many epochs of gradient descent.
 #
 # A batch is taken in blocks of rows that fit the cache. A block has two phases: in the first each thread takes its share of the rows
-# through all layers and back, in the second its share of every layer's parameters. No sum is split between threads, and blocks come
-# in a fixed order, so the result is the same to the last bit for every number of threads.
+# through all layers and back, in the second its share of every layer's parameters. Where these are few, each thread takes a block of
+# its own up to its gradient in the first phase, and in the second the gradients are added up. No sum is split between threads, and
+# blocks come in a fixed order, so the result is the same to the last bit for every number of threads.
 
 from libc.math cimport sqrt as sqrt_double
 from libc.stdint cimport uint64_t
-from simd cimport real, VL, load, prefetch, store
+from simd cimport real, vec, VL, load, prefetch, store
 from activations cimport SOFTMAX, differentiate, differentiate_softmax
 from losses cimport (CROSS_ENTROPY, BCE, MSE, POISSON, from_logits, loss_scale, squared_error, binary_cross_entropy, cross_entropy,
                      cross_entropy_of_labels, elementwise, poisson)
@@ -39,11 +40,13 @@ cdef struct Network:
     real* mask            # (ld of the output) 1 for an output, 0 for padding
     real* log_sum         # (block)
     double* partial       # (block / GRAIN) the plain sum of the loss over each grain of rows
+    double total          # and over the block, where threads take whole ones
     real* scratch         # a piece for each thread
     Py_ssize_t scratch_size
 
 cdef struct Run:
     Network net
+    Network* nets         # one for each thread, where threads take whole blocks; else NULL
     Data data
     Optimizer optimizer
     Py_ssize_t batch
@@ -201,30 +204,72 @@ cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high) n
         dense.backward(&net.layers[l], &net.layers[l - 1], low, high - low)
 
 
+cdef inline Py_ssize_t first_row(const Dense* layer, int thread, int threads) noexcept nogil:
+    # Of the thread's share of the rows of W, the bias being the last one.
+    return share(layer.n_in, thread, threads, grain_of(layer))
+
+
+cdef inline Py_ssize_t last_row(const Dense* layer, int thread, int threads) noexcept nogil:
+    cdef Py_ssize_t last = share(layer.n_in, thread + 1, threads, grain_of(layer))
+    return last + layer.bias if thread == threads - 1 else last
+
+
 cdef inline void learn(const Network* net, const real* X, Py_ssize_t rows, bint first_block, bint last_block,
                        const Optimizer* optimizer, double* squares, int thread, int threads) noexcept nogil:
     # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters.
     cdef int l
-    cdef Py_ssize_t low, high, ldx = net.layers[0].n_in
+    cdef Py_ssize_t ldx = net.layers[0].n_in
     cdef Dense* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        low = share(layer.n_in, thread, threads, grain_of(layer))
-        high = share(layer.n_in, thread + 1, threads, grain_of(layer))
-        if thread == threads - 1:
-            high += layer.bias
-        dense.learn(layer, X, ldx, rows, low, high, first_block, last_block, optimizer, squares,
-                    net.scratch + thread * net.scratch_size)
+        dense.learn(layer, X, ldx, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
+                    optimizer, squares, net.scratch + thread * net.scratch_size)
         if squares is not NULL:
             squares += layer.n_in + layer.bias
         X = layer.out
         ldx = layer.ld
 
 
+cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start, uint64_t drops,
+                            double scale) noexcept nogil:
+    # The loss and the gradient of the thread's own block, of those from `row` on.
+    cdef Network* net = &run.nets[thread]
+    cdef Py_ssize_t rows
+    cdef const real* X
+    row += thread * net.block
+    rows = smaller(net.block, end - row)
+    if rows <= 0:
+        return
+    X = block_input(net, &run.data, row)
+    fetch(net, &run.data, row, 0, rows)
+    forward(net, X, 0, rows, 0, run.drop_key, drops, row - batch_start)
+    output_delta(net, 0, rows, scale)
+    backward(net, 0, rows)
+    learn(net, X, rows, True, False, NULL, NULL, 0, 1)
+    net.total = sum_partial(net, rows)
+
+
+cdef inline void add_gradients(const Run* run, int count, bint first, int thread, int threads) noexcept nogil:
+    # Adds the gradients of `count` blocks to that of the batch so far, for this thread's share of the parameters.
+    cdef const Dense* layer
+    cdef Py_ssize_t i
+    cdef vec x
+    cdef int l, t
+    for l in range(run.net.count):
+        layer = &run.net.layers[l]
+        for i from first_row(layer, thread, threads) * layer.ld <= i < last_row(layer, thread, threads) * layer.ld by VL:
+            x = load(run.nets[0].layers[l].gradient + i)
+            if not first:
+                x = load(layer.gradient + i) + x
+            for t in range(1, count):
+                x = x + load(run.nets[t].layers[l].gradient + i)
+            store(layer.gradient + i, x)
+
+
 cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread, int threads) noexcept nogil:
     # The step of the thread's share on the gradient clipped by its norm, whose square every thread adds up in the same order.
     cdef double total = 0, norm
-    cdef Py_ssize_t k, high, rows = 0
+    cdef Py_ssize_t k, rows = 0
     cdef Dense* layer
     cdef int l
     for l in range(net.count):
@@ -237,10 +282,7 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
         if not norm - norm == 0:          # nothing to scale down to
             layer.broken = True
             continue
-        high = share(layer.n_in, thread + 1, threads, grain_of(layer))
-        if thread == threads - 1:
-            high += layer.bias
-        dense.step(layer, share(layer.n_in, thread, threads, grain_of(layer)), high, optimizer,
+        dense.step(layer, first_row(layer, thread, threads), last_row(layer, thread, threads), optimizer,
                    optimizer.clip_norm / norm if norm > optimizer.clip_norm else 1)
 
 
@@ -335,6 +377,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
     cdef bint first, last
+    cdef int count, t
     cdef const real* X
     cdef double weight = run.weight, total = run.total, part, loss
     cdef uint64_t drops = run.drops
@@ -351,21 +394,24 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             if threads > 1:
                 barrier_wait(&run.barrier)
         batch_end = smaller(n, batch_start + run.batch)
-        rows = smaller(net.block, batch_end - row)
+        rows = smaller(net.block * (1 if run.nets is NULL else threads), batch_end - row)
         first = row == batch_start
         last = row + rows == batch_end
-        low = share(rows, thread, threads, GRAIN)
-        high = share(rows, thread + 1, threads, GRAIN)
         X = block_input(net, &run.data, row)
         if first:
             weight = weight_of(&run.data, batch_start, batch_end)
             scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
 
-        if not run.resident:
-            fetch(net, &run.data, row, low, high)
-        forward(net, X, low, high, thread, run.drop_key, drops, row - batch_start)
-        output_delta(net, low, high, scale)
-        backward(net, low, high)
+        if run.nets is not NULL:
+            take_block(run, thread, row, batch_end, batch_start, drops, scale)
+        else:
+            low = share(rows, thread, threads, GRAIN)
+            high = share(rows, thread + 1, threads, GRAIN)
+            if not run.resident:
+                fetch(net, &run.data, row, low, high)
+            forward(net, X, low, high, thread, run.drop_key, drops, row - batch_start)
+            output_delta(net, low, high, scale)
+            backward(net, low, high)
         part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
         if thread == 0 and last:
             optimizer.lr = run.rates[epoch * run.rate_step]
@@ -379,7 +425,13 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                     run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) * part
         if threads > 1:
             barrier_wait(&run.barrier)
-        total += sum_partial(net, rows) * part
+        count = 0                             # of blocks, where each thread has taken one
+        if run.nets is NULL:
+            total += sum_partial(net, rows) * part
+        else:
+            count = <int>((rows + net.block - 1) // net.block)
+            for t in range(count):
+                total += run.nets[t].total * part
         loss = loss_of_epoch(run, total) if row + rows == n else total
         if not loss - loss == 0:              # there is nothing to learn from it
             if thread == 0:
@@ -388,7 +440,10 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                     optimizer[0] = before
             break
 
-        learn(net, X, rows, first, last, optimizer, run.squares, thread, threads)
+        if count > 0:
+            add_gradients(run, count, first, thread, threads)
+        if count == 0 or last:
+            learn(net, X, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread, threads)
         if last:
             drops += 1
             if run.squares is not NULL:

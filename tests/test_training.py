@@ -293,6 +293,66 @@ def test_optimizers_in_float32(isa, optimizer):
     assert single.params == pytest.approx(double.params, rel=1e-3, abs=1e-4)
 
 
+# ---------------------------------------------------------------------------------------------- whole blocks
+
+SHARED = {  # of batches whose blocks threads take whole
+    "full batch": ([4, 32, 16, 4], 5000, {"loss": "mse", "optimizer": "adam"}),
+    "one output": ([8, 100, 1], 610, {"loss": "huber", "optimizer": "momentum", "batch_size": 300}),
+    "labels": ([16, 100, 26], 530, {"loss": "cross_entropy", "optimizer": "adam", "batch_size": 200}),
+    "plain": ([30, 64, 2], 901, {"loss": "bce", "optimizer": "sgd", "batch_size": 300, "n_weights": True}),
+    "dropout": ([30, 64, 2], 700, {"loss": "mse", "optimizer": "rmsprop", "batch_size": 350, "dropout": 0.3}),
+    "clipped": (
+        [20, 80, 3],
+        640,
+        {"loss": "sse", "optimizer": "nadam", "batch_size": 320, "clip_norm": 0.1, "l2": 0.01},
+    ),
+    "max-norm": ([20, 80, 3], 640, {"loss": "sse", "optimizer": "sgd", "max_norm": 1.0, "clip_value": 0.01}),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_blocks_that_threads_take_whole_give_the_same_bits(isa, case, dtype):
+    sizes, rows, settings = SHARED[case]
+    settings = dict(settings)
+    net = NeuralNetwork(sizes, dtype=dtype)
+    assert net._engine.blocks(settings.get("batch_size", rows)) >= 2
+    if settings.pop("n_weights", False):
+        settings["sample_weight"] = np.random.default_rng(0).uniform(0, 2, rows)
+    wanted = trained(sizes, rows, dtype=dtype, epochs=3, n_threads=1, **settings)
+    for threads in (2, 3, 4, 7):
+        assert trained(sizes, rows, dtype=dtype, epochs=3, n_threads=threads, **settings) == wanted, (
+            f"{threads} threads"
+        )
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("rows", [700, 4000, 4001])
+def test_the_gradients_of_blocks_add_up(isa, loss, rows):
+    X, y = data(rows, 16, 9, loss)
+    net = NeuralNetwork([16, 50, 9], loss=loss, seed=1)
+    assert net._engine.blocks(rows) >= 2
+    before, value = net.params, net.loss(X, y)
+    gradient = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
+    history = net.fit(X, y, epochs=1, lr=0.1, n_threads=2)
+    assert history.loss[0] == pytest.approx(value, rel=1e-13)
+    assert net.params == pytest.approx(before - 0.1 * gradient, rel=1e-12, abs=1e-14)
+
+
+def test_a_loss_in_one_of_several_blocks_is_not_finite(isa):
+    X, y = data(4000, 16, 9)
+    X[3500] = 1e300
+    wanted = []
+    for threads in (1, 2, 4):
+        net = NeuralNetwork([16, 50, 9], loss="mse", activation="identity", seed=1)
+        before = net.params
+        with pytest.raises(DivergedError, match="the loss of epoch 1 is not finite"):
+            net.fit(X, y, epochs=5, lr=0.1, n_threads=threads)
+        assert np.array_equal(net.params, before)
+        wanted.append(net.params.tobytes())
+    assert len(set(wanted)) == 1
+
+
 # ---------------------------------------------------------------------------------------------- tiny networks
 
 TINY = [
