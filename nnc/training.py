@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
 LATE = 0.4  # the share of a slice that is lost on late threads from which one thread goes on alone
-ALONE_SECONDS = 0.1, 2.0  # at first, and at most: twice as long each time that the team is late again
+ALONE_SECONDS = 0.02, 2.0  # at first, and at most: twice as long each time that the team is late again
+TRIAL_SECONDS = 0.005  # how long it is tried at first, and after that
 FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
 CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
@@ -224,6 +225,7 @@ class Fit:
         self.looking = 0.0  # seconds that this took
         self.called_at = self.began  # when callbacks without `every` had their turn
         self.alone_until, self.alone_for = 0.0, ALONE_SECONDS[0]  # where the threads do not pay
+        self.trusted = plan.n_threads is not None  # that they do
         self.evaluation: Any = None
         self.outputs: NDArray[Any] | None = None
         self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
@@ -302,7 +304,6 @@ class Fit:
         settings = {**state.optimizer.settings(), **plan.settings, "steps": state.steps}
         settings.update(draws=self.net._draws, drops=self.net._drops)
         settings.update(power1=power1, power2=power2, mu_product=mu_product)
-        seconds = SLICE_SECONDS if plan.max_seconds is None else min(SLICE_SECONDS, plan.max_seconds / 2)
         training = self.net._core.Training(
             self.net._engine,
             self.params,
@@ -312,7 +313,6 @@ class Fit:
             state.moments,
             settings,
             threads=self.team.size,
-            seconds=seconds,
         )
         state.current = lambda: self.history("epochs")
         return training
@@ -359,16 +359,17 @@ class Fit:
         training.plan(self.losses, self.rates, goal)
         while not training.done and not self.interrupt and not self.is_late():
             began = perf_counter()
-            self.go_on(self.blocks)
+            alone = self.go_on(self.blocks)
             now = perf_counter()
             self.mark(now)
-            if not training.done or now - began > SLICE_SECONDS:
+            if alone and (not training.done or now - began > SLICE_SECONDS):
                 self.blocks = max(1, int(self.blocks * min(SLICE_SECONDS / max(now - began, 1e-6), 8)))
         if training.lost or training.broken_layer:
             self.diverged()
 
-    def go_on(self, blocks: int) -> None:
-        """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may.
+    def go_on(self, blocks: int) -> bool:
+        """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may. Returns
+        whether it was one.
 
         Where other processes want the processors, the threads of a team wait for each other most of the time. Since
         their number does not change the result, one goes on alone then, unless the user has asked for so many.
@@ -376,15 +377,18 @@ class Fit:
         training = self.training
         began = perf_counter()
         threads = 1 if training.alone or began < self.alone_until else self.team.size
-        training.resume(threads)
+        seconds = SLICE_SECONDS if self.trusted else min(TRIAL_SECONDS, SLICE_SECONDS)
+        training.resume(threads, seconds if self.plan.max_seconds is None else min(seconds, self.plan.max_seconds / 2))
         self.team.run(training.work, blocks if threads == 1 else sys.maxsize, threads)
         if threads > 1 and self.plan.n_threads is None:
             now = perf_counter()
-            if training.late > LATE * (now - began) * (threads - 1):
+            self.trusted = training.late <= LATE * (now - began) * (threads - 1)
+            if not self.trusted:
                 self.alone_until = now + self.alone_for
                 self.alone_for = min(2 * self.alone_for, ALONE_SECONDS[1])
             else:
                 self.alone_for = ALONE_SECONDS[0]
+        return threads == 1
 
     def mark(self, now: float) -> None:
         seconds = now - self.began

@@ -505,8 +505,6 @@ cdef class Training:
         "dropout", a number for each hidden layer.
     threads : int
         How many threads will call work() at most.
-    seconds : float
-        With two or more threads, how long a call of work() may take.
     """
     cdef Run run
     cdef void* memory
@@ -517,7 +515,7 @@ cdef class Training:
 
     def __cinit__(self, Engine engine, real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, Py_ssize_t batch_size, int[::1] order, real[:, ::1] moments, dict settings,
-                  int threads=1, double seconds=1e9):
+                  int threads=1):
         cdef Run* run = &self.run
         cdef Py_ssize_t n = X.shape[0], block = engine.block_rows(batch_size, TRAIN), at = 0, rows = 0
         cdef Dense* layer
@@ -536,7 +534,6 @@ cdef class Training:
         run.loss_factor, run.delta_factor = settings.get("loss_factor", 1), settings.get("delta_factor", 1)
         run.by_rows = settings.get("by_rows", False)
         run.last_loss = 1e308
-        run.seconds = seconds
         self.memory = engine.open(&run.net, &params[0], block, TRAIN, &run.data, threads, self.is_tiny(engine))
         if block < batch_size and engine.shares_blocks(batch_size):
             self.open_nets(engine, &params[0], block, threads)
@@ -657,9 +654,10 @@ cdef class Training:
                 train(&self.run, thread, blocks)
             restore_denormals(mode)
 
-    def resume(self, int threads):
-        """To be called before each round of work(), by so many threads."""
+    def resume(self, int threads, double seconds=1e9):
+        """To be called before each round of work(), by so many threads; two or more of them may take so long."""
         self.run.pause = False
+        self.run.seconds = seconds
         self.run.threads = threads
         barrier_init(&self.run.barrier, threads)
 

@@ -776,7 +776,11 @@ def test_one_thread_goes_on_alone_where_the_others_are_late(monkeypatch):
         sizes.clear()
         net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)
         net.fit(X, y, epochs=2, batch_size=100, lr=0.1, n_threads=n_threads)
-        assert sizes == ([3, 1, 1, 1, 1, 1, None] if (late, n_threads) == (-1e9, None) else [3] * 6 + [None])
+        if (late, n_threads) == (-1e9, None):
+            assert sizes[0] == 3
+            assert set(sizes[1:-1]) == {1}
+        else:
+            assert sizes == [3] * 6 + [None]
         nets.append(net)
     assert nets[0].params.tobytes() == nets[1].params.tobytes() == nets[2].params.tobytes()
 
