@@ -18,9 +18,8 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-REST = (
-    0.25  # seconds: the threads of a BLAS spin for 0.1 s after their last product, on the core that the next one needs
-)
+# Seconds. After their last product the threads of a BLAS spin for 0.1 s, on the core that the next one needs.
+REST = 0.25
 ROOT = Path(__file__).resolve().parents[1]
 
 
