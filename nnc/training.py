@@ -225,7 +225,7 @@ class Fit:
         self.looking = 0.0  # seconds that this took
         self.called_at = self.began  # when callbacks without `every` had their turn
         self.alone_until, self.alone_for = 0.0, ALONE_SECONDS[0]  # where the threads do not pay
-        self.trusted = plan.n_threads is not None  # that they do
+        self.team_pays = plan.n_threads is not None
         self.evaluation: Any = None
         self.outputs: NDArray[Any] | None = None
         self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
@@ -356,6 +356,7 @@ class Fit:
     def advance(self, goal: int) -> None:
         """Goes on to the end of epoch `goal`, in slices of time, unless something ends the run."""
         training = self.training
+        training.refresh()  # after a callback
         training.plan(self.losses, self.rates, goal)
         while not training.done and not self.interrupt and not self.is_late():
             began = perf_counter()
@@ -369,7 +370,7 @@ class Fit:
 
     def go_on(self, blocks: int) -> bool:
         """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may. Returns
-        whether it was one.
+        whether one thread did it.
 
         Where other processes want the processors, the threads of a team wait for each other most of the time. Since
         their number does not change the result, one goes on alone then, unless the user has asked for so many.
@@ -377,13 +378,13 @@ class Fit:
         training = self.training
         began = perf_counter()
         threads = 1 if training.alone or began < self.alone_until else self.team.size
-        seconds = SLICE_SECONDS if self.trusted else min(TRIAL_SECONDS, SLICE_SECONDS)
+        seconds = SLICE_SECONDS if self.team_pays else min(TRIAL_SECONDS, SLICE_SECONDS)
         training.resume(threads, seconds if self.plan.max_seconds is None else min(seconds, self.plan.max_seconds / 2))
         self.team.run(training.work, blocks if threads == 1 else sys.maxsize, threads)
         if threads > 1 and self.plan.n_threads is None:
             now = perf_counter()
-            self.trusted = training.late <= LATE * (now - began) * (threads - 1)
-            if not self.trusted:
+            self.team_pays = training.late <= LATE * (now - began) * (threads - 1)
+            if not self.team_pays:
                 self.alone_until = now + self.alone_for
                 self.alone_for = min(2 * self.alone_for, ALONE_SECONDS[1])
             else:
@@ -585,6 +586,7 @@ class BatchFit(Fit):
         """One epoch."""
         total = penalties = weight = 0.0
         adds_up = self.net.loss_name in ADD_UP
+        self.training.refresh()
         for data in self.batches():
             rows = len(data.X) if data.weights is None else float(data.weights.sum(dtype=np.float64))
             loss = self.step(data)

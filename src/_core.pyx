@@ -5,7 +5,7 @@
 
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport malloc, free
+from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
 
 from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_lanes, vabs, vmax, flush_denormals, restore_denormals
@@ -84,6 +84,14 @@ def scan(const real[:, ::1] X):
     cdef double largest = 0
     cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
     return position, largest
+
+
+cdef void refresh(const Network* net) noexcept nogil:
+    # Brings every WT up to date with a W that was changed elsewhere.
+    cdef int l
+    for l in range(net.count):
+        if net.layers[l].WT is not NULL:
+            dense.transpose_rows(&net.layers[l], 0, net.layers[l].n_in)
 
 
 cdef void unpad(const real* rows, const Dense* layer, Py_ssize_t n, real* out) noexcept nogil:
@@ -260,8 +268,7 @@ cdef class Engine:
             layer = &net.layers[l]
             layer.W = <real*>params + at
             at += dense.parameter_count(layer)
-            if layer.WT is not NULL:
-                dense.transpose_rows(layer, 0, layer.n_in)
+        refresh(net)
         if is_tiny:
             tiny.fetch(net, data)
         elif purpose != PREDICT:
@@ -420,12 +427,11 @@ cdef class Evaluation:
         self.scale = loss_scale(engine.loss_kind, self.data.weight, engine.layers[engine.count - 1].n_out)
         self.out, self.threads = out, threads
         self.nets = <Network*>malloc(threads * sizeof(Network))
-        self.memory = <void**>malloc(threads * sizeof(void*))
+        self.memory = <void**>calloc(threads, sizeof(void*))
         self.rows = <Py_ssize_t*>malloc(threads * sizeof(Py_ssize_t))
         self.partial = <double*>malloc((n + GRAIN - 1) // GRAIN * sizeof(double))
         if self.nets is NULL or self.memory is NULL or self.rows is NULL or self.partial is NULL:
             raise MemoryError
-        memset(self.memory, 0, threads * sizeof(void*))
         for t in range(threads):
             self.memory[t] = engine.open(&self.nets[t], &params[0], engine.block_rows(n, EVALUATE), EVALUATE, &self.data)
         self.restart()
@@ -445,6 +451,7 @@ cdef class Evaluation:
         cdef int t
         for t in range(self.threads):
             self.rows[t] = share(self.data.n, t, self.threads, GRAIN)
+            refresh(&self.nets[t])
 
     @property
     def done(self):
@@ -534,11 +541,13 @@ cdef class Training:
         run.loss_factor, run.delta_factor = settings.get("loss_factor", 1), settings.get("delta_factor", 1)
         run.by_rows = settings.get("by_rows", False)
         run.last_loss = 1e308
-        self.memory = engine.open(&run.net, &params[0], block, TRAIN, &run.data, threads, self.is_tiny(engine))
-        if block < batch_size and engine.shares_blocks(batch_size):
-            self.open_nets(engine, &params[0], block, threads)
-        for l in range(engine.count):           # nothing is dropped outside of training
-            engine.layers[l].dropped = 0
+        try:
+            self.memory = engine.open(&run.net, &params[0], block, TRAIN, &run.data, threads, self.is_tiny(engine))
+            if engine.shares_blocks(batch_size):
+                self.open_nets(engine, &params[0], block, min(threads, <int>((batch_size + block - 1) // block)))
+        finally:
+            for l in range(engine.count):       # nothing is dropped outside of training
+                engine.layers[l].dropped = 0
         self.resume(threads)
         for l in range(run.net.count):
             layer = &run.net.layers[l]
@@ -562,19 +571,18 @@ cdef class Training:
             run.resident = True
 
     cdef open_nets(self, Engine engine, const real* params, Py_ssize_t block, int threads):
-        # A network for each thread: buffers of its own, and a gradient. The first one has the buffers of run.net.
+        # A network for each thread that a block is left for: buffers of its own, and a gradient. The first has the buffers of run.net.
         cdef Run* run = &self.run
         cdef Network* net
         cdef Dense* layers
         cdef size_t size = run.net.count * sizeof(Dense)
         cdef Py_ssize_t at
         cdef int l, t
-        self.threads = threads
-        self.pieces = <void**>malloc(threads * sizeof(void*))
+        self.threads = run.net_count = threads
+        self.pieces = <void**>calloc(threads, sizeof(void*))
         run.nets = <Network*>malloc(threads * (sizeof(Network) + size + engine.size * sizeof(real)))
         if self.pieces is NULL or run.nets is NULL:
             raise MemoryError(f"no memory for {threads} gradients")
-        memset(self.pieces, 0, threads * sizeof(void*))
         layers = <Dense*>(run.nets + threads)
         for t in range(threads):
             net = &run.nets[t]
@@ -626,6 +634,10 @@ cdef class Training:
         free(self.run.nets)
         free(self.memory)
         free(self.gradient)
+
+    def refresh(self):
+        """To be called where the parameters may have been changed from outside."""
+        refresh(&self.run.net)
 
     def plan(self, double[::1] losses, const double[:] rates, Py_ssize_t epochs):
         """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate."""
@@ -722,7 +734,7 @@ cdef class Training:
         return self.run.rises, self.run.risen_from
 
     def idle(self):
-        """Of each hidden layer the share of its outputs in the last block whose derivative is nearly zero: relu's zeros, and what
+        """Of each hidden layer the share of its outputs in one of the last blocks whose derivative is nearly zero: relu's zeros, and what
         sigmoid and tanh have within 1 % of their range to its ends."""
         cdef const Dense* layer
         cdef Py_ssize_t i, j, count, rows = smaller(self.run.net.block, self.run.batch)

@@ -46,7 +46,8 @@ cdef struct Network:
 
 cdef struct Run:
     Network net
-    Network* nets         # one for each thread, where threads take whole blocks; else NULL
+    Network* nets         # where threads take whole blocks, one for each thread that there is a block for; else NULL
+    int net_count
     Data data
     Optimizer optimizer
     Py_ssize_t batch
@@ -236,9 +237,9 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
     cdef Network* net = &run.nets[thread]
     cdef Py_ssize_t rows
     cdef const real* X
-    row += thread * net.block
-    rows = smaller(net.block, end - row)
-    if rows <= 0:
+    row += thread * run.net.block
+    rows = smaller(run.net.block, end - row)
+    if thread >= run.net_count or rows <= 0:
         return
     X = block_input(net, &run.data, row)
     fetch(net, &run.data, row, 0, rows)
@@ -369,10 +370,10 @@ cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nog
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Takes the run `blocks` blocks further, as one of run.threads threads that all make this call. Position is kept by every thread
-    # for itself and written back by the first. How long a thread waits for the others depends on what else the machine does, so a team
-    # has a time limit beside. What the first thread says (pause, stop) it says between the two barriers of a block, and the others read
-    # it after the second.
+    # Takes the run `blocks` blocks further, or rounds in which each thread takes one, as one of run.threads threads that all make this
+    # call. Position is kept by every thread for itself and written back by the first. How long a thread waits for the others depends on
+    # what else the machine does, so a team has a time limit beside. What the first thread says (pause, stop) it says between the two
+    # barriers of a block, and the others read it after the second.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
@@ -394,7 +395,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             if threads > 1:
                 barrier_wait(&run.barrier)
         batch_end = smaller(n, batch_start + run.batch)
-        rows = smaller(net.block * (1 if run.nets is NULL else threads), batch_end - row)
+        rows = smaller(net.block * (1 if run.nets is NULL else smaller(threads, run.net_count)), batch_end - row)
         first = row == batch_start
         last = row + rows == batch_end
         X = block_input(net, &run.data, row)

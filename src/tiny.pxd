@@ -137,7 +137,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
     # Takes the run `epochs` epochs further.
     cdef Network* net = &run.net
     cdef Dense* out = &net.layers[net.count - 1]
-    cdef Py_ssize_t epoch = run.epoch, end = min(run.epochs, run.epoch + epochs)
+    cdef Py_ssize_t epoch = run.epoch, end = run.epoch + min(run.epochs - run.epoch, epochs)
     cdef real scale = <real>(run.delta_factor * loss_scale(net.loss, run.data.weight, out.n_out))
     cdef const real* X
     cdef double loss

@@ -353,6 +353,47 @@ def test_a_loss_in_one_of_several_blocks_is_not_finite(isa):
     assert len(set(wanted)) == 1
 
 
+# ---------------------------------------------------------------------------------------------- copies of weights
+
+
+@pytest.mark.parametrize("hidden", [16, 64, 129])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_validation_sees_the_weights_of_every_epoch(isa, hidden, dtype):
+    (X, y), validation = data(300, 10, 1), data(100, 10, 1, seed=1)
+    net = NeuralNetwork([10, hidden, 1], activation="tanh", loss="mse", dtype=dtype, seed=1)
+    seen = []
+
+    def look(record):
+        seen.append(net.loss(*validation))
+
+    look.every = 1
+    history = net.fit(X, y, epochs=5, lr=0.05, batch_size=32, validation=validation, callback=look)
+    assert history.val_loss.tolist() == pytest.approx(seen, rel=1e-12 if dtype == "float64" else 1e-6)
+
+
+@pytest.mark.parametrize("sizes", [[10, 16, 16, 1], [10, 64, 64, 1], [3, 4, 1]])
+@pytest.mark.parametrize("batches", [False, True])
+def test_weights_that_a_callback_sets_are_trained_on(isa, sizes, batches):
+    X, y = data(4, sizes[0], 1)
+    net, other = (NeuralNetwork(sizes, activation="tanh", loss="mse", seed=1) for _ in range(2))
+
+    def change(record):
+        if record.epoch == 1:
+            for W in record.network.weights:
+                W *= -0.5
+
+    change.every = 1
+    if batches:
+        net.fit_batches(lambda: iter([(X, y)]), epochs=3, lr=0.1, callback=change)
+    else:
+        net.fit(X, y, epochs=3, lr=0.1, callback=change)
+    other.fit(X, y, epochs=1, lr=0.1)
+    for W in other.weights:
+        W *= -0.5
+    other.fit(X, y, epochs=2, lr=0.1)
+    assert np.array_equal(net.params, other.params)
+
+
 # ---------------------------------------------------------------------------------------------- tiny networks
 
 TINY = [
