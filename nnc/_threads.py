@@ -8,8 +8,12 @@ that take much longer use more than one.
 from __future__ import annotations
 
 import _thread
+import os
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
+
+from nnc._cpu import processor
 
 if TYPE_CHECKING:
     import signal
@@ -20,7 +24,10 @@ else:
 
 
 class Team:
-    """Threads that do a piece of work together, again and again.
+    """Threads that do a piece of work together, again and again, each on a processor of its own.
+
+    Some systems wake a thread on the processor of the one that woke it, even where others are idle. There it would wait
+    for milliseconds, so a thread that finds itself on the caller's processor gives that one up.
 
     Parameters
     ----------
@@ -31,6 +38,10 @@ class Team:
     def __init__(self, n_threads: int) -> None:
         self._work: Callable[[int, int], None] | None = None
         self._amount = 0
+        self._home = -1  # the processor that the caller is on
+        self._allowed: set[int] = set()
+        if n_threads > 1 and hasattr(os, "sched_getaffinity"):
+            self._allowed = os.sched_getaffinity(0)
         self._locks: list[tuple[_thread.LockType, _thread.LockType]] = []  # of each further thread: go, done
         for thread in range(1, n_threads):
             go, done = _thread.allocate_lock(), _thread.allocate_lock()
@@ -47,16 +58,24 @@ class Team:
         while True:
             go.acquire()
             if self._work is not None:
+                self._move()
                 self._work(thread, self._amount)
                 done.release()
             else:
                 done.release()
                 return
 
+    def _move(self) -> None:
+        """Moves the thread to another processor than the caller's."""
+        others = self._allowed - {self._home}
+        if others and processor() == self._home:
+            with suppress(OSError):  # some sandboxes forbid it
+                os.sched_setaffinity(0, others)
+
     def run(self, work: Callable[[int, int], None] | None, amount: int = 0, size: int | None = None) -> None:
         """Calls work(thread, amount) in thread 0, 1, ... at once, in `size` of them or all, and waits for them; None
         sends the threads home."""
-        self._work, self._amount = work, amount
+        self._work, self._amount, self._home = work, amount, processor()
         locks = self._locks if size is None else self._locks[: size - 1]
         for go, _ in locks:
             go.release()

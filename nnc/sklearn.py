@@ -852,9 +852,7 @@ class _Orders:
         self.random = random
 
     def __call__(self) -> NDArray[np.int32]:
-        drawn = np.arange(len(self.order), dtype=np.int32)
-        self.random.shuffle(drawn)
-        self.order = self.order[drawn]
+        self.order = self.order[self.random.permutation(len(self.order))]
         return self.order
 
 

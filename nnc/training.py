@@ -225,6 +225,7 @@ class Fit:
         self.looking = 0.0  # seconds that this took
         self.called_at = self.began  # when callbacks without `every` had their turn
         self.alone_until, self.alone_for = 0.0, ALONE_SECONDS[0]  # where the threads do not pay
+        self.teamed = self.waited = 0.0  # seconds since that was last decided, and those that threads waited for others
         self.team_pays = plan.n_threads is not None
         self.evaluation: Any = None
         self.outputs: NDArray[Any] | None = None
@@ -383,12 +384,16 @@ class Fit:
         self.team.run(training.work, blocks if threads == 1 else sys.maxsize, threads)
         if threads > 1 and self.plan.n_threads is None:
             now = perf_counter()
-            self.team_pays = training.late <= LATE * (now - began) * (threads - 1)
-            if not self.team_pays:
-                self.alone_until = now + self.alone_for
-                self.alone_for = min(2 * self.alone_for, ALONE_SECONDS[1])
-            else:
-                self.alone_for = ALONE_SECONDS[0]
+            self.teamed += now - began
+            self.waited += training.late
+            if self.teamed >= TRIAL_SECONDS:  # a thread that is late once in short epochs says nothing
+                self.team_pays = self.waited <= LATE * self.teamed * (threads - 1)
+                self.teamed = self.waited = 0.0
+                if not self.team_pays:
+                    self.alone_until = now + self.alone_for
+                    self.alone_for = min(2 * self.alone_for, ALONE_SECONDS[1])
+                else:
+                    self.alone_for = ALONE_SECONDS[0]
         return threads == 1
 
     def mark(self, now: float) -> None:

@@ -16,7 +16,7 @@ from activations cimport MAX_LANES, RELU, SIGMOID, SOFTMAX, TANH, needs_net_inpu
 from losses cimport CROSS_ENTROPY, from_logits, loss_scale
 from optimizers cimport Optimizer, SGD
 cimport dense
-from dense cimport Dense, GRAIN, STRIP
+from dense cimport Dense, GRAIN, SMALL_GRAIN, STRIP
 from network cimport (Data, Network, Run, backward, block_input, fetch, forward, is_broken, learn, output_delta, share,
                       shuffle as shuffle_rows, smaller, sum_partial, train, weight_of)
 from threads cimport barrier_init, barrier_late
@@ -180,7 +180,7 @@ cdef class Engine:
         count = max(2, (rows + most - 1) // most)
         if count > 2:                           # so that they come out even for two and for four threads
             count = (count + 3) // 4 * 4
-        return ((rows + count - 1) // count + GRAIN - 1) // GRAIN * GRAIN
+        return ((rows + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
 
     def blocks(self, Py_ssize_t batch):
         """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and parameters."""

@@ -1,4 +1,5 @@
-# Which instruction sets this processor and its operating system offer. Compiled without any of them.
+# Which instruction sets this processor and its operating system offer, and which processor a thread is on. Compiled without any of
+# them.
 
 cdef extern from *:
     """
@@ -33,6 +34,11 @@ cdef extern from *:
     static int has_avx2(void) { return 0; }
     static int has_avx512(void) { return 0; }
     #endif
+    #ifdef __linux__
+    #include <sched.h>
+    #else
+    static int sched_getcpu(void) { return -1; }
+    #endif
     #if defined(__clang__)
     #define NNC_COMPILER "Clang " __clang_version__
     #elif defined(__GNUC__)
@@ -47,6 +53,7 @@ cdef extern from *:
     """
     bint has_avx2() nogil
     bint has_avx512() nogil
+    int sched_getcpu() nogil
     const char* NNC_COMPILER
 
 COMPILER = NNC_COMPILER.decode()
@@ -60,3 +67,8 @@ def instruction_sets():
     if has_avx512():
         found.insert(0, "avx512")
     return found
+
+
+def processor():
+    """The number of the processor that the thread is on, or -1 where the system does not tell."""
+    return sched_getcpu()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import SGD, DivergedError, NeuralNetwork, _threads, training
+from nnc._cpu import processor
 from nnc._threads import Interrupt, Team
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -812,18 +813,49 @@ def test_one_thread_goes_on_alone_where_the_others_are_late(monkeypatch):
     monkeypatch.setattr(training, "automatic_threads", lambda *work: 3)
     monkeypatch.setattr(training, "SLICE_SECONDS", 0)  # a block of rows a slice
     nets = []
-    for late, n_threads in ((1e9, None), (-1e9, None), (-1e9, 3)):
+    for late, trial, n_threads in ((1e9, 0, None), (-1e9, 0, None), (-1e9, 1e9, None), (-1e9, 0, 3)):
         monkeypatch.setattr(training, "LATE", late)
+        monkeypatch.setattr(training, "TRIAL_SECONDS", trial)
         sizes.clear()
         net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)
         net.fit(X, y, epochs=2, batch_size=100, lr=0.1, n_threads=n_threads)
-        if (late, n_threads) == (-1e9, None):
+        if (late, trial, n_threads) == (-1e9, 0, None):
             assert sizes[0] == 3
             assert set(sizes[1:-1]) == {1}
         else:
             assert sizes == [3] * 6 + [None]
         nets.append(net)
-    assert nets[0].params.tobytes() == nets[1].params.tobytes() == nets[2].params.tobytes()
+    assert len({net.params.tobytes() for net in nets}) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no choice of processors")
+def test_a_thread_leaves_the_processor_of_the_caller():
+    """Its own one and no other: what the caller may use stays as it was."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one processor")
+    seen = []
+
+    def work(thread, home):
+        if thread == 0:
+            while len(seen) < 1:  # the other thread has to come while this one is on its processor
+                time.sleep(0)
+        else:
+            seen.append((processor(), os.sched_getaffinity(0)))
+            os.sched_setaffinity(0, {home})  # where it finds itself the next time
+
+    home = min(allowed)
+    try:
+        with Team(2) as team:
+            os.sched_setaffinity(0, {home})
+            team.run(work, home)
+            seen.clear()
+            team.run(work, home)
+            assert seen[0][0] != home
+            assert seen[0][1] == allowed - {home}
+            assert os.sched_getaffinity(0) == {home}
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="threads are counted in Linux' /proc")
