@@ -16,7 +16,9 @@ from activations cimport relu
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
     K_BLOCK = 256         # rows of B at a time: a panel of them and as many columns as a tile has fits the first-level cache
-    PACK_FROM = 48        # rows of C from which a copy of B's panel pays
+    PACK_FROM = 384       # rows of C from which a copy of B's panel pays
+    PACK_PAGES_FROM = 48  # and where the rows of B lie whole pages apart, so that they fall into few sets of the second-level cache
+    PAGE = 4096           # bytes
 
 cdef struct Strides:
     Py_ssize_t a          # from row to row of A, or of A.T where that is what is stored
@@ -129,6 +131,8 @@ cdef inline always_inlined large_product(bint transposed, Py_ssize_t m, Py_ssize
     cdef const real* panel
     cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL, along = by.a if transposed else 1
     cdef int vecs, v
+    cdef bint packs = (by.b > 2 * TILE_VECS * VL and
+                       (m >= PACK_FROM or m >= PACK_PAGES_FROM and by.b * <Py_ssize_t>sizeof(real) % PAGE == 0))
     for k from 0 <= k < k_len by K_BLOCK:
         rows = K_BLOCK if k_len - k > K_BLOCK else k_len - k
         here.rectify = by.rectify and k + rows == k_len
@@ -137,7 +141,7 @@ cdef inline always_inlined large_product(bint transposed, Py_ssize_t m, Py_ssize
             vecs = TILE_VECS if vectors - j >= TILE_VECS else 1
             panel = B + k * by.b + j * VL
             here.b = by.b
-            if m >= PACK_FROM and by.b > 2 * TILE_VECS * VL:
+            if packs:
                 for i in range(rows):
                     for v in range(vecs):
                         packed[i * vecs + v] = load(panel + i * by.b + v * VL)
@@ -192,7 +196,7 @@ cdef inline void product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t
                          const real* start, real scale, bint add, bint* broken, bint rectify) noexcept nogil:
     # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B; where `transposed`, A.T (k_len, m) is what is stored.
     cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify)
-    if k_len > K_BLOCK or m >= PACK_FROM:
+    if k_len > K_BLOCK or m >= PACK_PAGES_FROM:
         if transposed:
             large_product_by_columns(m, n, k_len, A, B, C, start, &by)
         else:
