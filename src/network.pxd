@@ -96,18 +96,22 @@ cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads, Py_ssize_t g
 
 cdef enum:
     LOOK_AHEAD = 8        # rows that are on their way from memory while one is copied
+    DRAWS = 64            # random numbers that are drawn at a time
 
 
-cdef inline void copy(real* to, const real* source, Py_ssize_t n) noexcept nogil:
-    # A row of n numbers: whole vectors, the last of them moved back so that it ends with the row.
+cdef inline void copy(real* to, const real* source, Py_ssize_t n, bint roomy) noexcept nogil:
+    # A row of n numbers: whole vectors, the last of them moved back so that it ends with the row. A short row is one vector where
+    # there is room for the rest of it: on both sides.
     cdef Py_ssize_t i
-    if n < VL:
-        for i in range(n):
-            to[i] = source[i]
-    else:
+    if n >= VL:
         for i from 0 <= i < n - VL by VL:
             store(to + i, load(source + i))
         store(to + n - VL, load(source + n - VL))
+    elif roomy:
+        store(to, load(source))
+    else:
+        for i in range(n):
+            to[i] = source[i]
 
 
 cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
@@ -120,7 +124,9 @@ cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_
         for i in range(low, high):
             if row + i + LOOK_AHEAD < data.n:
                 prefetch(data.X + order[i + LOOK_AHEAD] * n_in, n_in)
-            copy(net.X + i * n_in, data.X + order[i] * n_in, n_in)
+            # what lies behind a short row is overwritten by the thread's rows that follow
+            copy(net.X + i * n_in, data.X + order[i] * n_in, n_in,
+                 (high - i) * n_in >= VL and (data.n - order[i]) * n_in >= VL)
     if net.labels is not NULL:
         for i in range(low, high):
             net.labels[i] = data.labels[row + i if order is NULL else order[i]]
@@ -318,18 +324,25 @@ cdef inline double sum_partial(const Network* net, Py_ssize_t rows) noexcept nog
 
 cdef inline void shuffle(Run* run) noexcept nogil:
     # Fisher and Yates, on numbers of splitmix64, from the rows as they lie: so an order depends on nothing but its place in the stream.
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, k, count
     cdef uint64_t j
+    cdef uint64_t[DRAWS] drawn
     cdef int* order = run.data.order
     cdef int kept
     for i in range(run.data.n):
         order[i] = <int>i
-    for i in range(run.data.n - 1, 0, -1):
-        run.draws += 1
-        j = ((key_of(run.key, run.draws) >> 32) * <uint64_t>(i + 1)) >> 32
-        kept = order[i]
-        order[i] = order[j]
-        order[j] = kept
+    i = run.data.n - 1
+    while i > 0:
+        count = smaller(i, DRAWS)
+        for k in range(count):                # apart, since vectors do it
+            drawn[k] = key_of(run.key, run.draws + 1 + k) >> 32
+        for k in range(count):
+            j = (drawn[k] * <uint64_t>(i + 1)) >> 32
+            kept = order[i]
+            order[i] = order[j]
+            order[j] = kept
+            i -= 1
+        run.draws += count
 
 
 cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
