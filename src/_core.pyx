@@ -344,7 +344,7 @@ cdef class Engine:
                 output_delta(&net, 0, rows, scale)
                 total += sum_partial(&net, rows)
                 backward(&net, 0, rows)
-                learn(&net, block_input(&net, &data, row), rows, row == 0, row + rows == n, NULL, NULL, 0, 1)
+                learn(&net, block_input(&net, &data, row), rows, row == 0, row + rows == n, NULL, NULL, 0, 1, NULL)
                 if deltas is not None:
                     unpad(layer.D, layer, rows, &deltas[row, 0])
             restore_denormals(mode)
@@ -783,7 +783,7 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     with nogil:
         for _ in range(repeat):
             matmul.product(transposed, m, n, k, &A[0, 0], lda, &B[0, 0], n, &C[0, 0], n,
-                           first, <real>scale, add, &broken if guarded else NULL, rectify)
+                           first, <real>scale, add, &broken if guarded else NULL, rectify, NULL)
     return broken
 
 

@@ -1,7 +1,7 @@
 # The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
 
 from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
-from matmul cimport K_BLOCK, product
+from matmul cimport K_BLOCK, Ahead, product
 from activations cimport RELU, SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
 from optimizers cimport Optimizer, complete, update
 from dropout cimport mask_row
@@ -62,7 +62,7 @@ cdef inline void forward(const Dense* layer, const real* X, Py_ssize_t ldx, Py_s
         narrow_forward(layer, X + first * ldx, ldx, rows, Z)
     else:
         product(False, rows, layer.ld, layer.n_in, X + first * ldx, ldx, layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
-                rectify)
+                rectify, NULL)
     if layer.activation == SOFTMAX:
         softmax(Z, A, NULL if log_sum is NULL else log_sum + first, rows, layer.n_out, layer.ld, scratch)
     elif not rectify:
@@ -85,7 +85,7 @@ cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t fir
         narrow_backward(layer, below, first, rows)
     else:
         product(False, rows, below.ld, layer.n_out, layer.D + first * layer.ld, layer.ld, layer.WT, layer.ldt,
-                below.D + start, below.ld, NULL, 1, False, NULL, False)
+                below.D + start, below.ld, NULL, 1, False, NULL, False, NULL)
     if below.mask is not NULL:
         for i from start <= i < start + rows * below.ld by VL:
             store(below.D + i, load(below.D + i) * load(below.mask + i))
@@ -93,7 +93,8 @@ cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t fir
 
 
 cdef inline void learn(Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
-                       bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch) noexcept nogil:
+                       bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch,
+                       Ahead* ahead) noexcept nogil:
     # gradient of W = X.T @ delta over the block, and the optimizer's step, for rows low <= k < high of W (row n_in is the bias). Where
     # the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step() follows.
     cdef Py_ssize_t k = low, count, offset, ld = layer.ld
@@ -102,7 +103,7 @@ cdef inline void learn(Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t r
     cdef bint bias
     # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
-        gradient_product(layer, X, ldx, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken)
+        gradient_product(layer, X, ldx, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
         if high > layer.n_in:
             sum_rows(layer.D, rows, ld, layer.W + layer.n_in * ld, <real>-optimizer.lr, True, &layer.broken)
     else:
@@ -114,7 +115,7 @@ cdef inline void learn(Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t r
             if bias:
                 sum_rows(layer.D, rows, ld, g, 1, not first_block, NULL)
             else:
-                gradient_product(layer, X, ldx, rows, k, k + count, g, 1, not first_block, NULL)
+                gradient_product(layer, X, ldx, rows, k, k + count, g, 1, not first_block, NULL, ahead)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:
                     complete(optimizer, layer.W + offset, g, count * ld, bias)
@@ -165,11 +166,11 @@ cdef inline void constrain(const Dense* layer, double limit, Py_ssize_t low, Py_
 
 
 cdef inline void gradient_product(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
-                                  real* out, real scale, bint add, bint* broken) noexcept nogil:
+                                  real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
     if layer.narrow:
         narrow_gradient(layer, X + low, ldx, rows, high - low, out, scale, add, broken)
     else:
-        product(True, high - low, layer.ld, rows, X + low, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False)
+        product(True, high - low, layer.ld, rows, X + low, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
 
 
 # A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.

@@ -10,7 +10,8 @@
 # Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
 # so the result for a row does not depend on its neighbors, nor on how threads share the rows.
 
-from simd cimport VL, TILE_ROWS, TILE_VECS, always_inlined, never_inlined, real, vec, all_finite, if_finite, load, madd, splat, store
+from simd cimport (LINE, TILE_ROWS, TILE_VECS, VL, always_inlined, never_inlined, real, vec, all_finite, if_finite, load, madd,
+                   prefetch_line, splat, store)
 from activations cimport relu
 
 cdef enum:
@@ -20,6 +21,14 @@ cdef enum:
     PACK_PAGES_FROM = 48  # and where the rows of B lie whole pages apart, so that they fall into few sets of the second-level cache
     PAGE = 4096           # bytes
 
+cdef struct Ahead:
+    # Rows that will be needed soon and lie scattered in memory: lines of them are asked for between the tiles of a product.
+    const real* X         # (any number of rows, n)
+    const int* order      # the row that comes next, of those up to `end`
+    const int* end
+    Py_ssize_t n
+    Py_ssize_t at         # how far it has been asked for
+
 cdef struct Strides:
     Py_ssize_t a          # from row to row of A, or of A.T where that is what is stored
     Py_ssize_t b
@@ -28,6 +37,7 @@ cdef struct Strides:
     real scale
     bint* broken          # not NULL: C are parameters; those that would not be finite keep their values, and broken is set
     bint rectify          # C = relu(C), which would take another pass over C elsewhere; not for a transposed A
+    Ahead* ahead          # asked for by the way, where A is transposed; or NULL
 
 
 cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t k_len, const real* A, const real* B, real* C,
@@ -76,12 +86,29 @@ cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t 
             store(C + i * ldc + j * VL, acc[i * vecs + j])
 
 
+cdef inline void look_ahead(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
+    # Asks for the next `lines` lines.
+    cdef Py_ssize_t _
+    for _ in range(lines):
+        if ahead.order == ahead.end:
+            return
+        prefetch_line(ahead.X + ahead.order[0] * ahead.n + ahead.at)
+        ahead.at += LINE
+        if ahead.at >= ahead.n:
+            ahead.at = 0
+            ahead.order += 1
+
+
 cdef inline always_inlined tiles(bint transposed, Py_ssize_t count, Py_ssize_t k_len, const real* A, const real* B, real* C,
                                  const real* start, const Strides* by) noexcept nogil:
-    # `count` of the largest tiles, one below the other.
-    cdef Py_ssize_t i
+    # `count` of the largest tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over.
+    cdef Py_ssize_t i, lines = 0
+    if transposed and by.ahead is not NULL:
+        lines = TILE_ROWS * TILE_VECS * VL * k_len // (LINE * by.c) + 1
     for i from 0 <= i < count * TILE_ROWS by TILE_ROWS:
         tile(transposed, TILE_ROWS, TILE_VECS, k_len, A + i * (1 if transposed else by.a), B, C + i * by.c, start, by)
+        if lines > 0:
+            look_ahead(by.ahead, lines)
 
 
 # The largest tile uses every register: in a function of its own nothing around it takes one away.
@@ -193,9 +220,9 @@ cdef inline never_inlined large_product_by_columns(Py_ssize_t m, Py_ssize_t n, P
 
 cdef inline void product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, Py_ssize_t lda,
                          const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
-                         const real* start, real scale, bint add, bint* broken, bint rectify) noexcept nogil:
+                         const real* start, real scale, bint add, bint* broken, bint rectify, Ahead* ahead) noexcept nogil:
     # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B; where `transposed`, A.T (k_len, m) is what is stored.
-    cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify)
+    cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify, ahead)
     if k_len > K_BLOCK or m >= PACK_PAGES_FROM:
         if transposed:
             large_product_by_columns(m, n, k_len, A, B, C, start, &by)

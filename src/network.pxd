@@ -7,7 +7,7 @@
 
 from libc.math cimport sqrt as sqrt_double
 from libc.stdint cimport uint64_t
-from simd cimport real, vec, VL, load, prefetch, store
+from simd cimport LINE, real, vec, VL, load, prefetch, store
 from activations cimport SOFTMAX, differentiate, differentiate_softmax
 from losses cimport (CROSS_ENTROPY, BCE, MSE, POISSON, from_logits, loss_scale, squared_error, binary_cross_entropy, cross_entropy,
                      cross_entropy_of_labels, elementwise, poisson)
@@ -15,6 +15,7 @@ from optimizers cimport Optimizer, count_step, penalty
 cimport dense
 from dense cimport Dense, GRAIN, biases, grain_of
 from dropout cimport key_of
+from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now
 
 cdef struct Data:
@@ -96,6 +97,7 @@ cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads, Py_ssize_t g
 
 cdef enum:
     LOOK_AHEAD = 8        # rows that are on their way from memory while one is copied
+    LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
     DRAWS = 64            # random numbers that are drawn at a time
 
 
@@ -143,6 +145,11 @@ cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_
     if data.weights is not NULL:
         for i in range(low, high):
             net.weights[i] = data.weights[row + i if order is NULL else order[i]]
+
+
+cdef inline Ahead rows_ahead(const Network* net, const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    # Rows low to high of the data in their order, as far as there are so many.
+    return Ahead(data.X, data.order + smaller(low, data.n), data.order + smaller(high, data.n), net.layers[0].n_in, 0)
 
 
 cdef inline const real* block_input(const Network* net, const Data* data, Py_ssize_t row) noexcept nogil:
@@ -222,15 +229,16 @@ cdef inline Py_ssize_t last_row(const Dense* layer, int thread, int threads) noe
 
 
 cdef inline void learn(const Network* net, const real* X, Py_ssize_t rows, bint first_block, bint last_block,
-                       const Optimizer* optimizer, double* squares, int thread, int threads) noexcept nogil:
-    # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters.
+                       const Optimizer* optimizer, double* squares, int thread, int threads, Ahead* ahead) noexcept nogil:
+    # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters; meanwhile rows of the
+    # next block are on their way.
     cdef int l
     cdef Py_ssize_t ldx = net.layers[0].n_in
     cdef Dense* layer
     for l in range(net.count):
         layer = &net.layers[l]
         dense.learn(layer, X, ldx, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
-                    optimizer, squares, net.scratch + thread * net.scratch_size)
+                    optimizer, squares, net.scratch + thread * net.scratch_size, ahead if l == 0 else NULL)
         if squares is not NULL:
             squares += layer.n_in + layer.bias
         X = layer.out
@@ -252,7 +260,7 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
     forward(net, X, 0, rows, 0, run.drop_key, drops, row - batch_start)
     output_delta(net, 0, rows, scale)
     backward(net, 0, rows)
-    learn(net, X, rows, True, False, NULL, NULL, 0, 1)
+    learn(net, X, rows, True, False, NULL, NULL, 0, 1, NULL)
     net.total = sum_partial(net, rows)
 
 
@@ -399,6 +407,9 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef const Dense* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
     cdef Optimizer before
+    cdef Ahead ahead
+    # short rows come fast enough by themselves
+    cdef bint looks_ahead = run.data.order is not NULL and run.nets is NULL and net.layers[0].n_in >= LONG_LINES * LINE
     cdef double scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
@@ -457,7 +468,10 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if count > 0:
             add_gradients(run, count, first, thread, threads)
         if count == 0 or last:
-            learn(net, X, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread, threads)
+            if looks_ahead:
+                ahead = rows_ahead(net, &run.data, row + rows + low, row + rows + high)
+            learn(net, X, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread, threads,
+                  &ahead if looks_ahead else NULL)
         if last:
             drops += 1
             if run.squares is not NULL:

@@ -182,6 +182,17 @@ static inline void prefetch(const real *p, ptrdiff_t n) {
 #endif
 }
 
+enum { LINE = 64 / sizeof(real) }; /* numbers in a cache line */
+
+/* Asks for the cache line at p, into the second-level cache. */
+static inline void prefetch_line(const real *p) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(p, 0, 2);
+#else
+    (void)p;
+#endif
+}
+
 static inline vec if_negative(vec a, vec yes, vec no) { return if_less(a, splat(0), yes, no); }
 static inline vec vabs(vec a) { return from_bits(to_bits(a) & ((real_bits)-1 >> 1)); }
 

@@ -10,8 +10,10 @@ cdef extern from "simd.h" nogil:
         LOG2_VL
         TILE_ROWS
         TILE_VECS
+        LINE
     real ROUND_MAGIC
     void prefetch(const real* p, Py_ssize_t n)
+    void prefetch_line(const real* p)
     vec splat(real a)
     vec madd(vec a, vec b, vec c)
     vec load(const real* p)

@@ -119,8 +119,8 @@ def test_slices_do_not_change_the_result(monkeypatch, dtype, optimizer):
         assert trained([10, 1000, 3], 900, n_threads=threads, **settings) == wanted
 
 
-# Shapes from the smallest to layers of many vectors; rows that fill no grain, one and some; batches with a rest;
-# and one, the last, whose batch is taken in several blocks of rows.
+# Shapes from the smallest to layers of many vectors; rows that fill no grain, one and some; batches with a rest; rows
+# so long that those of the next batch are asked for; and one, the last, whose batch is taken in several blocks of rows.
 SHAPES = [
     ([3, 4, 1], 4, None, "sse", 50),
     ([1, 1], 1, None, "mse", 50),
@@ -129,6 +129,7 @@ SHAPES = [
     ([64, 48, 10], 90, 32, "cross_entropy", 20),
     ([5, 3, 3, 3, 2], 70, 70, "bce", 50),
     ([20, 90, 90, 3], 60, 17, "mse", 10),
+    ([600, 20, 3], 100, 33, "mse", 5),
     ([10, 1000, 3], 700, None, "cross_entropy", 5),
 ]
 
