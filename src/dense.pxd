@@ -112,9 +112,9 @@ cdef inline void learn(Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t r
             count = 1 if bias else STRIP if top - k > STRIP else top - k
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
-            if bias:
+            if bias and rows > 0:
                 sum_rows(layer.D, rows, ld, g, 1, not first_block, NULL)
-            else:
+            elif rows > 0:                # else the whole gradient is there
                 gradient_product(layer, X, ldx, rows, k, k + count, g, 1, not first_block, NULL, ahead)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:

@@ -89,19 +89,21 @@ cdef inline void take(real* to, vec check, vec x) noexcept nogil:
 cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, bint bias) noexcept nogil:
     # l1 sum |p| + l2 sum p**2 / 2
     cdef double sum1 = 0, sum2 = 0
-    cdef vec x, part1, part2
+    cdef vec x, part1, part2, second
     cdef Py_ssize_t i, start, end
     if bias and not o.biases_too:
         return 0
     for start from 0 <= start < size by 64 * VL:     # short sums in the precision of the parameters, which double precision adds up
-        part1 = part2 = splat(0)
+        part1 = part2 = second = splat(0)
         end = start + 64 * VL if start + 64 * VL < size else size
         for i from start <= i < end by VL:
             x = load(p + i)
-            part1 = part1 + vabs(x)
-            part2 = part2 + x * x
-        sum1 += sum_lanes(part1)
-        sum2 += sum_lanes(part2)
+            part2, second = second, madd(x, x, part2)      # two sums take turns, to hide the latency
+            if o.l1 != 0:
+                part1 = part1 + vabs(x)
+        sum2 += sum_lanes(part2 + second)
+        if o.l1 != 0:
+            sum1 += sum_lanes(part1)
     return o.l1 * sum1 + 0.5 * o.l2 * sum2
 
 
