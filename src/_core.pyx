@@ -8,7 +8,8 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
 
-from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_lanes, vabs, vmax, flush_denormals, restore_denormals
+from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, all_finite, load, store, splat, sum_lanes, vabs, vmax, flush_denormals,
+                   restore_denormals)
 cimport activations
 cimport matmul
 cimport vmath
@@ -36,6 +37,7 @@ cdef enum:
     BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
     BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
     FEW_BYTES = 1 << 17       # of parameters
+    SCANNED = 16              # vectors at a time that are looked through for NaN
     MUCH = 300000             # multiply-adds of a product of all parameters with the rows of a batch
 
 cdef enum Purpose:            # of a network's buffers
@@ -58,17 +60,23 @@ cdef void* take(Arena* arena, size_t size) noexcept nogil:
 
 cdef Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept:
     # The place of the first NaN or infinity, or -1, and the largest absolute value before it.
-    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t i = 0, j, step = SCANNED * VL
     cdef int k
-    cdef vec zero, top = splat(0)
+    cdef vec a, zero, most, top = splat(0)
     cdef real[MAX_LANES] lanes
     with nogil:
-        while size - i >= VL:                 # x - x is 0 for a finite x, else NaN
-            zero = load(x + i) - load(x + i)
-            if sum_lanes(zero) != 0:
-                break
-            top = vmax(top, vabs(load(x + i)))
-            i += VL
+        while step > 0:                       # many vectors at a time, then one by one
+            if size - i >= step:
+                zero, most = splat(0), top
+                for j from i <= j < i + step by VL:
+                    a = load(x + j)
+                    zero = zero + (a - a)     # 0 for a finite a, else NaN
+                    most = vmax(vabs(a), most)
+                if all_finite(zero):
+                    top = most
+                    i += step
+                    continue
+            step = VL if step > VL else 0
         store(lanes, top)
         largest[0] = 0
         for k in range(VL):

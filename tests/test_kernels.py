@@ -538,6 +538,20 @@ def test_first_not_finite(core, columns):
                 X.array[...] = values
 
 
+def test_first_not_finite_of_many(core):
+    """Many vectors are looked through at a time; the largest number is that of those before."""
+    n = 40 * core.LANES + 3
+    values = np.random.default_rng(0).standard_normal(n)
+    X = Guarded(values.reshape(1, n), real(core))
+    assert core.scan(X.array) == (-1, abs(X.array).max())
+    for place in (0, 1, *(k * core.LANES + d for k in (1, 16, 17, 32, 33, 40) for d in (-1, 0, 1)), n - 1):
+        for bad in (np.nan, np.inf):
+            X.array[...] = values
+            X.array[0, place] = bad
+            X.array[0, min(place + 20, n - 1)] = bad
+            assert core.scan(X.array) == (place, abs(X.array[0, :place]).max(initial=0))
+
+
 def test_first_not_finite_takes_every_finite_number(core):
     kind = np.finfo(real(core))
     values = [kind.max, -kind.max, kind.tiny, kind.smallest_subnormal, 0.0, -0.0] * 30
