@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         TrainingWarning,
         UnscaledInputWarning,
     )
-    from nnc.callbacks import Checkpoint
+    from nnc.callbacks import Checkpoint, Progress
     from nnc.comparison import Comparison, compare
     from nnc.files import ModelFileError
     from nnc.history import History
@@ -65,6 +65,7 @@ __all__ = [
     "NeuralNetwork",
     "NotConvergedWarning",
     "OneCycleLR",
+    "Progress",
     "Quantile",
     "RMSprop",
     "Record",
@@ -109,6 +110,7 @@ _HOME = {
     "NeuralNetwork": "network",
     "NotConvergedWarning": "advice",
     "OneCycleLR": "schedules",
+    "Progress": "callbacks",
     "Quantile": "losses",
     "RMSprop": "optimizers",
     "Record": "training",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import os
 from contextlib import suppress
+from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,21 @@ else:
     import _signal as signal  # the C module: its Python face turns numbers into enums, 25 microseconds a fit
 
 
-class Team:
-    """Threads that do a piece of work together, again and again, each on a processor of its own.
+@cache
+def _may_move() -> bool:
+    """Whether a thread may choose its processors: under a seccomp filter, asking for it can end the process."""
+    try:
+        with open("/proc/self/status") as file:  # Linux'
+            return "\nSeccomp:\t0\n" in file.read()
+    except OSError:
+        return False
 
-    Some systems wake a thread on the processor of the one that woke it, even where others are idle. There it would wait
-    for milliseconds, so a thread that finds itself on the caller's processor gives that one up.
+
+class Team:
+    """Threads that do a piece of work together, again and again.
+
+    Some systems wake a thread on the processor of the one that woke it, even where others are idle, and there it waits
+    for milliseconds. So a thread that finds itself on the caller's processor leaves it, where there are enough of them.
 
     Parameters
     ----------
@@ -39,9 +50,7 @@ class Team:
         self._work: Callable[[int, int], None] | None = None
         self._amount = 0
         self._home = -1  # the processor that the caller is on
-        self._allowed: set[int] = set()
-        if n_threads > 1 and hasattr(os, "sched_getaffinity"):
-            self._allowed = os.sched_getaffinity(0)
+        self._caller = _thread.get_native_id()
         self._locks: list[tuple[_thread.LockType, _thread.LockType]] = []  # of each further thread: go, done
         for thread in range(1, n_threads):
             go, done = _thread.allocate_lock(), _thread.allocate_lock()
@@ -66,11 +75,13 @@ class Team:
                 return
 
     def _move(self) -> None:
-        """Moves the thread to another processor than the caller's."""
-        others = self._allowed - {self._home}
-        if others and processor() == self._home:
-            with suppress(OSError):  # some sandboxes forbid it
-                os.sched_setaffinity(0, others)
+        """Moves the thread to another processor than the caller's, of those that the caller may use."""
+        if processor() != self._home or not _may_move():
+            return
+        with suppress(Exception):  # it is but a hint
+            allowed = os.sched_getaffinity(self._caller)
+            if len(allowed) >= self.size:
+                os.sched_setaffinity(0, allowed - {self._home})
 
     def run(self, work: Callable[[int, int], None] | None, amount: int = 0, size: int | None = None) -> None:
         """Calls work(thread, amount) in thread 0, 1, ... at once, in `size` of them or all, and waits for them; None

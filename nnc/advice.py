@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc.training import BatchFit
+from nnc.training import LARGE_INPUT, BatchFit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nnc.network import NeuralNetwork
     from nnc.training import Fit
 
-LARGE_INPUT = 100  # beyond it inputs count as not scaled
 SATURATED = 0.99  # share of a layer's outputs that are near the ends of their range
 RISES = 5  # epochs in a row
 ROWS = 1000  # to look at
@@ -86,20 +85,27 @@ def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
             f"X reaches up to {net._largest:g}, and networks learn best from inputs around -1 to 1: pass "
             'scale_X="standardize" to NeuralNetwork, or scale X',
         )
-    for l, share in enumerate(_idle(net, run)):
-        name = net.activations[l]
-        if name == "relu" and share == 1:
-            _warn(
-                DeadLayerWarning,
-                f"hidden layer {l + 1} (relu) puts out nothing but zeros, so it and the layers below have stopped "
-                "learning: try a smaller learning rate, leaky_relu, or other initial weights (another seed)",
-            )
-        elif name in ("sigmoid", "tanh") and share > SATURATED:
-            _warn(
-                SaturatedLayerWarning,
-                f"{share:.0%} of the outputs of hidden layer {l + 1} ({name}) are at an end of their range, where it "
-                "hardly learns: scale the inputs, or try a smaller learning rate or smaller initial weights",
-            )
+    shares = list(enumerate(_idle(net, run)))
+    dead = [l for l, share in shares if net.activations[l] == "relu" and share == 1]
+    stuck = [l for l, share in shares if net.activations[l] in ("sigmoid", "tanh") and share > SATURATED]
+    if dead:
+        _warn(
+            DeadLayerWarning,
+            f"{_layers(net, dead)} nothing but zeros, so the layers below have stopped learning: try a smaller "
+            "learning rate, leaky_relu, or other initial weights (another seed)",
+        )
+    if stuck:
+        _warn(
+            SaturatedLayerWarning,
+            f"{_layers(net, stuck)} outputs of which {min(dict(shares)[l] for l in stuck):.0%} or more are at an end "
+            "of their range, where a layer hardly learns: scale the inputs, or try a smaller learning rate or smaller "
+            "initial weights",
+        )
+
+
+def _layers(net: NeuralNetwork, layers: list[int]) -> str:
+    names = " and ".join(f"{l + 1} ({net.activations[l]})" for l in layers)
+    return f"hidden layers {names} put out" if len(layers) > 1 else f"hidden layer {names} puts out"
 
 
 def _idle(net: NeuralNetwork, run: Fit) -> list[float]:

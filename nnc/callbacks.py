@@ -23,13 +23,16 @@ class Checkpoint:
     every : int, default 1
         Epochs from one to the next.
     best_only : bool, default False
-        Only where no epoch before was better, by what `fit` monitors.
+        Only where no epoch before was better, by what `fit` monitors, those before a `load` included.
+
+    With patience, the file has the weights of its epoch, from which training goes on, and not those of the best one
+    that `fit` ends with.
 
     Examples
     --------
     >>> net.fit(X, y, epochs=1000, optimizer="adam", callback=Checkpoint("run.json", every=50))
     >>> net = NeuralNetwork.load("run.json")
-    >>> net.fit(X, y, epochs=1000)  # goes on as if nothing had happened
+    >>> net.fit(X, y, epochs=1000)  # goes on as if nothing had happened, where other arguments are the same, too
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, best_only: bool = False) -> None:

@@ -28,7 +28,7 @@ A document is a dict of plain Python values::
     What a checkpoint needs to go on: {"optimizer": {"name": "adam", its constants (OPTIMIZERS)}, "steps": 0,
     "powers": [3 numbers], "epoch": 0, "schedule": null or {"name": ..., constants}, "moments": [a vector of all
     parameters, ...], "history": {"loss": [...], "lr": [...], "seconds": [...], further ones by name}}. Where a
-    further one was not finite, null stands.
+    further one was not finite, null stands. A schedule named "function" was the user's function, which is not here.
 `sha256`
     The checksum of everything else that is known here (see `checksum`). Where it is missing, nothing is compared.
 

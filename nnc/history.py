@@ -58,7 +58,7 @@ class History:
         "epochs" (all done), "max_seconds", "target_loss", "patience" (no progress for so long), "callback" (it said
         so), "converged" (nothing left to gain), "interrupt" (Ctrl-C) or "diverged" (in a DivergedError's history).
     best_epoch : int or None
-        The epoch with the best value of what was monitored, counted from 1; None where nothing was.
+        The epoch with the best value of what was monitored, counted from 1; None where no epoch was looked at.
 
     Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
     """

@@ -18,7 +18,7 @@ from nnc.initializers import mix
 from nnc.layers import Arrays, Layer
 from nnc.losses import CLASSIFIERS, OUTPUTS, as_loss, loss_object
 from nnc.optimizers import as_optimizer, optimizer_from_dict
-from nnc.training import BatchFit, Data, Fit, Plan, State
+from nnc.training import BatchFit, Data, Fit, Plan, State, left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -216,6 +216,12 @@ class NeuralNetwork:
     def n_params(self) -> int:
         """How many weights and biases there are."""
         return self._n_params
+
+    @property
+    def history(self) -> History | None:
+        """The table of all epochs since the optimizer began, those before a checkpoint was saved included; None before
+        the first fit."""
+        return None if self._state is None else self._state.history
 
     @property
     def weights(self) -> Arrays:
@@ -648,7 +654,8 @@ class NeuralNetwork:
             max_seconds or a callback.
         lr : float, schedule or callable, optional
             Learning rate: a number, a schedule such as nnc.CosineLR(0.1), or a function of the epoch, which is counted
-            from 0 since the optimizer began. Default: as before, at first the optimizer's.
+            from 0 since the optimizer began. Default: as before, at first the optimizer's. A function has to be given
+            again after `load`.
         optimizer : str or object, optional
             "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
             "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). A named one begins anew. Default:
@@ -680,12 +687,14 @@ class NeuralNetwork:
         regularize_bias : bool, default False
             Whether penalties and weight decay work on biases, too.
         patience : int, optional
-            Ends the training after so many epochs in a row without an improvement by more than `min_delta`.
+            Ends the training after so many epochs of this call in a row without an improvement by more than
+            `min_delta`.
         min_delta : float, default 0
         monitor : str, optional
             What has to improve: "loss", "val_loss" or a metric. Default: "val_loss" with validation, else "loss".
         restore_best : bool, default True
-            With patience: whether the network ends with the weights of the best epoch.
+            With patience: whether the network ends with the weights from the end of the best epoch. The training loss
+            of an epoch is that of the weights during it, so validation rows are the better judge.
         target_loss : float, optional
             Ends the training after an epoch whose training loss is this or less.
         max_seconds : float, optional
@@ -861,6 +870,8 @@ class NeuralNetwork:
                 state.rates(state.epoch, state.epoch + 1)  # whether it gives one
             else:
                 state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
+        elif state.schedule is left_behind:
+            left_behind(state.epoch)
         if state.optimizer.name == "rprop" and state.steps == 0:
             state.moments[1] = state.rates(state.epoch, state.epoch + 1)[0]
         return state
@@ -927,7 +938,7 @@ class NeuralNetwork:
             options.update(self._checked_metrics(metrics, monitor, validated))
         callbacks = [] if callback is None else list(callback) if isinstance(callback, (list, tuple)) else [callback]
         for function in callbacks:
-            if not callable(function):
+            if not callable(function) or isinstance(function, type):
                 raise TypeError(f"callback must be a function of an epoch's record, or several, got {function!r}")
             if getattr(function, "every", None) is not None:
                 count("every of the callback", function.every)
@@ -1254,8 +1265,8 @@ class NeuralNetwork:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         state = self.__getstate__()
-        if "state" in state and state["state"].schedule_document() is None:
-            state["state"].schedule = None  # a function stays behind, as it does with files
+        if "state" in state:
+            state["state"].leave_function()
         return _restore, (type(self), state)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -1358,6 +1369,7 @@ class NeuralNetwork:
                 if self._loss == "hinge":
                     return targets.signs(index, n_out, self._dtype), None
                 return index[:, None].astype(self._dtype), None
+            y = y if column is None else column
         values = numbers("y", y)
         if values.ndim == 1:
             values = values[None] if n == 1 and len(values) == n_out else values[:, None]

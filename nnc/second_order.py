@@ -485,12 +485,17 @@ class SecondOrderFit(Fit):
                     )
                     self.memory = result.pairs
                 net.params = result.params
+                if result.reason == "diverged":
+                    self.diverged()
             except BaseException:
                 self.state.remember(self.history("interrupt"))
                 raise
             finally:
                 self.close()
         return self.finish(self.reason or result.reason)
+
+    def cause(self) -> str:
+        return f"Probably {self.unscaled()}."
 
     def loss_of(self, params: Vector) -> float:
         self.net.params = params

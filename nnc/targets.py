@@ -18,11 +18,20 @@ if TYPE_CHECKING:
 def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     """y as a vector (n,) if it has one value for each of the n rows, else None."""
     values = np.asarray(y)
-    kind = values.dtype.kind
-    # bytes, NumPy 2's strings of any length, and what pandas has
-    if kind in "ST" or (kind == "O" and values.ndim and all(isinstance(value, str) for value in values.ravel())):
-        values = np.array(values.tolist()) if kind == "T" else values.astype(str)
-    return values.reshape(n) if values.shape in ((n,), (n, 1)) else None
+    if values.dtype.kind in "TO" and values.ndim:  # NumPy 2's strings of any length, and what pandas has
+        types = {*map(type, values.flat)}
+        if any(all(issubclass(t, kind) for t in types) for kind in (str, bytes, (float, int, np.number, np.bool_))):
+            values = np.array(values.tolist())
+    if values.dtype.kind == "S":
+        try:
+            values = values.astype(str)
+        except UnicodeDecodeError as error:
+            raise TypeError(f"y must hold text or numbers, got bytes that are no ASCII text: {error}") from None
+    if values.shape in ((n,), (n, 1)):
+        return values.reshape(n)
+    if values.dtype.kind == "U":
+        raise ValueError(f"y must have one label for each row of X, got shape {values.shape} for {n} rows")
+    return None
 
 
 def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:

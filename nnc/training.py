@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from nnc.optimizers import Optimizer
 
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
-LATE = 0.4  # the share of a slice that is lost on late threads from which one thread goes on alone
+LATE = 0.4  # the share of a team's time that is lost on late threads from which one thread goes on alone
 ALONE_SECONDS = 0.02, 2.0  # at first, and at most: twice as long each time that the team is late again
-TRIAL_SECONDS = 0.005  # how long it is tried at first, and after that
+TRIAL_SECONDS = 0.005  # how long a team works before that is decided, for the first time and after one has been alone
 FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
+LARGE_INPUT = 100  # beyond it inputs count as not scaled
 CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
 
@@ -49,8 +50,8 @@ class DivergedError(ArithmeticError):
     epoch : int
         The epoch, counted from 1, in which the loss or the weights stopped being finite.
     layer : int or None
-        The first layer, counted from 1, that a step would have given weights that are not finite; None where it was the
-        loss.
+        The first layer, counted from 1, whose outputs are not finite, or so large that the loss is not; or that a step
+        would have given weights that are not finite.
     """
 
     def __init__(self, message: str, history: History, epoch: int, layer: int | None = None) -> None:
@@ -95,6 +96,14 @@ class Record(dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(f"the record has no {name!r}, it has {', '.join(self)}") from None
+
+
+FUNCTION = "function"  # as a file has it
+
+
+def left_behind(epoch: int) -> float:
+    """Stands where the learning rate was a function of the user's, which went into no file."""
+    raise ValueError("lr was a function when the network was saved, which no file can hold: give it again")
 
 
 @dataclass
@@ -145,15 +154,25 @@ class State:
                 raise ValueError(f"lr must have a length of its own where epochs is not given, got {lr!r}")
 
     def schedule_document(self) -> dict[str, Any] | None:
-        """The schedule as a file has it; None for a constant rate, and for a function, which no file can hold."""
-        if not isinstance(self.schedule, Schedule):
+        """The schedule as a file has it; None for a constant rate. Of a function it says only that there was one."""
+        if self.schedule is None:
             return None
+        if not isinstance(self.schedule, Schedule):
+            return {"name": FUNCTION}
         document = self.schedule.to_dict()
         return document if self.plateau is None else {**document, "state": self.plateau.to_dict()}
+
+    def leave_function(self) -> None:
+        """To be called where the state goes into another process, which a function does not."""
+        if self.schedule_document() == {"name": FUNCTION}:
+            self.schedule = left_behind
 
     def take_schedule(self, document: dict[str, Any] | None) -> None:
         """Goes on with the schedule that `schedule_document` wrote; ValueError where it is none."""
         if document is None:
+            return
+        if document == {"name": FUNCTION}:
+            self.schedule = left_behind
             return
         document = dict(document)
         plateau = document.pop("state", None)
@@ -161,11 +180,19 @@ class State:
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.plateau = self.schedule.resume(plateau)
 
+    def rate(self, epoch: int) -> float:
+        """What the schedule, or the user's function, gives for an epoch."""
+        assert self.schedule is not None
+        value = self.schedule(epoch)
+        if not isinstance(value, (float, int, np.floating, np.integer)):
+            raise TypeError(f"lr must give a number, got {value!r} for epoch {epoch}")
+        return float(value)
+
     def rates(self, first: int, last: int) -> NDArray[np.float64]:
         """The learning rates of epochs first <= epoch < last, counted over all fits."""
         if self.schedule is None or self.plateau is not None:
             return constant(self.lr if self.plateau is None else self.plateau.lr, last - first)
-        rates = np.array([self.schedule(epoch) for epoch in range(first, last)], np.float64)
+        rates = constant(0.0, 0) if last == first else np.array([self.rate(epoch) for epoch in range(first, last)])
         wrong = ~((rates >= 0) & (rates < np.inf))
         if wrong.any():
             epoch = first + int(wrong.argmax())
@@ -235,11 +262,13 @@ class Fit:
         for name in plan.metrics:
             self.columns[name] = []
         self.best = np.inf
+        self.record_before: float | None = None  # the best of the fits before, once it is asked for
         self.best_epoch: int | None = None
         self.best_params: NDArray[Any] | None = None
         watching = plan.patience is not None or plan.validation is not None
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
         self.calls = [(callback, int(getattr(callback, "every", 0) or 0)) for callback in plan.callbacks]
+        self.called: dict[int, int] = {}  # the epoch that each of them was called for last
         if plan.progress is not None:
             self.calls.append((plan.progress, 0))
             plan.progress.open()
@@ -386,7 +415,7 @@ class Fit:
             now = perf_counter()
             self.teamed += now - began
             self.waited += training.late
-            if self.teamed >= TRIAL_SECONDS:  # a thread that is late once in short epochs says nothing
+            if self.teamed >= TRIAL_SECONDS:  # late once, in one of many short epochs, says nothing
                 self.team_pays = self.waited <= LATE * self.teamed * (threads - 1)
                 self.teamed = self.waited = 0.0
                 if not self.team_pays:
@@ -424,11 +453,13 @@ class Fit:
                 reason = "callback"
             self.looking += perf_counter() - began
         if self.reached_target():
-            return "target_loss"
-        if self.interrupt:
-            return "interrupt"
-        if self.is_late():
-            return "max_seconds"
+            reason = "target_loss"
+        elif self.interrupt:
+            reason = "interrupt"
+        elif self.is_late():
+            reason = "max_seconds"
+        if reason and self.calls and epoch:  # those whose turn this epoch was not, before it became the last
+            self.call_back(epoch, better=False, last=True)
         return reason
 
     # ------------------------------------------------------------------------------------------ after an epoch
@@ -481,7 +512,9 @@ class Fit:
         record = None
         stop = False
         resting = perf_counter() - self.called_at < SLICE_SECONDS
-        for callback, every in self.calls:
+        for number, (callback, every) in enumerate(self.calls):
+            if self.called.get(number) == epoch:
+                continue
             if not last and ((self.first + epoch) % every if every else resting):
                 continue
             if record is None:
@@ -489,11 +522,20 @@ class Fit:
                 record = Record(epoch=self.first + epoch, loss=float(self.losses[epoch - 1]))
                 record.update((name, values[-1]) for name, values in self.columns.items())
                 record.update(lr=float(self.rates[epoch - 1]), seconds=perf_counter() - self.began)
-                record.update(best=better, network=self.net)
+                record.update(best=better and not self.best_before() <= self.best < np.inf, network=self.net)
+            self.called[number] = epoch
             stop = bool(callback(record)) or stop
         if not resting:
             self.called_at = perf_counter()
         return stop
+
+    def best_before(self) -> float:
+        """The best value of what is monitored in the fits that this one goes on from, as `best` has it."""
+        if self.record_before is None:
+            name, sign = self.plan.monitor, -1 if self.plan.larger_is_better else 1
+            columns = [sign * history[name] for history in self.state.histories if name in history]
+            self.record_before = float(np.fmin.reduce(np.concatenate([[np.inf], *columns])))
+        return self.record_before
 
     def sync(self) -> None:
         """Writes where the run stands into the network, as a checkpoint needs it."""
@@ -522,11 +564,17 @@ class Fit:
     def diverged(self) -> None:
         """Raises, since the core has come to numbers that are not finite. Where the loss was not, it took no step; in a
         step, the parameters that would not have been finite kept their values."""
-        epoch, layer = self.epoch + 1, self.training.broken_layer or None
+        epoch, layer = self.epoch + 1, self.training.broken_layer
         if layer:
             what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
         else:
-            what = f"the loss of epoch {epoch} is not finite"
+            layer = self.broken_outputs()
+            what = f"the loss of epoch {epoch} is not finite, "
+            if layer:
+                what += f"as outputs of layer {layer} are not"
+            else:
+                layer = len(self.net.sizes) - 1
+                what += f"as outputs of layer {layer} are too large for it"
         raise DivergedError(
             f"{what}; the network keeps the last finite weights. {self.cause()}",
             self.history("diverged"),
@@ -534,10 +582,27 @@ class Fit:
             layer,
         )
 
+    def broken_outputs(self) -> int:
+        """The first layer, counted from 1, with outputs that are not finite; 0 where there is none."""
+        net, X = self.net, self.data.X
+        found = len(net.sizes)
+        for start in range(0, len(X), CHUNK):
+            rows = X[start : start + CHUNK]
+            outs = [np.empty((len(rows), n_out), net.dtype) for n_out in net.sizes[1:]]
+            net._engine.forward(self.params, rows, outs)
+            found = next((l for l, A in enumerate(outs[: found - 1], 1) if not np.isfinite(A).all()), found)
+        return found if found < len(net.sizes) else 0
+
     def cause(self) -> str:
-        """What most likely made it diverge."""
+        """What most likely made it diverge, and what to do."""
         rate = self.rates[self.epoch]
-        return f"The learning rate of {rate:g} may be too large, or the inputs or targets need scaling."
+        return f"The learning rate of {rate:g} may be too large, or {self.unscaled()}."
+
+    def unscaled(self) -> str:
+        largest = self.net._largest
+        if largest > LARGE_INPUT:
+            return f'X, which reaches up to {largest:g}, needs scaling (scale_X="standardize")'
+        return "the targets or inputs need scaling"
 
 
 class BatchFit(Fit):
@@ -622,6 +687,7 @@ class BatchFit(Fit):
         while not self.training.done:
             self.go_on(sys.maxsize)
         if self.training.lost or self.training.broken_layer:
+            self.data = data
             self.diverged()
         return float(self.one_loss[0])
 

@@ -186,7 +186,7 @@ cdef class Engine:
         if purpose != TRAIN or not self.shares_blocks(rows):
             return smaller(rows, most)
         count = max(2, (rows + most - 1) // most)
-        if count > 2:                           # so that they come out even for two and for four threads
+        if count > 2:                           # so that few come out even for two and for four threads
             count = (count + 3) // 4 * 4
         return ((rows + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
 

@@ -36,8 +36,9 @@ cdef extern from *:
     #endif
     #ifdef __linux__
     #include <sched.h>
+    static int processor_number(void) { return sched_getcpu(); }
     #else
-    static int sched_getcpu(void) { return -1; }
+    static int processor_number(void) { return -1; }
     #endif
     #if defined(__clang__)
     #define NNC_COMPILER "Clang " __clang_version__
@@ -53,7 +54,7 @@ cdef extern from *:
     """
     bint has_avx2() nogil
     bint has_avx512() nogil
-    int sched_getcpu() nogil
+    int processor_number() nogil
     const char* NNC_COMPILER
 
 COMPILER = NNC_COMPILER.decode()
@@ -71,4 +72,4 @@ def instruction_sets():
 
 def processor():
     """The number of the processor that the thread is on, or -1 where the system does not tell."""
-    return sched_getcpu()
+    return processor_number()

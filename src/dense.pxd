@@ -10,7 +10,7 @@ from libc.math cimport sqrt as sqrt_double
 
 cdef enum:
     GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
-    SMALL_GRAIN = 4       # and rows of W where there is no WT: of few inputs, each thread would get all or none
+    SMALL_GRAIN = 4       # and rows of W where there is no WT: of few inputs, each thread would get all or none; and whole blocks
     STRIP = 32            # rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache
 
 cdef struct Dense:

@@ -27,7 +27,7 @@ cdef struct Ahead:
     const int* order      # the row that comes next, of those up to `end`
     const int* end
     Py_ssize_t n
-    Py_ssize_t at         # how far it has been asked for
+    Py_ssize_t at         # how much of it has been asked for
 
 cdef struct Strides:
     Py_ssize_t a          # from row to row of A, or of A.T where that is what is stored
@@ -101,7 +101,8 @@ cdef inline void look_ahead(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
 
 cdef inline always_inlined tiles(bint transposed, Py_ssize_t count, Py_ssize_t k_len, const real* A, const real* B, real* C,
                                  const real* start, const Strides* by) noexcept nogil:
-    # `count` of the largest tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over.
+    # `count` of the largest tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over; a
+    # gradient of one vector of columns has none of these tiles.
     cdef Py_ssize_t i, lines = 0
     if transposed and by.ahead is not NULL:
         lines = TILE_ROWS * TILE_VECS * VL * k_len // (LINE * by.c) + 1
@@ -151,8 +152,8 @@ cdef inline always_inlined strip(bint transposed, int vecs, Py_ssize_t m, Py_ssi
 
 cdef inline always_inlined large_product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B,
                                          real* C, const real* start, const Strides* by) noexcept nogil:
-    # In blocks of K_BLOCK rows of B. Where a panel of B is used many times and its rows lie far apart, each on another page and many in
-    # the same cache set, it is copied together first.
+    # In blocks of K_BLOCK rows of B. Where a panel of B is used very often, or its rows lie in few sets of the caches, it is copied
+    # together first.
     cdef vec packed[K_BLOCK * TILE_VECS]
     cdef Strides here = by[0]
     cdef const real* panel

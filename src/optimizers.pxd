@@ -98,12 +98,14 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
         end = start + 64 * VL if start + 64 * VL < size else size
         for i from start <= i < end by VL:
             x = load(p + i)
-            part2, second = second, madd(x, x, part2)      # two sums take turns, to hide the latency
             if o.l1 != 0:
                 part1 = part1 + vabs(x)
-        sum2 += sum_lanes(part2 + second)
+            if o.l2 != 0:
+                part2, second = second, madd(x, x, part2)      # two sums take turns, to hide the latency
         if o.l1 != 0:
             sum1 += sum_lanes(part1)
+        if o.l2 != 0:
+            sum2 += sum_lanes(part2 + second)
     return o.l1 * sum1 + 0.5 * o.l2 * sum2
 
 

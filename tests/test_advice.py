@@ -69,6 +69,14 @@ def test_dead_layer(optimizer):
     assert warned(lambda: dead("leaky_relu").fit(X, Y, epochs=3, optimizer=optimizer))[0] == []
 
 
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+def test_several_layers_give_one_warning(activation):
+    net = dead(activation)
+    net.biases[0] = np.full(6, -1e5)
+    kind = nnc.DeadLayerWarning if activation == "relu" else nnc.SaturatedLayerWarning
+    only(kind, lambda: net.fit(X, Y, epochs=3), f"hidden layers 1 ({activation}) and 2 ({activation}) put out")
+
+
 def test_dead_layer_in_batches():
     only(nnc.DeadLayerWarning, lambda: dead().fit_batches([(X, Y)], epochs=3), "hidden layer 2 (relu)")
     only(nnc.DeadLayerWarning, lambda: dead().fit(X, Y, epochs=3, batch_size=1), "hidden layer 2 (relu)")

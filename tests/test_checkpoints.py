@@ -106,6 +106,14 @@ def test_a_schedule_that_is_a_function_is_given_again(tmp_path):
         return 0.1 / (1 + epoch)
 
     goes_on(tmp_path, network(), {"optimizer": "adam"}, {"lr": rate})
+    net = network()
+    net.fit(X, Y, epochs=2, lr=rate)
+    again = through_file(through_file(net, tmp_path), tmp_path)
+    for other in (again, pickle.loads(pickle.dumps(net))):
+        with pytest.raises(ValueError, match="lr was a function when the network was saved"):
+            other.fit(X, Y, epochs=1)
+        assert other.fit(X, Y, epochs=1, lr=0.25).lr.tolist() == [0.25]
+    assert again.fit(X, Y, epochs=1, optimizer="adam").lr.tolist() == [0.001]
 
 
 @pytest.mark.parametrize("settings", [{"weights": True}, {"max_norm": 1.0, "l1": 1e-3, "regularize_bias": True}])
@@ -435,6 +443,56 @@ def test_best_only(tmp_path):
     same = network()
     same.fit(X, Y, epochs=history.best_epoch, lr=0.3, batch_size=3)
     assert np.array_equal(NeuralNetwork.load(path).params, same.params)
+
+
+def test_the_best_of_a_run_is_not_replaced_by_a_worse_one_when_it_goes_on(tmp_path):
+    best, last = tmp_path / "best.json", tmp_path / "last.json"
+    settings = {"validation": (XV, YV), "lr": 0.1}
+    network().fit(X, Y, epochs=40, callback=[Checkpoint(best, best_only=True), Checkpoint(last)], **settings)
+    before = best.read_bytes()
+    again = NeuralNetwork.load(last)
+    flags = []
+    again.fit(
+        -9 * X, Y, epochs=3, callback=[Checkpoint(best, best_only=True), lambda r: flags.append(r.best)], **settings
+    )
+    assert best.read_bytes() == before
+    assert flags
+    assert not any(flags)
+    again.fit(X, Y, epochs=200, callback=Checkpoint(best, best_only=True), **settings)
+    assert NeuralNetwork.load(best).loss(XV, YV) < NeuralNetwork.from_json(before.decode()).loss(XV, YV)
+
+
+@pytest.mark.parametrize("rule", ["max_seconds", "interrupt"])
+def test_the_last_epoch_is_saved_where_training_ends_within_the_next(tmp_path, rule):
+    """Though validation has looked at it before it was known to be the last."""
+    many, path = np.tile(X, (400, 1)), tmp_path / "net.json"
+    net = NeuralNetwork([3, 200, 200, 2], loss="mse", seed=0)
+    calls = []
+
+    def stop(record):
+        calls.append(record.epoch)
+        if rule == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stop.every = 1
+    callbacks = [Checkpoint(path, every=1000), stop]
+    limit = {"max_seconds": 1.0} if rule == "max_seconds" else {}
+    history = net.fit(
+        many, np.tile(Y, (400, 1)), epochs=1000, batch_size=8, validation=(XV, YV), callback=callbacks, **limit
+    )
+    assert history.stop_reason == rule
+    assert calls == [*range(1, history.epochs + 1)]
+    assert NeuralNetwork.load(path).history.epochs == history.epochs
+
+
+def test_the_history_of_all_fits(tmp_path):
+    net = network()
+    assert net.history is None
+    first = net.fit(X, Y, epochs=3, validation=(XV, YV))
+    again = through_file(net, tmp_path)
+    second = again.fit(X, Y, epochs=2, validation=(XV, YV))
+    assert again.history.val_loss.tolist() == [*first.val_loss, *second.val_loss]
+    assert net.history.epochs == 3
 
 
 def test_one_file_takes_the_place_of_the_other(tmp_path):

@@ -84,13 +84,18 @@ def checked_product(core, A, B, C, *, transposed=False, start=None, scale=1.0, a
     return g_c.array
 
 
+# Rows of B that lie so far apart are copied together from 48 rows of C on, others from 384.
+PAGE = 4096
+
+
 def product_case(core, m, vectors, k, transposed=False, extra=0, whole=True, seed=0):
-    """A with `extra` unused columns of NaN, and without them, exactly A @ B, then B, C and the start.
+    """A with `extra` unused columns of NaN, and without them, exactly A @ B, then B, C and the start. No vectors stand
+    for as many as fill a page of memory.
 
     Whole numbers make every sum exact, in whatever order.
     """
     rng = np.random.default_rng(seed)
-    n = vectors * core.LANES
+    n = vectors * core.LANES if vectors else PAGE // core.REAL_BYTES
 
     def numbers(*shape):
         values = rng.integers(-8, 9, shape) if whole else rng.normal(size=shape)
@@ -103,8 +108,7 @@ def product_case(core, m, vectors, k, transposed=False, extra=0, whole=True, see
     return A, used, used.astype(np.float64) @ B.astype(np.float64), B, numbers(m, n), numbers(n)
 
 
-# Below 25 rows and 6 vectors every tile, row tail and column tail of every variant occurs; more rows, and more of B,
-# are taken in blocks.
+# Below 25 rows and 6 vectors every tile, row tail and column tail of every variant occurs; more of B comes in blocks.
 @settings(max_examples=150)
 @given(
     m=st.integers(1, 25) | st.integers(44, 60),
@@ -143,7 +147,8 @@ def test_product_of_every_height(core, m, transposed):
 
 
 @pytest.mark.parametrize(
-    ("m", "vectors", "k"), [(3, 1, 5000), (130, 9, 257), (257, 3, 600), (64, 40, 784), (1, 64, 900)]
+    ("m", "vectors", "k"),
+    [(3, 1, 5000), (130, 9, 257), (257, 3, 600), (64, 40, 784), (1, 64, 900), (389, 7, 300), (51, None, 260)],
 )
 @pytest.mark.parametrize("transposed", [False, True])
 def test_product_of_large_operands(core, m, vectors, k, transposed):
@@ -160,14 +165,14 @@ def test_product_of_large_operands(core, m, vectors, k, transposed):
         assert (np.abs(got - wanted) <= bound).all()
 
 
-@pytest.mark.parametrize(("vectors", "k"), [(1, 3), (5, 70), (4, 256), (7, 600)])
+@pytest.mark.parametrize(("vectors", "k"), [(1, 3), (5, 70), (4, 256), (7, 600), (None, 270)])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_row_of_a_product_does_not_depend_on_its_neighbors(core, vectors, k, transposed):
     """So that neither a share of the rows nor a single one gives other bits than the whole."""
-    A, used, _, B, C, start = product_case(core, 100, vectors, k, transposed, whole=False)
+    A, used, _, B, C, start = product_case(core, 400, vectors, k, transposed, whole=False)
     for how in ({"start": start}, {"scale": -0.3, "add": True}):
         whole = checked_product(core, A, B, C, transposed=transposed, **how)
-        for low, high in ((0, 1), (1, 2), (7, 10), (16, 64), (32, 83), (99, 100)):
+        for low, high in ((0, 1), (1, 2), (7, 10), (16, 63), (32, 83), (399, 400)):
             part = np.ascontiguousarray(used.T[:, low:high] if transposed else used[low:high])
             got = checked_product(core, part, B, C[low:high], transposed=transposed, **how)
             assert got.tobytes() == whole[low:high].tobytes()
@@ -185,7 +190,7 @@ def test_product_passes_nan_and_infinity_on(core):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("m", "vectors", "k"), [(1, 1, 3), (13, 3, 7), (70, 5, 40), (20, 2, 256)])
+@pytest.mark.parametrize(("m", "vectors", "k"), [(1, 1, 3), (13, 3, 7), (391, 5, 40), (50, None, 20), (20, 2, 256)])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_guarded_product_stores_what_is_finite(core, m, vectors, k, transposed, bad):
     """What would not be finite stays as it is; the rest is as without the guard."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import SGD, DivergedError, NeuralNetwork, _threads, training
-from nnc._cpu import processor
 from nnc._threads import Interrupt, Team
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -129,7 +129,7 @@ SHAPES = [
     ([64, 48, 10], 90, 32, "cross_entropy", 20),
     ([5, 3, 3, 3, 2], 70, 70, "bce", 50),
     ([20, 90, 90, 3], 60, 17, "mse", 10),
-    ([600, 20, 3], 100, 33, "mse", 5),
+    ([600, 80, 3], 100, 33, "mse", 5),
     ([10, 1000, 3], 700, None, "cross_entropy", 5),
 ]
 
@@ -529,7 +529,7 @@ def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
     error = diverged(net, X, y, epochs=10_000, optimizer=optimizer, batch_size=batch_size, shuffle=False, **settings)
     assert np.isfinite(net.params).all()
     assert error.history.stop_reason == "diverged"
-    assert (error.layer is None) == ("the loss of epoch" in str(error))
+    assert f"layer {error.layer} " in str(error)
     assert error.history.epochs == len(error.history.loss) == error.epoch - 1
     assert np.isfinite(error.history.loss).all()
     assert f"epoch {error.epoch} " in str(error)
@@ -542,7 +542,7 @@ def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
         for batch in batches:
             part.fit(*batch, epochs=1, **settings)
     assert net.params.tobytes() == part.params.tobytes()
-    if error.layer is None:  # no step was taken with that loss
+    if "the loss of epoch" in str(error):  # no step was taken with that loss
         assert not np.isfinite(net.loss(*batch))
     assert NeuralNetwork.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
 
@@ -574,11 +574,34 @@ def test_a_broken_step_of_many_rows():
         assert net.params.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("how", ["fit", "batches", "lbfgs", "levenberg_marquardt"])
+def test_the_layer_that_diverges_is_named(how):
+    """The first one whose outputs are not finite, and what to do where inputs are large."""
+    X, y = data(20, 3, 1)
+    X[7] *= 1e200
+    net = NeuralNetwork([3, 4, 5, 1], activation=["tanh", "relu"], output="identity", loss="mse", seed=0)
+    net.weights[1] *= 1e300
+    net.weights[2] *= 1e300
+    before = net.params
+    if how == "batches":
+        fit = partial(net.fit_batches, [(X[7:], y[7:]), (X[:7], y[:7])], lr=0.1)
+    else:
+        fit = partial(net.fit, X, y, epochs=3, optimizer="sgd" if how == "fit" else how)
+    with pytest.raises(DivergedError, match="outputs of layer 3 are not") as caught:
+        fit()
+    assert (caught.value.epoch, caught.value.layer) == (1, 3)
+    assert "X, which reaches up to " in str(caught.value)
+    assert 'needs scaling (scale_X="standardize")' in str(caught.value)
+    assert caught.value.history.stop_reason == "diverged"
+    assert np.array_equal(net.params, before)
+
+
 def test_a_step_that_was_not_taken_does_not_count():
     X, y = data(8, 2, 1)
     net = NeuralNetwork([2, 3, 1], activation="identity", loss="mse", seed=1)
     fresh = net.copy()
-    assert diverged(net, X, 1e200 * y, epochs=1, lr=0.1, optimizer="adam").layer is None
+    error = diverged(net, X, 1e200 * y, epochs=1, lr=0.1, optimizer="adam")
+    assert "the loss of epoch 1 is not finite, as outputs of layer 2 are too large for it" in str(error)
     net.fit(X, y, epochs=3)
     fresh.fit(X, y, epochs=3, lr=0.1, optimizer="adam")
     assert net.params.tobytes() == fresh.params.tobytes()
@@ -829,34 +852,31 @@ def test_one_thread_goes_on_alone_where_the_others_are_late(monkeypatch):
     assert len({net.params.tobytes() for net in nets}) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no choice of processors")
-def test_a_thread_leaves_the_processor_of_the_caller():
-    """Its own one and no other: what the caller may use stays as it was."""
+@pytest.mark.skipif(not _threads._may_move(), reason="threads may not choose their processors here")
+def test_a_thread_leaves_the_processor_of_the_caller(monkeypatch):
+    """Where it may, and there is one for each; what the caller may use stays as it was."""
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("one processor")
-    seen = []
-
-    def work(thread, home):
-        if thread == 0:
-            while len(seen) < 1:  # the other thread has to come while this one is on its processor
-                time.sleep(0)
-        else:
-            seen.append((processor(), os.sched_getaffinity(0)))
-            os.sched_setaffinity(0, {home})  # where it finds itself the next time
-
     home = min(allowed)
+    monkeypatch.setattr(_threads, "processor", lambda: home)  # wherever they are
+
+    def masks(n_threads):
+        seen = []
+        with Team(n_threads) as team:
+            team.run(lambda thread, _: seen.append((thread, os.sched_getaffinity(0))))
+        return dict(seen)
+
+    assert masks(2) == {0: allowed, 1: allowed - {home}}
+    more = len(allowed) + 1
+    assert masks(more) == dict.fromkeys(range(more), allowed)
     try:
-        with Team(2) as team:
-            os.sched_setaffinity(0, {home})
-            team.run(work, home)
-            seen.clear()
-            team.run(work, home)
-            assert seen[0][0] != home
-            assert seen[0][1] == allowed - {home}
-            assert os.sched_getaffinity(0) == {home}
+        os.sched_setaffinity(0, {home})
+        assert masks(2) == {0: {home}, 1: {home}}
     finally:
         os.sched_setaffinity(0, allowed)
+    monkeypatch.setattr(_threads.os, "sched_setaffinity", lambda *_: 1 / 0)
+    assert masks(2) == {0: allowed, 1: allowed}
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="threads are counted in Linux' /proc")

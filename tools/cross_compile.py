@@ -29,6 +29,7 @@ TARGETS = (
 )
 # What Python's headers ask of a configuration; the one that lies beside them is that of this machine.
 PYCONFIG = """
+#define _GNU_SOURCE 1
 #define SIZEOF_VOID_P 8
 #define SIZEOF_SIZE_T 8
 #define SIZEOF_TIME_T 8
