@@ -91,21 +91,21 @@ def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
     if dead:
         _warn(
             DeadLayerWarning,
-            f"{_layers(net, dead)} nothing but zeros, so the layers below have stopped learning: try a smaller "
-            "learning rate, leaky_relu, or other initial weights (another seed)",
+            f"{_layers(net, dead)} put{'s' * (len(dead) == 1)} out nothing but zeros, so the layers below have stopped "
+            "learning: try a smaller learning rate, leaky_relu, or other initial weights (another seed)",
         )
     if stuck:
+        least = min(share for l, share in shares if l in stuck)
         _warn(
             SaturatedLayerWarning,
-            f"{_layers(net, stuck)} outputs of which {min(dict(shares)[l] for l in stuck):.0%} or more are at an end "
-            "of their range, where a layer hardly learns: scale the inputs, or try a smaller learning rate or smaller "
-            "initial weights",
+            f"{least:.0%} of the outputs of {_layers(net, stuck)} are at an end of their range, where a layer hardly "
+            "learns: scale the inputs, or try a smaller learning rate or smaller initial weights",
         )
 
 
 def _layers(net: NeuralNetwork, layers: list[int]) -> str:
     names = " and ".join(f"{l + 1} ({net.activations[l]})" for l in layers)
-    return f"hidden layers {names} put out" if len(layers) > 1 else f"hidden layer {names} puts out"
+    return f"hidden layer{'s' * (len(layers) > 1)} {names}"
 
 
 def _idle(net: NeuralNetwork, run: Fit) -> list[float]:

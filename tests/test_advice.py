@@ -74,7 +74,7 @@ def test_several_layers_give_one_warning(activation):
     net = dead(activation)
     net.biases[0] = np.full(6, -1e5)
     kind = nnc.DeadLayerWarning if activation == "relu" else nnc.SaturatedLayerWarning
-    only(kind, lambda: net.fit(X, Y, epochs=3), f"hidden layers 1 ({activation}) and 2 ({activation}) put out")
+    only(kind, lambda: net.fit(X, Y, epochs=3), f"hidden layers 1 ({activation}) and 2 ({activation}) ")
 
 
 def test_dead_layer_in_batches():

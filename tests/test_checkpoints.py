@@ -161,6 +161,7 @@ def test_checkpoints_amid_second_order_methods(tmp_path, optimizer, dtype):
         assert bits(again) == bits(net)
 
 
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # rounding says where it ends
 @pytest.mark.parametrize("optimizer", SECOND_ORDER[::2])
 def test_second_order_methods_where_weights_were_changed(optimizer):
     """What they have learned is from elsewhere then; it costs some epochs at most."""
