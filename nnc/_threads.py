@@ -50,7 +50,7 @@ class Team:
         self._work: Callable[[int, int], None] | None = None
         self._amount = 0
         self._home = -1  # the processor that the caller is on
-        self._caller = _thread.get_native_id()
+        self._caller = _thread.get_native_id() if n_threads > 1 else 0
         self._locks: list[tuple[_thread.LockType, _thread.LockType]] = []  # of each further thread: go, done
         for thread in range(1, n_threads):
             go, done = _thread.allocate_lock(), _thread.allocate_lock()

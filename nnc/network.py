@@ -648,7 +648,7 @@ class NeuralNetwork:
             batch_size is given and `validation` is no fraction.
         y : array (n, n_out), or (n,)
             As in `loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge": the
-            first fit learns which classes there are, see `classes`.
+            first fit learns which classes there are, see `classes`. Bytes and dates become text.
         epochs : int, optional
             Passes over the data. May be left out where another rule ends the training: patience, target_loss,
             max_seconds or a callback.

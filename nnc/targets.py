@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
 
 
 def as_labels(y: Any, n: int) -> NDArray[Any] | None:
-    """y as a vector (n,) if it has one value for each of the n rows, else None."""
+    """y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
     values = np.asarray(y)
     if values.dtype.kind in "TO" and values.ndim:  # NumPy 2's strings of any length, and what pandas has
-        types = {*map(type, values.flat)}
-        if any(all(issubclass(t, kind) for t in types) for kind in (str, bytes, (float, int, np.number, np.bool_))):
+        with suppress(ValueError):  # it holds sequences, which are no labels
             values = np.array(values.tolist())
-    if values.dtype.kind == "S":
+    if values.dtype.kind in "SMm":
         try:
             values = values.astype(str)
         except UnicodeDecodeError as error:

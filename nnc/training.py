@@ -50,8 +50,8 @@ class DivergedError(ArithmeticError):
     epoch : int
         The epoch, counted from 1, in which the loss or the weights stopped being finite.
     layer : int or None
-        The first layer, counted from 1, whose outputs are not finite, or so large that the loss is not; or that a step
-        would have given weights that are not finite.
+        The first layer, counted from 1, whose outputs are not finite, or that a step would have given weights that are
+        not finite; the last one where only the loss was not.
     """
 
     def __init__(self, message: str, history: History, epoch: int, layer: int | None = None) -> None:
@@ -164,7 +164,7 @@ class State:
 
     def leave_function(self) -> None:
         """To be called where the state goes into another process, which a function does not."""
-        if self.schedule_document() == {"name": FUNCTION}:
+        if self.schedule is not None and not isinstance(self.schedule, Schedule):
             self.schedule = left_behind
 
     def take_schedule(self, document: dict[str, Any] | None) -> None:
@@ -192,7 +192,7 @@ class State:
         """The learning rates of epochs first <= epoch < last, counted over all fits."""
         if self.schedule is None or self.plateau is not None:
             return constant(self.lr if self.plateau is None else self.plateau.lr, last - first)
-        rates = constant(0.0, 0) if last == first else np.array([self.rate(epoch) for epoch in range(first, last)])
+        rates = np.array([self.rate(epoch) for epoch in range(first, last)], np.float64)
         wrong = ~((rates >= 0) & (rates < np.inf))
         if wrong.any():
             epoch = first + int(wrong.argmax())
@@ -522,7 +522,8 @@ class Fit:
                 record = Record(epoch=self.first + epoch, loss=float(self.losses[epoch - 1]))
                 record.update((name, values[-1]) for name, values in self.columns.items())
                 record.update(lr=float(self.rates[epoch - 1]), seconds=perf_counter() - self.began)
-                record.update(best=better and not self.best_before() <= self.best < np.inf, network=self.net)
+                better = better and (self.best == np.inf or self.best < self.best_before())  # inf: not kept here
+                record.update(best=better, network=self.net)
             self.called[number] = epoch
             stop = bool(callback(record)) or stop
         if not resting:
@@ -568,13 +569,10 @@ class Fit:
         if layer:
             what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
         else:
-            layer = self.broken_outputs()
+            broken, last = self.broken_outputs(), len(self.net.sizes) - 1
+            layer = broken or last
             what = f"the loss of epoch {epoch} is not finite, "
-            if layer:
-                what += f"as outputs of layer {layer} are not"
-            else:
-                layer = len(self.net.sizes) - 1
-                what += f"as outputs of layer {layer} are too large for it"
+            what += f"as outputs of layer {layer} are not" if broken else f"though the outputs of layer {last} are"
         raise DivergedError(
             f"{what}; the network keeps the last finite weights. {self.cause()}",
             self.history("diverged"),

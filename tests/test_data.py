@@ -264,6 +264,7 @@ LABELS = {
     "negative": [-5, 0, 2],
     "floats": [0.5, 1.25, 3.0],
     "bytes": [b"a", b"bc", b"d"],
+    "dates": [np.datetime64("2024-02-29"), np.datetime64("2025-01-01"), np.datetime64("2026-11-25")],
     "plain": [0, 1, 2],
     "booleans": [False, True],
 }
@@ -274,6 +275,22 @@ FORMS = {
     "column": lambda values: np.array(values)[:, None],
     "scalars": lambda values: [np.array(value)[()] for value in values],
 }
+
+
+def test_labels_of_objects_that_are_none():
+    net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0)
+    values = np.array(["a", 3], dtype=object)[INDEX.clip(0, 1)]
+    net.fit(X, values, epochs=1)
+    assert net.classes.tolist() == ["3", "a"]  # as numpy.array(["a", 3]) has them
+    for wrong in (None, [1]):
+        objects = np.empty(len(X), object)
+        objects[:] = [wrong if i == 3 else "a" for i in range(len(X))]
+        with pytest.raises(TypeError, match="y must be an array of real numbers, got elements of type object"):
+            NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, objects, epochs=1)
+    with pytest.raises(ValueError, match=r"y must have one label for each row of X, got shape \(2,\)"):
+        net.fit(X, ["a", "3"], epochs=1)
+    with pytest.raises(TypeError, match="no ASCII text"):
+        net.fit(X, [b"\xff"] * len(X), epochs=1)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -290,7 +307,7 @@ def test_labels(tmp_path, loss, n_out, kind, form):
     y = FORMS[form](values)
     net = NeuralNetwork([3, 12, n_out], activation="tanh", loss=loss, seed=0)
     net.fit(X, y, epochs=300, optimizer="adam", lr=0.05, validation=(X[:9], y[:9]), metrics=["accuracy", "f1"])
-    text = np.array(values).astype(str) if kind in ("strings", "bytes") else np.array(values)
+    text = np.array(values).astype(str) if kind in ("strings", "bytes", "dates") else np.array(values)
     found = net.predict_classes(X)
     assert (found == text).mean() > 0.95
     assert found.dtype.kind == text.dtype.kind or kind == "plain"

@@ -601,7 +601,7 @@ def test_a_step_that_was_not_taken_does_not_count():
     net = NeuralNetwork([2, 3, 1], activation="identity", loss="mse", seed=1)
     fresh = net.copy()
     error = diverged(net, X, 1e200 * y, epochs=1, lr=0.1, optimizer="adam")
-    assert "the loss of epoch 1 is not finite, as outputs of layer 2 are too large for it" in str(error)
+    assert "the loss of epoch 1 is not finite, though the outputs of layer 2 are" in str(error)
     net.fit(X, y, epochs=3)
     fresh.fit(X, y, epochs=3, lr=0.1, optimizer="adam")
     assert net.params.tobytes() == fresh.params.tobytes()
