@@ -18,7 +18,7 @@ from losses cimport CROSS_ENTROPY, from_logits, loss_scale
 from optimizers cimport Optimizer, SGD
 cimport dense
 from dense cimport Dense, GRAIN, SMALL_GRAIN, STRIP
-from network cimport (Data, Network, Run, backward, block_input, fetch, forward, is_broken, learn, output_delta, share,
+from network cimport (Data, Network, Run, backward, fetch, forward, is_broken, learn, output_delta, share,
                       shuffle as shuffle_rows, smaller, sum_partial, train, weight_of)
 from threads cimport barrier_init, barrier_late
 cimport tiny
@@ -36,6 +36,7 @@ cdef enum:
     ALIGNMENT = 64
     BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
     BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
+    GATHER_FROM = 16          # vectors in a row of the first layer's outputs for which shuffled rows are read so often that a copy pays
     FEW_BYTES = 1 << 17       # of parameters
     SCANNED = 16              # vectors at a time that are looked through for NaN
     MUCH = 300000             # multiply-adds of a product of all parameters with the rows of a batch
@@ -228,11 +229,17 @@ cdef class Engine:
                 WT = <real*>take(arena, self.layers[l].n_out * self.layers[l].ldt * sizeof(real))
             mask = <real*>take(arena, size) if dropping else NULL
             out = <real*>take(arena, size) if dropping else A
+            outs = <const real**>take(arena, block * sizeof(real*))
+            deltas = <const real**>take(arena, block * sizeof(real*)) if D is not NULL else NULL
             widest = self.layers[l].ld if self.layers[l].ld > widest else widest
             if arena.base:
                 if is_tiny:
                     memset(D, 0, size)
                 layers[l].A, layers[l].Z, layers[l].D, layers[l].WT, layers[l].mask, layers[l].out = A, Z, D, WT, mask, out
+                layers[l].outs, layers[l].deltas = outs, deltas
+                dense.list_rows(outs, out, layers[l].ld, block)
+                if D is not NULL:
+                    dense.list_rows(deltas, D, layers[l].ld, block)
         net.count = self.count
         net.layers = layers
         net.loss = self.loss_kind
@@ -242,13 +249,15 @@ cdef class Engine:
         net.scratch_size = widest * (STRIP if <int>STRIP > <int>VL else VL) + rows + VL
         net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
         net.log_sum = <real*>take(arena, (rows + VL) * sizeof(real)) if purpose != PREDICT and net.loss == CROSS_ENTROPY else NULL
-        net.X, net.Y, net.labels, net.weights = NULL, NULL, NULL, NULL
+        net.X, net.Y, net.labels, net.weights, net.scattered = NULL, NULL, NULL, NULL, False
+        net.inputs = <const real**>take(arena, block * sizeof(real*))
         if is_tiny:
             net.X = <real*>take(arena, tiny.SQUARE * sizeof(real))
             net.Y = <real*>take(arena, tiny.SQUARE * sizeof(real))
             net.mask = <real*>take(arena, tiny.SQUARE * sizeof(real))
         elif purpose != PREDICT:
-            if data.order is not NULL:
+            net.scattered = data.order is not NULL and self.layers[0].ld < GATHER_FROM * VL
+            if data.order is not NULL and not net.scattered:
                 net.X = <real*>take(arena, block * self.layers[0].n_in * sizeof(real))
             if self.takes_labels(data):
                 net.labels = <int*>take(arena, block * sizeof(int))
@@ -302,7 +311,8 @@ cdef class Engine:
             mode = flush_denormals()
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                forward(&net, &X[row, 0], 0, rows, 0, 0, 0, 0)
+                dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
+                forward(&net, 0, rows, 0, 0, 0, 0)
                 unpad(last.A, last, rows, &out[row, 0])
             restore_denormals(mode)
         free(memory)
@@ -319,7 +329,8 @@ cdef class Engine:
         mode = flush_denormals()
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
-            forward(&net, &X[row, 0], 0, rows, 0, 0, 0, 0)
+            dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
+            forward(&net, 0, rows, 0, 0, 0, 0)
             for l in range(net.count):
                 out = outs[l]
                 unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
@@ -348,11 +359,11 @@ cdef class Engine:
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
                 fetch(&net, &data, row, 0, rows)
-                forward(&net, block_input(&net, &data, row), 0, rows, 0, 0, 0, 0)
+                forward(&net, 0, rows, 0, 0, 0, 0)
                 output_delta(&net, 0, rows, scale)
                 total += sum_partial(&net, rows)
                 backward(&net, 0, rows)
-                learn(&net, block_input(&net, &data, row), rows, row == 0, row + rows == n, NULL, NULL, 0, 1, NULL)
+                learn(&net, rows, row == 0, row + rows == n, NULL, NULL, 0, 1, NULL)
                 if deltas is not None:
                     unpad(layer.D, layer, rows, &deltas[row, 0])
             restore_denormals(mode)
@@ -376,7 +387,8 @@ cdef class Engine:
         with nogil:
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                forward(&net, &X[row, 0], 0, rows, 0, 0, 0, 0)
+                dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
+                forward(&net, 0, rows, 0, 0, 0, 0)
                 unpad(out.A, out, rows, &P[row, 0])
                 for k in range(n_out):
                     memset(out.D, 0, rows * out.ld * sizeof(real))
@@ -488,7 +500,7 @@ cdef class Evaluation:
             while blocks > 0 and row < end:
                 rows = smaller(net.block // GRAIN * GRAIN if net.block >= GRAIN else net.block, end - row)
                 fetch(net, &self.data, row, 0, rows)
-                forward(net, block_input(net, &self.data, row), 0, rows, 0, 0, 0, 0)
+                forward(net, 0, rows, 0, 0, 0, 0)
                 output_delta(net, 0, rows, 1)
                 memcpy(self.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
                 if self.out is not None:
@@ -779,19 +791,28 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
 # ---- the kernels one by one, for the tests and for `python -m benchmarks --roofline`
 
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
-            double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False):
-    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; B and C have rows of whole vectors. Where `rectify`,
+            double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False, bint scattered=False):
+    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`, whose rows may be
+    said to be `scattered`; B and C have rows of whole vectors. Where `rectify`,
     negative numbers become 0. Returns whether a part of C was left as it was because it would not have become finite, which happens
     where `guarded`."""
-    cdef Py_ssize_t m = C.shape[0], n = C.shape[1], k = B.shape[0], lda = A.shape[1], _
+    cdef Py_ssize_t m = C.shape[0], n = C.shape[1], k = B.shape[0], _
+    cdef matmul.Form form = matmul.ROWS
     cdef const real* first = NULL
     cdef bint broken = False
+    cdef const real** rows = <const real**>malloc(A.shape[0] * sizeof(real*))
+    if rows is NULL:
+        raise MemoryError
+    dense.list_rows(rows, &A[0, 0], A.shape[1], A.shape[0])
+    if transposed:
+        form = matmul.SCATTERED if scattered else matmul.COLUMNS
     if start is not None:
         first = &start[0]
     with nogil:
         for _ in range(repeat):
-            matmul.product(transposed, m, n, k, &A[0, 0], lda, &B[0, 0], n, &C[0, 0], n,
+            matmul.product(form, m, n, k, matmul.Rows(rows, 0), &B[0, 0], n, &C[0, 0], n,
                            first, <real>scale, add, &broken if guarded else NULL, rectify, NULL)
+    free(rows)
     return broken
 
 

@@ -1,7 +1,7 @@
 # The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
 
 from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
-from matmul cimport K_BLOCK, Ahead, product
+from matmul cimport K_BLOCK, ROWS, Ahead, Form, Rows, product
 from activations cimport RELU, SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
 from optimizers cimport Optimizer, complete, update
 from dropout cimport mask_row
@@ -32,6 +32,8 @@ cdef struct Dense:
     double dropped        # the share of its outputs that training drops at random
     real* mask            # (rows, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
     real* out             # (rows, ld) what the layer above reads: A, or A times the mask
+    const real** outs     # (rows) where each row of `out` begins, and each of D
+    const real** deltas
     bint broken           # a step would have made parameters infinite or NaN: these have kept their values
 
 
@@ -52,16 +54,23 @@ cdef inline real* biases(const Dense* layer) noexcept nogil:
     return layer.W + layer.n_in * layer.ld if layer.bias else NULL
 
 
-cdef inline void forward(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t first, Py_ssize_t rows,
+cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, Py_ssize_t count) noexcept nogil:
+    # Where each of so many rows begins, of a matrix whose rows are `ld` apart.
+    cdef Py_ssize_t i
+    for i in range(count):
+        rows[i] = first + i * ld
+
+
+cdef inline void forward(const Dense* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
                          real* log_sum, real* scratch) noexcept nogil:
-    # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on.
+    # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on; X is where each row of the block begins.
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
     cdef bint rectify = layer.activation == RELU and A == Z and not layer.narrow
     if layer.narrow:
-        narrow_forward(layer, X + first * ldx, ldx, rows, Z)
+        narrow_forward(layer, X + first, rows, Z)
     else:
-        product(False, rows, layer.ld, layer.n_in, X + first * ldx, ldx, layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
+        product(ROWS, rows, layer.ld, layer.n_in, Rows(X + first, 0), layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
                 rectify, NULL)
     if layer.activation == SOFTMAX:
         softmax(Z, A, NULL if log_sum is NULL else log_sum + first, rows, layer.n_out, layer.ld, scratch)
@@ -84,7 +93,7 @@ cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t fir
     if layer.narrow:
         narrow_backward(layer, below, first, rows)
     else:
-        product(False, rows, below.ld, layer.n_out, layer.D + first * layer.ld, layer.ld, layer.WT, layer.ldt,
+        product(ROWS, rows, below.ld, layer.n_out, Rows(layer.deltas + first, 0), layer.WT, layer.ldt,
                 below.D + start, below.ld, NULL, 1, False, NULL, False, NULL)
     if below.mask is not NULL:
         for i from start <= i < start + rows * below.ld by VL:
@@ -92,18 +101,19 @@ cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t fir
     differentiate(below.activation, below.Z + start, below.A + start, below.D + start, rows * below.ld)
 
 
-cdef inline void learn(Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
+cdef inline void learn(Dense* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                        bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch,
                        Ahead* ahead) noexcept nogil:
-    # gradient of W = X.T @ delta over the block, and the optimizer's step, for rows low <= k < high of W (row n_in is the bias). Where
-    # the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step() follows.
+    # gradient of W = X.T @ delta over the block, `form` being that of X.T, and the optimizer's step, for rows low <= k < high of W (row
+    # n_in is the bias). Where the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step()
+    # follows.
     cdef Py_ssize_t k = low, count, offset, ld = layer.ld
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
     cdef real* g
     cdef bint bias
     # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
-        gradient_product(layer, X, ldx, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
+        gradient_product(layer, X, form, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
         if high > layer.n_in:
             sum_rows(layer.D, rows, ld, layer.W + layer.n_in * ld, <real>-optimizer.lr, True, &layer.broken)
     else:
@@ -115,7 +125,7 @@ cdef inline void learn(Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t r
             if bias and rows > 0:
                 sum_rows(layer.D, rows, ld, g, 1, not first_block, NULL)
             elif rows > 0:                # else the whole gradient is there
-                gradient_product(layer, X, ldx, rows, k, k + count, g, 1, not first_block, NULL, ahead)
+                gradient_product(layer, X, form, rows, k, k + count, g, 1, not first_block, NULL, ahead)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:
                     complete(optimizer, layer.W + offset, g, count * ld, bias)
@@ -165,17 +175,17 @@ cdef inline void constrain(const Dense* layer, double limit, Py_ssize_t low, Py_
                     layer.WT[j * layer.ldt + k] = layer.W[k * layer.ld + j]
 
 
-cdef inline void gradient_product(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
+cdef inline void gradient_product(const Dense* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                                   real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
     if layer.narrow:
-        narrow_gradient(layer, X + low, ldx, rows, high - low, out, scale, add, broken)
+        narrow_gradient(layer, X, low, rows, high - low, out, scale, add, broken)
     else:
-        product(True, high - low, layer.ld, rows, X + low, ldx, layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
+        product(form, high - low, layer.ld, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
 
 
 # A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.
 
-cdef inline void narrow_forward(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, real* Z) noexcept nogil:
+cdef inline void narrow_forward(const Dense* layer, const real** X, Py_ssize_t rows, real* Z) noexcept nogil:
     cdef const real* b = biases(layer)
     cdef const real* w
     cdef vec s0, s1
@@ -186,7 +196,7 @@ cdef inline void narrow_forward(const Dense* layer, const real* X, Py_ssize_t ld
             w = layer.WT + j * layer.ldt
             s0 = s1 = splat(0)
             for k from 0 <= k < layer.ldt by VL:      # two sums take turns, to hide the latency
-                s0, s1 = s1, madd(load(X + i * ldx + k), load(w + k), s0)
+                s0, s1 = s1, madd(load(X[i] + k), load(w + k), s0)
             Z[i * layer.ld + j] = sum_lanes(s0 + s1) + (0 if b is NULL else b[j])
 
 
@@ -207,7 +217,7 @@ cdef inline void narrow_backward(const Dense* layer, const Dense* below, Py_ssiz
         out += ld
 
 
-cdef inline void narrow_gradient(const Dense* layer, const real* X, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t n_in, real* out,
+cdef inline void narrow_gradient(const Dense* layer, const real** X, Py_ssize_t low, Py_ssize_t rows, Py_ssize_t n_in, real* out,
                                  real scale, bint add, bint* broken) noexcept nogil:
     # VL rows of W at a time, as columns first.
     cdef vec square[MAX_LANES]
@@ -218,7 +228,7 @@ cdef inline void narrow_gradient(const Dense* layer, const real* X, Py_ssize_t l
         for j in range(VL):
             square[j] = splat(0)
             if j < layer.n_out:
-                square[j] = weighted_rows(X + k, ldx, layer.D + j, layer.ld, rows)
+                square[j] = weighted_rows(X, low + k, layer.D + j, layer.ld, rows)
         transpose(square)
         for i in range(VL):
             if k + i < n_in:
@@ -230,20 +240,20 @@ cdef inline void narrow_gradient(const Dense* layer, const real* X, Py_ssize_t l
                 out += VL
 
 
-cdef inline vec weighted_rows(const real* X, Py_ssize_t ldx, const real* d, Py_ssize_t ldd, Py_ssize_t rows) noexcept nogil:
-    # The sum of X[i] d[i]; four sums side by side hide the latency.
+cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ssize_t ldd, Py_ssize_t rows) noexcept nogil:
+    # The sum of X[i] d[i], for a vector from column k on; four sums side by side hide the latency.
     cdef vec s0, s1, s2, s3
     cdef Py_ssize_t i, _
     s0 = s1 = s2 = s3 = splat(0)
     for _ in range(rows // 4):
-        s0 = madd(splat(d[0]), load(X), s0)
-        s1 = madd(splat(d[ldd]), load(X + ldx), s1)
-        s2 = madd(splat(d[2 * ldd]), load(X + 2 * ldx), s2)
-        s3 = madd(splat(d[3 * ldd]), load(X + 3 * ldx), s3)
-        X += 4 * ldx
+        s0 = madd(splat(d[0]), load(X[0] + k), s0)
+        s1 = madd(splat(d[ldd]), load(X[1] + k), s1)
+        s2 = madd(splat(d[2 * ldd]), load(X[2] + k), s2)
+        s3 = madd(splat(d[3 * ldd]), load(X[3] + k), s3)
+        X += 4
         d += 4 * ldd
     for i in range(rows % 4):
-        s0 = madd(splat(d[i * ldd]), load(X + i * ldx), s0)
+        s0 = madd(splat(d[i * ldd]), load(X[i] + k), s0)
     return (s0 + s1) + (s2 + s3)
 
 

@@ -5,7 +5,8 @@
 #     gradient   dW = A.T @ delta               (n_in, n_out) = (n_in, rows) @ (rows, n_out)
 #
 # Each is C (m, n) = A (m, k) @ B (k, n) with B and C stored by rows of whole vectors, so that one row of B is loaded as vectors and
-# one element of A is broadcast beside it. Whether A lies by rows or by columns (`transposed`) makes no difference to a broadcast.
+# one element of A is broadcast beside it. Whether A lies by rows or by columns makes no difference to a broadcast, nor where its rows
+# lie: A is a list of them, and shuffled rows are read where they are.
 #
 # Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
 # so the result for a row does not depend on its neighbors, nor on how threads share the rows.
@@ -21,6 +22,16 @@ cdef enum:
     PACK_PAGES_FROM = 48  # and where the rows of B lie whole pages apart, so that they fall into few sets of the second-level cache
     PAGE = 4096           # bytes
 
+cdef enum Form:           # how A lies
+    ROWS                  # by rows, anywhere
+    COLUMNS               # A.T lies by rows, all as far apart as the first two: their addresses need no loads
+    SCATTERED             # A.T lies by rows, anywhere
+
+cdef struct Rows:
+    # A matrix, or a part of one, by its rows, which may lie anywhere.
+    const real** at       # where each begins
+    Py_ssize_t column     # from which on they count
+
 cdef struct Ahead:
     # Rows that will be needed soon and lie scattered in memory: lines of them are asked for between the tiles of a product.
     const real* X         # (any number of rows, n)
@@ -30,23 +41,42 @@ cdef struct Ahead:
     Py_ssize_t at         # how much of it has been asked for
 
 cdef struct Strides:
-    Py_ssize_t a          # from row to row of A, or of A.T where that is what is stored
+    Py_ssize_t a          # from row to row of A.T, where that is the same everywhere
     Py_ssize_t b
     Py_ssize_t c
     bint add              # C += scale * A @ B instead of C = start + A @ B
     real scale
     bint* broken          # not NULL: C are parameters; those that would not be finite keep their values, and broken is set
-    bint rectify          # C = relu(C), which would take another pass over C elsewhere; not for a transposed A
-    Ahead* ahead          # asked for by the way, where A is transposed; or NULL
+    bint rectify          # C = relu(C), which would take another pass over C elsewhere; for A by rows only
+    Ahead* ahead          # asked for by the way, where A lies by columns; or NULL
 
 
-cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t k_len, const real* A, const real* B, real* C,
-                                const real* start, const Strides* by) noexcept nogil:
-    # `rows` rows and `vecs` vectors of columns of C; these and `transposed` are literals at every call, so that all loops over them
+cdef inline Rows part(Form form, Rows A, Py_ssize_t i) noexcept nogil:
+    # A from its row i on.
+    if form == ROWS:
+        A.at += i
+    else:
+        A.column += i
+    return A
+
+
+cdef inline Rows along(Form form, Rows A, Py_ssize_t k) noexcept nogil:
+    # A from its column k on.
+    if form == ROWS:
+        A.column += k
+    else:
+        A.at += k
+    return A
+
+
+cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                const Strides* by) noexcept nogil:
+    # `rows` rows and `vecs` vectors of columns of C; these and `form` are literals at every call, so that all loops over them
     # unroll and the accumulators stay in registers.
     cdef vec acc[MAX_TILE]
     cdef vec b[TILE_VECS]
-    cdef Py_ssize_t a_row = 1 if transposed else by.a, a_col = by.a if transposed else 1, ldb = by.b, ldc = by.c
+    cdef const real* row[TILE_ROWS]
+    cdef Py_ssize_t lda = by.a, ldb = by.b, ldc = by.c
     cdef vec a, scale
     cdef int i, j
     cdef Py_ssize_t k
@@ -55,11 +85,17 @@ cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t 
     for i in range(rows):
         for j in range(vecs):
             acc[i * vecs + j] = b[j]
+        if form == ROWS:
+            row[i] = A.at[i] + A.column
     for k in range(k_len):
         for j in range(vecs):
             b[j] = load(B + k * ldb + j * VL)
+        if form == COLUMNS:
+            row[0] = A.at[0] + A.column + k * lda
+        elif form == SCATTERED:
+            row[0] = A.at[k] + A.column
         for i in range(rows):
-            a = splat(A[i * a_row + k * a_col])
+            a = splat(row[i][k] if form == ROWS else row[0][i])
             for j in range(vecs):
                 acc[i * vecs + j] = madd(a, b[j], acc[i * vecs + j])
     if by.add:
@@ -77,7 +113,7 @@ cdef inline always_inlined tile(bint transposed, int rows, int vecs, Py_ssize_t 
             for i in range(rows):
                 for j in range(vecs):
                     acc[i * vecs + j] = if_finite(acc[i * vecs + j], acc[i * vecs + j], load(C + i * ldc + j * VL))
-    if not transposed and by.rectify:
+    if form == ROWS and by.rectify:
         for i in range(rows):
             for j in range(vecs):
                 acc[i * vecs + j] = relu(acc[i * vecs + j])
@@ -99,65 +135,72 @@ cdef inline void look_ahead(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
             ahead.order += 1
 
 
-cdef inline always_inlined tiles(bint transposed, Py_ssize_t count, Py_ssize_t k_len, const real* A, const real* B, real* C,
+cdef inline always_inlined tiles(Form form, Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                  const real* start, const Strides* by) noexcept nogil:
     # `count` of the largest tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over; a
     # gradient of one vector of columns has none of these tiles.
     cdef Py_ssize_t i, lines = 0
-    if transposed and by.ahead is not NULL:
+    if form != ROWS and by.ahead is not NULL:
         lines = TILE_ROWS * TILE_VECS * VL * k_len // (LINE * by.c) + 1
     for i from 0 <= i < count * TILE_ROWS by TILE_ROWS:
-        tile(transposed, TILE_ROWS, TILE_VECS, k_len, A + i * (1 if transposed else by.a), B, C + i * by.c, start, by)
+        tile(form, TILE_ROWS, TILE_VECS, k_len, part(form, A, i), B, C + i * by.c, start, by)
         if lines > 0:
             look_ahead(by.ahead, lines)
 
 
 # The largest tile uses every register: in a function of its own nothing around it takes one away.
 
-cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
+cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
                                         const Strides* by) noexcept nogil:
-    tiles(False, count, k_len, A, B, C, start, by)
+    tiles(ROWS, count, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined tiles_by_columns(Py_ssize_t count, Py_ssize_t k_len, const real* A, const real* B, real* C, const real* start,
+cdef inline never_inlined tiles_by_columns(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
                                            const Strides* by) noexcept nogil:
-    tiles(True, count, k_len, A, B, C, start, by)
+    tiles(COLUMNS, count, k_len, A, B, C, start, by)
 
 
-cdef inline always_inlined strip(bint transposed, int vecs, Py_ssize_t m, Py_ssize_t k_len, const real* A, const real* B, real* C,
+cdef inline never_inlined tiles_by_scattered(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                             const Strides* by) noexcept nogil:
+    tiles(SCATTERED, count, k_len, A, B, C, start, by)
+
+
+cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                  const real* start, const Strides* by) noexcept nogil:
     # All m rows of C for `vecs` vectors of columns. Every tile stands in a loop, even where there is one of its size at most: GCC keeps
     # accumulators in registers from beginning to end only there.
-    cdef Py_ssize_t i = 0, step = 1 if transposed else by.a
+    cdef Py_ssize_t i = 0
     if vecs == TILE_VECS and m >= TILE_ROWS:
         i = m // TILE_ROWS * TILE_ROWS
-        if transposed:
+        if form == ROWS:
+            tiles_by_rows(m // TILE_ROWS, k_len, A, B, C, start, by)
+        elif form == COLUMNS:
             tiles_by_columns(m // TILE_ROWS, k_len, A, B, C, start, by)
         else:
-            tiles_by_rows(m // TILE_ROWS, k_len, A, B, C, start, by)
+            tiles_by_scattered(m // TILE_ROWS, k_len, A, B, C, start, by)
     if vecs < TILE_VECS:
         while m - i >= TILE_ROWS:
-            tile(transposed, TILE_ROWS, vecs, k_len, A + i * step, B, C + i * by.c, start, by)
+            tile(form, TILE_ROWS, vecs, k_len, part(form, A, i), B, C + i * by.c, start, by)
             i += TILE_ROWS
     while m - i >= 4:
-        tile(transposed, 4, vecs, k_len, A + i * step, B, C + i * by.c, start, by)
+        tile(form, 4, vecs, k_len, part(form, A, i), B, C + i * by.c, start, by)
         i += 4
     while m - i >= 2:
-        tile(transposed, 2, vecs, k_len, A + i * step, B, C + i * by.c, start, by)
+        tile(form, 2, vecs, k_len, part(form, A, i), B, C + i * by.c, start, by)
         i += 2
     while m - i >= 1:
-        tile(transposed, 1, vecs, k_len, A + i * step, B, C + i * by.c, start, by)
+        tile(form, 1, vecs, k_len, part(form, A, i), B, C + i * by.c, start, by)
         i += 1
 
 
-cdef inline always_inlined large_product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B,
+cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                          real* C, const real* start, const Strides* by) noexcept nogil:
     # In blocks of K_BLOCK rows of B. Where a panel of B is used very often, or its rows lie in few sets of the caches, it is copied
     # together first.
     cdef vec packed[K_BLOCK * TILE_VECS]
     cdef Strides here = by[0]
     cdef const real* panel
-    cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL, along = by.a if transposed else 1
+    cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL
     cdef int vecs, v
     cdef bint packs = (by.b > 2 * TILE_VECS * VL and
                        (m >= PACK_FROM or m >= PACK_PAGES_FROM and by.b * <Py_ssize_t>sizeof(real) % PAGE == 0))
@@ -176,9 +219,9 @@ cdef inline always_inlined large_product(bint transposed, Py_ssize_t m, Py_ssize
                 panel = <const real*>packed
                 here.b = vecs * VL
             if vecs == TILE_VECS:
-                strip(transposed, TILE_VECS, m, rows, A + k * along, panel, C + j * VL, start, &here)
+                strip(form, TILE_VECS, m, rows, along(form, A, k), panel, C + j * VL, start, &here)
             else:
-                strip(transposed, 1, m, rows, A + k * along, panel, C + j * VL, start, &here)
+                strip(form, 1, m, rows, along(form, A, k), panel, C + j * VL, start, &here)
             if start is not NULL:
                 start += vecs * VL
             j += vecs
@@ -187,49 +230,63 @@ cdef inline always_inlined large_product(bint transposed, Py_ssize_t m, Py_ssize
             here.add, here.scale = True, 1
 
 
-cdef inline always_inlined any_product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B,
+cdef inline always_inlined any_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                        real* C, const real* start, const Strides* by) noexcept nogil:
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
     while vectors - j >= TILE_VECS:
-        strip(transposed, TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, by)
+        strip(form, TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, by)
         if start is not NULL:
             start += TILE_VECS * VL
         j += TILE_VECS
     if vectors - j == 1:
-        strip(transposed, 1, m, k_len, A, B + j * VL, C + j * VL, start, by)
+        strip(form, 1, m, k_len, A, B + j * VL, C + j * VL, start, by)
 
 
-cdef inline never_inlined product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+cdef inline never_inlined product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                           const real* start, const Strides* by) noexcept nogil:
-    any_product(False, m, n, k_len, A, B, C, start, by)
+    any_product(ROWS, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+cdef inline never_inlined product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                              const real* start, const Strides* by) noexcept nogil:
-    any_product(True, m, n, k_len, A, B, C, start, by)
+    any_product(COLUMNS, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined large_product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+cdef inline never_inlined product_by_scattered(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                               const real* start, const Strides* by) noexcept nogil:
+    any_product(SCATTERED, m, n, k_len, A, B, C, start, by)
+
+
+cdef inline never_inlined large_product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                                 const real* start, const Strides* by) noexcept nogil:
-    large_product(False, m, n, k_len, A, B, C, start, by)
+    large_product(ROWS, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined large_product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, const real* B, real* C,
+cdef inline never_inlined large_product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                                    const real* start, const Strides* by) noexcept nogil:
-    large_product(True, m, n, k_len, A, B, C, start, by)
+    large_product(COLUMNS, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline void product(bint transposed, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, const real* A, Py_ssize_t lda,
-                         const real* B, Py_ssize_t ldb, real* C, Py_ssize_t ldc,
-                         const real* start, real scale, bint add, bint* broken, bint rectify, Ahead* ahead) noexcept nogil:
-    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B; where `transposed`, A.T (k_len, m) is what is stored.
+cdef inline never_inlined large_product_by_scattered(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                                     const real* start, const Strides* by) noexcept nogil:
+    large_product(SCATTERED, m, n, k_len, A, B, C, start, by)
+
+
+cdef inline void product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, Py_ssize_t ldb, real* C,
+                         Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken, bint rectify, Ahead* ahead) noexcept nogil:
+    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B.
+    cdef Py_ssize_t lda = A.at[1] - A.at[0] if form == COLUMNS and k_len > 1 else 0
     cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify, ahead)
     if k_len > K_BLOCK or m >= PACK_PAGES_FROM:
-        if transposed:
+        if form == ROWS:
+            large_product_by_rows(m, n, k_len, A, B, C, start, &by)
+        elif form == COLUMNS:
             large_product_by_columns(m, n, k_len, A, B, C, start, &by)
         else:
-            large_product_by_rows(m, n, k_len, A, B, C, start, &by)
-    elif transposed:
+            large_product_by_scattered(m, n, k_len, A, B, C, start, &by)
+    elif form == ROWS:
+        product_by_rows(m, n, k_len, A, B, C, start, &by)
+    elif form == COLUMNS:
         product_by_columns(m, n, k_len, A, B, C, start, &by)
     else:
-        product_by_rows(m, n, k_len, A, B, C, start, &by)
+        product_by_scattered(m, n, k_len, A, B, C, start, &by)

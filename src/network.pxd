@@ -7,15 +7,16 @@
 
 from libc.math cimport sqrt as sqrt_double
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 from simd cimport LINE, real, vec, VL, load, prefetch, store
 from activations cimport SOFTMAX, differentiate, differentiate_softmax
 from losses cimport (CROSS_ENTROPY, BCE, MSE, POISSON, from_logits, loss_scale, squared_error, binary_cross_entropy, cross_entropy,
                      cross_entropy_of_labels, elementwise, poisson)
 from optimizers cimport Optimizer, count_step, penalty
 cimport dense
-from dense cimport Dense, GRAIN, biases, grain_of
+from dense cimport Dense, GRAIN, biases, grain_of, list_rows
 from dropout cimport key_of
-from matmul cimport Ahead
+from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport Barrier, barrier_wait, now
 
 cdef struct Data:
@@ -34,8 +35,10 @@ cdef struct Network:
     real parameter        # of the loss
     Py_ssize_t block      # rows that the buffers have room for
     bint is_tiny          # the buffers have the layout of tiny.pxd
-    real* X               # (block, n_in) the rows of a block, gathered where they are shuffled
-    real* Y               # (block, ld of the output) its targets, padded; NULL where the loss takes labels
+    const real** inputs   # (block) where each row of the block begins
+    bint scattered        # in any order: the rows of the data themselves, shuffled
+    real* X               # (block, n_in) inputs that are gathered; what tiny.pxd has instead; or NULL
+    real* Y               # (block, ld of the output) the targets, padded; NULL where the loss takes labels
     int* labels           # (block), or NULL
     real* weights         # (block), or NULL
     real* mask            # (ld of the output) 1 for an output, 0 for padding
@@ -96,39 +99,26 @@ cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads, Py_ssize_t g
 
 
 cdef enum:
-    LOOK_AHEAD = 8        # rows that are on their way from memory while one is copied
     LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
     DRAWS = 64            # random numbers that are drawn at a time
 
 
-cdef inline void copy(real* to, const real* source, Py_ssize_t n, bint roomy) noexcept nogil:
-    # A row of n numbers: whole vectors, the last of them moved back so that it ends with the row. A short row is one vector where
-    # there is room for the rest of it: on both sides.
-    cdef Py_ssize_t i
-    if n >= VL:
-        for i from 0 <= i < n - VL by VL:
-            store(to + i, load(source + i))
-        store(to + n - VL, load(source + n - VL))
-    elif roomy:
-        store(to, load(source))
-    else:
-        for i in range(n):
-            to[i] = source[i]
-
-
 cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Rows row + low <= i < row + high of the data into places low to high of the block: inputs where they are shuffled, targets padded.
+    # Rows row + low <= i < row + high of the data into places low to high of the block: where the inputs lie, and targets padded.
     cdef Py_ssize_t i, j, source, n_in = net.layers[0].n_in
     cdef Py_ssize_t n_out = net.layers[net.count - 1].n_out, ld = net.layers[net.count - 1].ld
     cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
-    if order is not NULL:
+    if order is NULL:
+        list_rows(net.inputs + low, data.X + (row + low) * n_in, n_in, high - low)
+    else:
         for i in range(low, high):
-            if row + i + LOOK_AHEAD < data.n:
-                prefetch(data.X + order[i + LOOK_AHEAD] * n_in, n_in)
-            # what lies behind a short row is overwritten by the thread's rows that follow
-            copy(net.X + i * n_in, data.X + order[i] * n_in, n_in,
-                 (high - i) * n_in >= VL and (data.n - order[i]) * n_in >= VL)
+            net.inputs[i] = data.X + order[i] * n_in
+            prefetch(net.inputs[i], n_in)
+        if net.X is not NULL:
+            for i in range(low, high):
+                memcpy(net.X + i * n_in, net.inputs[i], n_in * sizeof(real))
+                net.inputs[i] = net.X + i * n_in
     if net.labels is not NULL:
         for i in range(low, high):
             net.labels[i] = data.labels[row + i if order is NULL else order[i]]
@@ -152,22 +142,17 @@ cdef inline Ahead rows_ahead(const Network* net, const Data* data, Py_ssize_t lo
     return Ahead(data.X, data.order + smaller(low, data.n), data.order + smaller(high, data.n), net.layers[0].n_in, 0)
 
 
-cdef inline const real* block_input(const Network* net, const Data* data, Py_ssize_t row) noexcept nogil:
-    return data.X + row * net.layers[0].n_in if data.order is NULL else net.X
-
-
-cdef inline void forward(const Network* net, const real* X, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key,
-                         uint64_t drops, Py_ssize_t place) noexcept nogil:
+cdef inline void forward(const Network* net, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key, uint64_t drops,
+                         Py_ssize_t place) noexcept nogil:
     # Rows low to high of the block through all layers. In training, layers with a mask drop outputs, by number `drops` of the stream of
     # that key; `place` is where the block begins in the batch.
+    cdef const real** X = net.inputs
     cdef int l
-    cdef Py_ssize_t ldx = net.layers[0].n_in
     for l in range(net.count):
-        dense.forward(&net.layers[l], X, ldx, low, high - low, net.log_sum, net.scratch + thread * net.scratch_size)
+        dense.forward(&net.layers[l], X, low, high - low, net.log_sum, net.scratch + thread * net.scratch_size)
         if net.layers[l].mask is not NULL:
             dense.drop(&net.layers[l], key_of(key_of(drop_key, drops), l), place, low, high - low)
-        X = net.layers[l].out
-        ldx = net.layers[l].ld
+        X = net.layers[l].outs
 
 
 cdef inline double loss_of_rows(const Network* net, Py_ssize_t i, Py_ssize_t rows, real scale) noexcept nogil:
@@ -228,21 +213,21 @@ cdef inline Py_ssize_t last_row(const Dense* layer, int thread, int threads) noe
     return last + layer.bias if thread == threads - 1 else last
 
 
-cdef inline void learn(const Network* net, const real* X, Py_ssize_t rows, bint first_block, bint last_block,
+cdef inline void learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
                        const Optimizer* optimizer, double* squares, int thread, int threads, Ahead* ahead) noexcept nogil:
     # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters; meanwhile rows of the
     # next block are on their way.
-    cdef int l
-    cdef Py_ssize_t ldx = net.layers[0].n_in
+    cdef const real** X = net.inputs
+    cdef Form form = SCATTERED if net.scattered else COLUMNS
     cdef Dense* layer
+    cdef int l
     for l in range(net.count):
         layer = &net.layers[l]
-        dense.learn(layer, X, ldx, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
+        dense.learn(layer, X, form, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
                     optimizer, squares, net.scratch + thread * net.scratch_size, ahead if l == 0 else NULL)
         if squares is not NULL:
             squares += layer.n_in + layer.bias
-        X = layer.out
-        ldx = layer.ld
+        X, form = layer.outs, COLUMNS
 
 
 cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start, uint64_t drops,
@@ -250,17 +235,15 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
     # The loss and the gradient of the thread's own block, of those from `row` on.
     cdef Network* net = &run.nets[thread]
     cdef Py_ssize_t rows
-    cdef const real* X
     row += thread * run.net.block
     rows = smaller(run.net.block, end - row)
     if thread >= run.net_count or rows <= 0:
         return
-    X = block_input(net, &run.data, row)
     fetch(net, &run.data, row, 0, rows)
-    forward(net, X, 0, rows, 0, run.drop_key, drops, row - batch_start)
+    forward(net, 0, rows, 0, run.drop_key, drops, row - batch_start)
     output_delta(net, 0, rows, scale)
     backward(net, 0, rows)
-    learn(net, X, rows, True, False, NULL, NULL, 0, 1, NULL)
+    learn(net, rows, True, False, NULL, NULL, 0, 1, NULL)
     net.total = sum_partial(net, rows)
 
 
@@ -400,7 +383,6 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
     cdef bint first, last
     cdef int count, t
-    cdef const real* X
     cdef double weight = run.weight, total = run.total, part, loss
     cdef uint64_t drops = run.drops
     cdef int threads = run.threads
@@ -422,7 +404,6 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         rows = smaller(net.block * (1 if run.nets is NULL else smaller(threads, run.net_count)), batch_end - row)
         first = row == batch_start
         last = row + rows == batch_end
-        X = block_input(net, &run.data, row)
         if first:
             weight = weight_of(&run.data, batch_start, batch_end)
             scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
@@ -434,7 +415,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             high = share(rows, thread + 1, threads, GRAIN)
             if not run.resident:
                 fetch(net, &run.data, row, low, high)
-            forward(net, X, low, high, thread, run.drop_key, drops, row - batch_start)
+            forward(net, low, high, thread, run.drop_key, drops, row - batch_start)
             output_delta(net, low, high, scale)
             backward(net, low, high)
         part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
@@ -470,7 +451,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if count == 0 or last:
             if looks_ahead:
                 ahead = rows_ahead(net, &run.data, row + rows + low, row + rows + high)
-            learn(net, X, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread, threads,
+            learn(net, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread, threads,
                   &ahead if looks_ahead else NULL)
         if last:
             drops += 1

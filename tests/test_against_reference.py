@@ -104,10 +104,11 @@ def test_losses_of_200_epochs(sizes, activation, output, loss, bias, lr, batch_s
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_wide_layers(threads):
-    """More neurons than a vector has numbers, and rows for several threads."""
-    engine, plain = pair([5, 19, 33, 9], activation="tanh", loss="mse", seed=2)
-    X, y = data(5, 9, rows=50)
+@pytest.mark.parametrize("sizes", [[5, 19, 33, 9], [6, 135, 9]])
+def test_wide_layers(sizes, threads):
+    """More neurons than a vector has numbers, once so many that shuffled rows are copied; rows for several threads."""
+    engine, plain = pair(sizes, activation="tanh", loss="mse", seed=2)
+    X, y = data(sizes[0], 9, rows=50)
     settings = {"epochs": 3, "lr": 0.2, "batch_size": 34}
     found, wanted = engine.fit(X, y, n_threads=threads, **settings), plain.fit(X, y, **settings)
     assert found.loss == pytest.approx(np.array(wanted.loss), rel=1e-13)

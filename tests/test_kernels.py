@@ -72,12 +72,17 @@ def oracle_error(dtype):
 
 
 def checked_product(core, A, B, C, *, transposed=False, start=None, scale=1.0, add=False, rectify=False, offset=0):
-    """What the kernel makes of C; columns of A that are not used hold NaN."""
+    """What the kernel makes of C; columns of A that are not used hold NaN. Where rows of A lie is the same to it."""
     g_a = Guarded(A, real(core), offset)
     g_b, g_c = guard_all(core, B, C)
     g_s = None if start is None else Guarded(start, real(core))
     first = None if g_s is None else g_s.array
+    if transposed:
+        other = C.copy()
+        core.product(g_a.array, True, g_b.array, other, first, scale, add, rectify=rectify, scattered=True)
     core.product(g_a.array, transposed, g_b.array, g_c.array, first, scale, add, rectify=rectify)
+    if transposed:
+        assert np.array_equal(g_c.array, other, equal_nan=True)
     assert all(g.intact() for g in (g_a, g_b, g_c, g_s) if g is not None)
     assert np.array_equal(g_a.array, A, equal_nan=True)
     assert np.array_equal(g_b.array, B)

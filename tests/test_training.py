@@ -120,7 +120,8 @@ def test_slices_do_not_change_the_result(monkeypatch, dtype, optimizer):
 
 
 # Shapes from the smallest to layers of many vectors; rows that fill no grain, one and some; batches with a rest; rows
-# so long that those of the next batch are asked for; and one, the last, whose batch is taken in several blocks of rows.
+# so long that those of the next batch are asked for; so many outputs that shuffled rows are copied; and one, the last,
+# whose batch is taken in several blocks of rows.
 SHAPES = [
     ([3, 4, 1], 4, None, "sse", 50),
     ([1, 1], 1, None, "mse", 50),
@@ -130,6 +131,7 @@ SHAPES = [
     ([5, 3, 3, 3, 2], 70, 70, "bce", 50),
     ([20, 90, 90, 3], 60, 17, "mse", 10),
     ([600, 80, 3], 100, 33, "mse", 5),
+    ([600, 270, 3], 100, 33, "mse", 5),
     ([10, 1000, 3], 700, None, "cross_entropy", 5),
 ]
 
