@@ -32,7 +32,7 @@ X86_64 = any(name in TARGET for name in ("x86_64", "amd64", "universal2"))
 # Exactly what src/_cpu.pyx asks the processor for, one by one: compilers before GCC 11 know no x86-64-v3.
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")), "-mprefer-vector-width=512"]
-# Tuned for no processor in particular, GCC keeps addresses in vector registers, and they wait there behind multiply-adds.
+# Tuned for no processor in particular, GCC keeps addresses in vector registers, where they wait behind multiply-adds.
 AVX512 += ["-mtune=skylake-avx512"]
 if sys.platform == "darwin":  # where one module may hold code for two processors
     AVX2, AVX512 = ([part for flag in flags for part in ("-Xarch_x86_64", flag)] for flags in (AVX2, AVX512))

@@ -235,6 +235,8 @@ cdef class Engine:
             if arena.base:
                 if is_tiny:
                     memset(D, 0, size)
+                if WT is not NULL:
+                    memset(WT, 0, self.layers[l].n_out * self.layers[l].ldt * sizeof(real))
                 layers[l].A, layers[l].Z, layers[l].D, layers[l].WT, layers[l].mask, layers[l].out = A, Z, D, WT, mask, out
                 layers[l].outs, layers[l].deltas = outs, deltas
                 dense.list_rows(outs, out, layers[l].ld, block)
@@ -793,10 +795,11 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
             double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False, bint scattered=False):
     """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`, whose rows may be
-    said to be `scattered`; B and C have rows of whole vectors. Where `rectify`,
+    said to be `scattered`; B and C have rows of whole vectors,
+    C longer ones than B perhaps. Where `rectify`,
     negative numbers become 0. Returns whether a part of C was left as it was because it would not have become finite, which happens
     where `guarded`."""
-    cdef Py_ssize_t m = C.shape[0], n = C.shape[1], k = B.shape[0], _
+    cdef Py_ssize_t m = C.shape[0], n = B.shape[1], k = B.shape[0], ldc = C.shape[1], _
     cdef matmul.Form form = matmul.ROWS
     cdef const real* first = NULL
     cdef bint broken = False
@@ -810,7 +813,7 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
         first = &start[0]
     with nogil:
         for _ in range(repeat):
-            matmul.product(form, m, n, k, matmul.Rows(rows, 0), &B[0, 0], n, &C[0, 0], n,
+            matmul.product(form, m, n, k, matmul.Rows(rows, 0), &B[0, 0], n, &C[0, 0], ldc,
                            first, <real>scale, add, &broken if guarded else NULL, rectify, NULL)
     free(rows)
     return broken

@@ -1,6 +1,6 @@
 # The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
 
-from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
+from simd cimport LINE, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from matmul cimport K_BLOCK, ROWS, Ahead, Form, Rows, product
 from activations cimport RELU, SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
 from optimizers cimport Optimizer, complete, update
@@ -11,12 +11,13 @@ from libc.math cimport sqrt as sqrt_double
 cdef enum:
     GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
     SMALL_GRAIN = 4       # and rows of W where there is no WT: of few inputs, each thread would get all or none; and whole blocks
+    HALF_PAGE = 2048      # bytes
     STRIP = 32            # rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache
 
 cdef struct Dense:
     Py_ssize_t n_in
     Py_ssize_t n_out
-    Py_ssize_t ld         # n_out rounded up to whole vectors: the distance between rows of W, Z, A, D. The padding of W and D is zero.
+    Py_ssize_t ld         # n_out padded: the distance between rows of W, Z, A, D. The padding of W and D is zero.
     bint bias
     bint narrow           # of so few outputs that vectors are better filled with inputs, and these are whole vectors
     int activation
@@ -24,7 +25,7 @@ cdef struct Dense:
     real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
     real* m               # the optimizer's moments, the same layout
     real* v
-    real* WT              # (n_out, n_in rounded up), W transposed for the backward product, and for a narrow layer; NULL in the first one
+    real* WT              # (n_out, ldt), n_in padded: W transposed for the backward product, and for a narrow layer; NULL in the first one
     Py_ssize_t ldt
     real* Z               # (rows, ld) net input: the same memory as A unless the derivative needs both
     real* A               # (rows, ld) output
@@ -38,7 +39,9 @@ cdef struct Dense:
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
-    return (n + VL - 1) // VL * VL
+    # Whole vectors; and one line more of the cache than so many that all rows would lie in few of its sets.
+    cdef Py_ssize_t length = (n + VL - 1) // VL * VL
+    return length + LINE if length * <Py_ssize_t>sizeof(real) % HALF_PAGE == 0 else length
 
 
 cdef inline Py_ssize_t parameter_count(const Dense* layer) noexcept nogil:
@@ -70,7 +73,7 @@ cdef inline void forward(const Dense* layer, const real** X, Py_ssize_t first, P
     if layer.narrow:
         narrow_forward(layer, X + first, rows, Z)
     else:
-        product(ROWS, rows, layer.ld, layer.n_in, Rows(X + first, 0), layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
+        product(ROWS, rows, layer.n_out, layer.n_in, Rows(X + first, 0), layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
                 rectify, NULL)
     if layer.activation == SOFTMAX:
         softmax(Z, A, NULL if log_sum is NULL else log_sum + first, rows, layer.n_out, layer.ld, scratch)
@@ -93,7 +96,7 @@ cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t fir
     if layer.narrow:
         narrow_backward(layer, below, first, rows)
     else:
-        product(ROWS, rows, below.ld, layer.n_out, Rows(layer.deltas + first, 0), layer.WT, layer.ldt,
+        product(ROWS, rows, below.n_out, layer.n_out, Rows(layer.deltas + first, 0), layer.WT, layer.ldt,
                 below.D + start, below.ld, NULL, 1, False, NULL, False, NULL)
     if below.mask is not NULL:
         for i from start <= i < start + rows * below.ld by VL:
@@ -180,7 +183,7 @@ cdef inline void gradient_product(const Dense* layer, const real** X, Form form,
     if layer.narrow:
         narrow_gradient(layer, X, low, rows, high - low, out, scale, add, broken)
     else:
-        product(form, high - low, layer.ld, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
+        product(form, high - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
 
 
 # A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.

@@ -19,8 +19,6 @@ cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
     K_BLOCK = 256         # rows of B at a time: a panel of them and as many columns as a tile has fits the first-level cache
     PACK_FROM = 384       # rows of C from which a copy of B's panel pays
-    PACK_PAGES_FROM = 48  # and where the rows of B lie whole pages apart, so that they fall into few sets of the second-level cache
-    PAGE = 4096           # bytes
 
 cdef enum Form:           # how A lies
     ROWS                  # by rows, anywhere
@@ -195,15 +193,13 @@ cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k
 
 cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                          real* C, const real* start, const Strides* by) noexcept nogil:
-    # In blocks of K_BLOCK rows of B. Where a panel of B is used very often, or its rows lie in few sets of the caches, it is copied
-    # together first.
+    # In blocks of K_BLOCK rows of B. Where a panel of B is used very often, it is copied together first.
     cdef vec packed[K_BLOCK * TILE_VECS]
     cdef Strides here = by[0]
     cdef const real* panel
     cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL
     cdef int vecs, v
-    cdef bint packs = (by.b > 2 * TILE_VECS * VL and
-                       (m >= PACK_FROM or m >= PACK_PAGES_FROM and by.b * <Py_ssize_t>sizeof(real) % PAGE == 0))
+    cdef bint packs = by.b > 2 * TILE_VECS * VL and m >= PACK_FROM
     for k from 0 <= k < k_len by K_BLOCK:
         rows = K_BLOCK if k_len - k > K_BLOCK else k_len - k
         here.rectify = by.rectify and k + rows == k_len
@@ -274,10 +270,11 @@ cdef inline never_inlined large_product_by_scattered(Py_ssize_t m, Py_ssize_t n,
 
 cdef inline void product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, Py_ssize_t ldb, real* C,
                          Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken, bint rectify, Ahead* ahead) noexcept nogil:
-    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B.
-    cdef Py_ssize_t lda = A.at[1] - A.at[0] if form == COLUMNS and k_len > 1 else 0
+    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B. Rows of C end after ldc numbers: what is not a part of C is
+    # set to zero, or left as it is.
+    cdef Py_ssize_t i, j, lda = A.at[1] - A.at[0] if form == COLUMNS and k_len > 1 else 0
     cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify, ahead)
-    if k_len > K_BLOCK or m >= PACK_PAGES_FROM:
+    if k_len > K_BLOCK or m >= PACK_FROM:
         if form == ROWS:
             large_product_by_rows(m, n, k_len, A, B, C, start, &by)
         elif form == COLUMNS:
@@ -290,3 +287,7 @@ cdef inline void product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len
         product_by_columns(m, n, k_len, A, B, C, start, &by)
     else:
         product_by_scattered(m, n, k_len, A, B, C, start, &by)
+    if not add:
+        for i in range(m):
+            for j from (n + VL - 1) // VL * VL <= j < ldc by VL:
+                store(C + i * ldc + j, splat(0))

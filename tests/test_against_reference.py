@@ -104,12 +104,13 @@ def test_losses_of_200_epochs(sizes, activation, output, loss, bias, lr, batch_s
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("sizes", [[5, 19, 33, 9], [6, 135, 9]])
+@pytest.mark.parametrize("sizes", [[5, 19, 33, 9], [6, 135, 9], [3, 20, 256, 20, 2], [3, 256, 1], [4, 6, 256]])
 def test_wide_layers(sizes, threads):
-    """More neurons than a vector has numbers, once so many that shuffled rows are copied; rows for several threads."""
+    """More neurons than a vector has numbers, once so many that shuffled rows are copied, then so many that a row of
+    them is longer in memory; and rows for several threads."""
     engine, plain = pair(sizes, activation="tanh", loss="mse", seed=2)
-    X, y = data(sizes[0], 9, rows=50)
-    settings = {"epochs": 3, "lr": 0.2, "batch_size": 34}
+    X, y = data(sizes[0], sizes[-1], rows=50)
+    settings = {"epochs": 3, "lr": 0.02, "batch_size": 34}
     found, wanted = engine.fit(X, y, n_threads=threads, **settings), plain.fit(X, y, **settings)
     assert found.loss == pytest.approx(np.array(wanted.loss), rel=1e-13)
     assert_same(engine, plain, 1e-13)

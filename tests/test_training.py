@@ -149,6 +149,22 @@ def test_every_number_of_threads_gives_the_same_bits(sizes, rows, batch_size, lo
         assert trained(sizes, rows, n_threads=threads, **settings) == wanted, f"{threads} threads"
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("batch_size", [7, None])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop"])
+def test_the_padding_of_parameters_stays_zero(optimizer, batch_size, dtype):
+    """Of layers that fill no vector, and of those whose rows are longer so that they do not lie half a page apart."""
+    wide = 2048 // np.dtype(dtype).itemsize
+    net = NeuralNetwork([3, wide, 5, wide], activation=["sigmoid", "gelu"], loss="cross_entropy", dtype=dtype, seed=1)
+    X, y = data(600, 3, wide, "cross_entropy")
+    net.fit(X, y, epochs=2, optimizer=optimizer, lr=0.01, batch_size=batch_size, l1=1e-3, l2=1e-3, dropout=0.2,
+            clip_norm=None if batch_size else 1.0)  # fmt: skip
+    for part in (*net.weights, *net.biases):
+        assert part.all()
+        part[...] = 0
+    assert not net._theta.any()
+
+
 def test_fewer_threads_than_asked_for(monkeypatch):
     """Where the system refuses more threads, training goes on with those there are."""
     from nnc import _threads
