@@ -424,7 +424,8 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
     yield f"Row {r}: inputs {_listed(step.X[r])}"
     for layer in step.layers:
         activation = ACTIVATIONS[layer.activation]
-        yield f" {layer.name}: a = {layer.activation}(z) = {activation.text.format(z='z')}"
+        name, formula = f"{layer.activation}(z)", activation.text.format(z="z")
+        yield f" {layer.name}: a = {name}" + ("" if formula == name else f" = {formula}")
         for j in _first(layer.A.shape[1]):
             products = [f"{_n(x)} * {_n(w)}" for x, w in zip(layer.A_in[r], layer.W[:, j], strict=True)]
             bias = [] if layer.b is None else [_n(layer.b[j])]

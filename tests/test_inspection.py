@@ -126,6 +126,12 @@ def test_worked_example_in_words(worked_example):
     assert np.array_equal(net.params, before)
 
 
+def test_a_formula_that_is_the_name_is_said_once():
+    net = NeuralNetwork([2, 2, 1], activation="tanh", loss="mse", seed=1)
+    text = str(explain_step(net, [[0.1, 0.2]], [[1.0]], 0.5))
+    assert " Hidden Layer 1: a = tanh(z)\n" in text
+
+
 def partner(loss, other="identity"):
     return PARTNERS.get(loss, other)
 
