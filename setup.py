@@ -33,7 +33,7 @@ X86_64 = any(name in TARGET for name in ("x86_64", "amd64", "universal2"))
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")), "-mprefer-vector-width=512"]
 # Tuned for no processor in particular, GCC keeps addresses in vector registers, where they wait behind multiply-adds.
-AVX512 += ["-mtune=skylake-avx512"]
+AVX512 += ["-mtune=cannonlake"]  # an AVX-512 processor whose name zig can read
 if sys.platform == "darwin":  # where one module may hold code for two processors
     AVX2, AVX512 = ([part for flag in flags for part in ("-Xarch_x86_64", flag)] for flags in (AVX2, AVX512))
 elif MSVC:
