@@ -794,11 +794,9 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
 
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
             double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False, bint scattered=False):
-    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`, whose rows may be
-    said to be `scattered`; B and C have rows of whole vectors,
-    C longer ones than B perhaps. Where `rectify`,
-    negative numbers become 0. Returns whether a part of C was left as it was because it would not have become finite, which happens
-    where `guarded`."""
+    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; `scattered` takes the way for rows that lie anywhere.
+    B and C have rows of whole vectors, those of C longer than B's perhaps. Where `rectify`, negative numbers become 0. Returns whether a
+    part of C was left as it was because it would not have become finite, which happens where `guarded`."""
     cdef Py_ssize_t m = C.shape[0], n = B.shape[1], k = B.shape[0], ldc = C.shape[1], _
     cdef matmul.Form form = matmul.ROWS
     cdef const real* first = NULL
