@@ -235,7 +235,7 @@ cdef class Engine:
             if arena.base:
                 if is_tiny:
                     memset(D, 0, size)
-                if WT is not NULL:
+                if self.layers[l].narrow:     # it reads whole rows of WT
                     memset(WT, 0, self.layers[l].n_out * self.layers[l].ldt * sizeof(real))
                 layers[l].A, layers[l].Z, layers[l].D, layers[l].WT, layers[l].mask, layers[l].out = A, Z, D, WT, mask, out
                 layers[l].outs, layers[l].deltas = outs, deltas

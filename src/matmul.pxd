@@ -49,21 +49,12 @@ cdef struct Strides:
     Ahead* ahead          # asked for by the way, where A lies by columns; or NULL
 
 
-cdef inline Rows part(Form form, Rows A, Py_ssize_t i) noexcept nogil:
-    # A from its row i on.
-    if form == ROWS:
+cdef inline Rows part(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
+    # From row i of the list on, or from column i on.
+    if rows:
         A.at += i
     else:
         A.column += i
-    return A
-
-
-cdef inline Rows along(Form form, Rows A, Py_ssize_t k) noexcept nogil:
-    # A from its column k on.
-    if form == ROWS:
-        A.column += k
-    else:
-        A.at += k
     return A
 
 
@@ -141,7 +132,7 @@ cdef inline always_inlined tiles(Form form, Py_ssize_t count, Py_ssize_t k_len, 
     if form != ROWS and by.ahead is not NULL:
         lines = TILE_ROWS * TILE_VECS * VL * k_len // (LINE * by.c) + 1
     for i from 0 <= i < count * TILE_ROWS by TILE_ROWS:
-        tile(form, TILE_ROWS, TILE_VECS, k_len, part(form, A, i), B, C + i * by.c, start, by)
+        tile(form, TILE_ROWS, TILE_VECS, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
         if lines > 0:
             look_ahead(by.ahead, lines)
 
@@ -178,16 +169,16 @@ cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k
             tiles_by_scattered(m // TILE_ROWS, k_len, A, B, C, start, by)
     if vecs < TILE_VECS:
         while m - i >= TILE_ROWS:
-            tile(form, TILE_ROWS, vecs, k_len, part(form, A, i), B, C + i * by.c, start, by)
+            tile(form, TILE_ROWS, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
             i += TILE_ROWS
     while m - i >= 4:
-        tile(form, 4, vecs, k_len, part(form, A, i), B, C + i * by.c, start, by)
+        tile(form, 4, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
         i += 4
     while m - i >= 2:
-        tile(form, 2, vecs, k_len, part(form, A, i), B, C + i * by.c, start, by)
+        tile(form, 2, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
         i += 2
     while m - i >= 1:
-        tile(form, 1, vecs, k_len, part(form, A, i), B, C + i * by.c, start, by)
+        tile(form, 1, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
         i += 1
 
 
@@ -215,9 +206,9 @@ cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, 
                 panel = <const real*>packed
                 here.b = vecs * VL
             if vecs == TILE_VECS:
-                strip(form, TILE_VECS, m, rows, along(form, A, k), panel, C + j * VL, start, &here)
+                strip(form, TILE_VECS, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
             else:
-                strip(form, 1, m, rows, along(form, A, k), panel, C + j * VL, start, &here)
+                strip(form, 1, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
             if start is not NULL:
                 start += vecs * VL
             j += vecs
@@ -287,7 +278,7 @@ cdef inline void product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len
         product_by_columns(m, n, k_len, A, B, C, start, &by)
     else:
         product_by_scattered(m, n, k_len, A, B, C, start, &by)
-    if not add:
+    if not add and ldc - n >= VL:
         for i in range(m):
             for j from (n + VL - 1) // VL * VL <= j < ldc by VL:
                 store(C + i * ldc + j, splat(0))
