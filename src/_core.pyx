@@ -8,19 +8,21 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
 
-from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, all_finite, load, store, splat, sum_lanes, vabs, vmax, flush_denormals,
-                   restore_denormals)
+from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_lanes, flush_denormals, restore_denormals
+from squares cimport MAX_LANES, SQUARE, transpose as transpose_square
+from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
 cimport activations
 cimport matmul
 cimport vmath
-from activations cimport MAX_LANES, RELU, SIGMOID, SOFTMAX, TANH, needs_net_input
+from activations cimport RELU, SIGMOID, SOFTMAX, TANH, needs_net_input
 from losses cimport CROSS_ENTROPY, from_logits, loss_scale
 from optimizers cimport Optimizer, SGD
-cimport dense
-from dense cimport Dense, GRAIN, SMALL_GRAIN, STRIP
-from network cimport (Data, Network, Run, backward, fetch, forward, is_broken, learn, output_delta, share,
-                      shuffle as shuffle_rows, smaller, sum_partial, train, weight_of)
-from threads cimport barrier_init, barrier_late
+from threads cimport barrier_init, barrier_late, share, smaller
+from layer cimport Layer, GRAIN, SMALL_GRAIN, list_rows, padded, parameter_count
+from learn cimport STRIP
+from rows cimport Data, first_not_finite, weight_of
+from network cimport Network, backward, fetch, forward, is_broken, learn, output_delta, refresh as refresh_network, sum_partial, unpad
+from run cimport Run, shuffle as shuffle_rows, train
 cimport tiny
 
 # The position of a name is its number in activations.pxd, losses.pxd and optimizers.pxd.
@@ -33,59 +35,11 @@ REAL_BYTES = sizeof(real)
 TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
 cdef enum:
-    ALIGNMENT = 64
     BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
     BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
     GATHER_FROM = 16          # vectors in a row of the first layer's outputs for which shuffled rows are read so often that a copy pays
     FEW_BYTES = 1 << 17       # of parameters
-    SCANNED = 16              # vectors at a time that are looked through for NaN
     MUCH = 300000             # multiply-adds of a product of all parameters with the rows of a batch
-
-cdef enum Purpose:            # of a network's buffers
-    PREDICT
-    EVALUATE                  # the loss as well
-    TRAIN                     # the gradient as well
-
-
-cdef struct Arena:
-    # Memory handed out piece by piece. With no base it only counts, so that the same walk measures and then lays out.
-    size_t base
-    size_t used
-
-
-cdef void* take(Arena* arena, size_t size) noexcept nogil:
-    cdef size_t at = arena.base + arena.used
-    arena.used += (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-    return <void*>at
-
-
-cdef Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept:
-    # The place of the first NaN or infinity, or -1, and the largest absolute value before it.
-    cdef Py_ssize_t i = 0, j, step = SCANNED * VL
-    cdef int k
-    cdef vec a, zero, most, top = splat(0)
-    cdef real[MAX_LANES] lanes
-    with nogil:
-        while step > 0:                       # many vectors at a time, then one by one
-            if size - i >= step:
-                zero, most = splat(0), top
-                for j from i <= j < i + step by VL:
-                    a = load(x + j)
-                    zero = zero + (a - a)     # 0 for a finite a, else NaN
-                    most = vmax(vabs(a), most)
-                if all_finite(zero):
-                    top = most
-                    i += step
-                    continue
-            step = VL if step > VL else 0
-        store(lanes, top)
-        largest[0] = 0
-        for k in range(VL):
-            largest[0] = max(largest[0], lanes[k])
-        while i < size and x[i] - x[i] == 0:
-            largest[0] = max(largest[0], x[i] if x[i] > 0 else -x[i])
-            i += 1
-    return i if i < size else -1
 
 
 def scan(const real[:, ::1] X):
@@ -93,21 +47,6 @@ def scan(const real[:, ::1] X):
     cdef double largest = 0
     cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
     return position, largest
-
-
-cdef void refresh(const Network* net) noexcept nogil:
-    # Brings every WT up to date with a W that was changed elsewhere.
-    cdef int l
-    for l in range(net.count):
-        if net.layers[l].WT is not NULL:
-            dense.transpose_rows(&net.layers[l], 0, net.layers[l].n_in)
-
-
-cdef void unpad(const real* rows, const Dense* layer, Py_ssize_t n, real* out) noexcept nogil:
-    # n rows of a layer's outputs or deltas, their padding left out.
-    cdef Py_ssize_t i
-    for i in range(n):
-        memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
 
 
 cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order):
@@ -139,7 +78,7 @@ cdef class Engine:
     parameter : float
         Of the loss: huber's delta, quantile's tau, cross_entropy's label smoothing.
     """
-    cdef Dense* layers
+    cdef Layer* layers
     cdef int count
     cdef int loss_kind
     cdef double parameter             # no real: Cython takes those for floats, and would round a number from Python to one
@@ -150,24 +89,24 @@ cdef class Engine:
         self.count = len(names)
         self.parameter = parameter
         self.loss_kind = LOSSES.index(loss)
-        self.layers = <Dense*>malloc(self.count * sizeof(Dense))
+        self.layers = <Layer*>malloc(self.count * sizeof(Layer))
         if self.layers is NULL:
             raise MemoryError
-        memset(self.layers, 0, self.count * sizeof(Dense))
-        cdef Dense* layer
+        memset(self.layers, 0, self.count * sizeof(Layer))
+        cdef Layer* layer
         cdef int l
         layout = []
         for l in range(self.count):
             layer = &self.layers[l]
             layer.n_in = sizes[l]
             layer.n_out = sizes[l + 1]
-            layer.ld = dense.padded(layer.n_out)
-            layer.ldt = dense.padded(layer.n_in)
+            layer.ld = padded(layer.n_out)
+            layer.ldt = padded(layer.n_in)
             layer.bias = bias
             layer.narrow = l > 0 and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
             layer.activation = ACTIVATIONS.index(names[l])
             layout.append((self.size, layer.n_in, layer.ld))
-            self.size += dense.parameter_count(layer)
+            self.size += parameter_count(layer)
         self.layout = tuple(layout)
 
     def __dealloc__(self):
@@ -206,17 +145,17 @@ cdef class Engine:
     cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data, int threads,
                       bint is_tiny) noexcept nogil:
         # Points every buffer of the network into the arena.
-        cdef Dense* layers = <Dense*>take(arena, self.count * sizeof(Dense))
-        cdef const Dense* last = &self.layers[self.count - 1]
+        cdef Layer* layers = <Layer*>take(arena, self.count * sizeof(Layer))
+        cdef const Layer* last = &self.layers[self.count - 1]
         cdef Py_ssize_t rows = (block + GRAIN - 1) // GRAIN * GRAIN
         cdef Py_ssize_t widest = 0
         cdef size_t size
         cdef bint keep_z, output, dropping
         cdef int l
         if arena.base:
-            memcpy(layers, self.layers, self.count * sizeof(Dense))
+            memcpy(layers, self.layers, self.count * sizeof(Layer))
         for l in range(self.count):
-            size = (<Py_ssize_t>tiny.SQUARE if is_tiny else block * self.layers[l].ld) * sizeof(real)
+            size = (<Py_ssize_t>SQUARE if is_tiny else block * self.layers[l].ld) * sizeof(real)
             output = l == self.count - 1
             dropping = purpose == TRAIN and self.layers[l].dropped > 0
             keep_z = (needs_net_input(self.layers[l].activation) and purpose == TRAIN or
@@ -239,9 +178,9 @@ cdef class Engine:
                     memset(WT, 0, self.layers[l].n_out * self.layers[l].ldt * sizeof(real))
                 layers[l].A, layers[l].Z, layers[l].D, layers[l].WT, layers[l].mask, layers[l].out = A, Z, D, WT, mask, out
                 layers[l].outs, layers[l].deltas = outs, deltas
-                dense.list_rows(outs, out, layers[l].ld, block)
+                list_rows(outs, out, layers[l].ld, block)
                 if D is not NULL:
-                    dense.list_rows(deltas, D, layers[l].ld, block)
+                    list_rows(deltas, D, layers[l].ld, block)
         net.count = self.count
         net.layers = layers
         net.loss = self.loss_kind
@@ -254,9 +193,9 @@ cdef class Engine:
         net.X, net.Y, net.labels, net.weights, net.scattered = NULL, NULL, NULL, NULL, False
         net.inputs = <const real**>take(arena, block * sizeof(real*))
         if is_tiny:
-            net.X = <real*>take(arena, tiny.SQUARE * sizeof(real))
-            net.Y = <real*>take(arena, tiny.SQUARE * sizeof(real))
-            net.mask = <real*>take(arena, tiny.SQUARE * sizeof(real))
+            net.X = <real*>take(arena, SQUARE * sizeof(real))
+            net.Y = <real*>take(arena, SQUARE * sizeof(real))
+            net.mask = <real*>take(arena, SQUARE * sizeof(real))
         elif purpose != PREDICT:
             net.scattered = data.order is not NULL and self.layers[0].ld < GATHER_FROM * VL
             if data.order is not NULL and not net.scattered:
@@ -280,14 +219,14 @@ cdef class Engine:
             raise MemoryError(f"no memory for the activations of {block} rows ({arena.used} bytes)")
         arena = Arena((<size_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT, 0)
         self.lay_out(net, &arena, block, purpose, data, threads, is_tiny)
-        cdef Dense* layer
+        cdef Layer* layer
         cdef Py_ssize_t at = 0, j
         cdef int l
         for l in range(self.count):
             layer = &net.layers[l]
             layer.W = <real*>params + at
-            at += dense.parameter_count(layer)
-        refresh(net)
+            at += parameter_count(layer)
+        refresh_network(net)
         if is_tiny:
             tiny.fetch(net, data)
         elif purpose != PREDICT:
@@ -308,12 +247,12 @@ cdef class Engine:
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = self.block_rows(n, PREDICT)
         cdef void* memory = self.open(&net, &params[0], block, PREDICT)
-        cdef const Dense* last = &net.layers[net.count - 1]
+        cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             mode = flush_denormals()
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
+                list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
                 forward(&net, 0, rows, 0, 0, 0, 0)
                 unpad(last.A, last, rows, &out[row, 0])
             restore_denormals(mode)
@@ -331,7 +270,7 @@ cdef class Engine:
         mode = flush_denormals()
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
-            dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
+            list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
             forward(&net, 0, rows, 0, 0, 0, 0)
             for l in range(net.count):
                 out = outs[l]
@@ -349,12 +288,12 @@ cdef class Engine:
         cdef Data data = as_data(X, Y, labels, weights, None)
         cdef double total = 0, scale = loss_scale(self.loss_kind, data.weight, self.layers[self.count - 1].n_out)
         cdef int l
-        cdef Dense* layer
+        cdef Layer* layer
         cdef void* memory = self.open(&net, &params[0], block, TRAIN, &data)
         for l in range(net.count):
             layer = &net.layers[l]
             layer.gradient = &gradient[at]
-            at += dense.parameter_count(layer)
+            at += parameter_count(layer)
         layer = &net.layers[0]
         with nogil:
             mode = flush_denormals()
@@ -380,8 +319,8 @@ cdef class Engine:
         cdef Py_ssize_t block = self.block_rows(n, TRAIN)
         cdef Data data = as_data(X, P, None, None, None)
         cdef void* memory = self.open(&net, &params[0], block, TRAIN, &data)
-        cdef Dense* out = &net.layers[net.count - 1]
-        cdef const Dense* layer
+        cdef Layer* out = &net.layers[net.count - 1]
+        cdef const Layer* layer
         cdef const real* A
         cdef const real* D
         cdef real* to
@@ -389,7 +328,7 @@ cdef class Engine:
         with nogil:
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
+                list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
                 forward(&net, 0, rows, 0, 0, 0, 0)
                 unpad(out.A, out, rows, &P[row, 0])
                 for k in range(n_out):
@@ -473,7 +412,7 @@ cdef class Evaluation:
         cdef int t
         for t in range(self.threads):
             self.rows[t] = share(self.data.n, t, self.threads, GRAIN)
-            refresh(&self.nets[t])
+            refresh_network(&self.nets[t])
 
     @property
     def done(self):
@@ -495,7 +434,7 @@ cdef class Evaluation:
     def work(self, int thread, Py_ssize_t blocks):
         """Goes on for up to `blocks` blocks of rows, as thread number `thread`."""
         cdef Network* net = &self.nets[thread]
-        cdef const Dense* last = &net.layers[net.count - 1]
+        cdef const Layer* last = &net.layers[net.count - 1]
         cdef Py_ssize_t row = self.rows[thread], end = share(self.data.n, thread + 1, self.threads, GRAIN), rows
         with nogil:
             mode = flush_denormals()
@@ -514,7 +453,7 @@ cdef class Evaluation:
 
 
 cdef class Training:
-    """A run of epochs that can be taken further piece by piece; see train() in network.pxd.
+    """A run of epochs that can be taken further piece by piece; see train() in run.pxd.
 
     Parameters
     ----------
@@ -530,7 +469,7 @@ cdef class Training:
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
         What differs from the defaults: "method", a name of METHODS, and the fields of Optimizer in optimizers.pxd by their names;
-        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in network.pxd;
+        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
         "dropout", a number for each hidden layer.
     threads : int
         How many threads will call work() at most.
@@ -547,7 +486,7 @@ cdef class Training:
                   int threads=1):
         cdef Run* run = &self.run
         cdef Py_ssize_t n = X.shape[0], block = engine.block_rows(batch_size, TRAIN), at = 0, rows = 0
-        cdef Dense* layer
+        cdef Layer* layer
         cdef int l
         memset(run, 0, sizeof(Run))
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]
@@ -576,7 +515,7 @@ cdef class Training:
             if moments.shape[0] > 0:
                 layer.m = &moments[0, at]
                 layer.v = &moments[moments.shape[0] - 1, at]
-            at += dense.parameter_count(layer)
+            at += parameter_count(layer)
             rows += layer.n_in + layer.bias
         if block < batch_size or run.optimizer.clip_norm > 0:        # the gradient is gathered over blocks, or needed as a whole
             self.gradient = <real*>malloc(engine.size * sizeof(real) + rows * sizeof(double))
@@ -585,7 +524,7 @@ cdef class Training:
             at = 0
             for l in range(run.net.count):
                 run.net.layers[l].gradient = self.gradient + at
-                at += dense.parameter_count(&run.net.layers[l])
+                at += parameter_count(&run.net.layers[l])
             if run.optimizer.clip_norm > 0:
                 run.squares = <double*>(self.gradient + at)
         if block == n and order is None and not run.net.is_tiny:
@@ -596,8 +535,8 @@ cdef class Training:
         # A network for each thread that a block is left for: buffers of its own, and a gradient. The first has the buffers of run.net.
         cdef Run* run = &self.run
         cdef Network* net
-        cdef Dense* layers
-        cdef size_t size = run.net.count * sizeof(Dense)
+        cdef Layer* layers
+        cdef size_t size = run.net.count * sizeof(Layer)
         cdef Py_ssize_t at
         cdef int l, t
         self.threads = run.net_count = threads
@@ -605,7 +544,7 @@ cdef class Training:
         run.nets = <Network*>malloc(threads * (sizeof(Network) + size + engine.size * sizeof(real)))
         if self.pieces is NULL or run.nets is NULL:
             raise MemoryError(f"no memory for {threads} gradients")
-        layers = <Dense*>(run.nets + threads)
+        layers = <Layer*>(run.nets + threads)
         for t in range(threads):
             net = &run.nets[t]
             if t > 0:
@@ -617,8 +556,8 @@ cdef class Training:
             at = t * engine.size
             for l in range(net.count):
                 layers[l].WT = run.net.layers[l].WT
-                layers[l].gradient = <real*>(<Dense*>(run.nets + threads) + threads * net.count) + at
-                at += dense.parameter_count(&layers[l])
+                layers[l].gradient = <real*>(<Layer*>(run.nets + threads) + threads * net.count) + at
+                at += parameter_count(&layers[l])
             layers += net.count
 
     cdef bint is_tiny(self, Engine engine) noexcept:
@@ -659,7 +598,7 @@ cdef class Training:
 
     def refresh(self):
         """To be called where the parameters may have been changed from outside."""
-        refresh(&self.run.net)
+        refresh_network(&self.run.net)
 
     def plan(self, double[::1] losses, const double[:] rates, Py_ssize_t epochs):
         """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate."""
@@ -758,7 +697,7 @@ cdef class Training:
     def idle(self):
         """Of each hidden layer the share of its outputs in one of the last blocks whose derivative is nearly zero: relu's zeros, and what
         sigmoid and tanh have within 1 % of their range to its ends."""
-        cdef const Dense* layer
+        cdef const Layer* layer
         cdef Py_ssize_t i, j, count, rows = smaller(self.run.net.block, self.run.batch)
         cdef bint is_tiny = self.run.net.is_tiny
         cdef real a
@@ -804,7 +743,7 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     cdef const real** rows = <const real**>malloc(A.shape[0] * sizeof(real*))
     if rows is NULL:
         raise MemoryError
-    dense.list_rows(rows, &A[0, 0], A.shape[1], A.shape[0])
+    list_rows(rows, &A[0, 0], A.shape[1], A.shape[0])
     if transposed:
         form = matmul.SCATTERED if scattered else matmul.COLUMNS
     if start is not None:
@@ -851,7 +790,7 @@ def transpose(const real[:, ::1] square, real[:, ::1] out):
     cdef int i
     for i in range(VL):
         v[i] = load(&square[i, 0])
-    activations.transpose(v)
+    transpose_square(v)
     for i in range(VL):
         store(&out[i, 0], v[i])
 

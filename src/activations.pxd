@@ -4,8 +4,8 @@
 # Rows are padded to whole vectors and lie one after the other, so a layer of a block of rows is one flat array. What the padding holds
 # after an activation does not matter: it is never read as an input, and deltas are zero there.
 
-from simd cimport (always_inlined, real, vec, VL, LOG2_VL, splat, load, store, if_less, if_negative, vmax, vabs,
-                   interleave_low, interleave_high)
+from simd cimport real, vec, VL, splat, load, store, if_less, if_negative, vmax, vabs
+from squares cimport MAX_LANES, transpose
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
 cdef enum Activation:     # the numbers are the order of the names in _core.pyx
@@ -20,9 +20,6 @@ cdef enum Activation:     # the numbers are the order of the names in _core.pyx
     SILU
     SOFTMAX
     EXP
-
-cdef enum:
-    MAX_LANES = 16
 
 
 # sigmoid(z) = 1 / (1 + exp(-z))                       tanh(z)
@@ -160,18 +157,6 @@ cdef inline void differentiate(int kind, const real* Z, const real* A, real* D, 
     elif kind == EXP:
         for i in range(vectors):
             store(D + i * VL, load(D + i * VL) * load(A + i * VL))
-
-
-cdef inline always_inlined transpose(vec* v) noexcept nogil:
-    # A square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards; log2(VL) rounds transpose.
-    cdef vec w[MAX_LANES]
-    cdef int i, _
-    for _ in range(LOG2_VL):
-        for i in range(VL // 2):
-            w[2 * i] = interleave_low(v[i], v[i + VL // 2])
-            w[2 * i + 1] = interleave_high(v[i], v[i + VL // 2])
-        for i in range(VL):
-            v[i] = w[i]
 
 
 cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld,

@@ -18,8 +18,7 @@
 # weight counts as so many rows: its terms are multiplied by it, and m is the sum of the weights.
 
 from simd cimport real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
-from optimizers cimport clamp, sign
-from vmath cimport exp, log1p, tanh
+from vmath cimport clamp, exp, log1p, sign, tanh
 
 cdef enum Loss:           # the numbers are the order of the names in _core.pyx
     SSE

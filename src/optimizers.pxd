@@ -5,7 +5,8 @@
 # diverges ends with finite numbers, and nothing has to be copied before.
 
 from libc.math cimport sqrt as sqrt_double
-from simd cimport real, vec, VL, all_finite, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vmax, vsqrt
+from simd cimport real, vec, VL, all_finite, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vsqrt
+from vmath cimport clamp, sign
 
 cdef enum Method:         # the numbers are the order of the names in _core.pyx
     SGD
@@ -70,15 +71,6 @@ cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
         o.mu = o.beta1 * (1 - 0.5 * power(o.momentum_decay, o.steps))
         o.mu_next = o.beta1 * (1 - 0.5 * power(o.momentum_decay, o.steps + 1))
         o.mu_product *= o.mu
-
-
-cdef inline vec sign(vec x) noexcept nogil:
-    return if_negative(x, splat(-1), if_less(splat(0), x, splat(1), splat(0)))
-
-
-cdef inline vec clamp(vec x, real low, real high) noexcept nogil:
-    x = if_less(x, splat(low), splat(low), x)      # NaN stays NaN
-    return if_less(splat(high), x, splat(high), x)
 
 
 cdef inline void take(real* to, vec check, vec x) noexcept nogil:

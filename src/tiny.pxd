@@ -1,4 +1,4 @@
-# The run of network.pxd once more, for a network and a batch so small that the way to the kernels would take longer than they do:
+# The run of run.pxd once more, for a network and a batch so small that the way to the kernels would take longer than they do:
 # plain gradient descent on all rows at once, where these, the inputs and the neurons of each layer are at most VL. Every matrix is a
 # part of a square of VL x VL numbers then, so that distances are literals.
 #
@@ -10,13 +10,13 @@
 
 from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from vmath cimport sigmoid, tanh
-from activations cimport (IDENTITY, MAX_LANES, RELU, SIGMOID, TANH, activate, d_relu, d_sigmoid, d_tanh, differentiate, relu,
-                          transpose)
-from dense cimport Dense
+from squares cimport MAX_LANES, SQUARE, transpose
+from activations cimport IDENTITY, RELU, SIGMOID, TANH, activate, d_relu, d_sigmoid, d_tanh, differentiate, relu
 from losses cimport from_logits, loss_scale
-from network cimport Data, Network, Run, elementwise_loss, end_epoch, is_broken, loss_of_epoch
-
-cdef enum: SQUARE = VL * VL
+from layer cimport Layer
+from rows cimport Data
+from network cimport Network, elementwise_loss, is_broken
+from run cimport Run, end_epoch, loss_of_epoch
 
 
 cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
@@ -31,7 +31,7 @@ cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
             net.mask[j * VL + i] = i < data.n
 
 
-cdef inline always_inlined forward_as(int kind, const Dense* layer, const real* X) noexcept nogil:
+cdef inline always_inlined forward_as(int kind, const Layer* layer, const real* X) noexcept nogil:
     cdef const real* W = layer.W
     cdef real* Z = layer.Z
     cdef real* A = layer.A
@@ -53,7 +53,7 @@ cdef inline always_inlined forward_as(int kind, const Dense* layer, const real* 
         store(A + j * VL, z)
 
 
-cdef inline void forward(const Dense* layer, const real* X) noexcept nogil:
+cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
     # Z = W.T @ X, A = f(Z); the usual activations as literals, for a loop over one function each
     if layer.activation == SIGMOID:
         forward_as(SIGMOID, layer, X)
@@ -66,7 +66,7 @@ cdef inline void forward(const Dense* layer, const real* X) noexcept nogil:
         activate(layer.activation, layer.Z, layer.A, layer.n_out * VL)
 
 
-cdef inline always_inlined backward_as(int kind, const Dense* layer, const Dense* below) noexcept nogil:
+cdef inline always_inlined backward_as(int kind, const Layer* layer, const Layer* below) noexcept nogil:
     cdef const real* W = layer.W
     cdef const real* D = layer.D
     cdef const real* A = below.A
@@ -87,7 +87,7 @@ cdef inline always_inlined backward_as(int kind, const Dense* layer, const Dense
         store(to + k * VL, d)
 
 
-cdef inline void backward(const Dense* layer, const Dense* below) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
     # delta of the layer below = (W @ delta) * f'(its Z)
     if below.activation == SIGMOID:
         backward_as(SIGMOID, layer, below)
@@ -100,7 +100,7 @@ cdef inline void backward(const Dense* layer, const Dense* below) noexcept nogil
         differentiate(below.activation, below.Z, below.A, below.D, below.n_out * VL)
 
 
-cdef inline void learn(Dense* layer, const real* X, double lr) noexcept nogil:
+cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
     # W -= lr X @ delta.T, b -= lr sum(delta)
     cdef vec delta[MAX_LANES]
     cdef vec sums[4]
@@ -136,7 +136,7 @@ cdef inline always_inlined descend(real* w, vec gradient, double lr, vec* bad) n
 cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
     # Takes the run `epochs` epochs further.
     cdef Network* net = &run.net
-    cdef Dense* out = &net.layers[net.count - 1]
+    cdef Layer* out = &net.layers[net.count - 1]
     cdef Py_ssize_t epoch = run.epoch, end = run.epoch + min(run.epochs - run.epoch, epochs)
     cdef real scale = <real>(run.delta_factor * loss_scale(net.loss, run.data.weight, out.n_out))
     cdef const real* X
