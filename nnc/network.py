@@ -139,7 +139,11 @@ class NeuralNetwork:
 
     def _lay_out(self) -> None:
         self._core = _dispatch.core(self._dtype, self._sizes[1:])
-        self._engine = self._core.Engine(self._sizes, self._activations, self._loss, self._bias, self._loss_parameter)
+        layers = [
+            {"kind": "dense", "n_in": n_in, "n_out": n_out, "activation": activation, "bias": self._bias}
+            for (n_in, n_out), activation in zip(pairwise(self._sizes), self._activations, strict=True)
+        ]
+        self._engine = self._core.Engine(layers, self._loss, self._loss_parameter)
         self._theta = aligned_zeros(self._engine.size, self._dtype)  # all parameters, rows padded to whole vectors
         self._W, self._b = self._views(self._theta)
         self._n_params = sum(part.size for part in (*self._W, *self._b))
@@ -147,10 +151,10 @@ class NeuralNetwork:
     def _views(self, flat: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """The weight matrices and bias vectors in a flat padded array, as views without the padding."""
         W, b = [], []
-        for (start, n_in, padded), n_out in zip(self._engine.layout, self._sizes[1:], strict=True):
+        for (start, n_in, padded, bias), n_out in zip(self._engine.layout, self._sizes[1:], strict=True):
             end = start + n_in * padded
             W.append(flat[start:end].reshape(n_in, padded)[:, :n_out])
-            if self._bias:
+            if bias:
                 b.append(flat[end : end + n_out])
         return W, b
 

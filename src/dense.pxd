@@ -1,14 +1,30 @@
-# The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
+# The dense layer: A = f(Z), Z = b + X @ W.
 
 from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from squares cimport MAX_LANES, transpose
-from activations cimport RELU, SOFTMAX, activate, differentiate, softmax
+from arena cimport TRAIN, Arena, Purpose, take, take_zeros
+from activations cimport RELU, SOFTMAX, activate, softmax
 from matmul cimport ROWS, Ahead, Form, Rows, product
-from layer cimport Layer, biases
+from layer cimport Layer, biases, padded
 
 
-cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
-                         real* log_sum, real* scratch) noexcept nogil:
+cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
+    # What follows from its widths; the lowest layer has none below it that learns.
+    layer.rows = layer.n_in
+    layer.ld = padded(layer.n_out)
+    layer.ldt = padded(layer.n_in)
+    layer.narrow = not lowest and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
+
+
+cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose) noexcept nogil:
+    cdef size_t size = layer.n_out * layer.ldt * sizeof(real)
+    if layer.narrow:                          # it reads whole rows of WT
+        layer.WT = <real*>take_zeros(arena, size)
+    elif purpose == TRAIN and not lowest:
+        layer.WT = <real*>take(arena, size)
+
+
+cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
     # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on; X is where each row of the block begins.
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
@@ -19,31 +35,30 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
         product(ROWS, rows, layer.n_out, layer.n_in, Rows(X + first, 0), layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
                 rectify, NULL)
     if layer.activation == SOFTMAX:
-        softmax(Z, A, NULL if log_sum is NULL else log_sum + first, rows, layer.n_out, layer.ld, scratch)
+        softmax(Z, A, NULL if layer.log_sum is NULL else layer.log_sum + first, rows, layer.n_out, layer.ld, scratch)
     elif not rectify:
         activate(layer.activation, Z, A, rows * layer.ld)
 
 
 cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # delta of the layer below = (delta @ W.T) * f'(its Z)
-    cdef Py_ssize_t i, start = first * below.ld
+    # d loss / d X = delta @ W.T, into D of the layer below
     if layer.narrow:
         narrow_backward(layer, below, first, rows)
     else:
         product(ROWS, rows, below.n_out, layer.n_out, Rows(layer.deltas + first, 0), layer.WT, layer.ldt,
-                below.D + start, below.ld, NULL, 1, False, NULL, False, NULL)
-    if below.mask is not NULL:
-        for i from start <= i < start + rows * below.ld by VL:
-            store(below.D + i, load(below.D + i) * load(below.mask + i))
-    differentiate(below.activation, below.Z + start, below.A + start, below.D + start, rows * below.ld)
+                below.D + first * below.ld, below.ld, NULL, 1, False, NULL, False, NULL)
 
 
-cdef inline void gradient_product(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
-                                  real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
-    if layer.narrow:
-        narrow_gradient(layer, X, low, rows, high - low, out, scale, add, broken)
-    else:
-        product(form, high - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
+cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
+                          real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
+    # Rows low <= k < high of d loss / d W = X.T @ delta, where row n_in is d loss / d b, the sum of delta; `form` is that of X.T.
+    cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
+    if low < top and layer.narrow:
+        narrow_gradient(layer, X, low, rows, top - low, out, scale, add, broken)
+    elif low < top:
+        product(form, top - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
+    if top < high:
+        sum_rows(layer.D, rows, layer.ld, out + (top - low) * layer.ld, scale, add, broken)
 
 
 # A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.

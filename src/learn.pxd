@@ -1,12 +1,14 @@
-# Phase two of one layer: its gradient, strip by strip, and the optimizer's step, for one thread's share of the parameters.
+# Phase two of one layer, the same for every kind: its gradient, strip by strip, and the optimizer's step, for one thread's share of the
+# parameters.
 
 from libc.math cimport sqrt as sqrt_double
 from simd cimport real, vec, VL, load, splat, store
 from squares cimport MAX_LANES, transpose
 from optimizers cimport Optimizer, complete, update
 from matmul cimport K_BLOCK, Ahead, Form
+from threads cimport smaller
 from layer cimport Layer
-from dense cimport gradient_product, sum_rows
+cimport layers
 
 cdef enum:
     STRIP = 32            # rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache
@@ -15,28 +17,22 @@ cdef enum:
 cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                        bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch,
                        Ahead* ahead) noexcept nogil:
-    # gradient of W = X.T @ delta over the block, `form` being that of X.T, and the optimizer's step, for rows low <= k < high of W (row
-    # n_in is the bias). Where the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step()
-    # follows.
-    cdef Py_ssize_t k = low, count, offset, ld = layer.ld
-    cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
+    # The gradient over the block, `form` being that of X.T, and the optimizer's step, for rows low <= k < high of W (the last one is the
+    # bias). Where the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step() follows.
+    cdef Py_ssize_t k = low, count, offset, ld = layer.ld, top = smaller(high, layer.rows)
     cdef real* g
     cdef bint bias
     # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
-        gradient_product(layer, X, form, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
-        if high > layer.n_in:
-            sum_rows(layer.D, rows, ld, layer.W + layer.n_in * ld, <real>-optimizer.lr, True, &layer.broken)
+        layers.gradient(layer, X, form, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
     else:
         while k < high:
-            bias = k == layer.n_in
-            count = 1 if bias else STRIP if top - k > STRIP else top - k
+            bias = k == layer.rows
+            count = 1 if bias else smaller(STRIP, top - k)
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
-            if bias and rows > 0:
-                sum_rows(layer.D, rows, ld, g, 1, not first_block, NULL)
-            elif rows > 0:                # else the whole gradient is there
-                gradient_product(layer, X, form, rows, k, k + count, g, 1, not first_block, NULL, ahead)
+            if rows > 0:                  # else the whole gradient is there
+                layers.gradient(layer, X, form, rows, k, k + count, g, 1, not first_block, NULL, ahead)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:
                     complete(optimizer, layer.W + offset, g, count * ld, bias)
@@ -51,11 +47,11 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
 
 cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
     # The optimizer's step on `scale` times the gradient that learn() has left, for rows low <= k < high of W.
-    cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in, at = low * layer.ld
+    cdef Py_ssize_t top = smaller(high, layer.rows), at = low * layer.ld
     update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale, False,
            &layer.broken)
-    if high > layer.n_in:
-        at = layer.n_in * layer.ld
+    if high > layer.rows:
+        at = layer.rows * layer.ld
         update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, &layer.broken)
     if layer.WT is not NULL:
         transpose_rows(layer, low, top)
@@ -76,11 +72,11 @@ cdef inline void constrain(const Layer* layer, double limit, Py_ssize_t low, Py_
     cdef real scale
     for j in range(low, high):
         total = 0
-        for k in range(layer.n_in):
+        for k in range(layer.rows):
             total += <double>layer.W[k * layer.ld + j] * layer.W[k * layer.ld + j]
         if total > limit * limit:
             scale = <real>(limit / sqrt_double(total))
-            for k in range(layer.n_in):
+            for k in range(layer.rows):
                 layer.W[k * layer.ld + j] *= scale
                 if layer.WT is not NULL:
                     layer.WT[j * layer.ldt + k] = layer.W[k * layer.ld + j]

@@ -2,127 +2,184 @@
 
 from libc.math cimport sqrt as sqrt_double
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
-from simd cimport real, prefetch
-from activations cimport SOFTMAX, differentiate, differentiate_softmax
-from losses cimport (CROSS_ENTROPY, BCE, MSE, POISSON, from_logits, loss_scale, squared_error, binary_cross_entropy, cross_entropy,
-                     cross_entropy_of_labels, elementwise, poisson)
+from libc.string cimport memcpy, memset
+from simd cimport real, VL
+from squares cimport SQUARE
+from arena cimport EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
+from activations cimport SOFTMAX, differentiate, differentiate_softmax, needs_net_input
+from losses cimport from_logits, label_smoothing, loss_of_rows, needs_log_sum
 from optimizers cimport Optimizer, penalty
 from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport share, smaller
-from layer cimport Layer, GRAIN, biases, drop, first_row, last_row, list_rows
-cimport dense
-from learn cimport constrain as constrain_layer, learn as learn_layer, step as step_layer, transpose_rows
-from rows cimport Data
+from layer cimport Layer, GRAIN, SMALL_GRAIN, biases, drop, first_row, last_row, parameter_count, parameter_rows, take_rows
+cimport layers
+from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer, transpose_rows
+from rows cimport Block, Data, lay_out as lay_out_rows
+
+cdef enum:
+    BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
+    BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
+    FEW_BYTES = 1 << 17       # of parameters
+    MUCH = 300000             # multiply-adds of a product of all parameters with the rows of a batch
+
+cdef struct Plan:         # what is known of a network that has neither parameters nor buffers yet
+    int count             # layers
+    Layer* layers
+    int loss
+    double parameter      # of the loss; no real: Cython takes those for floats, and would round a number from Python to one
+    Py_ssize_t size       # parameters, padding included
 
 cdef struct Network:
     int count             # layers
     Layer* layers
     int loss
     real parameter        # of the loss
-    Py_ssize_t block      # rows that the buffers have room for
     bint is_tiny          # the buffers have the layout of tiny.pxd
-    const real** inputs   # (block) where each row of the block begins
-    bint scattered        # in any order: the rows of the data themselves, shuffled
-    real* X               # (block, n_in) inputs that are gathered; what tiny.pxd has instead; or NULL
-    real* Y               # (block, ld of the output) the targets, padded; NULL where the loss takes labels
-    int* labels           # (block), or NULL
-    real* weights         # (block), or NULL
+    Block block
     real* mask            # (ld of the output) 1 for an output, 0 for padding
-    real* log_sum         # (block)
-    double* partial       # (block / GRAIN) the plain sum of the loss over each grain of rows
+    double* partial       # (rows of the block / GRAIN) the plain sum of the loss over each grain of rows
     double total          # and over the block, where threads take whole ones
     real* scratch         # a piece for each thread
     Py_ssize_t scratch_size
 
 
-cdef inline void fetch(const Network* net, const Data* data, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Rows row + low <= i < row + high of the data into places low to high of the block: where the inputs lie, and targets padded.
-    cdef Py_ssize_t i, j, source, n_in = net.layers[0].n_in
-    cdef Py_ssize_t n_out = net.layers[net.count - 1].n_out, ld = net.layers[net.count - 1].ld
-    cdef const int* order = NULL if data.order is NULL else data.order + row
-    cdef real y
-    if order is NULL:
-        list_rows(net.inputs + low, data.X + (row + low) * n_in, n_in, high - low)
-    else:
-        for i in range(low, high):
-            net.inputs[i] = data.X + order[i] * n_in
-            prefetch(net.inputs[i], n_in)
-        if net.X is not NULL:
-            for i in range(low, high):
-                memcpy(net.X + i * n_in, net.inputs[i], n_in * sizeof(real))
-                net.inputs[i] = net.X + i * n_in
-    if net.labels is not NULL:
-        for i in range(low, high):
-            net.labels[i] = data.labels[row + i if order is NULL else order[i]]
-    else:
-        for i in range(low, high):
-            source = row + i if order is NULL else order[i]
-            if net.loss != CROSS_ENTROPY:
-                for j in range(n_out):
-                    net.Y[i * ld + j] = data.Y[source * n_out + j]
-            else:         # label smoothing: a part of the probability is spread over all classes
-                for j in range(n_out):
-                    y = (data.labels[source] == j) if data.Y is NULL else data.Y[source * n_out + j]
-                    net.Y[i * ld + j] = y * (1 - net.parameter) + net.parameter / n_out
-    if data.weights is not NULL:
-        for i in range(low, high):
-            net.weights[i] = data.weights[row + i if order is NULL else order[i]]
+cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
+    # Whether the threads that share a batch of so many rows take whole blocks: where parameters are so few that it is faster to add up
+    # gradients than to read what other threads have written, and there is so much to do that threads pay at all.
+    return plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES and batch * plan.size >= MUCH and batch >= 2 * GRAIN
 
 
-cdef inline Ahead rows_ahead(const Network* net, const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Rows low to high of the data in their order, as far as there are so many.
-    return Ahead(data.X, data.order + smaller(low, data.n), data.order + smaller(high, data.n), net.layers[0].n_in, 0)
+cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose purpose) noexcept nogil:
+    # Rows of a batch that are worked on at a time.
+    cdef Py_ssize_t width = 0, most, count
+    cdef int l
+    for l in range(plan.count):
+        width += plan.layers[l].ld * (2 if purpose == TRAIN else 1)
+    most = max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN)
+    if purpose != TRAIN or not shares_blocks(plan, batch):
+        return smaller(batch, most)
+    count = max(2, (batch + most - 1) // most)
+    if count > 2:                             # so that few come out even for two and for four threads
+        count = (count + 3) // 4 * 4
+    return ((batch + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
+
+
+cdef inline void lay_out(Network* net, const Plan* plan, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data, int threads,
+                         bint is_tiny) noexcept nogil:
+    # Points every buffer of the network into the arena.
+    cdef Layer* placed = <Layer*>take(arena, plan.count * sizeof(Layer))
+    cdef Layer layer
+    cdef const Layer* last = &plan.layers[plan.count - 1]
+    cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN, widest = 0, j
+    cdef bint output, keep_z
+    cdef int l
+    for l in range(plan.count):
+        layer = plan.layers[l]
+        output = l == plan.count - 1
+        keep_z = (needs_net_input(layer.activation) and purpose == TRAIN or
+                  output and from_logits(plan.loss) and purpose != PREDICT)
+        take_rows(&layer, arena, block, SQUARE if is_tiny else block * layer.ld, keep_z, purpose == TRAIN or output and purpose == EVALUATE)
+        if not is_tiny:
+            layers.lay_out(&layer, arena, l == 0, purpose)
+        if output and purpose != PREDICT and needs_log_sum(plan.loss):
+            layer.log_sum = <real*>take(arena, (grains * GRAIN + VL) * sizeof(real))
+        widest = max(widest, layer.ld)
+        if arena.base:
+            placed[l] = layer
+            if is_tiny:
+                memset(layer.D, 0, SQUARE * sizeof(real))
+    net.count = plan.count
+    net.layers = placed
+    net.loss = plan.loss
+    net.parameter = plan.parameter
+    net.is_tiny = is_tiny
+    net.scratch_size = widest * (STRIP if <int>STRIP > <int>VL else VL) + grains * GRAIN + VL
+    net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
+    net.block.size, net.block.n_in, net.block.n_out, net.block.ld = block, plan.layers[0].n_in, last.n_out, last.ld
+    net.block.smoothing = label_smoothing(plan.loss, plan.parameter)
+    if is_tiny:
+        lay_out_rows(&net.block, arena, NULL, plan.layers)
+        net.block.X = <real*>take(arena, SQUARE * sizeof(real))
+        net.block.Y = <real*>take(arena, SQUARE * sizeof(real))
+        net.mask = <real*>take(arena, SQUARE * sizeof(real))
+    else:
+        lay_out_rows(&net.block, arena, data, plan.layers)
+        if purpose != PREDICT:
+            net.partial = <double*>take(arena, grains * sizeof(double))
+            net.mask = <real*>take(arena, last.ld * sizeof(real))
+            if arena.base:
+                for j in range(last.ld):
+                    net.mask[j] = 1 if j < last.n_out else 0
+
+
+cdef inline void set_parameters(const Network* net, real* params) noexcept nogil:
+    # Parameters, gradients and moments lie layer by layer in vectors of Plan.size numbers.
+    cdef int l
+    for l in range(net.count):
+        net.layers[l].W = params
+        params += parameter_count(&net.layers[l])
+    refresh(net)
+
+
+cdef inline void set_gradient(const Network* net, real* gradient) noexcept nogil:
+    cdef int l
+    for l in range(net.count):
+        net.layers[l].gradient = gradient
+        gradient += parameter_count(&net.layers[l])
+
+
+cdef inline void set_moments(const Network* net, real* m, real* v) noexcept nogil:
+    cdef Py_ssize_t at = 0
+    cdef int l
+    for l in range(net.count):
+        net.layers[l].m, net.layers[l].v = m + at, v + at
+        at += parameter_count(&net.layers[l])
+
+
+cdef inline void refresh(const Network* net) noexcept nogil:
+    # Brings every WT up to date with a W that was changed elsewhere.
+    cdef int l
+    for l in range(net.count):
+        if net.layers[l].WT is not NULL:
+            transpose_rows(&net.layers[l], 0, net.layers[l].rows)
 
 
 cdef inline void forward(const Network* net, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key, uint64_t drops,
                          Py_ssize_t place) noexcept nogil:
     # Rows low to high of the block through all layers. In training, layers with a mask drop outputs, by number `drops` of the stream of
     # that key; `place` is where the block begins in the batch.
-    cdef const real** X = net.inputs
+    cdef const real** X = net.block.inputs
     cdef int l
     for l in range(net.count):
-        dense.forward(&net.layers[l], X, low, high - low, net.log_sum, net.scratch + thread * net.scratch_size)
+        layers.forward(&net.layers[l], X, low, high - low, net.scratch + thread * net.scratch_size)
         if net.layers[l].mask is not NULL:
             drop(&net.layers[l], key_of(key_of(drop_key, drops), l), place, low, high - low)
         X = net.layers[l].outs
 
 
-cdef inline double loss_of_rows(const Network* net, Py_ssize_t i, Py_ssize_t rows, real scale) noexcept nogil:
+cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, real scale) noexcept nogil:
     # The plain sum of the loss of rows i to i + rows, and their delta, times `scale`.
     cdef const Layer* out = &net.layers[net.count - 1]
+    cdef const Block* block = &net.block
     cdef Py_ssize_t at = i * out.ld
-    cdef const real* Y = NULL if net.Y is NULL else net.Y + at
-    if net.loss == CROSS_ENTROPY and net.labels is not NULL:
-        return cross_entropy_of_labels(out.Z + at, net.log_sum + i, out.A + at, net.labels + i, out.D + at, scale, rows, out.ld)
-    if net.loss == CROSS_ENTROPY:
-        return cross_entropy(out.Z + at, net.log_sum + i, out.A + at, Y, out.D + at, scale, rows, out.ld)
-    return elementwise_loss(net, out.Z + at, out.A + at, Y, out.D + at, net.mask, scale, rows, out.ld)
-
-
-cdef inline double elementwise_loss(const Network* net, const real* Z, const real* A, const real* Y, real* D, const real* mask, real scale,
-                                    Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    if net.loss <= MSE:
-        return squared_error(A, Y, D, mask, scale, rows, ld)
-    if net.loss == BCE:
-        return binary_cross_entropy(Z, A, Y, D, mask, scale, rows, ld)
-    if net.loss == POISSON:
-        return poisson(Z, A, Y, D, mask, scale, rows, ld)
-    return elementwise(net.loss, net.parameter, A, Y, D, mask, scale, rows, ld)
+    return loss_of_rows(net.loss, net.parameter, out.Z + at, NULL if out.log_sum is NULL else out.log_sum + i, out.A + at,
+                        NULL if block.Y is NULL else block.Y + at, NULL if block.labels is NULL else block.labels + i, out.D + at,
+                        net.mask, scale, rows, out.ld)
 
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale) noexcept nogil:
     # The delta of the output layer, and the plain sum of the loss of each grain of rows.
     cdef const Layer* out = &net.layers[net.count - 1]
+    cdef const real* weights = net.block.weights
     cdef Py_ssize_t i, k, at = low * out.ld
     for i from low <= i < high by GRAIN:
-        if net.weights is NULL:
-            net.partial[i // GRAIN] = loss_of_rows(net, i, smaller(GRAIN, high - i), <real>scale)
+        if weights is NULL:
+            net.partial[i // GRAIN] = loss_of(net, i, smaller(GRAIN, high - i), <real>scale)
         else:
             net.partial[i // GRAIN] = 0
             for k in range(i, smaller(i + GRAIN, high)):
-                net.partial[i // GRAIN] += net.weights[k] * loss_of_rows(net, k, 1, <real>(scale * net.weights[k]))
+                net.partial[i // GRAIN] += weights[k] * loss_of(net, k, 1, <real>(scale * weights[k]))
     if not from_logits(net.loss):
         if out.activation == SOFTMAX:
             differentiate_softmax(out.A + at, out.D + at, high - low, out.n_out, out.ld)
@@ -134,15 +191,15 @@ cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high) n
     # The deltas of the other layers, from the last one down: the chain rule.
     cdef int l
     for l in range(net.count - 1, 0, -1):
-        dense.backward(&net.layers[l], &net.layers[l - 1], low, high - low)
+        layers.backward(&net.layers[l], &net.layers[l - 1], low, high - low)
 
 
 cdef inline void learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
                        const Optimizer* optimizer, double* squares, int thread, int threads, Ahead* ahead) noexcept nogil:
     # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters; meanwhile rows of the
     # next block are on their way.
-    cdef const real** X = net.inputs
-    cdef Form form = SCATTERED if net.scattered else COLUMNS
+    cdef const real** X = net.block.inputs
+    cdef Form form = SCATTERED if net.block.scattered else COLUMNS
     cdef Layer* layer
     cdef int l
     for l in range(net.count):
@@ -150,19 +207,19 @@ cdef inline void learn(const Network* net, Py_ssize_t rows, bint first_block, bi
         learn_layer(layer, X, form, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
                     optimizer, squares, net.scratch + thread * net.scratch_size, ahead if l == 0 else NULL)
         if squares is not NULL:
-            squares += layer.n_in + layer.bias
+            squares += parameter_rows(layer)
         X, form = layer.outs, COLUMNS
 
 
 cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread, int threads) noexcept nogil:
     # The step of the thread's share on the gradient clipped by its norm, whose square every thread adds up in the same order.
     cdef double total = 0, norm
-    cdef Py_ssize_t k, rows = 0
+    cdef Py_ssize_t k, count = 0
     cdef Layer* layer
     cdef int l
     for l in range(net.count):
-        rows += net.layers[l].n_in + net.layers[l].bias
-    for k in range(rows):
+        count += parameter_rows(&net.layers[l])
+    for k in range(count):
         total += squares[k]
     norm = sqrt_double(total) + 1e-6      # as PyTorch has it
     for l in range(net.count):
@@ -189,7 +246,7 @@ cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer)
     cdef const Layer* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        total += penalty(optimizer, layer.W, layer.n_in * layer.ld, False)
+        total += penalty(optimizer, layer.W, layer.rows * layer.ld, False)
         if layer.bias:
             total += penalty(optimizer, biases(layer), layer.ld, True)
     return total
@@ -209,14 +266,6 @@ cdef inline bint is_broken(const Network* net) noexcept nogil:
         if net.layers[l].broken:
             return True
     return False
-
-
-cdef inline void refresh(const Network* net) noexcept nogil:
-    # Brings every WT up to date with a W that was changed elsewhere.
-    cdef int l
-    for l in range(net.count):
-        if net.layers[l].WT is not NULL:
-            transpose_rows(&net.layers[l], 0, net.layers[l].n_in)
 
 
 cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:

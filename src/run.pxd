@@ -9,17 +9,14 @@ from libc.stdint cimport uint64_t
 from simd cimport LINE, real, vec, VL, load, store
 from losses cimport loss_scale
 from optimizers cimport Optimizer, count_step
-from dropout cimport key_of
 from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now, share, smaller
 from layer cimport Layer, GRAIN, first_row, last_row
-from rows cimport Data, weight_of
-from network cimport (Network, backward, constrain, fetch, forward, is_broken, learn, output_delta, rows_ahead, step, sum_partial,
-                      sum_penalties)
+from rows cimport Data, fetch, rows_ahead, shuffle, weight_of
+from network cimport Network, backward, constrain, forward, is_broken, learn, output_delta, step, sum_partial, sum_penalties
 
 cdef enum:
     LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
-    DRAWS = 64            # random numbers that are drawn at a time
 
 cdef struct Run:
     Network net
@@ -64,11 +61,11 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
     # The loss and the gradient of the thread's own block, of those from `row` on.
     cdef Network* net = &run.nets[thread]
     cdef Py_ssize_t rows
-    row += thread * run.net.block
-    rows = smaller(run.net.block, end - row)
+    row += thread * run.net.block.size
+    rows = smaller(run.net.block.size, end - row)
     if thread >= run.net_count or rows <= 0:
         return
-    fetch(net, &run.data, row, 0, rows)
+    fetch(&net.block, &run.data, row, 0, rows)
     forward(net, 0, rows, 0, run.drop_key, drops, row - batch_start)
     output_delta(net, 0, rows, scale)
     backward(net, 0, rows)
@@ -91,29 +88,6 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
             for t in range(1, count):
                 x = x + load(run.nets[t].layers[l].gradient + i)
             store(layer.gradient + i, x)
-
-
-cdef inline void shuffle(Run* run) noexcept nogil:
-    # Fisher and Yates, on numbers of splitmix64, from the rows as they lie: so an order depends on nothing but its place in the stream.
-    cdef Py_ssize_t i, k, count
-    cdef uint64_t j
-    cdef uint64_t[DRAWS] drawn
-    cdef int* order = run.data.order
-    cdef int kept
-    for i in range(run.data.n):
-        order[i] = <int>i
-    i = run.data.n - 1
-    while i > 0:
-        count = smaller(i, DRAWS)
-        for k in range(count):                # apart, since vectors do it
-            drawn[k] = key_of(run.key, run.draws + 1 + k) >> 32
-        for k in range(count):
-            j = (drawn[k] * <uint64_t>(i + 1)) >> 32
-            kept = order[i]
-            order[i] = order[j]
-            order[j] = kept
-            i -= 1
-        run.draws += count
 
 
 cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
@@ -158,11 +132,11 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
         if row == 0 and run.shuffles:
             if thread == 0:
-                shuffle(run)
+                shuffle(&run.data, run.key, &run.draws)
             if threads > 1:
                 barrier_wait(&run.barrier)
         batch_end = smaller(n, batch_start + run.batch)
-        rows = smaller(net.block * (1 if run.nets is NULL else smaller(threads, run.net_count)), batch_end - row)
+        rows = smaller(net.block.size * (1 if run.nets is NULL else smaller(threads, run.net_count)), batch_end - row)
         first = row == batch_start
         last = row + rows == batch_end
         if first:
@@ -175,7 +149,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             low = share(rows, thread, threads, GRAIN)
             high = share(rows, thread + 1, threads, GRAIN)
             if not run.resident:
-                fetch(net, &run.data, row, low, high)
+                fetch(&net.block, &run.data, row, low, high)
             forward(net, low, high, thread, run.drop_key, drops, row - batch_start)
             output_delta(net, low, high, scale)
             backward(net, low, high)
@@ -196,7 +170,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if run.nets is NULL:
             total += sum_partial(net, rows) * part
         else:
-            count = <int>((rows + net.block - 1) // net.block)
+            count = <int>((rows + net.block.size - 1) // net.block.size)
             for t in range(count):
                 total += run.nets[t].total * part
         loss = loss_of_epoch(run, total) if row + rows == n else total
@@ -211,7 +185,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             add_gradients(run, count, first, thread, threads)
         if count == 0 or last:
             if looks_ahead:
-                ahead = rows_ahead(net, &run.data, row + rows + low, row + rows + high)
+                ahead = rows_ahead(&net.block, &run.data, row + rows + low, row + rows + high)
             learn(net, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread, threads,
                   &ahead if looks_ahead else NULL)
         if last:

@@ -11,12 +11,24 @@
 from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from vmath cimport sigmoid, tanh
 from squares cimport MAX_LANES, SQUARE, transpose
-from activations cimport IDENTITY, RELU, SIGMOID, TANH, activate, d_relu, d_sigmoid, d_tanh, differentiate, relu
-from losses cimport from_logits, loss_scale
-from layer cimport Layer
+from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, d_relu, d_sigmoid, d_tanh, differentiate, relu
+from losses cimport elementwise_loss, from_logits, loss_scale
+from layer cimport DENSE, Layer
 from rows cimport Data
-from network cimport Network, elementwise_loss, is_broken
+from network cimport Network, Plan, is_broken
 from run cimport Run, end_epoch, loss_of_epoch
+
+
+cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
+    # Whether all that is asked for is known here, and this is faster: it is where rows fill half of the lanes, and these are not 16.
+    cdef const Data* data = &run.data
+    cdef int l
+    for l in range(plan.count):
+        if plan.layers[l].kind != DENSE or plan.layers[l].n_in > VL or plan.layers[l].n_out > VL or plan.layers[l].dropped > 0:
+            return False
+    return (<int>VL <= 8 and VL <= 2 * data.n and data.n <= VL and run.batch == data.n and data.order is NULL and
+            data.Y is not NULL and data.weights is NULL and run.optimizer.plain and run.optimizer.max_norm == 0 and
+            plan.layers[plan.count - 1].activation != SOFTMAX)
 
 
 cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
@@ -25,9 +37,9 @@ cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
     for i in range(VL):
         source = i if i < data.n else data.n - 1
         for j in range(n_in):
-            net.X[j * VL + i] = data.X[source * n_in + j]
+            net.block.X[j * VL + i] = data.X[source * n_in + j]
         for j in range(n_out):
-            net.Y[j * VL + i] = data.Y[source * n_out + j]
+            net.block.Y[j * VL + i] = data.Y[source * n_out + j]
             net.mask[j * VL + i] = i < data.n
 
 
@@ -143,11 +155,12 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
     cdef double loss
     cdef int l
     while epoch < end and not run.stop and not is_broken(net):
-        X = net.X
+        X = net.block.X
         for l in range(net.count):
             forward(&net.layers[l], X)
             X = net.layers[l].A
-        loss = loss_of_epoch(run, elementwise_loss(net, out.Z, out.A, net.Y, out.D, net.mask, scale, 1, out.n_out * VL))
+        loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D, net.mask, scale, 1,
+                                                   out.n_out * VL))
         if not loss - loss == 0:              # there is nothing to learn from it
             run.lost = run.stop = True
             break
@@ -155,7 +168,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             differentiate(out.activation, out.Z, out.A, out.D, out.n_out * VL)
         for l in range(net.count - 1, 0, -1):
             backward(&net.layers[l], &net.layers[l - 1])
-        X = net.X
+        X = net.block.X
         for l in range(net.count):
             learn(&net.layers[l], X, run.rates[epoch * run.rate_step])
             X = net.layers[l].A
