@@ -7,6 +7,7 @@ They are classes of their own, so that they can be turned off::
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ IDLE: dict[str, Callable[[NDArray[Any]], NDArray[np.bool_]]] = {
     "sigmoid": lambda A: abs(A - 0.5) > 0.49,
     "tanh": lambda A: abs(A) > 0.98,
 }
+# The same as ends of a range: relu's zeros are what lies below the smallest number above zero.
+ENDS = {"relu": (sys.float_info.min, np.inf), "sigmoid": (0.01, 0.99), "tanh": (-0.98, 0.98)}
 
 
 class TrainingWarning(UserWarning):
@@ -114,7 +117,7 @@ def _idle(net: NeuralNetwork, run: Fit) -> list[float]:
     held, and the batch is small, nothing can be said."""
     hidden = net.activations[:-1]
     if run.training.epoch:  # else the training went on elsewhere
-        shares: list[float] = run.training.idle()
+        shares: list[float] = run.training.idle([ENDS.get(name) for name in hidden])
         if not shares or max(shares) <= SATURATED:
             return shares
     rows = run.data.X[:ROWS]

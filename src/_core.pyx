@@ -14,7 +14,6 @@ from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose
 cimport activations
 cimport matmul
 cimport vmath
-from activations cimport RELU, SIGMOID, TANH
 from losses cimport loss_scale
 from optimizers cimport Optimizer, SGD
 from threads cimport barrier_init, barrier_late, share, smaller
@@ -22,7 +21,7 @@ from layer cimport Layer, GRAIN, list_rows, parameter_count, parameter_rows
 from layers cimport measure
 from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight_of
 from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, refresh as refresh_network,
-                      set_gradient, set_moments, set_parameters, shares_blocks, sum_partial, unpad)
+                      set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial, unpad)
 from jacobian cimport jacobian as jacobian_of_rows
 from run cimport Run, train
 cimport tiny
@@ -43,6 +42,18 @@ def scan(const real[:, ::1] X):
     cdef double largest = 0
     cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
     return position, largest
+
+
+cdef Optimizer no_optimizer() noexcept:
+    # What an optimizer's settings are where they are not given.
+    cdef Optimizer o
+    memset(&o, 0, sizeof(Optimizer))
+    o.power1 = o.power2 = o.mu_product = 1
+    return o
+
+
+OPTIMIZER = no_optimizer()
+FOUND = ("plain", "lr", "rows", "mu", "mu_next")     # of these fields, what a run finds out by itself
 
 
 cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order):
@@ -357,11 +368,16 @@ cdef class Training:
     moments : real array (k, engine.size)
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
-        What differs from the defaults: "method", a name of METHODS, and the fields of Optimizer in optimizers.pxd by their names;
-        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
-        "dropout", a number for each hidden layer.
+        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd by their names, those
+        that a run finds out by itself excepted; "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor",
+        "delta_factor", "by_rows" of Run in run.pxd; "dropout", a number for each hidden layer.
     threads : int
         How many threads will call work() at most.
+
+    Raises
+    ------
+    ValueError, KeyError
+        There is a setting that is none of these, or no "method".
     """
     cdef Run run
     cdef void* memory
@@ -381,20 +397,25 @@ cdef class Training:
         memset(run, 0, sizeof(Run))
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]
         run.data = as_data(X, Y, labels, weights, order)
-        self.set_optimizer(settings)
+        settings = dict(settings)
+        setting = settings.pop
         run.batch = batch_size
-        run.key, run.draws = settings.get("key", 0), settings.get("draws", 0)
-        run.shuffles = order is not None and settings.get("shuffles", True)
-        run.drop_key, run.drops = settings.get("drop_key", 0), settings.get("drops", 0)
-        run.target_loss = settings.get("target_loss", -1e308)
-        run.loss_factor, run.delta_factor = settings.get("loss_factor", 1), settings.get("delta_factor", 1)
-        run.by_rows = settings.get("by_rows", False)
+        run.key, run.draws = setting("key", 0), setting("draws", 0)
+        run.shuffles = setting("shuffles", True) and order is not None
+        run.drop_key, run.drops = setting("drop_key", 0), setting("drops", 0)
+        run.target_loss = setting("target_loss", -1e308)
+        run.loss_factor, run.delta_factor = setting("loss_factor", 1), setting("delta_factor", 1)
+        run.by_rows = setting("by_rows", False)
         run.last_loss = 1e308
+        dropout = setting("dropout", ())
+        if len(dropout) not in (0, plan.count - 1):
+            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, got {len(dropout)}")
+        self.set_optimizer(settings)
         self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError
         memcpy(plan.layers, engine.plan.layers, plan.count * sizeof(Layer))
-        for l, dropped in enumerate(settings.get("dropout", ())):
+        for l, dropped in enumerate(dropout):
             plan.layers[l].dropped = dropped
         self.memory = open_network(&run.net, &plan, &params[0], block, TRAIN, &run.data, threads, tiny.suits(run, &plan))
         if shares_blocks(&plan, batch_size):
@@ -443,17 +464,11 @@ cdef class Training:
 
     cdef set_optimizer(self, dict settings):
         cdef Optimizer* o = &self.run.optimizer
-        get = settings.get
-        o.method = METHODS.index(settings["method"])
-        o.momentum, o.nesterov = get("momentum", 0), get("nesterov", False)
-        o.beta1, o.beta2, o.eps_last = get("beta1", 0), get("beta2", 0), get("eps_last", False)
-        o.eps = max(get("eps", 0), DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
-        o.lr_decay, o.momentum_decay = get("lr_decay", 0), get("momentum_decay", 0)
-        o.down, o.up, o.smallest, o.largest = get("down", 0), get("up", 0), get("smallest", 0), get("largest", 0)
-        o.decay, o.decoupled = get("decay", 0), get("decoupled", False)
-        o.l1, o.l2, o.mean_penalty, o.biases_too = get("l1", 0), get("l2", 0), get("mean_penalty", False), get("biases_too", False)
-        o.clip_value, o.clip_norm, o.max_norm = get("clip_value", 0), get("clip_norm", 0), get("max_norm", 0)
-        o.steps, o.power1, o.power2, o.mu_product = get("steps", 0), get("power1", 1), get("power2", 1), get("mu_product", 1)
+        for name in settings:
+            if name not in OPTIMIZER or name in FOUND:
+                raise ValueError(f"there is no setting {name!r}")
+        o[0] = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
+        o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
         o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
 
     def __dealloc__(self):
@@ -565,29 +580,14 @@ cdef class Training:
         """(epochs in a row, up to now, that have raised the loss; the loss before them)"""
         return self.run.rises, self.run.risen_from
 
-    def idle(self):
-        """Of each hidden layer the share of its outputs in one of the last blocks whose derivative is nearly zero: relu's zeros, and what
-        sigmoid and tanh have within 1 % of their range to its ends."""
-        cdef const Layer* layer
-        cdef Py_ssize_t i, j, count, rows = smaller(self.run.net.block.size, self.run.batch)
-        cdef bint is_tiny = self.run.net.is_tiny
-        cdef real a
-        cdef int l
-        shares = []
-        for l in range(self.run.net.count - 1):
-            layer = &self.run.net.layers[l]
-            count = 0
-            for i in range(rows):
-                for j in range(layer.n_out):
-                    a = layer.A[j * VL + i if is_tiny else i * layer.ld + j]
-                    if layer.activation == RELU:
-                        count += a == 0
-                    elif layer.activation == SIGMOID:
-                        count += a < 0.01 or a > 0.99
-                    elif layer.activation == TANH:
-                        count += a < -0.98 or a > 0.98
-            shares.append(count / <double>(rows * layer.n_out))
-        return shares
+    def idle(self, ends):
+        """Of each hidden layer the share of its outputs in one of the last blocks that lie beyond its ends, which are (low, high) for each
+        of these layers; 0.0 where they are None."""
+        cdef const Network* net = &self.run.net
+        if len(ends) != net.count - 1:
+            raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, got {len(ends)}")
+        rows = smaller(net.block.size, self.run.batch)
+        return [0.0 if pair is None else share_beyond(net, l, rows, pair[0], pair[1]) for l, pair in enumerate(ends)]
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):

@@ -273,3 +273,15 @@ cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real*
     cdef Py_ssize_t i
     for i in range(n):
         memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
+
+
+cdef inline double share_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
+    # Of the outputs of layer l, for the first `rows` rows of the block, those below `low` or above `high`.
+    cdef const Layer* layer = &net.layers[l]
+    cdef Py_ssize_t i, j, count = 0
+    cdef real a
+    for i in range(rows):
+        for j in range(layer.n_out):
+            a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
+            count += a < low or a > high
+    return count / <double>(rows * layer.n_out)
