@@ -48,7 +48,8 @@ else:
     COMPILE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function", "-g0"]
     # GCC does not see that the loops over a square of vectors fill it before it is read.
     COMPILE += ["-Wno-maybe-uninitialized"]
-    # Cython declares every function of a .pxd inline; two are not to be.
+    # Cython declares every function of a .pxd inline, also one that is not to be; and where one must be and returns a
+    # number, so says its type, a variable of that type as well.
     COMPILE += ["-Wno-attributes"]
     # Clang does not know all of these.
     COMPILE += ["-Wno-unknown-warning-option"]

@@ -9,9 +9,8 @@
 # A step is a chain in which everything waits for what comes before it, through memory too: so what belongs together stays in registers.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
-from vmath cimport sigmoid, tanh
 from squares cimport MAX_LANES, SQUARE, transpose
-from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, d_relu, d_sigmoid, d_tanh, differentiate, relu
+from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, differentiate, slope, value
 from losses cimport elementwise_loss, from_logits, loss_scale
 from layer cimport DENSE, Layer
 from rows cimport Data
@@ -56,13 +55,7 @@ cdef inline always_inlined forward_as(int kind, const Layer* layer, const real* 
             z = madd(splat(W[k * VL + j]), load(X + k * VL), z)
         if Z != A:
             store(Z + j * VL, z)
-        if kind == SIGMOID:
-            z = sigmoid(z)
-        elif kind == TANH:
-            z = tanh(z)
-        elif kind == RELU:
-            z = relu(z)
-        store(A + j * VL, z)
+        store(A + j * VL, value(kind, z))
 
 
 cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
@@ -90,13 +83,7 @@ cdef inline always_inlined backward_as(int kind, const Layer* layer, const Layer
         for j in range(n_out):
             d = madd(splat(W[k * VL + j]), load(D + j * VL), d)
         a = load(A + k * VL)
-        if kind == SIGMOID:
-            d = d * d_sigmoid(a)
-        elif kind == TANH:
-            d = d * d_tanh(a)
-        elif kind == RELU:
-            d = d * d_relu(a)
-        store(to + k * VL, d)
+        store(to + k * VL, d * slope(kind, a, a))     # those that read z are not among the literals
 
 
 cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
