@@ -3,7 +3,6 @@
 # Everything that comes in has been checked in nnc/network.py: shapes fit, rows are contiguous, numbers are finite, labels are in range.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
-from libc.float cimport DBL_MIN, FLT_MIN
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
@@ -15,15 +14,17 @@ cimport activations
 cimport matmul
 cimport vmath
 from losses cimport loss_scale
-from optimizers cimport Optimizer, SGD
-from threads cimport barrier_init, barrier_late, share, smaller
-from layer cimport Layer, GRAIN, list_rows, parameter_count, parameter_rows
+from optimizers cimport Optimizer, complete_settings, no_optimizer
+from threads cimport barrier_init, barrier_late, smaller
+from layer cimport Layer, list_rows, parameter_count
 from layers cimport measure
 from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight_of
-from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, refresh as refresh_network,
-                      set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial, unpad)
+from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
+                      refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial,
+                      unpad)
 from jacobian cimport jacobian as jacobian_of_rows
-from run cimport Run, train
+from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
+from run cimport Run, lay_out as lay_out_run, set_run_parameters, train
 cimport tiny
 
 # The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
@@ -36,24 +37,15 @@ LANES = VL                # numbers in a vector: rows of parameters are padded t
 REAL_BYTES = sizeof(real)
 TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
+OPTIMIZER = no_optimizer()    # a dict: the fields of the struct by their names, as they are where settings do not say it
+FOUND = ("plain", "lr", "rows", "mu", "mu_next")     # those of them that a run finds out by itself
+
 
 def scan(const real[:, ::1] X):
     """(the place of the first NaN or infinity in X, counted row by row, or -1; the largest absolute value before it)"""
     cdef double largest = 0
     cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
     return position, largest
-
-
-cdef Optimizer no_optimizer() noexcept:
-    # What an optimizer's settings are where they are not given.
-    cdef Optimizer o
-    memset(&o, 0, sizeof(Optimizer))
-    o.power1 = o.power2 = o.mu_product = 1
-    return o
-
-
-OPTIMIZER = no_optimizer()
-FOUND = ("plain", "lr", "rows", "mu", "mu_next")     # of these fields, what a run finds out by itself
 
 
 cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order):
@@ -91,19 +83,23 @@ cdef int describe(Layer* layer, dict description) except -1:
     return 0
 
 
-cdef void* open_network(Network* net, const Plan* plan, const real* params, Py_ssize_t block, Purpose purpose, const Data* data=NULL,
-                        int threads=1, bint is_tiny=False) except NULL:
-    # A network with all its buffers, in one piece of memory that the caller frees.
-    cdef Arena arena = Arena(0, 0)
-    lay_out(net, plan, &arena, block, purpose, data, threads, is_tiny)
+cdef void* reserve(Arena* arena, Py_ssize_t block) except NULL:
+    # The memory that was counted, which the caller frees.
     cdef void* memory = malloc(arena.used + ALIGNMENT)
     if memory is NULL:
         raise MemoryError(f"no memory for the activations of {block} rows ({arena.used} bytes)")
-    arena = Arena((<size_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT, 0)
-    lay_out(net, plan, &arena, block, purpose, data, threads, is_tiny)
+    arena[0] = Arena((<size_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT, 0)
+    return memory
+
+
+cdef void* open_network(Network* net, const Plan* plan, const real* params, Py_ssize_t block, Purpose purpose,
+                        const Data* data) except NULL:
+    # A network with all its buffers, in one piece of memory that the caller frees.
+    cdef Arena arena = Arena(0, 0)
+    lay_out(net, plan, &arena, block, purpose, data, 1, False)
+    cdef void* memory = reserve(&arena, block)
+    lay_out(net, plan, &arena, block, purpose, data, 1, False)
     set_parameters(net, <real*>params)
-    if is_tiny:
-        tiny.fetch(net, data)
     return memory
 
 
@@ -126,6 +122,7 @@ cdef class Engine:
         A name is not known, a description has too much or lacks something, or a layer does not fit on the one below.
     """
     cdef Plan plan
+    cdef readonly Py_ssize_t size     # parameters, padding included
     cdef readonly tuple layout        # per layer: (start, rows of W, padded width, whether a row of biases follows)
 
     def __cinit__(self, layers, loss, double parameter=0):
@@ -148,22 +145,15 @@ cdef class Engine:
             measure(layer, l == 0)
             layout.append((plan.size, layer.rows, layer.ld, bool(layer.bias)))
             plan.size += parameter_count(layer)
-        self.layout = tuple(layout)
+        self.layout, self.size = tuple(layout), plan.size
 
     def __dealloc__(self):
         free(self.plan.layers)
 
-    @property
-    def size(self):
-        """Parameters, padding included."""
-        return self.plan.size
-
     def blocks(self, Py_ssize_t batch):
         """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and parameters."""
-        if not shares_blocks(&self.plan, batch):
-            return 0
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
-        return (batch + block - 1) // block
+        return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
 
     def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
         """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is not
@@ -175,14 +165,13 @@ cdef class Engine:
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
-        cdef void* memory = open_network(&net, &self.plan, &params[0], block, PREDICT)
+        cdef void* memory = open_network(&net, &self.plan, &params[0], block, PREDICT, NULL)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             mode = flush_denormals()
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                list_rows(net.block.inputs, &X[row, 0], X.shape[1], rows)
-                forward(&net, 0, rows, 0, 0, 0, 0)
+                predict(&net, &X[row, 0], rows)
                 unpad(last.A, last, rows, &out[row, 0])
             restore_denormals(mode)
         free(memory)
@@ -193,14 +182,13 @@ cdef class Engine:
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
-        cdef void* memory = open_network(&net, &self.plan, &params[0], block, PREDICT)
+        cdef void* memory = open_network(&net, &self.plan, &params[0], block, PREDICT, NULL)
         cdef real[:, ::1] out
         cdef int l
         mode = flush_denormals()
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
-            list_rows(net.block.inputs, &X[row, 0], X.shape[1], rows)
-            forward(&net, 0, rows, 0, 0, 0, 0)
+            predict(&net, &X[row, 0], rows)
             for l in range(net.count):
                 out = outs[l]
                 unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
@@ -247,8 +235,7 @@ cdef class Engine:
         with nogil:
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                list_rows(net.block.inputs, &X[row, 0], X.shape[1], rows)
-                forward(&net, 0, rows, 0, 0, 0, 0)
+                predict(&net, &X[row, 0], rows)
                 unpad(last.A, last, rows, &P[row, 0])
                 jacobian_of_rows(&net, rows, &J[row, 0, 0])
         free(memory)
@@ -268,88 +255,50 @@ cdef class Evaluation:
     threads : int
         How many threads will call work().
     """
-    cdef Network* nets            # one for each thread, for its share of the rows
-    cdef void** memory
-    cdef Py_ssize_t* rows         # of each thread: where it stands
-    cdef double* partial          # the plain sum of the loss over each grain of rows
-    cdef Data data
-    cdef int threads
+    cdef Parts parts
+    cdef void* memory
     cdef double scale
     cdef real[:, ::1] out
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, real[:, ::1] out, int threads):
-        cdef Py_ssize_t n = X.shape[0]
-        cdef int t
+        cdef const Plan* plan = &engine.plan
+        cdef Arena arena = Arena(0, 0)
         self.keep_alive = engine, params, X, Y, labels, weights
-        self.data = as_data(X, Y, labels, weights, None)
-        self.scale = loss_scale(engine.plan.loss, self.data.weight, engine.plan.layers[engine.plan.count - 1].n_out)
-        self.out, self.threads = out, threads
-        self.nets = <Network*>malloc(threads * sizeof(Network))
-        self.memory = <void**>calloc(threads, sizeof(void*))
-        self.rows = <Py_ssize_t*>malloc(threads * sizeof(Py_ssize_t))
-        self.partial = <double*>malloc((n + GRAIN - 1) // GRAIN * sizeof(double))
-        if self.nets is NULL or self.memory is NULL or self.rows is NULL or self.partial is NULL:
-            raise MemoryError
-        for t in range(threads):
-            self.memory[t] = open_network(&self.nets[t], &engine.plan, &params[0], block_rows(&engine.plan, n, EVALUATE), EVALUATE,
-                                          &self.data)
+        self.out = out
+        self.parts.threads, self.parts.data = threads, as_data(X, Y, labels, weights, None)
+        self.scale = loss_scale(plan.loss, self.parts.data.weight, plan.layers[plan.count - 1].n_out)
+        lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
+        self.memory = reserve(&arena, block_rows(plan, X.shape[0], EVALUATE))
+        lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
         self.restart()
 
     def __dealloc__(self):
-        cdef int t
-        if self.memory is not NULL:
-            for t in range(self.threads):
-                free(self.memory[t])
-        free(self.nets)
         free(self.memory)
-        free(self.rows)
-        free(self.partial)
 
     def restart(self):
         """Begins anew, with the parameters as they are now."""
-        cdef int t
-        for t in range(self.threads):
-            self.rows[t] = share(self.data.n, t, self.threads, GRAIN)
-            refresh_network(&self.nets[t])
+        restart(&self.parts)
 
     @property
     def done(self):
-        cdef int t
-        for t in range(self.threads):
-            if self.rows[t] < share(self.data.n, t + 1, self.threads, GRAIN):
-                return False
-        return True
+        return is_done(&self.parts)
 
     @property
     def loss(self):
         """The loss, once all is done."""
-        cdef double total = 0
-        cdef Py_ssize_t i
-        for i in range((self.data.n + GRAIN - 1) // GRAIN):
-            total += self.partial[i]
-        return total * self.scale
+        return plain_loss(&self.parts) * self.scale
 
     def work(self, int thread, Py_ssize_t blocks):
         """Goes on for up to `blocks` blocks of rows, as thread number `thread`."""
-        cdef Network* net = &self.nets[thread]
-        cdef const Layer* last = &net.layers[net.count - 1]
-        cdef Py_ssize_t row = self.rows[thread], end = share(self.data.n, thread + 1, self.threads, GRAIN), rows
+        cdef real* out = NULL
+        if self.out is not None:
+            out = &self.out[0, 0]
         with nogil:
             mode = flush_denormals()
-            while blocks > 0 and row < end:
-                rows = smaller(net.block.size // GRAIN * GRAIN if net.block.size >= GRAIN else net.block.size, end - row)
-                fetch(&net.block, &self.data, row, 0, rows)
-                forward(net, 0, rows, 0, 0, 0, 0)
-                output_delta(net, 0, rows, 1)
-                memcpy(self.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
-                if self.out is not None:
-                    unpad(last.A, last, rows, &self.out[row, 0])
-                row += rows
-                blocks -= 1
+            evaluate(&self.parts, thread, blocks, out)
             restore_denormals(mode)
-        self.rows[thread] = row
 
 
 cdef class Training:
@@ -368,9 +317,9 @@ cdef class Training:
     moments : real array (k, engine.size)
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
-        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd by their names, those
-        that a run finds out by itself excepted; "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor",
-        "delta_factor", "by_rows" of Run in run.pxd; "dropout", a number for each hidden layer.
+        "method", a name of METHODS, and what differs from the defaults: fields of Optimizer in optimizers.pxd, but for FOUND, by their
+        names; "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
+        "dropout", a number for each hidden layer.
     threads : int
         How many threads will call work() at most.
 
@@ -381,10 +330,7 @@ cdef class Training:
     """
     cdef Run run
     cdef void* memory
-    cdef void** pieces            # of memory, for run.nets
-    cdef int threads              # how many there are
     cdef Layer* layers            # the engine's, with what this run drops of their outputs
-    cdef real* gradient
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
@@ -392,7 +338,9 @@ cdef class Training:
                   int threads=1):
         cdef Run* run = &self.run
         cdef Plan plan = engine.plan
-        cdef Py_ssize_t n = X.shape[0], block = block_rows(&plan, batch_size, TRAIN), rows = 0
+        cdef Py_ssize_t n = X.shape[0], block = block_rows(&plan, batch_size, TRAIN)
+        cdef Arena arena = Arena(0, 0)
+        cdef bint is_tiny
         cdef int l
         memset(run, 0, sizeof(Run))
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]
@@ -417,70 +365,30 @@ cdef class Training:
         memcpy(plan.layers, engine.plan.layers, plan.count * sizeof(Layer))
         for l, dropped in enumerate(dropout):
             plan.layers[l].dropped = dropped
-        self.memory = open_network(&run.net, &plan, &params[0], block, TRAIN, &run.data, threads, tiny.suits(run, &plan))
-        if shares_blocks(&plan, batch_size):
-            self.open_nets(&plan, &params[0], block, min(threads, <int>((batch_size + block - 1) // block)))
-        self.resume(threads)
+        is_tiny = tiny.suits(run, &plan)
+        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
+        self.memory = reserve(&arena, block)
+        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
+        set_run_parameters(run, &params[0])
         if moments.shape[0] > 0:
             set_moments(&run.net, &moments[0, 0], &moments[moments.shape[0] - 1, 0])
-        if block < batch_size or run.optimizer.clip_norm > 0:        # the gradient is gathered over blocks, or needed as a whole
-            for l in range(plan.count):
-                rows += parameter_rows(&plan.layers[l])
-            self.gradient = <real*>malloc(plan.size * sizeof(real) + rows * sizeof(double))
-            if self.gradient is NULL:
-                raise MemoryError(f"no memory for the gradient ({plan.size * sizeof(real)} bytes)")
-            set_gradient(&run.net, self.gradient)
-            if run.optimizer.clip_norm > 0:
-                run.squares = <double*>(self.gradient + plan.size)
-        if block == n and order is None and not run.net.is_tiny:
+        self.resume(threads)
+        if is_tiny:
+            tiny.fetch(&run.net, &run.data)
+        elif block == n and order is None:
             fetch(&run.net.block, &run.data, 0, 0, n)
             run.resident = True
 
-    cdef open_nets(self, const Plan* plan, const real* params, Py_ssize_t block, int threads):
-        # A network for each thread that a block is left for: buffers of its own, and a gradient. The first has the buffers of run.net.
-        cdef Run* run = &self.run
-        cdef Network* net
-        cdef Layer* layers
-        cdef real* gradients
-        cdef int l, t
-        self.threads = run.net_count = threads
-        self.pieces = <void**>calloc(threads, sizeof(void*))
-        run.nets = <Network*>malloc(threads * (sizeof(Network) + plan.size * sizeof(real)) + plan.count * sizeof(Layer))
-        if self.pieces is NULL or run.nets is NULL:
-            raise MemoryError(f"no memory for {threads} gradients")
-        layers = <Layer*>(run.nets + threads)
-        gradients = <real*>(layers + plan.count)
-        for t in range(threads):
-            net = &run.nets[t]
-            if t == 0:
-                net[0] = run.net
-                net.layers = layers
-                memcpy(layers, run.net.layers, plan.count * sizeof(Layer))
-            else:
-                self.pieces[t] = open_network(net, plan, params, block, TRAIN, &run.data)
-                for l in range(net.count):
-                    net.layers[l].WT = run.net.layers[l].WT
-            set_gradient(net, gradients + t * plan.size)
-
     cdef set_optimizer(self, dict settings):
-        cdef Optimizer* o = &self.run.optimizer
         for name in settings:
             if name not in OPTIMIZER or name in FOUND:
                 raise ValueError(f"there is no setting {name!r}")
-        o[0] = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
-        o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
-        o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
+        self.run.optimizer = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
+        complete_settings(&self.run.optimizer)
 
     def __dealloc__(self):
-        cdef int t
-        if self.pieces is not NULL:
-            for t in range(self.threads):
-                free(self.pieces[t])
-        free(self.pieces)
-        free(self.run.nets)
         free(self.memory)
         free(self.layers)
-        free(self.gradient)
 
     def refresh(self):
         """To be called where the parameters may have been changed from outside."""

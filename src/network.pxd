@@ -12,7 +12,7 @@ from optimizers cimport Optimizer, penalty
 from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport share, smaller
-from layer cimport Layer, GRAIN, SMALL_GRAIN, biases, drop, first_row, last_row, parameter_count, parameter_rows, take_rows
+from layer cimport Layer, GRAIN, SMALL_GRAIN, biases, drop, first_row, last_row, list_rows, parameter_count, parameter_rows, take_rows
 cimport layers
 from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer, transpose_rows
 from rows cimport Block, Data, lay_out as lay_out_rows
@@ -156,6 +156,12 @@ cdef inline void forward(const Network* net, Py_ssize_t low, Py_ssize_t high, in
         if net.layers[l].mask is not NULL:
             drop(&net.layers[l], key_of(key_of(drop_key, drops), l), place, low, high - low)
         X = net.layers[l].outs
+
+
+cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noexcept nogil:
+    # The first `rows` rows of X through all layers.
+    list_rows(net.block.inputs, X, net.block.n_in, rows)
+    forward(net, 0, rows, 0, 0, 0, 0)
 
 
 cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, real scale) noexcept nogil:

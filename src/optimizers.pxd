@@ -4,7 +4,9 @@
 # A parameter that a step would make infinite or NaN keeps its value, with its m and v, and `broken` is set: so a training that
 # diverges ends with finite numbers, and nothing has to be copied before.
 
+from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport sqrt as sqrt_double
+from libc.string cimport memset
 from simd cimport real, vec, VL, all_finite, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vsqrt
 from vmath cimport clamp, sign
 
@@ -49,6 +51,19 @@ cdef struct Optimizer:
     double mu             # nadam: of this step and the next, and the product of all so far
     double mu_next
     double mu_product
+
+
+cdef inline Optimizer no_optimizer() noexcept nogil:
+    # What settings differ from.
+    cdef Optimizer o
+    memset(&o, 0, sizeof(Optimizer))
+    o.power1 = o.power2 = o.mu_product = 1
+    return o
+
+
+cdef inline void complete_settings(Optimizer* o) noexcept nogil:
+    o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
+    o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
 
 
 cdef inline double power(double base, Py_ssize_t n) noexcept nogil:

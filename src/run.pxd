@@ -6,14 +6,17 @@
 # blocks come in a fixed order, so the result is the same to the last bit for every number of threads.
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 from simd cimport LINE, real, vec, VL, load, store
+from arena cimport TRAIN, Arena, take
 from losses cimport loss_scale
 from optimizers cimport Optimizer, count_step
 from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now, share, smaller
-from layer cimport Layer, GRAIN, first_row, last_row
+from layer cimport Layer, GRAIN, first_row, last_row, parameter_rows
 from rows cimport Data, fetch, rows_ahead, shuffle, weight_of
-from network cimport Network, backward, constrain, forward, is_broken, learn, output_delta, step, sum_partial, sum_penalties
+from network cimport (Network, Plan, backward, constrain, forward, is_broken, lay_out as lay_out_network, learn, output_delta,
+                      set_gradient, set_parameters, shares_blocks, step, sum_partial, sum_penalties)
 
 cdef enum:
     LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
@@ -54,6 +57,47 @@ cdef struct Run:
     Barrier barrier
     double seconds        # that a team of threads may go on for
     bint pause            # they have passed
+
+
+cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads, bint is_tiny) noexcept nogil:
+    # Points every buffer of the run into the arena.
+    cdef Network net
+    cdef Py_ssize_t rows = 0
+    cdef real* gradient
+    cdef int l, t
+    lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, is_tiny)
+    if shares_blocks(plan, run.batch):        # the first network has the buffers of run.net, the others their own; each has a gradient
+        run.net_count = <int>smaller(threads, (run.batch + block - 1) // block)
+        run.nets = <Network*>take(arena, run.net_count * sizeof(Network))
+        for t in range(run.net_count):
+            if t == 0:
+                net = run.net
+                net.layers = <Layer*>take(arena, plan.count * sizeof(Layer))
+                if arena.base:
+                    memcpy(net.layers, run.net.layers, plan.count * sizeof(Layer))
+            else:
+                lay_out_network(&net, plan, arena, block, TRAIN, &run.data, 1, False)
+            gradient = <real*>take(arena, plan.size * sizeof(real))
+            if arena.base:
+                set_gradient(&net, gradient)
+                run.nets[t] = net
+    if block < run.batch or run.optimizer.clip_norm > 0:     # the gradient is gathered over blocks, or needed as a whole
+        gradient = <real*>take(arena, plan.size * sizeof(real))
+        if arena.base:
+            set_gradient(&run.net, gradient)
+    if run.optimizer.clip_norm > 0:
+        for l in range(plan.count):
+            rows += parameter_rows(&plan.layers[l])
+        run.squares = <double*>take(arena, rows * sizeof(double))
+
+
+cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
+    # All networks of the run have the same, and one WT.
+    cdef int l, t
+    set_parameters(&run.net, params)
+    for t in range(run.net_count):
+        for l in range(run.net.count):
+            run.nets[t].layers[l].W, run.nets[t].layers[l].WT = run.net.layers[l].W, run.net.layers[l].WT
 
 
 cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start, uint64_t drops,
