@@ -256,3 +256,12 @@ cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, 
             dot += D[i * ld + j] * A[i * ld + j]
         for j in range(n):
             D[i * ld + j] = A[i * ld + j] * (D[i * ld + j] - dot)
+
+
+cdef inline void differentiate_rows(int kind, const real* Z, const real* A, real* D, Py_ssize_t rows, Py_ssize_t n,
+                                    Py_ssize_t ld) noexcept nogil:
+    # D = d loss / d Z of `rows` rows of n outputs, elementwise or not.
+    if kind == SOFTMAX:
+        differentiate_softmax(A, D, rows, n, ld)
+    else:
+        differentiate(kind, Z, A, D, rows * ld)

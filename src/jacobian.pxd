@@ -2,7 +2,7 @@
 
 from libc.string cimport memset
 from simd cimport real
-from activations cimport SOFTMAX, differentiate, differentiate_softmax
+from activations cimport differentiate_rows
 from layer cimport Layer, parameter_rows
 from network cimport Network, backward
 
@@ -21,10 +21,7 @@ cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept
         memset(out.D, 0, rows * out.ld * sizeof(real))
         for i in range(rows):
             out.D[i * out.ld + k] = 1
-        if out.activation == SOFTMAX:
-            differentiate_softmax(out.A, out.D, rows, out.n_out, out.ld)
-        else:
-            differentiate(out.activation, out.Z, out.A, out.D, rows * out.ld)
+        differentiate_rows(out.activation, out.Z, out.A, out.D, rows, out.n_out, out.ld)
         backward(net, 0, rows)
         for i in range(rows):
             to = J + (i * out.n_out + k) * count_parameters(net)

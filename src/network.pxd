@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 from simd cimport real, VL
 from squares cimport SQUARE
 from arena cimport EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
-from activations cimport SOFTMAX, differentiate, differentiate_softmax, needs_net_input
+from activations cimport differentiate_rows, needs_net_input
 from losses cimport from_logits, label_smoothing, loss_of_rows, needs_log_sum
 from optimizers cimport Optimizer, penalty
 from dropout cimport key_of
@@ -187,10 +187,7 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
             for k in range(i, smaller(i + GRAIN, high)):
                 net.partial[i // GRAIN] += weights[k] * loss_of(net, k, 1, <real>(scale * weights[k]))
     if not from_logits(net.loss):
-        if out.activation == SOFTMAX:
-            differentiate_softmax(out.A + at, out.D + at, high - low, out.n_out, out.ld)
-        else:
-            differentiate(out.activation, out.Z + at, out.A + at, out.D + at, (high - low) * out.ld)
+        differentiate_rows(out.activation, out.Z + at, out.A + at, out.D + at, high - low, out.n_out, out.ld)
 
 
 cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
