@@ -37,8 +37,8 @@ LANES = VL                # numbers in a vector: rows of parameters are padded t
 REAL_BYTES = sizeof(real)
 TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
-OPTIMIZER = no_optimizer()    # a dict: the fields of the struct by their names, as they are where settings do not say it
-FOUND = ("plain", "lr", "rows", "mu", "mu_next")     # those of them that a run finds out by itself
+cdef dict OPTIMIZER = no_optimizer()     # the fields of the struct by their names, as they are where settings do not say it
+cdef set SETTINGS = OPTIMIZER.keys() - {"plain", "lr", "rows", "mu", "mu_next"}     # which a run finds out by itself
 
 
 def scan(const real[:, ::1] X):
@@ -317,8 +317,8 @@ cdef class Training:
     moments : real array (k, engine.size)
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
-        "method", a name of METHODS, and what differs from the defaults: fields of Optimizer in optimizers.pxd, but for FOUND, by their
-        names; "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
+        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd that are in SETTINGS;
+        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
         "dropout", a number for each hidden layer.
     threads : int
         How many threads will call work() at most.
@@ -381,7 +381,7 @@ cdef class Training:
 
     cdef set_optimizer(self, dict settings):
         for name in settings:
-            if name not in OPTIMIZER or name in FOUND:
+            if name not in SETTINGS:
                 raise ValueError(f"there is no setting {name!r}")
         self.run.optimizer = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
         complete_settings(&self.run.optimizer)
@@ -492,10 +492,14 @@ cdef class Training:
         """Of each hidden layer the share of its outputs in one of the last blocks that lie beyond its ends, which are (low, high) for each
         of these layers; 0.0 where they are None."""
         cdef const Network* net = &self.run.net
+        cdef Py_ssize_t rows = smaller(net.block.size, self.run.batch)
+        cdef int l
         if len(ends) != net.count - 1:
             raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, got {len(ends)}")
-        rows = smaller(net.block.size, self.run.batch)
-        return [0.0 if pair is None else share_beyond(net, l, rows, pair[0], pair[1]) for l, pair in enumerate(ends)]
+        shares = []
+        for l in range(net.count - 1):
+            shares.append(0.0 if ends[l] is None else share_beyond(net, l, rows, ends[l][0], ends[l][1]))
+        return shares
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):

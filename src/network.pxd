@@ -3,7 +3,7 @@
 from libc.math cimport sqrt as sqrt_double
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
-from simd cimport real, VL
+from simd cimport never_inlined, real, VL
 from squares cimport SQUARE
 from arena cimport EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
 from activations cimport differentiate_rows, needs_net_input
@@ -65,9 +65,9 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     return ((batch + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
 
 
-cdef inline void lay_out(Network* net, const Plan* plan, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data, int threads,
-                         bint is_tiny) noexcept nogil:
-    # Points every buffer of the network into the arena.
+cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data,
+                                  int threads, bint is_tiny) noexcept nogil:
+    # Points every buffer of the network into the arena. One copy of it in a core is enough.
     cdef Layer* placed = <Layer*>take(arena, plan.count * sizeof(Layer))
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
