@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     )
     from nnc.callbacks import Checkpoint, Progress
     from nnc.comparison import Comparison, compare
-    from nnc.files import ModelFileError
     from nnc.history import History
     from nnc.inspection import Explanation, GradientCheck
     from nnc.layers import Layer
     from nnc.losses import CrossEntropy, Huber, Quantile
     from nnc.network import NeuralNetwork
     from nnc.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
+    from nnc.saving import ModelFileError
     from nnc.scaling import MinMax, Standardize
     from nnc.schedules import Constant, CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
     from nnc.training import DivergedError, Record
@@ -105,7 +105,7 @@ _HOME = {
     "LearningRateWarning": "advice",
     "LevenbergMarquardt": "optimizers",
     "MinMax": "scaling",
-    "ModelFileError": "files",
+    "ModelFileError": "saving",
     "NAdam": "optimizers",
     "NeuralNetwork": "network",
     "NotConvergedWarning": "advice",

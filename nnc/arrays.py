@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc import files
+from nnc.base import fields
 from nnc.checks import numbers
 
 if TYPE_CHECKING:
@@ -64,5 +64,5 @@ def shortest(array: NDArray[Any]) -> Any:
         return array.tolist()
     if array.ndim == 2:
         return [shortest(row) for row in array]
-    largest = files.LARGEST["float32"]  # which 9 digits round up, out of the range
+    largest = fields.LARGEST["float32"]  # which 9 digits round up, out of the range
     return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

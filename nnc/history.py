@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from reprlib import repr as shown
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc import files
+from nnc.base import disk
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, KeysView
     from typing import Any
 
@@ -218,13 +218,7 @@ class History:
         writer.writerow(["epoch", *self._columns])
         columns = [column.tolist() for column in self._columns.values()]
         writer.writerows(zip(range(1, self.epochs + 1), *columns, strict=True))
-        name = os.fsdecode(path)
-        try:
-            files._replace(name, text.getvalue().encode())
-        except (OSError, ValueError) as error:
-            explained = files._explained(error, "save", name)
-            message = str(explained.strerror).replace("save the network", "save the history", 1)
-            raise OSError(explained.errno, message, name) from None
+        disk.replace(path, text.getvalue().encode(), "history")
 
     def plot(self, ax: Any = None) -> Any:
         """Draws the losses over the epochs, the best epoch marked, and metrics on an axis of their own at the right.

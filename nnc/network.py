@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc import _dispatch, files, initializers, targets
+from nnc import _dispatch, initializers, saving, targets
 from nnc.arrays import aligned_zeros, cast, finite, frozen, not_finite, shortest
+from nnc.base import disk
 from nnc.checks import count, flag, fraction, not_negative, numbers, one_of, positive, real
 from nnc.history import History
 from nnc.initializers import mix
 from nnc.layers import Arrays, Layer
 from nnc.losses import CLASSIFIERS, OUTPUTS, as_loss, loss_object
 from nnc.optimizers import as_optimizer, optimizer_from_dict
+from nnc.saving import document as schema
 from nnc.training import BatchFit, Data, Fit, Plan, State, left_behind
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from nnc.schedules import Schedule
     from nnc.training import Record
 
-ACTIVATIONS = files.HIDDEN_ACTIVATIONS
+ACTIVATIONS = schema.HIDDEN_ACTIVATIONS
 _MASK = 2**64 - 1
 
 
@@ -189,7 +191,7 @@ class NeuralNetwork:
     @property
     def loss_parameter(self) -> float | None:
         """huber's delta, quantile's tau, cross_entropy's label smoothing; None for the other losses."""
-        return self._loss_parameter if self._loss in files.LOSS_PARAMETERS else None
+        return self._loss_parameter if self._loss in schema.LOSS_PARAMETERS else None
 
     @property
     def classes(self) -> NDArray[Any] | None:
@@ -287,7 +289,7 @@ class NeuralNetwork:
     def __repr__(self) -> str:
         hidden, output = self._activations[:-1], self._activations[-1]
         activation = hidden[0] if len(set(hidden)) == 1 else list(hidden) or "sigmoid"
-        plain = self.loss_parameter == files.LOSS_PARAMETERS.get(self._loss)
+        plain = self.loss_parameter == schema.LOSS_PARAMETERS.get(self._loss)
         loss = self._loss if plain else loss_object(self._loss, self._loss_parameter)
         scalers = {"scale_X": self._scaler_X, "scale_y": self._scaler_y}
         scaling = "".join(f", {name}={scaler!r}" for name, scaler in scalers.items() if scaler is not None)
@@ -1105,7 +1107,7 @@ class NeuralNetwork:
         ModelFileError
             A parameter is NaN or infinite. Nothing was written.
         """
-        files.write(path, self._document(checkpoint))
+        saving.write(path, self._document(checkpoint))
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
@@ -1119,16 +1121,16 @@ class NeuralNetwork:
         ModelFileError
             What is in the file is not a network that this version can use; an OSError and a ValueError.
         """
-        return cls._from_document(files.read(path), files.place(path))
+        return cls._from_document(saving.read(path), disk.place(path))
 
     def to_json(self, checkpoint: bool = False) -> str:
         """The network as the text that `save` writes; raises ModelFileError where a parameter is NaN or infinite."""
-        return files.dumps(self._document(checkpoint))
+        return saving.dumps(self._document(checkpoint))
 
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
         """The network in such a text; raises ModelFileError where it is none."""
-        return cls._from_document(files.loads(text), "the JSON text")
+        return cls._from_document(saving.loads(text), "the JSON text")
 
     @classmethod
     def from_sklearn(cls, mlp: Any) -> NeuralNetwork:
@@ -1156,7 +1158,7 @@ class NeuralNetwork:
             layers.append({"type": "dense", **shape, "activation": layer.activation, "W": W, "b": b})
         pairs = (self._scaler_X, self._scaling_X), (self._scaler_y, self._scaling_y)
         if any(scaler is not None and scaling is None for scaler, scaling in pairs):
-            raise files.ModelFileError(
+            raise saving.ModelFileError(
                 "cannot save the network: its scaling is not known before the first fit; nothing was written"
             )
         return {
@@ -1176,7 +1178,7 @@ class NeuralNetwork:
 
     def _self_test(self) -> dict[str, Any] | None:
         """A row and what the network makes of it, which `load` compares."""
-        X = files.self_test_row(self._sizes[0], None if self._scaling_X is None else self._scaling_X.to_dict())
+        X = saving.self_test_row(self._sizes[0], None if self._scaling_X is None else self._scaling_X.to_dict())
         try:
             P = self.predict([X])[0]
         except ValueError:  # a scaling that takes the row out of the range of the dtype
@@ -1221,7 +1223,7 @@ class NeuralNetwork:
         network.weights = [layer["W"] for layer in layers]
         if network._bias:
             network.biases = [layer["b"] for layer in layers]
-        with files.refusing(where):
+        with saving.refusing(where):
             if document["classes"] is not None:
                 network._classes = np.array(document["classes"])
             for name in ("scale_X", "scale_y"):
@@ -1233,7 +1235,7 @@ class NeuralNetwork:
                 network._state = network._state_from(document["training"])
             if document["self_test"] is not None:
                 P = network.predict([document["self_test"]["X"]])[0]
-                files.verify_self_test(document, P.tolist(), where)
+                saving.verify_self_test(document, P.tolist(), where)
         return network
 
     def _state_from(self, document: dict[str, Any]) -> State:
@@ -1456,8 +1458,8 @@ def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[i
         raise ValueError(f"{expected}, got {len(hidden)}: {activation!r}")
     for name in hidden:
         one_of("activation", name, ACTIVATIONS, _output_hint(name))
-    output = OUTPUTS[loss] if output is None else one_of("output", output, files.ACTIVATIONS)
-    conflict = files.mismatch([*hidden, output], loss)
+    output = OUTPUTS[loss] if output is None else one_of("output", output, schema.ACTIVATIONS)
+    conflict = schema.mismatch([*hidden, output], loss)
     if conflict:
         raise ValueError(conflict)
     if output == "softmax" and sizes[-1] == 1:

@@ -17,7 +17,8 @@ import os
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from nnc import files
+from nnc import saving
+from nnc.base import disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -268,7 +269,7 @@ class NeuralNetwork:
 
     def save(self, path: Any) -> None:
         """Write the network to a JSON file (a path, or an open text file)."""
-        files.write(path, self._document())
+        saving.write(path, self._document())
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
@@ -276,19 +277,19 @@ class NeuralNetwork:
 
         Of a checkpoint the network is read, not where its training was.
         """
-        return cls._from_document(files.read(path), files.place(path))
+        return cls._from_document(saving.read(path), disk.place(path))
 
     def to_json(self) -> str:
         """The text that `save` writes."""
-        return files.dumps(self._document())
+        return saving.dumps(self._document())
 
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
         """The network that `to_json` wrote, here or in the engine."""
-        return cls._from_document(files.loads(text), "the JSON text")
+        return cls._from_document(saving.loads(text), "the JSON text")
 
     def _document(self) -> dict[str, Any]:
-        X = files.self_test_row(self.sizes[0])
+        X = saving.self_test_row(self.sizes[0])
         P = self.predict([X])[0]
         return {
             "dtype": self.dtype,
@@ -321,7 +322,7 @@ class NeuralNetwork:
         network.biases = [layer["b"] for layer in layers if network.bias]
         network._shuffler.position = document["shuffle_position"]
         if document["self_test"]:
-            files.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
+            saving.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
         return network
 
 

@@ -51,11 +51,11 @@ except ImportError as error:
 
 from nnc.advice import TrainingWarning
 from nnc.arrays import aligned_zeros, cast, not_finite
-from nnc.files import HIDDEN_ACTIVATIONS
 from nnc.losses import CrossEntropy, Huber, Quantile, as_loss
 from nnc.metrics import r2
 from nnc.network import NeuralNetwork
 from nnc.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimizer
+from nnc.saving.document import HIDDEN_ACTIVATIONS
 from nnc.training import BatchFit, Data, Fit, Plan, Record
 
 if TYPE_CHECKING:

@@ -234,12 +234,12 @@ NETWORK = {
             "advice",
             "arrays",
             "checks",
-            "files",
             "history",
             "initializers",
             "layers",
         ),
         *("losses", "network", "optimizers", "schedules", "targets", "training"),
+        *("base", "base.disk", "base.fields", "saving", "saving.document", "saving.text"),
     )
 }
 WORK = "from nnc import NeuralNetwork; n = NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2)"
