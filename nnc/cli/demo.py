@@ -1,6 +1,6 @@
-"""What `nnc demo` shows: the tutorial, handwritten digits, a network saved and loaded again.
+"""`nnc demo`: the tutorial, handwritten digits, a network saved and loaded again.
 
-The code checks what the demo promises; a promise that is not kept is named, and `demo` returns 1.
+The code checks what the demo promises; a promise that is not kept is named, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from nnc import NeuralNetwork, compare
 from nnc.datasets import load_digits, train_test_split
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
     from typing import Any
 
@@ -210,7 +211,7 @@ def _saving(network: NeuralNetwork, X: NDArray[np.float64], name: str, broken: l
         broken.append(f"the network loaded from {path.name} does not predict the same bits as the one that was saved")
 
 
-def demo() -> int:
+def run(arguments: Namespace) -> int:
     """Run the demo and print it.
 
     Returns
