@@ -4,7 +4,7 @@
 >>> X, y = load_digits()
 >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450)
 
-The files are in the package (nothing is downloaded) and under CC BY 4.0; nnc/data/README.md has the details.
+The files are in this folder (nothing is downloaded) and under CC BY 4.0; README.md beside them has the details.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IRIS_FEATURES = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "
 
 
 def _load(name: str, dtype: type[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    rows = np.loadtxt(Path(__file__).parent / "data" / name, dtype=dtype, delimiter=",")
+    rows = np.loadtxt(Path(__file__).parent / name, dtype=dtype, delimiter=",")
     return rows[:, :-1].astype(np.float64, order="C"), rows[:, -1].astype(np.int64)
 
 
