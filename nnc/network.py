@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.exchange.scikit_learn import Parts
     from nnc.inspection import Explanation, GradientCheck
     from nnc.losses import Loss
     from nnc.metrics import Metric
@@ -1146,9 +1147,15 @@ class NeuralNetwork:
         ValueError
             It has not been trained.
         """
-        from nnc.sklearn import network_of
+        from nnc.exchange.scikit_learn import parts_of
 
-        return network_of(mlp, cls=cls)
+        return cls._from_parts(parts_of(mlp))
+
+    @classmethod
+    def _from_parts(cls, parts: Parts) -> NeuralNetwork:
+        network = cls(**parts.arguments)
+        network.weights, network.biases, network._classes = parts.weights, parts.biases, parts.classes
+        return network
 
     def _document(self, checkpoint: bool) -> dict[str, Any]:
         layers = []

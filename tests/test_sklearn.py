@@ -240,8 +240,8 @@ def test_random_numbers_are_drawn_alike():
 @pytest.mark.parametrize("whole", [True, False])
 def test_sparse_input(monkeypatch, whole, solver, form):
     if not whole:  # as large ones are treated: batch by batch
-        monkeypatch.setattr(ours, "DENSE_BYTES", 0)
-        monkeypatch.setattr(ours, "BLOCK_BYTES", 1000)
+        monkeypatch.setattr(ours.estimator, "DENSE_BYTES", 0)
+        monkeypatch.setattr(ours.estimator, "BLOCK_BYTES", 1000)
     X, y = digits(230)
     sparse = getattr(scipy.sparse, form)(X)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
@@ -256,7 +256,7 @@ def test_sparse_input(monkeypatch, whole, solver, form):
 @pytest.mark.parametrize("rate", [1, 1e100, 1e307])
 def test_a_run_that_diverges(monkeypatch, sparse, rate):
     """It goes on with NaN; whether the weights of the best epoch come back decides if it ends in an error."""
-    monkeypatch.setattr(ours, "DENSE_BYTES", 0)
+    monkeypatch.setattr(ours.estimator, "DENSE_BYTES", 0)
     X, y = numbers()
     X = scipy.sparse.csr_array(X) if sparse else X
     parameters = {**SMALL, "solver": "sgd", "activation": "identity", "learning_rate_init": rate}
@@ -270,7 +270,7 @@ def test_a_run_that_diverges(monkeypatch, sparse, rate):
 
 
 def test_sparse_counts_with_weights(monkeypatch):
-    monkeypatch.setattr(ours, "DENSE_BYTES", 0)
+    monkeypatch.setattr(ours.estimator, "DENSE_BYTES", 0)
     X, y = counts(2)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
     parameters = {**SMALL, "loss": "poisson", "shuffle": False}
