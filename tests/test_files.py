@@ -465,6 +465,7 @@ NAMES = "expected " + " or ".join(names.ACTIVATIONS)
         ("layers 1", [1], "layers[1] is a list of 1, expected an object"),
         ("layers 1 type", ..., "layers[1].type is missing"),
         ("layers 1 type", "conv", 'layers[1].type is "conv", expected dense'),
+        ("layers 1", {"type": "conv", "size": 3}, 'layers[1].type is "conv", expected dense'),
         ("layers 0 n_in", ..., "layers[0].n_in is missing"),
         ("layers 0 n_in", 2.0, "layers[0].n_in is 2.0, expected a whole number"),
         ("layers 0 n_in", True, "layers[0].n_in is true, expected a whole number"),
