@@ -10,7 +10,7 @@ A_out = f(Z) the output. L is the loss, and dW is short for dL/dW: how much L ch
 """
 
 from nnc.reference.layers import ACTIVATIONS, Dense, sigmoid
-from nnc.reference.network import LOSSES, History, NeuralNetwork
+from nnc.reference.network import LOSSES, History, NeuralNetwork, first_layers
 from nnc.reference.random import INITIALIZERS, Stream, mix
 from nnc.reference.text import inspect_text, layer_text
 
@@ -22,6 +22,7 @@ __all__ = [
     "History",
     "NeuralNetwork",
     "Stream",
+    "first_layers",
     "inspect_text",
     "layer_text",
     "mix",
