@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from nnc.files import ModelFileError
     from nnc.history import History
     from nnc.inspection import Explanation, GradientCheck
+    from nnc.kinds.losses import CrossEntropy, Huber, Quantile
+    from nnc.kinds.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
     from nnc.layers import Layer
-    from nnc.losses import CrossEntropy, Huber, Quantile
     from nnc.network import NeuralNetwork
-    from nnc.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
     from nnc.scaling import MinMax, Standardize
     from nnc.schedules import Constant, CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
     from nnc.training import DivergedError, Record
@@ -85,38 +85,38 @@ __all__ = [
 ]
 
 _HOME = {
-    "Adagrad": "optimizers",
-    "Adam": "optimizers",
-    "AdamW": "optimizers",
+    "Adagrad": "kinds.optimizers",
+    "Adam": "kinds.optimizers",
+    "AdamW": "kinds.optimizers",
     "Checkpoint": "callbacks",
     "Comparison": "comparison",
     "Constant": "schedules",
     "CosineLR": "schedules",
-    "CrossEntropy": "losses",
+    "CrossEntropy": "kinds.losses",
     "DeadLayerWarning": "advice",
     "DivergedError": "training",
     "Explanation": "inspection",
     "ExponentialLR": "schedules",
     "GradientCheck": "inspection",
     "History": "history",
-    "Huber": "losses",
-    "LBFGS": "optimizers",
+    "Huber": "kinds.losses",
+    "LBFGS": "kinds.optimizers",
     "Layer": "layers",
     "LearningRateWarning": "advice",
-    "LevenbergMarquardt": "optimizers",
+    "LevenbergMarquardt": "kinds.optimizers",
     "MinMax": "scaling",
     "ModelFileError": "files",
-    "NAdam": "optimizers",
+    "NAdam": "kinds.optimizers",
     "NeuralNetwork": "network",
     "NotConvergedWarning": "advice",
     "OneCycleLR": "schedules",
     "Progress": "callbacks",
-    "Quantile": "losses",
-    "RMSprop": "optimizers",
+    "Quantile": "kinds.losses",
+    "RMSprop": "kinds.optimizers",
     "Record": "training",
     "ReduceLROnPlateau": "schedules",
-    "Rprop": "optimizers",
-    "SGD": "optimizers",
+    "Rprop": "kinds.optimizers",
+    "SGD": "kinds.optimizers",
     "SaturatedLayerWarning": "advice",
     "Standardize": "scaling",
     "StepLR": "schedules",

@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc.kinds import activations
 from nnc.training import LARGE_INPUT, BatchFit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from numpy.typing import NDArray
-
     from nnc.history import History
     from nnc.network import NeuralNetwork
     from nnc.training import Fit
@@ -28,12 +24,6 @@ SATURATED = 0.99  # share of a layer's outputs that are near the ends of their r
 RISES = 5  # epochs in a row
 ROWS = 1000  # to look at
 FEW = 8  # say nothing about a layer
-# Outputs whose derivative is nearly zero: relu's zeros, and what the others have within 1 % of their range to its ends.
-IDLE: dict[str, Callable[[NDArray[Any]], NDArray[np.bool_]]] = {
-    "relu": lambda A: A == 0,
-    "sigmoid": lambda A: abs(A - 0.5) > 0.49,
-    "tanh": lambda A: abs(A) > 0.98,
-}
 
 
 class TrainingWarning(UserWarning):
@@ -85,9 +75,9 @@ def advise(net: NeuralNetwork, run: Fit, history: History) -> None:
             f"X reaches up to {net._largest:g}, and networks learn best from inputs around -1 to 1: pass "
             'scale_X="standardize" to NeuralNetwork, or scale X',
         )
-    shares = list(enumerate(_idle(net, run)))
-    dead = [l for l, share in shares if net.activations[l] == "relu" and share == 1]
-    stuck = [l for l, share in shares if net.activations[l] in ("sigmoid", "tanh") and share > SATURATED]
+    shares, rows = list(enumerate(_idle(net, run))), [activations.ROWS[name] for name in net.activations]
+    dead = [l for l, share in shares if rows[l].dead and share == 1]
+    stuck = [l for l, share in shares if rows[l].saturated and share > SATURATED]
     if dead:
         _warn(
             DeadLayerWarning,
@@ -112,7 +102,6 @@ def _idle(net: NeuralNetwork, run: Fit) -> list[float]:
     """Of each hidden layer the share of outputs whose derivative is nearly zero. The last block is at hand; where
     it looks bad, more rows are asked: it may have been a single one. Where there are none, as a batch is all that is
     held, and the batch is small, nothing can be said."""
-    hidden = net.activations[:-1]
     if run.training.epoch:  # else the training went on elsewhere
         shares: list[float] = run.training.idle()
         if not shares or max(shares) <= SATURATED:
@@ -122,7 +111,8 @@ def _idle(net: NeuralNetwork, run: Fit) -> list[float]:
         return []
     outs = [np.empty((len(rows), n_out), net.dtype) for n_out in net.sizes[1:]]
     net._engine.forward(net._theta, rows, outs)
-    return [float(IDLE[name](A).mean()) if name in IDLE else 0.0 for name, A in zip(hidden, outs[:-1], strict=True)]
+    idle = [activations.ROWS[name].idle for name in net.activations[:-1]]
+    return [0.0 if find is None else float(find(A).mean()) for find, A in zip(idle, outs[:-1], strict=True)]
 
 
 def _warn(kind: type[TrainingWarning], message: str) -> None:

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nnc.checks import count, flag
+from nnc.base.checks import count, flag
 
 if TYPE_CHECKING:
     from nnc.training import Record

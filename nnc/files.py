@@ -25,7 +25,7 @@ A document is a dict of plain Python values::
 `self_test`
     A raw row of inputs and what the network predicts for it.
 `training`
-    What a checkpoint needs to go on: {"optimizer": {"name": "adam", its constants (OPTIMIZERS)}, "steps": 0,
+    What a checkpoint needs to go on: {"optimizer": {"name": "adam", its constants}, "steps": 0,
     "powers": [3 numbers], "epoch": 0, "schedule": null or {"name": ..., constants}, "moments": [a vector of all
     parameters, ...], "history": {"loss": [...], "lr": [...], "seconds": [...], further ones by name}}. Where a
     further one was not finite, null stands. A schedule named "function" was the user's function, which is not here.
@@ -47,6 +47,8 @@ from itertools import chain, pairwise
 from operator import eq
 from typing import TYPE_CHECKING
 
+from nnc.kinds import activations, losses, optimizers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
@@ -54,26 +56,6 @@ if TYPE_CHECKING:
 FORMAT = "nnc-network"
 VERSION = 1
 
-HIDDEN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu")
-ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax", "exp")
-LOSSES = (
-    *("sse", "half_sse", "mse", "bce", "cross_entropy"),
-    *("mae", "huber", "log_cosh", "poisson", "quantile", "hinge"),
-)
-LOSS_PARAMETERS = {"huber": 1.0, "quantile": 0.5, "cross_entropy": 0.0}  # the losses that have one, and its default
-# How many moments a parameter has, and the names of the constants. A momentum that is not 0 is one more, a history_size
-# twice as many more.
-OPTIMIZERS = {
-    "sgd": (0, ("lr", "momentum", "nesterov", "weight_decay")),
-    "adam": (2, ("lr", "betas", "eps", "weight_decay")),
-    "adamw": (2, ("lr", "betas", "eps", "weight_decay")),
-    "rmsprop": (1, ("lr", "alpha", "eps", "weight_decay", "momentum")),
-    "adagrad": (1, ("lr", "lr_decay", "weight_decay", "eps")),
-    "nadam": (2, ("lr", "betas", "eps", "weight_decay", "momentum_decay")),
-    "rprop": (2, ("lr", "etas", "step_sizes")),
-    "lbfgs": (0, ("history_size",)),
-    "levenberg_marquardt": (0, ("damping",)),
-}
 LARGEST = {
     "float64": sys.float_info.max,
     "float32": (2 - 2**-23) * 2.0**127,
@@ -270,7 +252,7 @@ def _recognize(document: Any) -> None:
 def _checked(document: dict[str, Any]) -> dict[str, Any]:
     """A copy of `document` that has the known keys only."""
     dtype = _name(document, "dtype", tuple(LARGEST))
-    loss = _name(document, "loss", LOSSES)
+    loss = _name(document, "loss", losses.NAMES)
     layers = [
         _checked_layer(layer, f"layers[{i}]", LARGEST[dtype])
         for i, layer in enumerate(_member(document, "layers", list))
@@ -283,11 +265,12 @@ def _checked(document: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"layers[{i + 1}].n_in is {n_in}, expected {n_out}, the n_out of layers[{i}]")
         if (layer["b"] is None) != (next_layer["b"] is None):
             raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected all or none")
-    problem = mismatch([layer["activation"] for layer in layers], loss)
+    problem = losses.mismatch([layer["activation"] for layer in layers], loss)
     if problem:
         raise ValueError(problem)
-    if layers[-1]["activation"] == "softmax" and layers[-1]["n_out"] == 1:
-        raise ValueError('the output "softmax" has 1 neuron, expected at least 2')
+    output = layers[-1]["activation"]
+    if layers[-1]["n_out"] == 1 and not activations.ROWS[output].elementwise:
+        raise ValueError(f'the output "{output}" has 1 neuron, expected at least 2')
     n_in, n_out = layers[0]["n_in"], layers[-1]["n_out"]
     n_params = sum((layer["n_in"] + (layer["b"] is not None)) * layer["n_out"] for layer in layers)
     return {
@@ -308,24 +291,12 @@ def _checked(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def mismatch(activations: Sequence[str], loss: str) -> str | None:
-    """Why activations (one a layer, the output's last) and loss do not go together, or None if they do."""
-    *hidden, output = activations
-    for name in ("softmax", "exp"):
-        if name in hidden:
-            return f'activation "{name}" is for the output layer only'
-    needed = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}.get(loss, output)
-    if output != needed:
-        return f'output "{output}" does not go with loss "{loss}", which needs "{needed}"'
-    return None
-
-
 def _checked_layer(layer: Any, where: str, largest: float) -> dict[str, Any]:
     _exactly(layer, _LAYER_KEYS, where)
     where += "."
     kind = _name(layer, "type", ("dense",), where)
     n_in, n_out = (_member(layer, key, int, where=where) for key in ("n_in", "n_out"))
-    activation = _name(layer, "activation", ACTIVATIONS, where)
+    activation = _name(layer, "activation", activations.NAMES, where)
     W, b = _member(layer, "W", list, where=where), _member(layer, "b", list, type(None), where=where)
     if n_in < 1 or n_out < 1:
         raise ValueError(f"{where}n_in is {n_in} and n_out is {n_out}, expected at least 1")
@@ -337,22 +308,19 @@ def _checked_layer(layer: Any, where: str, largest: float) -> dict[str, Any]:
 
 
 def _checked_loss_parameter(value: Any, loss: str) -> float | None:
-    if loss not in LOSS_PARAMETERS:
+    kind = losses.ROWS[loss].parameter
+    if kind is None:
         if value is not None:
-            known = ", ".join(LOSS_PARAMETERS)
+            known = ", ".join(losses.PARAMETERS)
             raise ValueError(f'loss_parameter is {_shown(value)}, expected none for loss "{loss}" (only for {known})')
         return None
     if value is None:
-        return LOSS_PARAMETERS[loss]
+        return kind().parameter
     number = _number(value, "loss_parameter")
-    fits, expected = {
-        "huber": (number > 0, "a number above 0 (delta)"),
-        "quantile": (0 < number < 1, "a number above 0 and below 1 (tau)"),
-        "cross_entropy": (0 <= number < 1, "a number from 0 to below 1 (label smoothing)"),
-    }[loss]
-    if not fits:
-        raise ValueError(f'loss_parameter is {_shown(value)}, expected {expected} for loss "{loss}"')
-    return number
+    try:
+        return kind.of(number).parameter
+    except ValueError:
+        raise ValueError(f'loss_parameter is {_shown(value)}, expected {kind.expected} for loss "{loss}"') from None
 
 
 def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
@@ -415,8 +383,7 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
     powers = _vector(_member(training, "powers", list, where=where), 3, LARGEST["float64"], where + "powers")
     schedule = _member(training, "schedule", dict, type(None), where=where)
     moments = _member(training, "moments", list, where=where)
-    n_moments = OPTIMIZERS[optimizer["name"]][0] + (optimizer.get("momentum", 0) != 0)
-    n_moments += 2 * optimizer.get("history_size", 0)
+    n_moments = optimizers.ROWS[optimizer["name"]].moments_with(optimizer)
     if len(moments) != n_moments:
         name = _shown(optimizer["name"])
         raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
@@ -432,17 +399,17 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
 
 
 def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
-    name = _name(optimizer, "name", tuple(OPTIMIZERS), where + ".")
-    names = OPTIMIZERS[name][1]
-    _exactly(optimizer, ("name", *names), where)
+    name = _name(optimizer, "name", tuple(optimizers.ROWS), where + ".")
+    constants = optimizers.ROWS[name].defaults()
+    _exactly(optimizer, ("name", *constants), where)
     checked: dict[str, Any] = {"name": name}
-    for key in names:
+    for key, default in constants.items():
         place = f"{where}.{key}"
-        if key == "nesterov":
+        if type(default) is bool:
             checked[key] = _member(optimizer, key, bool, where=where + ".")
-        elif key == "history_size":
+        elif type(default) is int:
             checked[key] = _unsigned(optimizer, key, 0, where + ".")
-        elif key in ("betas", "etas", "step_sizes"):
+        elif type(default) is tuple:
             checked[key] = _vector(_member(optimizer, key, list, where=where + "."), 2, LARGEST["float64"], place)
         else:
             checked[key] = _number(optimizer[key], place)

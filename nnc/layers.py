@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any, overload
 
-from nnc.arrays import finite, shortest
+from nnc.base.arrays import finite, shortest
+from nnc.inspection.text import layer_name, layer_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +27,7 @@ class Layer:
     @property
     def name(self) -> str:
         """What `inspect` calls it: "Hidden Layer 1", ..., "Output Layer"."""
-        last = self._index == len(self._network._W) - 1
-        return "Output Layer" if last else f"Hidden Layer {self._index + 1}"
+        return layer_name(self._index, len(self._network._W))
 
     @property
     def W(self) -> NDArray[Any]:
@@ -64,8 +64,6 @@ class Layer:
 
     def inspect(self, file: IO[str] | None = None) -> None:
         """Prints the layer's neurons, weights and biases, to `file` or to the standard output."""
-        from nnc.reference import layer_text
-
         print(f"{self.name}\n{layer_text(*self._lists())}", file=file)
 
     def _lists(self) -> tuple[Any, Any]:

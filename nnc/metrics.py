@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.checks import numbers
+from nnc.base.arrays import numbers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc import _dispatch, files, initializers, targets
-from nnc.arrays import aligned_zeros, cast, finite, frozen, not_finite, shortest
-from nnc.checks import count, flag, fraction, not_negative, numbers, one_of, positive, real
+from nnc.base.arrays import aligned_zeros, cast, finite, frozen, not_finite, numbers, shortest
+from nnc.base.checks import count, flag, fraction, not_negative, one_of, positive, real
+from nnc.base.random import Stream, mix
 from nnc.history import History
-from nnc.initializers import mix
+from nnc.inspection.text import inspect_text, summary_text
+from nnc.kinds import activations, losses
+from nnc.kinds.losses import as_loss, loss_object
+from nnc.kinds.optimizers import as_optimizer, optimizer_from_dict
 from nnc.layers import Arrays, Layer
-from nnc.losses import CLASSIFIERS, OUTPUTS, as_loss, loss_object
-from nnc.optimizers import as_optimizer, optimizer_from_dict
 from nnc.training import BatchFit, Data, Fit, Plan, State, left_behind
 
 if TYPE_CHECKING:
@@ -27,14 +29,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc.inspection import Explanation, GradientCheck
-    from nnc.losses import Loss
+    from nnc.kinds.losses import Loss
+    from nnc.kinds.optimizers import Optimizer
     from nnc.metrics import Metric
-    from nnc.optimizers import Optimizer
     from nnc.scaling import Scaler, Scaling
     from nnc.schedules import Schedule
     from nnc.training import Record
 
-ACTIVATIONS = files.HIDDEN_ACTIVATIONS
 _MASK = 2**64 - 1
 
 
@@ -125,7 +126,7 @@ class NeuralNetwork:
         self._dtype = _checked_dtype(dtype)
         self._seed = _checked_seed(seed)
         self._scaler_X, self._scaler_y = _checked_scaler("scale_X", scale_X), _checked_scaler("scale_y", scale_y)
-        if self._scaler_y is not None and self._loss in (*CLASSIFIERS, "poisson"):
+        if self._scaler_y is not None and losses.ROWS[self._loss].takes != "numbers":
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self._loss!r}")
         self._scaling_X: Scaling | None = None  # until the first fit
         self._scaling_y: Scaling | None = None
@@ -156,10 +157,10 @@ class NeuralNetwork:
 
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
         if init is None or isinstance(init, str):
-            stream = initializers.Stream(mix(self._seed))
+            stream = Stream(mix(self._seed))
             for l, W in enumerate(self._W):
                 name = (
-                    initializers.DEFAULT[self._activations[l]]
+                    activations.ROWS[self._activations[l]].init
                     if init is None
                     else one_of("init", init, initializers.NAMES)
                 )
@@ -189,7 +190,7 @@ class NeuralNetwork:
     @property
     def loss_parameter(self) -> float | None:
         """huber's delta, quantile's tau, cross_entropy's label smoothing; None for the other losses."""
-        return self._loss_parameter if self._loss in files.LOSS_PARAMETERS else None
+        return self._loss_parameter if self._loss in losses.PARAMETERS else None
 
     @property
     def classes(self) -> NDArray[Any] | None:
@@ -287,7 +288,7 @@ class NeuralNetwork:
     def __repr__(self) -> str:
         hidden, output = self._activations[:-1], self._activations[-1]
         activation = hidden[0] if len(set(hidden)) == 1 else list(hidden) or "sigmoid"
-        plain = self.loss_parameter == files.LOSS_PARAMETERS.get(self._loss)
+        plain = self.loss_parameter == losses.PARAMETERS.get(self._loss)
         loss = self._loss if plain else loss_object(self._loss, self._loss_parameter)
         scalers = {"scale_X": self._scaler_X, "scale_y": self._scaler_y}
         scaling = "".join(f", {name}={scaler!r}" for name, scaler in scalers.items() if scaler is not None)
@@ -298,19 +299,14 @@ class NeuralNetwork:
 
     def summary(self) -> str:
         """A table of the layers: shape, activation, number of parameters."""
-        rows = [("layer", "inputs", "neurons", "activation", "parameters")]
-        for layer in self.layers:
-            count = (layer.n_in + self._bias) * layer.n_out
-            rows.append((layer.name, str(layer.n_in), str(layer.n_out), layer.activation, f"{count:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        total = f"{self.n_params:,} parameters, {self._dtype.name}, loss {self._loss}"
-        return "\n".join([*lines, total])
+        table = summary_text(
+            (layer.name, layer.n_in, layer.n_out, layer.activation, (layer.n_in + self._bias) * layer.n_out)
+            for layer in self.layers
+        )
+        return f"{table}\n{self.n_params:,} parameters, {self._dtype.name}, loss {self._loss}"
 
     def inspect(self, file: IO[str] | None = None) -> None:
         """Prints every layer, neuron, weight and bias, to `file` or to the standard output."""
-        from nnc.reference import inspect_text
-
         print(inspect_text([layer._lists() for layer in self.layers]), file=file)
 
     # ------------------------------------------------------------------------------------------ what it does
@@ -374,15 +370,16 @@ class NeuralNetwork:
         return index if self._classes is None or index.ndim == 2 else self._classes[index]
 
     def _class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
-        if self._sizes[-1] == 1 and self._loss != "hinge" and self._activations[-1] != "sigmoid":
+        row, output = losses.ROWS[self._loss], activations.ROWS[self._activations[-1]]
+        if self._sizes[-1] == 1 and row.takes != "signs" and not output.probability:
             raise ValueError(
                 "predict_classes needs two or more outputs or a sigmoid output, "
                 f"this network has one {self._activations[-1]} output"
             )
         if self._sizes[-1] == 1:
-            return (P[:, 0] >= (0 if self._loss == "hinge" else 0.5)).astype(np.int64)
-        if self._loss == "bce":
-            return (P >= 0.5).astype(np.int64)
+            return (P[:, 0] >= row.threshold).astype(np.int64)
+        if row.takes == "shares":
+            return (row.threshold <= P).astype(np.int64)
         index: NDArray[np.int64] = P.argmax(axis=1)
         return index
 
@@ -391,10 +388,11 @@ class NeuralNetwork:
         if data.labels is not None:
             return data.labels.astype(np.int64)
         assert data.Y is not None
+        row = losses.ROWS[self._loss]
         if self._sizes[-1] == 1:
-            return (data.Y[:, 0] >= (0 if self._loss == "hinge" else 0.5)).astype(np.int64)
-        if self._loss == "bce":
-            return (data.Y >= 0.5).astype(np.int64)
+            return (data.Y[:, 0] >= row.threshold).astype(np.int64)
+        if row.takes == "shares":
+            return (row.threshold <= data.Y).astype(np.int64)
         index: NDArray[np.int64] = data.Y.argmax(axis=1)
         return index
 
@@ -439,7 +437,7 @@ class NeuralNetwork:
         data = self._data(X, y, sample_weight)
         out = np.empty((len(data.X), self._sizes[-1]), self._dtype)
         self._engine.predict(self._theta, data.X, out)
-        return self._measure(METRICS["accuracy" if self._loss in CLASSIFIERS else "r2"], data, out)
+        return self._measure(METRICS["accuracy" if losses.ROWS[self._loss].of_classes else "r2"], data, out)
 
     def loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """The network's loss on these rows; the constructor has its definition.
@@ -966,7 +964,7 @@ class NeuralNetwork:
         from nnc.metrics import METRICS
 
         prefix = "val_" if validated else ""
-        known = [name for name, m in METRICS.items() if (m.takes == "classes") == (self._loss in CLASSIFIERS)]
+        known = [name for name, m in METRICS.items() if (m.takes == "classes") == losses.ROWS[self._loss].of_classes]
         if not isinstance(names, (str, list, tuple)):
             raise TypeError(f"metrics must be names, such as ['r2'], got {shown(names)}")
         names = [names] if isinstance(names, str) else names
@@ -1000,12 +998,12 @@ class NeuralNetwork:
         X, y = X if isinstance(X, np.ndarray) else numbers("X", X), np.asarray(y)
         if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
             raise ValueError(f"y must have one row for each row of X, got shapes {y.shape} and {X.shape}")
-        classes = None
-        if self._loss in CLASSIFIERS:
+        classes, row = None, losses.ROWS[self._loss]
+        if row.of_classes:
             classes = targets.as_labels(y, len(y))
-            if classes is None and y.ndim == 2 and self._loss != "bce":
+            if classes is None and y.ndim == 2 and row.takes != "shares":
                 classes = y.argmax(axis=1)
-            elif classes is not None and classes.dtype.kind == "f" and self._loss == "bce" and self._classes is None:
+            elif classes is not None and classes.dtype.kind == "f" and row.takes == "shares" and self._classes is None:
                 classes = classes >= 0.5 if classes.min() >= 0 and classes.max() <= 1 else classes
         train, test = split(len(X), share, self._key(3), classes, name="validation")
         if sample_weight is None:
@@ -1017,10 +1015,11 @@ class NeuralNetwork:
         """The data with the weights of classes multiplied into those of the rows."""
         if class_weight is None:
             return data
-        if self._loss not in CLASSIFIERS or (self._loss == "bce" and self._sizes[-1] > 1):
+        row = losses.ROWS[self._loss]
+        if not row.of_classes or (row.takes == "shares" and self._sizes[-1] > 1):
             raise ValueError(f"class_weight is for losses of classes, got it with {self._loss!r}")
         classes = np.arange(max(2, self._sizes[-1])) if self._classes is None else self._classes
-        if self._loss == "hinge" and self._sizes[-1] == 1 and self._classes is None:
+        if row.takes == "signs" and self._sizes[-1] == 1 and self._classes is None:
             classes = np.array([-1, 1])
         weights = targets.class_weights(self._true_index(data), class_weight, classes)
         if data.weights is not None:
@@ -1354,19 +1353,19 @@ class NeuralNetwork:
         return array
 
     def _targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        n_out = self._sizes[-1]
-        if self._loss in CLASSIFIERS:
+        n_out, row = self._sizes[-1], losses.ROWS[self._loss]
+        if row.of_classes:
             column = targets.as_labels(y, n)
             if column is not None and self._classes is None and learn:
                 self._classes = targets.find_classes(column, self._loss, n_out)
-            if column is not None and (self._classes is not None or (self._loss != "bce" and n_out > 1)):
+            if column is not None and (self._classes is not None or (row.takes != "shares" and n_out > 1)):
                 if self._classes is not None:
                     index = targets.encode(column, self._classes)
                 else:
                     index = targets.labels(column, n_out)
-                if self._loss == "cross_entropy":
+                if row.takes == "probabilities":
                     return None, index
-                if self._loss == "hinge":
+                if row.takes == "signs":
                     return targets.signs(index, n_out, self._dtype), None
                 return index[:, None].astype(self._dtype), None
             y = y if column is None else column
@@ -1374,7 +1373,7 @@ class NeuralNetwork:
         if values.ndim == 1:
             values = values[None] if n == 1 and len(values) == n_out else values[:, None]
         if values.shape != (n, n_out):
-            labels = f", or be {n} labels" if self._loss == "cross_entropy" else ""
+            labels = f", or be {n} labels" if row.takes == "probabilities" else ""
             raise ValueError(
                 f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
                 f"got shape {np.shape(y)}"
@@ -1389,7 +1388,7 @@ class NeuralNetwork:
         if position >= 0:
             raise not_finite("y", Y, position)
         targets.check_range(Y, self._loss)
-        if self._loss == "cross_entropy":
+        if row.takes == "probabilities":
             return targets.probabilities(Y)
         return Y, None
 
@@ -1446,7 +1445,7 @@ def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[i
     n_hidden = len(sizes) - 2
     expected = f"activation must be one name or one for each of the {n_hidden} hidden layers"
     if isinstance(activation, str):
-        hidden = [one_of("activation", activation, ACTIVATIONS, _output_hint(activation))] * n_hidden
+        hidden = [one_of("activation", activation, activations.HIDDEN, _output_hint(activation))] * n_hidden
     else:
         try:
             hidden = list(activation)
@@ -1455,20 +1454,20 @@ def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[i
     if len(hidden) != n_hidden:
         raise ValueError(f"{expected}, got {len(hidden)}: {activation!r}")
     for name in hidden:
-        one_of("activation", name, ACTIVATIONS, _output_hint(name))
-    output = OUTPUTS[loss] if output is None else one_of("output", output, files.ACTIVATIONS)
-    conflict = files.mismatch([*hidden, output], loss)
+        one_of("activation", name, activations.HIDDEN, _output_hint(name))
+    output = losses.ROWS[loss].output if output is None else one_of("output", output, activations.NAMES)
+    conflict = losses.mismatch([*hidden, output], loss)
     if conflict:
         raise ValueError(conflict)
-    if output == "softmax" and sizes[-1] == 1:
+    if sizes[-1] == 1 and not activations.ROWS[output].elementwise:
         raise ValueError(
-            "a softmax output needs two or more neurons, got 1; for two classes in one output use loss='bce'"
+            f"a {output} output needs two or more neurons, got 1; for two classes in one output use loss='bce'"
         )
     return (*hidden, output)
 
 
 def _output_hint(name: Any) -> str:
-    return f" ({name} is for the output alone)" if name in ("softmax", "exp") else ""
+    return f" ({name} is for the output alone)" if name in activations.NAMES and name not in activations.HIDDEN else ""
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:

@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from nnc import files
+from nnc.inspection.text import inspect_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -383,25 +384,6 @@ def first_layers(
         b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if bias else None
         layers.append(Layer(W, b, activation))
     return layers
-
-
-def inspect_text(layers: Sequence[tuple[Rows, Row | None]]) -> str:
-    """The text of `inspect`, for (W, b) of every layer in plain lists; b is None without bias."""
-    lines = ["------", f"* Inputs: {len(layers[0][0])}", "------"]
-    for number, (W, b) in enumerate(layers, 1):
-        name = f"Hidden Layer {number}" if number < len(layers) else "* Output Layer"
-        lines += [name, layer_text(W, b), "------"]
-    return "\n".join(lines)
-
-
-def layer_text(W: Rows, b: Row | None) -> str:
-    """The part of `inspect_text` about the neurons of a layer."""
-    lines = [f"Neurons: {len(W[0])}"]
-    for neuron, weights in enumerate(transposed(W)):
-        lines += [f" Neuron {neuron}", *(f"  Weight: {weight!s}" for weight in weights)]
-        if b is not None:
-            lines.append(f"  Bias: {b[neuron]!s}")
-    return "\n".join(lines)
 
 
 def _supported(what: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnc.checks import finite, numbers
+from nnc.base.arrays import numbers
+from nnc.base.checks import finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

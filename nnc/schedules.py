@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import MISSING, dataclass, fields, replace
+from functools import partial
 from reprlib import repr as shown
 from typing import Any
 
-from nnc.checks import count, not_negative, positive, real
+from nnc.base.checks import count, not_negative, positive, real, within
+from nnc.base.record import Record, field
 
 __all__ = [
     "Constant",
@@ -31,7 +32,19 @@ __all__ = [
 ]
 
 
-class Schedule(ABC):
+def _length(name: str, value: Any) -> int | None:
+    return None if value is None else count(name, value)
+
+
+def _follower(name: str, value: Any) -> Schedule:
+    if not isinstance(value, Schedule):
+        raise TypeError(f"{name} must be a Schedule, such as Constant(0.1), got {shown(value)}")
+    if isinstance(value, (Warmup, ReduceLROnPlateau)):
+        raise ValueError(f"{name} must be neither Warmup nor ReduceLROnPlateau, got {shown(value)}")
+    return value
+
+
+class Schedule(Record, ABC):
     """What all schedules can do. They compare equal by their constants, can be hashed and pickled."""
 
     @abstractmethod
@@ -44,16 +57,9 @@ class Schedule(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """The class as "name", and the constants by their names: plain values, as JSON has them."""
-        constants = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return {"name": type(self).__name__, **constants}
-
-    def _set(self, **checked: Any) -> None:
-        """Puts checked constants, now plain ints and floats, in place of those that came."""
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        return {"name": type(self).__name__, **vars(self)}
 
 
-@dataclass(frozen=True)
 class Constant(Schedule):
     """The same rate in every epoch.
 
@@ -63,16 +69,12 @@ class Constant(Schedule):
         The learning rate.
     """
 
-    lr: float
-
-    def __post_init__(self) -> None:
-        self._set(lr=positive("lr", self.lr))
+    lr: float = field(check=positive)
 
     def __call__(self, epoch: int) -> float:
         return self.lr
 
 
-@dataclass(frozen=True)
 class StepLR(Schedule):
     """lr gamma**k from epoch k step_size on.
 
@@ -86,22 +88,14 @@ class StepLR(Schedule):
         The factor of each change.
     """
 
-    lr: float
-    step_size: int
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        self._set(
-            lr=positive("lr", self.lr),
-            step_size=count("step_size", self.step_size),
-            gamma=positive("gamma", self.gamma),
-        )
+    lr: float = field(check=positive)
+    step_size: int = field(check=count)
+    gamma: float = field(default=0.1, check=positive)
 
     def __call__(self, epoch: int) -> float:
         return self.lr * _power(self.gamma, epoch // self.step_size)
 
 
-@dataclass(frozen=True)
 class ExponentialLR(Schedule):
     """lr gamma**epoch.
 
@@ -114,17 +108,13 @@ class ExponentialLR(Schedule):
         largest rate that works.
     """
 
-    lr: float
-    gamma: float
-
-    def __post_init__(self) -> None:
-        self._set(lr=positive("lr", self.lr), gamma=positive("gamma", self.gamma))
+    lr: float = field(check=positive)
+    gamma: float = field(check=positive)
 
     def __call__(self, epoch: int) -> float:
         return self.lr * _power(self.gamma, epoch)
 
 
-@dataclass(frozen=True)
 class CosineLR(Schedule):
     """Half a wave of the cosine from lr down to min_lr (Loshchilov and Hutter, 2017, without restarts):
     min_lr + (lr - min_lr) (1 + cos(pi epoch / epochs)) / 2.
@@ -139,21 +129,20 @@ class CosineLR(Schedule):
         At most lr.
     """
 
-    lr: float
-    epochs: int | None = None
-    min_lr: float = 0.0
+    lr: float = field(check=positive)
+    epochs: int | None = field(default=None, check=_length)
+    min_lr: float = field(default=0.0, check=not_negative)
 
     def __post_init__(self) -> None:
-        self._set(lr=positive("lr", self.lr), epochs=_length(self.epochs), min_lr=_least(self.min_lr, self.lr))
+        _check_order(self.min_lr, self.lr)
 
     def __call__(self, epoch: int) -> float:
         return _cosine(self.lr, self.min_lr, min(epoch / _known(self, self.epochs), 1))
 
     def resolved(self, epochs: int) -> CosineLR:
-        return self if self.epochs is not None else replace(self, epochs=epochs)
+        return self if self.epochs is not None else self.replace(epochs=epochs)
 
 
-@dataclass(frozen=True)
 class OneCycleLR(Schedule):
     """From max_lr / div_factor up to max_lr, then down to max_lr / (div_factor final_div_factor), each along half a
     wave of the cosine (Smith and Topin, 2017).
@@ -173,23 +162,11 @@ class OneCycleLR(Schedule):
         First rate / last rate.
     """
 
-    max_lr: float
-    epochs: int | None = None
-    pct_start: float = 0.3
-    div_factor: float = 25.0
-    final_div_factor: float = 1e4
-
-    def __post_init__(self) -> None:
-        pct_start = real("pct_start", self.pct_start)
-        if not 0 <= pct_start <= 1:
-            raise ValueError(f"pct_start must be from 0 to 1, got {self.pct_start!r}")
-        self._set(
-            max_lr=positive("max_lr", self.max_lr),
-            epochs=_length(self.epochs),
-            pct_start=pct_start,
-            div_factor=positive("div_factor", self.div_factor),
-            final_div_factor=positive("final_div_factor", self.final_div_factor),
-        )
+    max_lr: float = field(check=positive)
+    epochs: int | None = field(default=None, check=_length)
+    pct_start: float = field(default=0.3, check=within(lambda x: 0 <= x <= 1, "from 0 to 1"))
+    div_factor: float = field(default=25.0, check=positive)
+    final_div_factor: float = field(default=1e4, check=positive)
 
     def __call__(self, epoch: int) -> float:
         epochs = _known(self, self.epochs)
@@ -201,10 +178,9 @@ class OneCycleLR(Schedule):
         return _cosine(self.max_lr, first_lr / self.final_div_factor, (epoch - top) / (epochs - 1 - top))
 
     def resolved(self, epochs: int) -> OneCycleLR:
-        return self if self.epochs is not None else replace(self, epochs=epochs)
+        return self if self.epochs is not None else self.replace(epochs=epochs)
 
 
-@dataclass(frozen=True)
 class Warmup(Schedule):
     """Another schedule, whose rates are multiplied by a factor that grows linearly from start_factor to 1.
 
@@ -219,32 +195,21 @@ class Warmup(Schedule):
         The factor of the first epoch, above 0 and at most 1.
     """
 
-    schedule: Schedule
-    epochs: int
-    start_factor: float = 1 / 3
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.schedule, Schedule):
-            raise TypeError(f"schedule must be a Schedule, such as Constant(0.1), got {shown(self.schedule)}")
-        if isinstance(self.schedule, (Warmup, ReduceLROnPlateau)):
-            raise ValueError(f"schedule must be neither Warmup nor ReduceLROnPlateau, got {shown(self.schedule)}")
-        start_factor = real("start_factor", self.start_factor)
-        if not 0 < start_factor <= 1:
-            raise ValueError(f"start_factor must be above 0 and at most 1, got {self.start_factor!r}")
-        self._set(epochs=count("epochs", self.epochs), start_factor=start_factor)
+    schedule: Schedule = field(check=_follower)
+    epochs: int = field(check=count)
+    start_factor: float = field(default=1 / 3, check=within(lambda x: 0 < x <= 1, "above 0 and at most 1"))
 
     def __call__(self, epoch: int) -> float:
         factor = self.start_factor + (1 - self.start_factor) * min(epoch / self.epochs, 1)
         return self.schedule(epoch) * factor
 
     def resolved(self, epochs: int) -> Warmup:
-        return replace(self, schedule=self.schedule.resolved(epochs))
+        return self.replace(schedule=self.schedule.resolved(epochs))
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "schedule": self.schedule.to_dict()}
 
 
-@dataclass(frozen=True)
 class ReduceLROnPlateau(Schedule):
     """A rate that is multiplied by `factor` when a loss has stopped falling.
 
@@ -270,25 +235,14 @@ class ReduceLROnPlateau(Schedule):
     is, whose negative counts as the loss. As there, a change of the rate by 1e-8 or less is left out.
     """
 
-    lr: float
-    factor: float = 0.1
-    patience: int = 10
-    threshold: float = 1e-4
-    min_lr: float = 0.0
+    lr: float = field(check=positive)
+    factor: float = field(default=0.1, check=within(lambda x: 0 < x < 1, "above 0 and below 1"))
+    patience: int = field(default=10, check=partial(count, least=0))
+    threshold: float = field(default=1e-4, check=within(lambda x: 0 <= x < 1, "at least 0 and below 1"))
+    min_lr: float = field(default=0.0, check=not_negative)
 
     def __post_init__(self) -> None:
-        factor, threshold = real("factor", self.factor), real("threshold", self.threshold)
-        if not 0 < factor < 1:
-            raise ValueError(f"factor must be above 0 and below 1, got {self.factor!r}")
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold must be at least 0 and below 1, got {self.threshold!r}")
-        self._set(
-            lr=positive("lr", self.lr),
-            factor=factor,
-            patience=count("patience", self.patience, least=0),
-            threshold=threshold,
-            min_lr=_least(self.min_lr, self.lr),
-        )
+        _check_order(self.min_lr, self.lr)
 
     def __call__(self, epoch: int) -> float:
         raise TypeError(
@@ -317,7 +271,6 @@ class ReduceLROnPlateau(Schedule):
             raise ValueError(str(error)) from None
 
 
-@dataclass
 class PlateauState:
     """How far a training with ReduceLROnPlateau has come.
 
@@ -333,10 +286,14 @@ class PlateauState:
         Epochs since then, or since the rate was lowered.
     """
 
-    schedule: ReduceLROnPlateau
-    lr: float
-    best: float = math.inf
-    wait: int = 0
+    def __init__(self, schedule: ReduceLROnPlateau, lr: float, best: float = math.inf, wait: int = 0) -> None:
+        self.schedule, self.lr, self.best, self.wait = schedule, lr, best, wait
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if isinstance(other, PlateauState) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"PlateauState({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     def observe(self, value: float) -> None:
         """Takes in the loss of the epoch that has ended. NaN is no lower loss."""
@@ -382,7 +339,7 @@ def schedule_from_dict(d: Any) -> Schedule:
         raise ValueError(f"the name of a schedule must be one of {', '.join(SCHEDULES)}, got {shown(name)}")
     kind = SCHEDULES[name]
     constants = {key: value for key, value in d.items() if key != "name"}
-    known = {field.name: field.default is MISSING for field in fields(kind)}  # type: ignore[arg-type]
+    known = {name: constant.required for name, constant in kind._fields.items()}
     for key in constants:
         if key not in known:
             raise ValueError(f"the schedule {name} has the unknown constant {shown(key)}, expected {', '.join(known)}")
@@ -411,18 +368,12 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
-def _length(epochs: Any) -> int | None:
-    return None if epochs is None else count("epochs", epochs)
-
-
 def _known(schedule: Schedule, epochs: int | None) -> int:
     if epochs is None:
         raise ValueError(f"{schedule!r} has no length yet: give it epochs, or call resolved(epochs)")
     return epochs
 
 
-def _least(min_lr: Any, lr: Any) -> float:
-    least = not_negative("min_lr", min_lr)
-    if least > positive("lr", lr):
+def _check_order(min_lr: float, lr: float) -> None:
+    if min_lr > lr:
         raise ValueError(f"min_lr must be at most lr, which is {lr!r}, got {min_lr!r}")
-    return least

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._threads import Interrupt, Team
-from nnc.checks import count, not_negative, numbers, positive
-from nnc.optimizers import LBFGS, LevenbergMarquardt
+from nnc.base.arrays import numbers
+from nnc.base.checks import count, not_negative, positive
+from nnc.kinds import losses
+from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training import Fit
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ __all__ = ["Result", "lbfgs", "levenberg_marquardt"]
 
 MAX_DAMPING = 1e12  # a step so damped is lost in the rounding of the parameters
 MIN_DAMPING = 1e-15
-SQUARED = ("sse", "half_sse", "mse")
 
 DECREASE, CURVATURE = 1e-4, 0.9  # c1 and c2 of Wolfe's conditions
 MAX_TRIALS = 40  # points of a line search
@@ -436,13 +437,14 @@ class SecondOrderFit(Fit):
     """One call of `fit` with one of these optimizers."""
 
     def __init__(self, net: NeuralNetwork, data: Data, plan: Plan, state: State) -> None:
+        loss = losses.ROWS[net.loss_name]
         for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
             if plan.settings.get(name):
                 raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
         if plan.batch_size < len(data.X):
             raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={plan.batch_size}")
-        if isinstance(state.optimizer, LevenbergMarquardt) and net.loss_name not in SQUARED:
-            known = ", ".join(SQUARED)
+        if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:
+            known = ", ".join(row.name for row in losses.ROWS.values() if row.squared)
             raise ValueError(f"'levenberg_marquardt' is for squared losses ({known}), got {net.loss_name!r}")
         super().__init__(net, data, plan, state)
         self.every = 1
@@ -450,9 +452,8 @@ class SecondOrderFit(Fit):
         self.reason = ""
         self.before = math.nan  # the loss before the epoch
         self.memory: Any = None  # what the optimizer goes on from: the damping, or the pairs
-        n_out = net.sizes[-1]
         rows = len(data.X) if data.weights is None else float(data.weights.sum(dtype=np.float64))
-        self.scale = {"sse": 1.0, "half_sse": 0.5, "mse": 1 / (rows * n_out)}.get(net.loss_name, 1.0)
+        self.scale = loss.squared / loss.divisor(rows, net.sizes[-1])  # of squared errors
         self.l2 = plan.settings.get("l2", 0.0)
         self.penalized = np.concatenate(
             [np.full(part.size, part.ndim == 2 or "biases_too" in plan.settings) for part in net._parts(net._W, net._b)]

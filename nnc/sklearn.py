@@ -14,7 +14,6 @@ weights; the losses of several outputs are added up in the gradient, while the s
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from itertools import pairwise
 from math import prod
 from multiprocessing import current_process
@@ -50,12 +49,13 @@ except ImportError as error:
     ) from error
 
 from nnc.advice import TrainingWarning
-from nnc.arrays import aligned_zeros, cast, not_finite
-from nnc.files import HIDDEN_ACTIVATIONS
-from nnc.losses import CrossEntropy, Huber, Quantile, as_loss
+from nnc.base.arrays import aligned_zeros, cast, not_finite
+from nnc.kinds import losses
+from nnc.kinds.activations import HIDDEN
+from nnc.kinds.losses import CrossEntropy, Huber, Quantile, as_loss
+from nnc.kinds.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimizer
 from nnc.metrics import r2
 from nnc.network import NeuralNetwork
-from nnc.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimizer
 from nnc.training import BatchFit, Data, Fit, Plan, Record
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.losses import Loss
+    from nnc.kinds.losses import Loss
     from nnc.training import State
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
@@ -112,7 +112,7 @@ def network_of(mlp: Any, dtype: Any = None, cls: type[NeuralNetwork] = NeuralNet
     if isinstance(mlp, _Estimator):
         loss, _, _ = mlp._loss_and_factors()
     else:
-        loss = {"softmax": "cross_entropy", "sigmoid": "bce", "exp": "poisson"}.get(output, "mse")
+        loss = {row.output: row.name for row in losses.ROWS.values() if row.needed}.get(output, "mse")
     net = cls(
         [len(coefs[0]), *(W.shape[1] for W in coefs)],
         activation=_hidden_activations(mlp.activation, len(coefs) - 1),
@@ -344,7 +344,7 @@ class _Estimator:
     """What both estimators put in place of scikit-learn's. It comes before scikit-learn's class among the bases."""
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
-        "activation": [StrOptions({*HIDDEN_ACTIVATIONS, "logistic"}), list, tuple],
+        "activation": [StrOptions({*HIDDEN, "logistic"}), list, tuple],
         "solver": [StrOptions(set(SOLVERS)), Optimizer],
         "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), callable],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
@@ -405,7 +405,7 @@ class _Estimator:
         optimizer = as_optimizer(solver)
         if isinstance(optimizer, (Adam, NAdam)):
             betas = min(self.beta_1, BELOW_ONE), min(self.beta_2, BELOW_ONE)
-            return replace(optimizer, lr=rate, betas=betas, eps=self.epsilon)
+            return optimizer.replace(lr=rate, betas=betas, eps=self.epsilon)
         return optimizer.with_lr(rate) if hasattr(optimizer, "lr") else optimizer
 
     def _is_stochastic(self) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc.initializers import Stream, mix
+from nnc.base.random import Stream, mix
 
 if TYPE_CHECKING:
     from typing import Any

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.checks import numbers, real
-from nnc.losses import CLASSIFIERS
+from nnc.base.arrays import numbers
+from nnc.base.checks import real
+from nnc.kinds import losses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,15 +38,16 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
 def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:
     """The classes that labels stand for, sorted; None where they are what the loss takes anyway: 0 to n_out - 1 for
     cross_entropy, numbers from 0 to 1 for bce, -1 and 1 for hinge. True and False are classes where both are there."""
-    if loss not in CLASSIFIERS or (loss == "bce" and n_out > 1):
+    row = losses.ROWS[loss]
+    if not row.of_classes or (row.takes == "shares" and n_out > 1):
         return None
     text = values.dtype.kind == "U"
     if not text and not (values.dtype.kind == "b" and n_out <= 2 and len(np.unique(values)) == 2):
         if values.dtype.kind not in "iufb":
             return None
-        if loss == "bce" and values.min() >= 0 and values.max() <= 1:
+        if row.takes == "shares" and values.min() >= 0 and values.max() <= 1:
             return None
-        if loss == "hinge" and n_out == 1 and np.isin(values, (-1, 1)).all():
+        if row.takes == "signs" and n_out == 1 and np.isin(values, (-1, 1)).all():
             return None
         if n_out > 1 and values.min() >= 0 and values.max() < n_out and (values == np.floor(values)).all():
             return None
@@ -125,12 +127,14 @@ def probabilities(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int3
 
 def check_range(Y: NDArray[Any], loss: str) -> None:
     """Raises where the loss is not made for such targets."""
-    if loss == "bce" and (Y.min() < 0 or Y.max() > 1):
-        raise ValueError(f"y must lie between 0 and 1 for the loss 'bce', got values from {Y.min():g} to {Y.max():g}")
-    if loss == "poisson" and Y.min() < 0:
-        raise ValueError(f"y must be 0 or more for the loss 'poisson', got {Y.min():g}")
-    if loss == "hinge" and not (abs(Y) == 1).all():
-        raise ValueError(f"y must be -1 or 1 for the loss 'hinge', got {Y[abs(Y) != 1][0]:g}")
+    takes = losses.ROWS[loss].takes
+    if takes == "shares" and (Y.min() < 0 or Y.max() > 1):
+        found = f"values from {Y.min():g} to {Y.max():g}"
+        raise ValueError(f"y must lie between 0 and 1 for the loss {loss!r}, got {found}")
+    if takes == "counts" and Y.min() < 0:
+        raise ValueError(f"y must be 0 or more for the loss {loss!r}, got {Y.min():g}")
+    if takes == "signs" and not (abs(Y) == 1).all():
+        raise ValueError(f"y must be -1 or 1 for the loss {loss!r}, got {Y[abs(Y) != 1][0]:g}")
 
 
 def class_weights(index: NDArray[Any], weight: Any, classes: NDArray[Any]) -> NDArray[np.float64]:

@@ -16,9 +16,9 @@ import numpy as np
 
 from nnc._dispatch import cpu_count
 from nnc._threads import Interrupt, Team
-from nnc.arrays import constant
+from nnc.base.arrays import constant
 from nnc.history import History
-from nnc.losses import ADD_UP
+from nnc.kinds import losses
 from nnc.schedules import PlateauState, ReduceLROnPlateau, Schedule, schedule_from_dict
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.callbacks import Progress
+    from nnc.kinds.optimizers import Optimizer
     from nnc.metrics import Metric
     from nnc.network import NeuralNetwork
-    from nnc.optimizers import Optimizer
 
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
 LATE = 0.4  # the share of a team's time that is lost on late threads from which one thread goes on alone
@@ -653,7 +653,7 @@ class BatchFit(Fit):
     def advance(self, goal: int) -> None:
         """One epoch."""
         total = penalties = weight = 0.0
-        adds_up = self.net.loss_name in ADD_UP
+        adds_up = losses.ROWS[self.net.loss_name].adds_up
         self.training.refresh()
         for data in self.batches():
             rows = len(data.X) if data.weights is None else float(data.weights.sum(dtype=np.float64))

@@ -232,14 +232,15 @@ NETWORK = {
             "_dispatch",
             "_threads",
             "advice",
-            "arrays",
-            "checks",
             "files",
             "history",
             "initializers",
             "layers",
         ),
-        *("losses", "network", "optimizers", "schedules", "targets", "training"),
+        *("network", "schedules", "targets", "training"),
+        *("base", "base.arrays", "base.checks", "base.random", "base.record"),
+        *("inspection", "inspection.text"),
+        *("kinds", "kinds.activations", "kinds.formulas", "kinds.losses", "kinds.optimizers"),
     )
 }
 WORK = "from nnc import NeuralNetwork; n = NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2)"

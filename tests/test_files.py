@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 from nnc import files
 from nnc.files import ModelFileError
+from nnc.kinds import activations, losses, optimizers
 
 MAX32 = 3.4028234663852886e38
 
@@ -434,7 +435,7 @@ def test_text_that_is_no_network(text: str, message: str) -> None:
 
 FIX = "; correct it there, or save the network again"
 LARGEST = "expected a finite number (up to 1.79769e+308)"
-NAMES = "expected " + " or ".join(files.ACTIVATIONS)
+NAMES = "expected " + " or ".join(activations.NAMES)
 
 
 @pytest.mark.parametrize(
@@ -447,7 +448,7 @@ NAMES = "expected " + " or ".join(files.ACTIVATIONS)
         ("dtype", ..., "dtype is missing"),
         ("dtype", "float16", 'dtype is "float16", expected float64 or float32'),
         ("loss", ..., "loss is missing"),
-        ("loss", "mean", f'loss is "mean", expected {" or ".join(files.LOSSES)}'),
+        ("loss", "mean", f'loss is "mean", expected {" or ".join(losses.NAMES)}'),
         ("loss", 3, "loss is 3, expected a name"),
         ("seed", -1, "seed is -1, expected a whole number from 0 to 2**64 - 1"),
         ("seed", 2**64, f"seed is {2**64}, expected a whole number from 0 to 2**64 - 1"),
@@ -749,7 +750,7 @@ def test_every_optimizer(name: str, momentum: float | None, n_moments: int) -> N
     constants = {"momentum": momentum, **CONSTANTS}
     whole = checkpoint()
     whole["training"] |= {
-        "optimizer": {"name": name, **{key: constants[key] for key in files.OPTIMIZERS[name][1]}},
+        "optimizer": {"name": name, **{key: constants[key] for key in optimizers.ROWS[name]._fields}},
         "moments": [[0.0] * 13] * n_moments,
     }
     assert files.loads(files.dumps(whole)) == whole

@@ -12,8 +12,8 @@ import pytest
 
 import nnc
 from nnc import Layer, ModelFileError, NeuralNetwork
-from nnc.losses import OUTPUTS
-from nnc.network import ACTIVATIONS
+from nnc.kinds import losses
+from nnc.kinds.activations import HIDDEN
 
 X4 = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y4 = np.array([[0], [1], [1], [0]])
@@ -60,7 +60,9 @@ def test_kinds_of_sizes(sizes):
 
 
 def test_output_fits_the_loss():
-    assert {loss: NeuralNetwork([2, 3], loss=loss).activations[-1] for loss in OUTPUTS} == OUTPUTS
+    assert {loss: NeuralNetwork([2, 3], loss=loss).activations[-1] for loss in losses.NAMES} == {
+        row.name: row.output for row in losses.ROWS.values()
+    }
     assert NeuralNetwork([2, 3], output="tanh").activations == ("tanh",)
     assert NeuralNetwork([2, 3, 3], activation="relu").activations == ("relu", "sigmoid")
     assert NeuralNetwork([2, 3, 4, 3], activation=["relu", "gelu"]).activations == ("relu", "gelu", "sigmoid")
@@ -111,8 +113,8 @@ def test_wrong_sizes(sizes, message):
         ),
         (ValueError, f"output must be one of {NAMES}, softmax, exp, got 'step'", {"output": "step"}),
         (ValueError, f"output must be one of {NAMES}, softmax, exp, got 5", {"output": 5}),
-        (ValueError, f"loss must be one of {', '.join(OUTPUTS)}, got 'mape'", {"loss": "mape"}),
-        (ValueError, f"loss must be one of {', '.join(OUTPUTS)}, got None", {"loss": None}),
+        (ValueError, f"loss must be one of {', '.join(losses.NAMES)}, got 'mape'", {"loss": "mape"}),
+        (ValueError, f"loss must be one of {', '.join(losses.NAMES)}, got None", {"loss": None}),
         (
             ValueError,
             'output "tanh" does not go with loss "bce", which needs "sigmoid"',
@@ -208,7 +210,7 @@ def test_initial_weights(init, mean, deviation, largest):
         assert not b.any()
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", HIDDEN)
 def test_default_initial_weights(activation):
     name = "he_uniform" if activation in ("relu", "leaky_relu", "elu", "gelu", "silu") else "glorot_uniform"
     default, named = (NeuralNetwork([3, 4], output=activation, init=init, seed=1) for init in (None, name))

@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc import files
-from nnc.checks import numbers
+from nnc.files import LARGEST
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+
+def numbers(name: str, value: Any) -> NDArray[Any]:
+    """`value` as an array of real numbers: booleans, integers or floats."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers with rows of one length: {error}") from None
+    if array.dtype.kind not in "biuf":
+        kind = "complex numbers" if array.dtype.kind == "c" else f"elements of type {array.dtype}"
+        raise TypeError(f"{name} must be an array of real numbers, got {kind}")
+    return array
 
 
 def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -64,5 +75,5 @@ def shortest(array: NDArray[Any]) -> Any:
         return array.tolist()
     if array.ndim == 2:
         return [shortest(row) for row in array]
-    largest = files.LARGEST["float32"]  # which 9 digits round up, out of the range
+    largest = LARGEST["float32"]  # which 9 digits round up, out of the range
     return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

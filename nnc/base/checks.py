@@ -1,21 +1,24 @@
-"""Checks of numbers, whose messages name the argument, what was expected and what came."""
+"""Checks of numbers, whose messages name the argument, what was expected and what came. They need no NumPy."""
 
 from __future__ import annotations
 
+from numbers import Integral  # what NumPy's integers are, too
 from reprlib import repr as shown  # short, whatever the value is
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
-    from numpy.typing import NDArray
+
+def is_bool(value: Any) -> bool:
+    """Whether it is True or False, of Python or of NumPy."""
+    kind = type(value)
+    return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
 
 
 def real(name: str, value: Any) -> float:
     """`value` as a float, which may be infinite or NaN."""
-    if isinstance(value, (bool, np.bool_, str, bytes)):
+    if is_bool(value) or isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         return float(value)
@@ -47,7 +50,7 @@ def not_negative(name: str, value: Any) -> float:
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+    if is_bool(value) or not isinstance(value, (int, Integral)):
         raise TypeError(f"{name} must be a whole number, got {shown(value)}")
     if value < least:
         raise ValueError(f"{name} must be {least} or more, got {shown(value)}")
@@ -61,8 +64,20 @@ def fraction(name: str, value: Any) -> float:
     return number
 
 
+def within(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
+    """The check whether a number fits, which `expected` says in words."""
+
+    def check(name: str, value: Any) -> float:
+        number = real(name, value)
+        if not fits(number):
+            raise ValueError(f"{name} must be {expected}, got {value!r}")
+        return number
+
+    return check
+
+
 def flag(name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
+    if not is_bool(value):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
@@ -71,15 +86,3 @@ def one_of(name: str, value: Any, names: Collection[str], hint: str = "") -> str
     if not isinstance(value, str) or value not in names:
         raise ValueError(f"{name} must be one of {', '.join(names)}{hint}, got {shown(value)}")
     return value
-
-
-def numbers(name: str, value: Any) -> NDArray[Any]:
-    """`value` as an array of real numbers: booleans, integers or floats."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers with rows of one length: {error}") from None
-    if array.dtype.kind not in "biuf":
-        kind = "complex numbers" if array.dtype.kind == "c" else f"elements of type {array.dtype}"
-        raise TypeError(f"{name} must be an array of real numbers, got {kind}")
-    return array

@@ -9,12 +9,13 @@ after clipping, on weights and not on biases, unless fit's `regularize_bias` say
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.checks import count, flag, fraction, not_negative, one_of, positive
+from nnc.base.checks import count, flag, fraction, not_negative, one_of, positive
+from nnc.base.record import Record, field
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
 __all__ = [
@@ -32,46 +33,62 @@ __all__ = [
 ]
 
 
-class Optimizer:
-    """What all optimizers are: constants that can be compared, hashed, pickled and written to a file."""
+METHODS = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop")  # in the order of src/optimizers.pxd
+
+
+def _pair(name: str, value: Any) -> tuple[Any, Any]:
+    try:
+        low, high = value
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be two numbers, got {value!r}") from None
+    return low, high
+
+
+def _fractions(name: str, value: Any) -> tuple[float, float]:
+    low, high = _pair(name, value)
+    return fraction(f"{name}[0]", low), fraction(f"{name}[1]", high)
+
+
+def _around_1(name: str, value: Any) -> tuple[float, float]:
+    low, high = _pair(name, value)
+    low, high = positive(f"{name}[0]", low), positive(f"{name}[1]", high)
+    if not low < 1 < high:
+        raise ValueError(f"{name} must be one number below 1 and one above, got {value!r}")
+    return low, high
+
+
+def _range(name: str, value: Any) -> tuple[float, float]:
+    low, high = _pair(name, value)
+    low, high = positive(f"{name}[0]", low), positive(f"{name}[1]", high)
+    if not low <= high:
+        raise ValueError(f"{name} must be the smallest step and the largest, got {value!r}")
+    return low, high
+
+
+class Optimizer(Record):
+    """What all optimizers are: constants that can be compared, hashed, pickled and written to a file.
+
+    The constants are the fields. `kept` is how many numbers there are for each parameter, besides those of a momentum
+    that is not 0 and of a history.
+    """
 
     name: ClassVar[str]
-    lr: float
+    kept: ClassVar[int] = 0
 
-    def __post_init__(self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]
-            object.__setattr__(self, field.name, self._checked(field.name, getattr(self, field.name)))
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The constants where nothing is said."""
+        return {name: constant.default for name, constant in cls._fields.items()}
 
-    def _checked(self, name: str, value: Any) -> Any:
-        if name in ("lr", "eps", "damping"):
-            return positive(name, value)
-        if name in ("momentum", "alpha"):
-            return fraction(name, value)
-        if name == "nesterov":
-            return flag(name, value)
-        if name == "history_size":
-            return count(name, value)
-        if name in ("betas", "etas", "step_sizes"):
-            return self._pair(name, value)
-        return not_negative(name, value)
-
-    def _pair(self, name: str, value: Any) -> tuple[float, float]:
-        try:
-            low, high = value
-        except (TypeError, ValueError):
-            raise ValueError(f"{name} must be two numbers, got {value!r}") from None
-        if name == "betas":
-            return fraction("betas[0]", low), fraction("betas[1]", high)
-        low, high = positive(f"{name}[0]", low), positive(f"{name}[1]", high)
-        if not (low < 1 < high if name == "etas" else low <= high):
-            expected = "one number below 1 and one above" if name == "etas" else "the smallest step and the largest"
-            raise ValueError(f"{name} must be {expected}, got {value!r}")
-        return low, high
+    @classmethod
+    def moments_with(cls, constants: Mapping[str, Any]) -> int:
+        """How many numbers it keeps for each parameter with these constants."""
+        return cls.kept + bool(constants.get("momentum", 0)) + 2 * int(constants.get("history_size", 0))
 
     @property
     def moments(self) -> int:
         """How many numbers it keeps for each parameter."""
-        return 0
+        return self.moments_with(vars(self))
 
     def settings(self) -> dict[str, Any]:
         """The constants as the compiled core names them."""
@@ -79,15 +96,14 @@ class Optimizer:
 
     def with_lr(self, lr: float) -> Self:
         """The same with another learning rate."""
-        return replace(self, lr=lr)  # type: ignore[type-var]
+        return self.replace(lr=lr)
 
     def to_dict(self) -> dict[str, Any]:
         """The name and the constants: plain values, as JSON has them."""
-        constants = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}  # type: ignore[call-overload]
+        constants = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
         return {"name": self.name, **constants}
 
 
-@dataclass(frozen=True)
 class SGD(Optimizer):
     """Gradient descent: p -= lr g; with momentum m = momentum m + g, p -= lr m, by Nesterov p -= lr (g + momentum m)
     (Sutskever et al., 2013). m starts as g.
@@ -104,19 +120,14 @@ class SGD(Optimizer):
     """
 
     name: ClassVar[str] = "sgd"
-    lr: float = 1e-3
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
+    lr: float = field(default=1e-3, check=positive)
+    momentum: float = field(default=0.0, check=fraction)
+    nesterov: bool = field(default=False, check=flag)
+    weight_decay: float = field(default=0.0, check=not_negative)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs a momentum above 0, got momentum=0")
-
-    @property
-    def moments(self) -> int:
-        return 1 if self.momentum else 0
 
     def settings(self) -> dict[str, Any]:
         if not self.momentum:
@@ -125,7 +136,6 @@ class SGD(Optimizer):
         return {"method": "momentum", **constants}
 
 
-@dataclass(frozen=True)
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015): m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, and with m and v divided
     by 1 - beta**t, p -= lr m / (sqrt(v) + eps).
@@ -140,21 +150,17 @@ class Adam(Optimizer):
     """
 
     name: ClassVar[str] = "adam"
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-
-    @property
-    def moments(self) -> int:
-        return 2
+    kept: ClassVar[int] = 2
+    lr: float = field(default=1e-3, check=positive)
+    betas: tuple[float, float] = field(default=(0.9, 0.999), check=_fractions)
+    eps: float = field(default=1e-8, check=positive)
+    weight_decay: float = field(default=0.0, check=not_negative)
 
     def settings(self) -> dict[str, Any]:
         beta1, beta2 = self.betas
         return {"method": "adam", "beta1": beta1, "beta2": beta2, "eps": self.eps, "decay": self.weight_decay}
 
 
-@dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): p -= lr weight_decay p before the step, and
     nothing is added to the gradient.
@@ -173,7 +179,6 @@ class AdamW(Adam):
         return {**super().settings(), "decoupled": True}
 
 
-@dataclass(frozen=True)
 class RMSprop(Optimizer):
     """RMSprop (Hinton, 2012): v = alpha v + (1 - alpha) g**2, p -= lr g / (sqrt(v) + eps); with momentum
     m = momentum m + g / (sqrt(v) + eps), p -= lr m.
@@ -189,22 +194,18 @@ class RMSprop(Optimizer):
     """
 
     name: ClassVar[str] = "rmsprop"
-    lr: float = 1e-2
-    alpha: float = 0.99
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-
-    @property
-    def moments(self) -> int:
-        return 2 if self.momentum else 1
+    kept: ClassVar[int] = 1
+    lr: float = field(default=1e-2, check=positive)
+    alpha: float = field(default=0.99, check=fraction)
+    eps: float = field(default=1e-8, check=positive)
+    weight_decay: float = field(default=0.0, check=not_negative)
+    momentum: float = field(default=0.0, check=fraction)
 
     def settings(self) -> dict[str, Any]:
         constants = {"beta2": self.alpha, "eps": self.eps, "decay": self.weight_decay, "momentum": self.momentum}
         return {"method": "rmsprop", **constants}
 
 
-@dataclass(frozen=True)
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan and Singer, 2011): v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps).
 
@@ -218,21 +219,17 @@ class Adagrad(Optimizer):
     """
 
     name: ClassVar[str] = "adagrad"
-    lr: float = 1e-2
-    lr_decay: float = 0.0
-    weight_decay: float = 0.0
-    eps: float = 1e-10
-
-    @property
-    def moments(self) -> int:
-        return 1
+    kept: ClassVar[int] = 1
+    lr: float = field(default=1e-2, check=positive)
+    lr_decay: float = field(default=0.0, check=not_negative)
+    weight_decay: float = field(default=0.0, check=not_negative)
+    eps: float = field(default=1e-10, check=positive)
 
     def settings(self) -> dict[str, Any]:
         constants = {"lr_decay": self.lr_decay, "decay": self.weight_decay, "eps": self.eps}
         return {"method": "adagrad", **constants}
 
 
-@dataclass(frozen=True)
 class NAdam(Optimizer):
     """Adam with Nesterov's momentum (Dozat, 2016): with mu_t = beta1 (1 - 0.96**(t momentum_decay) / 2) and M_t the
     product of all mu up to t, p -= lr ((1 - mu_t) / (1 - M_t) g + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v) + eps), where
@@ -249,15 +246,12 @@ class NAdam(Optimizer):
     """
 
     name: ClassVar[str] = "nadam"
-    lr: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    momentum_decay: float = 4e-3
-
-    @property
-    def moments(self) -> int:
-        return 2
+    kept: ClassVar[int] = 2
+    lr: float = field(default=2e-3, check=positive)
+    betas: tuple[float, float] = field(default=(0.9, 0.999), check=_fractions)
+    eps: float = field(default=1e-8, check=positive)
+    weight_decay: float = field(default=0.0, check=not_negative)
+    momentum_decay: float = field(default=4e-3, check=not_negative)
 
     def settings(self) -> dict[str, Any]:
         beta1, beta2 = self.betas
@@ -265,7 +259,6 @@ class NAdam(Optimizer):
         return {"method": "nadam", **constants, "momentum_decay": 0.96**self.momentum_decay}
 
 
-@dataclass(frozen=True)
 class Rprop(Optimizer):
     """Resilient backpropagation, iRprop- (Igel and Huesken, 2003): every parameter has a step of its own, which grows
     by etas[1] while its gradient keeps its sign and shrinks by etas[0] where it changes; p -= sign(g) step. For full
@@ -281,20 +274,16 @@ class Rprop(Optimizer):
     """
 
     name: ClassVar[str] = "rprop"
-    lr: float = 1e-2
-    etas: tuple[float, float] = (0.5, 1.2)
-    step_sizes: tuple[float, float] = (1e-6, 50.0)
-
-    @property
-    def moments(self) -> int:
-        return 2
+    kept: ClassVar[int] = 2
+    lr: float = field(default=1e-2, check=positive)
+    etas: tuple[float, float] = field(default=(0.5, 1.2), check=_around_1)
+    step_sizes: tuple[float, float] = field(default=(1e-6, 50.0), check=_range)
 
     def settings(self) -> dict[str, Any]:
         (down, up), (smallest, largest) = self.etas, self.step_sizes
         return {"method": "rprop", "down": down, "up": up, "smallest": smallest, "largest": largest}
 
 
-@dataclass(frozen=True)
 class LBFGS(Optimizer):
     """L-BFGS (Liu and Nocedal, 1989), full batch: for small networks and smooth losses. It has no learning rate.
 
@@ -305,14 +294,9 @@ class LBFGS(Optimizer):
     """
 
     name: ClassVar[str] = "lbfgs"
-    history_size: int = 10
-
-    @property
-    def moments(self) -> int:
-        return 2 * self.history_size
+    history_size: int = field(default=10, check=count)
 
 
-@dataclass(frozen=True)
 class LevenbergMarquardt(Optimizer):
     """Levenberg and Marquardt's method (Marquardt, 1963), full batch, for squared losses: Gauss and Newton's step,
     damped until it lowers the loss. For networks of up to some thousand parameters. It has no learning rate.
@@ -324,14 +308,14 @@ class LevenbergMarquardt(Optimizer):
     """
 
     name: ClassVar[str] = "levenberg_marquardt"
-    damping: float = 1e-3
+    damping: float = field(default=1e-3, check=positive)
 
 
-_CLASSES: dict[str, type[Optimizer]] = {
+ROWS: dict[str, type[Optimizer]] = {
     kind.name: kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad, NAdam, Rprop, LBFGS, LevenbergMarquardt)
 }
-NAMES = (*_CLASSES, "momentum")
-_DEFAULTS: dict[str, Optimizer] = {name: kind() for name, kind in _CLASSES.items()}
+NAMES = (*ROWS, "momentum")
+_DEFAULTS: dict[str, Optimizer] = {name: kind() for name, kind in ROWS.items()}
 _DEFAULTS["momentum"] = SGD(momentum=0.9)
 
 
@@ -347,8 +331,8 @@ def as_optimizer(value: Any) -> Optimizer:
 def optimizer_from_dict(document: dict[str, Any]) -> Optimizer:
     """The optimizer that `to_dict` described; ValueError or TypeError for anything else."""
     constants = dict(document)
-    kind = _CLASSES[one_of("the optimizer's name", constants.pop("name", None), _CLASSES)]
-    unknown = set(constants) - {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    kind = ROWS[one_of("the optimizer's name", constants.pop("name", None), ROWS)]
+    unknown = set(constants) - set(kind._fields)
     if unknown:
         raise ValueError(f"{kind.name} has no {sorted(unknown)[0]!r}")
     return kind(**constants)
