@@ -870,8 +870,8 @@ class NeuralNetwork:
                 state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
         elif state.schedule is left_behind:
             left_behind(state.epoch)
-        if state.optimizer.name == "rprop" and state.steps == 0:
-            state.moments[1] = state.rates(state.epoch, state.epoch + 1)[0]
+        if state.optimizer.keeps_steps and state.steps == 0:
+            state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
         return state
 
     def _options(

@@ -50,7 +50,7 @@ except ImportError as error:
 
 from nnc.advice import TrainingWarning
 from nnc.base.arrays import aligned_zeros, cast, not_finite
-from nnc.kinds import losses
+from nnc.kinds import losses, optimizers
 from nnc.kinds.activations import HIDDEN
 from nnc.kinds.losses import CrossEntropy, Huber, Quantile, as_loss
 from nnc.kinds.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimizer
@@ -70,7 +70,7 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 
 DENSE_BYTES = 1 << 28  # a sparse X that takes no more than this is made dense at once, others batch by batch
 BLOCK_BYTES = 1 << 24  # rows of them that are made dense at a time outside of training
-SOLVERS = ("lbfgs", "sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "levenberg_marquardt")
+SOLVERS = tuple(optimizers.ROWS)
 BELOW_ONE = float(np.nextafter(1, 0))
 
 
@@ -1055,7 +1055,7 @@ class MLPClassifier(_Estimator, neural_network.MLPClassifier):
         elif self.loss == "hinge" and self._kind() == "multiclass":
             right = outputs.argmax(axis=1) == np.asarray(data.Y).argmax(axis=1)
         else:
-            level = 0 if self.loss == "hinge" else 0.5
+            level = losses.ROWS[self._connect().loss_name].threshold
             right = ((outputs > level) == (np.asarray(data.Y) > level)).all(axis=1)
         return float(np.average(right, weights=data.weights))
 

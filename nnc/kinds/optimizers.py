@@ -69,11 +69,12 @@ class Optimizer(Record):
     """What all optimizers are: constants that can be compared, hashed, pickled and written to a file.
 
     The constants are the fields. `kept` is how many numbers there are for each parameter, besides those of a momentum
-    that is not 0 and of a history.
+    that is not 0 and of a history; with `keeps_steps` the last of them is a step, at first the learning rate.
     """
 
     name: ClassVar[str]
     kept: ClassVar[int] = 0
+    keeps_steps: ClassVar[bool] = False
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -275,6 +276,7 @@ class Rprop(Optimizer):
 
     name: ClassVar[str] = "rprop"
     kept: ClassVar[int] = 2
+    keeps_steps: ClassVar[bool] = True
     lr: float = field(default=1e-2, check=positive)
     etas: tuple[float, float] = field(default=(0.5, 1.2), check=_around_1)
     step_sizes: tuple[float, float] = field(default=(1e-6, 50.0), check=_range)
