@@ -270,6 +270,13 @@ def test_import_of_nnc_alone_does_not_load_numpy(tmp_path):
     assert not {"numpy", "json", "tempfile", "argparse", "dataclasses", "inspect"} & set(loaded)
 
 
+def test_what_files_and_the_reference_stand_on_does_not_load_numpy(tmp_path):
+    rooms = "base.checks", "base.record", "kinds.activations", "kinds.losses", "kinds.optimizers", "inspection.text"
+    loaded = printed(LOADED.format("", "; ".join(f"import nnc.{room}" for room in rooms)), tmp_path).split()
+    assert {f"nnc.{room}" for room in rooms} <= set(loaded)
+    assert not {"numpy", "ast", "dataclasses"} & set(loaded)
+
+
 def test_names(tmp_path):
     assert set(nnc.__all__) <= set(dir(nnc))
     for name in nnc.__all__:

@@ -71,7 +71,7 @@ class Record:
         super().__init_subclass__(**kwargs)
         fields = dict(cls._fields)
         for name, annotation in cls.__annotations__.items():
-            if str(annotation).startswith("ClassVar"):
+            if str(annotation).removeprefix("typing.").startswith("ClassVar"):
                 continue
             found = vars(cls).get(name, _MISSING)
             if isinstance(found, Field):
