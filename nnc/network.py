@@ -379,7 +379,7 @@ class NeuralNetwork:
         if self._sizes[-1] == 1:
             return (P[:, 0] >= row.threshold).astype(np.int64)
         if row.takes == "shares":
-            return (row.threshold <= P).astype(np.int64)
+            return (P[:] >= row.threshold).astype(np.int64)
         index: NDArray[np.int64] = P.argmax(axis=1)
         return index
 
@@ -392,7 +392,7 @@ class NeuralNetwork:
         if self._sizes[-1] == 1:
             return (data.Y[:, 0] >= row.threshold).astype(np.int64)
         if row.takes == "shares":
-            return (row.threshold <= data.Y).astype(np.int64)
+            return (data.Y[:] >= row.threshold).astype(np.int64)
         index: NDArray[np.int64] = data.Y.argmax(axis=1)
         return index
 

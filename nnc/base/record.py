@@ -1,8 +1,8 @@
 """A class for values with named fields that do not change: a frozen dataclass that takes no time to make.
 
     class Step(Record):
-        lr: float = field(default=1e-3, check=positive)
         epochs: int
+        lr: float = field(default=1e-3, check=positive)
 
 Everybody who imports nnc waits until its classes are made, and `dataclass` compiles some functions for each of them.
 """

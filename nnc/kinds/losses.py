@@ -231,7 +231,7 @@ ROWS = {
     )
 }
 NAMES = tuple(ROWS)
-PARAMETERS = {kind.name: kind().parameter for kind in (Huber, Quantile, CrossEntropy)}  # the defaults
+PARAMETERS = {kind.name: kind().parameter for kind in Loss.__subclasses__()}  # the defaults
 
 
 def as_loss(value: Any) -> tuple[str, float]:
