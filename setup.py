@@ -48,7 +48,8 @@ else:
     COMPILE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function", "-g0"]
     # GCC does not see that the loops over a square of vectors fill it before it is read.
     COMPILE += ["-Wno-maybe-uninitialized"]
-    # Cython declares every function of a .pxd inline; two are not to be.
+    # Cython declares every function of a .pxd inline, also one that is not to be; and where one must be and returns a
+    # number, so says its type, a variable of that type as well.
     COMPILE += ["-Wno-attributes"]
     # Clang does not know all of these.
     COMPILE += ["-Wno-unknown-warning-option"]
@@ -130,7 +131,7 @@ class SourceArchive(sdist):
 
 # Cython's own code for memoryviews, a third of each core, once for all of them: Cython writes its C file.
 SHARED = "nnc._cyutility"
-extensions = [extension("_cpu", "_cpu.pyx")]
+extensions = [extension("_cpu", "_cpu.pyx"), extension("_team", "_team.pyx")]
 extensions.append(Extension(SHARED, [f"{STUBS}/_cyutility.c"], extra_compile_args=COMPILE, extra_link_args=LINK))
 for isa, isa_flags in INSTRUCTION_SETS.items():
     extensions.append(extension(f"_core_{isa}_f32", "_core.pyx", isa_flags))

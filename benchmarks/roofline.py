@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 
 import nnc
-from nnc import _dispatch
+from nnc.model import cores
 
 
 def best(run, rounds=15):
@@ -84,11 +84,11 @@ def step_rate(work, threads):
 
 def main(works):
     works = [work for work in works if work.training]
-    cores = _dispatch.cpu_count()
+    n_cores = cores.cpu_count()
     for dtype in dict.fromkeys(work.dtype for work in works):
-        isa = _dispatch.chosen()
-        core = import_module(f"nnc._core_{isa}_{_dispatch.PRECISION[np.dtype(dtype)]}")
-        peaks = {threads: peak(core, threads) for threads in sorted({1, cores})}
+        isa = cores.chosen()
+        core = import_module(f"nnc._core_{isa}_{cores.PRECISION[np.dtype(dtype)]}")
+        peaks = {threads: peak(core, threads) for threads in sorted({1, n_cores})}
         print(f"{isa}, {dtype}: measured peak", *(f"{rate:.0f} GFLOP/s ({n})" for n, rate in peaks.items()))
         print(f"\n{'':24}{'product, GFLOP/s':^28}{'step, GFLOP/s (share of the peak)':>40}")
         print(f"{'':24}{'forward':>9}{'backward':>9}{'gradient':>9}", *(f"{f'{n} threads':>17}" for n in peaks))

@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING
 from nnc._version import __version__
 
 if TYPE_CHECKING:
-    from nnc import datasets, reference
-    from nnc._dispatch import show_config
-    from nnc.advice import (
+    from nnc import datasets, layers, reference
+    from nnc.comparison import Comparison, compare
+    from nnc.data.scaling import MinMax, Standardize
+    from nnc.inspection import Explanation, GradientCheck
+    from nnc.kinds.losses import CrossEntropy, Huber, Quantile
+    from nnc.kinds.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
+    from nnc.model.cores import show_config
+    from nnc.model.views import Layer
+    from nnc.network import NeuralNetwork
+    from nnc.saving import ModelFileError
+    from nnc.training.advice import (
         DeadLayerWarning,
         LearningRateWarning,
         NotConvergedWarning,
@@ -25,18 +33,10 @@ if TYPE_CHECKING:
         TrainingWarning,
         UnscaledInputWarning,
     )
-    from nnc.callbacks import Checkpoint, Progress
-    from nnc.comparison import Comparison, compare
-    from nnc.files import ModelFileError
-    from nnc.history import History
-    from nnc.inspection import Explanation, GradientCheck
-    from nnc.layers import Layer
-    from nnc.losses import CrossEntropy, Huber, Quantile
-    from nnc.network import NeuralNetwork
-    from nnc.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
-    from nnc.scaling import MinMax, Standardize
-    from nnc.schedules import Constant, CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
-    from nnc.training import DivergedError, Record
+    from nnc.training.callbacks import Checkpoint, Progress, Record
+    from nnc.training.fit import DivergedError
+    from nnc.training.history import History
+    from nnc.training.schedules import Constant, CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
 
 __all__ = [
     "LBFGS",
@@ -80,51 +80,52 @@ __all__ = [
     "__version__",
     "compare",
     "datasets",
+    "layers",
     "reference",
     "show_config",
 ]
 
 _HOME = {
-    "Adagrad": "optimizers",
-    "Adam": "optimizers",
-    "AdamW": "optimizers",
-    "Checkpoint": "callbacks",
+    "Adagrad": "kinds.optimizers",
+    "Adam": "kinds.optimizers",
+    "AdamW": "kinds.optimizers",
+    "Checkpoint": "training.callbacks",
     "Comparison": "comparison",
-    "Constant": "schedules",
-    "CosineLR": "schedules",
-    "CrossEntropy": "losses",
-    "DeadLayerWarning": "advice",
-    "DivergedError": "training",
+    "Constant": "training.schedules",
+    "CosineLR": "training.schedules",
+    "CrossEntropy": "kinds.losses",
+    "DeadLayerWarning": "training.advice",
+    "DivergedError": "training.fit",
     "Explanation": "inspection",
-    "ExponentialLR": "schedules",
+    "ExponentialLR": "training.schedules",
     "GradientCheck": "inspection",
-    "History": "history",
-    "Huber": "losses",
-    "LBFGS": "optimizers",
-    "Layer": "layers",
-    "LearningRateWarning": "advice",
-    "LevenbergMarquardt": "optimizers",
-    "MinMax": "scaling",
-    "ModelFileError": "files",
-    "NAdam": "optimizers",
+    "History": "training.history",
+    "Huber": "kinds.losses",
+    "LBFGS": "kinds.optimizers",
+    "Layer": "model.views",
+    "LearningRateWarning": "training.advice",
+    "LevenbergMarquardt": "kinds.optimizers",
+    "MinMax": "data.scaling",
+    "ModelFileError": "saving",
+    "NAdam": "kinds.optimizers",
     "NeuralNetwork": "network",
-    "NotConvergedWarning": "advice",
-    "OneCycleLR": "schedules",
-    "Progress": "callbacks",
-    "Quantile": "losses",
-    "RMSprop": "optimizers",
-    "Record": "training",
-    "ReduceLROnPlateau": "schedules",
-    "Rprop": "optimizers",
-    "SGD": "optimizers",
-    "SaturatedLayerWarning": "advice",
-    "Standardize": "scaling",
-    "StepLR": "schedules",
-    "TrainingWarning": "advice",
-    "UnscaledInputWarning": "advice",
-    "Warmup": "schedules",
+    "NotConvergedWarning": "training.advice",
+    "OneCycleLR": "training.schedules",
+    "Progress": "training.callbacks",
+    "Quantile": "kinds.losses",
+    "RMSprop": "kinds.optimizers",
+    "Record": "training.callbacks",
+    "ReduceLROnPlateau": "training.schedules",
+    "Rprop": "kinds.optimizers",
+    "SGD": "kinds.optimizers",
+    "SaturatedLayerWarning": "training.advice",
+    "Standardize": "data.scaling",
+    "StepLR": "training.schedules",
+    "TrainingWarning": "training.advice",
+    "UnscaledInputWarning": "training.advice",
+    "Warmup": "training.schedules",
     "compare": "comparison",
-    "show_config": "_dispatch",
+    "show_config": "model.cores",
 }  # the module that each name lives in
 
 
@@ -133,7 +134,7 @@ if not TYPE_CHECKING:  # or every misspelled name would be an object to type che
     def __getattr__(name: str) -> object:
         from importlib import import_module
 
-        if name in ("datasets", "reference"):
+        if name in ("datasets", "layers", "reference"):
             return import_module(f"nnc.{name}")
         if name not in _HOME:
             raise AttributeError(f"module 'nnc' has no attribute {name!r}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc.history import History
+    from nnc.training.history import History
 
 __all__ = ["Comparison", "Difference", "compare"]
 

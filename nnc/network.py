@@ -1,52 +1,55 @@
-"""NeuralNetwork: the checks, the layout of the parameters, and the face that users see. The arithmetic is in src/."""
+"""NeuralNetwork: the face that users see. What it stands on: layers/ and model/ (the layers, the engine and its
+parameters), data/ (what comes in), training/ (a run), saving/ (files)."""
 
 from __future__ import annotations
 
-from collections import deque
-from copy import copy
-from itertools import pairwise
-from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc import _dispatch, files, initializers, targets
-from nnc.arrays import aligned_zeros, cast, finite, frozen, not_finite, shortest
-from nnc.checks import count, flag, fraction, not_negative, numbers, one_of, positive, real
-from nnc.history import History
-from nnc.initializers import mix
-from nnc.layers import Arrays, Layer
-from nnc.losses import CLASSIFIERS, OUTPUTS, as_loss, loss_object
-from nnc.optimizers import as_optimizer, optimizer_from_dict
-from nnc.training import BatchFit, Data, Fit, Plan, State, left_behind
+from nnc.base.arrays import finite, frozen, numbers
+from nnc.base.checks import flag, one_of, positive
+from nnc.base.random import Streams, checked_seed
+from nnc.data.intake import Intake, as_scaler
+from nnc.kinds import initializers, losses
+from nnc.layers.stack import stack, unstack
+from nnc.model.cores import checked_dtype
+from nnc.model.model import Model
+from nnc.model.views import Arrays, Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import IO
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.data.scaling import Scaler
     from nnc.inspection import Explanation, GradientCheck
-    from nnc.losses import Loss
-    from nnc.metrics import Metric
-    from nnc.optimizers import Optimizer
-    from nnc.scaling import Scaler, Scaling
-    from nnc.schedules import Schedule
-    from nnc.training import Record
+    from nnc.kinds.losses import Loss
+    from nnc.kinds.optimizers import Optimizer
+    from nnc.layers.kind import Kind
+    from nnc.training.callbacks import Record
+    from nnc.training.fit import Fit
+    from nnc.training.history import History
+    from nnc.training.schedules import Schedule
+    from nnc.training.state import State
 
-ACTIVATIONS = files.HIDDEN_ACTIVATIONS
-_MASK = 2**64 - 1
+
+# Arguments of `fit` that `fit_batches` has not.
+OF_ARRAYS = {"batch_size", "shuffle", "sample_weight", "class_weight"}
 
 
 class NeuralNetwork:
-    """A network of dense layers: an input, any number of hidden layers, an output.
+    """A network of layers: an input, any number of hidden layers, an output.
 
-    Each layer computes A = f(b + A_below @ W). Training is gradient descent on the loss by backpropagation.
+    A dense layer computes A = f(b + A_below @ W). Training is gradient descent on the loss by backpropagation.
 
     Parameters
     ----------
-    sizes : sequence of int
-        Width of the input, of every hidden layer and of the output; [3, 4, 1] is the tutorial's network.
+    layers : sequence of int or of layers
+        The input, every hidden layer, the output: [3, 4, 1] is the tutorial's network. A number is the width of the
+        input or of a dense layer; objects of nnc.layers say more: [Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)].
+        Both may be mixed. What a layer says of itself goes before the arguments below.
     activation : str or sequence of str
         Of the hidden layers, one name for all or one for each: "sigmoid", "tanh", "relu", "leaky_relu" (slope 0.01),
         "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu".
@@ -104,9 +107,15 @@ class NeuralNetwork:
     >>> net.predict(X)
     """
 
+    # What it stands on, for what builds on nnc (the estimators, say); it may change from version to version.
+    model: Model
+    intake: Intake
+    streams: Streams
+    state: State | None
+
     def __init__(
         self,
-        sizes: Sequence[int],
+        layers: Sequence[int | Kind],
         *,
         activation: str | Sequence[str] = "sigmoid",
         output: str | None = None,
@@ -118,54 +127,17 @@ class NeuralNetwork:
         scale_X: str | Scaler | None = None,
         scale_y: str | Scaler | None = None,
     ) -> None:
-        self._sizes = _checked_sizes(sizes)
-        self._loss, self._loss_parameter = as_loss(loss)
-        self._activations = _checked_activations(activation, output, self._loss, self._sizes)
-        self._bias = flag("bias", bias)
-        self._dtype = _checked_dtype(dtype)
-        self._seed = _checked_seed(seed)
-        self._scaler_X, self._scaler_y = _checked_scaler("scale_X", scale_X), _checked_scaler("scale_y", scale_y)
-        if self._scaler_y is not None and self._loss in (*CLASSIFIERS, "poisson"):
-            raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self._loss!r}")
-        self._scaling_X: Scaling | None = None  # until the first fit
-        self._scaling_y: Scaling | None = None
-        self._classes: NDArray[Any] | None = None  # what labels stand for, if not for themselves
-        self._draws = 0  # numbers of the shuffle stream that training has used
-        self._drops = 0  # steps of the dropout stream
-        self._state: State | None = None  # of the optimizer, once there was a fit
-        self._largest = 0.0  # absolute value of the inputs that the last fit trained on
-        self._lay_out()
+        name, parameter = losses.as_loss(loss)
+        made = stack(layers, activation, output, name, flag("bias", bias))
+        self.model = Model(made, name, parameter, checked_dtype(dtype))
+        self.streams = Streams(checked_seed(seed))
+        self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
+        self.state = None  # of the optimizer, once there was a fit
         self._initialize(init)
-
-    def _lay_out(self) -> None:
-        self._core = _dispatch.core(self._dtype, self._sizes[1:])
-        self._engine = self._core.Engine(self._sizes, self._activations, self._loss, self._bias, self._loss_parameter)
-        self._theta = aligned_zeros(self._engine.size, self._dtype)  # all parameters, rows padded to whole vectors
-        self._W, self._b = self._views(self._theta)
-        self._n_params = sum(part.size for part in (*self._W, *self._b))
-
-    def _views(self, flat: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """The weight matrices and bias vectors in a flat padded array, as views without the padding."""
-        W, b = [], []
-        for (start, n_in, padded), n_out in zip(self._engine.layout, self._sizes[1:], strict=True):
-            end = start + n_in * padded
-            W.append(flat[start:end].reshape(n_in, padded)[:, :n_out])
-            if self._bias:
-                b.append(flat[end : end + n_out])
-        return W, b
 
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
         if init is None or isinstance(init, str):
-            stream = initializers.Stream(mix(self._seed))
-            for l, W in enumerate(self._W):
-                name = (
-                    initializers.DEFAULT[self._activations[l]]
-                    if init is None
-                    else one_of("init", init, initializers.NAMES)
-                )
-                initializers.fill(W, name, stream)
-                if name == "uniform" and self._bias:
-                    self._b[l][...] = stream.uniform(self._b[l].shape)
+            self.model.draw(None if init is None else one_of("init", init, initializers.NAMES), self.streams.root)
         else:
             self.weights = init
 
@@ -173,61 +145,62 @@ class NeuralNetwork:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Width of the input and of every layer."""
-        return self._sizes
+        """Width of the input and of every layer that computes."""
+        return self.model.sizes
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """The activation of every layer, the output's last."""
-        return self._activations
+        """The activation of every layer that computes, the output's last."""
+        return self.model.activations
 
     @property
     def loss_name(self) -> str:
         """The name of the loss; `loss` is the method."""
-        return self._loss
+        return self.model.loss
 
     @property
     def loss_parameter(self) -> float | None:
         """huber's delta, quantile's tau, cross_entropy's label smoothing; None for the other losses."""
-        return self._loss_parameter if self._loss in files.LOSS_PARAMETERS else None
+        return self.model.loss_parameter if losses.ROWS[self.model.loss].parameter else None
 
     @property
     def classes(self) -> NDArray[Any] | None:
         """What `predict_classes` answers with, in the order of the outputs, where `fit` has found it in its labels;
         None where labels are the numbers of the outputs."""
-        return None if self._classes is None else frozen(self._classes.copy())
+        classes = self.intake.classes
+        return None if classes is None else frozen(classes.copy())
 
     @property
-    def bias(self) -> bool:
-        """Whether the layers have biases."""
-        return self._bias
+    def bias(self) -> bool | tuple[bool, ...]:
+        """Whether the layers have biases; where they differ, the answer of each layer that computes."""
+        return self.model.stack.bias
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the parameters and of all arithmetic."""
-        return self._dtype
+        return self.model.dtype
 
     @property
     def seed(self) -> int:
         """The seed that was given, or drawn where none was."""
-        return self._seed
+        return self.streams.seed
 
     @property
     def n_params(self) -> int:
         """How many weights and biases there are."""
-        return self._n_params
+        return self.model.n_params
 
     @property
     def history(self) -> History | None:
         """The table of all epochs since the optimizer began, those before a checkpoint was saved included; None before
         the first fit."""
-        return None if self._state is None else self._state.history
+        return None if self.state is None else self.state.history
 
     @property
     def weights(self) -> Arrays:
         """W (n_in, n_out) of every layer, as views: `net.weights[0][2, 1] = 0.5` changes the network, and so does
         `net.weights[0] = W` and `net.weights = [W, ...]`, which copy the values."""
-        return Arrays("weights", self._W)
+        return Arrays("weights", self.model.W)
 
     @weights.setter
     def weights(self, values: Sequence[ArrayLike]) -> None:
@@ -235,8 +208,9 @@ class NeuralNetwork:
 
     @property
     def biases(self) -> Arrays:
-        """b (n_out,) of every layer, as views, assigned as `weights` is; none where bias=False."""
-        return Arrays("biases", self._b)
+        """b (n_out,) of every layer, as views, assigned as `weights` is; None of a layer without, and none at all where
+        no layer has them."""
+        return Arrays("biases", self.model.b if self.bias else [])
 
     @biases.setter
     def biases(self, values: Sequence[ArrayLike]) -> None:
@@ -249,35 +223,21 @@ class NeuralNetwork:
         Reading makes a copy, which is read-only so that no change to it gets lost; assign the whole to change the
         network: `net.params = 0.99 * net.params`.
         """
-        return frozen(self._flat(self._W, self._b))
+        return frozen(self.model.params)
 
     @params.setter
     def params(self, values: ArrayLike) -> None:
-        flat = finite("params", values, (self.n_params,), self._dtype)
-        self._fill(self._parts(self._W, self._b), flat)
-
-    @staticmethod
-    def _fill(parts: list[NDArray[Any]], flat: NDArray[Any]) -> None:
-        at = 0
-        for part in parts:
-            part[...] = flat[at : at + part.size].reshape(part.shape)
-            at += part.size
-
-    def _parts(self, W: list[NDArray[Any]], b: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        return [part for pair in zip(W, b, strict=True) for part in pair] if self._bias else W
-
-    def _flat(self, W: list[NDArray[Any]], b: list[NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate([part.ravel() for part in self._parts(W, b)])
+        self.model.params = finite("params", values, (self.n_params,), self.dtype)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """A light view of every layer, the output last."""
-        return tuple(Layer(self, l) for l in range(len(self._W)))
+        """A light view of every layer but the input, the output last."""
+        return tuple(Layer(self.model, layer) for layer in self.model.stack.layers)
 
     @property
     def hidden_layers(self) -> tuple[Layer, ...]:
-        """All layers but the output."""
-        return self.layers[:-1]
+        """The layers that compute, but the output."""
+        return tuple(Layer(self.model, layer) for layer in self.model.stack.computing[:-1])
 
     @property
     def output_layer(self) -> Layer:
@@ -285,33 +245,32 @@ class NeuralNetwork:
         return self.layers[-1]
 
     def __repr__(self) -> str:
-        hidden, output = self._activations[:-1], self._activations[-1]
-        activation = hidden[0] if len(set(hidden)) == 1 else list(hidden) or "sigmoid"
-        plain = self.loss_parameter == files.LOSS_PARAMETERS.get(self._loss)
-        loss = self._loss if plain else loss_object(self._loss, self._loss_parameter)
-        scalers = {"scale_X": self._scaler_X, "scale_y": self._scaler_y}
-        scaling = "".join(f", {name}={scaler!r}" for name, scaler in scalers.items() if scaler is not None)
-        return (
-            f"NeuralNetwork({list(self._sizes)}, activation={activation!r}, output={output!r}, loss={loss!r}, "
-            f"bias={self._bias}, dtype={self._dtype.name!r}, seed={self._seed}{scaling})"
-        )
+        model, intake = self.model, self.intake
+        arguments = model.stack.arguments()
+        layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
+        plain = self.loss_parameter == losses.ROWS[model.loss].default
+        arguments["loss"] = model.loss if plain else losses.loss_object(model.loss, model.loss_parameter)
+        arguments |= {} if bias is None else {"bias": bias}
+        arguments |= {"dtype": model.dtype.name, "seed": self.seed}
+        scalers = {"scale_X": intake.scaler_X, "scale_y": intake.scaler_y}
+        arguments |= {name: scaler for name, scaler in scalers.items() if scaler is not None}
+        return f"NeuralNetwork({layers!r}, {', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
     def summary(self) -> str:
         """A table of the layers: shape, activation, number of parameters."""
-        rows = [("layer", "inputs", "neurons", "activation", "parameters")]
-        for layer in self.layers:
-            count = (layer.n_in + self._bias) * layer.n_out
-            rows.append((layer.name, str(layer.n_in), str(layer.n_out), layer.activation, f"{count:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        total = f"{self.n_params:,} parameters, {self._dtype.name}, loss {self._loss}"
-        return "\n".join([*lines, total])
+        from nnc.inspection.text import summary_text
+
+        table = summary_text(
+            (layer.name, *layer.kind.summary(layer.below), layer.kind.n_params(layer.below))
+            for layer in self.model.stack.layers
+        )
+        return f"{table}\n{self.n_params:,} parameters, {self.dtype.name}, loss {self.loss_name}"
 
     def inspect(self, file: IO[str] | None = None) -> None:
         """Prints every layer, neuron, weight and bias, to `file` or to the standard output."""
-        from nnc.reference import inspect_text
+        from nnc.inspection.text import inspect_text
 
-        print(inspect_text([layer._lists() for layer in self.layers]), file=file)
+        print(inspect_text(self.model.lists()), file=file)
 
     # ------------------------------------------------------------------------------------------ what it does
 
@@ -333,20 +292,18 @@ class NeuralNetwork:
         ValueError, TypeError
             X does not fit the network or holds NaN or infinity.
         """
+        model, intake = self.model, self.intake
         single = False
-        if self._is_ready(X):
+        if intake.is_ready(X):
             rows: Any = X
         else:
             array = numbers("X", X)
-            rows = self._inputs(array)
-            single = array.ndim == 1 and self._sizes[0] > 1
-        out = np.empty((rows.shape[0], self._sizes[-1]), self._dtype)
-        position = self._engine.predict(self._theta, rows, out)
-        if position >= 0:
-            raise not_finite("X", rows, position)
-        if self._scaler_y is not None:
-            out = self._known("scale_y", self._scaling_y).undo(out, self._dtype)
-        return out[0] if single else out
+            rows = intake.inputs(array)
+            single = array.ndim == 1 and model.sizes[0] > 1
+        P = model.predict(rows)
+        if intake.scaler_y is not None:
+            P = intake.undo(P)
+        return P[0] if single else P
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of every row.
@@ -370,46 +327,9 @@ class NeuralNetwork:
         TypeError
             X is not an array of real numbers.
         """
-        index = self._class_index(np.atleast_2d(self.predict(X)))
-        return index if self._classes is None or index.ndim == 2 else self._classes[index]
-
-    def _class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
-        if self._sizes[-1] == 1 and self._loss != "hinge" and self._activations[-1] != "sigmoid":
-            raise ValueError(
-                "predict_classes needs two or more outputs or a sigmoid output, "
-                f"this network has one {self._activations[-1]} output"
-            )
-        if self._sizes[-1] == 1:
-            return (P[:, 0] >= (0 if self._loss == "hinge" else 0.5)).astype(np.int64)
-        if self._loss == "bce":
-            return (P >= 0.5).astype(np.int64)
-        index: NDArray[np.int64] = P.argmax(axis=1)
-        return index
-
-    def _true_index(self, data: Data) -> NDArray[np.int64]:
-        """The classes of targets, as `_class_index` has those of outputs."""
-        if data.labels is not None:
-            return data.labels.astype(np.int64)
-        assert data.Y is not None
-        if self._sizes[-1] == 1:
-            return (data.Y[:, 0] >= (0 if self._loss == "hinge" else 0.5)).astype(np.int64)
-        if self._loss == "bce":
-            return (data.Y >= 0.5).astype(np.int64)
-        index: NDArray[np.int64] = data.Y.argmax(axis=1)
-        return index
-
-    def _measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
-        """A metric of outputs as the engine gives them."""
-        if metric.takes == "classes":
-            classes = self._true_index(data), self._class_index(P)
-            if metric.name == "f1" and classes[0].ndim == 1:  # of all classes, not of those that these rows have
-                return metric(*classes, data.weights, n_classes=max(2, self._sizes[-1]))
-            return metric(*classes, data.weights)
-        assert data.Y is not None
-        values = [data.Y, P]
-        if self._scaling_y is not None:
-            values = [self._scaling_y.undo(part) for part in values]
-        return metric(*values, data.weights)
+        index = self.intake.class_index(np.atleast_2d(self.predict(X)))
+        classes = self.intake.classes
+        return index if classes is None or index.ndim == 2 else classes[index]
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """How good the predictions are.
@@ -434,12 +354,11 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network.
         """
-        from nnc.metrics import METRICS
+        from nnc.data.metrics import METRICS
 
-        data = self._data(X, y, sample_weight)
-        out = np.empty((len(data.X), self._sizes[-1]), self._dtype)
-        self._engine.predict(self._theta, data.X, out)
-        return self._measure(METRICS["accuracy" if self._loss in CLASSIFIERS else "r2"], data, out)
+        data = self.intake.data(X, y, sample_weight)
+        metric = METRICS["accuracy" if losses.ROWS[self.loss_name].of_classes else "r2"]
+        return self.intake.measure(metric, data, self.model.predict(data.X))
 
     def loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """The network's loss on these rows; the constructor has its definition.
@@ -463,9 +382,7 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network, or holds NaN or infinity.
         """
-        evaluation = self._core.Evaluation(self._engine, self._theta, *self._data(X, y, sample_weight), None, 1)
-        evaluation.work(0, 2**62)
-        return float(evaluation.loss)
+        return self.model.loss_of(self.intake.data(X, y, sample_weight))
 
     def gradients(
         self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None
@@ -482,24 +399,17 @@ class NeuralNetwork:
         Returns
         -------
         list of (dW, db), one for each layer
-            dW (n_in, n_out) and db (n_out,), None where the network has no biases.
+            dW (n_in, n_out) and db (n_out,), None of a layer without biases.
 
         Raises
         ------
         ValueError, TypeError
             X or y does not fit the network.
         """
-        flat = aligned_zeros(self._engine.size, self._dtype)
-        self._engine.gradient(self._theta, *self._data(X, y, sample_weight), flat)
-        dW, db = self._views(flat)
-        biases: list[NDArray[Any] | None] = [*db] if self._bias else [None] * len(dW)
-        return list(zip(dW, biases, strict=True))
-
-    def _loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:
-        """The loss, and its gradient in the layout of `params`."""
-        flat = aligned_zeros(self._engine.size, self._dtype)
-        loss = self._engine.gradient(self._theta, *data, flat)
-        return float(loss), self._flat(*self._views(flat))
+        model = self.model
+        flat = model.zeros()
+        model.gradient(self.intake.data(X, y, sample_weight), flat)
+        return list(zip(*model.views(flat), strict=True))
 
     # ------------------------------------------------------------------------------------------ looking inside
 
@@ -520,10 +430,7 @@ class NeuralNetwork:
         ValueError, TypeError
             X does not fit the network or holds NaN or infinity.
         """
-        rows = self._checked_inputs(X)
-        outs = [np.empty((len(rows), n_out), self._dtype) for n_out in self._sizes[1:]]
-        self._engine.forward(self._theta, rows, outs)
-        return outs
+        return self.model.forward(self.intake.checked_inputs(X))
 
     def input_gradients(self, X: ArrayLike, y: Any) -> NDArray[Any]:
         """How the loss changes with the inputs, d loss / d X.
@@ -543,13 +450,9 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network.
         """
-        data = self._data(X, y)
-        deltas = np.empty((len(data.X), self._sizes[1]), self._dtype)
-        self._engine.gradient(self._theta, *data, aligned_zeros(self._engine.size, self._dtype), deltas)
-        gradients: NDArray[Any] = deltas @ self._W[0].T
-        if self._scaling_X is not None:
-            gradients = (gradients * self._scaling_X.factor).astype(self._dtype)
-        return gradients
+        gradients = self.model.input_gradient(self.intake.data(X, y))
+        scaling = self.intake.scaling_X
+        return gradients if scaling is None else (gradients * scaling.factor).astype(self.dtype)
 
     def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5) -> Explanation:
         """A step of gradient descent by hand: every number of the forward pass, the loss, the chain rule and the
@@ -574,7 +477,7 @@ class NeuralNetwork:
         """
         from nnc.inspection import explain_step
 
-        data = self._data(X, y)
+        data = self.intake.data(X, y)
         explanation = explain_step(self, data.X, data.target, positive("lr", lr))
         print(explanation)
         return explanation
@@ -601,7 +504,7 @@ class NeuralNetwork:
         """
         from nnc.inspection import check_gradients
 
-        data = self._data(X, y)
+        data = self.intake.data(X, y)
         check = check_gradients(self, data.X, data.target, eps, gradients=self.gradients(X, y))
         print(check)
         return check
@@ -723,66 +626,18 @@ class NeuralNetwork:
         Warns
         -----
         TrainingWarning
-            One of its subclasses, where the training shows a common mistake: see nnc.advice.
+            One of its subclasses, where the training shows a common mistake: see nnc.training.advice.
         """
-        with _Checking(self):
-            if isinstance(validation, (float, int, np.floating)):
-                X, y, sample_weight, validation = self._split(X, y, sample_weight, fraction("validation", validation))
-            batch = None if batch_size is None else count("batch_size", batch_size)
-            shuffles = flag("shuffle", shuffle)
-            state = self._begin(optimizer, lr, epochs)
-            options = self._options(
-                state,
-                epochs=epochs,
-                l1=l1,
-                l2=l2,
-                dropout=dropout,
-                clip_norm=clip_norm,
-                clip_value=clip_value,
-                max_norm=max_norm,
-                regularize_bias=regularize_bias,
-                metrics=metrics,
-                monitor=monitor,
-                validated=validation is not None,
-                patience=patience,
-                min_delta=min_delta,
-                restore_best=restore_best,
-                target_loss=target_loss,
-                max_seconds=max_seconds,
-                callback=callback,
-                progress=progress,
-                n_threads=n_threads,
-            )
-            first_order = hasattr(state.optimizer, "lr")
-            if isinstance(X, np.memmap) and self._is_lazy(X) and batch is not None and batch < len(X) and first_order:
-                passes = self._lazy_passes(X, y, sample_weight, class_weight, batch, shuffles)
-                run: Fit = self._on_batches(passes, validation, options, state)
-            else:
-                data = self._weighted(self._data(X, y, sample_weight, learn=True), class_weight)
-                n = len(data.X)
-                batch = n if batch is None else min(n, batch)
-                order = np.arange(n, dtype=np.int32) if shuffles and batch < n else None
-                plan = Plan(batch_size=batch, order=order, validation=self._validation(validation), **options)
-                if order is not None:
-                    plan.settings["key"] = self._key(1)
-                if target_loss is not None:
-                    plan.settings["target_loss"] = plan.target_loss
-                if first_order:
-                    run = Fit(self, data, plan, state)
-                else:
-                    from nnc.second_order import SecondOrderFit
+        given = locals()
+        from nnc.training.start import from_arrays
 
-                    run = SecondOrderFit(self, data, plan, state)
-        return self._finish(run)
+        return self._run(from_arrays(self.model, self.intake.learner(), self.streams, self.state, X, y, given))
 
     def fit_batches(
         self,
         batches: Iterable[tuple[Any, ...]] | Callable[[], Iterable[tuple[Any, ...]]],
         *,
         epochs: int | None = 1,
-        lr: float | Schedule | Callable[[int], float] | None = None,
-        optimizer: str | Optimizer | None = None,
-        validation: Any = None,
         **options: Any,
     ) -> History:
         """Trains on batches that come one after the other, such as from a generator: one step each, and no more than
@@ -795,12 +650,9 @@ class NeuralNetwork:
             several times, such as a list, or a function that gives a new iterator for every epoch. The first batch of
             all is what scalings are found from; it must have all classes where those are not the numbers of outputs.
         epochs : int or None, default 1
-        lr, optimizer
-            As in `fit`.
-        validation : (X, y) or (X, y, sample_weight), optional
-            As in `fit`, a fraction excepted.
         **options
-            The others of `fit` but batch_size, shuffle, sample_weight and class_weight.
+            The other arguments of `fit` but batch_size, shuffle, sample_weight and class_weight; `validation` is no
+            fraction here.
 
         Returns
         -------
@@ -811,252 +663,23 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        unknown = options.keys() - (self._options.__kwdefaults__ or {}).keys()
+        defaults: dict[str, Any] = NeuralNetwork.fit.__kwdefaults__  # type: ignore[assignment]
+        unknown = options.keys() - (defaults.keys() - OF_ARRAYS)
         if unknown:
             raise TypeError(f"fit_batches has no argument {min(unknown)!r}")
-        if isinstance(validation, (float, int, np.floating)):
-            raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
-        with _Checking(self):
-            state = self._begin(optimizer, lr, epochs)
-            if not hasattr(state.optimizer, "lr"):
-                raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
-            arguments = self._options(state, epochs=epochs, validated=validation is not None, **options)
-            if not callable(batches):
-                try:
-                    one_pass = iter(batches) is batches
-                except TypeError:
-                    raise TypeError(f"batches must be an iterable or a function, got {shown(batches)}") from None
-                if one_pass and epochs != 1:
-                    raise ValueError(
-                        "batches must be a list or a function that gives a new iterator for every epoch where there is "
-                        f"more than one epoch, got an iterator, which ends with the first, and epochs={epochs}"
-                    )
+        from nnc.training.start import from_batches
 
-            def passes() -> Iterator[Data]:
-                return map(self._batch, batches() if callable(batches) else batches)
+        given = {**defaults, **options, "epochs": epochs, "self": self}
+        return self._run(from_batches(self.model, self.intake.learner(), self.streams, self.state, batches, given))
 
-            run = self._on_batches(passes, validation, arguments, state)
-        return self._finish(run)
-
-    def _on_batches(
-        self, passes: Callable[[], Iterator[Data]], validation: Any, options: dict[str, Any], state: State
-    ) -> BatchFit:
-        if options.get("metrics") and validation is None:
-            raise ValueError("metrics need validation rows where rows come batch by batch, got validation=None")
-        plan = Plan(batch_size=1, order=None, validation=self._validation(validation), **options)
-        return BatchFit(self, passes, plan, state)
-
-    def _batch(self, batch: Any) -> Data:
-        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-            raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
-        X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
-        return self._data(X, y, sample_weight, learn=True)
-
-    def _begin(self, optimizer: Any, lr: Any, epochs: int | None) -> State:
-        """The state that a fit goes on from; that of the fit before stays as it is."""
-        if optimizer is not None or self._state is None:
-            chosen = as_optimizer("sgd" if optimizer is None else optimizer)
-            moments = np.zeros((chosen.moments, self._engine.size), self._dtype)
-            state = State(chosen, moments, getattr(chosen, "lr", 0.0))
-        else:
-            state = copy(self._state)
-        if lr is not None:
-            if not hasattr(state.optimizer, "lr"):
-                raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
-            if isinstance(lr, type):
-                raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
-            if callable(lr):
-                state.follow(lr, None if epochs is None else count("epochs", epochs))
-                state.rates(state.epoch, state.epoch + 1)  # whether it gives one
-            else:
-                state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
-        elif state.schedule is left_behind:
-            left_behind(state.epoch)
-        if state.optimizer.name == "rprop" and state.steps == 0:
-            state.moments[1] = state.rates(state.epoch, state.epoch + 1)[0]
-        return state
-
-    def _options(
-        self,
-        state: State,
-        *,
-        epochs: int | None = None,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        dropout: Any = 0.0,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        max_norm: float | None = None,
-        regularize_bias: bool = False,
-        metrics: Sequence[str] = (),
-        monitor: str | None = None,
-        validated: bool = False,
-        patience: int | None = None,
-        min_delta: float = 0.0,
-        restore_best: bool = True,
-        target_loss: float | None = None,
-        max_seconds: float | None = None,
-        callback: Any = None,
-        progress: bool = False,
-        n_threads: int | None = None,
-    ) -> dict[str, Any]:
-        """Arguments of `fit`, checked, as a Plan takes them."""
-        rules = (patience, target_loss, max_seconds, callback)
-        if epochs is not None:
-            epochs = count("epochs", epochs)
-        elif all(rule is None for rule in rules):
-            raise TypeError(
-                "epochs must be given where no other rule ends the training: "
-                "patience, target_loss, max_seconds or a callback"
-            )
-        settings: dict[str, Any] = {}
-        if l1 != 0 or l2 != 0:
-            settings.update(l1=not_negative("l1", l1), l2=not_negative("l2", l2))
-        for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value), ("max_norm", max_norm)):
-            if value is not None:
-                settings[name] = positive(name, value)
-        if flag("regularize_bias", regularize_bias):
-            settings["biases_too"] = True
-        if not (isinstance(dropout, (float, int)) and dropout == 0):
-            settings.update(dropout=self._checked_dropout(dropout), drop_key=self._key(2))
-        options: dict[str, Any] = {
-            "epochs": epochs,
-            "settings": settings,
-            "n_threads": None if n_threads is None else count("n_threads", n_threads),
-        }
-        if patience is not None:
-            options["patience"] = count("patience", patience)
-        if target_loss is not None:
-            options["target_loss"] = real("target_loss", target_loss)
-        if max_seconds is not None:
-            options["max_seconds"] = positive("max_seconds", max_seconds)
-        if min_delta != 0:
-            options["min_delta"] = not_negative("min_delta", min_delta)
-        if not flag("restore_best", restore_best):
-            options["restore_best"] = False
-        if metrics or monitor is not None or validated:
-            options.update(self._checked_metrics(metrics, monitor, validated))
-        callbacks = [] if callback is None else list(callback) if isinstance(callback, (list, tuple)) else [callback]
-        for function in callbacks:
-            if not callable(function) or isinstance(function, type):
-                raise TypeError(f"callback must be a function of an epoch's record, or several, got {function!r}")
-            if getattr(function, "every", None) is not None:
-                count("every of the callback", function.every)
-        if flag("progress", progress):
-            from nnc.callbacks import Progress
-
-            options["progress"] = Progress(epochs, state.epoch)
-        options["callbacks"] = callbacks
-        return options
-
-    def _key(self, number: int) -> int:
-        """Of one of the streams of random numbers that training draws from."""
-        return mix((mix(self._seed) + number) & _MASK)
-
-    def _checked_dropout(self, dropout: Any) -> list[float]:
-        n_hidden = len(self._sizes) - 2
-        values = [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)
-        if len(values) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
-            raise ValueError(
-                f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"
-            )
-        return [fraction("dropout", value) for value in values]
-
-    def _checked_metrics(self, names: Any, monitor: Any, validated: bool) -> dict[str, Any]:
-        from nnc.metrics import METRICS
-
-        prefix = "val_" if validated else ""
-        known = [name for name, m in METRICS.items() if (m.takes == "classes") == (self._loss in CLASSIFIERS)]
-        if not isinstance(names, (str, list, tuple)):
-            raise TypeError(f"metrics must be names, such as ['r2'], got {shown(names)}")
-        names = [names] if isinstance(names, str) else names
-        metrics = {prefix + one_of("metrics", name, known): METRICS[name] for name in names}
-        columns = ["loss", *(["val_loss"] if validated else []), *metrics]
-        if monitor is None:
-            monitor = "val_loss" if validated else "loss"
-        elif monitor not in columns and prefix + str(monitor) in columns:
-            monitor = prefix + monitor
-        one_of("monitor", monitor, columns)
-        better = monitor in metrics and metrics[monitor].larger_is_better
-        return {"metrics": metrics, "monitor": monitor, "larger_is_better": better}
-
-    def _validation(self, validation: Any) -> Data | None:
-        if validation is None:
-            return None
-        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-            raise TypeError(
-                f"validation must be (X, y), (X, y, sample_weight) or a fraction, got {type(validation).__name__}"
-            )
-        try:
-            return self._data(*validation)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"validation: {error}") from None
-
-    def _split(self, X: Any, y: Any, sample_weight: Any, share: float) -> tuple[Any, ...]:
-        """The rows to train on, and those to validate on: X, y, sample_weight, (X, y) or (X, y, sample_weight)."""
-        from nnc.splits import split
-
-        X, y = X if isinstance(X, np.ndarray) else numbers("X", X), np.asarray(y)
-        if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
-            raise ValueError(f"y must have one row for each row of X, got shapes {y.shape} and {X.shape}")
-        classes = None
-        if self._loss in CLASSIFIERS:
-            classes = targets.as_labels(y, len(y))
-            if classes is None and y.ndim == 2 and self._loss != "bce":
-                classes = y.argmax(axis=1)
-            elif classes is not None and classes.dtype.kind == "f" and self._loss == "bce" and self._classes is None:
-                classes = classes >= 0.5 if classes.min() >= 0 and classes.max() <= 1 else classes
-        train, test = split(len(X), share, self._key(3), classes, name="validation")
-        if sample_weight is None:
-            return X[train], y[train], None, (X[test], y[test])
-        weights = self._row_weights("sample_weight", sample_weight, len(X))
-        return X[train], y[train], weights[train], (X[test], y[test], weights[test])
-
-    def _weighted(self, data: Data, class_weight: Any) -> Data:
-        """The data with the weights of classes multiplied into those of the rows."""
-        if class_weight is None:
-            return data
-        if self._loss not in CLASSIFIERS or (self._loss == "bce" and self._sizes[-1] > 1):
-            raise ValueError(f"class_weight is for losses of classes, got it with {self._loss!r}")
-        classes = np.arange(max(2, self._sizes[-1])) if self._classes is None else self._classes
-        if self._loss == "hinge" and self._sizes[-1] == 1 and self._classes is None:
-            classes = np.array([-1, 1])
-        weights = targets.class_weights(self._true_index(data), class_weight, classes)
-        if data.weights is not None:
-            weights = weights * data.weights
-        return data._replace(weights=self._row_weights("class_weight", weights, len(data.X)))
-
-    def _lazy_passes(
-        self, X: Any, y: Any, sample_weight: Any, class_weight: Any, batch: int, shuffles: bool
-    ) -> Callable[[], Iterator[Data]]:
-        """Epochs over rows that stay where they are, each batch read when its turn comes."""
-        X = self._rows(X)
-        n = len(X)
-        if self._scaler_X is not None and self._scaling_X is None:
-            self._scaling_X = self._scaler_X.fit(X, "X")
-        Y, labels = self._targets(y, n, learn=True)
-        weights = None if sample_weight is None else self._row_weights("sample_weight", sample_weight, n)
-        rest = self._weighted(Data(X, Y, labels, weights), class_weight)
-        order = np.arange(n, dtype=np.int32)
-
-        def batches() -> Iterator[Data]:
-            if shuffles:
-                self._draws = self._core.shuffle(order, self._key(1), self._draws)
-            for start in range(0, n, batch):
-                rows = order[start : start + batch]
-                data = rest.rows(rows) if shuffles else rest.rows(slice(start, start + batch))
-                yield data._replace(X=self._checked_inputs(data.X, learn=True, numbers=rows))
-
-        return batches
-
-    def _finish(self, run: Fit) -> History:
+    def _run(self, run: Fit) -> History:
         """Runs a fit and keeps what the next one goes on from."""
-        from nnc.advice import advise
+        from nnc.training.advice import advise
 
-        self._state = run.state
-        history = run.run()
-        advise(self, run, history)
+        with self.model.turn:
+            self.state, self.streams, self.intake = run.state, run.state.streams, run.intake
+            history = run.run()
+        advise(run, history)
         return history
 
     def train_step(self, X: ArrayLike, y: ArrayLike, lr: float = 0.01) -> float:
@@ -1079,12 +702,19 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        with _Checking(self):
-            rate, data = positive("lr", lr), self._data(X, y, learn=True)
-        moments = np.zeros((0, self._engine.size), self._dtype)
-        state = State(as_optimizer("sgd"), moments, rate)
-        plan = Plan(1, len(data.X), None, {}, 1)
-        return float(Fit(self, data, plan, state).run().loss[0])
+        from nnc.training.fit import Fit
+        from nnc.training.plan import Plan, dropout_settings
+        from nnc.training.state import State
+
+        intake = self.intake.learner()
+        rate, data = positive("lr", lr), intake.data(X, y, learn=True)
+        state = State.new(self.model, "sgd", self.streams)
+        state.lr = rate
+        settings = dropout_settings(0, self.model.stack, state)
+        plan = Plan(epochs=1, batch_size=len(data.X), settings=settings, n_threads=1)
+        with self.model.turn:
+            self.intake = intake
+            return float(Fit(self.model, intake, data, plan, state).run().loss[0])
 
     # ------------------------------------------------------------------------------------------ files and copies
 
@@ -1105,7 +735,9 @@ class NeuralNetwork:
         ModelFileError
             A parameter is NaN or infinite. Nothing was written.
         """
-        files.write(path, self._document(checkpoint))
+        from nnc import saving
+
+        saving.write(path, self._document(checkpoint))
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
@@ -1119,21 +751,28 @@ class NeuralNetwork:
         ModelFileError
             What is in the file is not a network that this version can use; an OSError and a ValueError.
         """
-        return cls._from_document(files.read(path), files.place(path))
+        from nnc import saving
+        from nnc.base import disk
+
+        return cls._from_document(saving.read(path), disk.place(path))
 
     def to_json(self, checkpoint: bool = False) -> str:
         """The network as the text that `save` writes; raises ModelFileError where a parameter is NaN or infinite."""
-        return files.dumps(self._document(checkpoint))
+        from nnc import saving
+
+        return saving.dumps(self._document(checkpoint))
 
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
         """The network in such a text; raises ModelFileError where it is none."""
-        return cls._from_document(files.loads(text), "the JSON text")
+        from nnc import saving
+
+        return cls._from_document(saving.loads(text), "the JSON text")
 
     @classmethod
-    def from_sklearn(cls, mlp: Any) -> NeuralNetwork:
+    def from_sklearn(cls, mlp: Any, dtype: Any = None) -> NeuralNetwork:
         """The network of a trained MLPClassifier or MLPRegressor of scikit-learn (extra `[sklearn]`), whose
-        predictions are the same to rounding.
+        predictions are the same to rounding; in the dtype of its weights, unless another one is asked for.
 
         Raises
         ------
@@ -1144,118 +783,78 @@ class NeuralNetwork:
         ValueError
             It has not been trained.
         """
-        from nnc.sklearn import network_of
+        from nnc.exchange.scikit_learn import parts_of
 
-        return network_of(mlp, cls=cls)
+        parts = parts_of(mlp, dtype)
+        network = cls(**parts.arguments)
+        network.weights, network.biases = parts.weights, parts.biases
+        network.intake.classes = parts.classes
+        return network
 
     def _document(self, checkpoint: bool) -> dict[str, Any]:
-        layers = []
-        for layer in self.layers:
-            W, b = layer._lists()
-            shape = {"n_in": layer.n_in, "n_out": layer.n_out}
-            layers.append({"type": "dense", **shape, "activation": layer.activation, "W": W, "b": b})
-        pairs = (self._scaler_X, self._scaling_X), (self._scaler_y, self._scaling_y)
-        if any(scaler is not None and scaling is None for scaler, scaling in pairs):
-            raise files.ModelFileError(
-                "cannot save the network: its scaling is not known before the first fit; nothing was written"
-            )
-        return {
-            "dtype": self._dtype.name,
-            "loss": self._loss,
-            "loss_parameter": self.loss_parameter,
-            "seed": self._seed,
-            "shuffle_position": self._draws,
-            "dropout_position": self._drops,
-            "classes": None if self._classes is None else self._classes.tolist(),
-            "scale_X": None if self._scaling_X is None else self._scaling_X.to_dict(),
-            "scale_y": None if self._scaling_y is None else self._scaling_y.to_dict(),
-            "layers": layers,
-            "self_test": self._self_test(),
-            "training": self._state_document() if checkpoint and self._state is not None else None,
-        }
+        with self.model.still:
+            return {
+                **self.model.to_dict(),
+                **self.intake.to_dict(),
+                "seed": self.seed,
+                "shuffle_position": self.streams.draws,
+                "dropout_position": self.streams.drops,
+                "self_test": self._self_test(),
+                "training": self.state.to_dict(self.model) if checkpoint and self.state is not None else None,
+            }
 
     def _self_test(self) -> dict[str, Any] | None:
         """A row and what the network makes of it, which `load` compares."""
-        X = files.self_test_row(self._sizes[0], None if self._scaling_X is None else self._scaling_X.to_dict())
+        from nnc import saving
+
+        X = saving.self_test_row(self.sizes[0], self.intake.to_dict()["scale_X"])
         try:
             P = self.predict([X])[0]
         except ValueError:  # a scaling that takes the row out of the range of the dtype
             return None
         return {"X": X, "P": P.tolist()} if np.isfinite(P).all() else None
 
-    def _state_document(self) -> dict[str, Any]:
-        state = self._state
-        assert state is not None
-        optimizer = state.optimizer.to_dict()
-        if "lr" in optimizer:
-            optimizer["lr"] = state.lr
-        history = state.history.to_dict()
-        columns = {name: values for name, values in history.items() if isinstance(values, list)}
-        columns["seconds"] = columns.pop("epoch_seconds")
-        return {
-            "optimizer": optimizer,
-            "steps": state.steps,
-            "powers": list(state.powers),
-            "epoch": state.epoch,
-            "schedule": state.schedule_document(),
-            "moments": [shortest(self._flat(*self._views(row))) for row in state.moments],
-            "history": columns,
-        }
-
     @classmethod
     def _from_document(cls, document: dict[str, Any], where: str) -> NeuralNetwork:
+        from nnc import saving
+        from nnc.training.state import State
+
         layers = document["layers"]
         network = cls(
-            [layers[0]["n_in"], *(layer["n_out"] for layer in layers)],
-            activation=[layer["activation"] for layer in layers[:-1]],
-            output=layers[-1]["activation"],
-            loss=loss_object(document["loss"], document["loss_parameter"]),
-            bias=layers[0]["b"] is not None,
+            unstack(layers, document["dropout"]),
+            loss=losses.loss_object(document["loss"], document["loss_parameter"]),
             init="zeros",
             dtype=document["dtype"],
             seed=document["seed"],
             scale_X=document["scale_X"] and document["scale_X"]["type"],
             scale_y=document["scale_y"] and document["scale_y"]["type"],
         )
-        network._draws, network._drops = document["shuffle_position"], document["dropout_position"]
+        streams = network.streams
+        streams.draws, streams.drops = document["shuffle_position"], document["dropout_position"]
         network.weights = [layer["W"] for layer in layers]
-        if network._bias:
+        if network.bias:
             network.biases = [layer["b"] for layer in layers]
-        with files.refusing(where):
-            if document["classes"] is not None:
-                network._classes = np.array(document["classes"])
-            for name in ("scale_X", "scale_y"):
-                if document[name] is not None:
-                    from nnc.scaling import Scaling
-
-                    setattr(network, f"_scaling_{name[-1]}", Scaling.from_dict(document[name]))
+        with saving.refusing(where):
+            network.intake.take(document)
             if document["training"] is not None:
-                network._state = network._state_from(document["training"])
+                network.state = State.from_dict(document["training"], network.model, streams)
             if document["self_test"] is not None:
                 P = network.predict([document["self_test"]["X"]])[0]
-                files.verify_self_test(document, P.tolist(), where)
+                saving.verify_self_test(document, P.tolist(), where)
         return network
-
-    def _state_from(self, document: dict[str, Any]) -> State:
-        optimizer = optimizer_from_dict(document["optimizer"])
-        moments = np.zeros((optimizer.moments, self._engine.size), self._dtype)
-        for row, values in zip(moments, document["moments"], strict=True):
-            self._fill(self._parts(*self._views(row)), np.array(values, self._dtype))
-        power1, power2, mu_product = document["powers"]
-        powers = power1, power2, mu_product
-        state = State(optimizer, moments, getattr(optimizer, "lr", 0.0), document["steps"], powers)
-        state.epoch = document["epoch"]
-        state.take_schedule(document["schedule"])
-        columns = dict(document["history"])
-        columns["epoch_seconds"] = columns.pop("seconds")
-        total = sum(columns["epoch_seconds"])
-        state.remember(History.from_dict({**columns, "seconds": total, "stop_reason": "epochs"}))
-        return state
 
     def copy(self) -> NeuralNetwork:
         """An independent copy of all that there is: parameters, optimizer, positions in the streams of random
         numbers."""
-        return _restore(type(self), self.__getstate__())
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        with self.model.still:
+            other.model, other.streams = self.model.copy(), self.streams.copy()
+            other.intake = self.intake.copy(other.model)
+            if self.state is not None:
+                other.state = self.state.packed(self.model)
+                other.state.unpack(other.model, other.streams)
+        return other
 
     def __copy__(self) -> NeuralNetwork:
         return self.copy()
@@ -1263,240 +862,14 @@ class NeuralNetwork:
     def __deepcopy__(self, memo: dict[int, Any]) -> NeuralNetwork:
         return self.copy()
 
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        state = self.__getstate__()
-        if "state" in state:
-            state["state"].leave_function()
-        return _restore, (type(self), state)
-
     def __getstate__(self) -> dict[str, Any]:
-        # The core may be another one where it is restored, with other padding: parameters travel without.
-        left_out = ("_core", "_engine", "_theta", "_W", "_b", "_state")
-        state = {key: value for key, value in vars(self).items() if key not in left_out}
-        state["params"] = self._flat(self._W, self._b)
-        if self._state is not None:
-            kept = copy(self._state)
-            kept.histories, kept.current, kept.plateau = deque([self._state.history]), None, copy(self._state.plateau)
-            kept.moments = np.array([self._flat(*self._views(row)) for row in kept.moments], self._dtype)
-            state["state"] = kept
-        return state
+        still = self.copy()
+        if still.state is not None:
+            still.state = still.state.packed(still.model)
+            still.state.leave_function()
+        return dict(vars(still))
 
-    # ------------------------------------------------------------------------------------------ what comes in
-
-    def _is_ready(self, X: Any) -> bool:
-        """Whether X can go to the engine as it is; what most calls of predict bring, so it is asked first."""
-        return (
-            type(X) is np.ndarray
-            and X.ndim == 2
-            and X.dtype == self._dtype
-            and X.shape[1] == self._sizes[0]
-            and X.shape[0] > 0
-            and X.flags.c_contiguous
-            and X.flags.aligned
-            and self._scaler_X is None
-        )
-
-    def _is_lazy(self, X: np.memmap[Any, Any]) -> bool:
-        """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
-        return X.dtype != self._dtype or not X.flags.c_contiguous or self._scaler_X is not None
-
-    def _rows(self, X: ArrayLike) -> NDArray[Any]:
-        """X as rows (n, n_in), as they come."""
-        n_in = self._sizes[0]
-        rows = numbers("X", X)
-        if rows.ndim == 1:
-            rows = rows[:, None] if n_in == 1 else rows[None]
-        if rows.ndim != 2 or rows.shape[1] != n_in:
-            raise ValueError(f"X must have {n_in} columns to fit this network, got shape {np.shape(X)}")
-        if len(rows) == 0:
-            raise ValueError(f"X must have at least one row, got shape {np.shape(X)}")
-        if len(rows) > 2**31 - 1:
-            raise ValueError(f"X must have fewer than 2**31 rows, got {len(rows)}")
-        return rows
-
-    def _inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
-        """X as rows (n, n_in) of the network's dtype, scaled, not yet known to be finite."""
-        rows = self._rows(X)
-        if self._scaler_X is None:
-            return cast(rows, self._dtype)
-        if learn and self._scaling_X is None:
-            self._scaling_X = self._scaler_X.fit(rows, "X")
-        return self._known("scale_X", self._scaling_X).apply(rows, self._dtype)
-
-    @staticmethod
-    def _known(name: str, scaling: Scaling | None) -> Scaling:
-        if scaling is None:
-            raise ValueError(f"{name} is not known before the first fit, which finds the scaling")
-        return scaling
-
-    def _checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
-        """The inputs, known to be finite; `numbers` are what messages call the rows."""
-        rows = self._inputs(X, learn)
-        position, largest = self._core.scan(rows)
-        if position >= 0:
-            raise not_finite("X", rows, position, numbers)
-        if learn:
-            self._largest = max(self._largest, largest)
-        return rows
-
-    def _data(self, X: ArrayLike, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
-        """X as rows, y as targets (n, n_out) or as labels (n,), all finite. With `learn`, as in `fit`, a scaling or
-        classes that are not known yet are found."""
-        rows = self._checked_inputs(X, learn)
-        n = len(rows)
-        weights = None if sample_weight is None else self._row_weights("sample_weight", sample_weight, n)
-        return Data(rows, *self._targets(y, n, learn), weights)
-
-    def _row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
-        array = finite(name, weights, (n,), self._dtype)
-        if array.min() < 0 or not array.any():
-            raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
-        return array
-
-    def _targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
-        n_out = self._sizes[-1]
-        if self._loss in CLASSIFIERS:
-            column = targets.as_labels(y, n)
-            if column is not None and self._classes is None and learn:
-                self._classes = targets.find_classes(column, self._loss, n_out)
-            if column is not None and (self._classes is not None or (self._loss != "bce" and n_out > 1)):
-                if self._classes is not None:
-                    index = targets.encode(column, self._classes)
-                else:
-                    index = targets.labels(column, n_out)
-                if self._loss == "cross_entropy":
-                    return None, index
-                if self._loss == "hinge":
-                    return targets.signs(index, n_out, self._dtype), None
-                return index[:, None].astype(self._dtype), None
-            y = y if column is None else column
-        values = numbers("y", y)
-        if values.ndim == 1:
-            values = values[None] if n == 1 and len(values) == n_out else values[:, None]
-        if values.shape != (n, n_out):
-            labels = f", or be {n} labels" if self._loss == "cross_entropy" else ""
-            raise ValueError(
-                f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
-                f"got shape {np.shape(y)}"
-            )
-        if self._scaler_y is None:
-            Y = cast(values, self._dtype)
-        else:
-            if learn and self._scaling_y is None:
-                self._scaling_y = self._scaler_y.fit(values, "y")
-            Y = self._known("scale_y", self._scaling_y).apply(values, self._dtype)
-        position, _ = self._core.scan(Y)
-        if position >= 0:
-            raise not_finite("y", Y, position)
-        targets.check_range(Y, self._loss)
-        if self._loss == "cross_entropy":
-            return targets.probabilities(Y)
-        return Y, None
-
-
-class _Checking:
-    """Where the checks of a fit end in an error, nothing is kept of what they have found out."""
-
-    def __init__(self, net: NeuralNetwork) -> None:
-        self._net = net
-        self._kept = net._classes, net._scaling_X, net._scaling_y, net._draws
-
-    def __enter__(self) -> None:
-        self._net._largest = 0.0
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is not None:
-            net = self._net
-            net._classes, net._scaling_X, net._scaling_y, net._draws = self._kept
-
-
-def _restore(cls: type[NeuralNetwork], state: dict[str, Any]) -> NeuralNetwork:
-    network = cls.__new__(cls)
-    params, kept = state.pop("params"), state.pop("state", None)
-    vars(network).update(state)
-    network._lay_out()
-    network._fill(network._parts(network._W, network._b), params)
-    network._state = None
-    if kept is not None:
-        flat = kept.moments
-        kept.moments = np.zeros((len(flat), network._engine.size), network._dtype)
-        for row, values in zip(kept.moments, flat, strict=True):
-            network._fill(network._parts(*network._views(row)), values)
-        network._state = kept
-    return network
-
-
-# ---------------------------------------------------------------------------------------------- checks
-
-
-def _checked_sizes(sizes: Any) -> tuple[int, ...]:
-    message = f"sizes must be a sequence of at least two positive whole numbers, such as [3, 4, 1], got {sizes!r}"
-    try:
-        checked = tuple(count("sizes", size) for size in sizes)
-    except (TypeError, ValueError):
-        raise ValueError(message) from None
-    if len(checked) < 2:
-        raise ValueError(message)
-    if max(checked) >= 2**31 or sum(a * b for a, b in pairwise(checked)) >= 2**40:
-        raise ValueError(f"sizes must make a network that fits into memory, got {sizes!r}")
-    return checked
-
-
-def _checked_activations(activation: Any, output: Any, loss: str, sizes: tuple[int, ...]) -> tuple[str, ...]:
-    n_hidden = len(sizes) - 2
-    expected = f"activation must be one name or one for each of the {n_hidden} hidden layers"
-    if isinstance(activation, str):
-        hidden = [one_of("activation", activation, ACTIVATIONS, _output_hint(activation))] * n_hidden
-    else:
-        try:
-            hidden = list(activation)
-        except TypeError:
-            raise TypeError(f"{expected}, got {activation!r}") from None
-    if len(hidden) != n_hidden:
-        raise ValueError(f"{expected}, got {len(hidden)}: {activation!r}")
-    for name in hidden:
-        one_of("activation", name, ACTIVATIONS, _output_hint(name))
-    output = OUTPUTS[loss] if output is None else one_of("output", output, files.ACTIVATIONS)
-    conflict = files.mismatch([*hidden, output], loss)
-    if conflict:
-        raise ValueError(conflict)
-    if output == "softmax" and sizes[-1] == 1:
-        raise ValueError(
-            "a softmax output needs two or more neurons, got 1; for two classes in one output use loss='bce'"
-        )
-    return (*hidden, output)
-
-
-def _output_hint(name: Any) -> str:
-    return f" ({name} is for the output alone)" if name in ("softmax", "exp") else ""
-
-
-def _checked_dtype(dtype: Any) -> np.dtype[Any]:
-    try:
-        checked: np.dtype[Any] | None = np.dtype(dtype)
-    except TypeError:
-        checked = None
-    if checked not in _dispatch.PRECISION:
-        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
-    assert checked is not None
-    return checked
-
-
-def _checked_seed(seed: Any) -> int:
-    if seed is None:
-        import os
-
-        return int.from_bytes(os.urandom(6), "little")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be a whole number from 0 to 2**64 - 1, or None, got {seed!r}")
-    return int(seed)
-
-
-def _checked_scaler(name: str, value: Any) -> Scaler | None:
-    if value is None:
-        return None
-    from nnc.scaling import SCALERS, Scaler
-
-    if isinstance(value, Scaler):
-        return value
-    return SCALERS[one_of(name, value, SCALERS, " or an object such as nnc.Standardize()")]()
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.state is not None:
+            self.state.unpack(self.model, self.streams)

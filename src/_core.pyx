@@ -3,89 +3,44 @@
 # Everything that comes in has been checked in nnc/network.py: shapes fit, rows are contiguous, numbers are finite, labels are in range.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
-from libc.float cimport DBL_MIN, FLT_MIN
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
 
-from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, all_finite, load, store, splat, sum_lanes, vabs, vmax, flush_denormals,
-                   restore_denormals)
+from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_lanes, flush_denormals, restore_denormals
+from squares cimport MAX_LANES, transpose as transpose_square
+from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose
 cimport activations
 cimport matmul
 cimport vmath
-from activations cimport MAX_LANES, RELU, SIGMOID, SOFTMAX, TANH, needs_net_input
-from losses cimport CROSS_ENTROPY, from_logits, loss_scale
-from optimizers cimport Optimizer, SGD
-cimport dense
-from dense cimport Dense, GRAIN, SMALL_GRAIN, STRIP
-from network cimport (Data, Network, Run, backward, fetch, forward, is_broken, learn, output_delta, share,
-                      shuffle as shuffle_rows, smaller, sum_partial, train, weight_of)
-from threads cimport barrier_init, barrier_late
+from losses cimport loss_scale
+from optimizers cimport Optimizer, complete_settings, no_optimizer
+from threads cimport barrier_abort, barrier_init, barrier_late, smaller
+from layer cimport Layer, list_rows, parameter_count
+from layers cimport measure
+from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight_of
+from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
+                      refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial,
+                      unpad)
+from jacobian cimport jacobian as jacobian_of_rows
+from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
+from run cimport Run, lay_out as lay_out_run, set_run_parameters, train
 cimport tiny
 
-# The position of a name is its number in activations.pxd, losses.pxd and optimizers.pxd.
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "softmax", "exp")
-LOSSES = ("sse", "half_sse", "mse", "bce", "cross_entropy", "mae", "huber", "log_cosh", "poisson", "quantile", "hinge")
-METHODS = ("sgd", "momentum", "adam", "rmsprop", "adagrad", "nadam", "rprop")
+# The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
+from nnc.kinds.activations import NAMES as ACTIVATIONS
+from nnc.kinds.losses import NAMES as LOSSES
+from nnc.kinds.optimizers import METHODS
+from nnc.layers import KINDS as LAYERS
+
+KINDS = tuple(LAYERS)
 
 LANES = VL                # numbers in a vector: rows of parameters are padded to a multiple of it
 REAL_BYTES = sizeof(real)
 TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
-cdef enum:
-    ALIGNMENT = 64
-    BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
-    BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
-    GATHER_FROM = 16          # vectors in a row of the first layer's outputs for which shuffled rows are read so often that a copy pays
-    FEW_BYTES = 1 << 17       # of parameters
-    SCANNED = 16              # vectors at a time that are looked through for NaN
-    MUCH = 300000             # multiply-adds of a product of all parameters with the rows of a batch
-
-cdef enum Purpose:            # of a network's buffers
-    PREDICT
-    EVALUATE                  # the loss as well
-    TRAIN                     # the gradient as well
-
-
-cdef struct Arena:
-    # Memory handed out piece by piece. With no base it only counts, so that the same walk measures and then lays out.
-    size_t base
-    size_t used
-
-
-cdef void* take(Arena* arena, size_t size) noexcept nogil:
-    cdef size_t at = arena.base + arena.used
-    arena.used += (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-    return <void*>at
-
-
-cdef Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept:
-    # The place of the first NaN or infinity, or -1, and the largest absolute value before it.
-    cdef Py_ssize_t i = 0, j, step = SCANNED * VL
-    cdef int k
-    cdef vec a, zero, most, top = splat(0)
-    cdef real[MAX_LANES] lanes
-    with nogil:
-        while step > 0:                       # many vectors at a time, then one by one
-            if size - i >= step:
-                zero, most = splat(0), top
-                for j from i <= j < i + step by VL:
-                    a = load(x + j)
-                    zero = zero + (a - a)     # 0 for a finite a, else NaN
-                    most = vmax(vabs(a), most)
-                if all_finite(zero):
-                    top = most
-                    i += step
-                    continue
-            step = VL if step > VL else 0
-        store(lanes, top)
-        largest[0] = 0
-        for k in range(VL):
-            largest[0] = max(largest[0], lanes[k])
-        while i < size and x[i] - x[i] == 0:
-            largest[0] = max(largest[0], x[i] if x[i] > 0 else -x[i])
-            i += 1
-    return i if i < size else -1
+cdef dict OPTIMIZER = no_optimizer()     # the fields of the struct by their names, as they are where settings do not say it
+cdef set SETTINGS = OPTIMIZER.keys() - {"plain", "lr", "rows", "mu", "mu_next"}     # which a run finds out by itself
 
 
 def scan(const real[:, ::1] X):
@@ -93,21 +48,6 @@ def scan(const real[:, ::1] X):
     cdef double largest = 0
     cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
     return position, largest
-
-
-cdef void refresh(const Network* net) noexcept nogil:
-    # Brings every WT up to date with a W that was changed elsewhere.
-    cdef int l
-    for l in range(net.count):
-        if net.layers[l].WT is not NULL:
-            dense.transpose_rows(&net.layers[l], 0, net.layers[l].n_in)
-
-
-cdef void unpad(const real* rows, const Dense* layer, Py_ssize_t n, real* out) noexcept nogil:
-    # n rows of a layer's outputs or deltas, their padding left out.
-    cdef Py_ssize_t i
-    for i in range(n):
-        memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
 
 
 cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order):
@@ -124,178 +64,98 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
     return data
 
 
+cdef int number_of(str what, name, tuple names) except -1:
+    # The number that a name stands for.
+    if name not in names:
+        raise ValueError(f"{what} must be one of {', '.join(names)}, got {name!r}")
+    return names.index(name)
+
+
+cdef int describe(Layer* layer, dict description) except -1:
+    # Fills in what a description says of a layer.
+    cdef dict rest = dict(description)
+    layer.kind = number_of("kind", rest.pop("kind"), KINDS)
+    layer.n_in, layer.n_out = rest.pop("n_in"), rest.pop("n_out")
+    layer.activation = number_of("activation", rest.pop("activation"), ACTIVATIONS)
+    layer.bias = rest.pop("bias")
+    for key in rest:
+        raise ValueError(f"a layer of kind {KINDS[layer.kind]} has no {key!r}")
+    if layer.n_in < 1 or layer.n_out < 1:
+        raise ValueError(f"a layer has one input and one output at least, got {layer.n_in} and {layer.n_out}")
+    return 0
+
+
+cdef void* reserve(Arena* arena, Py_ssize_t block) except NULL:
+    # The memory that was counted, which the caller frees.
+    cdef void* memory = malloc(arena.used + ALIGNMENT)
+    if memory is NULL:
+        raise MemoryError(f"no memory for the activations of {block} rows ({arena.used} bytes)")
+    arena[0] = Arena((<size_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT, 0)
+    return memory
+
+
+cdef void* open_network(Network* net, const Plan* plan, const real* params, Py_ssize_t block, Purpose purpose,
+                        const Data* data) except NULL:
+    # A network with all its buffers, in one piece of memory that the caller frees.
+    cdef Arena arena = Arena(0, 0)
+    lay_out(net, plan, &arena, block, purpose, data, 1, False)
+    cdef void* memory = reserve(&arena, block)
+    lay_out(net, plan, &arena, block, purpose, data, 1, False)
+    set_parameters(net, <real*>params)
+    return memory
+
+
 cdef class Engine:
     """A network's layers as the kernels see them; the numbers stay in arrays of the caller.
 
     Parameters
     ----------
-    sizes : sequence of int
-        Width of the input and of every layer.
-    names : sequence of str
-        The activation of each layer, of ACTIVATIONS.
+    layers : sequence of dict
+        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: a dense one has "n_in", "n_out",
+        "activation", a name of ACTIVATIONS, and "bias".
     loss : str
         A name of LOSSES.
-    bias : bool
     parameter : float
         Of the loss: huber's delta, quantile's tau, cross_entropy's label smoothing.
-    """
-    cdef Dense* layers
-    cdef int count
-    cdef int loss_kind
-    cdef double parameter             # no real: Cython takes those for floats, and would round a number from Python to one
-    cdef readonly Py_ssize_t size     # parameters, padding included
-    cdef readonly tuple layout        # per layer: (start, rows, padded width): W, and the row of b after it
 
-    def __cinit__(self, sizes, names, loss, bias, parameter=0):
-        self.count = len(names)
-        self.parameter = parameter
-        self.loss_kind = LOSSES.index(loss)
-        self.layers = <Dense*>malloc(self.count * sizeof(Dense))
-        if self.layers is NULL:
-            raise MemoryError
-        memset(self.layers, 0, self.count * sizeof(Dense))
-        cdef Dense* layer
+    Raises
+    ------
+    ValueError, KeyError
+        A name is not known, a description has too much or lacks something, or a layer does not fit on the one below.
+    """
+    cdef Plan plan
+    cdef readonly Py_ssize_t size     # parameters, padding included
+    cdef readonly tuple layout        # per layer: (start, rows of W, padded width, whether a row of biases follows)
+
+    def __cinit__(self, layers, loss, double parameter=0):
+        cdef Plan* plan = &self.plan
+        cdef Layer* layer
         cdef int l
+        plan.count = len(layers)
+        if plan.count == 0:
+            raise ValueError("a network has one layer at least")
+        plan.loss, plan.parameter = number_of("loss", loss, LOSSES), parameter
+        plan.layers = <Layer*>calloc(plan.count, sizeof(Layer))
+        if plan.layers is NULL:
+            raise MemoryError
         layout = []
-        for l in range(self.count):
-            layer = &self.layers[l]
-            layer.n_in = sizes[l]
-            layer.n_out = sizes[l + 1]
-            layer.ld = dense.padded(layer.n_out)
-            layer.ldt = dense.padded(layer.n_in)
-            layer.bias = bias
-            layer.narrow = l > 0 and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
-            layer.activation = ACTIVATIONS.index(names[l])
-            layout.append((self.size, layer.n_in, layer.ld))
-            self.size += dense.parameter_count(layer)
-        self.layout = tuple(layout)
+        for l in range(plan.count):
+            layer = &plan.layers[l]
+            describe(layer, layers[l])
+            if l > 0 and layer.n_in != (layer - 1).n_out:
+                raise ValueError(f"layer {l + 1} takes {layer.n_in} inputs, and the one below has {(layer - 1).n_out} outputs")
+            measure(layer, l == 0)
+            layout.append((plan.size, layer.rows, layer.ld, bool(layer.bias)))
+            plan.size += parameter_count(layer)
+        self.layout, self.size = tuple(layout), plan.size
 
     def __dealloc__(self):
-        free(self.layers)
-
-    cdef bint takes_labels(self, const Data* data) noexcept nogil:
-        # Whether the loss reads labels as they are; smoothed ones become rows of probabilities.
-        return data.labels is not NULL and self.parameter == 0
-
-    cdef Py_ssize_t block_rows(self, Py_ssize_t rows, Purpose purpose) noexcept:
-        # Rows that are worked on at a time.
-        cdef Py_ssize_t width = 0, most, count
-        cdef int l
-        for l in range(self.count):
-            width += self.layers[l].ld * (2 if purpose == TRAIN else 1)
-        most = max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN)
-        if purpose != TRAIN or not self.shares_blocks(rows):
-            return smaller(rows, most)
-        count = max(2, (rows + most - 1) // most)
-        if count > 2:                           # so that few come out even for two and for four threads
-            count = (count + 3) // 4 * 4
-        return ((rows + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
+        free(self.plan.layers)
 
     def blocks(self, Py_ssize_t batch):
         """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and parameters."""
-        if not self.shares_blocks(batch):
-            return 0
-        cdef Py_ssize_t block = self.block_rows(batch, TRAIN)
-        return (batch + block - 1) // block
-
-    cdef bint shares_blocks(self, Py_ssize_t rows) noexcept:
-        # Whether the threads that share a batch take whole blocks: where parameters are so few that it is faster to add up gradients than
-        # to read what other threads have written, and there is so much to do that threads pay at all.
-        return self.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES and rows * self.size >= MUCH and rows >= 2 * GRAIN
-
-    cdef void lay_out(self, Network* net, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data, int threads,
-                      bint is_tiny) noexcept nogil:
-        # Points every buffer of the network into the arena.
-        cdef Dense* layers = <Dense*>take(arena, self.count * sizeof(Dense))
-        cdef const Dense* last = &self.layers[self.count - 1]
-        cdef Py_ssize_t rows = (block + GRAIN - 1) // GRAIN * GRAIN
-        cdef Py_ssize_t widest = 0
-        cdef size_t size
-        cdef bint keep_z, output, dropping
-        cdef int l
-        if arena.base:
-            memcpy(layers, self.layers, self.count * sizeof(Dense))
-        for l in range(self.count):
-            size = (<Py_ssize_t>tiny.SQUARE if is_tiny else block * self.layers[l].ld) * sizeof(real)
-            output = l == self.count - 1
-            dropping = purpose == TRAIN and self.layers[l].dropped > 0
-            keep_z = (needs_net_input(self.layers[l].activation) and purpose == TRAIN or
-                      output and from_logits(self.loss_kind) and purpose != PREDICT)
-            A = <real*>take(arena, size)
-            Z = <real*>take(arena, size) if keep_z else A
-            D = <real*>take(arena, size) if purpose == TRAIN or output and purpose == EVALUATE else NULL
-            WT = NULL
-            if l > 0 and (purpose == TRAIN and not is_tiny or self.layers[l].narrow):
-                WT = <real*>take(arena, self.layers[l].n_out * self.layers[l].ldt * sizeof(real))
-            mask = <real*>take(arena, size) if dropping else NULL
-            out = <real*>take(arena, size) if dropping else A
-            outs = <const real**>take(arena, block * sizeof(real*))
-            deltas = <const real**>take(arena, block * sizeof(real*)) if D is not NULL else NULL
-            widest = self.layers[l].ld if self.layers[l].ld > widest else widest
-            if arena.base:
-                if is_tiny:
-                    memset(D, 0, size)
-                if self.layers[l].narrow:     # it reads whole rows of WT
-                    memset(WT, 0, self.layers[l].n_out * self.layers[l].ldt * sizeof(real))
-                layers[l].A, layers[l].Z, layers[l].D, layers[l].WT, layers[l].mask, layers[l].out = A, Z, D, WT, mask, out
-                layers[l].outs, layers[l].deltas = outs, deltas
-                dense.list_rows(outs, out, layers[l].ld, block)
-                if D is not NULL:
-                    dense.list_rows(deltas, D, layers[l].ld, block)
-        net.count = self.count
-        net.layers = layers
-        net.loss = self.loss_kind
-        net.parameter = self.parameter
-        net.block = block
-        net.is_tiny = is_tiny
-        net.scratch_size = widest * (STRIP if <int>STRIP > <int>VL else VL) + rows + VL
-        net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
-        net.log_sum = <real*>take(arena, (rows + VL) * sizeof(real)) if purpose != PREDICT and net.loss == CROSS_ENTROPY else NULL
-        net.X, net.Y, net.labels, net.weights, net.scattered = NULL, NULL, NULL, NULL, False
-        net.inputs = <const real**>take(arena, block * sizeof(real*))
-        if is_tiny:
-            net.X = <real*>take(arena, tiny.SQUARE * sizeof(real))
-            net.Y = <real*>take(arena, tiny.SQUARE * sizeof(real))
-            net.mask = <real*>take(arena, tiny.SQUARE * sizeof(real))
-        elif purpose != PREDICT:
-            net.scattered = data.order is not NULL and self.layers[0].ld < GATHER_FROM * VL
-            if data.order is not NULL and not net.scattered:
-                net.X = <real*>take(arena, block * self.layers[0].n_in * sizeof(real))
-            if self.takes_labels(data):
-                net.labels = <int*>take(arena, block * sizeof(int))
-            else:
-                net.Y = <real*>take(arena, block * last.ld * sizeof(real))
-            if data.weights is not NULL:
-                net.weights = <real*>take(arena, block * sizeof(real))
-            net.mask = <real*>take(arena, last.ld * sizeof(real))
-            net.partial = <double*>take(arena, rows // GRAIN * sizeof(double))
-
-    cdef void* open(self, Network* net, const real* params, Py_ssize_t block, Purpose purpose, const Data* data=NULL,
-                    int threads=1, bint is_tiny=False) except NULL:
-        # A network with all its buffers, in one piece of memory that the caller frees.
-        cdef Arena arena = Arena(0, 0)
-        self.lay_out(net, &arena, block, purpose, data, threads, is_tiny)
-        cdef void* memory = malloc(arena.used + ALIGNMENT)
-        if memory is NULL:
-            raise MemoryError(f"no memory for the activations of {block} rows ({arena.used} bytes)")
-        arena = Arena((<size_t>memory + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT, 0)
-        self.lay_out(net, &arena, block, purpose, data, threads, is_tiny)
-        cdef Dense* layer
-        cdef Py_ssize_t at = 0, j
-        cdef int l
-        for l in range(self.count):
-            layer = &net.layers[l]
-            layer.W = <real*>params + at
-            at += dense.parameter_count(layer)
-        refresh(net)
-        if is_tiny:
-            tiny.fetch(net, data)
-        elif purpose != PREDICT:
-            for j in range(layer.ld):
-                net.mask[j] = 1 if j < layer.n_out else 0
-            if net.Y is not NULL:
-                memset(net.Y, 0, block * layer.ld * sizeof(real))
-        return memory
+        cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
+        return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
 
     def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
         """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is not
@@ -306,15 +166,14 @@ cdef class Engine:
             return position
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
-        cdef Py_ssize_t block = self.block_rows(n, PREDICT)
-        cdef void* memory = self.open(&net, &params[0], block, PREDICT)
-        cdef const Dense* last = &net.layers[net.count - 1]
+        cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
+        cdef void* memory = open_network(&net, &self.plan, &params[0], block, PREDICT, NULL)
+        cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             mode = flush_denormals()
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
-                forward(&net, 0, rows, 0, 0, 0, 0)
+                predict(&net, &X[row, 0], rows)
                 unpad(last.A, last, rows, &out[row, 0])
             restore_denormals(mode)
         free(memory)
@@ -324,15 +183,14 @@ cdef class Engine:
         """Writes the outputs of every layer for the rows of X (n, n_in), which are finite, into the arrays (n, n_out) of `outs`."""
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
-        cdef Py_ssize_t block = self.block_rows(n, PREDICT)
-        cdef void* memory = self.open(&net, &params[0], block, PREDICT)
+        cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
+        cdef void* memory = open_network(&net, &self.plan, &params[0], block, PREDICT, NULL)
         cdef real[:, ::1] out
         cdef int l
         mode = flush_denormals()
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
-            dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
-            forward(&net, 0, rows, 0, 0, 0, 0)
+            predict(&net, &X[row, 0], rows)
             for l in range(net.count):
                 out = outs[l]
                 unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
@@ -344,30 +202,25 @@ cdef class Engine:
         """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting `weights` (n) times;
         its gradient goes into `gradient`, padded as the parameters are, and the deltas of the first layer (n, its n_out) into `deltas`."""
         cdef Network net
-        cdef Py_ssize_t n = X.shape[0], row, rows, at = 0
-        cdef Py_ssize_t block = self.block_rows(n, TRAIN)
+        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
         cdef Data data = as_data(X, Y, labels, weights, None)
-        cdef double total = 0, scale = loss_scale(self.loss_kind, data.weight, self.layers[self.count - 1].n_out)
-        cdef int l
-        cdef Dense* layer
-        cdef void* memory = self.open(&net, &params[0], block, TRAIN, &data)
-        for l in range(net.count):
-            layer = &net.layers[l]
-            layer.gradient = &gradient[at]
-            at += dense.parameter_count(layer)
-        layer = &net.layers[0]
+        cdef double total = 0, scale = loss_scale(self.plan.loss, data.weight, self.plan.layers[self.plan.count - 1].n_out)
+        cdef void* memory = open_network(&net, &self.plan, &params[0], block, TRAIN, &data)
+        cdef const Layer* first = &net.layers[0]
+        set_gradient(&net, &gradient[0])
         with nogil:
             mode = flush_denormals()
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                fetch(&net, &data, row, 0, rows)
+                fetch(&net.block, &data, row, 0, rows)
                 forward(&net, 0, rows, 0, 0, 0, 0)
                 output_delta(&net, 0, rows, scale)
                 total += sum_partial(&net, rows)
                 backward(&net, 0, rows)
                 learn(&net, rows, row == 0, row + rows == n, NULL, NULL, 0, 1, NULL)
                 if deltas is not None:
-                    unpad(layer.D, layer, rows, &deltas[row, 0])
+                    unpad(first.D, first, rows, &deltas[row, 0])
             restore_denormals(mode)
         free(memory)
         return total * scale
@@ -376,43 +229,17 @@ cdef class Engine:
         """Writes the outputs for the rows of X into P (n, n_out) and their derivatives by the parameters, those of W and b layer by layer
         without padding, into J (n, n_out, parameters)."""
         cdef Network net
-        cdef Py_ssize_t n = X.shape[0], n_out = P.shape[1], row, rows, at, i, j, k, ldx
-        cdef Py_ssize_t block = self.block_rows(n, TRAIN)
+        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
         cdef Data data = as_data(X, P, None, None, None)
-        cdef void* memory = self.open(&net, &params[0], block, TRAIN, &data)
-        cdef Dense* out = &net.layers[net.count - 1]
-        cdef const Dense* layer
-        cdef const real* A
-        cdef const real* D
-        cdef real* to
-        cdef int l
+        cdef void* memory = open_network(&net, &self.plan, &params[0], block, TRAIN, &data)
+        cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             for row from 0 <= row < n by block:
                 rows = smaller(block, n - row)
-                dense.list_rows(net.inputs, &X[row, 0], X.shape[1], rows)
-                forward(&net, 0, rows, 0, 0, 0, 0)
-                unpad(out.A, out, rows, &P[row, 0])
-                for k in range(n_out):
-                    memset(out.D, 0, rows * out.ld * sizeof(real))
-                    for i in range(rows):
-                        out.D[i * out.ld + k] = 1
-                    if out.activation == SOFTMAX:
-                        activations.differentiate_softmax(out.A, out.D, rows, n_out, out.ld)
-                    else:
-                        activations.differentiate(out.activation, out.Z, out.A, out.D, rows * out.ld)
-                    backward(&net, 0, rows)
-                    for i in range(rows):
-                        A = &X[row + i, 0]
-                        at = 0
-                        for l in range(net.count):
-                            layer = &net.layers[l]
-                            D = layer.D + i * layer.ld
-                            for j in range(layer.n_in + layer.bias):
-                                to = &J[row + i, k, at + j * layer.n_out]
-                                for ldx in range(layer.n_out):
-                                    to[ldx] = D[ldx] * (A[j] if j < layer.n_in else 1)
-                            at += (layer.n_in + layer.bias) * layer.n_out
-                            A = layer.A + i * layer.ld
+                predict(&net, &X[row, 0], rows)
+                unpad(last.A, last, rows, &P[row, 0])
+                jacobian_of_rows(&net, rows, &J[row, 0, 0])
         free(memory)
 
 
@@ -430,91 +257,54 @@ cdef class Evaluation:
     threads : int
         How many threads will call work().
     """
-    cdef Network* nets            # one for each thread, for its share of the rows
-    cdef void** memory
-    cdef Py_ssize_t* rows         # of each thread: where it stands
-    cdef double* partial          # the plain sum of the loss over each grain of rows
-    cdef Data data
-    cdef int threads
+    cdef Parts parts
+    cdef void* memory
     cdef double scale
     cdef real[:, ::1] out
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, real[:, ::1] out, int threads):
-        cdef Py_ssize_t n = X.shape[0]
-        cdef int t
+        cdef const Plan* plan = &engine.plan
+        cdef Arena arena = Arena(0, 0)
         self.keep_alive = engine, params, X, Y, labels, weights
-        self.data = as_data(X, Y, labels, weights, None)
-        self.scale = loss_scale(engine.loss_kind, self.data.weight, engine.layers[engine.count - 1].n_out)
-        self.out, self.threads = out, threads
-        self.nets = <Network*>malloc(threads * sizeof(Network))
-        self.memory = <void**>calloc(threads, sizeof(void*))
-        self.rows = <Py_ssize_t*>malloc(threads * sizeof(Py_ssize_t))
-        self.partial = <double*>malloc((n + GRAIN - 1) // GRAIN * sizeof(double))
-        if self.nets is NULL or self.memory is NULL or self.rows is NULL or self.partial is NULL:
-            raise MemoryError
-        for t in range(threads):
-            self.memory[t] = engine.open(&self.nets[t], &params[0], engine.block_rows(n, EVALUATE), EVALUATE, &self.data)
+        self.out = out
+        self.parts.threads, self.parts.data = threads, as_data(X, Y, labels, weights, None)
+        self.scale = loss_scale(plan.loss, self.parts.data.weight, plan.layers[plan.count - 1].n_out)
+        lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
+        self.memory = reserve(&arena, block_rows(plan, X.shape[0], EVALUATE))
+        lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
         self.restart()
 
     def __dealloc__(self):
-        cdef int t
-        if self.memory is not NULL:
-            for t in range(self.threads):
-                free(self.memory[t])
-        free(self.nets)
         free(self.memory)
-        free(self.rows)
-        free(self.partial)
 
     def restart(self):
         """Begins anew, with the parameters as they are now."""
-        cdef int t
-        for t in range(self.threads):
-            self.rows[t] = share(self.data.n, t, self.threads, GRAIN)
-            refresh(&self.nets[t])
+        restart(&self.parts)
 
     @property
     def done(self):
-        cdef int t
-        for t in range(self.threads):
-            if self.rows[t] < share(self.data.n, t + 1, self.threads, GRAIN):
-                return False
-        return True
+        return is_done(&self.parts)
 
     @property
     def loss(self):
         """The loss, once all is done."""
-        cdef double total = 0
-        cdef Py_ssize_t i
-        for i in range((self.data.n + GRAIN - 1) // GRAIN):
-            total += self.partial[i]
-        return total * self.scale
+        return plain_loss(&self.parts) * self.scale
 
     def work(self, int thread, Py_ssize_t blocks):
         """Goes on for up to `blocks` blocks of rows, as thread number `thread`."""
-        cdef Network* net = &self.nets[thread]
-        cdef const Dense* last = &net.layers[net.count - 1]
-        cdef Py_ssize_t row = self.rows[thread], end = share(self.data.n, thread + 1, self.threads, GRAIN), rows
+        cdef real* out = NULL
+        if self.out is not None:
+            out = &self.out[0, 0]
         with nogil:
             mode = flush_denormals()
-            while blocks > 0 and row < end:
-                rows = smaller(net.block // GRAIN * GRAIN if net.block >= GRAIN else net.block, end - row)
-                fetch(net, &self.data, row, 0, rows)
-                forward(net, 0, rows, 0, 0, 0, 0)
-                output_delta(net, 0, rows, 1)
-                memcpy(self.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
-                if self.out is not None:
-                    unpad(last.A, last, rows, &self.out[row, 0])
-                row += rows
-                blocks -= 1
+            evaluate(&self.parts, thread, blocks, out)
             restore_denormals(mode)
-        self.rows[thread] = row
 
 
 cdef class Training:
-    """A run of epochs that can be taken further piece by piece; see train() in network.pxd.
+    """A run of epochs that can be taken further piece by piece; see train() in run.pxd.
 
     Parameters
     ----------
@@ -529,137 +319,82 @@ cdef class Training:
     moments : real array (k, engine.size)
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
-        What differs from the defaults: "method", a name of METHODS, and the fields of Optimizer in optimizers.pxd by their names;
-        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in network.pxd;
+        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd that are in SETTINGS;
+        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
         "dropout", a number for each hidden layer.
     threads : int
         How many threads will call work() at most.
+
+    Raises
+    ------
+    ValueError, KeyError
+        There is a setting that is none of these, or no "method".
     """
     cdef Run run
     cdef void* memory
-    cdef void** pieces            # of memory, for run.nets
-    cdef int threads              # how many there are
-    cdef real* gradient
+    cdef Layer* layers            # the engine's, with what this run drops of their outputs
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, Py_ssize_t batch_size, int[::1] order, real[:, ::1] moments, dict settings,
                   int threads=1):
         cdef Run* run = &self.run
-        cdef Py_ssize_t n = X.shape[0], block = engine.block_rows(batch_size, TRAIN), at = 0, rows = 0
-        cdef Dense* layer
+        cdef Plan plan = engine.plan
+        cdef Py_ssize_t n = X.shape[0], block = block_rows(&plan, batch_size, TRAIN)
+        cdef Arena arena = Arena(0, 0)
+        cdef bint is_tiny
         cdef int l
         memset(run, 0, sizeof(Run))
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]
         run.data = as_data(X, Y, labels, weights, order)
-        self.set_optimizer(settings)
-        for l, dropped in enumerate(settings.get("dropout", ())):
-            engine.layers[l].dropped = dropped
+        settings = dict(settings)
+        setting = settings.pop
         run.batch = batch_size
-        run.key, run.draws = settings.get("key", 0), settings.get("draws", 0)
-        run.shuffles = order is not None and settings.get("shuffles", True)
-        run.drop_key, run.drops = settings.get("drop_key", 0), settings.get("drops", 0)
-        run.target_loss = settings.get("target_loss", -1e308)
-        run.loss_factor, run.delta_factor = settings.get("loss_factor", 1), settings.get("delta_factor", 1)
-        run.by_rows = settings.get("by_rows", False)
+        run.key, run.draws = setting("key", 0), setting("draws", 0)
+        run.shuffles = setting("shuffles", True) and order is not None
+        run.drop_key, run.drops = setting("drop_key", 0), setting("drops", 0)
+        run.target_loss = setting("target_loss", -1e308)
+        run.loss_factor, run.delta_factor = setting("loss_factor", 1), setting("delta_factor", 1)
+        run.by_rows = setting("by_rows", False)
         run.last_loss = 1e308
-        try:
-            self.memory = engine.open(&run.net, &params[0], block, TRAIN, &run.data, threads, self.is_tiny(engine))
-            if engine.shares_blocks(batch_size):
-                self.open_nets(engine, &params[0], block, min(threads, <int>((batch_size + block - 1) // block)))
-        finally:
-            for l in range(engine.count):       # nothing is dropped outside of training
-                engine.layers[l].dropped = 0
+        dropout = setting("dropout", ())
+        if len(dropout) not in (0, plan.count - 1):
+            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, got {len(dropout)}")
+        self.set_optimizer(settings)
+        self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
+        if plan.layers is NULL:
+            raise MemoryError
+        memcpy(plan.layers, engine.plan.layers, plan.count * sizeof(Layer))
+        for l, dropped in enumerate(dropout):
+            plan.layers[l].dropped = dropped
+        is_tiny = tiny.suits(run, &plan)
+        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
+        self.memory = reserve(&arena, block)
+        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
+        set_run_parameters(run, &params[0])
+        if moments.shape[0] > 0:
+            set_moments(&run.net, &moments[0, 0], &moments[moments.shape[0] - 1, 0])
         self.resume(threads)
-        for l in range(run.net.count):
-            layer = &run.net.layers[l]
-            if moments.shape[0] > 0:
-                layer.m = &moments[0, at]
-                layer.v = &moments[moments.shape[0] - 1, at]
-            at += dense.parameter_count(layer)
-            rows += layer.n_in + layer.bias
-        if block < batch_size or run.optimizer.clip_norm > 0:        # the gradient is gathered over blocks, or needed as a whole
-            self.gradient = <real*>malloc(engine.size * sizeof(real) + rows * sizeof(double))
-            if self.gradient is NULL:
-                raise MemoryError(f"no memory for the gradient ({engine.size * sizeof(real)} bytes)")
-            at = 0
-            for l in range(run.net.count):
-                run.net.layers[l].gradient = self.gradient + at
-                at += dense.parameter_count(&run.net.layers[l])
-            if run.optimizer.clip_norm > 0:
-                run.squares = <double*>(self.gradient + at)
-        if block == n and order is None and not run.net.is_tiny:
-            fetch(&run.net, &run.data, 0, 0, n)
+        if is_tiny:
+            tiny.fetch(&run.net, &run.data)
+        elif block == n and order is None:
+            fetch(&run.net.block, &run.data, 0, 0, n)
             run.resident = True
 
-    cdef open_nets(self, Engine engine, const real* params, Py_ssize_t block, int threads):
-        # A network for each thread that a block is left for: buffers of its own, and a gradient. The first has the buffers of run.net.
-        cdef Run* run = &self.run
-        cdef Network* net
-        cdef Dense* layers
-        cdef size_t size = run.net.count * sizeof(Dense)
-        cdef Py_ssize_t at
-        cdef int l, t
-        self.threads = run.net_count = threads
-        self.pieces = <void**>calloc(threads, sizeof(void*))
-        run.nets = <Network*>malloc(threads * (sizeof(Network) + size + engine.size * sizeof(real)))
-        if self.pieces is NULL or run.nets is NULL:
-            raise MemoryError(f"no memory for {threads} gradients")
-        layers = <Dense*>(run.nets + threads)
-        for t in range(threads):
-            net = &run.nets[t]
-            if t > 0:
-                self.pieces[t] = engine.open(net, params, block, TRAIN, &run.data)
-            else:
-                net[0] = run.net
-            memcpy(layers, net.layers, size)
-            net.layers = layers
-            at = t * engine.size
-            for l in range(net.count):
-                layers[l].WT = run.net.layers[l].WT
-                layers[l].gradient = <real*>(<Dense*>(run.nets + threads) + threads * net.count) + at
-                at += dense.parameter_count(&layers[l])
-            layers += net.count
-
-    cdef bint is_tiny(self, Engine engine) noexcept:
-        # Whether tiny.pxd knows all that is asked for, and is faster: it is where rows fill half of the lanes, and these are not 16.
-        cdef const Run* run = &self.run
-        cdef int l
-        for l in range(engine.count):
-            if engine.layers[l].n_in > VL or engine.layers[l].n_out > VL or engine.layers[l].dropped > 0:
-                return False
-        return (<int>VL <= 8 and VL <= 2 * run.data.n and run.data.n <= VL and run.batch == run.data.n and run.data.order is NULL and
-                run.data.Y is not NULL and run.data.weights is NULL and run.optimizer.plain and run.optimizer.max_norm == 0 and
-                engine.layers[engine.count - 1].activation != SOFTMAX)
-
     cdef set_optimizer(self, dict settings):
-        cdef Optimizer* o = &self.run.optimizer
-        get = settings.get
-        o.method = METHODS.index(settings["method"])
-        o.momentum, o.nesterov = get("momentum", 0), get("nesterov", False)
-        o.beta1, o.beta2, o.eps_last = get("beta1", 0), get("beta2", 0), get("eps_last", False)
-        o.eps = max(get("eps", 0), DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
-        o.lr_decay, o.momentum_decay = get("lr_decay", 0), get("momentum_decay", 0)
-        o.down, o.up, o.smallest, o.largest = get("down", 0), get("up", 0), get("smallest", 0), get("largest", 0)
-        o.decay, o.decoupled = get("decay", 0), get("decoupled", False)
-        o.l1, o.l2, o.mean_penalty, o.biases_too = get("l1", 0), get("l2", 0), get("mean_penalty", False), get("biases_too", False)
-        o.clip_value, o.clip_norm, o.max_norm = get("clip_value", 0), get("clip_norm", 0), get("max_norm", 0)
-        o.steps, o.power1, o.power2, o.mu_product = get("steps", 0), get("power1", 1), get("power2", 1), get("mu_product", 1)
-        o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
+        for name in settings:
+            if name not in SETTINGS:
+                raise ValueError(f"there is no setting {name!r}")
+        self.run.optimizer = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
+        complete_settings(&self.run.optimizer)
 
     def __dealloc__(self):
-        cdef int t
-        if self.pieces is not NULL:
-            for t in range(self.threads):
-                free(self.pieces[t])
-        free(self.pieces)
-        free(self.run.nets)
         free(self.memory)
-        free(self.gradient)
+        free(self.layers)
 
     def refresh(self):
         """To be called where the parameters may have been changed from outside."""
-        refresh(&self.run.net)
+        refresh_network(&self.run.net)
 
     def plan(self, double[::1] losses, const double[:] rates, Py_ssize_t epochs):
         """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate."""
@@ -694,6 +429,10 @@ cdef class Training:
         self.run.seconds = seconds
         self.run.threads = threads
         barrier_init(&self.run.barrier, threads)
+
+    def abort(self):
+        """To be called where a thread does not come: those that wait for it in work() leave it. A step that was not whole is none."""
+        barrier_abort(&self.run.barrier)
 
     @property
     def alone(self):
@@ -732,7 +471,7 @@ cdef class Training:
     @property
     def block(self):
         """Rows in a block."""
-        return self.run.net.block
+        return self.run.net.block.size
 
     @property
     def penalty(self):
@@ -755,39 +494,25 @@ cdef class Training:
         """(epochs in a row, up to now, that have raised the loss; the loss before them)"""
         return self.run.rises, self.run.risen_from
 
-    def idle(self):
-        """Of each hidden layer the share of its outputs in one of the last blocks whose derivative is nearly zero: relu's zeros, and what
-        sigmoid and tanh have within 1 % of their range to its ends."""
-        cdef const Dense* layer
-        cdef Py_ssize_t i, j, count, rows = smaller(self.run.net.block, self.run.batch)
-        cdef bint is_tiny = self.run.net.is_tiny
-        cdef real a
+    def idle(self, ends):
+        """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which are (low, high) for
+        each of these layers; 0.0 where they are None."""
+        cdef const Network* net = &self.run.net
+        cdef Py_ssize_t rows = smaller(net.block.size, self.run.batch)
         cdef int l
+        if len(ends) != net.count - 1:
+            raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, got {len(ends)}")
         shares = []
-        for l in range(self.run.net.count - 1):
-            layer = &self.run.net.layers[l]
-            count = 0
-            for i in range(rows):
-                for j in range(layer.n_out):
-                    a = layer.A[j * VL + i if is_tiny else i * layer.ld + j]
-                    if layer.activation == RELU:
-                        count += a == 0
-                    elif layer.activation == SIGMOID:
-                        count += a < 0.01 or a > 0.99
-                    elif layer.activation == TANH:
-                        count += a < -0.98 or a > 0.98
-            shares.append(count / <double>(rows * layer.n_out))
+        for l in range(net.count - 1):
+            shares.append(0.0 if ends[l] is None else share_beyond(net, l, rows, ends[l][0], ends[l][1]))
         return shares
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):
     """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used then."""
-    cdef Run run
-    run.data.n = order.shape[0]
-    run.data.order = &order[0]
-    run.key, run.draws = key, draws
-    shuffle_rows(&run)
-    return run.draws
+    cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, &order[0])
+    shuffle_rows(&data, key, &draws)
+    return draws
 
 
 # ---- the kernels one by one, for the tests and for `python -m benchmarks --roofline`
@@ -804,7 +529,7 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     cdef const real** rows = <const real**>malloc(A.shape[0] * sizeof(real*))
     if rows is NULL:
         raise MemoryError
-    dense.list_rows(rows, &A[0, 0], A.shape[1], A.shape[0])
+    list_rows(rows, &A[0, 0], A.shape[1], A.shape[0])
     if transposed:
         form = matmul.SCATTERED if scattered else matmul.COLUMNS
     if start is not None:
@@ -851,7 +576,7 @@ def transpose(const real[:, ::1] square, real[:, ::1] out):
     cdef int i
     for i in range(VL):
         v[i] = load(&square[i, 0])
-    activations.transpose(v)
+    transpose_square(v)
     for i in range(VL):
         store(&out[i, 0], v[i])
 

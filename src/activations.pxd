@@ -4,11 +4,11 @@
 # Rows are padded to whole vectors and lie one after the other, so a layer of a block of rows is one flat array. What the padding holds
 # after an activation does not matter: it is never read as an input, and deltas are zero there.
 
-from simd cimport (always_inlined, real, vec, VL, LOG2_VL, splat, load, store, if_less, if_negative, vmax, vabs,
-                   interleave_low, interleave_high)
+from simd cimport always_inlined, inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vmax, vabs
+from squares cimport MAX_LANES, transpose
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
-cdef enum Activation:     # the numbers are the order of the names in _core.pyx
+cdef enum Activation:     # the numbers are the order of the rows in nnc/kinds
     SIGMOID
     TANH
     RELU
@@ -20,9 +20,6 @@ cdef enum Activation:     # the numbers are the order of the names in _core.pyx
     SILU
     SOFTMAX
     EXP
-
-cdef enum:
-    MAX_LANES = 16
 
 
 # sigmoid(z) = 1 / (1 + exp(-z))                       tanh(z)
@@ -90,88 +87,117 @@ cdef inline vec exponential(vec z) noexcept nogil:
     return if_negative(z, e, splat(1) / e)
 
 
+# `kind` is a literal at every call of the next two, so that nothing of their ladders is left.
+
+cdef inline inlined_vec value(int kind, vec z) noexcept nogil:
+    # f(z). Softmax stands apart: it is not elementwise.
+    if kind == SIGMOID:
+        return sigmoid(z)
+    if kind == TANH:
+        return tanh(z)
+    if kind == RELU:
+        return relu(z)
+    if kind == LEAKY_RELU:
+        return leaky_relu(z)
+    if kind == SOFTPLUS:
+        return softplus(z)
+    if kind == ELU:
+        return elu(z)
+    if kind == GELU:
+        return gelu(z)
+    if kind == SILU:
+        return silu(z)
+    if kind == EXP:
+        return exponential(z)
+    return z
+
+
+cdef inline inlined_vec slope(int kind, vec z, vec a) noexcept nogil:
+    # f'(z), where a = f(z).
+    if kind == SIGMOID:
+        return d_sigmoid(a)
+    if kind == TANH:
+        return d_tanh(a)
+    if kind == RELU:
+        return d_relu(a)
+    if kind == LEAKY_RELU:
+        return d_leaky_relu(a)
+    if kind == SOFTPLUS:
+        return d_softplus(a)
+    if kind == ELU:
+        return d_elu(a)
+    if kind == GELU:
+        return d_gelu(z)
+    if kind == SILU:
+        return d_silu(z)
+    if kind == EXP:
+        return a
+    return splat(1)
+
+
 cdef inline bint needs_net_input(int kind) noexcept nogil:
-    # Whether Z has to be kept for the derivative.
+    # Whether slope() reads z, so that it has to be kept.
     return kind == GELU or kind == SILU
 
 
+cdef inline always_inlined activate_as(int kind, const real* Z, real* A, Py_ssize_t vectors) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(vectors):
+        store(A + i * VL, value(kind, load(Z + i * VL)))
+
+
+cdef inline always_inlined differentiate_as(int kind, const real* Z, const real* A, real* D, Py_ssize_t vectors) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(vectors):
+        store(D + i * VL, load(D + i * VL) * slope(kind, load(Z + i * VL), load(A + i * VL)))
+
+
 cdef inline void activate(int kind, const real* Z, real* A, Py_ssize_t size) noexcept nogil:
-    # A = f(Z) for `size` numbers, whole vectors; Z and A may be the same memory. Softmax stands apart: it is not elementwise.
-    cdef Py_ssize_t i, vectors = size // VL
+    # A = f(Z) for `size` numbers, whole vectors; Z and A may be the same memory.
+    cdef Py_ssize_t vectors = size // VL
     if kind == SIGMOID:
-        for i in range(vectors):
-            store(A + i * VL, sigmoid(load(Z + i * VL)))
+        activate_as(SIGMOID, Z, A, vectors)
     elif kind == TANH:
-        for i in range(vectors):
-            store(A + i * VL, tanh(load(Z + i * VL)))
+        activate_as(TANH, Z, A, vectors)
     elif kind == RELU:
-        for i in range(vectors):
-            store(A + i * VL, relu(load(Z + i * VL)))
+        activate_as(RELU, Z, A, vectors)
     elif kind == LEAKY_RELU:
-        for i in range(vectors):
-            store(A + i * VL, leaky_relu(load(Z + i * VL)))
+        activate_as(LEAKY_RELU, Z, A, vectors)
     elif kind == SOFTPLUS:
-        for i in range(vectors):
-            store(A + i * VL, softplus(load(Z + i * VL)))
+        activate_as(SOFTPLUS, Z, A, vectors)
     elif kind == ELU:
-        for i in range(vectors):
-            store(A + i * VL, elu(load(Z + i * VL)))
+        activate_as(ELU, Z, A, vectors)
     elif kind == GELU:
-        for i in range(vectors):
-            store(A + i * VL, gelu(load(Z + i * VL)))
+        activate_as(GELU, Z, A, vectors)
     elif kind == SILU:
-        for i in range(vectors):
-            store(A + i * VL, silu(load(Z + i * VL)))
+        activate_as(SILU, Z, A, vectors)
     elif kind == EXP:
-        for i in range(vectors):
-            store(A + i * VL, exponential(load(Z + i * VL)))
-    elif Z != A:          # identity
-        for i in range(vectors):
-            store(A + i * VL, load(Z + i * VL))
+        activate_as(EXP, Z, A, vectors)
+    elif Z != A:
+        activate_as(IDENTITY, Z, A, vectors)
 
 
 cdef inline void differentiate(int kind, const real* Z, const real* A, real* D, Py_ssize_t size) noexcept nogil:
     # D = D * f'(Z), which turns d loss / d A into d loss / d Z.
-    cdef Py_ssize_t i, vectors = size // VL
+    cdef Py_ssize_t vectors = size // VL
     if kind == SIGMOID:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * d_sigmoid(load(A + i * VL)))
+        differentiate_as(SIGMOID, Z, A, D, vectors)
     elif kind == TANH:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * d_tanh(load(A + i * VL)))
+        differentiate_as(TANH, Z, A, D, vectors)
     elif kind == RELU:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * d_relu(load(A + i * VL)))
+        differentiate_as(RELU, Z, A, D, vectors)
     elif kind == LEAKY_RELU:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * d_leaky_relu(load(A + i * VL)))
+        differentiate_as(LEAKY_RELU, Z, A, D, vectors)
     elif kind == SOFTPLUS:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * d_softplus(load(A + i * VL)))
+        differentiate_as(SOFTPLUS, Z, A, D, vectors)
     elif kind == ELU:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * d_elu(load(A + i * VL)))
+        differentiate_as(ELU, Z, A, D, vectors)
     elif kind == GELU:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * d_gelu(load(Z + i * VL)))
+        differentiate_as(GELU, Z, A, D, vectors)
     elif kind == SILU:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * d_silu(load(Z + i * VL)))
+        differentiate_as(SILU, Z, A, D, vectors)
     elif kind == EXP:
-        for i in range(vectors):
-            store(D + i * VL, load(D + i * VL) * load(A + i * VL))
-
-
-cdef inline always_inlined transpose(vec* v) noexcept nogil:
-    # A square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards; log2(VL) rounds transpose.
-    cdef vec w[MAX_LANES]
-    cdef int i, _
-    for _ in range(LOG2_VL):
-        for i in range(VL // 2):
-            w[2 * i] = interleave_low(v[i], v[i + VL // 2])
-            w[2 * i + 1] = interleave_high(v[i], v[i + VL // 2])
-        for i in range(VL):
-            v[i] = w[i]
+        differentiate_as(EXP, Z, A, D, vectors)
 
 
 cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld,
@@ -230,3 +256,12 @@ cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, 
             dot += D[i * ld + j] * A[i * ld + j]
         for j in range(n):
             D[i * ld + j] = A[i * ld + j] * (D[i * ld + j] - dot)
+
+
+cdef inline void differentiate_rows(int kind, const real* Z, const real* A, real* D, Py_ssize_t rows, Py_ssize_t n,
+                                    Py_ssize_t ld) noexcept nogil:
+    # D = d loss / d Z of `rows` rows of n outputs, elementwise or not.
+    if kind == SOFTMAX:
+        differentiate_softmax(A, D, rows, n, ld)
+    else:
+        differentiate(kind, Z, A, D, rows * ld)

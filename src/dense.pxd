@@ -1,71 +1,30 @@
-# The dense layer: A = f(Z), Z = b + X @ W. Its four questions: how many parameters, how many outputs, forward, backward.
+# The dense layer: A = f(Z), Z = b + X @ W.
 
-from simd cimport LINE, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
-from matmul cimport K_BLOCK, ROWS, Ahead, Form, Rows, product
-from activations cimport RELU, SOFTMAX, activate, differentiate, needs_net_input, softmax, transpose, MAX_LANES
-from optimizers cimport Optimizer, complete, update
-from dropout cimport mask_row
-from libc.stdint cimport uint64_t
-from libc.math cimport sqrt as sqrt_double
-
-cdef enum:
-    GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
-    SMALL_GRAIN = 4       # and rows of W where there is no WT: of few inputs, each thread would get all or none; and whole blocks
-    HALF_PAGE = 2048      # bytes
-    STRIP = 32            # rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache
-
-cdef struct Dense:
-    Py_ssize_t n_in
-    Py_ssize_t n_out
-    Py_ssize_t ld         # n_out padded: the distance between rows of W, Z, A, D. The padding of W and D is zero.
-    bint bias
-    bint narrow           # of so few outputs that vectors are better filled with inputs, and these are whole vectors
-    int activation
-    real* W               # (n_in, ld), followed by b (ld) where there is a bias
-    real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
-    real* m               # the optimizer's moments, the same layout
-    real* v
-    real* WT              # (n_out, ldt), n_in padded: W transposed for the backward product, and for a narrow layer; NULL in the first one
-    Py_ssize_t ldt
-    real* Z               # (rows, ld) net input: the same memory as A unless the derivative needs both
-    real* A               # (rows, ld) output
-    real* D               # (rows, ld) delta, d loss / d Z
-    double dropped        # the share of its outputs that training drops at random
-    real* mask            # (rows, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
-    real* out             # (rows, ld) what the layer above reads: A, or A times the mask
-    const real** outs     # (rows) where each row of `out` begins, and each of D
-    const real** deltas
-    bint broken           # a step would have made parameters infinite or NaN: these have kept their values
+from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
+from squares cimport MAX_LANES, transpose
+from arena cimport TRAIN, Arena, Purpose, take, take_zeros
+from activations cimport RELU, SOFTMAX, activate, softmax
+from matmul cimport ROWS, Ahead, Form, Rows, product
+from layer cimport Layer, biases, padded
 
 
-cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
-    # Whole vectors; and one line more of the cache than so many that all rows would lie in few of its sets.
-    cdef Py_ssize_t length = (n + VL - 1) // VL * VL
-    return length + LINE if length * <Py_ssize_t>sizeof(real) % HALF_PAGE == 0 else length
+cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
+    # What follows from its widths; the lowest layer has none below it that learns.
+    layer.rows = layer.n_in
+    layer.ld = padded(layer.n_out)
+    layer.ldt = padded(layer.n_in)
+    layer.narrow = not lowest and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
 
 
-cdef inline Py_ssize_t parameter_count(const Dense* layer) noexcept nogil:
-    # Padding included.
-    return (layer.n_in + layer.bias) * layer.ld
+cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose) noexcept nogil:
+    cdef size_t size = layer.n_out * layer.ldt * sizeof(real)
+    if layer.narrow:                          # it reads whole rows of WT
+        layer.WT = <real*>take_zeros(arena, size)
+    elif purpose == TRAIN and not lowest:
+        layer.WT = <real*>take(arena, size)
 
 
-cdef inline Py_ssize_t grain_of(const Dense* layer) noexcept nogil:
-    return SMALL_GRAIN if layer.WT is NULL else GRAIN
-
-
-cdef inline real* biases(const Dense* layer) noexcept nogil:
-    return layer.W + layer.n_in * layer.ld if layer.bias else NULL
-
-
-cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, Py_ssize_t count) noexcept nogil:
-    # Where each of so many rows begins, of a matrix whose rows are `ld` apart.
-    cdef Py_ssize_t i
-    for i in range(count):
-        rows[i] = first + i * ld
-
-
-cdef inline void forward(const Dense* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
-                         real* log_sum, real* scratch) noexcept nogil:
+cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
     # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on; X is where each row of the block begins.
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
@@ -76,119 +35,35 @@ cdef inline void forward(const Dense* layer, const real** X, Py_ssize_t first, P
         product(ROWS, rows, layer.n_out, layer.n_in, Rows(X + first, 0), layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
                 rectify, NULL)
     if layer.activation == SOFTMAX:
-        softmax(Z, A, NULL if log_sum is NULL else log_sum + first, rows, layer.n_out, layer.ld, scratch)
+        softmax(Z, A, NULL if layer.log_sum is NULL else layer.log_sum + first, rows, layer.n_out, layer.ld, scratch)
     elif not rectify:
         activate(layer.activation, Z, A, rows * layer.ld)
 
 
-cdef inline void drop(const Dense* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Drops outputs of `rows` rows of the block from `first` on; `place` is where the block begins in the batch.
-    cdef Py_ssize_t i, j
-    for i in range(first, first + rows):
-        mask_row(key, place + i, layer.dropped, layer.mask + i * layer.ld, layer.ld)
-        for j from i * layer.ld <= j < (i + 1) * layer.ld by VL:
-            store(layer.out + j, load(layer.A + j) * load(layer.mask + j))
-
-
-cdef inline void backward(const Dense* layer, const Dense* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # delta of the layer below = (delta @ W.T) * f'(its Z)
-    cdef Py_ssize_t i, start = first * below.ld
+cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # d loss / d X = delta @ W.T, into D of the layer below
     if layer.narrow:
         narrow_backward(layer, below, first, rows)
     else:
         product(ROWS, rows, below.n_out, layer.n_out, Rows(layer.deltas + first, 0), layer.WT, layer.ldt,
-                below.D + start, below.ld, NULL, 1, False, NULL, False, NULL)
-    if below.mask is not NULL:
-        for i from start <= i < start + rows * below.ld by VL:
-            store(below.D + i, load(below.D + i) * load(below.mask + i))
-    differentiate(below.activation, below.Z + start, below.A + start, below.D + start, rows * below.ld)
+                below.D + first * below.ld, below.ld, NULL, 1, False, NULL, False, NULL)
 
 
-cdef inline void learn(Dense* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
-                       bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch,
-                       Ahead* ahead) noexcept nogil:
-    # gradient of W = X.T @ delta over the block, `form` being that of X.T, and the optimizer's step, for rows low <= k < high of W (row
-    # n_in is the bias). Where the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step()
-    # follows.
-    cdef Py_ssize_t k = low, count, offset, ld = layer.ld
+cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
+                          real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
+    # Rows low <= k < high of d loss / d W = X.T @ delta, where row n_in is d loss / d b, the sum of delta; `form` is that of X.T.
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
-    cdef real* g
-    cdef bint bias
-    # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
-    if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
-        gradient_product(layer, X, form, rows, low, top, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
-        if high > layer.n_in:
-            sum_rows(layer.D, rows, ld, layer.W + layer.n_in * ld, <real>-optimizer.lr, True, &layer.broken)
-    else:
-        while k < high:
-            bias = k == layer.n_in
-            count = 1 if bias else STRIP if top - k > STRIP else top - k
-            offset = k * ld
-            g = scratch if layer.gradient is NULL else layer.gradient + offset
-            if bias and rows > 0:
-                sum_rows(layer.D, rows, ld, g, 1, not first_block, NULL)
-            elif rows > 0:                # else the whole gradient is there
-                gradient_product(layer, X, form, rows, k, k + count, g, 1, not first_block, NULL, ahead)
-            if last_block and optimizer is not NULL:
-                if not optimizer.plain:
-                    complete(optimizer, layer.W + offset, g, count * ld, bias)
-                if squares is NULL:
-                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias, &layer.broken)
-                else:
-                    square_rows(g, count, ld, squares + k)
-            k += count
-    if layer.WT is not NULL and last_block and optimizer is not NULL and squares is NULL:
-        transpose_rows(layer, low, top)
-
-
-cdef inline void step(Dense* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
-    # The optimizer's step on `scale` times the gradient that learn() has left, for rows low <= k < high of W.
-    cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in, at = low * layer.ld
-    update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale, False,
-           &layer.broken)
-    if high > layer.n_in:
-        at = layer.n_in * layer.ld
-        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, &layer.broken)
-    if layer.WT is not NULL:
-        transpose_rows(layer, low, top)
-
-
-cdef inline void square_rows(const real* g, Py_ssize_t rows, Py_ssize_t ld, double* out) noexcept nogil:
-    cdef Py_ssize_t i, j
-    for i in range(rows):
-        out[i] = 0
-        for j in range(ld):
-            out[i] += <double>g[i * ld + j] * g[i * ld + j]
-
-
-cdef inline void constrain(const Dense* layer, double limit, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Scales the incoming weights of neurons low <= j < high down to the norm `limit`.
-    cdef Py_ssize_t j, k
-    cdef double total
-    cdef real scale
-    for j in range(low, high):
-        total = 0
-        for k in range(layer.n_in):
-            total += <double>layer.W[k * layer.ld + j] * layer.W[k * layer.ld + j]
-        if total > limit * limit:
-            scale = <real>(limit / sqrt_double(total))
-            for k in range(layer.n_in):
-                layer.W[k * layer.ld + j] *= scale
-                if layer.WT is not NULL:
-                    layer.WT[j * layer.ldt + k] = layer.W[k * layer.ld + j]
-
-
-cdef inline void gradient_product(const Dense* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
-                                  real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
-    if layer.narrow:
-        narrow_gradient(layer, X, low, rows, high - low, out, scale, add, broken)
-    else:
-        product(form, high - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
+    if low < top and layer.narrow:
+        narrow_gradient(layer, X, low, rows, top - low, out, scale, add, broken)
+    elif low < top:
+        product(form, top - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
+    if top < high:
+        sum_rows(layer.D, rows, layer.ld, out + (top - low) * layer.ld, scale, add, broken)
 
 
 # A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.
 
-cdef inline void narrow_forward(const Dense* layer, const real** X, Py_ssize_t rows, real* Z) noexcept nogil:
+cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t rows, real* Z) noexcept nogil:
     cdef const real* b = biases(layer)
     cdef const real* w
     cdef vec s0, s1
@@ -203,7 +78,7 @@ cdef inline void narrow_forward(const Dense* layer, const real** X, Py_ssize_t r
             Z[i * layer.ld + j] = sum_lanes(s0 + s1) + (0 if b is NULL else b[j])
 
 
-cdef inline void narrow_backward(const Dense* layer, const Dense* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline void narrow_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # D of the layer below = delta @ W.T
     cdef const real* WT = layer.WT
     cdef const real* d = layer.D + first * layer.ld
@@ -220,7 +95,7 @@ cdef inline void narrow_backward(const Dense* layer, const Dense* below, Py_ssiz
         out += ld
 
 
-cdef inline void narrow_gradient(const Dense* layer, const real** X, Py_ssize_t low, Py_ssize_t rows, Py_ssize_t n_in, real* out,
+cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t low, Py_ssize_t rows, Py_ssize_t n_in, real* out,
                                  real scale, bint add, bint* broken) noexcept nogil:
     # VL rows of W at a time, as columns first.
     cdef vec square[MAX_LANES]
@@ -286,19 +161,3 @@ cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* o
             broken[0] = True
             s0 = if_finite(s0, s0, load(out + j))
         store(out + j, s0)
-
-
-cdef inline void transpose_rows(const Dense* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Brings WT up to date with rows low <= k < high of W; low is a multiple of VL. Columns of WT beyond n_in stay zero.
-    cdef vec square[MAX_LANES]
-    cdef Py_ssize_t k, j
-    cdef int i, inputs
-    for k from low <= k < high by VL:
-        inputs = VL if high - k > VL else high - k
-        for j from 0 <= j < layer.n_out by VL:
-            for i in range(VL):
-                square[i] = load(layer.W + (k + i) * layer.ld + j) if i < inputs else splat(0)
-            transpose(square)
-            for i in range(VL):
-                if j + i < layer.n_out:
-                    store(layer.WT + (j + i) * layer.ldt + k, square[i])

@@ -18,10 +18,9 @@
 # weight counts as so many rows: its terms are multiplied by it, and m is the sum of the weights.
 
 from simd cimport real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
-from optimizers cimport clamp, sign
-from vmath cimport exp, log1p, tanh
+from vmath cimport clamp, exp, log1p, sign, tanh
 
-cdef enum Loss:           # the numbers are the order of the names in _core.pyx
+cdef enum Loss:           # the numbers are the order of the rows in nnc/kinds
     SSE
     HALF_SSE
     MSE
@@ -38,6 +37,16 @@ cdef enum Loss:           # the numbers are the order of the names in _core.pyx
 cdef inline bint from_logits(int loss) noexcept nogil:
     # Whether the loss is computed from Z, and its delta with it.
     return loss == BCE or loss == CROSS_ENTROPY or loss == POISSON
+
+
+cdef inline bint needs_log_sum(int loss) noexcept nogil:
+    # Whether it asks softmax for log(sum(exp(Z))).
+    return loss == CROSS_ENTROPY
+
+
+cdef inline double label_smoothing(int loss, double parameter) noexcept nogil:
+    # The part of the probability that is spread over all classes; without it, labels are taken as they are.
+    return parameter if loss == CROSS_ENTROPY else 0
 
 
 cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogil:
@@ -154,3 +163,25 @@ cdef inline double cross_entropy(const real* Z, const real* log_sum, const real*
             total = total + y * (log_sum[i] - load(Z + i * ld + j))
             store(D + i * ld + j, scale * (load(P + i * ld + j) - y))
     return sum_lanes(total)
+
+
+cdef inline double elementwise_loss(int loss, real c, const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
+                                    Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # The plain sum of a loss whose terms are numbers of their own, and D; c is the loss's parameter.
+    if loss <= MSE:
+        return squared_error(P, Y, D, mask, scale, rows, ld)
+    if loss == BCE:
+        return binary_cross_entropy(Z, P, Y, D, mask, scale, rows, ld)
+    if loss == POISSON:
+        return poisson(Z, P, Y, D, mask, scale, rows, ld)
+    return elementwise(loss, c, P, Y, D, mask, scale, rows, ld)
+
+
+cdef inline double loss_of_rows(int loss, real c, const real* Z, const real* log_sum, const real* P, const real* Y, const int* labels,
+                                real* D, const real* mask, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # The same of any loss; `labels` stand for Y where they are not NULL.
+    if loss == CROSS_ENTROPY and labels is not NULL:
+        return cross_entropy_of_labels(Z, log_sum, P, labels, D, scale, rows, ld)
+    if loss == CROSS_ENTROPY:
+        return cross_entropy(Z, log_sum, P, Y, D, scale, rows, ld)
+    return elementwise_loss(loss, c, Z, P, Y, D, mask, scale, rows, ld)

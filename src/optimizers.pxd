@@ -4,10 +4,13 @@
 # A parameter that a step would make infinite or NaN keeps its value, with its m and v, and `broken` is set: so a training that
 # diverges ends with finite numbers, and nothing has to be copied before.
 
+from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport sqrt as sqrt_double
-from simd cimport real, vec, VL, all_finite, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vmax, vsqrt
+from libc.string cimport memset
+from simd cimport real, vec, VL, all_finite, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vsqrt
+from vmath cimport clamp, sign
 
-cdef enum Method:         # the numbers are the order of the names in _core.pyx
+cdef enum Method:         # the numbers are the order of the rows in nnc/kinds
     SGD
     MOMENTUM
     ADAM
@@ -50,6 +53,19 @@ cdef struct Optimizer:
     double mu_product
 
 
+cdef inline Optimizer no_optimizer() noexcept nogil:
+    # What settings differ from.
+    cdef Optimizer o
+    memset(&o, 0, sizeof(Optimizer))
+    o.power1 = o.power2 = o.mu_product = 1
+    return o
+
+
+cdef inline void complete_settings(Optimizer* o) noexcept nogil:
+    o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
+    o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
+
+
 cdef inline double power(double base, Py_ssize_t n) noexcept nogil:
     # base**n by squaring: the one of libm would tie the wheel to the libm of the machine that built it
     cdef double result = 1
@@ -70,15 +86,6 @@ cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
         o.mu = o.beta1 * (1 - 0.5 * power(o.momentum_decay, o.steps))
         o.mu_next = o.beta1 * (1 - 0.5 * power(o.momentum_decay, o.steps + 1))
         o.mu_product *= o.mu
-
-
-cdef inline vec sign(vec x) noexcept nogil:
-    return if_negative(x, splat(-1), if_less(splat(0), x, splat(1), splat(0)))
-
-
-cdef inline vec clamp(vec x, real low, real high) noexcept nogil:
-    x = if_less(x, splat(low), splat(low), x)      # NaN stays NaN
-    return if_less(splat(high), x, splat(high), x)
 
 
 cdef inline void take(real* to, vec check, vec x) noexcept nogil:

@@ -31,16 +31,20 @@ enum { MANTISSA_BITS = 23 };
 #endif
 
 /* The return type of a function that has to be inlined: its integer arguments are literals at every call, so that its
-   loops unroll and its accumulators live in registers; left to itself a compiler may call it, ten times slower. And of one that has
-   to stay a function. */
+   loops unroll and its accumulators live in registers; left to itself a compiler may call it, ten times slower. The same of one that
+   returns a vec; Cython declares a variable of that type in it, where GCC and Clang pass over the attribute and MSVC does not take
+   its own. And of one that has to stay a function. */
 #if defined(__GNUC__) || defined(__clang__)
 #define NNC_INLINED __attribute__((always_inline)) void
+#define NNC_INLINED_VEC __attribute__((always_inline)) vec
 #define NNC_CALLED __attribute__((noinline)) void
 #elif defined(_MSC_VER)
 #define NNC_INLINED __forceinline void
+#define NNC_INLINED_VEC vec
 #define NNC_CALLED __declspec(noinline) void
 #else
 #define NNC_INLINED void
+#define NNC_INLINED_VEC vec
 #define NNC_CALLED void
 #endif
 

@@ -4,6 +4,7 @@ cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef float vec
     ctypedef void always_inlined "NNC_INLINED"
+    ctypedef vec inlined_vec "NNC_INLINED_VEC"
     ctypedef void never_inlined "NNC_CALLED"
     enum:
         VL

@@ -57,6 +57,7 @@ typedef struct {
     counter arrived;
     counter generation;
     counter late; /* microseconds that all threads together have waited beyond the spinning */
+    counter aborted; /* a thread will not come any more */
 } Barrier;
 
 static inline void barrier_init(Barrier *b, long threads) {
@@ -64,23 +65,32 @@ static inline void barrier_init(Barrier *b, long threads) {
     counter_set(&b->arrived, 0);
     counter_set(&b->generation, 0);
     counter_set(&b->late, 0);
+    counter_set(&b->aborted, 0);
 }
 
-static inline void barrier_wait(Barrier *b) {
+/* Sends all threads that wait, and those that come, on their way. */
+static inline void barrier_abort(Barrier *b) { counter_set(&b->aborted, 1); }
+
+/* Returns whether the barrier has been aborted: not all threads are there then. */
+static inline int barrier_wait(Barrier *b) {
     enum { SPINS = 4000 }; /* some 20 to 100 microseconds */
     long generation = counter_get(&b->generation);
     if (counter_next(&b->arrived) == b->threads) {
         counter_set(&b->arrived, 0);
         counter_set(&b->generation, generation + 1);
-        return;
+        return 0;
     }
     for (long spins = 0; spins < SPINS; spins++) {
-        if (counter_get(&b->generation) != generation) return;
+        if (counter_get(&b->generation) != generation) return 0;
         relax();
     }
     double since = now();
-    while (counter_get(&b->generation) == generation) yield_processor();
+    while (counter_get(&b->generation) == generation) {
+        if (counter_get(&b->aborted)) return 1;
+        yield_processor();
+    }
     counter_add(&b->late, (long)(1e6 * (now() - since)));
+    return 0;
 }
 
 /* Seconds that all threads together have waited for late ones since barrier_init. */

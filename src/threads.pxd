@@ -1,9 +1,25 @@
-# What threads.h offers.
+# What threads.h offers, and how threads share what there is to do.
 
 cdef extern from "threads.h" nogil:
+    ctypedef long counter
+    long counter_get(counter* c)
+    void counter_add(counter* c, long value)
     ctypedef struct Barrier:
         pass
     double now()
     void barrier_init(Barrier* b, long threads)
-    void barrier_wait(Barrier* b)
+    bint barrier_wait(Barrier* b)
+    void barrier_abort(Barrier* b)
     double barrier_late(Barrier* b)
+
+
+cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads, Py_ssize_t grain) noexcept nogil:
+    # Where the share of a thread begins, in whole grains; the share of thread + 1 begins where it ends.
+    cdef Py_ssize_t grains = (n + grain - 1) // grain
+    if threads == 1:      # a division is long beside the step of a small network
+        return n * thread
+    return smaller(n, grains * thread // threads * grain)

@@ -1,4 +1,4 @@
-# The run of network.pxd once more, for a network and a batch so small that the way to the kernels would take longer than they do:
+# The run of run.pxd once more, for a network and a batch so small that the way to the kernels would take longer than they do:
 # plain gradient descent on all rows at once, where these, the inputs and the neurons of each layer are at most VL. Every matrix is a
 # part of a square of VL x VL numbers then, so that distances are literals.
 #
@@ -9,14 +9,25 @@
 # A step is a chain in which everything waits for what comes before it, through memory too: so what belongs together stays in registers.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
-from vmath cimport sigmoid, tanh
-from activations cimport (IDENTITY, MAX_LANES, RELU, SIGMOID, TANH, activate, d_relu, d_sigmoid, d_tanh, differentiate, relu,
-                          transpose)
-from dense cimport Dense
-from losses cimport from_logits, loss_scale
-from network cimport Data, Network, Run, elementwise_loss, end_epoch, is_broken, loss_of_epoch
+from squares cimport MAX_LANES, SQUARE, transpose
+from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, differentiate, slope, value
+from losses cimport elementwise_loss, from_logits, loss_scale
+from layer cimport DENSE, Layer
+from rows cimport Data
+from network cimport Network, Plan, is_broken
+from run cimport Run, end_epoch, loss_of_epoch
 
-cdef enum: SQUARE = VL * VL
+
+cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
+    # Whether all that is asked for is known here, and this is faster: it is where rows fill half of the lanes, and these are not 16.
+    cdef const Data* data = &run.data
+    cdef int l
+    for l in range(plan.count):
+        if plan.layers[l].kind != DENSE or plan.layers[l].n_in > VL or plan.layers[l].n_out > VL or plan.layers[l].dropped > 0:
+            return False
+    return (<int>VL <= 8 and VL <= 2 * data.n and data.n <= VL and run.batch == data.n and data.order is NULL and
+            data.Y is not NULL and data.weights is NULL and run.optimizer.plain and run.optimizer.max_norm == 0 and
+            plan.layers[plan.count - 1].activation != SOFTMAX)
 
 
 cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
@@ -25,13 +36,13 @@ cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
     for i in range(VL):
         source = i if i < data.n else data.n - 1
         for j in range(n_in):
-            net.X[j * VL + i] = data.X[source * n_in + j]
+            net.block.X[j * VL + i] = data.X[source * n_in + j]
         for j in range(n_out):
-            net.Y[j * VL + i] = data.Y[source * n_out + j]
+            net.block.Y[j * VL + i] = data.Y[source * n_out + j]
             net.mask[j * VL + i] = i < data.n
 
 
-cdef inline always_inlined forward_as(int kind, const Dense* layer, const real* X) noexcept nogil:
+cdef inline always_inlined forward_as(int kind, const Layer* layer, const real* X) noexcept nogil:
     cdef const real* W = layer.W
     cdef real* Z = layer.Z
     cdef real* A = layer.A
@@ -44,16 +55,10 @@ cdef inline always_inlined forward_as(int kind, const Dense* layer, const real* 
             z = madd(splat(W[k * VL + j]), load(X + k * VL), z)
         if Z != A:
             store(Z + j * VL, z)
-        if kind == SIGMOID:
-            z = sigmoid(z)
-        elif kind == TANH:
-            z = tanh(z)
-        elif kind == RELU:
-            z = relu(z)
-        store(A + j * VL, z)
+        store(A + j * VL, value(kind, z))
 
 
-cdef inline void forward(const Dense* layer, const real* X) noexcept nogil:
+cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
     # Z = W.T @ X, A = f(Z); the usual activations as literals, for a loop over one function each
     if layer.activation == SIGMOID:
         forward_as(SIGMOID, layer, X)
@@ -66,7 +71,7 @@ cdef inline void forward(const Dense* layer, const real* X) noexcept nogil:
         activate(layer.activation, layer.Z, layer.A, layer.n_out * VL)
 
 
-cdef inline always_inlined backward_as(int kind, const Dense* layer, const Dense* below) noexcept nogil:
+cdef inline always_inlined backward_as(int kind, const Layer* layer, const Layer* below) noexcept nogil:
     cdef const real* W = layer.W
     cdef const real* D = layer.D
     cdef const real* A = below.A
@@ -78,16 +83,10 @@ cdef inline always_inlined backward_as(int kind, const Dense* layer, const Dense
         for j in range(n_out):
             d = madd(splat(W[k * VL + j]), load(D + j * VL), d)
         a = load(A + k * VL)
-        if kind == SIGMOID:
-            d = d * d_sigmoid(a)
-        elif kind == TANH:
-            d = d * d_tanh(a)
-        elif kind == RELU:
-            d = d * d_relu(a)
-        store(to + k * VL, d)
+        store(to + k * VL, d * slope(kind, a, a))     # those that read z are not among the literals
 
 
-cdef inline void backward(const Dense* layer, const Dense* below) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
     # delta of the layer below = (W @ delta) * f'(its Z)
     if below.activation == SIGMOID:
         backward_as(SIGMOID, layer, below)
@@ -100,7 +99,7 @@ cdef inline void backward(const Dense* layer, const Dense* below) noexcept nogil
         differentiate(below.activation, below.Z, below.A, below.D, below.n_out * VL)
 
 
-cdef inline void learn(Dense* layer, const real* X, double lr) noexcept nogil:
+cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
     # W -= lr X @ delta.T, b -= lr sum(delta)
     cdef vec delta[MAX_LANES]
     cdef vec sums[4]
@@ -136,18 +135,19 @@ cdef inline always_inlined descend(real* w, vec gradient, double lr, vec* bad) n
 cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
     # Takes the run `epochs` epochs further.
     cdef Network* net = &run.net
-    cdef Dense* out = &net.layers[net.count - 1]
+    cdef Layer* out = &net.layers[net.count - 1]
     cdef Py_ssize_t epoch = run.epoch, end = run.epoch + min(run.epochs - run.epoch, epochs)
     cdef real scale = <real>(run.delta_factor * loss_scale(net.loss, run.data.weight, out.n_out))
     cdef const real* X
     cdef double loss
     cdef int l
     while epoch < end and not run.stop and not is_broken(net):
-        X = net.X
+        X = net.block.X
         for l in range(net.count):
             forward(&net.layers[l], X)
             X = net.layers[l].A
-        loss = loss_of_epoch(run, elementwise_loss(net, out.Z, out.A, net.Y, out.D, net.mask, scale, 1, out.n_out * VL))
+        loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D, net.mask, scale, 1,
+                                                   out.n_out * VL))
         if not loss - loss == 0:              # there is nothing to learn from it
             run.lost = run.stop = True
             break
@@ -155,7 +155,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             differentiate(out.activation, out.Z, out.A, out.D, out.n_out * VL)
         for l in range(net.count - 1, 0, -1):
             backward(&net.layers[l], &net.layers[l - 1])
-        X = net.X
+        X = net.block.X
         for l in range(net.count):
             learn(&net.layers[l], X, run.rates[epoch * run.rate_step])
             X = net.layers[l].A

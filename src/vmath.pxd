@@ -124,3 +124,12 @@ cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:
     cdef vec tail = e * (<real>8 * d) * polynomial((a - <real>4) * d, NORMAL_TAIL, NORMAL_TERMS)
     density[0] = e * INV_SQRT_2PI
     return if_negative(x, tail, <real>1 - tail)
+
+
+cdef inline vec sign(vec x) noexcept nogil:
+    return if_negative(x, splat(-1), if_less(splat(0), x, splat(1), splat(0)))
+
+
+cdef inline vec clamp(vec x, real low, real high) noexcept nogil:
+    x = if_less(x, splat(low), splat(low), x)      # NaN stays NaN
+    return if_less(splat(high), x, splat(high), x)

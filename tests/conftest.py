@@ -10,14 +10,14 @@ from importlib import import_module
 import pytest
 from hypothesis import settings
 
-from nnc import _dispatch
+from nnc.model import cores
 
 # Derandomized, so that a run of the tests is the same every time; --hypothesis-profile=search looks further.
 settings.register_profile("nnc", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=5000)
 settings.load_profile("nnc")
 
-VARIANTS = [_dispatch.chosen()] if os.environ.get("NNC_ISA") else _dispatch.available()
+VARIANTS = [cores.chosen()] if os.environ.get("NNC_ISA") else cores.available()
 
 
 @pytest.fixture(params=VARIANTS)

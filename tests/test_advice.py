@@ -176,7 +176,7 @@ def test_as_errors_they_leave_a_trained_network():
         warnings.simplefilter("error")
         with pytest.raises(nnc.NotConvergedWarning):
             net.fit(X, Y, epochs=5, target_loss=0.0)
-    assert net._state.epoch == 5
+    assert net.state.epoch == 5
 
 
 # ------------------------------------------------------------------------------------ where all is well

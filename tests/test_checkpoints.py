@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc import Checkpoint, NeuralNetwork, _dispatch
+from nnc import Checkpoint, NeuralNetwork
+from nnc.model import cores
 
 rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, (50, 3))
@@ -98,7 +99,7 @@ def test_a_plateau_of_a_metric(tmp_path, metric):
     schedule = nnc.ReduceLROnPlateau(0.2, factor=0.5, patience=1)
     net = network()
     goes_on(tmp_path, net, {"lr": schedule}, further)
-    assert net._state.plateau.lr < 0.2
+    assert net.state.plateau.lr < 0.2
 
 
 def test_a_schedule_that_is_a_function_is_given_again(tmp_path):
@@ -178,9 +179,9 @@ def test_second_order_methods_where_weights_were_changed(optimizer):
 def test_a_history_that_is_not_full(tmp_path):
     net = network("float32")
     net.fit(X, Y, epochs=3, optimizer=nnc.LBFGS(history_size=5))
-    used = net._state.moments.any(axis=1).tolist()
+    used = net.state.moments.any(axis=1).tolist()
     assert used == 2 * [True, True, True, False, False]
-    assert through_file(net, tmp_path)._state.moments.tobytes() == net._state.moments.tobytes()
+    assert through_file(net, tmp_path).state.moments.tobytes() == net.state.moments.tobytes()
 
 
 @pytest.mark.parametrize("batch_size", [None, 7])
@@ -201,40 +202,40 @@ def test_the_optimizer_goes_on_until_another_is_named(tmp_path):
     net = network()
     net.fit(X, Y, epochs=5, optimizer="adam", lr=0.02)
     again = through_file(net, tmp_path)
-    assert again._state.optimizer == nnc.Adam(lr=0.02)
+    assert again.state.optimizer == nnc.Adam(lr=0.02)
     assert again.fit(X, Y, epochs=2).lr.tolist() == [0.02, 0.02]
-    assert again._state.steps == 7
+    assert again.state.steps == 7
     assert again.fit(X, Y, epochs=2, lr=0.5).lr.tolist() == [0.5, 0.5]
     assert again.fit(X, Y, epochs=1).lr.tolist() == [0.5]
-    assert again._state.steps == 10
+    assert again.state.steps == 10
     fresh = NeuralNetwork.from_json(again.to_json())  # without the training
-    assert fresh._state is None
+    assert fresh.state is None
     again.fit(X, Y, epochs=3, optimizer="rmsprop")
     fresh.fit(X, Y, epochs=3, optimizer="rmsprop")
     assert np.array_equal(again.params, fresh.params)
-    assert again._state.history.epochs == 3
+    assert again.state.history.epochs == 3
 
 
 def test_a_file_without_training_goes_on_in_the_streams():
     """The order of rows and the masks are not repeated, whatever came between."""
     net = network()
     net.fit(X, Y, epochs=3, batch_size=7, dropout=0.2)
-    places = net._draws, net._drops
+    places = net.streams.draws, net.streams.drops
     assert places == (3 * 49, 3 * 8)
     net.train_step(X, Y)
     net.fit(X, Y, epochs=2)
     net.fit_batches([(X[:5], Y[:5]), (X, Y)], dropout=0.1)
-    assert net._draws == places[0]
-    assert net._drops == places[1] + 1 + 2 + 2
+    assert net.streams.draws == places[0]
+    assert net.streams.drops == places[1] + 1 + 2 + 2
     again = NeuralNetwork.from_json(net.to_json())
-    assert (again._draws, again._drops) == (net._draws, net._drops)
+    assert (again.streams.draws, again.streams.drops) == (net.streams.draws, net.streams.drops)
 
 
 def test_the_history_is_there_again(tmp_path):
     net = network()
     first = net.fit(X, Y, epochs=4, lr=nnc.StepLR(0.1, 2))
     second = net.fit(X, Y, epochs=3, validation=(XV, YV), metrics=["mae"])
-    history = through_file(net, tmp_path)._state.history
+    history = through_file(net, tmp_path).state.history
     for name in ("loss", "lr", "epoch_seconds"):
         assert np.array_equal(history[name], np.concatenate([first[name], second[name]]))
     for name in ("val_loss", "val_mae"):
@@ -274,16 +275,16 @@ def test_copies_are_independent():
     twin.fit(X, Y, epochs=30)
     twin.params = np.zeros(twin.n_params)
     assert bits(net) == before
-    assert twin._state.plateau.lr < net._state.plateau.lr
+    assert twin.state.plateau.lr < net.state.plateau.lr
 
 
 def test_a_function_as_learning_rate_does_not_keep_a_network_from_being_pickled():
     net = network()
     net.fit(X, Y, epochs=3, optimizer="adam", lr=lambda epoch: 0.01)
-    assert net.copy()._state.rates(0, 2).tolist() == [0.01, 0.01]
+    assert net.copy().state.rates(0, 2).tolist() == [0.01, 0.01]
     again = pickle.loads(pickle.dumps(net))
-    assert again._state.steps == 3
-    assert net._state.rates(0, 2).tolist() == [0.01, 0.01]
+    assert again.state.steps == 3
+    assert net.state.rates(0, 2).tolist() == [0.01, 0.01]
     assert again.fit(X, Y, epochs=1, lr=lambda epoch: 0.02).lr.tolist() == [0.02]
 
 
@@ -372,14 +373,14 @@ first(None, 100, callback=[nnc.Checkpoint(sys.argv[2], every=5), slow])
     time.sleep(0.33)
     child.kill()
     assert child.wait() == -signal.SIGKILL
-    epoch = NeuralNetwork.load(path)._state.epoch
+    epoch = NeuralNetwork.load(path).state.epoch
     assert 5 <= epoch < 100
     assert epoch % 5 == 0
     load = "sys.stdout.buffer.write(go_on(nnc.NeuralNetwork.load(sys.argv[2]), int(sys.argv[3])).params.tobytes())"
     assert run(load, "float64", path, 100 - epoch) == whole
 
 
-@pytest.mark.skipif(len(_dispatch.available()) < 2, reason="needs a processor that runs two variants")
+@pytest.mark.skipif(len(cores.available()) < 2, reason="needs a processor that runs two variants")
 def test_pickles_and_files_move_between_instruction_sets(tmp_path):
     """Where rows are padded to another width; the moments arrive as they are."""
     dump = """
@@ -387,7 +388,7 @@ import pickle
 net = first(None, 20)
 net.save(sys.argv[2] + ".json", checkpoint=True)
 with open(sys.argv[2], "wb") as file:
-    pickle.dump((net, net.params, [net._flat(*net._views(row)) for row in net._state.moments]), file)
+    pickle.dump((net, net.params, [net.model.pack(row) for row in net.state.moments]), file)
 """
     load = """
 import pickle
@@ -395,13 +396,13 @@ with open(sys.argv[2], "rb") as file:
     net, params, moments = pickle.load(file)
 for again in (net, nnc.NeuralNetwork.load(sys.argv[2] + ".json")):
     assert np.array_equal(again.params, params)
-    for row, flat in zip(again._state.moments, moments, strict=True):
-        assert np.array_equal(again._flat(*again._views(row)), flat)
+    for row, flat in zip(again.state.moments, moments, strict=True):
+        assert np.array_equal(again.model.pack(row), flat)
     go_on(again, 20)
-    assert again._state.epoch == 40
+    assert again.state.epoch == 40
 assert np.array_equal(net.params, again.params)
 """
-    variants = _dispatch.available()
+    variants = cores.available()
     for dtype in ("float64", "float32"):
         for source, target in ((variants[0], variants[-1]), (variants[-1], variants[0])):
             path = tmp_path / f"{source}-{dtype}"
@@ -430,7 +431,7 @@ def test_the_last_epoch_is_saved_however_training_ends(tmp_path, rule):
     path = tmp_path / "net.json"
     net = network()
     net.fit(X, Y, restore_best=False, callback=Checkpoint(path, every=10**6), **rule)
-    assert np.array_equal(NeuralNetwork.load(path)._state.history.loss, net._state.history.loss)
+    assert np.array_equal(NeuralNetwork.load(path).state.history.loss, net.state.history.loss)
 
 
 def test_best_only(tmp_path):
@@ -440,7 +441,7 @@ def test_best_only(tmp_path):
         X, Y, epochs=40, lr=0.3, batch_size=3, validation=(XV, YV), callback=Checkpoint(path, best_only=True)
     )
     assert history.best_epoch < 40
-    assert NeuralNetwork.load(path)._state.epoch == history.best_epoch
+    assert NeuralNetwork.load(path).state.epoch == history.best_epoch
     same = network()
     same.fit(X, Y, epochs=history.best_epoch, lr=0.3, batch_size=3)
     assert np.array_equal(NeuralNetwork.load(path).params, same.params)
@@ -503,14 +504,14 @@ def test_the_history_of_all_fits(tmp_path):
 def test_one_file_takes_the_place_of_the_other(tmp_path):
     network().fit(X, Y, epochs=6, callback=Checkpoint(str(tmp_path / "net.json"), every=2))
     assert os.listdir(tmp_path) == ["net.json"]
-    assert NeuralNetwork.load(tmp_path / "net.json")._state.epoch == 6
+    assert NeuralNetwork.load(tmp_path / "net.json").state.epoch == 6
 
 
 def test_a_folder_that_is_not_there(tmp_path):
     net = network()
     with pytest.raises(FileNotFoundError, match="cannot save the network"):
         net.fit(X, Y, epochs=6, callback=Checkpoint(tmp_path / "none" / "net.json", every=4))
-    assert net._state.epoch == 4
+    assert net.state.epoch == 4
     assert net.fit(X, Y, epochs=2).epochs == 2
 
 

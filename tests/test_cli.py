@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc import NeuralNetwork, _demo
-from nnc.__main__ import main
+from nnc import NeuralNetwork
+from nnc.cli import demo as demo_command
+from nnc.cli.main import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
@@ -124,9 +125,9 @@ def test_demo_admits_what_fails(monkeypatch, capsys):
         images, labels = nnc.datasets.load_digits()
         return images, np.roll(labels, 1)
 
-    monkeypatch.setattr(_demo, "NeuralNetwork", Broken)
-    monkeypatch.setattr(_demo, "load_digits", shuffled_labels)
-    monkeypatch.setattr(_demo, "WANTED_AGREEMENT", -1.0)
+    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)
+    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)
+    monkeypatch.setattr(demo_command, "WANTED_AGREEMENT", -1.0)
     assert main(["demo"]) == 1
     failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert len(failures) == 5
@@ -138,7 +139,7 @@ def test_demo_admits_what_fails(monkeypatch, capsys):
 
 
 def test_drawing():
-    assert _demo.draw_network([2, 3, 1], ["tanh", "sigmoid"]).splitlines() == [
+    assert demo_command.draw_network([2, 3, 1], ["tanh", "sigmoid"]).splitlines() == [
         "inputs                hidden 1                 output",
         "                        tanh                   sigmoid",
         "",
@@ -151,7 +152,7 @@ def test_drawing():
 
 
 def test_drawing_of_a_large_layer():
-    text = _demo.draw_network([784, 10], ["softmax"], "unicode")
+    text = demo_command.draw_network([784, 10], ["softmax"], "unicode")
     assert "(783)" in text
     assert "(9)" in text
     assert "784 x 10" in text
@@ -242,7 +243,7 @@ def test_compare_with_other_settings(capsys):
 
 
 def test_compare_chooses_epochs_that_do_not_take_all_day(capsys, monkeypatch):
-    monkeypatch.setattr("nnc.__main__._AFFORDABLE_WORK", 20_000)
+    monkeypatch.setattr("nnc.cli.compare.AFFORDABLE_WORK", 20_000)
     assert main(["compare", "--sizes", "20,10,5"]) == 0
     assert "network 20-10-5, rows 32, epochs 2" in capsys.readouterr().out
 
@@ -325,10 +326,10 @@ def test_errors_are_one_line(arguments, capsys, tmp_path, monkeypatch):
 
 
 def test_interrupt(monkeypatch, capsys):
-    def interrupted():
+    def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_demo, "demo", interrupted)
+    monkeypatch.setattr(demo_command, "run", interrupted)
     assert main(["demo"]) == 130
     assert capsys.readouterr().err == "nnc: interrupted\n"
 

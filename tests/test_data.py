@@ -49,10 +49,10 @@ def test_a_memory_map_of_the_dtype_is_used_where_it_is(tmp_path, monkeypatch):
     memmap = on_disk(tmp_path / "X", X, np.float32)
     net, same = regressor(dtype="float32"), regressor(dtype="float32")
     taken = []
-    core = net._core
+    core = net.model.core
     monkeypatch.setattr(
-        net,
-        "_core",
+        net.model,
+        "core",
         SimpleNamespace(Training=lambda *a, **k: taken.append(a[2]) or core.Training(*a, **k), scan=core.scan),
     )
     net.fit(memmap, Y, epochs=3, batch_size=7)
@@ -78,7 +78,7 @@ def test_a_memory_map_read_by_batches(tmp_path, kind, shuffle, scale_X):
         found, wanted = net.fit(memmap, Y, **settings), same.fit(array, Y, **settings)
         assert found.loss == pytest.approx(wanted.loss, rel=1e-6)
     assert np.array_equal(net.params, same.params)
-    assert (net._draws, net._drops) == (same._draws, same._drops)
+    assert (net.streams.draws, net.streams.drops) == (same.streams.draws, same.streams.drops)
 
 
 def test_labels_and_class_weights_of_a_memory_map(tmp_path):
@@ -210,7 +210,7 @@ def test_batches_of_changing_sizes_and_kinds():
                 X_,
                 y_,
                 epochs=1,
-                optimizer=None if same._state else "adam",
+                optimizer=None if same.state else "adam",
                 lr=0.01,
                 sample_weight=w_[0] if w_ else None,
             )
@@ -241,8 +241,8 @@ def test_batches_that_are_refused(batches, settings, error, message):
     before = net.params
     with pytest.raises(error, match=message):
         net.fit_batches(batches, **settings)
-    assert net._state is None
-    assert net._scaling_X is None
+    assert net.state is None
+    assert net.intake.scaling_X is None
     assert np.array_equal(net.params, before)
 
 
@@ -576,7 +576,8 @@ def test_wrong_arguments_change_nothing(wrong, message, trained):
     if trained:
         assert net.to_json(checkpoint=True) == wanted
     else:
-        assert (net._state, net._scaling_X, net._scaling_y, net._draws, net._drops) == (None, None, None, 0, 0)
+        assert (net.state, net.intake.scaling_X, net.intake.scaling_y) == (None, None, None)
+        assert (net.streams.draws, net.streams.drops) == (0, 0)
 
 
 def test_a_callback_with_a_wrong_pace():

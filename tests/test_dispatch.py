@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc import NeuralNetwork, _dispatch
+from nnc import NeuralNetwork
+from nnc.model import cores
 
 PACKAGE = Path(nnc.__file__).parent
-AVAILABLE = _dispatch.available()
+AVAILABLE = cores.available()
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 
@@ -56,9 +57,10 @@ def copied_package(folder, *patterns):
 
 WHICH = """
 import json
-from nnc import NeuralNetwork, _dispatch
+from nnc import NeuralNetwork
+from nnc.model import cores
 nets = [NeuralNetwork([3, n, 2], dtype=d) for n in (2, 100) for d in ("float64", "float32")]
-print(json.dumps([_dispatch.chosen(), *[type(net._engine).__module__ for net in nets]]))
+print(json.dumps([cores.chosen(), *[type(net.model.engine).__module__ for net in nets]]))
 """
 
 
@@ -79,7 +81,7 @@ def test_the_widest_vectors_are_the_default(tmp_path):
 def test_available_ones_go_from_wide_to_narrow():
     assert AVAILABLE[-1] == "baseline"
     assert [isa for isa in ("avx512", "avx2", "baseline") if isa in AVAILABLE] == AVAILABLE
-    lanes = [_dispatch.import_module(f"nnc._core_{isa}_f32").LANES for isa in AVAILABLE]
+    lanes = [cores.import_module(f"nnc._core_{isa}_f32").LANES for isa in AVAILABLE]
     assert lanes == sorted(lanes, reverse=True)
 
 
@@ -87,7 +89,7 @@ def test_available_ones_go_from_wide_to_narrow():
 def test_unknown_instruction_sets_are_refused(isa, monkeypatch):
     monkeypatch.setenv("NNC_ISA", isa)
     message = "NNC_ISA must name an instruction set that this processor and this build of nnc have"
-    for call in (lambda: NeuralNetwork([3, 1]), nnc.show_config, _dispatch.chosen):
+    for call in (lambda: NeuralNetwork([3, 1]), nnc.show_config, cores.chosen):
         with pytest.raises(ImportError) as caught:
             call()
         assert str(caught.value) == f"{message} ({', '.join(AVAILABLE)}), got {isa!r}"
@@ -129,9 +131,9 @@ def test_show_config(isa, tmp_path):
     assert lines[1] == f"instruction set: {chosen}{forced}; available: {', '.join(AVAILABLE)}"
     assert lines[2].startswith("compiled by: ")
     assert len(lines[2].split(":")[1].strip()) > 3
-    assert lines[3].split() == ["threads:", str(_dispatch.cpu_count()), "at", "most"]
+    assert lines[3].split() == ["threads:", str(cores.cpu_count()), "at", "most"]
     for line, dtype, size in ((lines[4], "float64", 8), (lines[5], "float32", 4)):
-        lanes = _dispatch.import_module(f"nnc._core_{chosen}_f{8 * size}").LANES
+        lanes = cores.import_module(f"nnc._core_{chosen}_f{8 * size}").LANES
         assert line.split() == [f"{dtype}:", str(size), "bytes,", str(lanes), "in", "a", "vector"]
     assert len(lines) == 6
 
@@ -178,7 +180,7 @@ def test_source_without_a_core_is_good_for_the_rest(tmp_path):
 
 
 def test_an_installation_with_fewer_cores(tmp_path):
-    copied_package(tmp_path, "_cpu*", "_cyutility*", "_core_baseline_*")
+    copied_package(tmp_path, "_cpu*", "_cyutility*", "_team*", "_core_baseline_*")
     text = printed(
         "import nnc; nnc.show_config(); print(nnc.NeuralNetwork([2, 1], init='zeros').predict([[1, 2]]))", tmp_path
     )
@@ -193,7 +195,7 @@ def test_an_installation_with_fewer_cores(tmp_path):
 @pytest.mark.parametrize("name", ["_cpu", f"_core_{AVAILABLE[0]}_f64"])
 def test_a_broken_core_is_an_error(name, tmp_path):
     """It is never passed over in silence for another one."""
-    target = copied_package(tmp_path, "_cpu*", "_cyutility*", "_core_*")
+    target = copied_package(tmp_path, "_cpu*", "_cyutility*", "_team*", "_core_*")
     (broken,) = [
         path for path in target.iterdir() if path.name.startswith(name + ".") and path.suffix in (".so", ".pyd")
     ]
@@ -217,29 +219,33 @@ print(*sorted(set(sys.modules) - before))
 SMALL = {"nnc", "nnc._version", "__future__"}
 STANDARD = {
     "copy",
-    "dataclasses",
     "errno",
-    "importlib._abc",
-    "importlib.util",
     "signal",
 }  # small, and often loaded already
 NETWORK = {
     f"nnc.{name}"
     for name in (
+        *("_cpu", "_cyutility", "_team", "network"),
+        *("base", "base.arrays", "base.checks", "base.random", "base.value"),
+        *("data", "data.intake", "data.targets"),
+        *("kinds", "kinds.activations", "kinds.formulas", "kinds.initializers", "kinds.losses"),
+        *("layers", "layers.dense", "layers.kind", "layers.shape", "layers.stack"),
+        *("model", "model.cores", "model.data", "model.initializers", "model.model", "model.views"),
+    )
+}
+FIT = {
+    f"nnc.{name}"
+    for name in (
         *(
-            "_cpu",
-            "_cyutility",
-            "_dispatch",
-            "_threads",
-            "advice",
-            "arrays",
-            "checks",
-            "files",
-            "history",
-            "initializers",
-            "layers",
+            "base.disk",
+            "base.fields",
+            "kinds.optimizers",
+            "training",
+            "training.advice",
+            "training.batches",
+            "training.callbacks",
         ),
-        *("losses", "network", "optimizers", "schedules", "targets", "training"),
+        *("training.fit", "training.history", "training.plan", "training.start", "training.state", "training.threads"),
     )
 }
 WORK = "from nnc import NeuralNetwork; n = NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2)"
@@ -251,7 +257,7 @@ WORK = "from nnc import NeuralNetwork; n = NeuralNetwork([3, 1]); n.predict([0, 
         ("import nnc", SMALL),
         ("import nnc; nnc.__version__; dir(nnc)", SMALL),
         ("from nnc import NeuralNetwork", SMALL | NETWORK | STANDARD),
-        (WORK, SMALL | NETWORK | STANDARD),
+        (WORK, SMALL | NETWORK | FIT | STANDARD),
     ],
 )
 def test_import_loads_little_beside_numpy(code, allowed, tmp_path):
@@ -267,6 +273,13 @@ def test_import_of_nnc_alone_does_not_load_numpy(tmp_path):
     loaded = printed(LOADED.format("", "import nnc"), tmp_path).split()
     assert "nnc" in loaded
     assert not {"numpy", "json", "tempfile", "argparse", "dataclasses", "inspect"} & set(loaded)
+
+
+def test_what_files_and_the_reference_stand_on_does_not_load_numpy(tmp_path):
+    rooms = ("base.checks", "base.value", "kinds", "layers", "saving", "reference", "inspection.text")
+    loaded = printed(LOADED.format("", "; ".join(f"import nnc.{room}" for room in rooms)), tmp_path).split()
+    assert {f"nnc.{room}" for room in rooms} <= set(loaded)
+    assert not {"numpy", "ast", "dataclasses"} & set(loaded)
 
 
 def test_names(tmp_path):

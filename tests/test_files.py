@@ -27,9 +27,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nnc import files
-from nnc.files import ModelFileError
+from nnc import saving
+from nnc.base import disk
+from nnc.kinds import activations, losses, optimizers
+from nnc.saving import ModelFileError
+from nnc.saving.document import TRAINING_KEYS
 
+ROOT = Path(saving.__file__).parent.parent.parent  # of the package
 MAX32 = 3.4028234663852886e38
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files behave otherwise here")
@@ -44,7 +48,7 @@ def document(**changes: Any) -> dict[str, Any]:
     whole = {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse", "loss_parameter": None}
     whole |= {"seed": 7, "shuffle_position": 12, "dropout_position": 0}
     whole |= {"classes": None, "scale_X": None, "scale_y": None}
-    return {**whole, "layers": [hidden, output], "self_test": None, "training": None, **changes}
+    return {**whole, "layers": [hidden, output], "dropout": None, "self_test": None, "training": None, **changes}
 
 
 def checkpoint(**changes: Any) -> dict[str, Any]:
@@ -160,19 +164,19 @@ def bits(numbers: list[float]) -> bytes:
 
 
 def test_text_is_readable() -> None:
-    assert files.dumps(document()) == TEXT
+    assert saving.dumps(document()) == TEXT
 
 
 def test_text_of_a_checkpoint_is_readable() -> None:
-    text = files.dumps(checkpoint())
+    text = saving.dumps(checkpoint())
     assert '  "classes": ["no", "yes"],\n  "scale_X": {\n    "type": "standardize",\n    "shift": [1.0, -2.0],' in text
     assert re.sub(r'(?<="sha256": ")\w{64}', "@@", text[text.index('  ],\n  "self_test') :]) == TAIL
-    assert files.loads(text) == checkpoint()
+    assert saving.loads(text) == checkpoint()
 
 
 def test_text_reads_back() -> None:
-    assert files.loads(TEXT) == document()
-    assert files.loads("\ufeff" + TEXT) == document()
+    assert saving.loads(TEXT) == document()
+    assert saving.loads("\ufeff" + TEXT) == document()
 
 
 def test_format_and_version_are_written_and_the_rest_may_be_missing() -> None:
@@ -180,30 +184,30 @@ def test_format_and_version_are_written_and_the_rest_may_be_missing() -> None:
     for key in set(short) - {"dtype", "loss", "layers"}:
         del short[key]
     expected = document(seed=None, shuffle_position=0)
-    assert files.loads(files.dumps(short)) == expected
+    assert saving.loads(saving.dumps(short)) == expected
     text = json.dumps({"format": "nnc-network", "version": 1, **short})
-    assert files.loads(text) == expected
-    assert files.loads(files.dumps(document(seed=2**64 - 1)))["seed"] == 2**64 - 1
+    assert saving.loads(text) == expected
+    assert saving.loads(saving.dumps(document(seed=2**64 - 1)))["seed"] == 2**64 - 1
 
 
 def test_no_bias_is_null() -> None:
     whole = document()
     for layer in whole["layers"]:
         layer["b"] = None
-    assert '"b": null' in files.dumps(whole)
-    assert files.loads(files.dumps(whole)) == whole
+    assert '"b": null' in saving.dumps(whole)
+    assert saving.loads(saving.dumps(whole)) == whole
 
 
 def test_whole_numbers_become_floats() -> None:
     whole = document()
     whole["layers"][1]["W"] = [[1], [-2], [2**53 + 1]]
-    loaded = files.loads(json.dumps(whole))["layers"][1]["W"]
+    loaded = saving.loads(json.dumps(whole))["layers"][1]["W"]
     assert loaded == [[1.0], [-2.0], [2.0**53]]
     assert {type(row[0]) for row in loaded} == {float}
 
 
 def test_unknown_keys_beside_the_network_are_passed_over() -> None:
-    assert files.loads(json.dumps(document(notes={"author": ["me"]}, epoch=3))) == document()
+    assert saving.loads(json.dumps(document(notes={"author": ["me"]}, epoch=3))) == document()
 
 
 LARGEST64 = sys.float_info.max
@@ -211,17 +215,17 @@ EXTREMES = [0.0, -0.0, 5e-324, -5e-324, 2.225e-308, LARGEST64, -LARGEST64, 0.1, 
 
 
 def test_extreme_floats_read_back_to_the_same_bits(tmp_path: Path) -> None:
-    files.write(tmp_path / "net.json", wide([EXTREMES]))
-    assert bits(files.read(tmp_path / "net.json")["layers"][0]["W"][0]) == bits(EXTREMES)
+    saving.write(tmp_path / "net.json", wide([EXTREMES]))
+    assert bits(saving.read(tmp_path / "net.json")["layers"][0]["W"][0]) == bits(EXTREMES)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_every_float_reads_back_to_the_same_bits(numbers: list[float]) -> None:
-    assert bits(files.loads(files.dumps(wide([numbers])))["layers"][0]["W"][0]) == bits(numbers)
+    assert bits(saving.loads(saving.dumps(wide([numbers])))["layers"][0]["W"][0]) == bits(numbers)
 
 
 def test_float32_has_its_own_range() -> None:
-    assert files.loads(files.dumps(wide([[MAX32, -MAX32]], "float32")))["layers"][0]["W"] == [[MAX32, -MAX32]]
+    assert saving.loads(saving.dumps(wide([[MAX32, -MAX32]], "float32")))["layers"][0]["W"] == [[MAX32, -MAX32]]
 
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(300, 334), (100_000, 1), (1, 100_000)])
@@ -229,9 +233,9 @@ def test_large_networks_are_quick(n_in: int, n_out: int) -> None:
     draw = random.Random(0).random
     whole = wide([[draw() for _ in range(n_out)] for _ in range(n_in)])
     start = time.process_time()
-    text = files.dumps(whole)
+    text = saving.dumps(whole)
     middle = time.process_time()
-    assert files.loads(text)["layers"] == whole["layers"]
+    assert saving.loads(text)["layers"] == whole["layers"]
     # A quarter of a second on a slow machine is what a check number by number would take on a fast one.
     assert middle - start < 0.6
     assert time.process_time() - middle < 0.6
@@ -240,45 +244,45 @@ def test_large_networks_are_quick(n_in: int, n_out: int) -> None:
 @pytest.mark.parametrize("kind", [str, Path, os.fsencode])
 def test_paths(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
     path = kind(tmp_path / "grüße 1.json")
-    files.write(path, document())
-    assert files.read(path) == document()
+    saving.write(path, document())
+    assert saving.read(path) == document()
     assert Path(os.fsdecode(path)).read_text("utf-8") == TEXT
 
 
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    files.write("net.json", document())
-    assert files.read("net.json") == document()
+    saving.write("net.json", document())
+    assert saving.read("net.json") == document()
     assert os.listdir() == ["net.json"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
 def test_open_files(tmp_path: Path, encoding: str) -> None:
     with open(tmp_path / "net.json", "w+", encoding=encoding) as file:
-        files.write(file, document())
+        saving.write(file, document())
         assert os.path.getsize(file.name) > 500  # flushed
         file.seek(0)
-        assert files.read(file) == document()
+        assert saving.read(file) == document()
         assert not file.closed
 
 
 def test_text_in_memory() -> None:
     file = io.StringIO()
-    files.write(file, document())
+    saving.write(file, document())
     file.seek(0)
-    assert files.read(file) == document()
+    assert saving.read(file) == document()
 
 
 def test_module_imports_nothing_heavy() -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import files; print(*sys.modules)"
-    command = [sys.executable, "-S", "-E", "-c", code, os.path.dirname(files.__file__)]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import nnc.saving; print(*sys.modules)"
+    command = [sys.executable, "-S", "-E", "-c", code, str(ROOT)]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert {"json", "tempfile", "numpy", "pathlib"}.isdisjoint(loaded)
 
 
 # ------------------------------------------------------------------------------ the checksum
 
-# A definition of its own, after the words of `files.checksum` only.
+# A definition of its own, after the words of `saving.checksum` only.
 
 
 def digest(value: Any) -> Any:
@@ -297,8 +301,8 @@ def digest(value: Any) -> Any:
 def test_checksum_is_what_it_is_said_to_be(whole: dict[str, Any]) -> None:
     text = json.dumps(digest(whole), sort_keys=True, separators=(",", ":"))
     expected = hashlib.sha256(text.encode()).hexdigest()
-    assert files.checksum(whole) == expected
-    assert f'  "sha256": "{expected}"\n}}\n' in files.dumps(whole)
+    assert saving.checksum(whole) == expected
+    assert f'  "sha256": "{expected}"\n}}\n' in saving.dumps(whole)
 
 
 def plainly(value: Any) -> Any:
@@ -313,21 +317,21 @@ def plainly(value: Any) -> Any:
 @pytest.mark.parametrize("classes", [["no", "yes"], [0.0, 1.0], [0.5, 1.0], [0, 1], [False, True], None])
 def test_checksum_outlives_another_layout(classes: Any) -> None:
     whole = checkpoint(classes=classes)
-    written = json.loads(files.dumps(whole))
-    assert files.loads(json.dumps(written, indent=1, sort_keys=True)) == whole
-    assert files.loads(json.dumps(plainly(written), separators=(",", ":"))) == whole
-    assert files.loads(json.dumps({**written, "notes": ["mine"]})) == whole
+    written = json.loads(saving.dumps(whole))
+    assert saving.loads(json.dumps(written, indent=1, sort_keys=True)) == whole
+    assert saving.loads(json.dumps(plainly(written), separators=(",", ":"))) == whole
+    assert saving.loads(json.dumps({**written, "notes": ["mine"]})) == whole
 
 
 @given(st.data())
 def test_checksum_finds_every_other_number(data: st.DataObject) -> None:
-    whole = json.loads(files.dumps(checkpoint()))
+    whole = json.loads(saving.dumps(checkpoint()))
     places = [(part, key) for part in containers(whole) for key in keys(part) if type(part[key]) is float]
     part, key = data.draw(st.sampled_from(places))
     part[key] = math.nextafter(part[key], data.draw(st.sampled_from([-9.0, 9.0])))
     assert refusal(json.dumps(whole)) == DAMAGED.replace('"sha256"', '"sha256" and "self_test"')
     del whole["sha256"]
-    assert files.loads(json.dumps(whole))
+    assert saving.loads(json.dumps(whole))
 
 
 def containers(value: Any) -> Iterator[Any]:
@@ -365,9 +369,9 @@ def test_edited_file(old: str, new: str) -> None:
 
 
 def test_edited_file_without_checksum() -> None:
-    assert files.loads(UNSIGNED) == document()
-    assert files.loads(UNSIGNED.replace("0.25", "0.35"))["layers"][1]["W"][2] == [0.35]
-    assert files.loads(TEXT.replace(f'"{SHA}"', "null")) == document()
+    assert saving.loads(UNSIGNED) == document()
+    assert saving.loads(UNSIGNED.replace("0.25", "0.35"))["layers"][1]["W"][2] == [0.35]
+    assert saving.loads(TEXT.replace(f'"{SHA}"', "null")) == document()
 
 
 # ------------------------------------------------------------------------- what is in the file
@@ -375,7 +379,7 @@ def test_edited_file_without_checksum() -> None:
 
 def refusal(text: str) -> str:
     with pytest.raises(ModelFileError) as caught:
-        files.loads(text, "'net.json'")
+        saving.loads(text, "'net.json'")
     assert isinstance(caught.value, OSError)
     assert isinstance(caught.value, ValueError)
     message = str(caught.value)
@@ -413,8 +417,8 @@ CHECK = "; check that it is the right file"
             "is it the right file?",
         ),
         (
-            '{"format": "nnc-network", "version": 2, "anything": "else"}',
-            "a later nnc wrote it (file version 2, this nnc reads version 1); "
+            '{"format": "nnc-network", "version": 3, "anything": "else"}',
+            "a later nnc wrote it (file version 3, this nnc reads version 2); "
             "upgrade with `pip install --upgrade nnc-cython`",
         ),
         (
@@ -434,20 +438,20 @@ def test_text_that_is_no_network(text: str, message: str) -> None:
 
 FIX = "; correct it there, or save the network again"
 LARGEST = "expected a finite number (up to 1.79769e+308)"
-NAMES = "expected " + " or ".join(files.ACTIVATIONS)
+NAMES = "expected " + " or ".join(activations.NAMES)
 
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("version", ..., "version is missing, expected 1"),
-        ("version", "1", 'version is "1", expected 1'),
-        ("version", 0, "version is 0, expected 1"),
-        ("version", True, "version is true, expected 1"),
+        ("version", ..., "version is missing, expected a whole number from 1 to 2"),
+        ("version", "1", 'version is "1", expected a whole number from 1 to 2'),
+        ("version", 0, "version is 0, expected a whole number from 1 to 2"),
+        ("version", True, "version is true, expected a whole number from 1 to 2"),
         ("dtype", ..., "dtype is missing"),
         ("dtype", "float16", 'dtype is "float16", expected float64 or float32'),
         ("loss", ..., "loss is missing"),
-        ("loss", "mean", f'loss is "mean", expected {" or ".join(files.LOSSES)}'),
+        ("loss", "mean", f'loss is "mean", expected {" or ".join(losses.NAMES)}'),
         ("loss", 3, "loss is 3, expected a name"),
         ("seed", -1, "seed is -1, expected a whole number from 0 to 2**64 - 1"),
         ("seed", 2**64, f"seed is {2**64}, expected a whole number from 0 to 2**64 - 1"),
@@ -462,6 +466,7 @@ NAMES = "expected " + " or ".join(files.ACTIVATIONS)
         ("layers 1", [1], "layers[1] is a list of 1, expected an object"),
         ("layers 1 type", ..., "layers[1].type is missing"),
         ("layers 1 type", "conv", 'layers[1].type is "conv", expected dense'),
+        ("layers 1", {"type": "conv", "size": 3}, 'layers[1].type is "conv", expected dense'),
         ("layers 0 n_in", ..., "layers[0].n_in is missing"),
         ("layers 0 n_in", 2.0, "layers[0].n_in is 2.0, expected a whole number"),
         ("layers 0 n_in", True, "layers[0].n_in is true, expected a whole number"),
@@ -517,7 +522,7 @@ def test_network_with_something_wrong(place: str, value: Any, message: str) -> N
     assert refusal(json.dumps(whole)) == message + FIX
     if last != "version":
         with pytest.raises(ModelFileError) as caught:
-            files.dumps(whole)
+            saving.dumps(whole)
         assert str(caught.value).startswith(f"cannot save the network: {message}; nothing was written (")
 
 
@@ -543,7 +548,7 @@ def test_sizes_must_follow_each_other() -> None:
 
 def test_binary_cross_entropy_needs_sigmoid() -> None:
     whole = document(loss="bce")
-    assert files.loads(json.dumps(whole)) == whole
+    assert saving.loads(json.dumps(whole)) == whole
     whole["layers"][1]["activation"] = "tanh"
     message = 'output "tanh" does not go with loss "bce", which needs "sigmoid"'
     assert refusal(json.dumps(whole)) == message + FIX
@@ -554,7 +559,7 @@ def test_poisson_needs_exp_and_exp_goes_with_others() -> None:
     assert refusal(json.dumps(whole)) == 'output "sigmoid" does not go with loss "poisson", which needs "exp"' + FIX
     whole["layers"][1]["activation"] = "exp"
     for loss in ("poisson", "sse", "mae", "hinge"):
-        assert files.loads(json.dumps({**whole, "loss": loss}))["loss"] == loss
+        assert saving.loads(json.dumps({**whole, "loss": loss}))["loss"] == loss
     message = 'output "exp" does not go with loss "bce", which needs "sigmoid"'
     assert refusal(json.dumps({**whole, "loss": "bce"})) == message + FIX
 
@@ -585,10 +590,10 @@ def with_loss(loss: str, parameter: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("loss", "default"), [("huber", 1.0), ("quantile", 0.5), ("cross_entropy", 0.0)])
 def test_loss_parameter(loss: str, default: float) -> None:
     whole = with_loss(loss, None)
-    assert files.loads(json.dumps(whole)) == {**whole, "loss_parameter": default}
-    assert f'"loss_parameter": {default},' in files.dumps(whole)
+    assert saving.loads(json.dumps(whole)) == {**whole, "loss_parameter": default}
+    assert f'"loss_parameter": {default},' in saving.dumps(whole)
     whole["loss_parameter"] = 0.75
-    assert files.loads(files.dumps(whole)) == whole
+    assert saving.loads(saving.dumps(whole)) == whole
     message = f"loss_parameter is NaN, {LARGEST}" + FIX
     assert refusal(json.dumps({**whole, "loss_parameter": math.nan})) == message
 
@@ -634,7 +639,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         ("self_test P", None, "self_test.P is null, expected a list"),
         ("self_test P 0", "1", f'self_test.P[0] is "1", {LARGEST}'),
         ("training", True, "training is true, expected an object"),
-        ("training extra", 1, f'training has the unknown key "extra", expected {", ".join(files._TRAINING_KEYS)}'),
+        ("training extra", 1, f'training has the unknown key "extra", expected {", ".join(TRAINING_KEYS)}'),
         ("training steps", ..., "training.steps is missing"),
         ("training steps", -1, "training.steps is -1, expected a whole number from 0 to 2**64 - 1"),
         ("training epoch", 1.5, "training.epoch is 1.5, expected a whole number from 0 to 2**64 - 1"),
@@ -713,7 +718,7 @@ def test_checkpoint_with_something_wrong(place: str, value: Any, message: str) -
         part[last] = value
     assert refusal(json.dumps(whole)) == message + FIX
     with pytest.raises(ModelFileError) as caught:
-        files.dumps(whole)
+        saving.dumps(whole)
     assert str(caught.value).startswith(f"cannot save the network: {message}; nothing was written (")
 
 
@@ -729,7 +734,7 @@ def test_classes_of_several_outputs(classes: list[Any]) -> None:
     elif classes[0] == classes[2]:
         assert refusal(json.dumps(whole)) == 'classes[2] is "a" once more, expected that all are different' + FIX
     else:
-        assert files.loads(files.dumps(whole)) == whole
+        assert saving.loads(saving.dumps(whole)) == whole
 
 
 CONSTANTS: dict[str, Any] = {"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "alpha": 0.99}
@@ -749,10 +754,10 @@ def test_every_optimizer(name: str, momentum: float | None, n_moments: int) -> N
     constants = {"momentum": momentum, **CONSTANTS}
     whole = checkpoint()
     whole["training"] |= {
-        "optimizer": {"name": name, **{key: constants[key] for key in files.OPTIMIZERS[name][1]}},
+        "optimizer": {"name": name, **{key: constants[key] for key in optimizers.ROWS[name]._fields}},
         "moments": [[0.0] * 13] * n_moments,
     }
-    assert files.loads(files.dumps(whole)) == whole
+    assert saving.loads(saving.dumps(whole)) == whole
     whole["training"]["moments"].append([0.0] * 13)
     message = f'training.moments has {n_moments + 1} vectors, expected {n_moments} for optimizer "{name}"'
     assert refusal(json.dumps(whole)) == message + FIX
@@ -779,13 +784,13 @@ def test_nesterov_is_a_flag() -> None:
     whole["training"]["moments"] = []
     assert refusal(json.dumps(whole)) == "training.optimizer.nesterov is 0, expected true or false" + FIX
     whole["training"]["optimizer"]["nesterov"] = False
-    assert type(files.loads(json.dumps(whole))["training"]["optimizer"]["lr"]) is float
+    assert type(saving.loads(json.dumps(whole))["training"]["optimizer"]["lr"]) is float
 
 
 def test_training_that_has_just_begun() -> None:
     whole = checkpoint()
     whole["training"] |= {"schedule": None, "history": {"loss": [], "lr": [], "seconds": []}}
-    assert files.loads(files.dumps(whole)) == whole
+    assert saving.loads(saving.dumps(whole)) == whole
 
 
 def test_schedules_within_schedules() -> None:
@@ -796,7 +801,7 @@ def test_schedules_within_schedules() -> None:
             schedule = {"name": "warmup", "then": schedule}
         whole["training"]["schedule"] = schedule
         if depth <= 8:
-            assert files.loads(files.dumps(whole)) == whole
+            assert saving.loads(saving.dumps(whole)) == whole
         else:
             place = "training.schedule" + ".then" * 8
             message = f"{place} is nested too deeply, expected 8 schedules within each other at most"
@@ -815,7 +820,7 @@ def test_many_classes_are_quick() -> None:
     whole = wide([[0.5] * n]) | {"classes": [*map(str, range(n - 1)), "0"]}
     start = time.process_time()
     with pytest.raises(ModelFileError, match=r'classes\[49999\] is "0" once more'):
-        files.dumps(whole)
+        saving.dumps(whole)
     assert time.process_time() - start < 0.6
 
 
@@ -823,16 +828,16 @@ def test_many_classes_are_quick() -> None:
 
 
 def test_self_test_row() -> None:
-    row = files.self_test_row(30)
-    assert row == files.self_test_row(30)
+    row = saving.self_test_row(30)
+    assert row == saving.self_test_row(30)
     assert row[:4] == [0.5, -0.2, 0.2, -0.5]
     assert set(row[:11]) == set(row[11:22])
     assert max(map(abs, row)) == 0.5
     scale = {"type": "standardize", "shift": [100.0, 0.0], "factor": [0.01, 4.0]}
-    raw = files.self_test_row(2, scale)
+    raw = saving.self_test_row(2, scale)
     assert raw == pytest.approx([150.0, -0.05])
     tiny = {"type": "minmax", "shift": [1e308, 1.0], "factor": [1e-309, -5e-324]}
-    assert all(map(math.isfinite, files.self_test_row(2, tiny)))
+    assert all(map(math.isfinite, saving.self_test_row(2, tiny)))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-4)])
@@ -840,10 +845,10 @@ def test_self_test_row() -> None:
 def test_self_test_is_verified(dtype: str, tolerance: float, saved: float) -> None:
     whole = document(dtype=dtype, self_test={"X": [0.5, -0.2], "P": [saved]})
     close, far = (saved + factor * tolerance * (1 + abs(saved)) for factor in (0.9, 1.2))
-    files.verify_self_test(whole, [close])
+    saving.verify_self_test(whole, [close])
     for output in (far, math.nan, math.inf):
         with pytest.raises(ModelFileError) as caught:
-            files.verify_self_test(whole, [output], "'net.json'")
+            saving.verify_self_test(whole, [output], "'net.json'")
         shown = {"nan": "NaN", "inf": "Infinity"}.get(str(output), output)
         assert str(caught.value) == (
             "cannot load the network from 'net.json': it does not compute what it did when it was saved: output 0 of "
@@ -855,27 +860,27 @@ def test_self_test_is_verified(dtype: str, tolerance: float, saved: float) -> No
 
 @pytest.mark.parametrize("error", [ValueError("lr is -1"), TypeError("lr is -1"), OverflowError("lr is -1")])
 def test_parts_that_are_refused_where_they_are_built(error: Exception) -> None:
-    with pytest.raises(ModelFileError) as caught, files.refusing("'net.json'"):
+    with pytest.raises(ModelFileError) as caught, saving.refusing("'net.json'"):
         raise error
     assert str(caught.value) == "cannot load the network from 'net.json': lr is -1" + FIX
-    with pytest.raises(ModelFileError, match=r"^as it is$"), files.refusing():
+    with pytest.raises(ModelFileError, match=r"^as it is$"), saving.refusing():
         raise ModelFileError("as it is")
-    with files.refusing():
+    with saving.refusing():
         pass
 
 
 def test_places(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    assert files.place(path) == files.place(os.fsencode(path)) == repr(str(path))
+    assert disk.place(path) == disk.place(os.fsencode(path)) == repr(str(path))
     with open(path, "w") as file:
-        assert files.place(file) == f"the open file {str(path)!r}"
-    assert files.place(io.StringIO()) == "the open file"
+        assert disk.place(file) == f"the open file {str(path)!r}"
+    assert disk.place(io.StringIO()) == "the open file"
 
 
 def test_cross_entropy_needs_softmax() -> None:
     whole = document(loss="cross_entropy", loss_parameter=0.0)
     whole["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
-    assert files.loads(json.dumps(whole)) == whole
+    assert saving.loads(json.dumps(whole)) == whole
 
 
 @pytest.mark.parametrize("number", [MAX32 * (1 + 1e-15), -1e39, 10**39])
@@ -888,9 +893,9 @@ def test_float32_overflow(number: float) -> None:
 
 def test_network_that_diverged_is_not_saved(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
     with pytest.raises(ModelFileError) as caught:
-        files.write(path, wide([[1.0, math.nan]]))
+        saving.write(path, wide([[1.0, math.nan]]))
     assert str(caught.value) == (
         f"cannot save the network: layers[0].W[0][1] is NaN, {LARGEST}; "
         "nothing was written (after a training that diverged, train again with a smaller lr)"
@@ -921,12 +926,12 @@ def test_memory_is_a_small_multiple_of_the_file() -> None:
 
 def test_text_must_be_a_string() -> None:
     with pytest.raises(TypeError, match=r"^the JSON text must be a str, got bytes$"):
-        files.loads(b"{}")  # type: ignore[arg-type]
+        saving.loads(b"{}")  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------- anything at all
 
-UNSIGNED_CHECKPOINT = re.sub(r',\n  "sha256": "\w+"', "", files.dumps(checkpoint()))
+UNSIGNED_CHECKPOINT = re.sub(r',\n  "sha256": "\w+"', "", saving.dumps(checkpoint()))
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -937,10 +942,10 @@ json_values = st.recursive(
 
 def loads_or_refuses(text: str) -> None:
     try:
-        loaded = files.loads(text)
+        loaded = saving.loads(text)
     except ModelFileError:
         return
-    assert files.loads(files.dumps(loaded)) == loaded
+    assert saving.loads(saving.dumps(loaded)) == loaded
 
 
 @given(st.text())
@@ -957,7 +962,7 @@ def test_any_bytes(content: bytes) -> None:
         path = os.path.join(folder, "net.json")
         Path(path).write_bytes(content)
         with pytest.raises(ModelFileError, match=r"^cannot load the network from '.*net\.json': it "):
-            files.read(path)
+            saving.read(path)
 
 
 @given(st.data())
@@ -1006,25 +1011,25 @@ def check(error: OSError, kind: type[OSError], code: int, path: object, message:
 def test_load_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     message = f"cannot load the network: there is no file {str(path)!r}; check the name and the folder"
-    check(error_of(files.read, path), FileNotFoundError, errno.ENOENT, path, message)
+    check(error_of(saving.read, path), FileNotFoundError, errno.ENOENT, path, message)
 
 
 def test_load_missing_file_tells_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     message = f"cannot load the network: there is no file '{tmp_path}/net.json'; check the name and the folder"
-    check(error_of(files.read, "net.json"), FileNotFoundError, errno.ENOENT, "net.json", message)
+    check(error_of(saving.read, "net.json"), FileNotFoundError, errno.ENOENT, "net.json", message)
 
 
 def test_load_folder(tmp_path: Path) -> None:
     message = "cannot load the network: this is a folder; add the name of a file in it"
-    check(error_of(files.read, tmp_path), IsADirectoryError, errno.EISDIR, tmp_path, message)
+    check(error_of(saving.read, tmp_path), IsADirectoryError, errno.EISDIR, tmp_path, message)
 
 
 def test_load_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "net.json"
     message = "cannot load the network: a part of the path that should be a folder is a file; check the path"
-    check(error_of(files.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
+    check(error_of(saving.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
 
 
 IMPOSSIBLE = "this is no possible path; pass the name of a file"
@@ -1032,8 +1037,8 @@ IMPOSSIBLE = "this is no possible path; pass the name of a file"
 
 def test_load_impossible_path() -> None:
     message = "cannot load the network: " + IMPOSSIBLE
-    check(error_of(files.read, "a\0b"), OSError, errno.EINVAL, "a\0b", message)
-    error = error_of(files.read, "")
+    check(error_of(saving.read, "a\0b"), OSError, errno.EINVAL, "a\0b", message)
+    error = error_of(saving.read, "")
     assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
 
 
@@ -1043,7 +1048,7 @@ def test_load_unreadable_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("builtins.open", broken)
     message = "cannot load the network: Input/output error; check the path and the disk"
-    error = error_of(files.read, tmp_path / "net.json")
+    error = error_of(saving.read, tmp_path / "net.json")
     monkeypatch.undo()
     check(error, OSError, errno.EIO, tmp_path / "net.json", message)
 
@@ -1065,7 +1070,7 @@ def test_load_file_with_wrong_content(tmp_path: Path, content: bytes, message: s
     path = tmp_path / "net.json"
     path.write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
-        files.read(path)
+        saving.read(path)
     assert str(caught.value) == f"cannot load the network from {str(path)!r}: {message}"
 
 
@@ -1073,9 +1078,9 @@ def test_load_file_with_wrong_content(tmp_path: Path, content: bytes, message: s
 def test_neither_path_nor_file(thing: Any) -> None:
     message = rf"^expected a path \(str or os\.PathLike\) or an open text file, got {type(thing).__name__}$"
     with pytest.raises(TypeError, match=message):
-        files.read(thing)
+        saving.read(thing)
     with pytest.raises(TypeError, match=message):
-        files.write(thing, document())
+        saving.write(thing, document())
 
 
 # ------------------------------------------------------------------------------------- saving
@@ -1087,12 +1092,12 @@ def test_save_into_missing_folder(tmp_path: Path) -> None:
         f"cannot save the network: the folder {str(path.parent)!r} does not exist; "
         "make it first, or save somewhere else"
     )
-    check(error_of(files.write, path, document()), FileNotFoundError, errno.ENOENT, path, message)
+    check(error_of(saving.write, path, document()), FileNotFoundError, errno.ENOENT, path, message)
 
 
 def test_save_onto_folder(tmp_path: Path) -> None:
     message = "cannot save the network: this is a folder; add the name of a file in it"
-    check(error_of(files.write, tmp_path, document()), IsADirectoryError, errno.EISDIR, tmp_path, message)
+    check(error_of(saving.write, tmp_path, document()), IsADirectoryError, errno.EISDIR, tmp_path, message)
     assert os.listdir(tmp_path) == []
 
 
@@ -1100,13 +1105,13 @@ def test_save_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "net.json"
     message = "cannot save the network: a part of the path that should be a folder is a file; check the path"
-    check(error_of(files.write, path, document()), NotADirectoryError, errno.ENOTDIR, path, message)
+    check(error_of(saving.write, path, document()), NotADirectoryError, errno.ENOTDIR, path, message)
 
 
 def test_save_impossible_path() -> None:
     message = "cannot save the network: " + IMPOSSIBLE
-    check(error_of(files.write, "a\0b", document()), OSError, errno.EINVAL, "a\0b", message)
-    error = error_of(files.write, "", document())
+    check(error_of(saving.write, "a\0b", document()), OSError, errno.EINVAL, "a\0b", message)
+    error = error_of(saving.write, "", document())
     assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
 
 
@@ -1114,28 +1119,28 @@ def test_save_impossible_path() -> None:
 def test_save_too_long_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300)
     message = f"cannot save the network: {os.strerror(errno.ENAMETOOLONG)}; check the path and the disk"
-    check(error_of(files.write, path, document()), OSError, errno.ENAMETOOLONG, path, message)
+    check(error_of(saving.write, path, document()), OSError, errno.ENAMETOOLONG, path, message)
 
 
 @posix
 def test_save_long_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)  # leaves no room for a longer temporary name
-    files.write(path, document())
-    assert files.read(path) == document()
+    saving.write(path, document())
+    assert saving.read(path) == document()
 
 
 @posix
 def test_save_onto_device() -> None:
-    files.write(os.devnull, document())
+    saving.write(os.devnull, document())
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_save_on_full_device() -> None:
     message = "cannot save the network: the disk is full (an old file is still whole); make room and save again"
-    check(error_of(files.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
+    check(error_of(saving.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
     file = open("/dev/full", "w")  # noqa: SIM115 (closing it fails as well)
-    error = error_of(files.write, file, document())
+    error = error_of(saving.write, file, document())
     with suppress(OSError):
         file.close()
     assert error.errno == errno.ENOSPC
@@ -1151,50 +1156,50 @@ def test_save_on_full_device() -> None:
 def test_closed_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     with open(path, "w") as file:
-        files.write(file, document())
+        saving.write(file, document())
     why = "the file is closed; do it inside the `with` block, or pass the path"
     where = f"the open file {str(path)!r}"
-    assert str(error_of(files.write, file, document())) == f"cannot save the network to {where}: {why}"
-    assert str(error_of(files.read, file)) == f"cannot load the network from {where}: {why}"
+    assert str(error_of(saving.write, file, document())) == f"cannot save the network to {where}: {why}"
+    assert str(error_of(saving.read, file)) == f"cannot load the network from {where}: {why}"
 
 
 def test_file_open_the_wrong_way(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
     with open(path) as file:
-        assert str(error_of(files.write, file, document())) == (
+        assert str(error_of(saving.write, file, document())) == (
             f"cannot save the network to the open file {str(path)!r}: the file is open for reading only; "
             "open it with open(path, 'w', encoding='utf-8'), or pass the path"
         )
     with open(path, "a") as file:
-        assert str(error_of(files.read, file)) == (
+        assert str(error_of(saving.read, file)) == (
             f"cannot load the network from the open file {str(path)!r}: the file is open for writing only; "
             "open it with open(path, encoding='utf-8'), or pass the path"
         )
-    assert files.read(path) == document()
+    assert saving.read(path) == document()
 
 
 def test_binary_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
     with open(path, "r+b") as file:
-        assert str(error_of(files.read, file)) == (
+        assert str(error_of(saving.read, file)) == (
             f"cannot load the network from the open file {str(path)!r}: the file is open in binary mode; "
             "open it with open(path, encoding='utf-8'), or pass the path"
         )
-        assert str(error_of(files.write, file, document())) == (
+        assert str(error_of(saving.write, file, document())) == (
             f"cannot save the network to the open file {str(path)!r}: the file is open in binary mode; "
             "open it with open(path, 'w', encoding='utf-8'), or pass the path"
         )
-    assert str(error_of(files.read, io.BytesIO(b"{}"))).startswith("cannot load the network from the open file: ")
+    assert str(error_of(saving.read, io.BytesIO(b"{}"))).startswith("cannot load the network from the open file: ")
 
 
 def test_file_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     with open(path, "w+") as file:
-        files.write(file, document())
+        saving.write(file, document())
         with pytest.raises(ModelFileError) as caught:
-            files.read(file)
+            saving.read(file)
     assert str(caught.value) == (
         f"cannot load the network from the open file {str(path)!r}: the file is empty, or was read or "
         "written to its end before; open it again, or go back with file.seek(0)"
@@ -1205,13 +1210,13 @@ def test_open_file_with_wrong_content(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.write_bytes(b"\xff\xff")
     with open(path, encoding="utf-8") as file, pytest.raises(ModelFileError) as caught:
-        files.read(file)
+        saving.read(file)
     assert str(caught.value) == (
         f"cannot load the network from the open file {str(path)!r}: it is not text in utf-8 "
         "(byte 0 does not fit); check that it is the right file"
     )
     with pytest.raises(ModelFileError, match=r"^cannot load the network from the open file: it is not JSON: line 1"):
-        files.read(io.StringIO("{"))
+        saving.read(io.StringIO("{"))
 
 
 def test_open_file_on_a_broken_disk() -> None:
@@ -1219,7 +1224,7 @@ def test_open_file_on_a_broken_disk() -> None:
         def read(self, size: int | None = -1) -> str:
             raise OSError(errno.EIO, "Input/output error")
 
-    error = error_of(files.read, Broken())
+    error = error_of(saving.read, Broken())
     assert error.errno == errno.EIO
     assert error.strerror == (
         "cannot load the network from the open file: Input/output error; check the disk and try again"
@@ -1256,44 +1261,44 @@ def folder() -> Iterator[Path]:
 
 def test_load_without_permission(folder: Path) -> None:
     path = folder / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
     path.chmod(0)
     message = "cannot load the network: you have no permission to read it; change its permissions, or ask its owner to"
-    check(error_of(files.read, path), PermissionError, errno.EACCES, path, message)
+    check(error_of(saving.read, path), PermissionError, errno.EACCES, path, message)
 
 
 def test_save_without_permission_on_the_file(folder: Path) -> None:
     path = folder / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
     path.chmod(0o444)
     message = (
         "cannot save the network: you have no permission to write this file; "
         "change its permissions, or save somewhere else"
     )
-    check(error_of(files.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
-    assert files.read(path) == document()
+    check(error_of(saving.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
+    assert saving.read(path) == document()
     assert os.listdir(folder) == ["net.json"]
 
 
 def test_save_without_permission_on_the_folder(folder: Path) -> None:
     path = folder / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
     folder.chmod(0o500)
     message = (
         f"cannot save the network: you have no permission to make files in the folder {str(folder)!r}; "
         "change its permissions, or save somewhere else"
     )
     for name in ("net.json", "new.json"):
-        error = error_of(files.write, folder / name, document(seed=8))
+        error = error_of(saving.write, folder / name, document(seed=8))
         check(error, PermissionError, errno.EACCES, folder / name, message)
-    assert files.read(path) == document()
+    assert saving.read(path) == document()
     assert os.listdir(folder) == ["net.json"]
 
 
 def test_save_into_a_folder_that_cannot_be_listed(folder: Path) -> None:
     folder.chmod(0o300)  # so that it cannot be synced either
-    files.write(folder / "net.json", document())
-    assert files.read(folder / "net.json") == document()
+    saving.write(folder / "net.json", document())
+    assert saving.read(folder / "net.json") == document()
 
 
 # ---------------------------------------------------------------------------------- atomicity
@@ -1305,7 +1310,7 @@ def test_permissions_of_an_old_file_stay(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "net.json"
     path.write_text("old")
     path.chmod(mode)
-    files.write(path, document())
+    saving.write(path, document())
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
@@ -1313,7 +1318,7 @@ def test_permissions_of_an_old_file_stay(tmp_path: Path, mode: int) -> None:
 def test_permissions_of_a_new_file_are_the_usual_ones(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        files.write(tmp_path / "net.json", document())
+        saving.write(tmp_path / "net.json", document())
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "net.json").stat().st_mode) == 0o640
@@ -1329,7 +1334,7 @@ def test_temporary_file_is_not_more_open_than_the_old_one(tmp_path: Path, monkey
         modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
 
     monkeypatch.setattr(os, "fsync", record)
-    files.write(path, document())
+    saving.write(path, document())
     assert modes[0] == 0o600
 
 
@@ -1339,9 +1344,9 @@ def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     target, link = tmp_path / "deep" / "net.json", tmp_path / "latest.json"
     link.symlink_to("deep/net.json")
     for seed in (1, 2):  # to a file that is not there yet, and then to one that is
-        files.write(link, document(seed=seed))
+        saving.write(link, document(seed=seed))
         assert link.is_symlink()
-        assert files.read(target)["seed"] == seed
+        assert saving.read(target)["seed"] == seed
     assert os.listdir(tmp_path / "deep") == ["net.json"]
 
 
@@ -1349,8 +1354,8 @@ def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
 def test_link_to_itself(tmp_path: Path) -> None:
     link = tmp_path / "net.json"
     link.symlink_to("net.json")
-    assert error_of(files.write, link, document()).errno == errno.ELOOP
-    assert error_of(files.read, link).errno == errno.ELOOP
+    assert error_of(saving.write, link, document()).errno == errno.ELOOP
+    assert error_of(saving.read, link).errno == errno.ELOOP
     assert link.is_symlink()
 
 
@@ -1370,7 +1375,7 @@ def test_everything_is_on_the_disk_before_the_old_file_goes(tmp_path: Path, monk
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "replace", record_replace)
-    files.write(tmp_path / "net.json", document())
+    saving.write(tmp_path / "net.json", document())
     assert calls == [f"sync {len(TEXT)}", "replace", "sync folder"]
 
 
@@ -1382,22 +1387,22 @@ def test_whatever_happens_the_old_file_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
     path = tmp_path / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
 
     def broken(*_: Any) -> None:
         raise error
 
     monkeypatch.setattr(os, name, broken)
     if name == "chmod" and isinstance(error, OSError):  # a file system without permissions
-        files.write(path, document(seed=8))
-        assert files.read(path)["seed"] == 8
+        saving.write(path, document(seed=8))
+        assert saving.read(path)["seed"] == 8
     elif isinstance(error, OSError):
         message = "cannot save the network: the disk is full (an old file is still whole); make room and save again"
-        check(error_of(files.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
+        check(error_of(saving.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
         assert path.read_text() == TEXT
     else:
         with pytest.raises(type(error)):
-            files.write(path, document(seed=8))
+            saving.write(path, document(seed=8))
         assert path.read_text() == TEXT
     assert os.listdir(tmp_path) == ["net.json"]
 
@@ -1405,13 +1410,13 @@ def test_whatever_happens_the_old_file_is_whole(
 @posix
 def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        error = error_of(files.write, path, document(seed=8))
+        error = error_of(saving.write, path, document(seed=8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
@@ -1428,7 +1433,7 @@ def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
 
 def test_old_file_that_is_open_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
 
     def refuse(source: str, target: str) -> None:  # as Windows does
         raise PermissionError(errno.EACCES, "Access is denied", source, None, target)
@@ -1438,7 +1443,7 @@ def test_old_file_that_is_open_elsewhere(tmp_path: Path, monkeypatch: pytest.Mon
         "cannot save the network: the old file cannot be replaced; it may still be open, in this program "
         "(was it closed after reading or writing?) or in another one: close it and save again"
     )
-    check(error_of(files.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
+    check(error_of(saving.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
     assert path.read_text() == TEXT
     assert os.listdir(tmp_path) == ["net.json"]
 
@@ -1446,24 +1451,23 @@ def test_old_file_that_is_open_elsewhere(tmp_path: Path, monkeypatch: pytest.Mon
 @posix
 def test_old_file_that_this_program_has_open(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    files.write(path, document())
+    saving.write(path, document())
     with open(path) as file:
-        files.write(path, document(seed=8))
+        saving.write(path, document(seed=8))
         assert file.read() == TEXT  # who reads the old one reads it to its end
-    assert files.read(path)["seed"] == 8
+    assert saving.read(path)["seed"] == 8
 
 
 SAVE_FOR_EVER = """
-import importlib.util, json, sys
-spec = importlib.util.spec_from_file_location("files", sys.argv[1])
-files = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(files)
-documents = [files.loads(text) for text in json.load(sys.stdin)]
-files.write(sys.argv[2], documents[0])
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from nnc import saving
+documents = [saving.loads(text) for text in json.load(sys.stdin)]
+saving.write(sys.argv[2], documents[0])
 print("ready", flush=True)
 while True:
     for document in documents:
-        files.write(sys.argv[2], document)
+        saving.write(sys.argv[2], document)
 """
 
 
@@ -1471,10 +1475,10 @@ while True:
 def test_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     draw = random.Random(1)
-    texts = [files.dumps(wide([[draw.random() for _ in range(50)] for _ in range(n)])) for n in (40, 120)]
+    texts = [saving.dumps(wide([[draw.random() for _ in range(50)] for _ in range(n)])) for n in (40, 120)]
     for _ in range(8):
         with subprocess.Popen(
-            [sys.executable, "-c", SAVE_FOR_EVER, files.__file__, path],
+            [sys.executable, "-c", SAVE_FOR_EVER, str(ROOT), path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -1490,5 +1494,5 @@ def test_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
         assert path.read_text() in texts
     left = [name for name in os.listdir(tmp_path) if name != "net.json"]
     assert all(re.fullmatch(r"\.nnc-[0-9a-f]{16}\.tmp", name) for name in left)
-    files.write(path, document())  # what they left is in nobody's way
-    assert files.read(path) == document()
+    saving.write(path, document())  # what they left is in nobody's way
+    assert saving.read(path) == document()

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nnc import NeuralNetwork, files
-from nnc.inspection import ACTIVATIONS, LOSSES, check_gradients, explain_step
-from nnc.network import OUTPUTS
+from nnc import NeuralNetwork
+from nnc.inspection import check_gradients, explain_step
+from nnc.kinds import activations, losses
 
 PARTNERS = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
 
@@ -22,7 +22,7 @@ class Stub:
         rng = np.random.default_rng(seed)
         self.sizes, self.activations, self.loss_name, self.bias = sizes, activations, loss, bias
         self.dtype = np.dtype(dtype)
-        self.loss_parameter = files.LOSS_PARAMETERS.get(loss) if parameter is None else parameter
+        self.loss_parameter = losses.ROWS[loss].default if parameter is None else parameter
         self.weights = [rng.normal(0, 0.6, shape).astype(dtype) for shape in itertools.pairwise(sizes)]
         self.biases = [rng.normal(0, 0.3, n).astype(dtype) for n in sizes[1:] if bias]
         self.wrong = [1.0] * len(self.weights)
@@ -138,8 +138,8 @@ def partner(loss, other="identity"):
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("activation", files.HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("loss", losses.NAMES)
+@pytest.mark.parametrize("activation", activations.HIDDEN)
 def test_step_is_that_of_the_engine(activation, loss, bias, n):
     net = NeuralNetwork([3, 4, 2], activation=activation, loss=loss, bias=bias, seed=3)
     X, y = data(n, 3, 2, loss)
@@ -170,15 +170,15 @@ def equations(text):
             yield re.sub(r"\|(.*?)\|", r"abs(\1)", found[1].replace("^", "**")), float(found[2])
 
 
-PAIRS = [(loss, "tanh", partner(loss)) for loss in LOSSES]
-PAIRS += [("sse", name, "softmax") for name in files.HIDDEN_ACTIVATIONS]
-PAIRS += [("mse", "tanh", name) for name in ACTIVATIONS]
+PAIRS = [(loss, "tanh", partner(loss)) for loss in losses.NAMES]
+PAIRS += [("sse", name, "softmax") for name in activations.HIDDEN]
+PAIRS += [("mse", "tanh", name) for name in activations.NAMES]
 
 
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize(("loss", "activation", "output"), PAIRS)
 def test_every_equation_in_the_text_holds(loss, activation, output, n):
-    net = Stub((3, 4, 2), (activation, output), loss, parameter=0.3 if loss in files.LOSS_PARAMETERS else None)
+    net = Stub((3, 4, 2), (activation, output), loss, parameter=0.3 if loss in losses.PARAMETERS else None)
     found = list(equations(str(explain_step(net, *data(n, 3, 2, loss), 0.25))))
     assert len(found) > n * (6 + 5 + 4) + 2 * (12 + 8)
     for formula, number in found:
@@ -271,8 +271,8 @@ def test_wrong_labels():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("activation", files.HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("loss", losses.NAMES)
+@pytest.mark.parametrize("activation", activations.HIDDEN)
 def test_gradients_of_the_engine_are_right(activation, loss, dtype):
     net = NeuralNetwork([3, 5, 4, 2], activation=activation, loss=loss, dtype=dtype, seed=3)
     check = check_gradients(net, *data(6, 3, 2, loss))
@@ -282,7 +282,7 @@ def test_gradients_of_the_engine_are_right(activation, loss, dtype):
 
 @pytest.mark.parametrize(("loss", "activation", "output"), PAIRS)
 def test_slopes_of_every_definition(loss, activation, output):
-    parameter = 0.3 if loss in files.LOSS_PARAMETERS else None
+    parameter = 0.3 if loss in losses.PARAMETERS else None
     net = Stub((3, 4, 2), (activation, output), loss, parameter=parameter)
     check = check_gradients(net, *data(5, 3, 2, loss))
     assert check.ok, str(check)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc.metrics import METRICS, accuracy, f1, mae, r2, rmse
+from nnc.data.metrics import METRICS, accuracy, f1, mae, r2, rmse
 
 
 @st.composite

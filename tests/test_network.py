@@ -12,8 +12,8 @@ import pytest
 
 import nnc
 from nnc import Layer, ModelFileError, NeuralNetwork
-from nnc.losses import OUTPUTS
-from nnc.network import ACTIVATIONS
+from nnc.kinds import losses
+from nnc.kinds.activations import HIDDEN
 
 X4 = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y4 = np.array([[0], [1], [1], [0]])
@@ -60,7 +60,9 @@ def test_kinds_of_sizes(sizes):
 
 
 def test_output_fits_the_loss():
-    assert {loss: NeuralNetwork([2, 3], loss=loss).activations[-1] for loss in OUTPUTS} == OUTPUTS
+    assert {loss: NeuralNetwork([2, 3], loss=loss).activations[-1] for loss in losses.NAMES} == {
+        row.name: row.output for row in losses.ROWS.values()
+    }
     assert NeuralNetwork([2, 3], output="tanh").activations == ("tanh",)
     assert NeuralNetwork([2, 3, 3], activation="relu").activations == ("relu", "sigmoid")
     assert NeuralNetwork([2, 3, 4, 3], activation=["relu", "gelu"]).activations == ("relu", "gelu", "sigmoid")
@@ -75,13 +77,16 @@ def test_kinds_of_dtype(dtype):
     assert NeuralNetwork([3, 2], dtype=float).dtype == np.float64
 
 
-SIZES = "sizes must be a sequence of at least two positive whole numbers, such as [3, 4, 1], got "
+SIZES = (
+    "layers must be a sequence of at least two positive whole numbers, such as [3, 4, 1], or of layers such as "
+    "[Input(3), Dense(4), Dense(1)], got "
+)
 
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [(bad, SIZES + repr(bad)) for bad in ([3], [], 5, None, "34", [3, 0, 1], [3, -1], [3.0, 1], [True, 1], [[3], 1])]
-    + [([3, 2**31], "sizes must make a network that fits into memory, got [3, 2147483648]")],
+    + [([3, 2**31], "layers must make a network that fits into memory, got [3, 2147483648]")],
 )
 def test_wrong_sizes(sizes, message):
     refused(ValueError, message, NeuralNetwork, sizes)
@@ -111,8 +116,8 @@ def test_wrong_sizes(sizes, message):
         ),
         (ValueError, f"output must be one of {NAMES}, softmax, exp, got 'step'", {"output": "step"}),
         (ValueError, f"output must be one of {NAMES}, softmax, exp, got 5", {"output": 5}),
-        (ValueError, f"loss must be one of {', '.join(OUTPUTS)}, got 'mape'", {"loss": "mape"}),
-        (ValueError, f"loss must be one of {', '.join(OUTPUTS)}, got None", {"loss": None}),
+        (ValueError, f"loss must be one of {', '.join(losses.NAMES)}, got 'mape'", {"loss": "mape"}),
+        (ValueError, f"loss must be one of {', '.join(losses.NAMES)}, got None", {"loss": None}),
         (
             ValueError,
             'output "tanh" does not go with loss "bce", which needs "sigmoid"',
@@ -208,7 +213,7 @@ def test_initial_weights(init, mean, deviation, largest):
         assert not b.any()
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", HIDDEN)
 def test_default_initial_weights(activation):
     name = "he_uniform" if activation in ("relu", "leaky_relu", "elu", "gelu", "silu") else "glorot_uniform"
     default, named = (NeuralNetwork([3, 4], output=activation, init=init, seed=1) for init in (None, name))
@@ -462,11 +467,11 @@ def test_inspect_a_layer_without_bias():
 
 
 NETWORKS = [
-    {"sizes": [3, 4, 1], "seed": 0},
-    {"sizes": [3, 1], "loss": "mse", "bias": False, "seed": 2**64 - 1},
-    {"sizes": [3, 4, 5, 2], "activation": ["relu", "gelu"], "loss": "cross_entropy", "dtype": "float32", "seed": 3},
-    {"sizes": [3, 17, 17, 9], "activation": "silu", "output": "softplus", "loss": "half_sse", "seed": 4},
-    {"sizes": [3, 1], "loss": "bce", "dtype": "float32", "bias": False, "seed": 5},
+    {"layers": [3, 4, 1], "seed": 0},
+    {"layers": [3, 1], "loss": "mse", "bias": False, "seed": 2**64 - 1},
+    {"layers": [3, 4, 5, 2], "activation": ["relu", "gelu"], "loss": "cross_entropy", "dtype": "float32", "seed": 3},
+    {"layers": [3, 17, 17, 9], "activation": "silu", "output": "softplus", "loss": "half_sse", "seed": 4},
+    {"layers": [3, 1], "loss": "bce", "dtype": "float32", "bias": False, "seed": 5},
 ]
 each_network = pytest.mark.parametrize("arguments", NETWORKS)
 
@@ -542,11 +547,11 @@ def test_copies_of_a_subclass():
 
 def test_pickle_goes_between_instruction_sets(monkeypatch):
     """Parameters travel without the padding of the vectors."""
-    from nnc import _dispatch
+    from nnc.model import cores
 
     net = NeuralNetwork([3, 17, 5], activation="tanh", loss="mse", seed=0)
     text, P = pickle.dumps(net), net.predict(X4)
-    for isa in _dispatch.available():
+    for isa in cores.available():
         monkeypatch.setenv("NNC_ISA", isa)
         other = pickle.loads(text)
         assert np.array_equal(other.params, net.params)
@@ -691,14 +696,14 @@ def test_kinds_of_data(kind, dtype):
 def test_the_engine_gets_aligned_numbers():
     """Some processors cannot read others, and in C it is undefined; x86-64 alone would not notice."""
     net = NeuralNetwork([3, 1], seed=0)
-    rows, Y, *_ = net._data(unaligned(X4), unaligned(Y4))
+    rows, Y, *_ = net.intake.data(unaligned(X4), unaligned(Y4))
     assert rows.flags.aligned
     assert Y.flags.aligned
-    assert not net._is_ready(unaligned(X4))
+    assert not net.intake.is_ready(unaligned(X4))
     net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
     labels = np.zeros(17, np.uint8)[1:].view(np.int32)
     assert not labels.flags.aligned
-    assert net._data(X4, labels)[2].flags.aligned
+    assert net.intake.data(X4, labels).labels.flags.aligned
 
 
 def test_data_of_numpy_subclasses():

@@ -14,7 +14,7 @@ PAGES = (
     "docs/design.md",
     "docs/performance.md",
     "benchmarks/README.md",
-    "nnc/data/README.md",
+    "nnc/datasets/README.md",
 )
 # A block of Python, and the text that may stand below it: what it prints.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nnc import scaling
-from nnc.scaling import MinMax, Scaling, Standardize
+from nnc.data import scaling
+from nnc.data.scaling import MinMax, Scaling, Standardize
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3, [1, 10, 1e-3], (500, 3))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc.schedules import (
+from nnc.training.schedules import (
     SCHEDULES,
     Constant,
     CosineLR,

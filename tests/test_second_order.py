@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc import NeuralNetwork, second_order
-from nnc.second_order import lbfgs, levenberg_marquardt
+from nnc import NeuralNetwork
+from nnc.training import curvature
+from nnc.training.curvature import lbfgs, levenberg_marquardt
 
 RNG = np.random.default_rng(0)
 T = np.linspace(0, 4, 50)
@@ -373,11 +374,11 @@ def test_no_worse_than_scipy_on_a_network(dtype, epochs):
     X = rng.uniform(-1, 1, (200, 3))
     Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
     net = NeuralNetwork([3, 10, 8, 2], activation="tanh", loss="mse", dtype=dtype, seed=1)
-    data, start = net._data(X, Y), net.params
+    data, start = net.intake.data(X, Y), net.params
 
     def loss_and_gradient(p):
         net.params = p
-        loss, gradient = net._loss_and_gradient(data)
+        loss, gradient = net.model.loss_and_gradient(data)
         return loss, gradient.astype(float)
 
     options = {"maxiter": epochs, "maxcor": 10, "gtol": 0, "ftol": 0}
@@ -519,7 +520,7 @@ def test_lm_where_the_matrix_is_not_positive_definite(monkeypatch):
             raise np.linalg.LinAlgError
         return original(matrix)
 
-    monkeypatch.setattr(second_order.np.linalg, "cholesky", refusing)
+    monkeypatch.setattr(curvature.np.linalg, "cholesky", refusing)
     assert by_lm(linear(), 1).reason == "epochs"
     assert dampings == pytest.approx([1e-3, 1e-2, 1e-1, 1])
 

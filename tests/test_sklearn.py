@@ -240,8 +240,8 @@ def test_random_numbers_are_drawn_alike():
 @pytest.mark.parametrize("whole", [True, False])
 def test_sparse_input(monkeypatch, whole, solver, form):
     if not whole:  # as large ones are treated: batch by batch
-        monkeypatch.setattr(ours, "DENSE_BYTES", 0)
-        monkeypatch.setattr(ours, "BLOCK_BYTES", 1000)
+        monkeypatch.setattr(ours.estimator, "DENSE_BYTES", 0)
+        monkeypatch.setattr(ours.estimator, "BLOCK_BYTES", 1000)
     X, y = digits(230)
     sparse = getattr(scipy.sparse, form)(X)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
@@ -256,7 +256,7 @@ def test_sparse_input(monkeypatch, whole, solver, form):
 @pytest.mark.parametrize("rate", [1, 1e100, 1e307])
 def test_a_run_that_diverges(monkeypatch, sparse, rate):
     """It goes on with NaN; whether the weights of the best epoch come back decides if it ends in an error."""
-    monkeypatch.setattr(ours, "DENSE_BYTES", 0)
+    monkeypatch.setattr(ours.estimator, "DENSE_BYTES", 0)
     X, y = numbers()
     X = scipy.sparse.csr_array(X) if sparse else X
     parameters = {**SMALL, "solver": "sgd", "activation": "identity", "learning_rate_init": rate}
@@ -270,7 +270,7 @@ def test_a_run_that_diverges(monkeypatch, sparse, rate):
 
 
 def test_sparse_counts_with_weights(monkeypatch):
-    monkeypatch.setattr(ours, "DENSE_BYTES", 0)
+    monkeypatch.setattr(ours.estimator, "DENSE_BYTES", 0)
     X, y = counts(2)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
     parameters = {**SMALL, "loss": "poisson", "shuffle": False}
@@ -342,7 +342,7 @@ def test_optimizer_objects_and_schedules():
         callback=lambda r: rates.append(r.lr),
     ).fit(X, y)
     assert rates[:6] == pytest.approx([0.02] * 5 + [0.002])
-    assert model.network_._state.optimizer == nnc.SGD(0.1, momentum=0.5)
+    assert model.network_.state.optimizer == nnc.SGD(0.1, momentum=0.5)
     plateau = nnc.ReduceLROnPlateau(0.5, factor=0.5, patience=0)
     MLPRegressor(**SMALL, learning_rate=plateau, callback=lambda r: rates.append(r.lr)).fit(X, y)
     assert min(rates[20:]) < 0.5

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnc.data.splits import split
 from nnc.datasets import load_iris, train_test_split
-from nnc.splits import split
 
 
 @given(n=st.integers(2, 200), seed=st.integers(-(2**70), 2**70), data=st.data())

@@ -13,7 +13,8 @@ import pytest
 
 import nnc
 from nnc import DivergedError, NeuralNetwork
-from nnc.callbacks import Progress
+from nnc.base.random import SPLIT
+from nnc.training.callbacks import Progress
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals as POSIX has them")
 rng = np.random.default_rng(0)
@@ -253,6 +254,10 @@ def test_validation_changes_nothing_else():
     assert np.array_equal(plain.params, watched.params)
 
 
+def split(net, X, y, weights, share):
+    return net.intake.split(X, y, weights, share, net.streams.key(SPLIT))
+
+
 @pytest.mark.parametrize("share", [0.25, np.float32(0.25), np.float64(0.25)])
 def test_fraction(share):
     """Rows that are validated on are not trained on, and the seed says which."""
@@ -262,7 +267,7 @@ def test_fraction(share):
     assert np.array_equal(histories[0].val_loss, histories[1].val_loss)
     assert not np.array_equal(histories[0].val_loss, histories[2].val_loss)
     net = regressor()
-    (X_train, y_train, none, (X_val, y_val)) = net._split(inputs, Y, None, 0.25)
+    (X_train, y_train, none, (X_val, y_val)) = split(net, inputs, Y, None, 0.25)
     assert none is None
     assert (len(X_train), len(X_val)) == (45, 15)
     assert set(X_train[:, 0]) | set(X_val[:, 0]) == set(marked)
@@ -274,7 +279,7 @@ def test_fraction(share):
 def test_fraction_with_weights():
     weights = rng.uniform(0.1, 1, 60)
     net = regressor()
-    X_train, _, w_train, (X_val, _, w_val) = net._split(X, Y, weights, 0.25)
+    X_train, _, w_train, (X_val, _, w_val) = split(net, X, Y, weights, 0.25)
     rows = {tuple(row): w for row, w in zip(X, weights, strict=True)}
     assert all(rows[tuple(row)] == w for row, w in zip(X_train, w_train, strict=True))
     assert all(rows[tuple(row)] == w for row, w in zip(X_val, w_val, strict=True))
@@ -291,7 +296,7 @@ def test_fraction_keeps_the_share_of_every_class(kind):
         "signs": 2 * np.eye(3)[y] - 1,
     }[kind]
     net = NeuralNetwork([1, 3], loss="hinge" if kind == "signs" else "cross_entropy", seed=3)
-    _, _, _, (_, y_val) = net._split(np.arange(100.0)[:, None], given, None, 0.2)
+    _, _, _, (_, y_val) = split(net, np.arange(100.0)[:, None], given, None, 0.2)
     counts = np.unique(y_val, axis=0, return_counts=True)[1]
     assert sorted(counts) == [2, 6, 12]
 
@@ -422,13 +427,13 @@ def test_an_exception_in_a_callback(validation, batches):
     assert fit(net, 6).epochs == fit(same, 6).epochs == 6
     assert np.array_equal(net.params, same.params)
     again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
-    assert again._state.history.epochs == 10
+    assert again.state.history.epochs == 10
     assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_an_exception_in_a_metric(monkeypatch):
     """Columns of a history have one length then, too."""
-    from nnc import metrics
+    from nnc.data import metrics
 
     def broken(*arguments):
         raise RuntimeError
@@ -439,8 +444,8 @@ def test_an_exception_in_a_metric(monkeypatch):
         net.fit(X, Y, epochs=3, validation=(XV, YV), metrics=["r2", "mae"])
     monkeypatch.undo()
     net.fit(X, Y, epochs=2)
-    complete(net._state.history)
-    assert NeuralNetwork.from_json(net.to_json(checkpoint=True))._state.history.epochs == 3
+    complete(net.state.history)
+    assert NeuralNetwork.from_json(net.to_json(checkpoint=True)).state.history.epochs == 3
 
 
 # ---------------------------------------------------------------------------------------------- progress
@@ -473,7 +478,7 @@ def test_progress_without_tqdm(monkeypatch):
     net = regressor()
     with pytest.raises(ImportError, match=r'a progress bar needs tqdm .*pip install "nnc-cython\[progress\]"'):
         net.fit(X, Y, epochs=3, progress=True)
-    assert net._state is None
+    assert net.state is None
     with pytest.raises(ImportError, match="tqdm"):
         Progress(3)
 
@@ -485,7 +490,7 @@ import json, os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 from nnc import NeuralNetwork
-from nnc.training import Fit
+from nnc.training.fit import Fit
 
 how = sys.argv[1]
 rng = np.random.default_rng(0)
@@ -523,7 +528,7 @@ print(json.dumps({
     "calls": len(calls),
     "finite": bool(np.isfinite(net.params).all()),
     "goes_on": net.fit(X[:5], y[:5], epochs=1).stop_reason,
-    "checkpoint": NeuralNetwork.from_json(net.to_json(checkpoint=True))._state.epoch,
+    "checkpoint": NeuralNetwork.from_json(net.to_json(checkpoint=True)).state.epoch,
 }))
 """
 

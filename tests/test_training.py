@@ -1,5 +1,6 @@
 """Runs of training: the same bits every time and for every number of threads, and ended as promised."""
 
+import _thread
 import contextlib
 import itertools
 import json
@@ -20,8 +21,11 @@ from hypothesis import settings as searching
 from hypothesis import strategies as st
 
 import nnc
-from nnc import SGD, DivergedError, NeuralNetwork, _threads, training
-from nnc._threads import Interrupt, Team
+from nnc import SGD, DivergedError, NeuralNetwork, _cpu
+from nnc._team import Team
+from nnc.kinds.activations import HIDDEN
+from nnc.training import fit, threads
+from nnc.training.threads import Interrupt, may_move, settle
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and processes as POSIX has them")
@@ -44,14 +48,14 @@ def trained(sizes, rows, *, loss="mse", dtype="float64", seed=1, activation="tan
 def rows_in_a_block(net, rows):
     """How many rows of a batch the engine takes at a time."""
     twin, blocks = net.copy(), []
-    core = twin._core
+    core = twin.model.core
 
     def training_of(*arguments, **settings):
         run = core.Training(*arguments, **settings)
         blocks.append(run.block)
         return run
 
-    twin._core = SimpleNamespace(Training=training_of, scan=core.scan)
+    twin.model.core = SimpleNamespace(Training=training_of, scan=core.scan)
     y = np.zeros(rows) if net.loss_name == "cross_entropy" else np.zeros((rows, net.sizes[-1]))
     twin.fit(np.ones((rows, net.sizes[0])), y, epochs=1)
     return blocks[0]
@@ -114,9 +118,9 @@ def test_slices_do_not_change_the_result(monkeypatch, dtype, optimizer):
     """Python gets control back in the middle of epochs and batches, as often as can be."""
     settings = {"loss": "cross_entropy", "dtype": dtype, "epochs": 2, "optimizer": optimizer, "batch_size": 700}
     wanted = trained([10, 1000, 3], 900, **settings)
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0)
-    for threads in (1, 2):
-        assert trained([10, 1000, 3], 900, n_threads=threads, **settings) == wanted
+    monkeypatch.setattr(fit, "SLICE_SECONDS", 0)
+    for n_threads in (1, 2):
+        assert trained([10, 1000, 3], 900, n_threads=n_threads, **settings) == wanted
 
 
 # Shapes from the smallest to layers of many vectors; rows that fill no grain, one and some; batches with a rest; rows
@@ -145,8 +149,8 @@ def test_every_number_of_threads_gives_the_same_bits(sizes, rows, batch_size, lo
     settings = {"loss": loss, "dtype": dtype, "epochs": epochs, "optimizer": optimizer, "batch_size": batch_size}
     settings["activation"] = "gelu" if optimizer == "adam" else "tanh"
     wanted = trained(sizes, rows, n_threads=1, **settings)
-    for threads in (2, 3, 4, 7, None):
-        assert trained(sizes, rows, n_threads=threads, **settings) == wanted, f"{threads} threads"
+    for n_threads in (2, 3, 4, 7, None):
+        assert trained(sizes, rows, n_threads=n_threads, **settings) == wanted, f"{n_threads} threads"
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -162,15 +166,13 @@ def test_the_padding_of_parameters_stays_zero(optimizer, batch_size, dtype):
     for part in (*net.weights, *net.biases):
         assert part.all()
         part[...] = 0
-    assert not net._theta.any()
+    assert not net.model.theta.any()
 
 
 def test_fewer_threads_than_asked_for(monkeypatch):
     """Where the system refuses more threads, training goes on with those there are."""
-    from nnc import _threads
-
     wanted = trained([7, 33, 5], 100, epochs=5)
-    start, started = _threads._thread.start_new_thread, []
+    start, started = _thread.start_new_thread, []
 
     def only_one(*arguments):
         if started:
@@ -178,20 +180,19 @@ def test_fewer_threads_than_asked_for(monkeypatch):
         started.append(1)
         return start(*arguments)
 
-    monkeypatch.setattr(_threads._thread, "start_new_thread", only_one)
+    monkeypatch.setattr(_thread, "start_new_thread", only_one)
     assert trained([7, 33, 5], 100, epochs=5, n_threads=4) == wanted
     assert started
-    assert Team(4).size == 1
+    with Team(4) as team:
+        assert team.size == 1
 
 
 @pytest.mark.parametrize("n_threads", [1, None])
 def test_small_work_starts_no_thread(monkeypatch, n_threads):
-    from nnc import _threads
-
     def never(*arguments):
         raise AssertionError("a thread was started")
 
-    monkeypatch.setattr(_threads._thread, "start_new_thread", never)
+    monkeypatch.setattr(_thread, "start_new_thread", never)
     trained([3, 4, 1], 4, epochs=1500, n_threads=n_threads)
 
 
@@ -336,13 +337,13 @@ def test_blocks_that_threads_take_whole_give_the_same_bits(isa, case, dtype):
     sizes, rows, settings = SHARED[case]
     settings = dict(settings)
     net = NeuralNetwork(sizes, dtype=dtype)
-    assert net._engine.blocks(settings.get("batch_size", rows)) >= 2
+    assert net.model.engine.blocks(settings.get("batch_size", rows)) >= 2
     if settings.pop("n_weights", False):
         settings["sample_weight"] = np.random.default_rng(0).uniform(0, 2, rows)
     wanted = trained(sizes, rows, dtype=dtype, epochs=3, n_threads=1, **settings)
-    for threads in (2, 3, 4, 7):
-        assert trained(sizes, rows, dtype=dtype, epochs=3, n_threads=threads, **settings) == wanted, (
-            f"{threads} threads"
+    for n_threads in (2, 3, 4, 7):
+        assert trained(sizes, rows, dtype=dtype, epochs=3, n_threads=n_threads, **settings) == wanted, (
+            f"{n_threads} threads"
         )
 
 
@@ -351,7 +352,7 @@ def test_blocks_that_threads_take_whole_give_the_same_bits(isa, case, dtype):
 def test_the_gradients_of_blocks_add_up(isa, loss, rows):
     X, y = data(rows, 16, 9, loss)
     net = NeuralNetwork([16, 50, 9], loss=loss, seed=1)
-    assert net._engine.blocks(rows) >= 2
+    assert net.model.engine.blocks(rows) >= 2
     before, value = net.params, net.loss(X, y)
     gradient = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
     history = net.fit(X, y, epochs=1, lr=0.1, n_threads=2)
@@ -363,11 +364,11 @@ def test_a_loss_in_one_of_several_blocks_is_not_finite(isa):
     X, y = data(4000, 16, 9)
     X[3500] = 1e300
     wanted = []
-    for threads in (1, 2, 4):
+    for n_threads in (1, 2, 4):
         net = NeuralNetwork([16, 50, 9], loss="mse", activation="identity", seed=1)
         before = net.params
         with pytest.raises(DivergedError, match="the loss of epoch 1 is not finite"):
-            net.fit(X, y, epochs=5, lr=0.1, n_threads=threads)
+            net.fit(X, y, epochs=5, lr=0.1, n_threads=n_threads)
         assert np.array_equal(net.params, before)
         wanted.append(net.params.tobytes())
     assert len(set(wanted)) == 1
@@ -452,7 +453,7 @@ def both_ways(sizes, rows, activation, loss, bias, dtype, seed, lr=0.1):
 )
 @searching(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_tiny_network_gets_the_weights_that_others_get(isa, sizes, rows, partners, bias, dtype, seed):
-    most = NeuralNetwork([1, 1], dtype=dtype)._core.LANES + 1  # one more than what counts as tiny
+    most = NeuralNetwork([1, 1], dtype=dtype).model.core.LANES + 1  # one more than what counts as tiny
     sizes, rows = [1 + size % most for size in sizes], 1 + rows % most
     (net, history, _), (other, expected, _) = both_ways(sizes, rows, *partners, bias, dtype, seed, lr=0.01)
     assert np.array_equal(net.params, other.params)
@@ -460,7 +461,7 @@ def test_a_tiny_network_gets_the_weights_that_others_get(isa, sizes, rows, partn
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
-@pytest.mark.parametrize("activation", nnc.network.ACTIVATIONS)
+@pytest.mark.parametrize("activation", HIDDEN)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_every_activation_of_a_tiny_network(isa, activation, dtype):
     (net, *_), (other, *_) = both_ways([2, 2, 2, 1], 2, activation, "mse", True, dtype, 1)
@@ -657,7 +658,7 @@ def test_weights_that_overflow_in_the_last_step(epochs, dtype):
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_divergence_at_the_end_of_a_slice(monkeypatch, lr, n_threads):
     """One block of rows a slice: the weights overflow in one slice, the loss in the next."""
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(fit, "SLICE_SECONDS", 0)
     net = NeuralNetwork([50, 200, 1], activation="identity", loss="mse", seed=0)
     X, y = data(50, 50, 1)
     diverged(net, X, 100 * y, epochs=50, lr=lr, n_threads=n_threads)
@@ -845,43 +846,44 @@ def test_one_thread_goes_on_alone_where_the_others_are_late(monkeypatch):
     """And gives the same bits; where the number was asked for, it stays."""
     X, y = data(300, 20, 2)
     sizes = []
-    plain = _threads.Team.run
 
-    def run(team, work, amount=0, size=None):
-        sizes.append(size)
-        plain(team, work, amount, size)
+    class Watched(Team):
+        def run(self, work, amount=0, size=None, abort=None):
+            sizes.append(size)
+            super().run(work, amount, size, abort)
 
-    monkeypatch.setattr(_threads.Team, "run", run)
-    monkeypatch.setattr(training, "automatic_threads", lambda *work: 3)
-    monkeypatch.setattr(training, "SLICE_SECONDS", 0)  # a block of rows a slice
+    monkeypatch.setattr(fit, "Team", Watched)
+    monkeypatch.setattr(fit, "automatic_threads", lambda *work: 3)
+    monkeypatch.setattr(fit, "SLICE_SECONDS", 0)  # a block of rows a slice
     nets = []
     for late, trial, n_threads in ((1e9, 0, None), (-1e9, 0, None), (-1e9, 1e9, None), (-1e9, 0, 3)):
-        monkeypatch.setattr(training, "LATE", late)
-        monkeypatch.setattr(training, "TRIAL_SECONDS", trial)
+        monkeypatch.setattr(threads, "LATE", late)
+        monkeypatch.setattr(threads, "TRIAL_SECONDS", trial)
+        monkeypatch.setattr(fit, "TRIAL_SECONDS", trial)
         sizes.clear()
         net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)
         net.fit(X, y, epochs=2, batch_size=100, lr=0.1, n_threads=n_threads)
         if (late, trial, n_threads) == (-1e9, 0, None):
             assert sizes[0] == 3
-            assert set(sizes[1:-1]) == {1}
+            assert set(sizes[1:]) == {1}
         else:
-            assert sizes == [3] * 6 + [None]
+            assert sizes == [3] * 6
         nets.append(net)
     assert len({net.params.tobytes() for net in nets}) == 1
 
 
-@pytest.mark.skipif(not _threads._may_move(), reason="threads may not choose their processors here")
+@pytest.mark.skipif(not may_move(), reason="threads may not choose their processors here")
 def test_a_thread_leaves_the_processor_of_the_caller(monkeypatch):
     """Where it may, and there is one for each; what the caller may use stays as it was."""
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("one processor")
     home = min(allowed)
-    monkeypatch.setattr(_threads, "processor", lambda: home)  # wherever they are
+    monkeypatch.setattr(_cpu, "processor", lambda: home)  # wherever they are
 
     def masks(n_threads):
         seen = []
-        with Team(n_threads) as team:
+        with Team(n_threads, settle) as team:
             team.run(lambda thread, _: seen.append((thread, os.sched_getaffinity(0))))
         return dict(seen)
 
@@ -893,7 +895,7 @@ def test_a_thread_leaves_the_processor_of_the_caller(monkeypatch):
         assert masks(2) == {0: {home}, 1: {home}}
     finally:
         os.sched_setaffinity(0, allowed)
-    monkeypatch.setattr(_threads.os, "sched_setaffinity", lambda *_: 1 / 0)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: 1 / 0)
     assert masks(2) == {0: allowed, 1: allowed}
 
 

@@ -58,6 +58,11 @@ assert_type(nnc.reference.NeuralNetwork([1, 1]).fit([[1]], [1], epochs=1).loss, 
 net.fit(X, y, epochs=1, rate=0.1)  # type: ignore[call-arg]
 net.fit(X, y, epochs="1")  # type: ignore[arg-type]
 NeuralNetwork(3)  # type: ignore[arg-type]
+assert_type(nnc.SGD(0.1, momentum=0.9).momentum, float)
+assert_type(nnc.AdamW().betas, tuple[float, float])
+nnc.SGD(rate=0.1)  # type: ignore[call-arg]
+nnc.StepLR(0.1)  # type: ignore[call-arg]
+nnc.Adam().lr = 0.1  # type: ignore[misc]
 net.sizes = (1, 2)  # type: ignore[misc]
 nnc.no_such_name  # type: ignore[attr-defined]
 """

@@ -1,0 +1,79 @@
+"""What comes in and what goes out: arrays, checked and converted to what the engine takes."""
+
+from __future__ import annotations
+
+from struct import pack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def numbers(name: str, value: Any) -> NDArray[Any]:
+    """`value` as an array of real numbers: booleans, integers or floats."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers with rows of one length: {error}") from None
+    if array.dtype.kind not in "biuf":
+        kind = "complex numbers" if array.dtype.kind == "c" else f"elements of type {array.dtype}"
+        raise TypeError(f"{name} must be an array of real numbers, got {kind}")
+    return array
+
+
+def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
+    refuse it."""
+    if type(array) is np.ndarray and array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    with np.errstate(over="ignore"):
+        return np.require(array, dtype, ["C", "ALIGNED"])
+
+
+def finite(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    array = numbers(name, value)
+    if array.shape == shape:
+        array = cast(array, dtype).reshape(shape)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
+    return array
+
+
+def not_finite(name: str, rows: NDArray[Any], position: int, numbers: NDArray[Any] | None = None) -> ValueError:
+    """What to raise for this element; `numbers` are the numbers of the rows, if they are not counted from 0."""
+    row, column = divmod(position, rows.shape[1])
+    place = f"row {row if numbers is None else numbers[row]}, column {column}"
+    return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in {place}")
+
+
+def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros that begin at a cache line, as the kernels' vectors do."""
+    buffer = np.zeros(n * dtype.itemsize + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + n * dtype.itemsize].view(dtype)
+
+
+def constant(value: float, n: int) -> NDArray[np.float64]:
+    """n times the same number, read-only, in the memory of one."""
+    return np.ndarray((n,), np.float64, pack("d", value), strides=(0,))
+
+
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def shortest(array: NDArray[Any]) -> Any:
+    """As lists of floats; those of float32 rounded to the 9 digits that tell them apart."""
+    if array.dtype == np.float64:
+        return array.tolist()
+    if array.ndim == 2:
+        return [shortest(row) for row in array]
+    from nnc.base.fields import LARGEST
+
+    largest = LARGEST["float32"]  # which 9 digits round up, out of the range
+    return [max(-largest, min(largest, float(f"{x:.9g}"))) for x in array.tolist()]

@@ -1,0 +1,94 @@
+"""Checks of numbers, whose messages name the argument, what was expected and what came. They need no NumPy."""
+
+from __future__ import annotations
+
+from numbers import Integral  # what NumPy's integers are, too
+from reprlib import repr as shown  # short, whatever the value is
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+
+def is_bool(value: Any) -> bool:
+    """Whether it is True or False, of Python or of NumPy."""
+    kind = type(value)
+    return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
+
+
+def real(name: str, value: Any) -> float:
+    """`value` as a float, which may be infinite or NaN."""
+    if type(value) is float:
+        return value
+    if is_bool(value) or isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {shown(value)}") from None
+    except OverflowError:  # an integer of more than 308 digits
+        raise ValueError(f"{name} must be a number in the range of a float, got a larger one") from None
+
+
+def finite(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not abs(number) < float("inf"):
+        raise ValueError(f"{name} must be a finite number, got {shown(value)}")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{name} must be a positive finite number, got {shown(value)}")
+    return number
+
+
+def not_negative(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{name} must be a finite number, 0 or more, got {shown(value)}")
+    return number
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    if type(value) is int and value >= least:
+        return value
+    if is_bool(value) or not isinstance(value, (int, Integral)):
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, got {shown(value)}")
+    return int(value)
+
+
+def fraction(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1, got {shown(value)}")
+    return number
+
+
+def within(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
+    """The check whether a number fits, which `expected` says in words."""
+
+    def check(name: str, value: Any) -> float:
+        number = real(name, value)
+        if not fits(number):
+            raise ValueError(f"{name} must be {expected}, got {value!r}")
+        return number
+
+    return check
+
+
+def flag(name: str, value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    if not is_bool(value):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def one_of(name: str, value: Any, names: Collection[str], hint: str = "") -> str:
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name} must be one of {', '.join(names)}{hint}, got {shown(value)}")
+    return value

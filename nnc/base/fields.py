@@ -1,0 +1,128 @@
+"""Is a value what a document says? Each check raises ValueError with place and reason.
+
+`where` is the place that a message names: "layers[2].W", or, beside a key, what stands before it: "layers[2].".
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+LARGEST = {
+    "float64": sys.float_info.max,
+    "float32": (2 - 2**-23) * 2.0**127,
+}  # the finite range of each dtype
+
+_TYPES = {
+    int: "a whole number",
+    str: "a name",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def matrix(
+    rows: list[Any], n: int, where: Callable[[int], str], of: str = "", largest: float = LARGEST["float64"]
+) -> list[list[float]]:
+    """`rows` as lists of n floats, checked at the speed of C; only after an error is its place looked for.
+
+    `where` gives the place of a row, `of` says what n is, `largest` is the largest number of the dtype.
+    """
+    if not set(map(type, rows)) <= {list} or not set(map(len, rows)) <= {n}:
+        for i, row in enumerate(rows):
+            if type(row) is not list:
+                raise ValueError(f"{where(i)} is {shown(row)}, expected a list of {n} numbers")
+            if len(row) != n:
+                because = f" ({of})" if of else ""
+                raise ValueError(f"{where(i)} has the wrong shape: {len(row)} numbers found, {n} expected{because}")
+    types = set(map(type, chain.from_iterable(rows)))
+    # Comparing with NaN is false, so this finds NaN, the infinities and what is too large for the dtype.
+    if not types <= {float, int} or not all(map(largest.__ge__, map(abs, chain.from_iterable(rows)))):
+        for i, row in enumerate(rows):
+            for j, value in enumerate(row):
+                number(value, f"{where(i)}[{j}]", largest=largest)
+    return rows if types <= {float} else [list(map(float, row)) for row in rows]
+
+
+def vector(numbers: list[Any], n: int, where: str, of: str = "", largest: float = LARGEST["float64"]) -> list[float]:
+    """`numbers` as a list of n floats."""
+    return matrix([numbers], n, lambda _: where, of, largest)[0]
+
+
+def number(value: Any, where: str, expected: str = "a finite number", largest: float = LARGEST["float64"]) -> float:
+    """`value` as a float that is finite, and no larger than `largest`."""
+    if type(value) not in (float, int) or not abs(value) <= largest:
+        raise ValueError(f"{where} is {shown(value)}, expected {expected} (up to {largest:.6g})")
+    return float(value)
+
+
+def members_of(part: Any, where: str) -> dict[str, Any]:
+    """`part`, which has to be an object."""
+    if type(part) is not dict:
+        raise ValueError(f"{where} is {shown(part)}, expected an object")
+    return part
+
+
+def exactly(part: Any, keys: tuple[str, ...], where: str) -> None:
+    """Raise unless `part` is an object that has these keys, all of them and no other."""
+    members_of(part, where)
+    for key in part:
+        if key not in keys:  # it might change what the network computes
+            raise ValueError(f"{where} has the unknown key {shown(key)}, expected {', '.join(keys)}")
+    for key in keys:
+        if key not in part:
+            raise ValueError(f"{where}.{key} is missing")
+
+
+def member(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
+    """The member of that key, which has to be there and of one of these types."""
+    if key not in members:
+        raise ValueError(f"{where}{key} is missing")
+    if type(members[key]) not in types:
+        expected = " or ".join(_TYPES[kind] for kind in types)
+        raise ValueError(f"{where}{key} is {shown(members[key])}, expected {expected}")
+    return members[key]
+
+
+def name(members: dict[str, Any], key: str, known: tuple[str, ...], where: str = "") -> str:
+    """The member of that key, which has to be one of the names that are known."""
+    value: str = member(members, key, str, where=where)
+    if value not in known:
+        raise ValueError(f"{where}{key} is {shown(value)}, expected {' or '.join(known)}")
+    return value
+
+
+def unsigned(members: dict[str, Any], key: str, default: int | None, where: str = "") -> int | None:
+    """The member of that key, which has to be a whole number of 64 bits, 0 or more; where it is missing, `default`."""
+    value: int | None = members.get(key, default)
+    if value is None and default is None:
+        return None
+    if type(value) is not int or not 0 <= value < 2**64:
+        raise ValueError(f"{where}{key} is {shown(value)}, expected a whole number from 0 to 2**64 - 1")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value in an error message, as JSON writes it: short whatever it is, and printable everywhere."""
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, str):
+        return f'"{ascii(value[:40])[1:-1]}{"..." if len(value) > 40 else ""}"'
+    names = {
+        "None": "null",
+        "True": "true",
+        "False": "false",
+        "nan": "NaN",
+        "inf": "Infinity",
+        "-inf": "-Infinity",
+    }
+    return names.get(str(value), str(value))

@@ -1,0 +1,1 @@
+"""The command line: `nnc demo`, `nnc inspect FILE`, ...; `nnc --help` lists everything."""

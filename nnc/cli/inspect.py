@@ -1,0 +1,15 @@
+"""`nnc inspect FILE`: every layer, neuron, weight and bias of a saved network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nnc import NeuralNetwork
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    NeuralNetwork.load(arguments.file).inspect()
+    return 0

@@ -1,0 +1,322 @@
+"""From what users bring to what the engine takes: X, y and weights, checked, scaled, their labels looked up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.base.arrays import cast, finite, not_finite, numbers
+from nnc.base.checks import one_of
+from nnc.data import targets
+from nnc.kinds import activations, losses
+from nnc.model.data import Data
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc.data.metrics import Metric
+    from nnc.data.scaling import Scaler, Scaling
+    from nnc.model.model import Model
+
+
+class Intake:
+    """What comes in for a model, and what its first fit has learned of it: classes and scalings.
+
+    A fit learns on a copy, which takes the place of the network's where nothing was refused.
+
+    Parameters
+    ----------
+    model : Model
+    scaler_X, scaler_y : Scaler or None
+        How scalings are found.
+
+    Attributes
+    ----------
+    scaling_X, scaling_y : Scaling or None
+        None until the first fit.
+    classes : array or None
+        What labels stand for, if not for themselves.
+    largest : float
+        The largest absolute value of the inputs that were learned from.
+    """
+
+    def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
+        self.model = model
+        self.loss = losses.ROWS[model.loss]
+        if scaler_y is not None and self.loss.takes != "numbers":
+            raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
+        self.scaler_X, self.scaler_y = scaler_X, scaler_y
+        self.scaling_X: Scaling | None = None
+        self.scaling_y: Scaling | None = None
+        self.classes: NDArray[Any] | None = None
+        self.largest = 0.0
+
+    def copy(self, model: Model | None = None) -> Intake:
+        """One that learns for itself, for this model or another of the same layers."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        if model is not None:
+            other.model = model
+        return other
+
+    def learner(self) -> Intake:
+        """A copy for a fit; itself where there is nothing to learn."""
+        known = self.classes is not None or not self.loss.of_classes
+        other = self if known and self.scaler_X is None and self.scaler_y is None else self.copy()
+        other.largest = 0.0
+        return other
+
+    # ------------------------------------------------------------------------------------------ inputs
+
+    def is_ready(self, X: Any) -> bool:
+        """Whether X can go to the engine as it is; what most calls of predict bring, so it is asked first."""
+        if type(X) is not np.ndarray or X.ndim != 2 or X.dtype is not self.model.dtype or self.scaler_X is not None:
+            return False
+        (n, n_in), flags = X.shape, X.flags
+        return n_in == self.model.sizes[0] and n > 0 and flags.c_contiguous and flags.aligned
+
+    def is_lazy(self, X: Any) -> bool:
+        """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
+        return isinstance(X, np.memmap) and (
+            X.dtype != self.model.dtype or not X.flags.c_contiguous or self.scaler_X is not None
+        )
+
+    def rows(self, X: ArrayLike) -> NDArray[Any]:
+        """X as rows (n, n_in), as they come."""
+        n_in = self.model.sizes[0]
+        rows = numbers("X", X)
+        if rows.ndim == 1:
+            rows = rows[:, None] if n_in == 1 else rows[None]
+        if rows.ndim != 2 or rows.shape[1] != n_in:
+            raise ValueError(f"X must have {n_in} columns to fit this network, got shape {np.shape(X)}")
+        if len(rows) == 0:
+            raise ValueError(f"X must have at least one row, got shape {np.shape(X)}")
+        if len(rows) > 2**31 - 1:
+            raise ValueError(f"X must have fewer than 2**31 rows, got {len(rows)}")
+        return rows
+
+    def inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
+        """X as rows (n, n_in) of the model's dtype, scaled, not yet known to be finite."""
+        rows = self.rows(X)
+        if self.scaler_X is None:
+            return cast(rows, self.model.dtype)
+        if learn:
+            self.learn_scaling(rows)
+        return _known("scale_X", self.scaling_X).apply(rows, self.model.dtype)
+
+    def learn_scaling(self, rows: NDArray[Any]) -> None:
+        """Finds the scaling of inputs, where one is wanted and not known."""
+        if self.scaler_X is not None and self.scaling_X is None:
+            self.scaling_X = self.scaler_X.fit(rows, "X")
+
+    def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The inputs, known to be finite; `numbers` are what messages call the rows."""
+        rows = self.inputs(X, learn)
+        position, largest = self.model.core.scan(rows)
+        if position >= 0:
+            raise not_finite("X", rows, position, numbers)
+        if learn:
+            self.largest = max(self.largest, largest)
+        return rows
+
+    # ------------------------------------------------------------------------------------------ rows with targets
+
+    def data(self, X: ArrayLike, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
+        """X as rows, y as targets (n, n_out) or as labels (n,), all finite. With `learn`, as in `fit`, a scaling or
+        classes that are not known yet are found."""
+        rows = self.checked_inputs(X, learn)
+        n = len(rows)
+        weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, n)
+        return Data(rows, *self.targets(y, n, learn), weights)
+
+    def batch(self, batch: Any) -> Data:
+        """One of the batches of `fit_batches`, which is learned from."""
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
+        X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
+        return self.data(X, y, sample_weight, learn=True)
+
+    def validation(self, validation: Any) -> Data | None:
+        """The rows of `fit`'s argument, no fraction."""
+        if validation is None:
+            return None
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+            raise TypeError(
+                f"validation must be (X, y), (X, y, sample_weight) or a fraction, got {type(validation).__name__}"
+            )
+        try:
+            return self.data(*validation)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"validation: {error}") from None
+
+    def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
+        """How much each row counts, checked."""
+        array = finite(name, weights, (n,), self.model.dtype)
+        if array.min() < 0 or not array.any():
+            raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
+        return array
+
+    def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
+        """y as targets (n, n_out) or as labels (n,)."""
+        model, row, n_out = self.model, self.loss, self.model.sizes[-1]
+        if row.of_classes:
+            column = targets.as_labels(y, n)
+            if column is not None and self.classes is None and learn:
+                self.classes = targets.find_classes(column, row.name, n_out)
+            if column is not None and (self.classes is not None or (row.takes != "shares" and n_out > 1)):
+                if self.classes is not None:
+                    index = targets.encode(column, self.classes)
+                else:
+                    index = targets.labels(column, n_out)
+                if row.takes == "probabilities":
+                    return None, index
+                if row.takes == "signs":
+                    return targets.signs(index, n_out, model.dtype), None
+                return index[:, None].astype(model.dtype), None
+            y = y if column is None else column
+        values = numbers("y", y)
+        if values.ndim == 1:
+            values = values[None] if n == 1 and len(values) == n_out else values[:, None]
+        if values.shape != (n, n_out):
+            labels = f", or be {n} labels" if row.takes == "probabilities" else ""
+            raise ValueError(
+                f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
+                f"got shape {np.shape(y)}"
+            )
+        if self.scaler_y is None:
+            Y = cast(values, model.dtype)
+        else:
+            if learn and self.scaling_y is None:
+                self.scaling_y = self.scaler_y.fit(values, "y")
+            Y = _known("scale_y", self.scaling_y).apply(values, model.dtype)
+        position, _ = model.core.scan(Y)
+        if position >= 0:
+            raise not_finite("y", Y, position)
+        targets.check_range(Y, row.name)
+        if row.takes == "probabilities":
+            return targets.probabilities(Y)
+        return Y, None
+
+    # ------------------------------------------------------------------------------------------ before a fit
+
+    def split(self, X: Any, y: Any, sample_weight: Any, share: float, key: int) -> tuple[Any, ...]:
+        """The rows to train on, and those to validate on: X, y, sample_weight, (X, y) or (X, y, sample_weight)."""
+        from nnc.data.splits import split
+
+        X, y = X if isinstance(X, np.ndarray) else numbers("X", X), np.asarray(y)
+        if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
+            raise ValueError(f"y must have one row for each row of X, got shapes {y.shape} and {X.shape}")
+        classes = targets.strata(y, self.model.loss, self.classes)
+        train, test = split(len(X), share, key, classes, name="validation")
+        if sample_weight is None:
+            return X[train], y[train], None, (X[test], y[test])
+        weights = self.row_weights("sample_weight", sample_weight, len(X))
+        return X[train], y[train], weights[train], (X[test], y[test], weights[test])
+
+    def weighted(self, data: Data, class_weight: Any) -> Data:
+        """The data with the weights of classes multiplied into those of the rows."""
+        if class_weight is None:
+            return data
+        n_out = self.model.sizes[-1]
+        if not self.loss.of_classes or (self.loss.takes == "shares" and n_out > 1):
+            raise ValueError(f"class_weight is for losses of classes, got it with {self.model.loss!r}")
+        classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
+        if self.loss.takes == "signs" and n_out == 1 and self.classes is None:
+            classes = np.array([-1, 1])
+        weights = targets.class_weights(self.true_index(data), class_weight, classes)
+        if data.weights is not None:
+            weights = weights * data.weights
+        return data.with_weights(self.row_weights("class_weight", weights, len(data.X)))
+
+    # ------------------------------------------------------------------------------------------ what comes out
+
+    def undo(self, P: NDArray[Any]) -> NDArray[Any]:
+        """Outputs as users read them: the scaling of the targets undone."""
+        if self.scaler_y is None:
+            return P
+        return _known("scale_y", self.scaling_y).undo(P, self.model.dtype)
+
+    def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
+        """The number of the class that outputs speak for; for several yes or no (n, n_out)."""
+        model = self.model
+        output = activations.ROWS[model.activations[-1]]
+        if model.sizes[-1] == 1 and self.loss.takes != "signs" and not output.probability:
+            raise ValueError(
+                "predict_classes needs two or more outputs or a sigmoid output, "
+                f"this network has one {output.name} output"
+            )
+        return self._index(P)
+
+    def true_index(self, data: Data) -> NDArray[np.int64]:
+        """The classes of targets, as `class_index` has those of outputs."""
+        if data.labels is not None:
+            return data.labels.astype(np.int64)
+        assert data.Y is not None
+        return self._index(data.Y)
+
+    def _index(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        if self.model.sizes[-1] == 1:
+            return (values[:, 0] >= self.loss.threshold).astype(np.int64)
+        if self.loss.takes == "shares":
+            return (values >= self.loss.threshold).astype(np.int64)
+        index: NDArray[np.int64] = values.argmax(axis=1)
+        return index
+
+    def measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
+        """A metric of outputs as the engine gives them."""
+        if metric.takes == "classes":
+            classes = self.true_index(data), self.class_index(P)
+            if metric.name == "f1" and classes[0].ndim == 1:  # of all classes, not of those that these rows have
+                return metric(*classes, data.weights, n_classes=max(2, self.model.sizes[-1]))
+            return metric(*classes, data.weights)
+        assert data.Y is not None
+        values = [data.Y, P]
+        if self.scaling_y is not None:
+            values = [self.scaling_y.undo(part) for part in values]
+        return metric(*values, data.weights)
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a document holds of it; ModelFileError where a scaling is wanted and not known."""
+        from nnc.saving.document import ModelFileError
+
+        pairs = (self.scaler_X, self.scaling_X), (self.scaler_y, self.scaling_y)
+        if any(scaler is not None and scaling is None for scaler, scaling in pairs):
+            raise ModelFileError(
+                "cannot save the network: its scaling is not known before the first fit; nothing was written"
+            )
+        return {
+            "classes": None if self.classes is None else self.classes.tolist(),
+            "scale_X": None if self.scaling_X is None else self.scaling_X.to_dict(),
+            "scale_y": None if self.scaling_y is None else self.scaling_y.to_dict(),
+        }
+
+    def take(self, document: dict[str, Any]) -> None:
+        """Takes over what `to_dict` wrote; ValueError where it is none."""
+        if document["classes"] is not None:
+            self.classes = np.array(document["classes"])
+        for name in ("scale_X", "scale_y"):
+            if document[name] is not None:
+                from nnc.data.scaling import Scaling
+
+                setattr(self, f"scaling_{name[-1]}", Scaling.from_dict(document[name]))
+
+
+def as_scaler(name: str, value: Any) -> Scaler | None:
+    """A scaler by its name or as it is, or None."""
+    if value is None:
+        return None
+    from nnc.data.scaling import SCALERS, Scaler
+
+    if isinstance(value, Scaler):
+        return value
+    return SCALERS[one_of(name, value, SCALERS, " or an object such as nnc.Standardize()")]()
+
+
+def _known(name: str, scaling: Scaling | None) -> Scaling:
+    if scaling is None:
+        raise ValueError(f"{name} is not known before the first fit, which finds the scaling")
+    return scaling

@@ -1,0 +1,105 @@
+"""Two small real data sets, and a seeded split into train and test.
+
+>>> from nnc.datasets import load_digits, train_test_split
+>>> X, y = load_digits()
+>>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450)
+
+The files are in this folder (nothing is downloaded) and under CC BY 4.0; README.md beside them has the details.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc.data.splits import split
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["IRIS_CLASSES", "IRIS_FEATURES", "load_digits", "load_iris", "train_test_split"]
+
+IRIS_CLASSES = ("setosa", "versicolor", "virginica")
+IRIS_FEATURES = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+
+
+def _load(name: str, dtype: type[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    rows = np.loadtxt(Path(__file__).parent / name, dtype=dtype, delimiter=",")
+    return rows[:, :-1].astype(np.float64, order="C"), rows[:, -1].astype(np.int64)
+
+
+def load_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Load 1797 images of handwritten digits, 8 x 8 pixels each.
+
+    Returns
+    -------
+    X : ndarray of float64, shape (1797, 64)
+        The pixels, row by row, as whole numbers from 0 (paper) to 16 (ink). `X[i].reshape(8, 8)` is image i.
+    y : ndarray of int64, shape (1797,)
+        The digit, 0 to 9.
+
+    Notes
+    -----
+    The test part of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI
+    Machine Learning Repository, https://doi.org/10.24432/C50P49, license CC BY 4.0. The same rows in the
+    same order as in scikit-learn's function of this name.
+    """
+    return _load("digits.csv.gz", np.uint8)
+
+
+def load_iris() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Load the measurements of 150 iris flowers, 50 of each of three species.
+
+    Returns
+    -------
+    X : ndarray of float64, shape (150, 4)
+        Sepal length, sepal width, petal length, petal width, in centimeters (`IRIS_FEATURES`).
+    y : ndarray of int64, shape (150,)
+        The species: 0, 1 or 2 (`IRIS_CLASSES`). The rows are in the order of the species.
+
+    Notes
+    -----
+    "Iris" by R. A. Fisher (1936), UCI Machine Learning Repository, https://doi.org/10.24432/C56C76, license
+    CC BY 4.0, with the two rows that differ from Fisher's paper corrected. The same rows in the same order
+    as in scikit-learn's function of this name.
+    """
+    return _load("iris.csv", np.float64)
+
+
+def train_test_split(
+    X: ArrayLike, y: ArrayLike, *, test_size: float = 0.25, seed: int = 0, stratify: bool = False
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Split rows into a train and a test part, in an order that only the seed decides.
+
+    Parameters
+    ----------
+    X, y : array_like
+        Inputs and targets with the same number of rows n.
+    test_size : float or int, default 0.25
+        The test part: a fraction of the rows (a float between 0 and 1), or a number of rows (an int).
+    seed : int, default 0
+        The same seed gives the same split everywhere and always.
+    stratify : bool, default False
+        Whether every class has its share in both parts, `y` being labels (n,). A class of two or more rows has one at
+        least in each part, even if that changes the size of the test; the only row of a class is in the train part.
+
+    Returns
+    -------
+    X_train, X_test, y_train, y_test : ndarray
+        Copies of the rows, shuffled.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ, if one of the two parts would be empty, or if `y` is no vector with stratify.
+    """
+    X, y = np.asarray(X), np.asarray(y)
+    n = len(X)
+    if len(y) != n:
+        raise ValueError(f"X and y must have the same number of rows, got {n} and {len(y)}")
+    train, test = split(n, test_size, seed, y if stratify else None, "test_size")
+    return X[train], X[test], y[train], y[test]

@@ -1,0 +1,114 @@
+"""A network and some rows of data, computed by the definitions of the rows in nnc/kinds, in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from nnc.kinds import activations, losses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[np.float64]
+
+
+class Network(Protocol):
+    """What is looked into: `nnc.NeuralNetwork`, or anything that offers this of it."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+    @property
+    def activations(self) -> tuple[str, ...]: ...
+    @property
+    def loss_name(self) -> str: ...
+    @property
+    def loss_parameter(self) -> float | None: ...
+    @property
+    def bias(self) -> bool | tuple[bool, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def weights(self) -> Iterable[NDArray[Any]]: ...
+    @property
+    def biases(self) -> Iterable[NDArray[Any] | None]: ...
+    def gradients(self, X: ArrayLike, y: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any] | None]]: ...
+
+
+class Problem:
+    """A network's parameters and some rows of data, copied in float64, and the loss of both."""
+
+    def __init__(self, net: Network, X: ArrayLike, y: ArrayLike) -> None:
+        self.activations, self.loss = [activations.ROWS[name] for name in net.activations], losses.ROWS[net.loss_name]
+        given = self.loss.default if net.loss_parameter is None else net.loss_parameter
+        self.parameter = float(given or 0.0)
+        self.W = [np.array(W, np.float64) for W in net.weights]
+        biases = net.biases if net.bias else [None] * len(self.W)
+        self.b = [None if b is None else np.array(b, np.float64) for b in biases]
+        n_in, n_out = net.sizes[0], net.sizes[-1]
+        rows = _numbers("X", X)
+        if rows.ndim == 1:
+            rows = rows[:, None] if n_in == 1 else rows[None]
+        if rows.ndim != 2 or rows.shape[1] != n_in or len(rows) == 0:
+            raise ValueError(f"X must have {n_in} columns and at least one row, got shape {np.shape(X)}")
+        n = len(rows)
+        targets = _numbers("y", y)
+        if self.loss.takes == "probabilities" and targets.shape in ((n,), (n, 1)):
+            labels = targets.reshape(n)
+            if not np.isin(labels, np.arange(n_out)).all():
+                raise ValueError(f"y must hold labels from 0 to {n_out - 1}, got {labels.min():g} to {labels.max():g}")
+            targets = np.eye(n_out)[labels.astype(np.int64)]
+        elif targets.ndim == 1:
+            targets = targets[None] if n == 1 and len(targets) == n_out else targets[:, None]
+        if targets.shape != (n, n_out):
+            raise ValueError(f"y must have shape ({n}, {n_out}), got shape {np.shape(y)}")
+        if self.loss.takes == "probabilities":
+            targets = (1 - self.parameter) * targets + self.parameter / n_out
+        self.X, self.y = rows, targets
+        self.divisor = self.loss.divisor(n, n_out)
+
+    def forward(self) -> tuple[list[Array], list[Array], list[Array]]:
+        """The inputs, net inputs and outputs of every layer."""
+        A_in, Z, A = [self.X], [], []
+        for k, row in enumerate(self.activations):
+            Z.append(self._net_inputs(k, A_in[-1]))
+            A.append(row.values(Z[-1]))
+            A_in.append(A[-1])
+        return A_in[:-1], Z, A
+
+    def _net_inputs(self, k: int, A_in: Array) -> Array:
+        b = self.b[k]
+        Z: Array = A_in @ self.W[k]
+        return Z if b is None else Z + b
+
+    def terms(self, Z: Array, P: Array) -> Array:
+        return self.loss.terms(self.y, P, Z, self.parameter) / self.divisor
+
+    def slope(self, P: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):  # where p is 0 or 1
+            return self.loss.slopes(self.y, P, self.parameter) / self.divisor
+
+    def loss_from(self, l: int, Z: Array) -> tuple[float, list[NDArray[np.bool_]]]:
+        """The loss if layer l had the net inputs Z, and on which side of each bend all numbers then are."""
+        sides, A = [], Z
+        for k, row in enumerate(self.activations[l:], l):
+            Z = self._net_inputs(k, A) if k > l else Z
+            A = row.values(Z)
+            if row.bends:
+                sides.append(Z > 0)
+        if self.loss.side is not None:
+            sides.append(self.loss.side(self.y, A, self.parameter))
+        return float(self.terms(Z, A).sum()), sides
+
+
+def _numbers(name: str, value: ArrayLike) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of real numbers, got elements of type {array.dtype}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
+    return array.astype(np.float64)

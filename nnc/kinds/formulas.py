@@ -1,0 +1,79 @@
+"""The formulas of the rows: texts that people read, and that become functions of arrays.
+
+A formula is an expression of Python with two liberties: `^` is the power, and `x if condition else y` chooses number by
+number. Besides the variables it has the functions of `_of_arrays`, each of which is defined where its usual form would
+overflow, or lose digits.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+def template(text: str) -> str:
+    """The formula as `str.format` takes it, a place for each variable, absolute values between bars."""
+    return re.sub(r"\b([acpyz])\b", r"{\1}", re.sub(r"\babs\(([^()]*)\)", r"|\1|", text))
+
+
+@cache
+def function(text: str, variables: str) -> Callable[..., NDArray[Any]]:
+    """The formula as a function of arrays, or of numbers, which variables ("y p z c") names in their order. What it
+    returns is new, and has the shape of the first argument."""
+    import ast
+
+    import numpy as np
+
+    class Choices(ast.NodeTransformer):
+        def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+            self.generic_visit(node)
+            return ast.Call(ast.Name("where", ast.Load()), [node.test, node.body, node.orelse], [])
+
+    names = variables.split()
+    tree = ast.parse(f"lambda {', '.join(names)}: {text.replace('^', '**')}", text, "eval")
+    code = compile(ast.fix_missing_locations(Choices().visit(tree)), text, "eval")
+    compute = eval(code, {"__builtins__": {}, **_of_arrays()})
+
+    def on_arrays(*arguments: Any) -> NDArray[Any]:
+        result = np.broadcast_to(compute(*arguments), np.shape(arguments[0]))
+        return np.array(result, bool if result.dtype == bool else np.result_type(result, arguments[0]))
+
+    return on_arrays
+
+
+@cache
+def _of_arrays() -> dict[str, Callable[..., Any]]:
+    import math
+
+    import numpy as np
+
+    erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+    def softmax(z: NDArray[Any]) -> NDArray[Any]:
+        e: NDArray[Any] = np.exp(z - z.max(axis=1, keepdims=True))
+        e /= e.sum(axis=1, keepdims=True)
+        return e
+
+    return {
+        "abs": np.abs,
+        "exp": np.exp,
+        "expm1": np.expm1,
+        "sign": np.sign,
+        "tanh": np.tanh,
+        "max": np.maximum,
+        "min": np.minimum,
+        "where": np.where,
+        "sigmoid": lambda z: np.exp(-np.logaddexp(0, -z)),
+        "softplus": lambda z: np.logaddexp(0, z),
+        "log_cosh": lambda z: np.logaddexp(z, -z) - math.log(2),
+        "Phi": lambda z: erfc(-z / math.sqrt(2)) / 2,  # the normal distribution, and its density
+        "phi": lambda z: np.exp(-z * z / 2) / math.sqrt(2 * math.pi),
+        "softmax": softmax,  # these two of a row of numbers
+        "log_softmax": lambda z: z - np.logaddexp.reduce(z, axis=1, keepdims=True),
+    }

@@ -1,0 +1,210 @@
+"""Model: what a run needs of a network. Its layers, the compiled engine, one flat vector of parameters and its views.
+
+Rows that come in here are what the engine takes: nnc/data makes them of what users bring.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._team import Still, Turn
+from nnc.base.arrays import aligned_zeros, not_finite, shortest
+from nnc.base.random import Stream
+from nnc.kinds import activations, losses
+from nnc.model import cores, initializers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc.layers.stack import Stack
+    from nnc.model.data import Data
+
+
+class Model:
+    """Layers on an engine.
+
+    Parameters
+    ----------
+    stack : Stack
+        The checked layers.
+    loss : str
+    loss_parameter : float
+    dtype : dtype
+        float64 or float32.
+
+    Attributes
+    ----------
+    theta : array (size,)
+        All parameters, rows padded to whole vectors: what the engine reads and training writes.
+    W : list of arrays (n_in, n_out)
+        Of the layers that compute, as views of theta without the padding.
+    b : list of arrays (n_out,) or None
+        The same of the biases; None of a layer without.
+    ends : list of (low, high) or None
+        Of each hidden layer the outputs from which on it hardly learns.
+    """
+
+    def __init__(self, stack: Stack, loss: str, loss_parameter: float, dtype: np.dtype[Any]) -> None:
+        self.stack = stack
+        self.loss, self.loss_parameter = loss, loss_parameter
+        self.dtype = dtype
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        self.turn = Turn(
+            "the network is being trained: another training has to wait until that is over, and a callback cannot "
+            "train the network that it is called for"
+        )
+        self.still = Still()  # within it no other thread trains: what is read there is of one moment
+        self.sizes, self.activations = self.stack.sizes, self.stack.activations
+        self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
+        self.core = cores.core(self.dtype, self.sizes[1:])
+        layers = [layer.kind.engine(layer.below) for layer in self.stack.computing]
+        self.engine = self.core.Engine(layers, self.loss, self.loss_parameter)
+        self.theta = self.zeros()
+        self.W, self.b = self.views(self.theta)
+        self.n_params = sum(part.size for part in self.parts())
+
+    def copy(self) -> Model:
+        """One with parameters of its own."""
+        other = object.__new__(type(self))
+        other.__setstate__(self.__getstate__())
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The core may be another one where it is restored, with other padding: parameters travel without.
+        kept = {name: getattr(self, name) for name in ("stack", "loss", "loss_parameter", "dtype")}
+        return {**kept, "params": self.params}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        params = state.pop("params")
+        vars(self).update(state)
+        self._lay_out()
+        self.params = params
+
+    # ------------------------------------------------------------------------------------------ parameters
+
+    def zeros(self) -> NDArray[Any]:
+        """A vector in the layout of theta."""
+        return aligned_zeros(self.engine.size, self.dtype)
+
+    def views(self, flat: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None]]:
+        """The matrices and biases in a vector of the layout of theta, as views without the padding."""
+        W, b = [], []
+        for layer, (start, rows, padded, bias) in zip(self.stack.computing, self.engine.layout, strict=True):
+            end = start + rows * padded
+            n = layer.out[-1]
+            W.append(flat[start:end].reshape(rows, padded)[:, :n])
+            b.append(flat[end : end + n] if bias else None)
+        return W, b
+
+    def parts(self, flat: NDArray[Any] | None = None) -> list[NDArray[Any]]:
+        """The views of `views` in the order of `params`: layer by layer W, then b."""
+        W, b = (self.W, self.b) if flat is None else self.views(flat)
+        return [part for pair in zip(W, b, strict=True) for part in pair if part is not None]
+
+    def pack(self, flat: NDArray[Any]) -> NDArray[Any]:
+        """A vector in the layout of theta without its padding (n_params,)."""
+        return np.concatenate([part.ravel() for part in self.parts(flat)])
+
+    def unpack(self, values: NDArray[Any], flat: NDArray[Any]) -> None:
+        """Writes n_params numbers into a vector in the layout of theta."""
+        fill(self.parts(flat), values)
+
+    @property
+    def params(self) -> NDArray[Any]:
+        """A copy of all parameters (n_params,)."""
+        return self.pack(self.theta)
+
+    @params.setter
+    def params(self, values: NDArray[Any]) -> None:
+        with self.still:
+            fill(self.parts(), values)
+
+    def lists(self) -> list[tuple[Any, Any]]:
+        """W and b of every layer that computes, as plain lists."""
+        return [(shortest(W), None if b is None else shortest(b)) for W, b in zip(self.W, self.b, strict=True)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a document holds of it."""
+        layers = zip(self.stack.computing, self.lists(), strict=True)
+        return {
+            "dtype": self.dtype.name,
+            "loss": self.loss,
+            "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
+            "layers": [{**layer.kind.to_dict(layer.below), "W": W, "b": b} for layer, (W, b) in layers],
+            "dropout": self.stack.dropout_to_list(),
+        }
+
+    def draw(self, init: str | None, key: int) -> None:
+        """Draws initial weights from one stream: layer by layer W row by row, then b. `init` is for the layers that do
+        not say their own; without, their activation chooses."""
+        stream = Stream(key)
+        for layer, activation, W, b in zip(self.stack.computing, self.activations, self.W, self.b, strict=True):
+            kind = layer.kind
+            name = kind.init or init or activations.ROWS[activation].init
+            initializers.draw(W, b, name, kind.arrays(layer.below)[0], stream)
+
+    # ------------------------------------------------------------------------------------------ computing
+
+    def predict(self, X: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The outputs (n, n_out) for rows (n, n_in) of the model's dtype; ValueError where one is not finite."""
+        if out is None:
+            out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
+        position = self.engine.predict(self.theta, X, out)
+        if position >= 0:
+            raise not_finite("X", X, position)
+        return out
+
+    def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
+        """The outputs of every layer that computes, for finite rows."""
+        outs = [np.empty((len(X), n_out), self.dtype) for n_out in self.sizes[1:]]
+        self.engine.forward(self.theta, X, outs)
+        return outs
+
+    def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
+        """The core's object that works out the loss of rows in threads, and their outputs into `out`."""
+        return self.core.Evaluation(self.engine, self.theta, *data, out, threads)
+
+    def loss_of(self, data: Data) -> float:
+        """The loss of these rows."""
+        evaluation = self.evaluation(data)
+        evaluation.work(0, sys.maxsize)
+        return float(evaluation.loss)
+
+    def gradient(self, data: Data, flat: NDArray[Any]) -> float:
+        """Writes the gradient of the loss into `flat`, in the layout of theta; returns the loss."""
+        return float(self.engine.gradient(self.theta, *data, flat))
+
+    def loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:
+        """The loss, and its gradient in the order of `params`."""
+        flat = self.zeros()
+        loss = self.gradient(data, flat)
+        return loss, self.pack(flat)
+
+    def input_gradient(self, data: Data) -> NDArray[Any]:
+        """The gradient of the loss by the inputs (n, n_in)."""
+        deltas = np.empty((len(data.X), self.sizes[1]), self.dtype)
+        self.engine.gradient(self.theta, *data, self.zeros(), deltas)
+        gradient: NDArray[Any] = deltas @ self.W[0].T
+        return gradient
+
+    def jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The outputs (n, n_out) and their derivatives by the parameters (n, n_out, n_params)."""
+        P = np.empty((len(X), self.sizes[-1]), self.dtype)
+        J = np.empty((*P.shape, self.n_params), self.dtype)
+        self.engine.jacobian(self.theta, X, P, J)
+        return P, J
+
+
+def fill(parts: Sequence[NDArray[Any]], flat: ArrayLike) -> None:
+    """Writes the numbers of a vector into arrays, one after the other."""
+    values, at = np.asarray(flat), 0
+    for part in parts:
+        part[...] = values[at : at + part.size].reshape(part.shape)
+        at += part.size

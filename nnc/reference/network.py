@@ -1,0 +1,283 @@
+"""The network: the way forward through its layers, the way back, the update of the weights, the training loop."""
+
+from __future__ import annotations
+
+import math
+import os
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from nnc import saving
+from nnc.base import disk
+from nnc.inspection.text import inspect_text
+from nnc.reference.checks import positive, rows_of, same_length, supported, whole
+from nnc.reference.layers import ACTIVATIONS, Dense
+from nnc.reference.random import INITIALIZERS, Stream, mix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from nnc.reference.layers import Gradient, Rows
+
+# Each loss is L = scale * sum of (p - y)^2 over all rows and outputs. The mean divides by their number.
+LOSSES: dict[str, Callable[[int], float]] = {
+    "sse": lambda number: 1.0,
+    "half_sse": lambda number: 0.5,
+    "mse": lambda number: 1 / number,
+}
+
+
+def squared_error(P: Rows, y: Rows) -> float:
+    """The sum of (p - y)^2 over all rows and outputs."""
+    return sum((p - t) * (p - t) for rows in zip(P, y) for p, t in zip(*rows))
+
+
+class History:
+    """What a training did: the `loss` of every epoch, the number of `epochs`, the time in `seconds`."""
+
+    def __init__(self, loss: list[float], seconds: float) -> None:
+        self.loss, self.epochs, self.seconds = loss, len(loss), seconds
+
+
+class NeuralNetwork:
+    """Dense layers that learn by gradient descent. Arguments and methods are those of the compiled engine.
+
+    Parameters
+    ----------
+    sizes : number of inputs, neurons of each hidden layer, number of outputs
+    activation : sigmoid, tanh, relu or identity, one for all hidden layers or one each
+    output : activation of the last layer (default: identity for mse, else sigmoid)
+    loss : sse, the sum of (p - y)^2; half_sse, half of it; mse, its mean over rows and outputs
+    bias : whether neurons have a bias
+    init : one of INITIALIZERS (default: he_uniform for relu, else glorot_uniform), or the weights themselves
+    dtype : float64
+    seed : the same gives the same weights and the same order of rows (default: another one every time)
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str | Sequence[str] = "sigmoid",
+        output: str | None = None,
+        loss: str = "sse",
+        bias: bool = True,
+        init: str | Sequence[Any] | None = None,
+        dtype: Any = "float64",
+        seed: int | None = None,
+    ) -> None:
+        self.sizes = tuple(whole("a size", size, 1) for size in sizes)
+        hidden = len(self.sizes) - 2
+        if hidden < 0:
+            raise ValueError(f"sizes must name inputs and outputs at least, like [3, 1], got {list(sizes)}")
+        names = [activation] * hidden if isinstance(activation, str) else list(activation)
+        if len(names) != hidden:
+            raise ValueError(f"activation must be one name, or {hidden} for {hidden} hidden layers, got {names}")
+        self.activations = (*names, output or ("identity" if loss == "mse" else "sigmoid"))
+        self.loss_name, self.bias, self.dtype = loss, bool(bias), str(dtype)
+        supported("loss", [loss], LOSSES)
+        supported("activation", self.activations, ACTIVATIONS)
+        supported("dtype", [self.dtype], ["float64"])
+        self.seed = whole("seed", int.from_bytes(os.urandom(4)) if seed is None else seed, 0)
+        self._shuffler = Stream(mix(mix(self.seed) + 1))
+        draw = init if init is None or isinstance(init, str) else "zeros"
+        self.layers = first_layers(self.sizes, self.activations, self.bias, draw, self.seed)
+        if draw is not init:
+            self.weights = init
+
+    @property
+    def weights(self) -> Any:
+        """W of every layer. Assign a list of them to change the network."""
+        return tuple(layer.W for layer in self.layers)
+
+    @weights.setter
+    def weights(self, values: Any) -> None:
+        same_length("weights", values, self.weights)
+        checked = [rows_of("weights", W, layer.n_out, layer.n_in) for layer, W in zip(self.layers, values)]
+        for layer, W in zip(self.layers, checked):
+            layer.W = W
+
+    @property
+    def biases(self) -> Any:
+        """b of every layer, none without bias. Assign a list of them to change the network."""
+        return tuple(layer.b for layer in self.layers if layer.b)
+
+    @biases.setter
+    def biases(self, values: Any) -> None:
+        same_length("biases", values, self.biases)
+        checked = [rows_of("biases", [b], layer.n_out)[0] for layer, b in zip(self.layers, values)]
+        for layer, b in zip(self.layers, checked):
+            layer.b = b
+
+    def predict(self, X: Any) -> Rows:
+        """P, a row of outputs for every row of X."""
+        return self._forward(rows_of("X", X, self.sizes[0]))[-1]
+
+    def _forward(self, X: Rows) -> list[Rows]:
+        A = [X]  # then the output of every layer in turn, P at last; the backward pass needs them all
+        for layer in self.layers:
+            A.append(layer.forward(A[-1]))
+        return A
+
+    def loss(self, X: Any, y: Any) -> float:
+        """L = scale * sum of (p - y)^2."""
+        X, y = self._data(X, y)
+        return self._scale(X) * squared_error(self._forward(X)[-1], y)
+
+    def _scale(self, X: Rows) -> float:
+        return LOSSES[self.loss_name](len(X) * self.sizes[-1])
+
+    def gradients(self, X: Any, y: Any) -> list[Gradient]:
+        """(dW, db) of every layer; db is None without bias."""
+        return self._backward(*self._data(X, y))[1]
+
+    def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
+        """The sum of (p - y)^2, and the gradients by the chain rule, from the last layer to the first."""
+        A = self._forward(X)
+        P = A[-1]
+
+        # L = scale * sum of (p - y)^2, so dL/dp = 2 * scale * (p - y).
+        scale = self._scale(X)
+        dA: Rows = [[2 * scale * (p - t) for p, t in zip(*rows)] for rows in zip(P, y)]
+
+        gradients: list[Gradient] = []
+        for layer, A_in, A_out in reversed(list(zip(self.layers, A, A[1:]))):
+            delta, gradient = layer.backward(A_in, A_out, dA)
+            gradients.insert(0, gradient)
+            if layer is not self.layers[0]:  # below which there is nothing to learn
+                dA = layer.downward(delta)
+        return squared_error(P, y), gradients
+
+    def train_step(self, X: Any, y: Any, lr: float) -> float:
+        """One step of gradient descent on all these rows. Returns the loss before it."""
+        X, y = self._data(X, y)
+        return self._scale(X) * self._step(X, y, positive("lr", lr))
+
+    def _step(self, X: Rows, y: Rows, lr: float) -> float:
+        error, gradients = self._backward(X, y)
+        for layer, (dW, db) in zip(self.layers, gradients):
+            # Downhill: W = W - lr * dL/dW, b = b - lr * dL/db.
+            layer.W = [[w - lr * d for w, d in zip(*rows)] for rows in zip(layer.W, dW)]
+            layer.b = layer.b and db and [b - lr * d for b, d in zip(layer.b, db)]
+        return error
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        epochs: int,
+        lr: float | None = None,
+        optimizer: str = "sgd",
+        batch_size: int | None = None,
+        shuffle: bool = True,
+    ) -> History:
+        """Go through all rows `epochs` times, with a step of gradient descent for every `batch_size` of them.
+
+        `lr` is the learning rate (default 0.001). Without `batch_size`, all rows are one batch. `shuffle` puts
+        the rows in a new order every epoch. The loss of an epoch is that of its batches, each before its
+        step. If a number is no longer finite, ArithmeticError is raised and that epoch undone.
+        """
+        X, y = self._data(X, y)
+        epochs, lr = whole("epochs", epochs, 0), positive("lr", 0.001 if lr is None else lr)
+        batch_size = len(X) if batch_size is None else whole("batch_size", batch_size, 1)
+        supported("optimizer", [optimizer], ["sgd"])
+        losses: list[float] = []
+        order, start = list(range(len(X))), perf_counter()
+        for epoch in range(1, epochs + 1):
+            before = [(layer.W, layer.b) for layer in self.layers]
+            if shuffle and batch_size < len(X):
+                order = list(range(len(X)))
+                self._shuffler.shuffle(order)
+            error = 0.0
+            for first in range(0, len(X), batch_size):
+                batch = order[first : first + batch_size]
+                error += self._step([X[row] for row in batch], [y[row] for row in batch], lr)
+            losses.append(self._scale(X) * error)
+            numbers = [w for layer in self.layers for row in [*layer.W, layer.b or []] for w in row]
+            if not all(map(math.isfinite, [losses[-1], *numbers])):
+                for layer, (W, b) in zip(self.layers, before):
+                    layer.W, layer.b = W, b
+                raise ArithmeticError(f"training diverged in epoch {epoch}; try a smaller lr than {lr}")
+        return History(losses, perf_counter() - start)
+
+    def _data(self, X: Any, y: Any) -> tuple[Rows, Rows]:
+        X = rows_of("X", X, self.sizes[0])
+        return X, rows_of("y", y, self.sizes[-1], len(X))
+
+    def inspect(self, file: Any = None) -> None:
+        """Print every layer, neuron, weight and bias."""
+        print(inspect_text([(layer.W, layer.b) for layer in self.layers]), file=file)
+
+    def save(self, path: Any) -> None:
+        """Write the network to a JSON file (a path, or an open text file)."""
+        saving.write(path, self._document())
+
+    @classmethod
+    def load(cls, path: Any) -> NeuralNetwork:
+        """Read a network that was saved here or by the engine. ValueError names what is not in this reference.
+
+        Of a checkpoint the network is read, not where its training was.
+        """
+        return cls._from_document(saving.read(path), disk.place(path))
+
+    def to_json(self) -> str:
+        """The text that `save` writes."""
+        return saving.dumps(self._document())
+
+    @classmethod
+    def from_json(cls, text: str) -> NeuralNetwork:
+        """The network that `to_json` wrote, here or in the engine."""
+        return cls._from_document(saving.loads(text), "the JSON text")
+
+    def _document(self) -> dict[str, Any]:
+        X = saving.self_test_row(self.sizes[0])
+        P = self.predict([X])[0]
+        return {
+            "dtype": self.dtype,
+            "loss": self.loss_name,
+            "seed": self.seed,
+            "shuffle_position": self._shuffler.position,
+            "layers": [{"type": "dense", **vars(layer)} for layer in self.layers],
+            "self_test": {"X": X, "P": P} if all(map(math.isfinite, P)) else None,
+        }
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any], where: str) -> NeuralNetwork:
+        for key in ("classes", "scale_X", "scale_y"):
+            if document[key] is not None:
+                raise ValueError(
+                    f"{key} is not in the plain-Python reference, which takes numbers and gives numbers as they are; "
+                    "what else there is, the compiled nnc.NeuralNetwork has"
+                )
+        layers = document["layers"]
+        network = cls(
+            [layers[0]["n_in"], *(layer["n_out"] for layer in layers)],
+            activation=[layer["activation"] for layer in layers[:-1]],
+            output=layers[-1]["activation"],
+            loss=document["loss"],
+            bias=layers[0]["b"] is not None,
+            init=[layer["W"] for layer in layers],
+            dtype=document["dtype"],
+            seed=document["seed"],
+        )
+        network.biases = [layer["b"] for layer in layers if network.bias]
+        network._shuffler.position = document["shuffle_position"]
+        if document["self_test"]:
+            saving.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
+        return network
+
+
+def first_layers(
+    sizes: Sequence[int], activations: Sequence[str], bias: bool, init: str | None, seed: int
+) -> list[Dense]:
+    """Layers with drawn weights, from one stream: layer by layer, W row by row, then b."""
+    stream, layers = Stream(mix(seed)), []
+    for n_in, n_out, activation in zip(sizes, sizes[1:], activations):
+        name = init or ("he_uniform" if activation == "relu" else "glorot_uniform")
+        supported("init", [name], INITIALIZERS)
+        W = [[INITIALIZERS[name](stream, n_in, n_out) for _ in range(n_out)] for _ in range(n_in)]
+        b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if bias else None
+        layers.append(Dense(W, b, activation))
+    return layers

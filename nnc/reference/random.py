@@ -1,0 +1,55 @@
+"""Random numbers: the same for a seed on every machine, and the same as the compiled engine's."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def mix(z: int) -> int:
+    """Stir the 64 bits of z (the generator splitmix64)."""
+    z %= 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
+
+
+class Stream:
+    """The random numbers of a key: each is its place in the stream, stirred."""
+
+    def __init__(self, key: int) -> None:
+        self.key, self.position = key, 0
+
+    def bits(self) -> int:
+        """The next 64 bits."""
+        self.position += 1
+        return mix(self.key + self.position * 0x9E3779B97F4A7C15)
+
+    def uniform(self) -> float:
+        """Evenly from [0, 1)."""
+        return (self.bits() >> 11) * 2.0**-53
+
+    def normal(self) -> float:
+        """From the bell curve of mean 0 and variance 1 (the method of Box and Muller)."""
+        radius = math.sqrt(-2 * math.log(1 - self.uniform()))
+        return radius * math.cos(2 * math.pi * self.uniform())
+
+    def shuffle(self, order: list[int]) -> None:
+        """Put a list in random order (the method of Fisher and Yates)."""
+        for i in range(len(order) - 1, 0, -1):
+            j = (self.bits() >> 32) * (i + 1) >> 32
+            order[i], order[j] = order[j], order[i]
+
+
+# How a weight is drawn from a stream. Biases start at 0; only uniform draws them too.
+INITIALIZERS: dict[str, Callable[[Stream, int, int], float]] = {
+    "zeros": lambda stream, n_in, n_out: 0.0,
+    "uniform": lambda stream, n_in, n_out: stream.uniform(),
+    "glorot_uniform": lambda stream, n_in, n_out: (2 * stream.uniform() - 1) * math.sqrt(6 / (n_in + n_out)),
+    "glorot_normal": lambda stream, n_in, n_out: stream.normal() * math.sqrt(2 / (n_in + n_out)),
+    "he_uniform": lambda stream, n_in, n_out: (2 * stream.uniform() - 1) * math.sqrt(6 / n_in),
+    "he_normal": lambda stream, n_in, n_out: stream.normal() * math.sqrt(2 / n_in),
+}

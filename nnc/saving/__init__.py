@@ -1,0 +1,16 @@
+"""Networks as JSON files: document.py says what is in them, text.py writes and reads them."""
+
+from nnc.saving.document import ModelFileError
+from nnc.saving.text import checksum, dumps, loads, read, refusing, self_test_row, verify_self_test, write
+
+__all__ = [
+    "ModelFileError",
+    "checksum",
+    "dumps",
+    "loads",
+    "read",
+    "refusing",
+    "self_test_row",
+    "verify_self_test",
+    "write",
+]

@@ -1,0 +1,304 @@
+"""What a document holds: a network as a dict of plain Python values, for the engine and the reference alike.
+
+As JSON writes it::
+
+    {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse",
+     "loss_parameter": null, "seed": 0, "shuffle_position": 0, "dropout_position": 0,
+     "classes": ["no", "yes"], "scale_X": {"type": "standardize", "shift": [3 numbers], "factor": [3 numbers]},
+     "scale_y": null,
+     "layers": [{"type": "dense", "n_in": 3, "n_out": 4, "activation": "sigmoid",
+                 "W": [[4 numbers], [4 numbers], [4 numbers]], "b": [4 numbers] or null}, ...],
+     "self_test": {"X": [3 numbers], "P": [1 number]},
+     "training": null,
+     "sha256": "64 hexadecimal digits"}
+
+`loss_parameter`
+    That of huber (delta, missing: 1.0), quantile (tau, 0.5) or cross_entropy (label smoothing, 0.0).
+`shuffle_position`, `dropout_position`
+    How many numbers of its random streams training has used (missing: 0).
+`classes`
+    What the outputs stand for: strings, whole numbers, booleans or floats, all different, one an output; two for
+    a single output.
+`scale_X`, `scale_y`
+    scaled = (raw - shift) * factor, by column of the inputs or outputs; "standardize" or "minmax" says how shift
+    and factor were found.
+`dropout`
+    The rate of the Dropout behind each hidden layer, or null where there is none; missing where there is none at all.
+    No prediction depends on it, so readers that do not know it pass it over, and it is not in the checksum.
+`self_test`
+    A raw row of inputs and what the network predicts for it.
+`training`
+    What a checkpoint needs to go on: {"optimizer": {"name": "adam", its constants}, "steps": 0,
+    "powers": [3 numbers], "epoch": 0, "schedule": null or {"name": ..., constants}, "moments": [a vector of all
+    parameters, ...], "history": {"loss": [...], "lr": [...], "seconds": [...], further ones by name}}. Where a
+    further one was not finite, null stands. A schedule named "function" was the user's function, which is not here.
+`sha256`
+    The checksum of everything else that is known here (see `text.checksum`). Where it is missing, nothing is compared.
+
+`dtype`, `loss` and `layers` must be there; every other key may be missing, or null where nothing else is said.
+Keys that this version does not know may stand beside these; they are passed over. Everything else is checked, in
+both directions: what is read can be used as it is, and nothing is written that could not be read again.
+
+In version 1 all layers have a bias or none has; version 2 leaves that to each. A file has the lowest version that can
+say what is in it.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from nnc.base import fields
+from nnc.base.fields import LARGEST
+from nnc.kinds import activations, losses, optimizers
+from nnc.layers import KINDS
+
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = "nnc-network"
+VERSION = 2  # the latest; a network that version 1 can describe is written as that
+TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
+FIX = "correct it there, or save the network again"  # what messages about a document end with
+
+
+class ModelFileError(OSError, ValueError):
+    """What a file or a JSON text holds is not a network that this version of nnc can use."""
+
+
+# -------------------------------------------------------------------------------------------- checks
+# They raise ValueError with place and reason; nnc/saving/text.py adds what was being done and what to do.
+
+
+def recognize(document: Any) -> None:
+    """Raise unless `document` says of itself that it is a network, of a version that can be read here."""
+    if type(document) is not dict:
+        raise ValueError(f"it holds {fields.shown(document)}, not a network; check that it is the right file")
+    if document.get("format") != FORMAT:
+        found = fields.shown(document["format"]) if "format" in document else "missing"
+        raise ValueError(f'it is no network of nnc: format is {found}, expected "{FORMAT}"; is it the right file?')
+    version = document.get("version")
+    if type(version) is not int or version < 1:
+        found = fields.shown(version) if "version" in document else "missing"
+        raise ValueError(f"version is {found}, expected a whole number from 1 to {VERSION}; {FIX}")
+    if version > VERSION:
+        raise ValueError(
+            f"a later nnc wrote it (file version {version}, this nnc reads version {VERSION}); "
+            "upgrade with `pip install --upgrade nnc-cython`"
+        )
+
+
+def checked(document: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `document` that has the known keys only."""
+    dtype = fields.name(document, "dtype", tuple(LARGEST))
+    loss = fields.name(document, "loss", losses.NAMES)
+    layers = _checked_layers(fields.member(document, "layers", list), loss, LARGEST[dtype])
+    version = _least_version(layers)
+    if document.get("version") == 1 < version:
+        i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
+        raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected all or none")
+    n_in, n_out = layers[0]["n_in"], layers[-1]["n_out"]
+    n_params = sum((layer["n_in"] + (layer["b"] is not None)) * layer["n_out"] for layer in layers)
+    return {
+        "format": FORMAT,
+        "version": version,
+        "dtype": dtype,
+        "loss": loss,
+        "loss_parameter": _checked_loss_parameter(document.get("loss_parameter"), loss),
+        "seed": fields.unsigned(document, "seed", None),
+        "shuffle_position": fields.unsigned(document, "shuffle_position", 0),
+        "dropout_position": fields.unsigned(document, "dropout_position", 0),
+        "classes": _checked_classes(document.get("classes"), n_out),
+        "scale_X": _checked_scale(document.get("scale_X"), n_in, "scale_X", "n_in"),
+        "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
+        "layers": layers,
+        "dropout": _checked_dropout(document.get("dropout"), len(layers) - 1),
+        "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
+        "training": _checked_training(document.get("training"), n_params, LARGEST[dtype]),
+    }
+
+
+def _least_version(layers: list[dict[str, Any]]) -> int:
+    """The first version that can say what is in these layers."""
+    return 1 if len({layer["b"] is None for layer in layers}) == 1 else 2
+
+
+def _checked_layers(given: list[Any], loss: str, largest: float) -> list[dict[str, Any]]:
+    """The layers, each for itself and then all in a row."""
+    layers = [_checked_layer(layer, f"layers[{i}]", largest) for i, layer in enumerate(given)]
+    if not layers:
+        raise ValueError("layers is empty, expected at least one layer")
+    for i, (layer, next_layer) in enumerate(pairwise(layers)):
+        n_out, n_in = layer["n_out"], next_layer["n_in"]
+        if n_in != n_out:
+            raise ValueError(f"layers[{i + 1}].n_in is {n_in}, expected {n_out}, the n_out of layers[{i}]")
+    problem = losses.mismatch([layer["activation"] for layer in layers], loss)
+    if problem:
+        raise ValueError(problem)
+    output = layers[-1]["activation"]
+    if layers[-1]["n_out"] == 1 and not activations.ROWS[output].elementwise:
+        raise ValueError(f'the output "{output}" has 1 neuron, expected at least 2')
+    return layers
+
+
+def _checked_layer(layer: Any, where: str, largest: float) -> dict[str, Any]:
+    kind = fields.name(fields.members_of(layer, where), "type", tuple(KINDS), where + ".")
+    return KINDS[kind].checked(layer, where, largest)
+
+
+def _checked_dropout(dropout: Any, n_hidden: int) -> list[float | None] | None:
+    if dropout is None:
+        return None
+    if type(dropout) is not list or len(dropout) != n_hidden:
+        found = fields.shown(dropout)
+        raise ValueError(f"dropout is {found}, expected a list of {n_hidden}, one item for each hidden layer")
+    for i, rate in enumerate(dropout):
+        if rate is not None and not 0 <= fields.number(rate, f"dropout[{i}]") < 1:
+            raise ValueError(f"dropout[{i}] is {fields.shown(rate)}, expected null or a number from 0 to below 1")
+    return [None if rate is None else float(rate) for rate in dropout]
+
+
+def _checked_loss_parameter(value: Any, loss: str) -> float | None:
+    kind = losses.ROWS[loss].parameter
+    if kind is None:
+        if value is not None:
+            known = ", ".join(losses.PARAMETERS)
+            found = fields.shown(value)
+            raise ValueError(f'loss_parameter is {found}, expected none for loss "{loss}" (only for {known})')
+        return None
+    if value is None:
+        return kind().parameter
+    number = fields.number(value, "loss_parameter")
+    try:
+        return kind.of(number).parameter
+    except ValueError:
+        found = fields.shown(value)
+        raise ValueError(f'loss_parameter is {found}, expected {kind.expected} for loss "{loss}"') from None
+
+
+def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
+    if classes is None:
+        return None
+    if type(classes) is not list:
+        raise ValueError(f"classes is {fields.shown(classes)}, expected a list or null")
+    n, why = (2, "as n_out is 1") if n_out == 1 else (n_out, "n_out")
+    if len(classes) != n:
+        raise ValueError(f"classes has {len(classes)} items, expected {n} ({why})")
+    if set(map(type, classes)) == {float, int}:  # a tool that writes 1.0 as 1 has been there
+        classes = [fields.number(value, f"classes[{i}]") for i, value in enumerate(classes)]
+    kind = type(classes[0])
+    for i, value in enumerate(classes):
+        if kind not in (str, int, bool, float) or type(value) is not kind:
+            kinds = "only strings, only whole numbers, only booleans or only floats"
+            raise ValueError(f"classes[{i}] is {fields.shown(value)}, expected {kinds}")
+        if kind is float:
+            fields.number(value, f"classes[{i}]")
+        if kind is int and not -(2**63) <= value < 2**64:
+            raise ValueError(f"classes[{i}] is {value}, expected a whole number of 64 bits")
+    seen: set[Any] = set()
+    for i, value in enumerate(classes):
+        if value in seen:
+            raise ValueError(f"classes[{i}] is {fields.shown(value)} once more, expected that all are different")
+        seen.add(value)
+    return list(classes)
+
+
+def _checked_scale(scale: Any, n: int, where: str, of: str) -> dict[str, Any] | None:
+    if scale is None:
+        return None
+    fields.exactly(scale, ("type", "shift", "factor"), where)
+    kind = fields.name(scale, "type", ("standardize", "minmax"), where + ".")
+    shift, factor = (
+        fields.vector(fields.member(scale, key, list, where=where + "."), n, f"{where}.{key}", of)
+        for key in ("shift", "factor")
+    )
+    if 0.0 in factor:
+        raise ValueError(f"{where}.factor[{factor.index(0.0)}] is 0, expected another number")
+    return {"type": kind, "shift": shift, "factor": factor}
+
+
+def _checked_self_test(test: Any, n_in: int, n_out: int) -> dict[str, Any] | None:
+    if test is None:
+        return None
+    fields.exactly(test, ("X", "P"), "self_test")
+    return {
+        key: fields.vector(fields.member(test, key, list, where="self_test."), n, f"self_test.{key}", of)
+        for key, n, of in (("X", n_in, "n_in"), ("P", n_out, "n_out"))
+    }
+
+
+def _checked_training(training: Any, n_params: int, largest: float) -> dict[str, Any] | None:
+    if training is None:
+        return None
+    where = "training."
+    fields.exactly(training, TRAINING_KEYS, "training")
+    optimizer = _checked_optimizer(fields.member(training, "optimizer", dict, where=where), where + "optimizer")
+    powers = fields.vector(fields.member(training, "powers", list, where=where), 3, where + "powers")
+    schedule = fields.member(training, "schedule", dict, type(None), where=where)
+    moments = fields.member(training, "moments", list, where=where)
+    n_moments = optimizers.ROWS[optimizer["name"]].moments_with(optimizer)
+    if len(moments) != n_moments:
+        name = fields.shown(optimizer["name"])
+        raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
+    return {
+        "optimizer": optimizer,
+        "steps": fields.unsigned(training, "steps", 0, where),
+        "powers": powers,
+        "epoch": fields.unsigned(training, "epoch", 0, where),
+        "schedule": None if schedule is None else _checked_schedule(schedule, where + "schedule"),
+        "moments": fields.matrix(
+            moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest
+        ),
+        "history": _checked_history(fields.member(training, "history", dict, where=where)),
+    }
+
+
+def _checked_optimizer(optimizer: dict[str, Any], where: str) -> dict[str, Any]:
+    name = fields.name(optimizer, "name", tuple(optimizers.ROWS), where + ".")
+    constants = optimizers.ROWS[name].defaults()
+    fields.exactly(optimizer, ("name", *constants), where)
+    checked: dict[str, Any] = {"name": name}
+    for key, default in constants.items():
+        place = f"{where}.{key}"
+        if type(default) is bool:
+            checked[key] = fields.member(optimizer, key, bool, where=where + ".")
+        elif type(default) is int:
+            checked[key] = fields.unsigned(optimizer, key, 0, where + ".")
+        elif type(default) is tuple:
+            checked[key] = fields.vector(fields.member(optimizer, key, list, where=where + "."), 2, place)
+        else:
+            checked[key] = fields.number(optimizer[key], place)
+    return checked
+
+
+def _checked_schedule(schedule: dict[str, Any], where: str, depth: int = 1) -> dict[str, Any]:
+    """A schedule's numbers, strings and at most one further schedule within it; what they mean is not known here."""
+    if depth > 8:
+        raise ValueError(f"{where} is nested too deeply, expected 8 schedules within each other at most")
+    if depth == 1:
+        fields.member(schedule, "name", str, where=where + ".")
+    checked: dict[str, Any] = {}
+    for key, value in schedule.items():
+        place = f"{where}.{fields.shown(key)[1:-1]}"
+        if type(value) is dict:
+            if dict in map(type, checked.values()):
+                raise ValueError(f"{place} is a second object, expected one at most in a schedule")
+            checked[key] = _checked_schedule(value, place, depth + 1)
+        elif value is None or type(value) is str:
+            checked[key] = value
+        else:
+            number = fields.number(value, place, "null, a string, an object or a finite number")
+            checked[key] = value if type(value) is int else number
+    return checked
+
+
+def _checked_history(history: dict[str, Any]) -> dict[str, Any]:
+    n = len(fields.member(history, "loss", list, where="training.history."))
+    checked: dict[str, Any] = {}
+    for key in dict.fromkeys(("loss", "lr", "seconds", *history)):
+        column = fields.member(history, key, list, where="training.history.")
+        place = f"training.history.{fields.shown(key)[1:-1]}"
+        known = column if key in ("loss", "lr", "seconds") else [0.0 if x is None else x for x in column]
+        numbers = fields.vector(known, n, place, "the length of loss")
+        checked[key] = [None if x is None else number for x, number in zip(column, numbers, strict=True)]
+    return checked

@@ -1,0 +1,287 @@
+"""Networks as JSON text and JSON files: laid out, signed with a checksum, written, read, and tested after reading.
+
+What such a text says is described in nnc/saving/document.py, and checked there.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from itertools import chain
+from operator import eq
+from typing import TYPE_CHECKING
+
+from nnc.base import disk
+from nnc.base.fields import LARGEST, shown
+from nnc.saving.document import FIX, ModelFileError, checked, recognize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+
+def dumps(document: dict[str, Any]) -> str:
+    """The JSON text of a network, one row of weights a line; every float reads back to the same bits.
+
+    Parameters
+    ----------
+    document : dict
+        A network as the head of nnc/saving/document.py describes it. Unknown keys are left out; "format", "version" and
+        "sha256" are set here.
+
+    Raises
+    ------
+    ModelFileError
+        If the document is not a whole network with finite numbers.
+    """
+    try:
+        document = checked(document)
+    except ValueError as error:
+        raise ModelFileError(
+            f"cannot save the network: {error}; nothing was written (after a training that diverged, "
+            "train again with a smaller lr)"
+        ) from None
+    document["sha256"] = checksum(document)
+    return _text({key: value for key, value in document.items() if value is not None or key == "seed"}) + "\n"
+
+
+def _text(value: Any, indent: str = "") -> str:
+    """JSON with a line for every member of an object, every row of a matrix and every object in a list."""
+    import json
+
+    inner = indent + "  "
+    if type(value) is dict:
+        lines = [f"{json.dumps(key)}: {_text(part, inner)}" for key, part in value.items()]
+    elif type(value) is list and value and type(value[0]) is list:
+        lines = [f"[{', '.join(map(repr, row))}]" for row in value]
+    elif type(value) is list and value and type(value[0]) is dict:
+        lines = [_text(part, inner) for part in value]
+    else:
+        return json.dumps(value)
+    first, last = "{}" if type(value) is dict else "[]"
+    return f"{first}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{last}"
+
+
+def checksum(document: dict[str, Any]) -> str:
+    """The SHA-256 of what a checked document says, in hexadecimal, however its text is laid out.
+
+    It is taken of JSON text with sorted keys and without blanks. Left out are "sha256" itself, "dropout", which the
+    first readers do not know, and members that are null. A list of numbers, and a list of such lists, stands there as
+    the SHA-256 of these numbers in order, each as 8 bytes of IEEE 754, the lowest first: that is many times faster than
+    their digits, and no matter how those are written. A list with another thing in it, or with a whole number that 8
+    bytes do not hold exactly, stands there as it is, and so do numbers alone, those that are whole without a decimal
+    point.
+    """
+    import json
+    from hashlib import sha256
+
+    content = {key: value for key, value in document.items() if key not in ("sha256", "dropout")}
+    text = json.dumps(_canonical(content), sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode("ascii")).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    from array import array
+    from hashlib import sha256
+
+    if type(value) is dict:
+        return {key: _canonical(part) for key, part in value.items() if part is not None}
+    if type(value) is list:
+        flat = list(chain.from_iterable(value)) if value and type(value[0]) is list else value
+        types = set(map(type, flat))
+        if types == {float} or (types <= {float, int} and all(map(eq, flat, map(float, flat)))):
+            numbers = array("d", flat)
+            if sys.byteorder == "big":
+                numbers.byteswap()
+            return sha256(numbers.tobytes()).hexdigest()
+        return [_canonical(part) for part in value]
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
+    """The network that a JSON text holds, completely checked.
+
+    Parameters
+    ----------
+    text : str
+        What `dumps` returned, or any JSON of that form.
+    where : str
+        What an error message calls the place that the text comes from.
+
+    Returns
+    -------
+    dict
+        All known keys but "sha256", with their defaults where they are missing. The weights are lists of float,
+        finite in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it
+        has outputs; the names are known and go together; either every layer has a bias or none. Whether the
+        network reproduces its self-test is left to whoever builds it: see `verify_self_test`.
+
+    Raises
+    ------
+    ModelFileError
+        If the text is anything else. No other exception comes out of a wrong text.
+    """
+    import json
+
+    if not isinstance(text, str):
+        raise TypeError(f"the JSON text must be a str, got {type(text).__name__}")
+    text = text.removeprefix("\ufeff")
+    try:
+        if not text or text.isspace():
+            raise ValueError("it is empty; save the network again")
+        document = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
+        recognize(document)
+        try:
+            network = checked(document)
+        except ValueError as error:
+            raise ValueError(f"{error}; {FIX}") from None
+        found = document.get("sha256")
+        if found is None or found == checksum(network):
+            return network
+        keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
+        problem = (
+            "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
+            f"edited; take another copy, or remove {keys} from it to accept what was edited"
+        )
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}"
+        problem = f"it is not JSON: {at}: {error.msg}; check that it is the right file, and whole"
+    except RecursionError:
+        problem = "its brackets are nested too deeply for a network; check that it is the right file"
+    except ValueError as error:
+        problem = str(error)
+    raise ModelFileError(f"cannot load the network from {where}: {problem}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in members:
+            raise ValueError(f"the key {shown(key)} stands twice in one object; remove one of them")
+        members[key] = value
+    return members
+
+
+def _integer(digits: str) -> int | float:
+    # 20 digits hold every 64-bit integer. More are no size and no seed, and make Python slow or refuse.
+    return int(digits) if len(digits) <= 20 else float(digits)
+
+
+# --------------------------------------------------------------------------------------------- files
+
+
+def write(target: Any, document: dict[str, Any]) -> None:
+    """Save a network. On a path this is atomic: whatever happens, the old file or the new one is whole there.
+
+    The text goes to a temporary file in the same folder (``.nnc-*.tmp``; only a killed process leaves one
+    behind), is forced to the disk and renamed over the old file. The permissions of an old file stay. A
+    symbolic link stays too: the file that it points to is replaced.
+
+    Parameters
+    ----------
+    target : str, os.PathLike or text file
+        A path, or a file that is open for writing text: this one is written straight into, and flushed.
+    document : dict
+        As for `dumps`.
+
+    Raises
+    ------
+    ModelFileError
+        If the network has a number that is not finite. The old file is untouched.
+    OSError
+        If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename.
+    """
+    disk.write(target, dumps(document), "network")
+
+
+def read(source: Any) -> dict[str, Any]:
+    """Load a network, completely checked: see `loads`.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or text file
+        A path, or a file that is open for reading text.
+
+    Raises
+    ------
+    ModelFileError
+        If the file holds anything else than a network.
+    OSError
+        If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename.
+    """
+    where = disk.place(source)
+    try:
+        text = disk.read(source, "network")
+    except UnicodeDecodeError as error:
+        what = f"it is not text in {error.encoding} (byte {error.start} does not fit); check that it is the right file"
+        raise ModelFileError(f"cannot load the network from {where}: {what}") from None
+    if not text and not isinstance(source, disk.PATH):
+        what = "the file is empty, or was read or written to its end before"
+        raise ModelFileError(
+            f"cannot load the network from {where}: {what}; open it again, or go back with file.seek(0)"
+        )
+    return loads(text, where)
+
+
+@contextmanager
+def refusing(where: str = "the JSON text") -> Iterator[None]:
+    """Makes what a part of a document is refused with where it is built (an optimizer's range, say) a ModelFileError.
+
+    Parameters
+    ----------
+    where : str
+        As for `loads`.
+    """
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ModelFileError(f"cannot load the network from {where}: {error}; {FIX}") from None
+
+
+# ------------------------------------------------------------------------------------- the self-test
+
+
+def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[float]:
+    """The raw inputs of a self-test: numbers from -0.5 to 0.5 once they are scaled, always the same ones.
+
+    Parameters
+    ----------
+    n_in : int
+    scale_X : dict, optional
+        As in a document.
+    """
+    row = [(5 - 7 * i % 11) / 10 for i in range(n_in)]
+    if scale_X is None:
+        return row
+    raw = [shift + x / factor for x, shift, factor in zip(row, scale_X["shift"], scale_X["factor"], strict=True)]
+    return [x if abs(x) <= LARGEST["float64"] else 0.0 for x in raw]
+
+
+def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: str = "the JSON text") -> None:
+    """Compare what a network predicts for its self-test with what it predicted when it was saved.
+
+    Parameters
+    ----------
+    document : dict
+        As `loads` returns it, with a "self_test".
+    outputs : sequence of float (n_out,)
+        The prediction for document["self_test"]["X"].
+    where : str
+        As for `loads`.
+
+    Raises
+    ------
+    ModelFileError
+        If an output differs by more than 1e-9 (float32: 1e-4) of 1 + its saved magnitude, or is not finite.
+    """
+    tolerance = {"float64": 1e-9, "float32": 1e-4}[document["dtype"]]
+    for j, (output, saved) in enumerate(zip(map(float, outputs), document["self_test"]["P"], strict=True)):
+        if not abs(output - saved) <= tolerance * (1 + abs(saved)):
+            raise ModelFileError(
+                f"cannot load the network from {where}: it does not compute what it did when it was saved: output "
+                f"{j} of its self_test is {shown(output)}, expected {shown(saved)} (to {tolerance:g}); if the "
+                'file was edited, remove "self_test" and "sha256" from it to accept that; if not, nnc computes '
+                "something else here than where it was saved: report that with what `nnc config` prints"
+            )

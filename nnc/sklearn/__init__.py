@@ -1,0 +1,24 @@
+"""scikit-learn's MLPClassifier and MLPRegressor, trained by nnc: change the import, and the rest stays as it is.
+
+    from nnc.sklearn import MLPClassifier, MLPRegressor
+
+They are scikit-learn's own classes (extra `[sklearn]`), with the training and the forward pass replaced: parameters,
+checks of what comes in, labels, attributes and methods are theirs. Initial weights and the order of the rows follow the
+same draws from `random_state`, the formulas are the same, and so are the weights, to rounding. What nnc has and
+scikit-learn has not comes as further parameters.
+
+In scikit-learn's loss and gradient a penalty of alpha / 2 is divided by the rows of a batch, or by the sum of their
+weights; the losses of several outputs are added up in the gradient, while the squared error's own value is their mean.
+"""
+
+from nnc.exchange.scikit_learn import MISSING
+
+try:
+    from nnc.sklearn.classifier import MLPClassifier
+    from nnc.sklearn.estimator import SOLVERS
+    from nnc.sklearn.regressor import MLPRegressor
+    from nnc.sklearn.runs import available_threads
+except ImportError as error:
+    raise ImportError(MISSING.format(error)) from error
+
+__all__ = ["SOLVERS", "MLPClassifier", "MLPRegressor", "available_threads"]

@@ -1,0 +1,233 @@
+"""scikit-learn's MLPClassifier, trained by nnc."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import neural_network
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from nnc.base.arrays import cast
+from nnc.kinds import losses
+from nnc.kinds.losses import CrossEntropy
+from nnc.sklearn.estimator import FURTHER, Estimator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc.kinds.losses import Loss
+    from nnc.model.data import Data
+
+
+class MLPClassifier(Estimator, neural_network.MLPClassifier):
+    __doc__ = f"""scikit-learn's MLPClassifier, trained by nnc.
+
+    Parameters
+    ----------
+    All of scikit-learn's, with the same meanings and defaults: see sklearn.neural_network.MLPClassifier.
+{
+        FURTHER.format(
+            loss='''
+    loss : "log_loss", "hinge" or nnc.CrossEntropy(label_smoothing=0.1), default="log_loss"
+        With "hinge" there is `decision_function` in place of `predict_proba`.
+    class_weight : dict, "balanced" or, for several labels, a list of dicts, default=None
+        Multiplies the weight of each row by that of its class.'''
+        )
+    }"""
+
+    _parameter_constraints = {  # noqa: RUF012
+        **neural_network.MLPClassifier._parameter_constraints,
+        **Estimator._parameter_constraints,
+        "loss": [StrOptions({"log_loss", "hinge"}), CrossEntropy],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: Any = "log_loss",
+        class_weight: Any = None,
+        dropout: Any = 0.0,
+        max_seconds: float | None = None,
+        callback: Any = None,
+        n_threads: int | None = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+        )
+        self.loss = loss
+        self.class_weight = class_weight
+        self.dropout = dropout
+        self.max_seconds = max_seconds
+        self.callback = callback
+        self.n_threads = n_threads
+
+    def _kind(self) -> str:
+        """What the label binarizer calls the labels: "multiclass", "binary", "multilabel-indicator"."""
+        return str(self._label_binarizer.y_type_)
+
+    def _output_activation(self) -> str:
+        if self.loss == "hinge":
+            return "identity"
+        return "softmax" if self._kind() == "multiclass" else "logistic"
+
+    def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
+        if self.loss == "hinge":
+            return "hinge", 1, 1
+        if self.out_activation_ == "softmax":
+            return (self.loss if isinstance(self.loss, CrossEntropy) else "cross_entropy"), 1, 1
+        return "bce", self.n_outputs_, self.n_outputs_
+
+    def _weights_of(self, y: NDArray[Any], sample_weight: Any, incremental: bool) -> Any:
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and isinstance(self.class_weight, str):
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which does not see all rows: use a dict "
+                "with the weights that sklearn.utils.class_weight.compute_class_weight gives for all of y"
+            )
+        if self._kind().startswith("multilabel"):
+            weights = compute_sample_weight(self.class_weight, y.astype(int))
+        else:
+            index = y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0].astype(int)
+            if isinstance(self.class_weight, str):
+                counts = np.bincount(index, sample_weight, len(self.classes_)).astype(np.float64)
+                there = counts > 0
+                by_class = np.divide(counts.sum() / there.sum(), counts, out=np.ones(len(counts)), where=there)
+            else:
+                by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[index])
+            weights = by_class[index]
+        return weights if sample_weight is None else weights * sample_weight
+
+    def _targets(self, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
+        if self.loss == "hinge":
+            return np.where(y, 1, -1).astype(dtype), None
+        if self.out_activation_ == "softmax":
+            return None, y.argmax(axis=1).astype(np.int32)
+        Y = cast(y, np.dtype(dtype))
+        if isinstance(self.loss, CrossEntropy):  # of two classes
+            Y = Y * (1 - self.loss.label_smoothing) + self.loss.label_smoothing / 2
+        return Y, None
+
+    def _validation_input(self, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
+        X, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=(np.float64, np.float32), reset=False
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        unknown = np.setdiff1d(y if y.ndim == 1 else [], self.classes_)
+        if len(unknown):
+            raise ValueError(f"y_val has classes that y has not: {unknown}")
+        return X, self._label_binarizer.transform(y).astype(bool)
+
+    def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
+        """The accuracy of outputs."""
+        if data.labels is not None:
+            right = outputs.argmax(axis=1) == data.labels
+        elif self.loss == "hinge" and self._kind() == "multiclass":
+            right = outputs.argmax(axis=1) == np.asarray(data.Y).argmax(axis=1)
+        else:
+            level = losses.ROWS[self._connect().loss_name].threshold
+            right = ((outputs > level) == (np.asarray(data.Y) > level)).all(axis=1)
+        return float(np.average(right, weights=data.weights))
+
+    def _predict(self, X: Any, check_input: bool = True) -> NDArray[Any]:
+        if self.loss != "hinge" or self._kind() == "multiclass":
+            return super()._predict(X, check_input=check_input)  # type: ignore[no-any-return]
+        outputs = (self._forward_pass_fast(X, check_input=check_input) > 0).astype(float)
+        return self._label_binarizer.inverse_transform(  # type: ignore[no-any-return]
+            outputs[:, 0] if self.n_outputs_ == 1 else outputs
+        )
+
+    @available_if(lambda self: self.loss != "hinge")
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Probability estimates.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return super().predict_proba(X)  # type: ignore[no-any-return]
+
+    @available_if(lambda self: self.loss != "hinge")
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:
+        """The logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return super().predict_log_proba(X)  # type: ignore[no-any-return]
+
+    @available_if(lambda self: self.loss == "hinge")
+    def decision_function(self, X: Any) -> NDArray[Any]:
+        """The outputs of the network, above 0 for a class that is predicted.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        outputs = self._forward_pass_fast(X)
+        return outputs[:, 0] if self.n_outputs_ == 1 else outputs

@@ -1,0 +1,141 @@
+"""scikit-learn's MLPRegressor, trained by nnc."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import xlogy
+from sklearn import neural_network
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import validate_data
+
+from nnc.data.metrics import r2
+from nnc.kinds.losses import Huber, Quantile
+from nnc.sklearn.estimator import FURTHER, Estimator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc.kinds.losses import Loss
+    from nnc.model.data import Data
+
+
+class MLPRegressor(Estimator, neural_network.MLPRegressor):
+    __doc__ = f"""scikit-learn's MLPRegressor, trained by nnc.
+
+    Parameters
+    ----------
+    All of scikit-learn's, with the same meanings and defaults: see sklearn.neural_network.MLPRegressor.
+{
+        FURTHER.format(
+            loss='''
+    loss : also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau).'''
+        )
+    }"""
+
+    _parameter_constraints = {  # noqa: RUF012
+        **neural_network.MLPRegressor._parameter_constraints,
+        **Estimator._parameter_constraints,
+        "loss": [
+            StrOptions({"squared_error", "poisson", "mae", "huber", "log_cosh", "quantile"}),
+            Huber,
+            Quantile,
+        ],
+    }
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: Any = 0.0,
+        max_seconds: float | None = None,
+        callback: Any = None,
+        n_threads: int | None = None,
+    ) -> None:
+        super().__init__(
+            loss=loss,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+        )
+        self.dropout = dropout
+        self.max_seconds = max_seconds
+        self.callback = callback
+        self.n_threads = n_threads
+
+    def _output_activation(self) -> str:
+        return "exp" if self.loss == "poisson" else "identity"
+
+    def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
+        if self.loss == "squared_error":
+            return "mse", 0.5, self.n_outputs_ / 2
+        if self.loss == "poisson":
+            return "poisson", self.n_outputs_, self.n_outputs_
+        return self.loss, 1, 1
+
+    def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
+        if self.loss != "poisson" or Y is None:  # whose deviance is 0 for a perfect prediction
+            return None
+        return np.asarray((xlogy(Y, Y) - Y).sum(axis=1, dtype=np.float64))
+
+    def _validation_input(self, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=True,
+            dtype=(np.float64, np.float32),
+            reset=False,
+        )
+        return X, y
+
+    def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
+        """R^2 of outputs, NaN where they are not finite."""
+        assert data.Y is not None
+        return r2(data.Y, outputs, data.weights) if np.isfinite(outputs).all() else np.nan

@@ -1,0 +1,280 @@
+"""What is done while an estimator is trained: scikit-learn's rules after an epoch, and the order of the rows."""
+
+from __future__ import annotations
+
+from multiprocessing import current_process
+from threading import current_thread, main_thread
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from joblib import cpu_count
+from joblib.parallel import get_active_backend
+from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
+from sklearn.utils.parallel import _get_threadpool_controller
+
+from nnc.sklearn import inside
+from nnc.training.batches import BatchFit
+from nnc.training.callbacks import Record
+from nnc.training.fit import Fit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from nnc.model.data import Data
+    from nnc.network import NeuralNetwork
+    from nnc.training.plan import Plan
+    from nnc.training.state import State
+
+
+def available_threads() -> int:
+    """How many threads a fit may use by itself: as many as there are processors, unless joblib, threadpoolctl or the
+    environment variables of BLAS and OpenMP say less. In a worker of joblib's it is one, as the others have work,
+    unless joblib itself has set those limits, as it does in the processes of loky."""
+    backend, _ = get_active_backend()
+    if backend.nesting_level and (current_thread() is not main_thread() or current_process().daemon):
+        return 1
+    limits = (library.num_threads for library in _get_threadpool_controller().lib_controllers)
+    return int(max(1, min(cpu_count(), *(limit for limit in limits if limit))))
+
+
+class _Watched(Fit):
+    """What is done after an epoch of a stochastic solver: scikit-learn's rules, in its order."""
+
+    def watch_for(self, estimator: Any, rows: int, factor: float) -> None:
+        """`factor` is what scikit-learn's loss is larger by than the engine's; the offsets come on top of it."""
+        self.estimator, self.n, self.factor = estimator, rows, factor
+        self.every = 1
+        self.lost = False  # the weights have stopped being finite
+        self.calls = [(function, every or 1) for function, every in self.calls]  # after every epoch, however short
+        self.val_offset = 0.0
+        validation = self.plan.validation
+        if validation is not None:
+            self.val_offset = mean(estimator._offsets(validation.Y), validation.weights)
+            self.outputs = np.empty((len(validation.X), self.model.sizes[-1]), self.model.dtype)
+        if estimator.early_stopping:
+            self.columns["val_score"] = []
+
+    def count_threads(self) -> int:
+        chosen = super().count_threads()
+        return chosen if chosen == 1 or self.plan.n_threads else min(chosen, available_threads())
+
+    def diverged(self) -> None:
+        # scikit-learn goes on with weights that are NaN and says so when it is over; so does this, but computes no more
+        self.params[...] = np.nan
+        self.lost = True
+
+    def look(self) -> str:
+        reason = ""
+        if self.epoch > self.seen:
+            self.seen = self.epoch
+            reason = self.after_epoch(self.epoch)
+        if self.interrupt:
+            return "interrupt"
+        return reason or ("max_seconds" if self.is_late() else "")
+
+    def after_epoch(self, epoch: int) -> str:
+        estimator, state = self.estimator, self.state
+        loss = self.losses[epoch - 1] = float(self.losses[epoch - 1]) + self.offset()
+        estimator.n_iter_ = epoch
+        estimator.loss_ = loss
+        estimator.t_ += self.n
+        estimator.loss_curve_.append(loss)
+        if estimator.verbose:
+            print(f"Iteration {epoch}, loss = {loss:.8f}")
+        if self.plan.validation is not None:
+            self.evaluate()
+            values = self.columns["val_loss"]
+            loss = values[-1] = values[-1] * self.factor + self.val_offset
+            estimator.validation_loss_curve_.append(loss)
+        better = self.improve(estimator) if estimator.early_stopping else _improve_loss(estimator)
+        if state.plateau is not None:
+            state.plateau.observe(loss)
+        optimizer = estimator._optimizer
+        optimizer.iteration_ends(estimator.t_)
+        reason = ""
+        if estimator._no_improvement_count > estimator.n_iter_no_change:
+            what = "Validation score" if estimator.early_stopping else "Training loss"
+            message = (
+                f"{what} did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} consecutive "
+                "epochs."
+            )
+            if optimizer.trigger_stopping(message, estimator.verbose):
+                reason = "converged"
+            else:
+                estimator._no_improvement_count = 0
+        if isinstance(optimizer, SGDOptimizer) and optimizer.learning_rate != state.lr:
+            # scikit-learn's velocity has the rate in it, and keeps what it had when the rate changes
+            state.moments *= state.lr / optimizer.learning_rate
+            state.lr = optimizer.learning_rate
+        if self.calls and self.call_back(epoch, better, last=bool(reason) or epoch == self.plan.epochs):
+            reason = reason or "callback"
+        return reason
+
+    def offset(self) -> float:
+        """What scikit-learn's loss of this epoch has beside the engine's."""
+        return 0.0
+
+    def improve(self, estimator: Any) -> bool:
+        """Counts epochs without a better validation score, and keeps the weights of the best."""
+        score = estimator._score_of(self.plan.validation, self.outputs)
+        estimator.validation_scores_.append(score)
+        self.columns["val_score"].append(score)
+        if estimator.verbose:
+            print(f"Validation score: {score:f}")
+        if score < estimator.best_validation_score_ + estimator.tol:
+            estimator._no_improvement_count += 1
+        else:
+            estimator._no_improvement_count = 0
+        if not score > estimator.best_validation_score_:
+            return False
+        estimator.best_validation_score_ = score
+        if self.best_params is None:
+            self.best_params = np.empty_like(self.params)
+        self.best_params[...] = self.params
+        return True
+
+
+class DenseRun(_Watched):
+    """Rows in an array, which the core goes through by itself.
+
+    Parameters
+    ----------
+    draw : callable or None
+        Draws the order of an epoch from scikit-learn's random numbers; None takes the rows as they lie.
+    """
+
+    def __init__(
+        self, estimator: Any, factor: float, draw: Any, net: NeuralNetwork, data: Data, plan: Plan, state: State
+    ) -> None:
+        super().__init__(net.model, net.intake, data, plan, state)
+        self.watch_for(estimator, len(data.X), factor)
+        self.offsets = estimator._offsets(data.Y)
+        self.draw = draw
+        self.lost_epochs = 0
+
+    @property
+    def epoch(self) -> int:
+        return super().epoch + self.lost_epochs
+
+    def advance(self, goal: int) -> None:
+        if self.draw is not None:
+            order = self.draw()
+            if self.plan.order is not None:  # else one batch has all rows, and their order does not matter
+                self.plan.order[...] = order
+        before = self.epoch
+        self.losses[before] = np.nan  # until the core knows better
+        if not self.lost:
+            super().advance(goal)
+        if self.lost and self.epoch == before:
+            self.lost_epochs += 1
+
+    def offset(self) -> float:
+        if self.offsets is None or self.data.weights is None:
+            return mean(self.offsets, None)
+        n, batch, order = self.n, self.plan.batch_size, self.plan.order
+        total = 0.0
+        for start in range(0, n, batch):
+            rows: Any = slice(start, start + batch) if order is None else order[start : start + batch]
+            total += min(batch, n - start) * mean(self.offsets[rows], self.data.weights[rows])
+        return total / n
+
+
+class SparseRun(_Watched, BatchFit):
+    """Rows of a sparse matrix, of which one batch at a time is made dense."""
+
+    def __init__(
+        self, estimator: Any, factor: float, rows: int, net: NeuralNetwork, passes: Any, plan: Plan, state: State
+    ) -> None:
+        super().__init__(net.model, net.intake, passes, plan, state)
+        self.watch_for(estimator, rows, factor)
+
+    def advance(self, goal: int) -> None:
+        total = 0.0
+        for data in self.batches():
+            loss = np.nan if self.lost else self.step(data) + mean(self.estimator._offsets(data.Y), data.weights)
+            total += loss * len(data.X)
+            if self.interrupt or self.is_late():
+                return
+        self.losses[self.complete] = total / self.n
+        self.complete += 1
+        self.mark(perf_counter())
+
+
+def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:
+    return 0.0 if offsets is None else float(np.average(offsets, weights=weights))
+
+
+def _improve_loss(estimator: Any) -> bool:
+    """Counts epochs without a lower loss."""
+    loss = estimator.loss_curve_[-1]
+    if loss > estimator.best_loss_ - estimator.tol:
+        estimator._no_improvement_count += 1
+    else:
+        estimator._no_improvement_count = 0
+    if not loss < estimator.best_loss_:
+        return False
+    estimator.best_loss_ = loss
+    return True
+
+
+class Hook:
+    """What is done after an iteration of L-BFGS."""
+
+    def __init__(self, estimator: Any, net: NeuralNetwork, validation: Any) -> None:
+        self.estimator, self.net = estimator, net
+        self.held = None if validation is None else estimator._data(net, *validation)
+        if self.held is not None and estimator.validation_loss_curve_ is None:
+            estimator.validation_loss_curve_ = []
+        callback = estimator.callback
+        self.calls = list(callback) if isinstance(callback, (list, tuple)) else [callback] if callback else []
+        self.is_needed = bool(validation or self.calls or estimator.max_seconds or estimator.verbose)
+        self.began = perf_counter()
+        self.epoch = 0
+        self.best = np.inf
+        self.stopped = False
+
+    def __call__(self, intermediate_result: Any) -> None:
+        estimator, net = self.estimator, self.net
+        inside.unpack(net.model, intermediate_result.x)
+        self.epoch += 1
+        record = Record(epoch=self.epoch, loss=float(intermediate_result.fun))
+        if estimator.verbose:
+            print(f"Iteration {self.epoch}, loss = {record.loss:.8f}")
+        if self.held is not None:
+            _, factor, _ = estimator._loss_and_factors()
+            offset = mean(estimator._offsets(self.held.Y), self.held.weights)
+            record["val_loss"] = net.model.loss_of(self.held) * factor + offset
+            estimator.validation_loss_curve_.append(record.val_loss)
+        value = record.get("val_loss", record.loss)
+        record.update(lr=np.nan, seconds=perf_counter() - self.began, best=value < self.best, network=net)
+        self.best = min(self.best, value)
+        late = estimator.max_seconds is not None and record.seconds >= estimator.max_seconds
+        for call in self.calls:
+            late = bool(call(record)) or late
+        if late:
+            self.stopped = True
+            raise StopIteration
+
+
+class Orders:
+    """The orders of epochs as scikit-learn draws them, each from the one before."""
+
+    def __init__(self, n: int, random: Any) -> None:
+        self.order = np.arange(n, dtype=np.int32)
+        self.random = random
+
+    def __call__(self) -> NDArray[np.int32]:
+        self.order = self.order[self.random.permutation(len(self.order))]
+        return self.order
+
+
+def batches(data: Data, batch: int, draw: Orders | None) -> Iterator[Data]:
+    """One epoch over the rows of a sparse matrix."""
+    n = data.X.shape[0]
+    order = np.arange(n) if draw is None else draw()
+    for start in range(0, n, batch):
+        part = data.rows(order[start : start + batch])
+        yield part.with_inputs(part.X.toarray())  # type: ignore[attr-defined]

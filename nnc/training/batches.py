@@ -1,0 +1,113 @@
+"""A run on rows that come batch by batch: one step each, and no more of them are held than one batch."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.kinds import losses
+from nnc.training.fit import Fit, automatic_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nnc.data.intake import Intake
+    from nnc.model.data import Data
+    from nnc.model.model import Model
+    from nnc.training.plan import Plan
+    from nnc.training.state import State
+
+
+class BatchFit(Fit):
+    """One call of `fit_batches`: the rows come batch by batch, and no more of them are held than one batch.
+
+    Parameters
+    ----------
+    passes : callable
+        Gives an iterator of Data for each epoch.
+    """
+
+    def __init__(
+        self, model: Model, intake: Intake, passes: Callable[[], Iterator[Data]], plan: Plan, state: State
+    ) -> None:
+        self.passes = passes
+        self.iterator = passes()
+        first = next(self.iterator, None)
+        if first is None:
+            raise ValueError("batches must give at least one batch, got none")
+        super().__init__(model, intake, first, plan, state)
+        self.waiting: Data | None = first
+        self.complete = 0
+        self.every = 1
+        self.one_loss, self.one_rate = np.empty(1), np.empty(1)
+
+    @property
+    def epoch(self) -> int:
+        return self.complete
+
+    def rises(self) -> tuple[int, float]:
+        losses = self.losses[: self.complete]
+        fallen = np.flatnonzero(losses[1:] <= losses[:-1])
+        last = int(fallen[-1]) + 1 if len(fallen) else 0
+        return len(losses) - 1 - last, float(losses[last])
+
+    def count_threads(self) -> int:
+        return self.plan.n_threads or automatic_threads(self.model, len(self.data.X), 1000)
+
+    def open(self) -> Any:
+        self.plan.batch_size = len(self.data.X)
+        return super().open()
+
+    def batches(self) -> Iterator[Data]:
+        """The batches of the next epoch, the one that was needed to begin included."""
+        if self.waiting is not None:
+            yield self.waiting
+            self.waiting = None
+            yield from self.iterator
+        else:
+            yield from self.passes()
+
+    def advance(self, goal: int) -> None:
+        """One epoch."""
+        total = penalties = weight = 0.0
+        adds_up = losses.ROWS[self.model.loss].adds_up
+        self.training.refresh()
+        for data in self.batches():
+            rows = data.weight
+            loss = self.step(data)
+            penalty = self.training.penalty
+            total += (loss - penalty) * (1.0 if adds_up else rows)
+            penalties += penalty * rows
+            weight += rows
+            if self.interrupt or self.is_late():
+                return
+        if not weight:
+            raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
+        self.losses[self.complete] = (total if adds_up else total / weight) + penalties / weight
+        self.complete += 1
+        self.mark(perf_counter())
+
+    def step(self, data: Data) -> float:
+        """One step on a batch; returns its loss."""
+        fits = len(data.X) <= len(self.data.X) and all(
+            (new is None) == (old is None) for new, old in zip(data, self.data, strict=True)
+        )
+        if not fits:  # room for a larger batch, or for labels or weights that there were none of
+            self.sync()
+            self.data = data
+            self.training = self.open()
+        self.training.feed(*data)
+        self.one_rate[0], self.one_loss[0] = self.rates[self.complete], np.nan
+        self.training.plan(self.one_loss, self.one_rate, 1)
+        while not self.training.done:
+            self.go_on(sys.maxsize)
+        if self.training.lost or self.training.broken_layer:
+            self.data = data
+            self.diverged()
+        return float(self.one_loss[0])
+
+    def mark(self, now: float) -> None:
+        self.marks.append((self.complete, now - self.began))

@@ -1,0 +1,437 @@
+"""A run of training: from checked arrays through the compiled loop to a History.
+
+The compiled core goes through the epochs. Python gets control back every 50 ms or so, and after an epoch where
+something has to be looked at there: validation, patience, a metric, a callback that asks for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter, sleep
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._team import Team
+from nnc.base.arrays import constant
+from nnc.model.cores import cpu_count
+from nnc.training.callbacks import Record
+from nnc.training.history import History
+from nnc.training.threads import TRIAL_SECONDS, Interrupt, Trial, settle
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc.data.intake import Intake
+    from nnc.model.data import Data
+    from nnc.model.model import Model
+    from nnc.training.plan import Plan
+    from nnc.training.state import State
+
+SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
+GIVE_WAY_SECONDS = 0.001  # to a thread that wants to read the parameters
+LARGE_INPUT = 100  # beyond it inputs count as not scaled
+CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
+
+
+class DivergedError(ArithmeticError):
+    """The loss or the weights stopped being finite. The network keeps the last finite weights.
+
+    Attributes
+    ----------
+    history : History
+        The epochs before.
+    epoch : int
+        The epoch, counted from 1, in which the loss or the weights stopped being finite.
+    layer : int or None
+        The first layer, counted from 1, whose outputs are not finite, or that a step would have given weights that are
+        not finite; the last one where only the loss was not.
+    """
+
+    def __init__(self, message: str, history: History, epoch: int, layer: int | None = None) -> None:
+        super().__init__(message)
+        self.history = history
+        self.epoch = epoch
+        self.layer = layer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.history, self.epoch, self.layer)
+
+
+def automatic_threads(model: Model, batch: int, batches: float) -> int:
+    """How many threads pay for so many batches of so many rows.
+
+    Two meetings of the threads cost about a microsecond a batch, and starting them some hundred: below, one thread is
+    faster. The constants are measured (docs/design.md).
+    """
+    work = 3 * model.n_params * batch  # multiply-adds
+    if work * batches < 50_000_000:
+        return 1
+    most = model.engine.blocks(batch) or work // 750_000
+    return max(1, min(cpu_count(), most))
+
+
+class Fit:
+    """One call of `fit` on arrays."""
+
+    def __init__(self, model: Model, intake: Intake, data: Data, plan: Plan, state: State) -> None:
+        self.model, self.intake, self.data, self.plan, self.state = model, intake, data, plan, state
+        self.params = model.theta
+        self.first = state.epoch  # epochs of the fits before
+        self.began = perf_counter()
+        self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
+        alone = plan.patience is None and plan.target_loss is None and plan.max_seconds is None and not plan.callbacks
+        # Where another rule may end it first, space is taken as it is needed; else all at once, or refused at once.
+        self.losses = np.empty((plan.epochs or CHUNK) if alone else min(16 * CHUNK, plan.epochs or CHUNK))
+        self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
+        self.seen = 0  # epochs that were looked at
+        self.looking = 0.0  # seconds that this took
+        self.called_at = self.began  # when callbacks without `every` had their turn
+        self.trial = Trial() if plan.n_threads is None else None  # of the team, whose size the user has left to nnc
+        self.evaluation: Any = None
+        self.outputs: NDArray[Any] | None = None
+        self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
+        if plan.validation is not None:
+            self.columns["val_loss"] = []
+        for name in plan.metrics:
+            self.columns[name] = []
+        self.best = np.inf
+        self.record_before: float | None = None  # the best of the fits before, once it is asked for
+        self.best_epoch: int | None = None
+        self.best_params: NDArray[Any] | None = None
+        watching = plan.patience is not None or plan.validation is not None
+        self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
+        self.calls = [(callback, int(getattr(callback, "every", 0) or 0)) for callback in plan.callbacks]
+        self.called: dict[int, int] = {}  # the epoch that each of them was called for last
+        if plan.progress is not None:
+            self.calls.append((plan.progress, 0))
+            plan.progress.open()
+
+    # ------------------------------------------------------------------------------------------ the run
+
+    def run(self) -> History:
+        """Trains; returns the History.
+
+        Raises
+        ------
+        DivergedError
+            The loss or the weights are no longer finite.
+        """
+        plan = self.plan
+        reason = ""
+        with Interrupt() as self.interrupt, Team(self.count_threads(), settle) as self.team:
+            self.training = self.open()
+            # blocks of rows a slice: a first guess; then what the clock says
+            self.blocks = max(1, int(1e6 / (3 * len(self.params) * self.training.block)))
+            try:
+                while not reason and self.epoch != plan.epochs:
+                    self.advance(self.goal())
+                    reason = self.look()
+            except BaseException as error:
+                self.fail(error)
+                raise
+            finally:
+                self.close()
+        return self.finish(reason or "epochs")
+
+    def fail(self, error: BaseException) -> None:
+        """What is remembered of a run that an exception ends."""
+        reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
+        self.state.remember(self.history(reasons.get(type(error), "error")))
+
+    def close(self) -> None:
+        """What has to be done however a run ends."""
+        self.state.current = None
+        self.sync()
+        if self.plan.progress is not None:
+            self.plan.progress.close()
+
+    def finish(self, reason: str) -> History:
+        history = self.history(reason)
+        self.state.remember(history)
+        if self.plan.patience is not None and self.plan.restore_best and self.best_params is not None:
+            self.params[...] = self.best_params
+        return history
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of this fit that are complete."""
+        return int(self.training.epoch)
+
+    def rises(self) -> tuple[int, float]:
+        """How many epochs in a row, the last one included, have raised the loss, and the loss before them."""
+        rises: tuple[int, float] = self.training.rises
+        return rises
+
+    def count_threads(self) -> int:
+        plan, batch = self.plan, self.plan.batch_size
+        batches = (plan.epochs or 1000) * len(self.data.X) / batch
+        return plan.n_threads or automatic_threads(self.model, batch, batches)
+
+    def open(self) -> Any:
+        plan, state = self.plan, self.state
+        power1, power2, mu_product = state.powers
+        settings = {**state.optimizer.settings(), **plan.settings, "steps": state.steps}
+        settings.update(draws=state.streams.draws, drops=state.streams.drops)
+        settings.update(power1=power1, power2=power2, mu_product=mu_product)
+        training = self.model.core.Training(
+            self.model.engine,
+            self.params,
+            *self.data,
+            plan.batch_size,
+            plan.order,
+            state.moments,
+            settings,
+            threads=self.team.size,
+        )
+        state.current = self.report
+        return training
+
+    def goal(self) -> int:
+        """The epoch up to which the core goes before Python has to look."""
+        epoch = self.epoch
+        goal = sys.maxsize if self.plan.epochs is None else self.plan.epochs
+        if self.every:
+            goal = epoch + 1
+        for _, every in self.calls:
+            goal = min(goal, epoch + every - (self.first + epoch) % every) if every else min(goal, epoch + self.pace())
+        if epoch >= self.rated or goal > self.rated:
+            self.look_ahead(epoch, goal)
+        return min(goal, self.rated)
+
+    def pace(self) -> int:
+        """Epochs until callbacks without `every` have their turn."""
+        now = perf_counter()
+        training = max(now - self.began - self.looking, 1e-9)
+        return max(1, int(self.epoch / training * (self.called_at + SLICE_SECONDS - now)))
+
+    def look_ahead(self, epoch: int, goal: int) -> None:
+        """Learning rates for the epochs to come, and space for their losses."""
+        state = self.state
+        until = min(goal, epoch + CHUNK) if state.schedule is not None else min(goal, len(self.losses))
+        if until <= epoch:
+            until = min(goal, epoch + CHUNK)
+        if until > len(self.losses):
+            self.losses = np.concatenate([self.losses, np.empty(max(until, len(self.losses)))])
+        if self.rated == 0:
+            self.rates = state.rates(self.first, self.first + until)
+        else:
+            if until > len(self.rates) or not self.rates.flags.writeable:
+                known = self.rates[: self.rated]
+                self.rates = np.empty(len(self.losses))
+                self.rates[: self.rated] = known
+            self.rates[epoch:until] = state.rates(self.first + epoch, self.first + until)
+        self.rated = until
+
+    def advance(self, goal: int) -> None:
+        """Goes on to the end of epoch `goal`, in slices of time, unless something ends the run."""
+        training = self.training
+        training.refresh()  # after a callback
+        training.plan(self.losses, self.rates, goal)
+        while not training.done and not self.interrupt and not self.is_late():
+            began = perf_counter()
+            alone = self.go_on(self.blocks)
+            now = perf_counter()
+            self.mark(now)
+            if alone and (not training.done or now - began > SLICE_SECONDS):
+                self.blocks = max(1, int(self.blocks * min(SLICE_SECONDS / max(now - began, 1e-6), 8)))
+        if training.lost or training.broken_layer:
+            self.diverged()
+
+    def go_on(self, blocks: int) -> bool:
+        """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may. Returns
+        whether one thread did it."""
+        training, trial = self.training, self.trial
+        began = perf_counter()
+        threads = 1 if training.alone or (trial is not None and began < trial.alone_until) else self.team.size
+        seconds = SLICE_SECONDS if trial is None or trial.is_over else min(TRIAL_SECONDS, SLICE_SECONDS)
+        training.resume(threads, seconds if self.plan.max_seconds is None else min(seconds, self.plan.max_seconds / 2))
+        if self.model.still.awaited:  # or this thread would be in it again before the other one is awake
+            sleep(GIVE_WAY_SECONDS)
+        with self.model.still:
+            self.team.run(training.work, blocks if threads == 1 else sys.maxsize, threads, training.abort)
+        if threads > 1 and trial is not None:
+            now = perf_counter()
+            trial.judge(now, now - began, training.late / (threads - 1))
+        return threads == 1
+
+    def mark(self, now: float) -> None:
+        seconds = now - self.began
+        if seconds - self.marks[-1][1] > 0.1 * SLICE_SECONDS:
+            self.marks.append((self.training.epoch + self.training.row / len(self.data.X), seconds))
+
+    def reached_target(self) -> bool:
+        target = self.plan.target_loss
+        return target is not None and self.epoch > 0 and self.losses[self.epoch - 1] <= target
+
+    def is_late(self) -> bool:
+        limit = self.plan.max_seconds
+        return limit is not None and perf_counter() - self.began >= limit
+
+    def look(self) -> str:
+        """What is to be done at the end of an epoch; returns the reason why the training ends, or nothing."""
+        plan, epoch = self.plan, self.epoch
+        reason = ""
+        if epoch > self.seen and (self.every or self.calls):
+            began = perf_counter()
+            better = self.watch(epoch)
+            self.seen = epoch
+            if plan.patience is not None and epoch - (self.best_epoch or 0) >= plan.patience:
+                reason = "patience"
+            last = bool(reason or self.interrupt) or self.reached_target() or self.is_late() or epoch == plan.epochs
+            if self.call_back(epoch, better, last):
+                reason = "callback"
+            self.looking += perf_counter() - began
+        if self.reached_target():
+            reason = "target_loss"
+        elif self.interrupt:
+            reason = "interrupt"
+        elif self.is_late():
+            reason = "max_seconds"
+        if reason and self.calls and epoch:  # those whose turn this epoch was not, before it became the last
+            self.call_back(epoch, better=False, last=True)
+        return reason
+
+    # ------------------------------------------------------------------------------------------ after an epoch
+
+    def watch(self, epoch: int) -> bool:
+        """Validation and metrics of an epoch; returns whether it is the best so far, also of those not looked at."""
+        plan = self.plan
+        if plan.validation is not None or plan.metrics:
+            self.evaluate()
+        values = self.columns.get(plan.monitor)
+        if values is None:
+            at = self.seen + int(self.losses[self.seen : epoch].argmin())
+            value = float(self.losses[at])
+        else:
+            at, value = epoch - 1, values[-1]
+        signed = -value if plan.larger_is_better else value
+        if self.state.plateau is not None:
+            self.state.plateau.observe(signed)
+        if not signed < self.best - plan.min_delta:
+            return False
+        self.best, self.best_epoch = signed, at + 1
+        if self.best_epoch != epoch:
+            return False
+        if plan.patience is not None and plan.restore_best:
+            if self.best_params is None:
+                self.best_params = np.empty_like(self.params)
+            self.best_params[...] = self.params
+        return True
+
+    def evaluate(self) -> None:
+        """The loss of the validation rows and the metrics, of those or else of the training rows."""
+        plan, model = self.plan, self.model
+        rows = self.data if plan.validation is None else plan.validation
+        if self.evaluation is None:
+            if plan.metrics:
+                self.outputs = np.empty((len(rows.X), model.sizes[-1]), model.dtype)
+            self.evaluation = model.evaluation(rows, self.outputs, self.team.size)
+        self.evaluation.restart()
+        blocks = max(1, int(1e9 / (len(self.params) * self.training.block)))
+        while not self.evaluation.done and not self.interrupt:
+            self.team.run(self.evaluation.work, blocks)
+        if plan.validation is not None:
+            self.columns["val_loss"].append(self.evaluation.loss if self.evaluation.done else np.nan)
+        for name, metric in plan.metrics.items():
+            assert self.outputs is not None
+            done = self.evaluation.done
+            self.columns[name].append(self.intake.measure(metric, rows, self.outputs) if done else np.nan)
+
+    def call_back(self, epoch: int, better: bool, last: bool) -> bool:
+        """Calls the callbacks whose turn it is; returns whether one of them ends the training."""
+        record = None
+        stop = False
+        resting = perf_counter() - self.called_at < SLICE_SECONDS
+        for number, (callback, every) in enumerate(self.calls):
+            if self.called.get(number) == epoch:
+                continue
+            if not last and ((self.first + epoch) % every if every else resting):
+                continue
+            if record is None:
+                self.sync()
+                record = Record(epoch=self.first + epoch, loss=float(self.losses[epoch - 1]))
+                record.update((name, values[-1]) for name, values in self.columns.items())
+                record.update(lr=float(self.rates[epoch - 1]), seconds=perf_counter() - self.began)
+                better = better and (self.best == np.inf or self.best < self.best_before())  # inf: not kept here
+                record.update(best=better, network=self.plan.network)
+            self.called[number] = epoch
+            stop = bool(callback(record)) or stop
+        if not resting:
+            self.called_at = perf_counter()
+        return stop
+
+    def best_before(self) -> float:
+        """The best value of what is monitored in the fits that this one goes on from, as `best` has it."""
+        if self.record_before is None:
+            name, sign = self.plan.monitor, -1 if self.plan.larger_is_better else 1
+            columns = [sign * history[name] for history in self.state.histories if name in history]
+            self.record_before = float(np.fmin.reduce(np.concatenate([[np.inf], *columns])))
+        return self.record_before
+
+    def sync(self) -> None:
+        """Writes where the run stands into the network, as a checkpoint needs it."""
+        state, streams = self.state, self.state.streams
+        draws, streams.drops, state.steps, *powers = self.training.counters
+        if self.plan.order is not None:  # else the rows are not shuffled, or not by the core
+            streams.draws = draws
+        state.powers = (powers[0], powers[1], powers[2])
+        state.epoch = self.first + self.epoch
+
+    def report(self) -> History:
+        """How far the run has come."""
+        self.sync()
+        return self.history("epochs")
+
+    def history(self, reason: str) -> History:
+        epochs, seconds = self.epoch, perf_counter() - self.began
+        columns = {"loss": self.losses[:epochs], "lr": self.rates[:epochs]}
+        if len(self.marks) == 1:
+            columns["epoch_seconds"] = constant(seconds / max(epochs, 1), epochs)
+        else:  # between two looks at the clock, all epochs take the same time
+            marks = self.marks if self.marks[-1][0] >= epochs else [*self.marks, (epochs, seconds)]
+            at, when = np.array(marks).T
+            columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), at, when))
+        for name, values in self.columns.items():  # an exception may have come between an epoch and its values
+            columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
+        return History(columns, seconds, reason, self.best_epoch)
+
+    # ------------------------------------------------------------------------------------------ divergence
+
+    def diverged(self) -> None:
+        """Raises, since the core has come to numbers that are not finite. Where the loss was not, it took no step; in a
+        step, the parameters that would not have been finite kept their values."""
+        epoch, layer = self.epoch + 1, self.training.broken_layer
+        if layer:
+            what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
+        else:
+            broken, last = self.broken_outputs(), len(self.model.activations)
+            layer = broken or last
+            what = f"the loss of epoch {epoch} is not finite, "
+            what += f"as outputs of layer {layer} are not" if broken else f"though the outputs of layer {last} are"
+        raise DivergedError(
+            f"{what}; the network keeps the last finite weights. {self.cause()}",
+            self.history("diverged"),
+            epoch,
+            layer,
+        )
+
+    def broken_outputs(self) -> int:
+        """The first layer, counted from 1, with outputs that are not finite; 0 where there is none."""
+        X, beyond = self.data.X, len(self.model.activations) + 1
+        found = beyond
+        for start in range(0, len(X), CHUNK):
+            outs = self.model.forward(X[start : start + CHUNK])
+            found = next((l for l, A in enumerate(outs[: found - 1], 1) if not np.isfinite(A).all()), found)
+        return found if found < beyond else 0
+
+    def cause(self) -> str:
+        """What most likely made it diverge, and what to do."""
+        rate = self.rates[self.epoch]
+        return f"The learning rate of {rate:g} may be too large, or {self.unscaled()}."
+
+    def unscaled(self) -> str:
+        largest = self.intake.largest
+        if largest > LARGE_INPUT:
+            return f'X, which reaches up to {largest:g}, needs scaling (scale_X="standardize")'
+        return "the targets or inputs need scaling"

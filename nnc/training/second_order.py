@@ -1,0 +1,152 @@
+"""A run with one of the optimizers of curvature.py, which take all rows at once."""
+
+from __future__ import annotations
+
+import math
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._team import Team
+from nnc.kinds import losses
+from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
+from nnc.training.curvature import lbfgs, levenberg_marquardt
+from nnc.training.fit import Fit
+from nnc.training.threads import Interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nnc.data.intake import Intake
+    from nnc.model.data import Data
+    from nnc.model.model import Model
+    from nnc.training.curvature import Pair, Vector
+    from nnc.training.history import History
+    from nnc.training.plan import Plan
+    from nnc.training.state import State
+
+
+class SecondOrderFit(Fit):
+    """One call of `fit` with one of these optimizers."""
+
+    def __init__(self, model: Model, intake: Intake, data: Data, plan: Plan, state: State) -> None:
+        loss = losses.ROWS[model.loss]
+        for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
+            if plan.settings.get(name):
+                raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
+        if plan.batch_size < len(data.X):
+            raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={plan.batch_size}")
+        if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:
+            known = ", ".join(row.name for row in losses.ROWS.values() if row.squared)
+            raise ValueError(f"'levenberg_marquardt' is for squared losses ({known}), got {model.loss!r}")
+        super().__init__(model, intake, data, plan, state)
+        self.every = 1
+        self.complete = 0
+        self.reason = ""
+        self.before = math.nan  # the loss before the epoch
+        self.memory: Any = None  # what the optimizer goes on from: the damping, or the pairs
+        self.scale = loss.squared / loss.divisor(data.weight, model.sizes[-1])  # of squared errors
+        self.l2 = plan.settings.get("l2", 0.0)
+        self.penalized = np.concatenate(
+            [np.full(part.size, part.ndim == 2 or "biases_too" in plan.settings) for part in model.parts()]
+        )
+
+    @property
+    def epoch(self) -> int:
+        return self.complete
+
+    def run(self) -> History:
+        model, optimizer = self.model, self.state.optimizer
+        epochs = sys.maxsize if self.plan.epochs is None else self.plan.epochs
+        start = model.params.astype(np.float64)
+        settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
+        with Interrupt() as self.interrupt, Team(1) as self.team:
+            self.training = self.open()
+            try:
+                if isinstance(optimizer, LevenbergMarquardt):
+                    self.memory = optimizer.damping
+                    self.before = self.loss_of(start)
+                    result = levenberg_marquardt(
+                        self.least_squares, self.loss_of, start, damping=optimizer.damping, **settings
+                    )
+                else:
+                    assert isinstance(optimizer, LBFGS)
+                    self.memory = self.stored_pairs()
+                    self.before = self.objective(start)[0]
+                    result = lbfgs(
+                        self.objective, start, history_size=optimizer.history_size, pairs=self.memory, **settings
+                    )
+                    self.memory = result.pairs
+                model.params = result.params
+                if result.reason == "diverged":
+                    self.diverged()
+            except BaseException as error:
+                self.fail(error)
+                raise
+            finally:
+                self.close()
+        return self.finish(self.reason or result.reason)
+
+    def cause(self) -> str:
+        return f"Probably {self.unscaled()}."
+
+    def loss_of(self, params: Vector) -> float:
+        self.model.params = params
+        return self.model.loss_of(self.data) + self.penalty(params)
+
+    def penalty(self, params: Vector) -> float:
+        return 0.5 * self.l2 * float(params[self.penalized] @ params[self.penalized]) if self.l2 else 0.0
+
+    def objective(self, params: Vector) -> tuple[float, Vector]:
+        """The loss and its gradient."""
+        self.model.params = params
+        loss, gradient = self.model.loss_and_gradient(self.data)
+        return loss + self.penalty(params), gradient + self.l2 * self.penalized * params
+
+    def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
+        """Residuals and their derivatives, some rows at a time."""
+        model, (X, Y, _, weights) = self.model, self.data
+        assert Y is not None
+        model.params = params
+        n_out = Y.shape[1]
+        rows = max(1, int(1e6 / (n_out * len(params))))
+        for start in range(0, len(X), rows):
+            part = slice(start, start + rows)
+            P, J = model.jacobian(X[part])
+            r = (P - Y[part]).astype(np.float64)
+            J64 = J.astype(np.float64)
+            if weights is not None:
+                root = np.sqrt(weights[part].astype(np.float64))
+                r, J64 = r * root[:, None], J64 * root[:, None, None]
+            yield r.ravel(), J64.reshape(-1, len(params))
+        if self.l2:  # the penalty as further residuals
+            root_l2 = math.sqrt(self.l2 / (2 * self.scale))
+            yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
+
+    def keep_going(self, epoch: int, loss: float, params: Vector, memory: Any) -> bool:
+        self.look_ahead(self.complete, epoch)
+        self.losses[epoch - 1], self.before = self.before, loss
+        self.complete, self.memory = epoch, memory
+        self.model.params = params
+        self.marks.append((epoch, perf_counter() - self.began))
+        self.reason = self.look()
+        return not self.reason
+
+    def sync(self) -> None:
+        super().sync()
+        if self.memory is None:  # it ended before it began
+            return
+        if isinstance(self.state.optimizer, LevenbergMarquardt):
+            self.state.optimizer = LevenbergMarquardt(damping=self.memory)
+            return
+        self.state.moments[...] = 0
+        for rows, vectors in zip(np.split(self.state.moments, 2), zip(*self.memory, strict=True), strict=False):
+            for row, vector in zip(rows, vectors, strict=False):
+                self.model.unpack(vector, row)
+
+    def stored_pairs(self) -> list[Pair]:
+        """L-BFGS's pairs as `sync` wrote them. The rows beyond, which are zero, make pairs that it does not take."""
+        flat = [self.model.pack(row).astype(np.float64) for row in self.state.moments]
+        return list(zip(flat[: len(flat) // 2], flat[len(flat) // 2 :], strict=True))

@@ -1,0 +1,244 @@
+"""What goes on from fit to fit, and into a checkpoint: the optimizer's moments and steps, the learning rate, the
+history, and how far the streams of random numbers have been used."""
+
+from __future__ import annotations
+
+from collections import deque
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.base.arrays import constant, shortest
+from nnc.base.checks import count, positive
+from nnc.kinds.optimizers import as_optimizer, optimizer_from_dict
+from nnc.training.history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from nnc.base.random import Streams
+    from nnc.kinds.optimizers import Optimizer
+    from nnc.model.model import Model
+    from nnc.training.schedules import PlateauState, Schedule
+
+FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
+FUNCTION = "function"  # as a file has a learning rate that was a function of the user's
+
+
+def left_behind(epoch: int) -> float:
+    """Stands where the learning rate was a function of the user's, which went into no file."""
+    raise ValueError("lr was a function when the network was saved, which no file can hold: give it again")
+
+
+class State:
+    """What a fit goes on from.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    moments : array (optimizer.moments, size of the model's theta)
+    lr : float
+        Without a schedule.
+    streams : Streams
+
+    Attributes
+    ----------
+    steps, epoch : int
+        Since the optimizer began.
+    powers : three floats
+        What Adam and NAdam divide by, see src/optimizers.pxd.
+    schedule : Schedule, callable or None
+        None: lr is constant.
+    histories : deque of History
+        Of the fits so far.
+    current : callable or None
+        Brings all of this up to date with the fit that is going on, and gives its History.
+    """
+
+    def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
+        self.optimizer, self.moments, self.lr, self.streams = optimizer, moments, lr, streams
+        self.steps = self.epoch = 0
+        self.powers: tuple[float, float, float] = (1.0, 1.0, 1.0)
+        self.schedule: Schedule | Callable[[int], float] | None = None
+        self.plateau: PlateauState | None = None
+        self.histories: deque[History] = deque()
+        self.remembered = 0  # epochs in them
+        self.current: Callable[[], History] | None = None
+
+    def __copy__(self) -> State:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    @classmethod
+    def new(cls, model: Model, optimizer: Any, streams: Streams) -> State:
+        """At the beginning of an optimizer."""
+        chosen = as_optimizer(optimizer)
+        moments = np.zeros((chosen.moments, model.engine.size), model.dtype)
+        return cls(chosen, moments, getattr(chosen, "lr", 0.0), streams)
+
+    @classmethod
+    def begin(
+        cls, before: State | None, model: Model, optimizer: Any, lr: Any, epochs: int | None, streams: Streams
+    ) -> State:
+        """What a fit goes on from, by its arguments; the state before stays as it is."""
+        if optimizer is not None or before is None:
+            state = cls.new(model, "sgd" if optimizer is None else optimizer, streams)
+        else:
+            state = copy(before)
+            state.streams = streams
+        if lr is not None:
+            if not hasattr(state.optimizer, "lr"):
+                raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
+            if isinstance(lr, type):
+                raise TypeError(f"lr must be a number, a schedule or a function, got the class {lr.__name__}")
+            if callable(lr):
+                state.follow(lr, None if epochs is None else count("epochs", epochs))
+                state.rates(state.epoch, state.epoch + 1)  # whether it gives one
+            else:
+                state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
+        elif state.schedule is left_behind:
+            left_behind(state.epoch)
+        if state.optimizer.keeps_steps and state.steps == 0:
+            state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
+        return state
+
+    # ------------------------------------------------------------------------------------------ the history
+
+    @property
+    def history(self) -> History:
+        """All epochs since the optimizer began."""
+        parts = [*self.histories, *([] if self.current is None else [self.current()])]
+        none = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
+        return History.joined(*parts) if parts else History(none, 0.0, "epochs")
+
+    def remember(self, history: History) -> None:
+        """Adds a fit that is over. Of very many, the last are kept: a network that is trained on and on takes no more
+        and more memory."""
+        self.current = None
+        self.histories.append(history)
+        self.remembered += history.epochs
+        while len(self.histories) > FITS or self.remembered - self.histories[0].epochs >= EPOCHS:
+            self.remembered -= self.histories.popleft().epochs
+
+    def forget(self) -> None:
+        """Leaves the fits so far out of the history."""
+        self.histories.clear()
+        self.remembered = 0
+
+    # ------------------------------------------------------------------------------------------ the learning rate
+
+    def follow(self, lr: Any, epochs: int | None) -> None:
+        """Takes the learning rate from here on: a schedule or a callable of the epoch."""
+        from nnc.training.schedules import ReduceLROnPlateau, Schedule
+
+        self.schedule, self.plateau = lr, None
+        if isinstance(lr, ReduceLROnPlateau):
+            self.plateau = lr.start()
+        elif isinstance(lr, Schedule):
+            self.schedule = lr.resolved(self.epoch + (epochs or 1))
+            if epochs is None and self.schedule != lr:
+                raise ValueError(f"lr must have a length of its own where epochs is not given, got {lr!r}")
+
+    def rate(self, epoch: int) -> float:
+        """What the schedule, or the user's function, gives for an epoch."""
+        assert self.schedule is not None
+        value = self.schedule(epoch)
+        if not isinstance(value, (float, int, np.floating, np.integer)):
+            raise TypeError(f"lr must give a number, got {value!r} for epoch {epoch}")
+        return float(value)
+
+    def rates(self, first: int, last: int) -> NDArray[np.float64]:
+        """The learning rates of epochs first <= epoch < last, counted over all fits."""
+        if self.schedule is None or self.plateau is not None:
+            return constant(self.lr if self.plateau is None else self.plateau.lr, last - first)
+        rates = np.array([self.rate(epoch) for epoch in range(first, last)], np.float64)
+        wrong = ~((rates >= 0) & (rates < np.inf))
+        if wrong.any():
+            epoch = first + int(wrong.argmax())
+            raise ValueError(f"lr must give a finite number, 0 or more, got {rates[wrong][0]} for epoch {epoch}")
+        return rates
+
+    # ------------------------------------------------------------------------------------------ files and copies
+
+    def to_dict(self, model: Model) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        history = self.history.to_dict()
+        optimizer = self.optimizer.to_dict()
+        if "lr" in optimizer:
+            optimizer["lr"] = self.lr
+        columns = {name: values for name, values in history.items() if isinstance(values, list)}
+        columns["seconds"] = columns.pop("epoch_seconds")
+        return {
+            "optimizer": optimizer,
+            "steps": self.steps,
+            "powers": list(self.powers),
+            "epoch": self.epoch,
+            "schedule": self._schedule_to_dict(),
+            "moments": [shortest(model.pack(row)) for row in self.moments],
+            "history": columns,
+        }
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any], model: Model, streams: Streams) -> State:
+        """The state that `to_dict` wrote; ValueError or TypeError where it is none."""
+        state = cls.new(model, optimizer_from_dict(document["optimizer"]), streams)
+        for row, values in zip(state.moments, document["moments"], strict=True):
+            model.unpack(np.array(values, model.dtype), row)
+        power1, power2, mu_product = document["powers"]
+        state.powers = power1, power2, mu_product
+        state.steps, state.epoch = document["steps"], document["epoch"]
+        state._take_schedule(document["schedule"])
+        columns = dict(document["history"])
+        columns["epoch_seconds"] = columns.pop("seconds")
+        total = sum(columns["epoch_seconds"])
+        state.remember(History.from_dict({**columns, "seconds": total, "stop_reason": "epochs"}))
+        return state
+
+    def _schedule_to_dict(self) -> dict[str, Any] | None:
+        """The schedule as a file has it; None for a constant rate. Of a function it says only that there was one."""
+        if self.schedule is None:
+            return None
+        to_dict: Callable[[], dict[str, Any]] | None = getattr(self.schedule, "to_dict", None)
+        if to_dict is None:
+            return {"name": FUNCTION}
+        document = to_dict()
+        return document if self.plateau is None else {**document, "state": self.plateau.to_dict()}
+
+    def _take_schedule(self, document: dict[str, Any] | None) -> None:
+        """Goes on with the schedule that `_schedule_to_dict` wrote; ValueError where it is none."""
+        from nnc.training.schedules import ReduceLROnPlateau, schedule_from_dict
+
+        if document is None:
+            return
+        if document == {"name": FUNCTION}:
+            self.schedule = left_behind
+            return
+        document = dict(document)
+        plateau = document.pop("state", None)
+        self.schedule = schedule_from_dict(document)
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.plateau = self.schedule.resume(plateau)
+
+    def packed(self, model: Model) -> State:
+        """A copy that stands for itself, whose moments have no padding: for another core, perhaps."""
+        histories = deque([self.history])
+        other = copy(self)
+        other.histories, other.current, other.plateau = histories, None, copy(self.plateau)
+        other.moments = np.array([model.pack(row) for row in self.moments], model.dtype)
+        return other
+
+    def unpack(self, model: Model, streams: Streams) -> None:
+        """Undoes what `packed` did to the moments."""
+        flat, self.streams = self.moments, streams
+        self.moments = np.zeros((len(flat), model.engine.size), model.dtype)
+        for row, values in zip(self.moments, flat, strict=True):
+            model.unpack(values, row)
+
+    def leave_function(self) -> None:
+        """To be called where the state goes into another process, which a function does not."""
+        if self.schedule is not None and not hasattr(self.schedule, "to_dict"):
+            self.schedule = left_behind

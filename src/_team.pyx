@@ -1,0 +1,190 @@
+# A team of threads that do a piece of work together, again and again, for as long as a call of fit takes; and two locks, which are
+# left as surely.
+#
+# A function of Python can be left between any two of its bytecodes, by the exception of a signal handler; what is written here cannot.
+# So whatever is raised, and wherever, the caller waits for all others before it leaves, and they go home when the `with` is left.
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.pythread cimport (NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+                               PyThread_release_lock, PyThread_type_lock)
+
+from threads cimport counter, counter_add, counter_get
+
+import _thread
+
+from nnc import _cpu
+
+
+cdef struct Member:               # two locks, which both are held but in passing
+    PyThread_type_lock go         # released by the caller when there is something to do
+    PyThread_type_lock done       # released by the member when it is done
+
+
+cdef void wait(PyThread_type_lock lock) noexcept nogil:
+    PyThread_acquire_lock(lock, WAIT_LOCK)
+
+
+cdef class Turn:
+    """A `with` that one can be in at a time: RuntimeError with this message where somebody is."""
+    cdef PyThread_type_lock lock
+    cdef str message
+
+    def __cinit__(self, str message):
+        self.message = message
+        self.lock = PyThread_allocate_lock()
+        if self.lock is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.lock is not NULL:
+            PyThread_free_lock(self.lock)
+
+    def __enter__(self):
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            raise RuntimeError(self.message)
+
+    def __exit__(self, kind, error, trace):
+        PyThread_release_lock(self.lock)
+
+
+cdef class Still:
+    """A `with` that one can be in at a time, and others wait for. `awaited` says whether somebody does."""
+    cdef PyThread_type_lock lock
+    cdef counter waiting
+
+    def __cinit__(self):
+        self.lock = PyThread_allocate_lock()
+        if self.lock is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.lock is not NULL:
+            PyThread_free_lock(self.lock)
+
+    @property
+    def awaited(self):
+        return counter_get(&self.waiting) > 0
+
+    def __enter__(self):
+        if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            return
+        counter_add(&self.waiting, 1)
+        with nogil:
+            wait(self.lock)
+        counter_add(&self.waiting, -1)
+
+    def __exit__(self, kind, error, trace):
+        PyThread_release_lock(self.lock)
+
+
+cdef class Team:
+    """Threads that work together, inside a `with`.
+
+    Parameters
+    ----------
+    n_threads : int
+        Threads, the calling one included. `size` says how many there are: fewer where the system refuses more.
+    settle : callable, optional
+        Called by every other thread before it works, with the processor that the caller is on, the caller's native id and `size`.
+    """
+    cdef Member* members          # all but the caller
+    cdef int wanted
+    cdef readonly int size
+    cdef object settle, work, amount, abort, home, caller
+    cdef object error             # the first that a member has raised
+    cdef bint leaving
+
+    def __cinit__(self, int n_threads, settle=None):
+        self.size, self.wanted, self.settle = 1, n_threads, settle
+        self.members = <Member*>PyMem_Calloc(max(n_threads, 1), sizeof(Member))
+        if self.members is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef int k
+        for k in range(self.size - 1):
+            PyThread_free_lock(self.members[k].go)
+            PyThread_free_lock(self.members[k].done)
+        PyMem_Free(self.members)
+
+    def __enter__(self):
+        cdef Member* member
+        if self.wanted > 1:
+            self.caller = _thread.get_native_id()
+        while self.size < self.wanted:
+            member = &self.members[self.size - 1]
+            member.go, member.done = PyThread_allocate_lock(), PyThread_allocate_lock()
+            if member.go is NULL or member.done is NULL:
+                self.give_up(member)
+                break
+            wait(member.go)
+            wait(member.done)
+            self.size += 1
+            try:
+                _thread.start_new_thread(self.serve, (self.size - 1,))
+            except (RuntimeError, MemoryError):
+                self.size -= 1
+                self.give_up(member)
+                break
+        return self
+
+    cdef give_up(self, Member* member):
+        if member.go is not NULL:
+            PyThread_free_lock(member.go)
+        if member.done is not NULL:
+            PyThread_free_lock(member.done)
+
+    def serve(self, int thread):
+        """What a member does: works when it is told to, until the team is left."""
+        cdef Member* me = &self.members[thread - 1]
+        while True:
+            with nogil:
+                wait(me.go)
+            if self.leaving:
+                break
+            try:
+                if self.settle is not None:
+                    self.settle(self.home, self.caller, self.size)
+                self.work(thread, self.amount)
+            except BaseException as error:
+                if self.error is None:
+                    self.error = error
+                if self.abort is not None:
+                    self.abort()
+            PyThread_release_lock(me.done)
+        PyThread_release_lock(me.done)
+
+    def run(self, work, amount=0, size=None, abort=None):
+        """Calls work(thread, amount) in thread 0, 1, ... at once, in `size` of them or all, and waits for them.
+
+        What one of them raises is raised here when all are done, the caller's before the others'. `abort` is called then, by the thread
+        that has raised it, for those that wait for that thread.
+        """
+        cdef int others = (self.size if size is None else min(<int>size, self.size)) - 1, k
+        self.work, self.amount, self.abort, self.error = work, amount, abort, None
+        self.home = _cpu.processor() if others > 0 else -1
+        for k in range(others):
+            PyThread_release_lock(self.members[k].go)
+        try:
+            work(0, amount)
+        except BaseException:
+            if abort is not None:
+                abort()
+            raise
+        finally:
+            for k in range(others):
+                with nogil:
+                    wait(self.members[k].done)
+            error = self.error
+            self.work = self.abort = self.error = None
+        if error is not None:
+            raise error
+
+    def __exit__(self, kind, error, trace):
+        cdef int k
+        self.leaving = True
+        for k in range(self.size - 1):
+            PyThread_release_lock(self.members[k].go)
+        for k in range(self.size - 1):
+            with nogil:
+                wait(self.members[k].done)

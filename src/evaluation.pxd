@@ -1,0 +1,75 @@
+# The loss of a network over rows, and its outputs for them, of which each thread takes a share: with buffers of its own, and no barrier.
+
+from libc.string cimport memcpy
+from simd cimport real
+from arena cimport EVALUATE, Arena, take
+from threads cimport share, smaller
+from layer cimport GRAIN, Layer
+from rows cimport Data, fetch
+from network cimport Network, Plan, block_rows, forward, lay_out as lay_out_network, output_delta, refresh, set_parameters, unpad
+
+cdef struct Part:         # what one thread has
+    Network net
+    Py_ssize_t row        # where it stands
+
+cdef struct Parts:
+    Part* of              # each thread
+    int threads
+    Data data
+    double* partial       # the plain sum of the loss over each grain of rows
+
+
+cdef inline void lay_out(Parts* parts, const Plan* plan, Arena* arena, real* params) noexcept nogil:
+    # Points every buffer into the arena.
+    cdef Network net
+    cdef int t
+    parts.of = <Part*>take(arena, parts.threads * sizeof(Part))
+    parts.partial = <double*>take(arena, (parts.data.n + GRAIN - 1) // GRAIN * sizeof(double))
+    for t in range(parts.threads):
+        lay_out_network(&net, plan, arena, block_rows(plan, parts.data.n, EVALUATE), EVALUATE, &parts.data, 1, False)
+        if arena.base:
+            set_parameters(&net, params)
+            parts.of[t].net = net
+
+
+cdef inline void restart(Parts* parts) noexcept nogil:
+    cdef int t
+    for t in range(parts.threads):
+        parts.of[t].row = share(parts.data.n, t, parts.threads, GRAIN)
+        refresh(&parts.of[t].net)
+
+
+cdef inline bint is_done(const Parts* parts) noexcept nogil:
+    cdef int t
+    for t in range(parts.threads):
+        if parts.of[t].row < share(parts.data.n, t + 1, parts.threads, GRAIN):
+            return False
+    return True
+
+
+cdef inline double plain_loss(const Parts* parts) noexcept nogil:
+    # The plain sum over all rows.
+    cdef double total = 0
+    cdef Py_ssize_t i
+    for i in range((parts.data.n + GRAIN - 1) // GRAIN):
+        total += parts.partial[i]
+    return total
+
+
+cdef inline void evaluate(Parts* parts, int thread, Py_ssize_t blocks, real* out) noexcept nogil:
+    # Goes on for up to `blocks` blocks of the thread's rows; `out` (n, n_out) gets the outputs, unless it is NULL.
+    cdef Part* part = &parts.of[thread]
+    cdef const Network* net = &part.net
+    cdef const Layer* last = &net.layers[net.count - 1]
+    cdef Py_ssize_t end = share(parts.data.n, thread + 1, parts.threads, GRAIN), row = part.row, rows
+    while blocks > 0 and row < end:
+        rows = smaller(net.block.size // GRAIN * GRAIN if net.block.size >= GRAIN else net.block.size, end - row)
+        fetch(&net.block, &parts.data, row, 0, rows)
+        forward(net, 0, rows, 0, 0, 0, 0)
+        output_delta(net, 0, rows, 1)
+        memcpy(parts.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
+        if out is not NULL:
+            unpad(last.A, last, rows, out + row * last.n_out)
+        row += rows
+        blocks -= 1
+    part.row = row

@@ -1,0 +1,118 @@
+# What all kinds of layers have in common: a row of numbers comes in and another one goes out, and the parameters are rows of padded
+# length, perhaps with a row of biases after them.
+
+from libc.stdint cimport uint64_t
+from simd cimport LINE, real, VL, load, store
+from arena cimport Arena, take
+from activations cimport differentiate
+from dropout cimport mask_row
+from threads cimport share
+
+cdef enum:
+    GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
+    SMALL_GRAIN = 4       # and rows of W where there is no WT: of few inputs, each thread would get all or none; and whole blocks
+    HALF_PAGE = 2048      # bytes
+
+cdef enum Kind:           # the numbers are the order of KINDS in nnc/layers
+    DENSE
+
+cdef struct Layer:
+    int kind
+    int activation
+    Py_ssize_t n_in
+    Py_ssize_t n_out
+    Py_ssize_t ld         # n_out padded: the distance between rows of W, Z, A, D. The padding of W and D is zero.
+    Py_ssize_t rows       # of W: n_in of a dense layer
+    bint bias
+    bint narrow           # dense, of so few outputs that vectors are better filled with inputs, and these are whole vectors
+    real* W               # (rows, ld), followed by b (ld) where there is a bias
+    real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
+    real* m               # the optimizer's moments, the same layout
+    real* v
+    real* WT              # (n_out, ldt), n_in padded: W transposed for the backward product, and for a narrow layer; NULL in the first one
+    Py_ssize_t ldt
+    real* Z               # (rows of the block, ld) net input: the same memory as A unless the derivative needs both
+    real* A               # (rows of the block, ld) output
+    real* D               # (rows of the block, ld) delta, d loss / d Z
+    real* log_sum         # (rows of the block) log(sum(exp(Z))) of a softmax output whose loss asks for it; else NULL
+    double dropped        # the share of its outputs that training drops at random
+    real* mask            # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
+    real* out             # (rows of the block, ld) what the layer above reads: A, or A times the mask
+    const real** outs     # (rows of the block) where each row of `out` begins, and each of D
+    const real** deltas
+    bint broken           # a step would have made parameters infinite or NaN: these have kept their values
+
+
+cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
+    # Whole vectors; and one line more of the cache than so many that all rows would lie in few of its sets.
+    cdef Py_ssize_t length = (n + VL - 1) // VL * VL
+    return length + LINE if length * <Py_ssize_t>sizeof(real) % HALF_PAGE == 0 else length
+
+
+cdef inline Py_ssize_t parameter_rows(const Layer* layer) noexcept nogil:
+    # Those of W, and the bias.
+    return layer.rows + layer.bias
+
+
+cdef inline Py_ssize_t parameter_count(const Layer* layer) noexcept nogil:
+    # Padding included.
+    return parameter_rows(layer) * layer.ld
+
+
+cdef inline real* biases(const Layer* layer) noexcept nogil:
+    return layer.W + layer.rows * layer.ld if layer.bias else NULL
+
+
+cdef inline Py_ssize_t grain_of(const Layer* layer) noexcept nogil:
+    return SMALL_GRAIN if layer.WT is NULL else GRAIN
+
+
+cdef inline Py_ssize_t first_row(const Layer* layer, int thread, int threads) noexcept nogil:
+    # Of the thread's share of the rows of W, the bias being the last one.
+    return share(layer.rows, thread, threads, grain_of(layer))
+
+
+cdef inline Py_ssize_t last_row(const Layer* layer, int thread, int threads) noexcept nogil:
+    cdef Py_ssize_t last = share(layer.rows, thread + 1, threads, grain_of(layer))
+    return last + layer.bias if thread == threads - 1 else last
+
+
+cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, Py_ssize_t count) noexcept nogil:
+    # Where each of so many rows begins, of a matrix whose rows are `ld` apart.
+    cdef Py_ssize_t i
+    for i in range(count):
+        rows[i] = first + i * ld
+
+
+cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z, bint with_delta) noexcept nogil:
+    # Room for the outputs, and perhaps net inputs and deltas, of `count` rows: `size` numbers each.
+    cdef size_t numbers = size * sizeof(real), pointers = count * sizeof(real*)
+    layer.A = <real*>take(arena, numbers)
+    layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
+    layer.D = <real*>take(arena, numbers) if with_delta else NULL
+    layer.mask = <real*>take(arena, numbers) if layer.dropped > 0 else NULL
+    layer.out = <real*>take(arena, numbers) if layer.dropped > 0 else layer.A
+    layer.outs = <const real**>take(arena, pointers)
+    layer.deltas = <const real**>take(arena, pointers) if with_delta else NULL
+    if arena.base:
+        list_rows(layer.outs, layer.out, layer.ld, count)
+        if with_delta:
+            list_rows(layer.deltas, layer.D, layer.ld, count)
+
+
+cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Drops outputs of `rows` rows of the block from `first` on; `place` is where the block begins in the batch.
+    cdef Py_ssize_t i, j
+    for i in range(first, first + rows):
+        mask_row(key, place + i, layer.dropped, layer.mask + i * layer.ld, layer.ld)
+        for j from i * layer.ld <= j < (i + 1) * layer.ld by VL:
+            store(layer.out + j, load(layer.A + j) * load(layer.mask + j))
+
+
+cdef inline void to_net_input(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # D, so far the derivative by what the layer above reads, becomes that by Z.
+    cdef Py_ssize_t i, start = first * layer.ld
+    if layer.mask is not NULL:
+        for i from start <= i < start + rows * layer.ld by VL:
+            store(layer.D + i, load(layer.D + i) * load(layer.mask + i))
+    differentiate(layer.activation, layer.Z + start, layer.A + start, layer.D + start, rows * layer.ld)

@@ -1,0 +1,193 @@
+"""The door of the compiled cores: what they are told of layers and settings, and what they refuse."""
+
+import numpy as np
+import pytest
+
+from nnc.base.arrays import aligned_zeros
+
+DENSE = {"kind": "dense", "n_in": 3, "n_out": 4, "activation": "tanh", "bias": True}
+
+
+def dense(n_in, n_out, activation="tanh", bias=True):
+    return {"kind": "dense", "n_in": n_in, "n_out": n_out, "activation": activation, "bias": bias}
+
+
+def real(core):
+    return np.dtype(np.float64 if core.REAL_BYTES == 8 else np.float32)
+
+
+def training(core, layers=(DENSE,), **settings):
+    """A run of plain gradient descent on four rows."""
+    engine = core.Engine(list(layers), "mse", 0)
+    rng, dtype = np.random.default_rng(0), real(core)
+    X = rng.normal(size=(4, layers[0]["n_in"])).astype(dtype)
+    Y = rng.normal(size=(4, layers[-1]["n_out"])).astype(dtype)
+    moments = np.zeros((0, engine.size), dtype)
+    params = aligned_zeros(engine.size, dtype)
+    return core.Training(engine, params, X, Y, None, None, 4, None, moments, {"method": "sgd", **settings})
+
+
+# --------------------------------------------------------------------------------------------------- layers
+
+
+def test_layout_says_where_the_parameters_of_each_layer_are(core):
+    engine = core.Engine([dense(3, 5), dense(5, 2, bias=False), dense(2, 1)], "sse", 0)
+    at = 0
+    for (start, rows, padded, bias), (n_in, n_out, has) in zip(
+        engine.layout, [(3, 5, True), (5, 2, False), (2, 1, True)], strict=True
+    ):
+        assert (start, rows, bias) == (at, n_in, has)
+        assert padded >= n_out
+        assert padded % core.LANES == 0
+        at += (rows + bias) * padded
+    assert engine.size == at
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"kind": "dence"}, ValueError, "kind must be one of dense, got 'dence'"),
+        ({"activation": "tahn"}, ValueError, "activation must be one of .*got 'tahn'"),
+        ({"stride": 2}, ValueError, "a layer of kind dense has no 'stride'"),
+        ({"n_in": 0}, ValueError, "one input"),
+        ({"n_out": -1}, ValueError, "one output"),
+        ({"n_in": "3"}, TypeError, "integer"),
+        ({"n_in": 2.5}, TypeError, "integer"),
+    ],
+)
+def test_what_no_layer_is_made_of_is_refused(core, change, error, message):
+    with pytest.raises(error, match=message):
+        core.Engine([{**DENSE, **change}], "sse", 0)
+
+
+@pytest.mark.parametrize("key", list(DENSE))
+def test_what_a_layer_lacks_is_named(core, key):
+    with pytest.raises(KeyError, match=key):
+        core.Engine([{name: value for name, value in DENSE.items() if name != key}], "sse", 0)
+
+
+def test_networks_that_are_none_are_refused(core):
+    with pytest.raises(ValueError, match="one layer at least"):
+        core.Engine([], "sse", 0)
+    with pytest.raises(ValueError, match="layer 2 takes 3 inputs, and the one below has 4 outputs"):
+        core.Engine([DENSE, DENSE], "sse", 0)
+    with pytest.raises(ValueError, match=r"loss must be one of .*got 'sum'"):
+        core.Engine([DENSE], "sum", 0)
+    with pytest.raises(TypeError):
+        core.Engine([["dense", 3, 4]], "sse", 0)
+
+
+@pytest.mark.parametrize("biases", [(True, False, True), (False, True, False), (False, False, True)])
+@pytest.mark.parametrize("widths", [(3, 4, 5, 2), (7, 40, 3, 1), (5, 80, 80, 1), (2, 33, 600, 3)])
+def test_gradient_where_some_layers_have_biases(core, widths, biases):
+    """Against the same formulas in NumPy, and the outputs with them."""
+    names = ("tanh", "sigmoid", "identity")
+    layers = [dense(*shape) for shape in zip(widths, widths[1:], names, biases, strict=False)]
+    engine = core.Engine(layers, "half_sse", 0)
+    rng, dtype = np.random.default_rng(1), real(core)
+    params = aligned_zeros(engine.size, dtype)
+    parts = []  # views of W and b
+    for (start, rows, padded, bias), layer in zip(engine.layout, layers, strict=True):
+        block = params[start : start + (rows + bias) * padded].reshape(rows + bias, padded)[:, : layer["n_out"]]
+        block[...] = rng.normal(size=block.shape) / np.sqrt(rows)
+        parts.append((block[:rows].astype(float), block[rows].astype(float) if bias else 0.0))
+    X = rng.normal(size=(37, widths[0])).astype(dtype)
+    Y = rng.normal(size=(37, widths[-1])).astype(dtype)
+    outputs = [X.astype(float)]
+    for (W, b), name in zip(parts, names, strict=True):
+        Z = outputs[-1] @ W + b
+        outputs.append({"tanh": np.tanh(Z), "sigmoid": 1 / (1 + np.exp(-Z)), "identity": Z}[name])
+    delta = outputs[-1] - Y
+    expected = []
+    for l in (2, 1, 0):
+        expected.insert(0, (outputs[l].T @ delta, delta.sum(axis=0)))
+        slope = (1 - outputs[l] ** 2) if names[l - 1] == "tanh" else outputs[l] * (1 - outputs[l])
+        delta = delta @ parts[l][0].T * slope
+    gradient = aligned_zeros(engine.size, dtype)
+    loss = engine.gradient(params, X, Y, None, None, gradient)
+    close = {"rtol": 1e-9, "atol": 1e-10} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
+    np.testing.assert_allclose(loss, 0.5 * np.sum((outputs[-1] - Y) ** 2), **close)
+    P = np.empty_like(Y)
+    assert engine.predict(params, X, P) == -1
+    np.testing.assert_allclose(P, outputs[-1], **close)
+    for (start, rows, padded, bias), (W, b) in zip(engine.layout, expected, strict=True):
+        block = gradient[start : start + (rows + bias) * padded].reshape(rows + bias, padded)
+        np.testing.assert_allclose(block[:rows, : W.shape[1]], W, **close)
+        assert not block[:, W.shape[1] :].any()
+        if bias:
+            np.testing.assert_allclose(block[rows, : W.shape[1]], b, **close)
+
+
+# ------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"momentun": 0.9}, {"shuffle": True}, {"lr": 0.1}, {"plain": True}, {"mu": 1.0}, {"Dropout": [0.5]}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_unknown_settings_are_refused(core, settings):
+    with pytest.raises(ValueError, match=f"there is no setting {next(iter(settings))!r}"):
+        training(core, **settings)
+
+
+def test_wrong_settings_are_refused(core):
+    with pytest.raises(ValueError, match=r"method must be one of .*got 'adma'"):
+        training(core, method="adma")
+    with pytest.raises(TypeError):
+        training(core, l2="much")
+    with pytest.raises(ValueError, match="each of 1 hidden layers, got 2"):
+        training(core, (DENSE, dense(4, 2)), dropout=[0.5, 0.5])
+
+
+def test_settings_are_left_as_they_are(core):
+    settings = {"momentum": 0.5, "key": 3, "dropout": [0.5]}
+    given = dict(settings)
+    training(core, (DENSE, dense(4, 2)), **given)
+    assert given == settings
+
+
+def test_dropout_is_a_matter_of_the_run(core):
+    """The engine that a run with dropout has used gives the outputs that it gave before."""
+    engine = core.Engine([DENSE, dense(4, 2)], "mse", 0)
+    rng, dtype = np.random.default_rng(0), real(core)
+    params = aligned_zeros(engine.size, dtype)
+    params[:] = rng.normal(size=engine.size)
+    X, Y = rng.normal(size=(4, 3)).astype(dtype), rng.normal(size=(4, 2)).astype(dtype)
+    gradients = []
+    for dropout in ([0.5], []):
+        gradients.append(aligned_zeros(engine.size, dtype))
+        settings = {"method": "sgd", "dropout": dropout}
+        run = core.Training(engine, params, X, Y, None, None, 4, None, np.zeros((0, engine.size), dtype), settings)
+        engine.gradient(params, X, Y, None, None, gradients[-1])  # while the run is open
+        assert run.epoch == 0
+    np.testing.assert_array_equal(*gradients)
+
+
+# ----------------------------------------------------------------------------------------------------- idle
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("rows", [4, 40])
+def test_idle_counts_outputs_beyond_the_ends(core, activation, rows):
+    layers = [dense(3, 6, activation), dense(6, 2, "identity")]
+    engine = core.Engine(layers, "mse", 0)
+    rng, dtype = np.random.default_rng(2), real(core)
+    params = aligned_zeros(engine.size, dtype)
+    for (start, n, padded, bias), n_out in zip(engine.layout, (6, 2), strict=True):
+        block = params[start : start + (n + bias) * padded].reshape(n + bias, padded)[:, :n_out]
+        block[...] = 3 * rng.normal(size=block.shape)
+    X, Y = rng.normal(size=(rows, 3)).astype(dtype), rng.normal(size=(rows, 2)).astype(dtype)
+    moments = np.zeros((0, engine.size), dtype)
+    run = core.Training(engine, params, X, Y, None, None, rows, None, moments, {"method": "sgd"})
+    run.plan(np.empty(1), np.zeros(1), 1)
+    run.work(0, 100)
+    assert run.epoch == 1
+    outs = [np.empty((rows, 6), dtype), np.empty((rows, 2), dtype)]
+    engine.forward(params, X, outs)
+    outputs = outs[0].astype(float)
+    low, high = {"relu": (0.0, np.inf), "sigmoid": (0.1, 0.8), "tanh": (-0.5, 0.75)}[activation]
+    assert run.idle([(low, high)]) == [np.mean((outputs <= low) | (outputs >= high))]
+    assert run.idle([None]) == [0.0]
+    with pytest.raises(ValueError, match="1 hidden layers, got 2"):
+        run.idle([None, None])

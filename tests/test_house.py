@@ -1,0 +1,117 @@
+"""Who may import whom: the rooms of nnc/ and src/ stand on each other as docs/design.md draws them, without a circle.
+
+Imports inside functions and those for type checkers count like all others.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parent.parent
+NETWORK = {"base", "kinds", "layers", "saving", "inspection", "reference", "exchange", "model", "data", "training"}
+ABOVE = {"network", "datasets", "comparison", *NETWORK}
+MAY_IMPORT = {
+    "base": set(),
+    "kinds": {"base"},
+    "layers": {"base", "kinds"},
+    "saving": {"base", "kinds", "layers"},
+    "inspection": {"base", "kinds", "layers"},
+    "reference": {"base", "kinds", "layers", "saving", "inspection"},
+    "exchange": {"base", "kinds", "layers", "saving"},
+    "model": {"base", "kinds", "layers", "inspection"},
+    "data": {"base", "kinds", "saving", "model"},
+    "training": {"base", "kinds", "layers", "model", "data"},
+    "network": NETWORK,
+    "datasets": {"base", "data"},
+    "comparison": ABOVE,
+    "sklearn": ABOVE,
+    "cli": {"sklearn", *ABOVE},
+}
+NUMPY_FREE = ("base.checks", "base.disk", "base.fields", "base.value", "kinds", "layers", "saving", "reference")
+FACES = {"nnc", "nnc.__main__", "nnc._version", "nnc._cpu", "nnc._team"}  # they hand over, or are beneath all
+
+pytestmark = pytest.mark.skipif(not (HOME / "src").is_dir(), reason="needs the checkout")
+
+
+def modules():
+    for path in sorted((HOME / "nnc").rglob("*.py")):
+        parts = path.relative_to(HOME).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(modules())
+
+
+def imports(path):
+    """The modules that a file imports anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+
+
+def room(module):
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in FACES])
+def test_rooms_stand_on_those_below(module):
+    for other in imports(MODULES[module]):
+        if other.startswith("nnc.") and other not in FACES and not other.startswith("nnc._core"):
+            assert room(other) == room(module) or room(other) in MAY_IMPORT[room(module)], f"{module} imports {other}"
+
+
+def circle(graph):
+    """A list of nodes, each of which has an edge to the next and the last to the first; or nothing."""
+    done, path = set(), []
+
+    def visit(node):
+        if node in path:
+            return path[path.index(node) :]
+        if node not in done:
+            path.append(node)
+            found = next(filter(None, map(visit, sorted(graph.get(node, ())))), None)
+            if found:
+                return found
+            done.add(path.pop())
+        return None
+
+    return next(filter(None, map(visit, sorted(graph))), None)
+
+
+def test_no_circle_of_modules():
+    graph = {name: {other for other in imports(path) if other in MODULES} - FACES for name, path in MODULES.items()}
+    assert not circle({name: others - {name} for name, others in graph.items() if name not in FACES})
+
+
+def test_no_circle_in_src():
+    graph = {}
+    for path in (HOME / "src").glob("*.p*x*"):
+        text = path.read_text(encoding="utf-8")
+        found = set(re.findall(r"^(?:from (\w+) cimport|cimport (\w+))", text, re.MULTILINE))
+        graph[path.stem] = {a or b for a, b in found} - {path.stem}
+    assert len(graph) > 10
+    assert not circle(graph)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.removeprefix("nnc.").startswith(NUMPY_FREE)])
+def test_rooms_without_numpy(module):
+    text = MODULES[module].read_text(encoding="utf-8")
+    for node in ast.parse(text).body:  # at the top; in a function NumPy may be asked for
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert "numpy" not in ast.unparse(node), f"{module}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize(("folder", "most"), [("nnc", 550), ("src", 600)])
+def test_no_room_is_a_hall(folder, most):
+    for path in sorted((HOME / folder).rglob("*.p*")):
+        if path.suffix in (".py", ".pyx", ".pxd"):
+            lines = len(path.read_text(encoding="utf-8").splitlines())
+            limit = 900 if path.name == "network.py" else most
+            assert lines <= limit, f"{path.relative_to(HOME)} has {lines} lines"

@@ -1,0 +1,293 @@
+"""Layers as objects: the same networks as numbers make, what a layer says of itself, Dropout, and what is refused."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from nnc import ModelFileError, NeuralNetwork
+from nnc.layers import KINDS, Dense, Dropout, Input
+from nnc.layers.kind import Computing
+
+rng = np.random.default_rng(0)
+X, Y = rng.uniform(-1, 1, (40, 3)), rng.uniform(0, 1, (40, 1))
+
+
+def same(a, b):
+    return a.params.tobytes() == b.params.tobytes()
+
+
+def trained(layers, fit=None, **arguments):
+    net = NeuralNetwork(layers, **{"loss": "mse", "seed": 3, **arguments})
+    net.fit(X, Y, epochs=20, lr=0.1, **(fit or {}))
+    return net
+
+
+# ------------------------------------------------------------------------------------- numbers and objects
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Input(3), Dense(4), Dense(5), Dense(1)],
+        [3, Dense(4), 5, 1],
+        (Input(3), 4, Dense(5), 1),
+        iter([3, 4, 5, Dense(1)]),
+        [np.int64(3), Dense(np.int32(4)), 5, 1],
+    ],
+)
+def test_objects_mean_what_numbers_mean(layers):
+    net, plain = (
+        NeuralNetwork(layers, activation="tanh", seed=1),
+        NeuralNetwork([3, 4, 5, 1], activation="tanh", seed=1),
+    )
+    assert same(net, plain)
+    assert repr(net) == repr(plain)
+    assert net.summary() == plain.summary()
+    assert net.to_json() == plain.to_json()
+
+
+def test_a_layer_says_its_activation():
+    net = trained([3, Dense(4, "relu"), Dense(5), 1], activation="tanh")
+    assert net.activations == ("relu", "tanh", "identity")
+    assert same(net, trained([3, 4, 5, 1], activation=["relu", "tanh"]))
+    assert NeuralNetwork([3, Dense(1, "tanh")]).activations == ("tanh",)
+
+
+def test_each_layer_has_its_initialization():
+    net = NeuralNetwork([3, Dense(400, init="zeros"), Dense(300, init="uniform"), 1], init="he_normal", seed=0)
+    W = net.weights
+    assert not W[0].any()
+    assert W[1].min() >= 0
+    assert net.biases[1].any()
+    assert abs(W[2].std() - np.sqrt(2 / 300)) < 0.02
+    named = NeuralNetwork([3, Dense(400, "relu"), 1], seed=0).weights[0]
+    assert abs(named).max() <= np.sqrt(6 / 3)
+    assert abs(named).max() > np.sqrt(6 / 403)  # He's and not Glorot's
+
+
+@pytest.mark.parametrize("biases", [(True, False, True), (False, True, False), (False, False, True)])
+def test_each_layer_has_a_bias_or_none(biases, tmp_path):
+    layers = [3, *(Dense(n, bias=bias) for n, bias in zip((4, 5, 1), biases, strict=True))]
+    net = trained(layers, {"optimizer": "adam"}, activation="tanh")
+    assert net.bias == biases
+    assert [b is not None for b in net.biases] == list(biases)
+    assert [layer.b is not None for layer in net.layers] == list(biases)
+    assert [db is not None for _, db in net.gradients(X, Y)] == list(biases)
+    assert net.n_params == 12 + 20 + 5 + sum(n for n, bias in zip((4, 5, 1), biases, strict=True) if bias)
+    assert net.check_gradients(X[:5], Y[:5]).ok
+    net.explain_step(X[:1], Y[:1])
+    net.inspect()
+    net.params = net.params + 1
+    with pytest.raises(ValueError, match=r"biases\[\d\] must be None, for the layer has none"):
+        net.biases = [np.zeros(n) for n in (4, 5, 1)]
+    net.biases = [None if b is None else b + 1 for b in net.biases]
+    net.save(tmp_path / "net.json", checkpoint=True)
+    assert json.loads((tmp_path / "net.json").read_text())["version"] == 2
+    for again in (NeuralNetwork.load(tmp_path / "net.json"), net.copy(), pickle.loads(pickle.dumps(net))):
+        assert again.bias == biases
+        assert again.predict(X).tobytes() == net.predict(X).tobytes()
+        assert repr(again) == repr(net)
+    other = net.copy()
+    for network in (net, other):
+        network.fit(X, Y, epochs=5)
+    assert same(net, other)
+
+
+def test_all_layers_with_the_same_bias_are_version_1():
+    assert NeuralNetwork([3, Dense(4, bias=False), Dense(1, bias=False)]).bias is False
+    net = NeuralNetwork([3, Dense(4, bias=False), Dense(1, bias=False)], seed=0)
+    assert net.to_json() == NeuralNetwork([3, 4, 1], bias=False, seed=0).to_json()
+    assert json.loads(net.to_json())["version"] == 1
+    assert len(net.biases) == 0
+
+
+def test_a_file_of_version_1_has_all_biases_or_none():
+    document = json.loads(NeuralNetwork([3, Dense(4, bias=False), 1], seed=0).to_json())
+    del document["sha256"]
+    assert NeuralNetwork.from_json(json.dumps(document)).bias == (False, True)
+    with pytest.raises(ModelFileError, match="expected all or none"):
+        NeuralNetwork.from_json(json.dumps({**document, "version": 1}))
+
+
+# ------------------------------------------------------------------------------------------------- Dropout
+
+
+@pytest.mark.parametrize("rates", [(0.3, None), (None, 0.5), (0.2, 0.4), (0.0, 0.1)])
+def test_dropout_layers_are_those_of_fit(rates):
+    layers = [3]
+    for n, rate in zip((8, 6), rates, strict=True):
+        layers += [n] if rate is None else [n, Dropout(rate)]
+    net = trained([*layers, 1], {"optimizer": "adam", "batch_size": 7}, activation="tanh")
+    shares = [rate or 0.0 for rate in rates]
+    plain = trained([3, 8, 6, 1], {"optimizer": "adam", "batch_size": 7, "dropout": shares}, activation="tanh")
+    assert same(net, plain)
+    assert net.predict(X).tobytes() == plain.predict(X).tobytes()
+
+
+def test_only_layers_sees_dropout():
+    net = NeuralNetwork([3, 8, Dropout(0.2), 6, 1], seed=0)
+    assert net.sizes == (3, 8, 6, 1)
+    assert len(net.weights) == len(net.biases) == len(net.activations) == len(net.forward(X)) == 3
+    assert [layer.name for layer in net.hidden_layers] == ["Hidden Layer 1", "Hidden Layer 2"]
+    names = ["Hidden Layer 1", "Dropout of Hidden Layer 1", "Hidden Layer 2", "Output Layer"]
+    assert [layer.name for layer in net.layers] == names
+    assert net.output_layer.n_out == 1
+    dropout = net.layers[1]
+    assert (dropout.n_in, dropout.n_out, dropout.kind) == (8, 8, Dropout(0.2))
+    assert repr(dropout) == "<Dropout of Hidden Layer 1: 8 -> 8, Dropout(0.2)>"
+    with pytest.raises(AttributeError, match=r"Dropout of Hidden Layer 1 \(Dropout\(0.2\)\) has no weights"):
+        _ = dropout.W
+    assert net.summary().splitlines()[2] == "Dropout of Hidden Layer 1  8       8        drops 0.2   0"
+
+
+def test_a_step_of_training_drops():
+    net, plain = (NeuralNetwork(layers, seed=0) for layers in ([3, 8, Dropout(0.5), 1], [3, 8, 1]))
+    assert same(net, plain)
+    net.train_step(X, Y, lr=0.1)
+    plain.fit(X, Y, epochs=1, lr=0.1, dropout=0.5)
+    assert same(net, plain)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_files_keep_dropout(checkpoint):
+    net = trained([3, 8, Dropout(0.2), 6, 1])
+    text = net.to_json(checkpoint=checkpoint)
+    document = json.loads(text)
+    assert document["version"] == 1
+    assert document["dropout"] == [0.2, None]
+    again = NeuralNetwork.from_json(text)
+    assert repr(again) == repr(net)
+    if checkpoint:
+        for network in (net, again):
+            network.fit(X, Y, epochs=5)
+        assert same(net, again)
+    without = {key: value for key, value in document.items() if key != "dropout"}  # as an old reader sees it
+    assert (
+        NeuralNetwork.from_json(json.dumps(without)).predict(X).tobytes()
+        == NeuralNetwork.from_json(text).predict(X).tobytes()
+    )
+
+
+def test_files_without_dropout_have_no_such_member():
+    assert "dropout" not in json.loads(NeuralNetwork([3, 4, 1]).to_json())
+
+
+@pytest.mark.parametrize(
+    ("dropout", "problem"),
+    [
+        (0.2, "dropout is 0.2, expected a list of 1, one item for each hidden layer"),
+        ([0.1, 0.2], "dropout is a list of 2, expected a list of 1, one item for each hidden layer"),
+        ([1], r"dropout\[0\] is 1, expected null or a number from 0 to below 1"),
+        ([-0.5], r"dropout\[0\] is -0.5, expected null"),
+        (["0.5"], r'dropout\[0\] is "0.5", expected a finite number'),
+        ([True], r"dropout\[0\] is true, expected a finite number"),
+    ],
+)
+def test_files_with_a_wrong_dropout(dropout, problem):
+    document = json.loads(NeuralNetwork([3, 4, 1]).to_json())
+    with pytest.raises(ModelFileError, match=problem):
+        NeuralNetwork.from_json(json.dumps({**document, "dropout": dropout}))
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("layers", "arguments", "error", "message"),
+    [
+        ([Dense(3), 1], {}, ValueError, r"layers must begin with the input, a number or Input\(n\), got Dense\(3\)"),
+        ([3, Input(3), 1], {}, ValueError, r"layers\[1\] is Input\(3\), which only the first"),
+        ([3, Dropout(0.2), 4, 1], {}, ValueError, r"layers\[1\] is Dropout\(0.2\) behind Input\(3\): it drops"),
+        ([3, 4, Dropout(0.2), Dropout(0.1), 1], {}, ValueError, r"layers\[3\] is Dropout\(0.1\) behind Dropout\(0.2\)"),
+        ([3, 4, Dropout(0.2)], {}, ValueError, r"must end with a layer that computes, such as Dense, got Dropout"),
+        ([3, Dense, 1], {}, TypeError, r"layers\[1\] must be an object such as Dense\(4\), got the class itself"),
+        ([3, "relu", 1], {}, ValueError, "layers must be a sequence"),
+        ([Input(3)], {}, ValueError, "layers must be a sequence"),
+        ([3, Dense(1, "tanh")], {"output": "sigmoid"}, ValueError, "output must be left out where the last layer says"),
+        ([3, Dense(1, "tanh")], {"loss": "bce"}, ValueError, 'output "tanh" does not go with loss "bce"'),
+        ([3, Dense(4, "softmax"), 2], {}, ValueError, 'activation "softmax" is for the output layer only'),
+        ([3, 4, 1], {"activation": ["relu", "tanh"]}, ValueError, "one for each of the 1 hidden layers, got 2"),
+    ],
+)
+def test_layers_that_make_no_network(layers, arguments, error, message):
+    with pytest.raises(error, match=message):
+        NeuralNetwork(layers, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Dense(0), ValueError, "n must be 1 or more, got 0"),
+        (lambda: Dense(2.5), TypeError, "n must be a whole number, got 2.5"),
+        (lambda: Dense(4, "tahn"), ValueError, "activation must be one of sigmoid, .*got 'tahn'"),
+        (lambda: Dense(4, bias=1), TypeError, "bias must be True or False, got 1"),
+        (lambda: Dense(4, init="xavier"), ValueError, "init must be one of uniform, .*got 'xavier'"),
+        (lambda: Dropout(1), ValueError, "rate must be at least 0 and less than 1, got 1"),
+        (lambda: Dropout("0.5"), TypeError, "rate must be a number, got '0.5'"),
+        (lambda: Input(True), TypeError, "n must be a whole number, got True"),
+        (lambda: Dense(), TypeError, "missing required argument"),
+    ],
+)
+def test_layers_with_something_wrong(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_dropout_beside_dropout_layers():
+    net = NeuralNetwork([3, 4, Dropout(0.2), 1])
+    with pytest.raises(ValueError, match=r"dropout must be left out where the network has Dropout layers, got 0\.5"):
+        net.fit(X, Y, epochs=1, dropout=0.5)
+    with pytest.raises(ValueError, match="dropout does not go with the optimizer 'lbfgs'"):
+        net.fit(X, Y, epochs=1, optimizer="lbfgs")
+
+
+# ---------------------------------------------------------------------------------------------- the objects
+
+
+def test_layers_are_values():
+    layer = Dense(4, "tanh", bias=False)
+    assert repr(layer) == "Dense(4, activation='tanh', bias=False)"
+    assert eval(repr(layer)) == layer
+    assert layer == Dense(4, "tanh", bias=False) != Dense(4, "tanh")
+    assert len({layer, Dense(4, "tanh", bias=False), Dropout(0.2), Dropout(0.2), Input(4)}) == 3
+    assert pickle.loads(pickle.dumps(layer)) == copy.copy(layer) == layer
+    with pytest.raises(AttributeError):
+        layer.n = 5
+
+
+def test_one_layer_may_stand_in_several_networks():
+    layer = Dense(4, init="zeros")
+    a, b = NeuralNetwork([3, layer, layer, 1], activation="relu"), NeuralNetwork([5, layer, 1])
+    assert a.activations[:2] == ("relu", "relu")
+    assert b.activations[0] == "sigmoid"
+    assert layer.activation is None
+    a.weights[0][...] = 1
+    assert not a.weights[1].any()
+    assert not b.weights[0].any()
+
+
+def test_repr_makes_the_same_network():
+    net = NeuralNetwork([Input(3), Dense(4, "relu", bias=False), Dropout(0.2), 1], loss="mse", seed=5)
+    again = eval(repr(net))
+    assert repr(again) == repr(net)
+    assert again.activations == net.activations
+    assert again.bias == net.bias == (False, True)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_every_kind_of_layer_answers_alike(kind):
+    """What files say of a layer makes the same layer, and its arrays are those that the engine has."""
+    assert issubclass(kind, Computing)
+    layer = kind(4, "tanh", bias=True)
+    (placed, last) = NeuralNetwork([3, layer, 2]).model.stack.computing
+    assert placed.out == layer.shape((3,)) == last.below
+    net = NeuralNetwork([3, layer, 2])
+    shapes = [array.shape for array in placed.kind.arrays(placed.below)]
+    assert [part.shape for part in net.model.parts()[: len(shapes)]] == shapes
+    assert placed.kind.n_params(placed.below) == sum(np.prod(shape) for shape in shapes)
+    W, b = net.model.lists()[0]
+    document = {**placed.kind.to_dict(placed.below), "W": W, "b": b}
+    assert kind.checked(document, "layers[0]", 1e300) == document

@@ -1,0 +1,60 @@
+"""The fits of tools/same_bits.py: that no default has a say in them, and that they run."""
+
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
+
+import nnc
+
+TOOL = Path(__file__).parents[1] / "tools" / "same_bits.py"
+if not TOOL.exists():
+    pytest.skip("tools/ is not here", allow_module_level=True)
+spec = importlib.util.spec_from_file_location("same_bits", TOOL)
+same_bits = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(same_bits)
+FITS = {fit.name: fit for fit in same_bits.fits()}
+
+
+def arguments(function):
+    return set(inspect.signature(function).parameters) - {"self", "X", "y"}
+
+
+def objects(value):
+    """All that are made for a fit, those within others too."""
+    if isinstance(value, same_bits.Made):
+        yield value
+        for part in value.arguments.values():
+            yield from objects(part)
+
+
+def test_every_argument_is_spelled_out():
+    made = {}
+    for fit in FITS.values():
+        assert set(fit.network) - {"sizes"} == arguments(nnc.NeuralNetwork.__init__) - {"layers"}
+        assert set(fit.training) == arguments(nnc.NeuralNetwork.fit)
+        assert not isinstance(fit.training["optimizer"], str)
+        for value in (*fit.network.values(), *fit.training.values()):
+            made.update((repr(part), part) for part in objects(value))
+    assert made
+    for part in made.values():
+        assert set(part.arguments) == arguments(getattr(nnc, part.kind))
+
+
+def test_names_are_names_of_their_own():
+    assert len(FITS) == sum(1 for _ in same_bits.fits())
+
+
+@pytest.mark.parametrize("way", [way for way in same_bits.WAYS if way != "once"])
+def test_results_are_the_same_twice(way):
+    fit = FITS[f"adam {way}, 4-16-10, float64"]
+    results = same_bits.results(fit)
+    assert set(results) == {"losses", "params", "predictions", "scores", "gradients"}
+    assert all(len(result) == 64 for result in results.values())
+    assert same_bits.results(fit) == results
+
+
+def test_results_tell_fits_apart():
+    a, b = (same_bits.results(FITS[f"{name} checkpoint, 4-16-10, float32"]) for name in ("adam", "adam decayed"))
+    assert all(a[part] != b[part] for part in a)

@@ -1,0 +1,95 @@
+"""Value, the frozen values that optimizers, losses and schedules are."""
+
+import copy
+import inspect
+import pickle
+import pydoc
+from typing import ClassVar
+
+import pytest
+
+from nnc import SGD, Adam, AdamW, Constant, Huber, Warmup
+from nnc.base.checks import positive
+from nnc.base.value import Value, field
+
+
+class Point(Value):
+    """A point."""
+
+    kind: ClassVar[str] = "point"
+    x: float = field(check=positive)
+    y: float = 2.0
+
+    def __post_init__(self):
+        if self.x > self.y:
+            raise ValueError("x is too large")
+
+
+class Place(Point):
+    """A point with a name."""
+
+    y: float = 5.0
+    name: str = field(default="home")
+
+
+def test_fields():
+    assert vars(Point(1)) == {"x": 1.0, "y": 2.0}
+    assert vars(Point(y=3, x=1)) == {"x": 1.0, "y": 3}
+    assert vars(Place(3)) == {"x": 3.0, "y": 5.0, "name": "home"}
+    assert (Point.y, Place.y, Place.kind) == (2.0, 5.0, "point")
+    assert not hasattr(Point, "x")
+    assert AdamW().weight_decay == 0.01
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Point(), TypeError, "Point.__init__() missing required arguments: 'x'"),
+        (lambda: Point(1, 2, 3), TypeError, "Point.__init__() takes at most 2 arguments, got 3"),
+        (lambda: Point(1, x=2), TypeError, "Point.__init__() got multiple values for argument 'x'"),
+        (lambda: Point(1, z=2), TypeError, "Point.__init__() got an unexpected keyword argument 'z'"),
+        (lambda: Point(0), ValueError, "x must be a positive finite number, got 0"),
+        (lambda: Place(-1), ValueError, "x must be a positive finite number, got -1"),
+        (lambda: Point(3), ValueError, "x is too large"),
+        (lambda: Point(1).replace(x=3), ValueError, "x is too large"),
+        (lambda: setattr(Point(1), "x", 2), AttributeError, "cannot assign to field 'x'"),
+        (lambda: delattr(Point(1), "x"), AttributeError, "cannot delete field 'x'"),
+        (lambda: AdamW(weight_decay=-1), ValueError, "weight_decay must be a finite number, 0 or more, got -1"),
+    ],
+)
+def test_what_is_refused(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_equality():
+    assert Point(1) == Point(1.0, 2) != Point(1, 3)
+    assert hash(Point(1)) == hash(Point(1.0, 2))
+    assert Point(1, 5.0) != Place(1, 5.0)
+    assert Point(1) != (1.0, 2.0)
+    assert len({Adam(), AdamW(weight_decay=0), Adam(lr=0.1), Adam(0.001)}) == 3
+
+
+def test_what_it_looks_like():
+    assert repr(Place(1)) == "Place(x=1.0, y=5.0, name='home')"
+    assert repr(Huber(2)) == "Huber(delta=2.0)"
+
+
+@pytest.mark.parametrize("value", [SGD(0.1, 0.9), Huber(2), Warmup(Constant(0.1), 5)], ids=repr)
+def test_copies(value):
+    for other in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value)), value.replace()):
+        assert other == value
+        assert repr(other) == repr(value)
+
+
+def test_replace():
+    assert Place(1, name="away").replace(x=2) == Place(2, name="away")
+
+
+def test_signature_and_help():
+    assert list(inspect.signature(Place).parameters) == ["x", "y", "name"]
+    assert str(inspect.signature(SGD)).startswith("(lr: 'float' = 0.001, momentum: 'float' = 0.0, ")
+    assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]  # of the object, which can be called
+    text = pydoc.render_doc(SGD, renderer=pydoc.plaintext)
+    assert "\n |  SGD(lr: 'float' = 0.001, " in text
