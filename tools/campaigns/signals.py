@@ -1,0 +1,140 @@
+"""Exceptions of signal handlers at random moments of a fit, times numbers of threads, times ways to start processes.
+
+    python tools/campaigns/signals.py [RUNS]
+
+Each run is a process of its own, in which an alarm rings after some milliseconds, once or again and again, or several
+signals come, while a network trains; its handler raises, or ends the program. A finding is a run that hangs, ends with
+another exit code, says anything on stderr, leaves a thread or weights that are not finite, or cannot train again. Then
+processes that were forked, spawned, from a fork server and joblib's train, after their parent has.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import subprocess
+import sys
+import time
+
+CHILD = """
+import os, signal, sys, threading, time, warnings
+import numpy as np
+from nnc import NeuralNetwork
+
+warnings.simplefilter("ignore")
+what, n_threads, milliseconds, kind = sys.argv[1], int(sys.argv[2]) or None, float(sys.argv[3]), sys.argv[4]
+rng = np.random.default_rng(0)
+X, y = rng.uniform(-1, 1, (600, 20)), rng.uniform(0, 1, (600, 3))
+net = NeuralNetwork([20, 100, 3], loss="mse", seed=0)
+options = {
+    "full": {}, "batches": {"batch_size": 64}, "validated": {"validation": (X, y), "patience": 10**9},
+    "called": {"callback": lambda record: None}, "second": {"optimizer": "lbfgs"},
+}[kind]
+if kind != "second":
+    options["n_threads"] = n_threads
+net.fit(X, y, epochs=2, **options)
+
+def tasks():
+    return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else threading.active_count()
+
+def ring(number, frame):
+    if what == "exit":
+        sys.exit(7)
+    raise LookupError("the alarm")
+
+before = tasks()
+for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, ring)
+if what == "several":
+    def bombard():
+        time.sleep(milliseconds / 1000)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
+            os.kill(os.getpid(), number)
+    threading.Thread(target=bombard, daemon=True).start()
+else:
+    signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000, 0.0007 if what == "again" else 0)
+reached = False
+try:
+    while True:
+        net.fit(X, y, epochs=10**9, max_seconds=0.04, **options)
+except LookupError:
+    pass
+while not reached:  # further ones may come until the clock has stopped
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        time.sleep(0.02)
+        reached = True
+    except LookupError:
+        pass
+limit = time.monotonic() + 5
+while tasks() > before and time.monotonic() < limit:
+    time.sleep(0.01)
+assert tasks() <= before, "a thread is left"
+assert np.isfinite(net.params).all(), "weights that are not finite"
+net.fit(X, y, epochs=2, **options)
+"""
+
+
+def signals(runs: int, seed: int = 0) -> list[str]:
+    """So many processes; returns what was found."""
+    draw, findings = random.Random(seed), []
+    for number in range(runs):
+        what = draw.choice(["once", "once", "again", "exit", "several"])
+        kind = draw.choice(["full", "batches", "validated", "called", "second"])
+        arguments = [what, str(draw.choice([0, 1, 2, 2, 3, 4])), f"{draw.uniform(0.1, 120):.2f}", kind]
+        try:
+            child = subprocess.run(
+                [sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, timeout=60, check=False
+            )
+        except subprocess.TimeoutExpired:
+            findings.append(f"run {number}, {arguments}: hangs")
+            continue
+        if child.returncode != (7 if what == "exit" else 0) or child.stderr:
+            findings.append(f"run {number}, {arguments}: exit code {child.returncode}, {child.stderr.strip()[-300:]}")
+    return findings
+
+
+def train(seed: int) -> bytes:
+    """What a process is asked for: the parameters after some epochs on two threads."""
+    import numpy as np
+
+    from nnc import NeuralNetwork
+
+    rng = np.random.default_rng(0)
+    net = NeuralNetwork([20, 100, 3], loss="mse", seed=seed)
+    net.fit(rng.uniform(-1, 1, (600, 20)), rng.uniform(0, 1, (600, 3)), epochs=20, n_threads=2)
+    return net.params.tobytes()
+
+
+def starts(processes: int) -> list[str]:
+    """Processes of every kind train as this one does."""
+    findings, wanted = [], [train(seed) for seed in range(processes)]
+    for method in multiprocessing.get_all_start_methods():
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            try:
+                if pool.map_async(train, range(processes)).get(120) != wanted:
+                    findings.append(f"{method}: other bits")
+            except multiprocessing.TimeoutError:
+                findings.append(f"{method}: hangs")
+    try:
+        import joblib
+    except ImportError:
+        print("joblib is not installed, so its processes were left out")
+        return findings
+    if joblib.Parallel(2, timeout=120)(joblib.delayed(train)(seed) for seed in range(processes)) != wanted:
+        findings.append("loky: other bits")
+    return findings
+
+
+def main() -> int:
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    began = time.monotonic()
+    findings = signals(runs) + starts(8)
+    print(*findings, sep="\n", end="\n" if findings else "")
+    print(f"{runs} runs with signals, and every way to start processes, in {time.monotonic() - began:.0f} s: ", end="")
+    print(f"{len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Random networks, data and options, each trained on 1 to 7 threads in every instruction set: the same bits?
+
+python tools/campaigns/threads_bits.py [CONFIGURATIONS]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+THREADS = (1, 2, 3, 4, 5, 6, 7)
+
+
+def configuration(seed: int) -> tuple[dict, dict, tuple]:
+    """Arguments of the network, of fit, and the data."""
+    import numpy as np
+
+    import nnc
+
+    rng = np.random.default_rng(seed)
+
+    def one(*values):
+        return values[rng.integers(len(values))]
+
+    loss = one("mse", "sse", "cross_entropy", "bce", "mae", "huber", "hinge", "poisson")
+    width = one(1, 2, 3, 7, 16, 31, 64, 100, 257)
+    sizes = [int(rng.integers(1, 70)), *(int(rng.integers(1, width + 1)) for _ in range(rng.integers(0, 4)))]
+    sizes.append(int(rng.integers(2 if loss == "cross_entropy" else 1, 12)))
+    rows = int(one(1, 5, 17, 64, 200, 700, 3000))
+    network = {
+        "layers": sizes,
+        "activation": one("tanh", "relu", "sigmoid", "gelu", "elu", "softplus"),
+        "loss": loss,
+        "bias": bool(rng.integers(2)),
+        "dtype": one("float64", "float32"),
+        "seed": seed,
+    }
+    fit = {
+        "epochs": int(rng.integers(1, 6)),
+        "lr": 1e-3,
+        "optimizer": one(
+            "sgd", "momentum", "adam", "rmsprop", "nadam", "adagrad", nnc.SGD(momentum=0.9, nesterov=True)
+        ),
+        "batch_size": one(None, 1, 7, 32, 100),
+        "shuffle": bool(rng.integers(2)),
+        "l2": one(0.0, 1e-3),
+        "clip_norm": one(None, None, 0.1),
+        "max_norm": one(None, None, 1.0),
+        "dropout": one(0.0, 0.0, 0.3) if len(sizes) > 2 else 0.0,
+        "sample_weight": rng.uniform(0.1, 2, rows) if rng.integers(3) == 0 else None,
+    }
+    if fit["batch_size"] == 1 and rows > 200:
+        fit["batch_size"] = 50
+    X = rng.normal(size=(rows, sizes[0]))
+    Y = rng.uniform(0, 1, (rows, sizes[-1]))
+    if loss == "cross_entropy":
+        Y = rng.integers(0, sizes[-1], rows)
+    elif loss == "hinge":
+        Y = np.where(Y < 0.5, -1.0, 1.0)
+    return network, fit, (X, Y)
+
+
+def differences(seeds: range) -> list[str]:
+    """Of these configurations those whose bits depend on the number of threads."""
+    import warnings
+
+    from nnc import NeuralNetwork
+
+    warnings.simplefilter("ignore")
+    found = []
+    for seed in seeds:
+        network, fit, (X, Y) = configuration(seed)
+        results = {}
+        for n_threads in THREADS:
+            net = NeuralNetwork(**network)
+            history = net.fit(X, Y, n_threads=n_threads, **fit)
+            results[n_threads] = net.params.tobytes() + history.loss.tobytes()
+        if len(set(results.values())) > 1:
+            found.append(f"seed {seed}: {network}, {fit}")
+    return found
+
+
+def main() -> int:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    if os.environ.get("CAMPAIGN_CHILD"):
+        found = differences(range(count))
+        print(*found, sep="\n", end="\n" if found else "")
+        return 1 if found else 0
+    from nnc.model.cores import available
+
+    began, failed = time.monotonic(), 0
+    for isa in available():
+        environment = {**os.environ, "NNC_ISA": isa, "CAMPAIGN_CHILD": "1"}
+        failed += subprocess.run([sys.executable, __file__, str(count)], env=environment, check=False).returncode
+    comparisons = count * (len(THREADS) - 1) * len(available())
+    print(f"{comparisons} comparisons in {time.monotonic() - began:.0f} s, {failed} instruction sets with a finding")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
