@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nnc.training.history import History
     from nnc.training.schedules import Schedule
     from nnc.training.state import State
+    from nnc.training.step import Steps
 
 
 # Arguments of `fit` that `fit_batches` has not.
@@ -133,6 +134,7 @@ class NeuralNetwork:
         self.streams = Streams(checked_seed(seed))
         self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
         self.state = None  # of the optimizer, once there was a fit
+        self._steps: Steps | None = None  # that train_step has prepared
         self._initialize(init)
 
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
@@ -682,15 +684,29 @@ class NeuralNetwork:
         advise(run, history)
         return history
 
-    def train_step(self, X: ArrayLike, y: ArrayLike, lr: float = 0.01) -> float:
-        """One step of gradient descent on all these rows.
+    def train_step(
+        self,
+        X: ArrayLike,
+        y: Any,
+        lr: float | Schedule | Callable[[int], float] | None = None,
+        optimizer: str | Optimizer | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """One step of training on all these rows: `fit` with one epoch, without its history. Everything that does not
+        change from one call to the next is prepared once, so a step of few rows takes microseconds.
 
         Parameters
         ----------
         X, y : arrays
+            As in `loss`. C-contiguous arrays of the network's dtype are taken as they are.
+        lr : float, schedule or callable, optional
+            As in `fit`: kept from here on, a schedule counts steps as epochs. Default: as before.
+        optimizer : str or object, optional
+            As in `fit`, a first-order one; where it is the one that the network goes on with, it goes on. Default: the
+            one of the network, whether `fit` or a step has begun it. On a network that has none plain gradient descent
+            with lr 0.01, which leaves none behind.
+        sample_weight : array (n,), optional
             As in `loss`.
-        lr : float, default 0.01
-            Learning rate.
 
         Returns
         -------
@@ -701,20 +717,62 @@ class NeuralNetwork:
         ------
         ValueError, TypeError, DivergedError
             As in `fit`.
-        """
-        from nnc.training.fit import Fit
-        from nnc.training.plan import Plan, dropout_settings
-        from nnc.training.state import State
 
-        intake = self.intake.learner()
-        rate, data = positive("lr", lr), intake.data(X, y, learn=True)
-        state = State.new(self.model, "sgd", self.streams)
-        state.lr = rate
-        settings = dropout_settings(0, self.model.stack, state)
-        plan = Plan(epochs=1, batch_size=len(data.X), settings=settings, n_threads=1)
-        with self.model.turn:
-            self.intake = intake
-            return float(Fit(self.model, intake, data, plan, state).run().loss[0])
+        See Also
+        --------
+        stepper : with penalties, clipping and dropout, and faster by what it takes to look at the arguments.
+        """
+        steps = self._steps
+        if steps is None or steps.lr is not lr or steps.optimizer is not optimizer:
+            from nnc.training.step import Steps
+
+            steps = self._steps = Steps(optimizer, lr)
+        loss: float = steps.take(self, X, y, sample_weight)
+        return loss
+
+    def stepper(
+        self,
+        optimizer: str | Optimizer | None = None,
+        lr: float | Schedule | Callable[[int], float] | None = None,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        max_norm: float | None = None,
+        regularize_bias: bool = False,
+    ) -> Callable[..., float]:
+        """A function for a loop of your own: each call takes one step, as `train_step` does.
+
+        Parameters
+        ----------
+        optimizer, lr
+            As in `train_step`.
+        l1, l2, dropout, clip_norm, clip_value, max_norm, regularize_bias
+            As in `fit`.
+
+        Returns
+        -------
+        callable
+            `step(X, y, sample_weight=None)` returns the loss before the step.
+
+        Examples
+        --------
+        >>> step = net.stepper("adam", lr=1e-3, clip_norm=1.0)
+        >>> for x, y in stream:
+        ...     loss = step(x, y)
+        """
+        options = {name: value for name, value in locals().items() if name not in ("self", "optimizer", "lr")}
+        from nnc.training.step import Steps
+
+        steps = Steps(optimizer, lr, options)
+        steps.begin(self)
+
+        def step(X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
+            return steps.take(self, X, y, sample_weight)
+
+        return step
 
     # ------------------------------------------------------------------------------------------ files and copies
 
@@ -848,6 +906,7 @@ class NeuralNetwork:
         numbers."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
+        other._steps = None
         with self.model.still:
             other.model, other.streams = self.model.copy(), self.streams.copy()
             other.intake = self.intake.copy(other.model)

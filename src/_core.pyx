@@ -3,6 +3,7 @@
 # Everything that comes in has been checked in nnc/network.py: shapes fit, rows are contiguous, numbers are finite, labels are in range.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
+from libc.math cimport NAN
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
@@ -423,6 +424,32 @@ cdef class Training:
                 train(&self.run, thread, blocks)
             restore_denormals(mode)
 
+    def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, double rate):
+        """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now; returns the loss before
+        it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""
+        cdef Run* run = &self.run
+        cdef double loss = NAN, largest
+        if first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest) >= 0:
+            return NAN
+        if Y is not None and first_not_finite(&Y[0, 0], Y.shape[0] * Y.shape[1], &largest) >= 0:
+            return NAN
+        run.data = as_data(X, Y, labels, weights, None)
+        run.losses, run.rates, run.rate_step, run.epochs = &loss, &rate, 0, 1
+        run.epoch = run.row = 0
+        run.resident = False
+        with nogil:
+            mode = flush_denormals()
+            refresh_network(&run.net)
+            if run.net.is_tiny:
+                tiny.fetch(&run.net, &run.data)
+                tiny.train(run, 1)
+            else:
+                train(run, 0, run.batch)      # blocks, at most
+            restore_denormals(mode)
+        run.losses, run.rates, run.epochs = NULL, NULL, 0
+        run.data.n, run.data.X, run.data.Y, run.data.labels, run.data.weights = 0, NULL, NULL, NULL, NULL
+        return NAN if is_broken(&run.net) else loss
+
     def resume(self, int threads, double seconds=1e9):
         """To be called before each round of work(), by so many threads; two or more of them may take so long."""
         self.run.pause = False
@@ -515,85 +542,4 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
     return draws
 
 
-# ---- the kernels one by one, for the tests and for `python -m benchmarks --roofline`
-
-def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
-            double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False, bint scattered=False):
-    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; `scattered` takes the way for rows that lie anywhere.
-    B and C have rows of whole vectors, those of C longer than B's perhaps. Where `rectify`, negative numbers become 0. Returns whether a
-    part of C was left as it was because it would not have become finite, which happens where `guarded`."""
-    cdef Py_ssize_t m = C.shape[0], n = B.shape[1], k = B.shape[0], ldc = C.shape[1], _
-    cdef matmul.Form form = matmul.ROWS
-    cdef const real* first = NULL
-    cdef bint broken = False
-    cdef const real** rows = <const real**>malloc(A.shape[0] * sizeof(real*))
-    if rows is NULL:
-        raise MemoryError
-    list_rows(rows, &A[0, 0], A.shape[1], A.shape[0])
-    if transposed:
-        form = matmul.SCATTERED if scattered else matmul.COLUMNS
-    if start is not None:
-        first = &start[0]
-    with nogil:
-        for _ in range(repeat):
-            matmul.product(form, m, n, k, matmul.Rows(rows, 0), &B[0, 0], n, &C[0, 0], ldc,
-                           first, <real>scale, add, &broken if guarded else NULL, rectify, NULL)
-    free(rows)
-    return broken
-
-
-def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
-    """A = f(Z); D = D * f'(Z) where D is given. Lengths are whole vectors."""
-    cdef int kind = ACTIVATIONS.index(name)
-    activations.activate(kind, &Z[0], &A[0], Z.shape[0])
-    if D is not None:
-        activations.differentiate(kind, &Z[0], &A[0], &D[0], Z.shape[0])
-
-
-def function(str name, const real[::1] x, real[::1] out):
-    """out = exp, expm1, log or log1p of x, each on the range that vmath.pxd gives it. Lengths are whole vectors."""
-    cdef Py_ssize_t i
-    for i from 0 <= i < x.shape[0] by VL:
-        if name == "exp":
-            store(&out[i], vmath.exp(load(&x[i])))
-        elif name == "expm1":
-            store(&out[i], vmath.expm1(load(&x[i])))
-        elif name == "log":
-            store(&out[i], vmath.log(load(&x[i])))
-        else:
-            store(&out[i], vmath.log1p(load(&x[i])))
-
-
-def softmax(const real[:, ::1] Z, Py_ssize_t n, real[:, ::1] A, real[::1] log_sum, real[::1] scratch):
-    """A = softmax of the first n columns of Z, log_sum = log(sum(exp)) of each row; scratch has room for
-    Z.shape[1] vectors, and for whole vectors of rows behind them."""
-    activations.softmax(&Z[0, 0], &A[0, 0], &log_sum[0], Z.shape[0], n, Z.shape[1], &scratch[0])
-
-
-def transpose(const real[:, ::1] square, real[:, ::1] out):
-    """out = square.T, both LANES x LANES."""
-    cdef vec v[MAX_LANES]
-    cdef int i
-    for i in range(VL):
-        v[i] = load(&square[i, 0])
-    transpose_square(v)
-    for i in range(VL):
-        store(&out[i, 0], v[i])
-
-
-def multiply_adds(Py_ssize_t repeat):
-    """Runs TILE_ROWS * TILE_VECS independent chains of `repeat` multiply-adds on vectors in registers, to measure the processor's
-    peak. Returns a number so that nothing is optimised away."""
-    cdef vec acc[TILE_ROWS * TILE_VECS]
-    cdef vec x = splat(<real>0.999), y = splat(<real>1e-3), total = splat(0)
-    cdef Py_ssize_t _
-    cdef int j
-    with nogil:
-        for j in range(TILE_ROWS * TILE_VECS):
-            acc[j] = splat(<real>j)
-        for _ in range(repeat):
-            for j in range(TILE_ROWS * TILE_VECS):
-                acc[j] = acc[j] * x + y
-        for j in range(TILE_ROWS * TILE_VECS):
-            total = total + acc[j]
-    return sum_lanes(total)
+include "kernels.pxi"

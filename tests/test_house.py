@@ -111,7 +111,7 @@ def test_rooms_without_numpy(module):
 @pytest.mark.parametrize(("folder", "most"), [("nnc", 550), ("src", 600)])
 def test_no_room_is_a_hall(folder, most):
     for path in sorted((HOME / folder).rglob("*.p*")):
-        if path.suffix in (".py", ".pyx", ".pxd"):
+        if path.suffix in (".py", ".pyx", ".pxd", ".pxi"):
             lines = len(path.read_text(encoding="utf-8").splitlines())
-            limit = 900 if path.name == "network.py" else most
+            limit = 1000 if path.name == "network.py" else most
             assert lines <= limit, f"{path.relative_to(HOME)} has {lines} lines"

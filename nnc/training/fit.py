@@ -170,10 +170,7 @@ class Fit:
 
     def open(self) -> Any:
         plan, state = self.plan, self.state
-        power1, power2, mu_product = state.powers
-        settings = {**state.optimizer.settings(), **plan.settings, "steps": state.steps}
-        settings.update(draws=state.streams.draws, drops=state.streams.drops)
-        settings.update(power1=power1, power2=power2, mu_product=mu_product)
+        settings = {**state.optimizer.settings(), **plan.settings, **state.counters()}
         training = self.model.core.Training(
             self.model.engine,
             self.params,
@@ -401,37 +398,48 @@ class Fit:
     def diverged(self) -> None:
         """Raises, since the core has come to numbers that are not finite. Where the loss was not, it took no step; in a
         step, the parameters that would not have been finite kept their values."""
-        epoch, layer = self.epoch + 1, self.training.broken_layer
-        if layer:
-            what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
-        else:
-            broken, last = self.broken_outputs(), len(self.model.activations)
-            layer = broken or last
-            what = f"the loss of epoch {epoch} is not finite, "
-            what += f"as outputs of layer {layer} are not" if broken else f"though the outputs of layer {last} are"
-        raise DivergedError(
-            f"{what}; the network keeps the last finite weights. {self.cause()}",
-            self.history("diverged"),
-            epoch,
-            layer,
+        raise divergence(
+            self.model, self.data.X, self.training.broken_layer, self.epoch + 1, self.history("diverged"), self.cause()
         )
-
-    def broken_outputs(self) -> int:
-        """The first layer, counted from 1, with outputs that are not finite; 0 where there is none."""
-        X, beyond = self.data.X, len(self.model.activations) + 1
-        found = beyond
-        for start in range(0, len(X), CHUNK):
-            outs = self.model.forward(X[start : start + CHUNK])
-            found = next((l for l, A in enumerate(outs[: found - 1], 1) if not np.isfinite(A).all()), found)
-        return found if found < beyond else 0
 
     def cause(self) -> str:
         """What most likely made it diverge, and what to do."""
-        rate = self.rates[self.epoch]
-        return f"The learning rate of {rate:g} may be too large, or {self.unscaled()}."
+        return too_fast(self.rates[self.epoch], self.intake.largest)
 
-    def unscaled(self) -> str:
-        largest = self.intake.largest
-        if largest > LARGE_INPUT:
-            return f'X, which reaches up to {largest:g}, needs scaling (scale_X="standardize")'
-        return "the targets or inputs need scaling"
+
+def divergence(
+    model: Model, X: NDArray[Any], broken_layer: int, epoch: int, history: History, cause: str
+) -> DivergedError:
+    """The error to raise for a training that has come to numbers that are not finite, with the rows that it happened
+    with."""
+    layer = broken_layer
+    if layer:
+        what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
+    else:
+        broken, last = _broken_outputs(model, X), len(model.activations)
+        layer = broken or last
+        what = f"the loss of epoch {epoch} is not finite, "
+        what += f"as outputs of layer {layer} are not" if broken else f"though the outputs of layer {last} are"
+    return DivergedError(f"{what}; the network keeps the last finite weights. {cause}", history, epoch, layer)
+
+
+def _broken_outputs(model: Model, X: NDArray[Any]) -> int:
+    """The first layer, counted from 1, with outputs that are not finite; 0 where there is none."""
+    beyond = len(model.activations) + 1
+    found = beyond
+    for start in range(0, len(X), CHUNK):
+        outs = model.forward(X[start : start + CHUNK])
+        found = next((l for l, A in enumerate(outs[: found - 1], 1) if not np.isfinite(A).all()), found)
+    return found if found < beyond else 0
+
+
+def too_fast(rate: float, largest: float) -> str:
+    """What most likely made it diverge at this rate, for inputs of this size."""
+    return f"The learning rate of {rate:g} may be too large, or {unscaled(largest)}."
+
+
+def unscaled(largest: float) -> str:
+    """What should be scaled, by the largest of the inputs."""
+    if largest > LARGE_INPUT:
+        return f'X, which reaches up to {largest:g}, needs scaling (scale_X="standardize")'
+    return "the targets or inputs need scaling"

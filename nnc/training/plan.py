@@ -71,7 +71,7 @@ def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, A
     n_threads = given["n_threads"]
     plan: dict[str, Any] = {
         "epochs": epochs,
-        "settings": _settings(given, model.stack, state),
+        "settings": settings(given, model.stack, state),
         "n_threads": None if n_threads is None else count("n_threads", n_threads),
     }
     for name, check in (("patience", count), ("target_loss", real), ("max_seconds", positive)):
@@ -92,18 +92,18 @@ def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, A
     return plan
 
 
-def _settings(given: Mapping[str, Any], stack: Stack, state: State) -> dict[str, Any]:
+def settings(given: Mapping[str, Any], stack: Stack, state: State) -> dict[str, Any]:
     """What the core is told beside the optimizer's constants."""
-    settings: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     if given["l1"] != 0 or given["l2"] != 0:
-        settings.update(l1=not_negative("l1", given["l1"]), l2=not_negative("l2", given["l2"]))
+        told.update(l1=not_negative("l1", given["l1"]), l2=not_negative("l2", given["l2"]))
     for name in ("clip_norm", "clip_value", "max_norm"):
         if given[name] is not None:
-            settings[name] = positive(name, given[name])
+            told[name] = positive(name, given[name])
     if flag("regularize_bias", given["regularize_bias"]):
-        settings["biases_too"] = True
-    settings.update(dropout_settings(given["dropout"], stack, state))
-    return settings
+        told["biases_too"] = True
+    told.update(dropout_settings(given["dropout"], stack, state))
+    return told
 
 
 def dropout_settings(dropout: Any, stack: Stack, state: State) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from nnc._team import Team
 from nnc.kinds import losses
 from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training.curvature import lbfgs, levenberg_marquardt
-from nnc.training.fit import Fit
+from nnc.training.fit import Fit, unscaled
 from nnc.training.threads import Interrupt
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class SecondOrderFit(Fit):
         return self.finish(self.reason or result.reason)
 
     def cause(self) -> str:
-        return f"Probably {self.unscaled()}."
+        return f"Probably {unscaled(self.intake.largest)}."
 
     def loss_of(self, params: Vector) -> float:
         self.model.params = params

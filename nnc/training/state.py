@@ -56,6 +56,8 @@ class State:
         Of the fits so far.
     current : callable or None
         Brings all of this up to date with the fit that is going on, and gives its History.
+    live : core.Training or None
+        What single steps are taken with, which counts them.
     """
 
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
@@ -67,6 +69,7 @@ class State:
         self.histories: deque[History] = deque()
         self.remembered = 0  # epochs in them
         self.current: Callable[[], History] | None = None
+        self.live: Any = None
 
     def __copy__(self) -> State:
         other = object.__new__(type(self))
@@ -88,8 +91,9 @@ class State:
         if optimizer is not None or before is None:
             state = cls.new(model, "sgd" if optimizer is None else optimizer, streams)
         else:
+            before.catch_up()
             state = copy(before)
-            state.streams = streams
+            state.streams, state.live = streams, None
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
                 raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
@@ -105,6 +109,18 @@ class State:
         if state.optimizer.keeps_steps and state.steps == 0:
             state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
         return state
+
+    def counters(self) -> dict[str, Any]:
+        """What the core's counters begin with, as it names them."""
+        power1, power2, mu_product = self.powers
+        streams = {"draws": self.streams.draws, "drops": self.streams.drops}
+        return {"steps": self.steps, "power1": power1, "power2": power2, "mu_product": mu_product, **streams}
+
+    def catch_up(self) -> None:
+        """Takes over what single steps have counted."""
+        if self.live is not None:
+            _, self.streams.drops, self.steps, *powers = self.live.counters
+            self.powers = (powers[0], powers[1], powers[2])
 
     # ------------------------------------------------------------------------------------------ the history
 
@@ -166,6 +182,7 @@ class State:
 
     def to_dict(self, model: Model) -> dict[str, Any]:
         """What a checkpoint holds of it."""
+        self.catch_up()
         history = self.history.to_dict()
         optimizer = self.optimizer.to_dict()
         if "lr" in optimizer:
@@ -225,9 +242,10 @@ class State:
 
     def packed(self, model: Model) -> State:
         """A copy that stands for itself, whose moments have no padding: for another core, perhaps."""
+        self.catch_up()
         histories = deque([self.history])
         other = copy(self)
-        other.histories, other.current, other.plateau = histories, None, copy(self.plateau)
+        other.histories, other.current, other.live, other.plateau = histories, None, None, copy(self.plateau)
         other.moments = np.array([model.pack(row) for row in self.moments], model.dtype)
         return other
 

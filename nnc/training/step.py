@@ -1,0 +1,132 @@
+"""Single steps from a loop of the user's, with everything prepared that does not change from one to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.base.arrays import not_finite
+from nnc.kinds.optimizers import as_optimizer
+from nnc.training.fit import divergence, too_fast
+from nnc.training.plan import settings
+from nnc.training.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+
+FIRST_RATE = 0.01  # of plain descent, on a network that has no optimizer yet
+NOTHING: Mapping[str, Any] = {
+    **dict.fromkeys(("l1", "l2", "dropout"), 0.0),
+    **dict.fromkeys(("clip_norm", "clip_value", "max_norm")),
+    "regularize_bias": False,
+}  # the options of fit that a step has, where nothing is said
+
+
+class Steps:
+    """What the steps of one network have in common: the state that they go on with, and the core's run.
+
+    A step is a fit of one epoch on all rows that leaves no history. The network is handed in at each step and not kept,
+    so that both end together.
+
+    Parameters
+    ----------
+    optimizer : str or Optimizer, optional
+        Default: the one that the network goes on with, at first plain gradient descent, which leaves no state behind.
+    lr : float, Schedule or callable, optional
+    options : dict
+        As NOTHING has them.
+    """
+
+    def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any] = NOTHING) -> None:
+        self.optimizer, self.lr, self.options = optimizer, lr, options
+        self.state: State | None = None
+        self.kept: State | None = None  # the network's, which a fit may replace
+        self.shape: tuple[int, bool, bool] | None = None  # of the data that the run is prepared for
+        self.training: Any = None
+
+    def begin(self, network: Any) -> None:
+        """Finds the state that the next step goes on with."""
+        model, before, wanted = network.model, network.state, self.optimizer
+        if wanted is None and before is None:  # plain descent, of which nothing is kept
+            lr = FIRST_RATE if self.lr is None else self.lr
+            self.state, self.kept = State.begin(None, model, None, lr, 1, network.streams), None
+        else:
+            if wanted is not None and before is not None and before.optimizer == as_optimizer(wanted):
+                wanted = None
+            state = State.begin(before, model, wanted, self.lr, 1, network.streams)
+            if not hasattr(state.optimizer, "lr"):
+                raise ValueError(f"{state.optimizer.name!r} takes no single steps: it needs all rows, again and again")
+            self.state = self.kept = network.state = state
+        self.training = self.shape = None
+
+    def open(self, network: Any, X: Any, Y: Any, labels: Any, weights: Any) -> None:
+        """Prepares the core's run for as many rows, of that kind."""
+        model, state = network.model, self.state
+        assert state is not None
+        state.catch_up()
+        constants = {**state.optimizer.settings(), **settings(self.options, model.stack, state), **state.counters()}
+        n = len(X)
+        self.training = state.live = model.core.Training(
+            model.engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants
+        )
+        self.shape = n, Y is None, weights is None
+
+    def take(self, network: Any, X: ArrayLike, y: Any, sample_weight: ArrayLike | None) -> float:
+        """One step; returns the loss before it."""
+        model = network.model
+        with model.turn:
+            if self.state is None or network.state is not self.kept:
+                self.begin(network)
+            state: Any = self.state
+            rows, Y, labels, weights = self.data(network, X, y, sample_weight)
+            if self.shape != (len(rows), Y is None, weights is None):
+                self.open(network, rows, Y, labels, weights)
+            rate = state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
+            with model.still:
+                loss: float = self.training.step(rows, Y, labels, weights, rate)
+            if loss - loss != 0:
+                self.fail(network, rows, Y, rate)
+            state.epoch += 1
+            if state.plateau is not None:
+                state.plateau.observe(loss)
+            return loss
+
+    @staticmethod
+    def data(network: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+        """What the engine takes; what most calls bring can go there as it is."""
+        model, intake = network.model, network.intake
+        if (
+            sample_weight is None
+            and intake.is_ready(X)
+            and type(y) is np.ndarray
+            and y.dtype is model.dtype
+            and y.shape == (X.shape[0], model.sizes[-1])
+            and y.flags.c_contiguous
+            and y.flags.aligned
+            and intake.scaler_y is None
+            and intake.loss.takes == "numbers"
+        ):
+            return X, y, None, None
+        learner = intake.learner()
+        data = learner.data(X, y, sample_weight, learn=True)
+        network.intake = learner
+        return data
+
+    def fail(self, network: Any, X: Any, Y: Any, rate: float) -> None:
+        """Says why a step was none: something that came in is not finite, or the training diverges."""
+        state, training = self.state, self.training
+        assert state is not None
+        state.catch_up()
+        self.training = self.shape = state.live = None  # the core's run is over
+        largest = 0.0
+        for name, rows in (("y", Y), ("X", X)):
+            if rows is not None:
+                position, largest = network.model.core.scan(rows)
+                if position >= 0:
+                    raise not_finite(name, rows, position)
+        cause = too_fast(rate, largest)
+        raise divergence(network.model, X, training.broken_layer, state.epoch + 1, state.history, cause)

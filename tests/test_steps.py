@@ -1,0 +1,320 @@
+"""Single steps from Python: `train_step` and `stepper` do what a fit of one epoch does, to the bit, and go on."""
+
+import copy
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nnc
+from nnc import NeuralNetwork
+
+OPTIMIZERS = {
+    "sgd": nnc.SGD(),
+    "momentum": nnc.SGD(momentum=0.9),
+    "nesterov": nnc.SGD(momentum=0.9, nesterov=True),
+    "adam": nnc.Adam(),
+    "adamw": nnc.AdamW(),
+    "rmsprop": nnc.RMSprop(),
+    "adagrad": nnc.Adagrad(),
+    "nadam": nnc.NAdam(),
+    "rprop": nnc.Rprop(),
+}
+SCHEDULES = {
+    "constant": 0.01,
+    "cosine": nnc.CosineLR(0.02, 5),
+    "warmup": nnc.Warmup(nnc.ExponentialLR(0.02, 0.9), 3),
+    "plateau": nnc.ReduceLROnPlateau(0.02, patience=0, factor=0.5),
+    "callable": lambda epoch: 0.02 / (1 + epoch),
+}
+OPTIONS = (
+    {},
+    {"l1": 1e-3, "l2": 1e-2},
+    {"l2": 1e-2, "regularize_bias": True},
+    {"dropout": 0.3},
+    {"clip_norm": 0.01},
+    {"clip_value": 1e-3, "max_norm": 0.5},
+)
+
+
+def network(sizes=(4, 7, 3), dtype="float32", loss="mse", **options):
+    return NeuralNetwork(sizes, activation="tanh", loss=loss, dtype=dtype, seed=5, **options)
+
+
+def data(net, n=6, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, (n, net.sizes[0])).astype(net.dtype)
+    if net.loss_name == "cross_entropy":
+        return X, rng.integers(0, net.sizes[-1], n)
+    return X, rng.uniform(0, 1, (n, net.sizes[-1])).astype(net.dtype)
+
+
+def same(one, other):
+    return one.params.tobytes() == other.params.tobytes()
+
+
+def one_epoch(net, X, y, **options):
+    return net.fit(X, y, epochs=1, batch_size=len(X), n_threads=1, **options).loss[-1]
+
+
+# --------------------------------------------------------------------------------------------- a step is a fit
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("sizes", [(4, 7, 3), (3, 40, 40, 5)], ids=["small", "wide"])
+def test_steps_are_fits_of_one_epoch(sizes, optimizer, dtype):
+    net = network(sizes, dtype)
+    other = net.copy()
+    X, y = data(net)
+    for number in range(6):
+        begun = {"optimizer": optimizer, "lr": 0.01} if number == 0 else {}
+        assert net.train_step(X, y, **begun) == one_epoch(other, X, y, **begun)
+        assert same(net, other)
+    assert one_epoch(net, X, y) == one_epoch(other, X, y)  # and a fit goes on with the steps
+    assert same(net, other)
+
+
+@pytest.mark.parametrize("lr", SCHEDULES.values(), ids=SCHEDULES)
+def test_a_schedule_counts_steps(lr):
+    net = network()
+    other = net.copy()
+    X, y = data(net)
+    for number in range(7):
+        begun = {"optimizer": "adam", "lr": lr} if number == 0 else {}
+        assert net.train_step(X, y, **begun) == one_epoch(other, X, y, **begun)
+        assert same(net, other)
+    given = network()
+    for _ in range(7):  # told again and again, it goes on all the same
+        given.train_step(X, y, optimizer="adam", lr=lr)
+    assert same(given, net)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "none")
+def test_a_stepper_has_the_options_of_fit(options):
+    net = network()
+    other = net.copy()
+    X, y = data(net)
+    step = net.stepper("adam", 0.01, **options)
+    for number in range(5):
+        begun = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
+        assert step(X, y) == one_epoch(other, X, y, **begun, **options)
+        assert same(net, other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 70), min_size=2, max_size=6), st.sampled_from(["float32", "float64"]), st.booleans())
+def test_the_number_of_rows_may_change(rows, dtype, labels):
+    net = network((4, 9, 3), dtype, "cross_entropy" if labels else "mse")
+    other = net.copy()
+    for number, n in enumerate(rows):
+        X, y = data(net, n, number)
+        begun = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
+        assert net.train_step(X, y, **begun) == one_epoch(other, X, y, **begun)
+        assert same(net, other)
+
+
+def test_a_fresh_network_takes_plain_descent_and_keeps_nothing_of_it():
+    net = network()
+    other = net.copy()
+    X, y = data(net)
+    for _ in range(3):
+        assert net.train_step(X, y) == one_epoch(other, X, y, optimizer="sgd", lr=0.01)
+    assert same(net, other)
+    assert net.history is None
+
+
+def test_a_step_goes_on_with_the_optimizer_of_a_fit():
+    net, twin = network(), network()
+    X, y = data(net)
+    for one in (net, twin):
+        one.fit(X, y, epochs=4, optimizer="adam", lr=0.01, n_threads=1)
+    for _ in range(3):
+        net.train_step(X, y)
+        one_epoch(twin, X, y)
+    assert same(net, twin)
+    assert len(net.history.loss) == 4  # steps leave no history
+
+
+def test_another_optimizer_begins_anew():
+    net, twin = network(), network()
+    X, y = data(net)
+    for one, optimizer in ((net, "adam"), (net, "momentum")):
+        one.train_step(X, y, optimizer=optimizer, lr=0.02)
+        one_epoch(twin, X, y, optimizer=optimizer, lr=0.02)
+    assert same(net, twin)
+
+
+def test_steps_of_two_networks_and_two_steppers():
+    net, twin = network(), network()
+    X, y = data(net)
+    first, second = net.stepper("adam", 0.01), twin.stepper("adam", 0.01)
+    for _ in range(3):
+        assert first(X, y) == second(X, y)
+    third = net.stepper(lr=0.01)  # goes on with Adam; then the first goes on with that
+    for step in (third, first, net.train_step):
+        assert step(X, y) == second(X, y)
+        assert same(net, twin)
+
+
+# ------------------------------------------------------------------------------------------------ what comes in
+
+
+@pytest.mark.parametrize("kind", ["lists", "float64", "strided", "fortran", "integers", "read only"])
+def test_other_arrays_cost_their_conversion(kind):
+    net, twin = network(), network()
+    X, y = data(net)
+    X = np.round(8 * X) if kind == "integers" else X
+    into = {
+        "lists": lambda A: A.tolist(),
+        "float64": lambda A: A.astype("float64"),
+        "strided": lambda A: np.repeat(A, 2, axis=1)[:, ::2],
+        "fortran": np.asfortranarray,
+        "integers": lambda A: A.astype(int) if A is X else A,
+        "read only": lambda A: A.view(),
+    }[kind]
+    given = into(X), into(y)
+    if kind == "read only":
+        for array in given:
+            array.flags.writeable = False
+    for _ in range(3):
+        assert net.train_step(*given, 0.01, "adam") == twin.train_step(X, y, 0.01, "adam")
+    assert same(net, twin)
+
+
+def test_weights_of_rows_and_labels():
+    net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
+    X, y = data(net)
+    weights = np.linspace(0.5, 2, len(X))
+    for number, part in enumerate((weights, None, weights)):
+        begun = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
+        loss = net.train_step(X, y, sample_weight=part, **begun)
+        assert loss == one_epoch(twin, X, y, sample_weight=part, **begun)
+        assert same(net, twin)
+
+
+def test_weights_assigned_between_steps_are_seen():
+    net, twin = network(), network()
+    X, y = data(net)
+    net.train_step(X, y, 0.01, "adam")
+    one_epoch(twin, X, y, optimizer="adam", lr=0.01)
+    for one in (net, twin):
+        one.weights[0][...] = 0.25
+        one.params = one.params * 2
+    assert net.train_step(X, y) == one_epoch(twin, X, y)
+    assert same(net, twin)
+
+
+@pytest.mark.parametrize("which", ["X", "y"])
+def test_rows_that_are_not_finite_leave_the_network_as_it_was(which):
+    net = network()
+    X, y = data(net)
+    step = net.stepper("adam", 0.01)
+    step(X, y)
+    before, bad = net.params.tobytes(), {"X": X.copy(), "y": y.copy()}
+    bad[which][2, 1] = np.nan
+    with pytest.raises(ValueError, match=rf"{which}.*nan.*row 2"):
+        step(bad["X"], bad["y"])
+    assert net.params.tobytes() == before
+    twin = network()
+    for _ in range(2):
+        twin.train_step(X, y, 0.01, "adam")
+    step(X, y)  # as if nothing had been
+    assert same(net, twin)
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+def test_divergence_is_told():
+    net = NeuralNetwork([2, 3, 1], activation="relu", output="identity", seed=0)
+    X, y = np.full((2, 2), 1e100), np.zeros((2, 1))
+    with pytest.raises(nnc.DivergedError, match="learning rate of 1e\\+200") as caught:
+        net.train_step(X, y, 1e200)
+    assert (caught.value.epoch, caught.value.layer) == (1, 1)
+    assert np.isfinite(net.params).all()
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
+def test_second_order_takes_no_single_steps(optimizer):
+    net = network(dtype="float64")
+    X, y = data(net)
+    with pytest.raises(ValueError, match="takes no single steps"):
+        net.train_step(X, y, optimizer=optimizer)
+    with pytest.raises(ValueError, match="takes no single steps"):
+        net.stepper(optimizer)
+    assert net.state is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"l1": -1}, "l1 must"), ({"dropout": 1.0}, "dropout must"), ({"clip_norm": 0}, "clip_norm must")],
+)
+def test_options_are_checked(options, message):
+    net = network()
+    with pytest.raises(ValueError, match=message):
+        net.stepper("adam", 0.01, **options)(*data(net))
+
+
+def test_shapes_are_checked():
+    net = network()
+    X, y = data(net)
+    net.train_step(X, y)
+    for bad in ((X[:, :3], y), (X, y[:, :2]), (X[:3], y), (X[:0], y[:0])):
+        with pytest.raises(ValueError, match="must"):
+            net.train_step(*bad)
+    net.train_step(X, y)
+
+
+# ------------------------------------------------------------------------------------------- between the steps
+
+
+@pytest.mark.parametrize("way", [NeuralNetwork.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_goes_on_as_the_network_does(way):
+    net = network()
+    X, y = data(net)
+    for _ in range(3):
+        net.train_step(X, y, 0.01, "adam")
+    twin = way(net)
+    for one in (net, twin):
+        for _ in range(3):
+            one.train_step(X, y)
+    assert same(net, twin)
+
+
+def test_a_checkpoint_goes_on_as_the_network_does(tmp_path):
+    net = network()
+    X, y = data(net)
+    for _ in range(3):
+        net.train_step(X, y, 0.01, "adam")
+    net.save(tmp_path / "net.json", checkpoint=True)
+    twin = NeuralNetwork.load(tmp_path / "net.json")
+    for one in (net, twin):
+        for _ in range(3):
+            one.train_step(X, y)
+    assert same(net, twin)
+
+
+def test_a_fit_between_steps():
+    net, twin = network(), network()
+    X, y = data(net)
+    step = net.stepper("adam", 0.01, dropout=0.2)
+    for number in range(6):
+        begun = {"optimizer": "adam", "lr": 0.01} if number == 0 else {}
+        if number == 3:
+            net.fit(X, y, epochs=2, dropout=0.2, n_threads=1)
+            twin.fit(X, y, epochs=2, dropout=0.2, n_threads=1)
+        step(X, y)
+        one_epoch(twin, X, y, dropout=0.2, **begun)
+        assert same(net, twin)
+
+
+def test_steps_do_not_keep_a_network():
+    net = network()
+    net.train_step(*data(net))
+    gone = weakref.ref(net)
+    del net
+    gc.collect()
+    assert gone() is None
