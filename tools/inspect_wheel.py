@@ -70,7 +70,8 @@ def wheel_errors(path):
                 yield f"holds {file.filename}, which is no use to who installs it"
         names = {name.split("/")[-1].split(".")[0] for name in modules}
         sets = ["baseline", "avx2", "avx512"] if re.search(r"x86_64|amd64|universal2", path) else ["baseline"]
-        wanted = {"_cpu", "_cyutility", *(f"_core_{isa}_{precision}" for isa in sets for precision in ("f32", "f64"))}
+        cores = (f"_core_{isa}_{precision}" for isa in sets for precision in ("f32", "f64"))
+        wanted = {"_cpu", "_cyutility", "_team", *cores}
         if names != wanted:
             yield f"has the modules {sorted(names)}, not {sorted(wanted)}"
         if "linux" in path:
