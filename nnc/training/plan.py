@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.checks import count, flag, fraction, not_negative, one_of, positive, real
+from nnc.base.checks import count, flag, fraction, no_nan, not_negative, one_of, positive
 from nnc.base.random import DROPOUT
 from nnc.kinds import losses
 
@@ -74,7 +74,7 @@ def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, A
         "settings": _settings(given, model.stack, state),
         "n_threads": None if n_threads is None else count("n_threads", n_threads),
     }
-    for name, check in (("patience", count), ("target_loss", real), ("max_seconds", positive)):
+    for name, check in (("patience", count), ("target_loss", no_nan), ("max_seconds", positive)):
         if given[name] is not None:
             plan[name] = check(name, given[name])
     if given["min_delta"] != 0:
