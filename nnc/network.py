@@ -427,7 +427,8 @@ class NeuralNetwork:
         """
         model = self.model
         flat = model.zeros()
-        model.gradient(self.intake.data(X, y, sample_weight), flat)
+        if not model.gradient(self.intake.data(X, y, sample_weight), flat) < np.inf:
+            model.check_parameters()
         return list(zip(*model.views(flat), strict=True))
 
     # ------------------------------------------------------------------------------------------ looking inside

@@ -18,10 +18,9 @@ def numbers(name: str, value: Any) -> NDArray[Any]:
     if type(value) is np.ndarray and value.dtype.kind in "biuf":
         array: NDArray[Any] = value
         return array
-    from nnc.base.containers import as_array, real_numbers
+    from nnc.base.containers import as_numbers
 
-    array = as_array(name, value)
-    return array if array.dtype.kind in "biuf" else real_numbers(name, array, value)
+    return as_numbers(name, value)
 
 
 def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIMPLE = {float, int, bool, str, list, tuple, np.ndarray}  # what a list holds that needs no closer look
+TIMES = ("date", "time", "duration")  # what the types of dates, times and differences are called
 MISSING = ("NAType", "NaTType")  # what pandas calls the types of its NA and NaT
 
 
@@ -108,16 +109,22 @@ def is_number(kind: type) -> bool:
     return issubclass(kind, (Real, Decimal, np.bool_))
 
 
-def real_numbers(name: str, array: NDArray[Any], value: Any) -> NDArray[np.float64]:
-    """An array of objects as numbers; what is none is refused with its column, the type and what to do.
+def as_numbers(name: str, value: Any) -> NDArray[Any]:
+    """`value` as an array of booleans, integers or floats; what is no number is refused with its column, the type and
+    what to do."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "biuf":
+        return _unboxed(name, array, value)
+    if array.ndim == 2 and hasattr(type(value), "dtypes"):
+        for j, dtype in enumerate(value.dtypes):  # polars would make numbers of dates that stand beside numbers
+            if str(dtype).lower().startswith(TIMES):
+                what = f"dates or times in {_label(j, value)}{_remedy(timedelta(0))}"
+                raise TypeError(f"{name} must be an array of real numbers, got {what}")
+    return array
 
-    Parameters
-    ----------
-    name : str
-    array : array
-        That `as_array` made of `value`, neither booleans nor integers nor floats.
-    value : object
-    """
+
+def _unboxed(name: str, array: NDArray[Any], value: Any) -> NDArray[np.float64]:
+    """The numbers in an array of objects that was made of `value`."""
     if array.dtype.kind != "O":
         raise TypeError(f"{name} must be an array of real numbers, got {_column(array, value)}")
     columns = array.reshape(len(array), -1).T if array.ndim > 1 and array.size else [array]
@@ -153,9 +160,9 @@ def _label(j: int, value: Any) -> str:
 
 def _column(array: NDArray[Any], value: Any) -> str:
     """What an array holds, of one type that is no number."""
-    place = f" in {_label(0, value)}" if column_names(value, array.ndim) and array.ndim > 1 else ""
     if array.dtype.kind == "c":
-        return f"complex numbers{place}"
+        return "complex numbers"
+    place = f" in {_label(0, value)}" if array.ndim > 1 and column_names(value) else ""
     if array.dtype.names is not None:
         fields = ", ".join(map(str, array.dtype.names))
         return (

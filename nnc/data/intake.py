@@ -237,11 +237,11 @@ class Intake:
         y = targets.as_given(y)
         if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
             raise ValueError(f"y must have one row for each row of X, got shapes {y.shape} and {X.shape}")
+        classes = targets.strata(y, self.model.loss, self.classes)
         for name, array in (("X", X), ("y", y)):  # here, while rows have the numbers that the user knows
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
                 wide = array.reshape(len(array), -1)
                 raise not_finite(name, wide, int((~np.isfinite(wide)).argmax()))
-        classes = targets.strata(y, self.model.loss, self.classes)
         train, test = split(len(X), share, key, classes, name="validation")
         if sample_weight is None:
             return X[train], y[train], None, (X[test], y[test])

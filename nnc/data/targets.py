@@ -104,7 +104,7 @@ def strata(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[
         return None
     values = as_labels(y, len(y))
     if values is None:
-        return y.argmax(axis=1) if y.ndim == 2 and row.takes != "shares" else None
+        return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] and row.takes != "shares" else None
     if values.dtype.kind == "f" and row.takes == "shares" and classes is None:
         return values >= row.threshold if values.min() >= 0 and values.max() <= 1 else values
     return values
