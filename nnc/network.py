@@ -567,8 +567,9 @@ class NeuralNetwork:
         Parameters
         ----------
         X : array (n, n_in)
-            A numpy.memmap of the network's dtype is used where it is; another one is read batch by batch, where
-            batch_size is given and `validation` is no fraction.
+            Or a frame, a tensor, lists. Names of columns are remembered, see `feature_names`. A numpy.memmap of the
+            network's dtype is used where it is; another one is read batch by batch, where batch_size is given and
+            `validation` is no fraction.
         y : array (n, n_out), or (n,)
             As in `loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge": the
             first fit learns which classes there are, see `classes`. Bytes and dates become text.

@@ -127,7 +127,9 @@ def _unboxed(name: str, array: NDArray[Any], value: Any) -> NDArray[np.float64]:
     """The numbers in an array of objects that was made of `value`."""
     if array.dtype.kind != "O":
         raise TypeError(f"{name} must be an array of real numbers, got {_column(array, value)}")
-    columns = array.reshape(len(array), -1).T if array.ndim > 1 and array.size else [array]
+    if array.size == 0:
+        return array.astype(np.float64)
+    columns = array.reshape(len(array), -1).T if array.ndim > 1 else [array]
     for j, column in enumerate(columns):
         values = column.tolist()
         kinds = set(map(type, values))
