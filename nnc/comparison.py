@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from nnc import reference
+from nnc.base.arrays import numbers
 from nnc.network import NeuralNetwork
 
 if TYPE_CHECKING:
@@ -175,8 +176,8 @@ def compare(
     """
     start = NeuralNetwork(sizes, **{"seed": 0, **network_arguments})
     # Both get the numbers that the engine sees: in float32, the inputs are rounded before the comparison.
-    inputs = np.asarray(X, dtype=start.dtype)
-    targets = np.asarray(y, dtype=start.dtype)
+    inputs = numbers("X", X).astype(start.dtype)
+    targets = numbers("y", y).astype(start.dtype)
     rows, columns = inputs.tolist(), (targets[:, None] if targets.ndim == 1 else targets).tolist()
     settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     slow_start: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.arrays import finite, frozen, numbers
+from nnc.base.arrays import finite, frozen
 from nnc.base.checks import flag, one_of, positive
 from nnc.base.random import Streams, checked_seed
 from nnc.data.intake import Intake, as_scaler
@@ -173,6 +173,12 @@ class NeuralNetwork:
         return None if classes is None else frozen(classes.copy())
 
     @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """What the columns of X were called in the first `fit` on a frame, whose later ones are put in this order; None
+        where they had no names."""
+        return self.intake.feature_names
+
+    @property
     def bias(self) -> bool | tuple[bool, ...]:
         """Whether the layers have biases; where they differ, the answer of each layer that computes."""
         return self.model.stack.bias
@@ -287,7 +293,8 @@ class NeuralNetwork:
         Returns
         -------
         array (n, n_out)
-            In the network's dtype; (n_out,) where X was a vector that is one row.
+            In the network's dtype; (n_out,) where X was a vector that is one row. NaN where weights are NaN, which
+            `fit`, `save`, `predict_classes`, `score` and `loss` refuse: this call has no time to look.
 
         Raises
         ------
@@ -299,7 +306,7 @@ class NeuralNetwork:
         if intake.is_ready(X):
             rows: Any = X
         else:
-            array = numbers("X", X)
+            array = intake.array(X)
             rows = intake.inputs(array)
             single = array.ndim == 1 and model.sizes[0] > 1
         P = model.predict(rows)
@@ -329,7 +336,9 @@ class NeuralNetwork:
         TypeError
             X is not an array of real numbers.
         """
-        index = self.intake.class_index(np.atleast_2d(self.predict(X)))
+        P = np.atleast_2d(self.predict(X))
+        self._check_outputs(P)
+        index = self.intake.class_index(P)
         classes = self.intake.classes
         return index if classes is None or index.ndim == 2 else classes[index]
 
@@ -360,7 +369,14 @@ class NeuralNetwork:
 
         data = self.intake.data(X, y, sample_weight)
         metric = METRICS["accuracy" if losses.ROWS[self.loss_name].of_classes else "r2"]
-        return self.intake.measure(metric, data, self.model.predict(data.X))
+        P = self.model.predict(data.X)
+        self._check_outputs(P)
+        return self.intake.measure(metric, data, P)
+
+    def _check_outputs(self, P: NDArray[Any]) -> None:
+        """Raises where outputs are not finite because weights are not: NaN has a class and a score like any number."""
+        if self.model.core.scan(P)[0] >= 0:
+            self.model.check_parameters()
 
     def loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """The network's loss on these rows; the constructor has its definition.
@@ -384,7 +400,10 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network, or holds NaN or infinity.
         """
-        return self.model.loss_of(self.intake.data(X, y, sample_weight))
+        loss = self.model.loss_of(self.intake.data(X, y, sample_weight))
+        if not loss < np.inf:
+            self.model.check_parameters()
+        return loss
 
     def gradients(
         self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None
@@ -410,7 +429,8 @@ class NeuralNetwork:
         """
         model = self.model
         flat = model.zeros()
-        model.gradient(self.intake.data(X, y, sample_weight), flat)
+        if not model.gradient(self.intake.data(X, y, sample_weight), flat) < np.inf:
+            model.check_parameters()
         return list(zip(*model.views(flat), strict=True))
 
     # ------------------------------------------------------------------------------------------ looking inside
@@ -549,8 +569,9 @@ class NeuralNetwork:
         Parameters
         ----------
         X : array (n, n_in)
-            A numpy.memmap of the network's dtype is used where it is; another one is read batch by batch, where
-            batch_size is given and `validation` is no fraction.
+            Or a frame, a tensor, lists. Names of columns are remembered, see `feature_names`. A numpy.memmap of the
+            network's dtype is used where it is; another one is read batch by batch, where batch_size is given and
+            `validation` is no fraction.
         y : array (n, n_out), or (n,)
             As in `loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge": the
             first fit learns which classes there are, see `classes`. Bytes and dates become text.
@@ -633,7 +654,7 @@ class NeuralNetwork:
         given = locals()
         from nnc.training.start import from_arrays
 
-        return self._run(from_arrays(self.model, self.intake.learner(), self.streams, self.state, X, y, given))
+        return self._run(from_arrays(self.model, self.intake.learner(X), self.streams, self.state, X, y, given))
 
     def fit_batches(
         self,

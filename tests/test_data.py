@@ -279,14 +279,16 @@ FORMS = {
 
 def test_labels_of_objects_that_are_none():
     net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0)
-    values = np.array(["a", 3], dtype=object)[INDEX.clip(0, 1)]
-    net.fit(X, values, epochs=1)
-    assert net.classes.tolist() == ["3", "a"]  # as numpy.array(["a", 3]) has them
-    for wrong in (None, [1]):
+    net.fit(X, np.array(["a", "3"], dtype=object)[INDEX.clip(0, 1)], epochs=1)
+    for wrong in (3, [1], b"b"):
         objects = np.empty(len(X), object)
         objects[:] = [wrong if i == 3 else "a" for i in range(len(X))]
-        with pytest.raises(TypeError, match="y must be an array of real numbers, got elements of type object"):
+        with pytest.raises(TypeError, match=r"y must have labels of one kind, got (3|\[1\]|b'b') in row 3 beside 'a'"):
             NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, objects, epochs=1)
+    lists = np.empty(len(X), object)
+    lists[:] = [[1, 2] if i == 3 else 1 for i in range(len(X))]
+    with pytest.raises(TypeError, match=r"y must be an array of real numbers, got \[1, 2\] of type list in row 3"):
+        NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, lists, epochs=1)
     with pytest.raises(ValueError, match=r"y must have one label for each row of X, got shape \(2,\)"):
         net.fit(X, ["a", "3"], epochs=1)
     with pytest.raises(TypeError, match="no ASCII text"):
@@ -549,12 +551,18 @@ WRONG = [
     ({"min_delta": None}, "min_delta must be a number, got None"),
     ({"restore_best": "yes"}, "restore_best must be True or False, got 'yes'"),
     ({"target_loss": "low"}, "target_loss must be a number, got 'low'"),
+    ({"target_loss": np.nan}, "target_loss must be a number, got nan"),
+    ({"l1": np.array([0.1, 0.2])}, r"l1 must be a number, got array"),
+    ({"l2": np.nan}, "l2 must be a finite number, 0 or more, got nan"),
+    ({"min_delta": [1, 2]}, r"min_delta must be a number, got \[1, 2\]"),
+    ({"min_delta": np.nan}, "min_delta must be a finite number, 0 or more, got nan"),
+    ({"max_seconds": np.nan}, "max_seconds must be a positive finite number, got nan"),
     ({"max_seconds": 0}, "max_seconds must be a positive finite number, got 0"),
     ({"callback": 3}, "callback must be a function of an epoch's record, or several, got 3"),
     ({"callback": [print, None]}, "callback must be a function of an epoch's record, or several, got None"),
     ({"progress": 1}, "progress must be True or False, got 1"),
     ({"n_threads": 0}, "n_threads must be 1 or more, got 0"),
-    ({"X": X[:, :2]}, r"X must have 3 columns to fit this network, got shape \(60, 2\)"),
+    ({"X": X[:, :2]}, r"X must have 3 columns to fit this network, got 2 columns \(shape \(60, 2\)\)"),
     ({"y": Y[:, :1]}, r"y must have shape \(60, 2\)"),
     ({"y": Y[:5], "validation": 0.2}, "y must have one row for each row of X"),
     ({"y": np.where(X[:, :2] > 0.9, np.nan, 1)}, "y must be finite"),

@@ -48,7 +48,15 @@ def document(**changes: Any) -> dict[str, Any]:
     whole = {"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "sse", "loss_parameter": None}
     whole |= {"seed": 7, "shuffle_position": 12, "dropout_position": 0}
     whole |= {"classes": None, "scale_X": None, "scale_y": None}
-    return {**whole, "layers": [hidden, output], "dropout": None, "self_test": None, "training": None, **changes}
+    return {
+        **whole,
+        "layers": [hidden, output],
+        "dropout": None,
+        "feature_names": None,
+        "self_test": None,
+        "training": None,
+        **changes,
+    }
 
 
 def checkpoint(**changes: Any) -> dict[str, Any]:
@@ -328,7 +336,8 @@ def test_checksum_finds_every_other_number(data: st.DataObject) -> None:
     whole = json.loads(saving.dumps(checkpoint()))
     places = [(part, key) for part in containers(whole) for key in keys(part) if type(part[key]) is float]
     part, key = data.draw(st.sampled_from(places))
-    part[key] = math.nextafter(part[key], data.draw(st.sampled_from([-9.0, 9.0])))
+    at_an_end = part[key] in (0.0, 1.0)  # of the range of moments and powers
+    part[key] = math.nextafter(part[key], 0.5 if at_an_end else data.draw(st.sampled_from([-9.0, 9.0])))
     assert refusal(json.dumps(whole)) == DAMAGED.replace('"sha256"', '"sha256" and "self_test"')
     del whole["sha256"]
     assert saving.loads(json.dumps(whole))
@@ -641,10 +650,19 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         ("training", True, "training is true, expected an object"),
         ("training extra", 1, f'training has the unknown key "extra", expected {", ".join(TRAINING_KEYS)}'),
         ("training steps", ..., "training.steps is missing"),
-        ("training steps", -1, "training.steps is -1, expected a whole number from 0 to 2**64 - 1"),
-        ("training epoch", 1.5, "training.epoch is 1.5, expected a whole number from 0 to 2**64 - 1"),
+        ("training steps", -1, "training.steps is -1, expected a whole number from 0 to 2**53 - 1"),
+        ("training epoch", 1.5, "training.epoch is 1.5, expected a whole number from 0 to 2**53 - 1"),
         ("training powers", [1.0], "training.powers has the wrong shape: 1 numbers found, 3 expected"),
         ("training powers 2", None, f"training.powers[2] is null, {LARGEST}"),
+        ("training powers 2", -0.5, "training.powers[2] is -0.5, expected a number from 0 to 1"),
+        ("training powers 1", 1.5, "training.powers[1] is 1.5, expected a number from 0 to 1"),
+        ("training steps", 2**53, f"training.steps is {2**53}, expected a whole number from 0 to 2**53 - 1"),
+        ("training epoch", 2**63, f"training.epoch is {2**63}, expected a whole number from 0 to 2**53 - 1"),
+        (
+            "training moments 1 3",
+            -1e-300,
+            "training.moments[1][3] is -1e-300, expected 0 or more: a mean of squares, or a step",
+        ),
         ("training optimizer", "adam", 'training.optimizer is "adam", expected an object'),
         ("training optimizer name", ..., "training.optimizer.name is missing"),
         (
@@ -723,7 +741,8 @@ def test_checkpoint_with_something_wrong(place: str, value: Any, message: str) -
 
 
 @pytest.mark.parametrize(
-    "classes", [["a", "b", "a"], [1, 2, 3, 4], ["\ud800", "\x00", "\u00e9\n"], [-(2**63), 0, 2**64 - 1]]
+    "classes",
+    [["a", "b", "a"], [1, 2, 3, 4], ["\ud800", "\x00.", "\u00e9\n"], [-(2**63), 0, 2**63 - 1], [1, 2, 2**64 - 1]],
 )
 def test_classes_of_several_outputs(classes: list[Any]) -> None:
     whole = document()
@@ -735,6 +754,38 @@ def test_classes_of_several_outputs(classes: list[Any]) -> None:
         assert refusal(json.dumps(whole)) == 'classes[2] is "a" once more, expected that all are different' + FIX
     else:
         assert saving.loads(saving.dumps(whole)) == whole
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([-1, 2**63], f"classes has -1 and {2**63}, expected whole numbers that one type of 64 bits holds"),
+        (["a", "a\0"], 'classes[1] is "a\\x00", expected a string without a NUL at its end'),
+    ],
+)
+def test_classes_that_no_array_holds(classes: list[Any], message: str) -> None:
+    assert refusal(json.dumps(document(classes=classes))) == message + FIX
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a"], "feature_names is a list of 1, expected a list of 2 strings (n_in)"),
+        (["a", 1], "feature_names is a list of 2, expected a list of 2 strings (n_in)"),
+        ("ab", 'feature_names is "ab", expected a list of 2 strings (n_in)'),
+        (["a", "a"], 'feature_names has "a" twice, expected that all are different'),
+    ],
+)
+def test_wrong_names_of_columns(names: Any, message: str) -> None:
+    assert refusal(json.dumps(document(feature_names=names))) == message + FIX
+
+
+def test_names_of_columns_are_not_signed() -> None:
+    """Readers that do not know them pass them over, and the checksum of the rest still fits."""
+    whole = json.loads(saving.dumps(document(feature_names=["a", "b"])))
+    assert whole["sha256"] == json.loads(saving.dumps(document()))["sha256"]
+    assert saving.loads(json.dumps(whole))["feature_names"] == ["a", "b"]
+    assert "feature_names" not in json.loads(saving.dumps(document()))
 
 
 CONSTANTS: dict[str, Any] = {"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "alpha": 0.99}

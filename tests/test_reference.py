@@ -333,7 +333,7 @@ def test_weights_can_be_given_and_changed() -> None:
     assert (net.weights, net.biases) == (([[3.0], [4.0]],), ([5.0],))
     with pytest.raises(ValueError, match=r"^weights must have 2 rows, got 1$"):
         net.weights = [[[3]]]
-    with pytest.raises(ValueError, match=r"^biases must have 1 columns, got 2 in row 0$"):
+    with pytest.raises(ValueError, match=r"^biases must have 1 column, got 2 in row 0$"):
         net.biases = [[5, 6]]
     assert (net.weights, net.biases) == (([[3.0], [4.0]],), ([5.0],))
 
@@ -481,7 +481,7 @@ def test_sizes_are_whole_numbers(size: object) -> None:
         ([[1, 2, 3], [1]], [[0], [0]], ValueError, "X must have 3 columns, got 1 in row 1"),
         ([[1, 2, math.nan]], [[0]], ValueError, "X must be finite, got nan in row 0, column 2"),
         ([[1, 2, 3]], [[0], [1]], ValueError, "y must have 1 rows, got 2"),
-        ([[1, 2, 3]], [[0, 1]], ValueError, "y must have 1 columns, got 2 in row 0"),
+        ([[1, 2, 3]], [[0, 1]], ValueError, "y must have 1 column, got 2 in row 0"),
         ([[1, 2, 3]], [[-math.inf]], ValueError, "y must be finite, got -inf in row 0, column 0"),
         ([1, 2, 3], [[0]], TypeError, "X must be a list of rows, each a list of numbers: "),
         (5, [[0]], TypeError, "X must be a list of rows, each a list of numbers: "),

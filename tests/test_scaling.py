@@ -138,7 +138,7 @@ def test_shapes():
     assert three.apply(np.empty((0, 3))).shape == (0, 3)
     assert np.array_equal(three.apply(np.asfortranarray(X)), three.apply(X))
     for wrong in (X[:, :2], [1.0, 2], 3.0, X[None]):
-        with pytest.raises(ValueError, match="array must have 3 columns to fit this scaling, got shape"):
+        with pytest.raises(ValueError, match=r"array must have 3 columns to fit this scaling, got (2|shape)"):
             three.apply(wrong)
 
 

@@ -318,3 +318,12 @@ def test_steps_do_not_keep_a_network():
     del net
     gc.collect()
     assert gone() is None
+
+
+def test_weights_that_are_nan_are_named():
+    net = network()
+    X, y = data(net)
+    net.train_step(X, y)
+    net.weights[1][2, 1] = np.nan
+    with pytest.raises(ValueError, match="weight"):
+        net.train_step(X, y)

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc.base.checks import counted
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
 def numbers(name: str, value: Any) -> NDArray[Any]:
     """`value` as an array of real numbers: booleans, integers or floats."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers with rows of one length: {error}") from None
-    if array.dtype.kind not in "biuf":
-        kind = "complex numbers" if array.dtype.kind == "c" else f"elements of type {array.dtype}"
-        raise TypeError(f"{name} must be an array of real numbers, got {kind}")
-    return array
+    if type(value) is np.ndarray and value.dtype.kind in "biuf":
+        array: NDArray[Any] = value
+        return array
+    from nnc.base.containers import as_numbers
+
+    return as_numbers(name, value)
 
 
 def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -48,6 +48,13 @@ def not_finite(name: str, rows: NDArray[Any], position: int, numbers: NDArray[An
     row, column = divmod(position, rows.shape[1])
     place = f"row {row if numbers is None else numbers[row]}, column {column}"
     return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in {place}")
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """What came, for a message about columns."""
+    if len(shape) == 2:
+        return f"{counted(shape[1], 'column')} (shape {shape})"
+    return f"shape {shape}"
 
 
 def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:

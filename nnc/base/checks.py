@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 
+def counted(n: int, word: str) -> str:
+    """1 column, 2 columns."""
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
 def is_bool(value: Any) -> bool:
     """Whether it is True or False, of Python or of NumPy."""
     kind = type(value)
@@ -28,6 +33,14 @@ def real(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number, got {shown(value)}") from None
     except OverflowError:  # an integer of more than 308 digits
         raise ValueError(f"{name} must be a number in the range of a float, got a larger one") from None
+
+
+def no_nan(name: str, value: Any) -> float:
+    """`value` as a float, which may be infinite."""
+    number = real(name, value)
+    if number != number:
+        raise ValueError(f"{name} must be a number, got {shown(value)}")
+    return number
 
 
 def finite(name: str, value: Any) -> float:

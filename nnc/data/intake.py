@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.arrays import cast, finite, not_finite, numbers
-from nnc.base.checks import one_of
+from nnc.base.arrays import cast, finite, not_finite, numbers, shape_text
+from nnc.base.checks import counted, one_of
 from nnc.data import targets
 from nnc.kinds import activations, losses
 from nnc.model.data import Data
@@ -37,6 +37,8 @@ class Intake:
         None until the first fit.
     classes : array or None
         What labels stand for, if not for themselves.
+    feature_names : tuple of str or None
+        What the columns of X were called where they had names.
     largest : float
         The largest absolute value of the inputs that were learned from.
     """
@@ -50,6 +52,7 @@ class Intake:
         self.scaling_X: Scaling | None = None
         self.scaling_y: Scaling | None = None
         self.classes: NDArray[Any] | None = None
+        self.feature_names: tuple[str, ...] | None = None
         self.largest = 0.0
 
     def copy(self, model: Model | None = None) -> Intake:
@@ -60,10 +63,11 @@ class Intake:
             other.model = model
         return other
 
-    def learner(self) -> Intake:
-        """A copy for a fit; itself where there is nothing to learn."""
+    def learner(self, X: Any = None) -> Intake:
+        """A copy for a fit on X, or on batches; itself where there is nothing to learn."""
         known = self.classes is not None or not self.loss.of_classes
-        other = self if known and self.scaler_X is None and self.scaler_y is None else self.copy()
+        nameless = type(X) is np.ndarray
+        other = self if known and nameless and self.scaler_X is None and self.scaler_y is None else self.copy()
         other.largest = 0.0
         return other
 
@@ -82,23 +86,40 @@ class Intake:
             X.dtype != self.model.dtype or not X.flags.c_contiguous or self.scaler_X is not None
         )
 
-    def rows(self, X: ArrayLike) -> NDArray[Any]:
+    def array(self, X: Any, learn: bool = False) -> NDArray[Any]:
+        """X as an array of numbers; where its columns have names, in the order that the first fit has met."""
+        array = numbers("X", X)
+        if type(X) in (np.ndarray, np.memmap, list, tuple):
+            return array
+        from nnc.data import names
+
+        found = names.of(X, array.ndim, self.model.sizes[0])
+        if found is None:
+            return array
+        if self.feature_names is not None:
+            return names.in_order(array, found, self.feature_names)
+        if learn and array.ndim == 2:
+            self.feature_names = names.to_remember(found, self.model.sizes[0])
+        return array
+
+    def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """X as rows (n, n_in), as they come."""
         n_in = self.model.sizes[0]
-        rows = numbers("X", X)
+        rows = given = numbers("X", X) if type(X) is np.ndarray else self.array(X, learn)
         if rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in:
-            raise ValueError(f"X must have {n_in} columns to fit this network, got shape {np.shape(X)}")
+            expected = counted(n_in, "column")
+            raise ValueError(f"X must have {expected} to fit this network, got {shape_text(given.shape)}")
         if len(rows) == 0:
-            raise ValueError(f"X must have at least one row, got shape {np.shape(X)}")
+            raise ValueError(f"X must have at least one row, got shape {given.shape}")
         if len(rows) > 2**31 - 1:
             raise ValueError(f"X must have fewer than 2**31 rows, got {len(rows)}")
         return rows
 
     def inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """X as rows (n, n_in) of the model's dtype, scaled, not yet known to be finite."""
-        rows = self.rows(X)
+        rows = self.rows(X, learn)
         if self.scaler_X is None:
             return cast(rows, self.model.dtype)
         if learn:
@@ -156,6 +177,13 @@ class Intake:
         array = finite(name, weights, (n,), self.model.dtype)
         if array.min() < 0 or not array.any():
             raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
+        with np.errstate(over="ignore"):
+            total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
+        if not limits.tiny <= total <= limits.max:  # what gradients are divided by
+            raise ValueError(
+                f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
+                f"got {total:.3g}; what counts is how the weights compare, so divide all of them by the largest"
+            )
         return array
 
     def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
@@ -176,14 +204,14 @@ class Intake:
                     return targets.signs(index, n_out, model.dtype), None
                 return index[:, None].astype(model.dtype), None
             y = y if column is None else column
-        values = numbers("y", y)
+        values = given = numbers("y", y)
         if values.ndim == 1:
             values = values[None] if n == 1 and len(values) == n_out else values[:, None]
         if values.shape != (n, n_out):
             labels = f", or be {n} labels" if row.takes == "probabilities" else ""
             raise ValueError(
                 f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
-                f"got shape {np.shape(y)}"
+                f"got shape {given.shape}"
             )
         if self.scaler_y is None:
             Y = cast(values, model.dtype)
@@ -205,10 +233,15 @@ class Intake:
         """The rows to train on, and those to validate on: X, y, sample_weight, (X, y) or (X, y, sample_weight)."""
         from nnc.data.splits import split
 
-        X, y = X if isinstance(X, np.ndarray) else numbers("X", X), np.asarray(y)
+        X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
+        y = targets.as_given(y)
         if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
             raise ValueError(f"y must have one row for each row of X, got shapes {y.shape} and {X.shape}")
         classes = targets.strata(y, self.model.loss, self.classes)
+        for name, array in (("X", X), ("y", y)):  # here, while rows have the numbers that the user knows
+            if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
+                wide = array.reshape(len(array), -1)
+                raise not_finite(name, wide, int((~np.isfinite(wide)).argmax()))
         train, test = split(len(X), share, key, classes, name="validation")
         if sample_weight is None:
             return X[train], y[train], None, (X[test], y[test])
@@ -225,10 +258,11 @@ class Intake:
         classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
         if self.loss.takes == "signs" and n_out == 1 and self.classes is None:
             classes = np.array([-1, 1])
-        weights = targets.class_weights(self.true_index(data), class_weight, classes)
+        weights, name = targets.class_weights(self.true_index(data), class_weight, classes), "class_weight"
         if data.weights is not None:
-            weights = weights * data.weights
-        return data.with_weights(self.row_weights("class_weight", weights, len(data.X)))
+            with np.errstate(over="ignore", under="ignore"):
+                weights, name = weights * data.weights, "class_weight times sample_weight"
+        return data.with_weights(self.row_weights(name, weights, len(data.X)))
 
     # ------------------------------------------------------------------------------------------ what comes out
 
@@ -292,12 +326,15 @@ class Intake:
             "classes": None if self.classes is None else self.classes.tolist(),
             "scale_X": None if self.scaling_X is None else self.scaling_X.to_dict(),
             "scale_y": None if self.scaling_y is None else self.scaling_y.to_dict(),
+            "feature_names": None if self.feature_names is None else list(self.feature_names),
         }
 
     def take(self, document: dict[str, Any]) -> None:
         """Takes over what `to_dict` wrote; ValueError where it is none."""
         if document["classes"] is not None:
-            self.classes = np.array(document["classes"])
+            self.classes = targets.classes_of(document["classes"])
+        if document["feature_names"] is not None:
+            self.feature_names = tuple(document["feature_names"])
         for name in ("scale_X", "scale_y"):
             if document[name] is not None:
                 from nnc.data.scaling import Scaling

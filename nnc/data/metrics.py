@@ -6,6 +6,7 @@ METRICS["mae"](y_true, y_pred, sample_weight=weights)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,8 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = N
         An argument is not one of these.
     """
     true, predicted, weights = _values(y_true, y_pred, sample_weight)
+    scale = _scale(true, predicted)
+    true, predicted = true / scale, predicted / scale
     errors = _mean((true - predicted) ** 2, weights)
     spread = _mean((true - _mean(true, weights)) ** 2, weights)
     constant = (true == true[0]).all(axis=0) | (spread == 0)
@@ -136,7 +139,8 @@ def mae(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = 
 def rmse(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """The root of the mean of (y_true - y_pred)^2 over the rows, then the mean over outputs; arguments as in `r2`."""
     true, predicted, weights = _values(y_true, y_pred, sample_weight)
-    return float(np.sqrt(_mean((true - predicted) ** 2, weights)).mean())
+    scale = _scale(true, predicted)
+    return float((scale * np.sqrt(_mean((true / scale - predicted / scale) ** 2, weights))).mean())
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,12 @@ def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
     if not (weights.min() >= 0 and 0 < weights.sum() < np.inf):
         raise ValueError("sample_weight must hold finite numbers, none negative and not all 0")
     return weights
+
+
+def _scale(true: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """A power of 2, by which no number is rounded, that keeps squares in range; 1 for all but enormous numbers."""
+    largest = float(max(abs(true).max(), abs(predicted).max()))
+    return 2.0 ** math.frexp(largest)[1] if 1e150 < largest < math.inf else 1.0
 
 
 def _mean(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnc.base.arrays import numbers
-from nnc.base.checks import finite
+from nnc.base.arrays import numbers, shape_text
+from nnc.base.checks import counted, finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,7 +196,8 @@ class Scaling:
     ) -> NDArray[Any]:
         given, n = numbers("array", array), len(self.shift)
         if given.ndim not in (1, 2) or (given.shape[-1] != n and (given.ndim == 2 or n > 1)):
-            raise ValueError(f"array must have {n} columns to fit this scaling, got shape {given.shape}")
+            expected = counted(n, "column")
+            raise ValueError(f"array must have {expected} to fit this scaling, got {shape_text(given.shape)}")
         rows = given.reshape(-1, n)
         out = np.empty(rows.shape, dtype)
         at = 0

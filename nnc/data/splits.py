@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc.base.containers import as_array
 from nnc.base.random import Stream, mix
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def split(
     order = np.argsort(Stream(mix(int(seed) % 2**64)).uniform((n,)), kind="stable")
     if labels is None:
         return order[n_small:], order[:n_small]
-    array = np.asarray(labels)
+    array = as_array("labels", labels)
     if array.shape != (n,):
         raise ValueError(f"labels must be one for each of the {n} rows, got shape {array.shape}")
     _, classes, counts = np.unique(array, return_inverse=True, return_counts=True)

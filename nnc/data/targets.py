@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +16,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def as_given(y: Any) -> NDArray[Any]:
+    """y as an array in which its labels are what they were."""
+    return y if type(y) is np.ndarray else _objects(y)
+
+
 def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     """y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
-    values = np.asarray(y)
-    if values.dtype.kind in "TO" and values.ndim:  # NumPy 2's strings of any length, and what pandas has
-        with suppress(ValueError):  # it holds sequences, which are no labels
-            values = np.array(values.tolist())
+    values = as_given(y)
+    kind = values.dtype.kind
+    if kind in "TO" and values.ndim:  # NumPy 2's strings of any length, and what pandas has
+        from nnc.base.containers import labels as exact_labels
+
+        values = exact_labels("y", values)
+    elif kind in "fMm" and values.ndim and len(values) == values.size and (values != values).any():
+        row = int((values != values).argmax())
+        found = values.reshape(-1)[row]
+        raise ValueError(f"y must have no missing values, got {found} in row {row}; leave the row out")
     if values.dtype.kind in "SMm":
         try:
             values = values.astype(str)
@@ -33,6 +43,18 @@ def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     if values.dtype.kind == "U":
         raise ValueError(f"y must have one label for each row of X, got shape {values.shape} for {n} rows")
     return None
+
+
+def _objects(y: Any) -> NDArray[Any]:
+    """What is no plain array as one; a list whose labels NumPy would change as it is, object by object."""
+    from nnc.base.containers import as_array
+
+    values = as_array("y", y)
+    if type(y) in (list, tuple) and values.size:
+        kind = values.dtype.kind
+        if kind in "US" or (kind == "f" and values.dtype == np.float64 and abs(values).max() >= 2**53):
+            return np.array(y, object)
+    return values
 
 
 def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:
@@ -63,6 +85,18 @@ def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | 
     return None
 
 
+def classes_of(values: list[Any]) -> NDArray[Any]:
+    """The classes that a document has, exactly."""
+    if isinstance(values[0], str):
+        return np.array(values)
+    from nnc.base.containers import exact_numbers
+
+    classes = exact_numbers(values)
+    if classes is None:
+        raise ValueError(f"classes must be numbers that one type holds exactly, got {shown(np.array(values, object))}")
+    return classes
+
+
 def strata(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[Any] | None:
     """What of each row a fraction for validation keeps the shares of; None where the loss knows no classes."""
     row = losses.ROWS[loss]
@@ -70,7 +104,7 @@ def strata(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[
         return None
     values = as_labels(y, len(y))
     if values is None:
-        return y.argmax(axis=1) if y.ndim == 2 and row.takes != "shares" else None
+        return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] and row.takes != "shares" else None
     if values.dtype.kind == "f" and row.takes == "shares" and classes is None:
         return values >= row.threshold if values.min() >= 0 and values.max() <= 1 else values
     return values
@@ -83,18 +117,28 @@ def shown(classes: NDArray[Any]) -> str:
 
 def encode(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
     """The place of every label among the classes."""
-    wrong = np.ones(len(values), bool)
+    wrong: Any = np.ones(len(values), bool)
     if (values.dtype.kind == "U") == (classes.dtype.kind == "U"):
+        same, changed = (values, False) if values.dtype.kind == "U" else _as_type(numbers("y", values), classes.dtype)
         sorter = np.argsort(classes)
-        places = np.searchsorted(classes, values, sorter=sorter)
+        places = np.searchsorted(classes, same, sorter=sorter)
         index = sorter[np.minimum(places, len(classes) - 1)]
-        wrong = classes[index] != values
+        wrong = (classes[index] != same) | changed
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
             f"y must hold the classes of this network, {shown(classes)}, got {values.tolist()[row]!r} in row {row}"
         )
     return index.astype(np.int32)
+
+
+def _as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], Any]:
+    """Numbers in another type, and which of them that has changed: large ones must not meet in float64."""
+    if values.dtype == dtype:
+        return values, False
+    with np.errstate(all="ignore"):
+        same = values.astype(dtype)
+        return same, (same.astype(values.dtype) != values) | ((same < 0) != (values < 0))
 
 
 def labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:

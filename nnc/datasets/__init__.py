@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc.base.containers import as_array
 from nnc.data.splits import split
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def train_test_split(
     ValueError
         If the numbers of rows differ, if one of the two parts would be empty, or if `y` is no vector with stratify.
     """
-    X, y = np.asarray(X), np.asarray(y)
+    X, y = as_array("X", X), as_array("y", y)
     n = len(X)
     if len(y) != n:
         raise ValueError(f"X and y must have the same number of rows, got {n} and {len(y)}")

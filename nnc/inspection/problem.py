@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from nnc.base.arrays import numbers, shape_text
+from nnc.base.checks import counted
 from nnc.kinds import activations, losses
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class Problem:
         if rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in or len(rows) == 0:
-            raise ValueError(f"X must have {n_in} columns and at least one row, got shape {np.shape(X)}")
+            expected = counted(n_in, "column")
+            raise ValueError(f"X must have {expected} and at least one row, got {shape_text(np.shape(X))}")
         n = len(rows)
         targets = _numbers("y", y)
         if self.loss.takes == "probabilities" and targets.shape in ((n,), (n, 1)):
@@ -65,7 +68,10 @@ class Problem:
         elif targets.ndim == 1:
             targets = targets[None] if n == 1 and len(targets) == n_out else targets[:, None]
         if targets.shape != (n, n_out):
-            raise ValueError(f"y must have shape ({n}, {n_out}), got shape {np.shape(y)}")
+            raise ValueError(
+                f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output, "
+                f"got shape {np.shape(y)}"
+            )
         if self.loss.takes == "probabilities":
             targets = (1 - self.parameter) * targets + self.parameter / n_out
         self.X, self.y = rows, targets
@@ -106,9 +112,9 @@ class Problem:
 
 
 def _numbers(name: str, value: ArrayLike) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be an array of real numbers, got elements of type {array.dtype}")
+    array = numbers(name, value).astype(np.float64)
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]}")
-    return array.astype(np.float64)
+        place = np.argwhere(~np.isfinite(array))[0]
+        where = ", ".join(f"{word} {i}" for word, i in zip(("row", "column"), place, strict=False))
+        raise ValueError(f"{name} must be finite, got {array[tuple(place)]}{where and ' in ' + where}")
+    return array

@@ -69,7 +69,8 @@ class Optimizer(Value):
     """What all optimizers are: constants that can be compared, hashed, pickled and written to a file.
 
     The constants are the fields. `kept` is how many numbers there are for each parameter, besides those of a momentum
-    that is not 0 and of a history; with `keeps_steps` the last of them is a step, at first the learning rate.
+    that is not 0 and of a history. The last of them, where there are any, is never negative: a mean of squares, or with
+    `keeps_steps` a step, at first the learning rate.
     """
 
     name: ClassVar[str]

@@ -150,6 +150,21 @@ class Model:
             name = kind.init or init or activations.ROWS[activation].init
             initializers.draw(W, b, name, kind.arrays(layer.below)[0], stream)
 
+    def check_parameters(self, because: str = "") -> None:
+        """Raises where a weight or bias is not finite: whoever has a view may write anything into it."""
+        if self.core.scan(self.theta[None])[0] < 0:
+            return
+        for layer, W, b in zip(self.stack.computing, self.W, self.b, strict=True):
+            for letter, part in (("W", W), ("b", b)):
+                wrong = part is not None and np.argwhere(~np.isfinite(part))
+                if wrong is not False and len(wrong):
+                    assert part is not None
+                    found, place = part[tuple(wrong[0])], ", ".join(map(str, wrong[0]))
+                    raise ValueError(
+                        f"the weights of the network must be finite, got {found} in {letter}[{place}] of its "
+                        f"{layer.name}{because}; assign finite ones, or load or make the network again"
+                    )
+
     # ------------------------------------------------------------------------------------------ computing
 
     def predict(self, X: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:

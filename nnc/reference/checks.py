@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from nnc.base.checks import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
@@ -51,7 +53,7 @@ def rows_of(name: str, table: Any, n_columns: int, n_rows: int | None = None) ->
         raise ValueError(f"{name} must have {n_rows or 'at least 1'} rows, got {len(rows)}")
     for r, row in enumerate(rows):
         if len(row) != n_columns:
-            raise ValueError(f"{name} must have {n_columns} columns, got {len(row)} in row {r}")
+            raise ValueError(f"{name} must have {counted(n_columns, 'column')}, got {len(row)} in row {r}")
         for c, number in enumerate(row):
             if not math.isfinite(number):
                 raise ValueError(f"{name} must be finite, got {number} in row {r}, column {c}")

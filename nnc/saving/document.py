@@ -25,6 +25,9 @@ As JSON writes it::
 `dropout`
     The rate of the Dropout behind each hidden layer, or null where there is none; missing where there is none at all.
     No prediction depends on it, so readers that do not know it pass it over, and it is not in the checksum.
+`feature_names`
+    What the columns of the inputs are called, all different; missing where they have no names. Readers that do not know
+    it pass it over, too.
 `self_test`
     A raw row of inputs and what the network predicts for it.
 `training`
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
 FORMAT = "nnc-network"
 VERSION = 2  # the latest; a network that version 1 can describe is written as that
 TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
+COUNTED = 53  # bits of a number of steps or epochs: no training gets there, and a float holds it
 FIX = "correct it there, or save the network again"  # what messages about a document end with
 
 
@@ -113,6 +117,7 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
         "layers": layers,
         "dropout": _checked_dropout(document.get("dropout"), len(layers) - 1),
+        "feature_names": _checked_names(document.get("feature_names"), n_in),
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
         "training": _checked_training(document.get("training"), n_params, LARGEST[dtype]),
     }
@@ -195,6 +200,11 @@ def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
             fields.number(value, f"classes[{i}]")
         if kind is int and not -(2**63) <= value < 2**64:
             raise ValueError(f"classes[{i}] is {value}, expected a whole number of 64 bits")
+        if kind is str and value.endswith("\0"):  # NumPy's text does not keep it
+            raise ValueError(f"classes[{i}] is {fields.shown(value)}, expected a string without a NUL at its end")
+    if kind is int and min(classes) < 0 and max(classes) >= 2**63:
+        found = f"{min(classes)} and {max(classes)}"
+        raise ValueError(f"classes has {found}, expected whole numbers that one type of 64 bits holds")
     seen: set[Any] = set()
     for i, value in enumerate(classes):
         if value in seen:
@@ -215,6 +225,17 @@ def _checked_scale(scale: Any, n: int, where: str, of: str) -> dict[str, Any] | 
     if 0.0 in factor:
         raise ValueError(f"{where}.factor[{factor.index(0.0)}] is 0, expected another number")
     return {"type": kind, "shift": shift, "factor": factor}
+
+
+def _checked_names(names: Any, n_in: int) -> list[str] | None:
+    if names is None:
+        return None
+    if type(names) is not list or len(names) != n_in or not set(map(type, names)) <= {str}:
+        raise ValueError(f"feature_names is {fields.shown(names)}, expected a list of {n_in} strings (n_in)")
+    if len(set(names)) < n_in:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"feature_names has {fields.shown(twice)} twice, expected that all are different")
+    return list(names)
 
 
 def _checked_self_test(test: Any, n_in: int, n_out: int) -> dict[str, Any] | None:
@@ -240,15 +261,21 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
     if len(moments) != n_moments:
         name = fields.shown(optimizer["name"])
         raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
+    if not all(0 <= power <= 1 for power in powers):
+        i = next(i for i, power in enumerate(powers) if not 0 <= power <= 1)
+        raise ValueError(f"training.powers[{i}] is {fields.shown(powers[i])}, expected a number from 0 to 1")
+    moments = fields.matrix(moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest)
+    if optimizers.ROWS[optimizer["name"]].kept and min(moments[-1]) < 0:
+        i = next(i for i, number in enumerate(moments[-1]) if number < 0)
+        place = f"training.moments[{len(moments) - 1}][{i}]"
+        raise ValueError(f"{place} is {fields.shown(moments[-1][i])}, expected 0 or more: a mean of squares, or a step")
     return {
         "optimizer": optimizer,
-        "steps": fields.unsigned(training, "steps", 0, where),
+        "steps": fields.unsigned(training, "steps", 0, where, COUNTED),
         "powers": powers,
-        "epoch": fields.unsigned(training, "epoch", 0, where),
+        "epoch": fields.unsigned(training, "epoch", 0, where, COUNTED),
         "schedule": None if schedule is None else _checked_schedule(schedule, where + "schedule"),
-        "moments": fields.matrix(
-            moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest
-        ),
+        "moments": moments,
         "history": _checked_history(fields.member(training, "history", dict, where=where)),
     }
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+NOT_SIGNED = ("dropout", "feature_names")  # members that came later, whose files the first readers are to read, too
+
+
 def dumps(document: dict[str, Any]) -> str:
     """The JSON text of a network, one row of weights a line; every float reads back to the same bits.
 
@@ -65,17 +68,17 @@ def _text(value: Any, indent: str = "") -> str:
 def checksum(document: dict[str, Any]) -> str:
     """The SHA-256 of what a checked document says, in hexadecimal, however its text is laid out.
 
-    It is taken of JSON text with sorted keys and without blanks. Left out are "sha256" itself, "dropout", which the
-    first readers do not know, and members that are null. A list of numbers, and a list of such lists, stands there as
-    the SHA-256 of these numbers in order, each as 8 bytes of IEEE 754, the lowest first: that is many times faster than
-    their digits, and no matter how those are written. A list with another thing in it, or with a whole number that 8
-    bytes do not hold exactly, stands there as it is, and so do numbers alone, those that are whole without a decimal
-    point.
+    It is taken of JSON text with sorted keys and without blanks. Left out are "sha256" itself, "dropout" and
+    "feature_names", which the first readers do not know, and members that are null. A list of numbers, and a list of
+    such lists, stands there as the SHA-256 of these numbers in order, each as 8 bytes of IEEE 754, the lowest first:
+    that is many times faster than their digits, and no matter how those are written. A list with another thing in it,
+    or with a whole number that 8 bytes do not hold exactly, stands there as it is, and so do numbers alone, those that
+    are whole without a decimal point.
     """
     import json
     from hashlib import sha256
 
-    content = {key: value for key, value in document.items() if key not in ("sha256", "dropout")}
+    content = {key: value for key, value in document.items() if key not in ("sha256", *NOT_SIGNED)}
     text = json.dumps(_canonical(content), sort_keys=True, separators=(",", ":"))
     return sha256(text.encode("ascii")).hexdigest()
 

@@ -76,6 +76,7 @@ class Fit:
 
     def __init__(self, model: Model, intake: Intake, data: Data, plan: Plan, state: State) -> None:
         self.model, self.intake, self.data, self.plan, self.state = model, intake, data, plan, state
+        model.check_parameters()
         self.params = model.theta
         self.first = state.epoch  # epochs of the fits before
         self.began = perf_counter()
@@ -354,6 +355,8 @@ class Fit:
                 record.update(best=better, network=self.plan.network)
             self.called[number] = epoch
             stop = bool(callback(record)) or stop
+        if record is not None:
+            self.model.check_parameters(", which a callback has put there")
         if not resting:
             self.called_at = perf_counter()
         return stop

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.checks import count, flag, fraction, not_negative, one_of, positive, real
+from nnc.base.checks import count, flag, fraction, no_nan, not_negative, one_of, positive
 from nnc.base.random import DROPOUT
 from nnc.kinds import losses
 
@@ -74,10 +74,10 @@ def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, A
         "settings": settings(given, model.stack, state),
         "n_threads": None if n_threads is None else count("n_threads", n_threads),
     }
-    for name, check in (("patience", count), ("target_loss", real), ("max_seconds", positive)):
+    for name, check in (("patience", count), ("target_loss", no_nan), ("max_seconds", positive)):
         if given[name] is not None:
             plan[name] = check(name, given[name])
-    if given["min_delta"] != 0:
+    if not _is_zero(given["min_delta"]):
         plan["min_delta"] = not_negative("min_delta", given["min_delta"])
     if not flag("restore_best", given["restore_best"]):
         plan["restore_best"] = False
@@ -92,10 +92,15 @@ def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, A
     return plan
 
 
+def _is_zero(value: Any) -> bool:
+    """Whether it is the default of a number; what is no number is left to its check."""
+    return isinstance(value, (float, int)) and value == 0
+
+
 def settings(given: Mapping[str, Any], stack: Stack, state: State) -> dict[str, Any]:
     """What the core is told beside the optimizer's constants."""
     told: dict[str, Any] = {}
-    if given["l1"] != 0 or given["l2"] != 0:
+    if not (_is_zero(given["l1"]) and _is_zero(given["l2"])):
         told.update(l1=not_negative("l1", given["l1"]), l2=not_negative("l2", given["l2"]))
     for name in ("clip_norm", "clip_value", "max_norm"):
         if given[name] is not None:
@@ -108,7 +113,7 @@ def settings(given: Mapping[str, Any], stack: Stack, state: State) -> dict[str, 
 
 def dropout_settings(dropout: Any, stack: Stack, state: State) -> dict[str, Any]:
     """What the core is told of dropout, by the argument of a fit or by the network's own Dropout layers."""
-    if isinstance(dropout, (float, int)) and dropout == 0:
+    if _is_zero(dropout):
         if not stack.drops:
             return {}
         shares = [rate or 0.0 for rate in stack.dropout]

@@ -111,7 +111,7 @@ class Steps:
             and intake.loss.takes == "numbers"
         ):
             return X, y, None, None
-        learner = intake.learner()
+        learner = intake.learner(X)
         data = learner.data(X, y, sample_weight, learn=True)
         network.intake = learner
         return data
@@ -122,6 +122,7 @@ class Steps:
         assert state is not None
         state.catch_up()
         self.training = self.shape = state.live = None  # the core's run is over
+        network.model.check_parameters()
         largest = 0.0
         for name, rows in (("y", Y), ("X", X)):
             if rows is not None:
