@@ -126,8 +126,18 @@ def explain_step(net: Network, X: ArrayLike, y: ArrayLike, lr: float) -> Explana
     if isinstance(lr, (bool, str)) or not hasattr(lr, "__float__") or not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive finite number, got {lr!r}")
     problem = Problem(net, X, y)
+    steps = layer_steps(problem, float(lr))
+    terms = problem.terms(steps[-1].Z, steps[-1].A)
+    parameter = None if problem.loss.parameter is None else problem.parameter
+    return Explanation(
+        float(lr), problem.loss.name, parameter, problem.X, problem.y, steps[-1].A, terms, float(terms.sum()), steps
+    )
+
+
+def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
+    """What a step does in every layer, by the definitions."""
     A_in, Z, A = problem.forward()
-    terms, dA = problem.terms(Z[-1], A[-1]), problem.slope(A[-1])
+    dA = problem.slope(A[-1])
     steps: list[LayerStep] = []
     for l in range(len(Z) - 1, -1, -1):
         row = problem.activations[l]
@@ -145,10 +155,7 @@ def explain_step(net: Network, X: ArrayLike, y: ArrayLike, lr: float) -> Explana
         step = LayerStep(title, row.name, A_in[l], Z[l], A[l], dA, slope, delta, W, dW, W - lr * dW, b, db, new_b)
         steps.insert(0, step)
         dA = delta @ W.T
-    parameter = None if problem.loss.parameter is None else problem.parameter
-    return Explanation(
-        float(lr), problem.loss.name, parameter, problem.X, problem.y, A[-1], terms, float(terms.sum()), tuple(steps)
-    )
+    return tuple(steps)
 
 
 # ---------------------------------------------------------------------------------------------- its text
