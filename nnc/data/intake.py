@@ -294,6 +294,15 @@ class Intake:
             "scale_y": None if self.scaling_y is None else self.scaling_y.to_dict(),
         }
 
+    def scalings(self) -> dict[str, str]:
+        """How inputs and targets are scaled, those that are."""
+        known = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
+        return {
+            what: scaler.name if scaling is not None else f"{scaler.name}, not known before the first fit"
+            for what, (scaler, scaling) in known.items()
+            if scaler is not None
+        }
+
     def take(self, document: dict[str, Any]) -> None:
         """Takes over what `to_dict` wrote; ValueError where it is none."""
         if document["classes"] is not None:
