@@ -240,6 +240,7 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
     enough = COMPARABLE * layer.tolerance * float(layer.scale[i, j])
     best, least = math.nan, math.inf
     before: list[float] = []
+    _, _, here = problem.loss_from(layer.place, Z)
     for _ in range(STEPS):
         if 2 * rounding / h > enough:  # with a smaller h it is only more
             break
@@ -248,7 +249,7 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
         moved[1][:, j] -= h * inputs
         (high, Z_high, above), (low, Z_low, below) = (problem.loss_from(layer.place, Z) for Z in moved)
         close = all((abs(a - b) <= 1).all() for a, b in zip(Z_high, Z_low, strict=True))
-        if close and all((a == b).all() for a, b in zip(above, below, strict=True)):
+        if close and all(((a == b) & (b == c)).all() for a, b, c in zip(above, here, below, strict=True)):
             row = [(high - low) / (2 * h)]
             for k, coarser in enumerate(before, 1):
                 row.append(row[-1] + (row[-1] - coarser) / (16**k - 1))
