@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc import Layer, ModelFileError, NeuralNetwork
+from nnc import Layer, MinMax, ModelFileError, NeuralNetwork
 from nnc.kinds import losses
 from nnc.kinds.activations import HIDDEN
 
@@ -405,6 +405,52 @@ def test_summary():
     ]
     assert "1,000" not in NeuralNetwork([3, 1], bias=False).summary()
     assert "3 parameters, float64, loss sse" in NeuralNetwork([3, 1], bias=False).summary()
+
+
+def scaling_network():
+    net = NeuralNetwork([2, 1], init=[[[1.0], [2.0]]], loss="mse", scale_X=MinMax(), scale_y="standardize")
+    before = net.summary(), inspected(net)
+    net.fit([[10.0, -4.0], [14.0, -2.0]], [[3.0], [7.0]], epochs=1, lr=1e-9)
+    net.weights, net.biases = [[[1.0], [2.0]]], [[0.0]]
+    return net, before
+
+
+def inspected(net):
+    text = io.StringIO()
+    net.inspect(file=text)
+    return text.getvalue().splitlines()
+
+
+def test_scalings_are_told():
+    net, (summary, inspection) = scaling_network()
+    unknown = "not known before the first fit"
+    assert summary.endswith(f"mse, inputs scaled (minmax, {unknown}), targets scaled (standardize, {unknown})")
+    assert inspection[1:4] == ["* Inputs: 2", f"Scaled: minmax, {unknown}", "------"]
+    assert inspection[-3:] == ["* Targets", f"Scaled: standardize, {unknown}", "------"]
+    assert net.summary().endswith(", loss mse, inputs scaled (minmax), targets scaled (standardize)")
+    lines = inspected(net)
+    columns = [" Input 0: (raw - 10.0) * 0.25", " Input 1: (raw + 4.0) * 0.5"]
+    assert lines[1:5] == ["* Inputs: 2", "Scaled: minmax", *columns]
+    assert lines[-4:] == ["* Targets", "Scaled: standardize", " Output 0: (raw - 5.0) * 0.5", "------"]
+
+
+def test_a_step_says_what_is_scaled(capsys):
+    net, _ = scaling_network()
+    step = net.explain_step([[12.0, -4.0]], [[7.0]], lr=0.5)
+    assert step.X.tolist() == [[0.5, 0.0]]
+    assert step.y.tolist() == [[1.0]]
+    assert (step.scaling_X, step.scaling_y) == (net.intake.scaling_X, net.intake.scaling_y)
+    assert capsys.readouterr().out.splitlines()[:8] == [
+        "One step of gradient descent: 1 row, scaled inputs and targets, loss mse, lr 0.5",
+        "Inputs are scaled (minmax); below are the scaled numbers",
+        " Input 0: (raw - 10) * 0.25",
+        " Input 1: (raw + 4) * 0.5",
+        "Targets, and outputs with them, are scaled (standardize); below are the scaled numbers",
+        " Output 0: (raw - 5) * 0.5",
+        "",
+        "Forward: z = sum of input * weight + bias, a = f(z)",
+    ]
+    assert repr(step).startswith("<Explanation: 1 row, scaled inputs and targets, lr 0.5, mse ")
 
 
 INSPECTED = """\

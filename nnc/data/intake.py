@@ -329,6 +329,15 @@ class Intake:
             "feature_names": None if self.feature_names is None else list(self.feature_names),
         }
 
+    def scalings(self) -> dict[str, str]:
+        """How inputs and targets are scaled, those that are."""
+        known = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
+        return {
+            what: scaler.name if scaling is not None else f"{scaler.name}, not known before the first fit"
+            for what, (scaler, scaling) in known.items()
+            if scaler is not None
+        }
+
     def take(self, document: dict[str, Any]) -> None:
         """Takes over what `to_dict` wrote; ValueError where it is none."""
         if document["classes"] is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nnc.inspection.problem import Problem
+from nnc.inspection.text import scaling_text
 from nnc.kinds import activations, losses
 from nnc.layers.stack import layer_name
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from nnc.inspection.problem import Array, Network
+    from nnc.inspection.text import Scaling
 
 MANY = 12  # more neurons, inputs or rows than that, and only the first few are in a text
 FEW = 3
@@ -71,8 +73,9 @@ class Explanation:
     loss_name : str
     loss_parameter : float or None
     X : array (n, n_in)
+        As the first layer sees them.
     y : array (n, n_out)
-        Targets; labels are one-hot rows here, with the label smoothing in them.
+        Targets as the loss sees them; labels are one-hot rows here, with the label smoothing in them.
     P : array (n, n_out)
         Outputs of the network before the step.
     terms : array (n, n_out)
@@ -81,6 +84,8 @@ class Explanation:
         The sum of the terms.
     layers : tuple of LayerStep
         The output layer is the last.
+    scaling_X, scaling_y : Scaling or None
+        How X and y were made from raw numbers, where they were: (raw - shift) * factor.
     """
 
     lr: float
@@ -92,16 +97,26 @@ class Explanation:
     terms: Array
     loss: float
     layers: tuple[LayerStep, ...]
+    scaling_X: Scaling | None = None
+    scaling_y: Scaling | None = None
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
     def __repr__(self) -> str:
         rows = "1 row" if len(self.X) == 1 else f"{len(self.X)} rows"
-        return f"<Explanation: {rows}, lr {self.lr:g}, {self.loss_name} {self.loss:.6g}; print it>"
+        return f"<Explanation: {rows}{_scaled(self)}, lr {self.lr:g}, {self.loss_name} {self.loss:.6g}; print it>"
 
 
-def explain_step(net: Network, X: ArrayLike, y: ArrayLike, lr: float) -> Explanation:
+def explain_step(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    lr: float,
+    *,
+    scaling_X: Scaling | None = None,
+    scaling_y: Scaling | None = None,
+) -> Explanation:
     """One step of plain gradient descent, w = w - lr dL/dw, with every number on the way. The network stays as it is.
 
     Parameters
@@ -113,6 +128,8 @@ def explain_step(net: Network, X: ArrayLike, y: ArrayLike, lr: float) -> Explana
         Targets as the loss sees them; labels from 0 to n_out - 1 for "cross_entropy", 1 and -1 for "hinge".
     lr : float
         Learning rate.
+    scaling_X, scaling_y : Scaling, optional
+        How X and y were made from raw numbers, for the text to say.
 
     Returns
     -------
@@ -126,8 +143,28 @@ def explain_step(net: Network, X: ArrayLike, y: ArrayLike, lr: float) -> Explana
     if isinstance(lr, (bool, str)) or not hasattr(lr, "__float__") or not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive finite number, got {lr!r}")
     problem = Problem(net, X, y)
+    steps = layer_steps(problem, float(lr))
+    terms = problem.terms(steps[-1].Z, steps[-1].A)
+    parameter = None if problem.loss.parameter is None else problem.parameter
+    return Explanation(
+        float(lr),
+        problem.loss.name,
+        parameter,
+        problem.X,
+        problem.y,
+        steps[-1].A,
+        terms,
+        float(terms.sum()),
+        steps,
+        scaling_X,
+        scaling_y,
+    )
+
+
+def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
+    """What a step does in every layer, by the definitions."""
     A_in, Z, A = problem.forward()
-    terms, dA = problem.terms(Z[-1], A[-1]), problem.slope(A[-1])
+    dA = problem.slope(A[-1])
     steps: list[LayerStep] = []
     for l in range(len(Z) - 1, -1, -1):
         row = problem.activations[l]
@@ -145,10 +182,7 @@ def explain_step(net: Network, X: ArrayLike, y: ArrayLike, lr: float) -> Explana
         step = LayerStep(title, row.name, A_in[l], Z[l], A[l], dA, slope, delta, W, dW, W - lr * dW, b, db, new_b)
         steps.insert(0, step)
         dA = delta @ W.T
-    parameter = None if problem.loss.parameter is None else problem.parameter
-    return Explanation(
-        float(lr), problem.loss.name, parameter, problem.X, problem.y, A[-1], terms, float(terms.sum()), tuple(steps)
-    )
+    return tuple(steps)
 
 
 # ---------------------------------------------------------------------------------------------- its text
@@ -157,7 +191,10 @@ def explain_step(net: Network, X: ArrayLike, y: ArrayLike, lr: float) -> Explana
 def _lines(step: Explanation) -> Iterator[str]:
     rows = _first(len(step.X))
     plural = "s" if len(step.X) > 1 else ""
-    yield f"One step of gradient descent: {len(step.X)} row{plural}, loss {step.loss_name}, lr {step.lr:g}"
+    rows_are = f"{len(step.X)} row{plural}{_scaled(step)}"
+    yield f"One step of gradient descent: {rows_are}, loss {step.loss_name}, lr {step.lr:g}"
+    yield from _scaling_lines("Inputs are", "Input", step.scaling_X)
+    yield from _scaling_lines("Targets, and outputs with them, are", "Output", step.scaling_y)
     yield ""
     yield "Forward: z = sum of input * weight + bias, a = f(z)"
     for r in rows:
@@ -175,6 +212,21 @@ def _lines(step: Explanation) -> Iterator[str]:
     yield f"Gradients and step: dL/dw = delta * input{per_row}; w - {step.lr:g} * dL/dw"
     for layer in step.layers:
         yield from _step_lines(layer, step.lr)
+
+
+def _scaled(step: Explanation) -> str:
+    """What of a step is scaled, for its heading."""
+    names = ["inputs"] if step.scaling_X is not None else []
+    names += ["targets"] if step.scaling_y is not None else []
+    return f", scaled {' and '.join(names)}" if names else ""
+
+
+def _scaling_lines(what: str, column: str, scaling: Scaling | None) -> Iterator[str]:
+    if scaling is not None:
+        yield f"{what} scaled ({scaling.type}); below are the scaled numbers"
+        lines = list(scaling_text(column, scaling, ".9g"))
+        yield from (lines[i] for i in _first(len(lines)))
+        yield from _left_out(len(lines), column.lower(), " ")
 
 
 def _forward_lines(step: Explanation, r: int) -> Iterator[str]:

@@ -98,17 +98,19 @@ class Problem:
         with np.errstate(divide="ignore", invalid="ignore"):  # where p is 0 or 1
             return self.loss.slopes(self.y, P, self.parameter) / self.divisor
 
-    def loss_from(self, l: int, Z: Array) -> tuple[float, list[NDArray[np.bool_]]]:
-        """The loss if layer l had the net inputs Z, and on which side of each bend all numbers then are."""
-        sides, A = [], Z
+    def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[np.bool_]]]:
+        """The loss if layer l had the net inputs Z, the net inputs from there on, and on which side of each bend all
+        numbers then are."""
+        nets, sides, A = [], [], Z
         for k, row in enumerate(self.activations[l:], l):
             Z = self._net_inputs(k, A) if k > l else Z
             A = row.values(Z)
+            nets.append(Z)
             if row.bends:
                 sides.append(Z > 0)
         if self.loss.side is not None:
             sides.append(self.loss.side(self.y, A, self.parameter))
-        return float(self.terms(Z, A).sum()), sides
+        return float(self.terms(Z, A).sum()), nets, sides
 
 
 def _numbers(name: str, value: ArrayLike) -> Array:

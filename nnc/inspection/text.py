@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     Row = Sequence[float]
     Rows = Sequence[Row]
+
+
+class Scaling(Protocol):
+    """scaled = (raw - shift) * factor, column by column; see nnc/data/scaling.py."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def shift(self) -> Iterable[float]: ...
+    @property
+    def factor(self) -> Iterable[float]: ...
 
 
 def summary_text(layers: Iterable[tuple[str, str, str, str, int]]) -> str:
@@ -22,13 +33,25 @@ def summary_text(layers: Iterable[tuple[str, str, str, str, int]]) -> str:
     return "\n".join(lines)
 
 
-def inspect_text(layers: Sequence[tuple[Rows, Row | None]]) -> str:
-    """The text of `inspect`, for (W, b) of every layer in plain lists; b is None without bias."""
-    lines = ["------", f"* Inputs: {len(layers[0][0])}", "------"]
+def inspect_text(
+    layers: Sequence[tuple[Rows, Row | None]], inputs_scaled: Sequence[str] = (), targets_scaled: Sequence[str] = ()
+) -> str:
+    """The text of `inspect`, for (W, b) of every layer in plain lists; b is None without bias. Lines on scalings stand
+    with the inputs, and below the output layer."""
+    lines = ["------", f"* Inputs: {len(layers[0][0])}", *inputs_scaled, "------"]
     for index, (W, b) in enumerate(layers):
         star = "* " if index == len(layers) - 1 else ""
         lines += [star + layer_name(index, len(layers)), layer_text(W, b), "------"]
+    if targets_scaled:
+        lines += ["* Targets", *targets_scaled, "------"]
     return "\n".join(lines)
+
+
+def scaling_text(column: str, scaling: Scaling, digits: str = "") -> Iterator[str]:
+    """A line for each column of a scaling, which is called so: how it comes from a raw number."""
+    for index, (shift, factor) in enumerate(zip(scaling.shift, scaling.factor, strict=True)):
+        sign = "+" if shift < 0 else "-"
+        yield f" {column} {index}: (raw {sign} {abs(float(shift)):{digits}}) * {float(factor):{digits}}"
 
 
 def layer_text(W: Rows, b: Row | None) -> str:

@@ -21,7 +21,7 @@ STOP_REASONS = (
     *("epochs", "max_seconds", "target_loss", "patience", "callback"),
     *("interrupt", "diverged", "converged", "error"),
 )
-_TOTALS = ("seconds", "stop_reason", "best_epoch")  # what stands beside the columns in a dict
+_TOTALS = ("seconds", "stop_reason", "best_epoch", "forgotten")  # what stands beside the columns in a dict
 
 
 class History:
@@ -39,6 +39,8 @@ class History:
     stop_reason : str
         See below.
     best_epoch : int, optional
+        See below.
+    forgotten : int, default 0
         See below.
 
     Attributes
@@ -63,19 +65,28 @@ class History:
         "error" (in `net.history`, where an exception of a callback, say, has ended it).
     best_epoch : int or None
         The epoch with the best value of what was monitored, counted from 1; None where no epoch was looked at.
+    forgotten : int
+        Epochs of the training before the first row of the table. `net.history` keeps the last 1000 fits, and of longer
+        ones the last 100,000 epochs at least; what is older is counted here. Rows are counted from 1 all the same.
 
     Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
     """
 
-    __slots__ = ("_columns", "best_epoch", "seconds", "stop_reason")
+    __slots__ = ("_columns", "best_epoch", "forgotten", "seconds", "stop_reason")
 
     def __init__(
-        self, columns: dict[str, NDArray[np.float64]], seconds: float, stop_reason: str, best_epoch: int | None = None
+        self,
+        columns: dict[str, NDArray[np.float64]],
+        seconds: float,
+        stop_reason: str,
+        best_epoch: int | None = None,
+        forgotten: int = 0,
     ) -> None:
         self._columns = columns
         self.seconds = seconds
         self.stop_reason = stop_reason
         self.best_epoch = best_epoch
+        self.forgotten = forgotten
 
     @property
     def epochs(self) -> int:
@@ -131,15 +142,16 @@ class History:
     def __repr__(self) -> str:
         last = f", loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g}" if self.epochs else ""
         best = "" if self.best_epoch is None else f", best epoch {self.best_epoch}"
-        return f"<History: {self.epochs} epochs in {self.seconds:.3g} s{last}{best}, stopped by {self.stop_reason}>"
+        which = f"the last {self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
+        return f"<History: {which} epochs in {self.seconds:.3g} s{last}{best}, stopped by {self.stop_reason}>"
 
     # ------------------------------------------------------------------------------------------ in other forms
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._columns, self.seconds, self.stop_reason, self.best_epoch)
+        return type(self), (self._columns, self.seconds, self.stop_reason, self.best_epoch, self.forgotten)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers: the columns by name, then seconds, stop_reason and best_epoch.
+        """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch and forgotten.
 
         JSON has no NaN and no infinity: None stands for both.
         """
@@ -180,14 +192,17 @@ class History:
             raise ValueError(f"the stop_reason of a history must be one of {names}, got {shown(reason)}")
         if best is not None and (type(best) is not int or not 1 <= best <= epochs):
             raise ValueError(f"the best_epoch of a history must be from 1 to {epochs} or None, got {shown(best)}")
-        return cls(columns, float(seconds), reason, best)
+        forgotten = d.get("forgotten", 0)
+        if type(forgotten) is not int or forgotten < 0:
+            raise ValueError(f"forgotten of a history must be a whole number, 0 or more, got {shown(forgotten)}")
+        return cls(columns, float(seconds), reason, best, forgotten)
 
     @classmethod
     def joined(cls, *parts: History) -> History:
         """The history of a run that went on: the epochs of all parts, the last of which ended it.
 
         A column that only some of them have is NaN in the epochs of the others. `best_epoch` counts from the beginning;
-        it is that of the last part that has one.
+        it is that of the last part that has one. `forgotten` is that of the first part.
         """
         names = {name: None for part in parts for name in part._columns}
         columns = {
@@ -200,7 +215,8 @@ class History:
         for part in parts:
             best = best if part.best_epoch is None else epochs + part.best_epoch
             epochs += part.epochs
-        return cls(columns, sum(part.seconds for part in parts), parts[-1].stop_reason, best)
+        seconds = sum(part.seconds for part in parts)
+        return cls(columns, seconds, parts[-1].stop_reason, best, parts[0].forgotten)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes a CSV file: a header, then one row for each epoch, which is the first column and counted from 1.

@@ -126,10 +126,12 @@ class State:
 
     @property
     def history(self) -> History:
-        """All epochs since the optimizer began."""
+        """All epochs since the optimizer began that are remembered, and how many are not."""
         parts = [*self.histories, *([] if self.current is None else [self.current()])]
         none = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
-        return History.joined(*parts) if parts else History(none, 0.0, "epochs")
+        history = History.joined(*parts) if parts else History(none, 0.0, "epochs")
+        history.forgotten = max(0, self.epoch - history.epochs)
+        return history
 
     def remember(self, history: History) -> None:
         """Adds a fit that is over. Of very many, the last are kept: a network that is trained on and on takes no more

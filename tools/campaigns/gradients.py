@@ -1,0 +1,194 @@
+"""Holds `check_gradients` to its word on random networks: right gradients pass, planted errors are found.
+
+    python tools/campaigns/gradients.py [RUNS] [--first SEED]
+
+A run is a network with all of it drawn: layers, activations, loss, number type, rows, the scale of inputs and weights,
+and how it was trained, from not at all to a loss of 1e-12. Its gradients are checked, and then checked once more with a
+planted error in each layer: one gradient, of those that count and are compared, is wrong by 1e-5, in float32 by 1e-2.
+Findings are named with the seed of their run, and the exit code is 1 if there is any:
+
+- a false alarm: right gradients are called wrong;
+- an error that is missed;
+- a check that says ok though there is a layer of which nothing was compared.
+
+The other figures say how much was compared. 10,000 runs take some ten minutes; OPENBLAS_NUM_THREADS=1 keeps NumPy from
+starting threads for its small matrices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import warnings
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.inspection import check_gradients
+from nnc.inspection.gradients import TOLERANCE, compare
+from nnc.inspection.problem import Problem
+from nnc.kinds import activations, losses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+TRAININGS = ("none", "none", "a few epochs", "adam", "lbfgs", "levenberg_marquardt", "xor", "iris")
+
+
+class Run(NamedTuple):
+    """A network and rows, as `check_gradients` takes them."""
+
+    net: NeuralNetwork
+    X: NDArray[Any]
+    y: NDArray[Any]
+    training: str
+
+
+def draw(seed: int) -> Run:
+    """The run of this seed."""
+    rng = np.random.default_rng(seed)
+    training = str(rng.choice(TRAININGS))
+    if training in ("xor", "iris"):
+        return known(training, rng)
+    name = str(rng.choice(losses.NAMES))
+    row = losses.ROWS[name]
+    hidden = [str(rng.choice(activations.HIDDEN)) for _ in range(rng.integers(0, 4))]
+    output = row.output if row.needed else str(rng.choice(activations.NAMES))
+    least = 2 if output == "softmax" else 1
+    sizes = [*rng.integers(1, rng.choice([7, 7, 7, 25]), 1 + len(hidden)), rng.integers(least, 5)]
+    parameter = {"huber": rng.uniform(0.1, 2), "quantile": rng.uniform(0.1, 0.9), "cross_entropy": rng.choice([0, 0.1])}
+    net = NeuralNetwork(
+        [int(n) for n in sizes],
+        activation=hidden,
+        output=output,
+        loss=losses.loss_object(name, parameter.get(name)),
+        bias=bool(rng.integers(4)),
+        dtype=str(rng.choice(["float64", "float64", "float32"])),
+        seed=seed,
+    )
+    if rng.integers(2):
+        net.params = net.params * 10 ** rng.uniform(-3, 2)
+    n = int(rng.choice([1, 2, 5, 20, 100]))
+    X = rng.normal(size=(n, sizes[0])) * 10 ** rng.uniform(-3, 3)
+    y = targets(row.takes, rng, n, int(sizes[-1]))
+    # Where a training diverges, the last finite weights are as good as any.
+    with warnings.catch_warnings(), contextlib.suppress(nnc.DivergedError):
+        warnings.simplefilter("ignore")
+        train(net, X, y, training)
+    return Run(net, X, y, training)
+
+
+def targets(takes: str, rng: np.random.Generator, n: int, n_out: int) -> NDArray[Any]:
+    """Targets of a kind that a loss takes."""
+    if takes == "counts":
+        return rng.integers(0, 5, (n, n_out))
+    if takes == "shares":
+        return rng.integers(0, 2, (n, n_out)) if rng.integers(2) else rng.uniform(size=(n, n_out))
+    if takes == "signs":
+        return rng.choice([-1.0, 1.0], (n, n_out))
+    if takes == "probabilities":
+        return rng.dirichlet(np.ones(n_out), n) if rng.integers(2) else np.eye(n_out)[rng.integers(0, n_out, n)]
+    return rng.uniform(0.1, 0.9, (n, n_out)) * 10 ** rng.choice([0, 0, 3])
+
+
+def train(net: NeuralNetwork, X: NDArray[Any], y: NDArray[Any], training: str) -> None:
+    """Trains as it is called, as long as the loss falls."""
+    if training == "a few epochs":
+        net.fit(X, y, epochs=20, lr=0.01)
+    elif training == "adam":
+        net.fit(X, y, epochs=2000, lr=0.01, optimizer="adam", target_loss=1e-12)
+    elif training == "levenberg_marquardt" and losses.ROWS[net.loss_name].squared:
+        net.fit(X, y, epochs=100, optimizer="levenberg_marquardt", target_loss=1e-12)
+    elif training != "none":
+        net.fit(X, y, epochs=200, optimizer="lbfgs", target_loss=1e-12)
+
+
+def known(training: str, rng: np.random.Generator) -> Run:
+    """Data that everybody knows, learned by heart."""
+    dtype, seed = str(rng.choice(["float64", "float32"])), int(rng.integers(1000))
+    activation = str(rng.choice(activations.HIDDEN))
+    if training == "xor":
+        X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+        net = NeuralNetwork([2, 4, 1], activation=activation, loss="bce", dtype=dtype, seed=seed)
+        settings: dict[str, Any] = {"epochs": 20_000, "lr": 1.0}
+    else:
+        X, y = nnc.datasets.load_iris()[:2]
+        net = NeuralNetwork(
+            [4, 6, 3], activation=activation, loss="cross_entropy", dtype=dtype, seed=seed, scale_X="standardize"
+        )
+        settings = {"epochs": int(rng.choice([10, 300, 2000])), "optimizer": "adam", "lr": 0.02}
+    with warnings.catch_warnings(), contextlib.suppress(nnc.DivergedError):
+        warnings.simplefilter("ignore")
+        net.fit(X, y, **settings)
+    rows = rng.choice(len(X), int(rng.integers(1, min(len(X), 12) + 1)), replace=False)
+    return Run(net, X[rows], y[rows], training)
+
+
+def findings(run: Run, rng: np.random.Generator, counts: Counter[str]) -> Iterator[str]:
+    """What is wrong in the check of a run; `counts` goes on counting."""
+    net, dtype = run.net, run.net.dtype.name
+    data = net.intake.data(run.X, run.y)
+    gradients = net.gradients(run.X, run.y)
+    check = check_gradients(net, data.X, data.target, gradients=gradients)
+    kind = "trained" if run.training not in ("none", "a few epochs") else "new"
+    kind = f"{dtype}, {kind}"
+    counts[f"{kind}: networks"] += 1
+    counts[f"{kind}: networks that are ok"] += check.ok
+    for layer in check.layers:
+        for name in ("n_params", "checked", "bends", "uncertain", "by_both"):
+            counts[f"{kind}: parameters, {name}"] += getattr(layer, name)
+        if layer.wrong:
+            yield f"false alarm: {layer}"
+        if layer.checked + layer.bends + layer.uncertain != layer.n_params or (layer.ok and not layer.checked):
+            yield f"counts: {layer}"
+    planted = []
+    for l, layer in enumerate(compare(Problem(net, data.X, data.target), gradients, net.dtype)[0]):
+        places = np.argwhere(layer.compared & (layer.scale == np.maximum(abs(layer.found), abs(layer.wanted))))
+        if len(places) == 0:
+            continue
+        i, j = rng.choice(places)
+        dW, db = (None if part is None else np.array(part, np.float64) for part in gradients[l])
+        part, at = (dW, (i, j)) if i < len(dW) else (db, j)
+        part[at] *= 1 + float(rng.choice([-10, 10])) * TOLERANCE[dtype]
+        gradients[l] = dW, db
+        planted.append(l)
+    check = check_gradients(net, data.X, data.target, gradients=gradients)
+    for l in planted:
+        counts[f"{kind}: planted errors"] += 1
+        if not check.layers[l].wrong:
+            yield f"missed: {check.layers[l]}"
+
+
+def campaign(runs: int, first: int = 0) -> tuple[list[str], Counter[str]]:
+    """All findings, and the figures."""
+    counts: Counter[str] = Counter()
+    found = []
+    with np.errstate(all="ignore"):  # some networks overflow
+        for seed in range(first, first + runs):
+            run = draw(seed)
+            for text in findings(run, np.random.default_rng(seed), counts):
+                found.append(f"run {seed}, {run.training}, {run.net!r}: {text}")
+    return found, counts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="?", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="the seed of the first run")
+    arguments = parser.parse_args()
+    found, counts = campaign(arguments.runs, arguments.first)
+    for name in sorted(counts):
+        print(f"{name}: {counts[name]:,}")
+    print(*found, f"{len(found)} findings in {arguments.runs:,} runs", sep="\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
