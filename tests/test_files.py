@@ -1595,6 +1595,23 @@ def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
 
 
 @posix
+def test_a_link_stays_where_it_cannot_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saving.write(tmp_path / "net.json", document())
+    link = tmp_path / "latest.json"
+    link.symlink_to("net.json")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "lstat", broken)
+    error = error_of(saving.write, link, document(seed=8))
+    monkeypatch.undo()
+    assert error.errno == errno.EIO
+    assert link.is_symlink()
+    assert saving.read(link) == document()
+
+
+@posix
 def test_link_to_itself(tmp_path: Path) -> None:
     link = tmp_path / "net.json"
     link.symlink_to("net.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -127,11 +128,11 @@ def _put(path: str, content: bytes) -> None:
     except FileNotFoundError:
         old, path = None, _target(path)
     else:
-        path = os.path.realpath(path)
-        if not os.path.isfile(path):  # a pipe or a device is written to, never replaced
+        if not stat.S_ISREG(old.st_mode):  # a pipe or a device is written to, never replaced
             with open(path, "wb") as device:
                 device.write(content)
             return
+        path = os.path.realpath(path, strict=True)  # or an error on the way would have the link replaced
         with open(path, "ab"):  # may it be written? The rename below would not ask
             pass
     folder = os.path.dirname(path)
