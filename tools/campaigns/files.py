@@ -4,9 +4,9 @@
     python tools/campaigns/files.py --kills 0       # the failing calls alone: some seconds
 
 After a kill at a random moment the file is the old one or the new one, whole, and what the process left beside it is
-at most one temporary file. After a call that failed (with each of several errors of the system, or with a MemoryError or
-a KeyboardInterrupt) the same holds, the error is an OSError of that class or the MemoryError or KeyboardInterrupt itself,
-and nothing is left beside the file; where saving did not raise, the new one is there. POSIX only.
+at most one temporary file. After a call that failed (with each of several errors of the system, or with a MemoryError
+or a KeyboardInterrupt) the same holds, the error is an OSError of that class or the MemoryError or KeyboardInterrupt
+itself, and nothing is left beside the file; where saving did not raise, the new one is there. POSIX only.
 
 It prints what it did, and exits 1 with findings.
 """

@@ -7,8 +7,8 @@ Each action runs in a process of its own, where allocation number n fails, for n
 through again and again. It ends in a MemoryError (load: in an OSError that says so), or works; where Python or NumPy
 forget what they ran out of, they raise a SystemError or a RuntimeError themselves, which is counted. After it the
 network predicts what it did, or after a training what is finite, trains on, and is saved. A process that crashes or
-takes too long is a finding. Python's own allocator is the one that fails, through `_testcapi.set_nomemory`, which most builds of
-CPython have; NumPy's arrays and those of the core are asked for elsewhere (see --limit).
+takes too long is a finding. Python's own allocator is the one that fails, through `_testcapi.set_nomemory`, which
+most builds of CPython have; NumPy's arrays and those of the core are asked for elsewhere (see --limit).
 
     python tools/campaigns/memory.py --limit        # the address space is limited instead, to many sizes (Linux)
 
