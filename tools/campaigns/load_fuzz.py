@@ -19,12 +19,14 @@ import argparse
 import json
 import random
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -104,7 +106,9 @@ def places(part: Any) -> list[tuple[Any, Any]]:
 
 def change(draw: random.Random, document: Any, others: list[Any]) -> None:
     """Makes one thing wrong in a document."""
-    part, key = draw.choice(places(document) or [(document, "format")])
+    if not document:
+        return
+    part, key = draw.choice(places(document))
     value = part.get(key) if isinstance(part, dict) else part[key]
     way = draw.randrange(9)
     if way == 0:
@@ -212,20 +216,23 @@ def guided(seconds: float, seed: int) -> None:
 
     for module in [module for name, module in sys.modules.items() if name.startswith("nnc.")]:
         for name, function in vars(module).items():
-            if callable(function) and hasattr(function, "__code__") and function.__module__ == module.__name__:
+            if isinstance(function, FunctionType) and function.__module__ == module.__name__:
                 setattr(module, name, atheris.instrument_func(function))
     whole = documents()
     texts = [json.dumps(document) for document in whole]
 
     def one(content: bytes) -> None:
         draw = random.Random(content[:8])
-        document = deepcopy(whole[content[0] % len(whole)]) if content else {}
+        document = deepcopy(draw.choice(whole))
         for _ in range(1 + len(content) // 8):
             change(draw, document, whole)
         text = signed(draw, document) if len(content) % 4 else spoiled(draw, draw.choice(texts))
         judge(text)
 
-    atheris.Setup([sys.argv[0], f"-max_total_time={int(seconds)}", f"-seed={seed or 1}", "-timeout=10"], one)
+    folder = tempfile.mkdtemp()
+    print(f"inputs that fail go to {folder}")
+    limits = [f"-artifact_prefix={folder}/", f"-max_total_time={int(seconds)}", f"-timeout={SLOW}", f"-seed={seed or 1}"]
+    atheris.Setup([sys.argv[0], *limits], one)
     atheris.Fuzz()
 
 
