@@ -878,21 +878,21 @@ class NeuralNetwork:
         from nnc.training.state import State
 
         layers = document["layers"]
-        network = cls(
-            unstack(layers, document["dropout"]),
-            loss=losses.loss_object(document["loss"], document["loss_parameter"]),
-            init="zeros",
-            dtype=document["dtype"],
-            seed=document["seed"],
-            scale_X=document["scale_X"] and document["scale_X"]["type"],
-            scale_y=document["scale_y"] and document["scale_y"]["type"],
-        )
-        streams = network.streams
-        streams.draws, streams.drops = document["shuffle_position"], document["dropout_position"]
-        network.weights = [layer["W"] for layer in layers]
-        if network.bias:
-            network.biases = [layer["b"] for layer in layers]
         with saving.refusing(where):
+            network = cls(
+                unstack(layers, document["dropout"]),
+                loss=losses.loss_object(document["loss"], document["loss_parameter"]),
+                init="zeros",
+                dtype=document["dtype"],
+                seed=document["seed"],
+                scale_X=document["scale_X"] and document["scale_X"]["type"],
+                scale_y=document["scale_y"] and document["scale_y"]["type"],
+            )
+            streams = network.streams
+            streams.draws, streams.drops = document["shuffle_position"], document["dropout_position"]
+            network.weights = [layer["W"] for layer in layers]
+            if network.bias:
+                network.biases = [layer["b"] for layer in layers]
             network.intake.take(document)
             if document["training"] is not None:
                 network.state = State.from_dict(document["training"], network.model, streams)

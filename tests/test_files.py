@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -641,8 +642,10 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         ("training", True, "training is true, expected an object"),
         ("training extra", 1, f'training has the unknown key "extra", expected {", ".join(TRAINING_KEYS)}'),
         ("training steps", ..., "training.steps is missing"),
-        ("training steps", -1, "training.steps is -1, expected a whole number from 0 to 2**64 - 1"),
-        ("training epoch", 1.5, "training.epoch is 1.5, expected a whole number from 0 to 2**64 - 1"),
+        ("training steps", -1, "training.steps is -1, expected a whole number from 0 to 2**62 - 1"),
+        ("training steps", 2**62, f"training.steps is {2**62}, expected a whole number from 0 to 2**62 - 1"),
+        ("training epoch", 2**63, f"training.epoch is {2**63}, expected a whole number from 0 to 2**62 - 1"),
+        ("training epoch", 1.5, "training.epoch is 1.5, expected a whole number from 0 to 2**62 - 1"),
         ("training powers", [1.0], "training.powers has the wrong shape: 1 numbers found, 3 expected"),
         ("training powers 2", None, f"training.powers[2] is null, {LARGEST}"),
         ("training optimizer", "adam", 'training.optimizer is "adam", expected an object'),
@@ -865,6 +868,8 @@ def test_parts_that_are_refused_where_they_are_built(error: Exception) -> None:
     assert str(caught.value) == "cannot load the network from 'net.json': lr is -1" + FIX
     with pytest.raises(ModelFileError, match=r"^as it is$"), saving.refusing():
         raise ModelFileError("as it is")
+    with pytest.raises(OSError, match="there is not enough memory for it"), saving.refusing():
+        raise MemoryError
     with saving.refusing():
         pass
 
@@ -922,6 +927,157 @@ def test_memory_is_a_small_multiple_of_the_file() -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 * len(text)
     finally:
         tracemalloc.stop()
+
+
+HEAD = '{"format": "nnc-network", "version": 1, "dtype": "float64", "loss": "mse", '
+LAYER = HEAD + '"layers": [{"type": "dense", "activation": "identity", "b": null, '
+COSTLY = {
+    "lists": HEAD + '"x": [' + "[], " * 50_000 + "0]}",
+    "lists in lists": HEAD + '"x": [' + ("[" * 200 + "]" * 200 + ",") * 500 + "0]}",
+    "objects": HEAD + '"x": [' + '{"":{"":{"":{}}}},' * 10_000 + "0]}",
+    "keys": HEAD + ",".join(f'"{i:x}":{{}}' for i in range(20_000)) + "}",
+    "strings": HEAD + '"x": [' + '"\u20ac",' * 50_000 + "0]}",
+    "numbers": HEAD + '"x": [' + "0," * 100_000 + "0]}",
+    "wide letters": HEAD + '"x": "' + "a" * 200_000 + '\U0001f600"}',
+    "one output": LAYER + '"n_in": 50000, "n_out": 1, "W": [' + "[0]," * 49_999 + "[0]]}]}",
+    "one input": LAYER + '"n_in": 1, "n_out": 50000, "W": [[' + "300," * 49_999 + "0]]}]}",
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_memory_is_64_times_the_file_at_most(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(COSTLY[kind], "utf-8")
+    tracemalloc.start()
+    try:
+        with suppress(ModelFileError):
+            saving.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 64 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", set(COSTLY) - {"numbers", "wide letters", "one input"})
+def test_texts_that_would_take_much_memory(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(saving.text, "FREE", 2**21)
+    text = COSTLY[kind]
+    tracemalloc.start()
+    try:
+        message = refusal(text)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    limit = max(2, 16 * len(text) // 2**20)
+    assert message == f"its {len(text)} characters would take more than {limit} MiB of memory{CHECK}"
+
+
+def test_no_network_is_refused_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving.text, "FREE", 0)
+    for rows in ([[0.0]] * 1000, [[0.0] * 1000], [[random.random() for _ in range(30)] for _ in range(30)]):
+        whole = wide(rows)
+        assert saving.loads(saving.dumps(whole))["layers"] == whole["layers"]
+    assert saving.loads(saving.dumps(checkpoint())) == checkpoint()
+
+
+def test_networks_that_would_not_be_read_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in [("FREE", 0), ("MOST", 10_000)]:
+        monkeypatch.setattr(saving.text, name, value)
+    with pytest.raises(
+        ModelFileError, match=r"^cannot save the network: its \d+ characters would take more than 0 MiB"
+    ):
+        saving.dumps(wide([[0.0]] * 1000))
+    monkeypatch.setattr(disk, "LARGEST", 100)
+    with pytest.raises(ModelFileError, match=r"^cannot save the network: it has \d+ characters, expected 100 at most"):
+        saving.dumps(document())
+    assert refusal(TEXT) == f"it has {len(TEXT)} characters, expected 100 at most"
+
+
+def test_too_large_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    path.touch()
+    os.truncate(path, 2**30 + 1)  # takes no room on most disks
+    message = f"cannot load the network: it is larger than 1 GiB{CHECK}"
+    check(error_of(saving.read, path), OSError, errno.EFBIG, path, message)
+
+
+@posix
+def test_a_file_that_is_larger_than_its_size_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "LARGEST", 2**20)
+    reading, writing = os.pipe()
+
+    def fill() -> None:
+        with suppress(BrokenPipeError), open(writing, "wb", buffering=0) as pipe:
+            pipe.write(b"{" + b" " * 2**21)
+
+    writer = threading.Thread(target=fill)
+    writer.start()
+    try:
+        path = f"/dev/fd/{reading}"
+        message = f"cannot load the network: it is larger than 1 GiB{CHECK}"
+        check(error_of(saving.read, path), OSError, errno.EFBIG, path, message)
+    finally:
+        os.close(reading)
+        writer.join()
+
+
+@pytest.mark.parametrize("beginning", [b"\x00", b"0,", b"[", b'["a",', b" "])
+def test_a_long_file_of_something_else_is_not_read(tmp_path: Path, beginning: bytes) -> None:
+    path = tmp_path / "net.json"
+    path.write_bytes(beginning * (2**20 // len(beginning)))
+    os.truncate(path, 2**29)
+    message = f'it does not begin with "{{", as a network does{CHECK}'
+    tracemalloc.start()
+    try:
+        for source in (path, open(path, encoding="utf-8")):  # noqa: SIM115 (closed below)
+            with pytest.raises(ModelFileError) as caught:
+                saving.read(source)
+            assert str(caught.value) == f"cannot load the network from {disk.place(source)}: {message}"
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    source.close()
+
+
+def test_a_long_file_may_begin_with_a_mark_and_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    path.write_text("\ufeff \n\t" + TEXT + " " * 2**21, "utf-8")
+    assert saving.read(path) == document()
+    with open(path, encoding="utf-8") as file:
+        assert saving.read(file) == document()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no /dev/zero here")
+def test_load_a_device_without_an_end() -> None:
+    with pytest.raises(ModelFileError, match=r'it does not begin with "\{", as a network does'):
+        saving.read("/dev/zero")
+
+
+def test_an_open_file_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(io.StringIO):
+        def read(self, size: int | None = -1) -> str:
+            return "{" * (size or 0)
+
+    monkeypatch.setattr(disk, "LARGEST", 2**22)
+    error = error_of(saving.read, Endless())
+    assert error.errno == errno.EFBIG
+    assert error.strerror == f"cannot load the network from the open file: it is larger than 1 GiB{CHECK}"
+
+
+@pytest.mark.parametrize("where", ["json.loads", "nnc.base.disk._pieces", "nnc.saving.text.checked"])
+def test_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    path = tmp_path / "net.json"
+    saving.write(path, document())
+
+    def short(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(where, short)
+    error = error_of(saving.read, path)
+    assert error.errno == errno.ENOMEM
+    assert error.strerror == (
+        f"cannot load the network from {str(path)!r}: there is not enough memory for it; free some, or "
+        "check that it is the right file"
+    )
 
 
 def test_text_must_be_a_string() -> None:
@@ -1150,6 +1306,65 @@ def test_save_on_full_device() -> None:
     )
 
 
+@posix
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("none/../net.json", FileNotFoundError),
+        ("none/../new.json", FileNotFoundError),
+        ("net.json/", NotADirectoryError),
+        ("net.json/../net.json", NotADirectoryError),
+        ("net.json/.", NotADirectoryError),
+        ("new.json/", FileNotFoundError),
+        ("dangling/new.json", FileNotFoundError),
+        ("folder/", IsADirectoryError),
+        ("folder/..", IsADirectoryError),
+        ("folder/../net.json", None),
+        ("link/../net.json", FileNotFoundError),  # beside what it points to
+        ("link/../inner/net.json", None),
+        ("./net.json", None),
+        ("link/net.json", None),
+    ],
+)
+def test_a_path_is_the_same_in_both_directions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: type[OSError] | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "far" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/inner")
+    (tmp_path / "dangling").symlink_to("nowhere/at/all")
+    for place in ("net.json", "link/net.json"):
+        saving.write(place, document())
+    before = sorted(map(str, tmp_path.rglob("*")))
+    if kind is None:
+        saving.write(name, document(seed=8))
+        assert saving.read(name)["seed"] == 8
+    elif name != "link/../net.json":
+        assert type(error_of(saving.read, name)) is kind
+        assert type(error_of(saving.write, name, document(seed=8))) is kind
+        assert saving.read("net.json") == document()
+    else:
+        assert type(error_of(saving.read, name)) is kind
+        saving.write(name, document(seed=8))
+        assert saving.read(name)["seed"] == saving.read("far/net.json")["seed"] == 8
+        os.unlink("far/net.json")
+    assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+@posix
+def test_a_missing_folder_is_named_as_it_stands(tmp_path: Path) -> None:
+    path = f"{tmp_path}/none/../new.json"
+    message = f"the folder '{tmp_path}/none/..' does not exist; make it first, or save somewhere else"
+    check(
+        error_of(saving.write, path, document()),
+        FileNotFoundError,
+        errno.ENOENT,
+        path,
+        f"cannot save the network: {message}",
+    )
+
+
 # ---------------------------------------------------------------------------------- open files
 
 
@@ -1338,6 +1553,37 @@ def test_temporary_file_is_not_more_open_than_the_old_one(tmp_path: Path, monkey
     assert modes[0] == 0o600
 
 
+root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+
+
+@root
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_owner_of_an_old_file_stays(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "net.json"
+    path.touch()
+    path.chmod(mode)
+    os.chown(path, 65533, 65532)
+    saving.write(path, document())
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65533, 65532, mode)
+
+
+@root
+def test_another_group_gets_no_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.json"
+    path.touch()
+    path.chmod(0o664)
+    os.chown(path, 65533, 65532)
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    saving.write(path, document())
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (os.geteuid(), os.getegid(), 0o604)
+
+
 @posix
 def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
@@ -1348,6 +1594,23 @@ def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
         assert link.is_symlink()
         assert saving.read(target)["seed"] == seed
     assert os.listdir(tmp_path / "deep") == ["net.json"]
+
+
+@posix
+def test_a_link_stays_where_it_cannot_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saving.write(tmp_path / "net.json", document())
+    link = tmp_path / "latest.json"
+    link.symlink_to("net.json")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "lstat", broken)
+    error = error_of(saving.write, link, document(seed=8))
+    monkeypatch.undo()
+    assert error.errno == errno.EIO
+    assert link.is_symlink()
+    assert saving.read(link) == document()
 
 
 @posix

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 PATH = (str, bytes, os.PathLike)  # what names a file; anything else is to be an open one
+LARGEST = 2**30  # bytes of a file that is read, characters of one that is open: some 50 million numbers
+PIECE = 2**20  # as many are read at once
+_TOO_LARGE = f"it is larger than {LARGEST >> 30} GiB; check that it is the right file"
+
+
+class WrongBeginningError(Exception):
+    """What is read begins with something else than it should."""
 
 
 def place(source: Any) -> str:
@@ -23,6 +32,9 @@ def place(source: Any) -> str:
 
 def replace(path: Any, content: bytes, what: str) -> None:
     """Save `content` in the file of that path, by way of a temporary one: the old file or the new one is whole there.
+
+    An old file's permissions stay, and its owner and group as far as the system allows; where the group cannot stay,
+    the new one gets no permissions. Access lists, extended attributes and further names (hard links) of it do not.
 
     Parameters
     ----------
@@ -52,26 +64,54 @@ def write(target: Any, text: str, what: str) -> None:
         _write_open_file(target, text, what)
 
 
-def read(source: Any, what: str) -> str:
+def read(source: Any, what: str, begins: str) -> str:
     """Load the text of a path, or what is left of an open text file.
+
+    Parameters
+    ----------
+    source : str, bytes, os.PathLike or text file
+    what : str
+        As for `replace`.
+    begins : str
+        What the text begins with, blanks aside. Of a long one that is looked at before the rest is read, so that a
+        device without an end, or a gigabyte of something else, costs next to nothing.
 
     Raises
     ------
     OSError
-        The system refuses, as for `replace`.
+        The system refuses, as for `replace`; it is larger than LARGEST; there is not enough memory.
+    WrongBeginningError
+        It is long, and begins otherwise.
     UnicodeDecodeError
         It is no text.
     """
     if not isinstance(source, PATH):
-        return _read_open_file(source, what)
+        return _read_open_file(source, what, begins)
     path = os.fsdecode(source)
     try:
         _refuse_folder(path)
         with open(path, "rb") as file:
-            content = file.read()
+            _refuse_length(os.fstat(file.fileno()).st_size)
+            content = b"".join(_pieces(file, begins.encode(), b"\xef\xbb\xbf"))
     except (OSError, ValueError) as error:
         raise explained(error, "load", path, what) from None
     return content.decode("utf-8")
+
+
+def _pieces(file: Any, begins: Any, mark: Any) -> Iterator[Any]:
+    """What is left of an open file, whatever its size says; `mark` may stand before everything."""
+    length = 0
+    while piece := file.read(PIECE):
+        if length == 0 and len(piece) == PIECE and not piece.removeprefix(mark).lstrip().startswith(begins):
+            raise WrongBeginningError
+        length += len(piece)
+        _refuse_length(length)
+        yield piece
+
+
+def _refuse_length(length: int) -> None:
+    if length > LARGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 def _refuse_folder(path: str) -> None:
@@ -83,33 +123,35 @@ def _refuse_folder(path: str) -> None:
 
 def _put(path: str, content: bytes) -> None:
     _refuse_folder(path)
-    path = os.path.realpath(path)
+    old: os.stat_result | None = None
     try:
-        mode = os.stat(path).st_mode & 0o777
+        old = os.stat(path)  # finds it as open does
     except FileNotFoundError:
-        mode = None
+        path = _target(path)
     else:
-        if not os.path.isfile(path):  # a pipe or a device is written to, never replaced
+        if not stat.S_ISREG(old.st_mode):  # a pipe or a device is written to, never replaced
             with open(path, "wb") as device:
                 device.write(content)
             return
+        path = os.path.realpath(path, strict=True)  # or an error on the way would have the link replaced
         with open(path, "ab"):  # may it be written? The rename below would not ask
             pass
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".nnc-{os.urandom(8).hex()}.tmp")
 
     def opener(name: str, flags: int) -> int:
-        # At no moment can more people read it than the file that it replaces.
-        return os.open(name, flags, 0o666 if mode is None else mode)
+        # At no moment can more people read it than the file that it replaces, and it is not yet of that one's group.
+        return os.open(name, flags, 0o666 if old is None else old.st_mode & 0o700)
 
     try:
         with open(temporary, "xb", opener=opener) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if mode is not None:
+        if old is not None:
+            mode = old.st_mode & (0o777 if _give(temporary, old) else 0o707)
             with suppress(OSError):  # some file systems have no permissions
-                os.chmod(temporary, mode)  # gives back what the umask took
+                os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -121,6 +163,28 @@ def _put(path: str, content: bytes) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _target(path: str) -> str:
+    """Where the system would make the file of a path that is not there: behind links, and in a folder that is there."""
+    folder, name = os.path.split(path)
+    path = os.path.join(os.path.realpath(folder, strict=True), name)
+    return _target(os.path.join(os.path.dirname(path), os.readlink(path))) if os.path.islink(path) else path
+
+
+def _give(path: str, old: os.stat_result) -> bool:
+    """Give a file the owner and the group of another one as far as the system allows: whether it has that group now."""
+    if not hasattr(os, "chown"):
+        return True
+    with suppress(OSError):
+        new = os.stat(path)
+        if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid):
+            return True
+        with suppress(OSError):  # of a file that belongs to someone else, only the group, and that not always
+            os.chown(path, -1, old.st_gid)
+            os.chown(path, old.st_uid, -1)
+        return os.stat(path).st_gid == old.st_gid
+    return False
 
 
 def _write_open_file(file: Any, text: str, what: str) -> None:
@@ -139,19 +203,21 @@ def _write_open_file(file: Any, text: str, what: str) -> None:
         raise OSError(error.errno, f"cannot {to}: {error.strerror}; what was written so far is not whole") from None
 
 
-def _read_open_file(file: Any, what: str) -> str:
+def _read_open_file(file: Any, what: str, begins: str) -> str:
     to = f"load the {what} from {_open_file(file, 'read')}"
     how = "open it with open(path, encoding='utf-8'), or pass the path"
     _refuse_closed(file, to)
     try:
-        text = file.read()
+        is_text = isinstance(file.read(0), str)
+        text = "".join(_pieces(file, begins, "\ufeff")) if is_text else ""
     except UnicodeDecodeError:  # which is for who knows what should be in it
         raise
     except ValueError:  # io.UnsupportedOperation is one
         raise OSError(f"cannot {to}: the file is open for writing only; {how}") from None
     except OSError as error:
-        raise OSError(error.errno, f"cannot {to}: {error.strerror}; check the disk and try again") from None
-    if not isinstance(text, str):
+        why = _TOO_LARGE if error.errno == errno.EFBIG else f"{error.strerror}; check the disk and try again"
+        raise OSError(error.errno, f"cannot {to}: {why}") from None
+    if not is_text:
         raise OSError(f"cannot {to}: the file is open in binary mode; {how}")
     return text
 
@@ -179,6 +245,7 @@ def explained(error: OSError | ValueError, action: str, path: str, what: str) ->
     if not path or isinstance(error, ValueError):
         why = "this is no possible path; pass the name of a file"
     elif isinstance(error, FileNotFoundError) and action == "save":
+        folder = os.path.dirname(path) if os.path.exists(folder) else folder  # as it stands, where ".." hides it
         why = f"the folder {folder!r} does not exist; make it first, or save somewhere else"
     elif isinstance(error, FileNotFoundError):
         why = f"there is no file {full!r}; check the name and the folder"
@@ -196,6 +263,8 @@ def explained(error: OSError | ValueError, action: str, path: str, what: str) ->
     elif isinstance(error, PermissionError):
         to = "write this file" if error.filename == full else f"make files in the folder {folder!r}"
         why = f"you have no permission to {to}; change its permissions, or save somewhere else"
+    elif code == errno.EFBIG and action == "load":
+        why = _TOO_LARGE
     elif code in (errno.ENOSPC, errno.EDQUOT):
         why = "the disk is full (an old file is still whole); make room and save again"
     else:

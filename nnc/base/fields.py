@@ -99,13 +99,13 @@ def name(members: dict[str, Any], key: str, known: tuple[str, ...], where: str =
     return value
 
 
-def unsigned(members: dict[str, Any], key: str, default: int | None, where: str = "") -> int | None:
-    """The member of that key, which has to be a whole number of 64 bits, 0 or more; where it is missing, `default`."""
+def unsigned(members: dict[str, Any], key: str, default: int | None, where: str = "", bits: int = 64) -> int | None:
+    """The member of that key, a whole number of so many bits, 0 or more; where it is missing, `default`."""
     value: int | None = members.get(key, default)
     if value is None and default is None:
         return None
-    if type(value) is not int or not 0 <= value < 2**64:
-        raise ValueError(f"{where}{key} is {shown(value)}, expected a whole number from 0 to 2**64 - 1")
+    if type(value) is not int or not 0 <= value < 2**bits:
+        raise ValueError(f"{where}{key} is {shown(value)}, expected a whole number from 0 to 2**{bits} - 1")
     return value
 
 

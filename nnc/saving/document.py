@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 FORMAT = "nnc-network"
 VERSION = 2  # the latest; a network that version 1 can describe is written as that
+COUNT_BITS = 62  # of steps and epochs, which the engine goes on counting in 63 bits: thousands of years
 TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
 FIX = "correct it there, or save the network again"  # what messages about a document end with
 
@@ -242,9 +243,9 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
         raise ValueError(f"training.moments has {len(moments)} vectors, expected {n_moments} for optimizer {name}")
     return {
         "optimizer": optimizer,
-        "steps": fields.unsigned(training, "steps", 0, where),
+        "steps": fields.unsigned(training, "steps", 0, where, COUNT_BITS),
         "powers": powers,
-        "epoch": fields.unsigned(training, "epoch", 0, where),
+        "epoch": fields.unsigned(training, "epoch", 0, where, COUNT_BITS),
         "schedule": None if schedule is None else _checked_schedule(schedule, where + "schedule"),
         "moments": fields.matrix(
             moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest

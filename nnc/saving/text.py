@@ -5,6 +5,7 @@ What such a text says is described in nnc/saving/document.py, and checked there.
 
 from __future__ import annotations
 
+import errno
 import sys
 from contextlib import contextmanager
 from itertools import chain
@@ -18,6 +19,10 @@ from nnc.saving.document import FIX, ModelFileError, checked, recognize
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
+
+# What the text of a network may take as Python objects, so that a file that was made to take much is refused before it
+# does: FREE bytes, beyond that PER_CHARACTER for each character (what `dumps` writes takes up to 10), MOST in all.
+FREE, PER_CHARACTER, MOST = 2**28, 16, 2**32
 
 
 def dumps(document: dict[str, Any]) -> str:
@@ -42,7 +47,12 @@ def dumps(document: dict[str, Any]) -> str:
             "train again with a smaller lr)"
         ) from None
     document["sha256"] = checksum(document)
-    return _text({key: value for key, value in document.items() if value is not None or key == "seed"}) + "\n"
+    text = _text({key: value for key, value in document.items() if value is not None or key == "seed"}) + "\n"
+    try:
+        _refuse_size(text)
+    except ValueError as error:
+        raise ModelFileError(f"cannot save the network: {error}") from None
+    return text
 
 
 def _text(value: Any, indent: str = "") -> str:
@@ -98,6 +108,23 @@ def _canonical(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
+def _refuse_size(text: str) -> None:
+    """Raise ValueError where a text is too long, or would take too much memory as Python objects."""
+    length = len(text)
+    if length > disk.LARGEST:
+        raise ValueError(f"it has {length} characters, expected {disk.LARGEST} at most")
+    if 64 * length <= FREE:  # empty lists within each other take 44 bytes a character, nothing takes more
+        return
+    limit = min(max(FREE, PER_CHARACTER * length), MOST)
+    # Lists with room for four, dicts with their tables, strings; then a number for each comma, of which there are many
+    # to count, and no more than one for every other character.
+    bytes_ = 96 * text.count("[") + 256 * text.count("{") + 32 * text.count('"')
+    if bytes_ + 21 * length > limit and bytes_ + 42 * text.count(",") > limit:
+        raise ValueError(
+            f"its {length} characters would take more than {limit >> 20} MiB of memory; check that it is the right file"
+        )
+
+
 def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
     """The network that a JSON text holds, completely checked.
 
@@ -120,6 +147,8 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
     ------
     ModelFileError
         If the text is anything else. No other exception comes out of a wrong text.
+    OSError
+        If there is not enough memory.
     """
     import json
 
@@ -129,6 +158,7 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
     try:
         if not text or text.isspace():
             raise ValueError("it is empty; save the network again")
+        _refuse_size(text)
         document = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
         recognize(document)
         try:
@@ -148,9 +178,17 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
         problem = f"it is not JSON: {at}: {error.msg}; check that it is the right file, and whole"
     except RecursionError:
         problem = "its brackets are nested too deeply for a network; check that it is the right file"
+    except MemoryError:
+        raise _short_of_memory(where) from None
     except ValueError as error:
         problem = str(error)
     raise ModelFileError(f"cannot load the network from {where}: {problem}")
+
+
+def _short_of_memory(where: str) -> OSError:
+    """The error in place of a MemoryError, which says nothing of a file."""
+    problem = "there is not enough memory for it; free some, or check that it is the right file"
+    return OSError(errno.ENOMEM, f"cannot load the network from {where}: {problem}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -174,8 +212,9 @@ def write(target: Any, document: dict[str, Any]) -> None:
     """Save a network. On a path this is atomic: whatever happens, the old file or the new one is whole there.
 
     The text goes to a temporary file in the same folder (``.nnc-*.tmp``; only a killed process leaves one
-    behind), is forced to the disk and renamed over the old file. The permissions of an old file stay. A
-    symbolic link stays too: the file that it points to is replaced.
+    behind), is forced to the disk and renamed over the old file. The permissions of an old file stay, its
+    owner and group as far as the system allows (see `disk.replace`). A symbolic link stays too: the file that it points
+    to is replaced.
 
     Parameters
     ----------
@@ -207,11 +246,17 @@ def read(source: Any) -> dict[str, Any]:
     ModelFileError
         If the file holds anything else than a network.
     OSError
-        If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename.
+        If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename. If the file is
+        larger than `disk.LARGEST`, or there is not enough memory.
     """
     where = disk.place(source)
     try:
-        text = disk.read(source, "network")
+        text = disk.read(source, "network", "{")
+    except MemoryError:
+        raise _short_of_memory(where) from None
+    except disk.WrongBeginningError:
+        what = 'it does not begin with "{", as a network does; check that it is the right file'
+        raise ModelFileError(f"cannot load the network from {where}: {what}") from None
     except UnicodeDecodeError as error:
         what = f"it is not text in {error.encoding} (byte {error.start} does not fit); check that it is the right file"
         raise ModelFileError(f"cannot load the network from {where}: {what}") from None
@@ -225,7 +270,8 @@ def read(source: Any) -> dict[str, Any]:
 
 @contextmanager
 def refusing(where: str = "the JSON text") -> Iterator[None]:
-    """Makes what a part of a document is refused with where it is built (an optimizer's range, say) a ModelFileError.
+    """Makes what a part of a document is refused with where it is built (an optimizer's range, say) a ModelFileError,
+    and a lack of memory an OSError.
 
     Parameters
     ----------
@@ -236,6 +282,8 @@ def refusing(where: str = "the JSON text") -> Iterator[None]:
         yield
     except ModelFileError:
         raise
+    except MemoryError:
+        raise _short_of_memory(where) from None
     except (ArithmeticError, TypeError, ValueError) as error:
         raise ModelFileError(f"cannot load the network from {where}: {error}; {FIX}") from None
 

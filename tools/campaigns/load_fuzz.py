@@ -1,0 +1,260 @@
+"""Feeds `NeuralNetwork.from_json` with networks in which something is wrong; looks for anything but a clean refusal.
+
+    python tools/campaigns/load_fuzz.py --seconds 60
+    python tools/campaigns/load_fuzz.py --seconds 60 --guided    # by coverage, with atheris
+
+Documents of all kinds (both versions, every optimizer and schedule, classes, scalings, dropout) are changed where a
+reader may be wrong: numbers at the ends of their ranges, other types, members and rows that are gone, there twice,
+swapped or taken from another document, or raw text. Of each that still is a document the checksum is made anew, and the
+self-test is taken out half of the times, so that the checks behind them are reached. What is read must predict (or
+refuse the row, where a scaling takes it out of the range), be saved and read again as the same document that predicts
+the same, and train for an epoch (or say why not, with a ValueError or a DivergedError); what is not must raise an
+OSError, with a message. Anything else is a finding, as is an input that takes longer than ten seconds. --seed gives the
+same inputs again.
+
+It prints the findings and how many inputs there were, and exits 1 with findings.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from copy import deepcopy
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+import nnc
+from nnc import saving
+from nnc.kinds import activations, losses, optimizers
+
+SLOW = 10  # seconds
+SPECIAL: list[Any] = [
+    *[None, True, False, "", "a", "dense", "sgd", "\ud800", [], {}, [[]], [0], {"name": "sgd"}, {"name": []}],
+    *[0, 1, -1, 2, 3, 7, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400, -(2**63)],
+    *[0.0, -0.0, 0.5, 1.0, -1.5, 5e-324, 1e-310, 1e39, 3.5e38, 1.7976931348623157e308, 1e-300],
+    *[float("nan"), float("inf"), float("-inf")],
+    *activations.NAMES,
+    *losses.NAMES,
+    *optimizers.ROWS,
+    *["float32", "float64", "standardize", "minmax", "StepLR", "Warmup", "ReduceLROnPlateau", "function"],
+]
+SCHEDULES: list[Any] = [
+    nnc.Constant(0.1),
+    nnc.StepLR(0.1, step_size=2),
+    nnc.ExponentialLR(0.1, gamma=0.9),
+    nnc.CosineLR(0.1),
+    nnc.OneCycleLR(0.1),
+    nnc.Warmup(nnc.CosineLR(0.1, epochs=9), epochs=2),
+    nnc.ReduceLROnPlateau(0.1, patience=1),
+    lambda epoch: 0.1,
+]
+
+
+def networks() -> Iterator[nnc.NeuralNetwork]:
+    """Small networks, each after a fit of three epochs, that together have everything a file can hold."""
+    rng = np.random.default_rng(0)
+    X, numbers = rng.normal(size=(8, 2)), rng.uniform(0.1, 0.9, (8, 1))
+    for name in optimizers.ROWS:
+        net = nnc.NeuralNetwork([2, 3, 1], loss="mse", seed=1, dtype="float64")
+        net.fit(X, numbers, epochs=3, optimizer=name)
+        yield net
+    for schedule in SCHEDULES:
+        net = nnc.NeuralNetwork([2, 1], loss="sse", seed=2, dtype="float32", bias=False)
+        net.fit(X, numbers, epochs=3, lr=schedule, optimizer="momentum", validation=0.25)
+        yield net
+    for loss in losses.NAMES:
+        net = nnc.NeuralNetwork([2, 3, 2 if loss == "cross_entropy" else 1], loss=loss, seed=3)
+        net.fit(X, (numbers > 0.5) * 1.0 if loss != "cross_entropy" else numbers[:, 0] > 0.5, epochs=3, metrics=[])
+        yield net
+    labels = np.array(["a", "b", "c", "a", "b", "c", "a", "\u00e9"])
+    settings: dict[str, Any] = {"loss": "cross_entropy", "scale_X": "standardize", "seed": 2**64 - 1}
+    layers = [nnc.layers.Dense(3, bias=False), nnc.layers.Dropout(0.5), 4]  # version 2
+    net = nnc.NeuralNetwork([2, *layers, 4], **settings)
+    net.fit(X, labels, epochs=3, optimizer="adam", batch_size=3, metrics=["accuracy"])
+    yield net
+    net = nnc.NeuralNetwork([2, 3, 1], loss=nnc.Huber(0.5), scale_X="minmax", scale_y="standardize", activation="gelu")
+    net.fit(X, numbers, epochs=3, optimizer="nadam", dropout=0.25, batch_size=2, validation=0.25, metrics=["r2"])
+    yield net
+
+
+def documents() -> list[dict[str, Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [json.loads(net.to_json(checkpoint)) for net in networks() for checkpoint in (False, True)]
+
+
+def places(part: Any) -> list[tuple[Any, Any]]:
+    """Every member and item anywhere in a document: what holds it, and its key there."""
+    found: list[tuple[Any, Any]] = []
+    stack = [part]
+    while stack:
+        inner = stack.pop()
+        for key in list(inner) if isinstance(inner, dict) else range(len(inner)):
+            found.append((inner, key))
+            if isinstance(inner[key], (dict, list)):
+                stack.append(inner[key])
+    return found
+
+
+def change(draw: random.Random, document: Any, others: list[Any]) -> None:
+    """Makes one thing wrong in a document."""
+    if not document:
+        return
+    part, key = draw.choice(places(document))
+    value = part.get(key) if isinstance(part, dict) else part[key]
+    way = draw.randrange(9)
+    if way == 0:
+        del part[key]
+    elif way == 1 and isinstance(part, list):
+        part.insert(key, deepcopy(value))
+    elif way == 1:
+        part[draw.choice(["x", "dropout", "alpha", "\u00e9", "state", "lr", *part])] = deepcopy(value)
+    elif way == 2:
+        other, other_key = draw.choice(places(draw.choice(others)))
+        part[key] = deepcopy(other[other_key])
+    elif way == 3:
+        other, other_key = draw.choice(places(document))
+        part[key], other[other_key] = deepcopy(other[other_key]), deepcopy(value)
+    elif way == 4 and isinstance(value, (int, float)):
+        with_sign = draw.choice([1, -1]) * value
+        part[key] = with_sign + draw.choice([0, 1, -1, 0.5, 1e-9]) if abs(value) < 1e300 else with_sign
+    elif way == 5 and isinstance(value, list):
+        part[key] = value * draw.choice([0, 2, 3])
+    elif way == 6 and isinstance(value, (int, float)) and abs(value) < 2**53:
+        part[key] = draw.choice([int(value), float(value), str(value), [value], value * 1e300])
+    else:
+        part[key] = deepcopy(draw.choice(SPECIAL))
+
+
+def signed(draw: random.Random, document: Any) -> str:
+    """The text of a document, with a checksum that fits where it can be checked, and often without its self-test."""
+    if isinstance(document, dict):
+        if draw.random() < 0.5:
+            document.pop("self_test", None)
+        document.pop("sha256", None)
+        with suppress(ArithmeticError, TypeError, ValueError):  # an unsigned one is read as well
+            document["sha256"] = saving.checksum(saving.document.checked(document))
+    return json.dumps(document)
+
+
+def spoiled(draw: random.Random, text: str) -> str:
+    """A text with another piece somewhere."""
+    start = draw.randrange(len(text) + 1)
+    middle = draw.choice(["", *'[]{},"-', "\\ud800", "1e999", "\x00", "null", "9" * 5000, "[" * 2000])
+    return text[:start] + middle + text[start + draw.choice([0, 1, 3, 1000]) :]
+
+
+def judge(text: str) -> str:
+    """What became of a text: "read", or "refused". Everything else is raised."""
+    try:
+        net = nnc.NeuralNetwork.from_json(text)
+    except OSError as error:
+        if not str(error).startswith("cannot load the network from the JSON text: "):
+            raise AssertionError("it is refused with another message") from error
+        return "refused"
+    P = None
+    try:
+        P = net.predict(np.zeros((2, net.sizes[0])))
+    except ValueError as error:  # a scaling that takes zero out of the range of the dtype
+        if net.intake.to_dict()["scale_X"] is None:
+            raise AssertionError("predict refuses zeros") from error
+    checkpoint = net.state is not None
+    again = net.to_json(checkpoint)
+    other = nnc.NeuralNetwork.from_json(again)
+    assert other.to_json(checkpoint) == again, "saved again, it is another document"
+    if P is not None:
+        Q = other.predict(np.zeros((2, net.sizes[0])))
+        assert P.tobytes() == Q.tobytes() or np.array_equal(P, Q, equal_nan=True), "saved again, it predicts otherwise"
+    classes = net.intake.classes
+    y = np.full((2, net.sizes[-1]), 0.5) if classes is None else [classes[0], classes[1]]
+    with suppress(nnc.DivergedError, ValueError):
+        net.copy().fit(np.zeros((2, net.sizes[0])), y, epochs=1)
+    return "read"
+
+
+def fuzz(seconds: float, seed: int, report: Callable[[str], None]) -> int:
+    """Mutates for a time; returns how many inputs there were."""
+    whole = documents()
+    draw = random.Random(seed)
+    counts = {"read": 0, "refused": 0}
+    findings: dict[str, str] = {}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        document = deepcopy(draw.choice(whole))
+        for _ in range(draw.choice([1, 1, 1, 2, 3])):
+            change(draw, document, whole)
+        text = signed(draw, document)
+        if draw.random() < 0.1:
+            text = spoiled(draw, text)
+        start = time.monotonic()
+        try:
+            counts[judge(text)] += 1
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            key = f"{type(error).__name__} in {place.filename}:{place.lineno}"
+            if key not in findings:
+                findings[key] = text
+                report(f"{key}: {error}\n  of {text}")
+        if time.monotonic() - start > SLOW:
+            report(f"slow: {text}")
+    n = sum(counts.values())
+    print(f"{n} inputs, {counts['read']} read, {counts['refused']} refused, {len(findings)} findings")
+    return n
+
+
+def guided(seconds: float, seed: int) -> None:
+    """The same, where atheris draws and keeps what reaches something new; it ends the process by itself."""
+    import atheris  # type: ignore[import-not-found]
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("nnc.")]:
+        for name, function in vars(module).items():
+            if isinstance(function, FunctionType) and function.__module__ == module.__name__:
+                setattr(module, name, atheris.instrument_func(function))
+    whole = documents()
+    texts = [json.dumps(document) for document in whole]
+
+    def one(content: bytes) -> None:
+        draw = random.Random(content[:8])
+        document = deepcopy(draw.choice(whole))
+        for _ in range(1 + len(content) // 8):
+            change(draw, document, whole)
+        text = signed(draw, document) if len(content) % 4 else spoiled(draw, draw.choice(texts))
+        judge(text)
+
+    folder = tempfile.mkdtemp()
+    print(f"inputs that fail go to {folder}")
+    limits = [f"-artifact_prefix={folder}/", f"-max_total_time={int(seconds)}", f"-timeout={SLOW}", f"-seed={seed or 1}"]
+    atheris.Setup([sys.argv[0], *limits], one)
+    atheris.Fuzz()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guided", action="store_true", help="by coverage, with atheris")
+    options = parser.parse_args(arguments)
+    if options.guided:
+        guided(options.seconds, options.seed)
+    found: list[str] = []
+
+    def report(finding: str) -> None:
+        found.append(finding)
+        print(finding[:2000], flush=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fuzz(options.seconds, options.seed, report)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
