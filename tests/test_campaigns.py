@@ -12,8 +12,11 @@ SHORT = {
     "files": ["--kills", "2", "--short"],
     "load_fuzz": ["--seconds", "2"],
     "memory": ["--most", "20", "--actions", "save", "load", "fit"],
+    "signals": ["--runs", "5", "--processes", "0"],
+    "soak": ["--minutes", "0.03"],
+    "threads_bits": ["--configurations", "3"],
 }
-ONLY_POSIX = {"files"}
+ONLY_POSIX = {"files", "signals", "soak"}
 
 if not FOLDER.exists():
     pytest.skip("tools/ is not here", allow_module_level=True)
@@ -26,7 +29,7 @@ def test_every_campaign_is_run():
 @pytest.mark.parametrize("name", SHORT)
 def test_campaign(name, capsys):
     if name in ONLY_POSIX and os.name != "posix":
-        pytest.skip("files behave otherwise here")
+        pytest.skip("files, signals and processes behave otherwise here")
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     campaign = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(campaign)
