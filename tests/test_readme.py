@@ -11,8 +11,10 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "docs/design.md",
     "docs/performance.md",
+    "docs/reliability.md",
     "benchmarks/README.md",
     "nnc/datasets/README.md",
 )

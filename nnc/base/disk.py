@@ -123,10 +123,11 @@ def _refuse_folder(path: str) -> None:
 
 def _put(path: str, content: bytes) -> None:
     _refuse_folder(path)
+    old: os.stat_result | None = None
     try:
         old = os.stat(path)  # finds it as open does
     except FileNotFoundError:
-        old, path = None, _target(path)
+        path = _target(path)
     else:
         if not stat.S_ISREG(old.st_mode):  # a pipe or a device is written to, never replaced
             with open(path, "wb") as device:

@@ -100,8 +100,7 @@ def name(members: dict[str, Any], key: str, known: tuple[str, ...], where: str =
 
 
 def unsigned(members: dict[str, Any], key: str, default: int | None, where: str = "", bits: int = 64) -> int | None:
-    """The member of that key, which has to be a whole number of so many bits, 0 or more; where it is missing,
-    `default`."""
+    """The member of that key, a whole number of so many bits, 0 or more; where it is missing, `default`."""
     value: int | None = members.get(key, default)
     if value is None and default is None:
         return None

@@ -189,7 +189,7 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
 
 
 def _short_of_memory(where: str) -> OSError:
-    """What stands for a MemoryError, which says nothing of a file."""
+    """The error in place of a MemoryError, which says nothing of a file."""
     problem = "there is not enough memory for it; free some, or check that it is the right file"
     return OSError(errno.ENOMEM, f"cannot load the network from {where}: {problem}")
 
@@ -215,8 +215,9 @@ def write(target: Any, document: dict[str, Any]) -> None:
     """Save a network. On a path this is atomic: whatever happens, the old file or the new one is whole there.
 
     The text goes to a temporary file in the same folder (``.nnc-*.tmp``; only a killed process leaves one
-    behind), is forced to the disk and renamed over the old file. The permissions of an old file stay. A
-    symbolic link stays too: the file that it points to is replaced.
+    behind), is forced to the disk and renamed over the old file. The permissions of an old file stay, its
+    owner and group as far as the system allows (see `disk.replace`). A symbolic link stays too: the file that it points
+    to is replaced.
 
     Parameters
     ----------

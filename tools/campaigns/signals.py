@@ -1,6 +1,6 @@
 """Exceptions of signal handlers at random moments of a fit, times numbers of threads, times ways to start processes.
 
-    python tools/campaigns/signals.py [RUNS]
+    python tools/campaigns/signals.py --runs 1000
 
 Each run is a process of its own, in which an alarm rings after some milliseconds, once or again and again, or several
 signals come, while a network trains; its handler raises, or ends the program. A finding is a run that hangs, ends with
@@ -10,6 +10,7 @@ processes that were forked, spawned, from a fork server and joblib's train, afte
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import random
 import subprocess
@@ -126,13 +127,17 @@ def starts(processes: int) -> list[str]:
     return findings
 
 
-def main() -> int:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    began = time.monotonic()
-    findings = signals(runs) + starts(8)
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--processes", type=int, default=8, help="for each way to start them; 0: none")
+    options = parser.parse_args(arguments)
+    began, findings = time.monotonic(), signals(options.runs)
+    if options.processes:
+        findings += starts(options.processes)
     print(*findings, sep="\n", end="\n" if findings else "")
-    print(f"{runs} runs with signals, and every way to start processes, in {time.monotonic() - began:.0f} s: ", end="")
-    print(f"{len(findings)} findings")
+    print(f"{options.runs} runs with signals, {options.processes} processes of each kind", end=" ")
+    print(f"in {time.monotonic() - began:.0f} s: {len(findings)} findings")
     return 1 if findings else 0
 
 

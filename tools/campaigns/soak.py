@@ -1,6 +1,6 @@
 """Fits, predictions, copies and files for a long time: does the memory stay flat?
 
-    python tools/campaigns/soak.py [MINUTES]
+    python tools/campaigns/soak.py --minutes 30
 
 One network is made and thrown away again and again, another one is trained on and on. A finding is a process that holds
 5 MB more at the end than after the first tenth of the time.
@@ -8,6 +8,7 @@ One network is made and thrown away again and again, another one is trained on a
 
 from __future__ import annotations
 
+import argparse
 import gc
 import sys
 import tempfile
@@ -58,8 +59,10 @@ def soak(seconds: float) -> tuple[float, float, int]:
     return first, held(), rounds
 
 
-def main() -> int:
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    minutes = parser.parse_args(arguments).minutes
     first, last, rounds = soak(60 * minutes)
     print(f"{rounds} rounds in {minutes:g} minutes: {first:.1f} MB after a tenth of them, {last:.1f} MB at the end")
     return 1 if last > first + 5 else 0

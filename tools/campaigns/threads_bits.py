@@ -1,10 +1,11 @@
 """Random networks, data and options, each trained on 1 to 7 threads in every instruction set: the same bits?
 
-python tools/campaigns/threads_bits.py [CONFIGURATIONS]
+python tools/campaigns/threads_bits.py --configurations 500
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -82,19 +83,22 @@ def differences(seeds: range) -> list[str]:
     return found
 
 
-def main() -> int:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    if os.environ.get("CAMPAIGN_CHILD"):
-        found = differences(range(count))
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configurations", type=int, default=500)
+    parser.add_argument("--here", action="store_true", help="in this process alone, with its instruction set")
+    options = parser.parse_args(arguments)
+    if options.here:
+        found = differences(range(options.configurations))
         print(*found, sep="\n", end="\n" if found else "")
         return 1 if found else 0
     from nnc.model.cores import available
 
     began, failed = time.monotonic(), 0
+    command = [sys.executable, __file__, "--here", "--configurations", str(options.configurations)]
     for isa in available():
-        environment = {**os.environ, "NNC_ISA": isa, "CAMPAIGN_CHILD": "1"}
-        failed += subprocess.run([sys.executable, __file__, str(count)], env=environment, check=False).returncode
-    comparisons = count * (len(THREADS) - 1) * len(available())
+        failed += subprocess.run(command, env={**os.environ, "NNC_ISA": isa}, check=False).returncode
+    comparisons = options.configurations * (len(THREADS) - 1) * len(available())
     print(f"{comparisons} comparisons in {time.monotonic() - began:.0f} s, {failed} instruction sets with a finding")
     return 1 if failed else 0
 
