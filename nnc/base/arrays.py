@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,19 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+SIMPLE = {float, int, bool, str, list, tuple}  # what a list holds that needs no closer look
+
+
 def numbers(name: str, value: Any) -> NDArray[Any]:
     """`value` as an array of real numbers: booleans, integers or floats."""
     if type(value) is np.ndarray and value.dtype.kind in "biuf":
         array: NDArray[Any] = value
         return array
+    if type(value) in (list, tuple) and set(map(type, value)) <= SIMPLE:
+        with suppress(ValueError):  # told of below
+            array = np.asarray(value)
+            if array.dtype.kind in "biuf":
+                return array
     from nnc.base.containers import as_numbers
 
     return as_numbers(name, value)

@@ -6,10 +6,10 @@ Nothing of their libraries is imported. They are known by what they offer: `__ar
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from datetime import date, timedelta
-from decimal import Decimal
-from numbers import Integral, Real
+from numbers import Integral, Number
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SIMPLE = {float, int, bool, str, list, tuple, np.ndarray}  # what a list holds that needs no closer look
 TIMES = ("date", "time", "duration")  # what the types of dates, times and differences are called
 MISSING = ("NAType", "NaTType")  # what pandas calls the types of its NA and NaT
 
@@ -30,10 +29,10 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     if kind is np.ndarray:
         array: NDArray[Any] = value
         return array
-    if isinstance(value, np.ma.MaskedArray):
+    if _has_mask(value):
         return _unmasked(name, value)
-    if kind in (list, tuple) and not set(map(type, value)) <= SIMPLE:
-        value = [_unmasked(name, row, i) if isinstance(row, np.ma.MaskedArray) else row for i, row in enumerate(value)]
+    if kind in (list, tuple) and any(map(_has_mask, value)):
+        value = [_unmasked(name, row, i) if _has_mask(row) else row for i, row in enumerate(value)]
     try:
         if hasattr(kind, "__dlpack__") and not hasattr(kind, "__array__"):
             return np.from_dlpack(value)
@@ -47,6 +46,11 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     if array.ndim == 0 and array.dtype.kind == "O":
         raise TypeError(f"{name} must be an array of real numbers, got {_what_else(value)}")
     return array
+
+
+def _has_mask(value: Any) -> bool:
+    masked = sys.modules.get("numpy.ma")  # which takes its time to import; without it there are none
+    return masked is not None and isinstance(value, masked.MaskedArray)
 
 
 def _unmasked(name: str, value: Any, row: int | None = None) -> NDArray[Any]:
@@ -102,11 +106,12 @@ def is_missing(value: Any) -> bool:
     """Whether it is None, NaN, NaT or what pandas calls NA."""
     if value is None or type(value).__name__ in MISSING:
         return True
-    return isinstance(value, (float, Decimal, np.floating, np.datetime64, np.timedelta64)) and bool(value != value)
+    return isinstance(value, (Number, np.datetime64, np.timedelta64)) and bool(value != value)
 
 
 def is_number(kind: type) -> bool:
-    return issubclass(kind, (Real, Decimal, np.bool_))
+    """Whether it is a type of real numbers; Decimal is one, too."""
+    return issubclass(kind, (Number, np.bool_)) and not issubclass(kind, (complex, np.complexfloating))
 
 
 def as_numbers(name: str, value: Any) -> NDArray[Any]:

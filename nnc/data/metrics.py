@@ -121,12 +121,13 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = N
         An argument is not one of these.
     """
     true, predicted, weights = _values(y_true, y_pred, sample_weight)
-    scale = _scale(true, predicted)
-    true, predicted = true / scale, predicted / scale
-    errors = _mean((true - predicted) ** 2, weights)
+    scale, own = _scale(true, predicted), _scale(true)
+    errors = _mean((true / scale - predicted / scale) ** 2, weights)
+    true = true / own
     spread = _mean((true - _mean(true, weights)) ** 2, weights)
     constant = (true == true[0]).all(axis=0) | (spread == 0)
-    explained = 1 - errors / np.where(constant, 1, spread)
+    with np.errstate(over="ignore"):  # predictions that are far enough off have no R^2 but -inf
+        explained = 1 - errors / np.where(constant, 1, spread) * np.float64(scale / own) ** 2
     return float(np.where(constant, errors == 0, explained).mean())
 
 
@@ -205,9 +206,9 @@ def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
     return weights
 
 
-def _scale(true: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+def _scale(*arrays: NDArray[np.float64]) -> float:
     """A power of 2, by which no number is rounded, that keeps squares in range; 1 for all but enormous numbers."""
-    largest = float(max(abs(true).max(), abs(predicted).max()))
+    largest = float(max(abs(array).max() for array in arrays))
     return 2.0 ** math.frexp(largest)[1] if 1e150 < largest < math.inf else 1.0
 
 
