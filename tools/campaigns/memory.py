@@ -177,7 +177,7 @@ def run(call: str, report: Callable[[str], None]) -> None:
     """Runs a call of this file in a process of its own."""
     code = f"import runpy, warnings; warnings.simplefilter('ignore'); m = runpy.run_path({__file__!r}); m{call}"
     try:
-        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SLOW)
+        child = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=SLOW)
     except subprocess.TimeoutExpired:
         report(f"{call} takes longer than {SLOW} seconds")
         return
@@ -213,6 +213,9 @@ def main(arguments: list[str] | None = None) -> int:
             Allocations()
         except (ImportError, AttributeError):
             print("this Python has no _testcapi.set_nomemory: use --limit")
+            return 0
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            print("without a global lock other threads would run out of memory, too: use --limit")
             return 0
         for name in options.actions or actions(""):
             run(f"['fail_in_turn']({name!r}, {options.most})", report)
