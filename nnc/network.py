@@ -820,7 +820,8 @@ class NeuralNetwork:
         learning rate or its schedule (a function excepted: give it again), the epoch, and the history.
 
         A path is written to a temporary file beside it, which then takes its place: whatever happens, the old file or
-        the new one is there, whole. Every number reads back to the same bits.
+        the new one is there, whole. Every number reads back to the same bits. Permissions of an old file stay, and its
+        owner and group where the system lets you give them.
 
         Raises
         ------
@@ -842,7 +843,8 @@ class NeuralNetwork:
         ------
         OSError
             The file cannot be read; the message says why and what to do. A missing file is a FileNotFoundError, no
-            permission a PermissionError, a folder in place of a file an IsADirectoryError.
+            permission a PermissionError, a folder in place of a file an IsADirectoryError. More than 1 GiB are refused;
+            a lack of memory is an OSError, too.
         ModelFileError
             What is in the file is not a network that this version can use; an OSError and a ValueError.
         """

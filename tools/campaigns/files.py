@@ -66,7 +66,7 @@ def kills(n: int, seed: int, report: Callable[[str], None]) -> None:
         nnc.NeuralNetwork.load(sources[0]).save(path)
         amid = 0
         for i in range(n):
-            command = [sys.executable, "-c", SAVE_FOR_EVER, path, *sources]
+            command = [sys.executable, "-P", "-c", SAVE_FOR_EVER, path, *sources]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
                 assert child.stdout is not None
                 child.stdout.readline()

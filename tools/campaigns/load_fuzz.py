@@ -231,13 +231,8 @@ def guided(seconds: float, seed: int) -> None:
 
     folder = tempfile.mkdtemp()
     print(f"inputs that fail go to {folder}")
-    limits = [
-        f"-artifact_prefix={folder}/",
-        f"-max_total_time={int(seconds)}",
-        f"-timeout={SLOW}",
-        f"-seed={seed or 1}",
-    ]
-    atheris.Setup([sys.argv[0], *limits], one)
+    limits = [f"-max_total_time={int(seconds)}", f"-timeout={SLOW}", f"-seed={seed or 1}"]
+    atheris.Setup([sys.argv[0], f"-artifact_prefix={folder}/", *limits], one)
     atheris.Fuzz()
 
 

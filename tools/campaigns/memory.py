@@ -5,7 +5,7 @@
 
 Each action runs in a process of its own, where allocation number n fails, for n = 1, 2, ... until the action gets
 through again and again. It ends in a MemoryError (load: in an OSError that says so), or works; where Python or NumPy
-forget what they ran out of, they raise a SystemError or a RuntimeError themselves, which is counted. After it the
+forget what they ran out of, they raise a SystemError or the like themselves, which is counted. After it the
 network predicts what it did, or after a training what is finite, trains on, and is saved. A process that crashes or
 takes too long is a finding. Python's own allocator is the one that fails, through `_testcapi.set_nomemory`, which
 most builds of CPython have; NumPy's arrays and those of the core are asked for elsewhere (see --limit).
@@ -118,7 +118,7 @@ def fail_in_turn(name: str, most: int) -> None:
             if error is not None:
                 failed += 1
                 lacking = isinstance(error, MemoryError) or (isinstance(error, OSError) and "memory" in str(error))
-                if isinstance(error, SystemError) or "can't allocate" in str(error):
+                if isinstance(error, (SystemError, pickle.PicklingError)) or "can't allocate" in str(error):
                     others += 1
                 elif not lacking:
                     frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -177,7 +177,7 @@ def run(call: str, report: Callable[[str], None]) -> None:
     """Runs a call of this file in a process of its own."""
     code = f"import runpy, warnings; warnings.simplefilter('ignore'); m = runpy.run_path({__file__!r}); m{call}"
     try:
-        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SLOW)
+        child = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=SLOW)
     except subprocess.TimeoutExpired:
         report(f"{call} takes longer than {SLOW} seconds")
         return
@@ -213,6 +213,9 @@ def main(arguments: list[str] | None = None) -> int:
             Allocations()
         except (ImportError, AttributeError):
             print("this Python has no _testcapi.set_nomemory: use --limit")
+            return 0
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            print("without a global lock other threads would run out of memory, too: use --limit")
             return 0
         for name in options.actions or actions(""):
             run(f"['fail_in_turn']({name!r}, {options.most})", report)
