@@ -533,7 +533,7 @@ class NeuralNetwork:
         max_norm: float | None = None,
         regularize_bias: bool = False,
         patience: int | None = None,
-        min_delta: float = 0.0,
+        min_delta: float | None = None,
         monitor: str | None = None,
         restore_best: bool = True,
         target_loss: float | None = None,
@@ -592,7 +592,9 @@ class NeuralNetwork:
         patience : int, optional
             Ends the training after so many epochs of this call in a row without an improvement by more than
             `min_delta`.
-        min_delta : float, default 0
+        min_delta : float, optional
+            Default: 0 with `epochs`. Without them patience may have to end the training alone, and a loss can go on
+            falling by less and less: an improvement is more than 1e-4 of the best value so far then.
         monitor : str, optional
             What has to improve: "loss", "val_loss" or a metric. Default: "val_loss" with validation, else "loss".
         restore_best : bool, default True

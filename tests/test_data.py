@@ -546,7 +546,7 @@ WRONG = [
     ({"regularize_bias": None}, "regularize_bias must be True or False, got None"),
     ({"patience": 0}, "patience must be 1 or more, got 0"),
     ({"min_delta": -1}, "min_delta must be a finite number, 0 or more, got -1"),
-    ({"min_delta": None}, "min_delta must be a number, got None"),
+    ({"min_delta": "small"}, "min_delta must be a number, got 'small'"),
     ({"restore_best": "yes"}, "restore_best must be True or False, got 'yes'"),
     ({"target_loss": "low"}, "target_loss must be a number, got 'low'"),
     ({"max_seconds": 0}, "max_seconds must be a positive finite number, got 0"),

@@ -308,7 +308,10 @@ class Fit:
         signed = -value if plan.larger_is_better else value
         if self.state.plateau is not None:
             self.state.plateau.observe(signed)
-        if not signed < self.best - plan.min_delta:
+        least = plan.min_delta
+        if plan.min_share and self.best_epoch is not None:
+            least += plan.min_share * abs(self.best)
+        if not signed < self.best - least:
             return False
         self.best, self.best_epoch = signed, at + 1
         if self.best_epoch != epoch:

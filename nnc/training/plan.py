@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnc.training.state import State
 
 NO_METRICS: Mapping[str, Metric] = {}
+MIN_SHARE = 1e-4  # of the best so far: what an improvement is where nothing but patience may end the creeping of a loss
 
 
 class Plan:
@@ -40,6 +41,7 @@ class Plan:
     larger_is_better: bool = False
     patience: int | None = None
     min_delta: float = 0.0
+    min_share: float = 0.0  # of the best so far, on top of min_delta
     restore_best: bool = True
     target_loss: float | None = None
     max_seconds: float | None = None
@@ -77,8 +79,10 @@ def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, A
     for name, check in (("patience", count), ("target_loss", real), ("max_seconds", positive)):
         if given[name] is not None:
             plan[name] = check(name, given[name])
-    if given["min_delta"] != 0:
+    if given["min_delta"] is not None:
         plan["min_delta"] = not_negative("min_delta", given["min_delta"])
+    elif epochs is None and given["patience"] is not None:
+        plan["min_share"] = MIN_SHARE
     if not flag("restore_best", given["restore_best"]):
         plan["restore_best"] = False
     validated = given["validation"] is not None

@@ -51,6 +51,11 @@ class Schedule(Value, ABC):
     def __call__(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
 
+    @property
+    def peak(self) -> float:
+        """The largest rate, growing ones excepted: what the others are small beside."""
+        return float(vars(self).get("lr", 0.0))
+
     def resolved(self, epochs: int) -> Schedule:
         """This schedule for a fit of so many epochs: where a length was left as None, `epochs` takes its place."""
         return self
@@ -177,6 +182,10 @@ class OneCycleLR(Schedule):
             return _cosine(first_lr, self.max_lr, epoch / top if top > 0 else 1)
         return _cosine(self.max_lr, first_lr / self.final_div_factor, (epoch - top) / (epochs - 1 - top))
 
+    @property
+    def peak(self) -> float:
+        return self.max_lr
+
     def resolved(self, epochs: int) -> OneCycleLR:
         return self if self.epochs is not None else self.replace(epochs=epochs)
 
@@ -202,6 +211,10 @@ class Warmup(Schedule):
     def __call__(self, epoch: int) -> float:
         factor = self.start_factor + (1 - self.start_factor) * min(epoch / self.epochs, 1)
         return self.schedule(epoch) * factor
+
+    @property
+    def peak(self) -> float:
+        return self.schedule.peak
 
     def resolved(self, epochs: int) -> Warmup:
         return self.replace(schedule=self.schedule.resolved(epochs))
