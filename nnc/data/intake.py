@@ -249,6 +249,19 @@ class Intake:
             )
         return self._index(P)
 
+    def check_probabilities(self) -> None:
+        """Raises where outputs are not the probabilities of classes."""
+        output = activations.ROWS[self.model.activations[-1]]
+        several = output.elementwise and self.model.sizes[-1] > 1 and self.loss.takes != "shares"
+        if self.loss.takes == "signs":
+            raise ValueError("predict_proba needs probabilities, and outputs for the loss 'hinge' are only margins")
+        if not output.probability or self.scaler_y is not None or several:
+            raise ValueError(
+                "predict_proba needs a softmax output, one sigmoid output or the loss 'bce', this network has "
+                f"{self.model.sizes[-1]} {output.name} output{'s' * (self.model.sizes[-1] > 1)} and the loss "
+                f"{self.model.loss!r}"
+            )
+
     def true_index(self, data: Data) -> NDArray[np.int64]:
         """The classes of targets, as `class_index` has those of outputs."""
         if data.labels is not None:

@@ -133,10 +133,18 @@ def _metrics(names: Any, monitor: Any, validated: bool, loss: str) -> dict[str, 
     from nnc.data.metrics import METRICS
 
     prefix = "val_" if validated else ""
-    known = [name for name, metric in METRICS.items() if (metric.takes == "classes") == losses.ROWS[loss].of_classes]
+    of_classes = losses.ROWS[loss].of_classes
+    known = [name for name, metric in METRICS.items() if (metric.takes == "classes") == of_classes]
     if not isinstance(names, (str, list, tuple)):
         raise TypeError(f"metrics must be names, such as ['r2'], got {shown(names)}")
     names = [names] if isinstance(names, str) else names
+    for name in names:
+        if isinstance(name, str) and name in METRICS and name not in known:
+            kinds = ("numbers", "classes") if of_classes else ("classes", "numbers")
+            raise ValueError(
+                f"metrics: {name!r} is for losses of {kinds[0]}, and {loss!r} is one of {kinds[1]}: choose from "
+                f"{', '.join(known)}"
+            )
     metrics = {prefix + one_of("metrics", name, known): METRICS[name] for name in names}
     columns = ["loss", *(["val_loss"] if validated else []), *metrics]
     if monitor is None:
@@ -149,10 +157,13 @@ def _metrics(names: Any, monitor: Any, validated: bool, loss: str) -> dict[str, 
 
 
 def _callbacks(callback: Any) -> list[Callable[[Record], Any]]:
-    callbacks = [] if callback is None else list(callback) if isinstance(callback, (list, tuple)) else [callback]
+    if callback is None:
+        return []
+    from nnc.training.callbacks import pace
+
+    callbacks = list(callback) if isinstance(callback, (list, tuple)) else [callback]
     for function in callbacks:
         if not callable(function) or isinstance(function, type):
             raise TypeError(f"callback must be a function of an epoch's record, or several, got {function!r}")
-        if getattr(function, "every", None) is not None:
-            count("every of the callback", function.every)
+        pace(function)
     return callbacks

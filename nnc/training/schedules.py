@@ -129,7 +129,8 @@ class CosineLR(Schedule):
     lr : float
         The rate of the first epoch.
     epochs : int, optional
-        When min_lr is reached; there it stays. Default: all epochs of the fit.
+        When min_lr is reached; there it stays. Default: all epochs of the fit. A fit that would begin with a rate of 0
+        is refused: give lr again.
     min_lr : float, default 0
         At most lr.
     """
@@ -157,7 +158,7 @@ class OneCycleLR(Schedule):
     max_lr : float
         The largest rate.
     epochs : int, optional
-        The length of the cycle, whose last rate stays. Default: all epochs of the fit.
+        The length of the cycle, whose last rate stays, which trains next to nothing. Default: all epochs of the fit.
     pct_start : float, default 0.3
         The share of the epochs in which the rate rises, from 0 to 1: max_lr is reached in epoch pct_start epochs - 1,
         counted from 0.
