@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from nnc.saving import ModelFileError
     from nnc.training.advice import (
         DeadLayerWarning,
+        EqualNeuronsWarning,
         LearningRateWarning,
         NotConvergedWarning,
         SaturatedLayerWarning,
+        TargetRangeWarning,
         TrainingWarning,
         UnscaledInputWarning,
     )
@@ -51,6 +53,7 @@ __all__ = [
     "CrossEntropy",
     "DeadLayerWarning",
     "DivergedError",
+    "EqualNeuronsWarning",
     "Explanation",
     "ExponentialLR",
     "GradientCheck",
@@ -74,6 +77,7 @@ __all__ = [
     "SaturatedLayerWarning",
     "Standardize",
     "StepLR",
+    "TargetRangeWarning",
     "TrainingWarning",
     "UnscaledInputWarning",
     "Warmup",
@@ -96,6 +100,7 @@ _HOME = {
     "CrossEntropy": "kinds.losses",
     "DeadLayerWarning": "training.advice",
     "DivergedError": "training.fit",
+    "EqualNeuronsWarning": "training.advice",
     "Explanation": "inspection",
     "ExponentialLR": "training.schedules",
     "GradientCheck": "inspection",
@@ -121,6 +126,7 @@ _HOME = {
     "SaturatedLayerWarning": "training.advice",
     "Standardize": "data.scaling",
     "StepLR": "training.schedules",
+    "TargetRangeWarning": "training.advice",
     "TrainingWarning": "training.advice",
     "UnscaledInputWarning": "training.advice",
     "Warmup": "training.schedules",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.base.arrays import finite, frozen
-from nnc.base.checks import flag, one_of, positive
+from nnc.base.checks import explains_arguments, flag, one_of, positive
 from nnc.base.random import Streams, checked_seed
 from nnc.data.intake import Intake, as_scaler
 from nnc.kinds import initializers, losses
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from nnc.training.schedules import Schedule
     from nnc.training.state import State
     from nnc.training.step import Steps
-
-
-# Arguments of `fit` that `fit_batches` has not.
-OF_ARRAYS = {"batch_size", "shuffle", "sample_weight", "class_weight"}
 
 
 class NeuralNetwork:
@@ -114,6 +110,7 @@ class NeuralNetwork:
     streams: Streams
     state: State | None
 
+    @explains_arguments(elsewhere="fit")
     def __init__(
         self,
         layers: Sequence[int | Kind],
@@ -351,6 +348,29 @@ class NeuralNetwork:
         classes = self.intake.classes
         return index if classes is None or index.ndim == 2 else classes[index]
 
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """The probability of every class.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+            As in `predict`; a vector that is one row counts as n = 1.
+
+        Returns
+        -------
+        array (n, n_classes)
+            In the order of `classes`; with one sigmoid output the columns of no and yes. With "bce" and several outputs
+            (n, n_out), the probability of yes of each for itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The outputs are no probabilities, as with "hinge" and with losses of numbers; or X does not fit the network.
+        """
+        self.intake.check_probabilities()
+        P = np.atleast_2d(self.predict(X))
+        return np.concatenate([1 - P, P], axis=1) if P.shape[1] == 1 else P
+
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """How good the predictions are.
 
@@ -549,6 +569,7 @@ class NeuralNetwork:
 
     # ------------------------------------------------------------------------------------------ training
 
+    @explains_arguments(elsewhere="__init__")
     def fit(
         self,
         X: ArrayLike,
@@ -571,7 +592,7 @@ class NeuralNetwork:
         max_norm: float | None = None,
         regularize_bias: bool = False,
         patience: int | None = None,
-        min_delta: float = 0.0,
+        min_delta: float | None = None,
         monitor: str | None = None,
         restore_best: bool = True,
         target_loss: float | None = None,
@@ -631,7 +652,9 @@ class NeuralNetwork:
         patience : int, optional
             Ends the training after so many epochs of this call in a row without an improvement by more than
             `min_delta`.
-        min_delta : float, default 0
+        min_delta : float, optional
+            Default: 0 with `epochs`. Without them patience may have to end the training alone, and a loss can go on
+            falling by less and less: an improvement is more than 1e-4 of the best value so far then.
         monitor : str, optional
             What has to improve: "loss", "val_loss" or a metric. Default: "val_loss" with validation, else "loss".
         restore_best : bool, default True
@@ -642,8 +665,10 @@ class NeuralNetwork:
         max_seconds : float, optional
             Ends the training after this time, within an epoch, too.
         callback : callable or several, optional
-            Called with a Record after an epoch, at most every 50 ms, or where it has an attribute `every`, after
-            every so many epochs and the last one. Returns True to end the training. See nnc.Checkpoint.
+            Called with a Record after every epoch; where it has an attribute `every`, after every so many epochs and
+            the last one; where it has an attribute `seconds`, with so much time in between at least, and after the last
+            one. Returns True to end the training. A call costs some microseconds, in which a tiny network trains for
+            dozens of epochs: let `every` or `seconds` ask for less there. See nnc.Checkpoint.
         progress : bool, default False
             Shows a progress bar (extra `[progress]`).
         n_threads : int, optional
@@ -670,7 +695,8 @@ class NeuralNetwork:
         given = locals()
         from nnc.training.start import from_arrays
 
-        return self._run(from_arrays(self.model, self.intake.learner(X), self.streams, self.state, X, y, given))
+        run = from_arrays(self.model, self.intake.learner(X), self.streams, self.state, X, y, given)
+        return self._run(run, stacklevel=5)  # as the one who calls is beyond `explains_arguments`
 
     def fit_batches(
         self,
@@ -702,23 +728,21 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        defaults: dict[str, Any] = NeuralNetwork.fit.__kwdefaults__  # type: ignore[assignment]
-        unknown = options.keys() - (defaults.keys() - OF_ARRAYS)
-        if unknown:
-            raise TypeError(f"fit_batches has no argument {min(unknown)!r}")
-        from nnc.training.start import from_batches
+        defaults = NeuralNetwork.fit.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]
+        from nnc.training.start import from_batches, options_of_batches
 
-        given = {**defaults, **options, "epochs": epochs, "self": self}
-        return self._run(from_batches(self.model, self.intake.learner(), self.streams, self.state, batches, given))
+        given = {**options_of_batches(options, defaults), "epochs": epochs, "self": self}
+        run = from_batches(self.model, self.intake.learner(), self.streams, self.state, batches, given)
+        return self._run(run, stacklevel=4)
 
-    def _run(self, run: Fit) -> History:
+    def _run(self, run: Fit, stacklevel: int) -> History:
         """Runs a fit and keeps what the next one goes on from."""
         from nnc.training.advice import advise
 
         with self.model.turn:
             self.state, self.streams, self.intake = run.state, run.state.streams, run.intake
             history = run.run()
-        advise(run, history)
+        advise(run, history, stacklevel)
         return history
 
     def train_step(

@@ -55,9 +55,13 @@ def dead(activation="relu", **settings):
 def test_not_converged():
     kind, net = nnc.NotConvergedWarning, regressor()
     only(kind, lambda: net.fit(X, Y, epochs=3, target_loss=1e-9), "after 3 epochs", "target_loss of 1e-09")
-    only(kind, lambda: net.fit(X, Y, epochs=3, patience=50), "after 3 epochs", "patience")
+    only(kind, lambda: net.fit(X, Y, epochs=20, lr=0.1, patience=50), "after 20 epochs", "loss was still falling")
+    falls = {"epochs": 9, "lr": 0.1, "patience": 4, "metrics": "r2", "monitor": "r2", "restore_best": False}
+    only(kind, lambda: regressor().fit(X, Y, **falls), "r2 was still rising")
     only(kind, lambda: net.fit_batches([(X, Y)], epochs=3, target_loss=1e-9), "after 3 epochs")
     assert warned(lambda: net.fit(X, Y, epochs=3, target_loss=100.0))[0] == []
+    assert warned(lambda: net.fit(X, Y, epochs=300, lr=0.1, patience=5))[0] == []  # an upper limit that was enough
+    assert warned(lambda: net.fit(X, Y, epochs=1, patience=5))[0] == []
     assert warned(lambda: net.fit(X, Y, max_seconds=0.01, target_loss=0.0))[0] == []
     assert warned(lambda: net.fit(X, Y, epochs=3, patience=5, callback=lambda record: True))[0] == []
 
@@ -125,6 +129,78 @@ def test_learning_rate():
     assert warned(lambda: rising().fit([[1.0]], [0.0], epochs=5, lr=1.5))[0] == []
 
 
+BATCHES = [(X[:30], Y[:30]), (X[30:], Y[30:])]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [nnc.OneCycleLR(0.1), nnc.CosineLR(0.1, min_lr=1e-6), nnc.Warmup(nnc.OneCycleLR(0.1), 5)],
+    ids=lambda schedule: type(schedule).__name__,
+)
+def test_a_schedule_that_is_over(schedule):
+    kind, net = nnc.LearningRateWarning, regressor()
+    assert warned(lambda: net.fit(X, Y, epochs=50, lr=schedule))[0] == []
+    only(kind, lambda: net.fit(X, Y, epochs=20), "next to nothing", "in 20 of 20 epochs", "lr again")
+    only(kind, lambda: net.fit_batches(BATCHES, epochs=20), "next to nothing")
+    assert warned(lambda: net.fit(X, Y, epochs=20, lr=0.1))[0] == []
+
+
+def test_a_schedule_that_is_shorter_than_the_fit():
+    fit = {"X": X, "y": Y, "epochs": 100, "lr": nnc.CosineLR(0.1, epochs=60)}
+    only(nnc.LearningRateWarning, lambda: regressor().fit(**fit), "0 at last, in 40 of 100 epochs")
+    assert warned(lambda: regressor().fit(**{**fit, "lr": nnc.CosineLR(0.1, 60, min_lr=0.01)}))[0] == []
+    assert warned(lambda: regressor().fit(**{**fit, "lr": nnc.ExponentialLR(1e-3, 1.04)}))[0] == []
+
+
+def test_a_plateau_that_has_lowered_the_rate():
+    net = regressor()
+    plateau = nnc.ReduceLROnPlateau(0.5, factor=0.01, patience=0)
+    assert warned(lambda: net.fit(X, Y, epochs=2000, lr=plateau))[0] == []  # there was nothing left to gain
+    only(nnc.LearningRateWarning, lambda: net.fit(X, Y, epochs=20), "in 20 of 20 epochs")
+
+
+SLOW = [
+    ({"epochs": 200}, {}),
+    ({"epochs": 200, "batch_size": 300, "lr": 1e-4}, {}),
+    ({"epochs": 100, "optimizer": "adam", "lr": 1e-7}, {}),
+    ({"epochs": 100, "optimizer": "momentum", "lr": 1e-4}, {"activation": "relu"}),
+    ({"epochs": 100, "lr": 1e-12}, {"dtype": "float32"}),
+    ({"epochs": 100, "lr": 1e-8}, {"loss": "sse", "output": "softmax"}),
+]
+
+
+@pytest.mark.parametrize(("fit", "settings"), SLOW, ids=range(len(SLOW)))
+def test_a_learning_rate_that_is_far_too_small(fit, settings):
+    X, y = load_digits()
+    net = NeuralNetwork([64, 32, 10], **{"loss": "cross_entropy", "seed": 0, **settings})
+    y = np.eye(10)[y] if "output" in settings else y
+    words = f"has hardly fallen in {fit['epochs']} epochs", f"larger than {fit.get('lr', 0.001):g}"
+    before = net.copy()
+    only(nnc.LearningRateWarning, lambda: net.fit(X / 16, y, **fit), *words)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before.fit(X / 16, y, **fit)
+    assert np.array_equal(net.params, before.params)
+    batches = [(X[:900] / 16, y[:900]), (X[900:] / 16, y[900:])]
+    fit = {name: value for name, value in fit.items() if name != "batch_size"}
+    only(nnc.LearningRateWarning, lambda: net.copy().fit_batches(batches, **fit), "has hardly fallen")
+
+
+def test_a_learning_rate_of_0():
+    X, y = load_digits()
+    net = NeuralNetwork([64, 10], loss="cross_entropy", seed=0)
+    only(nnc.LearningRateWarning, lambda: net.fit(X / 16, y, epochs=100, lr=lambda epoch: 0.0), "inf times as far")
+
+
+def test_a_small_rate_for_a_network_that_has_learned_is_all_right():
+    for noise in (0, 1):
+        y = Y + noise * np.random.default_rng(1).standard_normal(Y.shape)
+        net = regressor()
+        for lr in (0.1, 0.01, 1e-3, 1e-4):
+            assert warned(lambda net=net, y=y, lr=lr: net.fit(X, y, epochs=2000, lr=lr))[0] == []
+        assert warned(lambda net=net, y=y: net.fit(X, y, epochs=1000, optimizer="adam", lr=1e-5))[0] == []
+
+
 def test_batches_whose_losses_rise_are_no_sign():
     """What counts is the loss of one epoch after the other."""
     batches = [(X, (1 + 10 * i) * Y) for i in range(8)]
@@ -154,6 +230,79 @@ def test_a_memory_map_of_images(tmp_path):
     memmap[:] = np.arange(180).reshape(60, 3)
     net = regressor(activation="relu")
     only(nnc.UnscaledInputWarning, lambda: net.fit(memmap, Y, epochs=1, lr=1e-9, batch_size=8), "up to 179")
+
+
+@pytest.mark.parametrize("way", ["fit", "mini-batches", "batches"])
+@pytest.mark.parametrize(
+    ("output", "targets", "words"),
+    [
+        ("sigmoid", 20 + 15 * Y, "from 0 to 1"),
+        ("sigmoid", np.sign(Y), "from -1 to 1"),
+        ("softmax", 5 * np.eye(2)[(Y[:, 0] > 0).astype(int)], "from 0 to 5"),
+        ("tanh", 3 * Y, "tanh only from -1 to 1"),
+        ("exp", Y, "exp only from 0 to inf"),
+        ("relu", Y - 0.5, "relu only from 0 to inf"),
+        ("softplus", Y, "softplus only from 0 to inf"),
+        ("elu", 5 * Y, "elu only from -1 to inf"),
+        ("gelu", Y, "gelu only from -0.17 to inf"),
+        ("silu", Y, "silu only from -0.2785 to inf"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else "",
+)
+def test_targets_out_of_reach(output, targets, words, way):
+    net = regressor(output=output)
+    if way == "batches":
+        batches = [(X[:30], targets[:30]), (X[30:], targets[30:])]
+        only(nnc.TargetRangeWarning, lambda: net.fit_batches(batches, epochs=100, lr=0.01), words, "identity")
+    else:
+        fit = {"epochs": 100, "lr": 0.01, "batch_size": 7 if way == "mini-batches" else None}
+        only(nnc.TargetRangeWarning, lambda: net.fit(X, targets, **fit), words, 'output="identity"')
+
+
+def test_targets_within_reach():
+    for output, targets in (("sigmoid", (1 + Y) / 2), ("tanh", Y), ("relu", 1 + Y), ("identity", 100 * Y)):
+        net = regressor(output=output)
+        assert warned(lambda net=net, targets=targets: net.fit(X, targets, epochs=99, lr=1e-3))[0] == []
+    scaled = regressor(output="sigmoid", scale_y="minmax")
+    assert warned(lambda: scaled.fit(X, 100 * Y, epochs=100, lr=0.1))[0] == []
+    placeholder = np.where(np.arange(60)[:, None] < 5, 999, (1 + Y) / 2)  # of rows that do not count
+    net, weights = regressor(output="sigmoid"), np.arange(60) >= 5
+    assert warned(lambda: net.fit(X, placeholder, epochs=100, lr=0.1, sample_weight=weights))[0] == []
+
+
+@pytest.mark.parametrize("loss", ["sse", "half_sse", "mse", "huber"])
+def test_saturated_outputs(loss):
+    """As they lie at the wrong ends, where they hardly learn."""
+    inputs, targets = [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], [[0], [1], [1], [0]]
+    net = NeuralNetwork([3, 4, 1], loss=loss, output="sigmoid", seed=0)
+    words = "100% of the outputs of the output layer (sigmoid)", "smaller learning rate"
+    only(nnc.SaturatedLayerWarning, lambda: net.fit(inputs, targets, epochs=1500, lr=1000.0), *words)
+    net = NeuralNetwork([3, 4, 1], loss="bce", seed=0)
+    net.weights[1] = 1e3 * net.weights[1]
+    kinds, _ = warned(lambda: net.fit(inputs, targets, epochs=20, lr=1e-6))
+    assert nnc.SaturatedLayerWarning not in kinds  # as its gradient does not vanish
+
+
+def test_a_dead_output():
+    net = regressor(output="relu")
+    net.biases[1] = [-1e5, -1e5]
+    words = "the output layer (relu) puts out nothing but zeros"
+    only(nnc.DeadLayerWarning, lambda: net.fit(X, 1 + Y, epochs=20), words)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+def test_equal_neurons(activation):
+    kind, words = nnc.EqualNeuronsWarning, ("hidden layer 1", "leave out init")
+    only(kind, lambda: regressor(activation=activation, init="zeros").fit(X, Y, epochs=200, lr=0.1), *words)
+    ones = regressor(activation=activation, init=[np.ones((3, 8)) / 8, np.ones((8, 2)) / 8])
+    only(kind, lambda: ones.fit_batches([(X, Y)], epochs=2), *words)
+    deep = NeuralNetwork([3, 4, 5, 2], activation=activation, loss="mse", init="zeros")
+    only(kind, lambda: deep.fit(X, Y, epochs=2), f"hidden layers 1 ({activation}) and 2 ({activation}) ")
+    apart = regressor(init=[np.ones((3, 8)), np.arange(16).reshape(8, 2) / 100])  # as the weights that go out are
+    for well in (apart, NeuralNetwork([3, 2], init="zeros")):
+        assert warned(lambda well=well: well.fit(X, (1 + Y) / 2, epochs=50, lr=0.01))[0] == []
+    one = NeuralNetwork([3, 1, 2], loss="mse", init="zeros")
+    assert warned(lambda: one.fit(X, Y, epochs=2))[0] == []  # a single one has no equal
 
 
 def test_each_warning_comes_once():

@@ -93,6 +93,7 @@ def test_every_schedule(tmp_path, schedule, optimizer):
     goes_on(tmp_path, network(), {"optimizer": optimizer, "lr": schedule}, further)
 
 
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # of a plateau that has lowered it
 @pytest.mark.parametrize("metric", ["r2", "mae"])
 def test_a_plateau_of_a_metric(tmp_path, metric):
     further = {"validation": (XV, YV), "metrics": [metric], "monitor": metric, "batch_size": 7}
@@ -267,6 +268,7 @@ def test_copies_carry_the_training(tmp_path, break_, dtype):
     goes_on(tmp_path, network(dtype), {"optimizer": "adam", "lr": schedule}, further, 10, 10, break_)
 
 
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")  # of a plateau that has lowered it
 def test_copies_are_independent():
     net = network()
     net.fit(X, Y, epochs=20, optimizer="adam", lr=nnc.ReduceLROnPlateau(0.5, factor=0.5, patience=0))

@@ -535,7 +535,8 @@ WRONG = [
     ({"validation": X}, r"validation must be \(X, y\), \(X, y, sample_weight\) or a fraction, got ndarray"),
     ({"validation": (X, Y[:5])}, r"validation: y must have shape \(60, 2\)"),
     ({"validation": (X[:, :2], Y)}, "validation: X must have 3 columns"),
-    ({"metrics": ["accuracy"]}, "metrics must be one of r2, mae, rmse, got 'accuracy'"),
+    ({"metrics": ["r_2"]}, "metrics must be one of r2, mae, rmse, got 'r_2'; did you mean 'r2'?"),
+    ({"metrics": ["accuracy"]}, "metrics: 'accuracy' is for losses of classes, and 'mse' is one of numbers: choose"),
     ({"metrics": 5}, r"metrics must be names, such as \['r2'\], got 5"),
     ({"monitor": "val_loss"}, "monitor must be one of loss, got 'val_loss'"),
     ({"l1": -1}, "l1 must be a finite number, 0 or more, got -1"),
@@ -548,7 +549,7 @@ WRONG = [
     ({"regularize_bias": None}, "regularize_bias must be True or False, got None"),
     ({"patience": 0}, "patience must be 1 or more, got 0"),
     ({"min_delta": -1}, "min_delta must be a finite number, 0 or more, got -1"),
-    ({"min_delta": None}, "min_delta must be a number, got None"),
+    ({"min_delta": "small"}, "min_delta must be a number, got 'small'"),
     ({"restore_best": "yes"}, "restore_best must be True or False, got 'yes'"),
     ({"target_loss": "low"}, "target_loss must be a number, got 'low'"),
     ({"target_loss": np.nan}, "target_loss must be a number, got nan"),
@@ -599,6 +600,23 @@ def test_a_callback_with_a_wrong_pace():
         callback.every = every
         with pytest.raises((ValueError, TypeError), match=message):
             regressor().fit(X, Y, epochs=3, callback=callback)
+
+
+@pytest.mark.parametrize(
+    ("pace", "message"),
+    [
+        ({"seconds": 0}, "seconds of the callback must be a positive"),
+        ({"seconds": "1"}, "seconds of the callback must be a number"),
+        ({"seconds": 1, "every": 2}, "`every` or `seconds`, and not both"),
+    ],
+)
+def test_a_callback_with_a_wrong_time(pace, message):
+    def callback(record):
+        return None
+
+    vars(callback).update(pace)
+    with pytest.raises((ValueError, TypeError), match=message):
+        regressor().fit(X, Y, epochs=3, callback=callback)
 
 
 def test_zero_is_no_dropout_for_a_network_without_hidden_layers():

@@ -1,6 +1,7 @@
 """NeuralNetwork as users see it: what it takes, what it gives, what it refuses and with which words."""
 
 import copy
+import inspect
 import io
 import json
 import os
@@ -1188,3 +1189,151 @@ def test_it_learns(dtype):
     net = NeuralNetwork([2, 16, 1], activation="gelu", loss="mse", dtype=dtype, seed=1)
     net.fit(X, np.sin(3 * X[:, 0]) * X[:, 1], epochs=500, lr=0.01, optimizer="adam", batch_size=32)
     assert net.score(X, np.sin(3 * X[:, 0]) * X[:, 1]) > 0.97
+
+
+# ---------------------------------------------------------------------------------------------- names of other packages
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"activation": "ReLU"}, "relu"),
+        ({"activation": ["LeakyReLU"]}, "leaky_relu"),
+        ({"activation": "swish"}, "silu"),
+        ({"activation": "logistic"}, "sigmoid"),
+        ({"activation": "sigmod"}, "sigmoid"),
+        ({"output": "linear"}, "identity"),
+        ({"init": "xavier"}, "glorot_uniform"),
+        ({"init": "kaiming_normal"}, "he_normal"),
+        ({"loss": "MSE"}, "mse"),
+        ({"loss": "binary_crossentropy"}, "bce"),
+        ({"loss": "categorical_crossentropy"}, "cross_entropy"),
+        ({"scale_X": "StandardScaler"}, "standardize"),
+    ],
+)
+def test_names_of_other_packages(given, meant):
+    with pytest.raises(ValueError, match=f"; did you mean {meant!r}[?]$"):
+        NeuralNetwork([3, 4, 1], **given)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("Adam", "adam"), ("LM", "levenberg_marquardt"), ("RMSProp", "rmsprop")])
+def test_names_of_optimizers(net, given, meant):
+    with pytest.raises(ValueError, match=f"; did you mean {meant!r}[?]$"):
+        net.fit(X4, Y4, epochs=1, optimizer=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("random_state", "seed"),
+        ("hidden_layer_sizes", "layers"),
+        ("activaton", "activation"),
+        ("learning_rate", "lr of fit"),
+        ("epochs", "epochs of fit"),
+    ],
+)
+def test_arguments_of_other_constructors(given, meant):
+    message = f"NeuralNetwork.__init__() got an unexpected keyword argument {given!r}; did you mean {meant}?"
+    refused(TypeError, message, NeuralNetwork, [3, 4, 1], **{given: 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("learning_rate", "lr"),
+        ("validation_split", "validation"),
+        ("validation_data", "validation"),
+        ("callbacks", "callback"),
+        ("n_epochs", "epochs"),
+        ("batchsize", "batch_size"),
+        ("random_state", "seed of NeuralNetwork"),
+        ("loss", "loss of NeuralNetwork"),
+        ("weight_decay", "optimizer=nnc.AdamW(weight_decay=...)"),
+    ],
+)
+def test_arguments_of_other_fits(net, given, meant):
+    message = f"NeuralNetwork.fit() got an unexpected keyword argument {given!r}; did you mean {meant}?"
+    refused(TypeError, message, net.fit, X4, Y4, **{given: 1})
+
+
+def test_arguments_that_nobody_knows(net):
+    refused(TypeError, "NeuralNetwork.fit() got an unexpected keyword argument 'zzz'", net.fit, X4, Y4, zzz=1)
+    refused(
+        TypeError, "fit_batches has no argument 'callbacks'; did you mean callback?", net.fit_batches, [], callbacks=1
+    )
+    message = "Adam.__init__() got an unexpected keyword argument 'learning_rate'; did you mean lr?"
+    refused(TypeError, message, nnc.Adam, learning_rate=1)
+
+
+def test_signatures_are_those_of_the_methods():
+    """And what comes from within is no matter of arguments."""
+    assert list(inspect.signature(NeuralNetwork).parameters)[:3] == ["layers", "activation", "output"]
+    parameters = inspect.signature(NeuralNetwork.fit).parameters
+    assert list(parameters)[:4] == ["self", "X", "y", "epochs"]
+    assert inspect.Parameter.VAR_KEYWORD not in {parameter.kind for parameter in parameters.values()}
+    net = NeuralNetwork([3, 1])
+    with pytest.raises(TypeError, match="of a callback"):
+        net.fit(X4, Y4[:, :1], epochs=1, callback=raises(TypeError("of a callback")))
+
+
+def raises(error):
+    def callback(record):
+        raise error
+
+    return callback
+
+
+def test_names_are_looked_up_only_for_messages():
+    """The tables name nothing that is not there."""
+    from nnc.base.names import ARGUMENTS, VALUES
+    from nnc.data.metrics import METRICS
+    from nnc.data.scaling import SCALERS
+    from nnc.kinds import activations, initializers, losses, optimizers
+
+    known = {*activations.NAMES, *initializers.NAMES, *losses.NAMES, *optimizers.NAMES, *SCALERS, *METRICS}
+    assert set(VALUES.values()) <= known
+    arguments = {
+        name for function in (NeuralNetwork, NeuralNetwork.fit) for name in inspect.signature(function).parameters
+    }
+    assert {name.partition("=")[0] for name in ARGUMENTS.values()} <= arguments | {"n", "betas", "eps"}
+
+
+# ---------------------------------------------------------------------------------------------- probabilities
+
+
+def test_predict_proba():
+    for loss in ("bce", "sse"):  # one sigmoid output is the probability of yes
+        net = NeuralNetwork([3, 4, 1], loss=loss, dtype="float32", seed=0)
+        P = net.predict_proba(X4)
+        assert (P.shape, P.dtype) == ((4, 2), np.float32)
+        assert np.array_equal(P[:, 1:], net.predict(X4))
+        assert P.sum(axis=1) == pytest.approx(1)
+        assert np.array_equal(P.argmax(axis=1), net.predict_classes(X4))
+    net = NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)
+    assert np.array_equal(net.predict_proba(X4), net.predict(X4))
+    assert net.predict_proba([0, 1, 1]).shape == (1, 3)
+    several = NeuralNetwork([3, 4, 2], loss="bce", seed=0)
+    assert np.array_equal(several.predict_proba(X4), several.predict(X4))
+    net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0)
+    net.fit(X4, ["b", "a", "a", "b"], epochs=300, lr=0.5)
+    assert (net.classes[net.predict_proba(X4).argmax(axis=1)] == net.predict_classes(X4)).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "hinge"}, "outputs for the loss 'hinge' are only margins"),
+        ({"loss": "mse"}, "this network has 2 identity outputs and the loss 'mse'"),
+        ({"loss": "sse"}, "this network has 2 sigmoid outputs and the loss 'sse'"),
+    ],
+)
+def test_outputs_that_are_no_probabilities(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NeuralNetwork([3, 4, 2], **settings).predict_proba(X4)
+
+
+@pytest.mark.parametrize(("loss", "metric", "choice"), [("bce", "r2", "accuracy, f1"), ("mse", "f1", "r2, mae, rmse")])
+def test_a_metric_that_does_not_go_with_the_loss(loss, metric, choice):
+    net = NeuralNetwork([3, 4, 1], loss=loss, seed=0)
+    with pytest.raises(ValueError, match=f"metrics: {metric!r} is for losses of .*: choose from {choice}$"):
+        net.fit(X4, [0, 1, 1, 0], epochs=1, metrics=[metric])

@@ -126,6 +126,17 @@ def test_where_outputs_hardly_learn(name):
         assert slopes[idle].max() < min(0.04, slopes[~idle].min())
 
 
+@rows("name", ACTIVATIONS)
+def test_between_which_bounds_outputs_lie(name):
+    row, z = ACTIVATIONS[name], np.linspace(-30, 30, 6001)[:, None]
+    if row.elementwise:
+        a, (low, high) = row.values(z), row.bounds
+        assert (a >= low).all()
+        assert (a <= high).all()
+        for bound, reached in ((low, a.min()), (high, a.max())):
+            assert abs(reached) > 0.25 if np.isinf(bound) else abs(reached - bound) < 1e-2
+
+
 # ------------------------------------------------------------------------------------------ optimizers
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from nnc import NeuralNetwork
 from nnc.data import scaling
 from nnc.data.scaling import MinMax, Scaling, Standardize
 
@@ -244,3 +245,25 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(), lam
 def test_whatever_is_in_a_file_is_read_or_refused(kind, shift, factor):
     with suppress(ValueError):
         Scaling.from_dict({"type": kind, "shift": shift, "factor": factor})
+
+
+@pytest.mark.parametrize("scaler", ["standardize", "minmax"])
+@pytest.mark.parametrize("name", ["scale_X", "scale_y"])
+def test_a_network_does_not_learn_a_scaling_from_one_row(name, scaler, tmp_path):
+    """By which all later rows would be scaled."""
+    X, y = np.arange(12.0).reshape(4, 3), np.arange(4.0)
+    lazy = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=(1, 3))
+    for learn in (
+        lambda net: net.train_step(X[:1], y[:1]),
+        lambda net: net.fit(X[:1], y[:1], epochs=3),
+        lambda net: net.fit(lazy, y[:1], epochs=3, batch_size=1),
+        lambda net: net.fit(X[:2], y[:2], epochs=3, validation=0.5),
+        lambda net: net.fit_batches([(X[:1], y[:1]), (X, y)], epochs=3),
+    ):
+        net = NeuralNetwork([3, 2, 1], loss="mse", seed=0, **{name: scaler})
+        with pytest.raises(ValueError, match=f"{name} needs two rows or more to find the scaling from, got 1"):
+            learn(net)
+        assert (net.intake.scaling_X, net.intake.scaling_y, net.state) == (None, None, None)
+        net.train_step(X, y)
+        net.train_step(X[:1], y[:1])  # once it is known, a row will do
+        assert net.fit_batches([(X[:1], y[:1])]).epochs == 1

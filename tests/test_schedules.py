@@ -6,10 +6,12 @@ import math
 import pickle
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nnc
 from nnc.training.schedules import (
     SCHEDULES,
     Constant,
@@ -311,3 +313,59 @@ def test_a_state_is_read_or_refused(state):
     schedule = ReduceLROnPlateau(0.1)
     with suppress(ValueError):
         assert isinstance(schedule.resume(state), PlateauState)
+
+
+# ----------------------------------------------------------------------------------------------- in a fit
+
+ENDLESS = [nnc.Constant(0.1), nnc.StepLR(0.1, 5), nnc.ExponentialLR(0.1, 0.9), nnc.ReduceLROnPlateau(0.1)]
+WITH_A_LENGTH = [nnc.CosineLR(0.1), nnc.CosineLR(0.1, min_lr=0.01), nnc.OneCycleLR(0.1)]
+ROWS = np.arange(12.0).reshape(6, 2) / 12, np.arange(6.0) / 6
+
+
+def network():
+    return nnc.NeuralNetwork([2, 3, 1], activation="tanh", loss="mse", seed=0)
+
+
+@pytest.mark.parametrize("schedule", [*WITH_A_LENGTH, *(nnc.Warmup(inner, 3) for inner in WITH_A_LENGTH)], ids=repr)
+def test_where_epochs_are_left_out_a_schedule_needs_a_length(schedule):
+    for fit in (
+        lambda net: net.fit(*ROWS, max_seconds=0.01, lr=schedule),
+        lambda net: net.fit_batches([ROWS], epochs=None, max_seconds=0.01, lr=schedule),
+    ):
+        with pytest.raises(ValueError, match="lr must have a length of its own where epochs is not given"):
+            fit(network())
+    assert network().fit(*ROWS, callback=lambda record: record.epoch == 4, lr=schedule.resolved(9)).epochs == 4
+
+
+@pytest.mark.parametrize("schedule", [*ENDLESS, nnc.Warmup(nnc.StepLR(0.1, 5), 3)], ids=repr)
+def test_schedules_without_an_end_need_none(schedule):
+    assert network().fit(*ROWS, callback=lambda record: record.epoch == 4, lr=schedule).epochs == 4
+
+
+OVER = [
+    nnc.CosineLR(0.1),
+    nnc.Warmup(nnc.CosineLR(0.1), 3),
+    nnc.CosineLR(0.1, epochs=5),
+    nnc.ExponentialLR(0.1, 1e-300),
+]
+
+
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")
+@pytest.mark.parametrize("schedule", OVER, ids=repr)
+def test_a_fit_whose_schedule_is_over_is_refused(schedule):
+    net = network()
+    net.fit(*ROWS, epochs=5, lr=schedule)
+    before = net.to_json(checkpoint=True)
+    for again in (net, nnc.NeuralNetwork.from_json(before)):
+        for fit in (lambda net: net.fit(*ROWS, epochs=5), lambda net: net.fit_batches([ROWS])):
+            with pytest.raises(ValueError, match=r"is 0 from epoch 5 on .* give lr again, such as lr=0.01"):
+                fit(again)
+        assert again.to_json(checkpoint=True) == before
+    with pytest.raises(ValueError, match="is 0 from epoch 5 on"):
+        net.fit(*ROWS, epochs=5, lr=nnc.CosineLR(0.1, epochs=5))
+    assert net.fit(*ROWS, epochs=5, lr=0.1).epochs == 5
+    assert net.fit(*ROWS, epochs=5, optimizer="sgd").lr[0] == 0.001
+
+
+def test_a_function_may_begin_with_0():
+    assert network().fit(*ROWS, epochs=5, lr=lambda epoch: 0.1 * epoch).lr[0] == 0

@@ -463,6 +463,28 @@ def test_callback_and_time_limit(solver):
     assert time.perf_counter() - began < 5
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_an_exception_in_a_callback_names_it(solver):
+    X, y = numbers()
+
+    def fails(record):
+        return record.epoch == 3 and 1 / 0
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        MLPRegressor(**SMALL, solver=solver, callback=fails).fit(X, y)
+    assert caught.value.__notes__ == [f"in the callback {fails!r} after epoch 3"]
+
+
+def test_partial_fit_beyond_the_end_of_a_schedule():
+    X, y = numbers()
+    model = MLPRegressor(**SMALL, learning_rate=nnc.CosineLR(0.1, epochs=3))
+    for _ in range(3):
+        model.partial_fit(X, y)
+    with pytest.raises(ValueError, match=r"learning_rate, which is CosineLR.* is 0 from epoch 3 on .* or call fit"):
+        model.partial_fit(X, y)
+    assert model.fit(X, y).n_iter_ > 3
+
+
 def test_threads_do_not_change_the_result():
     X, y = digits()
     runs = [MLPClassifier((100,), max_iter=5, random_state=0, n_threads=n).fit(X, y).coefs_ for n in (1, 2, None)]

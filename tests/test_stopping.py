@@ -307,6 +307,39 @@ def test_fraction_of_soft_targets():
     assert len(net.fit(X, rng.uniform(0, 1, 60), epochs=2, validation=0.2).val_loss) == 2
 
 
+# ----------------------------------------------------------------------------------- patience without epochs
+
+
+def test_patience_alone_ends_the_creeping_of_a_loss():
+    """Which falls by less and less, and would do so for ever."""
+    labels = (X[:, 0] > 0).astype(int)  # two classes that a line parts: the loss has no minimum
+    net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
+    history = net.fit(X, labels, lr=1.0, patience=3)
+    assert history.stop_reason == "patience"
+    assert history.epochs < 20_000
+    values, best = history.loss, 0
+    for epoch, value in enumerate(values):
+        if value < values[best] * (1 - 1e-4):
+            best = epoch
+    assert history.best_epoch == best + 1 == history.epochs - 3
+    again = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
+    assert again.fit(X, labels, lr=1.0, patience=3, min_delta=0, max_seconds=0.3).stop_reason == "max_seconds"
+
+
+def test_patience_with_epochs_takes_any_improvement():
+    runs = [regressor() for _ in range(3)]
+    for net, given in zip(runs, ({}, {"min_delta": 0}, {"min_delta": 0.0}), strict=True):
+        history = net.fit(X, Y, epochs=3000, lr=1e-3, patience=3, **given)
+        assert (history.epochs, history.best_epoch) == (3000, 3000)
+        assert np.array_equal(net.params, runs[0].params)
+
+
+def test_patience_alone_with_a_metric_that_is_0_at_first():
+    history = classifier().fit(X, LABELS, patience=5, lr=0.5, metrics="accuracy", monitor="accuracy")
+    assert history.stop_reason == "patience"
+    assert history["accuracy"][history.best_epoch - 1] >= history["accuracy"].max() * (1 - 1e-4)
+
+
 # --------------------------------------------------------------------------------------------- callbacks
 
 
@@ -359,7 +392,7 @@ def test_all_callbacks_are_called_where_one_ends_the_training():
 
 
 @pytest.mark.parametrize("validation", [None, (XV, YV)])
-def test_callbacks_of_tiny_networks_are_not_called_all_the_time(validation):
+def test_a_callback_that_asks_for_time_in_between(validation):
     for pause in (0, 0.02):
         times, net = [], regressor()
 
@@ -367,16 +400,31 @@ def test_callbacks_of_tiny_networks_are_not_called_all_the_time(validation):
             times.append(record.seconds)
             time.sleep(pause)
 
+        callback.seconds = 0.05
         history = net.fit(X, Y, max_seconds=0.4, validation=validation, callback=callback)
         assert history.epochs > 5 * len(times)
         assert 1 <= len(times) <= 9
         assert all(b - a >= 0.05 for a, b in itertools.pairwise(times[:-1]))
 
 
-def test_a_short_fit_calls_once_at_the_end():
-    seen = []
-    regressor().fit(X, Y, epochs=3, callback=lambda record: seen.append(record.epoch))
-    assert seen == [3]
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+def test_a_callback_is_called_after_every_epoch(optimizer):
+    seen, late = [], []
+    net = regressor()
+
+    def at_last(record):
+        late.append(record.epoch)
+
+    at_last.seconds = 1000
+    callbacks = [lambda record: seen.append(record.epoch), at_last]
+    net.fit(X, Y, epochs=300, lr=None if optimizer == "lbfgs" else 0.1, optimizer=optimizer, callback=callbacks)
+    net.fit_batches([(X, Y), (X, Y)], epochs=3, optimizer="sgd", callback=callbacks)
+    assert seen == [*range(1, 301), 1, 2, 3]
+    assert late == [300, 3]  # after the last epoch, whatever time it is
+
+
+def test_a_progress_bar_asks_for_time_in_between():
+    assert Progress.seconds == 0.05
 
 
 def test_a_callback_sees_the_network_of_its_epoch():
@@ -420,8 +468,11 @@ def test_an_exception_in_a_callback(validation, batches):
             return net.fit_batches([(X, Y)], epochs=epochs, validation=validation, **settings)
         return net.fit(X, Y, epochs=epochs, validation=validation, **settings)
 
-    with pytest.raises(ZeroDivisionError):
-        fit(net, 10, optimizer="adam", callback=every(4, lambda record: 1 / 0))
+    fails = every(4, lambda record: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        fit(net, 10, optimizer="adam", callback=fails)
+    assert caught.value.__notes__ == [f"in the callback {fails!r} after epoch 4"]
+    assert caught.traceback[-1].name == "<lambda>"
     fit(same, 4, optimizer="adam")
     assert np.array_equal(net.params, same.params)
     assert fit(net, 6).epochs == fit(same, 6).epochs == 6

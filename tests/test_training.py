@@ -971,6 +971,7 @@ def test_numpy_keeps_its_small_numbers():
         assert denormals_are_kept()
 
 
+@pytest.mark.filterwarnings("ignore::nnc.EqualNeuronsWarning")  # as zeros are
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_tiny_weights(dtype):
     """Weights and inputs below the smallest normal number train like zeros."""

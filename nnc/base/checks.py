@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from numbers import Integral  # what NumPy's integers are, too
 from reprlib import repr as shown  # short, whatever the value is
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def counted(n: int, word: str) -> str:
@@ -103,5 +106,44 @@ def flag(name: str, value: Any) -> bool:
 
 def one_of(name: str, value: Any, names: Collection[str], hint: str = "") -> str:
     if not isinstance(value, str) or value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}{hint}, got {shown(value)}")
+        message = f"{name} must be one of {', '.join(names)}{hint}, got {shown(value)}"
+        if isinstance(value, str):
+            from nnc.base.names import suggestion
+
+            message += suggestion(value, names)
+        raise ValueError(message)
     return value
+
+
+def explains_arguments(elsewhere: str) -> Callable[[F], F]:
+    """Makes the TypeError of a method about an unknown argument say what was meant, perhaps an argument of the method
+    `elsewhere`. The signature stays as it is."""
+
+    def decorate(method: F) -> F:
+        @wraps(method)
+        def explained(*args: Any, **named: Any) -> Any:
+            try:
+                return method(*args, **named)
+            except TypeError:
+                known = _arguments(method)
+                unknown = next((name for name in named if name not in known), None)
+                if unknown is None:  # it comes from within
+                    raise
+                from nnc.base.names import argument_suggestion
+
+                cls = type(args[0])
+                further = {cls.__name__ if elsewhere == "__init__" else elsewhere: _arguments(getattr(cls, elsewhere))}
+                hint = argument_suggestion(unknown, known, further)
+                message = f"{method.__qualname__}() got an unexpected keyword argument {unknown!r}{hint}"
+                raise TypeError(message) from None
+
+        return explained  # type: ignore[return-value]
+
+    return decorate
+
+
+def _arguments(function: Any) -> tuple[str, ...]:
+    """The names of what a function takes, but for self."""
+    code = getattr(function, "__wrapped__", function).__code__
+    names: tuple[str, ...] = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    return names

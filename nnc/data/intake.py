@@ -129,7 +129,7 @@ class Intake:
     def learn_scaling(self, rows: NDArray[Any]) -> None:
         """Finds the scaling of inputs, where one is wanted and not known."""
         if self.scaler_X is not None and self.scaling_X is None:
-            self.scaling_X = self.scaler_X.fit(rows, "X")
+            self.scaling_X = _learned("scale_X", self.scaler_X, rows, "X")
 
     def checked_inputs(self, X: ArrayLike, learn: bool = False, numbers: NDArray[Any] | None = None) -> NDArray[Any]:
         """The inputs, known to be finite; `numbers` are what messages call the rows."""
@@ -217,7 +217,7 @@ class Intake:
             Y = cast(values, model.dtype)
         else:
             if learn and self.scaling_y is None:
-                self.scaling_y = self.scaler_y.fit(values, "y")
+                self.scaling_y = _learned("scale_y", self.scaler_y, values, "y")
             Y = _known("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.scan(Y)
         if position >= 0:
@@ -282,6 +282,19 @@ class Intake:
                 f"this network has one {output.name} output"
             )
         return self._index(P)
+
+    def check_probabilities(self) -> None:
+        """Raises where outputs are not the probabilities of classes."""
+        output = activations.ROWS[self.model.activations[-1]]
+        several = output.elementwise and self.model.sizes[-1] > 1 and self.loss.takes != "shares"
+        if self.loss.takes == "signs":
+            raise ValueError("predict_proba needs probabilities, and outputs for the loss 'hinge' are only margins")
+        if not output.probability or self.scaler_y is not None or several:
+            raise ValueError(
+                "predict_proba needs a softmax output, one sigmoid output or the loss 'bce', this network has "
+                f"{self.model.sizes[-1]} {output.name} output{'s' * (self.model.sizes[-1] > 1)} and the loss "
+                f"{self.model.loss!r}"
+            )
 
     def true_index(self, data: Data) -> NDArray[np.int64]:
         """The classes of targets, as `class_index` has those of outputs."""
@@ -360,6 +373,16 @@ def as_scaler(name: str, value: Any) -> Scaler | None:
     if isinstance(value, Scaler):
         return value
     return SCALERS[one_of(name, value, SCALERS, " or an object such as nnc.Standardize()")]()
+
+
+def _learned(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Scaling:
+    """The scaling of these rows, of which every later one is scaled: a single one says nothing of how wide they lie."""
+    if len(rows) < 2:
+        raise ValueError(
+            f"{name} needs two rows or more to find the scaling from, got 1: train with more rows first (fit, or a "
+            "larger first batch)"
+        )
+    return scaler.fit(rows, what)
 
 
 def _known(name: str, scaling: Scaling | None) -> Scaling:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+INF = float("inf")
+
+
 class Activation(Value):
     """An activation: its formula (see formulas.py), and what else is to be known of it.
 
@@ -39,6 +42,8 @@ class Activation(Value):
         Outputs at them or beyond have a slope of zero, or nearly: they are within 1 % of the range to its ends.
     dead : bool
         The slope is zero there.
+    bounds : two floats
+        Between which outputs lie; rounded to a digit that matters for no target.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Activation(Value):
     bends: bool = False
     ends: tuple[float, float] | None = None
     dead: bool = False
+    bounds: tuple[float, float] = (-INF, INF)
 
     @property
     def text(self) -> str:
@@ -85,16 +91,18 @@ ROWS = {
             shown="1 / (1 + exp(-{z}))",
             probability=True,
             ends=(0.01, 0.99),
+            bounds=(0.0, 1.0),
         ),
-        Activation("tanh", "tanh(z)", "1 - a^2", ends=(-0.98, 0.98)),
+        Activation("tanh", "tanh(z)", "1 - a^2", ends=(-0.98, 0.98), bounds=(-1.0, 1.0)),
         Activation(
             "relu",
             "max(0, z)",
             "(1 if z > 0 else 0)",
             init="he_uniform",
             bends=True,
-            ends=(0.0, float("inf")),
+            ends=(0.0, INF),
             dead=True,
+            bounds=(0.0, INF),
         ),
         Activation("leaky_relu", "max(0.01 * z, z)", "(1 if z > 0 else 0.01)", init="he_uniform", bends=True),
         Activation("identity", "z", "1"),
@@ -104,6 +112,7 @@ ROWS = {
             "sigmoid(z)",
             shown="log(1 + exp({z}))",
             shown_slope="1 / (1 + exp(-{z}))",
+            bounds=(0.0, INF),
         ),
         Activation(
             "elu",
@@ -112,8 +121,9 @@ ROWS = {
             shown="({z} if {z} > 0 else exp({z}) - 1)",
             init="he_uniform",
             bends=True,
+            bounds=(-1.0, INF),
         ),
-        Activation("gelu", "z * Phi(z)", "(Phi(z) + z * phi(z))", init="he_uniform"),
+        Activation("gelu", "z * Phi(z)", "(Phi(z) + z * phi(z))", init="he_uniform", bounds=(-0.17, INF)),
         Activation(
             "silu",
             "z * sigmoid(z)",
@@ -121,6 +131,7 @@ ROWS = {
             shown="{z} / (1 + exp(-{z}))",
             shown_slope="(1 + {z} - {a}) / (1 + exp(-{z}))",
             init="he_uniform",
+            bounds=(-0.2785, INF),
         ),
         Activation(
             "softmax",
@@ -130,8 +141,9 @@ ROWS = {
             output_only=True,
             elementwise=False,
             probability=True,
+            bounds=(0.0, 1.0),
         ),
-        Activation("exp", "exp(z)", "a", output_only=True),
+        Activation("exp", "exp(z)", "a", output_only=True, bounds=(0.0, INF)),
     )
 }
 NAMES = tuple(ROWS)

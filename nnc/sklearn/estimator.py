@@ -420,6 +420,10 @@ class Estimator:
             state = State.begin(None, net.model, optimizer, schedule, self.max_iter, net.streams)
             if kept is not None:
                 state.lr = kept.learning_rate
+        else:
+            state.refuse_rest(
+                "learning_rate", "give the schedule as many epochs as there will be calls of partial_fit, or call fit"
+            )
         if kept is None and self.solver == "sgd" and schedule is None:
             rate, rule = self.learning_rate_init, self.learning_rate
             self._optimizer = SGDOptimizer([], rate, rule, self.momentum, self.nesterovs_momentum, self.power_t)

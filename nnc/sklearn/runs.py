@@ -15,7 +15,7 @@ from sklearn.utils.parallel import _get_threadpool_controller
 
 from nnc.sklearn import inside
 from nnc.training.batches import BatchFit
-from nnc.training.callbacks import Record
+from nnc.training.callbacks import Record, asked
 from nnc.training.fit import Fit
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ class _Watched(Fit):
         self.estimator, self.n, self.factor = estimator, rows, factor
         self.every = 1
         self.lost = False  # the weights have stopped being finite
-        self.calls = [(function, every or 1) for function, every in self.calls]  # after every epoch, however short
         self.val_offset = 0.0
         validation = self.plan.validation
         if validation is not None:
@@ -253,7 +252,7 @@ class Hook:
         self.best = min(self.best, value)
         late = estimator.max_seconds is not None and record.seconds >= estimator.max_seconds
         for call in self.calls:
-            late = bool(call(record)) or late
+            late = asked(call, record) or late
         if late:
             self.stopped = True
             raise StopIteration

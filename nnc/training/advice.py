@@ -15,14 +15,21 @@ from nnc.training.batches import BatchFit
 from nnc.training.fit import LARGE_INPUT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nnc.model.model import Model
     from nnc.training.fit import Fit
     from nnc.training.history import History
+    from nnc.training.plan import Plan
 
 SATURATED = 0.99  # share of a layer's outputs that are near the ends of their range
 RISES = 5  # epochs in a row
-ROWS = 1000  # to look at
-FEW = 8  # say nothing about a layer
+FEW = 8  # rows say nothing about a layer
+FALLING = 0.1  # share of what is monitored: what falls by more within the patience is not at its end
+SPENT = 1e-4  # a rate below this share of the schedule's largest one trains hardly anything
+MANY = 0.1  # share of the epochs
+LARGE_LOSS = 0.01  # share of the first one: where the last is larger, and there were some epochs, it is worth a look
+SOME_EPOCHS = 10
 
 
 class TrainingWarning(UserWarning):
@@ -30,7 +37,8 @@ class TrainingWarning(UserWarning):
 
 
 class NotConvergedWarning(TrainingWarning):
-    """All epochs are done, and the rule that was to end the training has not been met."""
+    """All epochs are done, and the loss was to fall further: `target_loss` has not been met, or, with `patience`, what
+    is monitored was still falling markedly."""
 
 
 class DeadLayerWarning(TrainingWarning):
@@ -38,57 +46,110 @@ class DeadLayerWarning(TrainingWarning):
 
 
 class SaturatedLayerWarning(TrainingWarning):
-    """A hidden layer of sigmoid or tanh is nearly always at an end of its range, where its derivative vanishes."""
+    """A layer of sigmoid or tanh is nearly always at an end of its range, where its derivative vanishes; the output
+    layer though many targets are at the other end."""
+
+
+class EqualNeuronsWarning(TrainingWarning):
+    """All neurons of a hidden layer are the same, as with init="zeros", and so are their gradients: they stay it, and
+    the layer can do no more than a single neuron."""
+
+
+class TargetRangeWarning(TrainingWarning):
+    """Targets lie where the output layer cannot reach, such as 5 or -1 for a sigmoid."""
 
 
 class LearningRateWarning(TrainingWarning):
-    """The loss has risen for several epochs in a row: the learning rate is too large."""
+    """The learning rate is too large, as the loss has risen for several epochs in a row; or far too small, as a single
+    longer step would do more than the whole training; or its schedule is over and has left next to nothing."""
 
 
 class UnscaledInputWarning(TrainingWarning):
     """Inputs are so large that training is slow, or diverges."""
 
 
-def advise(run: Fit, history: History) -> None:
-    """Looks at a training that is over, in some microseconds, and warns the caller of `fit`."""
-    model, plan, reason = run.model, run.plan, history.stop_reason
-    if not history.epochs:
-        return
-    if reason == "epochs" and (plan.patience is not None or plan.target_loss is not None):
-        rule = "patience" if plan.target_loss is None else f"target_loss of {plan.target_loss:g}"
-        _warn(
-            NotConvergedWarning,
-            f"the training ended after {history.epochs} epochs before its {rule} was met: give it more epochs or a "
-            "larger learning rate",
+def advise(run: Fit, history: History, stacklevel: int) -> None:
+    """Looks at a training that is over, in some microseconds, and warns the caller of `fit`, so many frames up."""
+    if history.epochs:
+        for kind, message in _findings(run, history):
+            warnings.warn(message, kind, stacklevel)
+
+
+def _findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
+    """The mistakes, one by one. What takes longer is done where something looks bad."""
+    model, plan, epochs, loss = run.model, run.plan, history.epochs, history.loss
+    if history.stop_reason == "epochs" and (plan.target_loss is not None or plan.patience is not None):
+        unmet = _unmet(plan, history)
+        if unmet:
+            yield (
+                NotConvergedWarning,
+                f"the training ended after {epochs} epochs, {unmet}: give it more epochs or a larger learning rate",
+            )
+    equal = _equal(model)
+    if equal:
+        yield (
+            EqualNeuronsWarning,
+            f"all neurons of {_layers(model, equal)} are the same, and stay so, as their gradients are: give them "
+            'different initial weights (leave out init="zeros")',
         )
+    output_stuck = 0.0
     rises, risen_from = run.rises()
-    if rises >= RISES and history.loss[-1] > 1.5 * abs(risen_from):
-        _warn(
+    if rises >= RISES and loss[-1] > 1.5 * abs(risen_from):
+        yield (
             LearningRateWarning,
-            f"the loss has risen in the last {rises} epochs, from {risen_from:.4g} to {history.loss[-1]:.4g}: try a "
+            f"the loss has risen in the last {rises} epochs, from {risen_from:.4g} to {loss[-1]:.4g}: try a "
             f"learning rate smaller than {history.lr[-1]:g}",
         )
+    elif run.state.schedule is not None and (spent := _spent(run, history)):
+        yield (
+            LearningRateWarning,
+            f"the learning rate of {run.state.schedule!r} was next to nothing, {history.lr[-1]:g} at last, in {spent} "
+            f"of {epochs} epochs: give fit fewer epochs, the schedule more, or lr again",
+        )
+    elif epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
+        from nnc.training.second_look import stuck_output, targets_beyond, too_slow
+
+        beyond, scaled = targets_beyond(run), "scaled " if run.intake.scaler_y is not None else ""
+        few = len(run.data.X) < FEW and isinstance(run, BatchFit)
+        output_stuck = 0.0 if beyond or few else stuck_output(run)
+        if beyond:
+            low, high = activations.ROWS[model.activations[-1]].bounds
+            yield (
+                TargetRangeWarning,
+                f"the {scaled}targets reach from {beyond[0]:g} to {beyond[1]:g}, "
+                f"and outputs of {model.activations[-1]} only from {low:g} to {high:g}: scale the targets into that "
+                'range, or choose another output, such as output="identity"',
+            )
+        elif output_stuck <= SATURATED and not few and (farther := too_slow(run, history)):
+            yield (
+                LearningRateWarning,
+                f"the loss has hardly fallen in {epochs} epochs, from {loss[0]:.4g} to {loss[-1]:.4g}, and some steps "
+                f"that go {farther:.0f} times as far would lower it: try a learning rate much larger than "
+                f"{history.lr.max():g}",
+            )
     if run.intake.largest > LARGE_INPUT:
-        _warn(
+        yield (
             UnscaledInputWarning,
             f"X reaches up to {run.intake.largest:g}, and networks learn best from inputs around -1 to 1: pass "
             'scale_X="standardize" to NeuralNetwork, or scale X',
         )
-    shares = [(l, share) for l, share in enumerate(_idle(run)) if share > SATURATED]
+    shares = [(l, share) for l, share in enumerate(_idle(run)) if share > SATURATED and l not in equal]
+    if output_stuck > SATURATED:
+        shares.append((len(model.activations) - 1, output_stuck))
     if not shares:
         return
-    rows = [activations.ROWS[name] for name in model.activations]
-    dead = [l for l, share in shares if rows[l].dead and share == 1]
-    stuck = [l for l, _ in shares if not rows[l].dead]
+    rows_of = [activations.ROWS[name] for name in model.activations]
+    dead = [l for l, share in shares if rows_of[l].dead and share == 1]
+    stuck = [l for l, _ in shares if not rows_of[l].dead]
     if dead:
-        _warn(
+        yield (
             DeadLayerWarning,
             f"{_layers(model, dead)} put{'s' * (len(dead) == 1)} out nothing but zeros, so the layers below have "
             "stopped learning: try a smaller learning rate, leaky_relu, or other initial weights (another seed)",
         )
     if stuck:
         least = min(share for l, share in shares if l in stuck)
-        _warn(
+        yield (
             SaturatedLayerWarning,
             f"{least:.0%} of the outputs of {_layers(model, stuck)} are at an end of their range, where a layer hardly "
             "learns: scale the inputs, or try a smaller learning rate or smaller initial weights",
@@ -96,8 +157,48 @@ def advise(run: Fit, history: History) -> None:
 
 
 def _layers(model: Model, layers: list[int]) -> str:
-    names = " and ".join(f"{l + 1} ({model.activations[l]})" for l in layers)
-    return f"hidden layer{'s' * (len(layers) > 1)} {names}"
+    hidden = [l for l in layers if l < len(model.activations) - 1]
+    names = " and ".join(f"{l + 1} ({model.activations[l]})" for l in hidden)
+    parts = [f"hidden layer{'s' * (len(hidden) > 1)} {names}"] if hidden else []
+    if len(hidden) < len(layers):
+        parts.append(f"the output layer ({model.activations[-1]})")
+    return " and ".join(parts)
+
+
+def _unmet(plan: Plan, history: History) -> str:
+    """What was to end the training and has not, in words; nothing where its end by `epochs` is as good. With patience,
+    epochs are an upper limit, and all is well unless what is monitored has got markedly better of late."""
+    if plan.target_loss is not None:
+        return f"before its target_loss of {plan.target_loss:g} was met"
+    assert plan.patience is not None
+    late = min(plan.patience, history.epochs // 2)
+    if not late:
+        return ""
+    values = -history[plan.monitor] if plan.larger_is_better else history[plan.monitor]
+    before, lately = values[:-late].min(), values[-late:].min()
+    way = "rising" if plan.larger_is_better else "falling"
+    return f"while {plan.monitor} was still {way}" if before - lately > FALLING * abs(before) else ""
+
+
+def _equal(model: Model) -> list[int]:
+    """The hidden layers whose neurons have the same weights, those that go out included."""
+    found = []
+    for l, W in enumerate(model.W[:-1]):
+        if W.size > 1 and W.item(0) == W.item(1) and W.shape[1] > 1:  # nearly always different
+            b, out = model.b[l], model.W[l + 1]
+            if (W[:, :1] == W).all() and (b is None or (b == b[0]).all()) and (out == out[0]).all():
+                found.append(l)
+    return found
+
+
+def _spent(run: Fit, history: History) -> int:
+    """In how many epochs the rate of a schedule was next to nothing; 0 where they are few, or patience has seen to it
+    that they are. A plateau may have lowered its rate in this fit, as nothing was to be gained any more."""
+    if history.stop_reason == "patience":
+        return 0
+    peak = getattr(run.state.schedule, "peak", 0.0)
+    spent = int((history.lr < SPENT * peak).sum())
+    return spent if spent > (history.epochs - 1 if run.state.plateau is not None else MANY * history.epochs) else 0
 
 
 def _idle(run: Fit) -> list[float]:
@@ -108,7 +209,9 @@ def _idle(run: Fit) -> list[float]:
         shares: list[float] = run.training.idle(run.model.ends)
         if not shares or max(shares) <= SATURATED:
             return shares
-    rows = run.data.X[:ROWS]
+    from nnc.training.second_look import sample
+
+    rows = sample(run.data).X
     if len(rows) < FEW and isinstance(run, BatchFit):
         return []
     outs = run.model.forward(rows)
@@ -118,7 +221,3 @@ def _idle(run: Fit) -> list[float]:
             low, high = ends
             shares[l] = float(((out <= low) | (out >= high)).mean())
     return shares
-
-
-def _warn(kind: type[TrainingWarning], message: str) -> None:
-    warnings.warn(message, kind, stacklevel=5)

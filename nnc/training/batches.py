@@ -40,13 +40,17 @@ class BatchFit(Fit):
             raise ValueError("batches must give at least one batch, got none")
         super().__init__(model, intake, first, plan, state)
         self.waiting: Data | None = first
-        self.complete = 0
+        self.complete = self.steps_taken = 0
         self.every = 1
         self.one_loss, self.one_rate = np.empty(1), np.empty(1)
 
     @property
     def epoch(self) -> int:
         return self.complete
+
+    @property
+    def steps(self) -> int:
+        return self.steps_taken
 
     def rises(self) -> tuple[int, float]:
         losses = self.losses[: self.complete]
@@ -107,6 +111,7 @@ class BatchFit(Fit):
         if self.training.lost or self.training.broken_layer:
             self.data = data
             self.diverged()
+        self.steps_taken += 1
         return float(self.one_loss[0])
 
     def mark(self, now: float) -> None:

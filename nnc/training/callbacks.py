@@ -1,12 +1,16 @@
-"""What `fit` calls after an epoch: the record that a callback gets, and callbacks that are more than a function."""
+"""What `fit` calls after an epoch: the record that a callback gets, when a callback has its turn, and callbacks that
+are more than a function."""
 
 from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nnc.base.checks import count, flag
+from nnc.base.checks import count, flag, positive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Record(dict[str, Any]):
@@ -21,6 +25,53 @@ class Record(dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(f"the record has no {name!r}, it has {', '.join(self)}") from None
+
+
+class Call:
+    """A callback, and when it was called last. It has its turn after every epoch, unless its attribute `every` asks for
+    every so many, or `seconds` for so much time in between at least.
+
+    Attributes
+    ----------
+    every : int or None
+        None where it waits for `seconds`.
+    epoch : int
+        Of this fit, the last that it was called for.
+    at : float
+        When that was over, or the fit began.
+    """
+
+    __slots__ = ("at", "callback", "epoch", "every", "seconds")
+
+    def __init__(self, callback: Callable[[Record], Any], began: float) -> None:
+        self.callback, self.epoch, self.at = callback, 0, began
+        every, seconds = pace(callback)
+        self.seconds = seconds or 0.0
+        self.every = None if seconds is not None else every or 1
+
+    def is_due(self, epoch: int, now: float) -> bool:
+        """Whether it has its turn after this epoch, counted over all fits."""
+        return now - self.at >= self.seconds if self.every is None else epoch % self.every == 0
+
+
+def pace(callback: Any) -> tuple[int | None, float | None]:
+    """The attributes `every` and `seconds` of a callback, checked."""
+    every, seconds = getattr(callback, "every", None), getattr(callback, "seconds", None)
+    if every is not None and seconds is not None:
+        raise ValueError(f"a callback must have `every` or `seconds`, and not both, got {every!r} and {seconds!r}")
+    return (
+        None if every is None else count("every of the callback", every),
+        None if seconds is None else positive("seconds of the callback", seconds),
+    )
+
+
+def asked(callback: Callable[[Record], Any], record: Record) -> bool:
+    """Calls it; returns whether it ends the training. An exception comes out as it is, with a note that names it."""
+    try:
+        return bool(callback(record))
+    except Exception as error:
+        error.add_note(f"in the callback {callback!r} after epoch {record['epoch']}")
+        raise
 
 
 class Checkpoint:
@@ -74,6 +125,8 @@ class Progress:
     ImportError
         tqdm is not installed.
     """
+
+    seconds = 0.05  # from one look to the next: nobody sees more
 
     def __init__(self, epochs: int | None, first: int = 0) -> None:
         try:

@@ -1,7 +1,7 @@
 """A run of training: from checked arrays through the compiled loop to a History.
 
 The compiled core goes through the epochs. Python gets control back every 50 ms or so, and after an epoch where
-something has to be looked at there: validation, patience, a metric, a callback that asks for it.
+something has to be looked at there: validation, patience, a metric, a callback.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from nnc._team import Team
 from nnc.base.arrays import constant
 from nnc.model.cores import cpu_count
-from nnc.training.callbacks import Record
+from nnc.training.callbacks import Call, Record, asked
 from nnc.training.history import History
 from nnc.training.threads import TRIAL_SECONDS, Interrupt, Trial, settle
 
@@ -87,7 +87,6 @@ class Fit:
         self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
         self.seen = 0  # epochs that were looked at
         self.looking = 0.0  # seconds that this took
-        self.called_at = self.began  # when callbacks without `every` had their turn
         self.trial = Trial() if plan.n_threads is None else None  # of the team, whose size the user has left to nnc
         self.evaluation: Any = None
         self.outputs: NDArray[Any] | None = None
@@ -102,10 +101,9 @@ class Fit:
         self.best_params: NDArray[Any] | None = None
         watching = plan.patience is not None or plan.validation is not None
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
-        self.calls = [(callback, int(getattr(callback, "every", 0) or 0)) for callback in plan.callbacks]
-        self.called: dict[int, int] = {}  # the epoch that each of them was called for last
+        self.calls = [Call(callback, self.began) for callback in plan.callbacks]
         if plan.progress is not None:
-            self.calls.append((plan.progress, 0))
+            self.calls.append(Call(plan.progress, self.began))
             plan.progress.open()
 
     # ------------------------------------------------------------------------------------------ the run
@@ -159,6 +157,11 @@ class Fit:
         """Epochs of this fit that are complete."""
         return int(self.training.epoch)
 
+    @property
+    def steps(self) -> int:
+        """Steps of these epochs."""
+        return self.epoch * -(-len(self.data.X) // self.plan.batch_size)
+
     def rises(self) -> tuple[int, float]:
         """How many epochs in a row, the last one included, have raised the loss, and the loss before them."""
         rises: tuple[int, float] = self.training.rises
@@ -191,17 +194,18 @@ class Fit:
         goal = sys.maxsize if self.plan.epochs is None else self.plan.epochs
         if self.every:
             goal = epoch + 1
-        for _, every in self.calls:
-            goal = min(goal, epoch + every - (self.first + epoch) % every) if every else min(goal, epoch + self.pace())
+        for call in self.calls:
+            until = self.pace(call) if call.every is None else call.every - (self.first + epoch) % call.every
+            goal = min(goal, epoch + until)
         if epoch >= self.rated or goal > self.rated:
             self.look_ahead(epoch, goal)
         return min(goal, self.rated)
 
-    def pace(self) -> int:
-        """Epochs until callbacks without `every` have their turn."""
+    def pace(self, call: Call) -> int:
+        """Epochs until a callback that waits for some time has its turn."""
         now = perf_counter()
         training = max(now - self.began - self.looking, 1e-9)
-        return max(1, int(self.epoch / training * (self.called_at + SLICE_SECONDS - now)))
+        return max(1, int(self.epoch / training * (call.at + call.seconds - now)))
 
     def look_ahead(self, epoch: int, goal: int) -> None:
         """Learning rates for the epochs to come, and space for their losses."""
@@ -306,7 +310,10 @@ class Fit:
         signed = -value if plan.larger_is_better else value
         if self.state.plateau is not None:
             self.state.plateau.observe(signed)
-        if not signed < self.best - plan.min_delta:
+        least = plan.min_delta
+        if plan.min_share and self.best_epoch is not None:
+            least += plan.min_share * abs(self.best)
+        if not signed < self.best - least:
             return False
         self.best, self.best_epoch = signed, at + 1
         if self.best_epoch != epoch:
@@ -340,11 +347,9 @@ class Fit:
         """Calls the callbacks whose turn it is; returns whether one of them ends the training."""
         record = None
         stop = False
-        resting = perf_counter() - self.called_at < SLICE_SECONDS
-        for number, (callback, every) in enumerate(self.calls):
-            if self.called.get(number) == epoch:
-                continue
-            if not last and ((self.first + epoch) % every if every else resting):
+        now = perf_counter()
+        for call in self.calls:
+            if call.epoch == epoch or not (last or call.is_due(self.first + epoch, now)):
                 continue
             if record is None:
                 self.sync()
@@ -353,12 +358,11 @@ class Fit:
                 record.update(lr=float(self.rates[epoch - 1]), seconds=perf_counter() - self.began)
                 better = better and (self.best == np.inf or self.best < self.best_before())  # inf: not kept here
                 record.update(best=better, network=self.plan.network)
-            self.called[number] = epoch
-            stop = bool(callback(record)) or stop
+            call.epoch = epoch
+            stop = asked(call.callback, record) or stop
+            call.at = perf_counter()
         if record is not None:
             self.model.check_parameters(", which a callback has put there")
-        if not resting:
-            self.called_at = perf_counter()
         return stop
 
     def best_before(self) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnc.training.state import State
 
 NO_METRICS: Mapping[str, Metric] = {}
+MIN_SHARE = 1e-4  # of the best so far: what an improvement is where nothing but patience may end the creeping of a loss
 
 
 class Plan:
@@ -40,6 +41,7 @@ class Plan:
     larger_is_better: bool = False
     patience: int | None = None
     min_delta: float = 0.0
+    min_share: float = 0.0  # of the best so far, on top of min_delta
     restore_best: bool = True
     target_loss: float | None = None
     max_seconds: float | None = None
@@ -77,8 +79,10 @@ def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, A
     for name, check in (("patience", count), ("target_loss", no_nan), ("max_seconds", positive)):
         if given[name] is not None:
             plan[name] = check(name, given[name])
-    if not _is_zero(given["min_delta"]):
+    if given["min_delta"] is not None:
         plan["min_delta"] = not_negative("min_delta", given["min_delta"])
+    elif epochs is None and given["patience"] is not None:
+        plan["min_share"] = MIN_SHARE
     if not flag("restore_best", given["restore_best"]):
         plan["restore_best"] = False
     validated = given["validation"] is not None
@@ -134,10 +138,18 @@ def _metrics(names: Any, monitor: Any, validated: bool, loss: str) -> dict[str, 
     from nnc.data.metrics import METRICS
 
     prefix = "val_" if validated else ""
-    known = [name for name, metric in METRICS.items() if (metric.takes == "classes") == losses.ROWS[loss].of_classes]
+    of_classes = losses.ROWS[loss].of_classes
+    known = [name for name, metric in METRICS.items() if (metric.takes == "classes") == of_classes]
     if not isinstance(names, (str, list, tuple)):
         raise TypeError(f"metrics must be names, such as ['r2'], got {shown(names)}")
     names = [names] if isinstance(names, str) else names
+    for name in names:
+        if isinstance(name, str) and name in METRICS and name not in known:
+            kinds = ("numbers", "classes") if of_classes else ("classes", "numbers")
+            raise ValueError(
+                f"metrics: {name!r} is for losses of {kinds[0]}, and {loss!r} is one of {kinds[1]}: choose from "
+                f"{', '.join(known)}"
+            )
     metrics = {prefix + one_of("metrics", name, known): METRICS[name] for name in names}
     columns = ["loss", *(["val_loss"] if validated else []), *metrics]
     if monitor is None:
@@ -150,10 +162,13 @@ def _metrics(names: Any, monitor: Any, validated: bool, loss: str) -> dict[str, 
 
 
 def _callbacks(callback: Any) -> list[Callable[[Record], Any]]:
-    callbacks = [] if callback is None else list(callback) if isinstance(callback, (list, tuple)) else [callback]
+    if callback is None:
+        return []
+    from nnc.training.callbacks import pace
+
+    callbacks = list(callback) if isinstance(callback, (list, tuple)) else [callback]
     for function in callbacks:
         if not callable(function) or isinstance(function, type):
             raise TypeError(f"callback must be a function of an epoch's record, or several, got {function!r}")
-        if getattr(function, "every", None) is not None:
-            count("every of the callback", function.every)
+        pace(function)
     return callbacks

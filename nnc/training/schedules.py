@@ -51,6 +51,11 @@ class Schedule(Value, ABC):
     def __call__(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
 
+    @property
+    def peak(self) -> float:
+        """The largest rate, growing ones excepted: what the others are small beside."""
+        return float(vars(self).get("lr", 0.0))
+
     def resolved(self, epochs: int) -> Schedule:
         """This schedule for a fit of so many epochs: where a length was left as None, `epochs` takes its place."""
         return self
@@ -124,7 +129,8 @@ class CosineLR(Schedule):
     lr : float
         The rate of the first epoch.
     epochs : int, optional
-        When min_lr is reached; there it stays. Default: all epochs of the fit.
+        When min_lr is reached; there it stays. Default: all epochs of the fit. A fit that would begin with a rate of 0
+        is refused: give lr again.
     min_lr : float, default 0
         At most lr.
     """
@@ -152,7 +158,7 @@ class OneCycleLR(Schedule):
     max_lr : float
         The largest rate.
     epochs : int, optional
-        The length of the cycle, whose last rate stays. Default: all epochs of the fit.
+        The length of the cycle, whose last rate stays, which trains next to nothing. Default: all epochs of the fit.
     pct_start : float, default 0.3
         The share of the epochs in which the rate rises, from 0 to 1: max_lr is reached in epoch pct_start epochs - 1,
         counted from 0.
@@ -176,6 +182,10 @@ class OneCycleLR(Schedule):
         if epoch <= top:
             return _cosine(first_lr, self.max_lr, epoch / top if top > 0 else 1)
         return _cosine(self.max_lr, first_lr / self.final_div_factor, (epoch - top) / (epochs - 1 - top))
+
+    @property
+    def peak(self) -> float:
+        return self.max_lr
 
     def resolved(self, epochs: int) -> OneCycleLR:
         return self if self.epochs is not None else self.replace(epochs=epochs)
@@ -202,6 +212,10 @@ class Warmup(Schedule):
     def __call__(self, epoch: int) -> float:
         factor = self.start_factor + (1 - self.start_factor) * min(epoch / self.epochs, 1)
         return self.schedule(epoch) * factor
+
+    @property
+    def peak(self) -> float:
+        return self.schedule.peak
 
     def resolved(self, epochs: int) -> Warmup:
         return self.replace(schedule=self.schedule.resolved(epochs))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nnc.model.model import Model
     from nnc.training.batches import BatchFit
 
+OF_ARRAYS = {"batch_size", "shuffle", "sample_weight", "class_weight"}  # arguments of `fit` that `fit_batches` has not
+
 
 def from_arrays(
     model: Model, intake: Intake, streams: Streams, before: State | None, X: Any, y: Any, given: Mapping[str, Any]
@@ -69,6 +71,18 @@ def from_arrays(
     from nnc.training.second_order import SecondOrderFit
 
     return SecondOrderFit(model, intake, data, checked, state)
+
+
+def options_of_batches(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `fit_batches`, those that are not given being the defaults of `fit`."""
+    known = defaults.keys() - OF_ARRAYS
+    unknown = given.keys() - known
+    if unknown:
+        from nnc.base.names import argument_suggestion
+
+        name = min(unknown)
+        raise TypeError(f"fit_batches has no argument {name!r}{argument_suggestion(name, known)}")
+    return {**defaults, **given}
 
 
 def from_batches(

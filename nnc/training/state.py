@@ -106,6 +106,8 @@ class State:
                 state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
         elif state.schedule is left_behind:
             left_behind(state.epoch)
+        if state.schedule is not None:
+            state.refuse_rest("lr", "give lr again, such as lr=0.01, or name the optimizer to begin anew")
         if state.optimizer.keeps_steps and state.steps == 0:
             state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
         return state
@@ -160,6 +162,17 @@ class State:
             self.schedule = lr.resolved(self.epoch + (epochs or 1))
             if epochs is None and self.schedule != lr:
                 raise ValueError(f"lr must have a length of its own where epochs is not given, got {lr!r}")
+
+    def refuse_rest(self, name: str, remedy: str) -> None:
+        """Raises where the schedule is over and its rate 0, so that nothing would be learned. A function of the user's
+        may begin with 0."""
+        from nnc.training.schedules import Schedule
+
+        if isinstance(self.schedule, Schedule) and self.plateau is None and self.schedule(self.epoch) == 0:
+            raise ValueError(
+                f"{name}, which is {self.schedule!r}, is 0 from epoch {self.epoch} on (counted from 0 since the "
+                f"optimizer began), so nothing would be learned: {remedy}"
+            )
 
     def rate(self, epoch: int) -> float:
         """What the schedule, or the user's function, gives for an epoch."""
