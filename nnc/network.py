@@ -784,7 +784,7 @@ class NeuralNetwork:
         stepper : with penalties, clipping and dropout, and faster by what it takes to look at the arguments.
         """
         steps = self._steps
-        if steps is None or steps.lr is not lr or steps.optimizer is not optimizer:
+        if steps is None or steps.optimizer is not optimizer or (steps.lr is not lr and not steps.retune(lr)):
             from nnc.training.step import Steps
 
             steps = self._steps = Steps(optimizer, lr)

@@ -9,7 +9,9 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "tools" / "campaigns"
 # What bounds each of them here. By hand they go on for minutes: see docs/reliability.md.
 SHORT = {
+    "arrays": ["--seconds", "4"],
     "files": ["--kills", "2", "--short"],
+    "gradients": ["100"],
     "load_fuzz": ["--seconds", "2"],
     "memory": ["--most", "20", "--actions", "save", "load", "fit"],
     "signals": ["--runs", "5", "--processes", "0"],

@@ -1,9 +1,7 @@
 """Frames, tensors, tables, masked arrays and labels of all kinds: nothing is lost or changed on the way in."""
 
-import importlib.util
 import pickle
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,22 +42,6 @@ def trained(data, **settings):
     net = regressor(**settings)
     net.fit(data, Y, epochs=3)
     return net.params
-
-
-# ------------------------------------------------------------------------------------------------- the campaign
-
-CAMPAIGN = Path(__file__).parents[1] / "tools" / "campaigns" / "arrays.py"
-
-
-@pytest.mark.skipif(not CAMPAIGN.exists(), reason="tools/ is not here")
-def test_every_kind_of_array_for_every_argument():
-    spec = importlib.util.spec_from_file_location("arrays", CAMPAIGN)
-    arrays = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(arrays)
-    found = []
-    done, findings = arrays.campaign(seconds=4, show=found.append)
-    assert done > 100
-    assert findings == 0, "\n".join(found)
 
 
 # ------------------------------------------------------------------------------------------------- missing labels

@@ -3,8 +3,6 @@
 import itertools
 import math
 import re
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +13,6 @@ from nnc.datasets import load_iris
 from nnc.inspection import check_gradients, explain_step
 from nnc.kinds import activations, losses
 
-CAMPAIGN = Path(__file__).parent.parent / "tools" / "campaigns" / "gradients.py"
 PARTNERS = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
 
 
@@ -411,17 +408,6 @@ def test_trained_networks_are_not_called_wrong():
         net.fit(X, y, epochs=500, optimizer="adam", lr=0.02)
         check = net.check_gradients(X, y)
         assert check.ok, str(check)
-
-
-@pytest.mark.skipif(not CAMPAIGN.exists(), reason="needs the checkout")
-def test_campaign_has_no_findings():
-    """200 of the networks that tools/campaigns/gradients.py draws: no false alarm, no planted error that is missed."""
-    spec = spec_from_file_location("campaign", CAMPAIGN)
-    campaign = module_from_spec(spec)
-    spec.loader.exec_module(campaign)
-    found, counts = campaign.campaign(200)
-    assert not found, "\n".join(found)
-    assert sum(count for name, count in counts.items() if "planted" in name) > 200
 
 
 def test_sample_of_a_large_network():

@@ -43,3 +43,10 @@ def test_links(page):
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_every_test_that_is_said_to_hold_a_claim_is_there():
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/reliability.md").read_text(encoding="utf-8")))
+    assert len(named) > 30
+    assert not [name for name in sorted(named) if f"def {name}(" not in tests]

@@ -84,14 +84,27 @@ def test_a_schedule_counts_steps(lr):
     net = network()
     other = net.copy()
     X, y = data(net)
-    for number in range(7):
+    for number in range(5):
         begun = {"optimizer": "adam", "lr": lr} if number == 0 else {}
         assert net.train_step(X, y, **begun) == one_epoch(other, X, y, **begun)
         assert same(net, other)
     given = network()
-    for _ in range(7):  # told again and again, it goes on all the same
+    for _ in range(5):  # told again and again, it goes on all the same
         given.train_step(X, y, optimizer="adam", lr=lr)
     assert same(given, net)
+
+
+def test_a_schedule_that_is_over_is_refused():
+    net = network()
+    X, y = data(net)
+    step = net.stepper("adam", nnc.CosineLR(0.02, 3))
+    for _ in range(3):
+        step(X, y)
+    before = net.params.tobytes()
+    for further in (step, net.train_step):
+        with pytest.raises(ValueError, match=r"is 0 from epoch 3 on.*begin anew"):
+            further(X, y)
+    assert net.params.tobytes() == before
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "none")
@@ -138,6 +151,23 @@ def test_a_step_goes_on_with_the_optimizer_of_a_fit():
         one_epoch(twin, X, y)
     assert same(net, twin)
     assert len(net.history.loss) == 4  # steps leave no history
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rprop"])
+def test_the_rate_may_be_another_one_at_every_step(optimizer):
+    net, twin = network(), network()
+    X, y = data(net)
+    for number in range(6):
+        rate = 0.02 / (1 + number)
+        begun = {"optimizer": optimizer} if number == 0 else {}
+        assert net.train_step(X, y, rate, **begun) == one_epoch(twin, X, y, lr=rate, **begun)
+        assert same(net, twin)
+    before = net.params.tobytes()
+    with pytest.raises(ValueError, match="lr must be a positive finite number"):
+        net.train_step(X, y, -rate)
+    assert net.train_step(X, y) == one_epoch(twin, X, y)
+    assert before != net.params.tobytes()
+    assert same(net, twin)
 
 
 def test_another_optimizer_begins_anew():

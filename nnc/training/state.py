@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nnc.training.schedules import PlateauState, Schedule
 
 FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
+BEGIN_ANEW = "give lr again, such as lr=0.01, or name the optimizer to begin anew"  # where a schedule is over
 FUNCTION = "function"  # as a file has a learning rate that was a function of the user's
 
 
@@ -107,7 +108,7 @@ class State:
         elif state.schedule is left_behind:
             left_behind(state.epoch)
         if state.schedule is not None:
-            state.refuse_rest("lr", "give lr again, such as lr=0.01, or name the optimizer to begin anew")
+            state.refuse_rest("lr", BEGIN_ANEW)
         if state.optimizer.keeps_steps and state.steps == 0:
             state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
         return state

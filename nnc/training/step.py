@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.base.arrays import not_finite
+from nnc.base.checks import positive
 from nnc.kinds.optimizers import as_optimizer
 from nnc.training.fit import divergence, too_fast
 from nnc.training.plan import settings
-from nnc.training.state import State
+from nnc.training.state import BEGIN_ANEW, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +64,14 @@ class Steps:
             self.state = self.kept = network.state = state
         self.training = self.shape = None
 
+    def retune(self, lr: Any) -> bool:
+        """Goes on with another number for the learning rate; returns whether that is all there is to it."""
+        state = self.state
+        if type(lr) is not float or type(self.lr) is not float or state is None or state.optimizer.keeps_steps:
+            return False
+        self.lr = state.lr = positive("lr", lr)
+        return True
+
     def open(self, network: Any, X: Any, Y: Any, labels: Any, weights: Any) -> None:
         """Prepares the core's run for as many rows, of that kind."""
         model, state = network.model, self.state
@@ -86,6 +95,8 @@ class Steps:
             if self.shape != (len(rows), Y is None, weights is None):
                 self.open(network, rows, Y, labels, weights)
             rate = state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
+            if rate == 0:
+                state.refuse_rest("lr", BEGIN_ANEW)
             with model.still:
                 loss: float = self.training.step(rows, Y, labels, weights, rate)
             if loss - loss != 0:

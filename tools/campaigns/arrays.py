@@ -68,10 +68,10 @@ ZEROS = [np.zeros((4, N_OUT))]
 ARGUMENTS = {
     "fit X": (["X", "y"], X, lambda value: fit(regressor(), value, Y)),
     "fit X float32": (["X", "y"], X, lambda value: fit(regressor(dtype="float32"), value, Y, batch_size=5)),
-    "fit X scaled": (["X", "y"], X, lambda value: fit(regressor(scale_X="standardize"), value, Y)),
+    "fit X scaled": (["X", "y", "scale_X"], X, lambda value: fit(regressor(scale_X="standardize"), value, Y)),
     "fit X split": (["X", "y"], X, lambda value: fit(regressor(), value, Y, validation=0.25)),
     "fit y": (["y"], Y, lambda value: fit(regressor(), X, value)),
-    "fit y scaled": (["y"], Y, lambda value: fit(regressor(scale_y="minmax"), X, value)),
+    "fit y scaled": (["y", "scale_y"], Y, lambda value: fit(regressor(scale_y="minmax"), X, value)),
     "fit labels": (["y"], LABELS, lambda value: fit(classifier(), X, value)),
     "fit labels of one output": (["y"], LABELS, lambda value: fit(classifier(1), X, value)),
     "fit labels split": (["y", "validation"], LABELS, lambda value: fit(classifier(), X, value, validation=0.25)),
@@ -417,13 +417,13 @@ def campaign(seconds=float("inf"), show=print):
     return done, findings
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=float("inf"), help="how long it goes on (to the end)")
-    done, findings = campaign(parser.parse_args().seconds)
+    done, findings = campaign(parser.parse_args(arguments).seconds)
     print(f"{done} of {len(ARGUMENTS) * len(KINDS)} pairs of an argument and a kind of array: {findings} findings")
-    sys.exit(1 if findings else 0)
+    return 1 if findings else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

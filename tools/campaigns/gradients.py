@@ -178,11 +178,11 @@ def campaign(runs: int, first: int = 0) -> tuple[list[str], Counter[str]]:
     return found, counts
 
 
-def main() -> int:
+def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="?", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="the seed of the first run")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     found, counts = campaign(arguments.runs, arguments.first)
     for name in sorted(counts):
         print(f"{name}: {counts[name]:,}")
