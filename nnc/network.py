@@ -781,7 +781,7 @@ class NeuralNetwork:
 
         See Also
         --------
-        stepper : with penalties, clipping and dropout, and faster by what it takes to look at the arguments.
+        stepper : with penalties, clipping and dropout.
         """
         steps = self._steps
         if steps is None or steps.optimizer is not optimizer or (steps.lr is not lr and not steps.retune(lr)):
