@@ -67,7 +67,7 @@ def differences(seeds: range) -> list[str]:
     """Of these configurations those whose bits depend on the number of threads."""
     import warnings
 
-    from nnc import NeuralNetwork
+    from nnc import DivergedError, NeuralNetwork
 
     warnings.simplefilter("ignore")
     found = []
@@ -76,7 +76,10 @@ def differences(seeds: range) -> list[str]:
         results = {}
         for n_threads in THREADS:
             net = NeuralNetwork(**network)
-            history = net.fit(X, Y, n_threads=n_threads, **fit)
+            try:
+                history = net.fit(X, Y, n_threads=n_threads, **fit)
+            except DivergedError as error:
+                history = error.history
             results[n_threads] = net.params.tobytes() + history.loss.tobytes()
         if len(set(results.values())) > 1:
             found.append(f"seed {seed}: {network}, {fit}")
