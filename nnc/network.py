@@ -791,6 +791,7 @@ class NeuralNetwork:
         loss: float = steps.take(self, X, y, sample_weight)
         return loss
 
+    @explains_arguments(elsewhere="fit")
     def stepper(
         self,
         optimizer: str | Optimizer | None = None,

@@ -271,9 +271,9 @@ def test_divergence_is_told():
 def test_second_order_takes_no_single_steps(optimizer):
     net = network(dtype="float64")
     X, y = data(net)
-    with pytest.raises(ValueError, match="takes no single steps"):
+    with pytest.raises(ValueError, match="optimizer must be one that takes single steps"):
         net.train_step(X, y, optimizer=optimizer)
-    with pytest.raises(ValueError, match="takes no single steps"):
+    with pytest.raises(ValueError, match="optimizer must be one that takes single steps"):
         net.stepper(optimizer)
     assert net.state is None
 

@@ -60,7 +60,10 @@ class Steps:
                 wanted = None
             state = State.begin(before, model, wanted, self.lr, 1, network.streams)
             if not hasattr(state.optimizer, "lr"):
-                raise ValueError(f"{state.optimizer.name!r} takes no single steps: it needs all rows, again and again")
+                raise ValueError(
+                    f"optimizer must be one that takes single steps, got {state.optimizer.name!r}, "
+                    "which needs all rows, again and again"
+                )
             self.state = self.kept = network.state = state
         self.training = self.shape = None
 
