@@ -175,6 +175,8 @@ def compare(
         After Ctrl-C: there is nothing whole to compare then.
     """
     start = NeuralNetwork(sizes, **{"seed": 0, **network_arguments})
+    if start.model.stack.drops:
+        raise ValueError("layers must have no Dropout to be compared: the plain-Python reference drops nothing")
     # Both get the numbers that the engine sees: in float32, the inputs are rounded before the comparison.
     inputs = numbers("X", X).astype(start.dtype)
     targets = numbers("y", y).astype(start.dtype)
@@ -184,7 +186,6 @@ def compare(
         "activation": start.activations[:-1],
         "output": start.activations[-1],
         "loss": start.loss_name,
-        "bias": start.bias,
         "init": [W.tolist() for W in start.weights],
         "seed": start.seed,
     }
@@ -200,7 +201,8 @@ def compare(
 
     def run_reference() -> tuple[float, tuple[reference.NeuralNetwork, reference.History]]:
         network = reference.NeuralNetwork(start.sizes, **slow_start)
-        network.biases = [b.tolist() for b in start.biases]
+        for layer, b in zip(network.layers, start.model.b, strict=True):
+            layer.b = None if b is None else b.tolist()
         begin = perf_counter()
         history = network.fit(rows, columns, **settings)
         return perf_counter() - begin, (network, history)
@@ -228,5 +230,5 @@ def compare(
 
 
 def _parameters(network: NeuralNetwork | reference.NeuralNetwork) -> NDArray[np.float64]:
-    arrays = [np.asarray(a, dtype=np.float64).ravel() for a in (*network.weights, *network.biases)]
-    return np.concatenate(arrays)
+    arrays = [a for a in (*network.weights, *network.biases) if a is not None]
+    return np.concatenate([np.asarray(a, dtype=np.float64).ravel() for a in arrays])

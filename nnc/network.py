@@ -197,9 +197,9 @@ class NeuralNetwork:
 
     @property
     def history(self) -> History | None:
-        """The table of all epochs since the optimizer began, those before a checkpoint was saved included; None before
-        the first fit. Of more than 1000 fits or 100,000 epochs it has the last; `history.forgotten` counts the others.
-        """
+        """The table of all epochs since the optimizer began, those before a checkpoint included; None before the first
+        fit. Single steps have no row, nor what is older than 1000 fits or 100,000 epochs: `history.forgotten` counts
+        them."""
         return None if self.state is None else self.state.history
 
     @property
@@ -667,8 +667,8 @@ class NeuralNetwork:
         callback : callable or several, optional
             Called with a Record after every epoch; where it has an attribute `every`, after every so many epochs and
             the last one; where it has an attribute `seconds`, with so much time in between at least, and after the last
-            one. Returns True to end the training. A call costs some microseconds, in which a tiny network trains for
-            dozens of epochs: let `every` or `seconds` ask for less there. See nnc.Checkpoint.
+            one. Returns True to end the training. A call costs some ten microseconds, in which a tiny network trains
+            for a hundred epochs: let `every` or `seconds` ask for less there. See nnc.Checkpoint.
         progress : bool, default False
             Shows a progress bar (extra `[progress]`).
         n_threads : int, optional
@@ -695,7 +695,7 @@ class NeuralNetwork:
         given = locals()
         from nnc.training.start import from_arrays
 
-        run = from_arrays(self.model, self.intake.learner(X), self.streams, self.state, X, y, given)
+        run = from_arrays(self.model, self.intake.learner(), self.streams, self.state, X, y, given)
         return self._run(run, stacklevel=5)  # as the one who calls is beyond `explains_arguments`
 
     def fit_batches(
@@ -761,11 +761,12 @@ class NeuralNetwork:
         X, y : arrays
             As in `loss`. C-contiguous arrays of the network's dtype are taken as they are.
         lr : float, schedule or callable, optional
-            As in `fit`: kept from here on, a schedule counts steps as epochs. Default: as before.
+            As in `fit`: kept from here on, a schedule counts steps as epochs. Default: as before; with plain descent on
+            a network that has no optimizer, which keeps nothing, 0.01.
         optimizer : str or object, optional
             As in `fit`, a first-order one; where it is the one that the network goes on with, it goes on. Default: the
-            one of the network, whether `fit` or a step has begun it. On a network that has none plain gradient descent
-            with lr 0.01, which leaves none behind.
+            one of the network, whether `fit` or a step has begun it; on a network that has none plain gradient descent,
+            which leaves none behind.
         sample_weight : array (n,), optional
             As in `loss`.
 
@@ -787,7 +788,8 @@ class NeuralNetwork:
         if steps is None or steps.optimizer is not optimizer or (steps.lr is not lr and not steps.retune(lr)):
             from nnc.training.step import Steps
 
-            steps = self._steps = Steps(optimizer, lr)
+            defaults = NeuralNetwork.stepper.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]
+            steps = self._steps = Steps(optimizer, lr, defaults)
         loss: float = steps.take(self, X, y, sample_weight)
         return loss
 
@@ -829,7 +831,7 @@ class NeuralNetwork:
         from nnc.training.step import Steps
 
         steps = Steps(optimizer, lr, options)
-        steps.begin(self)
+        steps.start(self)  # so that what is wrong is said here
 
         def step(X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
             return steps.take(self, X, y, sample_weight)

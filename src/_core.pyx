@@ -1,6 +1,7 @@
 # The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction set>_<precision>.
 #
-# Everything that comes in has been checked in nnc/network.py: shapes fit, rows are contiguous, numbers are finite, labels are in range.
+# Everything that comes in has been checked in nnc/data/intake.py and nnc/training/plan.py:
+# shapes fit, rows are contiguous, numbers are finite, labels are in range.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
 from libc.math cimport NAN

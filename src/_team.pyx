@@ -24,33 +24,9 @@ cdef void wait(PyThread_type_lock lock) noexcept nogil:
     PyThread_acquire_lock(lock, WAIT_LOCK)
 
 
-cdef class Turn:
-    """A `with` that one can be in at a time: RuntimeError with this message where somebody is."""
+cdef class Lock:
+    """What Turn and Still are made from. It is theirs alone: nothing but a `with` takes or gives it."""
     cdef PyThread_type_lock lock
-    cdef str message
-
-    def __cinit__(self, str message):
-        self.message = message
-        self.lock = PyThread_allocate_lock()
-        if self.lock is NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        if self.lock is not NULL:
-            PyThread_free_lock(self.lock)
-
-    def __enter__(self):
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            raise RuntimeError(self.message)
-
-    def __exit__(self, kind, error, trace):
-        PyThread_release_lock(self.lock)
-
-
-cdef class Still:
-    """A `with` that one can be in at a time, and others wait for. `awaited` says whether somebody does."""
-    cdef PyThread_type_lock lock
-    cdef counter waiting
 
     def __cinit__(self):
         self.lock = PyThread_allocate_lock()
@@ -60,6 +36,26 @@ cdef class Still:
     def __dealloc__(self):
         if self.lock is not NULL:
             PyThread_free_lock(self.lock)
+
+    def __exit__(self, kind, error, trace):
+        PyThread_release_lock(self.lock)
+
+
+cdef class Turn(Lock):
+    """A `with` that one can be in at a time: RuntimeError with this message where somebody is."""
+    cdef str message
+
+    def __cinit__(self, str message):
+        self.message = message
+
+    def __enter__(self):
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            raise RuntimeError(self.message)
+
+
+cdef class Still(Lock):
+    """A `with` that one can be in at a time, and others wait for. `awaited` says whether somebody does."""
+    cdef counter waiting
 
     @property
     def awaited(self):
@@ -72,9 +68,6 @@ cdef class Still:
         with nogil:
             wait(self.lock)
         counter_add(&self.waiting, -1)
-
-    def __exit__(self, kind, error, trace):
-        PyThread_release_lock(self.lock)
 
 
 cdef class Team:

@@ -9,7 +9,7 @@
 # A step is a chain in which everything waits for what comes before it, through memory too: so what belongs together stays in registers.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
-from squares cimport MAX_LANES, SQUARE, transpose
+from squares cimport MAX_LANES, transpose
 from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, differentiate, slope, value
 from losses cimport elementwise_loss, from_logits, loss_scale
 from layer cimport DENSE, Layer

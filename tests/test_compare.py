@@ -5,6 +5,7 @@ import pytest
 
 import nnc
 from nnc.comparison import Comparison, Difference
+from nnc.layers import Dense, Dropout
 
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y = np.array([[0], [1], [1], [0]])
@@ -106,3 +107,14 @@ def test_what_the_reference_does_not_have():
 def test_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match="columns"):
         nnc.compare([2, 4, 1], X, Y, epochs=1, verbose=False)
+
+
+def test_biases_of_some_layers():
+    result = nnc.compare([3, Dense(4, bias=False), 1], X, Y, epochs=50, verbose=False)
+    assert result.losses.relative < 1e-12
+    assert result.weights.relative < 1e-9
+
+
+def test_dropout_is_refused():
+    with pytest.raises(ValueError, match="layers must have no Dropout to be compared"):
+        nnc.compare([3, 4, Dropout(0.5), 1], X, Y, epochs=5, verbose=False)

@@ -109,7 +109,7 @@ def test_to_json_and_back(rows, reason, seconds, data):
 def test_what_is_forgotten_is_said():
     h = history()
     h.forgotten = 40
-    assert repr(h) == "<History: the last 3 of 43 epochs in 1.5 s, loss 1 -> 0.333333, stopped by epochs>"
+    assert repr(h) == "<History: 3 of 43 epochs in 1.5 s, loss 1 -> 0.333333, stopped by epochs>"
     for other in (pickle.loads(pickle.dumps(h)), copy.copy(h), History.from_dict(h.to_dict()), History.joined(h)):
         assert same(h, other)
     assert History.joined(h, history()).forgotten == 40

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nnc
 from nnc import reference, saving
 from nnc.reference import NeuralNetwork, Stream, inspect_text, mix
 
@@ -537,3 +538,17 @@ def test_shuffling_keeps_every_row(key: int, n: int) -> None:
     assert sorted(order) == list(range(n))
     assert stream.position == n - 1
     assert all(0 <= stream.uniform() < 1 for _ in range(5))
+
+
+@pytest.mark.parametrize("having", [0, 1])
+def test_biases_of_some_layers(having: int) -> None:
+    dense = [nnc.layers.Dense(4, bias=having == 0), nnc.layers.Dense(1, bias=having == 1)]
+    engine = nnc.NeuralNetwork([3, *dense], seed=2)
+    engine.params = [0.1 * i - 0.5 for i in range(len(engine.params))]
+    plain = NeuralNetwork.from_json(engine.to_json())
+    assert [layer.b is None for layer in plain.layers] == [having == 1, having == 0]
+    assert plain.predict(TUTORIAL_X) == pytest.approx(engine.predict(TUTORIAL_X), rel=1e-13)
+    assert NeuralNetwork.from_json(plain.to_json()).predict(TUTORIAL_X) == plain.predict(TUTORIAL_X)
+    (b,) = plain.biases
+    plain.biases = [[number + 1 for number in b]]
+    assert plain.biases == ([number + 1 for number in b],)

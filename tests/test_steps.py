@@ -153,13 +153,14 @@ def test_a_step_goes_on_with_the_optimizer_of_a_fit():
     assert len(net.history.loss) == 4  # steps leave no history
 
 
+@pytest.mark.parametrize("number", [float, np.float64])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rprop"])
-def test_the_rate_may_be_another_one_at_every_step(optimizer):
+def test_the_rate_may_be_another_one_at_every_step(optimizer, number):
     net, twin = network(), network()
     X, y = data(net)
-    for number in range(6):
-        rate = 0.02 / (1 + number)
-        begun = {"optimizer": optimizer} if number == 0 else {}
+    for at in range(6):
+        rate = number(0.02 / (1 + at))
+        begun = {"optimizer": optimizer} if at == 0 else {}
         assert net.train_step(X, y, rate, **begun) == one_epoch(twin, X, y, lr=rate, **begun)
         assert same(net, twin)
     before = net.params.tobytes()
@@ -264,7 +265,27 @@ def test_divergence_is_told():
     with pytest.raises(nnc.DivergedError, match="learning rate of 1e\\+200") as caught:
         net.train_step(X, y, 1e200)
     assert (caught.value.epoch, caught.value.layer) == (1, 1)
+    assert caught.value.history.stop_reason == "diverged"
     assert np.isfinite(net.params).all()
+
+
+def test_a_step_that_is_refused_changes_nothing():
+    net, twin = network(), network()
+    X, y = data(net)
+    for one in (net, twin):
+        one.train_step(X, y, 0.01, "adam")
+    nans = np.full_like(X, np.nan)
+    for bad in ((X[:, :3], y), (nans, y)):
+        with pytest.raises(ValueError, match="X must"):
+            net.train_step(*bad, 0.1, "momentum")
+    assert net.state.optimizer == nnc.Adam()
+    fresh = network()
+    with pytest.raises(ValueError, match="X must"):
+        fresh.train_step(nans, y, 0.01, "adam")
+    assert fresh.state is None
+    for _ in range(2):  # with Adam, as if nothing had been
+        assert net.train_step(X, y) == twin.train_step(X, y)
+    assert same(net, twin)
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
@@ -285,7 +306,7 @@ def test_second_order_takes_no_single_steps(optimizer):
 def test_options_are_checked(options, message):
     net = network()
     with pytest.raises(ValueError, match=message):
-        net.stepper("adam", 0.01, **options)(*data(net))
+        net.stepper("adam", 0.01, **options)
 
 
 def test_shapes_are_checked():
@@ -325,6 +346,41 @@ def test_a_checkpoint_goes_on_as_the_network_does(tmp_path):
         for _ in range(3):
             one.train_step(X, y)
     assert same(net, twin)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", nnc.Adam()], ids=["name", "object"])
+def test_a_checkpoint_goes_on_where_the_optimizer_is_named_again(optimizer):
+    net = network()
+    X, y = data(net)
+    for _ in range(3):
+        net.train_step(X, y, 0.05, optimizer)
+    twin = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    for one in (net, twin):
+        one.train_step(X, y, 0.05, optimizer)
+    assert [one.state.to_dict(one.model)["steps"] for one in (net, twin)] == [4, 4]
+    assert same(net, twin)
+    fitted = network()
+    fitted.fit(X, y, epochs=2, optimizer="adam", lr=0.05)
+    fitted = NeuralNetwork.from_json(fitted.to_json(checkpoint=True))
+    fitted.train_step(X, y, optimizer="adam")
+    assert (fitted.state.lr, fitted.state.to_dict(fitted.model)["steps"]) == (0.05, 3)
+    fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # the same but for its rate
+    assert fitted.state.lr == 0.5
+
+
+def test_a_stepper_that_takes_no_step_changes_nothing():
+    net, twin = network(), network()
+    X, y = data(net)
+    for one in (net, twin):
+        one.fit(X, y, epochs=3, optimizer="adam", lr=0.01)
+    first = net.stepper()
+    net.stepper("sgd")
+    other = net.stepper()  # made before the next step, used behind it
+    for step in (first, first, other, first):
+        assert step(X, y) == twin.train_step(X, y)
+        assert same(net, twin)
+    assert net.history.loss.tolist() == twin.history.loss.tolist()
+    assert len(net.history.loss) == 3
 
 
 def test_a_fit_between_steps():

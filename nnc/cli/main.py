@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a text file with one row a line, numbers separated by commas, semicolons or blanks; a heading "
         "is skipped (default: standard input)",
     )
-    command.add_argument("--classes", action="store_true", help="print the number of the class instead of the outputs")
+    command.add_argument("--classes", action="store_true", help="print the class instead of the outputs")
     command.set_defaults(command="predict")
 
     command = commands.add_parser(

@@ -63,11 +63,9 @@ class Intake:
             other.model = model
         return other
 
-    def learner(self, X: Any = None) -> Intake:
-        """A copy for a fit on X, or on batches; itself where there is nothing to learn."""
-        known = self.classes is not None or not self.loss.of_classes
-        nameless = type(X) is np.ndarray
-        other = self if known and nameless and self.scaler_X is None and self.scaler_y is None else self.copy()
+    def learner(self) -> Intake:
+        """A copy for a fit, which learns."""
+        other = self.copy()
         other.largest = 0.0
         return other
 

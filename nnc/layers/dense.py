@@ -87,5 +87,6 @@ class Dense(Computing):
         b = None if b is None else fields.vector(b, n_out, where + "b", "n_out", largest)
         return {"type": cls.type, "n_in": n_in, "n_out": n_out, "activation": activation, "W": W, "b": b}
 
-    def summary(self, below: Shape) -> tuple[str, str, str]:
-        return str(below[0]), str(self.n), str(self.activation)
+    @property
+    def remark(self) -> str:
+        return str(self.activation)

@@ -45,5 +45,6 @@ class Dropout(Kind):
     def shape(self, below: Shape) -> Shape:
         return below
 
-    def summary(self, below: Shape) -> tuple[str, str, str]:
-        return str(below[-1]), str(below[-1]), f"drops {self.rate:g}"
+    @property
+    def remark(self) -> str:
+        return f"drops {self.rate:g}"

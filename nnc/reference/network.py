@@ -75,14 +75,14 @@ class NeuralNetwork:
         if len(names) != hidden:
             raise ValueError(f"activation must be one name, or {hidden} for {hidden} hidden layers, got {names}")
         self.activations = (*names, output or ("identity" if loss == "mse" else "sigmoid"))
-        self.loss_name, self.bias, self.dtype = loss, bool(bias), str(dtype)
+        self.loss_name, self.dtype = loss, str(dtype)
         supported("loss", [loss], LOSSES)
         supported("activation", self.activations, ACTIVATIONS)
         supported("dtype", [self.dtype], ["float64"])
         self.seed = whole("seed", int.from_bytes(os.urandom(4)) if seed is None else seed, 0)
         self._shuffler = Stream(mix(mix(self.seed) + 1))
         draw = init if init is None or isinstance(init, str) else "zeros"
-        self.layers = first_layers(self.sizes, self.activations, self.bias, draw, self.seed)
+        self.layers = first_layers(self.sizes, self.activations, bool(bias), draw, self.seed)
         if draw is not init:
             self.weights = init
 
@@ -99,6 +99,11 @@ class NeuralNetwork:
             layer.W = W
 
     @property
+    def bias(self) -> bool:
+        """Whether there are biases, in some layers at least."""
+        return bool(self.biases)
+
+    @property
     def biases(self) -> Any:
         """b of every layer, none without bias. Assign a list of them to change the network."""
         return tuple(layer.b for layer in self.layers if layer.b)
@@ -106,8 +111,9 @@ class NeuralNetwork:
     @biases.setter
     def biases(self, values: Any) -> None:
         same_length("biases", values, self.biases)
-        checked = [rows_of("biases", [b], layer.n_out)[0] for layer, b in zip(self.layers, values)]
-        for layer, b in zip(self.layers, checked):
+        having = [layer for layer in self.layers if layer.b]
+        checked = [rows_of("biases", [b], layer.n_out)[0] for layer, b in zip(having, values)]
+        for layer, b in zip(having, checked):
             layer.b = b
 
     def predict(self, X: Any) -> Rows:
@@ -257,12 +263,12 @@ class NeuralNetwork:
             activation=[layer["activation"] for layer in layers[:-1]],
             output=layers[-1]["activation"],
             loss=document["loss"],
-            bias=layers[0]["b"] is not None,
             init=[layer["W"] for layer in layers],
             dtype=document["dtype"],
             seed=document["seed"],
         )
-        network.biases = [layer["b"] for layer in layers if network.bias]
+        for layer, saved in zip(network.layers, layers):
+            layer.b = saved["b"]
         network._shuffler.position = document["shuffle_position"]
         if document["self_test"]:
             saving.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)

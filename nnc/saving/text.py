@@ -141,10 +141,10 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
     Returns
     -------
     dict
-        All known keys but "sha256", with their defaults where they are missing. The weights are lists of float,
-        finite in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it
-        has outputs; the names are known and go together; either every layer has a bias or none. Whether the
-        network reproduces its self-test is left to whoever builds it: see `verify_self_test`.
+        All known keys but "sha256", with their defaults where they are missing. The weights are lists of float, finite
+        in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it has outputs;
+        the names are known and go together. Whether the network reproduces its self-test is left to whoever builds it:
+        see `verify_self_test`.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from itertools import pairwise
 from math import prod
 from numbers import Integral, Real
@@ -32,7 +33,7 @@ from nnc.network import NeuralNetwork
 from nnc.sklearn import inside
 from nnc.sklearn.runs import DenseRun, Hook, Orders, SparseRun, batches, mean
 from nnc.training.advice import TrainingWarning
-from nnc.training.plan import Plan, dropout_settings
+from nnc.training.plan import Plan, callbacks_of, dropout_settings
 from nnc.training.state import State
 
 if TYPE_CHECKING:
@@ -156,9 +157,9 @@ class Estimator:
             )
         return True
 
+    @abstractmethod
     def _loss_and_factors(self) -> tuple[str | Loss, float, float]:
         """The engine's loss, and what it and its gradient are multiplied by to be scikit-learn's."""
-        raise NotImplementedError
 
     def _offsets(self, Y: NDArray[Any] | None) -> NDArray[np.float64] | None:
         """What scikit-learn's loss of each row has beside the engine's."""
@@ -373,7 +374,6 @@ class Estimator:
         }
         if np.any(self.dropout):
             settings |= dropout_settings(self.dropout, net.model.stack, state)
-        callbacks = self.callback if isinstance(self.callback, (list, tuple)) else [self.callback]
         plan = Plan(
             epochs=1 if incremental else self.max_iter,
             batch_size=batch,
@@ -383,7 +383,7 @@ class Estimator:
             validation=held_data,
             max_seconds=self.max_seconds,
             network=net,
-            callbacks=[function for function in callbacks if function is not None],
+            callbacks=callbacks_of(self.callback),
         )
         draw = Orders(n, self._random_state) if self.shuffle else None
         run: Any

@@ -17,6 +17,7 @@ from nnc.sklearn import inside
 from nnc.training.batches import BatchFit
 from nnc.training.callbacks import Record, asked
 from nnc.training.fit import Fit
+from nnc.training.plan import callbacks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -227,8 +228,7 @@ class Hook:
         self.held = None if validation is None else estimator._data(net, *validation)
         if self.held is not None and estimator.validation_loss_curve_ is None:
             estimator.validation_loss_curve_ = []
-        callback = estimator.callback
-        self.calls = list(callback) if isinstance(callback, (list, tuple)) else [callback] if callback else []
+        self.calls = callbacks_of(estimator.callback)
         self.is_needed = bool(validation or self.calls or estimator.max_seconds or estimator.verbose)
         self.began = perf_counter()
         self.epoch = 0

@@ -375,11 +375,10 @@ class Fit:
 
     def sync(self) -> None:
         """Writes where the run stands into the network, as a checkpoint needs it."""
-        state, streams = self.state, self.state.streams
-        draws, streams.drops, state.steps, *powers = self.training.counters
+        state = self.state
+        draws = state.take(self.training.counters)
         if self.plan.order is not None:  # else the rows are not shuffled, or not by the core
-            streams.draws = draws
-        state.powers = (powers[0], powers[1], powers[2])
+            state.streams.draws = draws
         state.epoch = self.first + self.epoch
 
     def report(self) -> History:

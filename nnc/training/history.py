@@ -66,8 +66,9 @@ class History:
     best_epoch : int or None
         The epoch with the best value of what was monitored, counted from 1; None where no epoch was looked at.
     forgotten : int
-        Epochs of the training before the first row of the table. `net.history` keeps the last 1000 fits, and of longer
-        ones the last 100,000 epochs at least; what is older is counted here. Rows are counted from 1 all the same.
+        Epochs of the training that have no row in the table. `net.history` keeps the last 1000 fits, and of longer ones
+        the last 100,000 epochs at least; what is older is counted here, and so are single steps. Rows are counted from
+        1 all the same.
 
     Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
     """
@@ -142,7 +143,7 @@ class History:
     def __repr__(self) -> str:
         last = f", loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g}" if self.epochs else ""
         best = "" if self.best_epoch is None else f", best epoch {self.best_epoch}"
-        which = f"the last {self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
+        which = f"{self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
         return f"<History: {which} epochs in {self.seconds:.3g} s{last}{best}, stopped by {self.stop_reason}>"
 
     # ------------------------------------------------------------------------------------------ in other forms

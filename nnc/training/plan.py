@@ -88,7 +88,7 @@ def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, A
     validated = given["validation"] is not None
     if given["metrics"] or given["monitor"] is not None or validated:
         plan.update(_metrics(given["metrics"], given["monitor"], validated, model.loss))
-    plan["callbacks"] = _callbacks(callback)
+    plan["callbacks"] = callbacks_of(callback)
     if flag("progress", given["progress"]):
         from nnc.training.callbacks import Progress
 
@@ -161,7 +161,8 @@ def _metrics(names: Any, monitor: Any, validated: bool, loss: str) -> dict[str, 
     return {"metrics": metrics, "monitor": monitor, "larger_is_better": better}
 
 
-def _callbacks(callback: Any) -> list[Callable[[Record], Any]]:
+def callbacks_of(callback: Any) -> list[Callable[[Record], Any]]:
+    """The argument as a list of functions, checked."""
     if callback is None:
         return []
     from nnc.training.callbacks import pace

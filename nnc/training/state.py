@@ -119,11 +119,16 @@ class State:
         streams = {"draws": self.streams.draws, "drops": self.streams.drops}
         return {"steps": self.steps, "power1": power1, "power2": power2, "mu_product": mu_product, **streams}
 
+    def take(self, counters: tuple[Any, ...]) -> int:
+        """Takes over what the core has counted, but the numbers drawn for shuffling, which it returns."""
+        draws, self.streams.drops, self.steps, *powers = counters
+        self.powers = (powers[0], powers[1], powers[2])
+        return int(draws)
+
     def catch_up(self) -> None:
         """Takes over what single steps have counted."""
         if self.live is not None:
-            _, self.streams.drops, self.steps, *powers = self.live.counters
-            self.powers = (powers[0], powers[1], powers[2])
+            self.take(self.live.counters)
 
     # ------------------------------------------------------------------------------------------ the history
 

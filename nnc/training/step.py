@@ -18,13 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from nnc.kinds.optimizers import Optimizer
+
 
 FIRST_RATE = 0.01  # of plain descent, on a network that has no optimizer yet
-NOTHING: Mapping[str, Any] = {
-    **dict.fromkeys(("l1", "l2", "dropout"), 0.0),
-    **dict.fromkeys(("clip_norm", "clip_value", "max_norm")),
-    "regularize_bias": False,
-}  # the options of fit that a step has, where nothing is said
 
 
 class Steps:
@@ -39,38 +36,37 @@ class Steps:
         Default: the one that the network goes on with, at first plain gradient descent, which leaves no state behind.
     lr : float, Schedule or callable, optional
     options : dict
-        As NOTHING has them.
+        Penalties, clipping and dropout, as `stepper` has them.
     """
 
-    def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any] = NOTHING) -> None:
+    def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any]) -> None:
         self.optimizer, self.lr, self.options = optimizer, lr, options
         self.state: State | None = None
-        self.kept: State | None = None  # the network's, which a fit may replace
+        self.kept: State | None = None  # the network's after a step, which a fit may replace
+        self.settings: Mapping[str, Any] = {}
         self.shape: tuple[int, bool, bool] | None = None  # of the data that the run is prepared for
         self.training: Any = None
 
-    def begin(self, network: Any) -> None:
-        """Finds the state that the next step goes on with."""
-        model, before, wanted = network.model, network.state, self.optimizer
-        if wanted is None and before is None:  # plain descent, of which nothing is kept
-            lr = FIRST_RATE if self.lr is None else self.lr
-            self.state, self.kept = State.begin(None, model, None, lr, 1, network.streams), None
-        else:
-            if wanted is not None and before is not None and before.optimizer == as_optimizer(wanted):
-                wanted = None
-            state = State.begin(before, model, wanted, self.lr, 1, network.streams)
-            if not hasattr(state.optimizer, "lr"):
-                raise ValueError(
-                    f"optimizer must be one that takes single steps, got {state.optimizer.name!r}, "
-                    "which needs all rows, again and again"
-                )
-            self.state = self.kept = network.state = state
-        self.training = self.shape = None
+    def start(self, network: Any) -> State:
+        """The state that the next step goes on with. Changes nothing of the network."""
+        model, before, wanted, lr = network.model, network.state, self.optimizer, self.lr
+        if before is not None and wanted is not None:
+            wanted, lr = _going_on(before.optimizer, wanted, lr)
+        elif before is None and wanted is None and lr is None:
+            lr = FIRST_RATE
+        state = State.begin(before, model, wanted, lr, 1, network.streams)
+        if not hasattr(state.optimizer, "lr"):
+            raise ValueError(
+                f"optimizer must be one that takes single steps, got {state.optimizer.name!r}, "
+                "which needs all rows, again and again"
+            )
+        self.settings = settings(self.options, model.stack, state)
+        return state
 
     def retune(self, lr: Any) -> bool:
         """Goes on with another number for the learning rate; returns whether that is all there is to it."""
         state = self.state
-        if type(lr) is not float or type(self.lr) is not float or state is None or state.optimizer.keeps_steps:
+        if not isinstance(lr, float) or not isinstance(self.lr, float) or state is None or state.optimizer.keeps_steps:
             return False
         self.lr = state.lr = positive("lr", lr)
         return True
@@ -80,7 +76,7 @@ class Steps:
         model, state = network.model, self.state
         assert state is not None
         state.catch_up()
-        constants = {**state.optimizer.settings(), **settings(self.options, model.stack, state), **state.counters()}
+        constants = {**state.optimizer.settings(), **self.settings, **state.counters()}
         n = len(X)
         self.training = state.live = model.core.Training(
             model.engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants
@@ -91,10 +87,16 @@ class Steps:
         """One step; returns the loss before it."""
         model = network.model
         with model.turn:
+            intake, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
             if self.state is None or network.state is not self.kept:
-                self.begin(network)
+                begun = self.start(network)
+                self.check(network, rows, Y)
+                self.state, self.training, self.shape = begun, None, None
+                if self.optimizer is not None or network.state is not None:  # else plain descent, which leaves none
+                    network.state = begun
+                self.kept = network.state
+            network.intake = intake
             state: Any = self.state
-            rows, Y, labels, weights = self.data(network, X, y, sample_weight)
             if self.shape != (len(rows), Y is None, weights is None):
                 self.open(network, rows, Y, labels, weights)
             rate = state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
@@ -111,7 +113,8 @@ class Steps:
 
     @staticmethod
     def data(network: Any, X: Any, y: Any, sample_weight: Any) -> Any:
-        """What the engine takes; what most calls bring can go there as it is."""
+        """What the engine takes, behind the intake that has learned from it; what most calls bring can go there as it
+        is."""
         model, intake = network.model, network.intake
         if (
             sample_weight is None
@@ -124,18 +127,13 @@ class Steps:
             and intake.scaler_y is None
             and intake.loss.takes == "numbers"
         ):
-            return X, y, None, None
-        learner = intake.learner(X)
-        data = learner.data(X, y, sample_weight, learn=True)
-        network.intake = learner
-        return data
+            return intake, X, y, None, None
+        learner = intake.learner()
+        return learner, *learner.data(X, y, sample_weight, learn=True)
 
-    def fail(self, network: Any, X: Any, Y: Any, rate: float) -> None:
-        """Says why a step was none: something that came in is not finite, or the training diverges."""
-        state, training = self.state, self.training
-        assert state is not None
-        state.catch_up()
-        self.training = self.shape = state.live = None  # the core's run is over
+    @staticmethod
+    def check(network: Any, X: Any, Y: Any) -> float:
+        """Raises where the weights or what came in is not finite; returns the largest of the inputs."""
         network.model.check_parameters()
         largest = 0.0
         for name, rows in (("y", Y), ("X", X)):
@@ -143,5 +141,28 @@ class Steps:
                 position, largest = network.model.core.scan(rows)
                 if position >= 0:
                     raise not_finite(name, rows, position)
-        cause = too_fast(rate, largest)
-        raise divergence(network.model, X, training.broken_layer, state.epoch + 1, state.history, cause)
+        return largest
+
+    def fail(self, network: Any, X: Any, Y: Any, rate: float) -> None:
+        """Says why a step was none: something is not finite, or the training diverges."""
+        state, training = self.state, self.training
+        assert state is not None
+        state.catch_up()
+        self.training = self.shape = state.live = None  # the core's run is over
+        cause = too_fast(rate, self.check(network, X, Y))
+        history = state.history
+        history.stop_reason = "diverged"
+        raise divergence(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
+
+
+def _going_on(optimizer: Any, wanted: Any, lr: Any) -> tuple[Optimizer | None, Any]:
+    """The optimizer to begin with, None where the one at hand is wanted, and the learning rate. A checkpoint holds the
+    rate of the moment as that of the optimizer, so optimizers that differ in it alone are the same; the rate that an
+    object says counts all the same."""
+    named: Any = as_optimizer(wanted)
+    if type(named) is not type(optimizer) or not hasattr(named, "lr"):
+        return named, lr
+    if named.with_lr(optimizer.lr) != optimizer:
+        return named, lr
+    says_lr = not isinstance(wanted, str) and named.lr != optimizer.lr
+    return None, named.lr if lr is None and says_lr else lr

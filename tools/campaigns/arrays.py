@@ -20,7 +20,6 @@ import sys
 import tempfile
 import warnings
 from importlib import import_module
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -152,9 +151,10 @@ def frozen(a):
 
 
 def memmap(a):
-    path = Path(tempfile.mkdtemp()) / "array"
-    a.tofile(path)
-    return np.memmap(path, dtype=float, mode="r", shape=a.shape)
+    with tempfile.TemporaryFile() as file:  # the memmap keeps what is in it
+        a.tofile(file)
+        file.flush()
+        return np.memmap(file, dtype=float, mode="r", shape=a.shape)
 
 
 def with_one(value, dtype=float):

@@ -147,7 +147,7 @@ def errors(codes: Iterable[int]) -> Iterator[BaseException]:
     yield KeyboardInterrupt()
 
 
-def failures(codes: Iterable[int], report: Callable[[str], None]) -> int:
+def failures(codes: Iterable[int], report: Callable[[str], None]) -> None:
     """Every call failing in turn, while a new file is saved, an old one replaced (by a link, too), one loaded."""
     old, new = texts()
     network = nnc.NeuralNetwork.from_json(new)
@@ -160,7 +160,6 @@ def failures(codes: Iterable[int], report: Callable[[str], None]) -> int:
                     at += 1
                     n += 1
     print(f"{n} failing calls of the system")
-    return n
 
 
 def _fails(
