@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import nnc
 from nnc import DivergedError, History, ModelFileError, NeuralNetwork
-from nnc.datasets import load_digits, train_test_split
+from nnc.datasets import load_digits, load_mnist, read_idx, train_test_split
 
 X, y = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450, seed=0)
@@ -49,6 +49,12 @@ try:
     net.save(Path("net.json"))
     assert_type(NeuralNetwork.load("net.json"), NeuralNetwork)
 except (ModelFileError, IOError):
+    pass
+
+try:
+    assert_type(read_idx("images"), NDArray[Any])
+    assert_type(load_mnist("mnist").X_train, NDArray[np.uint8])
+except FileNotFoundError:
     pass
 
 assert_type(nnc.compare([1, 1], [[1.0]], [1.0], epochs=1).speedup, float)

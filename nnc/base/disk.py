@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
     from typing import Any
 
 PATH = (str, bytes, os.PathLike)  # what names a file; anything else is to be an open one
@@ -87,15 +88,34 @@ def read(source: Any, what: str, begins: str) -> str:
     """
     if not isinstance(source, PATH):
         return _read_open_file(source, what, begins)
-    path = os.fsdecode(source)
+    with opened(source, what) as file:
+        _refuse_length(os.fstat(file.fileno()).st_size)
+        content = b"".join(_pieces(file, begins.encode(), b"\xef\xbb\xbf"))
+    return content.decode("utf-8")
+
+
+@contextmanager
+def opened(path: Any, what: str) -> Iterator[BufferedReader]:
+    """The file of that path, open for reading bytes; an OSError in the block is taken for the system's, and explained.
+
+    Parameters
+    ----------
+    path : str, bytes or os.PathLike
+    what : str
+        As for `replace`.
+
+    Raises
+    ------
+    OSError
+        The system refuses, as for `replace`.
+    """
+    path = os.fsdecode(path)
     try:
         _refuse_folder(path)
         with open(path, "rb") as file:
-            _refuse_length(os.fstat(file.fileno()).st_size)
-            content = b"".join(_pieces(file, begins.encode(), b"\xef\xbb\xbf"))
+            yield file
     except (OSError, ValueError) as error:
         raise explained(error, "load", path, what) from None
-    return content.decode("utf-8")
 
 
 def _pieces(file: Any, begins: Any, mark: Any) -> Iterator[Any]:

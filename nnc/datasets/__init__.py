@@ -1,10 +1,11 @@
-"""Two small real data sets, and a seeded split into train and test.
+"""Two small real data sets, larger ones from files that you have, and a seeded split into train and test.
 
 >>> from nnc.datasets import load_digits, train_test_split
 >>> X, y = load_digits()
 >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, test_size=450)
 
-The files are in this folder (nothing is downloaded) and under CC BY 4.0; README.md beside them has the details.
+The files of the small ones are in this folder (nothing is downloaded) and under CC BY 4.0; README.md beside them has
+the details. MNIST and Fashion-MNIST are loaded from a folder of yours.
 """
 
 from __future__ import annotations
@@ -16,13 +17,26 @@ import numpy as np
 
 from nnc.base.containers import as_array
 from nnc.data.splits import split
+from nnc.datasets.idx import read_idx
+from nnc.datasets.mnist import FASHION_MNIST_CLASSES, TrainAndTest, load_fashion_mnist, load_mnist
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["IRIS_CLASSES", "IRIS_FEATURES", "load_digits", "load_iris", "train_test_split"]
+__all__ = [
+    "FASHION_MNIST_CLASSES",
+    "IRIS_CLASSES",
+    "IRIS_FEATURES",
+    "TrainAndTest",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_iris",
+    "load_mnist",
+    "read_idx",
+    "train_test_split",
+]
 
 IRIS_CLASSES = ("setosa", "versicolor", "virginica")
 IRIS_FEATURES = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")

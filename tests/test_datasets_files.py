@@ -1,0 +1,426 @@
+"""Data sets in files that users have: IDX, MNIST, Fashion-MNIST."""
+
+import gzip
+import os
+import struct
+import tracemalloc
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnc.base import disk
+from nnc.datasets import FASHION_MNIST_CLASSES, idx, load_fashion_mnist, load_mnist, read_idx
+
+CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+WHOLE = bytes([0, 0, 8, 2]) + struct.pack(">II", 2, 3) + bytes(range(6))
+
+
+def content(array):
+    """An array as an IDX file has it."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, CODES[array.dtype.name], array.ndim, *array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+@pytest.fixture
+def read(tmp_path):
+    """What read_idx makes of these bytes."""
+
+    def read(content):
+        (tmp_path / "file").write_bytes(content)
+        return read_idx(tmp_path / "file")
+
+    return read
+
+
+# ---------------------------------------------------------------------------------------------- arrays
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("files")
+
+
+@given(
+    dtype=st.sampled_from(list(CODES)),
+    shape=st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    packed=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_every_type_and_shape(folder, dtype, shape, packed, seed):
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
+    array = np.frombuffer(np.random.default_rng(seed).bytes(size), dtype).reshape(shape)
+    path = folder / "array"
+    path.write_bytes(gzip.compress(content(array), 1) if packed else content(array))
+    found = read_idx(path)
+    assert found.dtype == array.dtype
+    assert found.dtype.isnative
+    assert found.shape == tuple(shape)
+    assert found.tobytes() == array.tobytes()  # NaN included
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+    assert found.flags.aligned
+
+
+def test_numbers_are_big_endian(read):
+    assert read(bytes.fromhex("00000b01 00000002 0102fffe")).tolist() == [258, -2]
+    assert read(bytes.fromhex("00000d01 00000001 3fc00000")).tolist() == [1.5]
+    assert read(WHOLE).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_more_than_a_piece(read):
+    array = np.arange(disk.PIECE + 5, dtype=np.int32)
+    assert np.array_equal(read(content(array)), array)
+    assert np.array_equal(read(gzip.compress(content(array), 1)), array)
+
+
+def test_any_kind_of_path(tmp_path):
+    path = tmp_path / "file.gz"  # the content counts, not the name
+    path.write_bytes(WHOLE)
+    for same in (path, str(path), os.fsencode(path)):
+        assert read_idx(same).shape == (2, 3)
+
+
+def test_several_gzip_streams_are_one(read):
+    assert read(gzip.compress(WHOLE[:9]) + gzip.compress(WHOLE[9:])).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_a_pipe(tmp_path):
+    from threading import Thread
+
+    os.mkfifo(tmp_path / "pipe")
+    for written in (WHOLE, gzip.compress(WHOLE)):
+        thread = Thread(target=(tmp_path / "pipe").write_bytes, args=(written,))
+        thread.start()
+        assert read_idx(tmp_path / "pipe").shape == (2, 3)
+        thread.join()
+
+
+# ---------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it ends after 0 bytes; get it again"),
+        (b"\0", "it ends after 1 byte;"),
+        (WHOLE[:3], "it ends after 3 bytes;"),
+        (b"label,pixel\n", "it begins with the bytes 6c 61 62 65, an IDX file with 00 00"),
+        (WHOLE[::-1], "it begins with the bytes 05 04 03 02"),
+        (b"\0\0\x0a\1" + WHOLE[4:], r"the type of its numbers, is 0a, expected one of 08 \(uint8\), .*0e \(float64\)"),
+        (b"\0\0\x08\0", "the number of dimensions, is 0, expected 1 to 32"),
+        (b"\0\0\x08\x21" + bytes(200), "the number of dimensions, is 33, expected 1 to 32"),
+        (WHOLE[:9], "it ends within the sizes of its 2 dimensions"),
+        (WHOLE[:-1], "the header promises 2 x 3 numbers of uint8, 6 bytes, and only 5 are there"),
+        (WHOLE[:12], "and only 0 are there; it may be cut short"),
+        (WHOLE + b"\0", "the header promises 2 x 3 numbers of uint8, 6 bytes, and more are there"),
+        (b"\0\0\x08\2" + b"\x40\0\0\0" * 2, "promises 1073741824 x 1073741824 numbers .* than the 4 GiB that are read"),
+        (b"\0\0\x08\3" + b"\xff" * 12, "its sizes, 4294967295 x 4294967295 x 4294967295, are more than an array can"),
+        (b"\0\0\x08\3" + bytes(4) + b"\xff" * 8, "its sizes, 0 x 4294967295 x 4294967295, are more than an array can"),
+    ],
+)
+def test_wrong_content(read, content, message):
+    for packed in (content, gzip.compress(content)):
+        if content:
+            with pytest.raises(OSError, match=r"^cannot load the IDX file '.*file': ") as caught:
+                read(packed)
+            assert caught.match(message)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda packed: packed[:-4], "its gzip stream is cut short; get it again"),
+        (lambda packed: packed[:5], "its gzip stream is cut short"),
+        (lambda packed: packed[:-8] + bytes(4) + packed[-4:], r"its gzip stream is damaged \(CRC check failed"),
+        (lambda packed: packed[:12] + b"\xff" * 8 + packed[20:], "its gzip stream is damaged"),
+        (lambda packed: packed[:2] + b"\1" + packed[3:], r"its gzip stream is damaged \(Unknown compression method"),
+        (lambda packed: packed + b"more", "its gzip stream is damaged"),
+    ],
+)
+def test_damaged_gzip(read, damage, message):
+    packed = gzip.compress(WHOLE[:4] + struct.pack(">II", 50, 60) + np.random.default_rng(0).bytes(3000))
+    with pytest.raises(OSError, match=message):
+        read(damage(packed))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@given(data=st.data())
+def test_whatever_is_changed_it_loads_or_is_an_oserror(folder, packed, data):
+    whole = bytearray(gzip.compress(WHOLE, mtime=0) if packed else WHOLE)
+    for place, byte in data.draw(
+        st.dictionaries(st.integers(0, len(whole) - 1), st.integers(0, 255), max_size=4)
+    ).items():
+        whole[place] = byte
+    cut = data.draw(st.integers(0, len(whole)))
+    path = folder / "changed"
+    path.write_bytes(whole[:cut] + data.draw(st.binary(max_size=3)))
+    try:
+        array = read_idx(path)
+    except OSError as error:
+        array, message = None, str(error)
+    assert array.nbytes < 100 if array is not None else message.startswith("cannot load the IDX file ")
+
+
+def peak(call):
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_promise_takes_no_memory(read):
+    def refused(content):
+        with pytest.raises(OSError, match="the header promises"):
+            read(content)
+
+    refused(WHOLE[:-1])  # what the first call imports
+    for sizes in ((2**15, 2**16), (2**30, 2**27)):
+        promise = b"\0\0\x08\2" + struct.pack(">II", *sizes) + bytes(100)
+        for raw in (promise, gzip.compress(promise)):
+            assert peak(partial(refused, raw)) < 2**22  # a few pieces
+
+
+def test_what_unpacks_to_more_than_promised_is_not_unpacked(read, monkeypatch):
+    bomb = gzip.compress(WHOLE) + gzip.compress(bytes(2**25)) * 8
+    unpacked = []
+    original = gzip.GzipFile.read
+
+    def counted(self, n):
+        unpacked.append(n)
+        return original(self, n)
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+
+    def refused():
+        with pytest.raises(OSError, match="6 bytes, and more are there"):
+            read(bomb)
+
+    assert peak(refused) < 2**21
+    assert sum(unpacked) < 100
+
+
+def test_a_device_without_an_end(tmp_path):
+    if not os.path.exists("/dev/zero"):
+        pytest.skip("needs /dev/zero")
+    with pytest.raises(OSError, match="the type of its numbers, is 00"):
+        read_idx("/dev/zero")
+
+
+def test_where_memory_is_short(read, monkeypatch):
+    def short(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(idx, "_array", short)
+    with pytest.raises(OSError, match="cannot load the IDX file: there is not enough memory"):
+        read(WHOLE)
+
+
+# ---------------------------------------------------------------------------------------------- the system
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"cannot load the IDX file: there is no file '.*missing'; check"
+    ) as caught:
+        read_idx(tmp_path / "missing")
+    assert caught.value.filename == str(tmp_path / "missing")
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(IsADirectoryError, match="cannot load the IDX file: this is a folder; add the name of a file"):
+        read_idx(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs permissions that count")
+def test_no_permission(tmp_path):
+    (tmp_path / "file").write_bytes(WHOLE)
+    (tmp_path / "file").chmod(0)
+    with pytest.raises(PermissionError, match="cannot load the IDX file: you have no permission to read it"):
+        read_idx(tmp_path / "file")
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "Input/output error")])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_the_system_refuses_keeps_its_class(tmp_path, monkeypatch, error, packed):
+    (tmp_path / "file").write_bytes(gzip.compress(WHOLE) if packed else WHOLE)
+
+    def read(file):
+        raise error
+
+    monkeypatch.setattr(idx, "_array", read)
+    with pytest.raises(type(error), match="cannot load the IDX file: ") as caught:
+        read_idx(tmp_path / "file")
+    assert caught.value.errno == error.errno
+    assert caught.value.filename == str(tmp_path / "file")
+
+
+@pytest.mark.parametrize("path", [None, 0, 1.5, [WHOLE]])
+def test_no_path(path):
+    with pytest.raises(TypeError, match=r"path must be a path \(str or os.PathLike\), got"):
+        read_idx(path)
+    with pytest.raises(TypeError, match=r"folder must be a path \(str or os.PathLike\), got"):
+        load_mnist(path)
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_impossible_paths(path):
+    with pytest.raises(OSError, match="cannot load the IDX file: this is no possible path"):
+        read_idx(path)
+    with pytest.raises(OSError, match=r"cannot load (the folder of )?MNIST: "):
+        load_mnist(path)
+
+
+# ---------------------------------------------------------------------------------------------- MNIST
+
+
+@pytest.fixture
+def small():
+    """Arrays of the four files of a very small data set."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (n, 5, 6)).astype(np.uint8) for n in (7, 3)]
+    return [images[0], np.arange(7, dtype=np.uint8), images[1], np.array([9, 0, 4], np.uint8)]
+
+
+def write(folder, arrays, names=NAMES):
+    for name, array in zip(names, arrays, strict=True):
+        raw = content(array)
+        (folder / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+
+
+@pytest.mark.parametrize("load", [load_mnist, load_fashion_mnist])
+@pytest.mark.parametrize(
+    "names",
+    [
+        NAMES,
+        [name + ".gz" for name in NAMES],
+        [name.replace("-idx", ".idx") for name in NAMES],
+        [name.replace("-idx", ".idx") + ".gz" for name in NAMES],
+        [NAMES[0], NAMES[1] + ".gz", NAMES[2].replace("-idx", ".idx"), NAMES[3]],
+    ],
+    ids=["plain", "gz", "dot", "dot-gz", "mixed"],
+)
+def test_usual_names(tmp_path, small, load, names):
+    write(tmp_path, small, names)
+    X_train, y_train, X_test, y_test = found = load(tmp_path)
+    assert all(map(np.array_equal, found, small))
+    assert X_train.dtype == X_test.dtype == np.uint8
+    assert y_train.dtype == y_test.dtype == np.int64
+    assert found.X_test is X_test
+    assert np.array_equal(load(os.fsencode(tmp_path)).y_train, y_train)
+
+
+def test_folders_of_the_names_are_passed_over(tmp_path, small):
+    write(tmp_path, small, [name.replace("-idx", ".idx") for name in NAMES])
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+    assert np.array_equal(load_mnist(tmp_path).X_train, small[0])
+
+
+def test_files_that_are_missing_are_named(tmp_path, small):
+    write(tmp_path, small)
+    (tmp_path / NAMES[1]).unlink()
+    (tmp_path / NAMES[2]).rename(tmp_path / "images")
+    with pytest.raises(FileNotFoundError) as caught:
+        load_mnist(tmp_path)
+    message = str(caught.value)
+    missing, expected = message.split("; expected are ")
+    assert repr(str(tmp_path.resolve())) in missing
+    assert missing.endswith("has no train-labels-idx1-ubyte and no t10k-images-idx3-ubyte")
+    assert all(name in expected for name in NAMES)
+    assert "each with or without .gz, with '-' or '.' before idx" in expected
+    assert caught.value.filename == str(tmp_path)
+
+
+def test_wrong_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"cannot load Fashion-MNIST: there is no folder '.*none'; expected is"):
+        load_fashion_mnist(tmp_path / "none")
+    (tmp_path / "file").write_bytes(WHOLE)
+    with pytest.raises(
+        NotADirectoryError, match="cannot load MNIST: this is no folder; expected is one with the files"
+    ):
+        load_mnist(tmp_path / "file")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs permissions that count")
+def test_a_folder_without_permission(tmp_path):
+    (tmp_path / "folder").mkdir(0)
+    with pytest.raises(PermissionError, match="cannot load the folder of MNIST: you have no permission to read it"):
+        load_mnist(tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (0, lambda a: a[:5], "images and labels must be as many, got 5 images in '.*' and 7 labels in '.*train-labels"),
+        (3, lambda a: a[:1], "must be as many, got 3 images in '.*' and 1 label in '.*t10k-labels"),
+        (0, lambda a: a[0], r"train-images.*' must hold images x height x width of type uint8, got .* \(5, 6\) and"),
+        (0, lambda a: a.astype(np.float32), "must hold images x height x width of type uint8, got .* type float32"),
+        (2, lambda a: a[:0], r"t10k-images.*' must hold images .* got an array of shape \(0, 5, 6\)"),
+        (
+            1,
+            lambda a: a[:, None],
+            r"train-labels.*' must hold one label for each image .* got an array of shape \(7, 1\)",
+        ),
+        (1, lambda a: a.astype(np.int32), "must hold one label for each image of type uint8, got .* type int32"),
+        (2, lambda a: a[:, :4], "the images in '.*train-.*' have 5 x 6 pixels, those in '.*t10k.*' 4 x 6"),
+        (3, lambda a: a + 1, "labels must be from 0 to 9, got 10 in '.*t10k-labels"),
+    ],
+)
+def test_files_that_do_not_go_together(tmp_path, small, place, change, message):
+    small[place] = change(small[place])
+    write(tmp_path, small)
+    with pytest.raises(OSError, match=f"^cannot load MNIST: .*{message}"):
+        load_mnist(tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path, small):
+    write(tmp_path, small)
+    (tmp_path / NAMES[2]).write_bytes(content(small[2])[:-1])
+    with pytest.raises(OSError, match=r"cannot load the IDX file '.*t10k-images-idx3-ubyte': .* only 89 are there"):
+        load_mnist(tmp_path)
+
+
+def test_classes():
+    assert len(set(FASHION_MNIST_CLASSES)) == 10
+    assert FASHION_MNIST_CLASSES[9] == "Ankle boot"
+
+
+# ---------------------------------------------------------------------------------------------- the real ones
+
+
+def real(*folders):
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    if found is None:
+        pytest.skip(f"needs the files in {folders[0]}")
+    return found
+
+
+def checked(data):
+    X_train, y_train, X_test, y_test = data
+    assert X_train.shape == (60000, 28, 28)
+    assert X_test.shape == (10000, 28, 28)
+    assert X_train.max() == 255
+    return np.bincount(y_train).tolist(), np.bincount(y_test).tolist(), int(X_train[0].sum())
+
+
+def test_mnist():
+    root = Path(__file__).parents[1]
+    counts = checked(load_mnist(real(root.parent / "shared" / "data" / "mnist")))
+    assert counts == (
+        [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+        [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+        27525,
+    )
+
+
+def test_fashion_mnist():
+    folder = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
+    assert checked(load_fashion_mnist(real(folder))) == ([6000] * 10, [1000] * 10, 76247)
