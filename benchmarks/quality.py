@@ -101,13 +101,11 @@ def regression(folder, peers):
 
 def mnist(folder):
     """X as numbers from 0 to 1, and labels, of the training and the test digits."""
-    parts = []
-    for part in ("train", "t10k"):
-        images = gzip.decompress((folder / "mnist" / f"{part}-images-idx3-ubyte.gz").read_bytes())
-        labels = gzip.decompress((folder / "mnist" / f"{part}-labels-idx1-ubyte.gz").read_bytes())
-        X = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
-        parts += [X.astype(np.float32) / 255, np.frombuffer(labels, np.uint8, offset=8).astype(np.int32)]
-    return parts
+    from nnc.datasets import load_mnist
+
+    X, y, X_test, y_test = load_mnist(folder / "mnist")
+    X, X_test = (images.reshape(len(images), -1) / np.float32(255) for images in (X, X_test))
+    return X, y, X_test, y_test
 
 
 def digits(folder, runs=3):
