@@ -17,6 +17,7 @@ from nnc._version import __version__
 if TYPE_CHECKING:
     from nnc import datasets, layers, reference
     from nnc.comparison import Comparison, compare
+    from nnc.data.augment import augment
     from nnc.data.scaling import MinMax, Standardize
     from nnc.inspection import Explanation, GradientCheck
     from nnc.kinds.losses import CrossEntropy, Huber, Quantile
@@ -82,6 +83,7 @@ __all__ = [
     "UnscaledInputWarning",
     "Warmup",
     "__version__",
+    "augment",
     "compare",
     "datasets",
     "layers",
@@ -130,6 +132,7 @@ _HOME = {
     "TrainingWarning": "training.advice",
     "UnscaledInputWarning": "training.advice",
     "Warmup": "training.schedules",
+    "augment": "data.augment",
     "compare": "comparison",
     "show_config": "model.cores",
 }  # the module that each name lives in

@@ -56,6 +56,8 @@ try:
     assert_type(load_mnist("mnist").X_train, NDArray[np.uint8])
 except FileNotFoundError:
     pass
+net.fit_batches(nnc.augment(X, y, shape=(8, 8), shift=1), epochs=1)
+nnc.augment(X, y, rotation=1)  # type: ignore[call-arg]
 
 assert_type(nnc.compare([1, 1], [[1.0]], [1.0], epochs=1).speedup, float)
 assert_type(nnc.reference.NeuralNetwork([1, 1]).fit([[1]], [1], epochs=1).loss, list[float])

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHUFFLE, DROPOUT, SPLIT = 1, 2, 3  # the streams of a network beside that of its initial weights
+SHUFFLE, DROPOUT, SPLIT, AUGMENT = 1, 2, 3, 4  # the streams of a seed beside that of a network's initial weights
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
