@@ -3,6 +3,7 @@ parameters), data/ (what comes in), training/ (a run), saving/ (files)."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from nnc.model.model import Model
 from nnc.model.views import Arrays, Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import ModuleType
     from typing import IO
 
     from numpy.typing import ArrayLike, NDArray
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from nnc.kinds.optimizers import Optimizer
     from nnc.layers.kind import Kind
     from nnc.training.callbacks import Record
-    from nnc.training.fit import Fit
     from nnc.training.history import History
+    from nnc.training.kept import Kept
     from nnc.training.schedules import Schedule
     from nnc.training.state import State
     from nnc.training.step import Steps
@@ -132,6 +134,7 @@ class NeuralNetwork:
         self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
         self.state = None  # of the optimizer, once there was a fit
         self._steps: Steps | None = None  # that train_step has prepared
+        self._kept: Kept | None = None  # that the last fit has prepared
         self._initialize(init)
 
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
@@ -693,10 +696,8 @@ class NeuralNetwork:
             One of its subclasses, where the training shows a common mistake: see nnc.training.advice.
         """
         given = locals()
-        from nnc.training.start import from_arrays
-
-        run = from_arrays(self.model, self.intake.learner(), self.streams, self.state, X, y, given)
-        return self._run(run, stacklevel=5)  # as the one who calls is beyond `explains_arguments`
+        history: History = _training().fit(self, given, _OF_FIT, stacklevel=4)  # `explains_arguments` is in between
+        return history
 
     def fit_batches(
         self,
@@ -728,21 +729,8 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        defaults = NeuralNetwork.fit.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]
-        from nnc.training.start import from_batches, options_of_batches
-
-        given = {**options_of_batches(options, defaults), "epochs": epochs, "self": self}
-        run = from_batches(self.model, self.intake.learner(), self.streams, self.state, batches, given)
-        return self._run(run, stacklevel=4)
-
-    def _run(self, run: Fit, stacklevel: int) -> History:
-        """Runs a fit and keeps what the next one goes on from."""
-        from nnc.training.advice import advise
-
-        with self.model.turn:
-            self.state, self.streams, self.intake = run.state, run.state.streams, run.intake
-            history = run.run()
-        advise(run, history, stacklevel)
+        given = {**options, "epochs": epochs}
+        history: History = _training().fit_batches(self, batches, given, _OF_FIT, stacklevel=3)
         return history
 
     def train_step(
@@ -788,8 +776,7 @@ class NeuralNetwork:
         if steps is None or steps.optimizer is not optimizer or (steps.lr is not lr and not steps.retune(lr)):
             from nnc.training.step import Steps
 
-            defaults = NeuralNetwork.stepper.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]
-            steps = self._steps = Steps(optimizer, lr, defaults)
+            steps = self._steps = Steps(optimizer, lr, {})
         loss: float = steps.take(self, X, y, sample_weight)
         return loss
 
@@ -972,7 +959,7 @@ class NeuralNetwork:
         numbers."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
-        other._steps = None
+        other._steps = other._kept = None
         with self.model.still:
             other.model, other.streams = self.model.copy(), self.streams.copy()
             other.intake = self.intake.copy(other.model)
@@ -998,3 +985,14 @@ class NeuralNetwork:
         vars(self).update(state)
         if self.state is not None:
             self.state.unpack(self.model, self.streams)
+
+
+@cache
+def _training() -> ModuleType:
+    """What trains, which is loaded when it is first needed; `import` in a function looks for it at each call."""
+    from nnc.training import start
+
+    return start
+
+
+_OF_FIT: Mapping[str, Any] = NeuralNetwork.fit.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_lanes, flush_denormals, restore_denormals
 from squares cimport MAX_LANES, transpose as transpose_square
-from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose
+from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
 cimport activations
 cimport matmul
 cimport vmath
@@ -107,6 +107,37 @@ cdef void* open_network(Network* net, const Plan* plan, const real* params, Py_s
     return memory
 
 
+cdef bint are_finite(const real[:, ::1] X, const real[:, ::1] Y) noexcept:
+    cdef double largest
+    return (first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest) < 0 and
+            (Y is None or first_not_finite(&Y[0, 0], Y.shape[0] * Y.shape[1], &largest) < 0))
+
+
+cdef double descend(const Plan* plan, const real* params, const Data* data, real* gradient, real* deltas) except? -1:
+    # The loss of all rows, its gradient, padded as the parameters are, and the deltas of the first layer, unless `deltas` is NULL.
+    cdef Network net
+    cdef Py_ssize_t row, rows, block = block_rows(plan, data.n, TRAIN)
+    cdef double total = 0, scale = loss_scale(plan.loss, data.weight, plan.layers[plan.count - 1].n_out)
+    cdef void* memory = open_network(&net, plan, params, block, TRAIN, data)
+    cdef const Layer* first = &net.layers[0]
+    set_gradient(&net, gradient)
+    with nogil:
+        mode = flush_denormals()
+        for row from 0 <= row < data.n by block:
+            rows = smaller(block, data.n - row)
+            fetch(&net.block, data, row, 0, rows)
+            forward(&net, 0, rows, 0, 0, 0, 0)
+            output_delta(&net, 0, rows, scale)
+            total += sum_partial(&net, rows)
+            backward(&net, 0, rows)
+            learn(&net, rows, row == 0, row + rows == data.n, NULL, NULL, 0, 1, NULL)
+            if deltas is not NULL:
+                unpad(first.D, first, rows, deltas + row * first.n_out)
+        restore_denormals(mode)
+    free(memory)
+    return total * scale
+
+
 cdef class Engine:
     """A network's layers as the kernels see them; the numbers stay in arrays of the caller.
 
@@ -182,7 +213,11 @@ cdef class Engine:
         return -1
 
     def forward(self, const real[::1] params, const real[:, ::1] X, list outs):
-        """Writes the outputs of every layer for the rows of X (n, n_in), which are finite, into the arrays (n, n_out) of `outs`."""
+        """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`. Returns as `predict` does."""
+        cdef double largest
+        cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
+        if position >= 0:
+            return position
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
@@ -198,34 +233,66 @@ cdef class Engine:
                 unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
         restore_denormals(mode)
         free(memory)
+        return -1
+
+    def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights):
+        """The loss of the rows of X, with the arguments of `gradient`. NaN, with nothing done, where X or Y is not finite."""
+        if not are_finite(X, Y):
+            return NAN
+        cdef const Plan* plan = &self.plan
+        cdef Parts parts
+        cdef Arena arena = Arena(0, 0)
+        cdef double loss
+        parts.threads, parts.data = 1, as_data(X, Y, labels, weights, None)
+        lay_out_parts(&parts, plan, &arena, <real*>&params[0])
+        cdef void* memory = reserve(&arena, block_rows(plan, X.shape[0], EVALUATE))
+        lay_out_parts(&parts, plan, &arena, <real*>&params[0])
+        with nogil:
+            mode = flush_denormals()
+            restart(&parts)
+            evaluate(&parts, 0, parts.data.n, NULL)
+            restore_denormals(mode)
+        loss = plain_loss(&parts) * loss_scale(plan.loss, parts.data.weight, plan.layers[plan.count - 1].n_out)
+        free(memory)
+        return loss
 
     def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                  const real[::1] weights, real[::1] gradient, real[:, ::1] deltas=None):
         """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting `weights` (n) times;
         its gradient goes into `gradient`, padded as the parameters are, and the deltas of the first layer (n, its n_out) into `deltas`."""
-        cdef Network net
-        cdef Py_ssize_t n = X.shape[0], row, rows
-        cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
         cdef Data data = as_data(X, Y, labels, weights, None)
-        cdef double total = 0, scale = loss_scale(self.plan.loss, data.weight, self.plan.layers[self.plan.count - 1].n_out)
-        cdef void* memory = open_network(&net, &self.plan, &params[0], block, TRAIN, &data)
-        cdef const Layer* first = &net.layers[0]
-        set_gradient(&net, &gradient[0])
-        with nogil:
-            mode = flush_denormals()
-            for row from 0 <= row < n by block:
-                rows = smaller(block, n - row)
-                fetch(&net.block, &data, row, 0, rows)
-                forward(&net, 0, rows, 0, 0, 0, 0)
-                output_delta(&net, 0, rows, scale)
-                total += sum_partial(&net, rows)
-                backward(&net, 0, rows)
-                learn(&net, rows, row == 0, row + rows == n, NULL, NULL, 0, 1, NULL)
-                if deltas is not None:
-                    unpad(first.D, first, rows, &deltas[row, 0])
-            restore_denormals(mode)
-        free(memory)
-        return total * scale
+        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if deltas is None else &deltas[0, 0])
+
+    def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
+                  const real[::1] weights, list W, list b):
+        """The loss as `gradient` has it; the gradient goes into the arrays of `W` (rows, columns) and `b` (columns), one for each layer,
+        without padding. NaN, with nothing done, where X or Y is not finite."""
+        if not are_finite(X, Y):
+            return NAN
+        cdef Data data = as_data(X, Y, labels, weights, None)
+        cdef Arena arena = Arena(0, 0)
+        take(&arena, self.size * sizeof(real))
+        cdef void* memory = reserve(&arena, 0)
+        cdef const real* row = <real*>take(&arena, self.size * sizeof(real))
+        cdef double loss
+        cdef const Layer* layer
+        cdef real[:, ::1] matrix
+        cdef real[::1] vector
+        cdef Py_ssize_t i
+        cdef int l
+        try:
+            loss = descend(&self.plan, &params[0], &data, <real*>row, NULL)
+            for l in range(self.plan.count):
+                layer, matrix, vector = &self.plan.layers[l], W[l], b[l]
+                for i in range(layer.rows):
+                    memcpy(&matrix[i, 0], row, matrix.shape[1] * sizeof(real))
+                    row += layer.ld
+                if vector is not None:
+                    memcpy(&vector[0], row, vector.shape[0] * sizeof(real))
+                    row += layer.ld
+        finally:
+            free(memory)
+        return loss
 
     def jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] P, real[:, :, ::1] J):
         """Writes the outputs for the rows of X into P (n, n_out) and their derivatives by the parameters, those of W and b layer by layer
@@ -305,235 +372,7 @@ cdef class Evaluation:
             restore_denormals(mode)
 
 
-cdef class Training:
-    """A run of epochs that can be taken further piece by piece; see train() in run.pxd.
-
-    Parameters
-    ----------
-    engine : Engine
-    params : real array (engine.size)
-        Trained in place.
-    X, Y, labels, weights : arrays
-        Inputs (n, n_in) and targets (n, n_out), or labels (n) and Y None; how much each row counts (n), or None.
-    batch_size : int
-    order : int32 array (n) or None
-        The order in which rows are taken; None takes them as they lie.
-    moments : real array (k, engine.size)
-        What the optimizer keeps beside the parameters: m the first row, v the last.
-    settings : dict
-        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd that are in SETTINGS;
-        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
-        "dropout", a number for each hidden layer.
-    threads : int
-        How many threads will call work() at most.
-
-    Raises
-    ------
-    ValueError, KeyError
-        There is a setting that is none of these, or no "method".
-    """
-    cdef Run run
-    cdef void* memory
-    cdef Layer* layers            # the engine's, with what this run drops of their outputs
-    cdef object keep_alive
-
-    def __cinit__(self, Engine engine, real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, Py_ssize_t batch_size, int[::1] order, real[:, ::1] moments, dict settings,
-                  int threads=1):
-        cdef Run* run = &self.run
-        cdef Plan plan = engine.plan
-        cdef Py_ssize_t n = X.shape[0], block = block_rows(&plan, batch_size, TRAIN)
-        cdef Arena arena = Arena(0, 0)
-        cdef bint is_tiny
-        cdef int l
-        memset(run, 0, sizeof(Run))
-        self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]
-        run.data = as_data(X, Y, labels, weights, order)
-        settings = dict(settings)
-        setting = settings.pop
-        run.batch = batch_size
-        run.key, run.draws = setting("key", 0), setting("draws", 0)
-        run.shuffles = setting("shuffles", True) and order is not None
-        run.drop_key, run.drops = setting("drop_key", 0), setting("drops", 0)
-        run.target_loss = setting("target_loss", -1e308)
-        run.loss_factor, run.delta_factor = setting("loss_factor", 1), setting("delta_factor", 1)
-        run.by_rows = setting("by_rows", False)
-        run.last_loss = 1e308
-        dropout = setting("dropout", ())
-        if len(dropout) not in (0, plan.count - 1):
-            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, got {len(dropout)}")
-        self.set_optimizer(settings)
-        self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
-        if plan.layers is NULL:
-            raise MemoryError
-        memcpy(plan.layers, engine.plan.layers, plan.count * sizeof(Layer))
-        for l, dropped in enumerate(dropout):
-            plan.layers[l].dropped = dropped
-        is_tiny = tiny.suits(run, &plan)
-        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
-        self.memory = reserve(&arena, block)
-        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
-        set_run_parameters(run, &params[0])
-        if moments.shape[0] > 0:
-            set_moments(&run.net, &moments[0, 0], &moments[moments.shape[0] - 1, 0])
-        self.resume(threads)
-        if is_tiny:
-            tiny.fetch(&run.net, &run.data)
-        elif block == n and order is None:
-            fetch(&run.net.block, &run.data, 0, 0, n)
-            run.resident = True
-
-    cdef set_optimizer(self, dict settings):
-        for name in settings:
-            if name not in SETTINGS:
-                raise ValueError(f"there is no setting {name!r}")
-        self.run.optimizer = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
-        complete_settings(&self.run.optimizer)
-
-    def __dealloc__(self):
-        free(self.memory)
-        free(self.layers)
-
-    def refresh(self):
-        """To be called where the parameters may have been changed from outside."""
-        refresh_network(&self.run.net)
-
-    def plan(self, double[::1] losses, const double[:] rates, Py_ssize_t epochs):
-        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate."""
-        self.keep_alive[8] = losses, rates
-        self.run.losses, self.run.rates = &losses[0], &rates[0]
-        self.run.rate_step = rates.strides[0] // <Py_ssize_t>sizeof(double)      # 0 where all are the same
-        self.run.epochs = epochs
-
-    def feed(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights):
-        """Other rows take the place of the data, no more of them than a batch has, and are epoch 0."""
-        self.keep_alive[2:6] = X, Y, labels, weights
-        self.run.data = as_data(X, Y, labels, weights, None)
-        self.run.resident = False
-        self.run.epoch = self.run.row = 0
-        if self.run.net.is_tiny:
-            tiny.fetch(&self.run.net, &self.run.data)
-
-    def work(self, int thread, Py_ssize_t blocks):
-        """Takes the run `blocks` blocks of rows further, or as far as it comes in time, as thread number `thread` of those that all
-        make this call."""
-        with nogil:
-            mode = flush_denormals()
-            if self.run.net.is_tiny:
-                tiny.train(&self.run, blocks)
-            else:
-                train(&self.run, thread, blocks)
-            restore_denormals(mode)
-
-    def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, double rate):
-        """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now; returns the loss before
-        it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""
-        cdef Run* run = &self.run
-        cdef double loss = NAN, largest
-        if first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest) >= 0:
-            return NAN
-        if Y is not None and first_not_finite(&Y[0, 0], Y.shape[0] * Y.shape[1], &largest) >= 0:
-            return NAN
-        run.data = as_data(X, Y, labels, weights, None)
-        run.losses, run.rates, run.rate_step, run.epochs = &loss, &rate, 0, 1
-        run.epoch = run.row = 0
-        run.resident = False
-        with nogil:
-            mode = flush_denormals()
-            refresh_network(&run.net)
-            if run.net.is_tiny:
-                tiny.fetch(&run.net, &run.data)
-                tiny.train(run, 1)
-            else:
-                train(run, 0, run.batch)      # blocks, at most
-            restore_denormals(mode)
-        run.losses, run.rates, run.epochs = NULL, NULL, 0
-        run.data.n, run.data.X, run.data.Y, run.data.labels, run.data.weights = 0, NULL, NULL, NULL, NULL
-        return NAN if is_broken(&run.net) else loss
-
-    def resume(self, int threads, double seconds=1e9):
-        """To be called before each round of work(), by so many threads; two or more of them may take so long."""
-        self.run.pause = False
-        self.run.seconds = seconds
-        self.run.threads = threads
-        barrier_init(&self.run.barrier, threads)
-
-    def abort(self):
-        """To be called where a thread does not come: those that wait for it in work() leave it. A step that was not whole is none."""
-        barrier_abort(&self.run.barrier)
-
-    @property
-    def alone(self):
-        """Whether one thread has to do it, however many there are."""
-        return self.run.net.is_tiny
-
-    @property
-    def late(self):
-        """Seconds that all threads together have waited for threads that were late, since resume()."""
-        return barrier_late(&self.run.barrier)
-
-    @property
-    def epoch(self):
-        """Epochs that are complete."""
-        return self.run.epoch
-
-    @property
-    def done(self):
-        return self.run.stop or self.run.epoch >= self.run.epochs or is_broken(&self.run.net)
-
-    @property
-    def lost(self):
-        """Whether the run has ended at a batch whose loss is not finite, before its step."""
-        return self.run.lost
-
-    @property
-    def broken_layer(self):
-        """The first layer, counted from 1, in which the last step would have made parameters infinite or NaN, which kept their values
-        then; 0 where there is none."""
-        cdef int l
-        for l in range(self.run.net.count):
-            if self.run.net.layers[l].broken:
-                return l + 1
-        return 0
-
-    @property
-    def block(self):
-        """Rows in a block."""
-        return self.run.net.block.size
-
-    @property
-    def penalty(self):
-        """What the penalties have added to the loss of the last epoch."""
-        return self.run.penalty
-
-    @property
-    def row(self):
-        """Rows of the next epoch that have been worked on."""
-        return self.run.row
-
-    @property
-    def counters(self):
-        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the products of optimizers.pxd."""
-        cdef Optimizer* o = &self.run.optimizer
-        return self.run.draws, self.run.drops, o.steps, o.power1, o.power2, o.mu_product
-
-    @property
-    def rises(self):
-        """(epochs in a row, up to now, that have raised the loss; the loss before them)"""
-        return self.run.rises, self.run.risen_from
-
-    def idle(self, ends):
-        """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which are (low, high) for
-        each of these layers; 0.0 where they are None."""
-        cdef const Network* net = &self.run.net
-        cdef Py_ssize_t rows = smaller(net.block.size, self.run.batch)
-        cdef int l
-        if len(ends) != net.count - 1:
-            raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, got {len(ends)}")
-        shares = []
-        for l in range(net.count - 1):
-            shares.append(0.0 if ends[l] is None else share_beyond(net, l, rows, ends[l][0], ends[l][1]))
-        return shares
+include "training.pxi"
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):

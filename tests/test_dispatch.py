@@ -245,7 +245,15 @@ FIT = {
             "training.batches",
             "training.callbacks",
         ),
-        *("training.fit", "training.history", "training.plan", "training.start", "training.state", "training.threads"),
+        *(
+            "training.fit",
+            "training.history",
+            "training.kept",
+            "training.plan",
+            "training.start",
+            "training.state",
+            "training.threads",
+        ),
     )
 }
 WORK = "from nnc import NeuralNetwork; n = NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2)"

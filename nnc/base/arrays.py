@@ -75,7 +75,7 @@ def aligned_zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def constant(value: float, n: int) -> NDArray[np.float64]:
     """n times the same number, read-only, in the memory of one."""
-    return np.ndarray((n,), np.float64, pack("d", value), strides=(0,))
+    return np.ndarray(n, np.float64, pack("d", value), 0, (0,))
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:

@@ -49,6 +49,7 @@ class Intake:
         if scaler_y is not None and self.loss.takes != "numbers":
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
+        self.is_plain = scaler_X is None and scaler_y is None and self.loss.takes == "numbers"
         self.scaling_X: Scaling | None = None
         self.scaling_y: Scaling | None = None
         self.classes: NDArray[Any] | None = None
@@ -77,6 +78,18 @@ class Intake:
             return False
         (n, n_in), flags = X.shape, X.flags
         return n_in == self.model.sizes[0] and n > 0 and flags.c_contiguous and flags.aligned
+
+    def are_ready(self, X: Any, y: Any) -> bool:
+        """Whether both can go there as they are; finite or not, which the engine finds out."""
+        return (
+            self.is_plain
+            and self.is_ready(X)
+            and type(y) is np.ndarray
+            and y.dtype is self.model.dtype
+            and y.shape == (X.shape[0], self.model.sizes[-1])
+            and (flags := y.flags).c_contiguous
+            and flags.aligned
+        )
 
     def is_lazy(self, X: Any) -> bool:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
@@ -141,9 +154,16 @@ class Intake:
 
     # ------------------------------------------------------------------------------------------ rows with targets
 
-    def data(self, X: ArrayLike, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
+    def data(self, X: Any, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
         """X as rows, y as targets (n, n_out) or as labels (n,), all finite. With `learn`, as in `fit`, a scaling or
         classes that are not known yet are found."""
+        if sample_weight is None and self.are_ready(X, y):
+            scan = self.model.core.scan
+            position, largest = scan(X)
+            if position < 0 and scan(y)[0] < 0:
+                if learn:
+                    self.largest = max(self.largest, largest)
+                return Data(X, y, None)
         rows = self.checked_inputs(X, learn)
         n = len(rows)
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, n)

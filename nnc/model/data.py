@@ -38,6 +38,11 @@ class Data:
         return target
 
     @property
+    def form(self) -> tuple[int, bool, bool]:
+        """What the engine lays out its memory for: how many rows there are, and which of the others."""
+        return len(self.X), self.Y is None, self.weights is None
+
+    @property
     def weight(self) -> float:
         """What all rows count together."""
         return self.X.shape[0] if self.weights is None else float(self.weights.sum(dtype=np.float64))

@@ -67,6 +67,7 @@ class Model:
         layers = [layer.kind.engine(layer.below) for layer in self.stack.computing]
         self.engine = self.core.Engine(layers, self.loss, self.loss_parameter)
         self.theta = self.zeros()
+        self.row = self.theta[None]  # as a matrix of one row, which `scan` takes
         self.W, self.b = self.views(self.theta)
         self.n_params = sum(part.size for part in self.parts())
 
@@ -152,7 +153,7 @@ class Model:
 
     def check_parameters(self, because: str = "") -> None:
         """Raises where a weight or bias is not finite: whoever has a view may write anything into it."""
-        if self.core.scan(self.theta[None])[0] < 0:
+        if self.core.scan(self.row)[0] < 0:
             return
         for layer, W, b in zip(self.stack.computing, self.W, self.b, strict=True):
             for letter, part in (("W", W), ("b", b)):

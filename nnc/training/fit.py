@@ -74,37 +74,48 @@ def automatic_threads(model: Model, batch: int, batches: float) -> int:
 class Fit:
     """One call of `fit` on arrays."""
 
+    # What a run that nothing is looked at in leaves as it is.
+    seen = 0  # epochs that were looked at
+    looking = 0.0  # seconds that this took
+    evaluation: Any = None
+    outputs: NDArray[Any] | None = None
+    best = np.inf
+    record_before: float | None = None  # the best of the fits before, once it is asked for
+    best_epoch: int | None = None
+    best_params: NDArray[Any] | None = None
+    training: Any = None  # the core's run
+    rates: NDArray[np.float64] = np.empty(0)  # of epochs, as many as are known
+    rated = 0
+
     def __init__(self, model: Model, intake: Intake, data: Data, plan: Plan, state: State) -> None:
-        self.model, self.intake, self.data, self.plan, self.state = model, intake, data, plan, state
-        model.check_parameters()
+        self.model, self.plan, self.state = model, plan, state
         self.params = model.theta
-        self.first = state.epoch  # epochs of the fits before
-        self.began = perf_counter()
-        self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
-        alone = plan.patience is None and plan.target_loss is None and plan.max_seconds is None and not plan.callbacks
         # Where another rule may end it first, space is taken as it is needed; else all at once, or refused at once.
-        self.losses = np.empty((plan.epochs or CHUNK) if alone else min(16 * CHUNK, plan.epochs or CHUNK))
-        self.rates, self.rated = np.empty(0), 0  # of epochs, as many as are known
-        self.seen = 0  # epochs that were looked at
-        self.looking = 0.0  # seconds that this took
-        self.trial = Trial() if plan.n_threads is None else None  # of the team, whose size the user has left to nnc
-        self.evaluation: Any = None
-        self.outputs: NDArray[Any] | None = None
+        self.is_alone = (
+            plan.patience is None and plan.target_loss is None and plan.max_seconds is None and not plan.callbacks
+        )
         self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
         if plan.validation is not None:
             self.columns["val_loss"] = []
         for name in plan.metrics:
             self.columns[name] = []
-        self.best = np.inf
-        self.record_before: float | None = None  # the best of the fits before, once it is asked for
-        self.best_epoch: int | None = None
-        self.best_params: NDArray[Any] | None = None
         watching = plan.patience is not None or plan.validation is not None
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
+        self.begin(intake, data)
         self.calls = [Call(callback, self.began) for callback in plan.callbacks]
         if plan.progress is not None:
             self.calls.append(Call(plan.progress, self.began))
             plan.progress.open()
+
+    def begin(self, intake: Intake, data: Data) -> None:
+        """What is done at the beginning, the first time and whenever the run is repeated on data of the same form."""
+        self.model.check_parameters()
+        self.intake, self.data = intake, data
+        self.first = self.state.epoch  # epochs of the fits before
+        self.began = perf_counter()
+        self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
+        epochs = self.plan.epochs or CHUNK
+        self.losses = np.empty(epochs if self.is_alone else min(16 * CHUNK, epochs))
 
     # ------------------------------------------------------------------------------------------ the run
 
@@ -118,8 +129,10 @@ class Fit:
         """
         plan = self.plan
         reason = ""
-        with Interrupt() as self.interrupt, Team(self.count_threads(), settle) as self.team:
-            self.training = self.open()
+        n_threads = self.count_threads()
+        self.trial = Trial() if n_threads > 1 and plan.n_threads is None else None  # of a team that nnc has chosen
+        with Interrupt() as self.interrupt, Team(n_threads, settle) as self.team:
+            self.open()
             # blocks of rows a slice: a first guess; then what the clock says
             self.blocks = max(1, int(1e6 / (3 * len(self.params) * self.training.block)))
             try:
@@ -145,12 +158,22 @@ class Fit:
         if self.plan.progress is not None:
             self.plan.progress.close()
 
+    def release(self) -> None:
+        """Lets go of the data, until the run begins again."""
+        self.training.release()
+        del self.data, self.losses, self.intake
+
     def finish(self, reason: str) -> History:
         history = self.history(reason)
         self.state.remember(history)
         if self.plan.patience is not None and self.plan.restore_best and self.best_params is not None:
             self.params[...] = self.best_params
         return history
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is looked at between its beginning and its end."""
+        return self.is_alone and not self.every and not self.calls
 
     @property
     def epoch(self) -> int:
@@ -168,25 +191,30 @@ class Fit:
         return rises
 
     def count_threads(self) -> int:
-        plan, batch = self.plan, self.plan.batch_size
-        batches = (plan.epochs or 1000) * len(self.data.X) / batch
-        return plan.n_threads or automatic_threads(self.model, batch, batches)
+        plan = self.plan
+        if plan.n_threads is not None:
+            return plan.n_threads
+        batches = (plan.epochs or 1000) * len(self.data.X) / plan.batch_size
+        return automatic_threads(self.model, plan.batch_size, batches)
 
-    def open(self) -> Any:
+    def open(self) -> None:
+        """Opens the core's run, or hands the data to the one that is there."""
         plan, state = self.plan, self.state
-        settings = {**state.optimizer.settings(), **plan.settings, **state.counters()}
-        training = self.model.core.Training(
-            self.model.engine,
-            self.params,
-            *self.data,
-            plan.batch_size,
-            plan.order,
-            state.moments,
-            settings,
-            threads=self.team.size,
-        )
+        if self.training is None:
+            settings = {**state.optimizer.settings(), **plan.settings, **state.counters()}
+            self.training = self.model.core.Training(
+                self.model.engine,
+                self.params,
+                *self.data,
+                plan.batch_size,
+                plan.order,
+                state.moments,
+                settings,
+                self.team.size,
+            )
+        else:
+            self.training.feed(*self.data)
         state.current = self.report
-        return training
 
     def goal(self) -> int:
         """The epoch up to which the core goes before Python has to look."""
@@ -197,7 +225,7 @@ class Fit:
         for call in self.calls:
             until = self.pace(call) if call.every is None else call.every - (self.first + epoch) % call.every
             goal = min(goal, epoch + until)
-        if epoch >= self.rated or goal > self.rated:
+        if goal > self.rated:
             self.look_ahead(epoch, goal)
         return min(goal, self.rated)
 
@@ -272,6 +300,8 @@ class Fit:
 
     def look(self) -> str:
         """What is to be done at the end of an epoch; returns the reason why the training ends, or nothing."""
+        if self.is_plain:
+            return "interrupt" if self.interrupt else ""
         plan, epoch = self.plan, self.epoch
         reason = ""
         if epoch > self.seen and (self.every or self.calls):

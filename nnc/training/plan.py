@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nnc.data.metrics import Metric
     from nnc.layers.stack import Stack
     from nnc.model.data import Data
-    from nnc.model.model import Model
     from nnc.training.callbacks import Progress, Record
     from nnc.training.state import State
 
@@ -47,52 +46,55 @@ class Plan:
     max_seconds: float | None = None
     callbacks: Sequence[Callable[[Record], Any]] = ()
     progress: Progress | None = None
-    network: Any = None  # what a Record calls the network
+    network: Any = None  # what a Record calls the network, where there is one
 
     def __init__(self, **given: Any) -> None:
         vars(self).update(given)
 
 
-def options(given: Mapping[str, Any], model: Model, state: State) -> dict[str, Any]:
+CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "n_threads": count,
+    "patience": count,
+    "target_loss": no_nan,
+    "max_seconds": positive,
+    "min_delta": not_negative,
+    "restore_best": flag,
+}
+SETTINGS = frozenset({"l1", "l2", "dropout", "clip_norm", "clip_value", "max_norm", "regularize_bias"})
+RULES = ("patience", "target_loss", "max_seconds", "callback")  # what may end a training, beside its epochs
+
+
+def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, Any]:
     """The arguments of `fit` that need no data, as a Plan takes them.
 
     Parameters
     ----------
-    given : dict
-        All arguments of `fit` by their names.
+    said : dict
+        The arguments by their names, those that are not the defaults.
     """
-    epochs, callback = given["epochs"], given["callback"]
-    rules = (given["patience"], given["target_loss"], given["max_seconds"], callback)
+    model, epochs = network.model, said.get("epochs")
     if epochs is not None:
         epochs = count("epochs", epochs)
-    elif all(rule is None for rule in rules):
+    elif all(said.get(rule) is None for rule in RULES):
         raise TypeError(
             "epochs must be given where no other rule ends the training: "
             "patience, target_loss, max_seconds or a callback"
         )
-    n_threads = given["n_threads"]
-    plan: dict[str, Any] = {
-        "epochs": epochs,
-        "settings": settings(given, model.stack, state),
-        "n_threads": None if n_threads is None else count("n_threads", n_threads),
-    }
-    for name, check in (("patience", count), ("target_loss", no_nan), ("max_seconds", positive)):
-        if given[name] is not None:
-            plan[name] = check(name, given[name])
-    if given["min_delta"] is not None:
-        plan["min_delta"] = not_negative("min_delta", given["min_delta"])
-    elif epochs is None and given["patience"] is not None:
+    plan: dict[str, Any] = {"epochs": epochs, "settings": settings(said, model.stack, state)}
+    for name, check in CHECKS.items():
+        if name in said:
+            plan[name] = check(name, said[name])
+    if epochs is None and "patience" in plan and "min_delta" not in plan:
         plan["min_share"] = MIN_SHARE
-    if not flag("restore_best", given["restore_best"]):
-        plan["restore_best"] = False
-    validated = given["validation"] is not None
-    if given["metrics"] or given["monitor"] is not None or validated:
-        plan.update(_metrics(given["metrics"], given["monitor"], validated, model.loss))
-    plan["callbacks"] = callbacks_of(callback)
-    if flag("progress", given["progress"]):
+    metrics, monitor, validated = said.get("metrics", ()), said.get("monitor"), "validation" in said
+    if metrics or monitor is not None or validated:
+        plan.update(_metrics(metrics, monitor, validated, model.loss))
+    if "callback" in said:
+        plan["callbacks"], plan["network"] = callbacks_of(said["callback"]), network
+    if flag("progress", said.get("progress", False)):
         from nnc.training.callbacks import Progress
 
-        plan["progress"] = Progress(epochs, state.epoch)
+        plan["progress"], plan["network"] = Progress(epochs, state.epoch), network
     return plan
 
 
@@ -101,17 +103,20 @@ def _is_zero(value: Any) -> bool:
     return isinstance(value, (float, int)) and value == 0
 
 
-def settings(given: Mapping[str, Any], stack: Stack, state: State) -> dict[str, Any]:
+def settings(said: Mapping[str, Any], stack: Stack, state: State) -> dict[str, Any]:
     """What the core is told beside the optimizer's constants."""
     told: dict[str, Any] = {}
-    if not (_is_zero(given["l1"]) and _is_zero(given["l2"])):
-        told.update(l1=not_negative("l1", given["l1"]), l2=not_negative("l2", given["l2"]))
+    if said.keys().isdisjoint(SETTINGS) and not stack.drops:
+        return told
+    l1, l2 = said.get("l1", 0.0), said.get("l2", 0.0)
+    if not (_is_zero(l1) and _is_zero(l2)):
+        told.update(l1=not_negative("l1", l1), l2=not_negative("l2", l2))
     for name in ("clip_norm", "clip_value", "max_norm"):
-        if given[name] is not None:
-            told[name] = positive(name, given[name])
-    if flag("regularize_bias", given["regularize_bias"]):
+        if said.get(name) is not None:
+            told[name] = positive(name, said[name])
+    if flag("regularize_bias", said.get("regularize_bias", False)):
         told["biases_too"] = True
-    told.update(dropout_settings(given["dropout"], stack, state))
+    told.update(dropout_settings(said.get("dropout", 0.0), stack, state))
     return told
 
 

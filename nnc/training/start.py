@@ -1,7 +1,10 @@
-"""From the arguments of `fit` and `fit_batches` to a run: data, state and plan, all checked before anything changes."""
+"""From the arguments of `fit` and `fit_batches` to a run, from its beginning to its end: data, state and plan are all
+checked before anything changes."""
 
 from __future__ import annotations
 
+from itertools import compress
+from operator import is_not
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,9 @@ import numpy as np
 from nnc.base.checks import count, flag, fraction
 from nnc.base.random import SHUFFLE, SPLIT
 from nnc.model.data import Data
+from nnc.training.advice import advise
 from nnc.training.fit import Fit
+from nnc.training.kept import keep
 from nnc.training.plan import Plan, options
 from nnc.training.state import State
 
@@ -21,60 +26,99 @@ if TYPE_CHECKING:
     from nnc.data.intake import Intake
     from nnc.model.model import Model
     from nnc.training.batches import BatchFit
+    from nnc.training.history import History
 
 OF_ARRAYS = {"batch_size", "shuffle", "sample_weight", "class_weight"}  # arguments of `fit` that `fit_batches` has not
 
 
-def from_arrays(
-    model: Model, intake: Intake, streams: Streams, before: State | None, X: Any, y: Any, given: Mapping[str, Any]
-) -> Fit:
-    """The run of `fit`.
+def fit(network: Any, given: Mapping[str, Any], defaults: Mapping[str, Any], stacklevel: int) -> History:
+    """What `NeuralNetwork.fit` does.
 
     Parameters
     ----------
-    model : Model
-    intake : Intake
-        Learns what the first fit finds out.
-    streams : Streams
-    before : State or None
-        Of the fit before.
-    X, y : arrays
+    network : NeuralNetwork
     given : dict
-        All arguments of `fit` by their names; "self" is what records call the network.
+        All arguments of its `fit` by their names, "self" and the data first.
+    defaults : dict
+        Of those behind the data, in this order.
+    stacklevel : int
+        For warnings: the frame of the user, that of this function being the first.
     """
-    sample_weight, validation, epochs = given["sample_weight"], given["validation"], given["epochs"]
+    _, X, y, *arguments = given.values()
+    kept = vars(network).pop("_kept", None)  # at once: no other thread has it, and what is raised leaves nothing behind
+    if kept is not None and (run := kept.again(network, X, y, arguments)) is not None:
+        history = complete(network, run, stacklevel + 1)
+        network._kept = kept.over()
+        return history
+    said = {name: given[name] for name in compress(defaults, map(is_not, arguments, defaults.values()))}
+    run = from_arrays(network, X, y, said)
+    history = complete(network, run, stacklevel + 1)
+    network._kept = keep(run, arguments, said)
+    return history
+
+
+def complete(network: Any, run: Fit, stacklevel: int) -> History:
+    """Runs a fit; the network keeps what the next one goes on from."""
+    with network.model.turn:
+        network.state, network.streams, network.intake = run.state, run.state.streams, run.intake
+        history = run.run()
+    advise(run, history, stacklevel + 1)
+    return history
+
+
+def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
+    """The run of `fit` with the arguments that are said, those that are not the defaults."""
+    model, intake, streams = network.model, network.intake.learner(), network.streams
+    sample_weight, validation = said.get("sample_weight"), said.get("validation")
     if isinstance(validation, (float, int, np.floating)):
         share = fraction("validation", validation)
         X, y, sample_weight, validation = intake.split(X, y, sample_weight, share, streams.key(SPLIT))
-    batch = None if given["batch_size"] is None else count("batch_size", given["batch_size"])
-    shuffles = flag("shuffle", given["shuffle"])
-    state = State.begin(before, model, given["optimizer"], given["lr"], epochs, streams)
-    plan = options(given, model, state)
+    batch = said.get("batch_size")
+    if batch is not None:
+        count("batch_size", batch)
+    shuffles = flag("shuffle", said.get("shuffle", True))
+    state = State.begin(network.state, model, said.get("optimizer"), said.get("lr"), said.get("epochs"), streams)
+    plan = options(said, network, state)
     first_order = hasattr(state.optimizer, "lr")
     if batch is not None and first_order and intake.is_lazy(X) and batch < len(X):
         streams = state.streams = streams.copy()  # the first batch draws, and may be refused
-        passes = _lazy_passes(intake, streams, X, y, sample_weight, given["class_weight"], batch, shuffles)
-        return _on_batches(model, intake, state, passes, validation, plan, given)
-    data = intake.weighted(intake.data(X, y, sample_weight, learn=True), given["class_weight"])
+        passes = _lazy_passes(intake, streams, X, y, sample_weight, said.get("class_weight"), batch, shuffles)
+        return _on_batches(model, intake, state, passes, validation, plan)
+    data = intake.data(X, y, sample_weight, learn=True)
+    if "class_weight" in said:
+        data = intake.weighted(data, said["class_weight"])
     n = len(data.X)
-    batch = n if batch is None else min(n, batch)
-    order = np.arange(n, dtype=np.int32) if shuffles and batch < n else None
-    if order is not None:
+    plan["batch_size"] = batch = n if batch is None else min(n, batch)
+    if shuffles and batch < n:
+        plan["order"] = np.arange(n, dtype=np.int32)
         plan["settings"]["key"] = streams.key(SHUFFLE)
     if "target_loss" in plan:
         plan["settings"]["target_loss"] = plan["target_loss"]
-    checked = Plan(
-        batch_size=batch, order=order, validation=intake.validation(validation), network=given["self"], **plan
-    )
+    if validation is not None:
+        plan["validation"] = intake.validation(validation)
     if first_order:
-        return Fit(model, intake, data, checked, state)
+        return Fit(model, intake, data, Plan(**plan), state)
     from nnc.training.second_order import SecondOrderFit
 
-    return SecondOrderFit(model, intake, data, checked, state)
+    return SecondOrderFit(model, intake, data, Plan(**plan), state)
 
 
-def options_of_batches(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `fit_batches`, those that are not given being the defaults of `fit`."""
+def fit_batches(
+    network: Any, batches: Any, given: Mapping[str, Any], defaults: Mapping[str, Any], stacklevel: int
+) -> History:
+    """What `NeuralNetwork.fit_batches` does.
+
+    Parameters
+    ----------
+    network : NeuralNetwork
+    batches : iterable or callable
+    given : dict
+        The options, epochs among them.
+    defaults : dict
+        Of all arguments of `fit` behind the data.
+    stacklevel : int
+        As for `fit`.
+    """
     known = defaults.keys() - OF_ARRAYS
     unknown = given.keys() - known
     if unknown:
@@ -82,20 +126,20 @@ def options_of_batches(given: Mapping[str, Any], defaults: Mapping[str, Any]) ->
 
         name = min(unknown)
         raise TypeError(f"fit_batches has no argument {name!r}{argument_suggestion(name, known)}")
-    return {**defaults, **given}
+    said = {name: value for name, value in given.items() if value is not defaults[name]}
+    return complete(network, from_batches(network, batches, said), stacklevel + 1)
 
 
-def from_batches(
-    model: Model, intake: Intake, streams: Streams, before: State | None, batches: Any, given: Mapping[str, Any]
-) -> BatchFit:
-    """The run of `fit_batches`, with the arguments of `from_arrays`."""
-    validation, epochs = given["validation"], given["epochs"]
+def from_batches(network: Any, batches: Any, said: Mapping[str, Any]) -> BatchFit:
+    """The run of `fit_batches`, as `from_arrays` makes that of `fit`."""
+    model, intake, streams = network.model, network.intake.learner(), network.streams
+    validation, epochs = said.get("validation"), said.get("epochs")
     if isinstance(validation, (float, int, np.floating)):
         raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
-    state = State.begin(before, model, given["optimizer"], given["lr"], epochs, streams)
+    state = State.begin(network.state, model, said.get("optimizer"), said.get("lr"), epochs, streams)
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
-    plan = options(given, model, state)
+    plan = options(said, network, state)
     if not callable(batches):
         try:
             one_pass = iter(batches) is batches
@@ -110,7 +154,7 @@ def from_batches(
     def passes() -> Iterator[Data]:
         return map(intake.batch, batches() if callable(batches) else batches)
 
-    return _on_batches(model, intake, state, passes, validation, plan, given)
+    return _on_batches(model, intake, state, passes, validation, plan)
 
 
 def _on_batches(
@@ -120,14 +164,12 @@ def _on_batches(
     passes: Callable[[], Iterator[Data]],
     validation: Any,
     plan: dict[str, Any],
-    given: Mapping[str, Any],
 ) -> BatchFit:
     from nnc.training.batches import BatchFit
 
     if plan.get("metrics") and validation is None:
         raise ValueError("metrics need validation rows where rows come batch by batch, got validation=None")
-    checked = Plan(validation=intake.validation(validation), network=given["self"], **plan)
-    return BatchFit(model, intake, passes, checked, state)
+    return BatchFit(model, intake, passes, Plan(validation=intake.validation(validation), **plan), state)
 
 
 def _lazy_passes(

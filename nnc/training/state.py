@@ -61,16 +61,17 @@ class State:
         What single steps are taken with, which counts them.
     """
 
+    steps = epoch = 0
+    powers: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    schedule: Schedule | Callable[[int], float] | None = None
+    plateau: PlateauState | None = None
+    remembered = 0  # epochs in the histories
+    current: Callable[[], History] | None = None
+    live: Any = None
+
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
         self.optimizer, self.moments, self.lr, self.streams = optimizer, moments, lr, streams
-        self.steps = self.epoch = 0
-        self.powers: tuple[float, float, float] = (1.0, 1.0, 1.0)
-        self.schedule: Schedule | Callable[[int], float] | None = None
-        self.plateau: PlateauState | None = None
         self.histories: deque[History] = deque()
-        self.remembered = 0  # epochs in them
-        self.current: Callable[[], History] | None = None
-        self.live: Any = None
 
     def __copy__(self) -> State:
         other = object.__new__(type(self))
@@ -93,7 +94,7 @@ class State:
             state = cls.new(model, "sgd" if optimizer is None else optimizer, streams)
         else:
             before.catch_up()
-            state = copy(before)
+            state = before.__copy__()
             state.streams, state.live = streams, None
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
@@ -145,10 +146,11 @@ class State:
         """Adds a fit that is over. Of very many, the last are kept: a network that is trained on and on takes no more
         and more memory."""
         self.current = None
-        self.histories.append(history)
+        histories = self.histories
+        histories.append(history)
         self.remembered += history.epochs
-        while len(self.histories) > FITS or self.remembered - self.histories[0].epochs >= EPOCHS:
-            self.remembered -= self.histories.popleft().epochs
+        while len(histories) > FITS or (self.remembered > EPOCHS and self.remembered - histories[0].epochs >= EPOCHS):
+            self.remembered -= histories.popleft().epochs
 
     def forget(self) -> None:
         """Leaves the fits so far out of the history."""

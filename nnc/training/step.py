@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nnc.base.arrays import not_finite
 from nnc.base.checks import positive
 from nnc.kinds.optimizers import as_optimizer
@@ -115,18 +113,8 @@ class Steps:
     def data(network: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         """What the engine takes, behind the intake that has learned from it; what most calls bring can go there as it
         is."""
-        model, intake = network.model, network.intake
-        if (
-            sample_weight is None
-            and intake.is_ready(X)
-            and type(y) is np.ndarray
-            and y.dtype is model.dtype
-            and y.shape == (X.shape[0], model.sizes[-1])
-            and y.flags.c_contiguous
-            and y.flags.aligned
-            and intake.scaler_y is None
-            and intake.loss.takes == "numbers"
-        ):
+        intake = network.intake
+        if sample_weight is None and intake.are_ready(X, y):
             return intake, X, y, None, None
         learner = intake.learner()
         return learner, *learner.data(X, y, sample_weight, learn=True)

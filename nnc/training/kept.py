@@ -1,0 +1,73 @@
+"""The run of a fit, kept for the next one: where nothing but the data has changed, it begins once more, and what was
+checked and laid out for the first is as good for the second."""
+
+from __future__ import annotations
+
+from operator import is_
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
+    from nnc.training.fit import Fit
+
+FIXED = {type(None), bool, int, float, str}  # kinds of arguments that nobody can change meanwhile
+MOST = 1_000_000  # multiply-adds of a run: beyond, what is prepared is nothing beside it, and would only hold memory
+
+
+class Kept:
+    """A run that is over, and the arguments of its fit.
+
+    Parameters
+    ----------
+    run : Fit
+    arguments : sequence
+        All of `fit` but X and y.
+    """
+
+    def __init__(self, run: Fit, arguments: Sequence[Any]) -> None:
+        self.run, self.arguments, self.form = run, arguments, run.data.form
+
+    def over(self) -> Self:
+        """To be called where the run is over: lets go of its data."""
+        state = self.run.state
+        self.epoch, self.lr = state.epoch, state.lr
+        self.run.release()
+        return self
+
+    def again(self, network: Any, X: Any, y: Any, arguments: Sequence[Any]) -> Fit | None:
+        """The run at its beginning, on other data, with the weights as they are now. None where the arguments are not
+        the same, somebody else has trained the network since, or the data has another form: all that it depends on."""
+        run = self.run
+        state = run.state
+        if not (
+            all(map(is_, arguments, self.arguments))
+            and network.state is state
+            and state.epoch == self.epoch
+            and state.lr == self.lr
+            and network.model is run.model
+            and network.streams is state.streams
+        ):
+            return None
+        intake = network.intake.learner()
+        data = intake.data(X, y, learn=True)
+        if data.form != self.form:
+            return None
+        run.begin(intake, data)
+        return run
+
+
+def keep(run: Fit, arguments: Sequence[Any], said: Mapping[str, Any]) -> Kept | None:
+    """What is kept of a run that is over; None where it is long, or depends on more than data and arguments that stay
+    the same. `said` are those that are not the defaults."""
+    plan, state = run.plan, run.state
+    if (
+        plan.epochs is None
+        or 3 * plan.epochs * len(run.data.X) * run.model.n_params > MOST
+        or not (run.is_plain and state.schedule is None and run.team.size == 1)
+        or "optimizer" in said  # which begins anew each time
+        or not FIXED.issuperset(map(type, said.values()))
+    ):
+        return None
+    return Kept(run, arguments).over()

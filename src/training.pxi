@@ -1,0 +1,248 @@
+# What Python trains with: a part of _core.pyx.
+
+cdef class Training:
+    """A run of epochs that can be taken further piece by piece; see train() in run.pxd.
+
+    Parameters
+    ----------
+    engine : Engine
+    params : real array (engine.size)
+        Trained in place.
+    X, Y, labels, weights : arrays
+        Inputs (n, n_in) and targets (n, n_out), or labels (n) and Y None; how much each row counts (n), or None.
+    batch_size : int
+    order : int32 array (n) or None
+        The order in which rows are taken; None takes them as they lie.
+    moments : real array (k, engine.size)
+        What the optimizer keeps beside the parameters: m the first row, v the last.
+    settings : dict
+        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd that are in SETTINGS;
+        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
+        "dropout", a number for each hidden layer.
+    threads : int
+        How many threads will call work() at most.
+
+    Raises
+    ------
+    ValueError, KeyError
+        There is a setting that is none of these, or no "method".
+    """
+    cdef Run run
+    cdef void* memory
+    cdef Layer* layers            # the engine's, with what this run drops of their outputs
+    cdef object keep_alive
+
+    def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order, real[:, ::1] moments, dict settings,
+                  int threads=1):
+        cdef real[::1] theta = params
+        cdef Run* run = &self.run
+        cdef Plan plan = engine.plan
+        cdef Py_ssize_t block = block_rows(&plan, batch_size, TRAIN)
+        cdef Arena arena = Arena(0, 0)
+        cdef bint is_tiny
+        cdef int l
+        memset(run, 0, sizeof(Run))
+        self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]     # the arrays themselves: views of them take time
+        run.data = as_data(X, Y, labels, weights, order)
+        settings = settings.copy()
+        run.batch = batch_size
+        run.key, run.draws = settings.pop("key", 0), settings.pop("draws", 0)
+        run.shuffles = settings.pop("shuffles", True) and order is not None
+        run.drop_key, run.drops = settings.pop("drop_key", 0), settings.pop("drops", 0)
+        run.target_loss = settings.pop("target_loss", -1e308)
+        run.loss_factor, run.delta_factor = settings.pop("loss_factor", 1), settings.pop("delta_factor", 1)
+        run.by_rows = settings.pop("by_rows", False)
+        run.last_loss = 1e308
+        dropout = settings.pop("dropout", ())
+        if len(dropout) not in (0, plan.count - 1):
+            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, got {len(dropout)}")
+        self.set_optimizer(settings)
+        self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
+        if plan.layers is NULL:
+            raise MemoryError
+        memcpy(plan.layers, engine.plan.layers, plan.count * sizeof(Layer))
+        for l, dropped in enumerate(dropout):
+            plan.layers[l].dropped = dropped
+        is_tiny = tiny.suits(run, &plan)
+        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
+        self.memory = reserve(&arena, block)
+        lay_out_run(run, &plan, &arena, block, threads, is_tiny)
+        set_run_parameters(run, &theta[0])
+        if moments.shape[0] > 0:
+            set_moments(&run.net, &moments[0, 0], &moments[moments.shape[0] - 1, 0])
+        self.resume(threads)
+        self.fetch_all()
+
+    cdef set_optimizer(self, dict settings):
+        for name in settings:
+            if name not in SETTINGS:
+                raise ValueError(f"there is no setting {name!r}")
+        self.run.optimizer = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
+        complete_settings(&self.run.optimizer)
+
+    def __dealloc__(self):
+        free(self.memory)
+        free(self.layers)
+
+    def refresh(self):
+        """To be called where the parameters may have been changed from outside."""
+        refresh_network(&self.run.net)
+
+    def plan(self, losses, rates, Py_ssize_t epochs):
+        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate."""
+        cdef double[::1] of_epochs = losses
+        cdef const double[:] lr = rates
+        self.keep_alive[8] = losses, rates
+        self.run.losses, self.run.rates = &of_epochs[0], &lr[0]
+        self.run.rate_step = lr.strides[0] // <Py_ssize_t>sizeof(double)      # 0 where all are the same
+        self.run.epochs = epochs
+
+    def feed(self, X, Y, labels, weights):
+        """Other rows take the place of the data, no more of them than a batch has or as many as there were, and are epoch 0 of a run that
+        goes on with what the optimizer keeps."""
+        cdef Run* run = &self.run
+        cdef int l
+        self.keep_alive[2:6] = X, Y, labels, weights
+        run.data = as_data(X, Y, labels, weights, self.keep_alive[6])
+        run.epoch = run.row = run.rises = 0
+        run.total, run.last_loss, run.stop, run.lost = 0, 1e308, False, False
+        for l in range(run.net.count):
+            run.net.layers[l].broken = False
+        self.fetch_all()
+
+    def release(self):
+        """Lets go of the data, and of what plan() was given, until the next feed()."""
+        self.keep_alive[2:6], self.keep_alive[8] = (None, None, None, None), None
+        self.let_go()
+
+    cdef void let_go(self) noexcept:
+        cdef Run* run = &self.run
+        run.data.n, run.data.X, run.data.Y, run.data.labels, run.data.weights, run.data.order = 0, NULL, NULL, NULL, NULL, NULL
+        run.losses, run.rates, run.epochs = NULL, NULL, 0
+
+    cdef fetch_all(self):
+        # Where all rows are one block, it stays as it is.
+        cdef Run* run = &self.run
+        run.resident = not run.net.is_tiny and run.net.block.size == run.data.n and run.data.order is NULL
+        if run.net.is_tiny:
+            tiny.fetch(&run.net, &run.data)
+        elif run.resident:
+            fetch(&run.net.block, &run.data, 0, 0, run.data.n)
+
+    def work(self, int thread, Py_ssize_t blocks):
+        """Takes the run `blocks` blocks of rows further, or as far as it comes in time, as thread number `thread` of those that all
+        make this call."""
+        with nogil:
+            mode = flush_denormals()
+            if self.run.net.is_tiny:
+                tiny.train(&self.run, blocks)
+            else:
+                train(&self.run, thread, blocks)
+            restore_denormals(mode)
+
+    def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, double rate):
+        """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now; returns the loss before
+        it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""
+        cdef Run* run = &self.run
+        cdef double loss = NAN
+        if not are_finite(X, Y):
+            return NAN
+        run.data = as_data(X, Y, labels, weights, None)
+        run.losses, run.rates, run.rate_step, run.epochs = &loss, &rate, 0, 1
+        run.epoch = run.row = 0
+        run.resident = False
+        with nogil:
+            mode = flush_denormals()
+            refresh_network(&run.net)
+            if run.net.is_tiny:
+                tiny.fetch(&run.net, &run.data)
+                tiny.train(run, 1)
+            else:
+                train(run, 0, run.batch)      # blocks, at most
+            restore_denormals(mode)
+        self.let_go()
+        return NAN if is_broken(&run.net) else loss
+
+    def resume(self, int threads, double seconds=1e9):
+        """To be called before each round of work(), by so many threads; two or more of them may take so long."""
+        self.run.pause = False
+        self.run.seconds = seconds
+        self.run.threads = threads
+        barrier_init(&self.run.barrier, threads)
+
+    def abort(self):
+        """To be called where a thread does not come: those that wait for it in work() leave it. A step that was not whole is none."""
+        barrier_abort(&self.run.barrier)
+
+    @property
+    def alone(self):
+        """Whether one thread has to do it, however many there are."""
+        return self.run.net.is_tiny
+
+    @property
+    def late(self):
+        """Seconds that all threads together have waited for threads that were late, since resume()."""
+        return barrier_late(&self.run.barrier)
+
+    @property
+    def epoch(self):
+        """Epochs that are complete."""
+        return self.run.epoch
+
+    @property
+    def done(self):
+        return self.run.stop or self.run.epoch >= self.run.epochs or is_broken(&self.run.net)
+
+    @property
+    def lost(self):
+        """Whether the run has ended at a batch whose loss is not finite, before its step."""
+        return self.run.lost
+
+    @property
+    def broken_layer(self):
+        """The first layer, counted from 1, in which the last step would have made parameters infinite or NaN, which kept their values
+        then; 0 where there is none."""
+        cdef int l
+        for l in range(self.run.net.count):
+            if self.run.net.layers[l].broken:
+                return l + 1
+        return 0
+
+    @property
+    def block(self):
+        """Rows in a block."""
+        return self.run.net.block.size
+
+    @property
+    def penalty(self):
+        """What the penalties have added to the loss of the last epoch."""
+        return self.run.penalty
+
+    @property
+    def row(self):
+        """Rows of the next epoch that have been worked on."""
+        return self.run.row
+
+    @property
+    def counters(self):
+        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the products of optimizers.pxd."""
+        cdef Optimizer* o = &self.run.optimizer
+        return self.run.draws, self.run.drops, o.steps, o.power1, o.power2, o.mu_product
+
+    @property
+    def rises(self):
+        """(epochs in a row, up to now, that have raised the loss; the loss before them)"""
+        return self.run.rises, self.run.risen_from
+
+    def idle(self, ends):
+        """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which are (low, high) for
+        each of these layers; 0.0 where they are None."""
+        cdef const Network* net = &self.run.net
+        cdef Py_ssize_t rows = smaller(net.block.size, self.run.batch)
+        cdef int l
+        if len(ends) != net.count - 1:
+            raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, got {len(ends)}")
+        shares = []
+        for l in range(net.count - 1):
+            shares.append(0.0 if ends[l] is None else share_beyond(net, l, rows, ends[l][0], ends[l][1]))
+        return shares
