@@ -7,6 +7,7 @@ One generator of a few lines serves everything that is drawn, here, in the compi
 from __future__ import annotations
 
 import os
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 SHUFFLE, DROPOUT, SPLIT, AUGMENT = 1, 2, 3, 4  # the streams of a seed beside that of a network's initial weights
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+_FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_NUMBERS = tuple(map(np.uint64, (_GOLDEN, *_FACTORS, 30, 27, 31, 11)))  # as NumPy takes them: making them takes time
 
 
 def mix(z: int) -> int:
     """The finalizer of splitmix64: a bijection of 64-bit numbers that leaves no pattern."""
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    z = ((z ^ (z >> 30)) * _FACTORS[0]) & _MASK
+    z = ((z ^ (z >> 27)) * _FACTORS[1]) & _MASK
     return z ^ (z >> 31)
 
 
@@ -35,14 +38,15 @@ class Stream:
 
     def uniform(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """The next numbers, 53 bits each, as an array of the given shape."""
-        n = int(np.prod(shape))
+        n = prod(shape)
         i = np.arange(self._drawn + 1, self._drawn + n + 1, dtype=np.uint64)
         self._drawn += n
-        z = i * np.uint64(_GOLDEN) + np.uint64(self._key)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z ^= z >> np.uint64(31)
-        return (z >> np.uint64(11)).astype(np.float64).reshape(shape) * 2.0**-53
+        golden, first, second, s30, s27, s31, s11 = _NUMBERS
+        z = i * golden + np.uint64(self._key)
+        z = (z ^ (z >> s30)) * first
+        z = (z ^ (z >> s27)) * second
+        z ^= z >> s31
+        return (z >> s11).astype(np.float64).reshape(shape) * 2.0**-53
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Standard normal numbers by the transform of Box and Muller (1958), two uniforms each."""

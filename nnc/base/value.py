@@ -93,12 +93,13 @@ class Value:
         if kwargs or len(args) > len(given):
             self._refuse(args, kwargs)
             given.update(kwargs)
+        values = self.__dict__
         for name, known in self._fields.items():
             value = given.get(name, known.default)
             if value is _MISSING:
                 missing = [name for name, known in self._fields.items() if known.required and name not in given]
                 raise TypeError(f"{_call(self)} missing required arguments: {', '.join(map(repr, missing))}")
-            self.__dict__[name] = value if known.check is None else known.check(name, value)
+            values[name] = value if known.check is None or value is known.default else known.check(name, value)
         self.__post_init__()
 
     def _refuse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

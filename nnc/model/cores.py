@@ -82,7 +82,10 @@ def core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
     # A layer that fills less than half of a 64-byte vector is faster on the 32-byte one.
     if isa == "avx512" and not os.environ.get("NNC_ISA") and max(widths) * dtype.itemsize <= 32:
         isa = "avx2"
-    return import_module(f"nnc._core_{isa}_{PRECISION[dtype]}")
+    return _module(f"nnc._core_{isa}_{PRECISION[dtype]}")
+
+
+_module = cache(import_module)  # which takes a microsecond to find what is there
 
 
 def show_config() -> None:
