@@ -20,7 +20,6 @@ from nnc.model.views import Arrays, Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import ModuleType
     from typing import IO
 
     from numpy.typing import ArrayLike, NDArray
@@ -291,13 +290,15 @@ class NeuralNetwork:
 
     # ------------------------------------------------------------------------------------------ what it does
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """The outputs of the network.
 
         Parameters
         ----------
         X : array (n, n_in)
             Rows of inputs. A vector is one row, or where the network has one input, one column.
+        out : array, optional
+            Written into and returned, in place of a new array: of the shape and dtype below, C-contiguous.
 
         Returns
         -------
@@ -308,7 +309,7 @@ class NeuralNetwork:
         Raises
         ------
         ValueError, TypeError
-            X does not fit the network or holds NaN or infinity.
+            X does not fit the network or holds NaN or infinity, or out is no such array.
         """
         model, intake = self.model, self.intake
         single = False
@@ -318,6 +319,8 @@ class NeuralNetwork:
             array = intake.array(X)
             rows = intake.inputs(array)
             single = array.ndim == 1 and model.sizes[0] > 1
+        if out is not None:
+            return intake.predict_into(out, rows, single)
         P = model.predict(rows)
         if intake.scaler_y is not None:
             P = intake.undo(P)
@@ -432,9 +435,12 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network, or holds NaN or infinity.
         """
-        loss = self.model.loss_of(self.intake.data(X, y, sample_weight))
+        model, intake = self.model, self.intake
+        data = intake.at_once(X, y, sample_weight) or intake.data(X, y, sample_weight)
+        loss: float = model.engine.loss(model.theta, *data)
         if not loss < np.inf:
-            self.model.check_parameters()
+            intake.data(X, y, sample_weight)  # raises where they are not finite
+            model.check_parameters()
         return loss
 
     def gradients(
@@ -459,11 +465,14 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network.
         """
-        model = self.model
-        flat = model.zeros()
-        if not model.gradient(self.intake.data(X, y, sample_weight), flat) < np.inf:
+        model, intake = self.model, self.intake
+        dW, db = model.empty()
+        data = intake.at_once(X, y, sample_weight) or intake.data(X, y, sample_weight)
+        loss: float = model.engine.gradients(model.theta, *data, dW, db)
+        if not loss < np.inf:
+            intake.data(X, y, sample_weight)
             model.check_parameters()
-        return list(zip(*model.views(flat), strict=True))
+        return [*zip(dW, db, strict=True)]
 
     # ------------------------------------------------------------------------------------------ looking inside
 
@@ -696,7 +705,7 @@ class NeuralNetwork:
             One of its subclasses, where the training shows a common mistake: see nnc.training.advice.
         """
         given = locals()
-        history: History = _training().fit(self, given, _OF_FIT, stacklevel=4)  # `explains_arguments` is in between
+        history: History = _training().fit(self, given, _OF_FIT, stacklevel=4)  # by `explains_arguments`
         return history
 
     def fit_batches(
@@ -729,8 +738,8 @@ class NeuralNetwork:
         ValueError, TypeError, DivergedError
             As in `fit`.
         """
-        given = {**options, "epochs": epochs}
-        history: History = _training().fit_batches(self, batches, given, _OF_FIT, stacklevel=3)
+        options["epochs"] = epochs
+        history: History = _training().fit_batches(self, batches, options, _OF_FIT, stacklevel=3)
         return history
 
     def train_step(
@@ -903,6 +912,8 @@ class NeuralNetwork:
         return network
 
     def _document(self, checkpoint: bool) -> dict[str, Any]:
+        from nnc import saving
+
         with self.model.still:
             return {
                 **self.model.to_dict(),
@@ -910,20 +921,9 @@ class NeuralNetwork:
                 "seed": self.seed,
                 "shuffle_position": self.streams.draws,
                 "dropout_position": self.streams.drops,
-                "self_test": self._self_test(),
+                "self_test": saving.self_test(self.predict, self.sizes[0], self.intake.to_dict()["scale_X"]),
                 "training": self.state.to_dict(self.model) if checkpoint and self.state is not None else None,
             }
-
-    def _self_test(self) -> dict[str, Any] | None:
-        """A row and what the network makes of it, which `load` compares."""
-        from nnc import saving
-
-        X = saving.self_test_row(self.sizes[0], self.intake.to_dict()["scale_X"])
-        try:
-            P = self.predict([X])[0]
-        except ValueError:  # a scaling that takes the row out of the range of the dtype
-            return None
-        return {"X": X, "P": P.tolist()} if np.isfinite(P).all() else None
 
     @classmethod
     def _from_document(cls, document: dict[str, Any], where: str) -> NeuralNetwork:
@@ -988,7 +988,7 @@ class NeuralNetwork:
 
 
 @cache
-def _training() -> ModuleType:
+def _training() -> Any:
     """What trains, which is loaded when it is first needed; `import` in a function looks for it at each call."""
     from nnc.training import start
 

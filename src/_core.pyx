@@ -5,7 +5,7 @@
 # Each call owns its buffers, so one network may predict in several threads at once.
 
 from libc.math cimport NAN
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcpy, memset
 
@@ -50,6 +50,43 @@ def scan(const real[:, ::1] X):
     cdef double largest = 0
     cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
     return position, largest
+
+
+def are_shares(const real[:, ::1] Y):
+    """Whether all numbers of Y lie between 0 and 1."""
+    cdef const real* y = &Y[0, 0]
+    cdef Py_ssize_t i
+    for i in range(Y.shape[0] * Y.shape[1]):
+        if not 0 <= y[i] <= 1:
+            return False
+    return True
+
+
+def as_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
+    """Writes y into labels; returns whether all of it lies between 0 and n_out - 1."""
+    cdef Py_ssize_t i
+    for i in range(y.shape[0]):
+        if not 0 <= y[i] < n_out:
+            return False
+        labels[i] = <int>y[i]
+    return True
+
+
+def one_hot(const real[:, ::1] Y, int[::1] labels):
+    """Writes the column of the 1 in each row of Y into labels; returns whether each has one, and zeros else."""
+    cdef Py_ssize_t i, j
+    cdef int found
+    for i in range(Y.shape[0]):
+        found = -1
+        for j in range(Y.shape[1]):
+            if Y[i, j] == 1 and found < 0:
+                found = <int>j
+            elif Y[i, j] != 0:
+                return False
+        if found < 0:
+            return False
+        labels[i] = found
+    return True
 
 
 cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order):

@@ -1337,3 +1337,59 @@ def test_a_metric_that_does_not_go_with_the_loss(loss, metric, choice):
     net = NeuralNetwork([3, 4, 1], loss=loss, seed=0)
     with pytest.raises(ValueError, match=f"metrics: {metric!r} is for losses of .*: choose from {choice}$"):
         net.fit(X4, [0, 1, 1, 0], epochs=1, metrics=[metric])
+
+
+# ----------------------------------------------------------------------------------- predict into an array
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale_y", [None, "standardize"])
+def test_predict_writes_into_out(dtype, scale_y):
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(-1, 1, (700, 3)).astype(dtype), rng.uniform(0, 1, (700, 3)).astype(dtype)
+    net = NeuralNetwork([3, 5, 3], loss="mse", dtype=dtype, seed=0, scale_y=scale_y)
+    net.fit(X, y, epochs=2)
+    wanted = net.predict(X)
+    out = np.full((700, 3), 7, dtype)
+    assert net.predict(X, out=out) is out
+    assert np.array_equal(out, wanted)
+    assert np.array_equal(net.predict(X.tolist(), out[:]), wanted)
+    one = np.empty(3, dtype)
+    assert net.predict(X[1].tolist(), out=one) is one
+    assert np.array_equal(one, net.predict(X[1]))
+    assert net.predict(X[:1], out=np.empty((1, 3), dtype)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_predict_over_its_own_inputs(shift):
+    buffer = np.random.default_rng(0).uniform(-1, 1, (2001, 3))
+    net = NeuralNetwork([3, 5, 3], loss="mse", seed=0)
+    X, out = buffer[:2000], buffer[shift : 2000 + shift]
+    wanted = net.predict(X)
+    assert np.array_equal(net.predict(X, out=out), wanted)
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "got"),
+    [
+        ([[0.0, 0.0]] * 4, TypeError, "got list"),
+        (np.empty((4, 3)), ValueError, r"got shape \(4, 3\) and dtype float64"),
+        (np.empty(4), ValueError, r"got shape \(4,\) and dtype float64"),
+        (np.empty((4, 2), "f"), ValueError, r"got shape \(4, 2\) and dtype float32"),
+        (np.empty((2, 4)).T, ValueError, "got one that lies otherwise in memory"),
+        (np.empty((4, 4))[:, ::2], ValueError, "got one that lies otherwise in memory"),
+        (np.broadcast_to(0.0, (4, 2)), ValueError, "got a read-only one"),
+    ],
+)
+def test_predict_refuses_another_out(out, error, got):
+    net = NeuralNetwork([3, 5, 2], seed=0)
+    expected = r"out must be a C-contiguous, writable array of shape \(4, 2\) and dtype float64, "
+    with pytest.raises(error, match=expected + got):
+        net.predict(np.zeros((4, 3)), out=out)
+
+
+def test_predict_leaves_out_alone_where_X_is_refused():
+    net, out = NeuralNetwork([3, 5, 2], seed=0), np.ones((2, 2))
+    with pytest.raises(ValueError, match="X must be finite"):
+        net.predict(np.array([[0.0, 1, 2], [0, np.nan, 1]]), out=out)
+    assert (out == 1).all()

@@ -413,3 +413,72 @@ def test_weights_that_are_nan_are_named():
     net.weights[1][2, 1] = np.nan
     with pytest.raises(ValueError, match="weight"):
         net.train_step(X, y)
+
+
+# --------------------------------------------------------------------------------------------- labels and shares
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, np.uint64, np.float64, "one-hot", "column", bool])
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
+@pytest.mark.parametrize("call", ["train_step", "loss", "gradients", "fit"])
+def test_arrays_of_labels_are_what_lists_are(call, loss, kind):
+    """Lists are looked at closely, what comes as it should is taken at once."""
+    n_out = 2 if loss == "cross_entropy" else 1
+    net = NeuralNetwork([4, 7, n_out], loss=loss, seed=5)
+    other = net.copy()
+    X, labels = data(net)[0], np.array([0, 1, 1, 0, 1, 0])
+    if kind == "one-hot":
+        y = np.eye(2)[labels][:, -n_out:].copy()
+    elif kind == "column":
+        y = labels[:, None]
+    else:
+        y = labels.astype(kind)
+    options = {"epochs": 2} if call == "fit" else {}
+    for _ in range(3):
+        one, same_one = getattr(net, call)(X, y, **options), getattr(other, call)(X.tolist(), y.tolist(), **options)
+        if call == "gradients":
+            assert all(np.array_equal(a, b) for a, b in zip(sum(one, ()), sum(same_one, ()), strict=True))
+        elif call == "fit":
+            assert one.loss.tolist() == same_one.loss.tolist()
+        else:
+            assert one == same_one
+        assert same(net, other)
+    assert (net.classes is None) == (other.classes is None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_vector_is_a_column(dtype):
+    net = network((4, 7, 1), dtype)
+    other, third = net.copy(), net.copy()
+    X, y = data(net)
+    for _ in range(3):
+        assert net.train_step(X, y[:, 0], 0.1) == other.train_step(X, y, 0.1) == third.train_step(X, y.tolist(), 0.1)
+    assert same(net, other)
+    assert same(net, third)
+    assert net.loss(X[:1], y[0]) == other.loss(X[:1], y[:1])
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_out", "y", "message"),
+    [
+        ("cross_entropy", 3, np.array([0, 3]), "labels from 0 to 2"),
+        ("cross_entropy", 3, np.array([0, -1]), "labels from 0 to 2"),
+        ("cross_entropy", 3, np.array([0, 2**63], np.uint64), "labels from 0 to 2"),
+        ("cross_entropy", 3, np.array([0, 2**32]), "labels from 0 to 2"),
+        ("cross_entropy", 3, np.array([[0.0, 1, 1], [1, 0, 0]]), "rows of probabilities"),
+        ("cross_entropy", 3, np.array([[0.0, 0, 0], [1, 0, 0]]), "rows of probabilities"),
+        ("cross_entropy", 3, np.array([[0.0, np.nan, 1], [1, 0, 0]]), "y must be finite"),
+        ("bce", 1, np.array([[0.5], [1.5], [0.2]]), "between 0 and 1"),
+        ("bce", 1, np.array([[0.5], [-0.5], [0.2]]), "between 0 and 1"),
+        ("bce", 1, np.array([[0.5], [np.nan]]), "missing values"),
+        ("mse", 1, np.array([[0.5], [np.nan]]), "y must be finite"),
+    ],
+)
+def test_wrong_arrays_of_labels_are_refused(loss, n_out, y, message):
+    net = NeuralNetwork([4, 7, n_out], loss=loss, seed=5)
+    X = np.ones((len(y), 4))
+    for call in (net.loss, net.gradients, net.train_step, lambda *data: net.fit(*data, epochs=1)):
+        with pytest.raises(ValueError, match=message):
+            call(X, y)
+        with pytest.raises(ValueError, match="X must be finite"):
+            call(X * np.inf, np.abs(np.nan_to_num(y)) / 2**64)

@@ -55,7 +55,7 @@ def rows_in_a_block(net, rows):
         blocks.append(run.block)
         return run
 
-    twin.model.core = SimpleNamespace(Training=training_of, scan=core.scan)
+    twin.model.core = SimpleNamespace(**{**vars(core), "Training": training_of})
     y = np.zeros(rows) if net.loss_name == "cross_entropy" else np.zeros((rows, net.sizes[-1]))
     twin.fit(np.ones((rows, net.sizes[0])), y, epochs=1)
     return blocks[0]

@@ -52,6 +52,19 @@ def finite(name: str, value: ArrayLike, shape: tuple[int, ...], dtype: np.dtype[
     return array
 
 
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raises where results of this shape and dtype cannot be written into `out` as they come."""
+    if isinstance(out, np.ndarray) and out.shape == shape and out.dtype == dtype:
+        flags = out.flags
+        if flags.c_contiguous and flags.aligned and flags.writeable:
+            return
+        found = "one that lies otherwise in memory" if flags.writeable else "a read-only one"
+    else:
+        found = f"shape {out.shape} and dtype {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
+    kind = ValueError if isinstance(out, np.ndarray) else TypeError
+    raise kind(f"out must be a C-contiguous, writable array of shape {shape} and dtype {dtype}, got {found}")
+
+
 def not_finite(name: str, rows: NDArray[Any], position: int, numbers: NDArray[Any] | None = None) -> ValueError:
     """What to raise for this element; `numbers` are the numbers of the rows, if they are not counted from 0."""
     row, column = divmod(position, rows.shape[1])

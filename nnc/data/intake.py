@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.arrays import cast, finite, not_finite, numbers, shape_text
+from nnc.base.arrays import cast, check_out, finite, not_finite, numbers, shape_text
 from nnc.base.checks import counted, one_of
 from nnc.data import targets
 from nnc.kinds import activations, losses
@@ -49,7 +49,6 @@ class Intake:
         if scaler_y is not None and self.loss.takes != "numbers":
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
-        self.is_plain = scaler_X is None and scaler_y is None and self.loss.takes == "numbers"
         self.scaling_X: Scaling | None = None
         self.scaling_y: Scaling | None = None
         self.classes: NDArray[Any] | None = None
@@ -78,18 +77,6 @@ class Intake:
             return False
         (n, n_in), flags = X.shape, X.flags
         return n_in == self.model.sizes[0] and n > 0 and flags.c_contiguous and flags.aligned
-
-    def are_ready(self, X: Any, y: Any) -> bool:
-        """Whether both can go there as they are; finite or not, which the engine finds out."""
-        return (
-            self.is_plain
-            and self.is_ready(X)
-            and type(y) is np.ndarray
-            and y.dtype is self.model.dtype
-            and y.shape == (X.shape[0], self.model.sizes[-1])
-            and (flags := y.flags).c_contiguous
-            and flags.aligned
-        )
 
     def is_lazy(self, X: Any) -> bool:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
@@ -154,16 +141,49 @@ class Intake:
 
     # ------------------------------------------------------------------------------------------ rows with targets
 
+    def at_once(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
+        """X, Y, labels and no weights as the engine takes them, where nothing is to be converted, or learned of them:
+        what most calls bring. X and Y are not yet known to be finite."""
+        if sample_weight is not None or type(y) is not np.ndarray or not self.is_ready(X):
+            return None
+        model, takes, n = self.model, self.loss.takes, X.shape[0]
+        n_out = model.sizes[-1]
+        if n_out == 1 and y.ndim == 1:
+            y = y[:, None]
+        if y.dtype is model.dtype:
+            flags = y.flags
+            if y.shape != (n, n_out) or self.scaler_y is not None or not (flags.c_contiguous and flags.aligned):
+                return None
+            if takes == "numbers":
+                return X, y, None, None
+        elif y.dtype.kind not in "iu":
+            return None
+        if self.classes is not None:
+            return None
+        if takes == "shares" and y.shape == (n, n_out):
+            y = y.astype(model.dtype, copy=False)
+            return (X, y, None, None) if model.core.are_shares(y) else None
+        if takes != "probabilities":
+            return None
+        labels = np.empty(n, np.int32)
+        if y.dtype is model.dtype:
+            return (X, None, labels, None) if model.core.one_hot(y, labels) else None
+        if y.shape != (n,) or not model.core.as_labels(y.astype(np.int64, copy=False), labels, n_out):
+            return None
+        return X, None, labels, None
+
     def data(self, X: Any, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
         """X as rows, y as targets (n, n_out) or as labels (n,), all finite. With `learn`, as in `fit`, a scaling or
         classes that are not known yet are found."""
-        if sample_weight is None and self.are_ready(X, y):
+        ready = self.at_once(X, y, sample_weight)
+        if ready is not None:
+            _, Y, labels, _ = ready
             scan = self.model.core.scan
             position, largest = scan(X)
-            if position < 0 and scan(y)[0] < 0:
+            if position < 0 and (Y is None or scan(Y)[0] < 0):
                 if learn:
                     self.largest = max(self.largest, largest)
-                return Data(X, y, None)
+                return Data(X, Y, labels)
         rows = self.checked_inputs(X, learn)
         n = len(rows)
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, n)
@@ -289,6 +309,17 @@ class Intake:
         if self.scaler_y is None:
             return P
         return _known("scale_y", self.scaling_y).undo(P, self.model.dtype)
+
+    def predict_into(self, out: NDArray[Any], rows: NDArray[Any], single: bool) -> NDArray[Any]:
+        """Writes what the model makes of rows into `out`, of which `predict` gives the only row where it is single."""
+        model = self.model
+        n_out = model.sizes[-1]
+        check_out(out, (n_out,) if single else (len(rows), n_out), model.dtype)
+        if self.scaler_y is None and not np.may_share_memory(out, rows):
+            model.predict(rows, out[None] if single else out)
+        else:
+            out[...] = self.undo(model.predict(rows)).reshape(out.shape)
+        return out
 
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
         """The number of the class that outputs speak for; for several yes or no (n, n_out)."""

@@ -22,7 +22,7 @@ class Data:
         self,
         X: NDArray[Any],
         Y: NDArray[Any] | None,
-        labels: NDArray[np.int32] | None,
+        labels: NDArray[np.int32] | None = None,
         weights: NDArray[Any] | None = None,
     ) -> None:
         self.X, self.Y, self.labels, self.weights = X, Y, labels, weights

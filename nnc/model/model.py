@@ -5,7 +5,6 @@ Rows that come in here are what the engine takes: nnc/data makes them of what us
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,6 +103,14 @@ class Model:
             b.append(flat[end : end + n] if bias else None)
         return W, b
 
+    def empty(self) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None]]:
+        """Arrays like W and b of every layer, without their numbers."""
+        dtype = self.dtype
+        return (
+            [np.empty(W.shape, dtype) for W in self.W],
+            [None if b is None else np.empty(b.shape, dtype) for b in self.b],
+        )
+
     def parts(self, flat: NDArray[Any] | None = None) -> list[NDArray[Any]]:
         """The views of `views` in the order of `params`: layer by layer W, then b."""
         W, b = (self.W, self.b) if flat is None else self.views(flat)
@@ -178,9 +185,12 @@ class Model:
         return out
 
     def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
-        """The outputs of every layer that computes, for finite rows."""
-        outs = [np.empty((len(X), n_out), self.dtype) for n_out in self.sizes[1:]]
-        self.engine.forward(self.theta, X, outs)
+        """The outputs of every layer that computes; NaN where a row is not finite."""
+        n, dtype = X.shape[0], self.dtype
+        outs = [np.empty((n, n_out), dtype) for n_out in self.sizes[1:]]
+        if self.engine.forward(self.theta, X, outs) >= 0:
+            for out in outs:
+                out.fill(np.nan)
         return outs
 
     def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
@@ -189,9 +199,7 @@ class Model:
 
     def loss_of(self, data: Data) -> float:
         """The loss of these rows."""
-        evaluation = self.evaluation(data)
-        evaluation.work(0, sys.maxsize)
-        return float(evaluation.loss)
+        return float(self.engine.loss(self.theta, *data))
 
     def gradient(self, data: Data, flat: NDArray[Any]) -> float:
         """Writes the gradient of the loss into `flat`, in the layout of theta; returns the loss."""

@@ -1,7 +1,7 @@
 """Networks as JSON files: document.py says what is in them, text.py writes and reads them."""
 
 from nnc.saving.document import ModelFileError
-from nnc.saving.text import checksum, dumps, loads, read, refusing, self_test_row, verify_self_test, write
+from nnc.saving.text import checksum, dumps, loads, read, refusing, self_test, self_test_row, verify_self_test, write
 
 __all__ = [
     "ModelFileError",
@@ -10,6 +10,7 @@ __all__ = [
     "loads",
     "read",
     "refusing",
+    "self_test",
     "self_test_row",
     "verify_self_test",
     "write",

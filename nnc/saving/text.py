@@ -6,6 +6,7 @@ What such a text says is described in nnc/saving/document.py, and checked there.
 from __future__ import annotations
 
 import errno
+import math
 import sys
 from contextlib import contextmanager
 from itertools import chain
@@ -17,7 +18,7 @@ from nnc.base.fields import LARGEST, shown
 from nnc.saving.document import FIX, ModelFileError, checked, recognize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 # What the text of a network may take as Python objects, so that a file that was made to take much is refused before it
@@ -308,6 +309,16 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
         return row
     raw = [shift + x / factor for x, shift, factor in zip(row, scale_X["shift"], scale_X["factor"], strict=True)]
     return [x if abs(x) <= LARGEST["float64"] else 0.0 for x in raw]
+
+
+def self_test(predict: Callable[[Any], Any], n_in: int, scale_X: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A row and what a network makes of it, which `verify_self_test` compares; None where that says nothing."""
+    X = self_test_row(n_in, scale_X)
+    try:
+        P = predict([X])[0].tolist()
+    except ValueError:  # a scaling that takes the row out of the range of the dtype
+        return None
+    return {"X": X, "P": P} if all(map(math.isfinite, P)) else None
 
 
 def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: str = "the JSON text") -> None:

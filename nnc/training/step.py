@@ -114,8 +114,9 @@ class Steps:
         """What the engine takes, behind the intake that has learned from it; what most calls bring can go there as it
         is."""
         intake = network.intake
-        if sample_weight is None and intake.are_ready(X, y):
-            return intake, X, y, None, None
+        ready = intake.at_once(X, y, sample_weight)
+        if ready is not None:
+            return intake, *ready
         learner = intake.learner()
         return learner, *learner.data(X, y, sample_weight, learn=True)
 
