@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,53 @@ def test_every_campaign_is_run():
     assert {path.stem for path in FOLDER.glob("*.py")} == set(SHORT)
 
 
+def campaign_of(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    campaign = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(campaign)
+    return campaign
+
+
 @pytest.mark.parametrize("name", SHORT)
 def test_campaign(name, capsys):
     if name in ONLY_POSIX and os.name != "posix":
         pytest.skip("files, signals and processes behave otherwise here")
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    campaign = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(campaign)
-    assert campaign.main(SHORT[name]) == 0, capsys.readouterr().out
+    assert campaign_of(name).main(SHORT[name]) == 0, capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------ what is planted is found
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux'")
+PLANTED = """['plant'] = '''
+def copy(net, copy=nnc.NeuralNetwork.copy):
+    try:
+        return copy(net)
+    except MemoryError:
+        {}
+nnc.NeuralNetwork.copy = copy
+'''; exec(m['plant'], m); m['within_limit']('copy', 1)"""
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("planted", "finding"),
+    [
+        ("raise", ""),
+        ("raise ValueError", "FINDING copy in 1 MiB: ValueError()"),
+        ("net.biases[0] = [1.0] * 2000; raise", "its weights are others"),
+        ("os.abort()", "ended with -6"),
+    ],
+)
+def test_what_is_wrong_where_memory_is_short_is_found(planted, finding):
+    found = []
+    campaign_of("memory").run(PLANTED.format(planted), found.append)
+    assert len(found) == bool(finding)
+    assert all(finding in text for text in found)
+
+
+@on_linux
+@pytest.mark.parametrize(("limits", "code"), [((1,), 1), ((256,), 1), ((1, 256), 0)])
+def test_limits_that_nobody_feels_are_found(monkeypatch, limits, code):
+    campaign = campaign_of("memory")
+    monkeypatch.setattr(campaign, "LIMITS", limits)
+    assert campaign.main(["--limit", "--actions", "copy"]) == code

@@ -12,7 +12,8 @@ most builds of CPython have; NumPy's arrays and those of the core are asked for 
 
     python tools/campaigns/memory.py --limit        # the address space is limited instead, to many sizes (Linux)
 
-It prints what it did, and exits 1 with findings.
+There it is a finding, too, where no size was too little, or none enough: then nothing has been tried. It prints what it
+did, and exits 1 with findings.
 """
 
 import argparse
@@ -31,6 +32,8 @@ import numpy as np
 import nnc
 
 SLOW = 300  # seconds for an action
+LIMITS = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)  # MiB
+SHORT, ENOUGH = "too little", "enough"
 
 
 def actions(folder: str) -> dict[str, tuple[Callable[[nnc.NeuralNetwork], Any], bool]]:
@@ -146,10 +149,12 @@ def within_limit(name: str, mebibytes: int) -> None:
         path = os.path.join(folder, "net.json")
         net.fit(X[:10], y[:10], epochs=1, lr=1e-6, optimizer="adam")
         net.save(path, checkpoint=name == "load")
+        before = net.params.tobytes()
         doings: dict[str, Callable[[], Any]] = {
             "save": lambda: net.save(path, checkpoint=True),
             "load": lambda: nnc.NeuralNetwork.load(path),
             "fit": lambda: net.fit(X, y, epochs=1, batch_size=1000, lr=1e-6),
+            "threads": lambda: net.fit(X, y, epochs=1, batch_size=1000, lr=1e-6, n_threads=4),
             "predict": lambda: net.predict(X),
             "copy": lambda: [net.copy() for _ in range(20)],
             "pickle": lambda: pickle.loads(pickle.dumps(net)),
@@ -158,36 +163,39 @@ def within_limit(name: str, mebibytes: int) -> None:
             used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (used + (mebibytes << 20), hard))
+        error: BaseException | None = None
         try:
             doings[name]()
-        except MemoryError:
-            pass
-        except OSError as error:
-            if "memory" not in str(error):
-                print(f"FINDING {name} in {mebibytes} MiB: {error!r}", flush=True)
-        except BaseException as error:
-            print(f"FINDING {name} in {mebibytes} MiB: {error!r}", flush=True)
+        except BaseException as caught:
+            error = caught
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-        assert np.isfinite(net.predict(X[:10])).all()
+        if error is None:
+            print(ENOUGH)
+        elif isinstance(error, MemoryError) or (isinstance(error, OSError) and "memory" in str(error)):
+            print(SHORT)
+        else:
+            print(f"FINDING {name} in {mebibytes} MiB: {error!r}")
+        assert np.isfinite(net.predict(X[:10])).all(), "what it predicts is not finite"
+        assert name in ("fit", "threads") or net.params.tobytes() == before, "its weights are others"
         net.save(path)
         nnc.NeuralNetwork.load(path)
 
 
-def run(call: str, report: Callable[[str], None]) -> None:
-    """Runs a call of this file in a process of its own."""
+def run(call: str, report: Callable[[str], None]) -> list[str]:
+    """Runs a call of this file in a process of its own; what it prints beside findings."""
     code = f"import runpy, warnings; warnings.simplefilter('ignore'); m = runpy.run_path({__file__!r}); m{call}"
     try:
         child = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=SLOW)
     except subprocess.TimeoutExpired:
         report(f"{call} takes longer than {SLOW} seconds")
-        return
-    for line in child.stdout.splitlines():
+        return []
+    lines = child.stdout.splitlines()
+    for line in lines:
         if line.startswith("FINDING"):
             report(line)
-        else:
-            print(line, flush=True)
     if child.returncode != 0:
         report(f"{call} ended with {child.returncode}: {child.stderr[-1500:]}")
+    return [line for line in lines if not line.startswith("FINDING")]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -204,10 +212,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     warnings.simplefilter("ignore")
     if options.limit:
-        for name in options.actions or ("save", "load", "fit", "predict", "copy", "pickle"):
-            for mebibytes in (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256):
-                run(f"['within_limit']({name!r}, {mebibytes})", report)
-        print("address space limited to 14 sizes")
+        for name in options.actions or ("save", "load", "fit", "threads", "predict", "copy", "pickle"):
+            ends = [end for size in LIMITS for end in run(f"['within_limit']({name!r}, {size})", report)]
+            print(f"{name}: {ends.count(SHORT)} of {len(LIMITS)} limits were too little", flush=True)
+            if not (SHORT in ends and ENOUGH in ends):
+                report(f"FINDING {name}: no limit was {'enough' if SHORT in ends else 'too little'}")
     else:
         try:
             Allocations()
@@ -218,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("without a global lock other threads would run out of memory, too: use --limit")
             return 0
         for name in options.actions or actions(""):
-            run(f"['fail_in_turn']({name!r}, {options.most})", report)
+            print(*run(f"['fail_in_turn']({name!r}, {options.most})", report), sep="\n", flush=True)
     return bool(found)
 
 
