@@ -1001,7 +1001,8 @@ def test_memory_is_64_times_the_file_at_most(tmp_path: Path, kind: str) -> None:
     try:
         with suppress(ModelFileError):
             saving.read(path)
-        assert tracemalloc.get_traced_memory()[1] < 64 * path.stat().st_size
+        most = 64 if getattr(sys, "_is_gil_enabled", lambda: True)() else 72  # whose objects are larger
+        assert tracemalloc.get_traced_memory()[1] < most * path.stat().st_size
     finally:
         tracemalloc.stop()
 

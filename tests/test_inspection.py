@@ -417,7 +417,7 @@ def test_sample_of_a_large_network():
     assert check.ok, str(check)
     assert [(layer.checked, layer.n_params) for layer in check.layers] == [(20100, 20100), (303, 303)]
     assert 400 < check.layers[0].by_both <= 500
-    assert check == check_gradients(net, X, y)
+    assert repr(check) == repr(check_gradients(net, X, y))  # which may hold NaNs, where no difference was taken
 
 
 def test_large_losses_do_not_look_like_wrong_gradients():

@@ -92,4 +92,4 @@ def test_signature_and_help():
     assert str(inspect.signature(SGD)).startswith("(lr: 'float' = 0.001, momentum: 'float' = 0.0, ")
     assert list(inspect.signature(Constant(0.1)).parameters) == ["epoch"]  # of the object, which can be called
     text = pydoc.render_doc(SGD, renderer=pydoc.plaintext)
-    assert "\n |  SGD(lr: 'float' = 0.001, " in text
+    assert "SGD(lr:'float'=0.001," in "".join(text.replace("|", "").split())  # from Python 3.13 on in several lines
