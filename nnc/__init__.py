@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnc import datasets, layers, reference
     from nnc.comparison import Comparison, compare
     from nnc.data.augment import augment
-    from nnc.data.scaling import MinMax, Standardize
+    from nnc.data.scaling import MinMax, Pixels, Standardize
     from nnc.inspection import Explanation, GradientCheck
     from nnc.kinds.losses import CrossEntropy, Huber, Quantile
     from nnc.kinds.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
@@ -69,6 +69,7 @@ __all__ = [
     "NeuralNetwork",
     "NotConvergedWarning",
     "OneCycleLR",
+    "Pixels",
     "Progress",
     "Quantile",
     "RMSprop",
@@ -118,6 +119,7 @@ _HOME = {
     "NeuralNetwork": "network",
     "NotConvergedWarning": "training.advice",
     "OneCycleLR": "training.schedules",
+    "Pixels": "data.scaling",
     "Progress": "training.callbacks",
     "Quantile": "kinds.losses",
     "RMSprop": "kinds.optimizers",

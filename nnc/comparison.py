@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.layers.kind import Kind
     from nnc.training.history import History
 
 __all__ = ["Comparison", "Difference", "compare"]
@@ -61,7 +62,7 @@ class Comparison:
     Attributes
     ----------
     sizes : tuple of int
-        The numbers of inputs, hidden neurons and outputs.
+        The numbers of inputs, and of the outputs of every layer that has weights.
     rows, epochs : int
         The number of training rows, and how often they were gone through.
     losses, weights, predictions : Difference
@@ -94,8 +95,10 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return the table of differences and times."""
+        stack = self.engine.model.stack
+        shapes = ["x".join(map(str, shape)) for shape in (stack.shape, *(layer.out for layer in stack.layers))]
         lines = [
-            f"network {'-'.join(map(str, self.sizes))}, rows {self.rows}, epochs {self.epochs}",
+            f"network {'-'.join(shapes)}, rows {self.rows}, epochs {self.epochs}",
             "",
             "  largest difference      absolute   relative",
         ]
@@ -126,7 +129,7 @@ def _best_time(run: Callable[[], tuple[float, _Result]]) -> tuple[float, _Result
 
 
 def compare(
-    sizes: Sequence[int],
+    layers: Sequence[int | Kind],
     X: ArrayLike,
     y: ArrayLike,
     *,
@@ -144,10 +147,10 @@ def compare(
 
     Parameters
     ----------
-    sizes : sequence of int
-        The numbers of inputs, hidden neurons and outputs, as for `NeuralNetwork`.
+    layers : sequence of int or layers
+        The numbers of inputs, hidden neurons and outputs, or layers of `nnc.layers`, as for `NeuralNetwork`.
     X : array_like, shape (n, n_in)
-        Inputs.
+        Inputs; images have shape (n, height, width, channels), too.
     y : array_like, shape (n, n_out) or (n,)
         Targets.
     epochs, lr, batch_size
@@ -174,8 +177,9 @@ def compare(
     KeyboardInterrupt
         After Ctrl-C: there is nothing whole to compare then.
     """
-    start = NeuralNetwork(sizes, **{"seed": 0, **network_arguments})
-    if start.model.stack.drops:
+    start = NeuralNetwork(layers, **{"seed": 0, **network_arguments})
+    stack = start.model.stack
+    if stack.drops:
         raise ValueError("layers must have no Dropout to be compared: the plain-Python reference drops nothing")
     # Both get the numbers that the engine sees: in float32, the inputs are rounded before the comparison.
     inputs = numbers("X", X).astype(start.dtype)
@@ -183,8 +187,6 @@ def compare(
     rows, columns = inputs.tolist(), (targets[:, None] if targets.ndim == 1 else targets).tolist()
     settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     slow_start: dict[str, Any] = {
-        "activation": start.activations[:-1],
-        "output": start.activations[-1],
         "loss": start.loss_name,
         "init": [W.tolist() for W in start.weights],
         "seed": start.seed,
@@ -200,8 +202,8 @@ def compare(
         return seconds, (network, history)
 
     def run_reference() -> tuple[float, tuple[reference.NeuralNetwork, reference.History]]:
-        network = reference.NeuralNetwork(start.sizes, **slow_start)
-        for layer, b in zip(network.layers, start.model.b, strict=True):
+        network = reference.NeuralNetwork([stack.input, *(layer.kind for layer in stack.layers)], **slow_start)
+        for layer, b in zip(network.computing, start.model.b, strict=True):
             layer.b = None if b is None else b.tolist()
         begin = perf_counter()
         history = network.fit(rows, columns, **settings)

@@ -46,8 +46,9 @@ class NeuralNetwork:
     ----------
     layers : sequence of int or of layers
         The input, every hidden layer, the output: [3, 4, 1] is the tutorial's network. A number is the width of the
-        input or of a dense layer; objects of nnc.layers say more: [Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)].
-        Both may be mixed. What a layer says of itself goes before the arguments below.
+        input or of a dense layer; objects of nnc.layers say more: [Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)],
+        or of images [Input(28, 28, 1), Conv2D(8, 3), MaxPool2D(2), Flatten(), 10]. Both may be mixed. What a layer says
+        of itself goes before the arguments below.
     activation : str or sequence of str
         Of the hidden layers, one name for all or one for each: "sigmoid", "tanh", "relu", "leaky_relu" (slope 0.01),
         "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu".
@@ -82,10 +83,11 @@ class NeuralNetwork:
     seed : int, optional
         From 0 to 2**64 - 1. Makes the initial weights, the order of rows and dropout reproducible to the last bit.
         Default: a random one, which `net.seed` tells.
-    scale_X, scale_y : "standardize", "minmax" or an object, optional
-        Scales inputs, or targets: `nnc.Standardize()` (mean 0, standard deviation 1) or `nnc.MinMax(low, high)`. The
-        first `fit` finds the scaling, files keep it, and `predict` undoes that of the targets: a network takes and
-        gives raw numbers. Losses are those of the scaled targets; only losses of numbers go with scale_y.
+    scale_X, scale_y : "standardize", "minmax", "pixels" or an object, optional
+        Scales inputs, or targets: `nnc.Standardize()` (mean 0, standard deviation 1), `nnc.MinMax(low, high)`, or
+        `nnc.Pixels()`, which divides by 255. The first `fit` finds the scaling (of pixels there is nothing to find),
+        files keep it, and `predict` undoes that of the targets: a network takes and gives raw numbers. Losses are those
+        of the scaled targets; only losses of numbers go with scale_y.
 
     Raises
     ------
@@ -146,7 +148,7 @@ class NeuralNetwork:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Width of the input and of every layer that computes."""
+        """Width of the input and of every layer that computes: how many numbers a row has there."""
         return self.model.sizes
 
     @property
@@ -265,20 +267,17 @@ class NeuralNetwork:
         return f"NeuralNetwork({layers!r}, {', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
     def summary(self) -> str:
-        """A table of the layers: shape, activation, number of parameters; and what is scaled."""
+        """A table of the layers: shapes, activation, number of parameters, of images how often a row is multiplied and
+        added; and what is scaled."""
         from nnc.inspection.text import summary_text
 
-        table = summary_text(
-            (layer.name, *layer.kind.summary(layer.below), layer.kind.n_params(layer.below))
-            for layer in self.model.stack.layers
-        )
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.intake.scalings().items())
-        return f"{table}\n{self.n_params:,} parameters, {self.dtype.name}, loss {self.loss_name}{scaled}"
+        return f"{summary_text(self.model.stack)}, {self.dtype.name}, loss {self.loss_name}{scaled}"
 
     def inspect(self, file: IO[str] | None = None) -> None:
         """Prints every layer, neuron, weight and bias, and how inputs and targets are scaled, to `file` or to the
         standard output."""
-        from nnc.inspection.text import inspect_text, scaling_text
+        from nnc.inspection.text import network_text, scaling_text
 
         intake = self.intake
         lines = {what: [f"Scaled: {how}"] for what, how in intake.scalings().items()}
@@ -286,7 +285,8 @@ class NeuralNetwork:
             lines["inputs"] += scaling_text("Input", intake.scaling_X)
         if intake.scaling_y is not None:
             lines["targets"] += scaling_text("Output", intake.scaling_y)
-        print(inspect_text(self.model.lists(), lines.get("inputs", ()), lines.get("targets", ())), file=file)
+        stack, arrays = self.model.stack, self.model.lists()
+        print(network_text(stack, arrays, lines.get("inputs", ()), lines.get("targets", ())), file=file)
 
     # ------------------------------------------------------------------------------------------ what it does
 
@@ -296,7 +296,8 @@ class NeuralNetwork:
         Parameters
         ----------
         X : array (n, n_in)
-            Rows of inputs. A vector is one row, or where the network has one input, one column.
+            Rows of inputs. A vector is one row, or where the network has one input, one column. Images, here and
+            elsewhere: (n, height, width, channels), (n, height, width) of one channel, or one of these without n.
         out : array, optional
             Written into and returned, in place of a new array: of the shape and dtype below, C-contiguous.
 
@@ -313,12 +314,11 @@ class NeuralNetwork:
         """
         model, intake = self.model, self.intake
         single = False
-        if intake.is_ready(X):
-            rows: Any = X
-        else:
+        rows = intake.ready(X)
+        if rows is None:
             array = intake.array(X)
             rows = intake.inputs(array)
-            single = array.ndim == 1 and model.sizes[0] > 1
+            single = intake.is_single(array)
         if out is not None:
             return intake.predict_into(out, rows, single)
         P = model.predict(rows)
@@ -468,7 +468,7 @@ class NeuralNetwork:
         model, intake = self.model, self.intake
         dW, db = model.empty()
         data = intake.at_once(X, y, sample_weight) or intake.data(X, y, sample_weight)
-        loss: float = model.engine.gradients(model.theta, *data, dW, db)
+        loss: float = model.engine.gradients(model.theta, *data, model.by_place(dW), model.by_place(db))
         if not loss < np.inf:
             intake.data(X, y, sample_weight)
             model.check_parameters()
@@ -485,7 +485,7 @@ class NeuralNetwork:
 
         Returns
         -------
-        list of arrays (n, n_out of the layer)
+        list of arrays (n, *shape_out of the layer)
             The last one is what `predict` returns, before a scaling of the targets is undone.
 
         Raises
@@ -506,16 +506,14 @@ class NeuralNetwork:
 
         Returns
         -------
-        array (n, n_in)
+        array (n, n_in), of images in the shape of X
 
         Raises
         ------
         ValueError, TypeError
             X or y does not fit the network.
         """
-        gradients = self.model.input_gradient(self.intake.data(X, y))
-        scaling = self.intake.scaling_X
-        return gradients if scaling is None else (gradients * scaling.factor).astype(self.dtype)
+        return self.intake.by_inputs(self.model.input_gradient(self.intake.data(X, y)), X)
 
     def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5) -> Explanation:
         """A step of gradient descent by hand: every number of the forward pass, the loss, the chain rule and the
@@ -930,10 +928,10 @@ class NeuralNetwork:
         from nnc import saving
         from nnc.training.state import State
 
-        layers = document["layers"]
+        layers = [layer for layer in document["layers"] if "W" in layer]
         with saving.refusing(where):
             network = cls(
-                unstack(layers, document["dropout"]),
+                unstack(document["layers"], document["dropout"]),
                 loss=losses.loss_object(document["loss"], document["loss_parameter"]),
                 init="zeros",
                 dtype=document["dtype"],

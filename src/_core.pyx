@@ -7,7 +7,7 @@
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_lanes, flush_denormals, restore_denormals
 from squares cimport MAX_LANES, transpose as transpose_square
@@ -18,8 +18,9 @@ cimport vmath
 from losses cimport loss_scale
 from optimizers cimport Optimizer, complete_settings, no_optimizer
 from threads cimport barrier_abort, barrier_init, barrier_late, smaller
-from layer cimport Layer, list_rows, parameter_count
-from layers cimport measure
+from layer cimport CONV2D, DENSE, FLATTEN, INPUT, Layer, Shape, list_rows, parameter_count
+from images cimport to_outputs
+from layers cimport fits, measure
 from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight_of
 from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
                       refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial,
@@ -33,9 +34,7 @@ cimport tiny
 from nnc.kinds.activations import NAMES as ACTIVATIONS
 from nnc.kinds.losses import NAMES as LOSSES
 from nnc.kinds.optimizers import METHODS
-from nnc.layers import KINDS as LAYERS
-
-KINDS = tuple(LAYERS)
+from nnc.layers import KINDS
 
 LANES = VL                # numbers in a vector: rows of parameters are padded to a multiple of it
 REAL_BYTES = sizeof(real)
@@ -110,17 +109,33 @@ cdef int number_of(str what, name, tuple names) except -1:
     return names.index(name)
 
 
+cdef Shape shape_of(tuple shape) except *:
+    # A vector is one pixel.
+    cdef Shape made = Shape(1, 1, shape[len(shape) - 1])
+    if len(shape) == 3:
+        made.height, made.width = shape[0], shape[1]
+    if len(shape) not in (1, 3) or made.height < 1 or made.width < 1 or made.channels < 1:
+        raise ValueError(f"a shape is (n,) or (height, width, channels), each one at least, got {shape}")
+    return made
+
+
 cdef int describe(Layer* layer, dict description) except -1:
     # Fills in what a description says of a layer.
     cdef dict rest = dict(description)
     layer.kind = number_of("kind", rest.pop("kind"), KINDS)
-    layer.n_in, layer.n_out = rest.pop("n_in"), rest.pop("n_out")
-    layer.activation = number_of("activation", rest.pop("activation"), ACTIVATIONS)
-    layer.bias = rest.pop("bias")
+    layer.below, layer.out_shape = shape_of(rest.pop("below")), shape_of(rest.pop("out"))
+    layer.n_in = layer.below.height * layer.below.width * layer.below.channels
+    layer.n_out = layer.out_shape.height * layer.out_shape.width * layer.out_shape.channels
+    layer.activation = activations.IDENTITY
+    if layer.kind == DENSE or layer.kind == CONV2D:
+        layer.activation = number_of("activation", rest.pop("activation"), ACTIVATIONS)
+        layer.bias = rest.pop("bias")
+    if layer.kind != DENSE and layer.kind != FLATTEN and layer.kind != INPUT:
+        layer.window_height, layer.window_width = rest.pop("window")
+        layer.stride_y, layer.stride_x = rest.pop("stride")
+        layer.pad_y, layer.pad_x = rest.pop("pad") if layer.kind == CONV2D else (0, 0)
     for key in rest:
         raise ValueError(f"a layer of kind {KINDS[layer.kind]} has no {key!r}")
-    if layer.n_in < 1 or layer.n_out < 1:
-        raise ValueError(f"a layer has one input and one output at least, got {layer.n_in} and {layer.n_out}")
     return 0
 
 
@@ -166,9 +181,11 @@ cdef double descend(const Plan* plan, const real* params, const Data* data, real
             forward(&net, 0, rows, 0, 0, 0, 0)
             output_delta(&net, 0, rows, scale)
             total += sum_partial(&net, rows)
-            backward(&net, 0, rows)
+            if plan.with_inputs:
+                net.deltas = deltas + row * first.n_out
+            backward(&net, 0, rows, 0)
             learn(&net, rows, row == 0, row + rows == data.n, NULL, NULL, 0, 1, NULL)
-            if deltas is not NULL:
+            if deltas is not NULL and not plan.with_inputs:
                 unpad(first.D, first, rows, deltas + row * first.n_out)
         restore_denormals(mode)
     free(memory)
@@ -181,7 +198,7 @@ cdef class Engine:
     Parameters
     ----------
     layers : sequence of dict
-        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: a dense one has "n_in", "n_out",
+        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: the shapes "below" and "out" of a row,
         "activation", a name of ACTIVATIONS, and "bias".
     loss : str
         A name of LOSSES.
@@ -212,11 +229,20 @@ cdef class Engine:
         for l in range(plan.count):
             layer = &plan.layers[l]
             describe(layer, layers[l])
-            if l > 0 and layer.n_in != (layer - 1).n_out:
+            if l > 0 and (layer.n_in != (layer - 1).n_out or
+                          layer.kind != DENSE and memcmp(&layer.below, &(layer - 1).out_shape, sizeof(Shape)) != 0):
                 raise ValueError(f"layer {l + 1} takes {layer.n_in} inputs, and the one below has {(layer - 1).n_out} outputs")
             measure(layer, l == 0)
+            if layer.kind != DENSE:
+                if l != plan.images or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).lanes or not fits(layer):
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, does not stand on images, the input lowest, or does not fit there")
+                plan.images += 1
+            elif l > 0 and (layer - 1).lanes:
+                raise ValueError(f"layer {l + 1} is dense and stands on images, with no flatten between them")
             layout.append((plan.size, layer.rows, layer.ld, bool(layer.bias)))
             plan.size += parameter_count(layer)
+        if plan.layers[plan.count - 1].kind != DENSE:
+            raise ValueError("the last layer has to be a dense one")
         self.layout, self.size = tuple(layout), plan.size
 
     def __dealloc__(self):
@@ -250,7 +276,8 @@ cdef class Engine:
         return -1
 
     def forward(self, const real[::1] params, const real[:, ::1] X, list outs):
-        """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`. Returns as `predict` does."""
+        """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`, None for a layer that is not
+        asked for. Returns as `predict` does."""
         cdef double largest
         cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
         if position >= 0:
@@ -267,7 +294,12 @@ cdef class Engine:
             predict(&net, &X[row, 0], rows)
             for l in range(net.count):
                 out = outs[l]
-                unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
+                if out is None:
+                    continue
+                if net.layers[l].lanes:
+                    to_outputs(&net.layers[l], rows, &out[row, 0])
+                else:
+                    unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
         restore_denormals(mode)
         free(memory)
         return -1
@@ -296,14 +328,17 @@ cdef class Engine:
     def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                  const real[::1] weights, real[::1] gradient, real[:, ::1] deltas=None):
         """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting `weights` (n) times;
-        its gradient goes into `gradient`, padded as the parameters are, and the deltas of the first layer (n, its n_out) into `deltas`."""
+        its gradient goes into `gradient`, padded as the parameters are, and the deltas of the first layer (n, its n_out) into `deltas`;
+        of images that is the derivative by the inputs."""
         cdef Data data = as_data(X, Y, labels, weights, None)
-        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if deltas is None else &deltas[0, 0])
+        cdef Plan plan = self.plan
+        plan.with_inputs = deltas is not None and plan.images > 0
+        return descend(&plan, &params[0], &data, &gradient[0], NULL if deltas is None else &deltas[0, 0])
 
     def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, list W, list b):
         """The loss as `gradient` has it; the gradient goes into the arrays of `W` (rows, columns) and `b` (columns), one for each layer,
-        without padding. NaN, with nothing done, where X or Y is not finite."""
+        without padding, None for one without parameters. NaN, with nothing done, where X or Y is not finite."""
         if not are_finite(X, Y):
             return NAN
         cdef Data data = as_data(X, Y, labels, weights, None)

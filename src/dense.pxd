@@ -10,7 +10,7 @@ from layer cimport Layer, biases, padded
 
 cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
     # What follows from its widths; the lowest layer has none below it that learns.
-    layer.rows = layer.n_in
+    layer.rows, layer.neurons = layer.n_in, layer.n_out
     layer.ld = padded(layer.n_out)
     layer.ldt = padded(layer.n_in)
     layer.narrow = not lowest and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
@@ -59,6 +59,27 @@ cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssiz
         product(form, top - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
     if top < high:
         sum_rows(layer.D, rows, layer.ld, out + (top - low) * layer.ld, scale, add, broken)
+
+
+cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
+    # Where WT has the element of row k and column j of W.
+    return layer.WT + j * layer.ldt + k
+
+
+cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    # Brings WT up to date with rows low <= k < high of W; low is a multiple of VL. Columns of WT beyond n_in stay zero.
+    cdef vec square[MAX_LANES]
+    cdef Py_ssize_t k, j
+    cdef int i, inputs
+    for k from low <= k < high by VL:
+        inputs = VL if high - k > VL else high - k
+        for j from 0 <= j < layer.n_out by VL:
+            for i in range(VL):
+                square[i] = load(layer.W + (k + i) * layer.ld + j) if i < inputs else splat(0)
+            transpose(square)
+            for i in range(VL):
+                if j + i < layer.n_out:
+                    store(layer.WT + (j + i) * layer.ldt + k, square[i])
 
 
 # A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.

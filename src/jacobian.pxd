@@ -22,7 +22,7 @@ cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept
         for i in range(rows):
             out.D[i * out.ld + k] = 1
         differentiate_rows(out.activation, out.Z, out.A, out.D, rows, out.n_out, out.ld)
-        backward(net, 0, rows)
+        backward(net, 0, rows, 0)
         for i in range(rows):
             to = J + (i * out.n_out + k) * count_parameters(net)
             A = net.block.inputs[i]

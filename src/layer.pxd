@@ -15,14 +15,35 @@ cdef enum:
 
 cdef enum Kind:           # the numbers are the order of KINDS in nnc/layers
     DENSE
+    CONV2D
+    MAX_POOL
+    AVG_POOL
+    FLATTEN
+    INPUT                 # of images: from rows into lanes
+    KINDS                 # how many there are
+
+cdef struct Shape:        # of an image
+    Py_ssize_t height
+    Py_ssize_t width
+    Py_ssize_t channels
 
 cdef struct Layer:
     int kind
     int activation
-    Py_ssize_t n_in
+    Py_ssize_t n_in       # numbers in a row that comes in, and in one that goes out
     Py_ssize_t n_out
-    Py_ssize_t ld         # n_out padded: the distance between rows of W, Z, A, D. The padding of W and D is zero.
-    Py_ssize_t rows       # of W: n_in of a dense layer
+    Py_ssize_t ld         # n_out padded: the distance between rows of W, Z, A, D. The padding of W and D is zero. Of a CONV2D that of W
+    Py_ssize_t rows       # of W: n_in of a dense layer; 0 of a layer without parameters
+    Py_ssize_t neurons    # columns of W: n_out of a dense layer, the filters of a CONV2D
+    bint lanes            # what goes out are images in the lanes of vectors, see images.pxd: VL rows of n_out numbers each, without padding
+    Shape below           # of an image that comes in, and of one that goes out
+    Shape out_shape
+    Py_ssize_t window_height
+    Py_ssize_t window_width
+    Py_ssize_t stride_y
+    Py_ssize_t stride_x
+    Py_ssize_t pad_y      # rows of zeros above the image, columns of them to its left
+    Py_ssize_t pad_x
     bint bias
     bint narrow           # dense, of so few outputs that vectors are better filled with inputs, and these are whole vectors
     real* W               # (rows, ld), followed by b (ld) where there is a bias
@@ -33,13 +54,19 @@ cdef struct Layer:
     Py_ssize_t ldt
     real* Z               # (rows of the block, ld) net input: the same memory as A unless the derivative needs both
     real* A               # (rows of the block, ld) output
-    real* D               # (rows of the block, ld) delta, d loss / d Z
+    real* D               # (rows of the block, ld) delta, d loss / d Z; of images each thread has a group's. NULL if none is needed
     real* log_sum         # (rows of the block) log(sum(exp(Z))) of a softmax output whose loss asks for it; else NULL
     double dropped        # the share of its outputs that training drops at random
     real* mask            # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
     real* out             # (rows of the block, ld) what the layer above reads: A, or A times the mask
     const real** outs     # (rows of the block) where each row of `out` begins, and each of D
     const real** deltas
+    const real* input     # of a layer of images: `out` of the layer below
+    real* kept            # of a MAX_POOL: which of a window was the largest, laid out as A
+    real* bordered        # of a CONV2D, for each thread: the images with a border of zeros; NULL where there is none
+    real* spread          # the deltas as the backward product reads them
+    real* sums            # the gradient, image by image
+    real* slots           # (grains of the block, parameters) the gradient of each grain of rows
     bint broken           # a step would have made parameters infinite or NaN: these have kept their values
 
 
@@ -82,6 +109,17 @@ cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, 
     cdef Py_ssize_t i
     for i in range(count):
         rows[i] = first + i * ld
+
+
+cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint keep_z, bint with_delta, int threads) noexcept nogil:
+    # The same of images.
+    cdef size_t group = VL * layer.n_out * sizeof(real), numbers = (count + VL - 1) // VL * group
+    layer.A = <real*>take(arena, numbers)
+    layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
+    layer.D = <real*>take(arena, threads * group) if with_delta else NULL
+    layer.mask = <real*>take(arena, numbers) if layer.dropped > 0 else NULL
+    layer.out = <real*>take(arena, numbers) if layer.dropped > 0 else layer.A
+    layer.outs, layer.deltas = NULL, NULL
 
 
 cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z, bint with_delta) noexcept nogil:

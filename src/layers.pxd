@@ -1,36 +1,107 @@
 # The only file that knows all kinds of layers: what is asked of each, and whose answer it is. One comparison for a layer and a block of
-# rows, outside of every loop.
+# rows, outside of every loop. Layers of images are taken a group of images at a time, the dense ones above all rows at once.
 
-from simd cimport real
-from arena cimport Arena, Purpose
+from libc.stdint cimport uint64_t
+from simd cimport VL, real
+from arena cimport TRAIN, Arena, Purpose, take
+from activations cimport differentiate, needs_net_input
 from matmul cimport Ahead, Form
-from layer cimport DENSE, Layer, to_net_input
+from threads cimport smaller
+from layer cimport CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, GRAIN, Layer, drop, padded, to_net_input
+cimport conv
 cimport dense
+cimport images
+cimport pool
 
 
 cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
     # How many rows W has and how long they are, which follows from what the plan says of the layer.
+    layer.lanes = layer.kind != DENSE and layer.kind != FLATTEN
     if layer.kind == DENSE:
         dense.measure(layer, lowest)
+    elif layer.kind == CONV2D:
+        conv.measure(layer)
+    elif layer.kind == FLATTEN:
+        layer.ld = padded(layer.n_out)
 
 
-cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose) noexcept nogil:
+cdef inline bint fits(const Layer* layer) noexcept nogil:
+    # Whether a layer of images gives what it says, and reads nothing beyond its images but the border that it makes.
+    if layer.kind == INPUT:
+        return layer.below.width == layer.out_shape.width and layer.below.channels == layer.out_shape.channels and layer.n_in == layer.n_out
+    if layer.kind == FLATTEN:
+        return layer.n_in == layer.n_out
+    if smaller(smaller(layer.window_height, layer.window_width), smaller(layer.stride_y, layer.stride_x)) < 1:
+        return False
+    if layer.kind == CONV2D:
+        return 0 <= layer.pad_y < layer.window_height and 0 <= layer.pad_x < layer.window_width
+    return (layer.below.channels == layer.out_shape.channels and
+            (layer.out_shape.height - 1) * layer.stride_y + layer.window_height <= layer.below.height and
+            (layer.out_shape.width - 1) * layer.stride_x + layer.window_width <= layer.below.width)
+
+
+cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains, int threads) noexcept nogil:
     # What it takes beside the buffers that all kinds have.
     if layer.kind == DENSE:
         dense.lay_out(layer, arena, lowest, purpose)
+    elif layer.kind == CONV2D:
+        conv.lay_out(layer, arena, lowest, purpose, grains, threads)
+    elif layer.kind == MAX_POOL and purpose == TRAIN:
+        layer.kept = <real*>take(arena, grains * GRAIN * layer.n_out * sizeof(real))
 
 
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
-    # Z and A for `rows` rows of the block from `first` on; X is where each row of the block begins.
-    if layer.kind == DENSE:
-        dense.forward(layer, X, first, rows, scratch)
+    # Z and A of a dense layer for `rows` rows of the block from `first` on; X is where each row of the block begins.
+    dense.forward(layer, X, first, rows, scratch)
+
+
+cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+    # The same of a layer of images, for a group of them.
+    if layer.kind == CONV2D:
+        conv.forward(layer, first, thread)
+    elif layer.kind == INPUT:
+        images.input_forward(layer, X, first, rows)
+    elif layer.kind == FLATTEN:
+        images.flatten_forward(layer, first, rows)
+    else:
+        pool.forward(layer, first)
+
+
+cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows,
+                              real* scratch) noexcept nogil:
+    # Drops outputs of so many rows; `place` is where the block begins in the batch.
+    if layer.lanes:
+        images.drop_group(layer, key, place, first, rows, scratch)
+    else:
+        drop(layer, key, place, first, rows)
 
 
 cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # D of the layer below.
-    if layer.kind == DENSE:
-        dense.backward(layer, below, first, rows)
+    # D of what lies below a dense layer.
+    dense.backward(layer, below, first, rows)
     to_net_input(below, first, rows)
+
+
+cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+    # The same below a layer of images, for a group of them, and the group's part of the gradient.
+    cdef const real* a
+    if layer.kind == CONV2D:
+        conv.fill_slot(layer, first, thread)
+    if below.D is NULL:
+        return
+    if layer.kind == CONV2D:
+        conv.backward(layer, below, thread)
+    elif layer.kind == FLATTEN:
+        images.flatten_backward(layer, below, first, rows, thread)
+    elif layer.kind == MAX_POOL and below.mask is NULL and not needs_net_input(below.activation):
+        # the slope at the largest of a window follows from it: fewer numbers
+        a = images.group_of(layer, layer.A, first)
+        differentiate(below.activation, a, a, images.delta_of(layer, thread), layer.n_out * VL)
+        pool.backward(layer, below, first, thread)
+        return
+    else:
+        pool.backward(layer, below, first, thread)
+    images.group_to_net_input(below, first, thread)
 
 
 cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
@@ -39,3 +110,18 @@ cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssiz
     # NULL, out are parameters: those that would not be finite keep their values, and it is set.
     if layer.kind == DENSE:
         dense.gradient(layer, X, form, rows, low, high, out, scale, add, broken, ahead)
+    elif layer.kind == CONV2D:
+        conv.gradient(layer, rows, low, high, out, scale, add, broken)
+
+
+cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
+    # Where WT has the element of row k and column j of W.
+    return dense.transposed(layer, k, j) if layer.kind == DENSE else conv.transposed(layer, k, j)
+
+
+cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    # Brings WT up to date with rows low <= k < high of W.
+    if layer.kind == DENSE:
+        dense.transpose_rows(layer, low, high)
+    else:
+        conv.transpose_rows(layer, low, high)

@@ -2,8 +2,7 @@
 # parameters.
 
 from libc.math cimport sqrt as sqrt_double
-from simd cimport real, vec, VL, load, splat, store
-from squares cimport MAX_LANES, transpose
+from simd cimport real
 from optimizers cimport Optimizer, complete, update
 from matmul cimport K_BLOCK, Ahead, Form
 from threads cimport smaller
@@ -42,7 +41,7 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
                     square_rows(g, count, ld, squares + k)
             k += count
     if layer.WT is not NULL and last_block and optimizer is not NULL and squares is NULL:
-        transpose_rows(layer, low, top)
+        layers.transpose_rows(layer, low, top)
 
 
 cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
@@ -54,7 +53,7 @@ cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optim
         at = layer.rows * layer.ld
         update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, &layer.broken)
     if layer.WT is not NULL:
-        transpose_rows(layer, low, top)
+        layers.transpose_rows(layer, low, top)
 
 
 cdef inline void square_rows(const real* g, Py_ssize_t rows, Py_ssize_t ld, double* out) noexcept nogil:
@@ -79,20 +78,4 @@ cdef inline void constrain(const Layer* layer, double limit, Py_ssize_t low, Py_
             for k in range(layer.rows):
                 layer.W[k * layer.ld + j] *= scale
                 if layer.WT is not NULL:
-                    layer.WT[j * layer.ldt + k] = layer.W[k * layer.ld + j]
-
-
-cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Brings WT up to date with rows low <= k < high of W; low is a multiple of VL. Columns of WT beyond n_in stay zero.
-    cdef vec square[MAX_LANES]
-    cdef Py_ssize_t k, j
-    cdef int i, inputs
-    for k from low <= k < high by VL:
-        inputs = VL if high - k > VL else high - k
-        for j from 0 <= j < layer.n_out by VL:
-            for i in range(VL):
-                square[i] = load(layer.W + (k + i) * layer.ld + j) if i < inputs else splat(0)
-            transpose(square)
-            for i in range(VL):
-                if j + i < layer.n_out:
-                    store(layer.WT + (j + i) * layer.ldt + k, square[i])
+                    layers.transposed(layer, k, j)[0] = layer.W[k * layer.ld + j]

@@ -12,9 +12,11 @@ from optimizers cimport Optimizer, penalty
 from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport share, smaller
-from layer cimport Layer, GRAIN, SMALL_GRAIN, biases, drop, first_row, last_row, list_rows, parameter_count, parameter_rows, take_rows
+from layer cimport (Layer, GRAIN, SMALL_GRAIN, biases, first_row, last_row, list_rows, padded, parameter_count, parameter_rows,
+                    take_lanes, take_rows)
+cimport images
 cimport layers
-from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer, transpose_rows
+from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer
 from rows cimport Block, Data, lay_out as lay_out_rows
 
 cdef enum:
@@ -22,9 +24,12 @@ cdef enum:
     BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
     FEW_BYTES = 1 << 17       # of parameters
     MUCH = 300000             # multiply-adds of a product of all parameters with the rows of a batch
+    IMAGE_BYTES = 1 << 25     # of a block of images: they are taken group by group, so that it need not fit a cache
 
 cdef struct Plan:         # what is known of a network that has neither parameters nor buffers yet
     int count             # layers
+    int images            # how many of them, the lowest ones, are taken a group of images at a time
+    bint with_inputs      # whether the derivative by the inputs is asked for, of images
     Layer* layers
     int loss
     double parameter      # of the loss; no real: Cython takes those for floats, and would round a number from Python to one
@@ -32,9 +37,11 @@ cdef struct Plan:         # what is known of a network that has neither paramete
 
 cdef struct Network:
     int count             # layers
+    int images            # how many of them, the lowest ones, are taken a group of images at a time
     Layer* layers
     int loss
     real parameter        # of the loss
+    real* deltas          # (rows of the block, n_in) gets the derivative by images, where it is asked for; or NULL
     bint is_tiny          # the buffers have the layout of tiny.pxd
     Block block
     real* mask            # (ld of the output) 1 for an output, 0 for padding
@@ -47,7 +54,7 @@ cdef struct Network:
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
     # Whether the threads that share a batch of so many rows take whole blocks: where parameters are so few that it is faster to add up
     # gradients than to read what other threads have written, and there is so much to do that threads pay at all.
-    return plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES and batch * plan.size >= MUCH and batch >= 2 * GRAIN
+    return plan.images == 0 and plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES and batch * plan.size >= MUCH and batch >= 2 * GRAIN
 
 
 cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose purpose) noexcept nogil:
@@ -55,7 +62,10 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     cdef Py_ssize_t width = 0, most, count
     cdef int l
     for l in range(plan.count):
-        width += plan.layers[l].ld * (2 if purpose == TRAIN else 1)
+        width += (plan.layers[l].n_out if plan.layers[l].lanes else plan.layers[l].ld) * (2 if purpose == TRAIN else 1)
+    if plan.images > 0:
+        most = IMAGE_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN
+        return smaller(batch, max(GRAIN, smaller(BLOCK_ROWS, most)))
     most = max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN)
     if purpose != TRAIN or not shares_blocks(plan, batch):
         return smaller(batch, most)
@@ -72,16 +82,26 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN, widest = 0, j
-    cdef bint output, keep_z
+    cdef bint output, keep_z, with_delta, learns = plan.with_inputs
+    cdef bint lowest
     cdef int l
     for l in range(plan.count):
         layer = plan.layers[l]
         output = l == plan.count - 1
         keep_z = (needs_net_input(layer.activation) and purpose == TRAIN or
                   output and from_logits(plan.loss) and purpose != PREDICT)
-        take_rows(&layer, arena, block, SQUARE if is_tiny else block * layer.ld, keep_z, purpose == TRAIN or output and purpose == EVALUATE)
+        lowest = not learns                   # nothing below it learns
+        learns = learns or layer.rows > 0
+        with_delta = learns and purpose == TRAIN or output and purpose == EVALUATE
+        if layer.lanes:
+            take_lanes(&layer, arena, block, keep_z, with_delta, threads)
+            widest = max(widest, padded(layer.n_out) if layer.dropped > 0 else 0)
+        else:
+            take_rows(&layer, arena, block, SQUARE if is_tiny else block * layer.ld, keep_z, with_delta)
+        if 0 < l < plan.images and arena.base:
+            layer.input = placed[l - 1].out
         if not is_tiny:
-            layers.lay_out(&layer, arena, l == 0, purpose)
+            layers.lay_out(&layer, arena, lowest, purpose, grains, threads)
         if output and purpose != PREDICT and needs_log_sum(plan.loss):
             layer.log_sum = <real*>take(arena, (grains * GRAIN + VL) * sizeof(real))
         widest = max(widest, layer.ld)
@@ -89,8 +109,8 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
             placed[l] = layer
             if is_tiny:
                 memset(layer.D, 0, SQUARE * sizeof(real))
-    net.count = plan.count
-    net.layers = placed
+    net.count, net.images = plan.count, plan.images
+    net.layers, net.deltas = placed, NULL
     net.loss = plan.loss
     net.parameter = plan.parameter
     net.is_tiny = is_tiny
@@ -142,7 +162,7 @@ cdef inline void refresh(const Network* net) noexcept nogil:
     cdef int l
     for l in range(net.count):
         if net.layers[l].WT is not NULL:
-            transpose_rows(&net.layers[l], 0, net.layers[l].rows)
+            layers.transpose_rows(&net.layers[l], 0, net.layers[l].rows)
 
 
 cdef inline void forward(const Network* net, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key, uint64_t drops,
@@ -150,12 +170,25 @@ cdef inline void forward(const Network* net, Py_ssize_t low, Py_ssize_t high, in
     # Rows low to high of the block through all layers. In training, layers with a mask drop outputs, by number `drops` of the stream of
     # that key; `place` is where the block begins in the batch.
     cdef const real** X = net.block.inputs
+    cdef Py_ssize_t first, rows
+    cdef const Layer* layer
     cdef int l
-    for l in range(net.count):
-        layers.forward(&net.layers[l], X, low, high - low, net.scratch + thread * net.scratch_size)
-        if net.layers[l].mask is not NULL:
-            drop(&net.layers[l], key_of(key_of(drop_key, drops), l), place, low, high - low)
-        X = net.layers[l].outs
+    for first from low <= first < high by VL:
+        if net.images == 0:
+            break
+        rows = smaller(VL, high - first)
+        for l in range(net.images):
+            layer = &net.layers[l]
+            layers.forward_group(layer, X, first, rows, thread)
+            if layer.mask is not NULL:
+                layers.drop_outputs(layer, key_of(key_of(drop_key, drops), l), place, first, rows, net.scratch + thread * net.scratch_size)
+    for l in range(net.images, net.count):
+        if l > 0:
+            X = net.layers[l - 1].outs
+        layer = &net.layers[l]
+        layers.forward(layer, X, low, high - low, net.scratch + thread * net.scratch_size)
+        if layer.mask is not NULL:
+            layers.drop_outputs(layer, key_of(key_of(drop_key, drops), l), place, low, high - low, NULL)
 
 
 cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noexcept nogil:
@@ -190,11 +223,22 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
         differentiate_rows(out.activation, out.Z + at, out.A + at, out.D + at, high - low, out.n_out, out.ld)
 
 
-cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # The deltas of the other layers, from the last one down: the chain rule.
+cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high, int thread) noexcept nogil:
+    # The deltas of the other layers, from the last one down: the chain rule. A convolutional layer's gradient comes with it.
+    cdef Py_ssize_t first, rows
     cdef int l
-    for l in range(net.count - 1, 0, -1):
+    for l in range(net.count - 1, max(0, net.images - 1), -1):
+        if net.layers[l - 1].D is NULL:
+            return
         layers.backward(&net.layers[l], &net.layers[l - 1], low, high - low)
+    if net.images == 0:
+        return
+    for first from low <= first < high by VL:
+        rows = smaller(VL, high - first)
+        for l in range(net.images - 1, 0, -1):
+            layers.backward_group(&net.layers[l], &net.layers[l - 1], first, rows, thread)
+        if net.deltas is not NULL:
+            images.input_backward(&net.layers[0], rows, thread, net.deltas + first * net.block.n_in)
 
 
 cdef inline void learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
@@ -240,7 +284,7 @@ cdef inline void constrain(const Network* net, double limit, int thread, int thr
     cdef const Layer* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        constrain_layer(layer, limit, share(layer.n_out, thread, threads, GRAIN), share(layer.n_out, thread + 1, threads, GRAIN))
+        constrain_layer(layer, limit, share(layer.neurons, thread, threads, GRAIN), share(layer.neurons, thread + 1, threads, GRAIN))
 
 
 cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer) noexcept nogil:
@@ -272,7 +316,7 @@ cdef inline bint is_broken(const Network* net) noexcept nogil:
 
 
 cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
-    # n rows of a layer's outputs or deltas, their padding left out.
+    # n rows of a dense layer's outputs or deltas, their padding left out.
     cdef Py_ssize_t i
     for i in range(n):
         memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
@@ -285,6 +329,9 @@ cdef inline double share_beyond(const Network* net, int l, Py_ssize_t rows, doub
     cdef real a
     for i in range(rows):
         for j in range(layer.n_out):
-            a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
+            if layer.lanes:
+                a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
+            else:
+                a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
             count += (a <= low) + (a >= high)   # without a branch, so that vectors do it
     return count / <double>(rows * layer.n_out)

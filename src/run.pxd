@@ -112,7 +112,7 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
     fetch(&net.block, &run.data, row, 0, rows)
     forward(net, 0, rows, 0, run.drop_key, drops, row - batch_start)
     output_delta(net, 0, rows, scale)
-    backward(net, 0, rows)
+    backward(net, 0, rows, 0)
     learn(net, rows, True, False, NULL, NULL, 0, 1, NULL)
     net.total = sum_partial(net, rows)
 
@@ -196,7 +196,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 fetch(&net.block, &run.data, row, low, high)
             forward(net, low, high, thread, run.drop_key, drops, row - batch_start)
             output_delta(net, low, high, scale)
-            backward(net, low, high)
+            backward(net, low, high, thread)
         part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
         if thread == 0 and last:
             optimizer.lr = run.rates[epoch * run.rate_step]

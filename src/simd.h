@@ -221,11 +221,12 @@ static inline vec split_exponent(vec a, vec *e) {
 }
 
 /* The register tile of matmul.pxd: so many rows and vectors of columns that its accumulators, one row of B and a
-   broadcast element of A fill the register file. Chosen by measuring, see docs/design.md. */
+   broadcast element of A fill the register file; and those of conv.pxd, so many pixels beside six filters, and so many rows
+   of W beside four. Chosen by measuring, see docs/design.md. */
 #if defined(__AVX512F__) || defined(__aarch64__)
-enum { TILE_ROWS = 8, TILE_VECS = 2 };
+enum { TILE_ROWS = 8, TILE_VECS = 2, TILE_PIXELS = 4, TILE_TAPS = 5 };
 #else
-enum { TILE_ROWS = 6, TILE_VECS = 2 };
+enum { TILE_ROWS = 6, TILE_VECS = 2, TILE_PIXELS = 2, TILE_TAPS = 3 };
 #endif
 
 /* Numbers below the smallest normal one count as zero inside the engine: arithmetic on them is up to a hundred times

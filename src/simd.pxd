@@ -11,6 +11,8 @@ cdef extern from "simd.h" nogil:
         LOG2_VL
         TILE_ROWS
         TILE_VECS
+        TILE_PIXELS
+        TILE_TAPS
         LINE
     real ROUND_MAGIC
     void prefetch(const real* p, Py_ssize_t n)

@@ -553,7 +553,7 @@ def _float(digits: str) -> str:
 def test_sizes_must_follow_each_other() -> None:
     whole = document()
     whole["layers"][1] |= {"n_in": 2, "W": [[1.0], [2.0]]}
-    assert refusal(json.dumps(whole)) == "layers[1].n_in is 2, expected 3, the n_out of layers[0]" + FIX
+    assert refusal(json.dumps(whole)) == "layers[1].n_in is 2, expected 3, what the layer below gives" + FIX
 
 
 def test_binary_cross_entropy_needs_sigmoid() -> None:
@@ -635,7 +635,7 @@ OBJECT = "expected null, a string, an object or a finite number (up to 1.79769e+
         ("scale_X", 3, "scale_X is 3, expected an object"),
         ("scale_X extra", 3, 'scale_X has the unknown key "extra", expected type, shift, factor'),
         ("scale_X shift", ..., "scale_X.shift is missing"),
-        ("scale_X type", "log", 'scale_X.type is "log", expected standardize or minmax'),
+        ("scale_X type", "log", 'scale_X.type is "log", expected standardize or minmax or pixels'),
         ("scale_X shift", 1, "scale_X.shift is 1, expected a list"),
         ("scale_X shift", [1.0], "scale_X.shift has the wrong shape: 1 numbers found, 2 expected (n_in)"),
         ("scale_y factor", [1, 2], "scale_y.factor has the wrong shape: 2 numbers found, 1 expected (n_out)"),

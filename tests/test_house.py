@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "layers": {"base", "kinds"},
     "saving": {"base", "kinds", "layers"},
     "inspection": {"base", "kinds", "layers"},
-    "reference": {"base", "saving", "inspection"},
+    "reference": {"base", "layers", "saving", "inspection"},
     "exchange": {"kinds"},
     "model": {"base", "kinds", "layers", "inspection"},
     "data": {"base", "kinds", "saving", "model"},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnc import ModelFileError, NeuralNetwork
-from nnc.layers import KINDS, Dense, Dropout, Input
+from nnc.layers import KINDS, AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, in_files
 from nnc.layers.kind import Computing
 
 rng = np.random.default_rng(0)
@@ -202,7 +202,7 @@ def test_files_with_a_wrong_dropout(dropout, problem):
         ([3, Input(3), 1], {}, ValueError, r"layers\[1\] is Input\(3\), which only the first"),
         ([3, Dropout(0.2), 4, 1], {}, ValueError, r"layers\[1\] is Dropout\(0.2\) behind Input\(3\): it drops"),
         ([3, 4, Dropout(0.2), Dropout(0.1), 1], {}, ValueError, r"layers\[3\] is Dropout\(0.1\) behind Dropout\(0.2\)"),
-        ([3, 4, Dropout(0.2)], {}, ValueError, r"must end with a layer that computes, such as Dense, got Dropout"),
+        ([3, 4, Dropout(0.2)], {}, ValueError, r"layers must end with a Dense, the output, got Dropout"),
         ([3, Dense, 1], {}, TypeError, r"layers\[1\] must be an object such as Dense\(4\), got the class itself"),
         ([3, "relu", 1], {}, ValueError, "layers must be a sequence"),
         ([Input(3)], {}, ValueError, "layers must be a sequence"),
@@ -277,17 +277,47 @@ def test_repr_makes_the_same_network():
     assert again.bias == net.bias == (False, True)
 
 
-@pytest.mark.parametrize("kind", KINDS.values())
-def test_every_kind_of_layer_answers_alike(kind):
+EXAMPLES = [  # of every kind, where images of this shape come in, or vectors where the kind takes them alone
+    (Input(6, 5, 2), ()),
+    (Dense(4, "tanh", bias=True), (3,)),
+    (Dense(4, "relu", bias=False), (3,)),
+    (Conv2D(4, (3, 2), "tanh", bias=True), (6, 5, 2)),
+    (Conv2D(3, 3, "gelu", stride=(1, 2), padding="same", bias=False), (6, 5, 2)),
+    (MaxPool2D(2), (6, 5, 2)),
+    (AvgPool2D((3, 2), stride=1), (6, 5, 2)),
+    (GlobalAvgPool2D(), (6, 5, 2)),
+    (Flatten(), (6, 5, 2)),
+    (Dropout(0.25), (6, 5, 2)),
+]
+
+
+def test_there_is_an_example_of_every_kind():
+    assert {type(kind) for kind, _ in EXAMPLES} == set(in_files().values())
+    assert set(KINDS) <= set(in_files())
+
+
+@pytest.mark.parametrize(("kind", "below"), EXAMPLES, ids=[repr(kind) for kind, _ in EXAMPLES])
+def test_every_kind_of_layer_answers_alike(kind, below):
     """What files say of a layer makes the same layer, and its arrays are those that the engine has."""
-    assert issubclass(kind, Computing)
-    layer = kind(4, "tanh", bias=True)
-    (placed, last) = NeuralNetwork([3, layer, 2]).model.stack.computing
-    assert placed.out == layer.shape((3,)) == last.below
-    net = NeuralNetwork([3, layer, 2])
-    shapes = [array.shape for array in placed.kind.arrays(placed.below)]
-    assert [part.shape for part in net.model.parts()[: len(shapes)]] == shapes
-    assert placed.kind.n_params(placed.below) == sum(np.prod(shape) for shape in shapes)
-    W, b = net.model.lists()[0]
-    document = {**placed.kind.to_dict(placed.below), "W": W, "b": b}
-    assert kind.checked(document, "layers[0]", 1e300) == document
+    document = kind.to_dict(below)
+    assert next(iter(document)) == "type"
+    assert json.loads(json.dumps(document)) == document
+    shapes = [array.shape for array in kind.arrays(below)]
+    assert bool(shapes) == isinstance(kind, Computing)
+    if shapes:
+        out = kind.shape(below)
+        net = NeuralNetwork([Input(*below), kind, 2])
+        placed, last = net.model.stack.computing
+        assert (placed.out, last.below) == (out, (int(np.prod(out)),))
+        assert [part.shape for part in net.model.parts()[: len(shapes)]] == shapes
+        W, b = net.model.lists()[0]
+        document |= {"W": W, "b": b}
+    assert kind.n_params(below) == sum(np.prod(shape) for shape in shapes)
+    assert type(kind).checked(document, "layers[0]") == document
+    assert type(kind).from_dict(document) == kind
+    for wrong in ({**document, "x": 1}, {key: value for key, value in document.items() if key != list(document)[-1]}):
+        with pytest.raises(ValueError, match=r"layers\[0\]"):
+            type(kind).checked(wrong, "layers[0]")
+    assert eval(repr(kind)) == kind
+    engine = kind.engine(below)
+    assert engine is None or engine["kind"] in KINDS

@@ -746,7 +746,9 @@ def test_the_engine_gets_aligned_numbers():
     rows, Y, *_ = net.intake.data(unaligned(X4), unaligned(Y4))
     assert rows.flags.aligned
     assert Y.flags.aligned
-    assert not net.intake.is_ready(unaligned(X4))
+    rows = X4.astype(float)
+    assert net.intake.ready(rows) is rows
+    assert net.intake.ready(unaligned(X4)) is None
     net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
     labels = np.zeros(17, np.uint8)[1:].view(np.int32)
     assert not labels.flags.aligned

@@ -452,11 +452,20 @@ KNOWS = "is not in the plain-Python reference, which has {}; what else there is,
             {"init": "orthogonal"},
             "init 'orthogonal' " + KNOWS.format("zeros, uniform, glorot_uniform, glorot_normal, he_uniform, he_normal"),
         ),
-        ({"sizes": [3]}, "sizes must name inputs and outputs at least, like [3, 1], got [3]"),
-        ({"sizes": [3, 0, 1]}, "a size must be at least 1 and less than 2**64, got 0"),
+        (
+            {"layers": [3]},
+            "layers must be a sequence of at least two positive whole numbers, such as [3, 4, 1], or of ",
+        ),
+        (
+            {"layers": [3, 0, 1]},
+            "layers must be a sequence of at least two positive whole numbers, such as [3, 4, 1], or ",
+        ),
         ({"seed": -1}, "seed must be at least 0 and less than 2**64, got -1"),
         ({"seed": 2**64}, f"seed must be at least 0 and less than 2**64, got {2**64}"),
-        ({"activation": ["tanh", "relu"]}, "activation must be one name, or 1 for 1 hidden layers, got "),
+        (
+            {"activation": ["tanh", "relu"]},
+            "activation must be one name or one for each of the 1 hidden layers, got 2: ",
+        ),
         ({"init": [[[1.0]]]}, "weights must have 2 items, one per layer, got 1"),
         ({"init": [[[1.0] * 4] * 3, [[1.0]] * 3]}, "weights must have 4 rows, got 3"),
         ({"init": [[[1.0] * 4] * 3, [[math.inf]] * 4]}, "weights must be finite, got inf in row 0, column 0"),
@@ -464,13 +473,13 @@ KNOWS = "is not in the plain-Python reference, which has {}; what else there is,
 )
 def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the whole message is compared below)
-        NeuralNetwork(**{"sizes": [3, 4, 1], **arguments})  # type: ignore[arg-type]
+        NeuralNetwork(**{"layers": [3, 4, 1], **arguments})  # type: ignore[arg-type]
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("size", [2.0, "3", True, None])
 def test_sizes_are_whole_numbers(size: object) -> None:
-    with pytest.raises(TypeError, match=r"^a size must be a whole number, got "):
+    with pytest.raises(ValueError, match=r"^layers must be a sequence of at least two positive whole numbers, "):
         NeuralNetwork([3, size, 1])  # type: ignore[list-item]
 
 

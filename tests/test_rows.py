@@ -16,7 +16,7 @@ rows = pytest.mark.parametrize
 
 def engine(core, activation, loss="half_sse", parameter=0.0):
     """A layer whose net inputs are its inputs, and its parameters."""
-    dense = {"kind": "dense", "n_in": N, "n_out": N, "activation": activation, "bias": False}
+    dense = {"kind": "dense", "below": (N,), "out": (N,), "activation": activation, "bias": False}
     layer = core.Engine([dense], loss, parameter)
     params = np.zeros(layer.size, real(core))
     matrix(layer, params)[...] = np.eye(N)
@@ -235,9 +235,9 @@ def test_activations_of_the_reference(name):
     a = row.values(z)
     assert a == pytest.approx(np.array([f(x) for x in z]))
     assert row.slopes(z, a) == pytest.approx(np.array([slope(x) for x in a]))
-    (layer,) = reference.first_layers([4, 3], [name], True, None, 0)
-    (same,) = reference.first_layers([4, 3], [name], True, row.init, 0)
-    assert layer.W == same.W
+    assert reference.NeuralNetwork([4, 3], output=name, seed=0).weights == (
+        reference.NeuralNetwork([4, 3], output=name, init=row.init, seed=0).weights
+    )
 
 
 @rows("name", reference.LOSSES)

@@ -221,7 +221,10 @@ def test_to_a_file_and_back(scaler):
     [
         (None, "a scaling must be an object of type, shift and factor, got None"),
         ({"type": "minmax", "shift": [0]}, "object of type, shift and factor, got {"),
-        ({"type": "max", "shift": [0], "factor": [1]}, "type of a scaling must be one of standardize, minmax, got"),
+        (
+            {"type": "max", "shift": [0], "factor": [1]},
+            "type of a scaling must be one of standardize, minmax, pixels, got",
+        ),
         ({"type": [], "shift": [0], "factor": [1]}, "type of a scaling must be one of"),
         ({"type": "minmax", "shift": 0, "factor": [1]}, "shift of a scaling must be a list of numbers, got 0"),
         ({"type": "minmax", "shift": [0], "factor": ["1"]}, "factor of a scaling must be a list of numbers"),

@@ -65,10 +65,21 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     raise kind(f"out must be a C-contiguous, writable array of shape {shape} and dtype {dtype}, got {found}")
 
 
-def not_finite(name: str, rows: NDArray[Any], position: int, numbers: NDArray[Any] | None = None) -> ValueError:
-    """What to raise for this element; `numbers` are the numbers of the rows, if they are not counted from 0."""
+def not_finite(
+    name: str,
+    rows: NDArray[Any],
+    position: int,
+    numbers: NDArray[Any] | None = None,
+    shape: tuple[int, ...] = (),
+) -> ValueError:
+    """What to raise for this element; `numbers` are the numbers of the rows, if they are not counted from 0, `shape` is
+    that of a row."""
     row, column = divmod(position, rows.shape[1])
-    place = f"row {row if numbers is None else numbers[row]}, column {column}"
+    number = row if numbers is None else numbers[row]
+    place = f"row {number}, column {column}"
+    if len(shape) == 3:
+        y, x, channel = np.unravel_index(column, shape)
+        place = f"row {y}, column {x}, channel {channel} of image {number}"
     return ValueError(f"{name} must be finite in {rows.dtype}, got {rows[row, column]} in {place}")
 
 

@@ -96,6 +96,21 @@ def within(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any],
     return check
 
 
+def pair(name: str, value: Any) -> tuple[int, int]:
+    """Two whole numbers, 1 or more; one stands for both."""
+    if not isinstance(value, (tuple, list)):
+        return (count(name, value),) * 2
+    if len(value) != 2:
+        raise ValueError(f"{name} must be one whole number or two, got {shown(value)}")
+    first, second = value
+    return count(name, first), count(name, second)
+
+
+def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """The same check, which lets None pass."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
 def flag(name: str, value: Any) -> bool:
     if type(value) is bool:
         return value

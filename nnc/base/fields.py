@@ -63,6 +63,21 @@ def number(value: Any, where: str, expected: str = "a finite number", largest: f
     return float(value)
 
 
+def whole(value: Any, where: str) -> int:
+    """`value` as a size: a whole number, 1 or more, that the core can count to."""
+    if type(value) is not int or not 1 <= value < 2**31:
+        raise ValueError(f"{where} is {shown(value)}, expected a whole number from 1 to 2**31 - 1")
+    return value
+
+
+def wholes(members: dict[str, Any], key: str, n: int, where: str = "") -> list[int]:
+    """The member of that key, which has to be a list of n sizes."""
+    found = member(members, key, list, where=where)
+    if len(found) != n:
+        raise ValueError(f"{where}{key} is {shown(found)}, expected a list of {n} whole numbers")
+    return [whole(value, f"{where}{key}[{i}]") for i, value in enumerate(found)]
+
+
 def members_of(part: Any, where: str) -> dict[str, Any]:
     """`part`, which has to be an object."""
     if type(part) is not dict:

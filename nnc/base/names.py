@@ -68,6 +68,8 @@ VALUES = {
     "zscore": "standardize",
     "minmaxscaler": "minmax",
     "normalize": "minmax",
+    "rescale": "pixels",
+    "uint8": "pixels",
     "acc": "accuracy",
     "f1score": "f1",
     "r2score": "r2",

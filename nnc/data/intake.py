@@ -34,7 +34,7 @@ class Intake:
     Attributes
     ----------
     scaling_X, scaling_y : Scaling or None
-        None until the first fit.
+        None until the first fit, where it has something to learn.
     classes : array or None
         What labels stand for, if not for themselves.
     feature_names : tuple of str or None
@@ -49,8 +49,8 @@ class Intake:
         if scaler_y is not None and self.loss.takes != "numbers":
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
-        self.scaling_X: Scaling | None = None
-        self.scaling_y: Scaling | None = None
+        self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known()
+        self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known()
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
         self.largest = 0.0
@@ -71,12 +71,16 @@ class Intake:
 
     # ------------------------------------------------------------------------------------------ inputs
 
-    def is_ready(self, X: Any) -> bool:
-        """Whether X can go to the engine as it is; what most calls of predict bring, so it is asked first."""
-        if type(X) is not np.ndarray or X.ndim != 2 or X.dtype is not self.model.dtype or self.scaler_X is not None:
-            return False
+    def ready(self, X: Any) -> NDArray[Any] | None:
+        """X as rows, where it can go to the engine as it is; what most calls of predict bring, so it is asked first."""
+        if type(X) is not np.ndarray or X.dtype is not self.model.dtype or self.scaler_X is not None:
+            return None
+        if X.ndim != 2:
+            if X.ndim != 4 or X.shape[1:] != self.model.shape:
+                return None
+            X = X.reshape(len(X), self.model.sizes[0])
         (n, n_in), flags = X.shape, X.flags
-        return n_in == self.model.sizes[0] and n > 0 and flags.c_contiguous and flags.aligned
+        return X if n_in == self.model.sizes[0] and n > 0 and flags.c_contiguous and flags.aligned else None
 
     def is_lazy(self, X: Any) -> bool:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
@@ -102,9 +106,13 @@ class Intake:
 
     def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """X as rows (n, n_in), as they come."""
-        n_in = self.model.sizes[0]
+        n_in, shape = self.model.sizes[0], self.model.shape
         rows = given = numbers("X", X) if type(X) is np.ndarray else self.array(X, learn)
-        if rows.ndim == 1:
+        if len(shape) == 3:
+            from nnc.data import images
+
+            rows = given.reshape(images.layout(given.shape, shape)[0], n_in)
+        elif rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in:
             expected = counted(n_in, "column")
@@ -114,6 +122,15 @@ class Intake:
         if len(rows) > 2**31 - 1:
             raise ValueError(f"X must have fewer than 2**31 rows, got {len(rows)}")
         return rows
+
+    def is_single(self, array: NDArray[Any]) -> bool:
+        """Whether an array is one row by itself."""
+        shape = self.model.shape
+        if len(shape) == 1:
+            return array.ndim == 1 and shape[0] > 1
+        from nnc.data import images
+
+        return images.layout(array.shape, shape)[1]
 
     def inputs(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """X as rows (n, n_in) of the model's dtype, scaled, not yet known to be finite."""
@@ -134,7 +151,7 @@ class Intake:
         rows = self.inputs(X, learn)
         position, largest = self.model.core.scan(rows)
         if position >= 0:
-            raise not_finite("X", rows, position, numbers)
+            raise not_finite("X", rows, position, numbers, self.model.shape)
         if learn:
             self.largest = max(self.largest, largest)
         return rows
@@ -144,7 +161,7 @@ class Intake:
     def at_once(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
         """X, Y, labels and no weights as the engine takes them, where nothing is to be converted, or learned of them:
         what most calls bring. X and Y are not yet known to be finite."""
-        if sample_weight is not None or type(y) is not np.ndarray or not self.is_ready(X):
+        if sample_weight is not None or type(y) is not np.ndarray or (X := self.ready(X)) is None:
             return None
         model, takes, n = self.model, self.loss.takes, X.shape[0]
         n_out = model.sizes[-1]
@@ -177,13 +194,13 @@ class Intake:
         classes that are not known yet are found."""
         ready = self.at_once(X, y, sample_weight)
         if ready is not None:
-            _, Y, labels, _ = ready
+            rows, Y, labels, _ = ready
             scan = self.model.core.scan
-            position, largest = scan(X)
+            position, largest = scan(rows)
             if position < 0 and (Y is None or scan(Y)[0] < 0):
                 if learn:
                     self.largest = max(self.largest, largest)
-                return Data(X, Y, labels)
+                return Data(rows, Y, labels)
         rows = self.checked_inputs(X, learn)
         n = len(rows)
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, n)
@@ -320,6 +337,12 @@ class Intake:
         else:
             out[...] = self.undo(model.predict(rows)).reshape(out.shape)
         return out
+
+    def by_inputs(self, gradient: NDArray[Any], X: ArrayLike) -> NDArray[Any]:
+        """A gradient by the engine's inputs as one by the X that they came from, of whose shape images have it."""
+        if self.scaling_X is not None:
+            gradient = (gradient * self.scaling_X.factor).astype(self.model.dtype)
+        return gradient.reshape(np.shape(X)) if self.model.stack.images else gradient
 
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
         """The number of the class that outputs speak for; for several yes or no (n, n_out)."""

@@ -1,4 +1,4 @@
-"""Scaling of columns: scaled = (raw - shift) * factor, with a shift and a factor for each column.
+"""Scaling of columns: scaled = (raw - shift) * factor, with a shift and a factor for each column, or one for all.
 
     scaling = Standardize().fit(X)
     scaling.apply(X, "float32")  # columns of mean 0 and standard deviation 1
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["MinMax", "Scaler", "Scaling", "Standardize"]
+__all__ = ["MinMax", "Pixels", "Scaler", "Scaling", "Standardize"]
 
 BLOCK = 1 << 17  # numbers that are taken at a time: 1 MiB of float64
 TINY = float(np.finfo(np.float64).tiny)
@@ -35,6 +35,19 @@ class Scaler(ABC):
     """A rule for choosing shift and factor."""
 
     name: ClassVar[str]  # in files
+
+    def known(self) -> Scaling | None:
+        """The scaling, where it does not depend on what is scaled."""
+        return None
+
+    @abstractmethod
+    def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
+        """The scaling of these columns."""
+
+
+class Learned(Scaler):
+    """One that depends on the numbers of each column."""
+
     target: float  # where the origin of a column goes
 
     @abstractmethod
@@ -80,7 +93,7 @@ class Scaler(ABC):
 
 
 @dataclass(frozen=True)
-class Standardize(Scaler):
+class Standardize(Learned):
     """Columns get mean 0 and standard deviation 1 (the one of the population: divided by n, not n - 1)."""
 
     name = "standardize"
@@ -105,7 +118,7 @@ class Standardize(Scaler):
 
 
 @dataclass(frozen=True)
-class MinMax(Scaler):
+class MinMax(Learned):
     """The smallest number of each column becomes `low`, the largest `high`.
 
     Parameters
@@ -136,7 +149,22 @@ class MinMax(Scaler):
         return low, (self.high / 2 - self.low / 2) / half
 
 
-SCALERS: dict[str, type[Scaler]] = {kind.name: kind for kind in (Standardize, MinMax)}
+@dataclass(frozen=True)
+class Pixels(Scaler):
+    """Pixels from 0 to 255, as those of uint8, become 0 to 1: all columns are divided by 255, nothing learned."""
+
+    name = "pixels"
+
+    def known(self) -> Scaling:
+        return Scaling(self.name, np.array(0.0), np.array(1 / 255))
+
+    def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
+        """The same scaling, whatever the columns are."""
+        numbers(name, array)
+        return self.known()
+
+
+SCALERS: dict[str, type[Scaler]] = {kind.name: kind for kind in (Standardize, MinMax, Pixels)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +174,9 @@ class Scaling:
     Attributes
     ----------
     type : str
-        "standardize" or "minmax": which rule chose it.
+        "standardize", "minmax" or "pixels": which rule chose it.
     shift, factor : float64 array (n,), read-only
-        Finite; no factor is 0.
+        Finite; no factor is 0. Of "pixels" (), one number for any columns.
     """
 
     type: str
@@ -163,7 +191,7 @@ class Scaling:
         wrong = ~np.isfinite(self.shift) | ~np.isfinite(self.factor) | (self.factor == 0)
         if wrong.any():
             j = int(wrong.argmax())
-            pair = f"shift {self.shift[j]} and factor {self.factor[j]}"
+            pair = f"shift {self.shift.flat[j]} and factor {self.factor.flat[j]}"
             raise ValueError(f"column {j} cannot be scaled: both must be finite and the factor not 0, got {pair}")
 
     def apply(self, array: ArrayLike, dtype: DTypeLike = np.float64) -> NDArray[Any]:
@@ -172,7 +200,7 @@ class Scaling:
         Parameters
         ----------
         array : array (rows, n), or a vector: one row (n,), or where n is 1, one column (rows,)
-            NaN and infinity stay what they are.
+            NaN and infinity stay what they are. With one number for all columns, an array of any shape.
         dtype : dtype, default float64
             Of the result; what is too large for it becomes infinite.
 
@@ -194,8 +222,8 @@ class Scaling:
     def _map(
         self, array: ArrayLike, dtype: DTypeLike, f: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     ) -> NDArray[Any]:
-        given, n = numbers("array", array), len(self.shift)
-        if given.ndim not in (1, 2) or (given.shape[-1] != n and (given.ndim == 2 or n > 1)):
+        given, n, each = numbers("array", array), self.shift.size, self.shift.ndim == 1
+        if each and (given.ndim not in (1, 2) or (given.shape[-1] != n and (given.ndim == 2 or n > 1))):
             expected = counted(n, "column")
             raise ValueError(f"array must have {expected} to fit this scaling, got {shape_text(given.shape)}")
         rows = given.reshape(-1, n)
@@ -226,9 +254,12 @@ class Scaling:
             raise ValueError(f"the type of a scaling must be one of {', '.join(SCALERS)}, got {shown(d['type'])}")
         for name in ("shift", "factor"):
             column = d[name]
-            if not isinstance(column, list) or not column or not set(map(type, column)) <= {int, float}:
+            if d["type"] == Pixels.name:
+                if type(column) not in (int, float):
+                    raise ValueError(f"the {name} of pixels must be one number, got {shown(column)}")
+            elif not isinstance(column, list) or not column or not set(map(type, column)) <= {int, float}:
                 raise ValueError(f"the {name} of a scaling must be a list of numbers, got {shown(column)}")
-        if len(d["shift"]) != len(d["factor"]):
+        if d["type"] != Pixels.name and len(d["shift"]) != len(d["factor"]):
             lengths = f"{len(d['shift'])} and {len(d['factor'])}"
             raise ValueError(f"the shift and the factor of a scaling must have one length, got {lengths} numbers")
         try:

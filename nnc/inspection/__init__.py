@@ -10,16 +10,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnc.inspection.explain import Explanation, LayerStep, explain_step
+    from nnc.inspection.explain import Explanation, explain_step
     from nnc.inspection.gradients import GradientCheck, LayerCheck, check_gradients
     from nnc.inspection.problem import Network
+    from nnc.inspection.steps import LayerStep, PoolStep
 
-__all__ = ["Explanation", "GradientCheck", "LayerCheck", "LayerStep", "Network", "check_gradients", "explain_step"]
+__all__ = [
+    "Explanation",
+    "GradientCheck",
+    "LayerCheck",
+    "LayerStep",
+    "Network",
+    "PoolStep",
+    "check_gradients",
+    "explain_step",
+]
 
 _HOME = {
-    **dict.fromkeys(("Explanation", "LayerStep", "explain_step"), "explain"),
+    **dict.fromkeys(("Explanation", "explain_step"), "explain"),
     **dict.fromkeys(("GradientCheck", "LayerCheck", "check_gradients"), "gradients"),
     "Network": "problem",
+    **dict.fromkeys(("LayerStep", "PoolStep"), "steps"),
 }  # the module that each name lives in
 
 

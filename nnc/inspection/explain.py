@@ -3,64 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnc.inspection.problem import Problem
+from nnc.inspection.steps import LayerStep, layer_steps
 from nnc.inspection.text import scaling_text
 from nnc.kinds import activations, losses
-from nnc.layers.stack import layer_name
+from nnc.layers.kind import shape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import ArrayLike
 
     from nnc.inspection.problem import Array, Network
+    from nnc.inspection.steps import PoolStep
     from nnc.inspection.text import Scaling
+    from nnc.inspection.ways import Windows
 
 MANY = 12  # more neurons, inputs or rows than that, and only the first few are in a text
 FEW = 3
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class LayerStep:
-    """What a step does in one layer. Rows are first, the neurons of the layer last.
-
-    Attributes
-    ----------
-    name, activation : str
-    A_in : array (n, n_in)
-        Inputs.
-    Z, A : arrays (n, n_out)
-        Net inputs and outputs.
-    dA : array (n, n_out)
-        dL/dA: by the loss in the output layer, else the sum over the neurons of the next layer of delta times weight.
-    slope : array (n, n_out)
-        dA/dZ. For softmax, whose outputs depend on all net inputs, and beside a loss that is computed from the net
-        input, delta is not their product.
-    delta : array (n, n_out)
-        dL/dZ.
-    W, dW, new_W : arrays (n_in, n_out)
-        The weights before the step, the gradient, the weights after it.
-    b, db, new_b : arrays (n_out,) or None
-        The same for the biases.
-    """
-
-    name: str
-    activation: str
-    A_in: Array
-    Z: Array
-    A: Array
-    dA: Array
-    slope: Array
-    delta: Array
-    W: Array
-    dW: Array
-    new_W: Array
-    b: Array | None
-    db: Array | None
-    new_b: Array | None
+PIXELS = 36  # as many numbers of all channels of an image together are shown, and windows in a sum
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,30 +126,6 @@ def explain_step(
     )
 
 
-def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
-    """What a step does in every layer, by the definitions."""
-    A_in, Z, A = problem.forward()
-    dA = problem.slope(A[-1])
-    steps: list[LayerStep] = []
-    for l in range(len(Z) - 1, -1, -1):
-        row = problem.activations[l]
-        slope = row.slopes(Z[l], A[l])
-        if l == len(Z) - 1 and problem.loss.needed:
-            delta = (A[l] - problem.y) / problem.divisor
-        elif not row.elementwise:
-            delta = A[l] * (dA - (A[l] * dA).sum(axis=1, keepdims=True))
-        else:
-            delta = dA * slope
-        W, b = problem.W[l], problem.b[l]
-        dW, db = A_in[l].T @ delta, None if b is None else delta.sum(axis=0)
-        new_b = None if b is None or db is None else b - lr * db
-        title = layer_name(l, len(Z))
-        step = LayerStep(title, row.name, A_in[l], Z[l], A[l], dA, slope, delta, W, dW, W - lr * dW, b, db, new_b)
-        steps.insert(0, step)
-        dA = delta @ W.T
-    return tuple(steps)
-
-
 # ---------------------------------------------------------------------------------------------- its text
 
 
@@ -230,21 +171,53 @@ def _scaling_lines(what: str, column: str, scaling: Scaling | None) -> Iterator[
 
 
 def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
-    yield f"Row {r}: inputs {_listed(step.X[r])}"
+    yield from _input_lines(step, r)
     for layer in step.layers:
+        for pool in layer.pools:
+            yield from _pool_lines(pool, r)
         activation = activations.ROWS[layer.activation]
         name, formula = f"{layer.activation}(z)", activation.text.format(z="z")
-        yield f" {layer.name}: a = {name}" + ("" if formula == name else f" = {formula}")
-        for j in _first(layer.A.shape[1]):
-            products = [f"{_n(x)} * {_n(w)}" for x, w in zip(layer.A_in[r], layer.W[:, j], strict=True)]
+        windows = "" if layer.windows is None else f"windows of {shape_text(layer.windows.size)}, "
+        yield f" {layer.name}: {windows}a = {name}" + ("" if formula == name else f" = {formula}")
+        for neuron, row, j, _ in _neurons(layer, r):
+            products = [f"{_n(x)} * {_n(w)}" for x, w in zip(layer.A_in[row], layer.W[:, j], strict=True)]
             bias = [] if layer.b is None else [_n(layer.b[j])]
-            z = layer.Z[r, j]
-            yield f"  Neuron {j}: z = {_added(products, bias)} = {z:.9g}"
+            z = layer.Z[row, j]
+            yield f"  {neuron}: z = {_added(products, bias)} = {z:.9g}"
             formula = activation.text.format(z=_n(z))
             if not activation.elementwise:
-                formula = f"exp({z:.9g}) / ({_added([f'exp({other:.9g})' for other in layer.Z[r]])})"
-            yield f"{'':12}a = {_equal(formula, layer.A[r, j])}"
-        yield from _left_out(layer.A.shape[1], "neuron")
+                formula = f"exp({z:.9g}) / ({_added([f'exp({other:.9g})' for other in layer.Z[row]])})"
+            yield f"{'':12}a = {_equal(formula, layer.A[row, j])}"
+        yield from _left_out_neurons(layer)
+
+
+def _input_lines(step: Explanation, r: int) -> Iterator[str]:
+    first = step.layers[0]
+    windows = first.pools[0].pool.windows if first.pools else first.windows
+    if windows is None:
+        yield f"Row {r}: inputs {_listed(step.X[r])}"
+        return
+    height, width, channels = windows.below
+    yield f"Row {r}: an image of {height} x {width}"
+    image = step.X[r].reshape(height, width, channels)
+    for c in _first(channels):
+        if channels > 1:
+            yield f" Channel {c}"
+        yield from (f"  {_listed(image[y, :, c])}" for y in _first(height))
+        yield from _left_out(height, "row")
+    yield from _left_out(channels, "channel", " ")
+
+
+def _pool_lines(step: PoolStep, r: int) -> Iterator[str]:
+    pool = step.pool
+    what = "the largest" if pool.largest else "the mean"
+    yield f" {pool.name}: a = {what} of each window of {shape_text(pool.windows.size)}"
+    seen = pool.windows.seen(step.A_in[r : r + 1])[0]
+    for output, p, c in _outputs(pool.windows):
+        numbers = [_n(a) for a in seen[p, :, c]]
+        formula = f"max({_added(numbers, separator=', ')})" if pool.largest else f"({_added(numbers)}) / {len(numbers)}"
+        yield f"  {output}: a = {formula} = {step.A[r, p * seen.shape[2] + c]:.9g}"
+    yield from _left_out_pixels(pool.windows, "channel")
 
 
 def _loss_lines(step: Explanation, rows: range) -> Iterator[str]:
@@ -280,45 +253,133 @@ def _backward_lines(step: Explanation, r: int) -> Iterator[str]:
             yield f" {layer.name}: delta = a * (dL/da - sum of a * dL/da over the neurons)"
         else:
             yield f" {layer.name}: da/dz = {slope_text.format(z='z', a='a')}"
-        for j in _first(layer.A.shape[1]):
-            y, a, z = (_n(table[r, j]) for table in (step.y if above is None else layer.A, layer.A, layer.Z))
-            dA, delta = layer.dA[r, j], layer.delta[r, j]
+        for neuron, row, j, i in _neurons(layer, r):
+            y, a, z = (_n(table[row, j]) for table in (step.y if above is None else layer.A, layer.A, layer.Z))
+            dA, delta = layer.dA[row, j], layer.delta[row, j]
             if simple:
-                yield f"  Neuron {j}: delta = ({a} - {y}){by} = {delta:.9g}"
+                yield f"  {neuron}: delta = ({a} - {y}){by} = {delta:.9g}"
                 continue
             if above is None:
                 text = loss.slope_text.format(y=y, p=a, c=step.loss_parameter) + by
             else:
-                text = _added([f"{_n(d)} * {_n(w)}" for d, w in zip(above.delta[r], above.W[j], strict=True)])
-            yield f"  Neuron {j}: dL/da = {_equal(text, dA)}"
+                text = _effects(above.pools[0] if above.pools else above, r, i)
+            yield f"  {neuron}: dL/da = {_equal(text, dA)}"
             if softmax:
-                total = float(layer.A[r] @ layer.dA[r])
+                total = float(layer.A[row] @ layer.dA[row])
                 yield f"{'':12}delta = {a} * ({_n(dA)} - {_n(total)}) = {delta:.9g}"
             else:
-                yield f"{'':12}da/dz = {_equal(slope_text.format(z=z, a=a), layer.slope[r, j])}"
-                yield f"{'':12}delta = {_n(dA)} * {_n(layer.slope[r, j])} = {delta:.9g}"
-        yield from _left_out(layer.A.shape[1], "neuron")
+                yield f"{'':12}da/dz = {_equal(slope_text.format(z=z, a=a), layer.slope[row, j])}"
+                yield f"{'':12}delta = {_n(dA)} * {_n(layer.slope[row, j])} = {delta:.9g}"
+        yield from _left_out_neurons(layer)
+        behind: PoolStep | LayerStep = layer
+        for pool in layer.pools[::-1] if l > 0 else ():
+            yield from _back_through_pool_lines(pool, behind, r)
+            behind = pool
+
+
+def _back_through_pool_lines(step: PoolStep, above: PoolStep | LayerStep, r: int) -> Iterator[str]:
+    pool, windows = step.pool, step.pool.windows
+    yield f" {pool.name}: dL/da, for " + ("the first of the largest" if pool.largest else "all in equal shares")
+    winners = pool.winners(step.A_in[r : r + 1])[0]
+    for output, p, c in _outputs(windows):
+        i = p * winners.shape[2] + c
+        y, x = divmod(int(windows.places[p, winners[p, :, c].argmax(), c]) // windows.below[2], windows.below[1])
+        place = f" (largest at {y}, {x})" if pool.largest else ""
+        yield f"  {output}{place}: dL/da = {_equal(_effects(above, r, i), step.dA[r, i])}"
+    yield from _left_out_pixels(windows, "channel")
+
+
+def _effects(above: PoolStep | LayerStep, r: int, i: int) -> str:
+    """How number i of row r acts on the loss: the sum of what it does to all that it goes into, but for windows that do
+    nothing."""
+    if isinstance(above, LayerStep) and above.windows is None:
+        return _added([f"{_n(d)} * {_n(w)}" for d, w in zip(above.delta[r], above.W[i], strict=True)])
+    windows = above.windows if isinstance(above, LayerStep) else above.pool.windows
+    assert windows is not None
+    pixels, size, channels = windows.places.shape
+    effects = []
+    for p, k, c in np.argwhere(windows.places == i).tolist():
+        if isinstance(above, LayerStep):
+            delta, w = above.delta[r * pixels + p], above.W[k * channels + c]
+            effects += [f"{_n(d)} * {_n(weight)}" for d, weight in zip(delta, w, strict=True) if d != 0]
+        elif not above.pool.largest:
+            effects.append(f"{_n(above.dA[r, p * channels + c])} / {size}")
+        elif above.pool.winners(above.A_in[r : r + 1])[0, p, k, c]:
+            effects.append(_n(above.dA[r, p * channels + c]))
+    return _added(effects) or "0"
 
 
 def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
-    yield f" {layer.name}"
-    n_in, n_out = layer.W.shape
+    windows, (n_in, n_out) = layer.windows, layer.W.shape
+    order = (
+        "" if windows is None else ": weights by row, column and channel of a window; without windows whose delta is 0"
+    )
+    yield f" {layer.name}{order}"
     for j in _first(n_out):
-        yield f"  Neuron {j}"
+        yield f"  {'Neuron' if windows is None else 'Filter'} {j}"
+        delta = layer.delta[:, j]
+        rows = range(len(delta)) if windows is None else np.flatnonzero(delta).tolist()
+        many = MANY if windows is None else PIXELS
         for i in _first(n_in):
-            products = [f"{_n(d)} * {_n(x)}" for d, x in zip(layer.delta[:, j], layer.A_in[:, i], strict=True)]
-            yield f"   Weight {i}: dL/dw = {_added(products)} = {layer.dW[i, j]:.9g}"
+            weight = str(i) if windows is None else _at(i, *windows.size[1:], windows.below[2])
+            products = _added([f"{_n(delta[row])} * {_n(layer.A_in[row, i])}" for row in rows], many=many) or "0"
+            yield f"   Weight {weight}: dL/dw = {_equal(products, layer.dW[i, j])}"
             new = f"{layer.W[i, j]:.9g} - {lr:g} * {_n(layer.dW[i, j])} = {layer.new_W[i, j]:.9g}"
             yield f"{'':13}w = {new}"
         yield from _left_out(n_in, "weight", "   ")
         if layer.b is not None and layer.db is not None and layer.new_b is not None:
-            yield f"   Bias: dL/db = {_equal(_added(list(map(_n, layer.delta[:, j]))), layer.db[j])}"
+            yield f"   Bias: dL/db = {_equal(_added([_n(delta[row]) for row in rows], many=many) or '0', layer.db[j])}"
             yield f"{'':9}b = {layer.b[j]:.9g} - {lr:g} * {_n(layer.db[j])} = {layer.new_b[j]:.9g}"
-    yield from _left_out(n_out, "neuron")
+    yield from _left_out(n_out, "neuron" if windows is None else "filter")
 
 
-def _first(n: int) -> range:
-    return range(n if n <= MANY else FEW)
+def _neurons(layer: LayerStep, r: int) -> Iterator[tuple[str, int, int, int]]:
+    """What is shown of a layer for row r of X: its name, its row and column in the arrays of the layer, and its place
+    among all outputs for r."""
+    if layer.windows is None:
+        yield from ((f"Neuron {j}", r, j, j) for j in _first(layer.A.shape[1]))
+    else:
+        for output, p, j in _outputs(layer.windows, "Filter"):
+            yield output, r * len(layer.windows.places) + p, j, p * layer.windows.out[2] + j
+
+
+def _left_out_neurons(layer: LayerStep) -> Iterator[str]:
+    if layer.windows is None:
+        yield from _left_out(layer.A.shape[1], "neuron")
+    else:
+        yield from _left_out_pixels(layer.windows, "filter")
+
+
+def _outputs(windows: Windows, channel: str = "Channel") -> Iterator[tuple[str, int, int]]:
+    """What is shown of an image that windows give: name, pixel and channel."""
+    for c in _first(windows.out[2]):
+        for p in range(_pixels(windows)):
+            yield f"{channel} {c}, pixel {_at(p, windows.out[1])}", p, c
+
+
+def _pixels(windows: Windows) -> int:
+    """How many of the pixels are shown."""
+    return len(windows.places) if math.prod(windows.out) <= PIXELS else min(FEW, len(windows.places))
+
+
+def _left_out_pixels(windows: Windows, channel: str) -> Iterator[str]:
+    more = len(windows.places) - _pixels(windows)
+    if more:
+        yield f"  ... and {more} more pixels of each {channel}"
+    yield from _left_out(windows.out[2], channel)
+
+
+def _at(place: int, *sizes: int) -> str:
+    """A place as row, column, ..., of which all but the first have these sizes."""
+    parts: list[str] = []
+    for size in reversed(sizes):
+        place, part = divmod(place, size)
+        parts.insert(0, str(part))
+    return ", ".join([str(place), *parts])
+
+
+def _first(n: int, many: int = MANY) -> range:
+    return range(n if n <= many else FEW)
 
 
 def _left_out(n: int, what: str, indent: str = "  ") -> Iterator[str]:
@@ -336,12 +397,12 @@ def _equal(formula: str, number: float) -> str:
 
 
 def _listed(numbers: Array) -> str:
-    return ", ".join(f"{numbers[i]:.9g}" for i in _first(len(numbers))) + "".join(
+    return ", ".join(f"{numbers[i] + 0.0:.9g}" for i in _first(len(numbers))) + "".join(
         _left_out(len(numbers), "number", " ")
     )
 
 
-def _added(terms: list[str], last: list[str] | None = None) -> str:
+def _added(terms: list[str], last: list[str] | None = None, many: int = MANY, separator: str = " + ") -> str:
     """A sum as text; of many terms the first few, and the last ones at any rate."""
-    more = [f"({len(terms) - FEW} more)"] if len(terms) > MANY else []
-    return " + ".join([terms[i] for i in _first(len(terms))] + more + (last or []))
+    more = [f"({len(terms) - FEW} more)"] if len(terms) > many else []
+    return separator.join([terms[i] for i in _first(len(terms), many)] + more + (last or []))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nnc.inspection.explain import layer_steps
 from nnc.inspection.problem import Problem
 from nnc.inspection.rounding import bounds
+from nnc.inspection.steps import layer_steps
 from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc.inspection.explain import LayerStep
     from nnc.inspection.problem import Array, Network
+    from nnc.inspection.steps import LayerStep
 
 SAMPLE = 1000  # parameters that differences are taken for, at most
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3}  # the largest relative difference that check_gradients lets pass

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnc.base.arrays import numbers, shape_text
 from nnc.base.checks import counted
+from nnc.inspection.ways import Way, names, ways
 from nnc.kinds import activations, losses
 
 if TYPE_CHECKING:
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.layers.kind import Shape
+
     Array = NDArray[np.float64]
 
 
 class Network(Protocol):
-    """What is looked into: `nnc.NeuralNetwork`, or anything that offers this of it."""
+    """What is looked into: `nnc.NeuralNetwork`, or anything that offers this of it. Where it has a `model`, too, its
+    layers are those of `model.stack`; without, all are dense."""
 
     @property
     def sizes(self) -> tuple[int, ...]: ...
@@ -52,7 +56,11 @@ class Problem:
         biases = net.biases if net.bias else [None] * len(self.W)
         self.b = [None if b is None else np.array(b, np.float64) for b in biases]
         n_in, n_out = net.sizes[0], net.sizes[-1]
+        stack = None if (model := getattr(net, "model", None)) is None else model.stack
+        self.ways = [Way() for _ in self.W] if stack is None else ways(stack.layers)
         rows = _numbers("X", X)
+        if stack is not None and stack.images:
+            rows = _flat(rows, stack.shape)
         if rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in or len(rows) == 0:
@@ -76,15 +84,22 @@ class Problem:
             targets = (1 - self.parameter) * targets + self.parameter / n_out
         self.X, self.y = rows, targets
         self.divisor = self.loss.divisor(n, n_out)
+        self.names = names(self.ways, rows, [W.shape[1] for W in self.W])
 
-    def forward(self) -> tuple[list[Array], list[Array], list[Array]]:
-        """The inputs, net inputs and outputs of every layer."""
-        A_in, Z, A = [self.X], [], []
+    def forward(self) -> tuple[list[list[Array]], list[Array], list[Array], list[Array]]:
+        """Of every layer what goes into the pools before it and comes out of them, its inputs, net inputs and outputs.
+        A convolution has a row for each window of each image."""
+        images, A_in, Z, A = [], [], [], [self.X]
         for k, row in enumerate(self.activations):
+            images.append(self.ways[k].pooled(self.images(A[-1])))
+            A_in.append(self.ways[k].rows(images[-1][-1]))
             Z.append(self._net_inputs(k, A_in[-1]))
             A.append(row.values(Z[-1]))
-            A_in.append(A[-1])
-        return A_in[:-1], Z, A
+        return images, A_in, Z, A[1:]
+
+    def images(self, A: Array) -> Array:
+        """Outputs of a layer as rows, one for each row of X."""
+        return A.reshape(len(self.X), -1)
 
     def _net_inputs(self, k: int, A_in: Array) -> Array:
         b = self.b[k]
@@ -98,12 +113,17 @@ class Problem:
         with np.errstate(divide="ignore", invalid="ignore"):  # where p is 0 or 1
             return self.loss.slopes(self.y, P, self.parameter) / self.divisor
 
-    def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[np.bool_]]]:
+    def loss_from(self, l: int, Z: Array) -> tuple[float, list[Array], list[NDArray[Any]]]:
         """The loss if layer l had the net inputs Z, the net inputs from there on, and on which side of each bend all
-        numbers then are."""
+        numbers then are: of a pool, which of a window is the largest."""
         nets, sides, A = [], [], Z
         for k, row in enumerate(self.activations[l:], l):
-            Z = self._net_inputs(k, A) if k > l else Z
+            if k > l:
+                images = self.ways[k].pooled(self.images(A))
+                for pool, image, called in zip(self.ways[k].pools, images, self.names[k], strict=False):
+                    if pool.largest:
+                        sides.append(np.where(pool.winners(image), pool.windows.seen(called), 0).sum(axis=2))
+                Z = self._net_inputs(k, self.ways[k].rows(images[-1]))
             A = row.values(Z)
             nets.append(Z)
             if row.bends:
@@ -111,6 +131,14 @@ class Problem:
         if self.loss.side is not None:
             sides.append(self.loss.side(self.y, A, self.parameter))
         return float(self.terms(Z, A).sum()), nets, sides
+
+
+def _flat(rows: Array, shape: Shape) -> Array:
+    """Images (height, width, channels) as rows; those of one channel have no third dimension at times."""
+    shapes = [shape, *([shape[:2]] if shape[2] == 1 else [])]
+    if rows.shape in shapes:
+        rows = rows[None]
+    return rows.reshape(len(rows), -1) if rows.shape[1:] in shapes else rows
 
 
 def _numbers(name: str, value: ArrayLike) -> Array:

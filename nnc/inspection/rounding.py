@@ -7,7 +7,9 @@ by these definitions in this precision, whatever the order, if
 - a sum of n terms is right to (min(n, 4 sqrt(n)) + 2) eps / 2 of the sum of their absolute values: n eps / 2 is
   certain, and errors that are independent of each other add up to sqrt(n) of them;
 - a function is right to 3 eps for an argument that is right to eps;
-- a slope that is computed from the output has the error of the output, which is what 1 - a leaves of a saturated one.
+- a slope that is computed from the output has the error of the output, which is what 1 - a leaves of a saturated one;
+- a pool takes the largest number of a window, which may be any that errors allow: where it is one of several, their
+  gradients are at a bend.
 
 Near a trained network's minimum errors are much larger than the precision suggests: p - y has lost the digits that both
 have in common, and the sum over the rows those that cancel.
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.inspection.explain import LayerStep
     from nnc.inspection.problem import Array, Problem
+    from nnc.inspection.steps import LayerStep, PoolStep
     from nnc.kinds.activations import Activation
 
     Mask = NDArray[np.bool_]
@@ -71,9 +73,17 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
     with np.errstate(all="ignore"):
         forward: list[_Forward] = []
         E = abs(problem.X - problem.X.astype(dtype))  # such inputs are rounded first
-        for row, step in zip(problem.activations, steps, strict=True):
-            forward.append(_forward(row, step, E, eps, within))
-            E = forward[-1].A
+        rivals: list[list[Mask]] = []
+        for l, (row, step) in enumerate(zip(problem.activations, steps, strict=True)):
+            rivals.append([])
+            for place, pool in enumerate(step.pools):
+                if pool.pool.largest:
+                    rivals[l].append(_rivals(pool, E, problem.names[l][place]))
+                else:
+                    rivals[l].append(np.zeros(1, bool))
+                E = within(_through_pool(pool, E, eps), pool.A)
+            forward.append(_forward(row, step, problem.ways[l].rows(E), eps, within))
+            E = problem.images(forward[-1].A)
         last, top = forward[-1], steps[-1]
         E_y = eps * abs(problem.y)
         ends = _around(top.A, last.A + E_y)
@@ -105,9 +115,15 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
             of_sum = _terms(len(inputs)) * eps
             errors.insert(0, within(abs(inputs).T @ (E + of_sum * delta) + E_inputs.T @ (delta + E)))
             masks.insert(0, ((inputs != 0) | (E_inputs > 0)).T.astype(int) @ bends.astype(int) > 0)
-            W = abs(step.W)
-            E_dA = within((E + _terms(W.shape[1]) * eps * delta) @ W.T)
-            bends = bends.astype(int) @ (W.T != 0).astype(int) > 0
+            W, way = abs(step.W), problem.ways[l]
+            E_dA = within(way.joined((E + _terms(W.shape[1] * way.terms) * eps * delta) @ W.T))
+            bends = way.joined(bends.astype(int) @ (W.T != 0).astype(int) > 0)
+            for pool, mask in zip(step.pools[::-1], rivals[l][::-1], strict=True):
+                E_dA, bends = _back_through_pool(pool, E_dA, bends, mask, eps)
+                E_dA = within(E_dA)
+            if l > 0:  # from images to a row for each window
+                shape = steps[l - 1].A.shape
+                E_dA, bends = E_dA.reshape(shape), bends.reshape(shape)
         return Bounds(errors, masks, _of_loss(problem, top, last, eps))
 
 
@@ -150,6 +166,35 @@ def _back_through_softmax(step: LayerStep, E_A: Array, E_dA: Array, eps: float) 
     E_mean = (E_A * dA + A * E_dA + _terms(A.shape[1]) * eps * A * dA).sum(axis=1, keepdims=True)
     error: Array = E_A * abs(step.dA - mean) + (A + E_A) * (E_dA + E_mean + eps * (dA + abs(mean)))
     return error
+
+
+def _through_pool(step: PoolStep, E: Array, eps: float) -> Array:
+    """The errors of what a pool gives, by those of its inputs."""
+    windows = step.pool.windows
+    errors: Array = windows.seen(E)
+    if step.pool.largest:
+        pooled: Array = errors.max(axis=2)
+    else:
+        pooled = (errors + (_terms(errors.shape[2]) + 1) * eps * abs(windows.seen(step.A_in))).mean(axis=2)
+    return pooled.reshape(step.A.shape)
+
+
+def _rivals(step: PoolStep, E: Array, names: NDArray[np.int64]) -> Mask:
+    """Which numbers of windows may be the largest, where errors of E decide on that and it makes a difference."""
+    windows = step.pool.windows
+    A, E, called = windows.seen(step.A_in), windows.seen(E), windows.seen(names)
+    winner = np.where(step.pool.winners(step.A_in), called, 0).sum(axis=2, keepdims=True)
+    able = (A - E).max(axis=2, keepdims=True) <= A + E
+    rivals: Mask = able & (able & (called != winner)).any(axis=2, keepdims=True)
+    return rivals
+
+
+def _back_through_pool(step: PoolStep, E: Array, bends: Mask, rivals: Mask, eps: float) -> tuple[Array, Mask]:
+    """The errors of dL/da of a pool's inputs and which of these are at a bend, by those of its outputs."""
+    pool, shares = step.pool, step.pool.shares(step.A_in)
+    E_parts = shares * pool.per_window(E + (_terms(shares.shape[2]) + 1) * eps * abs(step.dA))
+    at_bends = (shares > 0) & pool.per_window(bends) | rivals & pool.per_window((abs(step.dA) + E > 0) | bends)
+    return pool.windows.added(E_parts), pool.windows.added(at_bends)
 
 
 def _of_loss(problem: Problem, top: LayerStep, last: _Forward, eps: float) -> float:

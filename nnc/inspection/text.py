@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from nnc.layers.image import Conv2D
+from nnc.layers.kind import shape_text
 from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from nnc.layers.kind import Kind
+    from nnc.layers.stack import Placed, Stack
 
     Row = Sequence[float]
     Rows = Sequence[Row]
@@ -19,39 +24,94 @@ class Scaling(Protocol):
     @property
     def type(self) -> str: ...
     @property
-    def shift(self) -> Iterable[float]: ...
+    def shift(self) -> Any: ...
     @property
-    def factor(self) -> Iterable[float]: ...
+    def factor(self) -> Any: ...
 
 
-def summary_text(layers: Iterable[tuple[str, str, str, str, int]]) -> str:
-    """The table of `summary`: name, inputs, neurons, activation and number of parameters of every layer."""
-    rows = [("layer", "inputs", "neurons", "activation", "parameters")]
-    rows += [(name, n_in, n_out, activation, f"{count:,}") for name, n_in, n_out, activation, count in layers]
+def summary_text(stack: Stack) -> str:
+    """The table of `summary`, and the sums below it: name, what comes in and goes out, activation and number of
+    parameters of every layer, and where rows are images, the multiply-adds of one: in a dense layer that is the size of
+    its W."""
+    counted = {"parameters": [layer.kind.n_params(layer.below) for layer in stack.layers]}
+    heads = ("layer", "inputs", "neurons", "activation")
+    if stack.images:
+        counted["multiply-adds"] = [layer.kind.multiply_adds(layer.below) for layer in stack.layers]
+        heads = ("layer", "inputs", "outputs", "what it does")
+    rows: list[tuple[str, ...]] = [(*heads, *counted)]
+    for layer, *counts in zip(stack.layers, *counted.values(), strict=True):
+        said = layer.name, shape_text(layer.below), shape_text(layer.out), layer.kind.remark
+        rows.append((*said, *(f"{count:,}" for count in counts)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines)
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    sums = ", ".join(f"{sum(counts):,} {what}" for what, counts in counted.items())
+    return "\n".join([*lines, sums + " a row" * stack.images])
 
 
 def inspect_text(
     layers: Sequence[tuple[Rows, Row | None]], inputs_scaled: Sequence[str] = (), targets_scaled: Sequence[str] = ()
 ) -> str:
-    """The text of `inspect`, for (W, b) of every layer in plain lists; b is None without bias. Lines on scalings stand
+    """The text of `inspect`, for (W, b) of dense layers in plain lists; b is None without bias. Lines on scalings stand
     with the inputs, and below the output layer."""
-    lines = ["------", f"* Inputs: {len(layers[0][0])}", *inputs_scaled, "------"]
-    for index, (W, b) in enumerate(layers):
-        star = "* " if index == len(layers) - 1 else ""
-        lines += [star + layer_name(index, len(layers)), layer_text(W, b), "------"]
+    texts = [f"{layer_name(i, len(layers))}\n{layer_text(W, b)}" for i, (W, b) in enumerate(layers)]
+    return _framed(str(len(layers[0][0])), texts, inputs_scaled, targets_scaled)
+
+
+def network_text(
+    stack: Stack, arrays: Sequence[tuple[Rows, Row | None]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
+) -> str:
+    """The same for layers of all kinds; `arrays` are those of the layers that compute."""
+    texts = [
+        placed_text(layer, *([], None) if layer.number is None else arrays[layer.number])
+        for layer in stack.layers
+        if layer.computes or layer.kind.engine(layer.below)  # a Dropout changes no prediction
+    ]
+    return _framed(shape_text(stack.shape), texts, inputs_scaled, targets_scaled)
+
+
+def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]) -> str:
+    lines = ["------", f"* Inputs: {inputs}", *inputs_scaled, "------"]
+    for index, layer in enumerate(layers):
+        lines += [("* " if index == len(layers) - 1 else "") + layer, "------"]
     if targets_scaled:
         lines += ["* Targets", *targets_scaled, "------"]
     return "\n".join(lines)
 
 
 def scaling_text(column: str, scaling: Scaling, digits: str = "") -> Iterator[str]:
-    """A line for each column of a scaling, which is called so: how it comes from a raw number."""
-    for index, (shift, factor) in enumerate(zip(scaling.shift, scaling.factor, strict=True)):
-        sign = "+" if shift < 0 else "-"
-        yield f" {column} {index}: (raw {sign} {abs(float(shift)):{digits}}) * {float(factor):{digits}}"
+    """A line for each column of a scaling, which is called so, or one for all: how it comes from a raw number."""
+    one = not getattr(scaling.shift, "ndim", 1)
+    pairs = [(scaling.shift, scaling.factor)] if one else zip(scaling.shift, scaling.factor, strict=True)
+    for index, (shift, factor) in enumerate(pairs):
+        sign, name = "+" if shift < 0 else "-", f"Every {column.lower()}" if one else f"{column} {index}"
+        yield f" {name}: (raw {sign} {abs(float(shift)):{digits}}) * {float(factor):{digits}}"
+
+
+def placed_text(layer: Placed[Kind], W: Rows, b: Row | None) -> str:
+    """A layer of any kind, its name first."""
+    if isinstance(layer.kind, Conv2D):
+        return f"{layer.name}\n{_filters_text(layer.kind, layer.below[2], W, b)}"
+    if layer.computes:
+        return f"{layer.name}\n{layer_text(W, b)}"
+    remark = f", {layer.kind.remark}" if layer.kind.remark else ""
+    return f"{layer.name}: {shape_text(layer.below)} -> {shape_text(layer.out)}{remark}"
+
+
+def _filters_text(kind: Conv2D, channels: int, W: Rows, b: Row | None) -> str:
+    """The filters of a convolutional layer, each as the rows of its window, channel by channel."""
+    height, width = kind.size
+    lines = [f"Filters: {kind.filters}"]
+    longest = max(len(str(weight)) for row in W for weight in row)
+    for number, weights in enumerate(zip(*W, strict=True)):
+        lines.append(f" Filter {number}")
+        for channel in range(channels):
+            lines.append(f"  Channel {channel}")
+            for y in range(height):
+                row = weights[channel + channels * width * y : channels * width * (y + 1) : channels]
+                lines.append("   " + " ".join(str(weight).rjust(longest) for weight in row))
+        if b is not None:
+            lines.append(f"  Bias: {b[number]!s}")
+    return "\n".join(lines)
 
 
 def layer_text(W: Rows, b: Row | None) -> str:

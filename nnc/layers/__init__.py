@@ -3,11 +3,49 @@
 from nnc.layers import Dense, Dropout, Input
 net = NeuralNetwork([Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)])
 net = NeuralNetwork([3, Dense(4, "tanh"), Dropout(0.2), 1])  # the same
+net = NeuralNetwork([Input(28, 28, 1), Conv2D(8, 3, "relu"), MaxPool2D(2), Flatten(), 10], loss="cross_entropy")
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from nnc.layers.dense import Dense
 from nnc.layers.shape import Dropout, Input
 
-__all__ = ["Dense", "Dropout", "Input"]
+if TYPE_CHECKING:
+    from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
+    from nnc.layers.kind import Kind
 
-KINDS = {kind.type: kind for kind in (Dense,)}  # those that files have as layers: all that compute
+__all__ = ["AvgPool2D", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool2D", "Input", "MaxPool2D"]
+
+KINDS = (
+    "dense",
+    "conv2d",
+    "max_pool2d",
+    "avg_pool2d",
+    "flatten",
+    "input",
+)  # the engine's, in the order of src/layer.pxd
+
+
+def in_files() -> dict[str, type[Kind]]:
+    """The kinds that files hold, by their type."""
+    from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
+
+    kinds = (Input, Dense, Dropout, Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D, Flatten)
+    return {kind.type: kind for kind in kinds}
+
+
+if not TYPE_CHECKING:  # kinds of images on first use: whoever has none need not wait for them
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'nnc.layers' has no attribute {name!r}")
+        from nnc.layers import image
+
+        value = globals()[name] = getattr(image, name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -5,20 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.checks import count, flag, one_of
+from nnc.base.checks import count, flag, one_of, optional
 from nnc.base.value import field
 from nnc.kinds.activations import NAMES as ACTIVATIONS
 from nnc.kinds.initializers import NAMES as INITIALIZERS
 from nnc.layers.kind import Array, Computing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing import Self
 
     from nnc.layers.kind import Shape
-
-
-def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    return lambda name, value: None if value is None else check(name, value)
 
 
 class Dense(Computing):
@@ -42,11 +38,12 @@ class Dense(Computing):
     """
 
     type: ClassVar[str] = "dense"
+    sides: ClassVar[tuple[str, str]] = ("n_in", "n_out")
 
     n: int = field(check=count)
-    activation: str | None = field(default=None, check=_optional(partial(one_of, names=ACTIVATIONS)))
-    bias: bool | None = field(default=None, check=_optional(flag))
-    init: str | None = field(default=None, check=_optional(partial(one_of, names=INITIALIZERS)))
+    activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
+    bias: bool | None = field(default=None, check=optional(flag))
+    init: str | None = field(default=None, check=optional(partial(one_of, names=INITIALIZERS)))
 
     def shape(self, below: Shape) -> Shape:
         if len(below) != 1:
@@ -61,32 +58,30 @@ class Dense(Computing):
     def engine(self, below: Shape) -> dict[str, Any]:
         return {
             "kind": self.type,
-            "n_in": below[0],
-            "n_out": self.n,
+            "below": below,
+            "out": (self.n,),
             "activation": self.activation,
             "bias": self.bias,
         }
+
+    def multiply_adds(self, below: Shape) -> int:
+        return below[0] * self.n
 
     def to_dict(self, below: Shape) -> dict[str, Any]:
         return {"type": self.type, "n_in": below[0], "n_out": self.n, "activation": self.activation}
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str, largest: float) -> dict[str, Any]:
+    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         from nnc.base import fields
 
         fields.exactly(layer, ("type", "n_in", "n_out", "activation", "W", "b"), where)
-        where += "."
-        n_in, n_out = (fields.member(layer, key, int, where=where) for key in ("n_in", "n_out"))
-        activation = fields.name(layer, "activation", ACTIVATIONS, where)
-        W, b = fields.member(layer, "W", list, where=where), fields.member(layer, "b", list, type(None), where=where)
+        n_in, n_out = (fields.member(layer, key, int, where=where + ".") for key in ("n_in", "n_out"))
+        activation = fields.name(layer, "activation", ACTIVATIONS, where + ".")
         if n_in < 1 or n_out < 1:
-            raise ValueError(f"{where}n_in is {n_in} and n_out is {n_out}, expected at least 1")
-        if len(W) != n_in:  # a claimed size is compared with, and nothing is ever made from it
-            raise ValueError(f"{where}W has the wrong shape: {len(W)} rows found, {n_in} expected (n_in)")
-        W = fields.matrix(W, n_out, lambda i: f"{where}W[{i}]", "n_out", largest)
-        b = None if b is None else fields.vector(b, n_out, where + "b", "n_out", largest)
-        return {"type": cls.type, "n_in": n_in, "n_out": n_out, "activation": activation, "W": W, "b": b}
+            raise ValueError(f"{where}.n_in is {n_in} and n_out is {n_out}, expected at least 1")
+        made = {"type": cls.type, "n_in": n_in, "n_out": n_out, "activation": activation}
+        return {**made, **cls.checked_arrays(layer, where)}
 
-    @property
-    def remark(self) -> str:
-        return str(self.activation)
+    @classmethod
+    def from_dict(cls, layer: dict[str, Any]) -> Self:
+        return cls(layer["n_out"], layer["activation"], bias=layer["b"] is not None)

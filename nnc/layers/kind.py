@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nnc.base.value import Value
 
 if TYPE_CHECKING:
-    Shape = tuple[int, ...]  # of one row: (n,) is a vector
+    from typing import Self
+
+    Shape = tuple[int, ...]  # of one row: (n,) is a vector, (height, width, channels) an image
+
+
+def shape_text(shape: Shape) -> str:
+    """10, or 28 x 28 x 1."""
+    return " x ".join(map(str, shape))
 
 
 class Array(Value):
@@ -24,10 +31,11 @@ class Array(Value):
 class Kind(Value, ABC):
     """A layer without weights. What is asked of it is asked with `below`, the shape of a row that it gets.
 
-    A kind that is not Computing is no layer of the engine: it says a shape, or something of the layer before it.
+    A kind that is not Computing has no weights: it says a shape, or something of the layer before it, or pools.
     """
 
     type: ClassVar[str]
+    sides: ClassVar[tuple[str, str]] = ("", "")  # what the rows and the columns of its matrix are, in messages on files
 
     @abstractmethod
     def shape(self, below: Shape) -> Shape:
@@ -38,27 +46,54 @@ class Kind(Value, ABC):
         """Its parameters: a matrix, and perhaps a vector of biases."""
         return ()
 
-    def summary(self, below: Shape) -> tuple[str, str, str]:
-        """What a row of `summary` says: inputs, neurons, and the activation or what else there is to it."""
-        return str(below[-1]), str(self.shape(below)[-1]), self.remark
+    def engine(self, below: Shape) -> dict[str, Any] | None:
+        """What the engine takes, None where it is no layer there."""
+        return None
+
+    def to_dict(self, below: Shape) -> dict[str, Any]:
+        """What files hold of it, its arrays excepted."""
+        return {"type": self.type}
+
+    @classmethod
+    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """What a file says of such a layer; ValueError with place and reason where that is no such layer. Whether it
+        goes with the layer below and what is in its arrays is for whoever knows `below`."""
+        from nnc.base import fields
+
+        fields.exactly(layer, ("type",), where)
+        return {"type": cls.type}
+
+    @classmethod
+    def from_dict(cls, layer: dict[str, Any]) -> Self:
+        """The kind that such members describe."""
+        return cls()
 
     @property
     def remark(self) -> str:
+        """What there is to it, in `summary`."""
         return ""
+
+    def multiply_adds(self, below: Shape) -> int:
+        """Of a row."""
+        return 0
 
     def n_params(self, below: Shape) -> int:
         """How many numbers its arrays have."""
         return sum(prod(array.shape) for array in self.arrays(below))
 
     def __repr__(self) -> str:
-        first, *others = self._fields
-        values = [repr(getattr(self, first))]
-        values += [f"{name}={getattr(self, name)!r}" for name in others if getattr(self, name) is not None]
+        plain = type(self)(**{name: getattr(self, name) for name, known in self._fields.items() if known.required})
+        values = []
+        for place, (name, known) in enumerate(self._fields.items()):
+            value = getattr(self, name)
+            if known.required or value != getattr(plain, name):
+                text = repr(value[0] if isinstance(value, tuple) and len({*value}) == 1 else value)
+                values.append(text if place == 0 or known.required else f"{name}={text}")
         return f"{type(self).__name__}({', '.join(values)})"
 
 
 class Computing(Kind):
-    """A kind that computes: a layer of the engine and of files. What it does not say, None, the network says."""
+    """A kind with weights. What it does not say, None, the network says."""
 
     @property
     @abstractmethod
@@ -74,15 +109,18 @@ class Computing(Kind):
     def init(self) -> str | None: ...
 
     @abstractmethod
-    def engine(self, below: Shape) -> dict[str, Any]:
-        """What the engine takes."""
+    def engine(self, below: Shape) -> dict[str, Any]: ...
 
-    @abstractmethod
-    def to_dict(self, below: Shape) -> dict[str, Any]:
-        """What files hold of it, its arrays excepted."""
+    @property
+    def remark(self) -> str:
+        return str(self.activation)
 
     @classmethod
-    @abstractmethod
-    def checked(cls, layer: dict[str, Any], where: str, largest: float) -> dict[str, Any]:
-        """What a file says of such a layer, its arrays included; ValueError with place and reason where that is no such
-        layer. `largest` is the end of the range of the file's dtype."""
+    def checked_arrays(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        """The members that every such layer has; their numbers are not looked at."""
+        from nnc.base import fields
+
+        return {
+            "W": fields.member(layer, "W", list, where=where + "."),
+            "b": fields.member(layer, "b", list, type(None), where=where + "."),
+        }

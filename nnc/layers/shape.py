@@ -2,30 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.checks import count, fraction
+from nnc.base.checks import count, fraction, optional
 from nnc.base.value import field
 from nnc.layers.kind import Kind
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from nnc.layers.kind import Shape
 
 
 class Input(Kind):
-    """What comes in: rows of `n` numbers. The first of a network's layers; a number there means the same.
+    """What comes in: `Input(n)` are rows of n numbers, `Input(height, width, channels)` images. The first of a
+    network's layers; a number there means the same as Input(n).
 
     Parameters
     ----------
     n : int
+        Numbers in a row; of images their height.
+    width : int, optional
+        Of images.
+    channels : int, optional
+        Of images: 1 (the default), or 3 of colour, say. They come last in every array.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not one of these.
     """
 
     type: ClassVar[str] = "input"
 
     n: int = field(check=count)
+    width: int | None = field(default=None, check=optional(count))
+    channels: int | None = field(default=None, check=optional(count))
+
+    def __post_init__(self) -> None:
+        if self.width is None and self.channels is not None:
+            raise ValueError("width must be given where channels are, as in Input(28, 28, 1)")
+        if self.width is not None and self.channels is None:
+            self.__dict__["channels"] = 1
 
     def shape(self, below: Shape) -> Shape:
-        return (self.n,)
+        return (self.n,) if self.width is None else (self.n, self.width, self.channels or 1)
+
+    def engine(self, below: Shape) -> dict[str, Any] | None:
+        shape = self.shape(below)
+        return {"kind": self.type, "below": shape, "out": shape} if len(shape) == 3 else None
+
+    def to_dict(self, below: Shape) -> dict[str, Any]:
+        return {"type": self.type, "shape": list(self.shape(below))}
+
+    @classmethod
+    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        from nnc.base import fields
+
+        fields.exactly(layer, ("type", "shape"), where)
+        return {"type": cls.type, "shape": fields.wholes(layer, "shape", 3, where + ".")}
+
+    @classmethod
+    def from_dict(cls, layer: dict[str, Any]) -> Self:
+        return cls(*layer["shape"])
+
+    def __repr__(self) -> str:
+        return f"Input({', '.join(map(str, self.shape(())))})"
 
 
 class Dropout(Kind):
@@ -44,6 +86,23 @@ class Dropout(Kind):
 
     def shape(self, below: Shape) -> Shape:
         return below
+
+    def to_dict(self, below: Shape) -> dict[str, Any]:
+        return {"type": self.type, "rate": self.rate}
+
+    @classmethod
+    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        from nnc.base import fields
+
+        fields.exactly(layer, ("type", "rate"), where)
+        rate = fields.number(layer["rate"], where + ".rate")
+        if not 0 <= rate < 1:
+            raise ValueError(f"{where}.rate is {fields.shown(layer['rate'])}, expected a number from 0 to below 1")
+        return {"type": cls.type, "rate": rate}
+
+    @classmethod
+    def from_dict(cls, layer: dict[str, Any]) -> Self:
+        return cls(layer["rate"])
 
     @property
     def remark(self) -> str:

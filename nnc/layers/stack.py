@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nnc.base.checks import count, one_of
@@ -42,28 +43,54 @@ class Stack(Value):
 
     Attributes
     ----------
+    input : Input
     layers : tuple of Placed
         All but the input.
     computing : tuple of Placed
-        Those that compute.
+        Those with weights.
     sizes : tuple of int
         Numbers in a row of the input and of every layer that computes.
     activations : tuple of str
         Of the layers that compute.
-    dropout : tuple of float or None
-        The rate of the Dropout behind each hidden layer, None where there is none.
     """
 
+    input: Input
     layers: tuple[Placed[Kind], ...]
     computing: tuple[Placed[Computing], ...]
     sizes: tuple[int, ...]
     activations: tuple[str, ...]
-    dropout: tuple[float | None, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """Of a row of inputs: (n,), or (height, width, channels)."""
+        return self.input.shape(())
+
+    @property
+    def images(self) -> bool:
+        """Whether rows are images."""
+        return len(self.shape) == 3
+
+    def engine(self) -> list[tuple[dict[str, Any], Placed[Kind] | None]]:
+        """The layers of the engine, the lowest first: what it takes, and which layer that is, None for the input."""
+        made = [(self.input.engine(()), None), *((layer.kind.engine(layer.below), layer) for layer in self.layers)]
+        return [(description, layer) for description, layer in made if description is not None]
+
+    @property
+    def dropout(self) -> tuple[float | None, ...]:
+        """The rate of the Dropout behind each layer of the engine but the last, None where there is none."""
+        rates: list[float | None] = [None] * len(self.engine())
+        place = -1 if self.input.engine(()) is None else 0
+        for layer in self.layers:
+            if isinstance(layer.kind, Dropout):
+                rates[place] = layer.kind.rate
+            else:
+                place += layer.kind.engine(layer.below) is not None
+        return tuple(rates[:-1])
 
     @property
     def drops(self) -> bool:
         """Whether there are Dropout layers."""
-        return len(self.layers) > len(self.computing)
+        return any(isinstance(layer.kind, Dropout) for layer in self.layers)
 
     @property
     def bias(self) -> bool | tuple[bool, ...]:
@@ -72,20 +99,32 @@ class Stack(Value):
         return each[0] if len(set(each)) == 1 else each
 
     def dropout_to_list(self) -> list[float | None] | None:
-        """What a document holds of it: None where there is no Dropout at all."""
-        return list(self.dropout) if self.drops else None
+        """What a document holds of it: None where there is no Dropout at all, or it stands among the layers."""
+        return list(self.dropout) if self.drops and not self.images else None
+
+    def to_list(self, arrays: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
+        """What a document holds of the layers: all of them where rows are images, else those that compute. `arrays` are
+        W and b of these."""
+        made = [self.input.to_dict(())] if self.images else []
+        for layer in self.layers if self.images else self.computing:
+            made.append(layer.kind.to_dict(layer.below))
+            if layer.number is not None:
+                made[-1]["W"], made[-1]["b"] = arrays[layer.number]
+        return made
 
     def arguments(self) -> dict[str, Any]:
         """What to call the constructor with for such layers, in the shortest form."""
-        if isinstance(self.bias, bool) and not self.drops:
-            *hidden, output = self.activations
-            activation = hidden[0] if len(set(hidden)) == 1 else hidden or "sigmoid"
-            return {"layers": list(self.sizes), "activation": activation, "output": output, "bias": self.bias}
-        kinds: list[Kind] = [Input(self.sizes[0])]
+        *hidden, output = self.activations
+        activation: Any = (hidden[0] if len(set(hidden)) == 1 else hidden) or "sigmoid"
+        alike = isinstance(self.bias, bool)
+        layers: list[int | Kind] = [self.input if self.images else self.input.n]
         for layer in self.layers:
             kind = layer.kind
-            kinds.append(kind.replace(bias=None) if isinstance(kind, Computing) and kind.bias else kind)
-        return {"layers": kinds}
+            if isinstance(kind, Computing):
+                kind = kind.replace(activation=None, init=None, bias=None if alike or kind.bias else False)
+            layers.append(kind.n if isinstance(kind, Dense) and kind == Dense(kind.n) else kind)
+        made = {"layers": layers, "activation": activation, "output": output}
+        return {**made, "bias": self.bias} if alike else made
 
 
 def layer_name(index: int, count: int) -> str:
@@ -95,9 +134,12 @@ def layer_name(index: int, count: int) -> str:
 
 def unstack(layers: Sequence[dict[str, Any]], dropout: Sequence[float | None] | None) -> list[Kind]:
     """The layers that a document describes."""
-    kinds: list[Kind] = [Input(layers[0]["n_in"])]
+    from nnc.layers import in_files
+
+    known = in_files()
+    kinds: list[Kind] = [] if layers[0]["type"] == Input.type else [Input(layers[0]["n_in"])]
     for layer, rate in zip(layers, [*(dropout or [None] * (len(layers) - 1)), None], strict=True):
-        kinds.append(Dense(layer["n_out"], layer["activation"], bias=layer["b"] is not None))
+        kinds.append(known[layer["type"]].from_dict(layer))
         if rate is not None:
             kinds.append(Dropout(rate))
     return kinds
@@ -172,11 +214,11 @@ def _kinds(layers: Any) -> list[Kind]:
     for place, (below, kind) in enumerate(pairwise(kinds), 1):
         if isinstance(kind, Input):
             raise ValueError(f"layers[{place}] is {kind!r}, which only the first of the layers can be")
-        if isinstance(kind, Dropout) and not isinstance(below, Computing):
+        if isinstance(kind, Dropout) and isinstance(below, (Input, Dropout)):
             what = "it drops outputs of a layer that computes, such as Dense"
             raise ValueError(f"layers[{place}] is {kind!r} behind {below!r}: {what}")
-    if not isinstance(kinds[-1], Computing):
-        raise ValueError(f"layers must end with a layer that computes, such as Dense, got {kinds[-1]!r}")
+    if not isinstance(kinds[-1], Dense):
+        raise ValueError(f"layers must end with a Dense, the output, got {kinds[-1]!r}")
     return kinds
 
 
@@ -199,13 +241,18 @@ def _output_hint(name: Any) -> str:
 
 
 def _placed(kinds: Sequence[Kind]) -> Stack:
-    shape = kinds[0].shape(())
+    first = kinds[0]
+    assert isinstance(first, Input)
+    shape = first.shape(())
     count = sum(isinstance(kind, Computing) for kind in kinds)
     layers: list[Placed[Kind]] = []
     computing: list[Placed[Computing]] = []
-    sizes = [shape[0]]
-    dropout: list[float | None] = []
     for place, kind in enumerate(kinds[1:], 1):
+        if isinstance(kind, Dense) and len(shape) == 3:
+            from nnc.layers.image import Flatten
+
+            layers.append(Placed(Flatten(), shape, (prod(shape),), "Flatten", None))
+            shape = layers[-1].out
         try:
             out = kind.shape(shape)
         except ValueError as error:
@@ -214,20 +261,20 @@ def _placed(kinds: Sequence[Kind]) -> Stack:
         if isinstance(kind, Computing):
             computing.append(Placed(kind, shape, out, layer_name(index, count), index))
             layers.append(computing[-1])
-            sizes.append(out[0])
-            dropout.append(None)
+        elif isinstance(kind, Dropout):
+            layers.append(Placed(kind, shape, out, f"Dropout of {layers[-1].name}", None))
         else:
-            assert isinstance(kind, Dropout)
-            layers.append(Placed(kind, shape, out, f"Dropout of {layer_name(index - 1, count)}", None))
-            dropout[-1] = kind.rate
+            layers.append(Placed(kind, shape, out, type(kind).__name__, None))
         shape = out
     names = tuple(str(layer.kind.activation) for layer in computing)
-    return Stack(tuple(layers), tuple(computing), tuple(sizes), names, tuple(dropout[:-1]))
+    sizes = (prod(first.shape(())), *(prod(layer.out) for layer in computing))
+    return Stack(first, tuple(layers), tuple(computing), sizes, names)
 
 
 def _refuse(made: Stack, loss: str) -> None:
     """Raises where the layers do not go together, or with the loss."""
-    if max(made.sizes) >= 2**31 or sum(a * b for a, b in pairwise(made.sizes)) >= MOST_NUMBERS:
+    numbers = sum(layer.kind.n_params(layer.below) for layer in made.layers)
+    if max(prod(layer.out) for layer in made.layers) >= 2**31 or max(made.sizes) >= 2**31 or numbers >= MOST_NUMBERS:
         raise ValueError(f"layers must make a network that fits into memory, got {list(made.sizes)}")
     conflict = losses.mismatch(made.activations, loss)
     if conflict:

@@ -77,10 +77,11 @@ def checked_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def core(dtype: np.dtype, widths: Sequence[int]) -> ModuleType:
-    """The compiled module for a network of this precision with layers of these widths (the input's left out)."""
+    """The compiled module for a network of this precision with layers of these widths (the input's left out); without
+    them, which lie across vectors, for images."""
     isa = chosen()
     # A layer that fills less than half of a 64-byte vector is faster on the 32-byte one.
-    if isa == "avx512" and not os.environ.get("NNC_ISA") and max(widths) * dtype.itemsize <= 32:
+    if isa == "avx512" and not os.environ.get("NNC_ISA") and 0 < max(widths, default=0) * dtype.itemsize <= 32:
         isa = "avx2"
     return _module(f"nnc._core_{isa}_{PRECISION[dtype]}")
 

@@ -46,6 +46,10 @@ class Model:
         The same of the biases; None of a layer without.
     ends : list of (low, high) or None
         Of each hidden layer the outputs from which on it hardly learns.
+    shape : tuple of int
+        Of a row of inputs: (n,), or (height, width, channels) of an image.
+    places : list of int
+        Of each layer that computes its number among the engine's, which has pools and the like, too.
     """
 
     def __init__(self, stack: Stack, loss: str, loss_parameter: float, dtype: np.dtype[Any]) -> None:
@@ -60,11 +64,12 @@ class Model:
             "train the network that it is called for"
         )
         self.still = Still()  # within it no other thread trains: what is read there is of one moment
-        self.sizes, self.activations = self.stack.sizes, self.stack.activations
+        self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
         self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
-        self.core = cores.core(self.dtype, self.sizes[1:])
-        layers = [layer.kind.engine(layer.below) for layer in self.stack.computing]
-        self.engine = self.core.Engine(layers, self.loss, self.loss_parameter)
+        self.core = cores.core(self.dtype, () if self.stack.images else self.sizes[1:])
+        made = self.stack.engine()
+        self.engine = self.core.Engine([description for description, _ in made], self.loss, self.loss_parameter)
+        self.places = [place for place, (_, layer) in enumerate(made) if layer is not None and layer.computes]
         self.theta = self.zeros()
         self.row = self.theta[None]  # as a matrix of one row, which `scan` takes
         self.W, self.b = self.views(self.theta)
@@ -96,7 +101,8 @@ class Model:
     def views(self, flat: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None]]:
         """The matrices and biases in a vector of the layout of theta, as views without the padding."""
         W, b = [], []
-        for layer, (start, rows, padded, bias) in zip(self.stack.computing, self.engine.layout, strict=True):
+        for layer, place in zip(self.stack.computing, self.places, strict=True):
+            start, rows, padded, bias = self.engine.layout[place]
             end = start + rows * padded
             n = layer.out[-1]
             W.append(flat[start:end].reshape(rows, padded)[:, :n])
@@ -140,12 +146,11 @@ class Model:
 
     def to_dict(self) -> dict[str, Any]:
         """What a document holds of it."""
-        layers = zip(self.stack.computing, self.lists(), strict=True)
         return {
             "dtype": self.dtype.name,
             "loss": self.loss,
             "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
-            "layers": [{**layer.kind.to_dict(layer.below), "W": W, "b": b} for layer, (W, b) in layers],
+            "layers": self.stack.to_list(self.lists()),
             "dropout": self.stack.dropout_to_list(),
         }
 
@@ -181,17 +186,37 @@ class Model:
             out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
         position = self.engine.predict(self.theta, X, out)
         if position >= 0:
-            raise not_finite("X", X, position)
+            raise not_finite("X", X, position, shape=self.shape)
         return out
 
     def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
-        """The outputs of every layer that computes; NaN where a row is not finite."""
+        """The outputs of every layer that computes (n, *its shape); NaN where a row is not finite."""
         n, dtype = X.shape[0], self.dtype
         outs = [np.empty((n, n_out), dtype) for n_out in self.sizes[1:]]
-        if self.engine.forward(self.theta, X, outs) >= 0:
+        if self.engine.forward(self.theta, X, self.by_place(outs)) >= 0:
             for out in outs:
                 out.fill(np.nan)
+        if self.stack.images:
+            return [out.reshape(n, *layer.out) for out, layer in zip(outs, self.stack.computing, strict=True)]
         return outs
+
+    def by_place(self, values: Sequence[Any], missing: Any = None) -> list[Any]:
+        """Values of the layers that compute, or of the hidden ones of them, as a list for those of the engine."""
+        if len(self.shape) == 1:
+            return list(values)
+        found = [missing] * (self.places[-1] + (len(values) == len(self.places)))
+        for place, value in zip(self.places, values, strict=False):
+            found[place] = value
+        return found
+
+    def idle(self, training: Any) -> list[float]:
+        """Of each hidden layer the share of its outputs, in one of the last blocks of a run, that are at its ends."""
+        shares: list[float] = training.idle(self.by_place(self.ends))
+        return [shares[place] for place in self.places[:-1]]
+
+    def number(self, layer: int) -> int:
+        """Which of the layers that compute, counted from 1, a layer of the engine is, counted so, too; 0 for 0."""
+        return self.places.index(layer - 1) + 1 if layer else 0
 
     def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
         """The core's object that works out the loss of rows in threads, and their outputs into `out`."""
@@ -213,9 +238,10 @@ class Model:
 
     def input_gradient(self, data: Data) -> NDArray[Any]:
         """The gradient of the loss by the inputs (n, n_in)."""
-        deltas = np.empty((len(data.X), self.sizes[1]), self.dtype)
+        images = self.stack.images
+        deltas = np.empty((len(data.X), self.sizes[0 if images else 1]), self.dtype)
         self.engine.gradient(self.theta, *data, self.zeros(), deltas)
-        gradient: NDArray[Any] = deltas @ self.W[0].T
+        gradient: NDArray[Any] = deltas if images else deltas @ self.W[0].T  # those of the engine's lowest layer
         return gradient
 
     def jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

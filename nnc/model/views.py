@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
+from math import prod
 from typing import TYPE_CHECKING, Any, overload
 
 from nnc.base.arrays import finite, shortest
+from nnc.layers.kind import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,12 +46,28 @@ class Layer:
 
     @property
     def W(self) -> NDArray[Any]:
-        """Weights (n_in, n_out), a view."""
+        """Weights (n_in, n_out), a view; of a convolutional layer (size * size * channels, filters), see `kernel`."""
         return self._model.W[self._index]
 
     @W.setter
     def W(self, value: ArrayLike) -> None:
         Arrays("weights", self._model.W)[self._index] = value
+
+    @property
+    def kernel(self) -> NDArray[Any]:
+        """Of a Conv2D the weights as (height, width, channels, filters) of its windows, a view; AttributeError of any
+        other layer."""
+        kind = self.kind
+        from nnc.layers.image import Conv2D
+
+        if not isinstance(kind, Conv2D):
+            raise AttributeError(f"{self.name} ({kind!r}) has no kernel, which only a Conv2D has")
+        return self.W.reshape(*kind.size, self.shape_in[2], kind.filters)
+
+    @kernel.setter
+    def kernel(self, value: ArrayLike) -> None:
+        kernel = self.kernel
+        kernel[...] = finite("kernel", value, kernel.shape, kernel.dtype)
 
     @property
     def b(self) -> NDArray[Any] | None:
@@ -66,20 +84,30 @@ class Layer:
         return self._model.activations[self._index]
 
     @property
+    def shape_in(self) -> tuple[int, ...]:
+        """The shape of a row that comes in: (n,), or (height, width, channels) of an image."""
+        return self._placed.below
+
+    @property
+    def shape_out(self) -> tuple[int, ...]:
+        """The shape of a row that goes out."""
+        return self._placed.out
+
+    @property
     def n_in(self) -> int:
-        """Its inputs."""
-        return self._placed.below[-1]
+        """How many numbers come in with a row."""
+        return prod(self.shape_in)
 
     @property
     def n_out(self) -> int:
-        """Its outputs: of a dense layer its neurons."""
-        return self._placed.out[-1]
+        """How many numbers go out with a row: of a dense layer its neurons."""
+        return prod(self.shape_out)
 
     def inspect(self, file: IO[str] | None = None) -> None:
-        """Prints the layer's neurons, weights and biases, to `file` or to the standard output."""
-        from nnc.inspection.text import layer_text
+        """Prints the layer's neurons or filters, weights and biases, to `file` or to the standard output."""
+        from nnc.inspection.text import placed_text
 
-        print(f"{self.name}\n{layer_text(*self.lists())}", file=file)
+        print(placed_text(self._placed, *(self.lists() if self._placed.computes else ([], None))), file=file)
 
     def lists(self) -> tuple[Any, Any]:
         """W and b as plain lists of the shortest numbers that read back to the same bits."""
@@ -87,7 +115,7 @@ class Layer:
 
     def __repr__(self) -> str:
         what = self.activation if self._placed.computes else repr(self.kind)
-        return f"<{self.name}: {self.n_in} -> {self.n_out}, {what}>"
+        return f"<{self.name}: {shape_text(self.shape_in)} -> {shape_text(self.shape_out)}, {what}>"
 
 
 class Arrays:

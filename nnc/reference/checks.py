@@ -40,12 +40,16 @@ def same_length(name: str, values: Sequence[Any], of: Sequence[Any]) -> None:
         raise ValueError(f"{name} must have {len(of)} items, one per layer, got {len(values)}")
 
 
-def rows_of(name: str, table: Any, n_columns: int, n_rows: int | None = None) -> list[list[float]]:
-    """A table of numbers (lists, tuples, arrays) as lists of float, checked. A flat y is a column."""
+def rows_of(name: str, table: Any, shape: tuple[int, ...], n_rows: int | None = None) -> list[list[float]]:
+    """A table of numbers (lists, tuples, arrays) as lists of float, checked. A flat y is a column; rows may be images,
+    lists [row][column][channel] of this shape."""
+    n_columns = math.prod(shape)
     try:
-        rows = table.tolist() if hasattr(table, "tolist") else list(table)
+        rows = plain(table)
         if name == "y" and rows and not hasattr(rows[0], "__iter__"):
             rows = [[number] for number in rows]
+        if len(shape) == 3:
+            rows = [flat(plain(row), shape) for row in rows]
         rows = [[float(number) for number in row] for row in rows]
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} must be a list of rows, each a list of numbers: {error}") from None
@@ -58,3 +62,20 @@ def rows_of(name: str, table: Any, n_columns: int, n_rows: int | None = None) ->
             if not math.isfinite(number):
                 raise ValueError(f"{name} must be finite, got {number} in row {r}, column {c}")
     return rows
+
+
+def plain(values: Any) -> list[Any]:
+    return values.tolist() if hasattr(values, "tolist") else list(values)
+
+
+def flat(values: Any, shape: tuple[int, ...]) -> list[Any]:
+    """The numbers of an image [row][column][channel] as one list; what is not nested, is one already. A number of an
+    image with one channel need not be in a list of its own."""
+    if not values or not hasattr(values[0], "__len__"):
+        return list(values)
+    if len(values) != shape[0]:
+        raise ValueError(f"an image must be flat, or nested as its shape is, but one has {len(values)} for {shape[0]}")
+    parts = [flat(part, shape[1:]) for part in values]
+    if any(len(part) != math.prod(shape[1:]) for part in parts):
+        raise ValueError(f"an image must be flat, or nested as its shape is, but parts of one are not {shape[1:]}")
+    return [number for part in parts for number in part]

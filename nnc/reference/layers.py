@@ -39,7 +39,23 @@ def product(A: Rows, B: Rows) -> list[list[float]]:
     return [[sum(a * b for a, b in zip(row, column)) for column in columns] for row in A]
 
 
-class Dense:
+class Layer:
+    """What all layers answer. One without activation and weights, as pools are, answers this to `backward`."""
+
+    def forward(self, A_in: Rows) -> Rows:
+        """A_out, a row of outputs for every row of inputs."""
+        raise NotImplementedError
+
+    def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
+        """delta, which is dL/dZ, and (dW, db), None where there is nothing to learn; dA is dL/dA_out."""
+        return dA, None
+
+    def downward(self, A_in: Rows, delta: Rows) -> Rows:
+        """dL/dA_in, which is the dA of the layer below."""
+        raise NotImplementedError
+
+
+class Dense(Layer):
     """A dense layer: every neuron sees every input."""
 
     def __init__(self, W: list[list[float]], b: list[float] | None, activation: str) -> None:
@@ -64,7 +80,7 @@ class Dense:
         db = [sum(column) for column in transposed(delta)] if self.b else None
         return delta, (dW, db)
 
-    def downward(self, delta: Rows) -> Rows:
+    def downward(self, A_in: Rows, delta: Rows) -> Rows:
         """dL/dA_in, which is the dA of the layer below."""
         # An input acts through its weights to every neuron, so dL/dA_in = delta transposed(W).
         return product(delta, transposed(self.W))

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 from nnc import saving
 from nnc.base import disk
 from nnc.inspection.text import inspect_text
+from nnc.layers import Dropout
+from nnc.layers.stack import stack, unstack
 from nnc.reference.checks import positive, rows_of, same_length, supported, whole
+from nnc.reference.first import first_layers
 from nnc.reference.layers import ACTIVATIONS, Dense
-from nnc.reference.random import INITIALIZERS, Stream, mix
+from nnc.reference.random import Stream, mix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from nnc.layers.kind import Kind
     from nnc.reference.layers import Gradient, Rows
 
 # Each loss is L = scale * sum of (p - y)^2 over all rows and outputs. The mean divides by their number.
@@ -41,11 +45,11 @@ class History:
 
 
 class NeuralNetwork:
-    """Dense layers that learn by gradient descent. Arguments and methods are those of the compiled engine.
+    """Layers that learn by gradient descent. Arguments and methods are those of the compiled engine.
 
     Parameters
     ----------
-    sizes : number of inputs, neurons of each hidden layer, number of outputs
+    layers : number of inputs, neurons of each hidden layer, number of outputs; or layers of nnc.layers, Input first
     activation : sigmoid, tanh, relu or identity, one for all hidden layers or one each
     output : activation of the last layer (default: identity for mse, else sigmoid)
     loss : sse, the sum of (p - y)^2; half_sse, half of it; mse, its mean over rows and outputs
@@ -57,7 +61,7 @@ class NeuralNetwork:
 
     def __init__(
         self,
-        sizes: Sequence[int],
+        layers: Sequence[int | Kind],
         *,
         activation: str | Sequence[str] = "sigmoid",
         output: str | None = None,
@@ -67,35 +71,31 @@ class NeuralNetwork:
         dtype: Any = "float64",
         seed: int | None = None,
     ) -> None:
-        self.sizes = tuple(whole("a size", size, 1) for size in sizes)
-        hidden = len(self.sizes) - 2
-        if hidden < 0:
-            raise ValueError(f"sizes must name inputs and outputs at least, like [3, 1], got {list(sizes)}")
-        names = [activation] * hidden if isinstance(activation, str) else list(activation)
-        if len(names) != hidden:
-            raise ValueError(f"activation must be one name, or {hidden} for {hidden} hidden layers, got {names}")
-        self.activations = (*names, output or ("identity" if loss == "mse" else "sigmoid"))
         self.loss_name, self.dtype = loss, str(dtype)
         supported("loss", [loss], LOSSES)
-        supported("activation", self.activations, ACTIVATIONS)
         supported("dtype", [self.dtype], ["float64"])
+        names = [activation] if isinstance(activation, str) else list(activation)
+        supported("activation", [*names, *([output] if output else [])], ACTIVATIONS)
+        self.stack = stack(layers, activation, output, loss, bool(bias))
+        self.sizes, self.activations = self.stack.sizes, self.stack.activations
         self.seed = whole("seed", int.from_bytes(os.urandom(4)) if seed is None else seed, 0)
         self._shuffler = Stream(mix(mix(self.seed) + 1))
         draw = init if init is None or isinstance(init, str) else "zeros"
-        self.layers = first_layers(self.sizes, self.activations, bool(bias), draw, self.seed)
+        self.layers = first_layers(self.stack, draw, self.seed)
+        self.computing = [layer for layer in self.layers if isinstance(layer, Dense)]  # those with weights
         if draw is not init:
             self.weights = init
 
     @property
     def weights(self) -> Any:
-        """W of every layer. Assign a list of them to change the network."""
-        return tuple(layer.W for layer in self.layers)
+        """W of every layer that has weights. Assign a list of them to change the network."""
+        return tuple(layer.W for layer in self.computing)
 
     @weights.setter
     def weights(self, values: Any) -> None:
         same_length("weights", values, self.weights)
-        checked = [rows_of("weights", W, layer.n_out, layer.n_in) for layer, W in zip(self.layers, values)]
-        for layer, W in zip(self.layers, checked):
+        checked = [rows_of("weights", W, (layer.n_out,), layer.n_in) for layer, W in zip(self.computing, values)]
+        for layer, W in zip(self.computing, checked):
             layer.W = W
 
     @property
@@ -106,19 +106,19 @@ class NeuralNetwork:
     @property
     def biases(self) -> Any:
         """b of every layer, none without bias. Assign a list of them to change the network."""
-        return tuple(layer.b for layer in self.layers if layer.b)
+        return tuple(layer.b for layer in self.computing if layer.b)
 
     @biases.setter
     def biases(self, values: Any) -> None:
         same_length("biases", values, self.biases)
-        having = [layer for layer in self.layers if layer.b]
-        checked = [rows_of("biases", [b], layer.n_out)[0] for layer, b in zip(having, values)]
+        having = [layer for layer in self.computing if layer.b]
+        checked = [rows_of("biases", [b], (layer.n_out,))[0] for layer, b in zip(having, values)]
         for layer, b in zip(having, checked):
             layer.b = b
 
     def predict(self, X: Any) -> Rows:
-        """P, a row of outputs for every row of X."""
-        return self._forward(rows_of("X", X, self.sizes[0]))[-1]
+        """P, a row of outputs for every row of X. An image is a row of numbers, or lists [row][column][channel]."""
+        return self._forward(rows_of("X", X, self.stack.shape))[-1]
 
     def _forward(self, X: Rows) -> list[Rows]:
         A = [X]  # then the output of every layer in turn, P at last; the backward pass needs them all
@@ -135,7 +135,7 @@ class NeuralNetwork:
         return LOSSES[self.loss_name](len(X) * self.sizes[-1])
 
     def gradients(self, X: Any, y: Any) -> list[Gradient]:
-        """(dW, db) of every layer; db is None without bias."""
+        """(dW, db) of every layer that has weights; db is None without bias."""
         return self._backward(*self._data(X, y))[1]
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
@@ -150,9 +150,10 @@ class NeuralNetwork:
         gradients: list[Gradient] = []
         for layer, A_in, A_out in reversed(list(zip(self.layers, A, A[1:]))):
             delta, gradient = layer.backward(A_in, A_out, dA)
-            gradients.insert(0, gradient)
+            if gradient is not None:
+                gradients.insert(0, gradient)
             if layer is not self.layers[0]:  # below which there is nothing to learn
-                dA = layer.downward(delta)
+                dA = layer.downward(A_in, delta)
         return squared_error(P, y), gradients
 
     def train_step(self, X: Any, y: Any, lr: float) -> float:
@@ -162,7 +163,7 @@ class NeuralNetwork:
 
     def _step(self, X: Rows, y: Rows, lr: float) -> float:
         error, gradients = self._backward(X, y)
-        for layer, (dW, db) in zip(self.layers, gradients):
+        for layer, (dW, db) in zip(self.computing, gradients):
             # Downhill: W = W - lr * dL/dW, b = b - lr * dL/db.
             layer.W = [[w - lr * d for w, d in zip(*rows)] for rows in zip(layer.W, dW)]
             layer.b = layer.b and db and [b - lr * d for b, d in zip(layer.b, db)]
@@ -192,7 +193,7 @@ class NeuralNetwork:
         losses: list[float] = []
         order, start = list(range(len(X))), perf_counter()
         for epoch in range(1, epochs + 1):
-            before = [(layer.W, layer.b) for layer in self.layers]
+            before = [(layer.W, layer.b) for layer in self.computing]
             if shuffle and batch_size < len(X):
                 order = list(range(len(X)))
                 self._shuffler.shuffle(order)
@@ -201,20 +202,20 @@ class NeuralNetwork:
                 batch = order[first : first + batch_size]
                 error += self._step([X[row] for row in batch], [y[row] for row in batch], lr)
             losses.append(self._scale(X) * error)
-            numbers = [w for layer in self.layers for row in [*layer.W, layer.b or []] for w in row]
+            numbers = [w for layer in self.computing for row in [*layer.W, layer.b or []] for w in row]
             if not all(map(math.isfinite, [losses[-1], *numbers])):
-                for layer, (W, b) in zip(self.layers, before):
+                for layer, (W, b) in zip(self.computing, before):
                     layer.W, layer.b = W, b
                 raise ArithmeticError(f"training diverged in epoch {epoch}; try a smaller lr than {lr}")
         return History(losses, perf_counter() - start)
 
     def _data(self, X: Any, y: Any) -> tuple[Rows, Rows]:
-        X = rows_of("X", X, self.sizes[0])
-        return X, rows_of("y", y, self.sizes[-1], len(X))
+        X = rows_of("X", X, self.stack.shape)
+        return X, rows_of("y", y, self.sizes[-1:], len(X))
 
     def inspect(self, file: Any = None) -> None:
         """Print every layer, neuron, weight and bias."""
-        print(inspect_text([(layer.W, layer.b) for layer in self.layers]), file=file)
+        print(inspect_text([(layer.W, layer.b) for layer in self.computing]), file=file)
 
     def save(self, path: Any) -> None:
         """Write the network to a JSON file (a path, or an open text file)."""
@@ -245,7 +246,7 @@ class NeuralNetwork:
             "loss": self.loss_name,
             "seed": self.seed,
             "shuffle_position": self._shuffler.position,
-            "layers": [{"type": "dense", **vars(layer)} for layer in self.layers],
+            "layers": self.stack.to_list([(layer.W, layer.b) for layer in self.computing]),
             "self_test": {"X": X, "P": P} if all(map(math.isfinite, P)) else None,
         }
 
@@ -257,33 +258,19 @@ class NeuralNetwork:
                     f"{key} is not in the plain-Python reference, which takes numbers and gives numbers as they are; "
                     "what else there is, the compiled nnc.NeuralNetwork has"
                 )
-        layers = document["layers"]
+        # Files hold the rates of Dropout layers for further training; no prediction depends on them.
+        layers = [kind for kind in unstack(document["layers"], None) if not isinstance(kind, Dropout)]
+        computing = [layer for layer in document["layers"] if "W" in layer]
         network = cls(
-            [layers[0]["n_in"], *(layer["n_out"] for layer in layers)],
-            activation=[layer["activation"] for layer in layers[:-1]],
-            output=layers[-1]["activation"],
+            layers,
             loss=document["loss"],
-            init=[layer["W"] for layer in layers],
+            init=[layer["W"] for layer in computing],
             dtype=document["dtype"],
             seed=document["seed"],
         )
-        for layer, saved in zip(network.layers, layers):
+        for layer, saved in zip(network.computing, computing):
             layer.b = saved["b"]
         network._shuffler.position = document["shuffle_position"]
         if document["self_test"]:
             saving.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
         return network
-
-
-def first_layers(
-    sizes: Sequence[int], activations: Sequence[str], bias: bool, init: str | None, seed: int
-) -> list[Dense]:
-    """Layers with drawn weights, from one stream: layer by layer, W row by row, then b."""
-    stream, layers = Stream(mix(seed)), []
-    for n_in, n_out, activation in zip(sizes, sizes[1:], activations):
-        name = init or ("he_uniform" if activation == "relu" else "glorot_uniform")
-        supported("init", [name], INITIALIZERS)
-        W = [[INITIALIZERS[name](stream, n_in, n_out) for _ in range(n_out)] for _ in range(n_in)]
-        b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if bias else None
-        layers.append(Dense(W, b, activation))
-    return layers

@@ -21,7 +21,8 @@ As JSON writes it::
     a single output.
 `scale_X`, `scale_y`
     scaled = (raw - shift) * factor, by column of the inputs or outputs; "standardize" or "minmax" says how shift
-    and factor were found.
+    and factor were found. In {"type": "pixels", "shift": 0.0, "factor": 0.00392156862745098}, which is 1 / 255, one
+    number is for all columns.
 `dropout`
     The rate of the Dropout behind each hidden layer, or null where there is none; missing where there is none at all.
     No prediction depends on it, so readers that do not know it pass it over, and it is not in the checksum.
@@ -44,17 +45,31 @@ both directions: what is read can be used as it is, and nothing is written that 
 
 In version 1 all layers have a bias or none has; version 2 leaves that to each. A file has the lowest version that can
 say what is in it.
+
+Networks whose rows are images are version 2. Their `layers` are all that there are, the input first and a dense one
+last, each with what it is made from; what comes in and goes out follows from the shape of the input::
+
+    {"type": "input", "shape": [28, 28, 1]}     height, width, channels
+    {"type": "conv2d", "filters": 6, "size": [5, 5], "stride": [1, 1], "padding": "valid" or "same",
+     "activation": "relu", "W": [[6 numbers], ... 25 rows], "b": [6 numbers] or null}
+    {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]}, and "avg_pool2d" with the same members
+    {"type": "global_avg_pool2d"}, {"type": "flatten"}
+    {"type": "dropout", "rate": 0.3}
+
+Rows of W of a conv2d are in the order of ky, kx and channel, the last one fastest. An image in a row of numbers, that
+of the self-test say, is in the order of y, x and channel. `dropout` is missing there.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING
 
 from nnc.base import fields
 from nnc.base.fields import LARGEST
 from nnc.kinds import activations, losses, optimizers
-from nnc.layers import KINDS
+from nnc.layers import Dense, Input, in_files
 
 if TYPE_CHECKING:
     from typing import Any
@@ -98,11 +113,14 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
     loss = fields.name(document, "loss", losses.NAMES)
     layers = _checked_layers(fields.member(document, "layers", list), loss, LARGEST[dtype])
     version = _least_version(layers)
+    images = layers[0]["type"] == Input.type
     if document.get("version") == 1 < version:
+        if images:
+            raise ValueError('layers[0].type is "input", which version 2 has, expected dense in version 1')
         i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
         raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected all or none")
-    n_in, n_out = layers[0]["n_in"], layers[-1]["n_out"]
-    n_params = sum((layer["n_in"] + (layer["b"] is not None)) * layer["n_out"] for layer in layers)
+    n_in, n_out = prod(layers[0]["shape"]) if images else layers[0]["n_in"], layers[-1]["n_out"]
+    n_params = sum(sum(map(len, layer["W"])) + len(layer["b"] or ()) for layer in layers if "W" in layer)
     return {
         "format": FORMAT,
         "version": version,
@@ -116,7 +134,7 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         "scale_X": _checked_scale(document.get("scale_X"), n_in, "scale_X", "n_in"),
         "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
         "layers": layers,
-        "dropout": _checked_dropout(document.get("dropout"), len(layers) - 1),
+        "dropout": _checked_dropout(document.get("dropout"), None if images else len(layers) - 1),
         "feature_names": _checked_names(document.get("feature_names"), n_in),
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
         "training": _checked_training(document.get("training"), n_params, LARGEST[dtype]),
@@ -125,19 +143,27 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
 
 def _least_version(layers: list[dict[str, Any]]) -> int:
     """The first version that can say what is in these layers."""
-    return 1 if len({layer["b"] is None for layer in layers}) == 1 else 2
+    return 1 if len({layer.get("b") is None for layer in layers}) == 1 and layers[0]["type"] == Dense.type else 2
 
 
 def _checked_layers(given: list[Any], loss: str, largest: float) -> list[dict[str, Any]]:
-    """The layers, each for itself and then all in a row."""
-    layers = [_checked_layer(layer, f"layers[{i}]", largest) for i, layer in enumerate(given)]
-    if not layers:
+    """The layers, from the lowest one up, and then all together."""
+    if not given:
         raise ValueError("layers is empty, expected at least one layer")
-    for i, (layer, next_layer) in enumerate(pairwise(layers)):
-        n_out, n_in = layer["n_out"], next_layer["n_in"]
-        if n_in != n_out:
-            raise ValueError(f"layers[{i + 1}].n_in is {n_in}, expected {n_out}, the n_out of layers[{i}]")
-    problem = losses.mismatch([layer["activation"] for layer in layers], loss)
+    images = type(given[0]) is dict and given[0].get("type") == Input.type
+    known = in_files() if images else {Dense.type: Dense}
+    layers: list[dict[str, Any]] = []
+    below: tuple[int, ...] = ()  # the shape of what the layers so far give
+    for i, layer in enumerate(given):
+        where = f"layers[{i}]"
+        name = fields.name(fields.members_of(layer, where), "type", tuple(known), where + ".")
+        if name == Input.type and i:
+            raise ValueError(f'{where}.type is "{name}", expected another one: only the first layer can be that')
+        layers.append(known[name].checked(layer, where))
+        below = _placed(layers[-1], where, below, largest)
+    if layers[-1]["type"] != Dense.type:
+        raise ValueError(f'{where}.type is "{name}", expected {Dense.type} for the last layer, the output')
+    problem = losses.mismatch([layer["activation"] for layer in layers if "activation" in layer], loss)
     if problem:
         raise ValueError(problem)
     output = layers[-1]["activation"]
@@ -146,16 +172,39 @@ def _checked_layers(given: list[Any], loss: str, largest: float) -> list[dict[st
     return layers
 
 
-def _checked_layer(layer: Any, where: str, largest: float) -> dict[str, Any]:
-    kind = fields.name(fields.members_of(layer, where), "type", tuple(KINDS), where + ".")
-    return KINDS[kind].checked(layer, where, largest)
+def _placed(layer: dict[str, Any], where: str, below: tuple[int, ...], largest: float) -> tuple[int, ...]:
+    """The shape of what a layer gives, whose arrays are checked, too: what comes in and goes out follows from the
+    layers below, so nothing that is claimed is believed."""
+    kind = in_files()[layer["type"]].from_dict(layer)
+    if isinstance(kind, Dense) and len(below) < 2:
+        n_in = layer["n_in"]
+        if below not in ((), (n_in,)):
+            raise ValueError(f"{where}.n_in is {n_in}, expected {below[0]}, what the layer below gives")
+        below = (n_in,)
+    try:
+        out = kind.shape(below)
+    except ValueError as error:
+        raise ValueError(f"{where} {error}") from None
+    for array in kind.arrays(below):
+        name, place, (*rows, n) = array.name, f"{where}.{array.name}", array.shape
+        of_rows, of = kind.sides
+        if rows and len(layer[name]) != rows[0]:
+            found = len(layer[name])
+            raise ValueError(f"{place} has the wrong shape: {found} rows found, {rows[0]} expected ({of_rows})")
+        if rows:
+            layer[name] = fields.matrix(layer[name], n, f"{place}[{{}}]".format, of, largest)
+        else:
+            layer[name] = fields.vector(layer[name], n, place, of, largest)
+    return out
 
 
-def _checked_dropout(dropout: Any, n_hidden: int) -> list[float | None] | None:
+def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] | None:
     if dropout is None:
         return None
+    found = fields.shown(dropout)
+    if n_hidden is None:
+        raise ValueError(f"dropout is {found}, expected none: it is among the layers where these begin with the input")
     if type(dropout) is not list or len(dropout) != n_hidden:
-        found = fields.shown(dropout)
         raise ValueError(f"dropout is {found}, expected a list of {n_hidden}, one item for each hidden layer")
     for i, rate in enumerate(dropout):
         if rate is not None and not 0 <= fields.number(rate, f"dropout[{i}]") < 1:
@@ -217,7 +266,14 @@ def _checked_scale(scale: Any, n: int, where: str, of: str) -> dict[str, Any] | 
     if scale is None:
         return None
     fields.exactly(scale, ("type", "shift", "factor"), where)
-    kind = fields.name(scale, "type", ("standardize", "minmax"), where + ".")
+    kind = fields.name(scale, "type", ("standardize", "minmax", "pixels"), where + ".")
+    shift: Any
+    factor: Any
+    if kind == "pixels":
+        shift, factor = (fields.number(scale[key], f"{where}.{key}") for key in ("shift", "factor"))
+        if factor == 0:
+            raise ValueError(f"{where}.factor is 0, expected another number")
+        return {"type": kind, "shift": shift, "factor": factor}
     shift, factor = (
         fields.vector(fields.member(scale, key, list, where=where + "."), n, f"{where}.{key}", of)
         for key in ("shift", "factor")

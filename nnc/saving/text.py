@@ -307,7 +307,9 @@ def self_test_row(n_in: int, scale_X: dict[str, Any] | None = None) -> list[floa
     row = [(5 - 7 * i % 11) / 10 for i in range(n_in)]
     if scale_X is None:
         return row
-    raw = [shift + x / factor for x, shift, factor in zip(row, scale_X["shift"], scale_X["factor"], strict=True)]
+    # One number may be for all columns.
+    shifts, factors = (part if type(part) is list else [part] * n_in for part in (scale_X["shift"], scale_X["factor"]))
+    raw = [shift + x / factor for x, shift, factor in zip(row, shifts, factors, strict=True)]
     return [x if abs(x) <= LARGEST["float64"] else 0.0 for x in raw]
 
 

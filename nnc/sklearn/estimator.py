@@ -373,7 +373,7 @@ class Estimator:
             "eps_last": self.solver == "adam",
         }
         if np.any(self.dropout):
-            settings |= dropout_settings(self.dropout, net.model.stack, state)
+            settings |= dropout_settings(self.dropout, net.model, state)
         plan = Plan(
             epochs=1 if incremental else self.max_iter,
             batch_size=batch,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nnc.kinds import activations
 from nnc.training.batches import BatchFit
-from nnc.training.fit import LARGE_INPUT
+from nnc.training.fit import LARGE_INPUT, scaler_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ def _findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning
         yield (
             UnscaledInputWarning,
             f"X reaches up to {run.intake.largest:g}, and networks learn best from inputs around -1 to 1: pass "
-            'scale_X="standardize" to NeuralNetwork, or scale X',
+            f'scale_X="{scaler_for(run.intake.largest)}" to NeuralNetwork, or scale X',
         )
     shares = [(l, share) for l, share in enumerate(_idle(run)) if share > SATURATED and l not in equal]
     if output_stuck > SATURATED:
@@ -206,7 +206,7 @@ def _idle(run: Fit) -> list[float]:
     it looks bad, more rows are asked: it may have been a single one. Where there are none, as a batch is all that is
     held, and the batch is small, nothing can be said."""
     if run.training.epoch:  # else the training went on elsewhere
-        shares: list[float] = run.training.idle(run.model.ends)
+        shares = run.model.idle(run.training)
         if not shares or max(shares) <= SATURATED:
             return shares
     from nnc.training.second_look import sample

@@ -448,7 +448,7 @@ def divergence(
 ) -> DivergedError:
     """The error to raise for a training that has come to numbers that are not finite, with the rows that it happened
     with."""
-    layer = broken_layer
+    layer = model.number(broken_layer)
     if layer:
         what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
     else:
@@ -474,8 +474,13 @@ def too_fast(rate: float, largest: float) -> str:
     return f"The learning rate of {rate:g} may be too large, or {unscaled(largest)}."
 
 
+def scaler_for(largest: float) -> str:
+    """What should scale inputs that reach so far; bytes are pixels."""
+    return "pixels" if largest == 255 else "standardize"
+
+
 def unscaled(largest: float) -> str:
     """What should be scaled, by the largest of the inputs."""
     if largest > LARGE_INPUT:
-        return f'X, which reaches up to {largest:g}, needs scaling (scale_X="standardize")'
+        return f'X, which reaches up to {largest:g}, needs scaling (scale_X="{scaler_for(largest)}")'
     return "the targets or inputs need scaling"

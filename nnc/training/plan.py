@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.data.metrics import Metric
-    from nnc.layers.stack import Stack
     from nnc.model.data import Data
+    from nnc.model.model import Model
     from nnc.training.callbacks import Progress, Record
     from nnc.training.state import State
 
@@ -80,7 +80,7 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
             "epochs must be given where no other rule ends the training: "
             "patience, target_loss, max_seconds or a callback"
         )
-    plan: dict[str, Any] = {"epochs": epochs, "settings": settings(said, model.stack, state)}
+    plan: dict[str, Any] = {"epochs": epochs, "settings": settings(said, model, state)}
     for name, check in CHECKS.items():
         if name in said:
             plan[name] = check(name, said[name])
@@ -103,10 +103,10 @@ def _is_zero(value: Any) -> bool:
     return isinstance(value, (float, int)) and value == 0
 
 
-def settings(said: Mapping[str, Any], stack: Stack, state: State) -> dict[str, Any]:
+def settings(said: Mapping[str, Any], model: Model, state: State) -> dict[str, Any]:
     """What the core is told beside the optimizer's constants."""
     told: dict[str, Any] = {}
-    if said.keys().isdisjoint(SETTINGS) and not stack.drops:
+    if said.keys().isdisjoint(SETTINGS) and not model.stack.drops:
         return told
     l1, l2 = said.get("l1", 0.0), said.get("l2", 0.0)
     if not (_is_zero(l1) and _is_zero(l2)):
@@ -116,12 +116,13 @@ def settings(said: Mapping[str, Any], stack: Stack, state: State) -> dict[str, A
             told[name] = positive(name, said[name])
     if flag("regularize_bias", said.get("regularize_bias", False)):
         told["biases_too"] = True
-    told.update(dropout_settings(said.get("dropout", 0.0), stack, state))
+    told.update(dropout_settings(said.get("dropout", 0.0), model, state))
     return told
 
 
-def dropout_settings(dropout: Any, stack: Stack, state: State) -> dict[str, Any]:
+def dropout_settings(dropout: Any, model: Model, state: State) -> dict[str, Any]:
     """What the core is told of dropout, by the argument of a fit or by the network's own Dropout layers."""
+    stack = model.stack
     if _is_zero(dropout):
         if not stack.drops:
             return {}
@@ -129,13 +130,13 @@ def dropout_settings(dropout: Any, stack: Stack, state: State) -> dict[str, Any]
     elif stack.drops:
         raise ValueError(f"dropout must be left out where the network has Dropout layers, got {dropout!r}")
     else:
-        n_hidden = len(stack.dropout)
+        n_hidden = len(stack.computing) - 1
         shares = [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)
         if len(shares) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
             raise ValueError(
                 f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"
             )
-        shares = [fraction("dropout", share) for share in shares]
+        shares = model.by_place([fraction("dropout", share) for share in shares], 0.0)
     return {"dropout": shares, "drop_key": state.streams.key(DROPOUT)}
 
 

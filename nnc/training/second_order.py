@@ -38,6 +38,8 @@ class SecondOrderFit(Fit):
                 raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
         if plan.batch_size < len(data.X):
             raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={plan.batch_size}")
+        if isinstance(state.optimizer, LevenbergMarquardt) and model.stack.images:
+            raise ValueError("'levenberg_marquardt' knows dense layers only, and this network is one of images")
         if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:
             known = ", ".join(row.name for row in losses.ROWS.values() if row.squared)
             raise ValueError(f"'levenberg_marquardt' is for squared losses ({known}), got {model.loss!r}")

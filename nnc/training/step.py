@@ -58,7 +58,7 @@ class Steps:
                 f"optimizer must be one that takes single steps, got {state.optimizer.name!r}, "
                 "which needs all rows, again and again"
             )
-        self.settings = settings(self.options, model.stack, state)
+        self.settings = settings(self.options, model, state)
         return state
 
     def retune(self, lr: Any) -> bool:
@@ -129,7 +129,7 @@ class Steps:
             if rows is not None:
                 position, largest = network.model.core.scan(rows)
                 if position >= 0:
-                    raise not_finite(name, rows, position)
+                    raise not_finite(name, rows, position, shape=network.model.shape if name == "X" else ())
         return largest
 
     def fail(self, network: Any, X: Any, Y: Any, rate: float) -> None:

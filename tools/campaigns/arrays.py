@@ -25,6 +25,7 @@ from time import perf_counter
 import numpy as np
 
 from nnc import DivergedError, NeuralNetwork, TrainingWarning, augment
+from nnc.layers import Conv2D, Input
 
 N, N_IN, N_OUT = 12, 3, 2
 random = np.random.default_rng(0)
@@ -36,6 +37,12 @@ WEIGHTS = (np.arange(N) % 3 > 0) * 1.0
 
 def regressor(**settings):
     return NeuralNetwork([N_IN, 4, N_OUT], **{"activation": "tanh", "loss": "mse", "seed": 1, **settings})
+
+
+def of_images(**settings):
+    """Of images of one row of pixels, so that a frame has columns for them."""
+    layers = [Input(1, N_IN, 1), Conv2D(4, (1, 2)), N_OUT]
+    return NeuralNetwork(layers, **{"activation": "tanh", "loss": "mse", "seed": 1, **settings})
 
 
 def classifier(n_out=2):
@@ -68,6 +75,9 @@ ARGUMENTS = {
     "fit X": (["X", "y"], X, lambda value: fit(regressor(), value, Y)),
     "fit X float32": (["X", "y"], X, lambda value: fit(regressor(dtype="float32"), value, Y, batch_size=5)),
     "fit X scaled": (["X", "y", "scale_X"], X, lambda value: fit(regressor(scale_X="standardize"), value, Y)),
+    "fit images": (["X", "y"], X, lambda value: fit(of_images(), value, Y)),
+    "fit images scaled": (["X", "y"], X, lambda value: fit(of_images(scale_X="pixels", dtype="float32"), value, Y)),
+    "predict images": (["X"], X, lambda value: of_images().predict(value)),
     "fit X split": (["X", "y"], X, lambda value: fit(regressor(), value, Y, validation=0.25)),
     "fit y": (["y"], Y, lambda value: fit(regressor(), X, value)),
     "fit y scaled": (["y", "scale_y"], Y, lambda value: fit(regressor(scale_y="minmax"), X, value)),

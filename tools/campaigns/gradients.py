@@ -2,9 +2,10 @@
 
     python tools/campaigns/gradients.py [RUNS] [--first SEED]
 
-A run is a network with all of it drawn: layers, activations, loss, number type, rows, the scale of inputs and weights,
-and how it was trained, from not at all to a loss of 1e-12. Its gradients are checked, and then checked once more with a
-planted error in each layer: one gradient, of those that count and are compared, is wrong by 1e-5, in float32 by 1e-2.
+A run is a network with all of it drawn: layers, some of them of images, activations, loss, number type, rows, the scale
+of inputs and weights, and how it was trained, from not at all to a loss of 1e-12. Its gradients are checked, and then
+checked once more with a planted error in each layer: one gradient, of those that count and are compared, is wrong by
+1e-5, in float32 by 1e-2.
 Findings are named with the seed of their run, and the exit code is 1 if there is any:
 
 - a false alarm: right gradients are called wrong;
@@ -32,12 +33,15 @@ from nnc.inspection import check_gradients
 from nnc.inspection.gradients import TOLERANCE, compare
 from nnc.inspection.problem import Problem
 from nnc.kinds import activations, losses
+from nnc.layers import AvgPool2D, Conv2D, GlobalAvgPool2D, Input, MaxPool2D
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
     from numpy.typing import NDArray
+
+    from nnc.layers.kind import Kind
 
 TRAININGS = ("none", "none", "a few epochs", "adam", "lbfgs", "levenberg_marquardt", "xor", "iris")
 
@@ -63,10 +67,16 @@ def draw(seed: int) -> Run:
     output = row.output if row.needed else str(rng.choice(activations.NAMES))
     least = 2 if output == "softmax" else 1
     sizes = [*rng.integers(1, rng.choice([7, 7, 7, 25]), 1 + len(hidden)), rng.integers(least, 5)]
+    layers: list[Kind | int] = [int(n) for n in sizes]
+    if rng.integers(4) == 0 and training != "levenberg_marquardt":
+        layers = [*of_images(rng), *layers[1:]]
     parameter = {"huber": rng.uniform(0.1, 2), "quantile": rng.uniform(0.1, 0.9), "cross_entropy": rng.choice([0, 0.1])}
     net = NeuralNetwork(
-        [int(n) for n in sizes],
-        activation=hidden,
+        layers,
+        activation=[
+            str(rng.choice(activations.HIDDEN)) for _ in range(sum(isinstance(layer, Conv2D) for layer in layers))
+        ]
+        + hidden,
         output=output,
         loss=losses.loss_object(name, parameter.get(name)),
         bias=bool(rng.integers(4)),
@@ -76,13 +86,33 @@ def draw(seed: int) -> Run:
     if rng.integers(2):
         net.params = net.params * 10 ** rng.uniform(-3, 2)
     n = int(rng.choice([1, 2, 5, 20, 100]))
-    X = rng.normal(size=(n, sizes[0])) * 10 ** rng.uniform(-3, 3)
+    X = rng.normal(size=(n, net.sizes[0])) * 10 ** rng.uniform(-3, 3)
+    if net.model.stack.images and rng.integers(2):
+        X[abs(X) < np.quantile(abs(X), 0.8)] = X.flat[0]  # a background, which pools find the same everywhere
     y = targets(row.takes, rng, n, int(sizes[-1]))
     # Where a training diverges, the last finite weights are as good as any.
     with warnings.catch_warnings(), contextlib.suppress(nnc.DivergedError):
         warnings.simplefilter("ignore")
         train(net, X, y, training)
     return Run(net, X, y, training)
+
+
+def of_images(rng: np.random.Generator) -> list[Kind]:
+    """Layers of images, small ones."""
+    shape = tuple(int(n) for n in rng.integers([3, 3, 1], [9, 9, 4]))
+    layers: list[Kind] = [Input(*shape)]
+    for _ in range(rng.integers(1, 5)):
+        size, stride = ((int(a), int(b)) for a, b in rng.integers(1, 4, (2, 2)))
+        kind: Kind = (
+            Conv2D(int(rng.integers(1, 5)), size, stride=stride, padding=str(rng.choice(["valid", "same"]))),
+            MaxPool2D(size, stride),
+            AvgPool2D(size, stride),
+            GlobalAvgPool2D(),
+        )[rng.choice(4, p=[0.5, 0.3, 0.15, 0.05])]
+        with contextlib.suppress(ValueError):  # it does not fit any more
+            shape = kind.shape(shape)
+            layers.append(kind)
+    return layers
 
 
 def targets(takes: str, rng: np.random.Generator, n: int, n_out: int) -> NDArray[Any]:

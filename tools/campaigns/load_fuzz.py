@@ -3,7 +3,7 @@
     python tools/campaigns/load_fuzz.py --seconds 60
     python tools/campaigns/load_fuzz.py --seconds 60 --guided    # by coverage, with atheris
 
-Documents of all kinds (both versions, every optimizer and schedule, classes, scalings, names of columns, dropout) are
+Documents of all kinds (both versions, images, every optimizer and schedule, classes, scalings, names, dropout) are
 changed where a reader may be wrong: numbers at the ends of their ranges, other types, members and rows that are gone,
 there twice, swapped or taken from another document, or raw text. Of each that still is a document the checksum is made
 anew, and the self-test is taken out half of the times, so that the checks behind them are reached. What is read must
@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
+from math import prod
 from types import FunctionType
 from typing import Any
 
@@ -34,8 +35,10 @@ import numpy as np
 import nnc
 from nnc import saving
 from nnc.kinds import activations, losses, optimizers
+from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, in_files
 
 SLOW = 10  # seconds
+LARGE = 10**6  # numbers in a row, which a small file of images may claim, and only who trains it pays for
 SPECIAL: list[Any] = [
     *[None, True, False, "", "a", "dense", "sgd", "\ud800", [], {}, [[]], [0], {"name": "sgd"}, {"name": []}],
     *[0, 1, -1, 2, 3, 7, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400, -(2**63)],
@@ -44,7 +47,9 @@ SPECIAL: list[Any] = [
     *activations.NAMES,
     *losses.NAMES,
     *optimizers.ROWS,
-    *["float32", "float64", "standardize", "minmax", "StepLR", "Warmup", "ReduceLROnPlateau", "function"],
+    *["float32", "float64", "standardize", "minmax", "pixels", "StepLR", "Warmup", "ReduceLROnPlateau", "function"],
+    *[{"type": "flatten"}, {"type": "dropout", "rate": 0.5}, {"type": "max_pool2d", "size": [2, 1], "stride": [1, 1]}],
+    *[*in_files(), "same", "valid", [2, 2], [3, 3, 1], {"type": "input", "shape": [3, 3, 1]}],
 ]
 SCHEDULES: list[Any] = [
     nnc.Constant(0.1),
@@ -76,12 +81,23 @@ def networks() -> Iterator[nnc.NeuralNetwork]:
         yield net
     labels = np.array(["a", "b", "c", "a", "b", "c", "a", "\u00e9"])
     settings: dict[str, Any] = {"loss": "cross_entropy", "scale_X": "standardize", "seed": 2**64 - 1}
-    layers = [nnc.layers.Dense(3, bias=False), nnc.layers.Dropout(0.5), 4]  # version 2
+    layers = [Dense(3, bias=False), Dropout(0.5), 4]  # version 2
     net = nnc.NeuralNetwork([2, *layers, 4], **settings)
     net.fit(X, labels, epochs=3, optimizer="adam", batch_size=3, metrics=["accuracy"])
     yield net
     net = nnc.NeuralNetwork([2, 3, 1], loss=nnc.Huber(0.5), scale_X="minmax", scale_y="standardize", activation="gelu")
     net.fit(X, numbers, epochs=3, optimizer="nadam", dropout=0.25, batch_size=2, validation=0.25, metrics=["r2"])
+    yield net
+    images = rng.integers(0, 256, (8, 6, 5, 2)).astype(np.uint8)
+    layers = [Conv2D(2, (3, 2), "relu", padding="same", bias=False), MaxPool2D(2, stride=1), Dropout(0.25)]
+    net = nnc.NeuralNetwork(
+        [Input(6, 5, 2), *layers, Conv2D(3, 2, stride=2), 4, 4], **{**settings, "scale_X": "pixels"}
+    )
+    net.fit(images, labels, epochs=3, optimizer="adam", batch_size=3)
+    yield net
+    layers = [Conv2D(2, 3, "gelu"), AvgPool2D((2, 1)), GlobalAvgPool2D(), 1]
+    net = nnc.NeuralNetwork([Input(6, 5, 2), *layers], loss="mse", scale_X="standardize", scale_y="minmax", seed=4)
+    net.fit(images, numbers, epochs=3, optimizer="lbfgs")
     yield net
 
 
@@ -89,7 +105,8 @@ def documents() -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [json.loads(net.to_json(checkpoint)) for net in networks() for checkpoint in (False, True)]
-    found[-1]["feature_names"] = ["a", "\u00e9"]
+    named = next(document for document in found if document["layers"][0].get("n_in") == 2)
+    named["feature_names"] = ["a", "\u00e9"]
     return found
 
 
@@ -162,6 +179,8 @@ def judge(text: str) -> str:
         if not str(error).startswith("cannot load the network from the JSON text: "):
             raise AssertionError("it is refused with another message") from error
         return "refused"
+    if max(prod(layer.shape_in) for layer in net.layers) > LARGE:
+        return "read"
     P = None
     try:
         P = net.predict(np.zeros((2, net.sizes[0])))

@@ -1,0 +1,113 @@
+"""What a step of gradient descent does in every layer, by the definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nnc.layers.stack import layer_name
+
+if TYPE_CHECKING:
+    from nnc.inspection.problem import Array, Problem
+    from nnc.inspection.ways import Pool, Windows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PoolStep:
+    """What a step does in a pool. Rows are images, flat in the order row, column, channel.
+
+    Attributes
+    ----------
+    pool : Pool
+        Its name, its windows, and whether it takes the largest of each or the mean.
+    A_in, A : arrays (n, n_in) and (n, n_out)
+        Inputs and outputs.
+    dA : array (n, n_out)
+        dL/dA.
+    """
+
+    pool: Pool
+    A_in: Array
+    A: Array
+    dA: Array
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerStep:
+    """What a step does in one layer. Rows are first, the neurons of the layer last. A convolution has a row for each
+    window of each image, in order, whose inputs are the numbers of the window, and its neurons are the filters.
+
+    Attributes
+    ----------
+    name, activation : str
+    A_in : array (n, n_in)
+        Inputs.
+    Z, A : arrays (n, n_out)
+        Net inputs and outputs.
+    dA : array (n, n_out)
+        dL/dA: by the loss in the output layer, else the sum over the neurons of the next layer of delta times weight.
+    slope : array (n, n_out)
+        dA/dZ. For softmax, whose outputs depend on all net inputs, and beside a loss that is computed from the net
+        input, delta is not their product.
+    delta : array (n, n_out)
+        dL/dZ.
+    W, dW, new_W : arrays (n_in, n_out)
+        The weights before the step, the gradient, the weights after it.
+    b, db, new_b : arrays (n_out,) or None
+        The same for the biases.
+    windows : Windows or None
+        Those of a convolution.
+    pools : tuple of PoolStep
+        What the outputs of the layer below have gone through.
+    """
+
+    name: str
+    activation: str
+    A_in: Array
+    Z: Array
+    A: Array
+    dA: Array
+    slope: Array
+    delta: Array
+    W: Array
+    dW: Array
+    new_W: Array
+    b: Array | None
+    db: Array | None
+    new_b: Array | None
+    windows: Windows | None = None
+    pools: tuple[PoolStep, ...] = ()
+
+
+def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
+    """What a step does in every layer, by the definitions."""
+    images, A_in, Z, A = problem.forward()
+    dA = problem.slope(A[-1])
+    steps: list[LayerStep] = []
+    for l in range(len(Z) - 1, -1, -1):
+        row = problem.activations[l]
+        slope = row.slopes(Z[l], A[l])
+        if l == len(Z) - 1 and problem.loss.needed:
+            delta = (A[l] - problem.y) / problem.divisor
+        elif not row.elementwise:
+            delta = A[l] * (dA - (A[l] * dA).sum(axis=1, keepdims=True))
+        else:
+            delta = dA * slope
+        W, b = problem.W[l], problem.b[l]
+        dW, db = A_in[l].T @ delta, None if b is None else delta.sum(axis=0)
+        new_b = None if b is None or db is None else b - lr * db
+        title = layer_name(l, len(Z))
+        way = problem.ways[l]
+        pools: list[PoolStep] = []
+        d = way.joined(delta @ W.T)
+        for pool, image, pooled in zip(way.pools[::-1], images[l][-2::-1], images[l][:0:-1], strict=True):
+            pools.insert(0, PoolStep(pool, image, pooled, d))
+            d = pool.backward(image, d)
+        step = LayerStep(
+            *(title, row.name, A_in[l], Z[l], A[l], dA, slope, delta, W, dW, W - lr * dW, b, db, new_b),
+            windows=way.windows,
+            pools=tuple(pools),
+        )
+        steps.insert(0, step)
+        dA = d.reshape(A[l - 1].shape) if l else d
+    return tuple(steps)

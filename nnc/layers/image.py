@@ -1,0 +1,265 @@
+"""Layers of images: rows of shape (height, width, channels), channels last."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nnc.base import fields
+from nnc.base.checks import count, flag, one_of, optional, pair
+from nnc.base.value import field
+from nnc.kinds.activations import NAMES as ACTIVATIONS
+from nnc.kinds.initializers import NAMES as INITIALIZERS
+from nnc.layers.kind import Array, Computing, Kind, shape_text
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from nnc.layers.kind import Shape
+
+PADDINGS = ("valid", "same")
+
+
+def image(below: Shape) -> Shape:
+    """The shape of an image, checked to be one."""
+    if len(below) != 3:
+        raise ValueError(f"takes images (height, width, channels), got rows of shape {below}")
+    return below
+
+
+def window(size: tuple[int, int], stride: tuple[int, int], below: Shape) -> tuple[int, int]:
+    """Height and width of what a window gives that stays within the image."""
+    height, width = ((n - k) // s + 1 if n >= k else 0 for n, k, s in zip(below, size, stride, strict=False))
+    if not (height and width):
+        what = " x ".join(map(str, size))
+        raise ValueError(f"has a window of {what}, which does not fit into images of shape {below}")
+    return height, width
+
+
+def stride_text(stride: tuple[int, int], usual: tuple[int, int]) -> str:
+    """What there is to say of a stride."""
+    return "" if stride == usual else f", stride {shape_text(stride if len(set(stride)) > 1 else stride[:1])}"
+
+
+class Conv2D(Computing):
+    """A convolutional layer: each filter looks at all windows of the image with the same weights.
+
+    Its output at row y, column x is f(b + the sum over ky, kx, c of image[y * stride + ky, x * stride + kx, c] *
+    kernel[ky, kx, c]): the cross-correlation that all frameworks call a convolution.
+
+    Parameters
+    ----------
+    filters : int
+        Channels of the output.
+    size : int or (int, int)
+        Height and width of the window.
+    activation : str, optional
+        As `NeuralNetwork` names them. Default: the network's `activation`.
+    stride : int or (int, int), default 1
+        Pixels from window to window, downwards and to the right.
+    padding : {"valid", "same"}
+        "valid": windows stay within the image, (height - size) // stride + 1 of them below each other. "same":
+        ceil(height / stride), with zeros around the image; of an odd number of rows or columns of zeros the larger half
+        comes last.
+    bias : bool, optional
+        Default: the network's.
+    init : str, optional
+        How the weights are drawn, as `NeuralNetwork` names it. Default: the network's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not one of these.
+
+    Notes
+    -----
+    W is a matrix (size * size * channels, filters), its rows in the order ky, kx, channel; a layer of a network offers
+    it as `kernel` (size, size, channels, filters), too.
+    """
+
+    type: ClassVar[str] = "conv2d"
+    sides: ClassVar[tuple[str, str]] = ("size x channels", "filters")
+
+    filters: int = field(check=count)
+    size: tuple[int, int] = field(check=pair)
+    activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
+    stride: tuple[int, int] = field(default=(1, 1), check=pair)
+    padding: str = field(default="valid", check=partial(one_of, names=PADDINGS))
+    bias: bool | None = field(default=None, check=optional(flag))
+    init: str | None = field(default=None, check=optional(partial(one_of, names=INITIALIZERS)))
+
+    def shape(self, below: Shape) -> Shape:
+        if self.padding == "same":
+            height, width = (-(-n // s) for n, s in zip(image(below), self.stride, strict=False))
+        else:
+            height, width = window(self.size, self.stride, image(below))
+        return height, width, self.filters
+
+    def pad(self, below: Shape) -> tuple[int, int]:
+        """Rows of zeros above the image, and columns to the left of it."""
+        wanted = (
+            (out - 1) * s + k - n
+            for out, s, k, n in zip(self.shape(below), self.stride, self.size, below, strict=False)
+        )
+        top, left = (max(0, n) // 2 for n in wanted) if self.padding == "same" else (0, 0)
+        return top, left
+
+    def arrays(self, below: Shape) -> tuple[Array, ...]:
+        fan_in, fan_out = prod(self.size) * below[2], prod(self.size) * self.filters
+        W = Array("W", (fan_in, self.filters), fan_in, fan_out)
+        return (W, Array("b", (self.filters,), fan_in, fan_out)) if self.bias else (W,)
+
+    def engine(self, below: Shape) -> dict[str, Any]:
+        return {
+            "kind": self.type,
+            "below": below,
+            "out": self.shape(below),
+            "activation": self.activation,
+            "bias": self.bias,
+            "window": self.size,
+            "stride": self.stride,
+            "pad": self.pad(below),
+        }
+
+    def multiply_adds(self, below: Shape) -> int:
+        return prod(self.shape(below)) * prod(self.size) * below[2]
+
+    def to_dict(self, below: Shape) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "filters": self.filters,
+            "size": list(self.size),
+            "stride": list(self.stride),
+            "padding": self.padding,
+            "activation": self.activation,
+        }
+
+    @classmethod
+    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        fields.exactly(layer, ("type", "filters", "size", "stride", "padding", "activation", "W", "b"), where)
+        where += "."
+        return {
+            "type": cls.type,
+            "filters": fields.whole(layer["filters"], where + "filters"),
+            "size": fields.wholes(layer, "size", 2, where),
+            "stride": fields.wholes(layer, "stride", 2, where),
+            "padding": fields.name(layer, "padding", PADDINGS, where),
+            "activation": fields.name(layer, "activation", ACTIVATIONS, where),
+            **cls.checked_arrays(layer, where[:-1]),
+        }
+
+    @classmethod
+    def from_dict(cls, layer: dict[str, Any]) -> Self:
+        filters, size, activation = layer["filters"], layer["size"], layer["activation"]
+        return cls(filters, size, activation, layer["stride"], layer["padding"], layer["b"] is not None)
+
+    @property
+    def remark(self) -> str:
+        same = ", same" if self.padding == "same" else ""
+        return f"{self.activation} of {shape_text(self.size)}{stride_text(self.stride, (1, 1))}{same}"
+
+
+class Pool(Kind):
+    """What pools have in common: a number for each window of each channel."""
+
+    takes: ClassVar[str]  # which
+
+    size: tuple[int, int] = field(check=pair)
+    stride: tuple[int, int] = field(default=None, check=optional(pair))
+
+    def __post_init__(self) -> None:
+        self.__dict__["stride"] = self.stride or self.size
+
+    def shape(self, below: Shape) -> Shape:
+        return *window(self.size, self.stride, image(below)), below[2]
+
+    def engine(self, below: Shape) -> dict[str, Any]:
+        return {
+            "kind": self.type,
+            "below": below,
+            "out": self.shape(below),
+            "window": self.size,
+            "stride": self.stride,
+        }
+
+    def to_dict(self, below: Shape) -> dict[str, Any]:
+        return {"type": self.type, "size": list(self.size), "stride": list(self.stride)}
+
+    @classmethod
+    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+        fields.exactly(layer, ("type", "size", "stride"), where)
+        size, stride = (fields.wholes(layer, key, 2, where + ".") for key in ("size", "stride"))
+        return {"type": cls.type, "size": size, "stride": stride}
+
+    @classmethod
+    def from_dict(cls, layer: dict[str, Any]) -> Self:
+        return cls(layer["size"], layer["stride"])
+
+    @property
+    def remark(self) -> str:
+        return f"{self.takes} of {shape_text(self.size)}{stride_text(self.stride, self.size)}"
+
+
+class MaxPool2D(Pool):
+    """The largest number of each window, channel by channel.
+
+    Parameters
+    ----------
+    size : int or (int, int)
+        Height and width of the window.
+    stride : int or (int, int), optional
+        Pixels from window to window. Default: the size. Windows stay within the image; rows and columns that are left
+        over are passed over.
+
+    Notes
+    -----
+    The gradient goes to the first of the largest.
+    """
+
+    type: ClassVar[str] = "max_pool2d"
+    takes: ClassVar[str] = "largest"
+
+
+class AvgPool2D(Pool):
+    """The mean of each window, channel by channel.
+
+    Parameters
+    ----------
+    size : int or (int, int)
+        Height and width of the window.
+    stride : int or (int, int), optional
+        Pixels from window to window. Default: the size. Windows stay within the image; rows and columns that are left
+        over are passed over.
+    """
+
+    type: ClassVar[str] = "avg_pool2d"
+    takes: ClassVar[str] = "mean"
+
+
+class GlobalAvgPool2D(Kind):
+    """The mean of each channel over the whole image."""
+
+    type: ClassVar[str] = "global_avg_pool2d"
+
+    def shape(self, below: Shape) -> Shape:
+        return 1, 1, image(below)[2]
+
+    def engine(self, below: Shape) -> dict[str, Any]:
+        return AvgPool2D((below[0], below[1])).engine(below)
+
+    @property
+    def remark(self) -> str:
+        return "mean of all"
+
+
+class Flatten(Kind):
+    """Images become vectors: height, width, channel, the last one fastest. It may be left out before a Dense."""
+
+    type: ClassVar[str] = "flatten"
+
+    def shape(self, below: Shape) -> Shape:
+        return (prod(below),)
+
+    def engine(self, below: Shape) -> dict[str, Any] | None:
+        return {"kind": self.type, "below": below, "out": self.shape(below)} if len(below) == 3 else None

@@ -1,0 +1,456 @@
+# The convolutional layer, on images in lanes: A = f(Z), Z[y][x][o] = b[o] + the sum over ky, kx, c of
+# X[y * stride + ky - pad][x * stride + kx - pad][c] * W[ky][kx][c][o].
+#
+# W is a matrix (window_height * window_width * channels, filters) as that of a dense layer is, so that optimizers, files and penalties
+# are too. What lies beside each other in a row of the image lies beside each other in W: the sum over kx and c is one loop. All three
+# products have a tile of pixels (or taps) and filters in registers; an element of W is broadcast beside vectors of images.
+#
+# WT has for each ky the taps from right to left, filter by filter, and channels in its rows: the derivative by the images is the same
+# product, on deltas with a border. Each grain of rows leaves its gradient in a slot of its own in the first phase of a block, and the
+# second adds up slots in their order, so that no sum depends on how threads share the rows.
+
+from libc.string cimport memcpy
+from simd cimport TILE_PIXELS, TILE_TAPS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
+from squares cimport MAX_LANES, transpose
+from arena cimport TRAIN, Arena, Purpose, take, take_zeros
+from activations cimport RELU, activate, relu
+from threads cimport smaller
+from layer cimport GRAIN, Layer, biases, padded, parameter_count, parameter_rows
+from images cimport delta_of, group_of
+
+cdef enum:
+    MAX_TILE = 24         # accumulators
+    FILTERS = 6           # of the largest tile
+    NEAR = 1 << 15        # bytes of deltas that a column of tiles reads at a time, so that the first-level cache holds them
+
+cdef struct Window:       # what a tile sums over: rows of numbers that lie beside each other
+    const real* x
+    Py_ssize_t x_row      # from row to row
+    Py_ssize_t pixel      # from pixel to pixel of the tile
+    Py_ssize_t rows
+    Py_ssize_t n          # vectors in a row
+    const real* w         # a row of it for each vector
+    Py_ssize_t w_row      # from the first vector of a row to that of the next
+    Py_ssize_t ldw
+    const real* start     # of each filter; or NULL
+    real* out
+    Py_ssize_t out_pixel
+    bint rectify
+
+
+cdef inline void measure(Layer* layer) noexcept nogil:
+    layer.rows = layer.window_height * layer.window_width * layer.below.channels
+    layer.neurons = layer.out_shape.channels
+    layer.ld = padded(layer.neurons)
+    layer.ldt = padded(layer.below.channels)
+
+
+cdef inline bint has_border(const Layer* layer) noexcept nogil:
+    # Whether windows reach beyond the image.
+    return wide(layer) > layer.below.width or high(layer) > layer.below.height
+
+
+cdef inline Py_ssize_t wide(const Layer* layer) noexcept nogil:
+    # Columns of the image with its border.
+    cdef Py_ssize_t reach = (layer.out_shape.width - 1) * layer.stride_x + layer.window_width
+    return max(layer.below.width + layer.pad_x, reach)
+
+
+cdef inline Py_ssize_t high(const Layer* layer) noexcept nogil:
+    cdef Py_ssize_t reach = (layer.out_shape.height - 1) * layer.stride_y + layer.window_height
+    return max(layer.below.height + layer.pad_y, reach)
+
+
+cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
+    # Columns of the deltas with a border to both sides, and zeros between them where windows lie more than a column apart.
+    return layer.below.width + layer.window_width - 1
+
+
+cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains, int threads) noexcept nogil:
+    cdef size_t group = VL * sizeof(real)
+    if has_border(layer):
+        layer.bordered = <real*>take_zeros(arena, threads * high(layer) * wide(layer) * layer.below.channels * group)
+    if purpose == TRAIN:
+        layer.sums = <real*>take(arena, threads * parameter_rows(layer) * layer.neurons * group)
+        layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
+        if not lowest:
+            layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt * sizeof(real))
+            layer.spread = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) * layer.neurons * group)
+
+
+cdef inline const real* image_of(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t* row) noexcept nogil:
+    # The group of images with its border, and how many numbers there are from row to row of an image.
+    cdef const real* x = layer.input + first * layer.n_in
+    cdef Py_ssize_t y, length = layer.below.width * layer.below.channels * VL
+    cdef real* out
+    row[0] = wide(layer) * layer.below.channels * VL
+    if layer.bordered is NULL:
+        row[0] = length
+        return x
+    out = layer.bordered + thread * high(layer) * row[0]
+    for y in range(layer.below.height):
+        memcpy(out + (layer.pad_y + y) * row[0] + layer.pad_x * layer.below.channels * VL, x + y * length, length * sizeof(real))
+    return out
+
+
+cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ssize_t q) noexcept nogil:
+    # `pixels` pixels and `filters` filters from q on; both are literals at every call.
+    cdef vec acc[MAX_TILE]
+    cdef vec x[4]
+    cdef vec w
+    cdef const real* at
+    cdef const real* row = on.x
+    cdef const real* W
+    cdef Py_ssize_t ldw = on.ldw, pixel = on.pixel, y, _
+    cdef int i, j
+    for j in range(filters):
+        w = splat(0) if on.start is NULL else splat(on.start[q + j])
+        for i in range(pixels):
+            acc[j * pixels + i] = w
+    for y in range(on.rows):
+        at, W = row, on.w + y * on.w_row + q
+        for _ in range(on.n):
+            for i in range(pixels):
+                x[i] = load(at + i * pixel)
+            for j in range(filters):
+                w = splat(W[j])
+                for i in range(pixels):
+                    acc[j * pixels + i] = madd(x[i], w, acc[j * pixels + i])
+            at += VL
+            W += ldw
+        row += on.x_row
+    if on.rectify:
+        for i in range(pixels):
+            for j in range(filters):
+                acc[j * pixels + i] = relu(acc[j * pixels + i])
+    for i in range(pixels):
+        for j in range(filters):
+            store(on.out + i * on.out_pixel + (q + j) * VL, acc[j * pixels + i])
+
+
+cdef inline always_inlined tiles(int pixels, int filters, const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t _
+    for _ in range(count):
+        tile(pixels, filters, on, q)
+        q += filters
+
+
+# A tile uses most registers: in a function of its own nothing around it takes one away.
+
+cdef inline never_inlined tiles_4_6(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(4, 6, on, q, count)
+
+cdef inline never_inlined tiles_4_4(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(4, 4, on, q, count)
+
+cdef inline never_inlined tiles_4_2(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(4, 2, on, q, count)
+
+cdef inline never_inlined tiles_4_1(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(4, 1, on, q, count)
+
+cdef inline never_inlined tiles_2_6(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(2, 6, on, q, count)
+
+cdef inline never_inlined tiles_2_4(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(2, 4, on, q, count)
+
+cdef inline never_inlined tiles_2_2(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(2, 2, on, q, count)
+
+cdef inline never_inlined tiles_2_1(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(2, 1, on, q, count)
+
+cdef inline never_inlined tiles_1_6(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(1, 6, on, q, count)
+
+cdef inline never_inlined tiles_1_4(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(1, 4, on, q, count)
+
+cdef inline never_inlined tiles_1_2(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(1, 2, on, q, count)
+
+cdef inline never_inlined tiles_1_1(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(1, 1, on, q, count)
+
+
+cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
+    # All filters of so many pixels: 4, 2 or 1.
+    cdef Py_ssize_t q = filters // FILTERS * FILTERS
+    if pixels == 4:
+        if q > 0:
+            tiles_4_6(on, 0, q // FILTERS)
+        if filters - q >= 4:
+            tiles_4_4(on, q, 1)
+            q += 4
+        if filters - q >= 2:
+            tiles_4_2(on, q, (filters - q) // 2)
+            q += (filters - q) // 2 * 2
+        if filters - q >= 1:
+            tiles_4_1(on, q, 1)
+    elif pixels == 2:
+        if q > 0:
+            tiles_2_6(on, 0, q // FILTERS)
+        if filters - q >= 4:
+            tiles_2_4(on, q, 1)
+            q += 4
+        if filters - q >= 2:
+            tiles_2_2(on, q, (filters - q) // 2)
+            q += (filters - q) // 2 * 2
+        if filters - q >= 1:
+            tiles_2_1(on, q, 1)
+    else:
+        if q > 0:
+            tiles_1_6(on, 0, q // FILTERS)
+        if filters - q >= 4:
+            tiles_1_4(on, q, 1)
+            q += 4
+        if filters - q >= 2:
+            tiles_1_2(on, q, (filters - q) // 2)
+            q += (filters - q) // 2 * 2
+        if filters - q >= 1:
+            tiles_1_1(on, q, 1)
+
+
+cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
+    # Z and A of the group of images from row `first` of the block on.
+    cdef real* Z = group_of(layer, layer.Z, first)
+    cdef real* A = group_of(layer, layer.A, first)
+    cdef Py_ssize_t row, y, x, top, bottom, left, right, c = layer.below.channels, o = layer.neurons
+    cdef Py_ssize_t kw = layer.window_width
+    cdef const real* image = image_of(layer, first, thread, &row)
+    cdef Window on
+    cdef int pixels
+    on.x_row, on.w_row, on.ldw, on.pixel, on.out_pixel = row, kw * c * layer.ld, layer.ld, layer.stride_x * c * VL, o * VL
+    on.start, on.rectify = biases(layer), layer.activation == RELU and A == Z
+    for y in range(layer.out_shape.height):
+        # the rows and columns of the window that lie within the image
+        top = max(0, layer.pad_y - y * layer.stride_y)
+        bottom = smaller(layer.window_height, layer.below.height + layer.pad_y - y * layer.stride_y)
+        on.rows = bottom - top
+        x = 0
+        while x < layer.out_shape.width:
+            pixels = TILE_PIXELS if layer.out_shape.width - x >= TILE_PIXELS else 2 if layer.out_shape.width - x >= 2 else 1
+            left = max(0, layer.pad_x - (x + pixels - 1) * layer.stride_x)
+            right = smaller(kw, layer.below.width + layer.pad_x - x * layer.stride_x)
+            on.n = (right - left) * c
+            on.x = image + (y * layer.stride_y + top) * row + (x * layer.stride_x + left) * c * VL
+            on.w = layer.W + (top * kw + left) * c * layer.ld
+            on.out = Z + (y * layer.out_shape.width + x) * o * VL
+            product(pixels, &on, o)
+            x += pixels
+    if not on.rectify:
+        activate(layer.activation, Z, A, layer.n_out * VL)
+
+
+cdef inline void backward(const Layer* layer, const Layer* below, int thread) noexcept nogil:
+    # The derivative by the images: into the deltas of the layer below.
+    cdef Py_ssize_t y, x, top, left, right, low, high_row, c = layer.below.channels, o = layer.neurons
+    cdef Py_ssize_t kh = layer.window_height, kw = layer.window_width, sy = layer.stride_y
+    cdef Py_ssize_t span = (layer.out_shape.width - 1) * layer.stride_x
+    cdef Py_ssize_t row = delta_width(layer) * o * VL
+    cdef real* spread = layer.spread + thread * layer.out_shape.height * row
+    cdef real* out = delta_of(below, thread)
+    cdef Window on
+    cdef int pixels
+    spread_deltas(layer, delta_of(layer, thread), spread, row)
+    on.x_row, on.w_row, on.ldw, on.pixel, on.out_pixel = -row, sy * kw * o * layer.ldt, layer.ldt, o * VL, c * VL
+    on.start, on.rectify = NULL, False
+    for y in range(layer.below.height):
+        # rows of the window by which a row of deltas is reached: top, top + stride, ...
+        low = max(0, y + layer.pad_y - (layer.out_shape.height - 1) * sy)
+        top = low + (y + layer.pad_y - low) % sy
+        high_row = smaller(kh - 1, y + layer.pad_y)
+        on.rows = (high_row - top) // sy + 1 if high_row >= top else 0
+        x = 0
+        while x < layer.below.width:
+            pixels = 2 if layer.below.width - x >= 2 else 1     # more would sum over more of the border
+            left = max(0, x + layer.pad_x - span)
+            right = smaller(kw - 1, x + pixels - 1 + layer.pad_x)
+            on.n = (right - left + 1) * o if right >= left else 0
+            on.x = spread + (y + layer.pad_y - top) // sy * row + (x - right + kw - 1) * o * VL
+            on.w = layer.WT + (top * kw + kw - 1 - right) * o * layer.ldt
+            on.out = out + (y * layer.below.width + x) * c * VL
+            product(pixels, &on, c)
+            x += pixels
+
+
+cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_ssize_t row) noexcept nogil:
+    # Deltas as the backward product reads them: rows with borders, and columns as far apart as windows are.
+    cdef Py_ssize_t y, x, pixel = layer.neurons * VL
+    out += (layer.window_width - 1 - layer.pad_x) * pixel
+    for y in range(layer.out_shape.height):
+        if layer.stride_x == 1:
+            memcpy(out + y * row, d, layer.out_shape.width * pixel * sizeof(real))
+            d += layer.out_shape.width * pixel
+        else:
+            for x in range(layer.out_shape.width):
+                memcpy(out + y * row + x * layer.stride_x * pixel, d, pixel * sizeof(real))
+                d += pixel
+
+
+cdef struct Taps:         # what a tile of the gradient sums over: pixels of some rows of deltas
+    const real* x         # under the first tap, for the first of these pixels
+    Py_ssize_t x_row      # from row to row of deltas
+    Py_ssize_t x_pixel
+    Py_ssize_t image_row  # from row to row of the image
+    Py_ssize_t length     # vectors of a row of the window
+    const real* d
+    Py_ssize_t rows
+    Py_ssize_t width
+    Py_ssize_t filters
+    real* sums            # (rows of W, filters) vectors
+    bint add
+
+
+cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, Py_ssize_t k, Py_ssize_t q) noexcept nogil:
+    # Rows k to k + taps of the gradient for `filters` filters from q on.
+    cdef vec acc[MAX_TILE]
+    cdef vec d[4]
+    cdef vec x
+    cdef const real* at[TILE_TAPS]
+    cdef const real* delta
+    cdef real* sums = on.sums + (k * on.filters + q) * VL
+    cdef Py_ssize_t x_pixel = on.x_pixel, pixel = on.filters * VL, y, _
+    cdef int i, j
+    for i in range(taps):
+        for j in range(filters):
+            acc[i * filters + j] = load(sums + (i * on.filters + j) * VL) if on.add else splat(0)
+    for y in range(on.rows):
+        delta = on.d + y * on.width * pixel + q * VL
+        for i in range(taps):
+            at[i] = on.x + y * on.x_row + (k + i) // on.length * on.image_row + (k + i) % on.length * VL
+        for _ in range(on.width):
+            for j in range(filters):
+                d[j] = load(delta + j * VL)
+            for i in range(taps):
+                x = load(at[i])
+                at[i] += x_pixel
+                for j in range(filters):
+                    acc[i * filters + j] = madd(x, d[j], acc[i * filters + j])
+            delta += pixel
+    for i in range(taps):
+        for j in range(filters):
+            store(sums + (i * on.filters + j) * VL, acc[i * filters + j])
+
+
+cdef inline always_inlined tap_tiles(int filters, const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
+    # All rows of the gradient of W.
+    cdef Py_ssize_t k = 0
+    while rows - k >= TILE_TAPS:
+        tap_tile(TILE_TAPS, filters, on, k, q)
+        k += TILE_TAPS
+    while rows - k >= 2:
+        tap_tile(2, filters, on, k, q)
+        k += 2
+    while rows - k >= 1:
+        tap_tile(1, filters, on, k, q)
+        k += 1
+
+
+cdef inline never_inlined tap_tiles_4(const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
+    tap_tiles(4, on, rows, q)
+
+cdef inline never_inlined tap_tiles_3(const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
+    tap_tiles(3, on, rows, q)
+
+cdef inline never_inlined tap_tiles_2(const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
+    tap_tiles(2, on, rows, q)
+
+cdef inline never_inlined tap_tiles_1(const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
+    tap_tiles(1, on, rows, q)
+
+
+cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
+    # The gradient by the parameters of the group of images from row `first` on, into the slot of its grain, or added to what is there.
+    cdef Py_ssize_t row, y, q, o = layer.neurons, pixel = o * VL, numbers = layer.out_shape.width * pixel
+    cdef Py_ssize_t near = max(1, NEAR // (layer.out_shape.width * smaller(o, 4) * VL * <Py_ssize_t>sizeof(real)))
+    cdef const real* image = image_of(layer, first, thread, &row)
+    cdef const real* d = delta_of(layer, thread)
+    cdef Taps on
+    on.x_row, on.x_pixel = layer.stride_y * row, layer.stride_x * layer.below.channels * VL
+    on.image_row, on.length, on.width, on.filters = row, layer.window_width * layer.below.channels, layer.out_shape.width, o
+    on.sums = layer.sums + thread * parameter_rows(layer) * pixel
+    y = 0
+    while y < layer.out_shape.height:
+        on.x, on.d, on.rows, on.add = image + y * on.x_row, d + y * numbers, smaller(near, layer.out_shape.height - y), y > 0
+        q = 0
+        while o - q >= 4 and o - q != 6:
+            tap_tiles_4(&on, layer.rows, q)
+            q += 4
+        while o - q >= 3:
+            tap_tiles_3(&on, layer.rows, q)
+            q += 3
+        if o - q == 2:
+            tap_tiles_2(&on, layer.rows, q)
+        elif o - q == 1:
+            tap_tiles_1(&on, layer.rows, q)
+        y += on.rows
+    if layer.bias:
+        sum_pixels(d, layer.out_shape.height * layer.out_shape.width, o, on.sums + layer.rows * pixel)
+    add_lanes(on.sums, parameter_rows(layer), o, layer.slots + first // GRAIN * parameter_count(layer), layer.ld, first % GRAIN > 0)
+
+
+cdef inline void sum_pixels(const real* d, Py_ssize_t pixels, Py_ssize_t filters, real* out) noexcept nogil:
+    # The sum over all pixels, filter by filter; four sums side by side hide the latency of an addition.
+    cdef vec s0, s1, s2, s3
+    cdef Py_ssize_t q, i, pixel = filters * VL
+    for q from 0 <= q < pixel by VL:
+        s0 = s1 = s2 = s3 = splat(0)
+        for i in range(pixels // 4):
+            s0 = s0 + load(d + 4 * i * pixel + q)
+            s1 = s1 + load(d + (4 * i + 1) * pixel + q)
+            s2 = s2 + load(d + (4 * i + 2) * pixel + q)
+            s3 = s3 + load(d + (4 * i + 3) * pixel + q)
+        for i in range(pixels // 4 * 4, pixels):
+            s0 = s0 + load(d + i * pixel + q)
+        store(out + q, (s0 + s1) + (s2 + s3))
+
+
+cdef inline void add_lanes(const real* sums, Py_ssize_t rows, Py_ssize_t filters, real* out, Py_ssize_t ld, bint add) noexcept nogil:
+    # out (rows, ld) = the sum of the lanes of each vector of `sums`, a square of them at a time; or out += it. Padding becomes zero.
+    cdef vec square[MAX_LANES]
+    cdef vec total
+    cdef Py_ssize_t k, q
+    cdef int i
+    for k in range(rows):
+        for q from 0 <= q < ld by VL:
+            for i in range(VL):
+                square[i] = load(sums + (k * filters + q + i) * VL) if q + i < filters else splat(0)
+            transpose(square)
+            total = load(out + k * ld + q) if add else splat(0)
+            for i in range(VL):
+                total = total + square[i]
+            store(out + k * ld + q, total)
+
+
+cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale, bint add,
+                          bint* broken) noexcept nogil:
+    # Rows low <= k < top of the gradient over the block, as layers.gradient() says: the sum of the slots of its grains, in their order.
+    cdef Py_ssize_t i, g, grains = (rows + GRAIN - 1) // GRAIN, size = parameter_count(layer), start = low * layer.ld
+    cdef vec x
+    for i from 0 <= i < (top - low) * layer.ld by VL:
+        x = load(layer.slots + start + i)
+        for g in range(1, grains):
+            x = x + load(layer.slots + g * size + start + i)
+        x = madd(splat(scale), x, load(out + i)) if add else x
+        if broken is not NULL and not all_finite(x):
+            broken[0] = True
+            x = if_finite(x, x, load(out + i))
+        store(out + i, x)
+
+
+cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
+    # Where WT has the element of row k and column j of W.
+    cdef Py_ssize_t channels = layer.below.channels, kw = layer.window_width, tap = k // channels
+    return layer.WT + ((tap // kw * kw + kw - 1 - tap % kw) * layer.neurons + j) * layer.ldt + k % channels
+
+
+cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t top) noexcept nogil:
+    # Brings WT up to date with rows low <= k < top of W.
+    cdef Py_ssize_t k, j
+    cdef real* column
+    for k in range(low, top):
+        column = transposed(layer, k, 0)
+        for j in range(layer.neurons):
+            column[j * layer.ldt] = layer.W[k * layer.ld + j]

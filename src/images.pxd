@@ -1,0 +1,124 @@
+# Images lie in the lanes of vectors: lane i of each vector is image i of a group of VL images, and a group is an array of vectors
+# [row][column][channel]. So every kernel works on whole vectors, however few channels there are.
+#
+# Here rows of numbers become images, and images rows: the lowest layer of such a network is INPUT, and FLATTEN stands below the dense ones.
+
+from libc.stdint cimport uint64_t
+from simd cimport real, vec, VL, load, splat, store
+from squares cimport MAX_LANES, transpose
+from activations cimport differentiate
+from dropout cimport mask_row
+from threads cimport smaller
+from layer cimport Layer
+
+
+cdef inline real* group_of(const Layer* layer, real* numbers, Py_ssize_t first) noexcept nogil:
+    # Where the group of images begins, in Z, A or a mask, whose first one is row `first` of the block.
+    return numbers + first * layer.n_out
+
+
+cdef inline real* delta_of(const Layer* layer, int thread) noexcept nogil:
+    # The deltas of the group that a thread works on.
+    return layer.D + thread * layer.n_out * VL
+
+
+cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:
+    # `count` rows of n numbers as n vectors. Lanes that are left over get zeros, or where `fill` is set the first row once more: whatever
+    # is computed of it is as finite as that is.
+    cdef vec square[MAX_LANES]
+    cdef real tail[MAX_LANES]
+    cdef const real* row
+    cdef Py_ssize_t j, k, numbers
+    cdef int i
+    for j from 0 <= j < n by VL:
+        numbers = smaller(VL, n - j)
+        for i in range(VL):
+            if i >= count and not fill:
+                square[i] = splat(0)
+                continue
+            row = rows[i if i < count else 0] + j
+            if numbers == VL:
+                square[i] = load(row)
+            else:                             # what lies behind the row is not ours
+                for k in range(VL):
+                    tail[k] = row[k] if k < numbers else 0
+                square[i] = load(tail)
+        transpose(square)
+        for i in range(<int>numbers):
+            store(out + (j + i) * VL, square[i])
+
+
+cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real* rows, Py_ssize_t ld) noexcept nogil:
+    # n vectors as the first `count` of VL rows of n numbers, which are `ld` apart.
+    cdef vec square[MAX_LANES]
+    cdef real tail[MAX_LANES]
+    cdef Py_ssize_t j, k, numbers
+    cdef int i
+    for j from 0 <= j < n by VL:
+        numbers = smaller(VL, n - j)
+        for i in range(VL):
+            square[i] = load(lanes + (j + i) * VL) if i < numbers else splat(0)
+        transpose(square)
+        for i in range(<int>count):
+            if numbers == VL:
+                store(rows + i * ld + j, square[i])
+            else:                             # nor what lies behind it here
+                store(tail, square[i])
+                for k in range(numbers):
+                    rows[i * ld + j + k] = tail[k]
+
+
+cdef inline void input_forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    to_lanes(X + first, rows, True, layer.n_out, group_of(layer, layer.A, first))
+
+
+cdef inline void input_backward(const Layer* layer, Py_ssize_t rows, int thread, real* out) noexcept nogil:
+    # The derivative by the inputs of so many rows.
+    to_rows(delta_of(layer, thread), layer.n_out, rows, out, layer.n_out)
+
+
+cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Padding is zero: a narrow layer above reads it.
+    cdef real* A = layer.A + first * layer.ld
+    cdef Py_ssize_t i, j
+    to_rows(layer.input + first * layer.n_in, layer.n_in, rows, A, layer.ld)
+    for i in range(rows):
+        for j in range(layer.n_out, layer.ld):
+            A[i * layer.ld + j] = 0
+
+
+cdef inline void flatten_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+    to_lanes(layer.deltas + first, rows, False, layer.n_out, delta_of(below, thread))
+
+
+cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows,
+                            real* scratch) noexcept nogil:
+    # As layer.drop(), of a group of images: a mask has the numbers that rows would have.
+    cdef const real* masks[MAX_LANES]
+    cdef real* mask = group_of(layer, layer.mask, first)
+    cdef Py_ssize_t i, at = first * layer.n_out
+    for i in range(rows):
+        masks[i] = scratch + i * layer.n_out
+        mask_row(key, place + first + i, layer.dropped, scratch + i * layer.n_out, layer.n_out)
+    to_lanes(masks, rows, True, layer.n_out, mask)
+    for i from at <= i < at + layer.n_out * VL by VL:
+        store(layer.out + i, load(layer.A + i) * load(layer.mask + i))
+
+
+cdef inline void group_to_net_input(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
+    # As layer.to_net_input(), of a group of images.
+    cdef real* D = delta_of(layer, thread)
+    cdef const real* mask
+    cdef Py_ssize_t i
+    if layer.mask is not NULL:
+        mask = group_of(layer, layer.mask, first)
+        for i from 0 <= i < layer.n_out * VL by VL:
+            store(D + i, load(D + i) * load(mask + i))
+    differentiate(layer.activation, group_of(layer, layer.Z, first), group_of(layer, layer.A, first), D, layer.n_out * VL)
+
+
+cdef inline void to_outputs(const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
+    # The outputs of the first n rows of the block, as rows.
+    cdef Py_ssize_t first
+    for first from 0 <= first < n by VL:
+        to_rows(group_of(layer, layer.A, first), layer.n_out, smaller(VL, n - first), out + first * layer.n_out, layer.n_out)

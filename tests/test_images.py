@@ -1,0 +1,281 @@
+"""Networks of images against their definition in NumPy, differences, and themselves on other threads."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, reject, settings
+from hypothesis import strategies as st
+
+from nnc import NeuralNetwork
+from nnc.datasets import load_digits, train_test_split
+from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+
+FUNCTIONS = {
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "identity": lambda z: z,
+}
+LENET = [Input(28, 28, 1), Conv2D(6, 5, "relu"), MaxPool2D(2), Conv2D(16, 5, "relu"), MaxPool2D(2), 120, 84, 10]
+
+
+def windows(images, size, stride, out):
+    """Each window of each image: (y, x, window)."""
+    (kh, kw), (sy, sx) = size, stride
+    for y in range(out[0]):
+        for x in range(out[1]):
+            yield y, x, images[:, y * sy : y * sy + kh, x * sx : x * sx + kw]
+
+
+def by_definition(net, X):
+    """The outputs, one window after the other."""
+    stack = net.model.stack
+    A = np.asarray(X, np.float64).reshape(len(X), *stack.shape)
+    W, b = ([None if a is None else np.float64(a) for a in arrays] for arrays in (net.model.W, net.model.b))
+    for layer in stack.layers:
+        kind, out = layer.kind, layer.out
+        if isinstance(kind, Conv2D):
+            (top, left), (kh, kw), (sy, sx) = kind.pad(layer.below), kind.size, kind.stride
+            height = max(A.shape[1] + top, (out[0] - 1) * sy + kh)
+            width = max(A.shape[2] + left, (out[1] - 1) * sx + kw)
+            bordered = np.zeros((len(X), height, width, A.shape[3]))
+            bordered[:, top : top + A.shape[1], left : left + A.shape[2]] = A
+            Z = np.empty((len(X), *out))
+            for y, x, window in windows(bordered, kind.size, kind.stride, out):
+                Z[:, y, x] = window.reshape(len(X), -1) @ W[layer.number]
+            A = FUNCTIONS[kind.activation](Z if b[layer.number] is None else Z + b[layer.number])
+        elif isinstance(kind, Dense):
+            Z = A @ W[layer.number]
+            A = FUNCTIONS[kind.activation](Z if b[layer.number] is None else Z + b[layer.number])
+        elif isinstance(kind, Flatten):
+            A = A.reshape(len(X), -1)
+        elif not isinstance(kind, Dropout):
+            size = getattr(kind, "size", layer.below[:2])
+            stride = getattr(kind, "stride", None) or size
+            pooled = np.empty((len(X), *out))
+            for y, x, window in windows(A, size, stride, out):
+                pooled[:, y, x] = (np.max if isinstance(kind, MaxPool2D) else np.mean)(window, axis=(1, 2))
+            A = pooled
+    return A
+
+
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@st.composite
+def stacks(draw):
+    """Layers, all of whose kinks are those of max pools."""
+    smooth = st.sampled_from(["tanh", "silu", "sigmoid"])
+    convolution = st.builds(
+        Conv2D,
+        st.integers(1, 14),
+        pairs,
+        smooth,
+        stride=st.one_of(st.just((1, 1)), pairs),
+        padding=st.sampled_from(["valid", "same"]),
+        bias=st.booleans(),
+    )
+    pool = st.builds(
+        lambda kind, size, stride: kind(size, stride),
+        st.sampled_from([MaxPool2D, AvgPool2D]),
+        pairs,
+        st.one_of(st.none(), pairs),
+    )
+    layers = [Input(draw(st.integers(2, 11)), draw(st.integers(2, 11)), draw(st.sampled_from([1, 2, 3, 5, 33])))]
+    layers += draw(st.lists(st.one_of(convolution, convolution, pool), min_size=1, max_size=3))
+    layers += draw(st.sampled_from([[], [Flatten()], [GlobalAvgPool2D()], [Dense(5, "tanh")]]))
+    return [*layers, draw(st.integers(1, 4))]
+
+
+def made(layers, seed=0, **arguments):
+    """A network whose biases are not 0; hypothesis goes on where windows do not fit."""
+    try:
+        net = NeuralNetwork(layers, loss="mse", seed=seed, **arguments)
+    except ValueError as error:
+        if "does not fit into" not in str(error):
+            raise
+        reject()
+    net.params = net.params + np.random.default_rng(seed).normal(size=net.n_params) * 0.05
+    return net
+
+
+def rows(net, n, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, net.sizes[0])), rng.normal(size=(n, net.sizes[-1]))
+
+
+def flat(gradients):
+    return np.concatenate([part.ravel() for pair in gradients for part in pair if part is not None])
+
+
+@pytest.mark.usefixtures("isa")
+@given(stacks(), st.integers(1, 33))
+@settings(max_examples=40)
+def test_outputs_are_those_of_the_definition(layers, n):
+    net = made(layers)
+    X, _ = rows(net, n)
+    assert net.predict(X) == pytest.approx(by_definition(net, X), rel=1e-12, abs=1e-13)
+
+
+@pytest.mark.usefixtures("isa")
+@given(stacks(), st.integers(1, 33))
+@settings(max_examples=15)
+def test_float32_computes_the_same(layers, n):
+    net = made(layers, dtype="float32")
+    X, _ = rows(net, n)
+    X = X.astype(np.float32)
+    assert net.predict(X) == pytest.approx(by_definition(net, X), rel=1e-4, abs=1e-4)
+
+
+def slope_at(f, tolerance):
+    """The derivative of f at 0; hypothesis goes on where another number of a window becomes the largest near by, so
+    that differences over a long and a short way disagree."""
+
+    def slope(h):
+        return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
+
+    long, short = slope(1e-4), slope(3e-5)
+    assume(abs(long - short) < tolerance)
+    return long
+
+
+@pytest.mark.usefixtures("isa")
+@given(stacks(), st.integers(1, 33), st.integers(0, 2**32))
+@settings(max_examples=25)
+def test_gradients_are_those_of_differences(layers, n, seed):
+    net = made(layers)
+    X, y = rows(net, n, seed)
+    gradient, by_inputs = flat(net.gradients(X, y)), net.input_gradients(X, y).reshape(X.shape)
+    params, rng = np.array(net.params), np.random.default_rng(seed)
+    tolerance = 1e-7 * max(1, abs(gradient).max())
+
+    def loss_at(changed):
+        net.params = changed
+        return net.loss(X, y)
+
+    for direction in rng.normal(size=(3, len(params))):  # all numbers at once
+        direction /= np.linalg.norm(direction)
+        slope = slope_at(lambda t, d=direction: loss_at(params + t * d), tolerance)
+        assert gradient @ direction == pytest.approx(slope, abs=tolerance)
+    net.params = params
+    direction = rng.normal(size=X.shape)
+    direction /= np.linalg.norm(direction)
+    slope = slope_at(lambda t: net.loss(X + t * direction, y), tolerance)
+    assert (by_inputs * direction).sum() == pytest.approx(slope, abs=tolerance)
+
+
+def test_the_first_of_the_largest_gets_the_gradient():
+    net = NeuralNetwork([Input(2, 2), MaxPool2D(2), Dense(1, "identity")], loss="sse", init="zeros")
+    net.weights[0][...] = 1
+    assert net.input_gradients([[3.0, 5, 5, 1]], [[0.0]]).ravel().tolist() == [0, 10, 0, 0]
+
+
+OPTIONS = [
+    {"optimizer": "sgd", "lr": 0.05},
+    {"optimizer": "adam", "lr": 1e-3, "clip_norm": 0.1, "l2": 1e-3},
+    {"optimizer": "momentum", "lr": 0.01, "max_norm": 0.5, "shuffle": False},
+    {"optimizer": "rmsprop", "lr": 1e-3, "clip_value": 0.01, "l1": 1e-4, "regularize_bias": True},
+]
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: options["optimizer"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_any_number_of_threads_gives_the_same_bits(options, dtype):
+    layers = [
+        Input(9, 11, 2),
+        Conv2D(5, 3, "tanh", padding="same"),
+        Dropout(0.2),
+        MaxPool2D(2),
+        Conv2D(7, (2, 3), "relu", stride=(1, 2)),
+        AvgPool2D((2, 1)),
+        Dropout(0.1),
+        Dense(20, "relu"),
+        Dropout(0.3),
+        3,
+    ]
+    start = NeuralNetwork(layers, loss="cross_entropy", dtype=dtype, seed=1)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(150, start.sizes[0])), rng.integers(0, 3, 150)
+    weights = rng.uniform(0, 2, 150)
+    found = set()
+    for n_threads in (1, 2, 3, 5):
+        net = start.copy()
+        history = net.fit(X, y, epochs=2, batch_size=67, sample_weight=weights, n_threads=n_threads, **options)
+        found.add((np.array(net.params).tobytes(), history.loss.tobytes(), net.predict(X).tobytes()))
+    assert len(found) == 1
+    if "max_norm" in options:
+        for W in net.weights:
+            assert np.linalg.norm(W, axis=0).max() <= 0.5 * (1 + 1e-5)
+
+
+def test_a_step_is_a_step_down_the_gradient():
+    net = NeuralNetwork(LENET, activation="relu", loss="cross_entropy", seed=2)
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(size=(37, 784)), rng.integers(0, 10, 37)
+    steps = net.copy()
+    expected = np.array(net.params)
+    for _ in range(4):
+        expected = expected - 0.1 * flat(net.gradients(X, y))
+        net.params = expected
+        steps.train_step(X, y, lr=0.1)
+    assert np.array(steps.params) == pytest.approx(expected, abs=1e-13)
+
+
+def test_batches_of_several_blocks_have_the_gradient_of_their_parts():
+    net = NeuralNetwork([Input(64, 64, 8), Conv2D(8, 3, "tanh"), MaxPool2D(4), 2], loss="sse", seed=0)
+    X, y = rows(net, 70)
+    parts = [flat(net.gradients(X[i : i + 10], y[i : i + 10])) for i in range(0, 70, 10)]
+    assert flat(net.gradients(X, y)) == pytest.approx(sum(parts), rel=1e-9, abs=1e-9)
+    trained = net.copy()
+    trained.fit(X, y, epochs=1, batch_size=70, lr=1e-4, shuffle=False)
+    assert np.array(trained.params) == pytest.approx(np.array(net.params) - 1e-4 * sum(parts), abs=1e-10)
+
+
+def test_networks_without_parameters_below_the_flatten():
+    net = NeuralNetwork([Input(6, 6), AvgPool2D(2), Dropout(0.5), Dense(4, "tanh"), 2], loss="mse", seed=0)
+    X, y = rows(net, 20)
+    before = net.loss(X, y)
+    assert net.fit(X, y, epochs=50, optimizer="adam", lr=0.01).loss[-1] < 2 * before
+    assert net.loss(X, y) < before
+
+
+def test_digits_are_learned():
+    X, y = load_digits()
+    X_train, X_test, y_train, y_test = train_test_split(X / 16, y, seed=0)
+    layers = [Input(8, 8), Conv2D(16, 3, padding="same"), MaxPool2D(2), Conv2D(32, 3), Dropout(0.2), 10]
+    net = NeuralNetwork(layers, activation="relu", loss="cross_entropy", dtype="float32", seed=0)
+    net.fit(X_train, y_train, epochs=30, optimizer="adam", lr=3e-3, batch_size=32)
+    assert net.score(X_test, y_test) > 0.97
+
+
+def described(*layers):
+    """What the engine's door gets for layers by kind, shapes before and after."""
+    window = {"window": (1, 1), "stride": (1, 1)}
+    own = {
+        "dense": {"activation": "identity", "bias": True},
+        "conv2d": {"activation": "identity", "bias": True, "pad": (0, 0), **window},
+        "max_pool2d": window,
+        "avg_pool2d": window,
+    }
+    return [{"kind": kind, "below": below, "out": out, **own.get(kind, {})} for kind, below, out in layers]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [("conv2d", (4, 4, 1), (4, 4, 1))],
+        [("input", (4, 4, 1), (4, 4, 1)), ("dense", (16,), (2,))],
+        [("dense", (16,), (16,)), ("max_pool2d", (4, 4, 1), (4, 4, 1))],
+        [("input", (4, 4, 1), (4, 4, 1)), ("flatten", (4, 4, 1), (16,)), ("avg_pool2d", (4, 4, 1), (4, 4, 1))],
+        [("input", (4, 4, 1), (4, 4, 1)), ("flatten", (4, 4, 2), (32,))],
+        [("input", (4, 0, 1), (4, 0, 1)), ("flatten", (4, 0, 1), (0,))],
+        [("input", (4, 4, 1), (4, 4, 1)), ("max_pool2d", (4, 4, 1), (5, 4, 1)), ("flatten", (5, 4, 1), (20,))],
+        [("input", (4, 4, 1), (4, 4, 1)), ("input", (4, 4, 1), (4, 4, 1))],
+        [("input", (4, 4, 1), (4, 4, 1))],
+        [("input", (4, 4, 1), (4, 4, 2)), ("flatten", (4, 4, 2), (32,))],
+    ],
+)
+def test_the_door_refuses_layers_that_do_not_stand_on_each_other(core, layers):
+    with pytest.raises((ValueError, KeyError)):
+        core.Engine(described(*layers), "mse")

@@ -1,0 +1,105 @@
+"""The compiled engine against the layers of images in plain Python, number by number."""
+
+import math
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork, reference
+from nnc.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+
+KINDS = NeuralNetwork, reference.NeuralNetwork
+
+STACKS = [
+    [Input(5, 5, 1), Conv2D(2, 3, "tanh"), Flatten()],
+    [Input(5, 4, 2), Conv2D(3, (2, 3), "sigmoid", stride=(2, 1))],
+    [Input(7, 6, 1), Conv2D(2, 3, "tanh", stride=2, padding="same"), Conv2D(3, 2, "tanh", padding="same")],
+    [Input(5, 6, 2), Conv2D(2, (3, 2), "relu", stride=(3, 2), padding="same"), MaxPool2D((2, 1)), Flatten()],
+    [Input(6, 6, 1), Conv2D(2, 3, "relu"), MaxPool2D(2), Flatten(), Dense(4, "tanh")],
+    [Input(6, 7, 2), MaxPool2D(3, stride=2), Conv2D(3, 1, "tanh", bias=False)],
+    [Input(6, 5, 3), AvgPool2D(2), Conv2D(2, 2, "sigmoid"), AvgPool2D((2, 1), stride=1)],
+    [Input(5, 5, 1), Conv2D(3, 3, "tanh", padding="same"), MaxPool2D(3, 1), GlobalAvgPool2D()],
+    [Input(9, 9, 1), Conv2D(3, 3, "relu"), MaxPool2D(2, 1), AvgPool2D(2, 1), MaxPool2D((1, 2)), Conv2D(2, 2, "tanh")],
+    [Input(2, 2, 1), Conv2D(2, 5, "tanh", padding="same")],
+    [Input(8, 8, 1), Conv2D(17, 3, "relu"), MaxPool2D(2), Conv2D(9, 2, "relu"), Flatten(), Dense(12, "relu")],
+]
+
+
+def pair(layers):
+    """An engine and a reference network from one seed, with biases that differ from 0."""
+    networks = [kind([*layers, Dense(2)], output="identity", loss="mse", seed=4) for kind in KINDS]
+    rng = np.random.default_rng(5)
+    biases = [None if layer.b is None else rng.uniform(-0.5, 0.5, layer.n_out) for layer in networks[1].computing]
+    networks[0].biases = biases
+    networks[1].biases = [b for b in biases if b is not None]
+    return networks
+
+
+def data(layers, n=11):
+    rng = np.random.default_rng(6)
+    return rng.uniform(-1, 1, (n, math.prod(layers[0].shape(())))), rng.uniform(0, 1, (n, 2))
+
+
+def same(found, wanted):
+    for a, b in zip(found, wanted, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            b = np.array(b)
+            assert a == pytest.approx(b, rel=1e-12, abs=1e-13 * max(1e-3, abs(b).max()))
+
+
+@pytest.mark.parametrize("layers", STACKS, ids=str)
+def test_initial_weights_have_the_same_bits(layers):
+    engine, plain = (kind([*layers, Dense(2)], seed=3) for kind in KINDS)
+    assert [W.tolist() for W in engine.weights] == list(plain.weights)
+
+
+@pytest.mark.parametrize("layers", STACKS, ids=str)
+def test_predictions_losses_and_gradients(layers, isa):
+    engine, plain = pair(layers)
+    X, y = data(layers)
+    same(engine.predict(X), plain.predict(X))
+    assert engine.loss(X, y) == pytest.approx(plain.loss(X, y), rel=1e-12)
+    for found, wanted in zip(engine.gradients(X, y), plain.gradients(X, y), strict=True):
+        same(found, wanted)
+    assert engine.check_gradients(X, y).ok
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 4, 11])
+@pytest.mark.parametrize("layers", STACKS, ids=str)
+def test_training(layers, batch_size):
+    engine, plain = pair(layers)
+    X, y = data(layers)
+    settings = {"epochs": 5, "lr": 0.05, "batch_size": batch_size}
+    found, wanted = engine.fit(X, y, **settings), plain.fit(X, y, **settings)
+    assert found.loss == pytest.approx(np.array(wanted.loss), rel=1e-12)
+    same(engine.weights, plain.weights)
+
+
+def test_compare(capsys):
+    layers = STACKS[4]
+    X, y = data(layers)
+    result = nnc.compare([*layers, 2], X, y, epochs=20, lr=0.1, batch_size=5)
+    assert result.losses.relative < 1e-12
+    assert result.weights.relative < 1e-10
+    assert result.sizes == (36, 32, 4, 2)
+    assert "network 6x6x1-4x4x2-2x2x2-8-4-2, rows 11, epochs 20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("layers", STACKS, ids=str)
+def test_files_go_both_ways(layers):
+    engine, plain = pair(layers)
+    X, _ = data(layers)
+    same(engine.predict(X), reference.NeuralNetwork.from_json(engine.to_json()).predict(X))
+    same(NeuralNetwork.from_json(plain.to_json()).predict(X), plain.predict(X))
+
+
+def test_explained_step_is_that_of_the_engine(capsys):
+    net = NeuralNetwork([Input(6, 6, 1), Conv2D(1, 3, "relu"), MaxPool2D(2), Flatten(), 2], loss="mse", seed=2)
+    X, y = data(STACKS[4], 1)
+    step = net.explain_step(X, y, 0.5)
+    assert " Hidden Layer 1: windows of 3 x 3, a = relu(z)" in capsys.readouterr().out
+    net.train_step(X, y, lr=0.5)
+    same(net.weights, [layer.new_W for layer in step.layers])
+    same(net.biases, [layer.new_b for layer in step.layers])

@@ -1,0 +1,334 @@
+"""Networks of images in files: what stands there, that all of it comes back to the bit, and what is refused."""
+
+import copy
+import json
+import pickle
+import re
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, reject
+from hypothesis import strategies as st
+
+from nnc import ModelFileError, NeuralNetwork, saving
+from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+
+rng = np.random.default_rng(0)
+X = rng.uniform(0, 1, (20, 8, 7, 2))
+LABELS = np.array(["one", "three", "two", "two"] * 5)
+LAYERS = [
+    Input(8, 7, 2),
+    Conv2D(3, (3, 2), "relu", bias=False),
+    Dropout(0.2),
+    MaxPool2D(2, stride=(1, 2)),
+    Conv2D(4, 3, stride=(2, 1), padding="same"),
+    AvgPool2D((2, 1)),
+    Flatten(),
+    Dense(6),
+    Dropout(0.1),
+    3,
+]
+
+
+def network(layers=LAYERS, **arguments):
+    settings = {"activation": "tanh", "loss": "cross_entropy", "seed": 3, "scale_X": "standardize"}
+    net = NeuralNetwork(layers, **{**settings, **arguments})
+    net.fit(X, LABELS, epochs=3, optimizer="adam", batch_size=6, lr=0.01)
+    return net
+
+
+def document(checkpoint=False, **arguments):
+    return json.loads(network(**arguments).to_json(checkpoint))
+
+
+def unsigned(whole):
+    return json.dumps({key: value for key, value in whole.items() if key != "sha256"})
+
+
+# ------------------------------------------------------------------------------------------------ what stands there
+
+
+def test_a_file_says_every_layer():
+    whole = document()
+    assert whole["version"] == 2
+    assert "dropout" not in whole
+    said = [{key: value for key, value in layer.items() if key not in "Wb"} for layer in whole["layers"]]
+    assert said == [
+        {"type": "input", "shape": [8, 7, 2]},
+        {"type": "conv2d", "filters": 3, "size": [3, 2], "stride": [1, 1], "padding": "valid", "activation": "relu"},
+        {"type": "dropout", "rate": 0.2},
+        {"type": "max_pool2d", "size": [2, 2], "stride": [1, 2]},
+        {"type": "conv2d", "filters": 4, "size": [3, 3], "stride": [2, 1], "padding": "same", "activation": "tanh"},
+        {"type": "avg_pool2d", "size": [2, 1], "stride": [2, 1]},
+        {"type": "flatten"},
+        {"type": "dense", "n_in": 12, "n_out": 6, "activation": "tanh"},
+        {"type": "dropout", "rate": 0.1},
+        {"type": "dense", "n_in": 6, "n_out": 3, "activation": "softmax"},
+    ]
+    first, second = whole["layers"][1], whole["layers"][4]
+    assert (np.shape(first["W"]), first["b"]) == ((12, 3), None)
+    assert (np.shape(second["W"]), np.shape(second["b"])) == ((27, 4), (4,))
+    assert len(whole["self_test"]["X"]) == 112
+    assert list(whole["layers"][4])[-2:] == ["W", "b"]
+
+
+def test_rows_of_W_are_in_the_order_of_y_x_and_channel():
+    net = network()
+    kernel, W = net.layers[0].kernel, document()["layers"][1]["W"]
+    assert kernel.shape == (3, 2, 2, 3)
+    assert [list(kernel[ky, kx, c]) for ky in range(3) for kx in range(2) for c in range(2)] == W
+
+
+def test_dense_networks_are_written_as_before():
+    net = NeuralNetwork([3, Dense(4), Dropout(0.5), 2], seed=0)
+    whole = json.loads(net.to_json())
+    assert (whole["version"], whole["dropout"]) == (1, [0.5])
+    assert [layer["type"] for layer in whole["layers"]] == ["dense", "dense"]
+    assert json.loads(NeuralNetwork([3, Dense(4, bias=False), 2], seed=0).to_json())["version"] == 2
+
+
+# ------------------------------------------------------------------------------------------------------ round trips
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("way", ["file", "json", "copy", "deepcopy", "pickle"])
+def test_networks_come_back_to_the_bit(dtype, way, tmp_path):
+    net = network(dtype=dtype)
+    if way == "file":
+        net.save(tmp_path / "net.json", checkpoint=True)
+        again = NeuralNetwork.load(tmp_path / "net.json")
+    else:
+        ways = {
+            "json": lambda net: NeuralNetwork.from_json(net.to_json(checkpoint=True)),
+            "copy": lambda net: net.copy(),
+            "deepcopy": copy.deepcopy,
+            "pickle": lambda net: pickle.loads(pickle.dumps(net)),
+        }
+        again = ways[way](net)
+    assert again.to_json(checkpoint=True) == net.to_json(checkpoint=True)
+    assert (repr(again), again.summary()) == (repr(net), net.summary())
+    assert again.predict(X).tobytes() == net.predict(X).tobytes()
+    assert again.model.stack == net.model.stack
+    for n in (net, again):
+        n.fit(X, LABELS, epochs=2, batch_size=6)
+    assert np.array_equal(again.params, net.params)
+    again.weights[0][...] = 0
+    assert net.weights[0].any()
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "rprop", "lbfgs"])
+def test_checkpoints(optimizer):
+    net = NeuralNetwork(
+        [Input(8, 7, 2), Conv2D(3, 3, "relu"), GlobalAvgPool2D(), 3], loss="cross_entropy", seed=1, dtype="float32"
+    )
+    net.fit(X, LABELS, epochs=3, optimizer=optimizer)
+    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    assert again.model.stack == net.model.stack
+    for n in (net, again):
+        n.fit(X, LABELS, epochs=2)
+    assert np.array_equal(again.params, net.params)
+    assert np.array_equal(again.history.loss, net.history.loss)
+
+
+SIZES = st.tuples(st.integers(1, 3), st.integers(1, 3))
+KINDS_OF_IMAGES = st.one_of(
+    st.builds(
+        Conv2D,
+        st.integers(1, 3),
+        SIZES,
+        st.sampled_from([None, "relu", "tanh"]),
+        stride=SIZES,
+        padding=st.sampled_from(["valid", "same"]),
+        bias=st.sampled_from([None, True, False]),
+    ),
+    st.builds(MaxPool2D, SIZES, st.none() | SIZES),
+    st.builds(AvgPool2D, SIZES, st.none() | SIZES),
+    st.builds(GlobalAvgPool2D),
+    st.builds(Dropout, st.floats(0, 0.9)),
+)
+
+
+@given(
+    st.builds(Input, st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
+    st.lists(KINDS_OF_IMAGES, max_size=5),
+    st.lists(st.integers(1, 4), max_size=2),
+    st.booleans(),
+)
+def test_any_layers_come_back(first, kinds, widths, bias):
+    try:
+        net = NeuralNetwork([first, *kinds, *widths, 2], loss="mse", activation="elu", bias=bias, seed=0)
+    except ValueError:  # a window that does not fit, or a Dropout with nothing to drop
+        reject()
+    again = NeuralNetwork.from_json(net.to_json())
+    assert again.model.stack == net.model.stack
+    assert again.to_json() == net.to_json()
+    built = eval(repr(net))
+    assert repr(built) == repr(again) == repr(net)
+    assert built.model.stack.engine() == net.model.stack.engine()
+
+
+def test_a_pool_and_its_usual_stride_come_back_alike():
+    layers = [Input(8, 7, 2), MaxPool2D((3, 2)), AvgPool2D(2, stride=1), Flatten(), 3]
+    net = NeuralNetwork(layers, loss="cross_entropy", seed=1)
+    assert repr(NeuralNetwork.from_json(net.to_json())) == repr(net)
+
+
+def test_the_checksum_holds_the_layers():
+    whole = document()
+    for place, member in ((3, {"size": [1, 2]}), (2, {"rate": 0.3}), (1, {"activation": "elu"})):
+        other = copy.deepcopy(whole)
+        other["layers"][place].update(member)
+        with pytest.raises(ModelFileError, match="does not fit its checksum"):
+            NeuralNetwork.from_json(json.dumps(other))
+
+
+def test_the_self_test_is_compared():
+    whole = document()
+    whole["self_test"]["P"][0] += 1e-3
+    with pytest.raises(ModelFileError, match="it does not compute what it did when it was saved: output 0"):
+        NeuralNetwork.from_json(unsigned(whole))
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+FIX = "; correct it there, or save the network again"
+GONE = object()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("0 shape", [8, 7], "layers[0].shape is a list of 2, expected a list of 3 whole numbers"),
+        ("0 shape", [8, 7, 0], "layers[0].shape[2] is 0, expected a whole number from 1 to 2**31 - 1"),
+        ("0 shape", [8, True, 2], "layers[0].shape[1] is true, expected a whole number from 1 to 2**31 - 1"),
+        ("0 shape", [8, 7.0, 2], "layers[0].shape[1] is 7.0, expected a whole number from 1 to 2**31 - 1"),
+        ("0 shape", [2**31, 7, 2], f"layers[0].shape[0] is {2**31}, expected a whole number from 1 to 2**31 - 1"),
+        ("0 shape", 112, "layers[0].shape is 112, expected a list"),
+        ("0 shape", GONE, "layers[0].shape is missing"),
+        ("0 shape", [8, 7, 3], "layers[1].W has the wrong shape: 12 rows found, 18 expected (size x channels)"),
+        ("0 shape", [2, 7, 2], "layers[1] has a window of 3 x 2, which does not fit into images of shape (2, 7, 2)"),
+        ("0 shape", [800, 7, 2], "layers[7].n_in is 12, expected 2388, what the layer below gives"),
+        ("0 n", 3, 'layers[0] has the unknown key "n", expected type, shape'),
+        ("0 type", "dense", 'layers[0] has the unknown key "shape", expected type, n_in, n_out, activation, W, b'),
+        ("1 type", "input", 'layers[1].type is "input", expected another one: only the first layer can be that'),
+        (
+            "1 type",
+            "conv3d",
+            'layers[1].type is "conv3d", expected input or dense or dropout or conv2d or max_pool2d or avg_pool2d or '
+            "global_avg_pool2d or flatten",
+        ),
+        ("1 type", GONE, "layers[1].type is missing"),
+        ("1 filters", 4, "layers[1].W[0] has the wrong shape: 3 numbers found, 4 expected (filters)"),
+        ("1 filters", 10**9, f"layers[1].W[0] has the wrong shape: 3 numbers found, {10**9} expected (filters)"),
+        ("1 filters", 0, "layers[1].filters is 0, expected a whole number from 1 to 2**31 - 1"),
+        ("1 filters", "3", 'layers[1].filters is "3", expected a whole number from 1 to 2**31 - 1'),
+        ("1 size", [3, 3], "layers[1].W has the wrong shape: 12 rows found, 18 expected (size x channels)"),
+        ("1 size", 3, "layers[1].size is 3, expected a list"),
+        ("1 size", [9, 2], "layers[1] has a window of 9 x 2, which does not fit into images of shape (8, 7, 2)"),
+        ("1 stride", [1, 0], "layers[1].stride[1] is 0, expected a whole number from 1 to 2**31 - 1"),
+        ("1 padding", "full", 'layers[1].padding is "full", expected valid or same'),
+        ("1 activation", "softmax", 'activation "softmax" is for the output layer only'),
+        ("1 W", GONE, "layers[1].W is missing"),
+        ("1 W", None, "layers[1].W is null, expected a list"),
+        ("1 W", [], "layers[1].W has the wrong shape: 0 rows found, 12 expected (size x channels)"),
+        ("1 W 4", 7, "layers[1].W[4] is 7, expected a list of 3 numbers"),
+        ("1 W 4 1", None, "layers[1].W[4][1] is null, expected a finite number (up to 1.79769e+308)"),
+        ("1 b", [0.0] * 4, "layers[1].b has the wrong shape: 4 numbers found, 3 expected (filters)"),
+        ("1 b", 0, "layers[1].b is 0, expected a list or null"),
+        ("1 dilation", 2, 'layers[1] has the unknown key "dilation", expected type, filters, size, stride, padding, '
+         "activation, W, b"),
+        ("2 rate", 1, "layers[2].rate is 1, expected a number from 0 to below 1"),
+        ("2 rate", None, "layers[2].rate is null, expected a finite number (up to 1.79769e+308)"),
+        ("3 stride", GONE, "layers[3].stride is missing"),
+        ("3 size", [7, 1], "layers[3] has a window of 7 x 1, which does not fit into images of shape (6, 6, 3)"),
+        ("6", {"type": "flatten", "n": 1}, 'layers[6] has the unknown key "n", expected type'),
+        ("6", {"type": "dropout", "rate": 0.0}, "layers[7] takes vectors, got rows of shape (1, 3, 4)"),
+        ("7 n_in", 10, "layers[7].n_in is 10, expected 12, what the layer below gives"),
+        ("8", {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]},
+         "layers[8] takes images (height, width, channels), got rows of shape (6,)"),
+        ("9", GONE, 'layers[8].type is "dropout", expected dense for the last layer, the output'),
+        ("9 activation", "tanh", 'output "tanh" does not go with loss "cross_entropy", which needs "softmax"'),
+    ],
+)  # fmt: skip
+def test_layers_with_something_wrong(place, value, message):
+    whole = document()
+    *path, last = [int(key) if key.isdigit() else key for key in place.split()]
+    part = whole["layers"]
+    for key in path:
+        part = part[key]
+    if value is GONE:
+        del part[last]
+    else:
+        part[last] = value
+    with pytest.raises(ModelFileError) as caught:
+        NeuralNetwork.from_json(json.dumps(whole))
+    assert str(caught.value) == f"cannot load the network from the JSON text: {message}{FIX}"
+    with pytest.raises(ModelFileError, match=re.escape(f"cannot save the network: {message}; nothing was written (")):
+        saving.dumps(whole)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"version": 1}, 'layers[0].type is "input", which version 2 has, expected dense in version 1'),
+        ({"dropout": [0.5]}, "dropout is a list of 1, expected none: it is among the layers where these begin with"),
+        ({"feature_names": ["a"]}, "feature_names is a list of 1, expected a list of 112 strings (n_in)"),
+        ({"self_test": {"X": [0.5], "P": [0.5] * 3}}, "self_test.X has the wrong shape: 1 numbers found, 112 expected"),
+        ({"layers": [{"type": "input", "shape": [8, 7, 2]}]}, 'layers[0].type is "input", expected dense for the last'),
+        ({"classes": ["a", "b"]}, "classes has 2 items, expected 3 (n_out)"),
+    ],
+)
+def test_other_members_with_something_wrong(members, message):
+    with pytest.raises(ModelFileError, match=re.escape(message)):
+        NeuralNetwork.from_json(unsigned({**document(), **members}))
+
+
+def test_moments_are_those_of_all_parameters():
+    whole = document(checkpoint=True)
+    n = network().n_params
+    whole["training"]["moments"][1].pop()
+    expected = (
+        f"training.moments[1] has the wrong shape: {n - 1} numbers found, {n} expected (the number of parameters)"
+    )
+    with pytest.raises(ModelFileError, match=re.escape(expected)):
+        NeuralNetwork.from_json(unsigned(whole))
+
+
+def test_layers_in_an_order_that_makes_no_sense():
+    whole = document()
+    del whole["self_test"]
+    whole["layers"].insert(1, {"type": "dropout", "rate": 0.5})
+    with pytest.raises(
+        ModelFileError, match=r"layers\[1\] is Dropout\(0.5\) behind Input\(8, 7, 2\): it drops outputs"
+    ):
+        NeuralNetwork.from_json(unsigned(whole))
+
+
+def test_claimed_sizes_cost_no_memory():
+    whole = document()
+    del whole["self_test"], whole["scale_X"]
+    texts = []
+    for place, key, value in ((0, "shape", [2**30, 2**30, 2]), (1, "filters", 2**31 - 1), (1, "size", [2**30, 2])):
+        other = copy.deepcopy(whole)
+        other["layers"][place][key] = value
+        texts.append(unsigned(other))
+    # Images that are larger than any memory, of which a mean is all that the weights see.
+    pooled = NeuralNetwork([Input(4, 4, 1), Conv2D(2, 3), GlobalAvgPool2D(), 3], loss="cross_entropy", seed=0)
+    other = json.loads(pooled.to_json())
+    del other["self_test"]
+    other["layers"][0]["shape"] = [2**30, 2**30, 1]
+    texts.append(unsigned(other))
+    tracemalloc.start()
+    try:
+        for text in texts:
+            with pytest.raises(ModelFileError):
+                NeuralNetwork.from_json(text)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_members_that_are_not_known_are_passed_over():
+    whole = {**document(), "comment": "mine"}
+    assert NeuralNetwork.from_json(json.dumps(whole)).to_json() == network().to_json()

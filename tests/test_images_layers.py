@@ -1,0 +1,262 @@
+"""What there is to see of a network of images: views of its layers, its table, its text, its repr; what is refused."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+
+rng = np.random.default_rng(0)
+LENET = [Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(2), Flatten(), 120, 84, 10]
+SMALL = [Input(4, 4, 2), Conv2D(2, (2, 3), stride=(1, 2)), MaxPool2D(1), 2]
+
+
+def lenet(**arguments):
+    return NeuralNetwork(LENET, **{"activation": "relu", "loss": "cross_entropy", "seed": 0, **arguments})
+
+
+def small(**arguments):
+    return NeuralNetwork(SMALL, **{"activation": "tanh", "loss": "mse", "seed": 0, **arguments})
+
+
+def inspected(thing):
+    text = io.StringIO()
+    thing.inspect(file=text)
+    return text.getvalue().splitlines()
+
+
+# -------------------------------------------------------------------------------------------------- views
+
+
+def test_layers_have_shapes():
+    net = lenet()
+    first, pool, second, _, flatten, dense, *_ = net.layers
+    assert (first.shape_in, first.shape_out, first.n_in, first.n_out) == ((28, 28, 1), (24, 24, 6), 784, 3456)
+    assert (pool.shape_in, pool.shape_out, pool.n_out) == ((24, 24, 6), (12, 12, 6), 864)
+    assert (flatten.shape_in, flatten.shape_out) == ((4, 4, 16), (256,))
+    assert (dense.shape_in, dense.shape_out, dense.n_in, dense.n_out) == ((256,), (120,), 256, 120)
+    assert [layer.n_out for layer in (*net.hidden_layers, net.output_layer)] == list(net.sizes[1:])
+    assert repr(first) == "<Hidden Layer 1: 28 x 28 x 1 -> 24 x 24 x 6, relu>"
+    assert repr(pool) == "<MaxPool2D: 24 x 24 x 6 -> 12 x 12 x 6, MaxPool2D(2)>"
+    assert repr(net.output_layer) == "<Output Layer: 84 -> 10, softmax>"
+    assert (second.name, second.activation, second.W.shape, second.b.shape) == (
+        "Hidden Layer 2",
+        "relu",
+        (150, 16),
+        (16,),
+    )
+    with pytest.raises(AttributeError, match=r"^MaxPool2D \(MaxPool2D\(2\)\) has no weights$"):
+        _ = pool.W
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_kernel_is_a_view(dtype):
+    net = small(dtype=dtype)
+    layer = net.layers[0]
+    assert layer.kernel.shape == (2, 3, 2, 2)
+    assert np.shares_memory(layer.kernel, layer.W)
+    assert np.array_equal(layer.kernel.reshape(12, 2), layer.W)
+    layer.kernel[1, 2, 0, 1] = 9
+    assert layer.W[(1 * 3 + 2) * 2 + 0, 1] == 9
+    assert net.weights[0][10, 1] == 9
+    layer.kernel = np.arange(24).reshape(2, 3, 2, 2)
+    assert np.array_equal(net.weights[0].ravel(), np.arange(24))
+    for wrong, message in (
+        (np.zeros((12, 2)), r"kernel must have shape \(2, 3, 2, 2\)"),
+        (np.full((2, 3, 2, 2), np.inf), "finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layer.kernel = wrong
+    assert np.array_equal(net.weights[0].ravel(), np.arange(24))
+
+
+def test_only_a_convolution_has_a_kernel():
+    for layer in small().layers[1:]:
+        with pytest.raises(AttributeError, match=r"has no kernel, which only a Conv2D has"):
+            _ = layer.kernel
+    with pytest.raises(AttributeError, match=r"Output Layer \(Dense\(1, .*\)\) has no kernel"):
+        NeuralNetwork([3, 1]).output_layer.kernel = 1
+
+
+def test_weights_and_params():
+    net = small()
+    assert [W.shape for W in net.weights] == [(12, 2), (6, 2)]
+    assert net.n_params == 24 + 2 + 12 + 2 == len(net.params)
+    assert np.array_equal(net.params[:24], net.weights[0].ravel())
+    net.params = np.arange(40)
+    assert np.array_equal(net.layers[0].kernel.ravel(), np.arange(24))
+    net.weights = [np.zeros((12, 2)), np.ones((6, 2))]
+    with pytest.raises(ValueError, match=r"weights\[0\] must have shape \(12, 2\)"):
+        net.weights[0] = np.zeros((2, 3, 2, 2))
+
+
+# ---------------------------------------------------------------------------------------------- the table, texts
+
+
+def test_summary():
+    assert lenet(dtype="float32", scale_X="pixels").summary().splitlines() == [
+        "layer           inputs       outputs      what it does      parameters  multiply-adds",
+        "Hidden Layer 1  28 x 28 x 1  24 x 24 x 6  relu of 5 x 5     156         86,400",
+        "MaxPool2D       24 x 24 x 6  12 x 12 x 6  largest of 2 x 2  0           0",
+        "Hidden Layer 2  12 x 12 x 6  8 x 8 x 16   relu of 5 x 5     2,416       153,600",
+        "MaxPool2D       8 x 8 x 16   4 x 4 x 16   largest of 2 x 2  0           0",
+        "Flatten         4 x 4 x 16   256                            0           0",
+        "Hidden Layer 3  256          120          relu              30,840      30,720",
+        "Hidden Layer 4  120          84           relu              10,164      10,080",
+        "Output Layer    84           10           softmax           850         840",
+        "44,426 parameters, 281,640 multiply-adds a row, float32, loss cross_entropy, inputs scaled (pixels)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Conv2D(2, 3, "elu", stride=2), "elu of 3 x 3, stride 2"),
+        (Conv2D(2, (2, 3), "elu", stride=(1, 2), padding="same"), "elu of 2 x 3, stride 1 x 2, same"),
+        (MaxPool2D((3, 2)), "largest of 3 x 2"),
+        (MaxPool2D(3, stride=2), "largest of 3 x 3, stride 2"),
+        (AvgPool2D(2, stride=2), "mean of 2 x 2"),
+        (GlobalAvgPool2D(), "mean of all"),
+        (Dropout(0.25), "drops 0.25"),
+        (Flatten(), ""),
+    ],
+)
+def test_what_a_layer_says_of_itself(kind, said):
+    assert kind.remark == said
+
+
+def test_inspect():
+    net = small()
+    net.weights = [np.arange(24).reshape(12, 2) / 4, np.ones((6, 2))]
+    assert inspected(net)[:22] == [
+        "------",
+        "* Inputs: 4 x 4 x 2",
+        "------",
+        "Hidden Layer 1",
+        "Filters: 2",
+        " Filter 0",
+        "  Channel 0",
+        "    0.0  1.0  2.0",
+        "    3.0  4.0  5.0",
+        "  Channel 1",
+        "    0.5  1.5  2.5",
+        "    3.5  4.5  5.5",
+        "  Bias: 0.0",
+        " Filter 1",
+        "  Channel 0",
+        "   0.25 1.25 2.25",
+        "   3.25 4.25 5.25",
+        "  Channel 1",
+        "   0.75 1.75 2.75",
+        "   3.75 4.75 5.75",
+        "  Bias: 0.0",
+        "------",
+    ]
+    assert inspected(net)[22:27] == [
+        "MaxPool2D: 3 x 1 x 2 -> 3 x 1 x 2, largest of 1 x 1",
+        "------",
+        "Flatten: 3 x 1 x 2 -> 6",
+        "------",
+        "* Output Layer",
+    ]
+    layers = [inspected(layer) for layer in net.layers]
+    assert layers[0] == inspected(net)[3:21]
+    assert layers[1] == ["MaxPool2D: 3 x 1 x 2 -> 3 x 1 x 2, largest of 1 x 1"]
+    assert layers[-1][:3] == ["Output Layer", "Neurons: 2", " Neuron 0"]
+    assert "Bias" not in "".join(inspected(small(bias=False)))
+
+
+# --------------------------------------------------------------------------------------------------------- repr
+
+
+@pytest.mark.parametrize(
+    ("layers", "arguments", "text"),
+    [
+        (
+            LENET,
+            {"activation": "relu"},
+            "[Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(2), Flatten(), 120, 84, 10], "
+            "activation='relu', output='softmax', loss='cross_entropy', bias=True",
+        ),
+        (
+            [Input(5, 5), Conv2D(2, (3, 2), "elu", bias=False), Dense(4, "elu", init="zeros"), Dropout(0.5), 3],
+            {},
+            "[Input(5, 5, 1), Conv2D(2, (3, 2), bias=False), Flatten(), 4, Dropout(0.5), 3], activation='elu', "
+            "output='softmax', loss='cross_entropy'",
+        ),
+        (
+            [Input(5, 5, 2), Conv2D(2, 3, "elu"), Conv2D(2, 3, "tanh"), GlobalAvgPool2D(), 3],
+            {"bias": False},
+            "[Input(5, 5, 2), Conv2D(2, 3), Conv2D(2, 3), GlobalAvgPool2D(), Flatten(), 3], "
+            "activation=['elu', 'tanh'], output='softmax', loss='cross_entropy', bias=False",
+        ),
+        (
+            [3, Dense(4, "relu", bias=False), Dropout(0.2), 2],
+            {},
+            "[3, Dense(4, bias=False), Dropout(0.2), 2], activation='relu', output='softmax', loss='cross_entropy'",
+        ),
+    ],
+)
+def test_repr_is_short_and_makes_the_same_network(layers, arguments, text):
+    net = NeuralNetwork(layers, loss="cross_entropy", seed=5, **arguments)
+    assert repr(net) == f"NeuralNetwork({text}, dtype='float64', seed=5)"
+    again = eval(repr(net))
+    assert repr(again) == repr(net)
+    assert (again.activations, again.bias, again.sizes) == (net.activations, net.bias, net.sizes)
+
+
+def test_layers_of_images_are_values():
+    for kind in (
+        Conv2D(4, (3, 2), "tanh", stride=2, padding="same"),
+        MaxPool2D((2, 1)),
+        AvgPool2D(2, stride=3),
+        Flatten(),
+        Input(3, 2),
+    ):
+        assert pickle.loads(pickle.dumps(kind)) == eval(repr(kind)) == kind
+    assert MaxPool2D(2, stride=2) == MaxPool2D(2) != MaxPool2D(2, stride=1)
+    assert Input(3, 2) == Input(3, 2, 1) != Input(6)
+
+
+# --------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            [Input(4, 4, 1), Conv2D(2, 5), 2],
+            r"layers\[1\], Conv2D\(2, 5.*\), has a window of 5 x 5, which does not fit",
+        ),
+        (
+            [Input(4, 4, 1), Flatten(), Conv2D(2, 3), 2],
+            r"layers\[2\], Conv2D.* takes images \(height, width, channels\)",
+        ),
+        ([3, MaxPool2D(2), 2], r"layers\[1\], MaxPool2D\(2\), takes images .* got rows of shape \(3,\)"),
+        ([Input(4, 4, 1), Conv2D(2, 3)], "layers must end with a Dense, the output"),
+        ([Input(4, 4, 1), Dropout(0.5), 2], r"layers\[1\] is Dropout\(0.5\) behind Input\(4, 4, 1\)"),
+    ],
+)
+def test_layers_that_make_no_network(layers, message):
+    with pytest.raises(ValueError, match=message):
+        NeuralNetwork(layers)
+
+
+def test_levenberg_marquardt_is_for_dense_layers():
+    net, X, Y = small(), rng.uniform(size=(5, 4, 4, 2)), np.zeros((5, 2))
+    with pytest.raises(
+        ValueError, match="'levenberg_marquardt' knows dense layers only, and this network is one of images"
+    ):
+        net.fit(X, Y, epochs=1, optimizer="levenberg_marquardt")
+    assert net.state is None
+    net.fit(X, Y, epochs=1, optimizer="lbfgs")
+
+
+def test_hints():
+    with pytest.raises(ValueError, match=r"scale_X must be one of standardize, minmax, pixels.* did you mean 'pixels'"):
+        lenet(scale_X="pixel")
+    assert nnc.Pixels().name == "pixels"
