@@ -243,6 +243,7 @@ cdef class Engine:
             plan.size += parameter_count(layer)
         if plan.layers[plan.count - 1].kind != DENSE:
             raise ValueError("the last layer has to be a dense one")
+        plan.pools = True
         self.layout, self.size = tuple(layout), plan.size
 
     def __dealloc__(self):
@@ -283,9 +284,11 @@ cdef class Engine:
         if position >= 0:
             return position
         cdef Network net
+        cdef Plan plan = self.plan
+        plan.pools = False
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
-        cdef void* memory = open_network(&net, &self.plan, &params[0], block, PREDICT, NULL)
+        cdef void* memory = open_network(&net, &plan, &params[0], block, PREDICT, NULL)
         cdef real[:, ::1] out
         cdef int l
         mode = flush_denormals()

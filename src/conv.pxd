@@ -13,10 +13,11 @@ from libc.string cimport memcpy
 from simd cimport TILE_PIXELS, TILE_TAPS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
 from arena cimport TRAIN, Arena, Purpose, take, take_zeros
-from activations cimport RELU, activate, relu
+from activations cimport RELU, activate, differentiate, needs_net_input, relu
 from threads cimport smaller
-from layer cimport GRAIN, Layer, biases, padded, parameter_count, parameter_rows
+from layer cimport CONV2D, GRAIN, MAX_POOL, Layer, biases, padded, parameter_count, parameter_rows
 from images cimport delta_of, group_of
+cimport pool
 
 cdef enum:
     MAX_TILE = 24         # accumulators
@@ -66,6 +67,29 @@ cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
     return layer.below.width + layer.window_width - 1
 
 
+cdef inline bint fuses(const Layer* layer, const Layer* above) noexcept nogil:
+    # Whether the pool above can take rows as they come: its windows do not overlap, and the slope at the largest of a window follows from
+    # that number.
+    return (layer.kind == CONV2D and above.kind == MAX_POOL and layer.dropped == 0 and not needs_net_input(layer.activation) and
+            layer.stride_y == 1 and layer.stride_x == 1 and
+            above.stride_y == above.window_height and above.stride_x == above.window_width)
+
+
+cdef inline Py_ssize_t near_rows(const Layer* layer) noexcept nogil:
+    # Rows of deltas that are gone through at a time: whole windows of a pool.
+    cdef Py_ssize_t least = max(1, layer.pooled)
+    return max(1, NEAR // (layer.out_shape.width * smaller(layer.neurons, 4) * VL * <Py_ssize_t>sizeof(real) * least)) * least
+
+
+cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest, int threads) noexcept nogil:
+    # A for each thread, for a window of the pool; and deltas, as the backward product reads them where there is one, or some rows.
+    cdef Py_ssize_t row = layer.out_shape.width * layer.neurons * VL
+    layer.pooled = rows
+    layer.A = layer.Z = layer.out = <real*>take(arena, threads * rows * row * sizeof(real))
+    layer.group = near_rows(layer) * row if lowest else layer.out_shape.height * delta_width(layer) * layer.neurons * VL
+    layer.D = <real*>take_zeros(arena, threads * layer.group * sizeof(real)) if with_delta else NULL
+
+
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains, int threads) noexcept nogil:
     cdef size_t group = VL * sizeof(real)
     if has_border(layer):
@@ -75,7 +99,9 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
         layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
         if not lowest:
             layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt * sizeof(real))
-            layer.spread = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) * layer.neurons * group)
+            layer.spread = layer.D
+            if layer.pooled == 0:
+                layer.spread = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) * layer.neurons * group)
 
 
 cdef inline const real* image_of(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t* row) noexcept nogil:
@@ -213,17 +239,29 @@ cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexc
 
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # Z and A of the group of images from row `first` of the block on.
-    cdef real* Z = group_of(layer, layer.Z, first)
-    cdef real* A = group_of(layer, layer.A, first)
-    cdef Py_ssize_t row, y, x, top, bottom, left, right, c = layer.below.channels, o = layer.neurons
-    cdef Py_ssize_t kw = layer.window_width
+    # Z and A of the group of images from row `first` of the block on, and of the pool that takes them as they come.
+    cdef Py_ssize_t row, y
     cdef const real* image = image_of(layer, first, thread, &row)
+    cdef real* rows
+    if layer.pooled == 0:
+        forward_rows(layer, image, row, 0, layer.out_shape.height, group_of(layer, layer.Z, first), group_of(layer, layer.A, first))
+        return
+    rows = layer.A + thread * layer.pooled * layer.out_shape.width * layer.neurons * VL
+    for y in range((layer + 1).out_shape.height):
+        forward_rows(layer, image, row, y * layer.pooled, layer.pooled, rows, rows)
+        pool.forward_row(layer + 1, first, y, rows)
+
+
+cdef inline void forward_rows(const Layer* layer, const real* image, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count, real* Z,
+                              real* A) noexcept nogil:
+    # `count` rows of outputs from row `low` on.
+    cdef Py_ssize_t y, x, top, bottom, left, right, c = layer.below.channels, o = layer.neurons
+    cdef Py_ssize_t kw = layer.window_width
     cdef Window on
     cdef int pixels
     on.x_row, on.w_row, on.ldw, on.pixel, on.out_pixel = row, kw * c * layer.ld, layer.ld, layer.stride_x * c * VL, o * VL
-    on.start, on.rectify = biases(layer), layer.activation == RELU and A == Z
-    for y in range(layer.out_shape.height):
+    on.start, on.rectify, on.out = biases(layer), layer.activation == RELU and A == Z, Z
+    for y in range(low, low + count):
         # the rows and columns of the window that lie within the image
         top = max(0, layer.pad_y - y * layer.stride_y)
         bottom = smaller(layer.window_height, layer.below.height + layer.pad_y - y * layer.stride_y)
@@ -236,11 +274,11 @@ cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexc
             on.n = (right - left) * c
             on.x = image + (y * layer.stride_y + top) * row + (x * layer.stride_x + left) * c * VL
             on.w = layer.W + (top * kw + left) * c * layer.ld
-            on.out = Z + (y * layer.out_shape.width + x) * o * VL
             product(pixels, &on, o)
+            on.out += pixels * o * VL
             x += pixels
     if not on.rectify:
-        activate(layer.activation, Z, A, layer.n_out * VL)
+        activate(layer.activation, Z, A, count * layer.out_shape.width * o * VL)
 
 
 cdef inline void backward(const Layer* layer, const Layer* below, int thread) noexcept nogil:
@@ -253,7 +291,8 @@ cdef inline void backward(const Layer* layer, const Layer* below, int thread) no
     cdef real* out = delta_of(below, thread)
     cdef Window on
     cdef int pixels
-    spread_deltas(layer, delta_of(layer, thread), spread, row)
+    if layer.pooled == 0:
+        spread_deltas(layer, delta_of(layer, thread), spread, row)
     on.x_row, on.w_row, on.ldw, on.pixel, on.out_pixel = -row, sy * kw * o * layer.ldt, layer.ldt, o * VL, c * VL
     on.start, on.rectify = NULL, False
     for y in range(layer.below.height):
@@ -296,6 +335,7 @@ cdef struct Taps:         # what a tile of the gradient sums over: pixels of som
     Py_ssize_t image_row  # from row to row of the image
     Py_ssize_t length     # vectors of a row of the window
     const real* d
+    Py_ssize_t d_row
     Py_ssize_t rows
     Py_ssize_t width
     Py_ssize_t filters
@@ -317,7 +357,7 @@ cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, Py_ss
         for j in range(filters):
             acc[i * filters + j] = load(sums + (i * on.filters + j) * VL) if on.add else splat(0)
     for y in range(on.rows):
-        delta = on.d + y * on.width * pixel + q * VL
+        delta = on.d + y * on.d_row + q * VL
         for i in range(taps):
             at[i] = on.x + y * on.x_row + (k + i) // on.length * on.image_row + (k + i) % on.length * VL
         for _ in range(on.width):
@@ -363,17 +403,31 @@ cdef inline never_inlined tap_tiles_1(const Taps* on, Py_ssize_t rows, Py_ssize_
 
 cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # The gradient by the parameters of the group of images from row `first` on, into the slot of its grain, or added to what is there.
-    cdef Py_ssize_t row, y, q, o = layer.neurons, pixel = o * VL, numbers = layer.out_shape.width * pixel
-    cdef Py_ssize_t near = max(1, NEAR // (layer.out_shape.width * smaller(o, 4) * VL * <Py_ssize_t>sizeof(real)))
+    cdef Py_ssize_t row, y, i, q, o = layer.neurons, pixel = o * VL
+    cdef Py_ssize_t near = near_rows(layer), height = layer.out_shape.height
     cdef const real* image = image_of(layer, first, thread, &row)
-    cdef const real* d = delta_of(layer, thread)
+    cdef const Layer* above = layer + 1
+    cdef real* d = delta_of(layer, thread)
+    cdef real* a
     cdef Taps on
     on.x_row, on.x_pixel = layer.stride_y * row, layer.stride_x * layer.below.channels * VL
     on.image_row, on.length, on.width, on.filters = row, layer.window_width * layer.below.channels, layer.out_shape.width, o
-    on.sums = layer.sums + thread * parameter_rows(layer) * pixel
+    on.sums, on.d_row = layer.sums + thread * parameter_rows(layer) * pixel, layer.out_shape.width * pixel
+    if layer.pooled > 0:
+        height = above.out_shape.height * layer.pooled
+        a = group_of(above, above.A, first)
+        differentiate(layer.activation, a, a, delta_of(above, thread), above.n_out * VL)
+        if layer.spread is not NULL:
+            on.d_row = delta_width(layer) * pixel
+            d += (layer.window_width - 1 - layer.pad_x) * pixel
     y = 0
-    while y < layer.out_shape.height:
-        on.x, on.d, on.rows, on.add = image + y * on.x_row, d + y * numbers, smaller(near, layer.out_shape.height - y), y > 0
+    while y < height:
+        on.x, on.d, on.rows, on.add = image + y * on.x_row, d, smaller(near, height - y), y > 0
+        if layer.pooled > 0:
+            for i in range(on.rows // layer.pooled):
+                pool.backward_row(above, first, y // layer.pooled + i, thread, d + i * layer.pooled * on.d_row, on.d_row)
+        if layer.pooled == 0 or layer.spread is not NULL:
+            d += on.rows * on.d_row           # else the next rows take the place of these
         q = 0
         while o - q >= 4 and o - q != 6:
             tap_tiles_4(&on, layer.rows, q)
@@ -385,25 +439,29 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noe
             tap_tiles_2(&on, layer.rows, q)
         elif o - q == 1:
             tap_tiles_1(&on, layer.rows, q)
+        if layer.bias:
+            sum_pixels(&on, on.sums + layer.rows * pixel)
         y += on.rows
-    if layer.bias:
-        sum_pixels(d, layer.out_shape.height * layer.out_shape.width, o, on.sums + layer.rows * pixel)
     add_lanes(on.sums, parameter_rows(layer), o, layer.slots + first // GRAIN * parameter_count(layer), layer.ld, first % GRAIN > 0)
 
 
-cdef inline void sum_pixels(const real* d, Py_ssize_t pixels, Py_ssize_t filters, real* out) noexcept nogil:
-    # The sum over all pixels, filter by filter; four sums side by side hide the latency of an addition.
+cdef inline void sum_pixels(const Taps* on, real* out) noexcept nogil:
+    # The sum over the pixels, filter by filter; four sums side by side hide the latency of an addition.
     cdef vec s0, s1, s2, s3
-    cdef Py_ssize_t q, i, pixel = filters * VL
+    cdef const real* d
+    cdef Py_ssize_t q, x, y, pixel = on.filters * VL
     for q from 0 <= q < pixel by VL:
-        s0 = s1 = s2 = s3 = splat(0)
-        for i in range(pixels // 4):
-            s0 = s0 + load(d + 4 * i * pixel + q)
-            s1 = s1 + load(d + (4 * i + 1) * pixel + q)
-            s2 = s2 + load(d + (4 * i + 2) * pixel + q)
-            s3 = s3 + load(d + (4 * i + 3) * pixel + q)
-        for i in range(pixels // 4 * 4, pixels):
-            s0 = s0 + load(d + i * pixel + q)
+        s0 = load(out + q) if on.add else splat(0)
+        s1 = s2 = s3 = splat(0)
+        for y in range(on.rows):
+            d = on.d + y * on.d_row + q
+            for x in range(on.width // 4):
+                s0 = s0 + load(d + 4 * x * pixel)
+                s1 = s1 + load(d + (4 * x + 1) * pixel)
+                s2 = s2 + load(d + (4 * x + 2) * pixel)
+                s3 = s3 + load(d + (4 * x + 3) * pixel)
+            for x in range(on.width // 4 * 4, on.width):
+                s0 = s0 + load(d + x * pixel)
         store(out + q, (s0 + s1) + (s2 + s3))
 
 

@@ -19,7 +19,7 @@ cdef inline real* group_of(const Layer* layer, real* numbers, Py_ssize_t first) 
 
 cdef inline real* delta_of(const Layer* layer, int thread) noexcept nogil:
     # The deltas of the group that a thread works on.
-    return layer.D + thread * layer.n_out * VL
+    return layer.D + thread * layer.group
 
 
 cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:

@@ -61,6 +61,8 @@ cdef struct Layer:
     real* out             # (rows of the block, ld) what the layer above reads: A, or A times the mask
     const real** outs     # (rows of the block) where each row of `out` begins, and each of D
     const real** deltas
+    Py_ssize_t group      # numbers of D that a thread has, of images
+    Py_ssize_t pooled     # of a CONV2D whose rows a MAX_POOL takes as they come, and gives back deltas so: rows of its window; else 0
     const real* input     # of a layer of images: `out` of the layer below
     real* kept            # of a MAX_POOL: which of a window was the largest, laid out as A
     real* bordered        # of a CONV2D, for each thread: the images with a border of zeros; NULL where there is none
@@ -117,6 +119,7 @@ cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint k
     layer.A = <real*>take(arena, numbers)
     layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
     layer.D = <real*>take(arena, threads * group) if with_delta else NULL
+    layer.group = VL * layer.n_out
     layer.mask = <real*>take(arena, numbers) if layer.dropped > 0 else NULL
     layer.out = <real*>take(arena, numbers) if layer.dropped > 0 else layer.A
     layer.outs, layer.deltas = NULL, NULL

@@ -2,9 +2,8 @@
 # rows, outside of every loop. Layers of images are taken a group of images at a time, the dense ones above all rows at once.
 
 from libc.stdint cimport uint64_t
-from simd cimport VL, real
+from simd cimport real
 from arena cimport TRAIN, Arena, Purpose, take
-from activations cimport differentiate, needs_net_input
 from matmul cimport Ahead, Form
 from threads cimport smaller
 from layer cimport CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, GRAIN, Layer, drop, padded, to_net_input
@@ -63,7 +62,7 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
         images.input_forward(layer, X, first, rows)
     elif layer.kind == FLATTEN:
         images.flatten_forward(layer, first, rows)
-    else:
+    elif (layer - 1).pooled == 0:             # else the layer below has done it
         pool.forward(layer, first)
 
 
@@ -84,7 +83,6 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
 
 cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
     # The same below a layer of images, for a group of them, and the group's part of the gradient.
-    cdef const real* a
     if layer.kind == CONV2D:
         conv.fill_slot(layer, first, thread)
     if below.D is NULL:
@@ -93,11 +91,7 @@ cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize
         conv.backward(layer, below, thread)
     elif layer.kind == FLATTEN:
         images.flatten_backward(layer, below, first, rows, thread)
-    elif layer.kind == MAX_POOL and below.mask is NULL and not needs_net_input(below.activation):
-        # the slope at the largest of a window follows from it: fewer numbers
-        a = images.group_of(layer, layer.A, first)
-        differentiate(below.activation, a, a, images.delta_of(layer, thread), layer.n_out * VL)
-        pool.backward(layer, below, first, thread)
+    elif below.pooled > 0:                    # the layer below will do it
         return
     else:
         pool.backward(layer, below, first, thread)

@@ -14,6 +14,7 @@ from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport share, smaller
 from layer cimport (Layer, GRAIN, SMALL_GRAIN, biases, first_row, last_row, list_rows, padded, parameter_count, parameter_rows,
                     take_lanes, take_rows)
+cimport conv
 cimport images
 cimport layers
 from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer
@@ -29,6 +30,7 @@ cdef enum:
 cdef struct Plan:         # what is known of a network that has neither parameters nor buffers yet
     int count             # layers
     int images            # how many of them, the lowest ones, are taken a group of images at a time
+    bint pools            # whether pools may take rows of a convolutional layer as they come, so that its outputs are nowhere as a whole
     bint with_inputs      # whether the derivative by the inputs is asked for, of images
     Layer* layers
     int loss
@@ -93,7 +95,9 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         lowest = not learns                   # nothing below it learns
         learns = learns or layer.rows > 0
         with_delta = learns and purpose == TRAIN or output and purpose == EVALUATE
-        if layer.lanes:
+        if not output and plan.pools and conv.fuses(&layer, &plan.layers[l + 1]):
+            conv.take_pooled(&layer, arena, plan.layers[l + 1].window_height, with_delta, lowest, threads)
+        elif layer.lanes:
             take_lanes(&layer, arena, block, keep_z, with_delta, threads)
             widest = max(widest, padded(layer.n_out) if layer.dropped > 0 else 0)
         else:
@@ -324,7 +328,8 @@ cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real*
 
 cdef inline double share_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
     # Of the outputs of layer l, for the first `rows` rows of the block, those at `low` or below, or at `high` or above.
-    cdef const Layer* layer = &net.layers[l]
+    # Where a pool has taken the layer's outputs as they came, of what it has made of them.
+    cdef const Layer* layer = &net.layers[l + (net.layers[l].pooled > 0)]
     cdef Py_ssize_t i, j, count = 0
     cdef real a
     for i in range(rows):
