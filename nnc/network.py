@@ -312,16 +312,14 @@ class NeuralNetwork:
         ValueError, TypeError
             X does not fit the network or holds NaN or infinity, or out is no such array.
         """
-        model, intake = self.model, self.intake
-        single = False
+        intake, single = self.intake, False
         rows = intake.ready(X)
         if rows is None:
             array = intake.array(X)
-            rows = intake.inputs(array)
-            single = intake.is_single(array)
+            rows, single = intake.inputs(array), intake.is_single(array)
         if out is not None:
             return intake.predict_into(out, rows, single)
-        P = model.predict(rows)
+        P = self.model.predict(rows)
         if intake.scaler_y is not None:
             P = intake.undo(P)
         return P[0] if single else P

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ndarray
 
 from nnc.base.arrays import cast, check_out, finite, not_finite, numbers, shape_text
 from nnc.base.checks import counted, one_of
@@ -73,14 +74,17 @@ class Intake:
 
     def ready(self, X: Any) -> NDArray[Any] | None:
         """X as rows, where it can go to the engine as it is; what most calls of predict bring, so it is asked first."""
-        if type(X) is not np.ndarray or X.dtype is not self.model.dtype or self.scaler_X is not None:
+        model = self.model
+        if type(X) is not ndarray or X.dtype is not model.dtype or self.scaler_X is not None:
             return None
         if X.ndim != 2:
-            if X.ndim != 4 or X.shape[1:] != self.model.shape:
+            if X.ndim != 4 or X.shape[1:] != model.shape:
                 return None
-            X = X.reshape(len(X), self.model.sizes[0])
+            X = X.reshape(len(X), model.sizes[0])
         (n, n_in), flags = X.shape, X.flags
-        return X if n_in == self.model.sizes[0] and n > 0 and flags.c_contiguous and flags.aligned else None
+        # carray is both and writeable, which most arrays are
+        lies = flags.carray or (flags.c_contiguous and flags.aligned)
+        return X if n_in == model.sizes[0] and n > 0 and lies else None
 
     def is_lazy(self, X: Any) -> bool:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,7 +28,7 @@ class Array(Value):
     fan_out: int
 
 
-class Kind(Value, ABC):
+class Kind(Value):
     """A layer without weights. What is asked of it is asked with `below`, the shape of a row that it gets.
 
     A kind that is not Computing has no weights: it says a shape, or something of the layer before it, or pools.

@@ -65,6 +65,7 @@ class Model:
         )
         self.still = Still()  # within it no other thread trains: what is read there is of one moment
         self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
+        self.drops = self.stack.drops
         self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
         self.core = cores.core(self.dtype, () if self.stack.images else self.sizes[1:])
         made = self.stack.engine()
@@ -211,7 +212,9 @@ class Model:
 
     def idle(self, training: Any) -> list[float]:
         """Of each hidden layer the share of its outputs, in one of the last blocks of a run, that are at its ends."""
-        shares: list[float] = training.idle(self.by_place(self.ends))
+        if len(self.shape) == 1:
+            return training.idle(self.ends)  # type: ignore[no-any-return]
+        shares = training.idle(self.by_place(self.ends))
         return [shares[place] for place in self.places[:-1]]
 
     def number(self, layer: int) -> int:

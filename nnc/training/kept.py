@@ -63,11 +63,11 @@ def keep(run: Fit, arguments: Sequence[Any], said: Mapping[str, Any]) -> Kept | 
     the same. `said` are those that are not the defaults."""
     plan, state = run.plan, run.state
     if (
-        plan.epochs is None
+        "optimizer" in said  # which begins anew each time
+        or plan.epochs is None
         or 3 * plan.epochs * len(run.data.X) * run.model.n_params > MOST
         or run.model.stack.images
         or not (run.is_plain and state.schedule is None and run.team.size == 1)
-        or "optimizer" in said  # which begins anew each time
         or not FIXED.issuperset(map(type, said.values()))
     ):
         return None

@@ -106,7 +106,7 @@ def _is_zero(value: Any) -> bool:
 def settings(said: Mapping[str, Any], model: Model, state: State) -> dict[str, Any]:
     """What the core is told beside the optimizer's constants."""
     told: dict[str, Any] = {}
-    if said.keys().isdisjoint(SETTINGS) and not model.stack.drops:
+    if said.keys().isdisjoint(SETTINGS) and not model.drops:
         return told
     l1, l2 = said.get("l1", 0.0), said.get("l2", 0.0)
     if not (_is_zero(l1) and _is_zero(l2)):
@@ -124,10 +124,10 @@ def dropout_settings(dropout: Any, model: Model, state: State) -> dict[str, Any]
     """What the core is told of dropout, by the argument of a fit or by the network's own Dropout layers."""
     stack = model.stack
     if _is_zero(dropout):
-        if not stack.drops:
+        if not model.drops:
             return {}
         shares = [rate or 0.0 for rate in stack.dropout]
-    elif stack.drops:
+    elif model.drops:
         raise ValueError(f"dropout must be left out where the network has Dropout layers, got {dropout!r}")
     else:
         n_hidden = len(stack.computing) - 1
