@@ -4,7 +4,7 @@ Everything else is in pyproject.toml. Switches, by environment variable:
 
     NNC_DEBUG=1       bounds checks on, assertions on, no optimisation
     NNC_SANITIZE=1    address and undefined-behavior sanitizers (run with LD_PRELOAD of their libraries, see
-                      CONTRIBUTING.md)
+                      CONTRIBUTING.md); or, with NNC_SANITIZE=thread, the one of threads
     NNC_SCALAR=1      the portable fallback of src/simd.h, without vector types, as MSVC compiles it
 """
 
@@ -23,7 +23,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError, PlatformError
 
-DEBUG, SANITIZE, SCALAR = (bool(os.environ.get(name)) for name in ("NNC_DEBUG", "NNC_SANITIZE", "NNC_SCALAR"))
+DEBUG, SCALAR = (bool(os.environ.get(name)) for name in ("NNC_DEBUG", "NNC_SCALAR"))
+SANITIZE = os.environ.get("NNC_SANITIZE")
 MSVC = sys.platform == "win32"
 # The processor to build for, which need not be this one: macOS and cross builds say so.
 TARGET = os.environ.get("ARCHFLAGS") or sysconfig.get_platform()
@@ -61,7 +62,8 @@ else:
         COMPILE += ["-O1", "-g", "-UNDEBUG"]
     if SANITIZE:
         # Python's own flags carry -fwrapv, which hides signed overflow.
-        flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-wrapv", "-g"]
+        sanitizers = "thread" if SANITIZE == "thread" else "address,undefined"
+        flags = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=undefined", "-fno-wrapv", "-g"]
         COMPILE += flags
         LINK += flags
 
