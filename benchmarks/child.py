@@ -8,7 +8,7 @@ from importlib import import_module
 from statistics import median
 from time import perf_counter
 
-from .peers import PEERS
+from .peers import PEERS, Unsupported
 from .works import WORKS
 
 
@@ -28,6 +28,8 @@ class Server:
         """Everything up to the end of a first run, which is not timed: the seconds that it took."""
         if self.work is None or self.work.key != key:
             self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # a copy: its data go with it
+        if self.work.images and not getattr(self.peer, "IMAGES", False):
+            raise Unsupported("it has no convolutions")
         _ = self.work.data, self.work.weights
         start = perf_counter()
         self.runs[way] = self.peer.WAYS[way](self.work, self.threads)
@@ -41,6 +43,10 @@ class Server:
             taken, self.results[way] = self.runs[way]()
             times.append(taken / self.work.steps)
         return median(times)
+
+    def peak(self):
+        """Multiply-adds in GFLOP/s that the processor reaches at most on these threads."""
+        return self.peer.peak(self.work.dtype, self.threads)
 
     def judge(self, way):
         """The loss that the last run ended with."""

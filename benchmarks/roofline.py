@@ -7,40 +7,15 @@ that the mathematics needs are counted, so padding, activations, losses, gatheri
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from itertools import pairwise
-from threading import Thread
-from time import perf_counter
+from math import prod
 
 import numpy as np
 
-import nnc
+from nnc.layers import Dense, Flatten, Input
 from nnc.model import cores
 
-
-def best(run, rounds=15):
-    """The shortest of a few runs, in seconds: noise only ever adds."""
-    seconds = []
-    for _ in range(rounds):
-        start = perf_counter()
-        run()
-        seconds.append(perf_counter() - start)
-    return min(seconds)
-
-
-def peak(core, threads):
-    """Multiply-adds in GFLOP/s on so many threads at once."""
-    repeat = 400_000
-    flops = 2 * repeat * core.TILE[0] * core.TILE[1] * core.LANES * threads
-
-    def run():
-        team = [Thread(target=core.multiply_adds, args=(repeat,)) for _ in range(threads)]
-        for thread in team:
-            thread.start()
-        for thread in team:
-            thread.join()
-
-    return flops / best(run) / 1e9
+from .peers.nnc_itself import best, core_of, kind, network, peak
+from .works import Conv
 
 
 def products(core, dtype, rows, n_in, n_out, backward):
@@ -63,46 +38,64 @@ def products(core, dtype, rows, n_in, n_out, backward):
     yield rate(n_in, n_out, rows, True, True)
 
 
+def convolutions(core, dtype, rows, placed, activation, backward):
+    """The same of a convolutional layer, with all that there is to a product: borders, the activation where it comes with
+    it, lanes added."""
+    rng = np.random.default_rng(0)
+    conv, flatten = kind(placed.layer).replace(activation=activation, bias=True), Flatten()
+    below, out = placed.below, placed.out
+    kinds = (Input(*below), ()), (conv, below), (flatten, out), (Dense(1, "identity", bias=True), flatten.shape(out))
+    engine = core.Engine([layer.engine(shape) for layer, shape in kinds], "mse")
+    params = rng.standard_normal(engine.size).astype(dtype) / 100
+    X = rng.standard_normal((rows, prod(below))).astype(dtype)
+    repeat = max(1, int(2e7 / (rows * placed.multiply_adds)))
+    for name in core.PRODUCTS:
+        if name == "backward" and not backward:
+            yield None
+            continue
+        seconds = best(lambda name=name: core.convolve(engine, params, X, name, repeat))
+        yield 2 * placed.multiply_adds * rows * repeat / seconds / 1e9
+
+
 def step_rate(work, threads):
     """GFLOP/s of whole training steps, everything included."""
-    layers = [a * b for a, b in pairwise(work.sizes)]
-    per_row = 2 * (2 * sum(layers) + sum(layers[1:]))
-    net = nnc.NeuralNetwork(
-        work.sizes, activation=work.hidden, output=work.output, loss=work.loss, dtype=work.dtype, bias=work.bias
-    )
-    net.weights = [W for W, _ in work.weights]
+    net = network(work)
     arguments = {
-        "epochs": 20 if work.rows > 4 else 20_000,
+        "epochs": 20_000 if work.rows <= 4 else max(1, int(2e10 / (work.rows * work.multiply_adds))),
         "lr": work.lr / 10,
         "batch_size": work.batch,
         "optimizer": work.optimizer,
     }
     rows = arguments["epochs"] * work.rows
     seconds = best(lambda: net.fit(work.X, work.y, n_threads=threads, **arguments), rounds=5)
-    return per_row * rows / seconds / 1e9
+    return 2 * work.multiply_adds * rows / seconds / 1e9
 
 
 def main(works):
     works = [work for work in works if work.training]
     n_cores = cores.cpu_count()
     for dtype in dict.fromkeys(work.dtype for work in works):
-        isa = cores.chosen()
-        core = import_module(f"nnc._core_{isa}_{cores.PRECISION[np.dtype(dtype)]}")
-        peaks = {threads: peak(core, threads) for threads in sorted({1, n_cores})}
-        print(f"{isa}, {dtype}: measured peak", *(f"{rate:.0f} GFLOP/s ({n})" for n, rate in peaks.items()))
-        print(f"\n{'':24}{'product, GFLOP/s':^28}{'step, GFLOP/s (share of the peak)':>40}")
-        print(f"{'':24}{'forward':>9}{'backward':>9}{'gradient':>9}", *(f"{f'{n} threads':>17}" for n in peaks))
+        core = core_of(dtype)
+        peaks = {threads: peak(dtype, threads) for threads in sorted({1, n_cores})}
+        measured = (f"{rate:.0f} GFLOP/s ({n})" for n, rate in peaks.items())
+        print(f"{cores.chosen()}, {dtype}: measured peak", *measured)
+        print(f"\n{'':28}{'product, GFLOP/s (share of the peak)':^42}{'step, GFLOP/s (share of the peak)':>40}")
+        print(f"{'':28}{'forward':>14}{'backward':>14}{'gradient':>14}", *(f"{f'{n} threads':>17}" for n in peaks))
         for work in works:
             if work.dtype != dtype:
                 continue
             rates = {threads: step_rate(work, threads) for threads in peaks}
             shares = "".join(f"{rate:9.1f} ({rate / peaks[n]:4.0%})  " for n, rate in rates.items())
-            print(f"{work.name:51} {shares}")
+            print(f"{work.name:70} {shares}")
             rows = min(work.batch or work.rows, 256)
-            for index, (n_in, n_out) in enumerate(pairwise(work.sizes)):
-                layer = products(core, dtype, rows, n_in, n_out, index > 0)
-                cells = "".join(f"{rate:9.0f}" if rate else f"{'':9}" for rate in layer)
-                print(f"  {rows} x {n_in} -> {n_out}".ljust(24) + cells)
+            for index, placed in enumerate(work.computing):
+                if isinstance(placed.layer, Conv):
+                    layer = convolutions(core, dtype, rows, placed, work.hidden, index > 0)
+                else:
+                    layer = products(core, dtype, rows, *placed.layer.matrix(placed.below), index > 0)
+                cells = "".join(f"{rate:7.0f} ({rate / peaks[1]:4.0%})" if rate else f"{'':14}" for rate in layer)
+                below, out = ("x".join(map(str, shape)) for shape in (placed.below, placed.out))
+                print(f"  {rows} x {below} -> {out}".ljust(28) + cells)
             sys.stdout.flush()
         print()
     return 0

@@ -92,6 +92,8 @@ class Candidate:
     """Seconds of preparation and the first run: what compilers take shows here and in no other number."""
     rounds: list[float] = field(default_factory=list)
     """Seconds a step, each the median of one round."""
+    peaks: list[float] = field(default_factory=list)
+    """Of nnc, what the processor reaches at most in that round, in GFLOP/s."""
     loss: float = float("nan")
     error: str | None = None
 
@@ -139,6 +141,8 @@ def measure(work, children, rounds, seconds):
             if candidate.error is None:
                 try:
                     candidate.rounds.append(candidate.child.ask("measure", candidate.way, seconds))
+                    if candidate.peer == "nnc":
+                        candidate.peaks.append(candidate.child.ask("peak"))
                     if number == rounds - 1:
                         candidate.loss = candidate.child.ask("judge", candidate.way)
                 except PeerError as error:

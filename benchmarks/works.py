@@ -8,8 +8,69 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Dense(NamedTuple):
+    """In the table just a number."""
+
+    n: int
+
+    def __str__(self):
+        return str(self.n)
+
+    def shape(self, below):
+        return (self.n,)
+
+    def matrix(self, below):
+        """The shape of W for such rows from below."""
+        return prod(below), self.n
+
+
+class Conv(NamedTuple):
+    """A convolution of stride 1, whose images keep their size where it is `same`; else windows stay within them."""
+
+    filters: int
+    size: int
+    same: bool = False
+
+    def __str__(self):
+        return f"{self.filters}c{self.size}"
+
+    def shape(self, below):
+        height, width = (n if self.same else n - self.size + 1 for n in below[:2])
+        return height, width, self.filters
+
+    def matrix(self, below):
+        return self.size**2 * below[2], self.filters
+
+
+class MaxPool(NamedTuple):
+    """The largest number of windows that lie side by side."""
+
+    size: int
+
+    def __str__(self):
+        return f"p{self.size}"
+
+    def shape(self, below):
+        return below[0] // self.size, below[1] // self.size, below[2]
+
+
+class Placed(NamedTuple):
+    """A layer, and the shapes of a row that it gets and gives: (n,), or (height, width, channels)."""
+
+    layer: Dense | Conv | MaxPool
+    below: tuple[int, ...]
+    out: tuple[int, ...]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of a row, forward."""
+        return prod(self.out[:-1]) * prod(self.layer.matrix(self.below))
 
 
 @dataclass(frozen=True)
@@ -18,8 +79,8 @@ class Work:
 
     Attributes
     ----------
-    sizes : tuple of int
-        Inputs, hidden layers, outputs.
+    layers : tuple
+        Inputs, hidden layers, outputs: numbers; or the shape of an image, convolutions, pools and numbers.
     hidden, output : str
         Activation of the hidden layers and of the last one.
     loss : str
@@ -32,10 +93,14 @@ class Work:
         False: predict one row, again and again.
     goals : dict of str to float
         How many times faster than a peer nnc means to be.
+    goals_alone : dict of str to float
+        The same with one thread each.
+    shares : tuple of float
+        Of the processor's multiply-add peak, what nnc means to reach on one thread and on all.
     """
 
     key: str
-    sizes: tuple[int, ...]
+    layers: tuple
     hidden: str
     output: str
     loss: str
@@ -48,10 +113,51 @@ class Work:
     bias: bool = True
     training: bool = True
     goals: dict[str, float] = field(default_factory=dict)
+    goals_alone: dict[str, float] = field(default_factory=dict)
+    shares: tuple[float, ...] = ()
+
+    @property
+    def images(self) -> bool:
+        """Whether a row is an image."""
+        return not isinstance(self.layers[0], int)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a row."""
+        return self.layers[0] if self.images else self.layers[:1]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, hidden layers, outputs of a work whose layers are all dense."""
+        assert not self.images
+        return self.layers
+
+    @property
+    def stack(self) -> list[Placed]:
+        """All layers but the input."""
+        below, stack = self.shape, []
+        for layer in self.layers[1:]:
+            layer = Dense(layer) if isinstance(layer, int) else layer
+            stack.append(Placed(layer, below, layer.shape(below)))
+            below = stack[-1].out
+        return stack
+
+    @property
+    def computing(self) -> list[Placed]:
+        """Those with weights."""
+        return [placed for placed in self.stack if not isinstance(placed.layer, MaxPool)]
+
+    @property
+    def multiply_adds(self) -> int:
+        """That the mathematics needs of a row in training: of each layer forward, for the gradient by its weights and, but
+        for the first one, for that by its inputs."""
+        first, *others = (placed.multiply_adds for placed in self.computing)
+        return 2 * first + 3 * sum(others)
 
     @property
     def name(self) -> str:
-        return f"{self.key} {'-'.join(map(str, self.sizes))}"
+        shape = "x".join(map(str, self.shape))
+        return f"{self.key} {'-'.join([shape, *(str(placed.layer) for placed in self.stack)])}"
 
     @property
     def title(self) -> str:
@@ -69,18 +175,20 @@ class Work:
 
     @cached_property
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """X (rows, n_in) and y: labels (rows,) for cross-entropy, else targets (rows, n_out)."""
+        """X (rows, *shape) and y: labels (rows,) for cross-entropy, else targets (rows, n_out)."""
         if self.key == "A":
             X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], self.dtype)
             return X, np.array([[0], [1], [1], [0]], self.dtype)
         rng = np.random.default_rng(20)
-        n_in, n_out = self.sizes[0], self.sizes[-1]
+        n_in, n_out = prod(self.shape), self.layers[-1]
         X = rng.standard_normal((self.rows, n_in))
         scores = X @ rng.standard_normal((n_in, n_out)) / np.sqrt(n_in)
         scores += 0.3 * rng.standard_normal(scores.shape)  # so that the loss ends well above 0
-        X *= min(1.0, 8.0 / np.sqrt(n_in))  # many inputs: rows about as long as MNIST's, fit for the same lr
         y = scores.argmax(axis=1) if self.loss == "cross_entropy" else np.tanh(scores).astype(self.dtype)
-        return X.astype(self.dtype), y
+        if self.images:  # something that a window can see
+            X += 0.3 * np.repeat(rng.standard_normal((n_out, n_in // 7)), 7, axis=1)[y]
+        X *= min(1.0, 8.0 / np.sqrt(n_in))  # many inputs: rows about as long as MNIST's, fit for the same lr
+        return X.astype(self.dtype).reshape(self.rows, *self.shape), y
 
     @property
     def X(self) -> np.ndarray:
@@ -93,15 +201,16 @@ class Work:
     @property
     def Y(self) -> np.ndarray:
         """The targets as a table (rows, n_out): labels become one-hot."""
-        return np.eye(self.sizes[-1], dtype=self.dtype)[self.y] if self.y.ndim == 1 else self.y
+        return np.eye(self.layers[-1], dtype=self.dtype)[self.y] if self.y.ndim == 1 else self.y
 
     @cached_property
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The start, the same for every peer: W (n_in, n_out) and b (n_out,) of each layer. To be copied."""
+        """The start, the same for every peer: W (n_in, n_out) and b (n_out,) of each layer. To be copied. Of a convolution
+        n_in are row, column and channel of its window, n_out its filters."""
         rng = np.random.default_rng(1)
         layers = []
-        for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False):
-            shape = n_in, n_out
+        for placed in self.computing:
+            n_in, n_out = shape = placed.layer.matrix(placed.below)
             W = rng.random(shape) if self.key == "A" else rng.standard_normal(shape) * np.sqrt(2 / n_in)
             layers.append((W.astype(self.dtype), np.zeros(n_out, self.dtype)))
         return layers
@@ -110,16 +219,27 @@ class Work:
         """The loss over all rows of what a run handed back: trained weights, or the predictions for row 0."""
         if not self.training:
             return self._loss(np.asarray(result, float).reshape(1, -1), self.y[:1])
-        A = self.X.astype(float)
-        for number, (W, b) in enumerate(result, start=1):
-            A = A @ np.asarray(W, float)
+        some = max(1, 2_000_000 // max(prod(placed.out) for placed in self.stack))  # rows at a time
+        outputs = [self._outputs(self.X[i : i + some].astype(float), result) for i in range(0, self.rows, some)]
+        return self._loss(np.concatenate(outputs), self.y)
+
+    def _outputs(self, A: np.ndarray, weights) -> np.ndarray:
+        """The network by its definition, or the logits where the loss takes those."""
+        parts = iter(weights)
+        for number, (layer, _, out) in enumerate(self.stack, start=1):
+            if isinstance(layer, MaxPool):
+                A = pooled(A, layer.size, out)
+                continue
+            W, b = next(parts)
+            W = np.asarray(W, float)
+            A = convolved(A, layer, W, out) if isinstance(layer, Conv) else A.reshape(len(A), -1) @ W
             if b is not None:
                 A += np.asarray(b, float)
-            if number < len(result):
+            if number < len(self.stack):
                 A = _ACTIVATIONS[self.hidden](A)
             elif self.output != "softmax":  # the loss takes the logits
                 A = _ACTIVATIONS[self.output](A)
-        return self._loss(A, self.y)
+        return A
 
     def _loss(self, P: np.ndarray, y: np.ndarray) -> float:
         if self.loss == "cross_entropy":
@@ -127,6 +247,25 @@ class Work:
             return float(np.mean(np.log(np.exp(P).sum(axis=1)) - P[np.arange(len(y)), y]))
         squares = (P - y) ** 2
         return float(squares.sum() if self.loss == "sse" else squares.mean())
+
+
+def convolved(A: np.ndarray, layer: Conv, W: np.ndarray, out: tuple[int, ...]) -> np.ndarray:
+    """The sum over the window's rows and columns."""
+    height, width, filters = out
+    if layer.same:
+        before, after = (layer.size - 1) // 2, layer.size // 2
+        A = np.pad(A, ((0, 0), (before, after), (before, after), (0, 0)))
+    Z = np.zeros((len(A) * height * width, filters))
+    for place, tap in enumerate(W.reshape(layer.size**2, -1, filters)):
+        y, x = divmod(place, layer.size)
+        Z += A[:, y : y + height, x : x + width].reshape(len(Z), -1) @ tap
+    return Z.reshape(-1, *out)
+
+
+def pooled(A: np.ndarray, size: int, out: tuple[int, ...]) -> np.ndarray:
+    height, width, channels = out
+    windows = A[:, : height * size, : width * size].reshape(-1, height, size, width, size, channels)
+    return windows.max(axis=(2, 4))
 
 
 _ACTIVATIONS = {
@@ -138,6 +277,10 @@ _ACTIVATIONS = {
 
 _MNIST = (784, 128, 10)
 _CLASSES = ("relu", "softmax", "cross_entropy")
+_LENET = ((28, 28, 1), Conv(6, 5), MaxPool(2), Conv(16, 5), MaxPool(2), 120, 84, 10)
+_WIDE = ((28, 28, 1), Conv(32, 3, same=True), Conv(32, 3, same=True), MaxPool(2), 128, 10)
+_FEW = {"goals": {"torch": 5.5, "jax": 6}, "goals_alone": {"torch": 4.2, "jax": 6}, "shares": (0.8, 0.75)}
+_MORE = {"goals": {"torch": 4.4, "jax": 6}, "goals_alone": {"torch": 3.3, "jax": 6}, "shares": (0.8, 0.75)}
 
 WORKS = {
     work.key: work
@@ -158,5 +301,11 @@ WORKS = {
              goals={"numpy": 10, "torch": 5.5, "jax": 2.7}),
         Work("H", (4, 16, 3), "relu", "identity", "mse", 10_000, rows=1, training=False,
              goals={"numpy": 2, "torch": 6, "sklearn": 40}),
+        Work("L32", _LENET, *_CLASSES, 1, rows=4096, batch=32, lr=0.05, **_FEW),
+        Work("L32-adam", _LENET, *_CLASSES, 1, rows=4096, batch=32, optimizer="adam", lr=0.001, **_FEW),
+        Work("L128", _LENET, *_CLASSES, 1, rows=4096, batch=128, lr=0.05, **_MORE),
+        Work("L128-adam", _LENET, *_CLASSES, 1, rows=4096, batch=128, optimizer="adam", lr=0.001, **_MORE),
+        Work("K32", _WIDE, *_CLASSES, 1, rows=1024, batch=32, lr=0.02,
+             goals={"torch": 1.25}, goals_alone={"torch": 1.25}, shares=(0.8, 0.8)),
     )
 }  # fmt: skip

@@ -13,6 +13,7 @@ from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, store, splat, sum_l
 from squares cimport MAX_LANES, transpose as transpose_square
 from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
 cimport activations
+cimport conv
 cimport matmul
 cimport vmath
 from losses cimport loss_scale

@@ -25,6 +25,35 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     return broken
 
 
+PRODUCTS = "forward", "backward", "gradient"     # of a convolutional layer
+
+
+def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str product, Py_ssize_t repeat=1):
+    """Runs one of the PRODUCTS of the convolution that stands on the input of the engine, on all images X: its output, the derivative by
+    the images or the gradient of the parameters, of deltas that are all the same."""
+    cdef Network net
+    cdef Plan plan = engine.plan
+    cdef Data data = as_data(X, None, None, None, None)
+    cdef Py_ssize_t n = X.shape[0], first, i, _
+    cdef int which = PRODUCTS.index(product)
+    plan.with_inputs = True
+    cdef void* memory = open_network(&net, &plan, &params[0], n, TRAIN, &data)
+    cdef const Layer* layer = &net.layers[1]
+    with nogil:
+        predict(&net, &X[0, 0], n)
+        for i in range(layer.n_out * VL):
+            layer.D[i] = <real>0.01
+        for _ in range(repeat):
+            for first from 0 <= first < n by VL:
+                if which == 0:
+                    conv.forward(layer, first, 0)
+                elif which == 1:
+                    conv.backward(layer, &net.layers[0], 0)
+                else:
+                    conv.fill_slot(layer, first, 0)
+    free(memory)
+
+
 def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
     """A = f(Z); D = D * f'(Z) where D is given. Lengths are whole vectors."""
     cdef int kind = ACTIVATIONS.index(name)

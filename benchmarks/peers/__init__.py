@@ -7,7 +7,9 @@ A peer's module has
   function `run`, which starts from `work.weights`, does the work once and returns (seconds, result), where
   the result is what `work.judge` takes: trained weights, or predictions. It raises `Unsupported` for a work
   that the peer cannot do.
-- `THREADED = False` where there is nothing to gain from a second core.
+- `THREADED = False` where there is nothing to gain from a second core, `IMAGES = True` where it has convolutions.
+
+nnc's own has a function `peak`, too, which measures what the processor reaches at most.
 
 Importing the module raises ImportError where the peer is not installed.
 """
@@ -15,6 +17,8 @@ Importing the module raises ImportError where the peer is not installed.
 from __future__ import annotations
 
 from time import perf_counter
+
+from ..works import Conv
 
 # The name on the command line and in the tables -> the module in this folder.
 PEERS = {
@@ -31,6 +35,29 @@ PEERS = {
 
 class Unsupported(Exception):
     """This peer cannot do this work; the message says why."""
+
+
+def channels_first(work, weights):
+    """Weights for those whose images are (channels, height, width): W of a convolution (filters, channels, height,
+    width), and the rows of the dense layer above it in that order."""
+
+    def order(W, layer, below):
+        if isinstance(layer, Conv):
+            return W.reshape(layer.size, layer.size, below[2], -1).transpose(3, 2, 0, 1)
+        return W.reshape(*below, -1).transpose(2, 0, 1, 3).reshape(W.shape) if len(below) == 3 else W
+
+    return [(order(W, *placed[:2]), b) for placed, (W, b) in zip(work.computing, weights, strict=True)]
+
+
+def channels_last(work, weights):
+    """What `channels_first` has made, as a work has it."""
+
+    def order(W, layer, below):
+        if isinstance(layer, Conv):
+            return W.transpose(2, 3, 1, 0).reshape(layer.matrix(below))
+        return W.reshape(below[2], *below[:2], -1).transpose(1, 2, 0, 3).reshape(W.shape) if len(below) == 3 else W
+
+    return [(order(W, *placed[:2]), b) for placed, (W, b) in zip(work.computing, weights, strict=True)]
 
 
 def repeat(predict, work):

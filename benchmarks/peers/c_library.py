@@ -13,6 +13,8 @@ from time import perf_counter
 
 import numpy as np
 
+from . import channels_first, channels_last
+
 _folder = tempfile.TemporaryDirectory(prefix="nnc-bench-")  # removed with the process
 
 
@@ -40,21 +42,24 @@ def build(name, sources, flags=(), include=".", system=None):
     return library
 
 
-def trainer(library, work, threads, pack, unpack, rate):
+def trainer(library, work, threads, layers, pack, unpack, rate):
     """`run` for a library.
 
-    Its parameters of one layer are `pack(W, b)`, flat, and back `unpack(flat, n_in, n_out)`. For the
-    library's definition of the loss, the learning rate is multiplied by `rate`.
+    It makes a network of the numbers `layers`. Its parameters of one layer are `pack(W, b)`, flat, and back
+    `unpack(flat, *shape of W)`; of images they are channels first. For the library's definition of the loss, the
+    learning rate is multiplied by `rate`.
     """
     real = np.ctypeslib.as_ctypes_type(work.dtype)
-    sizes = (ctypes.c_int * len(work.sizes))(*work.sizes)
     batch = work.batch or work.rows
-    net = ctypes.c_void_p(library.make(sizes, len(sizes), batch, threads))
-    start = np.concatenate([pack(W, b).ravel() for W, b in work.weights])
+    net = ctypes.c_void_p(library.make((ctypes.c_int * len(layers))(*layers), len(layers), batch, threads))
+    weights = channels_first(work, work.weights)
+    packed = [pack(W, b).ravel() for W, b in weights]
+    start = np.concatenate(packed)
     pointer = ctypes.cast(library.parameters(net), ctypes.POINTER(real))
     params = np.ctypeslib.as_array(pointer, start.shape)
-    ends = np.cumsum([W.size + b.size for W, b in work.weights])[:-1]
-    X, Y = (np.ascontiguousarray(table) for table in (work.X, work.Y))
+    ends = np.cumsum([part.size for part in packed])[:-1]
+    images = np.moveaxis(work.X, 3, 1) if work.images else work.X
+    X, Y = (np.ascontiguousarray(table) for table in (images, work.Y))
     tables = [table.ctypes.data_as(ctypes.c_void_p) for table in (X, Y)]
     arguments = net, *tables, work.rows, batch, work.epochs, ctypes.c_double(work.lr * rate)
 
@@ -63,7 +68,7 @@ def trainer(library, work, threads, pack, unpack, rate):
         began = perf_counter()
         library.train(*arguments)
         seconds = perf_counter() - began
-        layers = zip(np.split(params, ends), work.weights, strict=True)
-        return seconds, [unpack(part, *W.shape) for part, (W, b) in layers]
+        layers = zip(np.split(params, ends), weights, strict=True)
+        return seconds, channels_last(work, [unpack(part, *W.shape) for part, (W, _) in layers])
 
     return run

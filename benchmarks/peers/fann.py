@@ -23,7 +23,7 @@ def unpack(flat, n_in, n_out):
 def full_batch(work, threads):
     if work.loss != "sse" or work.batch is not None or not work.training:
         raise Unsupported("of the works here it has only the full batch with sigmoid and squared error")
-    return trainer(library, work, threads, pack, unpack, rate=2)  # its loss is half of sse
+    return trainer(library, work, threads, work.sizes, pack, unpack, rate=2)  # its loss is half of sse
 
 
 WAYS = {"full batch": full_batch}

@@ -23,7 +23,7 @@ def unpack(flat, n_in, n_out):
 def row_by_row(work, threads):
     if work.loss != "sse" or work.dtype != "float64" or not work.training:
         raise Unsupported("it has sigmoid, squared error and double precision, one row at a time")
-    return trainer(library, work, threads, pack, unpack, rate=2)  # its loss is half of sse
+    return trainer(library, work, threads, work.sizes, pack, unpack, rate=2)  # its loss is half of sse
 
 
 WAYS = {"row by row": row_by_row}

@@ -1,4 +1,8 @@
-"""JAX: one jitted loop over the steps of an epoch, or over the whole run, its buffers donated."""
+"""JAX: one jitted loop over the steps of an epoch, or over the whole run, its buffers donated.
+
+Images are also trained by a jitted step at a time; with channels last, with channels first, and with convolutions that
+are a product of all windows and W, written by hand.
+"""
 
 from functools import partial
 from time import perf_counter
@@ -8,12 +12,14 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from . import repeat
+from ..works import Conv, MaxPool
+from . import Unsupported, channels_first, channels_last, repeat
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)
 
 VERSION = f"JAX {jax.__version__}"
+IMAGES = True
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
 ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # the loss takes the logits
@@ -24,17 +30,53 @@ LOSSES = {
 }
 
 
-def forward(work, params, X):
+def convolve(X, W, layer, layout):
+    """Images X and W in that layout, which is "windows" where they are gathered by hand."""
+    padding = "SAME" if layer.same else "VALID"
+    if layout == "NCHW":
+        return lax.conv_general_dilated(X, W, (1, 1), padding, dimension_numbers=("NCHW", "OIHW", "NCHW"))
+    size = layer.size
+    if layout == "NHWC":
+        W = W.reshape(size, size, -1, layer.filters)
+        return lax.conv_general_dilated(X, W, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    if layer.same:
+        X = jnp.pad(X, ((0, 0), (size // 2, size // 2), (size // 2, size // 2), (0, 0)))
+    height, width = (n - size + 1 for n in X.shape[1:3])
+    windows = [X[:, y : y + height, x : x + width] for y in range(size) for x in range(size)]
+    return jnp.concatenate(windows, axis=3) @ W
+
+
+def pool(X, size, layout):
+    """As windows lie side by side, the largest of an axis; three times as fast as reduce_window."""
+    n, *shape = X.shape
+    if layout == "NCHW":
+        c, height, width = shape
+        return X.reshape(n, c, height // size, size, width // size, size).max(axis=(3, 5))
+    height, width, c = shape
+    return X.reshape(n, height // size, size, width // size, size, c).max(axis=(2, 4))
+
+
+def forward(work, params, X, layout=None):
     """Outputs, or logits where the loss takes those."""
-    for number, (W, *b) in enumerate(params, start=1):
-        X = X @ W + b[0] if b else X @ W
-        X = ACTIVATIONS[work.hidden if number < len(params) else work.output](X)
+    parts = iter(params)
+    for number, (layer, _, _) in enumerate(work.stack, start=1):
+        if isinstance(layer, MaxPool):
+            X = pool(X, layer.size, layout)
+            continue
+        W, *b = next(parts)
+        if isinstance(layer, Conv):
+            X = convolve(X, W, layer, layout)
+            b = [part[:, None, None] if layout == "NCHW" else part for part in b]
+        else:
+            X = X.reshape(len(X), -1) @ W
+        X = X + b[0] if b else X
+        X = ACTIVATIONS[work.hidden if number < len(work.stack) else work.output](X)
     return X
 
 
-def make_step(work):
+def make_step(work, weights, layout):
     """The function (state, X, Y) -> state, the state being the parameters and what the optimizer keeps."""
-    gradient = jax.grad(lambda params, X, Y: LOSSES[work.loss](forward(work, params, X), Y))
+    gradient = jax.grad(lambda params, X, Y: LOSSES[work.loss](forward(work, params, X, layout), Y))
 
     def sgd(state, X, Y):
         return jax.tree.map(lambda part, g: part - work.lr * g, state, gradient(state, X, Y))
@@ -49,7 +91,7 @@ def make_step(work):
         return params, m, v, t
 
     def start():
-        params = [(jnp.array(W), jnp.array(b)) if work.bias else (jnp.array(W),) for W, b in work.weights]
+        params = [(jnp.array(W), jnp.array(b)) if work.bias else (jnp.array(W),) for W, b in weights]
         if work.optimizer == "sgd":
             return params
         m, v = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
@@ -91,14 +133,32 @@ def make_train(work, step):
     return train
 
 
-def jitted(work, threads):
+def make_train_by_step(work, step):
+    """The same, a call for each step."""
+    one = jax.jit(lambda state, X, Y, rows: step(state, X[rows], Y[rows]), donate_argnums=0)
+    rng = np.random.default_rng(0)
+
+    def train(state, X, Y):
+        for _ in range(work.epochs):
+            order = rng.permutation(work.rows).astype(np.int32)
+            for first in range(0, work.rows, work.batch):
+                state = one(state, X, Y, order[first : first + work.batch])
+        return state
+
+    return train
+
+
+def jitted(work, threads, layout=None, make=make_train):
+    if work.images != (layout is not None):
+        raise Unsupported("a layout is for images, and they need one")
     if not work.training:
         params = [tuple(map(jnp.array, layer)) for layer in work.weights]
         predict = jax.jit(partial(forward, work))
         return repeat(lambda row: np.asarray(predict(params, row)), work)
-    start, step = make_step(work)
-    train = make_train(work, step)
-    X, Y = jnp.array(work.X), jnp.array(work.Y)
+    first = layout == "NCHW"
+    start, step = make_step(work, channels_first(work, work.weights) if first else work.weights, layout)
+    train = make(work, step)
+    X, Y = jnp.array(np.moveaxis(work.X, 3, 1) if first else work.X), jnp.array(work.Y)
 
     def run():
         state = jax.block_until_ready(start())
@@ -106,9 +166,14 @@ def jitted(work, threads):
         state = jax.block_until_ready(train(state, X, Y))
         seconds = perf_counter() - began
         params = state if work.optimizer == "sgd" else state[0]
-        return seconds, [(layer[0], layer[1] if work.bias else None) for layer in params]
+        weights = [(np.asarray(layer[0]), layer[1] if work.bias else None) for layer in params]
+        return seconds, channels_last(work, weights) if first else weights
 
     return run
 
 
-WAYS = {"jitted": jitted}
+WAYS = {"jitted": jitted} | {
+    f"{layout}, {name}": partial(jitted, layout=layout, make=make)
+    for layout in ("NHWC", "NCHW", "windows")
+    for name, make in {"scan": make_train, "step": make_train_by_step}.items()
+}

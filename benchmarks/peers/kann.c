@@ -1,13 +1,20 @@
-/* KANN: dense layers of relu, softmax and cross-entropy, mini-batches that are shuffled anew each epoch. Its own optimizer is RMSprop
+/* KANN: convolutions, largest of windows and dense layers of relu, softmax and cross-entropy, mini-batches that are shuffled anew each epoch. Its own optimizer is RMSprop
    only, so gradient descent is done here. */
 #include "kann.h"
 #include <stdlib.h>
 #include <string.h>
 
-void *make(const int *sizes, int n_sizes, int batch, int threads) {
-    kad_node_t *layer = kann_layer_input(sizes[0]);
-    for (int l = 1; l < n_sizes - 1; l++) layer = kad_relu(kann_layer_dense(layer, sizes[l]));
-    kann_t *ann = kann_new(kann_layer_cost(layer, sizes[n_sizes - 1], KANN_C_CEM), 0);
+void *make(const int *layers, int n, int batch, int threads) {
+    /* channels, height and width of the input, then neurons and window of each layer */
+    kad_node_t *layer = layers[1] ? kad_feed(4, 1, layers[0], layers[1], layers[2]) : kann_layer_input(layers[0]);
+    layer->ext_flag |= KANN_F_IN;
+    for (int i = 3; i < n - 2; i += 2) {
+        int neurons = layers[i], window = layers[i + 1];
+        if (neurons == 0) layer = kad_max2d(layer, window, window, window, window, 0, 0);
+        else if (window == 0) layer = kad_relu(kann_layer_dense(layer, neurons));
+        else layer = kad_relu(kann_layer_conv2d(layer, neurons, window, window, 1, 1, 0, 0));
+    }
+    kann_t *ann = kann_new(kann_layer_cost(layer, layers[n - 2], KANN_C_CEM), 0);
     if (threads > 1) kann_mt(ann, threads, batch);
     return ann;
 }

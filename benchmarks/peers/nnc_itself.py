@@ -1,31 +1,48 @@
 """nnc: one call."""
 
+from importlib import import_module
+from threading import Thread
 from time import perf_counter
 
-import nnc
+import numpy as np
 
+import nnc
+from nnc.layers import Conv2D, Dense, Input, MaxPool2D
+from nnc.model import cores
+
+from .. import works
 from . import repeat
 
 VERSION = f"nnc {nnc.__version__}"
+IMAGES = True
+
+
+def kind(layer):
+    """One of the work's layers as nnc has it."""
+    if isinstance(layer, works.Conv):
+        return Conv2D(layer.filters, layer.size, padding="same" if layer.same else "valid")
+    return MaxPool2D(layer.size) if isinstance(layer, works.MaxPool) else Dense(layer.n)
+
+
+def network(work):
+    """With the work's initial weights."""
+    net = nnc.NeuralNetwork(
+        [Input(*work.shape), *(kind(placed.layer) for placed in work.stack)],
+        activation=work.hidden, output=work.output, loss=work.loss, bias=work.bias, dtype=work.dtype,
+    )  # fmt: skip
+    for k, (W, b) in enumerate(work.weights):
+        net.weights[k][...] = W
+        if work.bias:
+            net.biases[k][...] = b
+    return net
 
 
 def fit(work, threads):
-    def network():
-        net = nnc.NeuralNetwork(
-            work.sizes, activation=work.hidden, output=work.output, loss=work.loss, bias=work.bias,
-            dtype=work.dtype,
-        )  # fmt: skip
-        for k, (W, b) in enumerate(work.weights):
-            net.weights[k][...] = W
-            if work.bias:
-                net.biases[k][...] = b
-        return net
-
     if not work.training:
-        return repeat(network().predict, work)
+        return repeat(network(work).predict, work)
 
     def run():
-        net = network()
+        net = network(work)
         start = perf_counter()
         net.fit(
             work.X, work.y, epochs=work.epochs, lr=work.lr, optimizer=work.optimizer, batch_size=work.batch,
@@ -35,6 +52,36 @@ def fit(work, threads):
         return seconds, list(zip(net.weights, net.biases or [None] * len(net.weights), strict=True))
 
     return run
+
+
+def core_of(dtype):
+    """The compiled module for such numbers."""
+    return import_module(f"nnc._core_{cores.chosen()}_{cores.PRECISION[np.dtype(dtype)]}")
+
+
+def best(run, rounds=15):
+    """The shortest of a few runs, in seconds: noise only ever adds."""
+    seconds = []
+    for _ in range(rounds):
+        start = perf_counter()
+        run()
+        seconds.append(perf_counter() - start)
+    return min(seconds)
+
+
+def peak(dtype, threads):
+    """Multiply-adds in GFLOP/s on so many threads at once: independent ones, on vectors in registers."""
+    core, repeat = core_of(dtype), 400_000
+    flops = 2 * repeat * core.TILE[0] * core.TILE[1] * core.LANES * threads
+
+    def run():
+        team = [Thread(target=core.multiply_adds, args=(repeat,)) for _ in range(threads)]
+        for thread in team:
+            thread.start()
+        for thread in team:
+            thread.join()
+
+    return flops / best(run) / 1e9
 
 
 WAYS = {"fit": fit}

@@ -1,13 +1,16 @@
 """PyTorch: eager, without DataLoader or modules, and torch.compile over the whole gradient computation."""
 
+from functools import partial
 from time import perf_counter
 
 import torch
 from torch.nn import functional as F
 
-from . import repeat
+from ..works import Conv, MaxPool
+from . import Unsupported, channels_first, channels_last, repeat
 
 VERSION = f"PyTorch {torch.__version__}"
+IMAGES = True
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # the loss takes the logits
@@ -23,33 +26,63 @@ COMPILE = {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}
 
 def model(work):
     """The function (parameters, X) -> outputs, or logits where the loss takes those."""
-    hidden, output = ACTIVATIONS[work.hidden], ACTIVATIONS[work.output]
-    last = len(work.sizes) - 2
     each = 1 + work.bias
+    activations = [ACTIVATIONS[work.hidden]] * (len(work.computing) - 1) + [ACTIVATIONS[work.output]]
+    operations, k = [], 0
+    for placed in work.stack:
+        if isinstance(placed.layer, MaxPool):
+            operations.append(partial(pooling, placed.layer.size))
+        else:
+            operation = convolution(placed.layer) if isinstance(placed.layer, Conv) else dense(placed.below)
+            operations.append(partial(operation, activations[k], slice(k * each, k * each + each)))
+            k += 1
 
     def forward(params, X):
-        for k in range(last):
-            X = hidden(F.linear(X, *params[k * each : k * each + each]))
-        return output(F.linear(X, *params[last * each :]))
+        for operation in operations:
+            X = operation(params, X)
+        return X
 
     return forward
 
 
-def parameters(work, requires_grad=True):
-    """W as torch keeps it, (n_out, n_in), and b, of one layer after the other."""
-    parts = [part for W, b in work.weights for part in ((W.T, b) if work.bias else (W.T,))]
-    return [torch.tensor(part, requires_grad=requires_grad) for part in parts]
+def pooling(size, params, X):
+    return F.max_pool2d(X, size)
+
+
+def convolution(layer):
+    padding = layer.size // 2 if layer.same else 0
+    return lambda activation, own, params, X: activation(F.conv2d(X, *params[own], padding=padding))
+
+
+def dense(below):
+    if len(below) == 3:
+        return lambda activation, own, params, X: activation(F.linear(X.flatten(1), *params[own]))
+    return lambda activation, own, params, X: activation(F.linear(X, *params[own]))
+
+
+def parameters(work, requires_grad=True, layout=torch.contiguous_format):
+    """W as torch keeps it, (n_out, n_in) of a dense layer, and b, of one layer after the other."""
+    pairs = [(W.T if W.ndim == 2 else W, b) for W, b in channels_first(work, work.weights)]
+    parts = [torch.tensor(part) for W, b in pairs for part in ((W, b) if work.bias else (W,))]
+    return [arranged(part, layout).requires_grad_(requires_grad) for part in parts]
+
+
+def arranged(part, layout):
+    """Images, and what convolves them, in one of torch's memory formats."""
+    return part.contiguous(memory_format=layout) if part.ndim == 4 else part
 
 
 def layers(work, params):
     arrays = [part.detach().numpy() for part in params]
     pairs = zip(arrays[::2], arrays[1::2], strict=True) if work.bias else ((W, None) for W in arrays)
-    return [(W.T, b) for W, b in pairs]
+    return channels_last(work, [(W.T if W.ndim == 2 else W, b) for W, b in pairs])
 
 
-def run_of(work, start):
+def run_of(work, start, layout):
     """`run` for a function `start` that returns new parameters and a function that makes a step on X, y."""
     X, y = torch.from_numpy(work.X), torch.from_numpy(work.y)
+    if work.images:
+        X = arranged(X.permute(0, 3, 1, 2), layout)
 
     def run():
         params, step = start()
@@ -71,13 +104,13 @@ def optimizer(work, params):
     return kind(params, lr=work.lr, fused=True)
 
 
-def eager(work, threads):
+def eager(work, threads, layout=torch.contiguous_format):
     forward, loss = model(work), LOSSES[work.loss]
     if not work.training:
         return repeat(one_row(forward, parameters(work, requires_grad=False)), work)
 
     def start():
-        params = parameters(work)
+        params = parameters(work, layout=layout)
         update = optimizer(work, params)
 
         def step(X, y):
@@ -87,10 +120,10 @@ def eager(work, threads):
 
         return params, step
 
-    return run_of(work, start)
+    return run_of(work, start, layout)
 
 
-def compiled(work, threads):
+def compiled(work, threads, layout=torch.contiguous_format):
     """Loss and gradients in one compiled graph without autograd's tape; plain SGD is part of the graph."""
     torch._dynamo.reset()
     forward, loss = model(work), LOSSES[work.loss]
@@ -107,7 +140,7 @@ def compiled(work, threads):
     compiled_gradients = torch.compile(gradients, **COMPILE)
 
     def start():
-        params = parameters(work, requires_grad=False)
+        params = parameters(work, requires_grad=False, layout=layout)
         if work.optimizer == "sgd":
             return params, lambda X, y: sgd(params, X, y)
         update = optimizer(work, params)
@@ -119,7 +152,7 @@ def compiled(work, threads):
 
         return params, step
 
-    return run_of(work, start)
+    return run_of(work, start, layout)
 
 
 def one_row(forward, params):
@@ -130,4 +163,18 @@ def one_row(forward, params):
     return predict
 
 
-WAYS = {"eager": eager, "compiled": compiled}
+def in_channels_last(way):
+    def run(work, threads):
+        if not work.images:
+            raise Unsupported("its rows have no channels")
+        return way(work, threads, torch.channels_last)
+
+    return run
+
+
+WAYS = {
+    "eager": eager,
+    "compiled": compiled,
+    "eager, channels_last": in_channels_last(eager),
+    "compiled, channels_last": in_channels_last(compiled),
+}
