@@ -96,7 +96,7 @@ def first_run_cell(outcome, peer):
 
 
 def table(title, cell, outcomes, columns):
-    """Print one table: a row for each work, a column for each peer or number of threads, `cell(outcome, column)` in it."""
+    """Print one table: a row for each work, `cell(outcome, column)` in the column of each peer or number of threads."""
     rows = [["", *map(str, columns)]]
     for outcome in outcomes:
         known = {*outcome.best, *outcome.shares}

@@ -39,8 +39,7 @@ def products(core, dtype, rows, n_in, n_out, backward):
 
 
 def convolutions(core, dtype, rows, placed, activation, backward):
-    """The same of a convolutional layer, with all that there is to a product: borders, the activation where it comes with
-    it, lanes added."""
+    """The same of a convolutional layer, with all that there is to a product: borders, the activation, lanes added."""
     rng = np.random.default_rng(0)
     conv, flatten = kind(placed.layer).replace(activation=activation, bias=True), Flatten()
     below, out = placed.below, placed.out

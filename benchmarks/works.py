@@ -149,8 +149,8 @@ class Work:
 
     @property
     def multiply_adds(self) -> int:
-        """That the mathematics needs of a row in training: of each layer forward, for the gradient by its weights and, but
-        for the first one, for that by its inputs."""
+        """That the mathematics needs of a row in training: of each layer forward, for the gradient by its weights, and
+        for that by its inputs, which the first one does without."""
         first, *others = (placed.multiply_adds for placed in self.computing)
         return 2 * first + 3 * sum(others)
 
@@ -205,8 +205,8 @@ class Work:
 
     @cached_property
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The start, the same for every peer: W (n_in, n_out) and b (n_out,) of each layer. To be copied. Of a convolution
-        n_in are row, column and channel of its window, n_out its filters."""
+        """The start, the same for every peer: W (n_in, n_out) and b (n_out,) of each layer. To be copied. The rows of a
+        convolution's W are row, column and channel of its window, the columns its filters."""
         rng = np.random.default_rng(1)
         layers = []
         for placed in self.computing:

@@ -19,6 +19,7 @@ A trajectory can be compared to the last digits only where rounding does not gro
 """
 
 from functools import partial
+from itertools import zip_longest
 from types import SimpleNamespace
 from zlib import crc32
 
@@ -29,6 +30,7 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import NeuralNetwork
+from nnc.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, Input, MaxPool2D
 
 torch = pytest.importorskip("torch")
 nn, optim, schedulers = torch.nn, torch.optim, torch.optim.lr_scheduler
@@ -191,9 +193,13 @@ class Twin:
         self.margin = np.inf  # the distance from the nearest kink so far
 
     @property
+    def parts(self):
+        """Layer by layer W, and b where there is one."""
+        return [part for pair in zip_longest(self.W, self.b) for part in pair if part is not None]
+
+    @property
     def params(self):
-        parts = [part for l, W in enumerate(self.W) for part in (W, *self.b[l : l + 1])]
-        return torch.cat([part.detach().ravel() for part in parts]).numpy()
+        return torch.cat([part.detach().ravel() for part in self.parts]).numpy()
 
     def near(self, distances):
         """Notes how near a kink is; what is exactly at one is there in both, such as a dead unit's gradient."""
@@ -245,7 +251,7 @@ class Twin:
         """The loss of every epoch."""
         X, Y = torch.tensor(X), torch.tensor(Y)
         w = None if w is None else torch.tensor(w)
-        parts, losses = [*self.W, *self.b], []
+        parts, losses = self.parts, []
         penalized = parts if regularize_bias else self.W
         counts = [len(rows) if w is None else rows.sum().item() for rows in (X if w is None else w).split(batch_size)]
         signs = isinstance(optimizer, optim.Rprop)
@@ -405,6 +411,143 @@ def test_trajectory_in_float32(optimizer, data):
     loss = data.draw(st.sampled_from(list(CASES)))
     problem = data.draw(problems(loss, optimizer, "float32"))
     compare_trajectories(problem, CASES[loss], optimizer, "float32", 15 if optimizer == "rprop" else STEPS)
+
+
+# ------------------------------------------------------------------------------------------------- images
+
+SMOOTH = ("tanh", "silu", "sigmoid", "relu", "gelu")
+
+
+def window_pairs(most):
+    return st.tuples(st.integers(1, most), st.integers(1, most))
+
+
+@st.composite
+def image_layers(draw):
+    """Layers that fit onto each other: convolutions and pools of all shapes, then one dense layer or two."""
+    shape = *draw(st.tuples(st.integers(5, 13), st.integers(5, 13))), draw(st.sampled_from([1, 2, 3, 8, 17, 33]))
+    layers = [Input(*shape)]
+    for _ in range(draw(st.integers(1, 4))):
+        size, stride = draw(window_pairs(4)), draw(window_pairs(3))
+        if draw(st.sampled_from(["convolution", "convolution", "pool"])) == "pool":
+            layer = draw(st.sampled_from([MaxPool2D, AvgPool2D]))(size, draw(st.sampled_from([size, stride])))
+        else:
+            stride, padding = draw(st.sampled_from([(1, 1), stride])), draw(st.sampled_from(["valid", "same"]))
+            filters = draw(st.sampled_from([1, 2, 3, 4, 6, 7, 16, 17, 33]))
+            layer = Conv2D(
+                filters, size, draw(st.sampled_from(SMOOTH)), stride=stride, padding=padding, bias=draw(st.booleans())
+            )
+        try:
+            shape = layer.shape(shape)
+        except ValueError:  # the window is larger than what is left of the image
+            break
+        layers.append(layer)
+    layers += draw(st.sampled_from([[], [GlobalAvgPool2D()], [Dense(9, "tanh")]]))
+    return [*layers, draw(st.integers(2, 5))]
+
+
+class ImageTwin(Twin):
+    """The same of a network of images."""
+
+    def __init__(self, net, case):
+        self.case, self.stack, self.margin = case, net.model.stack, np.inf
+        self.W = [torch.tensor(W, requires_grad=True) for W in net.weights]
+        self.b = [None if b is None else torch.tensor(b, requires_grad=True) for b in net.model.b]
+
+    def forward(self, X):
+        """Images come with channels last; PyTorch has them first."""
+        X = X.permute(0, 3, 1, 2)
+        for layer in self.stack.layers:
+            kind = layer.kind
+            if isinstance(kind, Conv2D):
+                X = self.convolved(X, layer)
+            elif isinstance(kind, Dense):
+                X = (
+                    X @ self.W[layer.number]
+                    if self.b[layer.number] is None
+                    else nn.functional.linear(X, self.W[layer.number].T, self.b[layer.number])
+                )
+            elif isinstance(kind, MaxPool2D):
+                self.near_ties(X, kind)
+                X = nn.functional.max_pool2d(X, kind.size, kind.stride)
+            elif isinstance(kind, AvgPool2D):
+                X = nn.functional.avg_pool2d(X, kind.size, kind.stride)
+            elif isinstance(kind, GlobalAvgPool2D):
+                X = X.mean(dim=(2, 3), keepdim=True)
+            else:
+                X = X.permute(0, 2, 3, 1).flatten(1)
+            if layer.computes and not (layer.number == len(self.W) - 1 and self.case.from_logits):
+                if kind.activation == "relu":
+                    self.near(X.abs())
+                X = ACTIVATIONS[kind.activation](X)
+        return X
+
+    def convolved(self, X, layer):
+        """PyTorch pads to the same size for a stride of 1 alone: the border is made here, by the definition."""
+        kind, W, b = layer.kind, self.W[layer.number], self.b[layer.number]
+        if kind.padding == "same":
+            wanted = [
+                max(0, (-(-n // s) - 1) * s + k - n)
+                for n, s, k in zip(layer.below, kind.stride, kind.size, strict=False)
+            ]
+            (top, left), (bottom, right) = ([n // 2 for n in wanted], [n - n // 2 for n in wanted])
+            X = nn.functional.pad(X, (left, right, top, bottom))
+        kernel = W.reshape(*kind.size, layer.below[2], kind.filters).permute(3, 2, 0, 1).contiguous()
+        return nn.functional.conv2d(X, kernel, b, stride=kind.stride)
+
+    def near_ties(self, X, kind):
+        """The largest of a window is a kink where the next one is as large."""
+        windows = nn.functional.unfold(X.detach().flatten(0, 1)[:, None], kind.size, stride=kind.stride)
+        if windows.shape[1] > 1:
+            two = windows.topk(2, dim=1).values
+            self.near(two[:, 0] - two[:, 1])
+
+
+@st.composite
+def image_problems(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    loss = draw(st.sampled_from(["mse", "cross_entropy of labels", "huber"]))
+    layers, rows = draw(image_layers()), draw(st.integers(1, 33))
+    net = NeuralNetwork(layers, loss=CASES[loss].ours, seed=int(rng.integers(2**63)))
+    net.params = net.params + rng.uniform(-0.1, 0.1, net.n_params)  # biases start at 0
+    X = rng.uniform(-1, 1, (rows, *net.model.shape))
+    return SimpleNamespace(net=net, case=CASES[loss], X=X, y=CASES[loss].draw(rng, rows, net.sizes[-1]))
+
+
+@settings(max_examples=60 * FEW)
+@given(problem=image_problems())
+def test_outputs_loss_and_gradients_of_images(problem):
+    net, X, Y = problem.net, torch.tensor(problem.X, requires_grad=True), torch.tensor(problem.y)
+    twin = ImageTwin(net, problem.case)
+    out = twin.forward(X)
+    loss = twin.loss(X, Y)
+    assume(twin.margin > SAFE["float64"])
+    if problem.case.from_logits:
+        out = torch.softmax(out, dim=1)
+    assert np.abs(net.predict(problem.X) - out.detach().numpy()).max() <= 1e-12
+    assert net.loss(problem.X, problem.y) == pytest.approx(loss.item(), rel=1e-12)
+    loss.backward()
+    found = [part for pair in net.gradients(problem.X, problem.y) for part in pair if part is not None]
+    found.append(net.input_gradients(problem.X, problem.y))
+    for part, wanted in zip(found, [*(part.grad for part in twin.parts), X.grad], strict=True):
+        assert np.abs(part - wanted.numpy()).max() <= 1e-10 * max(wanted.abs().max().item(), 1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+@settings(max_examples=30 * FEW)
+@given(problem=image_problems(), parts=st.integers(1, 3))
+def test_trajectory_of_images(optimizer, problem, parts):
+    """20 steps, of whole epochs."""
+    net, (ours, theirs, lr) = problem.net, OPTIMIZERS[optimizer]
+    batch = -(-len(problem.X) // parts)
+    epochs = -(-20 // -(-len(problem.X) // batch))
+    twin = ImageTwin(net, problem.case)
+    stepper = theirs(twin.parts, lr=lr, foreach=False)
+    losses = twin.fit(problem.X, problem.y, optimizer=stepper, epochs=epochs, batch_size=batch)
+    assume(twin.margin > SAFE["float64"])
+    history = net.fit(problem.X, problem.y, optimizer=ours(lr=lr), epochs=epochs, batch_size=batch, shuffle=False)
+    same(net, history, twin, losses, TOLERANCE["float64"])
 
 
 # ---------------------------------------------------------------------------------------------- schedules

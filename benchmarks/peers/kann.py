@@ -1,4 +1,7 @@
-"""KANN: mini-batches, relu, softmax and cross-entropy, single precision, its own threads; convolutions without biases."""
+"""KANN: mini-batches, relu, softmax and cross-entropy, single precision, its own threads.
+
+Its convolutions have no biases, and turn a window upside down and back to front.
+"""
 
 import numpy as np
 
