@@ -30,9 +30,7 @@ def numbers(layer):
     """What kann.c reads of a layer: neurons, filters or 0, and the size of the window."""
     if isinstance(layer, Conv):
         if layer.same:
-            raise Unsupported(
-                "with padding its convolution leaves rows of the window out, and writes beyond its memory"
-            )
+            raise Unsupported("with padding its convolution leaves out rows of the window")
         return layer.filters, layer.size
     return (0, layer.size) if isinstance(layer, MaxPool) else (layer.n, 0)
 
