@@ -303,8 +303,8 @@ WORKS = {
              goals={"numpy": 2, "torch": 6, "sklearn": 40}),
         Work("L32", _LENET, *_CLASSES, 1, rows=4096, batch=32, lr=0.05, **_FEW),
         Work("L32-adam", _LENET, *_CLASSES, 1, rows=4096, batch=32, optimizer="adam", lr=0.001, **_FEW),
-        Work("L128", _LENET, *_CLASSES, 1, rows=4096, batch=128, lr=0.05, **_MORE),
-        Work("L128-adam", _LENET, *_CLASSES, 1, rows=4096, batch=128, optimizer="adam", lr=0.001, **_MORE),
+        Work("L128", _LENET, *_CLASSES, 2, rows=4096, batch=128, lr=0.1, **_MORE),
+        Work("L128-adam", _LENET, *_CLASSES, 2, rows=4096, batch=128, optimizer="adam", lr=0.001, **_MORE),
         Work("K32", _WIDE, *_CLASSES, 1, rows=1024, batch=32, lr=0.02,
              goals={"torch": 1.25}, goals_alone={"torch": 1.25}, shares=(0.8, 0.8)),
     )
