@@ -1,5 +1,9 @@
 """Networks of images against their definition in NumPy, differences, and themselves on other threads."""
 
+import runpy
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, reject, settings
@@ -7,8 +11,9 @@ from hypothesis import strategies as st
 
 from nnc import NeuralNetwork
 from nnc.datasets import load_digits, train_test_split
-from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, small_images
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "mnist.py"
 FUNCTIONS = {
     "tanh": np.tanh,
     "relu": lambda z: np.maximum(z, 0),
@@ -279,3 +284,33 @@ def described(*layers):
 def test_the_door_refuses_layers_that_do_not_stand_on_each_other(core, layers):
     with pytest.raises((ValueError, KeyError)):
         core.Engine(described(*layers), "mse")
+
+
+@pytest.mark.skipif(not EXAMPLE.exists(), reason="the examples are not here")
+@pytest.mark.parametrize("options", [["--lenet"], []])
+def test_the_example_on_mnist(options, tmp_path, monkeypatch, capsys):
+    """On a few digits of another data set, as large, in files as MNIST has them."""
+    digits, labels = load_digits()
+    images = np.zeros((300, 28, 28), np.uint8)
+    images[:, 6:22, 6:22] = np.kron(digits[:300].reshape(-1, 8, 8) * 15, np.ones((2, 2)))
+    for name, n in (("train", 300), ("t10k", 100)):
+        for kind, array in (("images-idx3", images[:n]), ("labels-idx1", labels[:n].astype(np.uint8))):
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (tmp_path / f"{name}-{kind}-ubyte").write_bytes(head + array.tobytes())
+    monkeypatch.setattr("sys.argv", ["mnist.py", str(tmp_path), "--epochs", "4", *options])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a few steps are no training
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "epoch  4" in out
+    assert "test digits are wrong" in out
+
+
+def test_the_network_for_small_images_says_what_it_takes():
+    layers = small_images(7, 20, 16, 3)
+    net = NeuralNetwork(layers, activation="relu", loss="cross_entropy", dtype="float32", seed=0)
+    assert net.predict(np.zeros((5, 20, 16, 3), np.float32)).shape == (5, 7)
+    assert net.layers[0].shape_in == (20, 16, 3)
+    for arguments, message in (((1,), "classes must be 2 or more"), ((3, 11), "height"), ((3, 28, 28, 0), "channels")):
+        with pytest.raises(ValueError, match=message):
+            small_images(*arguments)

@@ -16,8 +16,12 @@ from nnc.layers.shape import Dropout, Input
 if TYPE_CHECKING:
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
     from nnc.layers.kind import Kind
+    from nnc.layers.recipes import small_images
 
-__all__ = ["AvgPool2D", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool2D", "Input", "MaxPool2D"]
+_OF_IMAGES = ("AvgPool2D", "Conv2D", "Flatten", "GlobalAvgPool2D", "MaxPool2D")
+__all__ = [
+    "AvgPool2D", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool2D", "Input", "MaxPool2D", "small_images",
+]  # fmt: skip
 
 KINDS = (
     "dense",
@@ -42,9 +46,10 @@ if not TYPE_CHECKING:  # kinds of images on first use: whoever has none need not
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'nnc.layers' has no attribute {name!r}")
-        from nnc.layers import image
+        from importlib import import_module
 
-        value = globals()[name] = getattr(image, name)
+        home = "image" if name in _OF_IMAGES else "recipes"
+        value = globals()[name] = getattr(import_module(f"nnc.layers.{home}"), name)
         return value
 
     def __dir__() -> list[str]:

@@ -82,9 +82,9 @@ class Conv2D(Computing):
     sides: ClassVar[tuple[str, str]] = ("size x channels", "filters")
 
     filters: int = field(check=count)
-    size: tuple[int, int] = field(check=pair)
+    size: Any = field(check=pair)  # (int, int); any, for one number is taken, too
     activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
-    stride: tuple[int, int] = field(default=(1, 1), check=pair)
+    stride: Any = field(default=(1, 1), check=pair)
     padding: str = field(default="valid", check=partial(one_of, names=PADDINGS))
     bias: bool | None = field(default=None, check=optional(flag))
     init: str | None = field(default=None, check=optional(partial(one_of, names=INITIALIZERS)))
@@ -123,7 +123,8 @@ class Conv2D(Computing):
         }
 
     def multiply_adds(self, below: Shape) -> int:
-        return prod(self.shape(below)) * prod(self.size) * below[2]
+        of_window: int = prod(self.size) * below[2]
+        return prod(self.shape(below)) * of_window
 
     def to_dict(self, below: Shape) -> dict[str, Any]:
         return {
@@ -165,8 +166,8 @@ class Pool(Kind):
 
     takes: ClassVar[str]  # which
 
-    size: tuple[int, int] = field(check=pair)
-    stride: tuple[int, int] = field(default=None, check=optional(pair))
+    size: Any = field(check=pair)  # (int, int); any, for one number is taken, too
+    stride: Any = field(default=None, check=optional(pair))
 
     def __post_init__(self) -> None:
         self.__dict__["stride"] = self.stride or self.size
