@@ -6,7 +6,7 @@ from simd cimport real
 from arena cimport TRAIN, Arena, Purpose, take
 from matmul cimport Ahead, Form
 from threads cimport smaller
-from layer cimport CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, GRAIN, Layer, drop, padded, to_net_input
+from layer cimport CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, GRAIN, Layer, drop, padded, take_lanes, take_rows, to_net_input
 cimport conv
 cimport dense
 cimport images
@@ -37,6 +37,18 @@ cdef inline bint fits(const Layer* layer) noexcept nogil:
     return (layer.below.channels == layer.out_shape.channels and
             (layer.out_shape.height - 1) * layer.stride_y + layer.window_height <= layer.below.height and
             (layer.out_shape.width - 1) * layer.stride_x + layer.window_width <= layer.below.width)
+
+
+cdef inline void take_outputs(Layer* layer, const Layer* above, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z,
+                              bint with_delta, bint lowest, int threads) noexcept nogil:
+    # Room for what it gives for `count` rows, and perhaps for deltas; `size` numbers where they are rows. A pool, if that is above, may
+    # take outputs as they come; it is NULL where all are wanted.
+    if above is not NULL and conv.fuses(layer, above):
+        conv.take_pooled(layer, arena, above.window_height, with_delta, lowest, threads)
+    elif layer.lanes:
+        take_lanes(layer, arena, count, keep_z, with_delta, threads)
+    else:
+        take_rows(layer, arena, count, size, keep_z, with_delta)
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains, int threads) noexcept nogil:

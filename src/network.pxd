@@ -12,9 +12,7 @@ from optimizers cimport Optimizer, penalty
 from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport share, smaller
-from layer cimport (Layer, GRAIN, SMALL_GRAIN, biases, first_row, last_row, list_rows, padded, parameter_count, parameter_rows,
-                    take_lanes, take_rows)
-cimport conv
+from layer cimport (Layer, GRAIN, SMALL_GRAIN, biases, first_row, last_row, list_rows, padded, parameter_count, parameter_rows)
 cimport images
 cimport layers
 from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer
@@ -95,13 +93,10 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         lowest = not learns                   # nothing below it learns
         learns = learns or layer.rows > 0
         with_delta = learns and purpose == TRAIN or output and purpose == EVALUATE
-        if not output and plan.pools and conv.fuses(&layer, &plan.layers[l + 1]):
-            conv.take_pooled(&layer, arena, plan.layers[l + 1].window_height, with_delta, lowest, threads)
-        elif layer.lanes:
-            take_lanes(&layer, arena, block, keep_z, with_delta, threads)
-            widest = max(widest, padded(layer.n_out) if layer.dropped > 0 else 0)
-        else:
-            take_rows(&layer, arena, block, SQUARE if is_tiny else block * layer.ld, keep_z, with_delta)
+        layers.take_outputs(&layer, NULL if output or not plan.pools else &plan.layers[l + 1], arena, block,
+                            SQUARE if is_tiny else block * layer.ld, keep_z, with_delta, lowest, threads)
+        if layer.lanes and layer.dropped > 0:
+            widest = max(widest, padded(layer.n_out))
         if 0 < l < plan.images and arena.base:
             layer.input = placed[l - 1].out
         if not is_tiny:

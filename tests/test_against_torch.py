@@ -34,6 +34,7 @@ from nnc.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, Input, MaxPool
 
 torch = pytest.importorskip("torch")
 nn, optim, schedulers = torch.nn, torch.optim, torch.optim.lr_scheduler
+pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # what is drawn here need not be wise
 
 STEPS = 100
 FEW = max(1, settings().max_examples // 60)  # examples of each pair of a loss and an optimizer: 1, in a search more
@@ -392,7 +393,6 @@ def same(net, history, twin, losses, tolerance):
     assert of_params <= tolerance
 
 
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("loss", CASES)
 @settings(max_examples=FEW)
@@ -402,7 +402,6 @@ def test_trajectory(loss, optimizer, data):
     compare_trajectories(problem, CASES[loss], optimizer, "float64", STEPS)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @settings(max_examples=4 * FEW)
 @given(data=st.data())
@@ -533,7 +532,6 @@ def test_outputs_loss_and_gradients_of_images(problem):
         assert np.abs(part - wanted.numpy()).max() <= 1e-10 * max(wanted.abs().max().item(), 1e-3)
 
 
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 @settings(max_examples=30 * FEW)
 @given(problem=image_problems(), parts=st.integers(1, 3))
