@@ -203,14 +203,12 @@ cdef inline never_inlined tiles_1_1(const Window* on, Py_ssize_t q, Py_ssize_t c
 cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
     # All filters of so many pixels: 4, 2 or 1.
     cdef Py_ssize_t q = filters // FILTERS * FILTERS
-    if filters - q == 2 and q > 0:            # two tiles of four leave fewer registers idle than one of six and one of two
-        q -= FILTERS
     if pixels == 4:
         if q > 0:
             tiles_4_6(on, 0, q // FILTERS)
         if filters - q >= 4:
-            tiles_4_4(on, q, (filters - q) // 4)
-            q += (filters - q) // 4 * 4
+            tiles_4_4(on, q, 1)
+            q += 4
         if filters - q >= 2:
             tiles_4_2(on, q, (filters - q) // 2)
             q += (filters - q) // 2 * 2
@@ -220,8 +218,8 @@ cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexc
         if q > 0:
             tiles_2_6(on, 0, q // FILTERS)
         if filters - q >= 4:
-            tiles_2_4(on, q, (filters - q) // 4)
-            q += (filters - q) // 4 * 4
+            tiles_2_4(on, q, 1)
+            q += 4
         if filters - q >= 2:
             tiles_2_2(on, q, (filters - q) // 2)
             q += (filters - q) // 2 * 2
@@ -231,8 +229,8 @@ cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexc
         if q > 0:
             tiles_1_6(on, 0, q // FILTERS)
         if filters - q >= 4:
-            tiles_1_4(on, q, (filters - q) // 4)
-            q += (filters - q) // 4 * 4
+            tiles_1_4(on, q, 1)
+            q += 4
         if filters - q >= 2:
             tiles_1_2(on, q, (filters - q) // 2)
             q += (filters - q) // 2 * 2
