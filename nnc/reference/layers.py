@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,20 +40,20 @@ def product(A: Rows, B: Rows) -> list[list[float]]:
     return [[sum(a * b for a, b in zip(row, column)) for column in columns] for row in A]
 
 
-class Layer:
+class Layer(ABC):
     """What all layers answer. One without activation and weights, as pools are, answers this to `backward`."""
 
+    @abstractmethod
     def forward(self, A_in: Rows) -> Rows:
         """A_out, a row of outputs for every row of inputs."""
-        raise NotImplementedError
 
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
         """delta, which is dL/dZ, and (dW, db), None where there is nothing to learn; dA is dL/dA_out."""
         return dA, None
 
+    @abstractmethod
     def downward(self, A_in: Rows, delta: Rows) -> Rows:
         """dL/dA_in, which is the dA of the layer below."""
-        raise NotImplementedError
 
 
 class Dense(Layer):
