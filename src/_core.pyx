@@ -199,8 +199,8 @@ cdef class Engine:
     Parameters
     ----------
     layers : sequence of dict
-        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: the shapes "below" and "out" of a row,
-        "activation", a name of ACTIVATIONS, and "bias".
+        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: the shapes "below" and "out" of a row;
+        where it has weights "activation", a name of ACTIVATIONS, and "bias"; and of windows "window", "stride" and perhaps "pad".
     loss : str
         A name of LOSSES.
     parameter : float

@@ -200,42 +200,56 @@ cdef inline never_inlined tiles_1_1(const Window* on, Py_ssize_t q, Py_ssize_t c
     tiles(1, 1, on, q, count)
 
 
+cdef inline always_inlined call_tiles(int pixels, int filters, const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    # `pixels` and `filters` are literals at every call, so that one of these is left.
+    if pixels == 4 and filters == 6:
+        tiles_4_6(on, q, count)
+    elif pixels == 4 and filters == 4:
+        tiles_4_4(on, q, count)
+    elif pixels == 4 and filters == 2:
+        tiles_4_2(on, q, count)
+    elif pixels == 4:
+        tiles_4_1(on, q, count)
+    elif pixels == 2 and filters == 6:
+        tiles_2_6(on, q, count)
+    elif pixels == 2 and filters == 4:
+        tiles_2_4(on, q, count)
+    elif pixels == 2 and filters == 2:
+        tiles_2_2(on, q, count)
+    elif pixels == 2:
+        tiles_2_1(on, q, count)
+    elif filters == 6:
+        tiles_1_6(on, q, count)
+    elif filters == 4:
+        tiles_1_4(on, q, count)
+    elif filters == 2:
+        tiles_1_2(on, q, count)
+    else:
+        tiles_1_1(on, q, count)
+
+
+cdef inline always_inlined product_of(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
+    cdef Py_ssize_t q = filters // FILTERS * FILTERS
+    if q > 0:
+        call_tiles(pixels, 6, on, 0, q // FILTERS)
+    if filters - q >= 4:
+        call_tiles(pixels, 4, on, q, 1)
+        q += 4
+    if filters - q >= 2:
+        call_tiles(pixels, 2, on, q, 1)
+        q += 2
+    if filters - q >= 1:
+        call_tiles(pixels, 1, on, q, 1)
+
+
 cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
     # All filters of so many pixels: 4, 2 or 1.
-    cdef Py_ssize_t q = filters // FILTERS * FILTERS
     if pixels == 4:
-        if q > 0:
-            tiles_4_6(on, 0, q // FILTERS)
-        if filters - q >= 4:
-            tiles_4_4(on, q, 1)
-            q += 4
-        if filters - q >= 2:
-            tiles_4_2(on, q, (filters - q) // 2)
-            q += (filters - q) // 2 * 2
-        if filters - q >= 1:
-            tiles_4_1(on, q, 1)
+        product_of(4, on, filters)
     elif pixels == 2:
-        if q > 0:
-            tiles_2_6(on, 0, q // FILTERS)
-        if filters - q >= 4:
-            tiles_2_4(on, q, 1)
-            q += 4
-        if filters - q >= 2:
-            tiles_2_2(on, q, (filters - q) // 2)
-            q += (filters - q) // 2 * 2
-        if filters - q >= 1:
-            tiles_2_1(on, q, 1)
+        product_of(2, on, filters)
     else:
-        if q > 0:
-            tiles_1_6(on, 0, q // FILTERS)
-        if filters - q >= 4:
-            tiles_1_4(on, q, 1)
-            q += 4
-        if filters - q >= 2:
-            tiles_1_2(on, q, (filters - q) // 2)
-            q += (filters - q) // 2 * 2
-        if filters - q >= 1:
-            tiles_1_1(on, q, 1)
+        product_of(1, on, filters)
 
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:

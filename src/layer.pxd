@@ -20,7 +20,6 @@ cdef enum Kind:           # the numbers are the order of KINDS in nnc/layers
     AVG_POOL
     FLATTEN
     INPUT                 # of images: from rows into lanes
-    KINDS                 # how many there are
 
 cdef struct Shape:        # of an image
     Py_ssize_t height

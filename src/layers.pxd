@@ -26,6 +26,8 @@ cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
 
 cdef inline bint fits(const Layer* layer) noexcept nogil:
     # Whether a layer of images gives what it says, and reads nothing beyond its images but the border that it makes.
+    cdef Py_ssize_t y = (layer.out_shape.height - 1) * layer.stride_y     # where the last window begins
+    cdef Py_ssize_t x = (layer.out_shape.width - 1) * layer.stride_x
     if layer.kind == INPUT:
         return layer.below.width == layer.out_shape.width and layer.below.channels == layer.out_shape.channels and layer.n_in == layer.n_out
     if layer.kind == FLATTEN:
@@ -33,10 +35,10 @@ cdef inline bint fits(const Layer* layer) noexcept nogil:
     if smaller(smaller(layer.window_height, layer.window_width), smaller(layer.stride_y, layer.stride_x)) < 1:
         return False
     if layer.kind == CONV2D:
-        return 0 <= layer.pad_y < layer.window_height and 0 <= layer.pad_x < layer.window_width
+        return (0 <= layer.pad_y < layer.window_height and y - layer.pad_y < layer.below.height and
+                0 <= layer.pad_x < layer.window_width and x - layer.pad_x < layer.below.width)
     return (layer.below.channels == layer.out_shape.channels and
-            (layer.out_shape.height - 1) * layer.stride_y + layer.window_height <= layer.below.height and
-            (layer.out_shape.width - 1) * layer.stride_x + layer.window_width <= layer.below.width)
+            y + layer.window_height <= layer.below.height and x + layer.window_width <= layer.below.width)
 
 
 cdef inline void take_outputs(Layer* layer, const Layer* above, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z,

@@ -172,9 +172,7 @@ cdef inline void forward(const Network* net, Py_ssize_t low, Py_ssize_t high, in
     cdef Py_ssize_t first, rows
     cdef const Layer* layer
     cdef int l
-    for first from low <= first < high by VL:
-        if net.images == 0:
-            break
+    for first from low <= first < (high if net.images > 0 else low) by VL:
         rows = smaller(VL, high - first)
         for l in range(net.images):
             layer = &net.layers[l]

@@ -254,6 +254,9 @@ def test_digits_are_learned():
     assert net.score(X_test, y_test) > 0.97
 
 
+LAST = ("dense", None, (2,))  # on whatever is below
+
+
 def described(*layers):
     """What the engine's door gets for layers by kind, shapes before and after."""
     window = {"window": (1, 1), "stride": (1, 1)}
@@ -263,7 +266,10 @@ def described(*layers):
         "max_pool2d": window,
         "avg_pool2d": window,
     }
-    return [{"kind": kind, "below": below, "out": out, **own.get(kind, {})} for kind, below, out in layers]
+    made = []
+    for kind, below, out in layers:
+        made.append({"kind": kind, "below": below or made[-1]["out"], "out": out, **own.get(kind, {})})
+    return made
 
 
 @pytest.mark.parametrize(
@@ -279,11 +285,15 @@ def described(*layers):
         [("input", (4, 4, 1), (4, 4, 1)), ("input", (4, 4, 1), (4, 4, 1))],
         [("input", (4, 4, 1), (4, 4, 1))],
         [("input", (4, 4, 1), (4, 4, 2)), ("flatten", (4, 4, 2), (32,))],
+        [("input", (4, 4, 1), (4, 4, 1)), ("conv2d", (4, 4, 1), (4, 5, 1)), ("flatten", (4, 5, 1), (20,))],
+        [("input", (4, 4, 1), (4, 4, 1)), ("conv2d", (4, 4, 1), (9, 4, 1)), ("flatten", (9, 4, 1), (36,))],
+        [("input", (4, 4, 1), (4, 4, 1)), ("max_pool2d", (4, 4, 1), (4, 4, 2)), ("flatten", (4, 4, 2), (32,))],
     ],
 )
 def test_the_door_refuses_layers_that_do_not_stand_on_each_other(core, layers):
-    with pytest.raises((ValueError, KeyError)):
-        core.Engine(described(*layers), "mse")
+    for top in ([], [LAST]):  # and that is not since an output is missing
+        with pytest.raises(ValueError, match=r"layer|shape"):
+            core.Engine(described(*layers, *top), "mse")
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="the examples are not here")
