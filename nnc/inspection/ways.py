@@ -73,7 +73,7 @@ class Pool:
     def __init__(self, layer: Placed[Kind]) -> None:
         kind, self.name, self.largest = layer.kind, layer.name, isinstance(layer.kind, MaxPool2D)
         if isinstance(kind, (MaxPool2D, AvgPool2D)):
-            size, stride = kind.size, kind.stride or kind.size
+            size, stride = kind.size, kind.stride
         else:
             size = stride = layer.below[0], layer.below[1]
         self.windows = Windows(layer.below, layer.out, size, stride)

@@ -34,9 +34,9 @@ def _first_layer(layer: Placed[Kind], init: str | None, stream: Stream) -> Layer
         seen = windows(below, out, kind.size, kind.stride, kind.pad(below))
         return Conv2D(*_drawn(kind, below, init, stream), str(kind.activation), seen)
     if isinstance(kind, kinds.MaxPool2D):
-        return MaxPool2D(windows(below, out, kind.size, kind.stride or kind.size))
+        return MaxPool2D(windows(below, out, kind.size, kind.stride))
     if isinstance(kind, kinds.AvgPool2D):
-        return AvgPool2D(windows(below, out, kind.size, kind.stride or kind.size))
+        return AvgPool2D(windows(below, out, kind.size, kind.stride))
     if isinstance(kind, kinds.GlobalAvgPool2D):  # one window, which is the whole image
         return AvgPool2D(windows(below, out, (below[0], below[1]), (1, 1)))
     return Flatten()
