@@ -140,6 +140,14 @@ cdef class Training:
                 train(&self.run, thread, blocks)
             restore_denormals(mode)
 
+    def run_through(self, losses, rates):
+        """All epochs at once, as many as there are losses, on the calling thread and the weights as they are now; returns whether nothing
+        has stopped it."""
+        self.refresh()
+        self.plan(losses, rates, len(losses))
+        self.work(0, self.run.epochs * self.run.data.n)      # blocks, at most
+        return not (self.run.lost or is_broken(&self.run.net))
+
     def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, double rate):
         """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now; returns the loss before
         it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""

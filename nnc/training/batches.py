@@ -61,10 +61,10 @@ class BatchFit(Fit):
     def count_threads(self) -> int:
         return self.plan.n_threads or automatic_threads(self.model, len(self.data.X), 1000)
 
-    def open(self) -> None:
+    def open(self, threads: int) -> None:
         self.plan.batch_size = len(self.data.X)
         self.training = None  # with room for so many
-        super().open()
+        super().open(threads)
 
     def batches(self) -> Iterator[Data]:
         """The batches of the next epoch, the one that was needed to begin included."""
@@ -103,7 +103,7 @@ class BatchFit(Fit):
         if not fits:  # room for a larger batch, or for labels or weights that there were none of
             self.sync()
             self.data = data
-            self.open()
+            self.open(self.team.size)
         self.training.feed(*data)
         self.one_rate[0], self.one_loss[0] = self.rates[self.complete], np.nan
         self.training.plan(self.one_loss, self.one_rate, 1)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
 GIVE_WAY_SECONDS = 0.001  # to a thread that wants to read the parameters
 LARGE_INPUT = 100  # beyond it inputs count as not scaled
+SHORT = 1_000_000  # multiply-adds of a run that is over before anybody could wait for it: at most a millisecond
 CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
 
@@ -99,6 +100,8 @@ class Fit:
             self.columns["val_loss"] = []
         for name in plan.metrics:
             self.columns[name] = []
+        work = 3 * (plan.epochs or SHORT) * len(data.X) * model.n_params
+        self.is_short = work <= SHORT and plan.n_threads in (None, 1) and not model.stack.images
         watching = plan.patience is not None or plan.validation is not None
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
         self.begin(intake, data)
@@ -127,12 +130,14 @@ class Fit:
         DivergedError
             The loss or the weights are no longer finite.
         """
+        if self.is_short and self.is_plain:
+            return self.run_at_once()
         plan = self.plan
         reason = ""
         n_threads = self.count_threads()
         self.trial = Trial() if n_threads > 1 and plan.n_threads is None else None  # of a team that nnc has chosen
         with Interrupt() as self.interrupt, Team(n_threads, settle) as self.team:
-            self.open()
+            self.open(self.team.size)
             # blocks of rows a slice: a first guess; then what the clock says
             self.blocks = max(1, int(1e6 / (3 * len(self.params) * self.training.block)))
             try:
@@ -145,6 +150,23 @@ class Fit:
             finally:
                 self.close()
         return self.finish(reason or "epochs")
+
+    def run_at_once(self) -> History:
+        """The same in one piece, on one thread, for a short run that nothing is looked at in."""
+        with Interrupt() as self.interrupt:
+            self.open(1)
+            try:
+                self.rates = self.state.rates(self.first, self.first + len(self.losses))
+                with self.model.still:
+                    whole = self.training.run_through(self.losses, self.rates)
+                if not whole:
+                    self.diverged()
+            except BaseException as error:
+                self.fail(error)
+                raise
+            finally:
+                self.close()
+        return self.finish("interrupt" if self.interrupt else "epochs")
 
     def fail(self, error: BaseException) -> None:
         """What is remembered of a run that an exception ends."""
@@ -197,8 +219,8 @@ class Fit:
         batches = (plan.epochs or 1000) * len(self.data.X) / plan.batch_size
         return automatic_threads(self.model, plan.batch_size, batches)
 
-    def open(self) -> None:
-        """Opens the core's run, or hands the data to the one that is there."""
+    def open(self, threads: int) -> None:
+        """Opens the core's run for so many threads, or hands the data to the one that is there."""
         plan, state = self.plan, self.state
         if self.training is None:
             settings = {**state.optimizer.settings(), **plan.settings, **state.counters()}
@@ -210,7 +232,7 @@ class Fit:
                 plan.order,
                 state.moments,
                 settings,
-                self.team.size,
+                threads,
             )
         else:
             self.training.feed(*self.data)

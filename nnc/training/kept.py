@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from nnc.training.fit import Fit
 
 FIXED = {type(None), bool, int, float, str}  # kinds of arguments that nobody can change meanwhile
-MOST = 1_000_000  # multiply-adds of a run: beyond, what is prepared is nothing beside it, and would only hold memory
 
 
 class Kept:
@@ -59,15 +58,13 @@ class Kept:
 
 
 def keep(run: Fit, arguments: Sequence[Any], said: Mapping[str, Any]) -> Kept | None:
-    """What is kept of a run that is over; None where it is long, or depends on more than data and arguments that stay
-    the same. `said` are those that are not the defaults."""
-    plan, state = run.plan, run.state
+    """What is kept of a run that is over. None where it is long, so that what is prepared is nothing beside it and only
+    holds memory, or depends on more than data and arguments that stay the same. `said` are those that are not the
+    defaults."""
+    state = run.state
     if (
         "optimizer" in said  # which begins anew each time
-        or plan.epochs is None
-        or 3 * plan.epochs * len(run.data.X) * run.model.n_params > MOST
-        or run.model.stack.images
-        or not (run.is_plain and state.schedule is None and run.team.size == 1)
+        or not (run.is_short and run.is_plain and state.schedule is None)
         or not FIXED.issuperset(map(type, said.values()))
     ):
         return None

@@ -65,7 +65,7 @@ class SecondOrderFit(Fit):
         start = model.params.astype(np.float64)
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
         with Interrupt() as self.interrupt, Team(1) as self.team:
-            self.open()
+            self.open(1)
             try:
                 if isinstance(optimizer, LevenbergMarquardt):
                     self.memory = optimizer.damping
