@@ -907,6 +907,49 @@ class NeuralNetwork:
         network.intake.classes = parts.classes
         return network
 
+    # ------------------------------------------------------------------------------------------ other formats
+
+    def to_onnx(self, path: Any, dtype: Any = None) -> None:
+        """Writes the network as an ONNX model, which onnxruntime and many others run: standard operators of opset 17.
+
+        The input is "X" (n, n_in), or (n, height, width, channels), any number of raw rows: scalings are in the graph.
+        Where the loss is one of classes, the outputs are "label" (n,), what `predict_classes` answers, and
+        "probabilities" (n, n_classes), as `predict_proba` has them ("output" with "hinge", whose outputs are none);
+        of other networks "output" (n, n_out), what `predict` gives.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+        dtype : "float64" or "float32", optional
+            Of the input, the arithmetic and the output. Default: the network's. onnxruntime has most operators in
+            float32 alone: convolutions, for one.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+        ValueError
+            dtype is neither or does not hold a parameter, a kind of layer has no form there, or the model would be
+            larger than 2 GiB.
+        """
+        from nnc.base import disk
+        from nnc.exchange.onnx import to_onnx
+
+        disk.replace(path, to_onnx(self._whole(), self._named(dtype)), "network")
+
+    def _whole(self) -> dict[str, Any]:
+        """The document, for other formats."""
+        from nnc import saving
+
+        return saving.whole(self._document(checkpoint=False))
+
+    def _named(self, dtype: Any) -> str:
+        """The name of a dtype, by default the network's."""
+        return str((self.dtype if dtype is None else checked_dtype(dtype)).name)
+
+    # ------------------------------------------------------------------------------------------ documents
+
     def _document(self, checkpoint: bool) -> dict[str, Any]:
         from nnc import saving
 

@@ -1,5 +1,7 @@
 """What the tests share: the compiled variants they run in, and how hypothesis searches.
 
+Networks of every kind to be written in the formats of others stand here, too.
+
 With NNC_ISA set, everything runs in that variant. Without it, tests of the kernels and of the gradients go
 through all variants that this processor runs, all others use the one that networks choose by themselves.
 """
@@ -7,9 +9,13 @@ through all variants that this processor runs, all others use the one that netwo
 import os
 from importlib import import_module
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
+from nnc import NeuralNetwork
+from nnc.kinds import activations
+from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 from nnc.model import cores
 
 # Derandomized, so that a run of the tests is the same every time; --hypothesis-profile=search looks further.
@@ -31,3 +37,73 @@ def isa(request, monkeypatch):
 def core(request):
     """Each compiled core in turn."""
     return import_module(f"nnc._core_{request.param}")
+
+
+# ----------------------------------------------------------------------------------- networks that leave for elsewhere
+
+IMAGES = [
+    Input(8, 7, 2),
+    Conv2D(3, (3, 2), "relu", bias=False),
+    Dropout(0.2),
+    MaxPool2D(2, stride=(1, 2)),
+    Conv2D(4, 3, stride=(2, 1), padding="same"),
+    AvgPool2D((2, 1)),
+    Flatten(),
+    Dense(6),
+    3,
+]
+CLASSES = {"loss": "cross_entropy", "activation": "relu"}
+# Layers, arguments of the network, and labels to learn; where there are none, numbers.
+EXPORTED = {
+    "the tutorial's": ([3, 4, 1], {}, None),
+    "one layer": ([3, 2], {"loss": "mse", "bias": False}, None),
+    "scaled numbers": ([3, 5, 2], {"loss": "mse", "scale_X": "standardize", "scale_y": "minmax"}, None),
+    "counts": ([3, 5, 1], {"loss": "poisson", "scale_X": "minmax"}, None),
+    "numbered classes": ([3, 5, 4], {**CLASSES, "scale_X": "standardize"}, [0, 1, 2, 3]),
+    "named classes": (
+        [3, Dense(5, bias=False), 3],
+        {**CLASSES, "scale_X": "standardize"},
+        ["ja", 'ne"in??/', "weiß\n"],
+    ),
+    "yes or no": ([3, 5, 1], {"loss": "bce", "scale_X": "standardize"}, [False, True]),
+    "large classes": ([3, 5, 1], {"loss": "bce", "scale_X": "standardize"}, [3, 2**63 + 1]),
+    "classes that are floats": ([3, 5, 1], {"loss": "bce", "scale_X": "standardize"}, [-0.5, 1e300]),
+    "margins": ([3, 5, 1], {"loss": "hinge", "scale_X": "standardize"}, ["no", "yes"]),
+    "margins of three": ([3, 5, 3], {"loss": "hinge", "scale_X": "standardize"}, ["a", "b", "c"]),
+    "several answers": ([3, 5, 2], {"loss": "bce"}, None),
+    "images": (IMAGES, {"loss": "cross_entropy", "activation": "tanh", "scale_X": "pixels"}, ["one", "two", "three"]),
+    "images by columns": (
+        [Input(5, 6), Conv2D(3, (2, 4), stride=(2, 3), padding="same"), GlobalAvgPool2D(), 2],
+        {"loss": "mse", "scale_X": "standardize"},
+        None,
+    ),
+    **{
+        name: ([3, Dense(6, name), Dense(4, name), 2], {"loss": "mse"}, None)
+        if name in activations.HIDDEN
+        else ([3, 4], {"loss": "mse", "output": name}, None)
+        for name in activations.NAMES
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def all_exported():
+    """Layers and arguments of all of them."""
+    return [(layers, arguments) for layers, arguments, _ in EXPORTED.values()]
+
+
+@pytest.fixture(scope="session", params=EXPORTED)
+def exported(request):
+    """Each of these networks in turn, in float64 and float32, by the dtype's name, and rows for it: raw ones, far from
+    0 where they are scaled."""
+    layers, arguments, names = EXPORTED[request.param]
+    made = {}
+    for dtype in ("float64", "float32"):
+        net = NeuralNetwork(layers, seed=1, dtype=dtype, **arguments)
+        rng = np.random.default_rng(0)
+        X = rng.normal(2000, 5, (30, net.sizes[0])) if "scale_X" in arguments else rng.normal(0, 1, (30, net.sizes[0]))
+        X = X.astype(dtype)
+        y = rng.integers(0, 2, (30, net.sizes[-1]))
+        net.fit(X, y if names is None else np.array([names[i % len(names)] for i in range(30)]), epochs=3, lr=1e-3)
+        made[dtype] = net
+    return made, X.reshape(-1, *net.model.shape)

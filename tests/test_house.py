@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "saving": {"base", "kinds", "layers"},
     "inspection": {"base", "kinds", "layers"},
     "reference": {"base", "layers", "saving", "inspection"},
-    "exchange": {"kinds"},
+    "exchange": {"base", "kinds", "layers", "saving"},
     "model": {"base", "kinds", "layers", "inspection"},
     "data": {"base", "kinds", "saving", "model"},
     "training": {"base", "kinds", "layers", "model", "data"},
@@ -37,6 +37,9 @@ NUMPY_FREE = (
     "base.fields",
     "base.names",
     "base.value",
+    "exchange.onnx",
+    "exchange.program",
+    "exchange.protobuf",
     "inspection.text",
     "kinds",
     "layers",
@@ -133,5 +136,5 @@ def test_no_room_is_a_hall(folder, most):
     for path in sorted((HOME / folder).rglob("*.p*")):
         if path.suffix in (".py", ".pyx", ".pxd", ".pxi"):
             lines = len(path.read_text(encoding="utf-8").splitlines())
-            limit = 1000 if path.name == "network.py" else most
+            limit = 1300 if path.name == "network.py" else most  # of which more than half is docstrings
             assert lines <= limit, f"{path.relative_to(HOME)} has {lines} lines"

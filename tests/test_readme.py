@@ -13,6 +13,7 @@ PAGES = (
     "CHANGELOG.md",
     "SECURITY.md",
     "docs/design.md",
+    "docs/exchange.md",
     "docs/performance.md",
     "docs/reliability.md",
     "benchmarks/README.md",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from nnc.layers.kind import Shape
+    from nnc.layers.operations import Operation
 
 
 class Dense(Computing):
@@ -85,3 +86,9 @@ class Dense(Computing):
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         return cls(layer["n_out"], layer["activation"], bias=layer["b"] is not None)
+
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+        from nnc.layers import operations
+
+        made = operations.MatMul(below, (self.n,), layer["W"], layer["b"])
+        return operations.with_activation(made, layer["activation"])

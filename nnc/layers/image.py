@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from nnc.layers.kind import Shape
+    from nnc.layers.operations import Operation
 
 PADDINGS = ("valid", "same")
 
@@ -155,6 +156,17 @@ class Conv2D(Computing):
         filters, size, activation = layer["filters"], layer["size"], layer["activation"]
         return cls(filters, size, activation, layer["stride"], layer["padding"], layer["b"] is not None)
 
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+        from nnc.layers import operations
+
+        out, (top, left) = self.shape(below), self.pad(below)
+        # The windows end where the image and its zeros do, or before.
+        ends = [(n - 1) * s + k for n, s, k in zip(out, self.stride, self.size, strict=False)]
+        bottom, right = (max(0, end - n - pad) for end, n, pad in zip(ends, below, (top, left), strict=False))
+        pad = (top, left, bottom, right)
+        made = operations.Conv(below, out, layer["W"], layer["b"], self.size, self.stride, pad)
+        return operations.with_activation(made, layer["activation"])
+
     @property
     def remark(self) -> str:
         same = ", same" if self.padding == "same" else ""
@@ -221,6 +233,11 @@ class MaxPool2D(Pool):
     type: ClassVar[str] = "max_pool2d"
     takes: ClassVar[str] = "largest"
 
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+        from nnc.layers import operations
+
+        return [operations.MaxPool(below, self.shape(below), self.size, self.stride)]
+
 
 class AvgPool2D(Pool):
     """The mean of each window, channel by channel.
@@ -237,6 +254,11 @@ class AvgPool2D(Pool):
     type: ClassVar[str] = "avg_pool2d"
     takes: ClassVar[str] = "mean"
 
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+        from nnc.layers import operations
+
+        return [operations.AvgPool(below, self.shape(below), self.size, self.stride)]
+
 
 class GlobalAvgPool2D(Kind):
     """The mean of each channel over the whole image."""
@@ -248,6 +270,9 @@ class GlobalAvgPool2D(Kind):
 
     def engine(self, below: Shape) -> dict[str, Any]:
         return AvgPool2D((below[0], below[1])).engine(below)
+
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+        return AvgPool2D((below[0], below[1])).operations(below, layer)
 
     @property
     def remark(self) -> str:
@@ -264,3 +289,8 @@ class Flatten(Kind):
 
     def engine(self, below: Shape) -> dict[str, Any] | None:
         return {"kind": self.type, "below": below, "out": self.shape(below)} if len(below) == 3 else None
+
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+        from nnc.layers import operations
+
+        return [operations.Flatten(below, self.shape(below))] if len(below) == 3 else []

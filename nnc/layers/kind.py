@@ -11,6 +11,8 @@ from nnc.base.value import Value
 if TYPE_CHECKING:
     from typing import Self
 
+    from nnc.layers.operations import Operation
+
     Shape = tuple[int, ...]  # of one row: (n,) is a vector, (height, width, channels) an image
 
 
@@ -67,6 +69,10 @@ class Kind(Value):
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         """The kind that such members describe."""
         return cls()
+
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+        """What it does to a row in `predict`, for other formats. `layer` is what a document holds of it."""
+        raise ValueError(f"{type(self).__name__} cannot be written in other formats yet; save() keeps it")
 
     @property
     def remark(self) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from nnc.layers.kind import Shape
+    from nnc.layers.operations import Operation
 
 
 class Input(Kind):
@@ -66,6 +67,9 @@ class Input(Kind):
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         return cls(*layer["shape"])
 
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+        return []
+
     def __repr__(self) -> str:
         return f"Input({', '.join(map(str, self.shape(())))})"
 
@@ -103,6 +107,9 @@ class Dropout(Kind):
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         return cls(layer["rate"])
+
+    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:  # of training alone
+        return []
 
     @property
     def remark(self) -> str:

@@ -1,7 +1,18 @@
 """Networks as JSON files: document.py says what is in them, text.py writes and reads them."""
 
 from nnc.saving.document import ModelFileError
-from nnc.saving.text import checksum, dumps, loads, read, refusing, self_test, self_test_row, verify_self_test, write
+from nnc.saving.text import (
+    checksum,
+    dumps,
+    loads,
+    read,
+    refusing,
+    self_test,
+    self_test_row,
+    verify_self_test,
+    whole,
+    write,
+)
 
 __all__ = [
     "ModelFileError",
@@ -13,5 +24,6 @@ __all__ = [
     "self_test",
     "self_test_row",
     "verify_self_test",
+    "whole",
     "write",
 ]

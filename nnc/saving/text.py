@@ -43,13 +43,7 @@ def dumps(document: dict[str, Any]) -> str:
     ModelFileError
         If the document is not a whole network with finite numbers.
     """
-    try:
-        document = checked(document)
-    except ValueError as error:
-        raise ModelFileError(
-            f"cannot save the network: {error}; nothing was written (after a training that diverged, "
-            "train again with a smaller lr)"
-        ) from None
+    document = whole(document)
     document["sha256"] = checksum(document)
     text = _text({key: value for key, value in document.items() if value is not None or key == "seed"}) + "\n"
     try:
@@ -57,6 +51,23 @@ def dumps(document: dict[str, Any]) -> str:
     except ValueError as error:
         raise ModelFileError(f"cannot save the network: {error}") from None
     return text
+
+
+def whole(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a network, known to be whole: with the known keys only, and finite numbers.
+
+    Raises
+    ------
+    ModelFileError
+        It is not.
+    """
+    try:
+        return checked(document)
+    except ValueError as error:
+        raise ModelFileError(
+            f"cannot save the network: {error}; nothing was written (after a training that diverged, "
+            "train again with a smaller lr)"
+        ) from None
 
 
 def _text(value: Any, indent: str = "") -> str:

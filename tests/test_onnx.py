@@ -1,0 +1,85 @@
+"""ONNX models against what networks predict, by onnx's own checker and reference, and by onnxruntime."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+import onnx
+import onnxruntime
+from onnx.reference import ReferenceEvaluator
+
+from nnc import NeuralNetwork
+from nnc.layers import Conv2D, Input
+
+
+def reference(path):
+    """A function of rows: what onnx's reference makes of a model, outputs by their names."""
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    evaluator = ReferenceEvaluator(model)
+    return lambda X: dict(zip(evaluator.output_names, evaluator.run(None, {"X": X}), strict=True))
+
+
+def runtime(path):
+    """The same of onnxruntime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda X: dict(zip(names, session.run(None, {"X": X}), strict=True))
+
+
+def close(found, wanted, dtype, tolerance):
+    assert found.dtype == dtype
+    assert found.shape == wanted.shape
+    return np.abs(found - wanted).max() <= tolerance * max(1, np.abs(wanted).max())
+
+
+def is_what_the_network_says(found, net, X, dtype):
+    # onnx's Erf is of float32 whatever comes in.
+    tolerance = 1e-12 if dtype == "float64" and "gelu" not in net.activations else 2e-6
+    if "label" in found:
+        labels = net.predict_classes(X)
+        assert found["label"].tolist() == labels.tolist()
+        assert found["label"].shape == labels.shape
+    if "probabilities" in found:
+        assert close(found["probabilities"], net.predict_proba(X), dtype, tolerance)
+    else:
+        assert close(found["output"], net.predict(X), dtype, tolerance)
+    assert found.keys() <= {"label", "probabilities", "output"}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_model_predicts_what_the_network_does(exported, dtype, tmp_path):
+    networks, X = exported
+    net, path = networks[dtype], str(tmp_path / "net.onnx")
+    net.to_onnx(path)
+    runs = [reference(path)]
+    if dtype == "float32" or not (net.model.stack.images or "gelu" in net.activations):
+        runs.append(runtime(path))  # which has neither Erf nor Conv of float64
+    for run in runs:
+        for rows in (X.astype(dtype), X[:1].astype(dtype)):  # any number of rows
+            is_what_the_network_says(run(rows), net, rows, dtype)
+
+
+def test_a_network_of_float64_is_written_in_float32_where_that_is_asked_for(exported, tmp_path):
+    networks, X = exported
+    net, path = networks["float64"], str(tmp_path / "net.onnx")
+    net.to_onnx(path, dtype=np.float32)
+    is_what_the_network_says(runtime(path)(X.astype("float32")), net, X.astype("float32"), "float32")
+
+
+def test_what_a_model_says_of_itself(tmp_path):
+    net = NeuralNetwork([Input(5, 4), Conv2D(2, 2), 3], loss="cross_entropy", dtype="float32", seed=0)
+    net.to_onnx(tmp_path / "net.onnx")
+    model = onnx.load(tmp_path / "net.onnx")
+    assert (model.ir_version, model.producer_name, model.graph.name) == (8, "nnc", "20-24-3")
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert not model.functions
+    dims = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input]
+    assert dims == [["n", 5, 4, 1]]
+    assert [output.name for output in model.graph.output] == ["label", "probabilities"]
+    net.to_onnx(tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "net.onnx").read_bytes()
