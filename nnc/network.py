@@ -938,6 +938,37 @@ class NeuralNetwork:
 
         disk.replace(path, to_onnx(self._whole(), self._named(dtype)), "network")
 
+    def to_c(self, path: Any, name: str | None = None, dtype: Any = None) -> None:
+        """Writes the network as one header of C99 (or C++11), which needs nothing but math.h: constants, plain loops,
+        static memory.
+
+        `name_predict(in, out)` makes of NAME_N_IN raw inputs NAME_N_OUT outputs as `predict` gives them; where the loss
+        is one of classes, `name_class(out)` is the number of the class and `name_labels[...]` its name.
+        `name_self_test()` is 0 where all of this computes what the network does.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+        name : str, optional
+            What all names in the header begin with. Default: the file's.
+        dtype : "float64" or "float32", optional
+            double or float. Default: the network's.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+        ValueError
+            name is no identifier of C, dtype is neither or does not hold a parameter, or a kind of layer has no form
+            there.
+        """
+        from nnc.base import disk
+        from nnc.exchange.c_source import name_of, to_c
+
+        name = name_of(path) if name is None else name
+        disk.write(path, to_c(self._whole(), name, self._named(dtype), self.predict), "network")
+
     def _whole(self) -> dict[str, Any]:
         """The document, for other formats."""
         from nnc import saving

@@ -92,18 +92,28 @@ def all_exported():
     return [(layers, arguments) for layers, arguments, _ in EXPORTED.values()]
 
 
-@pytest.fixture(scope="session", params=EXPORTED)
-def exported(request):
-    """Each of these networks in turn, in float64 and float32, by the dtype's name, and rows for it: raw ones, far from
-    0 where they are scaled."""
-    layers, arguments, names = EXPORTED[request.param]
+def _trained(name):
+    layers, arguments, names = EXPORTED[name]
     made = {}
     for dtype in ("float64", "float32"):
         net = NeuralNetwork(layers, seed=1, dtype=dtype, **arguments)
         rng = np.random.default_rng(0)
         X = rng.normal(2000, 5, (30, net.sizes[0])) if "scale_X" in arguments else rng.normal(0, 1, (30, net.sizes[0]))
-        X = X.astype(dtype)
         y = rng.integers(0, 2, (30, net.sizes[-1]))
+        X = X.astype("float32").astype(dtype)
         net.fit(X, y if names is None else np.array([names[i % len(names)] for i in range(30)]), epochs=3, lr=1e-3)
         made[dtype] = net
     return made, X.reshape(-1, *net.model.shape)
+
+
+@pytest.fixture(scope="session")
+def all_trained():
+    """All of them by their names: in float64 and float32, by the dtype's name, and rows, far from 0 where they are
+    scaled."""
+    return {name: _trained(name) for name in EXPORTED}
+
+
+@pytest.fixture(scope="session", params=EXPORTED)
+def exported(request):
+    """Each of them in turn."""
+    return _trained(request.param)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from nnc import ModelFileError, NeuralNetwork
-from nnc.exchange import onnx
+from nnc.exchange import c_source, onnx
 from nnc.exchange.program import halves, program
 from nnc.kinds import activations
 from nnc.layers import Dense, in_files
 from nnc.layers import operations as op
 from nnc.layers.kind import Kind
 
-WRITERS = {"to_onnx": onnx}
+WRITERS = {"to_onnx": onnx, "to_c": c_source}
 
 
 def document(net):

@@ -37,6 +37,7 @@ NUMPY_FREE = (
     "base.fields",
     "base.names",
     "base.value",
+    "exchange.c_source",
     "exchange.onnx",
     "exchange.program",
     "exchange.protobuf",

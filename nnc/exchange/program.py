@@ -13,7 +13,7 @@ from nnc.base.fields import LARGEST
 from nnc.base.value import Value
 from nnc.kinds import activations, losses
 from nnc.layers import Input, in_files
-from nnc.layers.operations import Activate, Operation, Scale
+from nnc.layers.operations import Operation, Scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,20 +128,17 @@ def in_range(numbers: Sequence[float], dtype: str) -> Sequence[float]:
     return numbers
 
 
+def rounded(numbers: Sequence[float], dtype: str) -> list[float]:
+    """The numbers as the dtype holds them; ValueError where it does not."""
+    n = len(in_range(numbers, dtype))
+    return list(numbers) if dtype == "float64" else [*struct.unpack(f"<{n}f", struct.pack(f"<{n}f", *numbers))]
+
+
 def halves(numbers: Sequence[float], dtype: str) -> tuple[list[float], list[float]]:
     """Each number as the sum of one that the dtype holds and what is left.
 
     A row of numbers that lie close together far from 0, such as years, would lose in float32 what distinguishes them if
     the digits of `minus` were cut off: x - first is exact there, and then - rest is.
     """
-    in_range(numbers, dtype)
-    if dtype == "float64":
-        return list(numbers), [0.0] * len(numbers)
-    n = len(numbers)
-    first = list(struct.unpack(f"<{n}f", struct.pack(f"<{n}f", *numbers)))
+    first = rounded(numbers, dtype)
     return first, [number - close for number, close in zip(numbers, first, strict=True)]
-
-
-def last_activation(operations: Sequence[Operation]) -> str:
-    """The activation of the output."""
-    return next((made.name for made in reversed(operations) if isinstance(made, Activate)), "identity")

@@ -22,6 +22,31 @@ def template(text: str) -> str:
     return re.sub(r"\b([acpyz])\b", r"{\1}", re.sub(r"\babs\(([^()]*)\)", r"|\1|", text))
 
 
+def in_c(text: str, call: Callable[..., str], number: Callable[[float], str]) -> str:
+    """The formula in the syntax of C and its kin. `call` writes a function, given its name and arguments, `number` a
+    constant."""
+    import ast
+
+    signs = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<"}
+
+    def of(node: Any) -> str:
+        if isinstance(node, ast.BinOp):
+            return f"({of(node.left)} {signs[type(node.op)]} {of(node.right)})"
+        if isinstance(node, ast.UnaryOp):
+            return f"-{of(node.operand)}"
+        if isinstance(node, ast.IfExp):
+            return f"({of(node.test)} ? {of(node.body)} : {of(node.orelse)})"
+        if isinstance(node, ast.Compare):
+            return f"{of(node.left)} {signs[type(node.ops[0])]} {of(node.comparators[0])}"
+        if isinstance(node, ast.Call):
+            assert isinstance(node.func, ast.Name)
+            return call(node.func.id, *map(of, node.args))
+        return str(node.id) if isinstance(node, ast.Name) else number(float(node.value))
+
+    made = of(ast.parse(text, mode="eval").body)
+    return made[1:-1] if made.startswith("(") and made.endswith(")") else made
+
+
 @cache
 def function(text: str, variables: str) -> Callable[..., NDArray[Any]]:
     """The formula as a function of arrays, or of numbers, which variables ("y p z c") names in their order. What it

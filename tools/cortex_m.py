@@ -1,0 +1,160 @@
+"""What a network takes on a microcontroller: flash, memory and instructions on a Cortex-M4 with its unit for floats.
+
+    apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+    python tools/cortex_m.py                # 4-16-3 and LeNet-5
+    python tools/cortex_m.py net.json ...   # networks of yours
+
+Each is written with `to_c`, compiled, and run by QEMU (board mps2-an386), where one instruction takes one tick of the
+clock (-icount), so that what is counted is the same every time. The self-test has to pass there.
+"""
+
+import argparse
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from nnc import NeuralNetwork
+from nnc.layers import AvgPool2D, Conv2D, Flatten, Input
+
+FLAGS = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-std=c99", "-Wall", "-Werror"]
+LINK = ["-nostartfiles", "--specs=nano.specs", "-Wl,--gc-sections", "-lm", "-lc", "-lnosys"]
+QEMU = ["-M", "mps2-an386", "-icount", "shift=0", "-nographic", "-semihosting", "-monitor", "none", "-serial", "none"]
+
+LAYOUT = """
+MEMORY { FLASH (rx) : ORIGIN = 0, LENGTH = 4M
+         RAM (rwx) : ORIGIN = 0x20000000, LENGTH = 4M }
+SECTIONS {
+    .text : { KEEP(*(.vectors)) *(.text*) *(.rodata*) } > FLASH
+    .ARM.exidx : { *(.ARM.exidx*) } > FLASH
+    .data : { *(.data*) } > RAM
+    .bss : { *(.bss*) *(COMMON) } > RAM
+    end = .;
+}
+"""
+# SysTick counts down at 25 MHz: once in 40 instructions.
+PROGRAM = """
+#include <stdint.h>
+#define TIMES %d
+%s
+#define REGISTER(address) (*(volatile uint32_t *)(address))
+
+int main(void);
+void reset(void);
+__attribute__((section(".vectors"), used)) static const void *vectors[2] = {(void *)0x20400000, (const void *)reset};
+
+static int host(int operation, const void *argument)
+{
+    register int r0 __asm__("r0") = operation;
+    register const void *r1 __asm__("r1") = argument;
+    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
+    return r0;
+}
+
+void reset(void)
+{
+    REGISTER(0xE000ED88) |= 0xF << 20; /* the unit for floats */
+    __asm__ volatile("dsb; isb");
+    main();
+    host(0x18, (void *)0x20026); /* exit */
+}
+
+static void print(uint32_t number)
+{
+    char text[12], *at = text + 11;
+    *at = 0;
+    do
+        *--at = (char)('0' + number %% 10);
+    while (number /= 10);
+    host(0x04, at);
+    host(0x04, " ");
+}
+
+static %s in[IN], out[OUT];
+
+int main(void)
+{
+    uint32_t begin, end;
+    int i;
+    REGISTER(0xE000E014) = 0xFFFFFF;
+    REGISTER(0xE000E018) = 0;
+    REGISTER(0xE000E010) = 5;
+    begin = REGISTER(0xE000E018);
+    for (i = 0; i < TIMES; i++) {
+        PREDICT;
+        __asm__ volatile("" : : "r"(in), "r"(out) : "memory");
+    }
+    end = REGISTER(0xE000E018);
+    print((uint32_t)SELF_TEST);
+    print((begin - end) & 0xFFFFFF);
+    return 0;
+}
+"""
+
+
+def small():
+    """4-16-3, as for iris flowers."""
+    rng = np.random.default_rng(0)
+    net = NeuralNetwork([4, 16, 3], activation="relu", loss="cross_entropy", scale_X="standardize", seed=0)
+    net.fit(rng.normal(3, 1, (90, 4)), np.arange(90) % 3, epochs=1)
+    return net
+
+
+def lenet():
+    """LeCun et al.'s (1998) network of 61,706 parameters."""
+    layers = [
+        Input(28, 28), Conv2D(6, 5, padding="same"), AvgPool2D(2), Conv2D(16, 5), AvgPool2D(2), Flatten(), 120, 84, 10,
+    ]  # fmt: skip
+    return NeuralNetwork(layers, activation="relu", loss="cross_entropy", scale_X="pixels", seed=0)
+
+
+def built(folder, net, optimize, times, dtype):
+    """The program, and its sizes: flash and memory."""
+    elf = folder / "program.elf"
+    header, real = "", "float"
+    if net is not None:
+        net.to_c(folder / "net.h", dtype=dtype)
+        header = '#include "net.h"\n#define IN NET_N_IN\n#define OUT NET_N_OUT\n'
+        header += "#define PREDICT net_predict(in, out)\n#define SELF_TEST net_self_test()\n"
+        real = "double" if dtype == "float64" else "float"
+    else:
+        header = "#define IN 1\n#define OUT 1\n#define PREDICT\n#define SELF_TEST 0\n"
+    (folder / "layout.ld").write_text(LAYOUT)
+    (folder / "main.c").write_text(PROGRAM % (times, header, real))
+    command = ["arm-none-eabi-gcc", *FLAGS, optimize, "-T", folder / "layout.ld", folder / "main.c", "-o", elf, *LINK]
+    subprocess.run(command, check=True)
+    sizes = subprocess.run(["arm-none-eabi-size", elf], check=True, capture_output=True, text=True).stdout
+    text, data, bss = map(int, sizes.splitlines()[1].split()[:3])
+    buffers = 0 if net is None else (net.sizes[0] + net.sizes[-1]) * (8 if dtype == "float64" else 4)
+    return elf, text + data, data + bss - buffers  # in and out are the program's
+
+
+def measured(name, net, optimize, dtype):
+    """Prints a line of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        times = 1000 if net.n_params < 1000 else 1
+        _, empty_flash, empty_memory = built(Path(folder), None, optimize, times, dtype)
+        elf, flash, memory = built(Path(folder), net, optimize, times, dtype)
+        run = ["qemu-system-arm", *QEMU, "-kernel", elf]
+        done = subprocess.run(run, check=True, capture_output=True, text=True, timeout=300)
+        failed, ticks = map(int, (done.stdout + done.stderr).split())
+    if failed:
+        raise SystemExit(f"{name}: the self-test fails at output {failed - 1}")
+    count = ticks * 40 // times
+    print(f"{name:12} {dtype:8} {optimize:4} {flash - empty_flash:10,} {memory - empty_memory + 8:9,} {count:13,}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", help="files of networks; without them 4-16-3 and LeNet-5")
+    given = parser.parse_args().networks
+    networks = {Path(path).stem: NeuralNetwork.load(path) for path in given} or {"4-16-3": small(), "LeNet-5": lenet()}
+    print("network      type     flags      flash    memory  instructions")
+    for name, net in networks.items():
+        for optimize in ("-Os", "-O2"):
+            measured(name, net, optimize, "float32")
+
+
+if __name__ == "__main__":
+    main()
