@@ -513,6 +513,55 @@ class NeuralNetwork:
         """
         return self.intake.by_inputs(self.model.input_gradient(self.intake.data(X, y)), X)
 
+    def vjp(self, X: ArrayLike, dP: ArrayLike) -> tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]]:
+        """The gradient of a loss of your own, by backpropagation of its derivative by the outputs: the vector-Jacobian
+        product.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+        dP : array (n, n_out)
+            d loss / d P, where P is what `predict` returns for X: probabilities where the output is softmax or sigmoid,
+            whose own derivatives are taken here, and raw numbers where `scale_y` scales targets.
+
+        Returns
+        -------
+        gradients : list of (dW, db), one for each layer
+            As `gradients` has them.
+        dX : array of the shape of X
+            d loss / d X, by the raw X where `scale_X` scales it.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X or dP does not fit the network, or holds NaN or infinity.
+
+        Examples
+        --------
+        >>> P = net.predict(X)
+        >>> gradients, dX = net.vjp(X, 2 * (P - Y) / P.size)  # of the mean squared error
+        """
+        return _derivatives().vjp(self.intake, X, dP)  # type: ignore[no-any-return]
+
+    def jacobian(self, X: ArrayLike) -> NDArray[Any]:
+        """How the outputs change with the inputs, d P / d X.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+
+        Returns
+        -------
+        array (n, n_out, n_in), of images (n, n_out, height, width, channels)
+            Of what `predict` returns by the raw X; without n where X was a vector that is one row.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X does not fit the network or holds NaN or infinity.
+        """
+        return _derivatives().jacobian(self.intake, X)  # type: ignore[no-any-return]
+
     def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5) -> Explanation:
         """A step of gradient descent by hand: every number of the forward pass, the loss, the chain rule and the
         update, with its formula. The network is not changed.
@@ -741,10 +790,12 @@ class NeuralNetwork:
     def train_step(
         self,
         X: ArrayLike,
-        y: Any,
+        y: Any = None,
         lr: float | Schedule | Callable[[int], float] | None = None,
         optimizer: str | Optimizer | None = None,
         sample_weight: ArrayLike | None = None,
+        *,
+        dP: ArrayLike | None = None,
     ) -> float:
         """One step of training on all these rows: `fit` with one epoch, without its history. Everything that does not
         change from one call to the next is prepared once, so a step of few rows takes microseconds.
@@ -762,11 +813,13 @@ class NeuralNetwork:
             which leaves none behind.
         sample_weight : array (n,), optional
             As in `loss`.
+        dP : array (n, n_out), optional
+            In place of y: d loss / d P of a loss of your own, as in `vjp`.
 
         Returns
         -------
         float
-            The loss before the step.
+            The loss before the step, penalties included; with dP the sum of dP * P in place of it.
 
         Raises
         ------
@@ -782,7 +835,7 @@ class NeuralNetwork:
             from nnc.training.step import Steps
 
             steps = self._steps = Steps(optimizer, lr, {})
-        loss: float = steps.take(self, X, y, sample_weight)
+        loss: float = steps.take(self, X, y, sample_weight, dP)
         return loss
 
     @explains_arguments(elsewhere="fit")
@@ -811,7 +864,7 @@ class NeuralNetwork:
         Returns
         -------
         callable
-            `step(X, y, sample_weight=None)` returns the loss before the step.
+            `step(X, y, sample_weight=None)`, or `step(X, dP=dP)`, returns what `train_step` does.
 
         Examples
         --------
@@ -825,8 +878,10 @@ class NeuralNetwork:
         steps = Steps(optimizer, lr, options)
         steps.start(self)  # so that what is wrong is said here
 
-        def step(X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
-            return steps.take(self, X, y, sample_weight)
+        def step(
+            X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None, *, dP: ArrayLike | None = None
+        ) -> float:
+            return steps.take(self, X, y, sample_weight, dP)
 
         return step
 
@@ -1063,6 +1118,13 @@ def _training() -> Any:
     from nnc.training import start
 
     return start
+
+
+@cache
+def _derivatives() -> Any:
+    from nnc.data import derivatives
+
+    return derivatives
 
 
 _OF_FIT: Mapping[str, Any] = NeuralNetwork.fit.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]

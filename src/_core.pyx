@@ -26,14 +26,14 @@ from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight
 from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
                       refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial,
                       unpad)
-from jacobian cimport jacobian as jacobian_of_rows
+from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
 from run cimport Run, lay_out as lay_out_run, set_run_parameters, train
 cimport tiny
 
 # The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
 from nnc.kinds.activations import NAMES as ACTIVATIONS
-from nnc.kinds.losses import NAMES as LOSSES
+from nnc.kinds.losses import IN_ENGINE as LOSSES
 from nnc.kinds.optimizers import METHODS
 from nnc.layers import KINDS
 
@@ -166,13 +166,15 @@ cdef bint are_finite(const real[:, ::1] X, const real[:, ::1] Y) noexcept:
             (Y is None or first_not_finite(&Y[0, 0], Y.shape[0] * Y.shape[1], &largest) < 0))
 
 
-cdef double descend(const Plan* plan, const real* params, const Data* data, real* gradient, real* deltas) except? -1:
-    # The loss of all rows, its gradient, padded as the parameters are, and the deltas of the first layer, unless `deltas` is NULL.
+cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* by_inputs) except? -1:
+    # The loss of all rows, its gradient, padded as the parameters are, and its derivative by the inputs (n, n_in), unless that is NULL.
     cdef Network net
+    cdef Plan by = of[0]
+    cdef const Plan* plan = &by
+    by.with_inputs = by_inputs is not NULL
     cdef Py_ssize_t row, rows, block = block_rows(plan, data.n, TRAIN)
     cdef double total = 0, scale = loss_scale(plan.loss, data.weight, plan.layers[plan.count - 1].n_out)
     cdef void* memory = open_network(&net, plan, params, block, TRAIN, data)
-    cdef const Layer* first = &net.layers[0]
     set_gradient(&net, gradient)
     with nogil:
         mode = flush_denormals()
@@ -182,12 +184,10 @@ cdef double descend(const Plan* plan, const real* params, const Data* data, real
             forward(&net, 0, rows, 0, 0, 0, 0)
             output_delta(&net, 0, rows, scale)
             total += sum_partial(&net, rows)
-            if plan.with_inputs:
-                net.deltas = deltas + row * first.n_out
+            if by_inputs is not NULL:
+                net.by_inputs = by_inputs + row * net.block.n_in
             backward(&net, 0, rows, 0)
             learn(&net, rows, row == 0, row + rows == data.n, NULL, NULL, 0, 1, NULL)
-            if deltas is not NULL and not plan.with_inputs:
-                unpad(first.D, first, rows, deltas + row * first.n_out)
         restore_denormals(mode)
     free(memory)
     return total * scale
@@ -330,19 +330,17 @@ cdef class Engine:
         return loss
 
     def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                 const real[::1] weights, real[::1] gradient, real[:, ::1] deltas=None):
+                 const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
         """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting `weights` (n) times;
-        its gradient goes into `gradient`, padded as the parameters are, and the deltas of the first layer (n, its n_out) into `deltas`;
-        of images that is the derivative by the inputs."""
+        its gradient goes into `gradient`, padded as the parameters are, and its derivative by the inputs into `by_inputs` (n, n_in)."""
         cdef Data data = as_data(X, Y, labels, weights, None)
-        cdef Plan plan = self.plan
-        plan.with_inputs = deltas is not None and plan.images > 0
-        return descend(&plan, &params[0], &data, &gradient[0], NULL if deltas is None else &deltas[0, 0])
+        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0])
 
     def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, list W, list b):
+                  const real[::1] weights, list W, list b, real[:, ::1] by_inputs=None):
         """The loss as `gradient` has it; the gradient goes into the arrays of `W` (rows, columns) and `b` (columns), one for each layer,
-        without padding, None for one without parameters. NaN, with nothing done, where X or Y is not finite."""
+        without padding, None for one without parameters, and the derivative by the inputs into `by_inputs` (n, n_in). NaN, with nothing
+        done, where X or Y is not finite."""
         if not are_finite(X, Y):
             return NAN
         cdef Data data = as_data(X, Y, labels, weights, None)
@@ -357,7 +355,7 @@ cdef class Engine:
         cdef Py_ssize_t i
         cdef int l
         try:
-            loss = descend(&self.plan, &params[0], &data, <real*>row, NULL)
+            loss = descend(&self.plan, &params[0], &data, <real*>row, NULL if by_inputs is None else &by_inputs[0, 0])
             for l in range(self.plan.count):
                 layer, matrix, vector = &self.plan.layers[l], W[l], b[l]
                 for i in range(layer.rows):
@@ -386,6 +384,34 @@ cdef class Engine:
                 unpad(last.A, last, rows, &P[row, 0])
                 jacobian_of_rows(&net, rows, &J[row, 0, 0])
         free(memory)
+
+    def input_jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, :, ::1] J):
+        """Writes the derivatives of the outputs for the rows of X by the inputs into J (n, n_out, n_in). Returns as `predict` does."""
+        cdef double largest
+        cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
+        if position >= 0:
+            return position
+        cdef Network net
+        cdef Plan plan = self.plan
+        plan.with_inputs = True
+        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
+        cdef Data data = as_data(X, None, None, None, None)
+        cdef void* memory = open_network(&net, &plan, &params[0], block, TRAIN, &data)
+        net.by_inputs = <real*>malloc(block * net.block.n_in * sizeof(real))
+        if net.by_inputs is NULL:
+            free(memory)
+            raise MemoryError(f"no memory for the derivatives of {block} rows")
+        with nogil:
+            mode = flush_denormals()
+            for row from 0 <= row < n by block:
+                rows = smaller(block, n - row)
+                predict(&net, &X[row, 0], rows)
+                input_jacobian_of_rows(&net, rows, &J[row, 0, 0])
+            restore_denormals(mode)
+        free(net.by_inputs)
+        free(memory)
+        return -1
 
 
 cdef class Evaluation:

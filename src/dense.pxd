@@ -49,6 +49,22 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
                 below.D + first * below.ld, below.ld, NULL, 1, False, NULL, False, NULL)
 
 
+cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
+    # The same of the lowest layer, which has no WT: the derivative by the inputs of `rows` rows, into out (rows, n_in).
+    cdef const real* w
+    cdef const real* D
+    cdef vec s0, s1
+    cdef Py_ssize_t i, j, k
+    for k in range(layer.n_in):
+        w = layer.W + k * layer.ld
+        for i in range(rows):
+            D = layer.D + (first + i) * layer.ld
+            s0 = s1 = splat(0)
+            for j from 0 <= j < layer.ld by VL:       # two sums take turns, to hide the latency
+                s0, s1 = s1, madd(load(D + j), load(w + j), s0)
+            out[i * layer.n_in + k] = sum_lanes(s0 + s1)
+
+
 cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
                           real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
     # Rows low <= k < high of d loss / d W = X.T @ delta, where row n_in is d loss / d b, the sum of delta; `form` is that of X.T.

@@ -1,30 +1,45 @@
-# The derivatives of every output of a row by every parameter, for stacks of dense layers.
+# The derivatives of every output of a row, by itself: by the inputs, and for stacks of dense layers by every parameter.
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from simd cimport real
 from activations cimport differentiate_rows
 from layer cimport Layer, parameter_rows
 from network cimport Network, backward
 
 
-cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
-    # Of the first `rows` rows of the block, which have been through forward(), into J (rows, n_out, parameters): those of W and b layer by
-    # layer, without padding.
+cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ssize_t k) noexcept nogil:
+    # Leaves the derivatives of output k in the deltas of all layers, for the first `rows` rows of the block, which have been through
+    # forward().
     cdef const Layer* out = &net.layers[net.count - 1]
+    cdef Py_ssize_t i
+    memset(out.D, 0, rows * out.ld * sizeof(real))
+    for i in range(rows):
+        out.D[i * out.ld + k] = 1
+    differentiate_rows(out.activation, out.Z, out.A, out.D, rows, out.n_out, out.ld)
+    backward(net, 0, rows, 0)
+
+
+cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
+    # By the inputs, into J (rows, n_out, n_in).
+    cdef Py_ssize_t i, k, n_in = net.block.n_in, n_out = net.block.n_out
+    for k in range(n_out):
+        differentiate_output(net, rows, k)
+        for i in range(rows):
+            memcpy(J + (i * n_out + k) * n_in, net.by_inputs + i * n_in, n_in * sizeof(real))
+
+
+cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
+    # By the parameters, into J (rows, n_out, parameters): those of W and b layer by layer, without padding.
     cdef const Layer* layer
     cdef const real* A
     cdef const real* D
     cdef real* to
-    cdef Py_ssize_t i, j, k, n
+    cdef Py_ssize_t i, j, k, n, n_out = net.block.n_out
     cdef int l
-    for k in range(out.n_out):
-        memset(out.D, 0, rows * out.ld * sizeof(real))
+    for k in range(n_out):
+        differentiate_output(net, rows, k)
         for i in range(rows):
-            out.D[i * out.ld + k] = 1
-        differentiate_rows(out.activation, out.Z, out.A, out.D, rows, out.n_out, out.ld)
-        backward(net, 0, rows, 0)
-        for i in range(rows):
-            to = J + (i * out.n_out + k) * count_parameters(net)
+            to = J + (i * n_out + k) * count_parameters(net)
             A = net.block.inputs[i]
             for l in range(net.count):
                 layer = &net.layers[l]

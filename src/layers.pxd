@@ -112,6 +112,14 @@ cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize
     images.group_to_net_input(below, first, thread)
 
 
+cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_t rows, int thread, real* out) noexcept nogil:
+    # The derivative by the inputs of `rows` rows of the block from `first` on, of images a group of them, into out (rows, n_in).
+    if lowest.kind == DENSE:
+        dense.input_backward(lowest, first, rows, out)
+    else:
+        images.input_backward(lowest, rows, thread, out)
+
+
 cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
                           real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
     # out = rows low <= k < high of the gradient over the block, the bias being the last one, or out += scale * them. Where `broken` is not

@@ -13,6 +13,10 @@
 #     log_cosh       log cosh e                                      quantile       -c e for e < 0, else (1 - c) e
 #     hinge          max(0, 1 - Y P), Y is -1 or 1
 #
+# and for a loss that somebody else computes
+#
+#     custom         sum (Y P), where Y is its derivative by P: so the gradient of this one is that of the other
+#
 # bce, cross_entropy and poisson are computed from Z, so that no logarithm of a rounded P is taken: log(1 - sigmoid(z)) = -softplus(z).
 # The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns it into the loss. A row with a
 # weight counts as so many rows: its terms are multiplied by it, and m is the sum of the weights.
@@ -32,6 +36,7 @@ cdef enum Loss:           # the numbers are the order of the rows in nnc/kinds
     POISSON
     QUANTILE
     HINGE
+    CUSTOM
 
 
 cdef inline bint from_logits(int loss) noexcept nogil:
@@ -51,7 +56,7 @@ cdef inline double label_smoothing(int loss, double parameter) noexcept nogil:
 
 cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogil:
     # `rows` is their number, or the sum of their weights.
-    if loss == SSE:
+    if loss == SSE or loss == CUSTOM:
         return 1.0
     if loss == HALF_SSE:
         return 0.5
@@ -94,7 +99,7 @@ cdef inline vec error_loss(int loss, vec e, real c, vec* slope) noexcept nogil:
 
 cdef inline double elementwise(int loss, real c, const real* P, const real* Y, real* D, const real* mask, real scale,
                                Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # The losses of the second table, D = scale d loss / d P.
+    # The losses of the second table and the third, D = scale d loss / d P.
     cdef vec y, margin, slope, value, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):
@@ -104,6 +109,9 @@ cdef inline double elementwise(int loss, real c, const real* P, const real* Y, r
                 margin = splat(1) - y * load(P + i * ld + j)
                 slope = if_less(splat(0), margin, -y, splat(0))
                 value = if_negative(margin, splat(0), margin)
+            elif loss == CUSTOM:
+                slope = y
+                value = y * load(P + i * ld + j)
             else:
                 value = error_loss(loss, load(P + i * ld + j) - y, c, &slope)
             total = total + value * load(mask + j)

@@ -13,7 +13,6 @@ from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport share, smaller
 from layer cimport (Layer, GRAIN, SMALL_GRAIN, biases, first_row, last_row, list_rows, padded, parameter_count, parameter_rows)
-cimport images
 cimport layers
 from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer
 from rows cimport Block, Data, lay_out as lay_out_rows
@@ -29,7 +28,7 @@ cdef struct Plan:         # what is known of a network that has neither paramete
     int count             # layers
     int images            # how many of them, the lowest ones, are taken a group of images at a time
     bint pools            # whether pools may take rows of a convolutional layer as they come, so that its outputs are nowhere as a whole
-    bint with_inputs      # whether the derivative by the inputs is asked for, of images
+    bint with_inputs      # whether the derivative by the inputs is asked for
     Layer* layers
     int loss
     double parameter      # of the loss; no real: Cython takes those for floats, and would round a number from Python to one
@@ -41,7 +40,7 @@ cdef struct Network:
     Layer* layers
     int loss
     real parameter        # of the loss
-    real* deltas          # (rows of the block, n_in) gets the derivative by images, where it is asked for; or NULL
+    real* by_inputs       # (rows of the block, n_in) gets the derivative by the inputs, where it is asked for; or NULL
     bint is_tiny          # the buffers have the layout of tiny.pxd
     Block block
     real* mask            # (ld of the output) 1 for an output, 0 for padding
@@ -82,7 +81,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN, widest = 0, j
-    cdef bint output, keep_z, with_delta, learns = plan.with_inputs
+    cdef bint output, keep_z, with_delta, learns = plan.with_inputs and plan.images > 0
     cdef bint lowest
     cdef int l
     for l in range(plan.count):
@@ -109,7 +108,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
             if is_tiny:
                 memset(layer.D, 0, SQUARE * sizeof(real))
     net.count, net.images = plan.count, plan.images
-    net.layers, net.deltas = placed, NULL
+    net.layers, net.by_inputs = placed, NULL
     net.loss = plan.loss
     net.parameter = plan.parameter
     net.is_tiny = is_tiny
@@ -229,13 +228,15 @@ cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high, i
             return
         layers.backward(&net.layers[l], &net.layers[l - 1], low, high - low)
     if net.images == 0:
+        if net.by_inputs is not NULL:
+            layers.input_backward(&net.layers[0], low, high - low, thread, net.by_inputs + low * net.block.n_in)
         return
     for first from low <= first < high by VL:
         rows = smaller(VL, high - first)
         for l in range(net.images - 1, 0, -1):
             layers.backward_group(&net.layers[l], &net.layers[l - 1], first, rows, thread)
-        if net.deltas is not NULL:
-            images.input_backward(&net.layers[0], rows, thread, net.deltas + first * net.block.n_in)
+        if net.by_inputs is not NULL:
+            layers.input_backward(&net.layers[0], first, rows, thread, net.by_inputs + first * net.block.n_in)
 
 
 cdef inline void learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,

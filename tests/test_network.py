@@ -62,7 +62,7 @@ def test_kinds_of_sizes(sizes):
 
 def test_output_fits_the_loss():
     assert {loss: NeuralNetwork([2, 3], loss=loss).activations[-1] for loss in losses.NAMES} == {
-        row.name: row.output for row in losses.ROWS.values()
+        name: losses.ROWS[name].output for name in losses.NAMES
     }
     assert NeuralNetwork([2, 3], output="tanh").activations == ("tanh",)
     assert NeuralNetwork([2, 3, 3], activation="relu").activations == ("relu", "sigmoid")

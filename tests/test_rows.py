@@ -43,7 +43,7 @@ def net_inputs(core, n=40):
 
 def test_the_order_is_that_of_the_core(core):
     assert core.ACTIVATIONS == activations.NAMES
-    assert core.LOSSES == losses.NAMES
+    assert core.LOSSES == losses.IN_ENGINE
     assert core.METHODS == optimizers.METHODS
 
 
@@ -73,6 +73,7 @@ def test_slope_of_an_activation_of_all_neurons(core, name):
 
 TARGETS = {
     "numbers": lambda rng: rng.normal(size=(40, N)),
+    "slopes": lambda rng: rng.normal(size=(40, N)),
     "counts": lambda rng: rng.integers(0, 5, (40, N)),
     "shares": lambda rng: rng.uniform(size=(40, N)),
     "signs": lambda rng: rng.choice([-1, 1], (40, N)),

@@ -331,6 +331,10 @@ class Intake:
             return P
         return _known("scale_y", self.scaling_y).undo(P, self.model.dtype)
 
+    def known_y(self) -> Scaling:
+        """The scaling of targets; raises where none is known yet."""
+        return _known("scale_y", self.scaling_y)
+
     def predict_into(self, out: NDArray[Any], rows: NDArray[Any], single: bool) -> NDArray[Any]:
         """Writes what the model makes of rows into `out`, of which `predict` gives the only row where it is single."""
         model = self.model

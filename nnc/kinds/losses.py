@@ -102,7 +102,8 @@ class LossRow(Value):
         nothing can be divided by 0.
     takes : str
         What targets are: "numbers"; "counts", 0 or more; "shares", from 0 to 1, the outputs independent of each other;
-        "signs", -1 and 1; "probabilities", which add up to 1 over the outputs, or labels.
+        "signs", -1 and 1; "probabilities", which add up to 1 over the outputs, or labels; "slopes", derivatives of
+        another loss by the outputs.
     parameter : type of Loss, optional
         The class whose objects have the parameter.
     bends : str
@@ -174,6 +175,10 @@ class LossRow(Value):
         return {"": 1, "rows": rows, "terms": rows * n_out}[self.mean]
 
 
+# What stands in the engine for a loss that it does not know: targets are the derivatives of that by the outputs, so
+# this sum has its gradient.
+CUSTOM = "custom"
+
 # The squared errors of the tutorial go with its sigmoid; the mean squared error is regression's.
 ROWS = {
     row.name: row
@@ -228,9 +233,11 @@ ROWS = {
             bends="y > p",
         ),
         LossRow("hinge", "max(0, 1 - y * p)", "(-y if y * p < 1 else 0)", takes="signs", bends="y * p < 1"),
+        LossRow(CUSTOM, "y * p", "y", mean="", takes="slopes"),
     )
 }
-NAMES = tuple(ROWS)
+IN_ENGINE = tuple(ROWS)
+NAMES = tuple(name for name in ROWS if name != CUSTOM)
 PARAMETERS = {kind.name: kind().parameter for kind in Loss.__subclasses__()}  # the defaults
 
 

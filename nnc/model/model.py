@@ -70,6 +70,7 @@ class Model:
         self.core = cores.core(self.dtype, () if self.stack.images else self.sizes[1:])
         made = self.stack.engine()
         self.engine = self.core.Engine([description for description, _ in made], self.loss, self.loss_parameter)
+        self._linear: Any = None
         self.places = [place for place, (_, layer) in enumerate(made) if layer is not None and layer.computes]
         self.theta = self.zeros()
         self.row = self.theta[None]  # as a matrix of one row, which `scan` takes
@@ -241,11 +242,26 @@ class Model:
 
     def input_gradient(self, data: Data) -> NDArray[Any]:
         """The gradient of the loss by the inputs (n, n_in)."""
-        images = self.stack.images
-        deltas = np.empty((len(data.X), self.sizes[0 if images else 1]), self.dtype)
-        self.engine.gradient(self.theta, *data, self.zeros(), deltas)
-        gradient: NDArray[Any] = deltas if images else deltas @ self.W[0].T  # those of the engine's lowest layer
+        gradient = np.empty(data.X.shape, self.dtype)
+        self.engine.gradient(self.theta, *data, self.zeros(), gradient)
         return gradient
+
+    @property
+    def linear(self) -> Any:
+        """An engine of the same layers whose targets are dP, the derivatives of any loss by the outputs P, and whose
+        own is the sum of dP * P: so it has the gradient of that one."""
+        if self._linear is None:
+            self._linear = self.core.Engine([description for description, _ in self.stack.engine()], losses.CUSTOM)
+        return self._linear
+
+    def input_jacobian(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The derivatives of the outputs for rows (n, n_in) by these (n, n_out, n_in); ValueError where one is not
+        finite."""
+        J = np.empty((X.shape[0], self.sizes[-1], self.sizes[0]), self.dtype)
+        position = self.engine.input_jacobian(self.theta, X, J)
+        if position >= 0:
+            raise not_finite("X", X, position, shape=self.shape)
+        return J
 
     def jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The outputs (n, n_out) and their derivatives by the parameters (n, n_out, n_params)."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc.base.arrays import not_finite
 from nnc.base.checks import positive
+from nnc.data.derivatives import by_outputs
 from nnc.kinds.optimizers import as_optimizer
 from nnc.training.fit import divergence, too_fast
 from nnc.training.plan import settings
@@ -42,7 +43,7 @@ class Steps:
         self.state: State | None = None
         self.kept: State | None = None  # the network's after a step, which a fit may replace
         self.settings: Mapping[str, Any] = {}
-        self.shape: tuple[int, bool, bool] | None = None  # of the data that the run is prepared for
+        self.shape: tuple[int, bool, bool, bool] | None = None  # of the data that the run is prepared for
         self.training: Any = None
 
     def start(self, network: Any) -> State:
@@ -69,41 +70,48 @@ class Steps:
         self.lr = state.lr = positive("lr", lr)
         return True
 
-    def open(self, network: Any, X: Any, Y: Any, labels: Any, weights: Any) -> None:
-        """Prepares the core's run for as many rows, of that kind."""
+    def open(self, network: Any, engine: Any, X: Any, Y: Any, labels: Any, weights: Any) -> None:
+        """Prepares the core's run on this engine, for as many rows, of that kind."""
         model, state = network.model, self.state
         assert state is not None
         state.catch_up()
         constants = {**state.optimizer.settings(), **self.settings, **state.counters()}
         n = len(X)
         self.training = state.live = model.core.Training(
-            model.engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants
+            engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants
         )
-        self.shape = n, Y is None, weights is None
+        self.shape = n, Y is None, weights is None, engine is model.engine
 
-    def take(self, network: Any, X: ArrayLike, y: Any, sample_weight: ArrayLike | None) -> float:
-        """One step; returns the loss before it."""
+    def take(
+        self, network: Any, X: ArrayLike, y: Any, sample_weight: ArrayLike | None, dP: ArrayLike | None = None
+    ) -> float:
+        """One step; returns the loss before it, or where its derivatives are given the sum of dP * P."""
         model = network.model
         with model.turn:
-            intake, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
+            if dP is None:
+                engine = model.engine
+                intake, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
+            else:
+                engine, labels, weights = model.linear, None, None
+                intake, rows, Y = self.slopes(network, X, y, sample_weight, dP)
             if self.state is None or network.state is not self.kept:
                 begun = self.start(network)
-                self.check(network, rows, Y)
+                self.check(network, rows, Y, "y" if dP is None else "dP")
                 self.state, self.training, self.shape = begun, None, None
                 if self.optimizer is not None or network.state is not None:  # else plain descent, which leaves none
                     network.state = begun
                 self.kept = network.state
             network.intake = intake
             state: Any = self.state
-            if self.shape != (len(rows), Y is None, weights is None):
-                self.open(network, rows, Y, labels, weights)
+            if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
+                self.open(network, engine, rows, Y, labels, weights)
             rate = state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
             if rate == 0:
                 state.refuse_rest("lr", BEGIN_ANEW)
             with model.still:
                 loss: float = self.training.step(rows, Y, labels, weights, rate)
             if loss - loss != 0:
-                self.fail(network, rows, Y, rate)
+                self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
             state.epoch += 1
             if state.plateau is not None:
                 state.plateau.observe(loss)
@@ -117,28 +125,39 @@ class Steps:
         ready = intake.at_once(X, y, sample_weight)
         if ready is not None:
             return intake, *ready
+        if y is None:
+            raise TypeError("y must be given, or dP, the derivative of a loss by the outputs; got neither")
         learner = intake.learner()
         return learner, *learner.data(X, y, sample_weight, learn=True)
 
     @staticmethod
-    def check(network: Any, X: Any, Y: Any) -> float:
-        """Raises where the weights or what came in is not finite; returns the largest of the inputs."""
+    def slopes(network: Any, X: Any, y: Any, sample_weight: Any, dP: Any) -> Any:
+        """The intake, which has nothing to learn, X as the engine takes it, and derivatives by its outputs."""
+        if y is not None or sample_weight is not None:
+            name = "sample_weight" if y is None else "y"
+            raise TypeError(f"{name} must be left out where dP is given, in which all is said of the loss")
+        return network.intake, *by_outputs(network.intake, X, dP)
+
+    @staticmethod
+    def check(network: Any, X: Any, Y: Any, what: str) -> float:
+        """Raises where the weights or what came in is not finite; returns the largest of the inputs. `what` are the
+        targets called."""
         network.model.check_parameters()
         largest = 0.0
-        for name, rows in (("y", Y), ("X", X)):
+        for name, rows in ((what, Y), ("X", X)):
             if rows is not None:
                 position, largest = network.model.core.scan(rows)
                 if position >= 0:
                     raise not_finite(name, rows, position, shape=network.model.shape if name == "X" else ())
         return largest
 
-    def fail(self, network: Any, X: Any, Y: Any, rate: float) -> None:
+    def fail(self, network: Any, X: Any, Y: Any, what: str, rate: float) -> None:
         """Says why a step was none: something is not finite, or the training diverges."""
         state, training = self.state, self.training
         assert state is not None
         state.catch_up()
         self.training = self.shape = state.live = None  # the core's run is over
-        cause = too_fast(rate, self.check(network, X, Y))
+        cause = too_fast(rate, self.check(network, X, Y, what))
         history = state.history
         history.stop_reason = "diverged"
         raise divergence(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
