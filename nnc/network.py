@@ -1024,6 +1024,52 @@ class NeuralNetwork:
         name = name_of(path) if name is None else name
         disk.write(path, to_c(self._whole(), name, self._named(dtype), self.predict), "network")
 
+    def to_python(self, path: Any) -> None:
+        """Writes the network as one module of plain Python, which needs nothing but the standard library.
+
+        `predict(row)` makes of a list of raw numbers a list of outputs as `predict` gives them; where the loss is one
+        of classes, `predict_class(row)` gives one of `CLASSES`. `self_test()` raises where this is not what the network
+        computes.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+        ValueError
+            A kind of layer has no form there.
+        """
+        from nnc.base import disk
+        from nnc.exchange.python_source import to_python
+
+        disk.write(path, to_python(self._whole()), "network")
+
+    def to_js(self, path: Any) -> None:
+        """Writes the network as one ES module for browsers and Node.js, without dependencies.
+
+        It exports `predict(row)`, which makes of an array of raw numbers an array of outputs as `predict` gives them;
+        where the loss is one of classes, `predictClass(row)`, which gives one of `classes`; and `selfTest()`, whether
+        this is what the network computes.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+
+        Raises
+        ------
+        OSError, ValueError
+            As in `to_python`.
+        """
+        from nnc.base import disk
+        from nnc.exchange.js_source import to_js
+
+        disk.write(path, to_js(self._whole()), "network")
+
     def _whole(self) -> dict[str, Any]:
         """The document, for other formats."""
         from nnc import saving

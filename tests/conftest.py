@@ -66,7 +66,7 @@ EXPORTED = {
         ["ja", 'ne"in??/', "weiß\n"],
     ),
     "yes or no": ([3, 5, 1], {"loss": "bce", "scale_X": "standardize"}, [False, True]),
-    "large classes": ([3, 5, 1], {"loss": "bce", "scale_X": "standardize"}, [3, 2**63 + 1]),
+    "large classes": ([3, 5, 1], {"loss": "bce", "scale_X": "standardize"}, np.array([3, 2**63 + 1], np.uint64)),
     "classes that are floats": ([3, 5, 1], {"loss": "bce", "scale_X": "standardize"}, [-0.5, 1e300]),
     "margins": ([3, 5, 1], {"loss": "hinge", "scale_X": "standardize"}, ["no", "yes"]),
     "margins of three": ([3, 5, 3], {"loss": "hinge", "scale_X": "standardize"}, ["a", "b", "c"]),
@@ -101,7 +101,7 @@ def _trained(name):
         X = rng.normal(2000, 5, (30, net.sizes[0])) if "scale_X" in arguments else rng.normal(0, 1, (30, net.sizes[0]))
         y = rng.integers(0, 2, (30, net.sizes[-1]))
         X = X.astype("float32").astype(dtype)
-        net.fit(X, y if names is None else np.array([names[i % len(names)] for i in range(30)]), epochs=3, lr=1e-3)
+        net.fit(X, y if names is None else np.array(names)[np.arange(30) % len(names)], epochs=3, lr=1e-3)
         made[dtype] = net
     return made, X.reshape(-1, *net.model.shape)
 

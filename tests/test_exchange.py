@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from nnc import ModelFileError, NeuralNetwork
-from nnc.exchange import c_source, onnx
+from nnc.exchange import c_source, onnx, script
 from nnc.exchange.program import halves, program
 from nnc.kinds import activations
 from nnc.layers import Dense, in_files
 from nnc.layers import operations as op
 from nnc.layers.kind import Kind
 
-WRITERS = {"to_onnx": onnx, "to_c": c_source}
+WRITERS = {"to_onnx": onnx, "to_c": c_source, "to_python": script, "to_js": script}
+WITH_DTYPE = ("to_onnx", "to_c")
 
 
 def document(net):
@@ -71,7 +72,7 @@ def test_a_file_that_cannot_be_written_says_why(method, tmp_path):
         getattr(NeuralNetwork([3, 4, 1], seed=0), method)(tmp_path / "missing" / "net")
 
 
-@pytest.mark.parametrize("method", WRITERS)
+@pytest.mark.parametrize("method", WITH_DTYPE)
 def test_a_dtype_is_one_of_two_and_holds_every_number(method, tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match=r"dtype must be .*'float64' or 'float32'.*, got 'float16'"):

@@ -13,7 +13,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from nnc._version import __version__
-from nnc.exchange.program import halves, program, rounded
+from nnc.exchange.program import halves, program, rounded, wrapped
 from nnc.kinds import activations, formulas
 from nnc.layers import operations as op
 
@@ -429,9 +429,7 @@ class Source:
 
 def initializer(values: Iterable[str]) -> str:
     """Of an array, some values a line."""
-    from textwrap import fill
-
-    return "{\n" + fill(", ".join(values), 110, initial_indent="    ", subsequent_indent="    ") + "\n}"
+    return "{\n    " + wrapped(values, "\n    ") + "\n}"
 
 
 def literal(label: Any) -> str:

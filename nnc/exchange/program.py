@@ -16,7 +16,7 @@ from nnc.layers import Input, in_files
 from nnc.layers.operations import Operation, Scale
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from nnc.layers.kind import Shape
 
@@ -26,6 +26,8 @@ class Program(Value):
 
     Attributes
     ----------
+    dtype : str
+        The network's.
     shape : tuple of int
         Of a row of raw inputs: (n,), or (height, width, channels).
     operations : tuple of Operation
@@ -45,6 +47,7 @@ class Program(Value):
         What it is, for people: "3-4-1".
     """
 
+    dtype: str
     shape: Shape
     operations: tuple[Operation, ...]
     n_out: int
@@ -90,6 +93,7 @@ def program(document: dict[str, Any]) -> Program:
     if row.of_classes or output.name == "softmax":
         answer = "yes" if n_out == 1 else "each" if row.takes == "shares" else "one"
     return Program(
+        document["dtype"],
         shape,
         tuple(operations),
         n_out,
@@ -132,6 +136,18 @@ def rounded(numbers: Sequence[float], dtype: str) -> list[float]:
     """The numbers as the dtype holds them; ValueError where it does not."""
     n = len(in_range(numbers, dtype))
     return list(numbers) if dtype == "float64" else [*struct.unpack(f"<{n}f", struct.pack(f"<{n}f", *numbers))]
+
+
+def wrapped(values: Iterable[str], between: str = "\n") -> str:
+    """Values with commas between them, as many in a line as fit."""
+    lines, line = [], ""
+    for value in values:
+        if line and len(line) + len(value) > 110:
+            lines.append(line + ",")
+            line = value
+        else:
+            line += f", {value}" if line else value
+    return between.join([*lines, line])
 
 
 def halves(numbers: Sequence[float], dtype: str) -> tuple[list[float], list[float]]:
