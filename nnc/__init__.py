@@ -16,6 +16,7 @@ from nnc._version import __version__
 
 if TYPE_CHECKING:
     from nnc import datasets, layers, reference
+    from nnc.base.processors import get_num_threads, set_num_threads
     from nnc.comparison import Comparison, compare
     from nnc.data.augment import augment
     from nnc.data.scaling import MinMax, Pixels, Standardize
@@ -87,8 +88,10 @@ __all__ = [
     "augment",
     "compare",
     "datasets",
+    "get_num_threads",
     "layers",
     "reference",
+    "set_num_threads",
     "show_config",
 ]
 
@@ -136,6 +139,8 @@ _HOME = {
     "Warmup": "training.schedules",
     "augment": "data.augment",
     "compare": "comparison",
+    "get_num_threads": "base.processors",
+    "set_num_threads": "base.processors",
     "show_config": "model.cores",
 }  # the module that each name lives in
 

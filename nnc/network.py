@@ -729,8 +729,8 @@ class NeuralNetwork:
         progress : bool, default False
             Shows a progress bar (extra `[progress]`).
         n_threads : int, optional
-            Default: as many as pay for this network; 1 starts no thread. The result is the same to the last bit for
-            every number.
+            Default: as many as are measured to pay, up to `nnc.get_num_threads()`; 1 starts no thread. The result is the
+            same to the last bit for every number.
 
         Returns
         -------

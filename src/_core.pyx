@@ -18,7 +18,7 @@ cimport matmul
 cimport vmath
 from losses cimport loss_scale
 from optimizers cimport Optimizer, complete_settings, no_optimizer
-from threads cimport barrier_abort, barrier_init, barrier_late, smaller
+from threads cimport barrier_abort, barrier_init, smaller
 from layer cimport CONV2D, DENSE, FLATTEN, INPUT, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure
@@ -457,6 +457,10 @@ cdef class Evaluation:
     @property
     def done(self):
         return is_done(&self.parts)
+
+    @property
+    def threads(self):
+        return self.parts.threads
 
     @property
     def loss(self):

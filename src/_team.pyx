@@ -71,25 +71,25 @@ cdef class Still(Lock):
 
 
 cdef class Team:
-    """Threads that work together, inside a `with`.
+    """Threads that work together, inside a `with`. At first there is the calling one alone: `size` is 1.
 
     Parameters
     ----------
-    n_threads : int
-        Threads, the calling one included. `size` says how many there are: fewer where the system refuses more.
+    most : int
+        Threads that there may be, the calling one included.
     settle : callable, optional
         Called by every other thread before it works, with the processor that the caller is on, the caller's native id and `size`.
     """
     cdef Member* members          # all but the caller
-    cdef int wanted
+    cdef int most
     cdef readonly int size
     cdef object settle, work, amount, abort, home, caller
     cdef object error             # the first that a member has raised
     cdef bint leaving
 
-    def __cinit__(self, int n_threads, settle=None):
-        self.size, self.wanted, self.settle = 1, n_threads, settle
-        self.members = <Member*>PyMem_Calloc(max(n_threads, 1), sizeof(Member))
+    def __cinit__(self, int most, settle=None):
+        self.size, self.most, self.settle = 1, most, settle
+        self.members = <Member*>PyMem_Calloc(max(most, 1), sizeof(Member))
         if self.members is NULL:
             raise MemoryError
 
@@ -101,10 +101,14 @@ cdef class Team:
         PyMem_Free(self.members)
 
     def __enter__(self):
+        return self
+
+    def grow(self, int n_threads):
+        """Starts threads, until there are so many of them; returns how many there are: fewer where the system refuses more."""
         cdef Member* member
-        if self.wanted > 1:
+        if self.size < n_threads:
             self.caller = _thread.get_native_id()
-        while self.size < self.wanted:
+        while self.size < min(n_threads, self.most):
             member = &self.members[self.size - 1]
             member.go, member.done = PyThread_allocate_lock(), PyThread_allocate_lock()
             if member.go is NULL or member.done is NULL:
@@ -119,7 +123,7 @@ cdef class Team:
                 self.size -= 1
                 self.give_up(member)
                 break
-        return self
+        return self.size
 
     cdef give_up(self, Member* member):
         if member.go is not NULL:
@@ -148,12 +152,12 @@ cdef class Team:
         PyThread_release_lock(me.done)
 
     def run(self, work, amount=0, size=None, abort=None):
-        """Calls work(thread, amount) in thread 0, 1, ... at once, in `size` of them or all, and waits for them.
+        """Calls work(thread, amount) in thread 0, 1, ... at once, in `size` of those that there are or in `most`, and waits for them.
 
         What one of them raises is raised here when all are done, the caller's before the others'. `abort` is called then, by the thread
         that has raised it, for those that wait for that thread.
         """
-        cdef int others = (self.size if size is None else min(<int>size, self.size)) - 1, k
+        cdef int others = (self.grow(self.most) if size is None else min(<int>size, self.size)) - 1, k
         self.work, self.amount, self.abort, self.error = work, amount, abort, None
         self.home = _cpu.processor() if others > 0 else -1
         for k in range(others):

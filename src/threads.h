@@ -56,7 +56,6 @@ typedef struct {
     long threads;
     counter arrived;
     counter generation;
-    counter late; /* microseconds that all threads together have waited beyond the spinning */
     counter aborted; /* a thread will not come any more */
 } Barrier;
 
@@ -64,7 +63,6 @@ static inline void barrier_init(Barrier *b, long threads) {
     b->threads = threads;
     counter_set(&b->arrived, 0);
     counter_set(&b->generation, 0);
-    counter_set(&b->late, 0);
     counter_set(&b->aborted, 0);
 }
 
@@ -84,16 +82,11 @@ static inline int barrier_wait(Barrier *b) {
         if (counter_get(&b->generation) != generation) return 0;
         relax();
     }
-    double since = now();
     while (counter_get(&b->generation) == generation) {
         if (counter_get(&b->aborted)) return 1;
         yield_processor();
     }
-    counter_add(&b->late, (long)(1e6 * (now() - since)));
     return 0;
 }
-
-/* Seconds that all threads together have waited for late ones since barrier_init. */
-static inline double barrier_late(Barrier *b) { return 1e-6 * (double)counter_get(&b->late); }
 
 #endif

@@ -10,7 +10,6 @@ cdef extern from "threads.h" nogil:
     void barrier_init(Barrier* b, long threads)
     bint barrier_wait(Barrier* b)
     void barrier_abort(Barrier* b)
-    double barrier_late(Barrier* b)
 
 
 cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:

@@ -188,11 +188,6 @@ cdef class Training:
         return self.run.net.is_tiny
 
     @property
-    def late(self):
-        """Seconds that all threads together have waited for threads that were late, since resume()."""
-        return barrier_late(&self.run.barrier)
-
-    @property
     def epoch(self):
         """Epochs that are complete."""
         return self.run.epoch

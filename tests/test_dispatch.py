@@ -13,6 +13,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
+from nnc.base import processors
 from nnc.model import cores
 
 PACKAGE = Path(nnc.__file__).parent
@@ -58,6 +59,7 @@ def copied_package(folder, *patterns):
 WHICH = """
 import json
 from nnc import NeuralNetwork
+from nnc.base import processors
 from nnc.model import cores
 nets = [NeuralNetwork([3, n, 2], dtype=d) for n in (2, 100) for d in ("float64", "float32")]
 print(json.dumps([cores.chosen(), *[type(net.model.engine).__module__ for net in nets]]))
@@ -131,7 +133,7 @@ def test_show_config(isa, tmp_path):
     assert lines[1] == f"instruction set: {chosen}{forced}; available: {', '.join(AVAILABLE)}"
     assert lines[2].startswith("compiled by: ")
     assert len(lines[2].split(":")[1].strip()) > 3
-    assert lines[3].split() == ["threads:", str(cores.cpu_count()), "at", "most"]
+    assert lines[3].split() == ["threads:", str(processors.get_num_threads()), "at", "most"]
     for line, dtype, size in ((lines[4], "float64", 8), (lines[5], "float32", 4)):
         lanes = cores.import_module(f"nnc._core_{chosen}_f{8 * size}").LANES
         assert line.split() == [f"{dtype}:", str(size), "bytes,", str(lanes), "in", "a", "vector"]
@@ -239,6 +241,7 @@ FIT = {
         *(
             "base.disk",
             "base.fields",
+            "base.processors",
             "kinds.optimizers",
             "training",
             "training.advice",

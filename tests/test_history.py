@@ -150,6 +150,7 @@ def test_to_dict():
         "stop_reason": "epochs",
         "best_epoch": 1,
         "forgotten": 0,
+        "n_threads": None,
     }
 
 

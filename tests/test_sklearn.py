@@ -623,10 +623,10 @@ def test_metadata_routing():
 
 def test_limits_of_threads():
     with threadpool_limits(1):
-        assert ours.available_threads() == 1
-    alone = ours.available_threads()
+        assert nnc.get_num_threads() == 1
+    alone = nnc.get_num_threads()
     assert 1 <= alone <= os.cpu_count()
-    call = joblib.delayed(ours.available_threads)
+    call = joblib.delayed(nnc.get_num_threads)
     assert joblib.Parallel(2, backend="threading")([call()] * 4) == [1] * 4
     assert joblib.Parallel(1)([call()]) == [alone]
     limit = max(1, joblib.cpu_count() // 2)
@@ -634,7 +634,7 @@ def test_limits_of_threads():
 
 
 def test_limits_in_the_environment():
-    code = "from nnc.sklearn import available_threads; print(available_threads())"
+    code = "import nnc.sklearn, threadpoolctl; print(nnc.get_num_threads())"
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
         run = subprocess.run(
             [sys.executable, "-P", "-c", code],

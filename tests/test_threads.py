@@ -34,7 +34,8 @@ def network(**arguments):
 def test_a_team_works_together(n_threads):
     seen = []
     with Team(n_threads) as team:
-        assert team.size == n_threads
+        assert team.size == 1
+        assert team.grow(n_threads + 1) == team.size == n_threads
         for amount in range(50):
             seen.clear()
             team.run(lambda thread, amount: seen.append((thread, amount)), amount)

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 import nnc
 from nnc import SGD, DivergedError, NeuralNetwork, _cpu
 from nnc._team import Team
+from nnc.base import processors
 from nnc.kinds.activations import HIDDEN
 from nnc.training import fit, threads
-from nnc.training.threads import Interrupt, may_move, settle
+from nnc.training.threads import Chooser, Interrupt, may_move, settle
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and processes as POSIX has them")
@@ -118,7 +119,7 @@ def test_slices_do_not_change_the_result(monkeypatch, dtype, optimizer):
     """Python gets control back in the middle of epochs and batches, as often as can be."""
     settings = {"loss": "cross_entropy", "dtype": dtype, "epochs": 2, "optimizer": optimizer, "batch_size": 700}
     wanted = trained([10, 1000, 3], 900, **settings)
-    monkeypatch.setattr(fit, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(threads, "SLICE", 0)
     for n_threads in (1, 2):
         assert trained([10, 1000, 3], 900, n_threads=n_threads, **settings) == wanted
 
@@ -658,7 +659,7 @@ def test_weights_that_overflow_in_the_last_step(epochs, dtype):
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_divergence_at_the_end_of_a_slice(monkeypatch, lr, n_threads):
     """One block of rows a slice: the weights overflow in one slice, the loss in the next."""
-    monkeypatch.setattr(fit, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(threads, "SLICE", 0)
     net = NeuralNetwork([50, 200, 1], activation="identity", loss="mse", seed=0)
     X, y = data(50, 50, 1)
     diverged(net, X, 100 * y, epochs=50, lr=lr, n_threads=n_threads)
@@ -842,8 +843,8 @@ def threads_now():
     return len(os.listdir("/proc/self/task"))
 
 
-def test_one_thread_goes_on_alone_where_the_others_are_late(monkeypatch):
-    """And gives the same bits; where the number was asked for, it stays."""
+def test_the_number_of_threads_changes_no_bit_while_it_is_chosen(monkeypatch):
+    """Whatever is chosen, and however often; where the number was asked for, it stays."""
     X, y = data(300, 20, 2)
     sizes = []
 
@@ -852,23 +853,23 @@ def test_one_thread_goes_on_alone_where_the_others_are_late(monkeypatch):
             sizes.append(size)
             super().run(work, amount, size, abort)
 
+    class Fickle(Chooser):
+        def next(self, now, rows_left):
+            return self.sizes[len(sizes) % len(self.sizes)], 0.0  # a block of rows a slice
+
     monkeypatch.setattr(fit, "Team", Watched)
-    monkeypatch.setattr(fit, "automatic_threads", lambda *work: 3)
-    monkeypatch.setattr(fit, "SLICE_SECONDS", 0)  # a block of rows a slice
-    nets = []
-    for late, trial, n_threads in ((1e9, 0, None), (-1e9, 0, None), (-1e9, 1e9, None), (-1e9, 0, 3)):
-        monkeypatch.setattr(threads, "LATE", late)
-        monkeypatch.setattr(threads, "TRIAL_SECONDS", trial)
-        monkeypatch.setattr(fit, "TRIAL_SECONDS", trial)
+    monkeypatch.setattr(fit, "LEAST", 1)
+    monkeypatch.setattr(processors, "cpu_count", lambda: 3)
+    nets, seen = [], []
+    for kind, n_threads in ((Chooser, 1), (Chooser, 3), (Fickle, None)):
+        monkeypatch.setattr(fit, "chooser", lambda work, sizes, limit, kind=kind: kind(sizes, limit))
         sizes.clear()
         net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)
-        net.fit(X, y, epochs=2, batch_size=100, lr=0.1, n_threads=n_threads)
-        if (late, trial, n_threads) == (-1e9, 0, None):
-            assert sizes[0] == 3
-            assert set(sizes[1:]) == {1}
-        else:
-            assert sizes == [3] * 6
+        history = net.fit(X, y, epochs=20, batch_size=100, lr=0.1, n_threads=n_threads)
+        seen.append((set(sizes), history.n_threads))
         nets.append(net)
+    assert seen[:2] == [({1}, 1), ({3}, 3)]
+    assert seen[2][0] == {1, 2, 3}
     assert len({net.params.tobytes() for net in nets}) == 1
 
 

@@ -96,6 +96,7 @@ def show_config() -> None:
     import sys
 
     import nnc
+    from nnc.base.processors import get_num_threads
 
     isa = chosen()
     forced = " (forced by NNC_ISA)" if os.environ.get("NNC_ISA") else ""
@@ -106,14 +107,7 @@ def show_config() -> None:
     )
     print(f"instruction set: {isa}{forced}; available: {', '.join(available())}")
     print(f"compiled by:     {_cpu.COMPILER}")
-    print(f"threads:         {cpu_count()} at most")
+    print(f"threads:         {get_num_threads()} at most")
     for precision, dtype in (("f64", "float64"), ("f32", "float32")):
         module = lanes[precision]
         print(f"{dtype}:         {module.REAL_BYTES} bytes, {module.LANES} in a vector")
-
-
-def cpu_count() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

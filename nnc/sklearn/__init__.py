@@ -17,8 +17,7 @@ try:
     from nnc.sklearn.classifier import MLPClassifier
     from nnc.sklearn.estimator import SOLVERS
     from nnc.sklearn.regressor import MLPRegressor
-    from nnc.sklearn.runs import available_threads
 except ImportError as error:
     raise ImportError(MISSING.format(error)) from error
 
-__all__ = ["SOLVERS", "MLPClassifier", "MLPRegressor", "available_threads"]
+__all__ = ["SOLVERS", "MLPClassifier", "MLPRegressor"]

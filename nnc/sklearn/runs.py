@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from multiprocessing import current_process
-from threading import current_thread, main_thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import cpu_count
-from joblib.parallel import get_active_backend
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
-from sklearn.utils.parallel import _get_threadpool_controller
 
 from nnc.sklearn import inside
 from nnc.training.batches import BatchFit
@@ -30,17 +25,6 @@ if TYPE_CHECKING:
     from nnc.training.state import State
 
 
-def available_threads() -> int:
-    """How many threads a fit may use by itself: as many as there are processors, unless joblib, threadpoolctl or the
-    environment variables of BLAS and OpenMP say less. In a worker of joblib's it is one, as the others have work,
-    unless joblib itself has set those limits, as it does in the processes of loky."""
-    backend, _ = get_active_backend()
-    if backend.nesting_level and (current_thread() is not main_thread() or current_process().daemon):
-        return 1
-    limits = (library.num_threads for library in _get_threadpool_controller().lib_controllers)
-    return int(max(1, min(cpu_count(), *(limit for limit in limits if limit))))
-
-
 class _Watched(Fit):
     """What is done after an epoch of a stochastic solver: scikit-learn's rules, in its order."""
 
@@ -56,10 +40,6 @@ class _Watched(Fit):
             self.outputs = np.empty((len(validation.X), self.model.sizes[-1]), self.model.dtype)
         if estimator.early_stopping:
             self.columns["val_score"] = []
-
-    def count_threads(self) -> int:
-        chosen = super().count_threads()
-        return chosen if chosen == 1 or self.plan.n_threads else min(chosen, available_threads())
 
     def diverged(self) -> None:
         # scikit-learn goes on with weights that are NaN and says so when it is over; so does this, but computes no more

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnc.kinds import losses
-from nnc.training.fit import Fit, automatic_threads
+from nnc.training.fit import Fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from nnc.model.model import Model
     from nnc.training.plan import Plan
     from nnc.training.state import State
+    from nnc.training.threads import Chooser
 
 
 class BatchFit(Fit):
@@ -58,8 +58,9 @@ class BatchFit(Fit):
         last = int(fallen[-1]) + 1 if len(fallen) else 0
         return len(losses) - 1 - last, float(losses[last])
 
-    def count_threads(self) -> int:
-        return self.plan.n_threads or automatic_threads(self.model, len(self.data.X), 1000)
+    def choose(self) -> Chooser:
+        self.plan.batch_size = len(self.data.X)
+        return super().choose()
 
     def open(self, threads: int) -> None:
         self.plan.batch_size = len(self.data.X)
@@ -103,17 +104,20 @@ class BatchFit(Fit):
         if not fits:  # room for a larger batch, or for labels or weights that there were none of
             self.sync()
             self.data = data
-            self.open(self.team.size)
+            self.open(self.chooser.sizes[-1])
         self.training.feed(*data)
         self.one_rate[0], self.one_loss[0] = self.rates[self.complete], np.nan
         self.training.plan(self.one_loss, self.one_rate, 1)
         while not self.training.done:
-            self.go_on(sys.maxsize)
+            self.go_on()
         if self.training.lost or self.training.broken_layer:
             self.data = data
             self.diverged()
         self.steps_taken += 1
         return float(self.one_loss[0])
+
+    def rows_left(self) -> float:
+        return np.inf
 
     def mark(self, now: float) -> None:
         self.marks.append((self.complete, now - self.began))

@@ -7,17 +7,18 @@ something has to be looked at there: validation, patience, a metric, a callback.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc._team import Team
+from nnc.base import processors
 from nnc.base.arrays import constant
-from nnc.model.cores import cpu_count
 from nnc.training.callbacks import Call, Record, asked
 from nnc.training.history import History
-from nnc.training.threads import TRIAL_SECONDS, Interrupt, Trial, settle
+from nnc.training.threads import SLICE, Chooser, Interrupt, chooser, doubling, remember, settle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from nnc.training.plan import Plan
     from nnc.training.state import State
 
-SLICE_SECONDS = 0.05  # Python gets control back about this often, however long or short an epoch is
 GIVE_WAY_SECONDS = 0.001  # to a thread that wants to read the parameters
 LARGE_INPUT = 100  # beyond it inputs count as not scaled
+LEAST = 100_000  # multiply-adds of a thread between two barriers: with fewer it can be no faster
 SHORT = 1_000_000  # multiply-adds of a run that is over before anybody could wait for it: at most a millisecond
 CHUNK = 4096  # epochs for which learning rates are worked out ahead, and the space for losses grows
 
@@ -59,19 +60,6 @@ class DivergedError(ArithmeticError):
         return type(self), (str(self), self.history, self.epoch, self.layer)
 
 
-def automatic_threads(model: Model, batch: int, batches: float) -> int:
-    """How many threads pay for so many batches of so many rows.
-
-    Two meetings of the threads cost about a microsecond a batch, and starting them some hundred: below, one thread is
-    faster. The constants are measured (docs/design.md).
-    """
-    work = 3 * model.n_params * batch  # multiply-adds
-    if work * batches < 50_000_000:
-        return 1
-    most = model.engine.blocks(batch) or work // 750_000
-    return max(1, min(cpu_count(), most))
-
-
 class Fit:
     """One call of `fit` on arrays."""
 
@@ -85,6 +73,7 @@ class Fit:
     best_epoch: int | None = None
     best_params: NDArray[Any] | None = None
     training: Any = None  # the core's run
+    rows_of: Counter[int] | None = None  # rows that so many threads have worked on together, where there is a choice
     rates: NDArray[np.float64] = np.empty(0)  # of epochs, as many as are known
     rated = 0
 
@@ -134,21 +123,21 @@ class Fit:
             return self.run_at_once()
         plan = self.plan
         reason = ""
-        n_threads = self.count_threads()
-        self.trial = Trial() if n_threads > 1 and plan.n_threads is None else None  # of a team that nnc has chosen
-        with Interrupt() as self.interrupt, Team(n_threads, settle) as self.team:
-            self.open(self.team.size)
-            # blocks of rows a slice: a first guess; then what the clock says
-            self.blocks = max(1, int(1e6 / (3 * len(self.params) * self.training.block)))
-            try:
-                while not reason and self.epoch != plan.epochs:
-                    self.advance(self.goal())
-                    reason = self.look()
-            except BaseException as error:
-                self.fail(error)
-                raise
-            finally:
-                self.close()
+        with Interrupt() as self.interrupt, processors.at_work():
+            self.chooser, self.rows_of = self.choose(), Counter()
+            most = self.chooser.sizes[-1]
+            with Team(most, settle) as self.team:
+                self.open(most)
+                try:
+                    while not reason and self.epoch != plan.epochs:
+                        self.advance(self.goal())
+                        reason = self.look()
+                except BaseException as error:
+                    self.fail(error)
+                    raise
+                finally:
+                    self.close()
+                    remember(self.kind, self.chooser)
         return self.finish(reason or "epochs")
 
     def run_at_once(self) -> History:
@@ -212,12 +201,15 @@ class Fit:
         rises: tuple[int, float] = self.training.rises
         return rises
 
-    def count_threads(self) -> int:
-        plan = self.plan
-        if plan.n_threads is not None:
-            return plan.n_threads
-        batches = (plan.epochs or 1000) * len(self.data.X) / plan.batch_size
-        return automatic_threads(self.model, plan.batch_size, batches)
+    def choose(self) -> Chooser:
+        """Who says how many threads go on."""
+        model, batch = self.model, self.plan.batch_size
+        self.kind = model.core.__name__, model.shape, *model.sizes, model.n_params, batch, type(self.state.optimizer)
+        if self.plan.n_threads is not None:
+            return Chooser([self.plan.n_threads])
+        pay = model.engine.blocks(batch) or 3 * model.n_params * batch // LEAST
+        most = max(1, min(processors.get_num_threads(), pay))
+        return chooser(self.kind, doubling(most), processors.get_num_threads)
 
     def open(self, threads: int) -> None:
         """Opens the core's run for so many threads, or hands the data to the one that is there."""
@@ -281,35 +273,46 @@ class Fit:
         training.refresh()  # after a callback
         training.plan(self.losses, self.rates, goal)
         while not training.done and not self.interrupt and not self.is_late():
-            began = perf_counter()
-            alone = self.go_on(self.blocks)
-            now = perf_counter()
-            self.mark(now)
-            if alone and (not training.done or now - began > SLICE_SECONDS):
-                self.blocks = max(1, int(self.blocks * min(SLICE_SECONDS / max(now - began, 1e-6), 8)))
+            self.go_on()
         if training.lost or training.broken_layer:
             self.diverged()
 
-    def go_on(self, blocks: int) -> bool:
-        """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may. Returns
-        whether one thread did it."""
-        training, trial = self.training, self.trial
+    def go_on(self) -> None:
+        """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may."""
+        training, n = self.training, len(self.data.X)
         began = perf_counter()
-        threads = 1 if training.alone or (trial is not None and began < trial.alone_until) else self.team.size
-        seconds = SLICE_SECONDS if trial is None or trial.is_over else min(TRIAL_SECONDS, SLICE_SECONDS)
-        training.resume(threads, seconds if self.plan.max_seconds is None else min(seconds, self.plan.max_seconds / 2))
+        left, before = self.rows_left(), training.epoch * n + training.row
+        threads, seconds = self.chooser.next(began, left)
+        if self.plan.max_seconds is not None:
+            seconds = min(seconds, self.plan.max_seconds / 2)
+        if threads > 1:
+            threads = 1 if training.alone else self.team.grow(threads)
+        blocks = sys.maxsize
+        if threads == 1:
+            rate = self.chooser.rates.get(1) or 3e8 / self.model.n_params  # a first guess; then what the clock says
+            blocks = max(1, int(rate * seconds / training.block))
+        training.resume(threads, seconds)
         if self.model.still.awaited:  # or this thread would be in it again before the other one is awake
             sleep(GIVE_WAY_SECONDS)
         with self.model.still:
-            self.team.run(training.work, blocks if threads == 1 else sys.maxsize, threads, training.abort)
-        if threads > 1 and trial is not None:
+            began = perf_counter()
+            self.team.run(training.work, blocks, threads, training.abort)
             now = perf_counter()
-            trial.judge(now, now - began, training.late / (threads - 1))
-        return threads == 1
+        rows = training.epoch * n + training.row - before
+        assert self.rows_of is not None
+        self.rows_of[threads] += rows
+        if rows:
+            self.chooser.judge(threads, rows, now - began, now, left - rows)
+        self.mark(now)
+
+    def rows_left(self) -> float:
+        """How many rows are still to be trained on, at most."""
+        epochs = self.plan.epochs
+        return np.inf if epochs is None else (epochs - self.epoch) * len(self.data.X)
 
     def mark(self, now: float) -> None:
         seconds = now - self.began
-        if seconds - self.marks[-1][1] > 0.1 * SLICE_SECONDS:
+        if seconds - self.marks[-1][1] > 0.1 * SLICE:
             self.marks.append((self.training.epoch + self.training.row / len(self.data.X), seconds))
 
     def reached_target(self) -> bool:
@@ -380,14 +383,15 @@ class Fit:
         """The loss of the validation rows and the metrics, of those or else of the training rows."""
         plan, model = self.plan, self.model
         rows = self.data if plan.validation is None else plan.validation
-        if self.evaluation is None:
-            if plan.metrics:
+        threads = self.team.grow(self.chooser.best)
+        if self.evaluation is None or self.evaluation.threads != threads:
+            if plan.metrics and self.outputs is None:
                 self.outputs = np.empty((len(rows.X), model.sizes[-1]), model.dtype)
-            self.evaluation = model.evaluation(rows, self.outputs, self.team.size)
+            self.evaluation = model.evaluation(rows, self.outputs, threads)
         self.evaluation.restart()
         blocks = max(1, int(1e9 / (len(self.params) * self.training.block)))
         while not self.evaluation.done and not self.interrupt:
-            self.team.run(self.evaluation.work, blocks)
+            self.team.run(self.evaluation.work, blocks, threads)
         if plan.validation is not None:
             self.columns["val_loss"].append(self.evaluation.loss if self.evaluation.done else np.nan)
         for name, metric in plan.metrics.items():
@@ -449,7 +453,8 @@ class Fit:
             columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), at, when))
         for name, values in self.columns.items():  # an exception may have come between an epoch and its values
             columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
-        return History(columns, seconds, reason, self.best_epoch)
+        threads = self.rows_of.most_common(1)[0][0] if self.rows_of else 1
+        return History(columns, seconds, reason, self.best_epoch, n_threads=threads)
 
     # ------------------------------------------------------------------------------------------ divergence
 

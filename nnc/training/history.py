@@ -21,7 +21,7 @@ STOP_REASONS = (
     *("epochs", "max_seconds", "target_loss", "patience", "callback"),
     *("interrupt", "diverged", "converged", "error"),
 )
-_TOTALS = ("seconds", "stop_reason", "best_epoch", "forgotten")  # what stands beside the columns in a dict
+_TOTALS = ("seconds", "stop_reason", "best_epoch", "forgotten", "n_threads")  # what stands beside the columns in a dict
 
 
 class History:
@@ -41,6 +41,8 @@ class History:
     best_epoch : int, optional
         See below.
     forgotten : int, default 0
+        See below.
+    n_threads : int, optional
         See below.
 
     Attributes
@@ -69,11 +71,13 @@ class History:
         Epochs of the training that have no row in the table. `net.history` keeps the last 1000 fits, and of longer ones
         the last 100,000 epochs at least; what is older is counted here, and so are single steps. Rows are counted from
         1 all the same.
+    n_threads : int or None
+        How many threads have worked on most of the rows together. What they compute does not depend on it.
 
     Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
     """
 
-    __slots__ = ("_columns", "best_epoch", "forgotten", "seconds", "stop_reason")
+    __slots__ = ("_columns", "best_epoch", "forgotten", "n_threads", "seconds", "stop_reason")
 
     def __init__(
         self,
@@ -82,12 +86,14 @@ class History:
         stop_reason: str,
         best_epoch: int | None = None,
         forgotten: int = 0,
+        n_threads: int | None = None,
     ) -> None:
         self._columns = columns
         self.seconds = seconds
         self.stop_reason = stop_reason
         self.best_epoch = best_epoch
         self.forgotten = forgotten
+        self.n_threads = n_threads
 
     @property
     def epochs(self) -> int:
@@ -149,10 +155,11 @@ class History:
     # ------------------------------------------------------------------------------------------ in other forms
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._columns, self.seconds, self.stop_reason, self.best_epoch, self.forgotten)
+        return type(self), (self._columns, *(getattr(self, name) for name in _TOTALS))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch and forgotten.
+        """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch, forgotten and
+        n_threads.
 
         JSON has no NaN and no infinity: None stands for both.
         """
@@ -196,7 +203,10 @@ class History:
         forgotten = d.get("forgotten", 0)
         if type(forgotten) is not int or forgotten < 0:
             raise ValueError(f"forgotten of a history must be a whole number, 0 or more, got {shown(forgotten)}")
-        return cls(columns, float(seconds), reason, best, forgotten)
+        threads = d.get("n_threads")
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise ValueError(f"n_threads of a history must be a whole number, 1 or more, or None, got {shown(threads)}")
+        return cls(columns, float(seconds), reason, best, forgotten, threads)
 
     @classmethod
     def joined(cls, *parts: History) -> History:
@@ -217,7 +227,7 @@ class History:
             best = best if part.best_epoch is None else epochs + part.best_epoch
             epochs += part.epochs
         seconds = sum(part.seconds for part in parts)
-        return cls(columns, seconds, parts[-1].stop_reason, best, parts[0].forgotten)
+        return cls(columns, seconds, parts[-1].stop_reason, best, parts[0].forgotten, parts[-1].n_threads)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes a CSV file: a header, then one row for each epoch, which is the first column and counted from 1.

@@ -1,0 +1,237 @@
+"""How many threads a fit takes where that is left to nnc: how many it may take, and how many it finds to pay."""
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.base import processors
+from nnc.training.threads import LOSS, SHORT, TRY, WAIT, Chooser, chooser, doubling, remember
+
+QUIET = dict.fromkeys(processors.VARIABLES, "")
+
+
+@pytest.fixture(autouse=True)
+def as_at_first(monkeypatch):
+    for name in processors.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(processors, "_of_libraries", list)  # others have loaded threadpoolctl perhaps
+    monkeypatch.setattr(processors, "cpu_count", lambda: 8)
+    monkeypatch.setattr(processors, "_quota", lambda: 100)
+    yield
+    nnc.set_num_threads(None)
+
+
+# ------------------------------------------------------------------------------------------ how many it may take
+
+
+def test_what_limits_the_threads(monkeypatch):
+    assert nnc.get_num_threads() == 8
+    nnc.set_num_threads(6)
+    assert nnc.get_num_threads() == 6
+    monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
+    assert nnc.get_num_threads() == 5
+    monkeypatch.setenv("NNC_NUM_THREADS", "4")
+    assert nnc.get_num_threads() == 4
+    monkeypatch.setattr(processors, "_quota", lambda: 3)
+    assert nnc.get_num_threads() == 3
+    monkeypatch.setattr(processors, "_of_libraries", lambda: [2, 7])
+    assert nnc.get_num_threads() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "dynamic")
+    assert nnc.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "two", True])
+def test_wrong_numbers(monkeypatch, wrong):
+    with pytest.raises((TypeError, ValueError), match="n must be "):
+        nnc.set_num_threads(wrong)
+    monkeypatch.setenv("NNC_NUM_THREADS", str(wrong))
+    with pytest.raises(ValueError, match="NNC_NUM_THREADS must be a whole number, 1 or more, got"):
+        nnc.get_num_threads()
+
+
+def test_fits_that_run_at_once_share_the_processors():
+    with processors.at_work():
+        assert nnc.get_num_threads() == 8
+        with processors.at_work(), processors.at_work():
+            assert nnc.get_num_threads() == 2
+    with pytest.raises(ZeroDivisionError), processors.at_work():
+        raise ZeroDivisionError
+    assert nnc.get_num_threads() == 8
+
+
+def test_workers_take_one():
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: nnc.get_num_threads(), range(4))) == [1] * 4
+    found = []
+    thread = threading.Thread(target=lambda: found.append(nnc.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [8]  # a thread of the user's is no worker
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(nnc.get_num_threads).result() == 1
+    with get_context("spawn").Pool(1) as pool:
+        assert pool.apply(nnc.get_num_threads) == 1
+
+
+def test_the_quota_of_a_container(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    two, one = tmp_path / "two", tmp_path / "one"
+    for folder in (two, one):
+        folder.mkdir()
+    (two / "cpu.max").write_text("150000 100000\n")
+    assert processors._of_group(str(two)) == 1.5
+    (two / "cpu.max").write_text("max 100000\n")
+    assert processors._of_group(str(two)) > 1e9
+    (one / "cpu.cfs_quota_us").write_text("50000\n")
+    (one / "cpu.cfs_period_us").write_text("100000\n")
+    assert processors._of_group(str(one)) == 0.5
+    (one / "cpu.cfs_quota_us").write_text("-1\n")
+    assert processors._of_group(str(one)) > 1e9
+    (two / "cpu.max").write_text("what?")
+    assert processors._of_group(str(two)) > 1e9
+    assert processors._of_group(str(tmp_path / "none")) > 1e9
+    assert processors._quota() >= 1
+
+
+def test_a_fit_takes_no_more_than_it_may():
+    code = """
+import os, sys, threading, numpy as np
+from nnc import NeuralNetwork
+rng = np.random.default_rng(0)
+X, y = rng.random((4000, 200)), rng.random((4000, 10))
+most = 1
+def look(record):
+    global most
+    most = max(most, len(os.listdir("/proc/self/task")))
+before = len(os.listdir("/proc/self/task"))
+NeuralNetwork([200, 200, 10], loss="mse", seed=0).fit(X, y, epochs=4, batch_size=500, callback=look)
+print(most - before)
+"""
+    if not os.path.exists("/proc/self/task"):
+        pytest.skip("threads are not listed here")
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "NNC_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.stdout.strip() == "0", run.stderr
+
+
+# ------------------------------------------------------------------------------------------ how many pay
+
+
+class Machine:
+    """Work on a clock of its own, at given rows a second for each number of threads."""
+
+    def __init__(self, rates, limit=None):
+        self.rates, self.now, self.rows, self.turns = dict(rates), 0.0, 0.0, {}
+        self.chooser = Chooser(list(rates), limit)
+
+    def run(self, seconds, left=np.inf):
+        """Goes on for so long, or until no rows are left."""
+        end = self.now + seconds
+        while self.now < end and left > 0:
+            size, slice_seconds = self.chooser.next(self.now, left)
+            rows = min(self.rates[size] * slice_seconds, left)
+            taken = rows / self.rates[size]
+            self.now += taken
+            self.rows += rows
+            left -= rows
+            self.turns[size] = self.turns.get(size, 0) + taken
+            self.chooser.judge(size, rows, taken, self.now, left)
+        return self
+
+    @property
+    def best(self):
+        return self.chooser.best
+
+
+@pytest.mark.parametrize("best", [1, 2, 4, 8, 12])
+def test_the_best_is_found_and_little_is_lost(best):
+    rates = {size: 1e6 * (2 if size == best else 0.5 + 0.01 * size) for size in doubling(12)}
+    machine = Machine(rates).run(20)
+    assert machine.best == best
+    assert machine.rows > (1 - LOSS) * 20 * rates[best] - 2 * len(rates) * TRY * rates[best]
+
+
+def test_fewer_threads_where_more_bring_nothing():
+    assert Machine({1: 1e6, 2: 1.02e6}).run(2).best == 1
+
+
+@pytest.mark.parametrize("rows", [1, 100, 0.9 * SHORT * 1e6])
+def test_nothing_is_tried_in_a_short_run(rows):
+    machine = Machine({1: 1e6, 2: 2e6}).run(10, left=rows)
+    assert set(machine.turns) == {1}
+
+
+def test_a_run_that_is_not_long_loses_little():
+    machine = Machine({1: 1e6, 2: 1e3}).run(10, left=1e5)  # a tenth of a second
+    assert machine.now < 0.1 * 1.03
+
+
+def test_a_change_is_seen():
+    """Two processors become two halves of one, and are two again."""
+    machine = Machine({1: 1e6, 2: 1.9e6}).run(30)
+    assert machine.best == 2
+    machine.rates[2] = 0.5e6
+    machine.run(0.3)
+    assert machine.best == 1
+    machine.rates[2] = 1.9e6  # which nothing tells but a comparison
+    machine.run(2 * WAIT[0] / LOSS * TRY * 10 + WAIT[1])
+    assert machine.best == 2
+
+
+def test_who_is_clearly_behind_is_tried_seldom():
+    machine = Machine({1: 1e6, 2: 2e6}).run(60)
+    assert machine.chooser.wait == WAIT[1]
+    before = machine.turns[1]
+    machine.run(60)
+    assert machine.turns[1] - before < 60 / WAIT[1] * 3 * TRY
+
+
+def test_a_limit_holds_while_it_runs():
+    most = 8
+    machine = Machine({1: 1e6, 2: 2e6, 4: 4e6, 8: 8e6}, lambda: most).run(2)
+    assert machine.best == 8
+    most = 2
+    machine.run(30)
+    machine.turns.clear()
+    machine.run(30)
+    assert set(machine.turns) <= {1, 2}
+
+
+def test_what_was_found_is_kept_for_the_next_run():
+    work = object()
+    first = chooser(work, [1, 2], lambda: 2)
+    machine = Machine({1: 1e6, 2: 2e6})
+    machine.chooser = first
+    remember(work, machine.run(1).chooser)
+    again = chooser(work, [1, 2], lambda: 2)
+    assert again is not first
+    assert again.next(machine.now, 1e9)[0] == 2  # at once
+    assert again.next(machine.now, 100)[0] == 1  # not for what is over before a thread has begun
+    assert chooser(work, [1, 2, 4], lambda: 4).best == 1  # other numbers to choose from
+    assert chooser(object(), [1, 2], lambda: 2).best == 1
+
+
+def test_the_history_says_how_many_it_were():
+    X, y = np.random.default_rng(0).random((400, 8)), np.ones((400, 2))
+    histories = []
+    for n_threads in (None, 2):
+        net = NeuralNetwork([8, 60, 2], loss="mse", seed=0)
+        histories.append(net.fit(X, y, epochs=2, n_threads=n_threads))
+    assert [history.n_threads for history in histories] == [1, 2]  # what is short is for one
+    for history in histories:
+        assert nnc.History.from_dict(history.to_dict()).n_threads == history.n_threads
+    with pytest.raises(ValueError, match="n_threads of a history must be a whole number"):
+        nnc.History.from_dict({**histories[0].to_dict(), "n_threads": 0})
