@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
     from typing import Any
 
@@ -88,10 +88,16 @@ def read(source: Any, what: str, begins: str) -> str:
     """
     if not isinstance(source, PATH):
         return _read_open_file(source, what, begins)
-    with opened(source, what) as file:
-        _refuse_length(os.fstat(file.fileno()).st_size)
-        content = b"".join(_pieces(file, begins.encode(), b"\xef\xbb\xbf"))
+    start = begins.encode()
+    content = read_bytes(source, what, lambda piece: piece.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(start))
     return content.decode("utf-8")
+
+
+def read_bytes(path: Any, what: str, begins: Callable[[bytes], bool]) -> bytes:
+    """Load the content of a path, which begins as `begins` has it of a long one: see `read`."""
+    with opened(path, what) as file:
+        _refuse_length(os.fstat(file.fileno()).st_size)
+        return b"".join(_pieces(file, begins))
 
 
 @contextmanager
@@ -118,11 +124,11 @@ def opened(path: Any, what: str) -> Iterator[BufferedReader]:
         raise explained(error, "load", path, what) from None
 
 
-def _pieces(file: Any, begins: Any, mark: Any) -> Iterator[Any]:
-    """What is left of an open file, whatever its size says; `mark` may stand before everything."""
+def _pieces(file: Any, begins: Callable[[Any], bool]) -> Iterator[Any]:
+    """What is left of an open file, whatever its size says."""
     length = 0
     while piece := file.read(PIECE):
-        if length == 0 and len(piece) == PIECE and not piece.removeprefix(mark).lstrip().startswith(begins):
+        if length == 0 and len(piece) == PIECE and not begins(piece):
             raise WrongBeginningError
         length += len(piece)
         _refuse_length(length)
@@ -229,7 +235,8 @@ def _read_open_file(file: Any, what: str, begins: str) -> str:
     _refuse_closed(file, to)
     try:
         is_text = isinstance(file.read(0), str)
-        text = "".join(_pieces(file, begins, "\ufeff")) if is_text else ""
+        pieces = _pieces(file, lambda piece: piece.removeprefix("\ufeff").lstrip().startswith(begins))
+        text = "".join(pieces) if is_text else ""
     except UnicodeDecodeError:  # which is for who knows what should be in it
         raise
     except ValueError:  # io.UnsupportedOperation is one

@@ -33,8 +33,14 @@ def matrix(
 ) -> list[list[float]]:
     """`rows` as lists of n floats, checked at the speed of C; only after an error is its place looked for.
 
-    `where` gives the place of a row, `of` says what n is, `largest` is the largest number of the dtype.
+    `where` gives the place of a row, `of` says what n is, `largest` is the largest number of the dtype. Rows may be an
+    array, or arrays: what comes from a file of arrays, or goes into one.
     """
+    if type(rows) is not list:
+        array: list[list[float]] = _array(rows, (len(rows), n), where, of, largest)
+        return array
+    if rows and hasattr(rows[0], "dtype"):
+        return [vector(row, n, where(i), of, largest) for i, row in enumerate(rows)]
     if not set(map(type, rows)) <= {list} or not set(map(len, rows)) <= {n}:
         for i, row in enumerate(rows):
             if type(row) is not list:
@@ -52,8 +58,36 @@ def matrix(
 
 
 def vector(numbers: list[Any], n: int, where: str, of: str = "", largest: float = LARGEST["float64"]) -> list[float]:
-    """`numbers` as a list of n floats."""
+    """`numbers` as a list of n floats; an array of them stays one."""
+    if type(numbers) is not list:
+        array: list[float] = _array(numbers, (n,), lambda _: where, of, largest)
+        return array
     return matrix([numbers], n, lambda _: where, of, largest)[0]
+
+
+def _array(array: Any, shape: tuple[int, ...], where: Callable[[int], str], of: str, largest: float) -> Any:
+    """An array that is known to have this shape and numbers that are finite, and no larger than `largest`."""
+    import numpy as np
+
+    if array.shape != shape:
+        because, found = f" ({of})" if of else "", " x ".join(map(str, array.shape))
+        raise ValueError(f"{where(0)} has the wrong shape: {found} numbers found, {shape[-1]} expected{because}")
+    good = np.abs(array) <= largest  # which is false of NaN
+    if not good.all():
+        *row, column = map(int, np.argwhere(~good)[0])
+        number(array[*row, column].item(), f"{where(row[0] if row else 0)}[{column}]", largest=largest)
+    return array
+
+
+def least(numbers: Any) -> float:
+    """The smallest of these numbers."""
+    return float(numbers.min() if hasattr(numbers, "dtype") else min(numbers))
+
+
+def numbers(members: dict[str, Any], key: str, *types: type, where: str = "") -> Any:
+    """The member of that key, which has to be an array, or of one of these types."""
+    value = members.get(key)
+    return value if hasattr(value, "dtype") else member(members, key, *types, where=where)
 
 
 def number(value: Any, where: str, expected: str = "a finite number", largest: float = LARGEST["float64"]) -> float:
@@ -130,6 +164,8 @@ def shown(value: Any) -> str:
         return f"a list of {len(value)}"
     if isinstance(value, dict):
         return "an object"
+    if hasattr(value, "dtype"):
+        return "an array"
     if isinstance(value, str):
         return f'"{ascii(value[:40])[1:-1]}{"..." if len(value) > 40 else ""}"'
     names = {

@@ -127,6 +127,6 @@ class Computing(Kind):
         from nnc.base import fields
 
         return {
-            "W": fields.member(layer, "W", list, where=where + "."),
-            "b": fields.member(layer, "b", list, type(None), where=where + "."),
+            "W": fields.numbers(layer, "W", list, where=where + "."),
+            "b": fields.numbers(layer, "b", list, type(None), where=where + "."),
         }

@@ -16,7 +16,7 @@ from nnc.kinds import activations, losses
 from nnc.model import cores, initializers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -146,13 +146,14 @@ class Model:
         """W and b of every layer that computes, as plain lists."""
         return [(shortest(W), None if b is None else shortest(b)) for W, b in zip(self.W, self.b, strict=True)]
 
-    def to_dict(self) -> dict[str, Any]:
-        """What a document holds of it."""
+    def to_dict(self, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
+        """What a document holds of it, of arrays what `numbers` makes of them."""
+        arrays = [(numbers(W), None if b is None else numbers(b)) for W, b in zip(self.W, self.b, strict=True)]
         return {
             "dtype": self.dtype.name,
             "loss": self.loss,
             "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
-            "layers": self.stack.to_list(self.lists()),
+            "layers": self.stack.to_list(arrays),
             "dropout": self.stack.dropout_to_list(),
         }
 

@@ -1,4 +1,4 @@
-"""Networks as JSON files: document.py says what is in them, text.py writes and reads them."""
+"""Networks as files: document.py says what is in them, text.py writes and reads JSON, safetensors.py arrays."""
 
 from nnc.saving.document import ModelFileError
 from nnc.saving.text import (

@@ -120,7 +120,9 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
         raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected all or none")
     n_in, n_out = prod(layers[0]["shape"]) if images else layers[0]["n_in"], layers[-1]["n_out"]
-    n_params = sum(sum(map(len, layer["W"])) + len(layer["b"] or ()) for layer in layers if "W" in layer)
+    n_params = sum(
+        sum(map(len, layer["W"])) + (0 if layer["b"] is None else len(layer["b"])) for layer in layers if "W" in layer
+    )
     return {
         "format": FORMAT,
         "version": version,
@@ -321,7 +323,7 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
         i = next(i for i, power in enumerate(powers) if not 0 <= power <= 1)
         raise ValueError(f"training.powers[{i}] is {fields.shown(powers[i])}, expected a number from 0 to 1")
     moments = fields.matrix(moments, n_params, lambda i: f"training.moments[{i}]", "the number of parameters", largest)
-    if optimizers.ROWS[optimizer["name"]].kept and min(moments[-1]) < 0:
+    if optimizers.ROWS[optimizer["name"]].kept and fields.least(moments[-1]) < 0:
         i = next(i for i, number in enumerate(moments[-1]) if number < 0)
         place = f"training.moments[{len(moments) - 1}][{i}]"
         raise ValueError(f"{place} is {fields.shown(moments[-1][i])}, expected 0 or more: a mean of squares, or a step")

@@ -165,42 +165,57 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
     OSError
         If there is not enough memory.
     """
-    import json
-
     if not isinstance(text, str):
         raise TypeError(f"the JSON text must be a str, got {type(text).__name__}")
     text = text.removeprefix("\ufeff")
-    try:
+    with refusing_content(where):
         if not text or text.isspace():
             raise ValueError("it is empty; save the network again")
-        _refuse_size(text)
-        document = json.loads(text, object_pairs_hook=_object, parse_int=_integer)
+        document = parsed(text)
         recognize(document)
         try:
             network = checked(document)
         except ValueError as error:
             raise ValueError(f"{error}; {FIX}") from None
         found = document.get("sha256")
-        if found is None or found == checksum(network):
-            return network
-        keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
-        problem = (
-            "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
-            f"edited; take another copy, or remove {keys} from it to accept what was edited"
-        )
+        if found is not None and found != checksum(network):
+            keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
+            raise ValueError(
+                "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
+                f"edited; take another copy, or remove {keys} from it to accept what was edited"
+            )
+    return network
+
+
+def parsed(text: str) -> Any:
+    """What a JSON text says; ValueError where it would take too much memory, or has a key twice."""
+    import json
+
+    _refuse_size(text)
+    return json.loads(text, object_pairs_hook=_object, parse_int=_integer)
+
+
+@contextmanager
+def refusing_content(where: str) -> Iterator[None]:
+    """Makes what is wrong in a text a ModelFileError, and a lack of memory an OSError."""
+    import json
+
+    try:
+        yield
+        return
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
         problem = f"it is not JSON: {at}: {error.msg}; check that it is the right file, and whole"
     except RecursionError:
         problem = "its brackets are nested too deeply for a network; check that it is the right file"
     except MemoryError:
-        raise _short_of_memory(where) from None
+        raise short_of_memory(where) from None
     except ValueError as error:
         problem = str(error)
     raise ModelFileError(f"cannot load the network from {where}: {problem}")
 
 
-def _short_of_memory(where: str) -> OSError:
+def short_of_memory(where: str) -> OSError:
     """The error in place of a MemoryError, which says nothing of a file."""
     problem = "there is not enough memory for it; free some, or check that it is the right file"
     return OSError(errno.ENOMEM, f"cannot load the network from {where}: {problem}")
@@ -268,7 +283,7 @@ def read(source: Any) -> dict[str, Any]:
     try:
         text = disk.read(source, "network", "{")
     except MemoryError:
-        raise _short_of_memory(where) from None
+        raise short_of_memory(where) from None
     except disk.WrongBeginningError:
         what = 'it does not begin with "{", as a network does; check that it is the right file'
         raise ModelFileError(f"cannot load the network from {where}: {what}") from None
@@ -298,7 +313,7 @@ def refusing(where: str = "the JSON text") -> Iterator[None]:
     except ModelFileError:
         raise
     except MemoryError:
-        raise _short_of_memory(where) from None
+        raise short_of_memory(where) from None
     except (ArithmeticError, TypeError, ValueError) as error:
         raise ModelFileError(f"cannot load the network from {where}: {error}; {FIX}") from None
 

@@ -203,8 +203,8 @@ class State:
 
     # ------------------------------------------------------------------------------------------ files and copies
 
-    def to_dict(self, model: Model) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+    def to_dict(self, model: Model, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
+        """What a checkpoint holds of it, of arrays what `numbers` makes of them."""
         self.catch_up()
         history = self.history.to_dict()
         optimizer = self.optimizer.to_dict()
@@ -218,7 +218,7 @@ class State:
             "powers": list(self.powers),
             "epoch": self.epoch,
             "schedule": self._schedule_to_dict(),
-            "moments": [shortest(model.pack(row)) for row in self.moments],
+            "moments": [numbers(model.pack(row)) for row in self.moments],
             "history": columns,
         }
 

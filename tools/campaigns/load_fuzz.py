@@ -1,4 +1,4 @@
-"""Feeds `NeuralNetwork.from_json` with networks in which something is wrong; looks for anything but a clean refusal.
+"""Feeds `NeuralNetwork.load` with networks in which something is wrong; looks for anything but a clean refusal.
 
     python tools/campaigns/load_fuzz.py --seconds 60
     python tools/campaigns/load_fuzz.py --seconds 60 --guided    # by coverage, with atheris
@@ -9,8 +9,9 @@ there twice, swapped or taken from another document, or raw text. Of each that s
 anew, and the self-test is taken out half of the times, so that the checks behind them are reached. What is read must
 predict (or refuse the row, where a scaling takes it out of the range), be saved and read again as the same document
 that predicts the same, and train for an epoch (or say why not, with a ValueError or a DivergedError); what is not must
-raise an OSError, with a message. Anything else is a finding, as is an input that takes longer than ten seconds. --seed
-gives the same inputs again.
+raise an OSError, with a message. A third of the inputs are safetensors files: such a document with its numbers taken
+out, and often with something wrong in the header, too, or in the bytes. Anything else is a finding, as is an input that
+takes longer than ten seconds. --seed gives the same inputs again.
 
 It prints the findings and how many inputs there were, and exits 1 with findings.
 """
@@ -36,6 +37,7 @@ import nnc
 from nnc import saving
 from nnc.kinds import activations, losses, optimizers
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, in_files
+from nnc.saving import safetensors
 
 SLOW = 10  # seconds
 LARGE = 10**6  # numbers in a row, which a small file of images may claim, and only who trains it pays for
@@ -171,10 +173,52 @@ def spoiled(draw: random.Random, text: str) -> str:
     return text[:start] + middle + text[start + draw.choice([0, 1, 3, 1000]) :]
 
 
-def judge(text: str) -> str:
-    """What became of a text: "read", or "refused". Everything else is raised."""
+def packed(draw: random.Random, document: Any) -> bytes:
+    """A document as a safetensors file, whose checksum fits where it says the same tensors."""
+    arrays: dict[str, Any] = {}
+    kind = "F32" if isinstance(document, dict) and document.get("dtype") == "float32" else "F64"
+    for part, key in places(document):
+        if key in ("W", "b", "moments") and isinstance(part, dict) and isinstance(part[key], list):
+            with suppress(ArithmeticError, TypeError, ValueError):
+                array = np.array(part[key], safetensors.TYPES[kind])
+                if isinstance(document.get("layers"), list) and part in document["layers"]:
+                    arrays[f"layers.{document['layers'].index(part)}.{key}"] = array
+                    part[key] = None
+                elif part is document.get("training"):
+                    arrays |= {f"training.moments.{i}": row for i, row in enumerate(array)}
+                    part[key] = [None] * len(array)
+    text, at = json.dumps(document), 0
+    header: dict[str, Any] = {"__metadata__": {"nnc": text, "sha256": safetensors._checksum(text, arrays)}}
+    for name, array in arrays.items():
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
+        at += array.nbytes
+    if draw.random() < 0.3:
+        change(draw, header, [header])
+    head = json.dumps(header).encode()
+    content = b"".join([len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in arrays.values())])
+    if draw.random() < 0.2:
+        start = draw.randrange(len(content))
+        content = content[:start] + draw.randbytes(draw.choice([0, 1, 8])) + content[start + draw.choice([0, 1, 8]) :]
+    return content
+
+
+def read(content: str | bytes) -> nnc.NeuralNetwork:
+    """The network of a text, or of a safetensors file."""
+    if isinstance(content, str):
+        return nnc.NeuralNetwork.from_json(content)
+    return nnc.NeuralNetwork._from_document(safetensors.loads(content, "the JSON text"), "the JSON text")
+
+
+def written(net: nnc.NeuralNetwork, like: str | bytes) -> str | bytes:
+    """And back, in the format of `like`."""
+    checkpoint = net.state is not None
+    return net.to_json(checkpoint) if isinstance(like, str) else safetensors.dumps(net._document(checkpoint, np.array))
+
+
+def judge(text: str | bytes) -> str:
+    """What became of a text or a file: "read", or "refused". Everything else is raised."""
     try:
-        net = nnc.NeuralNetwork.from_json(text)
+        net = read(text)
     except OSError as error:
         if not str(error).startswith("cannot load the network from the JSON text: "):
             raise AssertionError("it is refused with another message") from error
@@ -187,10 +231,9 @@ def judge(text: str) -> str:
     except ValueError as error:  # a scaling that takes zero out of the range of the dtype
         if net.intake.to_dict()["scale_X"] is None:
             raise AssertionError("predict refuses zeros") from error
-    checkpoint = net.state is not None
-    again = net.to_json(checkpoint)
-    other = nnc.NeuralNetwork.from_json(again)
-    assert other.to_json(checkpoint) == again, "saved again, it is another document"
+    again = written(net, text)
+    other = read(again)
+    assert written(other, text) == again, "saved again, it is another document"
     if P is not None:
         Q = other.predict(np.zeros((2, net.sizes[0])))
         assert P.tobytes() == Q.tobytes() or np.array_equal(P, Q, equal_nan=True), "saved again, it predicts otherwise"
@@ -212,8 +255,10 @@ def fuzz(seconds: float, seed: int, report: Callable[[str], None]) -> None:
         document = deepcopy(draw.choice(whole))
         for _ in range(draw.choice([1, 1, 1, 2, 3])):
             change(draw, document, whole)
-        text = signed(draw, document)
-        if draw.random() < 0.1:
+        text: str | bytes = signed(draw, document)
+        if draw.random() < 0.3:
+            text = packed(draw, json.loads(text))
+        elif draw.random() < 0.1:
             text = spoiled(draw, text)
         start = time.monotonic()
         try:
@@ -222,10 +267,10 @@ def fuzz(seconds: float, seed: int, report: Callable[[str], None]) -> None:
             place = traceback.extract_tb(error.__traceback__)[-1]
             key = f"{type(error).__name__} in {place.filename}:{place.lineno}"
             if key not in findings:
-                findings[key] = text
-                report(f"{key}: {error}\n  of {text}")
+                findings[key] = repr(text)
+                report(f"{key}: {error}\n  of {text!r}")
         if time.monotonic() - start > SLOW:
-            report(f"slow: {text}")
+            report(f"slow: {text!r}")
     n = sum(counts.values())
     print(f"{n} inputs, {counts['read']} read, {counts['refused']} refused, {len(findings)} findings")
 
