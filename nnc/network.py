@@ -13,7 +13,7 @@ from nnc.base.checks import explains_arguments, flag, one_of, positive
 from nnc.base.random import Streams, checked_seed
 from nnc.data.intake import Intake, as_scaler
 from nnc.kinds import initializers, losses
-from nnc.layers.stack import stack, unstack
+from nnc.layers.stack import missed_steps, stack, unstack
 from nnc.model.cores import checked_dtype
 from nnc.model.model import Model
 from nnc.model.views import Arrays, Layer
@@ -242,12 +242,13 @@ class NeuralNetwork:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """A light view of every layer but the input, the output last."""
-        return tuple(Layer(self.model, layer) for layer in self.model.stack.layers)
+        return tuple(Layer(self.model, place) for place in range(len(self.model.stack.layers)))
 
     @property
     def hidden_layers(self) -> tuple[Layer, ...]:
         """The layers that compute, but the output."""
-        return tuple(Layer(self.model, layer) for layer in self.model.stack.computing[:-1])
+        places = [place for place, layer in enumerate(self.model.stack.layers) if layer.computes]
+        return tuple(Layer(self.model, place) for place in places[:-1])
 
     @property
     def output_layer(self) -> Layer:
@@ -564,7 +565,7 @@ class NeuralNetwork:
 
     def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5) -> Explanation:
         """A step of gradient descent by hand: every number of the forward pass, the loss, the chain rule and the
-        update, with its formula. The network is not changed.
+        update, with its formula, as if every layer learned at this rate. The network is not changed.
 
         Parameters
         ----------
@@ -1094,14 +1095,16 @@ class NeuralNetwork:
         from nnc import saving
 
         with self.model.still:
+            state = self.state if checkpoint else None
+            training = None if state is None else state.to_dict(self.model, numbers)
             return {
-                **self.model.to_dict(numbers),
+                **self.model.to_dict(() if state is None else state.missed, numbers),
                 **self.intake.to_dict(),
                 "seed": self.seed,
                 "shuffle_position": self.streams.draws,
                 "dropout_position": self.streams.drops,
                 "self_test": saving.self_test(self.predict, self.sizes[0], self.intake.to_dict()["scale_X"]),
-                "training": self.state.to_dict(self.model, numbers) if checkpoint and self.state is not None else None,
+                "training": training,
             }
 
     @classmethod
@@ -1112,7 +1115,7 @@ class NeuralNetwork:
         layers = [layer for layer in document["layers"] if "W" in layer]
         with saving.refusing(where):
             network = cls(
-                unstack(document["layers"], document["dropout"]),
+                unstack(document["layers"], document["dropout"], document["learning"]),
                 loss=losses.loss_object(document["loss"], document["loss_parameter"]),
                 init="zeros",
                 dtype=document["dtype"],
@@ -1128,6 +1131,7 @@ class NeuralNetwork:
             network.intake.take(document)
             if document["training"] is not None:
                 network.state = State.from_dict(document["training"], network.model, streams)
+                network.state.missed = missed_steps(document["learning"])
             if document["self_test"] is not None:
                 P = network.predict([document["self_test"]["X"]])[0]
                 saving.verify_self_test(document, P.tolist(), where)

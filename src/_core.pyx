@@ -17,7 +17,7 @@ cimport conv
 cimport matmul
 cimport vmath
 from losses cimport loss_scale
-from optimizers cimport Optimizer, complete_settings, no_optimizer
+from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer
 from threads cimport barrier_abort, barrier_init, smaller
 from layer cimport CONV2D, DENSE, FLATTEN, INPUT, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
@@ -42,7 +42,7 @@ REAL_BYTES = sizeof(real)
 TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
 cdef dict OPTIMIZER = no_optimizer()     # the fields of the struct by their names, as they are where settings do not say it
-cdef set SETTINGS = OPTIMIZER.keys() - {"plain", "lr", "rows", "mu", "mu_next"}     # which a run finds out by itself
+cdef set SETTINGS = OPTIMIZER.keys() - {"plain", "lr", "bias_lr", "rows", "mu", "mu_next"}     # which a run finds out by itself
 
 
 def scan(const real[:, ::1] X):

@@ -95,8 +95,9 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
     if has_border(layer):
         layer.bordered = <real*>take_zeros(arena, threads * high(layer) * wide(layer) * layer.below.channels * group)
     if purpose == TRAIN:
-        layer.sums = <real*>take(arena, threads * parameter_rows(layer) * layer.neurons * group)
-        layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
+        if not layer.frozen:
+            layer.sums = <real*>take(arena, threads * parameter_rows(layer) * layer.neurons * group)
+            layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
         if not lowest:
             layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt * sizeof(real))
             layer.spread = layer.D

@@ -6,6 +6,7 @@ from simd cimport LINE, real, VL, load, store
 from arena cimport Arena, take
 from activations cimport differentiate
 from dropout cimport mask_row
+from optimizers cimport Own
 from threads cimport share
 
 cdef enum:
@@ -68,6 +69,8 @@ cdef struct Layer:
     real* spread          # the deltas as the backward product reads them
     real* sums            # the gradient, image by image
     real* slots           # (grains of the block, parameters) the gradient of each grain of rows
+    bint frozen           # in a run: it does not learn, and what lies below all that learn needs no deltas
+    Own* own              # where it learns otherwise than the run says; else NULL
     bint broken           # a step would have made parameters infinite or NaN: these have kept their values
 
 

@@ -97,7 +97,7 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
 
 cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
     # The same below a layer of images, for a group of them, and the group's part of the gradient.
-    if layer.kind == CONV2D:
+    if layer.kind == CONV2D and not layer.frozen:
         conv.fill_slot(layer, first, thread)
     if below.D is NULL:
         return

@@ -8,7 +8,7 @@ from squares cimport SQUARE
 from arena cimport EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
 from activations cimport differentiate_rows, needs_net_input
 from losses cimport from_logits, label_smoothing, loss_of_rows, needs_log_sum
-from optimizers cimport Optimizer, penalty
+from optimizers cimport Optimizer, follow, penalty
 from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport share, smaller
@@ -90,8 +90,8 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         keep_z = (needs_net_input(layer.activation) and purpose == TRAIN or
                   output and from_logits(plan.loss) and purpose != PREDICT)
         lowest = not learns                   # nothing below it learns
-        learns = learns or layer.rows > 0
-        with_delta = learns and purpose == TRAIN or output and purpose == EVALUATE
+        learns = learns or layer.rows > 0 and not layer.frozen
+        with_delta = learns and purpose == TRAIN or output and purpose != PREDICT
         layers.take_outputs(&layer, NULL if output or not plan.pools else &plan.layers[l + 1], arena, block,
                             SQUARE if is_tiny else block * layer.ld, keep_z, with_delta, lowest, threads)
         if layer.lanes and layer.dropped > 0:
@@ -234,6 +234,8 @@ cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high, i
     for first from low <= first < high by VL:
         rows = smaller(VL, high - first)
         for l in range(net.images - 1, 0, -1):
+            if net.layers[l].D is NULL:
+                break
             layers.backward_group(&net.layers[l], &net.layers[l - 1], first, rows, thread)
         if net.by_inputs is not NULL:
             layers.input_backward(&net.layers[0], first, rows, thread, net.by_inputs + first * net.block.n_in)
@@ -249,11 +251,21 @@ cdef inline void learn(const Network* net, Py_ssize_t rows, bint first_block, bi
     cdef int l
     for l in range(net.count):
         layer = &net.layers[l]
-        learn_layer(layer, X, form, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
-                    optimizer, squares, net.scratch + thread * net.scratch_size, ahead if l == 0 else NULL)
+        if not layer.frozen:
+            learn_layer(layer, X, form, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
+                        optimizer if layer.own is NULL or optimizer is NULL else &layer.own.optimizer, squares,
+                        net.scratch + thread * net.scratch_size, ahead if l == 0 else NULL)
         if squares is not NULL:
             squares += parameter_rows(layer)
         X, form = layer.outs, COLUMNS
+
+
+cdef inline void follow_step(const Network* net, const Optimizer* optimizer) noexcept nogil:
+    # Brings the layers that learn otherwise to the step that the run is at.
+    cdef int l
+    for l in range(net.count):
+        if net.layers[l].own is not NULL:
+            follow(net.layers[l].own, optimizer)
 
 
 cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread, int threads) noexcept nogil:
@@ -269,10 +281,13 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
     norm = sqrt_double(total) + 1e-6      # as PyTorch has it
     for l in range(net.count):
         layer = &net.layers[l]
+        if layer.frozen:
+            continue
         if not norm - norm == 0:          # nothing to scale down to
             layer.broken = True
             continue
-        step_layer(layer, first_row(layer, thread, threads), last_row(layer, thread, threads), optimizer,
+        step_layer(layer, first_row(layer, thread, threads), last_row(layer, thread, threads),
+                   optimizer if layer.own is NULL else &layer.own.optimizer,
                    optimizer.clip_norm / norm if norm > optimizer.clip_norm else 1)
 
 
@@ -282,7 +297,9 @@ cdef inline void constrain(const Network* net, double limit, int thread, int thr
     cdef const Layer* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        constrain_layer(layer, limit, share(layer.neurons, thread, threads, GRAIN), share(layer.neurons, thread + 1, threads, GRAIN))
+        if not layer.frozen:
+            constrain_layer(layer, limit, share(layer.neurons, thread, threads, GRAIN),
+                            share(layer.neurons, thread + 1, threads, GRAIN))
 
 
 cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer) noexcept nogil:
@@ -291,6 +308,8 @@ cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer)
     cdef const Layer* layer
     for l in range(net.count):
         layer = &net.layers[l]
+        if layer.frozen:
+            continue
         total += penalty(optimizer, layer.W, layer.rows * layer.ld, False)
         if layer.bias:
             total += penalty(optimizer, biases(layer), layer.ld, True)

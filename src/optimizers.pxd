@@ -19,10 +19,14 @@ cdef enum Method:         # the numbers are the order of the rows in nnc/kinds
     NADAM
     RPROP
 
+cdef enum:
+    MANY_STEPS = 100000000    # that nobody waits for
+
 cdef struct Optimizer:
     int method
     bint plain            # gradient descent and nothing else, so that it can be fused into the product that makes the gradient
     double lr
+    double bias_lr        # of the biases
     double momentum       # momentum: m = momentum m + g, p -= lr m; nesterov: p -= lr (g + momentum m)
     bint nesterov
     double beta1          # adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, and with m and v divided by
@@ -51,6 +55,12 @@ cdef struct Optimizer:
     double mu             # nadam: of this step and the next, and the product of all so far
     double mu_next
     double mu_product
+
+cdef struct Own:              # of a layer that learns otherwise than the run says
+    double lr_factor          # of all its learning rates
+    double bias_lr_factor     # and once more of its biases'
+    Py_ssize_t missed         # steps in which it was frozen, which its optimizer does not count
+    Optimizer optimizer       # the run's, with that
 
 
 cdef inline Optimizer no_optimizer() noexcept nogil:
@@ -83,9 +93,40 @@ cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
     o.power1 *= o.beta1
     o.power2 *= o.beta2
     if o.method == NADAM:
-        o.mu = o.beta1 * (1 - 0.5 * power(o.momentum_decay, o.steps))
-        o.mu_next = o.beta1 * (1 - 0.5 * power(o.momentum_decay, o.steps + 1))
+        o.mu, o.mu_next = momentum_of(o, o.steps), momentum_of(o, o.steps + 1)
         o.mu_product *= o.mu
+
+
+cdef inline double momentum_of(const Optimizer* o, Py_ssize_t step) noexcept nogil:
+    # nadam's mu
+    return o.beta1 * (1 - 0.5 * power(o.momentum_decay, step))
+
+
+cdef inline void begin_own(Own* own, const Optimizer* o) noexcept nogil:
+    # Where the run begins, after o.steps steps. Only 1 - mu_product is used, so that one of less than a rounding is as good as 0.
+    cdef Py_ssize_t step = 0, steps = min(o.steps - own.missed, <Py_ssize_t>MANY_STEPS)
+    own.optimizer.mu_product = 1
+    if o.method == NADAM and own.missed > 0:
+        while step < steps and own.optimizer.mu_product > 1e-20:
+            step += 1
+            own.optimizer.mu_product *= momentum_of(o, step)
+
+
+cdef inline void follow(Own* own, const Optimizer* o) noexcept nogil:
+    # The step that the run is at, as the layer takes it.
+    cdef double mu_product = own.optimizer.mu_product
+    cdef Optimizer* mine = &own.optimizer
+    mine[0] = o[0]
+    mine.lr *= own.lr_factor
+    mine.bias_lr *= own.lr_factor * own.bias_lr_factor
+    if mine.plain and own.bias_lr_factor != 1:    # the product that is fused with it has one rate
+        mine.plain, mine.rows = False, 1
+    if own.missed > 0 and not o.plain:
+        mine.steps -= own.missed
+        mine.power1, mine.power2 = power(o.beta1, mine.steps), power(o.beta2, mine.steps)
+        if o.method == NADAM:
+            mine.mu, mine.mu_next = momentum_of(o, mine.steps), momentum_of(o, mine.steps + 1)
+            mine.mu_product = mu_product * mine.mu
 
 
 cdef inline void take(real* to, vec check, vec x) noexcept nogil:
@@ -134,28 +175,28 @@ cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t
 cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale, bint bias,
                         bint* broken) noexcept nogil:
     # One step on the gradient `scale` g.
-    cdef double decay = o.decay if not bias or o.biases_too else 0
+    cdef double decay = o.decay if not bias or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
     cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i
     if scale != 1 or coupled != 0:
         for i from 0 <= i < size by VL:
             store(g + i, factor * load(g + i) + coupled * load(p + i))
     if o.method == SGD or o.method == MOMENTUM:
-        descend(o, p, g, m, size, broken)
+        descend(o, lr, p, g, m, size, broken)
     elif o.method == ADAM:
-        adam(o, p, g, m, v, size, <real>(1 - o.lr * decay) if o.decoupled else 1, broken)
+        adam(o, lr, p, g, m, v, size, <real>(1 - lr * decay) if o.decoupled else 1, broken)
     elif o.method == RMSPROP:
-        rmsprop(o, p, g, m, v, size, broken)
+        rmsprop(o, lr, p, g, m, v, size, broken)
     elif o.method == ADAGRAD:
-        adagrad(o, p, g, v, size, broken)
+        adagrad(o, lr, p, g, v, size, broken)
     elif o.method == NADAM:
-        nadam(o, p, g, m, v, size, broken)
+        nadam(o, lr, p, g, m, v, size, broken)
     elif o.method == RPROP:
         rprop(o, p, g, m, v, size, broken)
 
 
-cdef inline void descend(const Optimizer* o, real* p, const real* g, real* m, Py_ssize_t size, bint* broken) noexcept nogil:
-    cdef real lr = <real>o.lr, momentum = <real>o.momentum
+cdef inline void descend(const Optimizer* o, double rate, real* p, const real* g, real* m, Py_ssize_t size, bint* broken) noexcept nogil:
+    cdef real lr = <real>rate, momentum = <real>o.momentum
     cdef bint with_momentum = o.method == MOMENTUM, nesterov = o.nesterov
     cdef vec x, y, bad = splat(0)
     cdef Py_ssize_t i
@@ -173,10 +214,10 @@ cdef inline void descend(const Optimizer* o, real* p, const real* g, real* m, Py
         broken[0] = True
 
 
-cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, real shrink,
+cdef inline void adam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size, real shrink,
                       bint* broken) noexcept nogil:
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
-    cdef real step = <real>(o.lr / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
+    cdef real step = <real>(rate / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_last else <real>o.eps
     cdef vec x, y, mean, square, bad = splat(0)
     cdef Py_ssize_t i
@@ -196,8 +237,9 @@ cdef inline void adam(const Optimizer* o, real* p, const real* g, real* m, real*
         broken[0] = True
 
 
-cdef inline void rmsprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
-    cdef real lr = <real>o.lr, b2 = <real>o.beta2, c2 = <real>(1 - o.beta2), eps = <real>o.eps, momentum = <real>o.momentum
+cdef inline void rmsprop(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size,
+                         bint* broken) noexcept nogil:
+    cdef real lr = <real>rate, b2 = <real>o.beta2, c2 = <real>(1 - o.beta2), eps = <real>o.eps, momentum = <real>o.momentum
     cdef vec x, y, square, moved, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
@@ -218,8 +260,8 @@ cdef inline void rmsprop(const Optimizer* o, real* p, const real* g, real* m, re
         broken[0] = True
 
 
-cdef inline void adagrad(const Optimizer* o, real* p, const real* g, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
-    cdef real lr = <real>(o.lr / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
+cdef inline void adagrad(const Optimizer* o, double rate, real* p, const real* g, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
+    cdef real lr = <real>(rate / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
     cdef vec x, y, square, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
@@ -236,12 +278,13 @@ cdef inline void adagrad(const Optimizer* o, real* p, const real* g, real* v, Py
         broken[0] = True
 
 
-cdef inline void nadam(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
+cdef inline void nadam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size,
+                       bint* broken) noexcept nogil:
     # p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) / (sqrt(v / (1 - beta2**t)) + eps)
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2), eps = <real>o.eps
     cdef real root = <real>(1 / sqrt_double(1 - o.power2))
-    cdef real of_g = <real>(o.lr * (1 - o.mu) / (1 - o.mu_product))
-    cdef real of_m = <real>(o.lr * o.mu_next / (1 - o.mu_product * o.mu_next))
+    cdef real of_g = <real>(rate * (1 - o.mu) / (1 - o.mu_product))
+    cdef real of_m = <real>(rate * o.mu_next / (1 - o.mu_product * o.mu_next))
     cdef vec x, y, mean, square, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:

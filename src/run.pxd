@@ -8,14 +8,14 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 from simd cimport LINE, real, vec, VL, load, store
-from arena cimport TRAIN, Arena, take
+from arena cimport TRAIN, Arena, take, take_zeros
 from losses cimport loss_scale
 from optimizers cimport Optimizer, count_step
 from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now, share, smaller
 from layer cimport Layer, GRAIN, first_row, last_row, parameter_rows
 from rows cimport Data, fetch, rows_ahead, shuffle, weight_of
-from network cimport (Network, Plan, backward, constrain, forward, is_broken, lay_out as lay_out_network, learn, output_delta,
+from network cimport (Network, Plan, backward, constrain, follow_step, forward, is_broken, lay_out as lay_out_network, learn, output_delta,
                       set_gradient, set_parameters, shares_blocks, step, sum_partial, sum_penalties)
 
 cdef enum:
@@ -88,7 +88,7 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
     if run.optimizer.clip_norm > 0:
         for l in range(plan.count):
             rows += parameter_rows(&plan.layers[l])
-        run.squares = <double*>take(arena, rows * sizeof(double))
+        run.squares = <double*>take_zeros(arena, rows * sizeof(double))     # of frozen layers they stay so
 
 
 cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
@@ -125,6 +125,8 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
     cdef int l, t
     for l in range(run.net.count):
         layer = &run.net.layers[l]
+        if layer.frozen:
+            continue
         for i from first_row(layer, thread, threads) * layer.ld <= i < last_row(layer, thread, threads) * layer.ld by VL:
             x = load(run.nets[0].layers[l].gradient + i)
             if not first:
@@ -199,10 +201,11 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             backward(net, low, high, thread)
         part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
         if thread == 0 and last:
-            optimizer.lr = run.rates[epoch * run.rate_step]
+            optimizer.lr = optimizer.bias_lr = run.rates[epoch * run.rate_step]
             if not optimizer.plain:
                 before = optimizer[0]
                 count_step(optimizer, weight)
+            follow_step(net, optimizer)
             if optimizer.l1 != 0 or optimizer.l2 != 0:
                 if batch_start == 0:
                     run.penalty = 0

@@ -23,6 +23,8 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
     cdef const Data* data = &run.data
     cdef int l
     for l in range(plan.count):
+        if plan.layers[l].frozen or plan.layers[l].own is not NULL:
+            return False
         if plan.layers[l].kind != DENSE or plan.layers[l].n_in > VL or plan.layers[l].n_out > VL or plan.layers[l].dropped > 0:
             return False
     return (<int>VL <= 8 and VL <= 2 * data.n and data.n <= VL and run.batch == data.n and data.order is NULL and

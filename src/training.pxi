@@ -18,7 +18,8 @@ cdef class Training:
     settings : dict
         "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd that are in SETTINGS;
         "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
-        "dropout", a number for each hidden layer.
+        "dropout", a number for each hidden layer; "learning", for each layer None, or (factor of its learning rates, 0 where it is
+        frozen; once more of its biases'; steps that it was frozen in before).
     threads : int
         How many threads will call work() at most.
 
@@ -29,7 +30,8 @@ cdef class Training:
     """
     cdef Run run
     cdef void* memory
-    cdef Layer* layers            # the engine's, with what this run drops of their outputs
+    cdef Layer* layers            # the engine's, with what this run drops of their outputs, and how they learn
+    cdef Own* own
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order, real[:, ::1] moments, dict settings,
@@ -56,6 +58,9 @@ cdef class Training:
         dropout = settings.pop("dropout", ())
         if len(dropout) not in (0, plan.count - 1):
             raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, got {len(dropout)}")
+        learning = settings.pop("learning", ())
+        if len(learning) not in (0, plan.count):
+            raise ValueError(f"learning must have an entry for each of {plan.count} layers, got {len(learning)}")
         self.set_optimizer(settings)
         self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
         if plan.layers is NULL:
@@ -63,6 +68,7 @@ cdef class Training:
         memcpy(plan.layers, engine.plan.layers, plan.count * sizeof(Layer))
         for l, dropped in enumerate(dropout):
             plan.layers[l].dropped = dropped
+        self.set_learning(plan.layers, learning)
         is_tiny = tiny.suits(run, &plan)
         lay_out_run(run, &plan, &arena, block, threads, is_tiny)
         self.memory = reserve(&arena, block)
@@ -80,9 +86,28 @@ cdef class Training:
         self.run.optimizer = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
         complete_settings(&self.run.optimizer)
 
+    cdef set_learning(self, Layer* layers, learning):
+        cdef Own* own
+        cdef int l
+        if not any(learning):
+            return
+        self.own = <Own*>calloc(len(learning), sizeof(Own))
+        if self.own is NULL:
+            raise MemoryError
+        for l, entry in enumerate(learning):
+            if entry is None:
+                continue
+            own = &self.own[l]
+            own.lr_factor, own.bias_lr_factor, own.missed = entry
+            layers[l].frozen = own.lr_factor == 0
+            if not layers[l].frozen:
+                begin_own(own, &self.run.optimizer)
+                layers[l].own = own
+
     def __dealloc__(self):
         free(self.memory)
         free(self.layers)
+        free(self.own)
 
     def refresh(self):
         """To be called where the parameters may have been changed from outside."""

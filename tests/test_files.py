@@ -53,6 +53,7 @@ def document(**changes: Any) -> dict[str, Any]:
         **whole,
         "layers": [hidden, output],
         "dropout": None,
+        "learning": None,
         "feature_names": None,
         "self_test": None,
         "training": None,

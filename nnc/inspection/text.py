@@ -40,7 +40,8 @@ def summary_text(stack: Stack) -> str:
         heads = ("layer", "inputs", "outputs", "what it does")
     rows: list[tuple[str, ...]] = [(*heads, *counted)]
     for layer, *counts in zip(stack.layers, *counted.values(), strict=True):
-        said = layer.name, shape_text(layer.below), shape_text(layer.out), layer.kind.remark
+        remark = layer.kind.remark + ", frozen" * layer.kind.frozen
+        said = layer.name, shape_text(layer.below), shape_text(layer.out), remark
         rows.append((*said, *(f"{count:,}" for count in counts)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.checks import count, flag, one_of, optional
+from nnc.base.checks import count, flag, one_of, optional, positive
 from nnc.base.value import field
 from nnc.kinds.activations import NAMES as ACTIVATIONS
 from nnc.kinds.initializers import NAMES as INITIALIZERS
@@ -31,6 +31,13 @@ class Dense(Computing):
         Default: the network's.
     init : str, optional
         How the weights are drawn, as `NeuralNetwork` names it. Default: the network's.
+    trainable : bool, default True
+        Whether training changes it: the weights of a frozen layer stay as they are. A network lets it be changed
+        between two trainings: `net.layers[0].trainable = False`; so the next two.
+    lr_factor : float, default 1
+        What every learning rate is multiplied by here.
+    bias_lr_factor : float, default 1
+        What those of the biases are multiplied by once more.
 
     Raises
     ------
@@ -45,6 +52,9 @@ class Dense(Computing):
     activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
     bias: bool | None = field(default=None, check=optional(flag))
     init: str | None = field(default=None, check=optional(partial(one_of, names=INITIALIZERS)))
+    trainable: bool = field(default=True, check=flag)
+    lr_factor: float = field(default=1.0, check=positive)
+    bias_lr_factor: float = field(default=1.0, check=positive)
 
     def shape(self, below: Shape) -> Shape:
         if len(below) != 1:

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc.base import fields
-from nnc.base.checks import count, flag, one_of, optional, pair
+from nnc.base.checks import count, flag, one_of, optional, pair, positive
 from nnc.base.value import field
 from nnc.kinds.activations import NAMES as ACTIVATIONS
 from nnc.kinds.initializers import NAMES as INITIALIZERS
@@ -67,6 +67,13 @@ class Conv2D(Computing):
         Default: the network's.
     init : str, optional
         How the weights are drawn, as `NeuralNetwork` names it. Default: the network's.
+    trainable : bool, default True
+        Whether training changes it: the weights of a frozen layer stay as they are. A network lets it be changed
+        between two trainings: `net.layers[0].trainable = False`; so the next two.
+    lr_factor : float, default 1
+        What every learning rate is multiplied by here.
+    bias_lr_factor : float, default 1
+        What those of the biases are multiplied by once more.
 
     Raises
     ------
@@ -89,6 +96,9 @@ class Conv2D(Computing):
     padding: str = field(default="valid", check=partial(one_of, names=PADDINGS))
     bias: bool | None = field(default=None, check=optional(flag))
     init: str | None = field(default=None, check=optional(partial(one_of, names=INITIALIZERS)))
+    trainable: bool = field(default=True, check=flag)
+    lr_factor: float = field(default=1.0, check=positive)
+    bias_lr_factor: float = field(default=1.0, check=positive)
 
     def shape(self, below: Shape) -> Shape:
         if self.padding == "same":

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]  # of one row: (n,) is a vector, (height, width, channels) an image
 
 
+LEARNING = {"trainable": True, "lr_factor": 1.0, "bias_lr_factor": 1.0}  # fields of a kind with weights; as usual
+
+
 def shape_text(shape: Shape) -> str:
     """10, or 28 x 28 x 1."""
     return " x ".join(map(str, shape))
@@ -79,6 +82,11 @@ class Kind(Value):
         """What there is to it, in `summary`."""
         return ""
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it has weights, and these do not learn."""
+        return False
+
     def multiply_adds(self, below: Shape) -> int:
         """Of a row."""
         return 0
@@ -104,7 +112,7 @@ class Computing(Kind):
     @property
     @abstractmethod
     def activation(self) -> str | None:
-        """A field of every such kind, as the next two."""
+        """A field of every such kind, as the next ones."""
 
     @property
     @abstractmethod
@@ -114,12 +122,33 @@ class Computing(Kind):
     @abstractmethod
     def init(self) -> str | None: ...
 
+    @property
+    @abstractmethod
+    def trainable(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def lr_factor(self) -> float: ...
+
+    @property
+    @abstractmethod
+    def bias_lr_factor(self) -> float: ...
+
     @abstractmethod
     def engine(self, below: Shape) -> dict[str, Any]: ...
 
     @property
     def remark(self) -> str:
         return str(self.activation)
+
+    @property
+    def frozen(self) -> bool:
+        return not self.trainable
+
+    @property
+    def learning(self) -> dict[str, Any]:
+        """How it learns, what is as usual left out."""
+        return {name: getattr(self, name) for name, usual in LEARNING.items() if getattr(self, name) != usual}
 
     @classmethod
     def checked_arrays(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:

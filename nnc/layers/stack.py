@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nnc.layers.kind import Shape
 
+MISSED = "missed_steps"  # in documents, beside the fields that say how a layer learns
 MOST_NUMBERS = 2**40  # in all weight matrices of a network
 
 
@@ -98,6 +99,28 @@ class Stack(Value):
         each = tuple(bool(layer.kind.bias) for layer in self.computing)
         return each[0] if len(set(each)) == 1 else each
 
+    @property
+    def learning(self) -> tuple[dict[str, Any], ...]:
+        """How each layer that computes learns, what is as usual left out; none at all where nothing is said."""
+        each = tuple(layer.kind.learning for layer in self.computing)
+        return each if any(each) else ()
+
+    def with_fields(self, number: int, **fields: Any) -> Stack:
+        """The same with other values of such fields of a layer that computes as no shape depends on."""
+        old = self.computing[number]
+        new = old.replace(kind=old.kind.replace(**fields))
+        layers = tuple(new if layer is old else layer for layer in self.layers)
+        computing = (*self.computing[:number], new, *self.computing[number + 1 :])
+        return self.replace(layers=layers, computing=computing)
+
+    def learning_to_list(self, missed: Sequence[int] = ()) -> list[dict[str, Any] | None] | None:
+        """What a document holds of how layers learn; `missed` are the steps that each was frozen in."""
+        said = list(self.learning or [{} for _ in self.computing])
+        for number, steps in enumerate(missed):
+            if steps:
+                said[number] = {**said[number], MISSED: steps}
+        return [each or None for each in said] if any(said) else None
+
     def dropout_to_list(self) -> list[float | None] | None:
         """What a document holds of it: None where there is no Dropout at all, or it stands among the layers."""
         return list(self.dropout) if self.drops and not self.images else None
@@ -132,14 +155,27 @@ def layer_name(index: int, count: int) -> str:
     return "Output Layer" if index == count - 1 else f"Hidden Layer {index + 1}"
 
 
-def unstack(layers: Sequence[dict[str, Any]], dropout: Sequence[float | None] | None) -> list[Kind]:
+def missed_steps(learning: Sequence[dict[str, Any] | None] | None) -> tuple[int, ...]:
+    """The steps that each layer was frozen in, as a document has them; none at all where there are none."""
+    missed = tuple((each or {}).get(MISSED, 0) for each in learning or ())
+    return missed if any(missed) else ()
+
+
+def unstack(
+    layers: Sequence[dict[str, Any]],
+    dropout: Sequence[float | None] | None,
+    learning: Sequence[dict[str, Any] | None] | None,
+) -> list[Kind]:
     """The layers that a document describes."""
     from nnc.layers import in_files
 
-    known = in_files()
+    known, rates = in_files(), iter(learning or ())
     kinds: list[Kind] = [] if layers[0]["type"] == Input.type else [Input(layers[0]["n_in"])]
     for layer, rate in zip(layers, [*(dropout or [None] * (len(layers) - 1)), None], strict=True):
-        kinds.append(known[layer["type"]].from_dict(layer))
+        kind = known[layer["type"]].from_dict(layer)
+        if isinstance(kind, Computing):
+            kind = kind.replace(**{name: value for name, value in (next(rates, None) or {}).items() if name != MISSED})
+        kinds.append(kind)
         if rate is not None:
             kinds.append(Dropout(rate))
     return kinds

@@ -48,6 +48,10 @@ class Model:
         Of each hidden layer the outputs from which on it hardly learns.
     shape : tuple of int
         Of a row of inputs: (n,), or (height, width, channels) of an image.
+    frozen : tuple of bool
+        Which of the layers that compute do not learn; empty where all do.
+    uneven : bool
+        Whether some layers learn otherwise than others, or not at all.
     places : list of int
         Of each layer that computes its number among the engine's, which has pools and the like, too.
     """
@@ -66,6 +70,7 @@ class Model:
         self.still = Still()  # within it no other thread trains: what is read there is of one moment
         self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
         self.drops = self.stack.drops
+        self._note_learning()
         self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
         self.core = cores.core(self.dtype, () if self.stack.images else self.sizes[1:])
         made = self.stack.engine()
@@ -76,6 +81,40 @@ class Model:
         self.row = self.theta[None]  # as a matrix of one row, which `scan` takes
         self.W, self.b = self.views(self.theta)
         self.n_params = sum(part.size for part in self.parts())
+
+    def _note_learning(self) -> None:
+        frozen = tuple(layer.kind.frozen for layer in self.stack.computing)
+        self.frozen = frozen if any(frozen) else ()
+        self.uneven = bool(self.stack.learning)
+
+    def change_learning(self, number: int, **fields: Any) -> None:
+        """Lets a layer that computes learn otherwise from here on."""
+        stack = self.stack.with_fields(number, **fields)
+        try:
+            with self.turn:
+                self.stack = stack
+                self._note_learning()
+        except RuntimeError:
+            name = ", ".join(fields)
+            raise RuntimeError(
+                f"the network is being trained: {name} of a layer can be changed before and after"
+            ) from None
+
+    def learning(self, missed: Sequence[int]) -> list[tuple[float, float, int] | None]:
+        """What the core is told of how layers learn, after so many steps that each was frozen in."""
+        told: list[tuple[float, float, int] | None] = []
+        for layer, steps in zip(self.stack.computing, missed or [0] * len(self.places), strict=True):
+            kind = layer.kind
+            plain = not kind.learning and not steps
+            told.append(None if plain else (kind.trainable * kind.lr_factor, kind.bias_lr_factor, steps))
+        return self.by_place(told)
+
+    def scale_rates(self, flat: NDArray[Any]) -> None:
+        """Multiplies learning rates of all parameters, in the layout of theta, by what their layers say."""
+        for layer, W, b in zip(self.stack.computing, *self.views(flat), strict=True):
+            W *= layer.kind.lr_factor
+            if b is not None:
+                b *= layer.kind.lr_factor * layer.kind.bias_lr_factor
 
     def copy(self) -> Model:
         """One with parameters of its own."""
@@ -146,8 +185,9 @@ class Model:
         """W and b of every layer that computes, as plain lists."""
         return [(shortest(W), None if b is None else shortest(b)) for W, b in zip(self.W, self.b, strict=True)]
 
-    def to_dict(self, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
-        """What a document holds of it, of arrays what `numbers` makes of them."""
+    def to_dict(self, missed: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
+        """What a document holds of it, of arrays what `numbers` makes of them; `missed` are the steps that each layer was
+        frozen in."""
         arrays = [(numbers(W), None if b is None else numbers(b)) for W, b in zip(self.W, self.b, strict=True)]
         return {
             "dtype": self.dtype.name,
@@ -155,6 +195,7 @@ class Model:
             "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
             "layers": self.stack.to_list(arrays),
             "dropout": self.stack.dropout_to_list(),
+            "learning": self.stack.learning_to_list(missed),
         }
 
     def draw(self, init: str | None, key: int) -> None:

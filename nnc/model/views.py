@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, overload
 
 from nnc.base.arrays import finite, shortest
+from nnc.base.checks import flag, positive
 from nnc.layers.kind import shape_text
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc.layers.kind import Kind
+    from nnc.layers.kind import Computing, Kind
     from nnc.layers.stack import Placed
     from nnc.model.model import Model
 
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 class Layer:
     """A view of one layer of a network: `W` and `b` can be read, changed in place and assigned."""
 
-    def __init__(self, model: Model, placed: Placed[Kind]) -> None:
+    def __init__(self, model: Model, place: int) -> None:
         self._model = model
-        self._placed = placed
+        self._place = place
+
+    @property
+    def _placed(self) -> Placed[Kind]:
+        return self._model.stack.layers[self._place]
 
     @property
     def name(self) -> str:
@@ -82,6 +87,44 @@ class Layer:
     def activation(self) -> str:
         """The name of its activation."""
         return self._model.activations[self._index]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes it. Assign False to freeze the layer: its weights, and what the optimizer keeps of
+        them, stay as they are until it is True again. A layer without weights takes either, and stays as it is."""
+        return self._placed.computes and not self.kind.frozen
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._change_learning(trainable=flag("trainable", value))
+
+    @property
+    def lr_factor(self) -> float:
+        """What every learning rate is multiplied by here. Can be assigned."""
+        return self._computing.lr_factor
+
+    @lr_factor.setter
+    def lr_factor(self, value: float) -> None:
+        self._change_learning(lr_factor=positive("lr_factor", value))
+
+    @property
+    def bias_lr_factor(self) -> float:
+        """What those of the biases are multiplied by once more. Can be assigned."""
+        return self._computing.bias_lr_factor
+
+    @bias_lr_factor.setter
+    def bias_lr_factor(self, value: float) -> None:
+        self._change_learning(bias_lr_factor=positive("bias_lr_factor", value))
+
+    @property
+    def _computing(self) -> Computing:
+        return self._model.stack.computing[self._index].kind
+
+    def _change_learning(self, **fields: Any) -> None:
+        if self._placed.computes:
+            self._model.change_learning(self._index, **fields)
+        elif "trainable" not in fields:
+            raise AttributeError(f"{self.name} ({self.kind!r}) has no weights")
 
     @property
     def shape_in(self) -> tuple[int, ...]:

@@ -163,10 +163,14 @@ class NeuralNetwork:
 
     def _step(self, X: Rows, y: Rows, lr: float) -> float:
         error, gradients = self._backward(X, y)
-        for layer, (dW, db) in zip(self.computing, gradients):
-            # Downhill: W = W - lr * dL/dW, b = b - lr * dL/db.
-            layer.W = [[w - lr * d for w, d in zip(*rows)] for rows in zip(layer.W, dW)]
-            layer.b = layer.b and db and [b - lr * d for b, d in zip(layer.b, db)]
+        for placed, layer, (dW, db) in zip(self.stack.computing, self.computing, gradients):
+            if placed.kind.frozen:
+                continue
+            # Downhill: W = W - lr * dL/dW, b = b - lr * dL/db. A layer may have rates of its own.
+            lr_W = lr * placed.kind.lr_factor
+            lr_b = lr_W * placed.kind.bias_lr_factor
+            layer.W = [[w - lr_W * d for w, d in zip(*rows)] for rows in zip(layer.W, dW)]
+            layer.b = layer.b and db and [b - lr_b * d for b, d in zip(layer.b, db)]
         return error
 
     def fit(
@@ -259,7 +263,9 @@ class NeuralNetwork:
                     "what else there is, the compiled nnc.NeuralNetwork has"
                 )
         # Files hold the rates of Dropout layers for further training; no prediction depends on them.
-        layers = [kind for kind in unstack(document["layers"], None) if not isinstance(kind, Dropout)]
+        layers = [
+            kind for kind in unstack(document["layers"], None, document["learning"]) if not isinstance(kind, Dropout)
+        ]
         computing = [layer for layer in document["layers"] if "W" in layer]
         network = cls(
             layers,

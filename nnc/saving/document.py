@@ -26,6 +26,10 @@ As JSON writes it::
 `dropout`
     The rate of the Dropout behind each hidden layer, or null where there is none; missing where there is none at all.
     No prediction depends on it, so readers that do not know it pass it over, and it is not in the checksum.
+`learning`
+    How each layer with weights learns, or null where it learns as usual: {"trainable": false, "lr_factor": 0.1,
+    "bias_lr_factor": 0.1}, of which what is as usual (true, 1.0, 1.0) is left out; in a checkpoint also "missed_steps",
+    those that the layer was frozen in. Missing where all learn as usual; passed over as `dropout` is.
 `feature_names`
     What the columns of the inputs are called, all different; missing where they have no names. Readers that do not know
     it pass it over, too.
@@ -70,6 +74,8 @@ from nnc.base import fields
 from nnc.base.fields import LARGEST
 from nnc.kinds import activations, losses, optimizers
 from nnc.layers import Dense, Input, in_files
+from nnc.layers.kind import LEARNING
+from nnc.layers.stack import MISSED
 
 if TYPE_CHECKING:
     from typing import Any
@@ -123,6 +129,7 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
     n_params = sum(
         sum(map(len, layer["W"])) + (0 if layer["b"] is None else len(layer["b"])) for layer in layers if "W" in layer
     )
+    training = _checked_training(document.get("training"), n_params, LARGEST[dtype])
     return {
         "format": FORMAT,
         "version": version,
@@ -137,9 +144,10 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
         "layers": layers,
         "dropout": _checked_dropout(document.get("dropout"), None if images else len(layers) - 1),
+        "learning": _checked_learning(document.get("learning"), sum("W" in layer for layer in layers), training),
         "feature_names": _checked_names(document.get("feature_names"), n_in),
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
-        "training": _checked_training(document.get("training"), n_params, LARGEST[dtype]),
+        "training": training,
     }
 
 
@@ -212,6 +220,35 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
         if rate is not None and not 0 <= fields.number(rate, f"dropout[{i}]") < 1:
             raise ValueError(f"dropout[{i}] is {fields.shown(rate)}, expected null or a number from 0 to below 1")
     return [None if rate is None else float(rate) for rate in dropout]
+
+
+def _checked_learning(learning: Any, n: int, training: dict[str, Any] | None) -> list[dict[str, Any] | None] | None:
+    if learning is None:
+        return None
+    if type(learning) is not list or len(learning) != n:
+        raise ValueError(f"learning is {fields.shown(learning)}, expected a list of {n}, one item for each layer")
+    steps = 0 if training is None else training["steps"]
+    return [None if each is None else _checked_rates(each, f"learning[{i}]", steps) for i, each in enumerate(learning)]
+
+
+def _checked_rates(rates: Any, where: str, steps: int) -> dict[str, Any]:
+    for key in fields.members_of(rates, where):
+        if key not in (*LEARNING, MISSED):
+            raise ValueError(f"{where} has the unknown key {fields.shown(key)}, expected {', '.join(LEARNING)}")
+    checked: dict[str, Any] = {}
+    for key, value in rates.items():
+        place = f"{where}.{key}"
+        if key == MISSED:
+            checked[key] = fields.unsigned(rates, key, 0, where + ".", COUNTED)
+            if checked[key] > steps:
+                raise ValueError(f"{place} is {value}, expected at most training.steps, {steps}")
+        elif key == "trainable":
+            checked[key] = fields.member(rates, key, bool, where=where + ".")
+        elif not fields.number(value, place) > 0:
+            raise ValueError(f"{place} is {fields.shown(value)}, expected a number above 0")
+        else:
+            checked[key] = float(value)
+    return checked
 
 
 def _checked_loss_parameter(value: Any, loss: str) -> float | None:

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 FREE, PER_CHARACTER, MOST = 2**28, 16, 2**32
 
 
-NOT_SIGNED = ("dropout", "feature_names")  # members that came later, whose files the first readers are to read, too
+NOT_SIGNED = (
+    "dropout",
+    "feature_names",
+    "learning",
+)  # members that came later, whose files the first readers are to read, too
 
 
 def dumps(document: dict[str, Any]) -> str:
@@ -90,9 +94,9 @@ def _text(value: Any, indent: str = "") -> str:
 def checksum(document: dict[str, Any]) -> str:
     """The SHA-256 of what a checked document says, in hexadecimal, however its text is laid out.
 
-    It is taken of JSON text with sorted keys and without blanks. Left out are "sha256" itself, "dropout" and
-    "feature_names", which the first readers do not know, and members that are null. A list of numbers, and a list of
-    such lists, stands there as the SHA-256 of these numbers in order, each as 8 bytes of IEEE 754, the lowest first:
+    It is taken of JSON text with sorted keys and without blanks. Left out are "sha256" itself, "dropout", "learning"
+    and "feature_names", which the first readers do not know, and members that are null. A list of numbers, and a list
+    of such lists, stands there as the SHA-256 of these numbers in order, each as 8 bytes of IEEE 754, the lowest first:
     that is many times faster than their digits, and no matter how those are written. A list with another thing in it,
     or with a whole number that 8 bytes do not hold exactly, stands there as it is, and so do numbers alone, those that
     are whole without a decimal point.

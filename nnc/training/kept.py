@@ -31,7 +31,7 @@ class Kept:
     def over(self) -> Self:
         """To be called where the run is over: lets go of its data."""
         state = self.run.state
-        self.epoch, self.lr = state.epoch, state.lr
+        self.epoch, self.lr, self.stack = state.epoch, state.lr, self.run.model.stack
         self.run.release()
         return self
 
@@ -46,6 +46,7 @@ class Kept:
             and state.epoch == self.epoch
             and state.lr == self.lr
             and network.model is run.model
+            and network.model.stack is self.stack
             and network.streams is state.streams
         ):
             return None

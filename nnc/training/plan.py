@@ -106,6 +106,10 @@ def _is_zero(value: Any) -> bool:
 def settings(said: Mapping[str, Any], model: Model, state: State) -> dict[str, Any]:
     """What the core is told beside the optimizer's constants."""
     told: dict[str, Any] = {}
+    if model.uneven or state.missed:
+        if all(model.frozen or [False]):
+            raise ValueError("all layers are frozen, so nothing would be learned: let one be trainable")
+        told["learning"] = model.learning(state.missed)
     if said.keys().isdisjoint(SETTINGS) and not model.drops:
         return told
     l1, l2 = said.get("l1", 0.0), said.get("l2", 0.0)

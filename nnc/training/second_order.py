@@ -43,6 +43,12 @@ class SecondOrderFit(Fit):
         if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:
             known = ", ".join(row.name for row in losses.ROWS.values() if row.squared)
             raise ValueError(f"'levenberg_marquardt' is for squared losses ({known}), got {model.loss!r}")
+        for layer in model.stack.computing:
+            if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
+                raise ValueError(
+                    f"{layer.name} has an lr_factor, which is for optimizers that have a learning rate: "
+                    f"{state.optimizer.name!r} has none"
+                )
         super().__init__(model, intake, data, plan, state)
         self.every = 1
         self.complete = 0
@@ -51,9 +57,14 @@ class SecondOrderFit(Fit):
         self.memory: Any = None  # what the optimizer goes on from: the damping, or the pairs
         self.scale = loss.squared / loss.divisor(data.weight, model.sizes[-1])  # of squared errors
         self.l2 = plan.settings.get("l2", 0.0)
+        self.free: Any = slice(None)  # which parameters learn
+        if any(model.frozen):
+            self.free = np.concatenate(
+                [np.full(layer.kind.n_params(layer.below), not layer.kind.frozen) for layer in model.stack.computing]
+            )
         self.penalized = np.concatenate(
             [np.full(part.size, part.ndim == 2 or "biases_too" in plan.settings) for part in model.parts()]
-        )
+        )[self.free]
 
     @property
     def epoch(self) -> int:
@@ -62,7 +73,8 @@ class SecondOrderFit(Fit):
     def run(self) -> History:
         model, optimizer = self.model, self.state.optimizer
         epochs = sys.maxsize if self.plan.epochs is None else self.plan.epochs
-        start = model.params.astype(np.float64)
+        self.start = model.params.astype(np.float64)
+        start = self.start[self.free]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
         with Interrupt() as self.interrupt, Team(1) as self.team:
             self.open(1)
@@ -81,7 +93,7 @@ class SecondOrderFit(Fit):
                         self.objective, start, history_size=optimizer.history_size, pairs=self.memory, **settings
                     )
                     self.memory = result.pairs
-                model.params = result.params
+                model.params = self.whole(result.params)
                 if result.reason == "diverged":
                     self.diverged()
             except BaseException as error:
@@ -95,23 +107,31 @@ class SecondOrderFit(Fit):
         return f"Probably {unscaled(self.intake.largest)}."
 
     def loss_of(self, params: Vector) -> float:
-        self.model.params = params
+        self.model.params = self.whole(params)
         return self.model.loss_of(self.data) + self.penalty(params)
+
+    def whole(self, params: Vector, frozen: float | None = None) -> Vector:
+        """Those of all layers, of those that learn: the others stay as they are, or are a number."""
+        if isinstance(self.free, slice):
+            return params
+        whole = self.start.copy() if frozen is None else np.full(len(self.start), frozen)
+        whole[self.free] = params
+        return whole
 
     def penalty(self, params: Vector) -> float:
         return 0.5 * self.l2 * float(params[self.penalized] @ params[self.penalized]) if self.l2 else 0.0
 
     def objective(self, params: Vector) -> tuple[float, Vector]:
         """The loss and its gradient."""
-        self.model.params = params
+        self.model.params = self.whole(params)
         loss, gradient = self.model.loss_and_gradient(self.data)
-        return loss + self.penalty(params), gradient + self.l2 * self.penalized * params
+        return loss + self.penalty(params), gradient[self.free] + self.l2 * self.penalized * params
 
     def least_squares(self, params: Vector) -> Iterator[tuple[Vector, Vector]]:
         """Residuals and their derivatives, some rows at a time."""
         model, (X, Y, _, weights) = self.model, self.data
         assert Y is not None
-        model.params = params
+        model.params = self.whole(params)
         n_out = Y.shape[1]
         rows = max(1, int(1e6 / (n_out * len(params))))
         for start in range(0, len(X), rows):
@@ -122,7 +142,7 @@ class SecondOrderFit(Fit):
             if weights is not None:
                 root = np.sqrt(weights[part].astype(np.float64))
                 r, J64 = r * root[:, None], J64 * root[:, None, None]
-            yield r.ravel(), J64.reshape(-1, len(params))
+            yield r.ravel(), J64.reshape(-1, J64.shape[-1])[:, self.free]
         if self.l2:  # the penalty as further residuals
             root_l2 = math.sqrt(self.l2 / (2 * self.scale))
             yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
@@ -131,7 +151,7 @@ class SecondOrderFit(Fit):
         self.look_ahead(self.complete, epoch)
         self.losses[epoch - 1], self.before = self.before, loss
         self.complete, self.memory = epoch, memory
-        self.model.params = params
+        self.model.params = self.whole(params)
         self.marks.append((epoch, perf_counter() - self.began))
         self.reason = self.look()
         return not self.reason
@@ -146,9 +166,9 @@ class SecondOrderFit(Fit):
         self.state.moments[...] = 0
         for rows, vectors in zip(np.split(self.state.moments, 2), zip(*self.memory, strict=True), strict=False):
             for row, vector in zip(rows, vectors, strict=False):
-                self.model.unpack(vector, row)
+                self.model.unpack(self.whole(vector, frozen=0.0), row)
 
     def stored_pairs(self) -> list[Pair]:
         """L-BFGS's pairs as `sync` wrote them. The rows beyond, which are zero, make pairs that it does not take."""
-        flat = [self.model.pack(row).astype(np.float64) for row in self.state.moments]
+        flat = [self.model.pack(row)[self.free].astype(np.float64) for row in self.state.moments]
         return list(zip(flat[: len(flat) // 2], flat[len(flat) // 2 :], strict=True))

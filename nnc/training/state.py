@@ -66,6 +66,8 @@ class State:
     schedule: Schedule | Callable[[int], float] | None = None
     plateau: PlateauState | None = None
     remembered = 0  # epochs in the histories
+    frozen: tuple[bool, ...] = ()  # which layers do not learn now; none at all where all do
+    missed: tuple[int, ...] = ()  # the steps that each was frozen in, which its optimizer does not count
     current: Callable[[], History] | None = None
     live: Any = None
 
@@ -112,6 +114,8 @@ class State:
             state.refuse_rest("lr", BEGIN_ANEW)
         if state.optimizer.keeps_steps and state.steps == 0:
             state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
+            model.scale_rates(state.moments[-1])
+        state.frozen = model.frozen
         return state
 
     def counters(self) -> dict[str, Any]:
@@ -122,7 +126,12 @@ class State:
 
     def take(self, counters: tuple[Any, ...]) -> int:
         """Takes over what the core has counted, but the numbers drawn for shuffling, which it returns."""
-        draws, self.streams.drops, self.steps, *powers = counters
+        draws, self.streams.drops, steps, *powers = counters
+        if self.frozen and steps > self.steps:
+            missed = self.missed or [0] * len(self.frozen)
+            more = steps - self.steps
+            self.missed = tuple(n + more * frozen for n, frozen in zip(missed, self.frozen, strict=True))
+        self.steps = steps
         self.powers = (powers[0], powers[1], powers[2])
         return int(draws)
 

@@ -42,6 +42,7 @@ class Steps:
         self.optimizer, self.lr, self.options = optimizer, lr, options
         self.state: State | None = None
         self.kept: State | None = None  # the network's after a step, which a fit may replace
+        self.stack: Any = None  # the network's then, whose layers may be frozen since
         self.settings: Mapping[str, Any] = {}
         self.shape: tuple[int, bool, bool, bool] | None = None  # of the data that the run is prepared for
         self.training: Any = None
@@ -94,13 +95,13 @@ class Steps:
             else:
                 engine, labels, weights = model.linear, None, None
                 intake, rows, Y = self.slopes(network, X, y, sample_weight, dP)
-            if self.state is None or network.state is not self.kept:
+            if self.state is None or network.state is not self.kept or model.stack is not self.stack:
                 begun = self.start(network)
                 self.check(network, rows, Y, "y" if dP is None else "dP")
                 self.state, self.training, self.shape = begun, None, None
                 if self.optimizer is not None or network.state is not None:  # else plain descent, which leaves none
                     network.state = begun
-                self.kept = network.state
+                self.kept, self.stack = network.state, model.stack
             network.intake = intake
             state: Any = self.state
             if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):

@@ -1,0 +1,381 @@
+"""Layers that do not learn, and layers that learn at rates of their own: in every optimizer, by every way to a step."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import nnc
+import nnc.reference
+from nnc import NeuralNetwork
+from nnc.layers import Conv2D, Dense, Dropout, Input, MaxPool2D
+
+pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+
+OPTIMIZERS = {
+    "sgd": (nnc.SGD, "SGD", {}),
+    "momentum": (nnc.SGD, "SGD", {"momentum": 0.9}),
+    "decay": (nnc.SGD, "SGD", {"weight_decay": 0.1}),
+    "adam": (nnc.Adam, "Adam", {}),
+    "adamw": (nnc.AdamW, "AdamW", {"weight_decay": 0.1}),
+    "rmsprop": (nnc.RMSprop, "RMSprop", {}),
+    "adagrad": (nnc.Adagrad, "Adagrad", {"lr_decay": 0.02}),
+    "nadam": (nnc.NAdam, "NAdam", {}),
+    "rprop": (nnc.Rprop, "Rprop", {}),
+}
+FACTORS = ((1, 1), (0.3, 1), (1, 0.1))  # of the rates of each layer, and of those of its biases once more
+
+
+def network(dtype="float64", sizes=(3, 5, 6, 2), factors=FACTORS, **options):
+    n_in, *widths = sizes
+    layers = [Dense(n, lr_factor=lr, bias_lr_factor=bias) for n, (lr, bias) in zip(widths, factors, strict=True)]
+    options = {"activation": "tanh", "loss": "mse", "dtype": dtype, "seed": 1, **options}
+    return NeuralNetwork([Input(n_in), *layers], **options)
+
+
+def data(net, n=40):
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(n, k)).astype(net.dtype) for k in (net.sizes[0], net.sizes[-1]))
+
+
+def freeze(net, *places):
+    for place, layer in enumerate(net.layers):
+        layer.trainable = place not in places
+
+
+def bits(net, place):
+    layer = net.layers[place]
+    return layer.W.tobytes(), layer.b.tobytes()
+
+
+# ------------------------------------------------------------------------------------------ against PyTorch
+
+
+@pytest.fixture
+def torch():
+    """PyTorch with double precision, in which it then keeps NAdam's product of momenta, too."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
+
+
+class Twin:
+    """The same network in PyTorch, with a group of parameters for each rate."""
+
+    def __init__(self, torch, net, name, lr, **constants):
+        self.torch = torch
+        self.layers = [[torch.tensor(np.array(part)) for part in (layer.W, layer.b)] for layer in net.layers]
+        decay = constants.pop("weight_decay", 0)
+        groups = []
+        for (W, b), layer in zip(self.layers, net.layers, strict=True):
+            rate = lr * layer.lr_factor
+            for part, of_part, decays in ((W, rate, decay), (b, rate * layer.bias_lr_factor, 0)):
+                groups.append({"params": [part.requires_grad_()], "lr": of_part})
+                if decay:
+                    groups[-1]["weight_decay"] = decays
+        self.optimizer = getattr(torch.optim, name)(groups, **constants)
+
+    def freeze(self, *places):
+        for place, parts in enumerate(self.layers):
+            for part in parts:
+                part.requires_grad_(place not in places)
+                part.grad = None
+
+    def fit(self, X, Y, steps, clip_norm=None, l2=0.0):
+        torch = self.torch
+        for _ in range(steps):
+            A, penalty = torch.tensor(X), 0.0
+            for number, (W, b) in enumerate(self.layers):
+                Z = A @ W + b
+                A = torch.tanh(Z) if number < len(self.layers) - 1 else Z
+                penalty = penalty + l2 / 2 * (W**2).sum()
+            self.optimizer.zero_grad()
+            (((A - torch.tensor(Y)) ** 2).mean() + penalty).backward()
+            if clip_norm:
+                learning = [part for parts in self.layers for part in parts if part.grad is not None]
+                torch.nn.utils.clip_grad_norm_(learning, clip_norm)
+            self.optimizer.step()
+
+    @property
+    def params(self):
+        return np.concatenate([part.detach().numpy().ravel() for parts in self.layers for part in parts])
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.05}, {"l2": 0.02}], ids=lambda o: "-".join(o) or "plain")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_layers_frozen_and_thawed_as_in_pytorch(torch, name, options):
+    kind, theirs, constants = OPTIMIZERS[name]
+    net = network()
+    X, Y = data(net)
+    twin = Twin(torch, net, theirs, 0.01, **constants)
+    begun = {"optimizer": kind(lr=0.01, **constants)}
+    for frozen in ((0,), (), (1,), (0, 2), ()):
+        freeze(net, *frozen)
+        twin.freeze(*frozen)
+        before = [bits(net, place) for place in frozen]
+        net.fit(X, Y, epochs=12, **begun, **options)
+        assert [bits(net, place) for place in frozen] == before
+        twin.fit(X, Y, 12, **options)
+        np.testing.assert_allclose(net.params, twin.params, rtol=0, atol=1e-12)
+        begun = {}
+
+
+# -------------------------------------------------------------------------------------- every way to a step
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_and_fits_of_one_epoch_are_the_same(name):
+    kind, _, constants = OPTIMIZERS[name]
+    nets = [network("float32") for _ in range(3)]
+    X, Y = data(nets[0], 8)
+    step = nets[1].stepper(kind(lr=0.01, **constants))
+    begun = {"optimizer": kind(lr=0.01, **constants)}
+    for frozen in ((0,), (0,), (), (1, 2), ()):
+        for net in nets:
+            freeze(net, *frozen)
+        nets[0].train_step(X, Y, **begun)
+        step(X, Y)
+        nets[2].fit(X, Y, epochs=1, n_threads=1, **begun)
+        assert nets[0].params.tobytes() == nets[1].params.tobytes() == nets[2].params.tobytes()
+        begun = {}
+
+
+def test_a_run_that_comes_again_sees_what_has_been_frozen():
+    net, other = network(), network()
+    X, Y = data(net)
+    for frozen in ((), (0,), (0,), ()):
+        freeze(net, *frozen)
+        before = bits(net, 0)
+        net.fit(X, Y, epochs=3)
+        assert (bits(net, 0) == before) == bool(frozen)
+        freeze(other, *frozen)
+        other._kept = None
+        other.fit(X, Y, epochs=3)
+        assert net.params.tobytes() == other.params.tobytes()
+
+
+@pytest.mark.parametrize("sizes", [(3, 4, 4, 2), (5, 40, 33, 3), (20, 8, 8, 1), (3, 600, 9, 2)])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_others_learn_what_they_would_learn_anyway(dtype, optimizer, sizes):
+    for frozen in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2)):
+        net = network(dtype, sizes, ((1, 1),) * 3)
+        other = net.copy()
+        X, Y = data(net, 21)
+        freeze(net, *frozen)
+        net.fit(X, Y, epochs=1, optimizer=optimizer, lr=0.01, l2=0.1, max_norm=0.7)
+        before = [bits(other, place) for place in range(3)]
+        other.fit(X, Y, epochs=1, optimizer=optimizer, lr=0.01, l2=0.1, max_norm=0.7)
+        for place in range(3):
+            assert bits(net, place) == (before[place] if place in frozen else bits(other, place))
+
+
+@pytest.mark.parametrize("batch_size", [None, 64, 300])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_same_bits_for_every_number_of_threads(optimizer, batch_size):
+    results = set()
+    for n_threads in (1, 2, 3):
+        net = network("float32", (6, 40, 40, 3), ((0.5, 2), (1, 0.1), (1, 1)))
+        X, Y = data(net, 900)
+        freeze(net, 0)
+        options = {"batch_size": batch_size, "n_threads": n_threads, "dropout": 0.2, "clip_norm": 1.0}
+        net.fit(X, Y, epochs=2, optimizer=optimizer, **options)
+        freeze(net, 1)
+        net.fit(X, Y, epochs=2, l1=1e-3, **{**options, "clip_norm": None})
+        results.add(net.params.tobytes())
+    assert len(results) == 1
+
+
+def images(**frozen):
+    layers = [
+        Input(9, 9, 2),
+        Conv2D(3, 3, padding="same"),
+        MaxPool2D(2),
+        Conv2D(4, 2),
+        Dropout(0.2),
+        Dense(5),
+        Dense(3),
+    ]
+    options = {"activation": "relu", "loss": "cross_entropy", "dtype": "float32", "seed": 3, **frozen}
+    return NeuralNetwork(layers, **options)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])  # whose pools take rows as they come, or do not
+@pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 1), (0, 1, 2), (0, 2), (3,)])
+def test_layers_of_images(frozen, activation):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(37, 9, 9, 2)).astype("float32"), rng.integers(0, 3, 37)
+    net = images(activation=activation)
+    computing = [place for place, layer in enumerate(net.layers) if hasattr(layer.kind, "activation")]
+    assert len(computing) == 4
+    other = net.copy()
+    freeze(net, *(computing[number] for number in frozen))
+    before = [bits(net, place) for place in computing]
+    net.fit(X, y, epochs=1, optimizer="adam", n_threads=1)
+    other.fit(X, y, epochs=1, optimizer="adam", n_threads=1)
+    for number, place in enumerate(computing):
+        assert bits(net, place) == (before[number] if number in frozen else bits(other, place))
+    results = set()
+    for n_threads in (1, 2, 3):
+        again = images(activation=activation)
+        freeze(again, *(computing[number] for number in frozen))
+        again.fit(X, y, epochs=2, batch_size=20, n_threads=n_threads)
+        results.add(again.params.tobytes())
+    assert len(results) == 1
+
+
+# -------------------------------------------------------------------------------------- second-order methods
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
+def test_second_order_methods_on_the_layers_that_learn(optimizer):
+    """With the first layers frozen, the last one learns as a network of its own on what they give."""
+    net = network(factors=((1, 1),) * 3)
+    X, Y = data(net)
+    net.layers[0].trainable = net.layers[1].trainable = False
+    head = NeuralNetwork([6, 2], loss="mse", init=[net.weights[2]])
+    head.biases = [net.biases[2]]
+    A = net.forward(X)[1]
+    before = bits(net, 0), bits(net, 1)
+    for epochs in (3, 4):  # and it goes on
+        history = net.fit(X, Y, epochs=epochs, optimizer=optimizer if epochs == 3 else None, l2=0.01)
+        of_head = head.fit(A, Y, epochs=epochs, optimizer=optimizer if epochs == 3 else None, l2=0.01)
+        assert (bits(net, 0), bits(net, 1)) == before
+        np.testing.assert_allclose(net.weights[2], head.weights[0], rtol=0, atol=1e-9)
+        assert history.epochs == of_head.epochs
+    net.layers[0].trainable = True
+    net.fit(X, Y, epochs=3, optimizer=None)
+    assert bits(net, 0) != before[0]
+    assert bits(net, 1) == before[1]
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
+def test_second_order_methods_have_no_rates(optimizer):
+    net = network()
+    X, Y = data(net)
+    with pytest.raises(ValueError, match=r"Hidden Layer 2 has an lr_factor, which is for optimizers .* has none"):
+        net.fit(X, Y, epochs=1, optimizer=optimizer)
+    net.layers[1].trainable = net.layers[2].trainable = False  # whose rates do not matter
+    net.fit(X, Y, epochs=1, optimizer=optimizer)
+
+
+# ----------------------------------------------------------------------------------------- files and copies
+
+
+def test_files_say_how_layers_learn(tmp_path):
+    plain = network(factors=((1, 1),) * 3)
+    assert '"learning"' not in plain.to_json()
+    net = network()
+    net.layers[0].trainable = False
+    text = net.to_json()
+    assert '"version": 1,' in text
+    copies = [NeuralNetwork.from_json(text), net.copy(), pickle.loads(pickle.dumps(net))]
+    for other in copies:
+        found = [(layer.trainable, layer.lr_factor, layer.bias_lr_factor) for layer in other.layers]
+        assert found == [(False, 1, 1), (True, 0.3, 1), (True, 1, 0.1)]
+        other.layers[0].trainable = True
+        assert not net.layers[0].trainable
+    picture = images()
+    picture.layers[2].trainable = False
+    assert not NeuralNetwork.from_json(picture.to_json()).layers[2].trainable
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam", "adagrad"])
+def test_a_checkpoint_knows_the_steps_that_a_layer_has_missed(name):
+    net = network()
+    X, Y = data(net)
+    net.layers[0].trainable = False
+    net.fit(X, Y, epochs=7, optimizer=name)
+    assert "missed_steps" not in net.to_json()
+    others = [NeuralNetwork.from_json(net.to_json(checkpoint=True)), pickle.loads(pickle.dumps(net)), net.copy()]
+    for one in (net, *others):
+        one.layers[0].trainable = True
+        one.fit(X, Y, epochs=5)
+        assert one.params.tobytes() == net.params.tobytes()
+    net.fit(X, Y, epochs=5, optimizer=name)  # which begins anew
+    assert "missed_steps" not in net.to_json(checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('"trainable": false', '"trainable": 0', "learning[0].trainable is 0, expected true or false"),
+        ('"trainable": false', '"frozen": true', 'learning[0] has the unknown key "frozen", expected trainable, lr_f'),
+        ('"lr_factor": 0.3', '"lr_factor": 0', "learning[1].lr_factor is 0, expected a number above 0"),
+        ('"lr_factor": 0.3', '"lr_factor": 1e999', "learning[1].lr_factor is Infinity, expected a finite number"),
+        ('"missed_steps": 7', '"missed_steps": 8', "learning[0].missed_steps is 8, expected at most training.steps, 7"),
+        ('"missed_steps": 7', '"missed_steps": -1', "learning[0].missed_steps is -1, expected a whole number from 0"),
+        ('"learning": [', '"learning": [null, ', "expected a list of 3, one item for each layer"),
+    ],
+)
+def test_files_that_say_it_wrongly(old, new, expected):
+    net = network()
+    X, Y = data(net)
+    net.layers[0].trainable = False
+    net.fit(X, Y, epochs=7, optimizer="adam")
+    text = net.to_json(checkpoint=True)
+    assert old in text
+    with pytest.raises(nnc.ModelFileError) as caught:
+        NeuralNetwork.from_json(text.replace(old, new))
+    assert expected in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------- what is said
+
+
+def test_what_is_wrong_is_said():
+    with pytest.raises(ValueError, match="lr_factor must be a positive finite number, got 0"):
+        Dense(3, lr_factor=0)
+    with pytest.raises(TypeError, match="trainable must be True or False, got 1"):
+        Dense(3, trainable=1)
+    net = network()
+    X, Y = data(net)
+    with pytest.raises(TypeError, match="trainable must be True or False, got 'no'"):
+        net.layers[0].trainable = "no"
+    freeze(net, 0, 1, 2)
+    for train in (lambda: net.fit(X, Y, epochs=1), lambda: net.train_step(X, Y), lambda: net.stepper()):
+        with pytest.raises(ValueError, match="all layers are frozen"):
+            train()
+
+    def thaw(record):
+        record.network.layers[0].trainable = True
+
+    net.layers[2].trainable = True
+    with pytest.raises(RuntimeError, match="is being trained: trainable of a layer can be changed before and after"):
+        net.fit(X, Y, epochs=1, callback=thaw)
+    assert not net.layers[0].trainable
+
+
+def test_layers_without_weights():
+    net = images()
+    for layer in net.layers[:-1]:
+        layer.trainable = False
+    assert [layer.trainable for layer in net.layers] == [False] * (len(net.layers) - 1) + [True]
+    with pytest.raises(AttributeError, match="has no weights"):
+        net.layers[1].lr_factor = 2
+
+
+def test_it_is_seen():
+    net = NeuralNetwork([2, Dense(3, trainable=False), Dense(1, lr_factor=0.5)], seed=0)
+    assert "sigmoid, frozen" in net.summary()
+    assert "Dense(3, trainable=False), Dense(1, lr_factor=0.5)" in repr(net)
+    assert net.layers[0].kind.trainable is False
+    seen = net.layers[0]  # a view made before
+    net.layers[0].trainable = True
+    assert seen.trainable
+    assert "frozen" not in net.summary()
+    assert "[2, 3, Dense(1, lr_factor=0.5)]" in repr(net)
+
+
+def test_the_reference_does_the_same():
+    layers = [Input(2), Dense(3, trainable=False), Dense(4, lr_factor=0.5), Dense(1, bias_lr_factor=0.1)]
+    X, Y = [[0.1, 0.9], [0.4, -0.3], [1.0, 0.2]], [[0.3], [0.7], [0.1]]
+    engine, plain = (kind(layers, seed=3) for kind in (NeuralNetwork, nnc.reference.NeuralNetwork))
+    again = nnc.reference.NeuralNetwork.from_json(engine.to_json())
+    for net in (engine, plain, again):
+        net.fit(X, Y, epochs=20, lr=0.5)
+    for one, two, three in zip(engine.weights, plain.weights, again.weights, strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(one, three, rtol=0, atol=1e-12)
