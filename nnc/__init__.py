@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from nnc.inspection import Explanation, GradientCheck
     from nnc.kinds.losses import CrossEntropy, Huber, Quantile
     from nnc.kinds.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
+    from nnc.many.clones import clones
+    from nnc.many.fit import fit_many
+    from nnc.many.history import ManyHistory
     from nnc.model.cores import show_config
     from nnc.model.views import Layer
     from nnc.network import NeuralNetwork
     from nnc.saving import ModelFileError
     from nnc.training.advice import (
         DeadLayerWarning,
+        DivergedWarning,
         EqualNeuronsWarning,
         LearningRateWarning,
         NotConvergedWarning,
@@ -55,6 +59,7 @@ __all__ = [
     "CrossEntropy",
     "DeadLayerWarning",
     "DivergedError",
+    "DivergedWarning",
     "EqualNeuronsWarning",
     "Explanation",
     "ExponentialLR",
@@ -64,6 +69,7 @@ __all__ = [
     "Layer",
     "LearningRateWarning",
     "LevenbergMarquardt",
+    "ManyHistory",
     "MinMax",
     "ModelFileError",
     "NAdam",
@@ -86,8 +92,10 @@ __all__ = [
     "Warmup",
     "__version__",
     "augment",
+    "clones",
     "compare",
     "datasets",
+    "fit_many",
     "get_num_threads",
     "layers",
     "reference",
@@ -106,6 +114,7 @@ _HOME = {
     "CrossEntropy": "kinds.losses",
     "DeadLayerWarning": "training.advice",
     "DivergedError": "training.fit",
+    "DivergedWarning": "training.advice",
     "EqualNeuronsWarning": "training.advice",
     "Explanation": "inspection",
     "ExponentialLR": "training.schedules",
@@ -116,6 +125,7 @@ _HOME = {
     "Layer": "model.views",
     "LearningRateWarning": "training.advice",
     "LevenbergMarquardt": "kinds.optimizers",
+    "ManyHistory": "many.history",
     "MinMax": "data.scaling",
     "ModelFileError": "saving",
     "NAdam": "kinds.optimizers",
@@ -138,7 +148,9 @@ _HOME = {
     "UnscaledInputWarning": "training.advice",
     "Warmup": "training.schedules",
     "augment": "data.augment",
+    "clones": "many.clones",
     "compare": "comparison",
+    "fit_many": "many.fit",
     "get_num_threads": "base.processors",
     "set_num_threads": "base.processors",
     "show_config": "model.cores",

@@ -730,8 +730,8 @@ class NeuralNetwork:
         progress : bool, default False
             Shows a progress bar (extra `[progress]`).
         n_threads : int, optional
-            Default: as many as are measured to pay, up to `nnc.get_num_threads()`; 1 starts no thread. The result is the
-            same to the last bit for every number.
+            Default: as many as are measured to pay, up to `nnc.get_num_threads()`; 1 starts no thread. The result is
+            the same to the last bit for every number.
 
         Returns
         -------
@@ -751,7 +751,7 @@ class NeuralNetwork:
             One of its subclasses, where the training shows a common mistake: see nnc.training.advice.
         """
         given = locals()
-        history: History = _training().fit(self, given, _OF_FIT, stacklevel=4)  # by `explains_arguments`
+        history: History = _training().fit(self, given, OF_FIT, stacklevel=4)  # by `explains_arguments`
         return history
 
     def fit_batches(
@@ -785,7 +785,7 @@ class NeuralNetwork:
             As in `fit`.
         """
         options["epochs"] = epochs
-        history: History = _training().fit_batches(self, batches, options, _OF_FIT, stacklevel=3)
+        history: History = _training().fit_batches(self, batches, options, OF_FIT, stacklevel=3)
         return history
 
     def train_step(
@@ -1185,4 +1185,4 @@ def _derivatives() -> Any:
     return derivatives
 
 
-_OF_FIT: Mapping[str, Any] = NeuralNetwork.fit.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]
+OF_FIT: Mapping[str, Any] = NeuralNetwork.fit.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]

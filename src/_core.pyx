@@ -18,7 +18,7 @@ cimport matmul
 cimport vmath
 from losses cimport loss_scale
 from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer
-from threads cimport barrier_abort, barrier_init, smaller
+from threads cimport barrier_abort, barrier_init, now, smaller
 from layer cimport CONV2D, DENSE, FLATTEN, INPUT, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure

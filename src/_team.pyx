@@ -81,8 +81,7 @@ cdef class Team:
         Called by every other thread before it works, with the processor that the caller is on, the caller's native id and `size`.
     """
     cdef Member* members          # all but the caller
-    cdef int most
-    cdef readonly int size
+    cdef readonly int most, size
     cdef object settle, work, amount, abort, home, caller
     cdef object error             # the first that a member has raised
     cdef bint leaving

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "network": NETWORK - {"reference"},
     "datasets": {"base", "data"},
     "comparison": ABOVE,
+    "many": ABOVE,
     "sklearn": ABOVE,
     "cli": {"datasets"},
 }

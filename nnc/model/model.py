@@ -63,11 +63,6 @@ class Model:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.turn = Turn(
-            "the network is being trained: another training has to wait until that is over, and a callback cannot "
-            "train the network that it is called for"
-        )
-        self.still = Still()  # within it no other thread trains: what is read there is of one moment
         self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
         self.drops = self.stack.drops
         self._note_learning()
@@ -77,10 +72,18 @@ class Model:
         self.engine = self.core.Engine([description for description, _ in made], self.loss, self.loss_parameter)
         self._linear: Any = None
         self.places = [place for place, (_, layer) in enumerate(made) if layer is not None and layer.computes]
+        self._make_room()
+        self.n_params = sum(part.size for part in self.parts())
+
+    def _make_room(self) -> None:
+        self.turn = Turn(
+            "the network is being trained: another training has to wait until that is over, and a callback cannot "
+            "train the network that it is called for"
+        )
+        self.still = Still()  # within it no other thread trains: what is read there is of one moment
         self.theta = self.zeros()
         self.row = self.theta[None]  # as a matrix of one row, which `scan` takes
         self.W, self.b = self.views(self.theta)
-        self.n_params = sum(part.size for part in self.parts())
 
     def _note_learning(self) -> None:
         frozen = tuple(layer.kind.frozen for layer in self.stack.computing)
@@ -118,8 +121,15 @@ class Model:
 
     def copy(self) -> Model:
         """One with parameters of its own."""
+        other = self.like()
+        other.theta[...] = self.theta
+        return other
+
+    def like(self) -> Model:
+        """One of the same layers on the same engine, whose parameters are all 0."""
         other = object.__new__(type(self))
-        other.__setstate__(self.__getstate__())
+        vars(other).update(vars(self))
+        other._make_room()
         return other
 
     def __getstate__(self) -> dict[str, Any]:
@@ -186,8 +196,8 @@ class Model:
         return [(shortest(W), None if b is None else shortest(b)) for W, b in zip(self.W, self.b, strict=True)]
 
     def to_dict(self, missed: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
-        """What a document holds of it, of arrays what `numbers` makes of them; `missed` are the steps that each layer was
-        frozen in."""
+        """What a document holds of it, of arrays what `numbers` makes of them; `missed` are the steps that each layer
+        was frozen in."""
         arrays = [(numbers(W), None if b is None else numbers(b)) for W, b in zip(self.W, self.b, strict=True)]
         return {
             "dtype": self.dtype.name,

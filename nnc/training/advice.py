@@ -50,6 +50,11 @@ class SaturatedLayerWarning(TrainingWarning):
     layer though many targets are at the other end."""
 
 
+class DivergedWarning(TrainingWarning):
+    """Of many networks that were trained at once, one has come to numbers that are not finite: it has the last finite
+    weights, and the others are trained on."""
+
+
 class EqualNeuronsWarning(TrainingWarning):
     """All neurons of a hidden layer are the same, as with init="zeros", and so are their gradients: they stay it, and
     the layer can do no more than a single neuron."""
@@ -70,13 +75,14 @@ class UnscaledInputWarning(TrainingWarning):
 
 def advise(run: Fit, history: History, stacklevel: int) -> None:
     """Looks at a training that is over, in some microseconds, and warns the caller of `fit`, so many frames up."""
-    if history.epochs:
-        for kind, message in _findings(run, history):
-            warnings.warn(message, kind, stacklevel)
+    for kind, message in findings(run, history):
+        warnings.warn(message, kind, stacklevel)
 
 
-def _findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
+def findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
     """The mistakes, one by one. What takes longer is done where something looks bad."""
+    if not history.epochs:
+        return
     model, plan, epochs, loss = run.model, run.plan, history.epochs, history.loss
     if history.stop_reason == "epochs" and (plan.target_loss is not None or plan.patience is not None):
         unmet = _unmet(plan, history)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from nnc.model.model import Model
     from nnc.training.plan import Plan
     from nnc.training.state import State
-    from nnc.training.threads import Chooser
 
 
 class BatchFit(Fit):
@@ -58,9 +57,9 @@ class BatchFit(Fit):
         last = int(fallen[-1]) + 1 if len(fallen) else 0
         return len(losses) - 1 - last, float(losses[last])
 
-    def choose(self) -> Chooser:
+    def most_threads(self) -> int:
         self.plan.batch_size = len(self.data.X)
-        return super().choose()
+        return super().most_threads()
 
     def open(self, threads: int) -> None:
         self.plan.batch_size = len(self.data.X)
@@ -104,7 +103,7 @@ class BatchFit(Fit):
         if not fits:  # room for a larger batch, or for labels or weights that there were none of
             self.sync()
             self.data = data
-            self.open(self.chooser.sizes[-1])
+            self.open(self.team.most)
         self.training.feed(*data)
         self.one_rate[0], self.one_loss[0] = self.rates[self.complete], np.nan
         self.training.plan(self.one_loss, self.one_rate, 1)

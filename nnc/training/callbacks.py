@@ -110,6 +110,17 @@ class Checkpoint:
         return f"Checkpoint({self.path!r}, every={self.every}, best_only={self.best_only})"
 
 
+def bar_of(total: int | None, unit: str) -> Callable[[], Any]:
+    """A function that shows a bar of tqdm; ImportError where that is not installed."""
+    try:
+        from tqdm.auto import tqdm  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError as error:
+        raise ImportError(
+            f'a progress bar needs tqdm ({error}); install it with pip install "nnc-cython[progress]"'
+        ) from error
+    return partial(tqdm, total=total, unit=unit)
+
+
 class Progress:
     """A progress bar (tqdm, extra `[progress]`): what `fit(progress=True)` shows.
 
@@ -129,14 +140,8 @@ class Progress:
     seconds = 0.05  # from one look to the next: nobody sees more
 
     def __init__(self, epochs: int | None, first: int = 0) -> None:
-        try:
-            from tqdm.auto import tqdm  # type: ignore[import-untyped,import-not-found,unused-ignore]
-        except ImportError as error:
-            raise ImportError(
-                f'a progress bar needs tqdm ({error}); install it with pip install "nnc-cython[progress]"'
-            ) from error
         self._first = first
-        self._new_bar = partial(tqdm, total=epochs, unit="epoch")
+        self._new_bar = bar_of(epochs, "epoch")
         self._bar: Any = None
 
     def open(self) -> None:

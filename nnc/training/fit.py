@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -111,33 +112,45 @@ class Fit:
 
     # ------------------------------------------------------------------------------------------ the run
 
-    def run(self) -> History:
+    def run(self, interrupt: Interrupt | None = None) -> History:
         """Trains; returns the History.
+
+        Parameters
+        ----------
+        interrupt : Interrupt, optional
+            Of many runs at once, inside its `with`; by default its own.
 
         Raises
         ------
         DivergedError
             The loss or the weights are no longer finite.
         """
-        if self.is_short and self.is_plain:
+        if interrupt is None and self.is_short and self.is_plain:
             return self.run_at_once()
-        plan = self.plan
+        noting = Interrupt() if interrupt is None else nullcontext(interrupt)
+        with noting as noted, processors.at_work(), Team(self.most_threads(), settle) as team:
+            self.enter(noted, team)
+            return self.go()
+
+    def enter(self, interrupt: Interrupt, team: Team) -> None:
+        """What comes before the first epoch."""
+        self.interrupt, self.team = interrupt, team
+        self.chooser, self.rows_of = self.choose(), Counter()
+        self.open(team.most)
+
+    def go(self) -> History:
+        """All epochs."""
         reason = ""
-        with Interrupt() as self.interrupt, processors.at_work():
-            self.chooser, self.rows_of = self.choose(), Counter()
-            most = self.chooser.sizes[-1]
-            with Team(most, settle) as self.team:
-                self.open(most)
-                try:
-                    while not reason and self.epoch != plan.epochs:
-                        self.advance(self.goal())
-                        reason = self.look()
-                except BaseException as error:
-                    self.fail(error)
-                    raise
-                finally:
-                    self.close()
-                    remember(self.kind, self.chooser)
+        try:
+            while not reason and self.epoch != self.plan.epochs:
+                self.advance(self.goal())
+                reason = self.look()
+        except BaseException as error:
+            self.fail(error)
+            raise
+        finally:
+            self.close()
+            remember(self.kind, self.chooser)
         return self.finish(reason or "epochs")
 
     def run_at_once(self) -> History:
@@ -201,14 +214,20 @@ class Fit:
         rises: tuple[int, float] = self.training.rises
         return rises
 
-    def choose(self) -> Chooser:
-        """Who says how many threads go on."""
+    def most_threads(self) -> int:
+        """How many threads there may be."""
         model, batch = self.model, self.plan.batch_size
+        if self.plan.n_threads is not None:
+            return self.plan.n_threads
+        pay = model.engine.blocks(batch) or 3 * model.n_params * batch // LEAST
+        return max(1, min(processors.get_num_threads(), pay))
+
+    def choose(self) -> Chooser:
+        """Who says how many of them go on."""
+        model, batch, most = self.model, self.plan.batch_size, self.team.most
         self.kind = model.core.__name__, model.shape, *model.sizes, model.n_params, batch, type(self.state.optimizer)
         if self.plan.n_threads is not None:
-            return Chooser([self.plan.n_threads])
-        pay = model.engine.blocks(batch) or 3 * model.n_params * batch // LEAST
-        most = max(1, min(processors.get_num_threads(), pay))
+            return Chooser([most])
         return chooser(self.kind, doubling(most), processors.get_num_threads)
 
     def open(self, threads: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +71,13 @@ class SecondOrderFit(Fit):
     def epoch(self) -> int:
         return self.complete
 
-    def run(self) -> History:
+    def run(self, interrupt: Interrupt | None = None) -> History:
         model, optimizer = self.model, self.state.optimizer
         epochs = sys.maxsize if self.plan.epochs is None else self.plan.epochs
         self.start = model.params.astype(np.float64)
         start = self.start[self.free]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
-        with Interrupt() as self.interrupt, Team(1) as self.team:
+        with Interrupt() if interrupt is None else nullcontext(interrupt) as self.interrupt, Team(1) as self.team:
             self.open(1)
             try:
                 if isinstance(optimizer, LevenbergMarquardt):

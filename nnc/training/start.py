@@ -60,43 +60,73 @@ def fit(network: Any, given: Mapping[str, Any], defaults: Mapping[str, Any], sta
 def complete(network: Any, run: Fit, stacklevel: int) -> History:
     """Runs a fit; the network keeps what the next one goes on from."""
     with network.model.turn:
-        network.state, network.streams, network.intake = run.state, run.state.streams, run.intake
+        begin(network, run)
         history = run.run()
     advise(run, history, stacklevel + 1)
     return history
+
+
+def begin(network: Any, run: Fit) -> None:
+    """The network has from here on what the run learns."""
+    network.state, network.streams, network.intake = run.state, run.state.streams, run.intake
 
 
 def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
     """The run of `fit` with the arguments that are said, those that are not the defaults."""
     model, intake, streams = network.model, network.intake.learner(), network.streams
     sample_weight, validation = said.get("sample_weight"), said.get("validation")
-    if isinstance(validation, (float, int, np.floating)):
+    if is_share(validation):
         share = fraction("validation", validation)
         X, y, sample_weight, validation = intake.split(X, y, sample_weight, share, streams.key(SPLIT))
+    state, plan = prepare(network, said)
     batch = said.get("batch_size")
-    if batch is not None:
-        count("batch_size", batch)
-    shuffles = flag("shuffle", said.get("shuffle", True))
-    state = State.begin(network.state, model, said.get("optimizer"), said.get("lr"), said.get("epochs"), streams)
-    plan = options(said, network, state)
-    first_order = hasattr(state.optimizer, "lr")
-    if batch is not None and first_order and intake.is_lazy(X) and batch < len(X):
+    if batch is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(X) and batch < len(X):
         streams = state.streams = streams.copy()  # the first batch draws, and may be refused
+        shuffles = flag("shuffle", said.get("shuffle", True))
         passes = _lazy_passes(intake, streams, X, y, sample_weight, said.get("class_weight"), batch, shuffles)
         return _on_batches(model, intake, state, passes, validation, plan)
     data = intake.data(X, y, sample_weight, learn=True)
+    held = None if validation is None else intake.validation(validation)
+    return on_data(model, intake, data, held, said, state, plan)
+
+
+def is_share(validation: Any) -> bool:
+    """Whether `fit`'s argument asks for a share of the rows."""
+    return isinstance(validation, (float, int, np.floating))
+
+
+def prepare(network: Any, said: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+    """What a run goes on from, and what it does, as far as no data is needed for that: all arguments are checked."""
+    if said.get("batch_size") is not None:
+        count("batch_size", said["batch_size"])
+    flag("shuffle", said.get("shuffle", True))
+    optimizer, lr, epochs = said.get("optimizer"), said.get("lr"), said.get("epochs")
+    state = State.begin(network.state, network.model, optimizer, lr, epochs, network.streams)
+    return state, options(said, network, state)
+
+
+def on_data(
+    model: Model,
+    intake: Intake,
+    data: Data,
+    validation: Data | None,
+    said: Mapping[str, Any],
+    state: State,
+    plan: dict[str, Any],
+) -> Fit:
+    """The run of what `prepare` has made on rows that have been taken in."""
     if "class_weight" in said:
         data = intake.weighted(data, said["class_weight"])
-    n = len(data.X)
+    n, batch = len(data.X), said.get("batch_size")
     plan["batch_size"] = batch = n if batch is None else min(n, batch)
-    if shuffles and batch < n:
+    if said.get("shuffle", True) and batch < n:
         plan["order"] = np.arange(n, dtype=np.int32)
-        plan["settings"]["key"] = streams.key(SHUFFLE)
+        plan["settings"]["key"] = state.streams.key(SHUFFLE)
     if "target_loss" in plan:
         plan["settings"]["target_loss"] = plan["target_loss"]
     if validation is not None:
-        plan["validation"] = intake.validation(validation)
-    if first_order:
+        plan["validation"] = validation
+    if hasattr(state.optimizer, "lr"):
         return Fit(model, intake, data, Plan(**plan), state)
     from nnc.training.second_order import SecondOrderFit
 
@@ -134,7 +164,7 @@ def from_batches(network: Any, batches: Any, said: Mapping[str, Any]) -> BatchFi
     """The run of `fit_batches`, as `from_arrays` makes that of `fit`."""
     model, intake, streams = network.model, network.intake.learner(), network.streams
     validation, epochs = said.get("validation"), said.get("epochs")
-    if isinstance(validation, (float, int, np.floating)):
+    if is_share(validation):
         raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
     state = State.begin(network.state, model, said.get("optimizer"), said.get("lr"), epochs, streams)
     if not hasattr(state.optimizer, "lr"):

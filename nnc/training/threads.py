@@ -202,6 +202,10 @@ class Interrupt:
     def __bool__(self) -> bool:
         return self._since > 0
 
+    def stop(self) -> None:
+        """As if there had been one, for runs that are to end since another one has failed."""
+        self._since = self._since or monotonic()
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._since and monotonic() - self._since > 1:
             raise KeyboardInterrupt

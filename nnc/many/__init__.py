@@ -1,0 +1,1 @@
+"""Many networks at once: trained in one call, as an ensemble, as a search."""

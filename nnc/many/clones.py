@@ -1,0 +1,58 @@
+"""clones: the same network with other seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nnc.base.checks import count, one_of
+from nnc.base.random import Streams, checked_seed
+from nnc.data.intake import Intake
+from nnc.kinds import initializers
+from nnc.network import NeuralNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def clones(
+    net: NeuralNetwork, n: int, seeds: Iterable[int] | None = None, init: str | None = None
+) -> list[NeuralNetwork]:
+    """Networks like this one before any training, with other seeds: restarts, or the members of an ensemble.
+
+    Parameters
+    ----------
+    net : NeuralNetwork
+        It stays as it is. What it has learned, classes and scalings among it, is not handed on.
+    n : int
+        How many.
+    seeds : iterable of int, optional
+        One for each. Default: that of `net` and those that follow it.
+    init : str, optional
+        As in `NeuralNetwork`, whose argument a network does not remember.
+
+    Returns
+    -------
+    list of NeuralNetwork
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not one of these, or there are not n seeds.
+    """
+    if not isinstance(net, NeuralNetwork):
+        raise TypeError(f"net must be a network, got {type(net).__name__}")
+    n = count("n", n)
+    given = [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [checked_seed(seed) for seed in seeds]
+    if len(given) != n:
+        raise ValueError(f"seeds must be {n}, one for each clone, got {len(given)}")
+    init = None if init is None else one_of("init", init, initializers.NAMES)
+    return [_clone(net, seed, init) for seed in given]
+
+
+def _clone(net: NeuralNetwork, seed: int, init: str | None) -> NeuralNetwork:
+    other = net.copy()
+    other.streams, other.state = Streams(seed), None
+    other.intake = Intake(other.model, net.intake.scaler_X, net.intake.scaler_y)
+    other.model.theta[...] = 0
+    other.model.draw(init, other.streams.root)
+    return other

@@ -1,0 +1,219 @@
+"""fit_many: many networks in one call."""
+
+from __future__ import annotations
+
+import warnings
+from reprlib import repr as shown
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.base.checks import count, counted, flag
+from nnc.base.containers import as_array
+from nnc.base.processors import get_num_threads
+from nnc.many.history import ManyHistory
+from nnc.many.source import Source
+from nnc.many.work import Job, Outcome, train
+from nnc.network import OF_FIT, NeuralNetwork
+from nnc.training.advice import DivergedWarning
+from nnc.training.callbacks import bar_of
+from nnc.training.threads import Interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc.training.advice import TrainingWarning
+
+NOT_HERE = {"n_threads", "progress"}  # arguments of `fit` that each network has not for itself
+
+
+def fit_many(
+    networks: Sequence[NeuralNetwork],
+    X: ArrayLike,
+    y: Any,
+    *,
+    rows: Sequence[ArrayLike | None] | None = None,
+    weights: Sequence[ArrayLike | None] | ArrayLike | None = None,
+    n_jobs: int | None = None,
+    progress: bool = False,
+    **fit_options: Any,
+) -> ManyHistory:
+    """Trains many networks on the same data, one in each thread, the longest first.
+
+    Each ends with the weights, to the last bit, that its own `fit` on its rows would have given it, whatever n_jobs is.
+
+    Parameters
+    ----------
+    networks : sequence of NeuralNetwork
+        All different objects, of any shapes that fit the data. They are trained in place.
+    X, y : arrays
+        As in `NeuralNetwork.fit`. They are checked and converted once, and shared by all networks that take them alike.
+        What labels mean is found in all rows.
+    rows : sequence of int arrays or masks, optional
+        The rows that each network learns from, None for all of them: folds, or a bootstrap, in which rows may come
+        several times. They are copied when the network's turn comes, so `n_jobs` of them at a time.
+    weights : sequence of arrays (n,), or array (n_networks, n), optional
+        In place of rows, or beside them: `sample_weight` of each network, of all rows; None for one without. Nothing is
+        copied.
+    n_jobs : int, optional
+        How many networks are trained at a time, each by one thread. Default: what `nnc.get_num_threads()` says.
+    progress : bool, default False
+        Shows a progress bar (extra `[progress]`), which counts networks.
+    **fit_options
+        The other arguments of `NeuralNetwork.fit` but n_threads. A list has one value for each network, as in
+        `lr=[0.1, 0.01]`; everything else goes for all. Where `fit` takes several values itself, write a tuple:
+        `metrics=("r2", "mae")`. Callbacks are called in the thread of their network.
+
+    Returns
+    -------
+    ManyHistory
+        A sequence of one History for each network. Ctrl-C ends all, each with what it has reached; those whose turn had
+        not come are as they were.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not one of these, or the data does not fit a network: nothing has been trained then, unless it is
+        what a network finds wrong with its own rows.
+
+    Warns
+    -----
+    DivergedWarning
+        A network came to numbers that are not finite. It has the last finite weights, `diverged` of the history has the
+        error, and the others are trained on.
+    TrainingWarning
+        One of its subclasses for the first network that shows a common mistake, which says of how many it is true. Of
+        trainings of some milliseconds the first ten are looked at.
+
+    Examples
+    --------
+    >>> networks = nnc.clones(NeuralNetwork([8, 16, 1], loss="mse"), 20)
+    >>> history = nnc.fit_many(networks, X, y, epochs=100, optimizer="adam", lr=[0.001, 0.01] * 10)
+    >>> best = networks[history.loss.argmin()]
+    """
+    began = perf_counter()
+    networks = checked_networks("networks", networks)
+    n_jobs = get_num_threads() if n_jobs is None else count("n_jobs", n_jobs)
+    source = Source(X, y)
+    jobs = jobs_of(networks, source, rows, weights, fit_options)
+    bar = bar_of(len(networks), "network")() if flag("progress", progress) else None
+    try:
+        with Interrupt() as interrupt:
+            outcomes = train(jobs, source, n_jobs, interrupt, (lambda n: None) if bar is None else bar.update)
+    finally:
+        if bar is not None:
+            bar.close()
+    return told(outcomes, perf_counter() - began, stacklevel=3)
+
+
+def checked_networks(name: str, networks: Any) -> list[NeuralNetwork]:
+    """Networks that are all different objects."""
+    try:
+        found = list(networks)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of networks, got {shown(networks)}") from None
+    if not found:
+        raise ValueError(f"{name} must hold at least one network, got none")
+    seen: dict[int, int] = {}
+    for i, network in enumerate(found):
+        if not isinstance(network, NeuralNetwork):
+            raise TypeError(f"{name} must hold networks, got {shown(network)} in {name}[{i}]")
+        if id(network) in seen:
+            first = seen[id(network)]
+            raise ValueError(f"{name} must be different objects, got the same one in {name}[{first}] and {name}[{i}]")
+        seen[id(network)] = i
+    return found
+
+
+def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, weights: Any, given: Any) -> list[Job]:
+    """A job for each network, of the arguments of fit_many."""
+    saids = options_of(given, len(networks))
+    data = source.taken(networks[0]).data
+    indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, len(data.X)))
+    counted_rows = _each("weights", weights, networks, lambda name, value: value)
+    jobs = []
+    for i, (network, said) in enumerate(zip(networks, saids, strict=True)):
+        source.taken(network)  # or it does not fit
+        own = counted_rows[i]
+        if "sample_weight" in said:
+            if own is not None:
+                raise ValueError("weights and sample_weight say the same: give one of them")
+            own = said.pop("sample_weight")
+        jobs.append(Job(i, network, said, indices[i], own))
+    return jobs
+
+
+def options_of(given: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+    """The arguments of `fit` for each of n networks, those that are not its defaults."""
+    known = OF_FIT.keys() - NOT_HERE
+    for name in given:
+        if name not in known:
+            from nnc.base.names import argument_suggestion
+
+            hint = "; it is 1 here, see n_jobs" if name == "n_threads" else argument_suggestion(name, known)
+            raise TypeError(f"fit_many has no argument {name!r}{hint}")
+    lists = {name: value for name, value in given.items() if type(value) is list}
+    for name, values in lists.items():
+        if len(values) != n:
+            raise ValueError(
+                f"{name} must have one value for each of {counted(n, 'network')} where it is a list, "
+                f"got {len(values)}; what is the same for all is written as a tuple"
+            )
+    common = {name: value for name, value in given.items() if name not in lists and value is not OF_FIT[name]}
+    common["n_threads"] = 1
+    saids = [common.copy() for _ in range(n)]
+    for name, values in lists.items():
+        for said, value in zip(saids, values, strict=True):
+            if value is not OF_FIT[name]:
+                said[name] = value
+    return saids
+
+
+def _each(name: str, values: Any, networks: Sequence[Any], check: Any) -> list[Any]:
+    """One value for each network, None where there is none."""
+    if values is None:
+        return [None] * len(networks)
+    try:
+        found = list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence with one item for each network, got {shown(values)}") from None
+    if len(found) != len(networks):
+        raise ValueError(f"{name} must have one item for each of {counted(len(networks), 'network')}, got {len(found)}")
+    return [None if value is None else check(f"{name}[{i}]", value) for i, value in enumerate(found)]
+
+
+def index_of(name: str, rows: Any, n: int) -> NDArray[np.intp]:
+    """The numbers of rows that are given by these, or by a mask."""
+    array = as_array(name, rows)
+    if array.ndim != 1 or array.dtype.kind not in "iub":
+        expected = f"be numbers of rows, or a mask of {n}"
+        raise ValueError(f"{name} must {expected}, got {array.dtype} of shape {array.shape}")
+    if array.dtype.kind == "b":
+        if len(array) != n:
+            raise ValueError(f"{name} must have one item for each of {n} rows where it is a mask, got {len(array)}")
+        array = np.flatnonzero(array)
+    if not len(array):
+        raise ValueError(f"{name} must name at least one row, got none")
+    if array.min() < 0 or array.max() >= n:
+        wrong = array[(array < 0) | (array >= n)][0]
+        raise ValueError(f"{name} must lie between 0 and {n - 1}, got {wrong}")
+    return array.astype(np.intp, copy=False)
+
+
+def told(outcomes: Sequence[Outcome], seconds: float, stacklevel: int) -> ManyHistory:
+    """The history of all, after warnings: one of each kind."""
+    diverged = {i: outcome.error for i, outcome in enumerate(outcomes) if outcome.error is not None}
+    found: dict[type[TrainingWarning], list[tuple[int, str]]] = {}
+    for i, outcome in enumerate(outcomes):
+        for kind, message in outcome.findings:
+            found.setdefault(kind, []).append((i, message))
+    if diverged:
+        found[DivergedWarning] = [(i, str(error)) for i, error in diverged.items()]
+    for kind, cases in found.items():
+        i, message = cases[0]
+        more = f" (and so of {counted(len(cases) - 1, 'other network')})" if len(cases) > 1 else ""
+        warnings.warn(f"networks[{i}]{more}: {message}", kind, stacklevel)
+    return ManyHistory([outcome.history for outcome in outcomes], diverged, seconds)

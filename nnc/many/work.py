@@ -1,0 +1,227 @@
+"""What trains many networks in this process: threads, each of which takes one network after the other, the longest
+first, and trains it in one thread of the engine."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import ExitStack
+from sys import maxsize
+from threading import Semaphore
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nnc._team import Team
+from nnc.base.arrays import constant
+from nnc.training.advice import findings
+from nnc.training.fit import DivergedError, Fit
+from nnc.training.history import History
+from nnc.training.start import begin, on_data, prepare
+from nnc.training.threads import Interrupt, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nnc.many.source import Source
+    from nnc.training.advice import TrainingWarning
+    from nnc.training.state import State
+
+    Findings = list[tuple[type[TrainingWarning], str]]
+
+# What a fit takes, roughly: what is done beside its steps, and for each step, multiply-add and epoch. It decides about
+# the order and about what is done together, never about a result.
+FIT_SECONDS, STEP_SECONDS, MULTIPLY_ADD_SECONDS = 5e-5, 1.5e-7, 5e-11
+MANY_EPOCHS = 1000  # where another rule ends a training
+TOGETHER = 0.01  # seconds of small networks that are trained in one call of the core
+# What is looked at for warnings takes as long as a short training: of those only the first ones are.
+SHORT, FIRST = 0.005, 10
+
+
+class Job:
+    """A network, and what it is to learn.
+
+    Parameters
+    ----------
+    place : int
+        Its number among the networks.
+    network : NeuralNetwork
+    said : dict
+        Arguments of its `fit`, those that are not the defaults.
+    index : int array, optional
+        Its rows.
+    weights : array (n,), optional
+        How much each of all rows counts.
+    """
+
+    def __init__(self, place: int, network: Any, said: Mapping[str, Any], index: Any, weights: Any) -> None:
+        self.place, self.network, self.said, self.index, self.weights = place, network, said, index, weights
+
+    def prepare(self, source: Source) -> None:
+        """Checks all that can be checked before its turn, and says what it will take."""
+        self.taken = source.taken(self.network)
+        self.network.model.check_parameters()
+        self.state: State
+        self.plan: dict[str, Any]
+        self.state, self.plan = prepare(self.network, self.said)
+        self.seconds = self.estimate(len(self.taken.data.X))
+
+    def estimate(self, n: int) -> float:
+        """The seconds that it takes, roughly, where there are n rows."""
+        n = n if self.index is None else len(self.index)
+        batch = min(n, self.said.get("batch_size") or n)
+        steps = -(-n // batch)
+        epoch: float = steps * STEP_SECONDS + 3 * n * self.network.model.n_params * MULTIPLY_ADD_SECONDS
+        return FIT_SECONDS + (self.said.get("epochs") or MANY_EPOCHS) * epoch
+
+    def findings(self, run: Fit, history: History) -> Findings:
+        """What is to be warned of."""
+        return [] if self.seconds < SHORT and self.place >= FIRST else [*findings(run, history)]
+
+    def run(self) -> Fit:
+        """Its run, on its rows."""
+        network = self.network
+        intake, data, held = self.taken.rows_of(network, self.said, self.index, self.weights)
+        return on_data(network.model, intake, data, held, self.said, self.state, self.plan)
+
+
+class Outcome(NamedTuple):
+    """What came of a job."""
+
+    history: History
+    error: DivergedError | None = None
+    findings: Findings = []  # noqa: RUF012
+
+
+def untouched() -> Outcome:
+    """Of a network whose turn did not come."""
+    none = {name: constant(0.0, 0) for name in ("loss", "lr", "epoch_seconds")}
+    return Outcome(History(none, 0.0, "interrupt"))
+
+
+def train(
+    jobs: Sequence[Job],
+    source: Source,
+    n_threads: int,
+    interrupt: Interrupt,
+    done: Callable[[int], object] = lambda n: None,
+) -> list[Outcome]:
+    """Trains networks in this process.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    source : Source
+    n_threads : int
+    interrupt : Interrupt
+        Inside its `with`: ends all of them.
+    done : callable
+        Told of so many networks that are trained, by any thread.
+
+    Returns
+    -------
+    list of Outcome
+        One for each job.
+    """
+    for job in jobs:  # before anything changes
+        job.prepare(source)
+    work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
+    with Team(min(n_threads, len(jobs)), settle) as team:
+        work.size = team.size
+        team.run(work, 0, None, interrupt.stop)
+    return work.outcomes
+
+
+def _groups(jobs: Sequence[Job], n_threads: int) -> list[list[tuple[int, Job]]]:
+    """The jobs with their places among them, the longest first; short ones in groups."""
+    longest = sorted(((job.seconds, -at, job) for at, job in enumerate(jobs)), reverse=True)
+    total = sum(seconds for seconds, _, _ in longest)
+    most = min(TOGETHER, total / (8 * n_threads))
+    groups: list[list[tuple[int, Job]]] = []
+    taken = most
+    for seconds, at, job in longest:
+        taken += seconds
+        if taken > most:
+            groups.append([])
+            taken = seconds
+        groups[-1].append((-at, job))
+    return groups
+
+
+class _Work:
+    """What a thread of the team does, which it is called with."""
+
+    def __init__(
+        self,
+        groups: list[list[tuple[int, Job]]],
+        count: int,
+        interrupt: Interrupt,
+        done: Callable[[int], object],
+    ) -> None:
+        self.queue, self.interrupt, self.done = deque(groups), interrupt, done
+        self.outcomes = [untouched()] * count
+        self.at_home = Semaphore(0)
+        self.size = 1
+
+    def __call__(self, thread: int, amount: int) -> None:
+        try:
+            while self.queue and not self.interrupt:
+                try:
+                    group = self.queue.popleft()
+                except IndexError:  # another thread has taken the last one
+                    break
+                self.train(group)
+        except BaseException:
+            self.interrupt.stop()
+            raise
+        finally:
+            if thread:
+                self.at_home.release()
+        if not thread:  # the main thread waits here, where Ctrl-C reaches it
+            for _ in range(self.size - 1):
+                self.at_home.acquire()
+
+    def train(self, group: list[tuple[int, Job]]) -> None:
+        runs = [(at, job, job.run()) for at, job in group]
+        with ExitStack() as turns:
+            together: dict[Any, list[Fit]] = {}
+            for _, job, run in runs:
+                turns.enter_context(job.network.model.turn)
+                if len(runs) > 1 and type(run) is Fit and run.is_plain:
+                    begin(job.network, run)
+                    together.setdefault(run.model.core, []).append(run)
+            for core, small in together.items():
+                _work_each(core, small, self.interrupt)
+            for at, job, run in runs:
+                try:
+                    if run.training is not None:
+                        history = run.go()
+                    elif self.interrupt:
+                        continue
+                    else:
+                        begin(job.network, run)
+                        history = run.run(self.interrupt)
+                    self.outcomes[at] = Outcome(history, None, job.findings(run, history))
+                except DivergedError as error:
+                    self.outcomes[at] = Outcome(error.history, error)
+                except BaseException as error:
+                    error.add_note(f"in networks[{job.place}] of fit_many")
+                    raise
+        self.done(len(group))
+
+
+def _work_each(core: Any, runs: list[Fit], interrupt: Interrupt) -> None:
+    """Takes runs in which nothing is looked at to their ends, as far as the core goes, in one call of it: Python's
+    lock, for which threads wait, is taken once for all of them."""
+    trainings = []
+    for run in runs:
+        run.enter(interrupt, Team(1))
+        run.training.refresh()
+        goal = run.goal()  # which works out the rates
+        run.training.plan(run.losses, run.rates, goal)
+        trainings.append(run.training)
+    with ExitStack() as stills:
+        for run in runs:
+            stills.enter_context(run.model.still)
+        seconds = core.work_each(trainings, maxsize)
+    now = perf_counter()
+    for run, took in zip(runs, seconds, strict=True):
+        run.began = now - took
