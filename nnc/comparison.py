@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from nnc import reference
 from nnc.base.arrays import numbers
+from nnc.drawing.html import paragraph, say, table
 from nnc.network import NeuralNetwork
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Difference:
         return cls(float(gap.max(initial=0.0)), float(relative.max(initial=0.0)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `nnc.compare` found; `print` shows it as a table.
 
@@ -84,39 +84,55 @@ class Comparison:
     predictions: Difference
     engine_seconds: float
     reference_seconds: float
-    engine: NeuralNetwork = field(repr=False)
-    reference: reference.NeuralNetwork = field(repr=False)
-    history: History = field(repr=False)
+    engine: NeuralNetwork
+    reference: reference.NeuralNetwork
+    history: History
 
     @property
     def speedup(self) -> float:
         """How many times faster the engine was."""
         return self.reference_seconds / self.engine_seconds
 
-    def __str__(self) -> str:
-        """Return the table of differences and times."""
+    def _what(self) -> str:
         stack = self.engine.model.stack
         shapes = ["x".join(map(str, shape)) for shape in (stack.shape, *(layer.out for layer in stack.layers))]
-        lines = [
-            f"network {'-'.join(shapes)}, rows {self.rows}, epochs {self.epochs}",
-            "",
-            "  largest difference      absolute   relative",
+        return f"network {'-'.join(shapes)}, rows {self.rows}, epochs {self.epochs}"
+
+    def _differences(self) -> dict[str, Difference]:
+        return {"losses": self.losses, "weights and biases": self.weights, "predictions": self.predictions}
+
+    def _times(self) -> dict[str, str]:
+        return {
+            "plain Python": f"{self.reference_seconds * 1e3:.3f} ms",
+            "compiled engine": f"{self.engine_seconds * 1e3:.3f} ms",
+        }
+
+    def _verdict(self) -> str:
+        return f"the engine is {self.speedup:,.{0 if self.speedup >= 10 else 1}f} times as fast"
+
+    def __str__(self) -> str:
+        """Return the table of differences and times."""
+        lines = [self._what(), "", "  largest difference      absolute   relative"]
+        for name, difference in self._differences().items():
+            lines.append(f"    {name:<20}{difference.absolute:>12.1e}{difference.relative:>11.1e}")
+        lines += ["", *(f"  {name:<22}{time:>17}" for name, time in self._times().items())]
+        return "\n".join([*lines, f"  {self._verdict()}"])
+
+    def __repr__(self) -> str:
+        largest = max(difference.relative for difference in self._differences().values())
+        said = f"largest relative difference {largest:.1e}, {self._verdict()}"
+        return f"<Comparison: {self._what()}, {said}; print it>"
+
+    def _repr_html_(self) -> str:
+        differences = [
+            (name, f"{difference.absolute:.1e}", f"{difference.relative:.1e}")
+            for name, difference in self._differences().items()
         ]
-        lines += [
-            f"    {name:<20}{difference.absolute:>12.1e}{difference.relative:>11.1e}"
-            for name, difference in (
-                ("losses", self.losses),
-                ("weights and biases", self.weights),
-                ("predictions", self.predictions),
-            )
-        ]
-        lines += [
-            "",
-            f"  plain Python          {self.reference_seconds * 1e3:>14.3f} ms",
-            f"  compiled engine       {self.engine_seconds * 1e3:>14.3f} ms",
-            f"  the engine is {self.speedup:,.{0 if self.speedup >= 10 else 1}f} times as fast",
-        ]
-        return "\n".join(lines)
+        return (
+            table(("largest difference", "absolute", "relative"), differences, self._what())
+            + table(("", "time"), [*self._times().items()])
+            + paragraph(self._verdict())
+        )
 
 
 def _best_time(run: Callable[[], tuple[float, _Result]]) -> tuple[float, _Result]:
@@ -157,7 +173,7 @@ def compare(
         As for `NeuralNetwork.fit`. Plain Python is slow: the 1500 epochs of the tutorial's four rows take
         about a tenth of a second, and the time grows with epochs, rows and weights.
     verbose : bool, default True
-        Print the result.
+        Print the result, except in notebooks, which show the value of a cell.
     file : text file, optional
         Where to print it; standard output by default.
     **network_arguments
@@ -227,7 +243,7 @@ def compare(
         history=history,
     )
     if verbose:
-        print(comparison, file=file or sys.stdout)
+        say(comparison, file)
     return comparison
 
 

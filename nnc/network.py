@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc.data.scaling import Scaler
+    from nnc.drawing.svg import Drawing
     from nnc.inspection import Explanation, GradientCheck
     from nnc.kinds.losses import Loss
     from nnc.kinds.optimizers import Optimizer
@@ -269,11 +270,83 @@ class NeuralNetwork:
 
     def summary(self) -> str:
         """A table of the layers: shapes, activation, number of parameters, of images how often a row is multiplied and
-        added; and what is scaled."""
+        added; what is scaled; and small curves of what the network was trained with."""
         from nnc.inspection.text import summary_text
 
+        return "\n".join([f"{summary_text(self.model.stack)}, {self._said()}", *self._curves()])
+
+    def _said(self) -> str:
+        """What a summary says of the whole network, beside its sums."""
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.intake.scalings().items())
-        return f"{summary_text(self.model.stack)}, {self.dtype.name}, loss {self.loss_name}{scaled}"
+        return f"{self.dtype.name}, loss {self.loss_name}{scaled}"
+
+    def _curves(self) -> list[str]:
+        history = self.history
+        if history is None or not history.epochs:
+            return []
+        return [f"trained for {history.forgotten + history.epochs:,} epochs", *history.curves()]
+
+    def plot(self, row: ArrayLike | None = None, *, neurons: int = 10) -> Drawing:
+        """A picture of the network, for which nothing else has to be installed: neurons as circles, weights as lines
+        whose colour is their sign and whose thickness their size, images as stacks of their channels. Notebooks show
+        it; `net.plot().save("net.svg")` and `to_svg` write it to a file.
+
+        Parameters
+        ----------
+        row : array (n_in,), optional
+            One row of inputs: what every layer puts out for it is drawn, too.
+        neurons : int, default 10
+            As many of a layer are shown at most, 2 or more; of larger ones the first and the last.
+
+        Returns
+        -------
+        Drawing
+            `str()` of it is SVG.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument is not one of these.
+        """
+        from nnc.drawing.network import draw
+
+        return draw(self, row, neurons)
+
+    def to_svg(self, path: Any = None, row: ArrayLike | None = None, *, neurons: int = 10) -> str:
+        """The picture that `plot` makes as SVG, which follows whether the page is light or dark.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file, optional
+            Where it is written to; the old file or the new one is there, whole.
+        row, neurons
+            As in `plot`.
+
+        Returns
+        -------
+        str
+            The text of the file.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument is not one of these.
+        OSError
+            The file cannot be written; the message says why and what to do.
+        """
+        drawing = self.plot(row, neurons=neurons)
+        if path is not None:
+            drawing.save(path)
+        return str(drawing)
+
+    def _repr_html_(self) -> str:
+        from nnc.drawing.html import paragraph, table
+        from nnc.inspection.text import summary_table
+
+        (head, *rows), sums = summary_table(self.model.stack)
+        said = paragraph(f"{sums}, {self._said()}")
+        trained = "" if self.history is None else self.history._repr_html_()
+        return table(head, rows, "NeuralNetwork") + said + self.plot()._repr_html_() + trained
 
     def inspect(self, file: IO[str] | None = None) -> None:
         """Prints every layer, neuron, weight and bias, and how inputs and targets are scaled, to `file` or to the
@@ -578,13 +651,15 @@ class NeuralNetwork:
         Returns
         -------
         Explanation
-            Its text is printed, too; its attributes hold the numbers.
+            Its text is printed, too, except in notebooks, which show the value of a cell; its attributes hold the
+            numbers.
 
         Raises
         ------
         ValueError, TypeError
             An argument does not fit.
         """
+        from nnc.drawing.html import say
         from nnc.inspection import explain_step
 
         intake = self.intake
@@ -592,7 +667,7 @@ class NeuralNetwork:
         explanation = explain_step(
             self, data.X, data.target, lr, scaling_X=intake.scaling_X, scaling_y=intake.scaling_y
         )
-        print(explanation)
+        say(explanation)
         return explanation
 
     def check_gradients(self, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
@@ -611,18 +686,20 @@ class NeuralNetwork:
         Returns
         -------
         GradientCheck
-            The verdict, which is printed, too. `ok`: something of every layer could be compared, and nothing is wrong.
+            The verdict, which is printed, too, except in notebooks, which show the value of a cell. `ok`: something of
+            every layer could be compared, and nothing is wrong.
 
         Raises
         ------
         ValueError, TypeError
             An argument does not fit.
         """
+        from nnc.drawing.html import say
         from nnc.inspection import check_gradients
 
         data = self.intake.data(X, y)
         check = check_gradients(self, data.X, data.target, eps, gradients=self.gradients(X, y))
-        print(check)
+        say(check)
         return check
 
     # ------------------------------------------------------------------------------------------ training

@@ -64,7 +64,7 @@ def test_printing():
     assert "times as fast" in text
     assert max(map(len, text.splitlines())) < 80
     assert "array(" not in repr(result)
-    assert "losses=Difference(absolute=" in repr(result)
+    assert "largest relative difference" in repr(result)
 
 
 def test_quiet(capsys):

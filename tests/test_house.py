@@ -12,19 +12,23 @@ from pathlib import Path
 import pytest
 
 HOME = Path(__file__).parent.parent
-NETWORK = {"base", "kinds", "layers", "saving", "inspection", "reference", "exchange", "model", "data", "training"}
+NETWORK = {
+    *("base", "kinds", "layers", "saving", "drawing", "inspection", "reference", "exchange"),
+    *("model", "data", "training"),
+}
 ABOVE = {"network", "datasets", "comparison", *NETWORK}
 MAY_IMPORT = {
     "base": set(),
     "kinds": {"base"},
     "layers": {"base", "kinds"},
     "saving": {"base", "kinds", "layers"},
-    "inspection": {"base", "kinds", "layers"},
+    "drawing": {"base", "kinds", "layers"},
+    "inspection": {"base", "kinds", "layers", "drawing"},
     "reference": {"base", "layers", "saving", "inspection"},
     "exchange": {"base", "kinds", "layers", "saving"},
     "model": {"base", "kinds", "layers", "inspection"},
     "data": {"base", "kinds", "saving", "model"},
-    "training": {"base", "kinds", "layers", "model", "data"},
+    "training": {"base", "kinds", "layers", "drawing", "model", "data"},
     "network": NETWORK - {"reference"},
     "datasets": {"base", "data"},
     "comparison": ABOVE,

@@ -428,7 +428,7 @@ def test_scalings_are_told():
     assert summary.endswith(f"mse, inputs scaled (minmax, {unknown}), targets scaled (standardize, {unknown})")
     assert inspection[1:4] == ["* Inputs: 2", f"Scaled: minmax, {unknown}", "------"]
     assert inspection[-3:] == ["* Targets", f"Scaled: standardize, {unknown}", "------"]
-    assert net.summary().endswith(", loss mse, inputs scaled (minmax), targets scaled (standardize)")
+    assert ", loss mse, inputs scaled (minmax), targets scaled (standardize)\n" in net.summary()
     lines = inspected(net)
     columns = [" Input 0: (raw - 10.0) * 0.25", " Input 1: (raw + 4.0) * 0.5"]
     assert lines[1:5] == ["* Inputs: 2", "Scaled: minmax", *columns]

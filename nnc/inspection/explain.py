@@ -72,6 +72,11 @@ class Explanation:
         rows = "1 row" if len(self.X) == 1 else f"{len(self.X)} rows"
         return f"<Explanation: {rows}{_scaled(self)}, lr {self.lr:g}, {self.loss_name} {self.loss:.6g}; print it>"
 
+    def _repr_html_(self) -> str:
+        from nnc.drawing.html import as_printed
+
+        return as_printed(str(self))
+
 
 def explain_step(
     net: Network,

@@ -84,7 +84,7 @@ class LayerCheck:
         return f"{counts}, {verdict}: largest relative difference {self.difference:.2g} at {self.worst}, {ways}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientCheck:
     """Backpropagation held against the definitions; `str()` is a line for each layer and one for all.
 
@@ -119,14 +119,38 @@ class GradientCheck:
         return max(self.layers, key=lambda layer: (layer.wrong, layer.difference))
 
     def __str__(self) -> str:
-        lines = list(map(str, self.layers))
+        return "\n".join([*map(str, self.layers), self._verdict()])
+
+    def _verdict(self) -> str:
         if not (self.ok or self.wrong):
             names = ", ".join(layer.name for layer in self.layers if not layer.ok)
-            last = f"bends and rounding leave nothing to compare in {names}"
-            return "\n".join([*lines, f"Whether the gradients are right is open: {last}"])
+            return f"Whether the gradients are right is open: bends and rounding leave nothing to compare in {names}"
         verdict = "WRONG" if self.wrong else "right"
         last = f"largest relative difference {self.difference:.2g}, {self.tolerance:g} allowed, and rounding"
-        return "\n".join([*lines, f"The gradients are {verdict}: {last}"])
+        return f"The gradients are {verdict}: {last}"
+
+    def __repr__(self) -> str:
+        layers = f"{len(self.layers)} layer{'s' if len(self.layers) > 1 else ''}"
+        return f"<GradientCheck: {layers}. {self._verdict()}; print it>"
+
+    def _repr_html_(self) -> str:
+        from nnc.drawing.html import paragraph, table
+
+        head = ("layer", "parameters", "compared", "at a bend", "hidden by rounding", "largest relative difference")
+        ways = ("at", "by backpropagation", "by definition", "by differences", "")
+        rows = [
+            (
+                *(layer.name, layer.n_params, layer.checked, layer.bends, layer.uncertain),
+                *((f"{layer.difference:.2g}", layer.worst) if layer.worst else ("", "")),
+                *(
+                    "" if math.isnan(way) else f"{way:.9g}"
+                    for way in (layer.by_backpropagation, layer.by_definition, layer.by_differences)
+                ),
+                "WRONG" if layer.wrong else "ok" if layer.ok else "nothing to compare",
+            )
+            for layer in self.layers
+        ]
+        return table((*head, *ways), rows, "Backpropagation held against the definitions") + paragraph(self._verdict())
 
 
 def check_gradients(

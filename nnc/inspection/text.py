@@ -29,10 +29,10 @@ class Scaling(Protocol):
     def factor(self) -> Any: ...
 
 
-def summary_text(stack: Stack) -> str:
-    """The table of `summary`, and the sums below it: name, what comes in and goes out, activation and number of
-    parameters of every layer, and where rows are images, the multiply-adds of one: in a dense layer that is the size of
-    its W."""
+def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
+    """The table of `summary`, its head first, and the sums below it: name, what comes in and goes out, activation and
+    number of parameters of every layer, and where rows are images, the multiply-adds of one: in a dense layer that is
+    the size of its W."""
     counted = {"parameters": [layer.kind.n_params(layer.below) for layer in stack.layers]}
     heads = ("layer", "inputs", "neurons", "activation")
     if stack.images:
@@ -43,10 +43,16 @@ def summary_text(stack: Stack) -> str:
         remark = layer.kind.remark + ", frozen" * layer.kind.frozen
         said = layer.name, shape_text(layer.below), shape_text(layer.out), remark
         rows.append((*said, *(f"{count:,}" for count in counts)))
+    sums = ", ".join(f"{sum(counts):,} {what}" for what, counts in counted.items())
+    return rows, sums + " a row" * stack.images
+
+
+def summary_text(stack: Stack) -> str:
+    """The same as text."""
+    rows, sums = summary_table(stack)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    sums = ", ".join(f"{sum(counts):,} {what}" for what, counts in counted.items())
-    return "\n".join([*lines, sums + " a row" * stack.images])
+    return "\n".join([*lines, sums])
 
 
 def inspect_text(

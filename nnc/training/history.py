@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc.drawing.svg import Drawing
+
 STOP_REASONS = (
     *("epochs", "max_seconds", "target_loss", "patience", "callback"),
     *("interrupt", "diverged", "converged", "error"),
@@ -152,6 +154,15 @@ class History:
         which = f"{self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
         return f"<History: {which} epochs in {self.seconds:.3g} s{last}{best}, stopped by {self.stop_reason}>"
 
+    def __str__(self) -> str:
+        """What `print` shows: how it ended, and of each column a small curve from its first number to its last."""
+        return "\n".join([self._ending(), *self.curves()])
+
+    def _ending(self) -> str:
+        which = f"{self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
+        best = "" if self.best_epoch is None else f", best epoch {self.best_epoch}"
+        return f"{which} epochs in {self.seconds:.3g} s, stopped by {self.stop_reason}{best}"
+
     # ------------------------------------------------------------------------------------------ in other forms
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -250,6 +261,62 @@ class History:
         columns = [column.tolist() for column in self._columns.values()]
         writer.writerows(zip(range(1, self.epochs + 1), *columns, strict=True))
         disk.replace(path, text.getvalue().encode(), "history")
+
+    # ------------------------------------------------------------------------------------------ to be looked at
+
+    def curves(self) -> list[str]:
+        """A line for each column, with a curve of block characters; none of the learning rate where that is constant,
+        and none at all where there was no epoch."""
+        from nnc.drawing import curves
+
+        columns = {name: column for panel in curves.panels(dict(self)) for name, column in panel.items() if len(column)}
+        heads = [f"{name}  {column[0]:.4g}" for name, column in columns.items()]
+        longest = max(map(len, heads), default=0)
+        return [
+            f"{name}{column[0]:>{longest - len(name)}.4g} {curves.blocks(column)} {column[-1]:.4g}"
+            for name, column in columns.items()
+        ]
+
+    def to_svg(self, path: Any = None) -> str:
+        """Small curves of the losses, of the metrics and of a learning rate that changes, as SVG: what notebooks show.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file, optional
+            Where it is written to; the old file or the new one is there, whole.
+
+        Returns
+        -------
+        str
+            The text of the file.
+
+        Raises
+        ------
+        ValueError
+            There was no epoch.
+        OSError
+            The file cannot be written; the message says why and what to do.
+        """
+        if not self.epochs:
+            raise ValueError("the history must have an epoch to be drawn, got none")
+        drawing = self._drawing()
+        if path is not None:
+            drawing.save(path)
+        return str(drawing)
+
+    def _drawing(self) -> Drawing:
+        from nnc.drawing import curves
+
+        panels = curves.panels(dict(self))
+        said = (
+            f"{name} from {column[0]:.4g} to {column[-1]:.4g}" for panel in panels for name, column in panel.items()
+        )
+        return curves.draw(panels, self.best_epoch, "Training history", f"{self.epochs} epochs: {', '.join(said)}.")
+
+    def _repr_html_(self) -> str:
+        from nnc.drawing.html import paragraph
+
+        return paragraph(self._ending()) + (self._drawing()._repr_html_() if self.epochs else "")
 
     def plot(self, ax: Any = None) -> Any:
         """Draws the losses over the epochs, the best epoch marked, and metrics on an axis of their own at the right.
