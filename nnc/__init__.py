@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nnc._version import __version__
 
 if TYPE_CHECKING:
-    from nnc import datasets, layers, reference
+    from nnc import datasets, layers, plot, reference
     from nnc.base.processors import get_num_threads, set_num_threads
     from nnc.comparison import Comparison, compare
     from nnc.data.augment import augment
@@ -98,6 +98,7 @@ __all__ = [
     "fit_many",
     "get_num_threads",
     "layers",
+    "plot",
     "reference",
     "set_num_threads",
     "show_config",
@@ -162,7 +163,7 @@ if not TYPE_CHECKING:  # or every misspelled name would be an object to type che
     def __getattr__(name: str) -> object:
         from importlib import import_module
 
-        if name in ("datasets", "layers", "reference"):
+        if name in ("datasets", "layers", "plot", "reference"):
             return import_module(f"nnc.{name}")
         if name not in _HOME:
             raise AttributeError(f"module 'nnc' has no attribute {name!r}")

@@ -14,7 +14,7 @@ import pytest
 HOME = Path(__file__).parent.parent
 NETWORK = {
     *("base", "kinds", "layers", "saving", "drawing", "inspection", "reference", "exchange"),
-    *("model", "data", "training"),
+    *("model", "data", "plot", "training"),
 }
 ABOVE = {"network", "datasets", "comparison", *NETWORK}
 MAY_IMPORT = {
@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "exchange": {"base", "kinds", "layers", "saving"},
     "model": {"base", "kinds", "layers", "inspection"},
     "data": {"base", "kinds", "saving", "model"},
-    "training": {"base", "kinds", "layers", "drawing", "model", "data"},
+    "plot": {"base", "data", "drawing"},
+    "training": {"base", "kinds", "layers", "drawing", "model", "data", "plot"},
     "network": NETWORK - {"reference"},
     "datasets": {"base", "data"},
     "comparison": ABOVE,

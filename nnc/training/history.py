@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from reprlib import repr as shown
 from typing import TYPE_CHECKING
 
@@ -319,7 +318,7 @@ class History:
         return paragraph(self._ending()) + (self._drawing()._repr_html_() if self.epochs else "")
 
     def plot(self, ax: Any = None) -> Any:
-        """Draws the losses over the epochs, the best epoch marked, and metrics on an axis of their own at the right.
+        """Draws the losses over the epochs with matplotlib (extra `[plot]`), see `nnc.plot.history`.
 
         Parameters
         ----------
@@ -336,27 +335,9 @@ class History:
         ImportError
             matplotlib is not installed.
         """
-        if ax is None:
-            try:
-                pyplot = import_module("matplotlib.pyplot")
-            except ImportError as error:
-                raise ImportError(
-                    f'History.plot needs matplotlib ({error}); install it with pip install "nnc-cython[plot]"'
-                ) from error
-            ax = pyplot.figure().add_subplot()
-        numbers = range(1, self.epochs + 1)
-        metrics = [name for name in self if name not in ("loss", "val_loss", "lr", "epoch_seconds")]
-        right = ax.twinx() if metrics else ax
-        lines = [ax.plot(numbers, self[name], label=name)[0] for name in ("loss", "val_loss") if name in self]
-        for i, name in enumerate(metrics, len(lines)):  # goes on with the colors of the losses
-            lines += right.plot(numbers, self[name], f"C{i}--", label=name)
-        if self.best_epoch is not None:
-            label = f"best epoch, {self.best_epoch}"
-            lines.append(ax.axvline(self.best_epoch, color="gray", linestyle=":", label=label))
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("loss")
-        ax.legend(handles=lines)
-        return ax
+        from nnc.plot import history
+
+        return history(self, ax)
 
 
 def _column(name: Any, values: Any) -> NDArray[np.float64]:

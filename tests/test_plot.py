@@ -1,0 +1,379 @@
+"""Plots with matplotlib: what is drawn is what is there, nothing is shown, and no screen is needed."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import History, NeuralNetwork, plot
+from nnc.layers import Conv2D, Dense, Input, MaxPool2D
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(autouse=True)
+def headless(monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+
+    def show(*args, **kwargs):
+        raise AssertionError("a plot was shown")
+
+    monkeypatch.setattr(pyplot, "show", show)
+    yield
+    for number in pyplot.get_fignums():
+        pyplot.figure(number).canvas.draw()  # what cannot be drawn fails here
+    pyplot.close("all")
+
+
+@pytest.fixture
+def ax():
+    return pytest.importorskip("matplotlib.figure").Figure().add_subplot()
+
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 3))
+LABELS = np.array(["low", "middle", "high"])[np.digitize(X[:, 0] + 0.2 * X[:, 1], [-0.5, 0.5])]
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    net = NeuralNetwork([3, 8, 3], activation="tanh", loss="cross_entropy", seed=0)
+    net.fit(X, LABELS, epochs=60, optimizer="adam", lr=0.05)
+    return net
+
+
+@pytest.fixture(scope="module")
+def regressor():
+    net = NeuralNetwork([3, 8, 1], activation="tanh", loss="mse", seed=0, scale_y="standardize")
+    net.fit(X, 100 + 10 * X[:, 0], epochs=100, optimizer="adam", lr=0.05)
+    return net
+
+
+@pytest.fixture(scope="module")
+def images():
+    return NeuralNetwork([Input(6, 6, 2), Conv2D(5, 3), MaxPool2D(2), Dense(4), 3], loss="cross_entropy", seed=0)
+
+
+def labels(ax):
+    return ax.get_xlabel(), ax.get_ylabel()
+
+
+# ------------------------------------------------------------------------------------------ training
+
+
+def history(**columns):
+    arrays = {name: np.array(values, float) for name, values in {"loss": [3, 2, 1], **columns}.items()}
+    return History({"lr": np.full(3, 0.1), **arrays}, 0.5, "epochs", 2)
+
+
+def test_history_in_given_axes(ax):
+    made = history(val_loss=[4, 3, 2], accuracy=[0.1, 0.2, 0.3], lr=[1, 2, 3])
+    assert plot.history(made, ax) is ax
+    assert labels(ax) == ("epoch", "loss")
+    losses = {line.get_label(): line for line in ax.get_lines()}
+    assert list(losses) == ["loss", "val_loss", "best epoch, 2"]
+    assert losses["val_loss"].get_xydata().tolist() == [[1, 4], [2, 3], [3, 2]]
+    assert losses["best epoch, 2"].get_xdata() == [2, 2]
+    right = ax.figure.axes[1]
+    assert right.get_ylabel() == "accuracy"
+    assert right.get_lines()[0].get_ydata().tolist() == [0.1, 0.2, 0.3]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "loss",
+        "val_loss",
+        "accuracy",
+        "best epoch, 2",
+    ]
+    assert len(ax.figure.axes) == 2  # the rate has a panel only in a new figure
+    styles = [line.get_linestyle() for line in (*ax.get_lines()[:2], *right.get_lines())]
+    assert len({*styles}) == 3
+
+
+def test_history_in_a_new_figure():
+    ax = plot.history(history(lr=[3, 2, 1]))
+    loss, rate = ax.figure.axes
+    assert loss is ax
+    assert labels(rate) == ("epoch", "learning rate")
+    assert rate.get_lines()[0].get_ydata().tolist() == [3, 2, 1]
+    ax.figure.canvas.draw()
+    ticks = [tick for tick in rate.get_xticks() if 1 <= tick <= 3]
+    assert ticks == [1, 2, 3]  # epochs are whole numbers
+    assert len(plot.history(history()).figure.axes) == 1
+    assert len(history(lr=[3, 2, 1]).plot().figure.axes) == 2
+
+
+def test_a_loss_of_several_magnitudes_has_a_logarithmic_axis():
+    assert plot.history(history(loss=[1000, 10, 1])).get_yscale() == "log"
+    assert plot.history(history()).get_yscale() == "linear"
+    assert plot.history(history(loss=[1000, 10, 0])).get_yscale() == "linear"
+
+
+def test_learning_curve(ax):
+    net = NeuralNetwork([3, 6, 3], activation="tanh", loss="cross_entropy", seed=0)
+    before = net.params
+    options = {"epochs": 60, "optimizer": "adam", "lr": 0.05}
+    assert plot.learning_curve(net, X, LABELS, ax, sizes=[1, 0.25], **options) is ax
+    train, apart = ax.get_lines()
+    assert train.get_xdata().tolist() == apart.get_xdata().tolist() == [24, 96]
+    assert train.get_ydata()[0] >= apart.get_ydata()[0]
+    assert apart.get_ydata()[1] > 0.8
+    assert labels(ax) == ("training rows", "accuracy")
+    assert (net.params == before).all()
+    assert net.history is None
+    numbers = NeuralNetwork([3, 1], loss="mse", seed=0)
+    assert plot.learning_curve(numbers, X, X[:, 0], sizes=[0.5], epochs=20).get_ylabel() == "R²"
+
+
+def test_learning_curve_refuses():
+    net = NeuralNetwork([3, 1], loss="mse", seed=0)
+    with pytest.raises(ValueError, match="sizes must be shares of the rows, above 0 and 1 at most, got 2"):
+        plot.learning_curve(net, X, X[:, 0], sizes=[2], epochs=1)
+    with pytest.raises(ValueError, match="sizes must have a share of the rows at least, got none"):
+        plot.learning_curve(net, X, X[:, 0], sizes=[], epochs=1)
+    with pytest.raises(ValueError, match="y must have one row for each row of X"):
+        plot.learning_curve(net, X, X[:5, 0], epochs=1)
+    with pytest.raises(ValueError, match="validation"):
+        plot.learning_curve(net, X, X[:, 0], validation=1.5, epochs=1)
+    with pytest.raises(TypeError, match="epochs must be given"):
+        plot.learning_curve(net, X, X[:, 0])
+
+
+# ------------------------------------------------------------------------------------------ predictions
+
+
+def test_confusion_matrix(classifier, ax):
+    assert plot.confusion_matrix(classifier, X, LABELS, ax) is ax
+    predicted = classifier.predict_classes(X)
+    names = classifier.classes.tolist()
+    counts = [[int(((a == LABELS) & (predicted == b)).sum()) for b in names] for a in names]
+    assert [text.get_text() for text in ax.texts] == [str(count) for row in counts for count in row]
+    shares = np.array(counts) / np.sum(counts, axis=1, keepdims=True)
+    assert np.allclose(ax.images[0].get_array(), shares)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == names
+    assert labels(ax) == ("predicted class", "true class")
+    shares_said = plot.confusion_matrix(classifier, X, LABELS, normalize=True).texts
+    assert [text.get_text() for text in shares_said] == [f"{share:.2f}" for share in shares.ravel()]
+
+
+def test_confusion_matrix_of_one_output():
+    yes = X[:, 0] > 0
+    for loss, y in (("bce", yes), ("hinge", np.where(yes, 1, -1))):
+        net = NeuralNetwork([3, 1], loss=loss, seed=0)
+        net.fit(X, y, epochs=100, optimizer="adam", lr=0.1)
+        counts = [int(text.get_text()) for text in plot.confusion_matrix(net, X, y).texts]
+        assert sum(counts) == 120
+        assert counts[0] + counts[3] == round(120 * net.score(X, y)) > 100
+
+
+def test_decision_boundary(classifier, ax):
+    assert plot.decision_boundary(classifier, X, LABELS, ax, features=(1, 0), resolution=40) is ax
+    assert labels(ax) == ("input 1", "input 0")
+    (left, right, bottom, top), image = ax.images[0].get_extent(), ax.images[0].get_array()
+    point = np.median(X, axis=0)
+    point[[1, 0]] = left, top  # a corner of the plane
+    number = classifier.classes.tolist().index(classifier.predict_classes(point)[0])
+    expected = pytest.importorskip("matplotlib.colors").to_rgb(plot.axes.COLORS[number])
+    assert np.allclose(image[-1, 0, :3], expected)
+    assert left < X[:, 1].min() < X[:, 1].max() < right
+    assert bottom < X[:, 0].min()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == classifier.classes.tolist()
+    dots = {dots.get_label(): len(dots.get_offsets()) for dots in ax.collections if len(dots.get_offsets()) > 1}
+    assert dots == {name: int((name == LABELS).sum()) for name in classifier.classes}
+
+
+def test_decision_boundary_of_numbers(regressor):
+    y = 100 + 10 * X[:, 0]
+    ax = plot.decision_boundary(regressor, X, y, resolution=20)
+    assert ax.figure.axes[1].get_ylabel() == "output"
+    dots = ax.collections[-1]
+    assert np.allclose(dots.get_array(), y)
+    assert dots.norm.vmax > 100  # the outputs as users know them
+    assert len(plot.decision_boundary(regressor, X, resolution=20).collections[-1].get_offsets()) == 120
+
+
+def test_decision_boundary_of_yes_and_no():
+    net = NeuralNetwork([2, 1], loss="hinge", seed=0)
+    ax = plot.decision_boundary(net, X[:, :2], np.where(X[:, 0] > 0, 1, -1), resolution=20)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0", "1"]
+
+
+def test_predictions_of_numbers(regressor, ax):
+    y = 100 + 10 * X[:, 0]
+    assert plot.predictions(regressor, X, y, ax) is ax
+    P = regressor.predict(X)[:, 0]
+    assert np.allclose(ax.collections[0].get_offsets(), np.column_stack([y, P]))
+    assert ax.get_title() == f"root mean squared error {np.sqrt(((y - P) ** 2).mean()):.4g}"
+    residuals = plot.predictions(regressor, X, y, kind="residuals")
+    assert np.allclose(residuals.collections[0].get_offsets(), np.column_stack([P, y - P]))
+    assert labels(residuals) == ("predicted value", "residual, true - predicted")
+
+
+def test_predictions_of_several_outputs_and_many_rows():
+    net = NeuralNetwork([1, 2], loss="mse", seed=0)
+    many = np.linspace(0, 1, 5000)[:, None]
+    ax = plot.predictions(net, many, np.hstack([many, many]))
+    assert [len(dots.get_offsets()) for dots in ax.collections] == [2000, 2000]
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["output 0", "output 1"]
+
+
+def test_calibration(classifier, ax):
+    assert plot.predictions(classifier, X, LABELS, ax, bins=5) is ax
+    P = classifier.predict_proba(X)
+    sure, right = P.max(axis=1), classifier.predict_classes(X) == LABELS
+    points, error = [], 0.0
+    for low in np.arange(5) / 5:
+        inside = (sure >= low) & (sure < low + 0.2) if low < 0.8 else sure >= low
+        if inside.any():
+            points.append([sure[inside].mean(), right[inside].mean()])
+            error += abs(points[-1][0] - points[-1][1]) * inside.mean()
+    line = ax.get_lines()[1]
+    assert np.allclose(line.get_xydata(), points)
+    assert line.get_label() == f"network (expected calibration error {error:.3f})"
+    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
+
+
+def test_calibration_of_yes_and_no():
+    yes = np.where(X[:, 0] > 0, "yes", "no")
+    net = NeuralNetwork([3, 1], loss="bce", seed=0)
+    net.fit(X, yes, epochs=10)
+    ax = plot.predictions(net, X, yes)
+    assert labels(ax) == ("predicted probability of yes", "share of yes")
+    line = ax.get_lines()[1].get_xydata()
+    assert (line[:, 1] <= 1).all()
+
+
+def test_intervals(regressor, ax):
+    y = 100 + 10 * X[:, 0]
+    P = regressor.predict(X)[:, 0]
+    assert plot.predictions(regressor, X, y, ax, kind="intervals", band=(P - 1, P + 1)) is ax
+    held = ((y >= P - 1) & (y <= P + 1)).mean()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        f"band, which holds {held:.0%} of the rows", "predicted", "true",
+    ]  # fmt: skip
+    assert np.allclose(ax.get_lines()[0].get_ydata(), np.sort(P))
+    lower, upper = (NeuralNetwork([3, 1], loss=nnc.Quantile(tau), seed=0) for tau in (0.1, 0.9))
+    upper.biases[0][:] = 1000
+    lower.biases[0][:] = -1000
+    again = plot.predictions(regressor, X, y, kind="intervals", band=(lower, upper))
+    assert again.get_legend().get_texts()[0].get_text() == "band, which holds 100% of the rows"
+
+
+def test_predictions_refuse(classifier, regressor):
+    y = X[:, 0]
+    for call, message in (
+        (lambda: plot.confusion_matrix(regressor, X, y), "confusion_matrix needs a network of classes"),
+        (lambda: plot.predictions(regressor, X, y, kind="calibration"), "kind must be one for numbers here"),
+        (lambda: plot.predictions(classifier, X, LABELS, kind="residuals"), "kind must be one for classes here"),
+        (lambda: plot.predictions(regressor, X, y, kind="intervals"), "band must be given with kind='intervals'"),
+        (lambda: plot.predictions(regressor, X, y, band=(y, y)), "band must be given with kind='intervals'"),
+        (lambda: plot.predictions(regressor, X, y, kind="shape"), "kind must be"),
+        (lambda: plot.predictions(regressor, X, y, kind="intervals", band=(y, y[:3])), "band must have shape"),
+        (lambda: plot.decision_boundary(classifier, X, features=(0, 3)), "features must be two inputs of 0 to 2"),
+        (lambda: plot.decision_boundary(classifier, X, features=(1, 1)), "features must be two inputs of 0 to 2"),
+        (lambda: plot.decision_boundary(NeuralNetwork([3, 2]), X), "decision_boundary needs one output or classes"),
+        (lambda: plot.confusion_matrix(NeuralNetwork([3, 2], loss="bce"), X, y), "needs one class for each row"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    for call, message in (
+        (lambda: plot.decision_boundary(classifier, X, features="ab"), "features must be the numbers of two inputs"),
+        (lambda: plot.predictions(regressor, X, y, kind="intervals", band=y), "band must be .lower, upper."),
+        (lambda: plot.history([1, 2]), "history must be a History, as fit returns it, got list"),
+        (lambda: plot.weights("net"), "net must be a NeuralNetwork, got str"),
+        (lambda: plot.weights(classifier, ax=3), "ax must be the Axes of matplotlib, got int"),
+        (lambda: plot.weights(classifier, layer=0.5), "layer must be a whole number, got 0.5"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+# ------------------------------------------------------------------------------------------ layers
+
+
+def test_weights(classifier, ax):
+    assert plot.weights(classifier, ax, layer=-1) is ax
+    image = ax.images[0]
+    assert (image.get_array() == classifier.weights[1]).all()
+    assert image.norm.vmax == -image.norm.vmin == abs(classifier.weights[1]).max()  # 0 is white
+    assert ax.get_title() == "Output Layer"
+    with pytest.raises(ValueError, match="layer must be from 0 to 1, the layers that have weights, got 2"):
+        plot.weights(classifier, layer=2)
+
+
+def test_weights_of_named_columns():
+    pandas = pytest.importorskip("pandas")
+    net = NeuralNetwork([3, 2, 1], loss="mse", seed=0)
+    net.fit(pandas.DataFrame(X, columns=["a", "b", "c"]), X[:, 0], epochs=1)
+    assert [tick.get_text() for tick in plot.weights(net).get_yticklabels()] == ["a", "b", "c"]
+    ax = plot.decision_boundary(net, pandas.DataFrame(X, columns=["a", "b", "c"]), features=(0, 2), resolution=5)
+    assert labels(ax) == ("a", "c")
+
+
+def test_filters(images, ax):
+    assert plot.filters(images, ax) is ax
+    shown = np.asarray(ax.images[0].get_array().filled(np.nan))
+    assert shown.shape == (5 * 4 - 1, 2 * 4 - 1)  # a filter in a row, a channel in a column
+    kernel = images.layers[0].kernel
+    for number in range(5):
+        for channel in range(2):
+            part = shown[4 * number : 4 * number + 3, 4 * channel : 4 * channel + 3]
+            assert (part == kernel[:, :, channel, number]).all()
+    assert np.isnan(shown[3]).all()
+    assert labels(ax) == ("channel", "filter")
+
+
+def test_filters_of_a_dense_layer(classifier):
+    net = NeuralNetwork([6, 9, 1], seed=0)
+    shown = plot.filters(net, shape=(2, 3)).images[0].get_array().filled(np.nan)
+    assert shown.shape == (3 * 3 - 1, 3 * 4 - 1)
+    assert (shown[3:5, 4:7] == net.weights[0][:, 4].reshape(2, 3)).all()
+    few = plot.filters(net, shape=(2, 3), most=4).images[0].get_array()
+    assert few.shape == (5, 7)
+    with pytest.raises(ValueError, match="shape must be given for Hidden Layer 1, a dense layer"):
+        plot.filters(net)
+    with pytest.raises(ValueError, match="shape must have the 6 inputs of Hidden Layer 1, got 2 x 2"):
+        plot.filters(net, shape=(2, 2))
+
+
+def test_activations(images, classifier, ax):
+    row = RNG.normal(size=(6, 6, 2))
+    assert plot.activations(images, row, ax) is ax
+    A = images.forward(row)[0][0]
+    shown = ax.images[0].get_array().filled(np.nan)
+    assert (shown[:4, :4] == A[:, :, 0]).all()
+    assert (shown[5:9, 5:9] == A[:, :, 4]).all()
+    bars = plot.activations(classifier, X[0])
+    assert np.allclose([bar.get_height() for bar in bars.patches], classifier.forward(X[:1])[0][0])
+    table = plot.activations(classifier, X, layer=-1)
+    assert np.allclose(table.images[0].get_array(), classifier.predict_proba(X))
+    with pytest.raises(ValueError, match="X must be one row for a convolution, got 2"):
+        plot.activations(images, np.stack([row, row]))
+
+
+# ------------------------------------------------------------------------------------------ the package
+
+
+def test_importing_it_imports_no_matplotlib():
+    code = "import nnc, sys; nnc.plot.history; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_without_a_screen():
+    code = "import nnc.plot; ax = nnc.plot.weights(nnc.NeuralNetwork([2, 1], seed=0)); ax.figure.savefig('net.png')"
+    clean = {
+        name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+    }
+    subprocess.run(
+        [sys.executable, "-P", "-c", code.replace("'net.png'", "__import__('io').BytesIO()")], check=True, env=clean
+    )
+
+
+def test_without_matplotlib(monkeypatch, classifier):
+    for name in ("matplotlib", "matplotlib.pyplot"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r'nnc.plot needs matplotlib .*pip install "nnc-cython\[plot\]"'):
+        plot.weights(classifier)
