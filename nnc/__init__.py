@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from nnc.base.processors import get_num_threads, set_num_threads
     from nnc.comparison import Comparison, compare
     from nnc.data.augment import augment
+    from nnc.data.conformal import ConformalIntervals, ConformalSets
     from nnc.data.scaling import MinMax, Pixels, Standardize
     from nnc.inspection import Explanation, GradientCheck
     from nnc.kinds.losses import CrossEntropy, Huber, Quantile
     from nnc.kinds.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
     from nnc.many.clones import clones
+    from nnc.many.ensemble import Ensemble
     from nnc.many.fit import fit_many
     from nnc.many.history import ManyHistory
     from nnc.model.cores import show_config
@@ -54,12 +56,15 @@ __all__ = [
     "AdamW",
     "Checkpoint",
     "Comparison",
+    "ConformalIntervals",
+    "ConformalSets",
     "Constant",
     "CosineLR",
     "CrossEntropy",
     "DeadLayerWarning",
     "DivergedError",
     "DivergedWarning",
+    "Ensemble",
     "EqualNeuronsWarning",
     "Explanation",
     "ExponentialLR",
@@ -110,12 +115,15 @@ _HOME = {
     "AdamW": "kinds.optimizers",
     "Checkpoint": "training.callbacks",
     "Comparison": "comparison",
+    "ConformalIntervals": "data.conformal",
+    "ConformalSets": "data.conformal",
     "Constant": "training.schedules",
     "CosineLR": "training.schedules",
     "CrossEntropy": "kinds.losses",
     "DeadLayerWarning": "training.advice",
     "DivergedError": "training.fit",
     "DivergedWarning": "training.advice",
+    "Ensemble": "many.ensemble",
     "EqualNeuronsWarning": "training.advice",
     "Explanation": "inspection",
     "ExponentialLR": "training.schedules",

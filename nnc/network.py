@@ -1077,7 +1077,7 @@ class NeuralNetwork:
         from nnc.base import disk
         from nnc.exchange.onnx import to_onnx
 
-        disk.replace(path, to_onnx(self._whole(), self._named(dtype)), "network")
+        disk.replace(path, to_onnx([self._whole()], self._named(dtype)), "network")
 
     def to_c(self, path: Any, name: str | None = None, dtype: Any = None) -> None:
         """Writes the network as one header of C99 (or C++11), which needs nothing but math.h: constants, plain loops,

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "datasets": {"base", "data"},
     "comparison": ABOVE,
     "many": ABOVE,
-    "sklearn": ABOVE,
+    "sklearn": {"many", *ABOVE},
     "cli": {"datasets"},
 }
 NUMPY_FREE = (

@@ -42,12 +42,13 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
 }
 
 
-def to_onnx(document: dict[str, Any], dtype: str) -> bytes:
-    """The ONNX model of a checked document.
+def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
+    """The ONNX model of a checked document; of several, the networks of an ensemble, that of the mean of their outputs.
 
     Parameters
     ----------
-    document : dict
+    documents : sequence of dict
+        With the same inputs and outputs.
     dtype : str
         "float64" or "float32": of the input, the arithmetic and the outputs.
 
@@ -57,20 +58,25 @@ def to_onnx(document: dict[str, Any], dtype: str) -> bytes:
         A number is out of the range of dtype, the model would have more than 2 GiB, or it has a kind of layer that
         cannot be written.
     """
-    made = program(document)
-    size = sum(_numbers(step) for step in made.operations) * struct.calcsize(CODES[dtype])
+    programs = [program(document) for document in documents]
+    numbers = sum(_numbers(step) for made in programs for step in made.operations)
+    size = numbers * struct.calcsize(CODES[dtype])
     if size > LARGEST:
         raise ValueError(
             f"an ONNX file holds 2 GiB at most, this network has {size / 2**30:.1f} GiB of parameters in {dtype}"
         )
     graph = Graph(dtype)
-    at = "X"
-    for step in made.operations:
-        at = WRITERS[type(step)](graph, step, at)
-    outputs = graph.answer(made, at)
+    ends = []
+    for made in programs:
+        at, graph.image = "X", False
+        for step in made.operations:
+            at = WRITERS[type(step)](graph, step, at)
+        ends.append(at)
+    made = programs[0]
+    outputs = graph.answer(made, ends[0] if len(ends) == 1 else graph.node("Mean", *ends))
     whole = message(
         (1, graph.nodes),
-        (2, made.title),
+        (2, ", ".join(dict.fromkeys(made.title for made in programs))),
         (5, graph.tensors),
         (11, _value("X", dtype, made.shape)),
         (12, [_value(name, kind, shape) for name, kind, shape in outputs]),

@@ -110,6 +110,8 @@ class LossRow(Value):
         A condition that turns where the slope jumps.
     squared : float
         Where it is no more than a squared error, the factor of that.
+    noise : str
+        Where it is the likelihood of a distribution whose mean says all, the variance of that by p.
     """
 
     name: str
@@ -124,6 +126,7 @@ class LossRow(Value):
     parameter: type[Loss] | None = None
     bends: str = ""
     squared: float = 0.0
+    noise: str = ""
 
     @property
     def text(self) -> str:
@@ -149,6 +152,11 @@ class LossRow(Value):
     def side(self) -> Callable[[Array, Array, float], Array] | None:
         """On which side of its bends it is, as a function of arrays of y and p, and of c; None where it has none."""
         return formulas.function(self.bends, "y p c") if self.bends else None
+
+    @property
+    def noise_by(self) -> Callable[[Array], Array] | None:
+        """The variance of targets as a function of an array of their means; None where the loss knows none."""
+        return formulas.function(self.noise, "p") if self.noise else None
 
     @property
     def default(self) -> float | None:
@@ -223,6 +231,7 @@ ROWS = {
             output="exp",
             needed=True,
             takes="counts",
+            noise="p",
         ),
         LossRow(
             "quantile",

@@ -62,6 +62,9 @@ last, each with what it is made from; what comes in and goes out follows from th
 
 Rows of W of a conv2d are in the order of ky, kx and channel, the last one fastest. An image in a row of numbers, that
 of the self-test say, is in the order of y, x and channel. `dropout` is missing there.
+
+An ensemble is {"format": "nnc-ensemble", "version": 1, "networks": [such networks], "sha256": ...}, where `sha256`
+is that of the checksums of the networks, one after the other.
 """
 
 from __future__ import annotations
@@ -81,6 +84,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FORMAT = "nnc-network"
+HEAD = {"format": "nnc-ensemble", "version": 1}  # what the document of an ensemble begins with
 VERSION = 2  # the latest; a network that version 1 can describe is written as that
 TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
 COUNTED = 53  # bits of a number of steps or epochs: no training gets there, and a float holds it
@@ -99,6 +103,8 @@ def recognize(document: Any) -> None:
     """Raise unless `document` says of itself that it is a network, of a version that can be read here."""
     if type(document) is not dict:
         raise ValueError(f"it holds {fields.shown(document)}, not a network; check that it is the right file")
+    if document.get("format") == HEAD["format"]:
+        raise ValueError("it is an ensemble of networks; load it with nnc.Ensemble.load")
     if document.get("format") != FORMAT:
         found = fields.shown(document["format"]) if "format" in document else "missing"
         raise ValueError(f'it is no network of nnc: format is {found}, expected "{FORMAT}"; is it the right file?')
@@ -111,6 +117,22 @@ def recognize(document: Any) -> None:
             f"a later nnc wrote it (file version {version}, this nnc reads version {VERSION}); "
             "upgrade with `pip install --upgrade nnc-cython`"
         )
+
+
+def recognize_ensemble(document: Any) -> list[Any]:
+    """The networks of an ensemble, not yet checked; ValueError where it is none that can be read here."""
+    if type(document) is not dict:
+        raise ValueError(f"it holds {fields.shown(document)}, not an ensemble; check that it is the right file")
+    if document.get("format") == FORMAT:
+        raise ValueError("it is a single network; load it with nnc.NeuralNetwork.load")
+    for name, expected in HEAD.items():
+        found = fields.shown(document[name]) if name in document else "missing"
+        if type(document.get(name)) is not type(expected) or document[name] != expected:
+            raise ValueError(f"it is no ensemble that this nnc reads: {name} is {found}, expected {expected!r}")
+    networks: list[Any] = fields.member(document, "networks", list)
+    if not networks:
+        raise ValueError(f"networks is empty, expected at least one network; {FIX}")
+    return networks
 
 
 def checked(document: dict[str, Any]) -> dict[str, Any]:

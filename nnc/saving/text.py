@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nnc.base import disk
 from nnc.base.fields import LARGEST, shown
-from nnc.saving.document import FIX, ModelFileError, checked, recognize
+from nnc.saving.document import FIX, HEAD, ModelFileError, checked, recognize, recognize_ensemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FREE, PER_CHARACTER, MOST = 2**28, 16, 2**32
 
 
+ONE = {"network": "a network", "ensemble": "an ensemble"}  # what a text may hold
 NOT_SIGNED = (
     "dropout",
     "feature_names",
@@ -33,12 +34,13 @@ NOT_SIGNED = (
 )  # members that came later, whose files the first readers are to read, too
 
 
-def dumps(document: dict[str, Any]) -> str:
-    """The JSON text of a network, one row of weights a line; every float reads back to the same bits.
+def dumps(document: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """The JSON text of a network, one row of weights a line; every float reads back to the same bits. Of several
+    networks that of an ensemble.
 
     Parameters
     ----------
-    document : dict
+    document : dict or list of dict
         A network as the head of nnc/saving/document.py describes it. Unknown keys are left out; "format", "version" and
         "sha256" are set here.
 
@@ -47,14 +49,31 @@ def dumps(document: dict[str, Any]) -> str:
     ModelFileError
         If the document is not a whole network with finite numbers.
     """
-    document = whole(document)
-    document["sha256"] = checksum(document)
-    text = _text({key: value for key, value in document.items() if value is not None or key == "seed"}) + "\n"
+    what = "network"
+    if isinstance(document, list):
+        what, networks = "ensemble", [_signed(whole(network)) for network in document]
+        signed = {**HEAD, "networks": networks, "sha256": _joint_checksum(networks)}
+    else:
+        signed = _signed(whole(document))
+    text = _text(signed) + "\n"
     try:
         _refuse_size(text)
     except ValueError as error:
-        raise ModelFileError(f"cannot save the network: {error}") from None
+        raise ModelFileError(f"cannot save the {what}: {error}") from None
     return text
+
+
+def _signed(document: dict[str, Any]) -> dict[str, Any]:
+    """What is written of a checked document."""
+    document["sha256"] = checksum(document)
+    return {key: value for key, value in document.items() if value is not None or key == "seed"}
+
+
+def _joint_checksum(networks: list[dict[str, Any]]) -> str:
+    """That of an ensemble: the SHA-256 of the checksums of its networks, one after the other."""
+    from hashlib import sha256
+
+    return sha256("".join(network["sha256"] for network in networks).encode("ascii")).hexdigest()
 
 
 def whole(document: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +163,7 @@ def _refuse_size(text: str) -> None:
         )
 
 
-def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
+def loads(text: str, where: str = "the JSON text", what: str = "network") -> Any:
     """The network that a JSON text holds, completely checked.
 
     Parameters
@@ -153,10 +172,12 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
         What `dumps` returned, or any JSON of that form.
     where : str
         What an error message calls the place that the text comes from.
+    what : "network" or "ensemble"
+        What it has to hold.
 
     Returns
     -------
-    dict
+    dict, or of an ensemble list of dict
         All known keys but "sha256", with their defaults where they are missing. The weights are lists of float, finite
         in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it has outputs;
         the names are known and go together. Whether the network reproduces its self-test is left to whoever builds it:
@@ -172,23 +193,11 @@ def loads(text: str, where: str = "the JSON text") -> dict[str, Any]:
     if not isinstance(text, str):
         raise TypeError(f"the JSON text must be a str, got {type(text).__name__}")
     text = text.removeprefix("\ufeff")
-    with refusing_content(where):
+    with refusing_content(where, what):
         if not text or text.isspace():
-            raise ValueError("it is empty; save the network again")
+            raise ValueError(f"it is empty; save the {what} again")
         document = parsed(text)
-        recognize(document)
-        try:
-            network = checked(document)
-        except ValueError as error:
-            raise ValueError(f"{error}; {FIX}") from None
-        found = document.get("sha256")
-        if found is not None and found != checksum(network):
-            keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
-            raise ValueError(
-                "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
-                f"edited; take another copy, or remove {keys} from it to accept what was edited"
-            )
-    return network
+        return _ensemble(document) if what == "ensemble" else _network(document)
 
 
 def parsed(text: str) -> Any:
@@ -200,7 +209,7 @@ def parsed(text: str) -> Any:
 
 
 @contextmanager
-def refusing_content(where: str) -> Iterator[None]:
+def refusing_content(where: str, what: str = "network") -> Iterator[None]:
     """Makes what is wrong in a text a ModelFileError, and a lack of memory an OSError."""
     import json
 
@@ -211,18 +220,54 @@ def refusing_content(where: str) -> Iterator[None]:
         at = f"line {error.lineno}, column {error.colno}"
         problem = f"it is not JSON: {at}: {error.msg}; check that it is the right file, and whole"
     except RecursionError:
-        problem = "its brackets are nested too deeply for a network; check that it is the right file"
+        problem = f"its brackets are nested too deeply for {ONE[what]}; check that it is the right file"
     except MemoryError:
-        raise short_of_memory(where) from None
+        raise short_of_memory(where, what) from None
     except ValueError as error:
         problem = str(error)
-    raise ModelFileError(f"cannot load the network from {where}: {problem}")
+    raise ModelFileError(f"cannot load the {what} from {where}: {problem}")
 
 
-def short_of_memory(where: str) -> OSError:
+def _network(document: Any) -> dict[str, Any]:
+    """The network that JSON text has become, checked; ValueError with what to do where it is none."""
+    recognize(document)
+    try:
+        network = checked(document)
+    except ValueError as error:
+        raise ValueError(f"{error}; {FIX}") from None
+    found = document.get("sha256")
+    if found is None or found == checksum(network):
+        return network
+    keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
+    raise ValueError(
+        "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
+        f"edited; take another copy, or remove {keys} from it to accept what was edited"
+    )
+
+
+def _ensemble(document: Any) -> list[dict[str, Any]]:
+    """The same of an ensemble."""
+    members = recognize_ensemble(document)
+    networks = []
+    for i, member in enumerate(members):
+        try:
+            networks.append(_network(member))
+        except ValueError as error:
+            raise ValueError(f"networks[{i}]: {error}") from None
+    found = document.get("sha256")
+    known = all("sha256" in member for member in members)
+    if found is not None and known and found != _joint_checksum(members):
+        raise ValueError(
+            "its networks are not those that were saved: they do not fit its checksum (sha256), so one was left out, "
+            'added or replaced; take another copy, or remove the last "sha256" from it to accept what was edited'
+        )
+    return networks
+
+
+def short_of_memory(where: str, what: str = "network") -> OSError:
     """The error in place of a MemoryError, which says nothing of a file."""
     problem = "there is not enough memory for it; free some, or check that it is the right file"
-    return OSError(errno.ENOMEM, f"cannot load the network from {where}: {problem}")
+    return OSError(errno.ENOMEM, f"cannot load the {what} from {where}: {problem}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -242,8 +287,9 @@ def _integer(digits: str) -> int | float:
 # --------------------------------------------------------------------------------------------- files
 
 
-def write(target: Any, document: dict[str, Any]) -> None:
-    """Save a network. On a path this is atomic: whatever happens, the old file or the new one is whole there.
+def write(target: Any, document: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """Save a network or an ensemble. On a path this is atomic: whatever happens, the old file or the new one is whole
+    there.
 
     The text goes to a temporary file in the same folder (``.nnc-*.tmp``; only a killed process leaves one
     behind), is forced to the disk and renamed over the old file. The permissions of an old file stay, its
@@ -254,7 +300,7 @@ def write(target: Any, document: dict[str, Any]) -> None:
     ----------
     target : str, os.PathLike or text file
         A path, or a file that is open for writing text: this one is written straight into, and flushed.
-    document : dict
+    document : dict or list of dict
         As for `dumps`.
 
     Raises
@@ -264,52 +310,55 @@ def write(target: Any, document: dict[str, Any]) -> None:
     OSError
         If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename.
     """
-    disk.write(target, dumps(document), "network")
+    disk.write(target, dumps(document), "ensemble" if isinstance(document, list) else "network")
 
 
-def read(source: Any) -> dict[str, Any]:
-    """Load a network, completely checked: see `loads`.
+def read(source: Any, what: str = "network") -> Any:
+    """Load a network or an ensemble, completely checked: see `loads`.
 
     Parameters
     ----------
     source : str, os.PathLike or text file
         A path, or a file that is open for reading text.
+    what : "network" or "ensemble"
 
     Raises
     ------
     ModelFileError
-        If the file holds anything else than a network.
+        If the file holds anything else.
     OSError
         If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename. If the file is
         larger than `disk.LARGEST`, or there is not enough memory.
     """
     where = disk.place(source)
     try:
-        text = disk.read(source, "network", "{")
+        text = disk.read(source, what, "{")
     except MemoryError:
-        raise short_of_memory(where) from None
+        raise short_of_memory(where, what) from None
     except disk.WrongBeginningError:
-        what = 'it does not begin with "{", as a network does; check that it is the right file'
-        raise ModelFileError(f"cannot load the network from {where}: {what}") from None
+        problem = f'it does not begin with "{{", as {ONE[what]} does; check that it is the right file'
+        raise ModelFileError(f"cannot load the {what} from {where}: {problem}") from None
     except UnicodeDecodeError as error:
-        what = f"it is not text in {error.encoding} (byte {error.start} does not fit); check that it is the right file"
-        raise ModelFileError(f"cannot load the network from {where}: {what}") from None
-    if not text and not isinstance(source, disk.PATH):
-        what = "the file is empty, or was read or written to its end before"
-        raise ModelFileError(
-            f"cannot load the network from {where}: {what}; open it again, or go back with file.seek(0)"
+        problem = (
+            f"it is not text in {error.encoding} (byte {error.start} does not fit); check that it is the right file"
         )
-    return loads(text, where)
+        raise ModelFileError(f"cannot load the {what} from {where}: {problem}") from None
+    if not text and not isinstance(source, disk.PATH):
+        problem = "the file is empty, or was read or written to its end before"
+        raise ModelFileError(
+            f"cannot load the {what} from {where}: {problem}; open it again, or go back with file.seek(0)"
+        )
+    return loads(text, where, what)
 
 
 @contextmanager
-def refusing(where: str = "the JSON text") -> Iterator[None]:
+def refusing(where: str = "the JSON text", what: str = "network") -> Iterator[None]:
     """Makes what a part of a document is refused with where it is built (an optimizer's range, say) a ModelFileError,
     and a lack of memory an OSError.
 
     Parameters
     ----------
-    where : str
+    where, what : str
         As for `loads`.
     """
     try:
@@ -317,9 +366,9 @@ def refusing(where: str = "the JSON text") -> Iterator[None]:
     except ModelFileError:
         raise
     except MemoryError:
-        raise short_of_memory(where) from None
+        raise short_of_memory(where, what) from None
     except (ArithmeticError, TypeError, ValueError) as error:
-        raise ModelFileError(f"cannot load the network from {where}: {error}; {FIX}") from None
+        raise ModelFileError(f"cannot load the {what} from {where}: {error}; {FIX}") from None
 
 
 # ------------------------------------------------------------------------------------- the self-test

@@ -7,6 +7,8 @@ checks of what comes in, labels, attributes and methods are theirs. Initial weig
 same draws from `random_state`, the formulas are the same, and so are the weights, to rounding. What nnc has and
 scikit-learn has not comes as further parameters.
 
+EnsembleClassifier and EnsembleRegressor are nnc's own: networks on rows of their own, trained by nnc.fit_many.
+
 In scikit-learn's loss and gradient a penalty of alpha / 2 is divided by the rows of a batch, or by the sum of their
 weights; the losses of several outputs are added up in the gradient, while the squared error's own value is their mean.
 """
@@ -15,9 +17,10 @@ from nnc.exchange.scikit_learn import MISSING
 
 try:
     from nnc.sklearn.classifier import MLPClassifier
+    from nnc.sklearn.ensembles import EnsembleClassifier, EnsembleRegressor
     from nnc.sklearn.estimator import SOLVERS
     from nnc.sklearn.regressor import MLPRegressor
 except ImportError as error:
     raise ImportError(MISSING.format(error)) from error
 
-__all__ = ["SOLVERS", "MLPClassifier", "MLPRegressor"]
+__all__ = ["SOLVERS", "EnsembleClassifier", "EnsembleRegressor", "MLPClassifier", "MLPRegressor"]

@@ -1,0 +1,252 @@
+"""Ensembles of networks as estimators of scikit-learn's kind."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from nnc.kinds.optimizers import Optimizer, as_optimizer
+from nnc.many.ensemble import Ensemble
+from nnc.many.fit import fit_many
+from nnc.network import NeuralNetwork
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from nnc.data.conformal import ConformalIntervals, ConformalSets
+
+PARAMETERS = """
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple of int, default=(100,)
+        Widths of the hidden layers of each network.
+    activation : str or list of str, default="relu"
+        Of the hidden layers, as in nnc.NeuralNetwork.
+    n_estimators : int, default=10
+        Networks, which differ in their initial weights, and with bagging in their rows.
+    max_samples : int or float, default=1.0
+        Rows that each network learns from, or their share of all.
+    bootstrap : bool, default=True
+        Whether these are drawn with replacement.
+    solver : str or nnc optimizer, default="adam"
+        As `optimizer` of nnc.NeuralNetwork.fit.
+    alpha : float, default=0.0001
+        Penalty: the loss gets alpha sum W**2 / (2 rows that the network learns from).
+    batch_size : int or "auto", default="auto"
+        "auto" is 200, or all rows where there are fewer.
+    learning_rate_init : float, default=0.001
+        Learning rate.
+    max_iter : int, default=200
+        Epochs.
+    early_stopping : bool, default=False
+        Whether a share of each network's rows is held out, and its training ends where they do not get better.
+    validation_fraction : float, default=0.1
+        That share.
+    n_iter_no_change : int, default=10
+        Epochs without getting better after which it ends.
+    dropout : float, default=0.0
+        The share of a layer's outputs that each training step drops.
+    random_state : int, RandomState or None, default=None
+        Determines seeds and rows. The result does not depend on n_jobs.
+    n_jobs : int, default=None
+        Networks that are trained at a time. Default: as nnc.get_num_threads says.
+
+    Attributes
+    ----------
+    ensemble_ : nnc.Ensemble
+        `ensemble_.save("model.json")`, `ensemble_.to_onnx("model.onnx")`.
+    estimators_ : list of nnc.NeuralNetwork
+    history_ : nnc.ManyHistory
+    n_iter_ : int
+        Epochs of the network that took most.
+"""
+
+
+class _Bagged(BaseEstimator):
+    """What both have in common."""
+
+    _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [str, list, tuple],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "max_samples": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="right")],
+        "bootstrap": ["boolean"],
+        "solver": [str, Optimizer],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "random_state": ["random_state"],
+        "n_jobs": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        n_estimators: int = 10,
+        max_samples: float = 1.0,
+        bootstrap: bool = True,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate_init: float = 0.001,
+        max_iter: int = 200,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        dropout: float = 0.0,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.n_estimators = n_estimators
+        self.max_samples = max_samples
+        self.bootstrap = bootstrap
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.dropout = dropout
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, n_out: int, **arguments: Any) -> Self:
+        """Trains networks with so many outputs, and these further arguments of NeuralNetwork."""
+        n, rng = len(X), check_random_state(self.random_state)
+        m = self.max_samples if isinstance(self.max_samples, Integral) else max(1, int(self.max_samples * n))
+        if m > n:
+            raise ValueError(f"max_samples must be at most the number of rows, {n}, got {m}")
+        widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
+        seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
+        rows = None
+        if self.bootstrap:
+            rows = [rng.randint(n, size=m) for _ in seeds]
+        elif m < n:
+            rows = [rng.permutation(n)[:m] for _ in seeds]
+        activation = list(self.activation) if isinstance(self.activation, tuple) else self.activation
+        self.estimators_ = [
+            NeuralNetwork(
+                [X.shape[1], *widths, n_out], activation=activation, seed=seed, scale_X="standardize", **arguments
+            )
+            for seed in seeds
+        ]
+        steps: dict[str, Any] = {}
+        if hasattr(as_optimizer(self.solver), "lr"):  # else it takes all rows at once, and finds its rate itself
+            steps["batch_size"] = min(200, m) if self.batch_size == "auto" else self.batch_size
+            steps["dropout"] = self.dropout
+            if isinstance(self.solver, str):
+                steps["lr"] = float(self.learning_rate_init)
+        if self.early_stopping:
+            steps.update(validation=float(self.validation_fraction), patience=self.n_iter_no_change)
+        self.history_ = fit_many(
+            self.estimators_,
+            X,
+            y,
+            rows=rows,
+            sample_weight=None if sample_weight is None else _check_sample_weight(sample_weight, X),
+            n_jobs=self.n_jobs,
+            epochs=self.max_iter,
+            optimizer=self.solver,
+            l2=self.alpha / m,
+            **steps,
+        )
+        self.n_iter_ = int(self.history_.epochs.max())
+        self.ensemble_ = Ensemble(self.estimators_)
+        return self
+
+    def _checked(self, X: Any) -> NDArray[Any]:
+        check_is_fitted(self)
+        checked: NDArray[Any] = validate_data(self, X, dtype=np.float64, reset=False)
+        return checked
+
+
+class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
+    __doc__ = f"""Networks that are trained on rows of their own, by nnc.fit_many, and predict with their mean.
+
+    Inputs and targets are standardized by each network. The loss is the mean squared error.
+{PARAMETERS}"""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Trains the networks on X (n, n_in) and y (n,) or (n, n_out)."""
+        self._validate_params()
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2)
+        self._single = y.ndim == 1
+        Y = y.reshape(len(y), -1)
+        return self._fit(X, Y, sample_weight, Y.shape[1], loss="mse", scale_y="standardize")
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The mean of what the networks predict, (n,) or (n, n_out) as y was."""
+        X = self._checked(X)
+        return self._formed(self.ensemble_.predict(X))
+
+    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[NDArray[Any], NDArray[Any]]:
+        """How sure the networks are of the mean: see nnc.Ensemble.predict_interval."""
+        X = self._checked(X)
+        low, high = self.ensemble_.predict_interval(X, level)
+        return self._formed(low), self._formed(high)
+
+    def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalIntervals:
+        """Intervals for targets, by rows that were held out: see nnc.Ensemble.conformal."""
+        X = self._checked(X)
+        return self.ensemble_.conformal(X, np.asarray(y, np.float64), level)  # type: ignore[return-value]
+
+    def _formed(self, P: NDArray[Any]) -> NDArray[Any]:
+        return P[:, 0] if self._single else P
+
+
+class EnsembleClassifier(ClassifierMixin, _Bagged):
+    __doc__ = f"""Networks that are trained on rows of their own, by nnc.fit_many, and predict with the mean of their
+    probabilities.
+
+    Inputs are standardized by each network. The loss is the cross-entropy.
+{PARAMETERS}
+    classes_ : array (n_classes,)
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Trains the networks on X (n, n_in) and labels y (n,)."""
+        self._validate_params()
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_, index = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y must have two classes or more, got 1 class: {self.classes_.tolist()}")
+        return self._fit(X, index, sample_weight, len(self.classes_), loss="cross_entropy")
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """The probability of each class, (n, n_classes) in the order of `classes_`."""
+        X = self._checked(X)
+        return self.ensemble_.predict_proba(X)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class of every row, (n,)."""
+        index = self.predict_proba(X).argmax(axis=1)
+        found: NDArray[Any] = self.classes_[index]
+        return found
+
+    def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalSets:
+        """Sets of classes, by rows that were held out: see nnc.Ensemble.conformal."""
+        X = self._checked(X)
+        place = {label: i for i, label in enumerate(self.classes_.tolist())}
+        index = [place[label] for label in np.asarray(y).tolist()]
+        return self.ensemble_.conformal(X, index, level)  # type: ignore[return-value]
