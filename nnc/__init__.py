@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nnc.many.ensemble import Ensemble
     from nnc.many.fit import fit_many
     from nnc.many.history import ManyHistory
+    from nnc.many.search import SearchResult, search
     from nnc.model.cores import show_config
     from nnc.model.views import Layer
     from nnc.network import NeuralNetwork
@@ -89,6 +90,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Rprop",
     "SaturatedLayerWarning",
+    "SearchResult",
     "Standardize",
     "StepLR",
     "TargetRangeWarning",
@@ -105,6 +107,7 @@ __all__ = [
     "layers",
     "plot",
     "reference",
+    "search",
     "set_num_threads",
     "show_config",
 ]
@@ -150,6 +153,7 @@ _HOME = {
     "Rprop": "kinds.optimizers",
     "SGD": "kinds.optimizers",
     "SaturatedLayerWarning": "training.advice",
+    "SearchResult": "many.search",
     "Standardize": "data.scaling",
     "StepLR": "training.schedules",
     "TargetRangeWarning": "training.advice",
@@ -161,6 +165,7 @@ _HOME = {
     "compare": "comparison",
     "fit_many": "many.fit",
     "get_num_threads": "base.processors",
+    "search": "many.search",
     "set_num_threads": "base.processors",
     "show_config": "model.cores",
 }  # the module that each name lives in

@@ -1,11 +1,13 @@
 """Many networks in one call: each as if it had been alone, to the last bit, whatever happens to the others."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -342,3 +344,89 @@ def test_clones():
         nnc.clones(net, 3, seeds=[1])
     with pytest.raises(TypeError, match="net must be a network"):
         nnc.clones([net], 3)
+
+
+# ------------------------------------------------------------------------------------------------ executors
+
+
+def halves(epoch):
+    return 0.1 * 0.5**epoch
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_of_an_executor(workers):
+    alone, many = regressors(), regressors()
+    options = {"epochs": 20, "batch_size": 16, "optimizer": "adam", "lr": halves, "validation": 0.2}
+    nnc.fit_many(alone, X, Y, **options)
+    with ThreadPoolExecutor(workers) as executor:
+        history = nnc.fit_many(many, X, Y, executor=executor, **options)
+    assert history.epochs.tolist() == [20] * 6
+    for one, other in zip(alone, many, strict=True):
+        assert_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+def test_processes_of_an_executor(processes):
+    alone, many = regressors(), regressors()
+    rates = [0.01, 0.01, 1e30, halves, nnc.StepLR(0.1, 10), 0.01]
+    options = {"epochs": 20, "batch_size": 16, "lr": rates, "rows": [None, *(np.arange(i, 90) for i in range(5))]}
+    views = [network.weights[0] for network in many]
+    nnc.fit_many(alone, X, Y, **options)
+    with pytest.warns(nnc.DivergedWarning):
+        history = nnc.fit_many(many, X, Y, executor=processes, **options)
+    assert list(history.diverged) == [2]
+    for one, other, view in zip(alone, many, views, strict=True):
+        assert_equal(one, other)
+        assert np.shares_memory(view, other.weights[0])
+    del many[2], alone[2]
+    nnc.fit_many(many, X, Y, epochs=2, batch_size=16, executor=processes)
+    nnc.fit_many(alone, X, Y, epochs=2, batch_size=16)
+    for one, other in zip(alone, many, strict=True):
+        assert_equal(one, other)
+        one.fit(X, Y, epochs=3, batch_size=16)
+        other.fit(X, Y, epochs=3, batch_size=16)
+        assert_equal(one, other)
+
+
+def test_classes_and_scalings_come_back(processes):
+    alone, many = classifiers(), classifiers()
+    nnc.fit_many(alone, X, NAMES, epochs=2)
+    nnc.fit_many(many, X, NAMES, epochs=2, executor=processes)
+    assert [network.classes.tolist() for network in many] == [network.classes.tolist() for network in alone]
+    alone, many = scaled(), scaled()
+    nnc.fit_many(alone, X, Y, epochs=2)
+    nnc.fit_many(many, X, Y, epochs=2, executor=processes)
+    assert all((a.predict(X) == b.predict(X)).all() for a, b in zip(alone, many, strict=True))
+
+
+def test_an_exception_in_a_worker(processes):
+    networks = regressors()
+    with pytest.raises(ValueError, match="takes all rows at once"):
+        nnc.fit_many(networks, X, Y, epochs=2, batch_size=4, optimizer="lbfgs", executor=processes)
+    networks[0].fit(X, Y, epochs=1)
+
+
+def test_ctrl_c_drops_what_has_not_begun():
+    def interrupt(record):
+        if record.epoch == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    networks = nnc.clones(NeuralNetwork([3, 20, 1], loss="mse"), 30)
+    with ThreadPoolExecutor(1) as executor:
+        history = nnc.fit_many(networks, X, Y, epochs=10**8, lr=1e-6, callback=interrupt, executor=executor)
+    assert set(history.stop_reasons) == {"interrupt"}
+    assert (history.epochs == 0).sum() >= 28
+    for network in networks:
+        network.fit(X, Y, epochs=1)
+
+
+def test_what_is_no_executor():
+    with pytest.raises(TypeError, match="executor must have a method submit"):
+        nnc.fit_many(regressors(), X, Y, epochs=1, executor=3)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="n_jobs is for the threads"):
+        nnc.fit_many(regressors(), X, Y, epochs=1, executor=executor, n_jobs=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from reprlib import repr as shown
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from nnc.training.callbacks import bar_of
 from nnc.training.threads import Interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -38,6 +39,7 @@ def fit_many(
     rows: Sequence[ArrayLike | None] | None = None,
     weights: Sequence[ArrayLike | None] | ArrayLike | None = None,
     n_jobs: int | None = None,
+    executor: Any = None,
     progress: bool = False,
     **fit_options: Any,
 ) -> ManyHistory:
@@ -60,6 +62,12 @@ def fit_many(
         copied.
     n_jobs : int, optional
         How many networks are trained at a time, each by one thread. Default: what `nnc.get_num_threads()` says.
+    executor : object with `submit`, optional
+        Trains elsewhere, in place of n_jobs: what has `submit` as concurrent.futures has it, a ProcessPoolExecutor, the
+        `get_executor()` of a Dask client, mpi4py's MPIPoolExecutor. Tasks of up to a second, some for each worker, take
+        X, y and some networks along, each of one thread; what they have learned comes back into the networks. Where the
+        machines of workers differ, so may the last bits. Ctrl-C drops the tasks that have not begun. On a cluster see
+        nnc.dask.fit_many, which sends X and y once.
     progress : bool, default False
         Shows a progress bar (extra `[progress]`), which counts networks.
     **fit_options
@@ -96,17 +104,57 @@ def fit_many(
     """
     began = perf_counter()
     networks = checked_networks("networks", networks)
-    n_jobs = get_num_threads() if n_jobs is None else count("n_jobs", n_jobs)
-    source = Source(X, y)
-    jobs = jobs_of(networks, source, rows, weights, fit_options)
-    bar = bar_of(len(networks), "network")() if flag("progress", progress) else None
-    try:
-        with Interrupt() as interrupt:
-            outcomes = train(jobs, source, n_jobs, interrupt, (lambda n: None) if bar is None else bar.update)
-    finally:
-        if bar is not None:
-            bar.close()
+    outcomes = outcomes_of(networks, X, y, rows, weights, fit_options, n_jobs, executor, progress)
     return told(outcomes, perf_counter() - began, stacklevel=3)
+
+
+def outcomes_of(
+    networks: Sequence[NeuralNetwork],
+    X: Any,
+    y: Any,
+    rows: Any,
+    weights: Any,
+    options: Mapping[str, Any],
+    n_jobs: Any = None,
+    executor: Any = None,
+    progress: Any = False,
+    seconds: float | None = None,
+) -> list[Outcome]:
+    """Trains all networks, for so many seconds at most; the arguments are those of fit_many."""
+    n_threads = get_num_threads() if n_jobs is None else count("n_jobs", n_jobs)
+    if executor is not None:
+        check_executor(executor, n_jobs)
+    source = Source(X, y)
+    jobs = jobs_of(networks, source, rows, weights, options)
+    with shown_progress(len(networks), progress) as done, Interrupt(seconds) as interrupt:
+        if executor is None:
+            return train(jobs, source, n_threads, interrupt, done)
+        from nnc.many.executors import train_on
+
+        return train_on(executor, jobs, source, interrupt, done)
+
+
+@contextmanager
+def shown_progress(total: int, progress: Any) -> Iterator[Callable[[int], object]]:
+    """What is to be told of networks that are done; shows a bar, where one is asked for, until the `with` is left."""
+    if not flag("progress", progress):
+        yield lambda n: None
+        return
+    bar = bar_of(total, "network")()
+    try:
+        yield bar.update
+    finally:
+        bar.close()
+
+
+def check_executor(executor: Any, n_jobs: Any) -> None:
+    """Raises where it is none, or n_jobs is said beside it."""
+    if not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor must have a method submit, as those of concurrent.futures, got {shown(executor)}")
+    if n_jobs is not None:
+        raise ValueError(
+            f"n_jobs is for the threads of this process, and with an executor the workers are its own: got {n_jobs!r}"
+        )
 
 
 def checked_networks(name: str, networks: Any) -> list[NeuralNetwork]:

@@ -55,6 +55,13 @@ class Job:
     def __init__(self, place: int, network: Any, said: Mapping[str, Any], index: Any, weights: Any) -> None:
         self.place, self.network, self.said, self.index, self.weights = place, network, said, index, weights
 
+    def __reduce__(self) -> tuple[Any, ...]:  # to another process, where it is prepared anew
+        state, said = self.network.state, self.said
+        goes_on = state is not None and "lr" not in said and "optimizer" not in said
+        if goes_on and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
+            said = {**said, "lr": state.schedule}  # a function of the user's, which a pickled network leaves behind
+        return Job, (self.place, self.network, said, self.index, self.weights)
+
     def prepare(self, source: Source) -> None:
         """Checks all that can be checked before its turn, and says what it will take."""
         self.taken = source.taken(self.network)

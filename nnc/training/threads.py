@@ -193,14 +193,23 @@ class Interrupt:
 
     A second one, a second or more later, raises KeyboardInterrupt after all, for a callback that hangs. In threads
     other than the main one, and where a program handles SIGINT in its own way, nothing is changed.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        After so many it is as if there had been one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
         self._since = 0.0
         self._ours = False
+        self._end = inf if seconds is None else monotonic() + seconds
 
     def __bool__(self) -> bool:
-        return self._since > 0
+        return self._since > 0 or (self._end < inf and monotonic() > self._end)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # in another process there is another Ctrl-C, and another clock
+        return Interrupt, (None if self._end == inf else max(0.0, self._end - monotonic()),)
 
     def stop(self) -> None:
         """As if there had been one, for runs that are to end since another one has failed."""

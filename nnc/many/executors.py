@@ -1,0 +1,98 @@
+"""Many networks on the workers of somebody else's executor: processes, threads, another machine's."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import nullcontext
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, Any
+
+from nnc.many.source import Source
+from nnc.many.work import Job, Outcome, train, untouched
+from nnc.training.state import left_behind
+from nnc.training.threads import Interrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nnc.network import NeuralNetwork
+
+LOOK_SECONDS = 0.1  # after which Ctrl-C is looked for
+LEAST_SECONDS, MOST_SECONDS = (
+    0.1,
+    1.0,
+)  # of a task, roughly: longer than what handing it over takes, and not too long to lose
+BYTES_PER_SECOND = 1e8  # a task takes X and y along, which is to be little beside its work
+TASKS_PER_WORKER = 4
+
+
+def train_on(
+    executor: Any, jobs: Sequence[Job], source: Source, interrupt: Interrupt, done: Callable[[int], object]
+) -> list[Outcome]:
+    """As `work.train`, on an executor; X, y and some networks go along with each task."""
+    for job in jobs:
+        job.prepare(source)
+    X, y = source.X, source.y
+    size = getattr(X, "nbytes", 0) + getattr(y, "nbytes", 0)
+    groups = tasks_of(jobs, getattr(executor, "_max_workers", None) or 1, size)
+    outcomes = {job.place: untouched() for job in jobs}
+    pending = {executor.submit(work_on, group, X, y, interrupt): group for group in groups}
+    cancelled = False
+    try:
+        while pending:
+            finished, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+            for future in finished:
+                group = pending.pop(future)
+                if future.cancelled():
+                    continue
+                for job, (network, outcome) in zip(group, future.result(), strict=True):
+                    take_back(job, network)
+                    outcomes[job.place] = outcome
+                done(len(group))
+            if interrupt and not cancelled:  # those that are at work end by themselves, or are waited for
+                cancelled = True
+                for future in pending:
+                    future.cancel()
+    finally:
+        interrupt.stop()
+        for future in pending:
+            future.cancel()
+    return [outcomes[job.place] for job in jobs]
+
+
+def tasks_of(jobs: Sequence[Job], workers: int, size: float) -> list[list[Job]]:
+    """The jobs, the longest first, in groups that are worth a task: some for each worker."""
+    total = sum(job.seconds for job in jobs)
+    least = max(LEAST_SECONDS, 10 * size / BYTES_PER_SECOND)
+    most = max(least, min(MOST_SECONDS, total / (TASKS_PER_WORKER * workers)))
+    groups: list[list[Job]] = []
+    taken = most
+    for job in sorted(jobs, key=lambda job: job.seconds, reverse=True):
+        if taken >= most:
+            groups.append([])
+            taken = 0.0
+        groups[-1].append(job)
+        taken += job.seconds
+    return groups
+
+
+def work_on(jobs: Sequence[Job], X: Any, y: Any, interrupt: Interrupt) -> list[tuple[NeuralNetwork, Outcome]]:
+    """A task: networks, trained in the thread that it is called in, and what came of them."""
+    with interrupt if current_thread() is main_thread() else nullcontext():
+        outcomes = train(jobs, Source(X, y), 1, interrupt)
+    return [(job.network, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+
+
+def take_back(job: Job, trained: NeuralNetwork) -> None:
+    """What a copy in another process has learned goes into the network itself."""
+    network = job.network
+    if trained is network:
+        return
+    before = network.state
+    with network.model.turn:
+        network.model.params = trained.model.params
+        network.intake = trained.intake.copy(network.model)
+        network.streams, network.state = trained.streams, trained.state
+    state = network.state
+    if state is not None and state.schedule is left_behind:  # a function, which is here
+        state.schedule = job.said.get("lr", before and before.schedule)

@@ -1,0 +1,313 @@
+"""search: options and widths at random, the worse ones given up early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from reprlib import repr as shown
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.base.checks import count, flag, fraction, optional, positive
+from nnc.base.random import Stream, checked_seed, mix
+from nnc.data import targets
+from nnc.data.splits import split
+from nnc.many.fit import NOT_HERE, checked_networks, outcomes_of
+from nnc.network import OF_FIT
+from nnc.training.schedules import Schedule
+from nnc.training.start import is_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc.network import NeuralNetwork
+
+
+REST = 3  # one of so many trials goes on to the next round, which is so many times as long
+
+
+class SearchResult:
+    """What a search has found.
+
+    Attributes
+    ----------
+    table : list of dict
+        A row for each trial, those that were trained longest first, and of these the best: "loss" (of the rows that
+        were held out, the mean over folds), "epochs" that it was given, "seed", then the parameters by their names.
+    best : dict
+        The parameters of the first row.
+    loss : float
+        Its loss.
+    network : NeuralNetwork
+        Made of them and trained on all rows for as many epochs, unless Ctrl-C has ended the search.
+    seconds : float
+        Wall time of the whole search.
+    """
+
+    def __init__(
+        self, table: list[dict[str, Any]], best: dict[str, Any], network: NeuralNetwork, seconds: float
+    ) -> None:
+        self.table, self.best, self.network, self.seconds = table, best, network, seconds
+
+    @property
+    def loss(self) -> float:
+        """The loss of the best trial."""
+        return float(self.table[0]["loss"])
+
+    def __repr__(self) -> str:
+        return (
+            f"<SearchResult: {len(self.table)} trials in {self.seconds:.3g} s, loss {self.loss:.6g} with {self.best}>"
+        )
+
+
+class Trial:
+    """Parameters, and the networks that they are tried with, one for each fold."""
+
+    def __init__(self, make: Callable[..., NeuralNetwork], seed: int, parameters: dict[str, Any], folds: int) -> None:
+        self.seed, self.parameters = seed, parameters
+        self.options = {name: value for name, value in parameters.items() if name in OF_FIT}
+        self._make = make
+        self.networks = [self.network() for _ in range(folds)]
+        self.loss, self.epochs = np.inf, 0
+
+    def judge(self, held: Held) -> None:
+        """Works out its loss; infinite where a network has diverged, or come to outputs that are not finite."""
+        losses = []
+        for network, apart in zip(self.networks, held.apart, strict=True):
+            losses.append(network.loss(*apart) if network.history is not None else np.inf)
+            if network.history is not None and network.history.stop_reason == "diverged":
+                losses[-1] = np.inf
+        mean = float(np.mean(losses))
+        self.loss = mean if mean < np.inf else np.inf
+
+    def network(self) -> NeuralNetwork:
+        """A new one of these parameters."""
+        made = {name: value for name, value in self.parameters.items() if name not in OF_FIT}
+        return checked_networks("what make gives", [self._make(seed=self.seed, **made)])[0]
+
+
+def search(
+    make: Callable[..., NeuralNetwork],
+    space: Mapping[str, Any],
+    X: ArrayLike,
+    y: Any,
+    *,
+    epochs: int,
+    validation: Any = None,
+    folds: int | None = None,
+    trials: int = 30,
+    seed: int | None = None,
+    max_seconds: float | None = None,
+    halving: bool = True,
+    n_jobs: int | None = None,
+    executor: Any = None,
+    progress: bool = False,
+    **fit_options: Any,
+) -> SearchResult:
+    """Looks for good options by random search with successive halving: all trials are trained for some epochs, the best
+    third goes on for three times as many, and so on (Jamieson and Talwalkar, 2016).
+
+    Parameters
+    ----------
+    make : callable
+        `make(seed=..., **parameters)` gives a new NeuralNetwork of the parameters of `space` that are no arguments of
+        `fit`.
+    space : dict
+        By name, of arguments of `fit` and of make: a list to choose from; (low, high), two whole numbers or two floats,
+        each between them as likely; (low, high, "log") for floats whose logarithm is evenly spread; or what has `rvs`
+        as distributions of scipy.stats.
+    X, y : arrays
+        As in `NeuralNetwork.fit`.
+    epochs : int
+        Of the trials that get all.
+    validation : fraction, (X, y) or (X, y, sample_weight), optional
+        What trials are judged by, the loss of these rows: a share of X, by default a fifth, or others.
+    folds : int, optional
+        In place of it: each trial has so many networks, each of which is judged by another part of X.
+    trials : int, default 30
+    seed : int, optional
+        Determines all that is drawn. With it, and without max_seconds, a search gives the same to the last bit,
+        whatever n_jobs and executor are.
+    max_seconds : float, optional
+        Ends the search; the trial that is best by then counts. Training the best network comes on top.
+    halving : bool, default True
+        False gives all trials all epochs.
+    n_jobs, executor, progress
+        As in `nnc.fit_many`.
+    **fit_options
+        Further arguments of `fit` that are the same for all.
+
+    Returns
+    -------
+    SearchResult
+        Ctrl-C ends the search with what has been reached.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not one of these.
+
+    Examples
+    --------
+    >>> def make(seed, width, activation):
+    ...     return NeuralNetwork([8, width, 1], activation=activation, loss="mse", seed=seed)
+    >>> space = {"width": (4, 64), "activation": ["tanh", "relu"], "lr": (1e-4, 1e-1, "log"), "batch_size": [16, 64]}
+    >>> result = nnc.search(make, space, X, y, epochs=81, trials=27, optimizer="adam", seed=0)
+    >>> result.network.predict(X)
+    """
+    began = perf_counter()
+    epochs, trials, root = count("epochs", epochs), count("trials", trials), checked_seed(seed)
+    folds = 1 if folds is None else count("folds", folds, 2)
+    if folds > 1 and validation is not None:
+        raise ValueError("validation and folds both say what trials are judged by: give one of them")
+    limit = optional(positive)("max_seconds", max_seconds)
+    draws = {name: _drawer(name, value) for name, value in _checked_space(space, fit_options).items()}
+    rng = np.random.default_rng(root)
+    table = [
+        Trial(make, mix((root + t) % 2**64), {name: draw(rng) for name, draw in draws.items()}, folds)
+        for t in range(trials)
+    ]
+    held = _held_out(table[0].networks[0], X, y, 0.2 if validation is None else validation, folds, root)
+    alive, stopped = table, False
+    for goal in _rounds(epochs, trials) if flag("halving", halving) else [epochs]:
+        seconds = None if limit is None else max(1e-3, began + limit - perf_counter())
+        elsewhere = {"n_jobs": n_jobs, "executor": executor, "progress": progress, "seconds": seconds}
+        stopped = _train(alive, goal, epochs, X, y, held, fit_options, elsewhere)
+        for trial in alive:
+            trial.judge(held)
+        if stopped:
+            break
+        alive = sorted(alive, key=lambda trial: trial.loss)[: -(-len(alive) // REST)]
+    table.sort(key=lambda trial: (-trial.epochs, trial.loss))  # losses after other numbers of epochs say little
+    best = table[0]
+    network = best.networks[0]
+    if held.of_all and not stopped:
+        network = best.network()
+        _fit_all([network], X, y, None, {**fit_options, **best.options, "epochs": best.epochs}, n_jobs=n_jobs)
+    rows = [{"loss": one.loss, "epochs": one.epochs, "seed": one.seed, **one.parameters} for one in table]
+    return SearchResult(rows, best.parameters, network, perf_counter() - began)
+
+
+def _checked_space(space: Any, fit_options: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(space, Mapping) or not all(isinstance(name, str) for name in space):
+        raise TypeError(f"space must be a dict of names and what they are drawn from, got {shown(space)}")
+    for name in space:
+        if name in fit_options or name in NOT_HERE | {"epochs", "validation", "sample_weight", "seed"}:
+            raise ValueError(f"space must not have {name!r}, which search is told, or decides, itself")
+    return space
+
+
+def _drawer(name: str, value: Any) -> Callable[[np.random.Generator], Any]:
+    """A function that draws a value of a parameter."""
+    if hasattr(value, "rvs"):
+        return lambda rng: _plain(value.rvs(random_state=rng))
+    if isinstance(value, list) and value:
+        return lambda rng: value[int(rng.integers(len(value)))]
+    if isinstance(value, tuple) and len(value) in (2, 3) and all(isinstance(end, (int, float)) for end in value[:2]):
+        low, high = value[:2]
+        if low < high and (len(value) == 2 or (value[2] == "log" and low > 0)):
+            if len(value) == 3:
+                return lambda rng: float(np.exp(rng.uniform(np.log(low), np.log(high))))
+            if isinstance(low, int) and isinstance(high, int):
+                return lambda rng: int(rng.integers(low, high + 1))
+            return lambda rng: float(rng.uniform(low, high))
+    raise ValueError(
+        f"space[{name!r}] must be a list, (low, high), (low, high, 'log') with 0 < low < high, or a distribution with "
+        f"rvs, got {shown(value)}"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _rounds(epochs: int, trials: int) -> list[int]:
+    """The epochs that trials have had at the end of each round, the last of which has one trial or few."""
+    rounds = [epochs]
+    while trials > 1 and rounds[0] >= REST:
+        rounds.insert(0, rounds[0] // REST)
+        trials = -(-trials // REST)
+    return rounds
+
+
+class Held:
+    """What trials are judged by.
+
+    Attributes
+    ----------
+    rows : list of int array, or None
+        Those that the network of each fold learns from.
+    apart : list of (X, y) or (X, y, sample_weight)
+        What it is held against.
+    of_all : bool
+        These are rows of the training data, which the best network is to learn from as well.
+    """
+
+    def __init__(self, rows: list[NDArray[np.intp]] | None, apart: list[tuple[Any, ...]]) -> None:
+        self.rows, self.apart = rows, apart
+        self.of_all = rows is not None
+
+
+def _held_out(network: NeuralNetwork, X: Any, y: Any, validation: Any, folds: int, seed: int) -> Held:
+    """By a share of the rows, by folds, both with the same share of every class, or by other rows."""
+    if folds == 1 and not is_share(validation):
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+            raise TypeError(f"validation must be a fraction, (X, y) or (X, y, sample_weight), got {shown(validation)}")
+        return Held(None, [tuple(validation)])
+    intake = network.intake.learner()
+    rows = intake.rows(intake.array(X, learn=True))
+    labels = targets.as_given(y)
+    n = len(rows)
+    if labels.ndim == 0 or len(labels) != n:
+        raise ValueError(f"y must have one row for each row of X, got shapes {labels.shape} and {rows.shape}")
+    strata = targets.strata(labels, network.model.loss, intake.classes)
+    if folds == 1:
+        train, test = split(n, fraction("validation", validation), seed, strata, name="validation")
+        parts = [(train, test)]
+    else:
+        if n < folds:
+            raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
+        classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]
+        order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))  # class by class, shuffled in each
+        fold = np.empty(n, np.intp)
+        fold[order] = np.arange(n) % folds
+        parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
+    return Held([train for train, _ in parts], [(rows[test], labels[test]) for _, test in parts])
+
+
+def _train(
+    trials: list[Trial],
+    goal: int,
+    epochs: int,
+    X: Any,
+    y: Any,
+    held: Held,
+    common: Mapping[str, Any],
+    elsewhere: dict[str, Any],
+) -> bool:
+    """Trains all trials until they have had so many epochs; returns whether Ctrl-C or the time has ended that."""
+    networks = [network for trial in trials for network in trial.networks]
+    saids: list[dict[str, Any]] = []
+    for trial in trials:
+        said = {**common, **trial.options, "epochs": goal - trial.epochs}
+        if isinstance(said.get("lr"), Schedule):
+            said["lr"] = said["lr"].resolved(epochs)  # whatever the round
+        if trial.epochs:  # it goes on
+            said = {name: value for name, value in said.items() if name not in ("optimizer", "lr")}
+        saids += [said] * len(trial.networks)
+        trial.epochs = goal
+    options = {name: [said.get(name, OF_FIT.get(name)) for said in saids] for said in saids for name in said}
+    rows = None if held.rows is None else held.rows * len(trials)
+    return _fit_all(networks, X, y, rows, options, **elsewhere)
+
+
+def _fit_all(
+    networks: list[NeuralNetwork], X: Any, y: Any, rows: Any, options: Mapping[str, Any], **elsewhere: Any
+) -> bool:
+    """fit_many without warnings, which would be of trials that are given up; returns whether it was ended early."""
+    outcomes = outcomes_of(networks, X, y, rows, None, options, **elsewhere)
+    return any(outcome.history.stop_reason == "interrupt" for outcome in outcomes)

@@ -1,0 +1,142 @@
+"""Random search with successive halving: what is drawn, who goes on, and that a seed decides all."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.many.search import _rounds
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 3))
+Y = np.sin(X[:, :1]) + X[:, 1:2]
+NAMES = np.where(X[:, 0] + X[:, 1] > 0, "yes", "no")
+SPACE = {"width": (2, 12), "lr": (1e-4, 0.1, "log"), "batch_size": [8, 32], "l2": (0.0, 0.01)}
+
+
+def make(seed, width):
+    return NeuralNetwork([3, width, 1], activation="tanh", loss="mse", seed=seed)
+
+
+def run(**options):
+    return nnc.search(make, SPACE, X, Y, **{"epochs": 9, "trials": 9, "seed": 1, "optimizer": "adam", **options})
+
+
+def test_rounds():
+    assert _rounds(81, 27) == [3, 9, 27, 81]
+    assert _rounds(81, 3) == [27, 81]
+    assert _rounds(81, 1) == [81]
+    assert _rounds(2, 100) == [2]
+
+
+def test_the_best_third_goes_on():
+    result = run()
+    assert [row["epochs"] for row in result.table] == [9] + [3] * 2 + [1] * 6
+    losses = [row["loss"] for row in result.table]
+    assert losses[1:3] == sorted(losses[1:3])
+    assert losses[3:] == sorted(losses[3:])
+    for row in result.table:
+        assert row.keys() == {"loss", "epochs", "seed", *SPACE}
+        assert 2 <= row["width"] <= 12
+        assert 1e-4 <= row["lr"] <= 0.1
+        assert row["batch_size"] in (8, 32)
+    assert result.best == {name: result.table[0][name] for name in SPACE}
+    assert result.loss == losses[0]
+    assert "9 trials" in repr(result)
+
+
+def test_the_best_network_is_what_a_fit_gives():
+    result = run()
+    row = result.table[0]
+    again = make(row["seed"], row["width"])
+    again.fit(X, Y, epochs=9, optimizer="adam", lr=row["lr"], batch_size=row["batch_size"], l2=row["l2"])
+    assert result.network.params.tobytes() == again.params.tobytes()
+    held = nnc.search(make, SPACE, X[30:], Y[30:], epochs=9, trials=9, seed=1, validation=(X[:30], Y[:30]))
+    assert held.loss == held.network.loss(X[:30], Y[:30])  # no row was left out: it is the network of the trial
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 3}, {"validation": 0.3}, {"halving": False}], ids=str)
+def test_a_seed_decides_all(options):
+    one, other = run(**options, n_jobs=1), run(**options, n_jobs=3)
+    assert one.table == other.table
+    assert one.network.params.tobytes() == other.network.params.tobytes()
+    with ThreadPoolExecutor(2) as executor:
+        assert run(**options, executor=executor).table == one.table
+    assert run(**options, seed=2).table != one.table
+
+
+def test_halving_goes_on_as_if_it_had_not_stopped():
+    whole, halved = run(halving=False), run()
+    best = halved.table[0]
+    (same,) = [row for row in whole.table if row["seed"] == best["seed"]]
+    assert same["loss"] == best["loss"]
+
+
+def test_folds_have_the_share_of_every_class():
+    def classifier(seed):
+        return NeuralNetwork([3, 1], loss="bce", seed=seed)
+
+    result = nnc.search(classifier, {"lr": [0.1]}, X, NAMES, epochs=3, trials=2, folds=4, seed=0)
+    assert np.isfinite(result.loss)
+    assert result.network.classes.tolist() == ["no", "yes"]
+
+
+def test_a_schedule_has_the_length_of_all_rounds():
+    space = {"width": [4]}
+    results = [
+        nnc.search(make, space, X, Y, epochs=9, trials=9, seed=0, lr=nnc.CosineLR(0.1), halving=halving)
+        for halving in (True, False)
+    ]
+    best = results[0].table[0]
+    (same,) = [row for row in results[1].table if row["seed"] == best["seed"]]
+    assert same["loss"] == best["loss"]
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+def test_what_diverges_comes_last():
+    result = nnc.search(make, {"width": [3], "lr": [0.01, 1e300]}, X, Y, epochs=3, trials=6, halving=False, seed=0)
+    losses = np.array([row["loss"] for row in result.table])
+    rates = np.array([row["lr"] for row in result.table])
+    assert 0 < (rates > 1).sum() < 6
+    assert rates.tolist() == sorted(rates)
+    assert np.isinf(losses[-1])
+
+
+def test_max_seconds():
+    result = run(epochs=10**7, trials=3, max_seconds=0.3)
+    assert result.seconds < 5
+    assert np.isfinite(result.loss)
+
+
+def test_distributions_of_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    result = nnc.search(
+        make, {"width": stats.randint(2, 5), "lr": stats.loguniform(1e-3, 1e-1)}, X, Y, epochs=1, trials=3
+    )
+    assert all(type(row["width"]) is int and 1e-3 < row["lr"] < 0.1 for row in result.table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"space": [1]}, TypeError, "space must be a dict"),
+        ({"space": {"lr": 3}}, ValueError, r"space\['lr'\] must be a list"),
+        ({"space": {"lr": []}}, ValueError, r"space\['lr'\] must be a list"),
+        ({"space": {"lr": (2, 1)}}, ValueError, "low < high"),
+        ({"space": {"lr": (0.0, 1.0, "log")}}, ValueError, "log"),
+        ({"space": {"epochs": [1]}}, ValueError, "space must not have 'epochs'"),
+        ({"folds": 3, "validation": 0.2}, ValueError, "give one of them"),
+        ({"folds": 1000}, ValueError, "folds must be at most the number of rows, 120"),
+        ({"validation": 3.0}, ValueError, "validation"),
+        ({"validation": X}, TypeError, "validation must be a fraction"),
+        ({"trials": 0}, ValueError, "trials"),
+        ({"epoch": 3}, TypeError, "no argument 'epoch'"),
+        ({"make": lambda seed, width: 3}, TypeError, "what make gives must hold networks"),
+    ],
+)
+def test_what_is_refused(arguments, error, message):
+    arguments = {"make": make, "space": {"width": [3]}, "X": X, "y": Y, "epochs": 2, "trials": 2, **arguments}
+    with pytest.raises(error, match=message):
+        nnc.search(**arguments)
