@@ -1,7 +1,7 @@
 """A search by Optuna (pip install optuna) whose trials are folds, trained side by side by nnc.fit_many.
 
-nnc.search is random search with successive halving. Where trials are few and long, a sampler that learns from the trials
-before is worth its time: this is the recipe.
+nnc.search is random search with successive halving. Where trials are few and long, a sampler that learns from the
+trials before is worth its time: this is the recipe.
 """
 
 import numpy as np

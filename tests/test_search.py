@@ -1,6 +1,8 @@
 """Random search with successive halving: what is drawn, who goes on, and that a seed decides all."""
 
+import runpy
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +142,11 @@ def test_what_is_refused(arguments, error, message):
     arguments = {"make": make, "space": {"width": [3]}, "X": X, "y": Y, "epochs": 2, "trials": 2, **arguments}
     with pytest.raises(error, match=message):
         nnc.search(**arguments)
+
+
+def test_the_recipe_with_optuna():
+    pytest.importorskip("optuna")
+    example = Path(__file__).parents[1] / "examples" / "search_with_optuna.py"
+    if not example.exists():
+        pytest.skip("the examples are in the source folder only")
+    assert runpy.run_path(str(example))["main"](trials=3) < 1.5  # the variance of y is 1.4

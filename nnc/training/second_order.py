@@ -15,7 +15,7 @@ from nnc.kinds import losses
 from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training.curvature import lbfgs, levenberg_marquardt
 from nnc.training.fit import Fit, unscaled
-from nnc.training.threads import Interrupt
+from nnc.training.threads import Chooser, Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +78,7 @@ class SecondOrderFit(Fit):
         start = self.start[self.free]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
         with Interrupt() if interrupt is None else nullcontext(interrupt) as self.interrupt, Team(1) as self.team:
+            self.chooser = Chooser([1])
             self.open(1)
             try:
                 if isinstance(optimizer, LevenbergMarquardt):
