@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nnc.data.conformal import ConformalIntervals, ConformalSets
     from nnc.data.scaling import MinMax, Pixels, Standardize
     from nnc.inspection import Explanation, GradientCheck
+    from nnc.kinds.heads import Head, Heads
     from nnc.kinds.losses import CrossEntropy, Huber, Quantile
     from nnc.kinds.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
     from nnc.many.clones import clones
@@ -70,6 +71,8 @@ __all__ = [
     "Explanation",
     "ExponentialLR",
     "GradientCheck",
+    "Head",
+    "Heads",
     "History",
     "Huber",
     "Layer",
@@ -131,6 +134,8 @@ _HOME = {
     "Explanation": "inspection",
     "ExponentialLR": "training.schedules",
     "GradientCheck": "inspection",
+    "Head": "kinds.heads",
+    "Heads": "kinds.heads",
     "History": "training.history",
     "Huber": "kinds.losses",
     "LBFGS": "kinds.optimizers",

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from nnc.data.scaling import Scaler
     from nnc.drawing.svg import Drawing
     from nnc.inspection import Explanation, GradientCheck
+    from nnc.kinds.heads import Heads
     from nnc.kinds.losses import Loss
     from nnc.kinds.optimizers import Optimizer
     from nnc.layers.kind import Kind
+    from nnc.model.custom import Function as LossFunction
     from nnc.training.callbacks import Record
     from nnc.training.history import History
     from nnc.training.kept import Kept
@@ -55,7 +57,7 @@ class NeuralNetwork:
         "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu".
     output : str, optional
         Of the last layer: one of those, "softmax" or "exp". Default: the partner of the loss (below).
-    loss : str or object
+    loss : str, object or callable
         With targets Y, outputs P, m rows and n outputs:
 
         - "sse": sum (Y - P)**2, default output sigmoid;
@@ -73,6 +75,15 @@ class NeuralNetwork:
 
         "bce", "cross_entropy" and "poisson" are computed from the net input of the output layer; the first two never
         overflow. A row with a sample weight counts as so many rows.
+
+        Or a function(P, Y) -> (loss, d loss / d P) of NumPy arrays, default output identity: P (n, n_out) as the output
+        layer gives it, Y (n, k) the targets as numbers of the same dtype, of any k, a vector as a column, both scaled
+        where `scale_y` is given; the derivative has the shape of P. It is called once a step, and gets rows of a batch
+        or of validation; the loss of an epoch is the mean over its rows. It weighs rows itself, so weights are a column
+        of Y; it goes with every optimizer but Levenberg and Marquardt's, and with `dropout`, whose outputs it sees.
+        Files keep its name, and `load` asks for it.
+
+        Or `nnc.Heads`: several losses, each of some of the outputs, with output activations of their own.
     bias : bool, default True
         Whether the layers have biases.
     init : str or sequence of arrays, optional
@@ -121,7 +132,7 @@ class NeuralNetwork:
         *,
         activation: str | Sequence[str] = "sigmoid",
         output: str | None = None,
-        loss: str | Loss = "sse",
+        loss: str | Loss | Heads | LossFunction = "sse",
         bias: bool = True,
         init: str | Sequence[ArrayLike] | None = None,
         dtype: Any = "float64",
@@ -131,7 +142,12 @@ class NeuralNetwork:
     ) -> None:
         name, parameter = losses.as_loss(loss)
         made = stack(layers, activation, output, name, flag("bias", bias))
-        self.model = Model(made, name, parameter, checked_dtype(dtype))
+        custom = None
+        if name == losses.CUSTOM:
+            from nnc.model.custom import custom_loss
+
+            custom = custom_loss(loss, made)
+        self.model = Model(made, name, parameter, checked_dtype(dtype), custom)
         self.streams = Streams(checked_seed(seed))
         self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
         self.state = None  # of the optimizer, once there was a fit
@@ -159,8 +175,13 @@ class NeuralNetwork:
 
     @property
     def loss_name(self) -> str:
-        """The name of the loss; `loss` is the method."""
+        """The name of the loss; "custom" where it is a function, or of several heads. `loss` is the method."""
         return self.model.loss
+
+    @property
+    def heads(self) -> Heads | None:
+        """The heads, where these are the loss."""
+        return None if self.model.heads is None else self.model.heads.made_of
 
     @property
     def loss_parameter(self) -> float | None:
@@ -261,7 +282,8 @@ class NeuralNetwork:
         arguments = model.stack.arguments()
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
         plain = self.loss_parameter == losses.ROWS[model.loss].default
-        arguments["loss"] = model.loss if plain else losses.loss_object(model.loss, model.loss_parameter)
+        named = model.loss if plain else losses.loss_object(model.loss, model.loss_parameter)
+        arguments["loss"] = named if model.custom is None else model.custom
         arguments |= {} if bias is None else {"bias": bias}
         arguments |= {"dtype": model.dtype.name, "seed": self.seed}
         scalers = {"scale_X": intake.scaler_X, "scale_y": intake.scaler_y}
@@ -278,7 +300,8 @@ class NeuralNetwork:
     def _said(self) -> str:
         """What a summary says of the whole network, beside its sums."""
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.intake.scalings().items())
-        return f"{self.dtype.name}, loss {self.loss_name}{scaled}"
+        loss = self.loss_name if self.model.custom is None else self.model.custom
+        return f"{self.dtype.name}, loss {loss}{scaled}"
 
     def _curves(self) -> list[str]:
         history = self.history
@@ -474,6 +497,8 @@ class NeuralNetwork:
         """
         from nnc.data.metrics import METRICS
 
+        if self.heads is not None:
+            raise ValueError("score is of one loss, and this network has several heads: split what predict returns")
         data = self.intake.data(X, y, sample_weight)
         metric = METRICS["accuracy" if losses.ROWS[self.loss_name].of_classes else "r2"]
         P = self.model.predict(data.X)
@@ -508,6 +533,8 @@ class NeuralNetwork:
             X or y does not fit the network, or holds NaN or infinity.
         """
         model, intake = self.model, self.intake
+        if model.custom is not None:
+            return model.loss_of(intake.data(X, y, sample_weight))
         data = intake.at_once(X, y, sample_weight) or intake.data(X, y, sample_weight)
         loss: float = model.engine.loss(model.theta, *data)
         if not loss < np.inf:
@@ -539,7 +566,11 @@ class NeuralNetwork:
         """
         model, intake = self.model, self.intake
         dW, db = model.empty()
-        data = intake.at_once(X, y, sample_weight) or intake.data(X, y, sample_weight)
+        data: Any = None if model.custom is not None else intake.at_once(X, y, sample_weight)
+        if data is None:
+            data = intake.data(X, y, sample_weight)
+            if model.custom is not None:
+                _, data = model.with_slopes(data)
         loss: float = model.engine.gradients(model.theta, *data, model.by_place(dW), model.by_place(db))
         if not loss < np.inf:
             intake.data(X, y, sample_weight)
@@ -663,6 +694,8 @@ class NeuralNetwork:
         from nnc.inspection import explain_step
 
         intake = self.intake
+        if self.model.custom is not None:
+            raise ValueError(f"explain_step knows single losses that have a name, got the loss {self.model.custom}")
         data, lr = intake.data(X, y), positive("lr", lr)
         explanation = explain_step(
             self, data.X, data.target, lr, scaling_X=intake.scaling_X, scaling_y=intake.scaling_y
@@ -672,7 +705,8 @@ class NeuralNetwork:
 
     def check_gradients(self, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
         """Compares the gradients of backpropagation with the derivatives of the definitions, and with central
-        differences of the loss where these are exact enough, in float64. An error of 1e-5 in one gradient is found, in
+        differences of the loss where these are exact enough, in float64; and where the loss is a function its
+        derivative with differences of it. An error of 1e-5 in one gradient is found, in
         a float32 network 1e-2; where rounding or a bend hides it, the check says so (see
         `nnc.inspection.check_gradients`).
 
@@ -697,8 +731,14 @@ class NeuralNetwork:
         from nnc.drawing.html import say
         from nnc.inspection import check_gradients
 
-        data = self.intake.data(X, y)
-        check = check_gradients(self, data.X, data.target, eps, gradients=self.gradients(X, y))
+        data, model = self.intake.data(X, y), self.model
+        found = None if model.custom is None else model.with_slopes(data)[1]
+        target = data.target if found is None else found.target
+        check = check_gradients(self, data.X, target, eps, gradients=self.gradients(X, y))
+        if model.custom is not None:
+            from nnc.inspection.functions import with_function
+
+            check = with_function(check, model.custom, model.net_outputs(data.X), data.target, eps)
         say(check)
         return check
 
@@ -993,12 +1033,20 @@ class NeuralNetwork:
             saving.write(path, self._document(checkpoint))
 
     @classmethod
-    def load(cls, path: Any) -> NeuralNetwork:
+    def load(cls, path: Any, loss: LossFunction | None = None) -> NeuralNetwork:
         """Reads a network from a JSON file: a path, or a text file open for reading; from a safetensors file where a
         path ends with ".safetensors".
 
+        Parameters
+        ----------
+        path : path or file
+        loss : callable, optional
+            The function that is the network's loss, of which the file has only the name; for others it is not used.
+
         Raises
         ------
+        TypeError
+            The loss of the network is a function, and it is not given.
         OSError
             The file cannot be read; the message says why and what to do. A missing file is a FileNotFoundError, no
             permission a PermissionError, a folder in place of a file an IsADirectoryError. More than 1 GiB are refused;
@@ -1011,7 +1059,7 @@ class NeuralNetwork:
         from nnc.saving import safetensors
 
         read = safetensors.read if safetensors.is_path(path) else saving.read
-        return cls._from_document(read(path), disk.place(path))
+        return cls._from_document(read(path), disk.place(path), loss)
 
     def to_json(self, checkpoint: bool = False) -> str:
         """The network as the text that `save` writes; raises ModelFileError where a parameter is NaN or infinite."""
@@ -1020,11 +1068,11 @@ class NeuralNetwork:
         return saving.dumps(self._document(checkpoint))
 
     @classmethod
-    def from_json(cls, text: str) -> NeuralNetwork:
-        """The network in such a text; raises ModelFileError where it is none."""
+    def from_json(cls, text: str, loss: LossFunction | None = None) -> NeuralNetwork:
+        """The network in such a text; raises ModelFileError where it is none. `loss` is as in `load`."""
         from nnc import saving
 
-        return cls._from_document(saving.loads(text), "the JSON text")
+        return cls._from_document(saving.loads(text), "the JSON text", loss)
 
     @classmethod
     def from_sklearn(cls, mlp: Any, dtype: Any = None) -> NeuralNetwork:
@@ -1185,15 +1233,27 @@ class NeuralNetwork:
             }
 
     @classmethod
-    def _from_document(cls, document: dict[str, Any], where: str) -> NeuralNetwork:
+    def _from_document(cls, document: dict[str, Any], where: str, loss: Any) -> NeuralNetwork:
         from nnc import saving
         from nnc.training.state import State
 
+        named = document["loss_function"]
+        if document["heads"] is not None:
+            from nnc.kinds.heads import Heads
+
+            loss = Heads.from_dict(document["heads"])
+        elif named is None:
+            loss = losses.loss_object(document["loss"], document["loss_parameter"])
+        elif not callable(loss):
+            raise TypeError(
+                f"loss must be the function {named!r}, which is the loss of the network in {where} and in no file: "
+                f"load(path, loss={named}); got {loss!r}"
+            )
         layers = [layer for layer in document["layers"] if "W" in layer]
         with saving.refusing(where):
             network = cls(
                 unstack(document["layers"], document["dropout"], document["learning"]),
-                loss=losses.loss_object(document["loss"], document["loss_parameter"]),
+                loss=loss,
                 init="zeros",
                 dtype=document["dtype"],
                 seed=document["seed"],

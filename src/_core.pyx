@@ -28,7 +28,7 @@ from network cimport (Network, Plan, backward, block_rows, forward, is_broken, l
                       unpad)
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
-from run cimport Run, lay_out as lay_out_run, set_run_parameters, train
+from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, train
 cimport tiny
 
 # The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.

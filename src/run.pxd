@@ -13,10 +13,10 @@ from losses cimport loss_scale
 from optimizers cimport Optimizer, count_step
 from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now, share, smaller
-from layer cimport Layer, GRAIN, first_row, last_row, parameter_rows
+from layer cimport Layer, GRAIN, first_row, last_row, list_rows, parameter_rows
 from rows cimport Data, fetch, rows_ahead, shuffle, weight_of
 from network cimport (Network, Plan, backward, constrain, follow_step, forward, is_broken, lay_out as lay_out_network, learn, output_delta,
-                      set_gradient, set_parameters, shares_blocks, step, sum_partial, sum_penalties)
+                      set_gradient, set_parameters, shares_blocks, step, sum_partial, sum_penalties, unpad)
 
 cdef enum:
     LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
@@ -98,6 +98,21 @@ cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
     for t in range(run.net_count):
         for l in range(run.net.count):
             run.nets[t].layers[l].W, run.nets[t].layers[l].WT = run.net.layers[l].W, run.net.layers[l].WT
+
+
+cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads, real* out) noexcept nogil:
+    # What the network gives for n rows of inputs in the step to come, of which that may drop some, into out (n, n_out): the thread's share.
+    # A thread has the same places of every block, so that none waits for another.
+    cdef const Network* net = &run.net
+    cdef const Layer* last = &net.layers[net.count - 1]
+    cdef Py_ssize_t low = share(net.block.size, thread, threads, GRAIN), high = share(net.block.size, thread + 1, threads, GRAIN)
+    cdef Py_ssize_t row, rows, n_in = net.block.n_in
+    for row from 0 <= row < n by net.block.size:
+        rows = smaller(high, n - row) - low
+        if rows > 0:
+            list_rows(net.block.inputs + low, X + (row + low) * n_in, n_in, rows)
+            forward(net, low, low + rows, thread, run.drop_key, run.drops, row)
+            unpad(last.A + low * last.ld, last, rows, out + (row + low) * last.n_out)
 
 
 cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start, uint64_t drops,

@@ -11,7 +11,7 @@
 from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
 from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, differentiate, slope, value
-from losses cimport elementwise_loss, from_logits, loss_scale
+from losses cimport CUSTOM, elementwise_loss, from_logits, loss_scale
 from layer cimport DENSE, Layer
 from rows cimport Data
 from network cimport Network, Plan, is_broken
@@ -22,6 +22,8 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
     # Whether all that is asked for is known here, and this is faster: it is where rows fill half of the lanes, and these are not 16.
     cdef const Data* data = &run.data
     cdef int l
+    if plan.loss == CUSTOM:                   # whose outputs are asked for before a step
+        return False
     for l in range(plan.count):
         if plan.layers[l].frozen or plan.layers[l].own is not NULL:
             return False

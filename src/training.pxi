@@ -173,6 +173,14 @@ cdef class Training:
         self.work(0, self.run.epochs * self.run.data.n)      # blocks, at most
         return not (self.run.lost or is_broken(&self.run.net))
 
+    def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
+        """Writes what the network gives for rows of X in the step to come into out (n, n_out), as thread number `thread` of so many that
+        all make this call."""
+        with nogil:
+            mode = flush_denormals()
+            give_outputs(&self.run, &X[0, 0], X.shape[0], thread, threads, &out[0, 0])
+            restore_denormals(mode)
+
     def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, double rate):
         """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now; returns the loss before
         it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""

@@ -117,3 +117,43 @@ def all_trained():
 def exported(request):
     """Each of them in turn."""
     return _trained(request.param)
+
+
+@pytest.fixture(scope="session")
+def twin():
+    """A network in PyTorch, for what is held against that."""
+    torch = pytest.importorskip("torch")
+
+    def of(net, X, parameters=None):
+        """The network in PyTorch, perhaps with other parameters: its outputs for X, and these layer by layer."""
+        F, parts, A = torch.nn.functional, [], X
+        functions = {
+            "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "identity": lambda z: z, "exp": torch.exp,
+            "leaky_relu": lambda z: F.leaky_relu(z, 0.01), "softplus": F.softplus, "elu": F.elu, "gelu": F.gelu,
+            "silu": F.silu, "softmax": lambda z: torch.softmax(z, 1),
+        }  # fmt: skip
+        convolution = len(net.model.shape) == 3
+        A = A.permute(0, 3, 1, 2) if convolution else A
+        for layer in net.layers:
+            kind = layer.kind
+            if kind.type == "flatten":
+                A = A.permute(0, 2, 3, 1).reshape(len(A), -1)
+            elif kind.type == "max_pool2d":
+                A = F.max_pool2d(A, kind.size, kind.stride)
+            elif kind.type == "avg_pool2d":
+                A = F.avg_pool2d(A, kind.size, kind.stride)
+            else:
+                if parameters is None:
+                    W, b = (torch.tensor(np.array(part), requires_grad=True) for part in (layer.W, layer.b))
+                else:
+                    W, b = parameters[len(parts) : len(parts) + 2]
+                parts += [W, b]
+                if kind.type == "conv2d":
+                    kernel = W.reshape(*kind.size, A.shape[1], kind.filters).permute(3, 2, 0, 1)
+                    A = F.conv2d(A, kernel, b, stride=kind.stride, padding="same" if kind.padding == "same" else 0)
+                else:
+                    A = A @ W + b
+                A = functions[layer.activation](A)
+        return A, parts
+
+    return of

@@ -168,47 +168,16 @@ def test_jacobian_refuses_what_is_not_finite():
 # ------------------------------------------------------------------------------------------------- PyTorch
 
 
-def twin(torch, net, X):
-    """The network in PyTorch: its outputs for X, and its parameters layer by layer."""
-    F, parts, A = torch.nn.functional, [], X
-    functions = {
-        "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "identity": lambda z: z, "exp": torch.exp,
-        "leaky_relu": lambda z: F.leaky_relu(z, 0.01), "softplus": F.softplus, "elu": F.elu, "gelu": F.gelu,
-        "silu": F.silu, "softmax": lambda z: torch.softmax(z, 1),
-    }  # fmt: skip
-    convolution = len(net.model.shape) == 3
-    A = A.permute(0, 3, 1, 2) if convolution else A
-    for layer in net.layers:
-        kind = layer.kind
-        if kind.type == "flatten":
-            A = A.permute(0, 2, 3, 1).reshape(len(A), -1)
-        elif kind.type == "max_pool2d":
-            A = F.max_pool2d(A, kind.size, kind.stride)
-        elif kind.type == "avg_pool2d":
-            A = F.avg_pool2d(A, kind.size, kind.stride)
-        else:
-            W = torch.tensor(np.array(layer.W), requires_grad=True)
-            b = torch.tensor(np.array(layer.b), requires_grad=True)
-            parts += [W, b]
-            if kind.type == "conv2d":
-                kernel = W.reshape(*kind.size, A.shape[1], kind.filters).permute(3, 2, 0, 1)
-                A = F.conv2d(A, kernel, b, stride=kind.stride, padding="same" if kind.padding == "same" else 0)
-            else:
-                A = A @ W + b
-            A = functions[layer.activation](A)
-    return A, parts
-
-
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 @pytest.mark.parametrize("output", activations.NAMES)
-def test_against_torch(layers, output):
+def test_against_torch(twin, layers, output):
     torch = pytest.importorskip("torch")
     net = network(layers, output=None if isinstance(layers[-1], Dense) else output, activation="gelu")
     net.params = net.params + np.random.default_rng(0).uniform(-0.1, 0.1, net.n_params)
     x, _ = rows(net, 6)
     dP = np.random.default_rng(1).normal(size=(6, 3))
     X = torch.tensor(x, requires_grad=True)
-    P, parts = twin(torch, net, X)
+    P, parts = twin(net, X)
     gradients, dX = net.vjp(x, dP)
     wanted = torch.autograd.grad(P, [X, *parts], torch.tensor(dP), retain_graph=True)
     found = [dX, *(part for pair in gradients for part in pair)]
@@ -299,7 +268,7 @@ def test_dropout_works_on_steps_on_derivatives():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "y must be given, or dP"),
+        ({}, "y must be an array of real numbers, got None; or dP takes its place"),
         ({"y": np.zeros((2, 3)), "dP": np.zeros((2, 3))}, "y must be left out where dP is given"),
         ({"sample_weight": np.ones(2), "dP": np.zeros((2, 3))}, "sample_weight must be left out where dP is given"),
     ],

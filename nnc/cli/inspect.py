@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nnc import NeuralNetwork
+from nnc.cli.files import load
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 
 def run(arguments: Namespace) -> int:
-    NeuralNetwork.load(arguments.file).inspect()
+    load(arguments.file).inspect()
     return 0

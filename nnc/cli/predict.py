@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nnc import NeuralNetwork
+from nnc.cli.files import load
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 
 def run(arguments: Namespace) -> int:
-    network = NeuralNetwork.load(arguments.file)
+    network = load(arguments.file)
     rows = _read_rows(arguments.rows)
     if arguments.classes:
         for number in network.predict_classes(rows).ravel():

@@ -58,6 +58,8 @@ def vjp(intake: Intake, X: ArrayLike, dP: ArrayLike) -> tuple[Gradients, NDArray
     """What `NeuralNetwork.vjp` returns."""
     model = intake.model
     rows, slopes = by_outputs(intake, X, dP)
+    if model.heads is not None:
+        slopes = model.heads.through(model.net_outputs(rows), slopes)
     dW, db = model.empty()
     dX = np.empty(rows.shape, model.dtype)
     product: float = model.linear.gradients(
@@ -77,6 +79,8 @@ def jacobian(intake: Intake, X: ArrayLike) -> NDArray[Any]:
         array = intake.array(X)
         rows, single = intake.checked_inputs(array), intake.is_single(array)
     J = model.input_jacobian(rows)
+    if model.heads is not None:
+        J = np.ascontiguousarray(model.heads.through(model.net_outputs(rows), J.transpose(0, 2, 1)).transpose(0, 2, 1))
     if intake.scaler_y is not None:
         J = (J / intake.known_y().factor[:, None]).astype(model.dtype)
     if intake.scaling_X is not None:

@@ -47,8 +47,9 @@ class Intake:
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         self.model = model
         self.loss = losses.ROWS[model.loss]
-        if scaler_y is not None and self.loss.takes != "numbers":
-            raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
+        if scaler_y is not None and (self.loss.takes not in ("numbers", "slopes") or model.heads is not None):
+            what = self.loss.name if model.heads is None else "heads"
+            raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {what!r}")
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
         self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known()
         self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known()
@@ -175,7 +176,7 @@ class Intake:
             flags = y.flags
             if y.shape != (n, n_out) or self.scaler_y is not None or not (flags.c_contiguous and flags.aligned):
                 return None
-            if takes == "numbers":
+            if takes == "numbers" or (takes == "slopes" and model.heads is None):
                 return X, y, None, None
         elif y.dtype.kind not in "iu":
             return None
@@ -233,6 +234,9 @@ class Intake:
 
     def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
         """How much each row counts, checked."""
+        if self.model.custom is not None:
+            what = "a loss that is a function, which weighs rows itself: let weights be a column of y"
+            raise ValueError(f"{name} does not go with {what if self.model.heads is None else 'heads'}")
         array = finite(name, weights, (n,), self.model.dtype)
         if array.min() < 0 or not array.any():
             raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
@@ -263,10 +267,18 @@ class Intake:
                     return targets.signs(index, n_out, model.dtype), None
                 return index[:, None].astype(model.dtype), None
             y = y if column is None else column
+        if model.heads is not None:
+            from nnc.data import heads
+
+            return heads.targets(model.heads.made_of, y, n, model.dtype), None
         values = given = numbers("y", y)
+        if model.custom is not None:
+            from nnc.model import custom
+
+            values = custom.targets(given, n)
         if values.ndim == 1:
             values = values[None] if n == 1 and len(values) == n_out else values[:, None]
-        if values.shape != (n, n_out):
+        if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):
             labels = f", or be {n} labels" if row.takes == "probabilities" else ""
             raise ValueError(
                 f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
@@ -298,6 +310,8 @@ class Intake:
             raise ValueError(f"y must have one row for each row of X, got shapes {y.shape} and {X.shape}")
         classes = targets.strata(y, self.model.loss, self.classes)
         for name, array in (("X", X), ("y", y)):  # here, while rows have the numbers that the user knows
+            if name == "y" and self.model.heads is not None:  # which may have none
+                continue
             if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
                 wide = array.reshape(len(array), -1)
                 raise not_finite(name, wide, int((~np.isfinite(wide)).argmax()))
@@ -355,6 +369,8 @@ class Intake:
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
         """The number of the class that outputs speak for; for several yes or no (n, n_out)."""
         model = self.model
+        if model.heads is not None:
+            raise ValueError("predict_classes is for one loss, and this network has several heads: split its outputs")
         output = activations.ROWS[model.activations[-1]]
         if model.sizes[-1] == 1 and self.loss.takes != "signs" and not output.probability:
             raise ValueError(
@@ -367,6 +383,8 @@ class Intake:
         """Raises where outputs are not the probabilities of classes."""
         output = activations.ROWS[self.model.activations[-1]]
         several = output.elementwise and self.model.sizes[-1] > 1 and self.loss.takes != "shares"
+        if self.model.heads is not None:
+            raise ValueError("predict_proba is for one loss, and this network has several heads: split its outputs")
         if self.loss.takes == "signs":
             raise ValueError("predict_proba needs probabilities, and outputs for the loss 'hinge' are only margins")
         if not output.probability or self.scaler_y is not None or several:

@@ -70,8 +70,10 @@ def program(document: dict[str, Any]) -> Program:
     Raises
     ------
     ValueError
-        A kind of layer cannot be written in other formats.
+        A kind of layer, or several heads, cannot be written in other formats.
     """
+    if document.get("heads") is not None:
+        raise ValueError("a network with heads cannot be written in other formats, in which outputs have one meaning")
     known, layers = in_files(), document["layers"]
     first = layers[0]
     shape: Shape = tuple(first["shape"]) if first["type"] == Input.type else (first["n_in"],)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class LayerCheck:
         Whether a difference is larger than tolerance and rounding explain.
     """
 
+    what: ClassVar[str] = "parameters"
     name: str
     n_params: int
     checked: int
@@ -73,15 +74,18 @@ class LayerCheck:
     def __str__(self) -> str:
         left_out = [f"{self.bends} more are at a bend"] if self.bends else []
         left_out += [f"rounding may hide errors in {self.uncertain} more"] if self.uncertain else []
-        counts = f"{self.name}: {self.checked} of {self.n_params} parameters"
+        counts = f"{self.name}: {self.checked} of {self.n_params} {self.what}"
         counts += f" ({', '.join(left_out)})" if left_out else ""
         if not self.worst:
             return f"{counts}, nothing to compare"
-        ways = f"{self.by_backpropagation:.9g} by backpropagation, {self.by_definition:.9g} by definition"
-        if not math.isnan(self.by_differences):
-            ways += f", {self.by_differences:.9g} by differences"
         verdict = "WRONG" if self.wrong else "ok"
-        return f"{counts}, {verdict}: largest relative difference {self.difference:.2g} at {self.worst}, {ways}"
+        return f"{counts}, {verdict}: largest relative difference {self.difference:.2g} at {self.worst}, {self.ways}"
+
+    @property
+    def ways(self) -> str:
+        """The worst gradient as it was found in different ways, in words."""
+        ways = f"{self.by_backpropagation:.9g} by backpropagation, {self.by_definition:.9g} by definition"
+        return ways if math.isnan(self.by_differences) else f"{ways}, {self.by_differences:.9g} by differences"
 
 
 @dataclass(frozen=True, repr=False)

@@ -37,6 +37,10 @@ class Loss(Value):
         return cls(**dict.fromkeys(cls._fields, parameter))
 
 
+class Composite(Value):
+    """A loss that is made of others: what the engine does not know."""
+
+
 class Huber(Loss):
     """e**2 / 2 for errors |e| <= delta, beyond them delta (|e| - delta / 2): large errors count less (Huber, 1964).
 
@@ -251,11 +255,13 @@ PARAMETERS = {kind.name: kind().parameter for kind in Loss.__subclasses__()}  # 
 
 
 def as_loss(value: Any) -> tuple[str, float]:
-    """Name and parameter of a loss that is a name or an object; 0 where it has no parameter."""
+    """Name and parameter of a loss that is a name, an object or a function; 0 where it has no parameter."""
     if isinstance(value, Loss):
         return value.name, value.parameter
-    if isinstance(value, type) and issubclass(value, Loss):
+    if isinstance(value, type):
         raise TypeError(f"loss must be a name or an object such as {value.__name__}(), got the class itself")
+    if isinstance(value, Composite) or callable(value):
+        return CUSTOM, 0.0
     row = ROWS[one_of("loss", value, NAMES)]
     return row.name, row.default or 0.0
 

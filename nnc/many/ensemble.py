@@ -207,12 +207,13 @@ class Ensemble:
         saving.write(path, [network._document(checkpoint=False) for network in self.networks])
 
     @classmethod
-    def load(cls, path: Any) -> Ensemble:
-        """Reads an ensemble from a file that `save` has written, with the checks and errors of `NeuralNetwork.load`."""
+    def load(cls, path: Any, loss: Any = None) -> Ensemble:
+        """Reads an ensemble from a file that `save` has written, with the arguments, checks and errors of
+        `NeuralNetwork.load`."""
         from nnc import saving
         from nnc.base import disk
 
-        return cls._from_documents(saving.read(path, "ensemble"), disk.place(path))
+        return cls._from_documents(saving.read(path, "ensemble"), disk.place(path), loss)
 
     def to_json(self) -> str:
         """The ensemble as the text that `save` writes."""
@@ -221,17 +222,17 @@ class Ensemble:
         return saving.dumps([network._document(checkpoint=False) for network in self.networks])
 
     @classmethod
-    def from_json(cls, text: str) -> Ensemble:
-        """The ensemble in such a text; raises ModelFileError where it is none."""
+    def from_json(cls, text: str, loss: Any = None) -> Ensemble:
+        """The ensemble in such a text; raises ModelFileError where it is none. `loss` is as in `load`."""
         from nnc import saving
 
-        return cls._from_documents(saving.loads(text, what="ensemble"), "the JSON text")
+        return cls._from_documents(saving.loads(text, what="ensemble"), "the JSON text", loss)
 
     @classmethod
-    def _from_documents(cls, documents: list[dict[str, Any]], where: str) -> Ensemble:
+    def _from_documents(cls, documents: list[dict[str, Any]], where: str, loss: Any) -> Ensemble:
         from nnc import saving
 
-        networks = [NeuralNetwork._from_document(document, where) for document in documents]
+        networks = [NeuralNetwork._from_document(document, where, loss) for document in documents]
         with saving.refusing(where, "ensemble"):
             return cls(networks)
 
@@ -264,6 +265,7 @@ def _meaning(network: NeuralNetwork) -> dict[str, Any]:
         "kind of targets": loss.takes,
         "bounds of outputs": activations.ROWS[output].bounds if network.intake.scaler_y is None else None,
         "noise": loss.noise,
+        "heads": network.heads,
         "classes": None if classes is None else classes.tolist(),
         "feature_names": network.feature_names,
     }

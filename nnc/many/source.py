@@ -49,7 +49,8 @@ def _kind(intake: Intake) -> Any:
     model, classes = intake.model, intake.classes
     known = None if classes is None else (classes.dtype.str, classes.tobytes())
     scalings = intake.scaler_X, id(intake.scaling_X), intake.scaler_y, id(intake.scaling_y)
-    return model.dtype, model.shape, model.sizes[-1], model.loss, known, intake.feature_names, scalings
+    heads = None if model.heads is None else model.heads.made_of
+    return model.dtype, model.shape, model.sizes[-1], model.loss, heads, known, intake.feature_names, scalings
 
 
 class Taken:

@@ -51,6 +51,10 @@ class Data:
         """The same rows with other inputs."""
         return Data(X, self.Y, self.labels, self.weights)
 
+    def with_targets(self, Y: NDArray[Any]) -> Data:
+        """The same inputs with other targets."""
+        return Data(self.X, Y)
+
     def with_weights(self, weights: NDArray[Any]) -> Data:
         """The same rows, each counting so much."""
         return Data(self.X, self.Y, self.labels, weights)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc.layers.stack import Stack
+    from nnc.model.custom import CustomLoss
     from nnc.model.data import Data
+    from nnc.model.heads import HeadsLoss
 
 
 class Model:
@@ -35,6 +37,8 @@ class Model:
     loss_parameter : float
     dtype : dtype
         float64 or float32.
+    custom : CustomLoss or HeadsLoss, optional
+        What the loss is, where that is "custom".
 
     Attributes
     ----------
@@ -56,9 +60,16 @@ class Model:
         Of each layer that computes its number among the engine's, which has pools and the like, too.
     """
 
-    def __init__(self, stack: Stack, loss: str, loss_parameter: float, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        loss: str,
+        loss_parameter: float,
+        dtype: np.dtype[Any],
+        custom: CustomLoss | HeadsLoss | None = None,
+    ) -> None:
         self.stack = stack
-        self.loss, self.loss_parameter = loss, loss_parameter
+        self.loss, self.loss_parameter, self.custom = loss, loss_parameter, custom
         self.dtype = dtype
         self._lay_out()
 
@@ -70,7 +81,8 @@ class Model:
         self.core = cores.core(self.dtype, () if self.stack.images else self.sizes[1:])
         made = self.stack.engine()
         self.engine = self.core.Engine([description for description, _ in made], self.loss, self.loss_parameter)
-        self._linear: Any = None
+        self._linear: Any = None if self.custom is None else self.engine
+        self.heads: Any = self.custom if hasattr(self.custom, "outputs") else None
         self.places = [place for place, (_, layer) in enumerate(made) if layer is not None and layer.computes]
         self._make_room()
         self.n_params = sum(part.size for part in self.parts())
@@ -134,7 +146,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         # The core may be another one where it is restored, with other padding: parameters travel without.
-        kept = {name: getattr(self, name) for name in ("stack", "loss", "loss_parameter", "dtype")}
+        kept = {name: getattr(self, name) for name in ("stack", "loss", "loss_parameter", "dtype", "custom")}
         return {**kept, "params": self.params}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -203,6 +215,8 @@ class Model:
             "dtype": self.dtype.name,
             "loss": self.loss,
             "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
+            "loss_function": self.custom.name if self.custom is not None and self.heads is None else None,
+            "heads": None if self.heads is None else self.heads.made_of.to_dict(),
             "layers": self.stack.to_list(arrays),
             "dropout": self.stack.dropout_to_list(),
             "learning": self.stack.learning_to_list(missed),
@@ -241,6 +255,13 @@ class Model:
         position = self.engine.predict(self.theta, X, out)
         if position >= 0:
             raise not_finite("X", X, position, shape=self.shape)
+        return out if self.heads is None else self.heads.outputs(out)
+
+    def net_outputs(self, X: NDArray[Any]) -> NDArray[Any]:
+        """What a custom loss is computed from: the outputs, or where heads are to follow their net inputs; NaN where a
+        row is not finite."""
+        out = np.full((X.shape[0], self.sizes[-1]), np.nan, self.dtype)
+        self.engine.predict(self.theta, X, out)
         return out
 
     def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
@@ -250,6 +271,8 @@ class Model:
         if self.engine.forward(self.theta, X, self.by_place(outs)) >= 0:
             for out in outs:
                 out.fill(np.nan)
+        if self.heads is not None:
+            self.heads.outputs(outs[-1])
         if self.stack.images:
             return [out.reshape(n, *layer.out) for out, layer in zip(outs, self.stack.computing, strict=True)]
         return outs
@@ -278,13 +301,31 @@ class Model:
         """The core's object that works out the loss of rows in threads, and their outputs into `out`."""
         return self.core.Evaluation(self.engine, self.theta, *data, out, threads)
 
+    def with_slopes(self, data: Data) -> tuple[float, Data]:
+        """The loss of these rows where it is a function, and the rows as the engine takes them: with its derivatives by
+        the outputs in place of targets."""
+        assert self.custom is not None
+        assert data.Y is not None
+        P = self.net_outputs(data.X)
+        if self.core.scan(P)[0] >= 0:
+            self.check_parameters()
+        loss, dP = self.custom(P, data.Y)
+        return loss, data.with_targets(dP)
+
     def loss_of(self, data: Data) -> float:
         """The loss of these rows."""
+        if self.custom is not None:
+            return self.with_slopes(data)[0]
         return float(self.engine.loss(self.theta, *data))
 
-    def gradient(self, data: Data, flat: NDArray[Any]) -> float:
-        """Writes the gradient of the loss into `flat`, in the layout of theta; returns the loss."""
-        return float(self.engine.gradient(self.theta, *data, flat))
+    def gradient(self, data: Data, flat: NDArray[Any], by_inputs: NDArray[Any] | None = None) -> float:
+        """Writes the gradient of the loss into `flat`, in the layout of theta, and its derivative by the inputs into an
+        array (n, n_in); returns the loss."""
+        if self.custom is None:
+            return float(self.engine.gradient(self.theta, *data, flat, by_inputs))
+        loss, data = self.with_slopes(data)
+        self.engine.gradient(self.theta, *data, flat, by_inputs)
+        return loss
 
     def loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:
         """The loss, and its gradient in the order of `params`."""
@@ -295,7 +336,7 @@ class Model:
     def input_gradient(self, data: Data) -> NDArray[Any]:
         """The gradient of the loss by the inputs (n, n_in)."""
         gradient = np.empty(data.X.shape, self.dtype)
-        self.engine.gradient(self.theta, *data, self.zeros(), gradient)
+        self.gradient(data, self.zeros(), gradient)
         return gradient
 
     @property

@@ -14,6 +14,12 @@ As JSON writes it::
 
 `loss_parameter`
     That of huber (delta, missing: 1.0), quantile (tau, 0.5) or cross_entropy (label smoothing, 0.0).
+`loss_function`
+    The name of the user's function, where `loss` is "custom"; missing for all others. The function is not here.
+`heads`
+    In place of that the heads, {"heads": [{"n": 1, "loss": "mse", "loss_parameter": null, "weight": 1.0, "output":
+    "identity"}, ...], "missing": false}: each has the next n outputs, whose activation is `output` (that of the last
+    layer is "identity"). Where `missing` is true, NaN stands for no target.
 `shuffle_position`, `dropout_position`
     How many numbers of its random streams training has used (missing: 0).
 `classes`
@@ -76,6 +82,7 @@ from typing import TYPE_CHECKING
 from nnc.base import fields
 from nnc.base.fields import LARGEST
 from nnc.kinds import activations, losses, optimizers
+from nnc.kinds.heads import Heads
 from nnc.layers import Dense, Input, in_files
 from nnc.layers.kind import LEARNING
 from nnc.layers.stack import MISSED
@@ -138,7 +145,7 @@ def recognize_ensemble(document: Any) -> list[Any]:
 def checked(document: dict[str, Any]) -> dict[str, Any]:
     """A copy of `document` that has the known keys only."""
     dtype = fields.name(document, "dtype", tuple(LARGEST))
-    loss = fields.name(document, "loss", losses.NAMES)
+    loss = fields.name(document, "loss", losses.IN_ENGINE)
     layers = _checked_layers(fields.member(document, "layers", list), loss, LARGEST[dtype])
     version = _least_version(layers)
     images = layers[0]["type"] == Input.type
@@ -158,6 +165,8 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         "dtype": dtype,
         "loss": loss,
         "loss_parameter": _checked_loss_parameter(document.get("loss_parameter"), loss),
+        "loss_function": _checked_loss_function(document, loss),
+        "heads": _checked_heads(document.get("heads"), loss, layers[-1]),
         "seed": fields.unsigned(document, "seed", None),
         "shuffle_position": fields.unsigned(document, "shuffle_position", 0),
         "dropout_position": fields.unsigned(document, "dropout_position", 0),
@@ -289,6 +298,46 @@ def _checked_loss_parameter(value: Any, loss: str) -> float | None:
     except ValueError:
         found = fields.shown(value)
         raise ValueError(f'loss_parameter is {found}, expected {kind.expected} for loss "{loss}"') from None
+
+
+def _checked_loss_function(document: dict[str, Any], loss: str) -> str | None:
+    name, wanted = document.get("loss_function"), loss == losses.CUSTOM and document.get("heads") is None
+    if type(name) is str if wanted else name is None:
+        return name
+    expected = (
+        "the name of a function" if wanted else f'none for loss "{loss}"' + " with heads" * (loss == losses.CUSTOM)
+    )
+    raise ValueError(f"loss_function is {'missing' if name is None else fields.shown(name)}, expected {expected}")
+
+
+def _checked_heads(given: Any, loss: str, last: dict[str, Any]) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    if loss != losses.CUSTOM:
+        raise ValueError(f'heads are there, expected none for loss "{loss}"')
+    if last["activation"] != "identity":
+        raise ValueError(f'heads are there, expected none behind an output "{last["activation"]}"')
+    fields.exactly(given, ("heads", "missing"), "heads")
+    heads: list[dict[str, Any]] = []
+    for i, head in enumerate(fields.member(given, "heads", list, where="heads.")):
+        where = f"heads.heads[{i}]"
+        fields.exactly(head, ("n", "loss", "loss_parameter", "weight", "output"), where)
+        named = fields.name(head, "loss", losses.NAMES, where + ".")
+        checked_head = {
+            "n": fields.unsigned(head, "n", 0, where + "."),
+            "loss": named,
+            "loss_parameter": _checked_loss_parameter(head["loss_parameter"], named),
+            "weight": fields.number(head["weight"], where + ".weight"),
+            "output": fields.name(head, "output", activations.NAMES, where + "."),
+        }
+        try:
+            Heads.from_dict({"heads": [checked_head], "missing": False})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where} is none: {error}") from None
+        heads.append(checked_head)
+    if sum(head["n"] for head in heads) != last["n_out"]:
+        raise ValueError(f"heads have {sum(head['n'] for head in heads)} outputs, expected {last['n_out']} (n_out)")
+    return {"heads": heads, "missing": fields.member(given, "missing", bool, where="heads.")}
 
 
 def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:

@@ -112,7 +112,7 @@ def findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning]
             f"the learning rate of {run.state.schedule!r} was next to nothing, {history.lr[-1]:g} at last, in {spent} "
             f"of {epochs} epochs: give fit fewer epochs, the schedule more, or lr again",
         )
-    elif epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
+    elif model.custom is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
         from nnc.training.second_look import stuck_output, targets_beyond, too_slow
 
         beyond, scaled = targets_beyond(run), "scaled " if run.intake.scaler_y is not None else ""

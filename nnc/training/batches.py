@@ -44,6 +44,11 @@ class BatchFit(Fit):
         self.one_loss, self.one_rate = np.empty(1), np.empty(1)
 
     @property
+    def adds_up(self) -> bool:
+        """Whether the loss of an epoch is the sum of those of its batches, no mean."""
+        return losses.ROWS[self.model.loss].adds_up
+
+    @property
     def epoch(self) -> int:
         return self.complete
 
@@ -78,7 +83,7 @@ class BatchFit(Fit):
     def advance(self, goal: int) -> None:
         """One epoch."""
         total = penalties = weight = 0.0
-        adds_up = losses.ROWS[self.model.loss].adds_up
+        adds_up = self.adds_up
         self.training.refresh()
         for data in self.batches():
             rows = data.weight
@@ -95,15 +100,19 @@ class BatchFit(Fit):
         self.complete += 1
         self.mark(perf_counter())
 
-    def step(self, data: Data) -> float:
-        """One step on a batch; returns its loss."""
+    def make_room(self, data: Data) -> None:
+        """Opens the core's run anew where there is no room in it for these rows."""
         fits = len(data.X) <= len(self.data.X) and all(
             (new is None) == (old is None) for new, old in zip(data, self.data, strict=True)
         )
-        if not fits:  # room for a larger batch, or for labels or weights that there were none of
+        if not fits:  # there are more of them, or labels or weights that there were none of
             self.sync()
             self.data = data
             self.open(self.team.most)
+
+    def step(self, data: Data) -> float:
+        """One step on a batch; returns its loss."""
+        self.make_room(data)
         self.training.feed(*data)
         self.one_rate[0], self.one_loss[0] = self.rates[self.complete], np.nan
         self.training.plan(self.one_loss, self.one_rate, 1)

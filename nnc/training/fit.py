@@ -398,10 +398,22 @@ class Fit:
             self.best_params[...] = self.params
         return True
 
+    @property
+    def measured(self) -> Data:
+        """The rows that metrics are taken of."""
+        return self.data if self.plan.validation is None else self.plan.validation
+
     def evaluate(self) -> None:
         """The loss of the validation rows and the metrics, of those or else of the training rows."""
-        plan, model = self.plan, self.model
-        rows = self.data if plan.validation is None else plan.validation
+        plan, model, rows = self.plan, self.model, self.measured
+        if model.custom is not None:
+            P = model.net_outputs(rows.X)
+            if plan.validation is not None:
+                assert rows.Y is not None
+                self.columns["val_loss"].append(model.custom.value(P, rows.Y))
+            for name, metric in plan.metrics.items():
+                self.columns[name].append(self.intake.measure(metric, rows, P))
+            return
         threads = self.team.grow(self.chooser.best)
         if self.evaluation is None or self.evaluation.threads != threads:
             if plan.metrics and self.outputs is None:

@@ -88,6 +88,8 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
         plan["min_share"] = MIN_SHARE
     metrics, monitor, validated = said.get("metrics", ()), said.get("monitor"), "validation" in said
     if metrics or monitor is not None or validated:
+        if metrics and model.heads is not None:
+            raise ValueError("metrics are of one loss, and this network has several heads: a callback can take them")
         plan.update(_metrics(metrics, monitor, validated, model.loss))
     if "callback" in said:
         plan["callbacks"], plan["network"] = callbacks_of(said["callback"]), network

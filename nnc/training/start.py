@@ -119,14 +119,20 @@ def on_data(
         data = intake.weighted(data, said["class_weight"])
     n, batch = len(data.X), said.get("batch_size")
     plan["batch_size"] = batch = n if batch is None else min(n, batch)
-    if said.get("shuffle", True) and batch < n:
+    shuffles, first_order = said.get("shuffle", True) and batch < n, hasattr(state.optimizer, "lr")
+    if validation is not None:
+        plan["validation"] = validation
+    if first_order and model.custom is not None:
+        from nnc.training.custom import CustomFit, epochs_of
+
+        streams = state.streams = state.streams.copy()
+        return CustomFit(model, intake, epochs_of(model, streams, data, batch, shuffles), Plan(**plan), state, data)
+    if shuffles:
         plan["order"] = np.arange(n, dtype=np.int32)
         plan["settings"]["key"] = state.streams.key(SHUFFLE)
     if "target_loss" in plan:
         plan["settings"]["target_loss"] = plan["target_loss"]
-    if validation is not None:
-        plan["validation"] = validation
-    if hasattr(state.optimizer, "lr"):
+    if first_order:
         return Fit(model, intake, data, Plan(**plan), state)
     from nnc.training.second_order import SecondOrderFit
 
@@ -199,7 +205,10 @@ def _on_batches(
 
     if plan.get("metrics") and validation is None:
         raise ValueError("metrics need validation rows where rows come batch by batch, got validation=None")
-    return BatchFit(model, intake, passes, Plan(validation=intake.validation(validation), **plan), state)
+    kind: type[BatchFit] = BatchFit
+    if model.custom is not None:
+        from nnc.training.custom import CustomFit as kind
+    return kind(model, intake, passes, Plan(validation=intake.validation(validation), **plan), state)
 
 
 def _lazy_passes(

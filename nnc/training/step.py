@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nnc.base.arrays import not_finite
 from nnc.base.checks import positive
 from nnc.data.derivatives import by_outputs
@@ -15,7 +17,7 @@ from nnc.training.state import BEGIN_ANEW, State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from nnc.kinds.optimizers import Optimizer
 
@@ -104,30 +106,59 @@ class Steps:
                 self.kept, self.stack = network.state, model.stack
             network.intake = intake
             state: Any = self.state
+            given, is_custom = Y, model.custom is not None and (dP is None or model.heads is not None)
+            if is_custom:  # derivatives by the outputs come in place of what is given
+                Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
             if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
                 self.open(network, engine, rows, Y, labels, weights)
             rate = state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
             if rate == 0:
                 state.refuse_rest("lr", BEGIN_ANEW)
+            if is_custom:
+                loss, Y = self.differentiate(network, rows, given, Y, rate, of_targets=dP is None)
             with model.still:
-                loss: float = self.training.step(rows, Y, labels, weights, rate)
-            if loss - loss != 0:
+                product: float = self.training.step(rows, Y, labels, weights, rate)
+            if product - product != 0:
                 self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
+            loss = loss + self.training.penalty if is_custom else product
             state.epoch += 1
             if state.plateau is not None:
                 state.plateau.observe(loss)
             return loss
+
+    def differentiate(
+        self, network: Any, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
+    ) -> tuple[float, NDArray[Any]]:
+        """The loss where it is custom, and its derivative by the engine's outputs in the step to come, for which P has
+        the room. Y are targets, or derivatives by what heads make of these outputs."""
+        from nnc.model.custom import NoNumberError
+        from nnc.training.custom import no_number
+
+        model, state = network.model, self.state
+        assert state is not None
+        self.training.refresh()
+        self.training.outputs(X, P, 1, 0)
+        if model.core.scan(P)[0] >= 0:
+            self.fail(network, X, Y, "y" if of_targets else "dP", rate)
+        if of_targets:
+            try:
+                return model.custom(P, Y)  # type: ignore[no-any-return]
+            except NoNumberError as error:
+                cause = too_fast(rate, self.check(network, X, Y, "y"))
+                raise no_number(error, state.epoch + 1, state.history, cause) from None
+        slope = model.heads.through(P, Y)
+        return float((model.heads.outputs(P) * Y).sum()), slope
 
     @staticmethod
     def data(network: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         """What the engine takes, behind the intake that has learned from it; what most calls bring can go there as it
         is."""
         intake = network.intake
-        ready = intake.at_once(X, y, sample_weight)
+        ready = intake.at_once(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
             return intake, *ready
         if y is None:
-            raise TypeError("y must be given, or dP, the derivative of a loss by the outputs; got neither")
+            raise TypeError("y must be an array of real numbers, got None; or dP takes its place")
         learner = intake.learner()
         return learner, *learner.data(X, y, sample_weight, learn=True)
 
@@ -144,6 +175,8 @@ class Steps:
         """Raises where the weights or what came in is not finite; returns the largest of the inputs. `what` are the
         targets called."""
         network.model.check_parameters()
+        if what == "y" and network.model.custom is not None:  # known to be as the loss takes them
+            Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
             if rows is not None:

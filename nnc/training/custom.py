@@ -1,0 +1,96 @@
+"""A run with a loss of the user's: each step asks the network for its outputs, the function for the derivative by them,
+and learns from that."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc.base.random import SHUFFLE
+from nnc.model.custom import NoNumberError, placeholder
+from nnc.training.batches import BatchFit
+from nnc.training.fit import DivergedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nnc.base.random import Streams
+    from nnc.data.intake import Intake
+    from nnc.model.data import Data
+    from nnc.model.model import Model
+    from nnc.training.history import History
+    from nnc.training.plan import Plan
+    from nnc.training.state import State
+
+
+class CustomFit(BatchFit):
+    """One call of `fit` or `fit_batches`. The loss of an epoch is the mean of its batches' losses by their rows.
+
+    Parameters
+    ----------
+    whole : Data, optional
+        All rows, of which metrics are taken where none are held out.
+    """
+
+    adds_up = False
+
+    def __init__(
+        self,
+        model: Model,
+        intake: Intake,
+        passes: Callable[[], Iterator[Data]],
+        plan: Plan,
+        state: State,
+        whole: Data | None = None,
+    ) -> None:
+        super().__init__(model, intake, passes, plan, state)
+        self.whole = whole
+
+    @property
+    def measured(self) -> Data:
+        return super().measured if self.plan.validation is not None or self.whole is None else self.whole
+
+    def open(self, threads: int) -> None:
+        given = self.data
+        self.data = placeholder(given, self.model.sizes[-1])
+        super().open(threads)
+        self.data = given
+
+    def step(self, data: Data) -> float:
+        self.make_room(data)
+        P = np.empty((len(data.X), self.model.sizes[-1]), self.model.dtype)
+        threads = self.team.grow(self.chooser.best)
+        self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)
+        if not np.isfinite(P).all():
+            self.data = data
+            self.diverged()
+        assert self.model.custom is not None
+        assert data.Y is not None
+        try:
+            loss, dP = self.model.custom(P, data.Y)
+        except NoNumberError as error:
+            raise no_number(error, self.epoch + 1, self.history("diverged"), self.cause()) from None
+        super().step(data.with_targets(dP))
+        return loss + float(self.training.penalty)
+
+
+def no_number(error: NoNumberError, epoch: int, history: History, cause: str) -> DivergedError:
+    """What to raise in a training for a loss that is none, or its derivative."""
+    message = f"{error}; in epoch {epoch} the network keeps the weights from before this step. {cause}"
+    return DivergedError(message, history, epoch)
+
+
+def epochs_of(model: Model, streams: Streams, data: Data, batch: int, shuffles: bool) -> Callable[[], Iterator[Data]]:
+    """Epochs over rows that are at hand, which are shuffled as the core does it."""
+    n = len(data.X)
+    order = np.arange(n, dtype=np.int32)
+
+    def batches() -> Iterator[Data]:
+        if shuffles:
+            streams.draws = model.core.shuffle(order, streams.key(SHUFFLE), streams.draws)
+        for start in range(0, n, batch):
+            yield data.rows(order[start : start + batch] if shuffles else slice(start, start + batch))
+
+    return batches

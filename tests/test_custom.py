@@ -1,0 +1,449 @@
+"""Losses that are functions of the user's: they train as those that nnc knows, and what they do wrong is said."""
+
+import copy
+import functools
+import pickle
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.cli.main import main
+from nnc.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D
+
+IMAGES = [Input(6, 5, 1), Conv2D(3, 3, "tanh"), MaxPool2D(2), Flatten(), Dense(3)]
+
+
+def mse(P, Y):
+    return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
+
+
+def mixture(P, Y):
+    """Outputs that are no guesses of targets: the density of one number by its mean and the logarithm of its width."""
+    mean, log_width = P[:, :1], P[:, 1:2]
+    u = (Y - mean) / np.exp(log_width)
+    return (u**2 / 2 + log_width).mean(), np.hstack([-u / np.exp(log_width), 1 - u**2]) / len(P)
+
+
+def pair(layers=(4, 7, 3), **options):
+    """The same network with the mean squared error by name, and as a function."""
+    options = {"activation": "tanh", "seed": 3, **options}
+    return NeuralNetwork(layers, loss="mse", **options), NeuralNetwork(layers, loss=mse, **options)
+
+
+def data(net, n=50, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, *net.model.shape)).astype(net.dtype)
+    return X, rng.normal(size=(n, net.sizes[-1])).astype(net.dtype)
+
+
+def close(one, other, rel=1e-9):
+    return other.params == pytest.approx(one.params, rel=rel, abs=1e-10)
+
+
+# ------------------------------------------------------------------------------------------------- training
+
+FITS = {
+    "all rows": {},
+    "batches": {"batch_size": 16},
+    "batches in order": {"batch_size": 7, "shuffle": False},
+    "adam": {"batch_size": 16, "optimizer": "adam", "lr": 0.01},
+    "penalties": {"batch_size": 16, "l1": 1e-3, "l2": 1e-2},
+    "clipped": {"clip_norm": 0.1, "max_norm": 0.5},
+    "schedule": {"lr": nnc.CosineLR(0.1), "batch_size": 20},
+    "two threads": {"batch_size": 32, "n_threads": 2},
+    "validation": {"validation": 0.3, "metrics": ["r2", "mae"], "batch_size": 16},
+    "metrics": {"metrics": ["rmse"]},
+    "patience": {"validation": 0.3, "patience": 2, "monitor": "val_loss", "lr": 1.0},
+    "a target": {"target_loss": 0.9},
+    "lbfgs": {"optimizer": "lbfgs"},
+    "dropout": {"dropout": 0.3, "batch_size": 16},
+}
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+@pytest.mark.parametrize("layers", [(4, 7, 3), IMAGES], ids=["dense", "images"])
+def test_a_function_trains_as_the_loss_that_it_is(layers, fit):
+    one, other = pair(layers)
+    X, y = data(one)
+    fit = {"epochs": 8, "lr": 0.05, **fit}
+    if fit.get("optimizer") == "lbfgs":
+        del fit["lr"]
+    history, found = one.fit(X, y, **fit), other.fit(X, y, **fit)
+    assert found.stop_reason == history.stop_reason
+    for name in set(history) - {"epoch_seconds"}:
+        assert found[name] == pytest.approx(history[name], rel=1e-8)
+    assert close(one, other)
+    fit = {} if fit.get("optimizer") == "lbfgs" else {"lr": 0.05}
+    history, found = one.fit(X, y, epochs=2, **fit), other.fit(X, y, epochs=2, **fit)  # it goes on
+    assert found.loss == pytest.approx(history.loss, rel=1e-8)
+    assert other.streams.draws == one.streams.draws
+
+
+def test_batches_that_come_one_after_the_other():
+    one, other = pair()
+    X, y = data(one)
+    batches = [(X[:16], y[:16]), (X[16:20], y[16:20]), (X[20:], y[20:])]
+    options = {"epochs": 3, "lr": 0.1, "optimizer": "momentum", "validation": (X, y)}
+    history, found = one.fit_batches(batches, **options), other.fit_batches(batches, **options)
+    assert found.loss == pytest.approx(history.loss, rel=1e-9)
+    assert found.val_loss == pytest.approx(history.val_loss, rel=1e-9)
+    assert close(one, other)
+
+
+def test_a_memmap_is_read_batch_by_batch(tmp_path):
+    one, other = pair()
+    X, y = data(one)
+    X.astype(np.float32).tofile(tmp_path / "X")
+    X = np.memmap(tmp_path / "X", np.float32, "r", shape=X.shape)
+    for net in (one, other):
+        net.fit(X, y, epochs=2, batch_size=16, lr=0.1)
+    assert close(one, other)
+
+
+@pytest.mark.parametrize("layers", [(4, 300, 3), (4, 40, 40, 3), IMAGES], ids=["wide", "blocks", "images"])
+def test_every_number_of_threads_gives_the_same_bits(layers):
+    """In networks that share rows, and in those that share blocks."""
+    found = []
+    for n_threads in (1, 2, 3, 5):
+        net = pair(layers, dtype="float32")[1]
+        X, y = data(net, 1000)
+        net.fit(X, y, epochs=2, batch_size=700, lr=0.1, n_threads=n_threads, dropout=0.2)
+        found.append(net.params.tobytes())
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"l2": 0.1}, {"dropout": 0.3}], ids=str)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_single_steps(optimizer, options):
+    one, other = pair()
+    X, y = data(one, 6)
+    step, other_step = (net.stepper(optimizer, lr=0.01, **options) for net in (one, other))
+    for n in (6, 6, 1, 6):
+        assert other_step(X[:n], y[:n]) == pytest.approx(step(X[:n], y[:n]), rel=1e-10)
+    assert close(one, other)
+    dP = mse(other.predict(X), y)[1]
+    one.train_step(X, y)
+    other.train_step(X, dP=dP)
+    assert close(one, other)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_frozen_layers_and_rates_of_their_own(optimizer):
+    one, other = pair([4, Dense(7, trainable=False), Dense(5, lr_factor=0.1), 3])
+    X, y = data(one)
+    before = one.weights[0].copy()
+    for net in (one, other):
+        net.fit(X, y, epochs=3, lr=0.05, batch_size=16, optimizer=optimizer)
+    assert close(one, other)
+    one.train_step(X, y)
+    other.train_step(X, dP=mse(other.predict(X), y)[1])
+    assert close(one, other)
+    assert other.weights[0].tobytes() == before.tobytes()
+    gradients, dX = other.vjp(X, mse(other.predict(X), y)[1])  # of all layers: what is frozen is a matter of training
+    assert gradients[0][0].any()
+    assert dX.any()
+
+
+def test_many_networks_at_once():
+    networks, others = ([NeuralNetwork([4, 7, 3], loss=mse, seed=seed) for seed in range(3)] for _ in range(2))
+    X, y = data(networks[0])
+    nnc.fit_many(networks, X, y, epochs=3, lr=0.05, batch_size=16, validation=0.2)
+    for net, other in zip(networks, others, strict=True):
+        other.fit(X, y, epochs=3, lr=0.05, batch_size=16, validation=0.2)
+        assert net.params.tobytes() == other.params.tobytes()
+
+
+def test_ensembles_keep_the_name(tmp_path):
+    networks = [NeuralNetwork([4, 3], loss=mse, seed=seed) for seed in range(2)]
+    X, _ = data(networks[0])
+    ensemble = nnc.Ensemble(networks)
+    ensemble.save(tmp_path / "many.json")
+    with pytest.raises(TypeError, match="loss must be the function 'mse'"):
+        nnc.Ensemble.load(tmp_path / "many.json")
+    for loaded in (
+        nnc.Ensemble.load(tmp_path / "many.json", loss=mse),
+        nnc.Ensemble.from_json(ensemble.to_json(), loss=mse),
+    ):
+        assert loaded.predict(X).tobytes() == ensemble.predict(X).tobytes()
+
+
+def test_scaled_targets_are_what_the_function_sees():
+    one, other = pair(scale_X="standardize", scale_y="standardize")
+    X, y = data(one)
+    y = 5 + 3 * y
+    history, found = one.fit(X, y, epochs=5, lr=0.1, batch_size=16), other.fit(X, y, epochs=5, lr=0.1, batch_size=16)
+    assert found.loss == pytest.approx(history.loss, rel=1e-9)
+    assert other.predict(X) == pytest.approx(one.predict(X), rel=1e-9)
+    assert other.score(X, y) == pytest.approx(one.score(X, y), rel=1e-9)
+
+
+def test_targets_need_not_look_like_outputs():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (400, 1))
+    y = (np.sin(3 * x) + np.exp(x - 1) * rng.normal(size=x.shape))[:, 0]
+    net = NeuralNetwork([1, 16, 2], activation="tanh", loss=mixture, seed=0)
+    history = net.fit(x, y, epochs=300, lr=0.01, optimizer="adam", batch_size=40)
+    assert history.loss[-1] < history.loss[0] - 0.5
+    _, log_width = net.predict([[-0.9], [0.9]]).T
+    assert np.exp(log_width) == pytest.approx(np.exp([-1.9, -0.1]), rel=0.35)
+
+
+# ------------------------------------------------------------------------------------------------- by itself
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("layers", [(4, 7, 3), IMAGES], ids=["dense", "images"])
+def test_loss_and_gradients(layers, dtype):
+    one, other = pair(layers, dtype=dtype)
+    X, y = data(one)
+    rel = 1e-10 if dtype == "float64" else 1e-3
+    assert other.loss(X, y) == pytest.approx(one.loss(X, y), rel=rel)
+    for (dW, db), (W, b) in zip(other.gradients(X, y), one.gradients(X, y), strict=True):
+        assert dW == pytest.approx(W, rel=rel, abs=rel / 1e3)
+        assert db == pytest.approx(b, rel=rel, abs=rel / 1e3)
+    assert other.input_gradients(X, y) == pytest.approx(one.input_gradients(X, y), rel=rel, abs=rel / 1e3)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_check_gradients_says_that_all_is_right(dtype, capsys):
+    net = NeuralNetwork([3, 5, 2], activation="tanh", loss=mixture, dtype=dtype, seed=0)
+    check = net.check_gradients(np.ones((4, 3)), [0.5, 1, -1, 0.1])
+    assert check.ok
+    last = str(check).splitlines()[-2]
+    assert last.startswith("Loss function 'mixture': 8 of 8 outputs, ok: largest relative difference ")
+    assert "by the function" in last
+    assert str(check) in capsys.readouterr().out
+
+
+def test_check_gradients_finds_a_wrong_derivative():
+    def wrong(P, Y):
+        loss, dP = mse(P, Y)
+        dP[1, 2] *= 1.0001
+        return loss, dP
+
+    net = NeuralNetwork([4, 7, 3], loss=wrong, seed=0)
+    X, y = data(net, 5)
+    check = net.check_gradients(X, y)
+    assert check.wrong
+    assert not any(layer.wrong for layer in check.layers[:-1])
+    assert check.layers[-1].worst == "P[1, 2]"
+    assert "WRONG: largest relative difference 0.0001 at P[1, 2]" in str(check)
+
+
+def test_check_gradients_leaves_bends_out():
+    def mae(P, Y):
+        return abs(P - Y).mean(), np.sign(P - Y) / P.size
+
+    net = NeuralNetwork([4, 3], loss=mae, seed=0)
+    X, y = data(net, 4)
+    y[1] = net.predict(X[1:2])
+    layer = net.check_gradients(X, y).layers[-1]
+    assert (layer.checked, layer.bends, layer.wrong) == (9, 3, False)
+
+
+def test_no_function_changes_the_data():
+    def careless(P, Y):
+        P[...] = 0
+        Y[...] = 0
+        return 0.0, P
+
+    net = NeuralNetwork([4, 3], loss=careless, seed=0)
+    X, y = data(net, 4)
+    with pytest.raises(ValueError, match="read-only") as error:
+        net.loss(X, y)
+    note = "the loss function 'careless', called with P of shape (4, 3) and Y of shape (4, 3), has raised this"
+    assert error.value.__notes__ == [note]
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+
+def answers(answer):
+    def function(P, Y):
+        return answer(P, Y)
+
+    return function
+
+
+WRONG = {
+    "no pair": (lambda P, Y: 1.0, TypeError, r"must return a pair, \(loss, d loss / d P\), got float"),
+    "an array": (lambda P, Y: ((P - Y) ** 2, P - Y), ValueError, r"must return one number as loss, got shape \(5, 3\)"),
+    "a text": (lambda P, Y: ("1", P), TypeError, "the loss must be a number, got '1'"),
+    "a sum": (lambda P, Y: (1.0, P.sum(axis=0)), ValueError, r"d loss / d P of the shape of P, got \(3,\)"),
+    "a list": (lambda P, Y: (1.0, [["a"] * 3] * 5), TypeError, "d loss / d P must be an array of real numbers"),
+    "NaN": (lambda P, Y: (np.nan, P), ArithmeticError, "has returned nan as loss, for finite outputs from "),
+    "infinity": (lambda P, Y: (1.0, P / 0), ArithmeticError, "inf as d loss / d P in row 0, column 0, where P is "),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize(("answer", "error", "message"), WRONG.values(), ids=WRONG)
+def test_answers_that_are_none(answer, error, message):
+    net = NeuralNetwork([4, 3], loss=answers(answer), seed=0)
+    X, y = data(net, 5)
+    before = net.params
+    by_itself = ValueError if error is ArithmeticError else error
+    for call, kind in (
+        (lambda: net.gradients(X, y), by_itself),
+        (lambda: net.train_step(X, y), error),
+        (lambda: net.fit(X, y, epochs=2, lr=0.1), error),
+    ):
+        with pytest.raises(kind, match=message) as raised:
+            call()
+        assert "the loss function 'function'" in str(raised.value) or "must be" in str(raised.value)
+    assert net.params.tobytes() == before.tobytes()
+
+
+def test_a_training_that_diverges():
+    net = NeuralNetwork([4, 3], loss=mse, seed=0)
+    X, y = data(net, 5)
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(nnc.DivergedError, match=r"inf as loss.*The learning rate of 1000 may be too large") as error,
+    ):
+        net.fit(X, y, epochs=2000, lr=1e3)
+    assert np.isfinite(net.params).all()
+    assert error.value.history.epochs > 5
+    net = NeuralNetwork([1, 1], loss=lambda P, Y: (float(np.log(P).mean()), 1 / P), init=[[[1.0]]], seed=0)
+    with np.errstate(invalid="ignore"), pytest.raises(nnc.DivergedError, match=r"nan as loss.* in epoch 2"):
+        net.fit([[1.0]], [[0.0]], epochs=5, lr=2.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda net, X, y: net.loss(X, y, np.ones(5)), ValueError, "sample_weight does not go with a loss that is a f"),
+        (lambda net, X, y: net.fit(X, y, epochs=1, class_weight="balanced"), ValueError, "class_weight is for losses"),
+        (
+            lambda net, X, y: net.fit(X, y, epochs=1, optimizer="levenberg_marquardt"),
+            ValueError,
+            r"'levenberg_marquardt' is for squared losses \(sse, half_sse, mse\), got mse$",
+        ),
+        (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step knows single losses that have a name"),
+        (lambda net, X, y: net.loss(X, y[:4]), ValueError, r"y must have shape \(5,\) or \(5, k\), .* got \(4, 3\)"),
+        (lambda net, X, y: net.loss(X, y[None]), ValueError, r"y must have shape \(5,\) or \(5, k\)"),
+        (lambda net, X, y: net.loss(X, y * np.nan), ValueError, "y must be finite"),
+        (lambda net, X, y: net.loss(X * np.inf, y), ValueError, "X must be finite"),
+        (lambda net, X, y: net.loss(X, ["a"] * 5), TypeError, "y must be"),
+    ],
+)
+def test_what_does_not_go_with_a_function(call, error, message):
+    net = NeuralNetwork([4, 3], loss=mse, seed=0)
+    X, y = data(net, 5)
+    with np.errstate(invalid="ignore"), pytest.raises(error, match=message):
+        call(net, X, y)
+
+
+def test_a_class_is_no_function():
+    with pytest.raises(TypeError, match="loss must be a name or an object such as object"):
+        NeuralNetwork([4, 3], loss=object)
+
+
+# ------------------------------------------------------------------------------------------------- files and copies
+
+
+def trained():
+    net = NeuralNetwork([4, Dense(5), Dropout(0.2), Dense(3)], loss=mse, seed=0)
+    X, y = data(net)
+    net.fit(X, y, epochs=2, optimizer="adam", batch_size=16)
+    return net, X, y
+
+
+def test_files_keep_the_name(tmp_path, capsys):
+    net, X, y = trained()
+    path = tmp_path / "net.json"
+    net.save(path, checkpoint=True)
+    with pytest.raises(TypeError, match=r"loss must be the function 'mse', .*net.json' and in no file: .*loss=mse\)"):
+        NeuralNetwork.load(path)
+    loaded = NeuralNetwork.load(path, loss=mse)
+    assert loaded.to_json(checkpoint=True) == net.to_json(checkpoint=True)
+    assert NeuralNetwork.from_json(net.to_json(), loss=mse).loss(X, y) == net.loss(X, y)
+    assert loaded.fit(X, y, epochs=2).loss.tolist() == net.fit(X, y, epochs=2).loss.tolist()
+    rows = tmp_path / "rows.csv"
+    rows.write_text("0.1,0.2,0.3,0.4\n")
+    assert main(["predict", str(path), str(rows)]) == 0
+    assert main(["inspect", str(path)]) == 0
+    assert "Output Layer" in capsys.readouterr().out
+
+
+def test_a_loss_of_a_file_that_has_its_own_is_not_used(tmp_path):
+    net = NeuralNetwork([4, 3], loss="mae", seed=0)
+    net.save(tmp_path / "net.json")
+    assert NeuralNetwork.load(tmp_path / "net.json", loss=mse).loss_name == "mae"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"loss_function": "mse"', '"loss_function": 3'), "loss_function is 3, expected the name of a function"),
+        (('"loss_function": "mse",', ""), "loss_function is missing, expected the name of a function"),
+        (('"loss": "custom"', '"loss": "mse"'), 'loss_function is "mse", expected none for loss "mse"'),
+    ],
+)
+def test_files_that_are_wrong(change, message):
+    text = trained()[0].to_json()
+    assert change[0] in text
+    with pytest.raises(nnc.ModelFileError, match=message):
+        NeuralNetwork.from_json(text.replace(*change), loss=mse)
+
+
+def test_a_file_of_another_loss_is_as_it_was():
+    assert "loss_function" not in NeuralNetwork([4, 3], seed=0).to_json()
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies(way):
+    net, X, y = trained()
+    other = way(net)
+    assert other.loss(X, y) == net.loss(X, y)
+    assert other.fit(X, y, epochs=2).loss.tolist() == net.fit(X, y, epochs=2).loss.tolist()
+
+
+def test_what_it_is_called():
+    net = NeuralNetwork([4, 3], loss=mse, seed=0)
+    assert (net.loss_name, net.loss_parameter, net.activations) == ("custom", None, ("identity",))
+    assert net.summary().endswith("float64, loss mse")
+    assert "loss=mse" in repr(net)
+
+    class Pinball:
+        def __call__(self, P, Y):
+            return mse(P, Y)
+
+    assert NeuralNetwork([4, 3], loss=Pinball(), seed=0).summary().endswith("loss Pinball")
+    assert NeuralNetwork([4, 3], loss=functools.partial(mse), seed=0).summary().endswith("loss partial")
+
+
+# ------------------------------------------------------------------------------------------------- PyTorch
+
+
+@pytest.mark.parametrize("layers", [(4, 7, 6, 3), IMAGES], ids=["dense", "images"])
+def test_against_torch(twin, layers):
+    """A loss that PyTorch differentiates, in place of a derivative by hand: 50 steps of Adam are the same."""
+    torch = pytest.importorskip("torch")
+
+    def loss_of(P, Y):
+        return (torch.cosh(P - Y) - 1).mean() + 0.1 * (P.sum(1) ** 2).mean()
+
+    def by_torch(P, Y):
+        P = torch.tensor(P, requires_grad=True)
+        loss = loss_of(P, torch.tensor(Y))
+        loss.backward()
+        return loss.item(), P.grad.numpy()
+
+    net = NeuralNetwork(layers, activation="tanh", loss=by_torch, seed=3)
+    X, y = data(net, 20)
+    _, parts = twin(net, torch.tensor(X))
+    optimizer, losses = torch.optim.Adam(parts, lr=0.01), []
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss = loss_of(twin(net, torch.tensor(X), parts)[0], torch.tensor(y))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    history = net.fit(X, y, epochs=50, optimizer=nnc.Adam(lr=0.01))
+    assert history.loss == pytest.approx(losses, rel=1e-10)
+    wanted = np.concatenate([part.detach().numpy().ravel() for part in parts])
+    assert net.params == pytest.approx(wanted, rel=1e-8, abs=1e-10)

@@ -1,0 +1,351 @@
+"""Networks with several heads: losses, activations and weights of their own, and targets that are not there."""
+
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import Head, Heads, NeuralNetwork
+from nnc.kinds import losses
+from nnc.layers import Conv2D, Dense, Flatten, Input
+
+TWO = Heads([Head(2, "mse"), Head(3, "cross_entropy", weight=0.5)])
+MISSING = TWO.replace(missing=True)
+IMAGES = [Input(5, 5, 1), Conv2D(3, 3, "tanh"), Flatten(), Dense(5)]
+
+
+def network(layers=(4, 8, 5), loss=TWO, **options):
+    return NeuralNetwork(layers, **{"activation": "tanh", "loss": loss, "seed": 3, **options})
+
+
+def data(net, n=40, seed=0):
+    """Numbers for the first head, labels for the second."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, *net.model.shape)).astype(net.dtype)
+    y = np.column_stack([rng.normal(size=(n, 2)), rng.integers(0, 3, n)]).astype(net.dtype)
+    return X, y
+
+
+def mse_of(P, Y):
+    return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
+
+
+def holes(y):
+    """Some of the targets taken away."""
+    y = y.copy()
+    y[::3, 0] = y[1::4, 1] = y[::5, 2] = np.nan
+    return y
+
+
+# ------------------------------------------------------------------------------------------------- what they compute
+
+
+@pytest.mark.parametrize("name", losses.NAMES)
+def test_one_head_is_the_loss_by_name(name):
+    row = losses.ROWS[name]
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 4))
+    y = {
+        "signs": lambda: rng.choice([-1.0, 1.0], (30, 3)),
+        "shares": lambda: rng.uniform(size=(30, 3)),
+        "counts": lambda: rng.poisson(2.0, (30, 3)).astype(float),
+        "probabilities": lambda: rng.dirichlet(np.ones(3), 30),
+    }.get(row.takes, lambda: rng.normal(size=(30, 3)))()
+    loss = name if row.parameter is None else row.parameter.of(0.3)
+    one = network([4, 8, 3], loss=loss)
+    other = network([4, 8, 3], loss=Heads([Head(3, loss)]))
+    assert other.predict(X) == pytest.approx(one.predict(X), rel=1e-12)
+    assert other.loss(X, y) == pytest.approx(one.loss(X, y), rel=1e-12)
+    for found, wanted in zip(other.gradients(X, y), one.gradients(X, y), strict=True):
+        assert found[0] == pytest.approx(wanted[0], rel=1e-10, abs=1e-13)
+    options = {"epochs": 5, "lr": 0.01, "batch_size": 8, "optimizer": "adam", "validation": (X[:9], y[:9])}
+    history, found = one.fit(X, y, **options), other.fit(X, y, **options)
+    if not row.adds_up:  # a sum is that of each batch, and its epoch has the mean of these
+        assert found.loss == pytest.approx(history.loss, rel=1e-9)
+    assert found.val_loss == pytest.approx(history.val_loss, rel=1e-9)
+    assert other.params == pytest.approx(one.params, rel=1e-7, abs=1e-9)
+
+
+def torch_loss(torch, heads, Z, Y):
+    """Of net inputs, by PyTorch's own losses, of the targets that there are."""
+    F = torch.nn.functional
+    there = ~torch.isnan(Y)
+    numbers, labels = there[:, :2], there[:, 2]
+    squares = F.mse_loss(Z[:, :2][numbers], Y[:, :2][numbers])
+    entropy = F.cross_entropy(Z[:, 2:][labels], Y[:, 2][labels].long())
+    return heads.heads[0].weight * squares + heads.heads[1].weight * entropy
+
+
+@pytest.mark.parametrize("layers", [(4, 8, 5), IMAGES], ids=["dense", "images"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_against_torch(twin, layers, missing):
+    torch = pytest.importorskip("torch")
+    heads = TWO.replace(missing=missing)
+    net = network(layers, loss=heads)
+    X, y = data(net)
+    y = holes(y) if missing else y
+    inputs = torch.tensor(X, requires_grad=True)
+    Z, parts = twin(net, inputs)
+    loss = torch_loss(torch, heads, Z, torch.tensor(y))
+    loss.backward()
+    assert net.loss(X, y) == pytest.approx(loss.item(), rel=1e-12)
+    found = [part for pair in net.gradients(X, y) for part in pair] + [net.input_gradients(X, y).reshape(X.shape)]
+    for ours, theirs in zip(found, [*parts, inputs], strict=True):
+        assert np.abs(ours - theirs.grad.numpy()).max() <= 1e-10
+    optimizer, wanted = torch.optim.Adam(parts, lr=0.01), []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = torch_loss(torch, heads, twin(net, torch.tensor(X), parts)[0], torch.tensor(y))
+        loss.backward()
+        optimizer.step()
+        wanted.append(loss.item())
+    history = net.fit(X, y, epochs=30, optimizer=nnc.Adam(lr=0.01))
+    assert history.loss == pytest.approx(wanted, rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_vjp_and_jacobian_are_of_what_predict_returns(dtype):
+    heads = Heads([Head(1, "mse"), Head(2, "cross_entropy"), Head(1, "bce"), Head(1, "poisson"), Head(2, "sse")])
+    net = network([4, 8, 7], loss=heads, dtype=dtype)
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    dP = np.random.default_rng(1).normal(size=(3, 7))
+    exact = network([4, 8, 7], loss=heads)
+    exact.params = net.params
+    h, rel = 1e-5, 1e-6 if dtype == "float64" else 1e-3
+    wanted = np.empty((3, 7, 4))
+    for j in range(4):
+        e = h * np.eye(4)[j]
+        wanted[:, :, j] = (exact.predict(x + e) - exact.predict(x - e)) / (2 * h)
+    assert net.jacobian(x) == pytest.approx(wanted, rel=rel, abs=rel)
+    gradients, dX = net.vjp(x, dP)
+    assert dX == pytest.approx(np.einsum("nk,nkj->nj", dP, wanted), rel=rel, abs=rel)
+    step = net.copy()
+    product = float((dP * exact.predict(x)).sum())
+    assert step.train_step(x, dP=dP, lr=0.1) == pytest.approx(product, rel=1e-5)
+    moved = [W - 0.1 * dW for W, (dW, _) in zip(net.weights, gradients, strict=True)]
+    for found, W in zip(step.weights, moved, strict=True):
+        assert found == pytest.approx(W, rel=1e-5, abs=1e-6)
+    assert net.forward(x)[-1] == pytest.approx(net.predict(x))
+
+
+def test_saturated_heads_stay_finite():
+    net = network([1, 4], loss=Heads([Head(1, "bce"), Head(3, "cross_entropy")]), init=[[[1000.0, 1000, -1000, 0]]])
+    y = [[0.0, 1.0]]
+    assert net.loss([[1.0]], y) == pytest.approx(1000 + 2000)
+    assert [part.tolist() for part in net.gradients([[1.0]], y)[0]] == [[[1, 1, -1, 0]], [1, 1, -1, 0]]
+
+
+# ------------------------------------------------------------------------------------------------- targets
+
+
+def test_labels_and_rows_with_a_one_are_the_same():
+    net = network()
+    X, y = data(net)
+    wide = np.column_stack([y[:, :2], np.eye(3)[y[:, 2].astype(int)]])
+    assert net.loss(X, wide) == net.loss(X, y)
+    net = network(loss=MISSING)
+    y = holes(y)
+    wide[:, :2] = y[:, :2]
+    wide[::5, 3] = np.nan
+    assert net.loss(X, wide) == net.loss(X, y)
+
+
+def test_a_head_without_any_target_learns_nothing():
+    net = network(loss=MISSING)
+    X, y = data(net)
+    y[:, 2] = np.nan
+    gradients = net.gradients(X, y)
+    assert not gradients[-1][0][:, 2:].any()
+    assert gradients[-1][0][:, :2].any()
+    assert net.loss(X, y) == pytest.approx(((net.predict(X)[:, :2] - y[:, :2]) ** 2).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("heads", "y", "message"),
+    [
+        (TWO, np.zeros((5, 4)), r"y must have shape (5, 5) or (5, 3) to fit the heads 2 mse"),
+        (
+            TWO,
+            np.full((5, 3), np.nan),
+            "head 1, mse of 2 identity: y must be finite, got nan in row 0, column 0; missing",
+        ),
+        (MISSING, np.full((5, 3), np.inf), "head 1, mse of 2 identity: y must be finite, got inf in row 0, column 0"),
+        (TWO, np.full((5, 3), 3.0), "head 2, 0.5 cross_entropy of 3 softmax: y must hold labels from 0 to 2"),
+        (TWO, np.full((5, 3), 0.5), "head 2, 0.5 cross_entropy of 3 softmax: y must hold whole numbers as labels"),
+        (TWO, np.full((5, 5), 0.5), "head 2, 0.5 cross_entropy of 3 softmax: y must have rows of probabilities"),
+        (
+            Heads([Head(2, "bce"), Head(3)]),
+            np.full((5, 5), 2.0),
+            "head 1, bce of 2 sigmoid: y must lie between 0 and 1",
+        ),
+    ],
+)
+def test_targets_that_do_not_fit(heads, y, message):
+    if message.startswith("y must have"):
+        message = (
+            "y must have shape (5, 5) or (5, 3) to fit the heads mse of 2 identity + 0.5 cross_entropy of 3 softmax"
+        )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        network(loss=heads).loss(np.zeros((5, 4)), y)
+
+
+# ------------------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "lbfgs"])
+def test_both_heads_are_learned(optimizer):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (300, 2))
+    y = np.column_stack([X[:, 0] * X[:, 1], X[:, 0] > X[:, 1]])
+    y[rng.uniform(size=y.shape) < 0.3] = np.nan
+    heads = Heads([Head(1, "mse", weight=5), Head(1, "bce")], missing=True)
+    net = network([2, 16, 2], loss=heads)
+    options = {} if optimizer == "lbfgs" else {"lr": 0.05, "batch_size": 50}
+    history = net.fit(X, y, epochs=150, optimizer=optimizer, validation=0.2, **options)
+    product, larger = heads.split(net.predict(X))
+    assert np.abs(product[:, 0] - X[:, 0] * X[:, 1]).mean() < 0.06
+    assert ((larger[:, 0] > 0.5) == (X[:, 0] > X[:, 1])).mean() > 0.95
+    assert history.val_loss[-1] < 0.3 * history.val_loss[0]
+
+
+def test_steps_are_a_fit_of_one_epoch():
+    one, other = network(loss=MISSING), network(loss=MISSING)
+    X, y = data(one)
+    y = holes(y)
+    for _ in range(5):
+        loss = one.fit(X, y, epochs=1, optimizer=None if one.state else "adam").loss[0]
+        assert other.train_step(X, y, optimizer="adam") == pytest.approx(loss, rel=1e-12)
+    assert other.params == pytest.approx(one.params, rel=1e-10)
+
+
+def test_every_number_of_threads_gives_the_same_bits():
+    found = set()
+    for n_threads in (1, 2, 3):
+        net = network(loss=MISSING)
+        X, y = data(net, 500)
+        net.fit(X, holes(y), epochs=3, lr=0.1, batch_size=200, n_threads=n_threads)
+        found.add(net.params.tobytes())
+    assert len(found) == 1
+
+
+def test_many_networks_of_different_heads():
+    networks, others = (
+        [network(loss=TWO), network(loss=TWO.replace(missing=True)), network(loss=mse_of)] for _ in "12"
+    )
+    X, y = data(networks[0])
+    y = np.column_stack([y, y[:, :2]])
+    y[:, 2:] = abs(y[:, 2:]) / abs(y[:, 2:]).sum(axis=1, keepdims=True)
+    nnc.fit_many(networks, X, y, epochs=2, lr=0.05, batch_size=16)
+    for net, other in zip(networks, others, strict=True):
+        other.fit(X, y, epochs=2, lr=0.05, batch_size=16)
+        assert net.params.tobytes() == other.params.tobytes()
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_check_gradients(missing):
+    net = network(loss=TWO.replace(missing=missing))
+    X, y = data(net, 6)
+    check = net.check_gradients(X, holes(y) if missing else y)
+    assert check.ok
+    layer = check.layers[-1]
+    assert (layer.name, layer.n_params, layer.checked) == ("Loss function 'heads'", 30, 23 if missing else 30)
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "message"),
+    [
+        (lambda: Head(0), ValueError, "n must be"),
+        (lambda: Head(2, "mes"), ValueError, "loss must be one of"),
+        (lambda: Head(2, print), TypeError, "loss of a head must be a name or an object"),
+        (lambda: Head(2, weight=0), ValueError, "weight must be"),
+        (lambda: Head(2, "cross_entropy", output="sigmoid"), ValueError, 'needs "softmax"'),
+        (lambda: Head(1, "cross_entropy"), ValueError, "a softmax output needs two or more neurons"),
+        (lambda: Heads([]), TypeError, r"heads must be a list of nnc.Head, .* got \[\]"),
+        (lambda: Heads(["mse"]), TypeError, "heads must be a list of nnc.Head"),
+        (lambda: Heads(Head(1)), TypeError, "heads must be a list of nnc.Head"),
+        (lambda: Heads([Head(1)], missing="yes"), TypeError, "missing must be"),
+        (lambda: network([4, 6]), ValueError, "loss must have heads of 6 outputs together, got 5"),
+        (lambda: network([4, 5], output="tanh"), ValueError, "output must be left out where heads have their own"),
+        (lambda: network(scale_y="standardize"), ValueError, "scale_y is for losses of numbers .* got it with 'heads'"),
+        (lambda: network().predict_classes(np.zeros((1, 4))), ValueError, "predict_classes is for one loss"),
+        (lambda: network().predict_proba(np.zeros((1, 4))), ValueError, "predict_proba is for one loss"),
+        (lambda: network().score(*data(network())), ValueError, "score is of one loss"),
+        (lambda: network().fit(*data(network()), epochs=1, metrics=["r2"]), ValueError, "metrics are of one loss"),
+        (lambda: network().loss(*data(network()), np.ones(40)), ValueError, "sample_weight does not go with heads"),
+        (lambda: network().explain_step(*data(network())), ValueError, "explain_step knows single losses"),
+        (lambda: network().fit(*data(network()), epochs=1, optimizer="levenberg_marquardt"), ValueError, "squared"),
+        (lambda: TWO.split(np.zeros((2, 4))), ValueError, "P must have 5 columns"),
+    ],
+)
+def test_what_does_not_go(made, error, message):
+    with pytest.raises(error, match=message):
+        made()
+
+
+# ------------------------------------------------------------------------------------------------- files and copies
+
+
+@pytest.mark.parametrize("way", ["file", "pickle", "copy"])
+def test_they_go_along(way, tmp_path):
+    heads = Heads([Head(2, nnc.Huber(0.5), weight=2.0), Head(3, nnc.CrossEntropy(0.1), weight=0.5)], missing=True)
+    net = network(loss=heads)
+    X, y = data(net)
+    net.fit(X, y, epochs=2, optimizer="adam", batch_size=16)
+    if way == "file":
+        net.save(tmp_path / "net.json", checkpoint=True)
+        other = NeuralNetwork.load(tmp_path / "net.json")
+    else:
+        other = copy.copy(net) if way == "copy" else pickle.loads(pickle.dumps(net))
+    assert other.heads == heads
+    assert other.predict(X).tobytes() == net.predict(X).tobytes()
+    assert other.fit(X, y, epochs=2).loss.tolist() == net.fit(X, y, epochs=2).loss.tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"weight": 0.5', '"weight": 0'), r"heads.heads\[1\] is none: weight must be"),
+        (('"weight": 0.5', '"weight": "a"'), r"heads.heads\[1\].weight is"),
+        (('"n": 2', '"n": 3'), r"heads have 6 outputs, expected 5 \(n_out\)"),
+        (('"loss": "mse"', '"loss": "mes"'), r'heads.heads\[0\].loss is "mes"'),
+        (('"output": "softmax"', '"output": "tanh"'), r"heads.heads\[1\] is none: .*softmax"),
+        (('"missing": false', '"missing": 0'), "heads.missing is"),
+        (('"loss": "custom"', '"loss": "sse"'), 'heads are there, expected none for loss "sse"'),
+        (('"activation": "identity"', '"activation": "tanh"'), 'expected none behind an output "tanh"'),
+    ],
+)
+def test_files_that_are_wrong(change, message):
+    text = network().to_json()
+    assert change[0] in text
+    with pytest.raises(nnc.ModelFileError, match=message):
+        NeuralNetwork.from_json(text.replace(*change))
+
+
+def test_ensembles_of_heads(tmp_path):
+    ensemble = nnc.Ensemble([network(seed=seed) for seed in range(2)])
+    ensemble.save(tmp_path / "many.json")
+    X, _ = data(network())
+    assert nnc.Ensemble.load(tmp_path / "many.json").predict(X).tobytes() == ensemble.predict(X).tobytes()
+    with pytest.raises(ValueError, match="heads"):
+        nnc.Ensemble([network(), network(loss=MISSING)])
+
+
+def test_other_formats_have_no_heads(tmp_path):
+    with pytest.raises(ValueError, match="a network with heads cannot be written in other formats"):
+        network().to_c(tmp_path / "net.h")
+
+
+def test_what_it_is_called():
+    net = network()
+    assert net.loss_name == "custom"
+    assert net.heads is TWO
+    assert network(loss="mse").heads is None
+    assert net.summary().endswith("loss mse of 2 identity + 0.5 cross_entropy of 3 softmax")
+    assert f"loss={TWO!r}" in repr(net)
+    assert Heads([Head(2, "mse"), Head(3, "cross_entropy", weight=0.5)]) == TWO
