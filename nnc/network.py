@@ -1220,6 +1220,7 @@ class NeuralNetwork:
         from nnc import saving
 
         with self.model.still:
+            self._catch_up()
             state = self.state if checkpoint else None
             training = None if state is None else state.to_dict(self.model, numbers)
             return {
@@ -1281,12 +1282,18 @@ class NeuralNetwork:
         vars(other).update(vars(self))
         other._steps = other._kept = None
         with self.model.still:
+            self._catch_up()
             other.model, other.streams = self.model.copy(), self.streams.copy()
             other.intake = self.intake.copy(other.model)
             if self.state is not None:
                 other.state = self.state.packed(self.model)
                 other.state.unpack(other.model, other.streams)
         return other
+
+    def _catch_up(self) -> None:
+        """Takes over how far single steps have used the streams of random numbers."""
+        if self.state is not None:
+            self.state.catch_up()
 
     def __copy__(self) -> NeuralNetwork:
         return self.copy()

@@ -482,3 +482,19 @@ def test_wrong_arrays_of_labels_are_refused(loss, n_out, y, message):
             call(X, y)
         with pytest.raises(ValueError, match="X must be finite"):
             call(X * np.inf, np.abs(np.nan_to_num(y)) / 2**64)
+
+
+@pytest.mark.parametrize("way", ["copy", "file", "pickle"])
+def test_what_has_been_dropped_goes_along(way):
+    """A copy drops what the network would have dropped, and not once more what it has."""
+    net = network([4, 30, 3], dtype="float64")
+    X, y = data(net)
+    step = net.stepper("adam", dropout=0.5)
+    for _ in range(3):
+        step(X, y)
+    if way == "file":
+        other = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    else:
+        other = copy.copy(net) if way == "copy" else pickle.loads(pickle.dumps(net))
+    assert other.streams.drops == net.streams.drops == 3
+    assert other.stepper(dropout=0.5)(X, y) == step(X, y)
