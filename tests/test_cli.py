@@ -23,6 +23,8 @@ EXPECTED = {
     "tutorial_xor.py": r"\[0, 1, 1\] -> 0\.9\d+, should be 1",
     "digits.py": r"not seen in training: 9[5-9]\.\d%",
     "fit_a_curve.py": r"not seen in training: 0\.9[7-9]",
+    "cart_pole.py": r"100 new trials: (4[89]\d|500)\.\d of 500 steps\npredict: \d+ calls, median",
+    "pendulum.py": r"in the last 2 s: \d\.\d degrees from the top at most\npredict: \d+ calls, median",
     "compare_with_reference.py": r"times as fast\n\n.* 9\d\.\d% of the flowers",
 }
 
@@ -380,6 +382,6 @@ def test_examples(name, tmp_path):
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
 def test_every_example_is_run():
-    # One wants files, which tests/test_images.py makes; one wants a package, see tests/test_search.py.
-    by_themselves = {"mnist.py", "search_with_optuna.py"}
+    # One wants files, which tests/test_images.py makes; one wants a package, see tests/test_search.py; one is imported.
+    by_themselves = {"mnist.py", "search_with_optuna.py", "latency.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | by_themselves

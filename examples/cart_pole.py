@@ -1,0 +1,86 @@
+"""Balance a pole on a cart: a policy learns from its own trials, by the policy gradient (Williams, 1992).
+
+The simulation is that of Barto, Sutton and Anderson (1983), 32 carts at once in NumPy. The network gives the
+probabilities of pushing to the left and to the right. There are no targets: what a push has brought, the sum of the
+rewards to come, is the weight of the logarithm of its probability. So d loss / d P is what `train_step` is given.
+"""
+
+import numpy as np
+from latency import Latency
+
+from nnc import NeuralNetwork
+
+CARTS, STEPS, DISCOUNT = 32, 500, 0.99
+GRAVITY, CART, POLE, HALF_LENGTH, FORCE, DT = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
+FAR, TILTED = 2.4, 12 * np.pi / 180  # beyond it a trial is over
+SCALE = np.array([2.4, 3.0, 0.2, 3.0])  # of position, velocity, angle and angular velocity
+
+
+def moved(state, right):
+    """Return the states (n, 4) after a push to the right or to the left."""
+    x, v, angle, omega = state.T
+    force = np.where(right, FORCE, -FORCE)
+    sin, cos, mass = np.sin(angle), np.cos(angle), CART + POLE
+    pushed = (force + POLE * HALF_LENGTH * omega**2 * sin) / mass
+    turned = (GRAVITY * sin - cos * pushed) / (HALF_LENGTH * (4 / 3 - POLE * cos**2 / mass))
+    moved = pushed - POLE * HALF_LENGTH * turned * cos / mass
+    return np.column_stack([x + DT * v, v + DT * moved, angle + DT * omega, omega + DT * turned])
+
+
+def trials(n, choose, rng):
+    """Return states (steps, n, 4), pushes (steps, n) and which carts were still running (steps, n)."""
+    state, running = rng.uniform(-0.05, 0.05, (n, 4)), np.ones(n, bool)
+    states, pushes, alive = [], [], []
+    while running.any() and len(states) < STEPS:
+        states.append(state / SCALE)
+        pushes.append(choose(states[-1]))
+        alive.append(running)
+        state = moved(state, pushes[-1])
+        running = running & (abs(state[:, 0]) < FAR) & (abs(state[:, 2]) < TILTED)
+    return np.array(states), np.array(pushes), np.array(alive)
+
+
+def advantages(alive):
+    """Return for every step of every trial what it has brought: the discounted steps to come, against the average."""
+    returns = np.zeros(alive.shape)
+    coming = np.zeros(alive.shape[1])
+    for step in range(len(alive) - 1, -1, -1):
+        coming = alive[step] * (1 + DISCOUNT * coming)
+        returns[step] = coming
+    usual = returns[alive]
+    return (returns - usual.mean()) / (usual.std() + 1e-9)
+
+
+rng = np.random.default_rng(0)
+net = NeuralNetwork([4, 32, 2], activation="tanh", loss="cross_entropy", seed=0)  # for its softmax output
+predict, step = Latency("predict", net.predict), Latency("train_step", net.stepper("adam", lr=0.02, clip_norm=1.0))
+
+
+def sampled(state):
+    """Push by the network's probabilities."""
+    return rng.uniform(size=len(state)) < predict(state)[:, 1]
+
+
+def best(state):
+    """Push where the network would rather push."""
+    return predict(state)[:, 1] > 0.5
+
+
+for trial in range(1, 201):
+    states, pushes, alive = trials(CARTS, sampled, rng)
+    length = alive.sum(axis=0).mean()
+    if trial % 10 == 0 or length >= 490:
+        print(f"after {trial:3d} rounds of {CARTS} trials: {length:5.1f} steps")
+    if length >= 490:
+        break
+    X, push = states[alive], pushes[alive].astype(int)
+    P = net.predict(X)
+    chosen = np.arange(len(X)), push
+    dP = np.zeros_like(P)
+    dP[chosen] = -advantages(alive)[alive] / P[chosen] / len(X)  # of the mean of -advantage * log P
+    step(X, dP=dP)
+
+_, _, alive = trials(100, best, rng)
+print(f"100 new trials: {alive.sum(axis=0).mean():.1f} of {STEPS} steps")
+for call in (predict, step):
+    print(call)
