@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nnc.model.cores import show_config
     from nnc.model.views import Layer
     from nnc.network import NeuralNetwork
+    from nnc.online import OnlineClassifier, OnlineRegressor
     from nnc.saving import ModelFileError
     from nnc.training.advice import (
         DeadLayerWarning,
@@ -85,6 +86,8 @@ __all__ = [
     "NeuralNetwork",
     "NotConvergedWarning",
     "OneCycleLR",
+    "OnlineClassifier",
+    "OnlineRegressor",
     "Pixels",
     "Progress",
     "Quantile",
@@ -149,6 +152,8 @@ _HOME = {
     "NeuralNetwork": "network",
     "NotConvergedWarning": "training.advice",
     "OneCycleLR": "training.schedules",
+    "OnlineClassifier": "online",
+    "OnlineRegressor": "online",
     "Pixels": "data.scaling",
     "Progress": "training.callbacks",
     "Quantile": "kinds.losses",

@@ -35,6 +35,8 @@ MAY_IMPORT = {
     "comparison": ABOVE,
     "many": ABOVE,
     "sklearn": {"many", *ABOVE},
+    "online": {"base", "network"},
+    "river": {"online"},
     "cli": {"datasets"},
 }
 NUMPY_FREE = (

@@ -1,0 +1,170 @@
+"""Learning row by row from dicts: what comes up, what is missing, what changes, and how it is scaled."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import OnlineClassifier, OnlineRegressor
+from nnc.online import Running
+
+
+def stream(n, rng, weight=1.0):
+    """Rows whose class says on which side of a line they are, and a number."""
+    for _ in range(n):
+        a, b = rng.normal(5, 2), rng.normal(-100, 30)
+        x = {"a": a, "b": b, "known": bool(rng.integers(2))}
+        yield x, "above" if weight * (a - 5) / 2 + (b + 100) / 30 > 0 else "below", 3 * a - b / 10
+
+
+def test_running_mean_and_deviation():
+    values = np.random.default_rng(0).normal(1e6, 1e-3, 1000)
+    running = Running()
+    for value in values.tolist():
+        running.update(value)
+    assert running.mean == pytest.approx(values.mean(), rel=1e-14)
+    assert running.deviation == pytest.approx(values.std(), rel=1e-6)
+    assert running.scaled(1e9) == 10
+    assert Running().deviation == 1
+
+
+@pytest.mark.parametrize("classes", [None, ["below", "above"]])
+@pytest.mark.parametrize("optimizer", ["adam", nnc.SGD(momentum=0.9), "sgd"])
+def test_classes_are_learned(classes, optimizer):
+    model, right = OnlineClassifier(classes, optimizer=optimizer, lr=0.02, seed=0), []
+    for x, y, _ in stream(600, np.random.default_rng(0)):
+        right.append(model.predict_one(x) == y)
+        assert model.learn_one(x, y) is None
+    assert np.mean(right[300:]) > 0.9
+    proba = model.predict_proba_one(x)
+    assert set(proba) == {"above", "below"}
+    assert sum(proba.values()) == pytest.approx(1)
+    assert max(proba, key=proba.get) == model.predict_one(x)
+
+
+def test_numbers_are_learned():
+    model, errors = OnlineRegressor(seed=0, lr=0.01), []
+    for x, _, y in stream(800, np.random.default_rng(0)):
+        errors.append(abs(model.predict_one(x) - y))
+        model.learn_one(x, y)
+    assert np.mean(errors[500:]) < 0.15 * 6.7  # the standard deviation
+
+
+def test_a_world_that_changes():
+    """The rate does not decay: after many rows another rule is learned as fast as the first was."""
+    model, rng, shares = OnlineClassifier(lr=0.02, seed=0), np.random.default_rng(0), []
+    for weight in (1.0, -1.0, 1.0):
+        right = []
+        for x, y, _ in stream(700, rng, weight):
+            right.append(model.predict_one(x) == y)
+            model.learn_one(x, y)
+        shares.append(np.mean(right[400:]))
+    assert min(shares) > 0.87
+
+
+def test_the_order_of_features_does_not_matter():
+    one, other = OnlineRegressor(seed=0), OnlineRegressor(seed=0)
+    for x, _, y in stream(50, np.random.default_rng(0)):
+        one.learn_one(x, y)
+        other.learn_one(dict(reversed(x.items())), y)
+    assert other.network.params.tobytes() == one.network.params.tobytes()
+    assert one.features == other.features == ("a", "b", "known")
+
+
+def test_features_come_up_and_are_missing():
+    model = OnlineRegressor(seed=0)
+    model.learn_one({"b": 1.0}, 1.0)
+    model.learn_one({"b": 3.0}, 2.0)
+    before = model.predict_one({"b": 2.5})
+    assert model.predict_one({"b": 2.5, "a": 7.0}) == before  # nothing is known of it
+    network = model.network
+    model.learn_one({"b": 2.0, "c": 1.0, "a": 5.0}, 1.5)
+    assert model.features == ("b", "a", "c")
+    assert model.network is not network
+    assert model.network.sizes == (3, 16, 1)
+    average = model.predict_one({"a": 5.0})
+    for missing in ({"b": None, "a": 5.0}, {"b": math.nan, "a": 5.0}, {"a": 5.0, "c": None}, {"b": 2.0, "a": 5.0}):
+        assert model.predict_one(missing) == average
+    assert math.isfinite(model.predict_one({}))
+
+
+def test_what_a_network_has_learned_stays_when_it_grows():
+    model = OnlineClassifier(seed=0)
+    for x, y, _ in stream(300, np.random.default_rng(0)):
+        model.learn_one({"a": x["a"], "b": x["b"]}, y)
+    probe = {"a": 6.0, "b": -80.0}
+    before = model.predict_proba_one(probe)
+    model._meet({"new": 1.0})
+    model._connect(3, 3)
+    grown = model.network.predict([[*model._row(probe, 3)[0]]])[0]
+    assert grown[:2] / grown[:2].sum() == pytest.approx(list(before.values()), rel=1e-12)
+    model.learn_one(probe, "another")
+    assert set(model.predict_proba_one(probe)) == {"above", "below", "another"}
+
+
+def test_before_the_first_row():
+    assert OnlineRegressor().predict_one({"a": 1.0}) == 0
+    assert OnlineClassifier().predict_one({"a": 1.0}) is None
+    assert OnlineClassifier().predict_proba_one({}) == {}
+    declared = OnlineClassifier(classes=("x", "y", "z"))
+    assert declared.predict_proba_one({"a": 1.0}) == {"x": 1 / 3, "y": 1 / 3, "z": 1 / 3}
+    one = OnlineClassifier()
+    one.learn_one({"a": 1.0}, "x")
+    assert one.predict_proba_one({"a": 1.0}) == {"x": 1.0}
+    one.learn_one({}, "y")  # no feature at all is a row, too
+    assert set(one.predict_proba_one({})) == {"x", "y"}
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_copies_go_on_as_the_model_does(way, optimizer):
+    model, rows = OnlineRegressor(optimizer=optimizer, seed=0), [*stream(60, np.random.default_rng(0))]
+    for x, _, y in rows[:40]:
+        model.learn_one(x, y)
+    other = way(model)
+    for x, _, y in rows[40:]:
+        model.learn_one(x, y)
+        other.learn_one(x, y)
+        assert other.predict_one(x) == model.predict_one(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: OnlineClassifier(classes=["a"]), ValueError, r"classes must be two or more, got \('a',\)"),
+        (lambda: OnlineClassifier(["a", "b"]).learn_one({}, "c"), ValueError, "y must be one of the classes 'a', 'b'"),
+        (lambda: OnlineRegressor().learn_one({"a": "red"}, 1.0), TypeError, r"x\['a'\] must be a number, got 'red'"),
+        (lambda: OnlineRegressor().learn_one({"a": math.inf}, 1.0), ValueError, r"x\['a'\] must be finite, got inf"),
+        (lambda: OnlineRegressor().predict_one({"a": "red"}), TypeError, r"x\['a'\] must be a number, got 'red'"),
+        (lambda: OnlineRegressor().learn_one({}, math.nan), ValueError, "y must be a finite number, got nan"),
+        (lambda: OnlineRegressor().learn_one({}, "1"), TypeError, "y must be a number, got '1'"),
+        (lambda: OnlineRegressor(lr=0), ValueError, "lr must be"),
+        (lambda: OnlineRegressor(hidden=(0,)), ValueError, "hidden must be 1 or more, got 0"),
+        (lambda: OnlineRegressor(activation="tahn"), ValueError, "activation must be one of"),
+        (lambda: OnlineRegressor(optimizer="lbfgs"), ValueError, "'lbfgs' has none"),
+        (lambda: OnlineRegressor(l2=-1), ValueError, "l2 must be"),
+        (lambda: OnlineRegressor(seed=-1), ValueError, "seed must be"),
+    ],
+)
+def test_what_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_row_that_is_refused_changes_nothing():
+    model = OnlineRegressor(seed=0)
+    model.learn_one({"a": 1.0}, 1.0)
+    before = pickle.dumps(model)
+    with pytest.raises(TypeError, match="must be a number"):
+        model.learn_one({"a": 2.0, "b": "red"}, 1.0)
+    assert pickle.dumps(model) == before
+
+
+def test_what_it_says_of_itself():
+    model = OnlineClassifier(["a", "b"], hidden=(8,), seed=3)
+    wanted = "OnlineClassifier(classes=('a', 'b'), hidden=(8,), activation='relu', optimizer='adam', lr=0.005, "
+    assert repr(model) == wanted + "l2=0.0, seed=3)"
+    assert (model.network, model.features) == (None, ())
