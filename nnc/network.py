@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from nnc.data.scaling import Scaler
     from nnc.drawing.svg import Drawing
+    from nnc.exchange.parts import Parts
     from nnc.inspection import Explanation, GradientCheck
     from nnc.kinds.heads import Heads
     from nnc.kinds.losses import Loss
@@ -1090,9 +1091,97 @@ class NeuralNetwork:
         """
         from nnc.exchange.scikit_learn import parts_of
 
-        parts = parts_of(mlp, dtype)
+        return cls._from_parts(parts_of(mlp, dtype))
+
+    @classmethod
+    def from_torch(
+        cls, module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None
+    ) -> NeuralNetwork:
+        """The network of a PyTorch nn.Sequential, whose predictions are the same to rounding.
+
+        Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, Dropout, BatchNorm (taken into the layer
+        before) and the activations that nnc has. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
+
+        Parameters
+        ----------
+        module : torch.nn.Sequential
+        shape : (height, width, channels), optional
+            Of images, where the first layer is one for them.
+        loss : str or object, optional
+            Default: "cross_entropy" with a softmax at the end, "bce" with a sigmoid, else "mse". PyTorch's losses take
+            net inputs: say "cross_entropy" or "bce" here, and an output without an activation gets theirs.
+
+        Raises
+        ------
+        ImportError
+            PyTorch is not installed.
+        TypeError
+            It is no nn.Sequential.
+        ValueError
+            nnc has not what a module does; the message names it.
+        """
+        from nnc.exchange.torch_modules import parts_of
+
+        return cls._from_parts(parts_of(module, shape, loss))
+
+    @classmethod
+    def from_keras(cls, model: Any, loss: str | Loss | None = None) -> NeuralNetwork:
+        """The network of a Sequential model of Keras, whose predictions are the same to rounding.
+
+        Dense, Conv2D, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D, Flatten, Dropout, BatchNormalization
+        (taken into the layer before), Rescaling and Normalization at the beginning, and the activations that nnc has.
+
+        Parameters
+        ----------
+        model : keras.Sequential
+        loss : str or object, optional
+            As in `from_torch`.
+
+        Raises
+        ------
+        TypeError
+            It is no Sequential model.
+        ValueError
+            nnc has not what a layer does; the message names it.
+        """
+        from nnc.exchange.keras_layers import parts_of
+
+        return cls._from_parts(parts_of(model, loss))
+
+    @classmethod
+    def from_onnx(cls, path: Any, loss: str | Loss | None = None) -> NeuralNetwork:
+        """The network of an ONNX model, whose predictions are the same to rounding: of models that `to_onnx`, skl2onnx,
+        PyTorch or Keras have written of networks whose layers nnc has. The onnx package is not needed.
+
+        Names of classes come along, and the scaling of inputs. Images are channels last here, however the model has
+        them.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+        loss : str or object, optional
+            As in `from_torch`; with labels and no probabilities "hinge".
+
+        Raises
+        ------
+        OSError
+            The file cannot be read, as in `load`.
+        ModelFileError
+            It is no ONNX model, or a node of it is none that nnc has; the message names it.
+        """
+        from nnc.exchange.read_onnx import parts_of
+
+        return cls._from_parts(parts_of(path, loss))
+
+    @classmethod
+    def _from_parts(cls, parts: Parts) -> NeuralNetwork:
+        """The network that is put together from these."""
         network = cls(**parts.arguments)
-        network.weights, network.biases = parts.weights, parts.biases
+        network.weights = parts.weights
+        if network.bias:
+            network.biases.assign(parts.biases)
+        scalings = {"scale_X": parts.scale_X, "scale_y": parts.scale_y}
+        network.intake.take({"classes": None, "feature_names": None, **scalings})
         network.intake.classes = parts.classes
         return network
 
@@ -1203,6 +1292,39 @@ class NeuralNetwork:
         from nnc.exchange.js_source import to_js
 
         disk.write(path, to_js(self._whole()), "network")
+
+    def to_torch(self) -> Any:
+        """The network as an nn.Sequential of PyTorch, in its mode for evaluation, which gives what `predict` does.
+
+        It takes raw rows of the network's dtype; images channels first, as PyTorch has them. What Dropout drops in
+        training is not in it.
+
+        Raises
+        ------
+        ImportError
+            PyTorch is not installed.
+        ValueError
+            A kind of layer has no form there. A ModelFileError where a parameter is NaN or infinite.
+        """
+        from nnc.exchange.torch_modules import to_torch
+
+        return to_torch(self._whole())
+
+    def to_sklearn(self) -> Any:
+        """The network as scikit-learn's own MLPClassifier, or MLPRegressor where the loss is none of classes (extra
+        `[sklearn]`): trained, in float64, scalings taken into the first and the last weights.
+
+        Raises
+        ------
+        ImportError
+            scikit-learn is not installed.
+        ValueError
+            It has other layers than dense ones, different activations in its hidden layers or others than identity,
+            sigmoid, tanh and relu, or an output that scikit-learn's MLP has not.
+        """
+        from nnc.exchange.scikit_learn import to_mlp
+
+        return to_mlp(self._whole(), self.classes)
 
     def _whole(self) -> dict[str, Any]:
         """The document, for other formats."""

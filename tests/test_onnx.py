@@ -43,6 +43,7 @@ def is_what_the_network_says(found, net, X, dtype):
     if "label" in found:
         labels = net.predict_classes(X)
         assert found["label"].tolist() == labels.tolist()
+        assert (found["label"].dtype == bool) == (labels.dtype == bool)
         assert found["label"].shape == labels.shape
     if "probabilities" in found:
         assert close(found["probabilities"], net.predict_proba(X), dtype, tolerance)
@@ -83,3 +84,58 @@ def test_what_a_model_says_of_itself(tmp_path):
     assert [output.name for output in model.graph.output] == ["label", "probabilities"]
     net.to_onnx(tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "net.onnx").read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------ with skl2onnx
+
+unfinished = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+SETTINGS = {"hidden_layer_sizes": (5, 4), "max_iter": 20, "random_state": 0}
+
+
+@unfinished
+@pytest.mark.parametrize(
+    ("activation", "labels"),
+    [
+        ("gelu", [0, 1, 2]),
+        (["tanh", "silu"], ["a", "weiß", "c"]),
+        ("relu", ["no", "yes"]),
+        ("elu", [False, True]),
+        ("leaky_relu", [7, 3]),
+    ],
+)
+def test_estimators_in_pipelines(activation, labels, tmp_path):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    import nnc.sklearn
+
+    nnc.sklearn.register_skl2onnx()
+    X = np.random.default_rng(0).normal(5, 2, (60, 3)).astype("float32")
+    y = np.array(labels)[(X.sum(1) > 15).astype(int) + (X.sum(1) > 18) * (len(labels) - 2)]
+    model = make_pipeline(StandardScaler(), nnc.sklearn.MLPClassifier(activation=activation, **SETTINGS)).fit(X, y)
+    for zipmap in (False, True):
+        content = skl2onnx.to_onnx(model, X[:1], options={id(model): {"zipmap": zipmap}}).SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        label, probabilities = session.run(None, {"X": X})
+        if zipmap:
+            probabilities = np.array([[row[name] for name in model.classes_.tolist()] for row in probabilities])
+        assert np.array_equal(label, model.predict(X))
+        assert np.abs(probabilities - model.predict_proba(X)).max() < 1e-5
+
+
+@unfinished
+@pytest.mark.parametrize("n_out", [1, 2])
+def test_regressors_in_pipelines(n_out):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    import nnc.sklearn
+
+    nnc.sklearn.register_skl2onnx()
+    X = np.random.default_rng(0).normal(0, 1, (60, 3))
+    model = nnc.sklearn.MLPRegressor(activation="softplus", **SETTINGS).fit(X, X[:, 0] if n_out == 1 else X[:, :2])
+    content = skl2onnx.to_onnx(model, initial_types=[("X", DoubleTensorType([None, 3]))]).SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {"X": X})
+    assert np.abs(output.reshape(60, -1) - model.predict(X).reshape(60, -1)).max() < 1e-9

@@ -718,3 +718,50 @@ def test_no_time_for_an_epoch():
     model = MLPClassifier(max_seconds=1e-9).fit(X, y)
     assert model.n_iter_ == len(model.loss_curve_)
     assert np.isnan(model.loss_) or model.n_iter_
+
+
+# ------------------------------------------------------------------------------------------------ to scikit-learn
+
+
+@pytest.mark.parametrize("problem", ["2 classes", "3 classes", "regression", "multi-output", "multi-label"])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "identity"])
+def test_a_network_becomes_an_mlp(problem, activation):
+    kind, X, y = PROBLEMS[problem]
+    loss = {"2 classes": "bce", "3 classes": "cross_entropy", "multi-label": "bce"}.get(problem, "mse")
+    n_out = {"3 classes": 3, "multi-output": 3, "multi-label": 5}.get(problem, 1)
+    scale = {"scale_y": "minmax"} if loss == "mse" else {}
+    net = NeuralNetwork(
+        [X.shape[1], 6, 5, n_out], activation=activation, loss=loss, scale_X="standardize", seed=0, **scale
+    )
+    net.fit(X, np.array(["no", "yes", "so"])[y] if "classes" in problem else y, epochs=5, optimizer="adam")
+    mlp = net.to_sklearn()
+    assert type(mlp) is getattr(theirs, kind)
+    if kind == "MLPRegressor":
+        P = net.predict(X)
+        assert np.abs(mlp.predict(X) - (P[:, 0] if n_out == 1 else P)).max() < 1e-9
+        assert mlp.score(X, y) == pytest.approx(net.score(X, y))
+    else:
+        assert np.abs(mlp.predict_proba(X) - net.predict_proba(X)).max() < 1e-12
+        assert (mlp.predict(X) == net.predict_classes(X)).all()
+    again = NeuralNetwork.from_sklearn(mlp)
+    assert np.abs(again.predict(X) - net.predict(X)).max() < 1e-9
+    pickle.loads(pickle.dumps(mlp)).predict(X)
+
+
+@pytest.mark.parametrize(
+    ("layers", "arguments", "message"),
+    [
+        (
+            [3, 4, 1],
+            {"activation": "gelu", "loss": "mse"},
+            "one of identity, sigmoid, tanh and relu .* this network has gelu",
+        ),
+        ([3, 4, 5, 1], {"activation": ["tanh", "relu"], "loss": "mse"}, "this network has tanh, relu"),
+        ([3, 4, 1], {}, "this network has sigmoid and the loss 'sse'"),
+        ([3, 1], {"loss": "poisson"}, "this network has exp and the loss 'poisson'"),
+        ([nnc.layers.Input(4, 4), nnc.layers.Conv2D(2, 2), 1], {"loss": "mse"}, "has dense layers alone"),
+    ],
+)
+def test_networks_that_scikit_learn_has_not(layers, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NeuralNetwork(layers, **arguments).to_sklearn()

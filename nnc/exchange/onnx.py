@@ -244,7 +244,8 @@ class Graph:
                 index = self.node("Reshape", index, self.tensor([-1], (1,), "int64"))
                 yes = ()
         kind = "int64"
-        if made.answer == "each" or made.labels == tuple(range(len(made.labels))):
+        numbered = type(made.labels[0]) is int and made.labels == tuple(range(len(made.labels)))
+        if made.answer == "each" or numbered:
             self.node("Identity", index, name="label")
         else:
             kind = _kind_of(made.labels)

@@ -1,12 +1,15 @@
-"""What a network has of a trained MLP of scikit-learn: the arguments that make one, weights, biases and classes."""
+"""What a network has of a trained MLP of scikit-learn, and back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc.exchange.parts import Parts
+from nnc.exchange.program import program
 from nnc.kinds import losses
+from nnc.layers.operations import Activate, MatMul, Scale
 
 MISSING = 'nnc.sklearn needs scikit-learn 1.7 or later ({}); install it with pip install "nnc-cython[sklearn]"'
 
@@ -18,15 +21,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-class Parts(NamedTuple):
-    """What a network is put together from."""
-
-    arguments: dict[str, Any]  # of NeuralNetwork
-    weights: list[NDArray[Any]]
-    biases: list[NDArray[Any]]
-    classes: NDArray[Any] | None  # where they are not just the numbers of the outputs
 
 
 def parts_of(mlp: Any, dtype: Any = None) -> Parts:
@@ -97,3 +91,66 @@ def _classes_of(mlp: Any, n_out: int) -> NDArray[Any] | None:
         return None
     plain = classes.dtype.kind in "iu" and (classes == np.arange(len(classes))).all()
     return None if plain else classes
+
+
+def to_mlp(document: dict[str, Any], classes: Any) -> Any:
+    """scikit-learn's MLPClassifier or MLPRegressor of a checked document; ValueError where it has none for it.
+    Scalings are taken into the first and the last weights.
+
+    `classes` are those of the network, an array or None.
+    """
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.preprocessing import LabelBinarizer
+
+    made = program(document)
+    coefs, intercepts, names, scale_X, scale_y = [], [], [], None, None
+    for step in made.operations:
+        if isinstance(step, MatMul):
+            coefs.append(np.array(step.W, np.float64))
+            intercepts.append(np.zeros(step.out[0]) if step.b is None else np.array(step.b, np.float64))
+            names.append("identity")
+        elif isinstance(step, Activate):
+            names[-1] = {"sigmoid": "logistic"}.get(step.name, step.name)
+        elif isinstance(step, Scale) and not coefs:
+            scale_X = step
+        elif isinstance(step, Scale):
+            scale_y = step
+        else:
+            raise ValueError("scikit-learn's MLP has dense layers alone, this network has others")
+    *hidden, output = names
+    if len(set(hidden)) > 1 or not {*hidden} <= {"identity", "logistic", "tanh", "relu"}:
+        known = "one of identity, sigmoid, tanh and relu for all hidden layers"
+        raise ValueError(f"scikit-learn's MLP has {known}, this network has {', '.join(document_names(document)[:-1])}")
+    of_classes = made.answer in ("one", "yes", "each") and made.probabilities
+    if output != ("identity" if not of_classes else "softmax" if made.answer == "one" else "logistic"):
+        raise ValueError(
+            f"scikit-learn's MLP has a softmax or sigmoid output with classes, else identity, this network has "
+            f"{document_names(document)[-1]} and the loss {document['loss']!r}"
+        )
+    if scale_X is not None:
+        minus, times = (np.broadcast_to(np.array(part), made.n_in) for part in (scale_X.minus, scale_X.times))
+        coefs[0] = coefs[0] * times[:, None]
+        intercepts[0] = intercepts[0] - minus @ coefs[0]
+    if scale_y is not None:
+        coefs[-1], intercepts[-1] = coefs[-1] * scale_y.times, intercepts[-1] * scale_y.times + scale_y.plus
+    sizes = tuple(W.shape[1] for W in coefs[:-1])
+    kind = MLPClassifier if of_classes else MLPRegressor
+    mlp = kind(sizes, activation=hidden[0] if hidden else "identity")
+    mlp.coefs_, mlp.intercepts_, mlp.out_activation_ = coefs, intercepts, output
+    mlp.n_features_in_, mlp.n_outputs_, mlp.n_layers_ = made.n_in, made.n_out, len(coefs) + 1
+    mlp.n_iter_, mlp.t_, mlp.loss_, mlp.loss_curve_, mlp.best_loss_ = 0, 0, np.nan, [], None
+    if of_classes:
+        labels = np.arange(max(2, made.n_out)) if classes is None else classes
+        binarizer = LabelBinarizer()
+        if made.answer == "each":
+            binarizer.fit(np.eye(made.n_out, dtype=int))
+            labels = np.arange(made.n_out)
+        else:
+            binarizer.fit(labels)
+        mlp._label_binarizer, mlp.classes_ = binarizer, labels
+    return mlp
+
+
+def document_names(document: dict[str, Any]) -> list[str]:
+    """The activations of the layers that compute."""
+    return [layer["activation"] for layer in document["layers"] if "activation" in layer]

@@ -23,4 +23,25 @@ try:
 except ImportError as error:
     raise ImportError(MISSING.format(error)) from error
 
-__all__ = ["SOLVERS", "EnsembleClassifier", "EnsembleRegressor", "MLPClassifier", "MLPRegressor"]
+__all__ = [
+    "SOLVERS",
+    "EnsembleClassifier",
+    "EnsembleRegressor",
+    "MLPClassifier",
+    "MLPRegressor",
+    "register_skl2onnx",
+]
+
+
+def register_skl2onnx() -> None:
+    """Tells skl2onnx how these estimators are written as ONNX, alone or within a Pipeline: call it once, before
+    `skl2onnx.to_onnx`.
+
+    Raises
+    ------
+    ImportError
+        skl2onnx is not installed.
+    """
+    from nnc.exchange.skl2onnx_converter import register
+
+    register(MLPClassifier, MLPRegressor)

@@ -1,0 +1,187 @@
+"""From layers of other packages to the parts that a network is put together from."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nnc.kinds import activations, losses
+from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+from nnc.layers.kind import Computing
+
+if TYPE_CHECKING:
+    from nnc.layers.kind import Kind, Shape
+
+    Array = np.ndarray[Any, Any]
+
+# Where f(a) <= f(b) for a <= b, f of the largest is the largest of f.
+NOT_MONOTONE = ("gelu", "silu", "softmax")
+
+
+class Parts(NamedTuple):
+    """What a network is put together from."""
+
+    arguments: dict[str, Any]  # of NeuralNetwork
+    weights: list[Array]
+    biases: list[Array | None]
+    classes: Array | None = None  # where they are not just the numbers of the outputs
+    scale_X: dict[str, Any] | None = None  # as documents have it
+    scale_y: dict[str, Any] | None = None
+
+
+class Builder:
+    """Takes layers one after the other, the lowest first, and refuses what nnc has not, by name.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of a row of inputs: (n,), or (height, width, channels).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self.layers: list[Kind] = [Input(*map(int, shape))]
+        self.shape = self.layers[0].shape(())
+        self.weights: list[Array] = []
+        self.biases: list[Array | None] = []
+        self.order: Array | None = None  # which row of the next W each input has, where images were flattened otherwise
+
+    def _add(self, kind: Kind, what: str) -> None:
+        try:
+            self.shape = kind.shape(self.shape)
+        except ValueError as error:
+            raise ValueError(f"{what} {error}") from None
+        self.layers.append(kind)
+
+    def dense(self, W: Any, b: Any, what: str) -> None:
+        """W (n_in, n_out) and b (n_out,) or None."""
+        W = np.asarray(W)
+        if len(self.shape) == 3 and prod(self.shape[:2]) == 1:
+            self.flatten(what)
+        if len(self.shape) != 1:
+            raise ValueError(f"{what} takes vectors, got images {self.shape}: flatten them before")
+        if len(W) != self.shape[0]:
+            raise ValueError(f"{what} takes {len(W)} numbers, the layer before gives {self.shape[0]}")
+        if self.order is not None:
+            W, self.order = W[self.order], None
+        self._add(Dense(W.shape[1], bias=b is not None), what)
+        self._keep(W, b)
+
+    def conv(self, kernel: Any, b: Any, stride: Any, pad: Any, what: str) -> None:
+        """kernel (height, width, channels, filters); pad is "same", or rows and columns of zeros (above, left, below,
+        right)."""
+        kernel = np.asarray(kernel)
+        kh, kw, channels, filters = kernel.shape
+        if len(self.shape) != 3 or self.shape[2] != channels:
+            raise ValueError(f"{what} takes images of {channels} channels, the layer before gives {self.shape}")
+        valid, same = (
+            Conv2D(filters, (kh, kw), stride=tuple(map(int, stride)), padding=padding, bias=b is not None)
+            for padding in ("valid", "same")
+        )
+        if pad == "same":
+            kind = same
+        elif not any(pad):
+            kind = valid
+        else:
+            wanted = [
+                (n + before + behind - k) // s + 1
+                for n, k, s, before, behind in zip(self.shape[:2], (kh, kw), stride, pad[:2], pad[2:], strict=True)
+            ]
+            if same.pad(self.shape) != tuple(pad[:2]) or list(same.shape(self.shape)[:2]) != wanted:
+                raise ValueError(f"{what} has zeros around images {list(pad)}, which is neither none nor 'same'")
+            kind = same
+        self._add(kind, what)
+        self._keep(kernel.reshape(-1, filters), b)
+
+    def _keep(self, W: Array, b: Any) -> None:
+        self.weights.append(W)
+        self.biases.append(None if b is None else np.asarray(b).reshape(-1))
+
+    def pool(self, largest: bool, size: Any, stride: Any, what: str) -> None:
+        """A max pool, or one of means, whose windows stay within the image."""
+        kind = MaxPool2D if largest else AvgPool2D
+        self._add(kind(tuple(map(int, size)), tuple(map(int, stride))), what)
+
+    def global_pool(self, what: str) -> None:
+        """The mean of each channel."""
+        self._add(GlobalAvgPool2D(), what)
+
+    def flatten(self, what: str, channels_first: bool = False) -> None:
+        """An image becomes a vector."""
+        if len(self.shape) == 3:
+            if channels_first:
+                height, width, channels = self.shape
+                self.order = np.arange(prod(self.shape)).reshape(channels, height, width).transpose(1, 2, 0).ravel()
+            self._add(Flatten(), what)
+
+    def dropout(self, rate: float, what: str) -> None:
+        """What training drops; none behind the input, or behind another one."""
+        if rate > 0:
+            if isinstance(self.layers[-1], (Input, Dropout)):
+                raise ValueError(f"{what} stands behind {self.layers[-1]!r}, nnc drops outputs of layers alone")
+            self._add(Dropout(float(rate)), what)
+
+    def scale(self, times: Any, plus: Any, what: str) -> None:
+        """x * times + plus, of each neuron or channel of the layer before: its weights take it in."""
+        if not isinstance(self.layers[-1], Computing) or self.layers[-1].activation is not None:
+            raise ValueError(f"{what} must stand behind a dense or convolutional layer without activation")
+        W, b = self.weights[-1], self.biases[-1]
+        self.weights[-1] = W * times
+        self.biases[-1] = (0 if b is None else b * times) + plus
+        self.layers[-1] = self.layers[-1].replace(bias=True)
+
+    def activation(self, name: str, what: str) -> None:
+        """Of the layer before; behind a max pool of the one below, which is the same where it is monotone."""
+        place = len(self.layers) - 1
+        while isinstance(self.layers[place], MaxPool2D) and name not in NOT_MONOTONE:
+            place -= 1
+        if isinstance(self.layers[place], Flatten):
+            place -= 1
+        kind = self.layers[place]
+        if not isinstance(kind, Computing) or kind.activation is not None:
+            raise ValueError(f"{what} must stand behind a layer with weights that has no activation yet")
+        self.layers[place] = kind.replace(activation=name)
+
+    def parts(self, loss: Any, classes: Any = None, **scalings: Any) -> Parts:
+        """What was taken, as a network: by default with the loss that goes with its output."""
+        for place, kind in enumerate(self.layers[1:], 1):
+            last = place == len(self.layers) - 1
+            if isinstance(kind, Computing) and kind.activation is None and not last:
+                self.layers[place] = kind.replace(activation="identity")
+        *_, last_kind = self.layers
+        if not isinstance(last_kind, Dense):
+            raise ValueError(f"the last layer must be a dense one, got {last_kind!r}")
+        if loss is None:
+            loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last_kind.activation), "mse")
+        row = losses.ROWS[losses.as_loss(loss)[0]]
+        if last_kind.activation is None:  # losses of other packages take net inputs
+            self.layers[-1] = last_kind.replace(activation=row.output if row.needed else "identity")
+        single = all(W.dtype == np.float32 for W in self.weights)
+        arguments = {
+            "layers": self.layers,
+            "loss": loss,
+            "init": "zeros",
+            "dtype": "float32" if single else "float64",
+            "seed": 0,
+            **{name: scale["type"] for name, scale in scalings.items() if scale is not None},
+        }
+        return Parts(arguments, self.weights, self.biases, classes, **scalings)
+
+
+def scaling(shift: Any, factor: Any) -> dict[str, Any]:
+    """(x - shift) * factor, a number for each column, as documents have it."""
+    shift, factor = (np.asarray(part, np.float64).ravel().tolist() for part in (shift, factor))
+    if {*shift} == {0.0} and {*factor} == {1 / 255}:
+        return {"type": "pixels", "shift": 0.0, "factor": 1 / 255}
+    return {"type": "standardize", "shift": shift, "factor": factor}
+
+
+def known(name: str) -> str:
+    """An activation by the name that another package has for it; ValueError where nnc has none."""
+    from nnc.base.names import meant
+
+    found = name if name in activations.NAMES else meant(name, activations.NAMES)
+    if found is None:
+        raise ValueError(f"the activation {name!r} is none that nnc has: {', '.join(activations.NAMES)}")
+    return found
