@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from nnc.data.scaling import Scaler
     from nnc.drawing.svg import Drawing
+    from nnc.exchange.int8 import Quantization
     from nnc.exchange.parts import Parts
     from nnc.inspection import Explanation, GradientCheck
     from nnc.kinds.heads import Heads
@@ -1216,7 +1217,9 @@ class NeuralNetwork:
 
         disk.replace(path, to_onnx([self._whole()], self._named(dtype)), "network")
 
-    def to_c(self, path: Any, name: str | None = None, dtype: Any = None) -> None:
+    def to_c(
+        self, path: Any, name: str | None = None, dtype: Any = None, calibrate: Any = None, validation: Any = None
+    ) -> Quantization | None:
         """Writes the network as one header of C99 (or C++11), which needs nothing but math.h: constants, plain loops,
         static memory.
 
@@ -1230,8 +1233,20 @@ class NeuralNetwork:
             Replaced whole, as `save` does.
         name : str, optional
             What all names in the header begin with. Default: the file's.
-        dtype : "float64" or "float32", optional
-            double or float. Default: the network's.
+        dtype : "float64", "float32" or "int8", optional
+            double or float. Default: the network's. With "int8" the layers compute in whole numbers of 8 bits, with
+            sums of 32: weights take a quarter of float's memory, and no unit for floats is needed but for what comes in
+            and goes out.
+        calibrate : array (n, n_in), optional
+            With "int8": rows, some hundred, from which it follows how large numbers get between layers.
+        validation : (X, y), optional
+            With "int8": rows to compare both on. Default: those of `calibrate`, of which no score is known.
+
+        Returns
+        -------
+        Quantization, with "int8"
+            How much is lost: the largest error of an output, the share of rows that get the same class, both scores.
+            The header says so, too.
 
         Raises
         ------
@@ -1245,7 +1260,30 @@ class NeuralNetwork:
         from nnc.exchange.c_source import name_of, to_c
 
         name = name_of(path) if name is None else name
-        disk.write(path, to_c(self._whole(), name, self._named(dtype), self.predict), "network")
+        if isinstance(dtype, str) and dtype == "int8":
+            text, report = self._in_int8(name, calibrate, validation)
+        elif calibrate is not None or validation is not None:
+            raise ValueError("calibrate and validation are for dtype='int8'")
+        else:
+            text, report = to_c(self._whole(), name, self._named(dtype), self.predict), None
+        disk.write(path, text, "network")
+        return report
+
+    def _in_int8(self, name: str, calibrate: Any, validation: Any) -> tuple[str, Quantization]:
+        """A header in whole numbers, and how it compares."""
+        from nnc.exchange.c_int8 import to_c_int8
+        from nnc.exchange.int8 import Quantization, quantized
+        from nnc.exchange.program import program
+
+        if calibrate is None:
+            raise ValueError("dtype='int8' needs calibrate, rows from which it follows how large numbers get")
+        made, intake = program(self._whole()), self.intake
+        found = quantized(made, intake.rows(intake.array(calibrate)).astype(np.float64))
+        X, y = (calibrate, None) if validation is None else validation
+        rows = intake.rows(intake.array(X)).astype(np.float64)
+        P, Q = self.predict(X), found.predict(rows)
+        report = Quantization(float(abs(P - Q).max()), *intake.compared(P, Q, X, y))
+        return to_c_int8(made, name, found, report.text), report
 
     def to_python(self, path: Any) -> None:
         """Writes the network as one module of plain Python, which needs nothing but the standard library.

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from nnc import NeuralNetwork
+from nnc.exchange import program as exchange
 from nnc.exchange.c_source import literal, name_of
+from nnc.exchange.int8 import Range, evaluated, quantized
+from nnc.layers import AvgPool2D, Conv2D, Input
+from nnc.layers import operations as op
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror"]
 C, CPP = ["-x", "c", "-std=c99"], ["-x", "c++", "-std=c++11"]
@@ -34,7 +38,7 @@ int main(int n, char **arguments)
     return 2;
 }
 """
-# What all compilers are asked for; gcc compiles every network.
+# What all compilers are asked for; gcc compiles every network in floats.
 SOME = ("scaled numbers", "named classes", "margins", "images", "images by columns", "gelu", "softmax")
 # Reads rows, writes outputs and the label of each.
 BRANCH = """
@@ -66,10 +70,15 @@ def written(all_trained, headers):
     """Every network by its name in C, and rows."""
     made = {}
     for what, (networks, X) in all_trained.items():
+        rows = X.reshape(len(X), -1)
         for dtype, net in networks.items():
             name = f"{re.sub('[^a-z]', '_', what)}_{dtype}"
             net.to_c(headers / f"{name}.h")
-            made[name] = net, X.reshape(len(X), -1)
+            made[name] = net.predict, net, rows
+        name = f"{re.sub('[^a-z]', '_', what)}_int8"
+        net = networks["float32"]
+        net.to_c(headers / f"{name}.h", dtype="int8", calibrate=X)
+        made[name] = quantized(exchange.program(net._whole()), rows.astype("float64")).predict, net, rows
     return made
 
 
@@ -78,7 +87,8 @@ def program(request, written, headers):
     """Many of them in one program, by a compiler, and their names."""
     compiler, *flags = COMPILERS[request.param]
     some = tuple(re.sub("[^a-z]", "_", what) for what in SOME)
-    names = [name for name in written if request.param == "gcc" or name.startswith(some)]
+    whole = request.param == "gcc"
+    names = [name for name in written if name.startswith(some) or (whole and not name.endswith("int8"))]
     if shutil.which(compiler) is None:
         pytest.skip(f"there is no {compiler}")
     empty = headers / "empty.c"
@@ -87,7 +97,7 @@ def program(request, written, headers):
         pytest.skip(f"{compiler} here has no library for {' '.join(flags)}")
     branches = []
     for name in names:
-        net, text = written[name][0], (headers / f"{name}.h").read_text()
+        net, text = written[name][1], (headers / f"{name}.h").read_text()
         label = f"{name}_labels[{name}_class(out)]" if f"{name}_class" in text else '""'
         real, read = ("float", "%f") if net.dtype == np.float32 else ("double", "%lf")
         branches.append(BRANCH.format(name=name, NAME=name.upper(), real=real, read=read, label=label))
@@ -103,17 +113,18 @@ def program(request, written, headers):
 def test_headers_predict_what_the_networks_do(program, written):
     program, names = program
     for name in names:
-        net, X = written[name]
+        predict, net, X = written[name]
         rows = "\n".join(" ".join(map(repr, row)) for row in X.tolist())
         done = subprocess.run([program, name], input=rows.encode(), capture_output=True)
         assert done.returncode == 0, (name, done.returncode, done.stderr)
         lines = [line.split(b"|", 1) for line in re.split(rb"\n(?=[-\d])", done.stdout.rstrip(b"\n"))]
         outputs = np.array([line[0].split() for line in lines], float)
-        P = net.predict(X.astype(net.dtype))
+        P = predict(X.astype(net.dtype))
         error = np.abs(outputs - P).max() / max(1, np.abs(P).max())
-        assert error <= (1e-12 if net.dtype == np.float64 else 2e-6), (name, error)
+        assert error <= (1e-12 if net.dtype == np.float64 else 5e-6), (name, error)
         if lines[0][1]:
-            labels = net.predict_classes(X).tolist()
+            classes = np.arange(max(2, net.sizes[-1])) if net.classes is None else net.classes
+            labels = classes[net.intake.class_index(P)].tolist()
             texts = [str(label).lower() if type(label) is bool else str(label) for label in labels]
             assert [line[1].decode() for line in lines] == texts, name
 
@@ -156,3 +167,83 @@ def test_labels_are_strings_of_c():
         '"0.5"',
         '"\\0127"',
     ]
+
+
+# ------------------------------------------------------------------------------------------------ in whole numbers
+
+
+def test_operations_in_floats_are_what_the_network_computes(exported):
+    networks, X = exported
+    made = exchange.program(networks["float64"]._whole())
+    outputs = X.reshape(len(X), -1)
+    for step in made.operations:
+        outputs = evaluated(step, outputs)
+    P = networks["float64"].predict(X)
+    assert np.abs(outputs - P).max() <= 1e-12 * max(1, np.abs(P).max())
+
+
+def test_little_is_lost(exported, tmp_path):
+    networks, X = exported
+    net = networks["float64"]
+    report = net.to_c(tmp_path / "net.h", dtype="int8", calibrate=X)
+    P = net.predict(X)
+    assert report.error <= 0.04 * max(np.ptp(P), np.abs(P).max())
+    assert (report.agreement is None) == (net.loss_name not in ("bce", "cross_entropy", "hinge"))
+    assert report.text in (tmp_path / "net.h").read_text()
+    assert report.score is report.score_int8 is None
+
+
+def test_scores_on_other_rows(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(30, 8, (300, 8, 8))
+    y = (X[:, :4].mean((1, 2)) > X[:, 4:].mean((1, 2))).astype(int)
+    net = NeuralNetwork([Input(8, 8), Conv2D(4, 3), AvgPool2D(2), 2], activation="relu", loss="cross_entropy", seed=0,
+                        scale_X="standardize")  # fmt: skip
+    net.fit(X, y, epochs=30, optimizer="adam", lr=0.01, batch_size=20)
+    report = net.to_c(tmp_path / "net.h", dtype="int8", calibrate=X[:100], validation=(X[100:], y[100:]))
+    assert report.score == net.score(X[100:], y[100:]) > 0.9
+    assert report.score_int8 > report.score - 0.02
+    assert report.agreement > 0.97
+    numbers = NeuralNetwork([1, 8, 1], activation="tanh", loss="mse", seed=0, scale_y="standardize")
+    x = np.linspace(-2, 2, 100)[:, None]
+    numbers.fit(x, 1000 * np.sin(x), epochs=300, optimizer="adam", lr=0.01)
+    report = numbers.to_c(tmp_path / "net.h", dtype="int8", calibrate=x, validation=(x, 1000 * np.sin(x)))
+    assert report.score == pytest.approx(numbers.score(x, 1000 * np.sin(x)))
+    assert report.score_int8 > report.score - 0.01
+    assert "score 0.9" in report.text
+
+
+def test_ranges_hold_zero_exactly():
+    for low, high in ((-1.0, 3.0), (0.0, 5.0), (2.0, 5.0), (-4.0, -1.0), (0.0, 0.0)):
+        made = Range.of(low, high)
+        assert -128 <= made.zero <= 127
+        ends = (made.stored(np.array([low, high])) - made.zero) * made.scale
+        assert np.abs(ends - [low, high]).max() <= made.scale
+
+
+def test_arguments_of_whole_numbers(tmp_path):
+    net = NeuralNetwork([3, 4, 1], seed=0)
+    with pytest.raises(ValueError, match="dtype='int8' needs calibrate, rows from which"):
+        net.to_c(tmp_path / "net.h", dtype="int8")
+    with pytest.raises(ValueError, match="calibrate and validation are for dtype='int8'"):
+        net.to_c(tmp_path / "net.h", calibrate=[[1, 2, 3]])
+    with pytest.raises(ValueError, match="X must have 3 columns to fit this network"):
+        net.to_c(tmp_path / "net.h", dtype="int8", calibrate=[[1, 2]])
+    wide = NeuralNetwork([70000, 1], seed=0)
+    with pytest.raises(ValueError, match="a neuron has 66309 inputs at most, got 70000"):
+        wide.to_c(tmp_path / "net.h", dtype="int8", calibrate=np.ones((1, 70000)))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_scales_between_layers_is_taken_into_the_weights():
+    made = exchange.program(NeuralNetwork([3, 4, 1], activation="tanh", loss="mse", seed=0)._whole())
+    first, *others = made.operations
+    scaled = made.replace(operations=(first, op.Scale((4,), (4,), [0.5] * 4, [2.0, 1, -1, 3], [1.0] * 4), *others))
+    X = np.random.default_rng(0).normal(0, 1, (50, 3))
+    outputs = X
+    for step in scaled.operations:
+        outputs = evaluated(step, outputs)
+    assert np.abs(quantized(scaled, X).predict(X) - outputs).max() < 0.02 * np.ptp(outputs)
+    beyond = made.replace(operations=(first, others[0], op.Scale((4,), (4,), [0.5], [2.0], [1.0]), *others[1:]))
+    with pytest.raises(ValueError, match="dtype is 'int8', which has no form for what scales numbers between layers"):
+        quantized(beyond, X)

@@ -114,7 +114,8 @@ def built(folder, net, optimize, times, dtype):
     elf = folder / "program.elf"
     header, real = "", "float"
     if net is not None:
-        net.to_c(folder / "net.h", dtype=dtype)
+        rows = np.random.default_rng(0).uniform(0, 255 if net.sizes[0] > 100 else 6, (200, net.sizes[0]))
+        net.to_c(folder / "net.h", dtype=dtype, calibrate=rows if dtype == "int8" else None)
         header = '#include "net.h"\n#define IN NET_N_IN\n#define OUT NET_N_OUT\n'
         header += "#define PREDICT net_predict(in, out)\n#define SELF_TEST net_self_test()\n"
         real = "double" if dtype == "float64" else "float"
@@ -152,8 +153,9 @@ def main():
     networks = {Path(path).stem: NeuralNetwork.load(path) for path in given} or {"4-16-3": small(), "LeNet-5": lenet()}
     print("network      type     flags      flash    memory  instructions")
     for name, net in networks.items():
-        for optimize in ("-Os", "-O2"):
-            measured(name, net, optimize, "float32")
+        for dtype in ("float32", "int8"):
+            for optimize in ("-Os", "-O2"):
+                measured(name, net, optimize, dtype)
 
 
 if __name__ == "__main__":

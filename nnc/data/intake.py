@@ -422,6 +422,23 @@ class Intake:
             values = [self.scaling_y.undo(part) for part in values]
         return metric(*values, data.weights)
 
+    def compared(
+        self, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any
+    ) -> tuple[float | None, float | None, float | None]:
+        """How alike two predictions of rows are: the share of rows with the same class, None of no classes; and with y
+        the score of each."""
+        from nnc.data.metrics import METRICS
+
+        agreement = None
+        if self.loss.of_classes:
+            agreement = float((self.class_index(P) == self.class_index(Q)).mean())
+        if y is None:
+            return agreement, None, None
+        data, metric = self.data(X, y), METRICS["accuracy" if self.loss.of_classes else "r2"]
+        if self.scaling_y is not None:
+            P, Q = (self.scaling_y.apply(part) for part in (P, Q))
+        return agreement, self.measure(metric, data, P), self.measure(metric, data, Q)
+
     # ------------------------------------------------------------------------------------------ files
 
     def to_dict(self) -> dict[str, Any]:

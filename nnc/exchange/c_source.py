@@ -10,7 +10,7 @@ import os
 import re
 from math import prod
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._version import __version__
 from nnc.exchange.program import halves, program, rounded, wrapped
@@ -35,12 +35,12 @@ HEADER = """\
 
    Inputs are raw, $inputs. $outputs
    ${name}_self_test() returns 0 where all of this computes what it did when it was written.
-   Buffers are static: one call at a time. They take $bytes bytes, constants $constants. */
+   Buffers are static: one call at a time. They take $bytes bytes, constants $constants.$said */
 
 #ifndef ${NAME}_H
 #define ${NAME}_H
 
-#include <math.h>
+$includes
 
 #define ${NAME}_N_IN $n_in
 #define ${NAME}_N_OUT $n_out
@@ -266,8 +266,6 @@ def to_c(document: dict[str, Any], name: str, dtype: str, predict: Callable[[Any
     ValueError
         name is no identifier of C, a number is out of the range of dtype, or a kind of layer cannot be written.
     """
-    if not re.fullmatch(IDENTIFIER, name):
-        raise ValueError(f"name must be an identifier of C such as 'digits', got {name!r}")
     made = program(document)
     source = Source(name, dtype)
     for step in made.operations:
@@ -278,7 +276,12 @@ def to_c(document: dict[str, Any], name: str, dtype: str, predict: Callable[[Any
 class Source:
     """The parts of a header, as they are added."""
 
+    includes: ClassVar[tuple[str, ...]] = ("math.h",)
+    known: ClassVar[dict[str, str]] = FUNCTIONS
+
     def __init__(self, name: str, dtype: str) -> None:
+        if not re.fullmatch(IDENTIFIER, name):
+            raise ValueError(f"name must be an identifier of C such as 'digits', got {name!r}")
         self.name, self.dtype = name, dtype
         self.real, self.f = ("float", "f") if dtype == "float32" else ("double", "")
         self.arrays: list[str] = []
@@ -286,7 +289,8 @@ class Source:
         self.calls: list[str] = []
         self.at = "in"  # where the numbers are that the next operation takes
         self.buffers = {"a": 0, "b": 0}  # how many numbers they have room for
-        self.constants = 0  # numbers in all arrays
+        self.constants = 0  # bytes in all arrays
+        self.size = 4 if dtype == "float32" else 8
 
     def fill(self, template: str, **others: Any) -> str:
         """A template with its places filled."""
@@ -306,13 +310,13 @@ class Source:
         """Adds a constant array; its name."""
         name = f"{self.name}_{what}{len(self.arrays)}"
         self.arrays.append(f"static const {self.real} {name}[{len(values)}] = {self.numbers(values)};\n")
-        self.constants += len(values)
+        self.constants += len(values) * self.size
         return name
 
     def function(self, what: str) -> str:
         """Adds one of FUNCTIONS; its name."""
         if what not in self.functions:
-            self.functions[what] = self.fill(FUNCTIONS[what])
+            self.functions[what] = self.fill(self.known[what])
         return f"{self.name}_{what}"
 
     def call(self, what: str, before: Sequence[Any], size: int, after: Sequence[Any], in_place: bool = False) -> None:
@@ -384,9 +388,17 @@ class Source:
 
     # ------------------------------------------------------------------------------------------ the whole
 
-    def whole(self, made: Program, predict: Callable[[Any], Any]) -> str:
+    def buffers_text(self) -> list[str]:
+        """The buffers."""
+        return [f"static {self.real} {name}[{n}];" for name, n in self.buffers.items() if n]
+
+    @property
+    def memory(self) -> int:
+        """Bytes in the buffers."""
+        return sum(self.buffers.values()) * self.size
+
+    def whole(self, made: Program, predict: Callable[[Any], Any], said: str = "") -> str:
         """The header, from the parts that were added and what outputs mean."""
-        size = 4 if self.dtype == "float32" else 8
         parts = [
             self.fill(
                 HEADER,
@@ -394,8 +406,10 @@ class Source:
                 version=__version__,
                 inputs="height, width and channels of an image" if len(made.shape) == 3 else "as they come",
                 outputs=OUTPUTS[made.answer],
-                bytes=sum(self.buffers.values()) * size,
-                constants=self.constants * size,
+                includes="\n".join(f"#include <{name}>" for name in self.includes),
+                bytes=self.memory,
+                constants=self.constants,
+                said=said,
                 n_in=made.n_in,
                 n_out=made.n_out,
             ),
@@ -406,8 +420,7 @@ class Source:
             n = len(made.labels)
             parts.append(f"static const char *const {self.name}_labels[{n}] = {labels};\n")
         parts += self.functions.values()
-        buffers = [f"static {self.real} {name}[{n}];" for name, n in self.buffers.items() if n]
-        parts.append(self.fill(PREDICT, body="\n    ".join([*buffers, "int i;", *self.calls]), at=self.at))
+        parts.append(self.fill(PREDICT, body="\n    ".join([*self.buffers_text(), "int i;", *self.calls]), at=self.at))
         if made.answer in CLASS:
             parts.append(self.fill(CLASS[made.answer], threshold=self.number(made.threshold)))
         if made.test is not None:
