@@ -14,6 +14,7 @@ PAGES = (
     "SECURITY.md",
     "docs/design.md",
     "docs/exchange.md",
+    "docs/file-format.md",
     "docs/performance.md",
     "docs/reliability.md",
     "benchmarks/README.md",

@@ -1,0 +1,155 @@
+"""The page of the file format says what is so: its schema takes every saved file, and its reader reads them."""
+
+import copy
+import json
+import re
+from hashlib import sha256
+from pathlib import Path
+from struct import pack
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.kinds import activations, losses, optimizers
+from nnc.layers import in_files
+from nnc.layers.kind import LEARNING
+from nnc.saving import document
+
+DOCS = Path(__file__).parents[1] / "docs"
+if not DOCS.exists():
+    pytest.skip("docs/ is not here", allow_module_level=True)
+SCHEMA = json.loads((DOCS / "nnc-network.schema.json").read_text(encoding="utf-8"))
+PAGE = (DOCS / "file-format.md").read_text(encoding="utf-8")
+NETWORK = SCHEMA["$defs"]["network"]["properties"]
+
+
+def validator():
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    return jsonschema.Draft202012Validator(SCHEMA)
+
+
+def test_the_schema_has_every_name():
+    assert NETWORK["loss"]["enum"] == list(losses.NAMES)
+    assert SCHEMA["$defs"]["activation"]["enum"] == list(activations.NAMES)
+    assert SCHEMA["$defs"]["training"]["properties"]["optimizer"]["properties"]["name"]["enum"] == list(optimizers.ROWS)
+    assert SCHEMA["$defs"]["training"]["required"] == list(document.TRAINING_KEYS)
+    assert set(SCHEMA["$defs"]["learning"]["properties"]) == {*LEARNING, "missed_steps"}
+    kinds = {
+        part["properties"]["type"]["const"] for part in SCHEMA["$defs"].values() if "type" in part.get("properties", ())
+    }
+    assert kinds == set(in_files())
+    assert {place["$ref"].split("/")[-1] for place in SCHEMA["$defs"]["all_layers"]["items"]["oneOf"]} == kinds - {
+        "input"
+    }
+    known = document.checked(json.loads(NeuralNetwork([2, 1], seed=0).to_json()))
+    assert set(NETWORK) == {*known, "sha256"}
+
+
+def test_the_page_has_every_member_activation_and_layer():
+    for name in (*NETWORK, *LEARNING):
+        assert f"`{name}`" in PAGE
+    for name in activations.NAMES:
+        assert f"\n| {name} | " in PAGE
+    for name in in_files():
+        assert re.search(rf"\n\| [^|\n]*\b{name}\b", PAGE)
+
+
+def test_every_saved_file_is_valid(exported):
+    checks = validator()
+    for net in exported[0].values():
+        for checkpoint in (False, True):
+            checks.validate(json.loads(net.to_json(checkpoint)))
+
+
+def test_checkpoints_of_every_optimizer_are_valid():
+    checks = validator()
+    X, y = np.random.default_rng(0).normal(0, 1, (20, 3)), np.zeros(20)
+    for name in optimizers.ROWS:
+        second_order = name in ("lbfgs", "levenberg_marquardt")
+        dropped = [] if second_order else [nnc.layers.Dropout(0.1)]
+        net = NeuralNetwork([3, nnc.layers.Dense(4, trainable=False), *dropped, 1], loss="mse", seed=2**64 - 1)
+        options = {} if second_order else {"lr": nnc.Warmup(nnc.StepLR(0.01, step_size=2), epochs=1), "batch_size": 5}
+        net.fit(X, y, epochs=2, optimizer=name, validation=(X, y), **options)
+        checks.validate(json.loads(net.to_json(checkpoint=True)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (["format"], "other"),
+        (["version"], 3),
+        (["dtype"], "float16"),
+        (["loss"], "l2"),
+        (["layers"], []),
+        (["layers", 0, "type"], "lstm"),
+        (["layers", 0, "activation"], "swish"),
+        (["layers", 0, "W", 0, 1], "1"),
+        (["layers", 0, "n_out"], 0),
+        (["layers", 1, "x"], 1),
+        (["classes"], ["a", 1]),
+        (["classes"], ["a", "a"]),
+        (["scale_X", "type"], "pixels"),
+        (["scale_X", "factor"], None),
+        (["self_test", "P"], None),
+        (["sha256"], "0"),
+        (["training", "steps"], -1),
+        (["training", "moments"], None),
+        (["seed"], 2**64),
+    ],
+)
+def test_what_is_wrong_is_not_valid(place, value):
+    checks = validator()
+    net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0, scale_X="standardize")
+    net.fit(np.random.default_rng(0).normal(0, 1, (20, 3)), ["a", "b"] * 10, epochs=1, optimizer="adam")
+    whole = json.loads(net.to_json(checkpoint=True))
+    assert checks.is_valid(whole)
+    changed = copy.deepcopy(whole)
+    part = changed
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    assert not checks.is_valid(changed)
+    assert checks.is_valid({**whole, "unknown": 1})
+
+
+def test_the_reader_of_the_page_predicts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    net = NeuralNetwork([3, 4, 2], activation="relu", loss="cross_entropy", seed=0, scale_X="standardize")
+    net.fit(np.random.default_rng(0).normal(20, 5, (20, 3)), ["no", "yes"] * 10, epochs=1)
+    net.save("net.json")
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], names)
+    assert capsys.readouterr().out.startswith("['no', 'yes'] [0.")
+    rows = [[20.0, 21.0, 19.0], [1.0, 2.0, 3.0]]
+    assert np.abs(np.array([names["predict"](names["network"], row) for row in rows]) - net.predict(rows)).max() < 1e-12
+
+
+def test_the_example_of_the_page_is_valid_but_for_its_checksum():
+    checks = validator()
+    example = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
+    assert [error.json_path for error in checks.iter_errors({**example, "sha256": "0" * 64})] == []
+    del example["sha256"], example["self_test"]
+    assert NeuralNetwork.from_json(json.dumps(example)).classes.tolist() == ["no", "yes"]
+
+
+def test_the_checksum_is_what_the_page_says(exported):
+    def changed(part):
+        if isinstance(part, dict):
+            return {key: changed(value) for key, value in part.items() if value is not None}
+        if isinstance(part, list):
+            rows = part if part and isinstance(part[0], list) else [part]
+            numbers = [number for row in rows for number in row]
+            if numbers and all(type(n) in (int, float) and float(n) == n for n in numbers):
+                return sha256(pack(f"<{len(numbers)}d", *numbers)).hexdigest()
+            return [changed(value) for value in part]
+        return int(part) if isinstance(part, float) and part == int(part) else part
+
+    left_out = ("sha256", "dropout", "learning", "feature_names")
+    for net in exported[0].values():
+        whole = json.loads(net.to_json())
+        said = {key: value for key, value in whole.items() if key not in left_out}
+        text = json.dumps(changed(said), sort_keys=True, separators=(",", ":"))
+        assert sha256(text.encode("ascii")).hexdigest() == whole["sha256"]
