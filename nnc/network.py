@@ -53,10 +53,10 @@ class NeuralNetwork:
         The input, every hidden layer, the output: [3, 4, 1] is the tutorial's network. A number is the width of the
         input or of a dense layer; objects of nnc.layers say more: [Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)],
         or of images [Input(28, 28, 1), Conv2D(8, 3), MaxPool2D(2), Flatten(), 10]. Both may be mixed. What a layer says
-        of itself goes before the arguments below.
+        of itself goes before the arguments below. A BatchNorm says all of itself.
     activation : str or sequence of str
-        Of the hidden layers, one name for all or one for each: "sigmoid", "tanh", "relu", "leaky_relu" (slope 0.01),
-        "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu".
+        Of the hidden layers but BatchNorm, one name for all or one for each: "sigmoid", "tanh", "relu", "leaky_relu"
+        (slope 0.01), "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu".
     output : str, optional
         Of the last layer: one of those, "softmax" or "exp". Default: the partner of the loss (below).
     loss : str, object or callable
@@ -547,7 +547,8 @@ class NeuralNetwork:
     def gradients(
         self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None
     ) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
-        """The gradient of the loss on these rows by backpropagation.
+        """The gradient of the loss on these rows by backpropagation. Where there is a BatchNorm it is that of a step of
+        training, which takes mean and variance of these rows.
 
         Parameters
         ----------
@@ -573,7 +574,9 @@ class NeuralNetwork:
             data = intake.data(X, y, sample_weight)
             if model.custom is not None:
                 _, data = model.with_slopes(data)
-        loss: float = model.engine.gradients(model.theta, *data, model.by_place(dW), model.by_place(db))
+        rows, *others = data
+        model.check_rows(len(rows))
+        loss: float = model.engine.gradients(model.theta, rows, *others, model.by_place(dW), model.by_place(db))
         if not loss < np.inf:
             intake.data(X, y, sample_weight)
             model.check_parameters()
@@ -601,7 +604,7 @@ class NeuralNetwork:
         return self.model.forward(self.intake.checked_inputs(X))
 
     def input_gradients(self, X: ArrayLike, y: Any) -> NDArray[Any]:
-        """How the loss changes with the inputs, d loss / d X.
+        """How the loss changes with the inputs, d loss / d X. A BatchNorm takes its running statistics, as in `loss`.
 
         Parameters
         ----------
@@ -806,7 +809,8 @@ class NeuralNetwork:
             Whether mini-batches take the rows in a new order every epoch, which `seed` determines. One batch of all
             rows is not shuffled.
         sample_weight : array (n,), optional
-            How much each row counts: a row of weight 2 is as good as two rows.
+            How much each row counts: a row of weight 2 is as good as two rows, but to a BatchNorm, to which all count
+            the same.
         class_weight : "balanced" or dict, optional
             Multiplies the weight of each row by that of its class; "balanced" is n / (number of classes * rows of it).
         validation : (X, y), (X, y, sample_weight) or a fraction, optional
@@ -825,7 +829,7 @@ class NeuralNetwork:
         max_norm : float, optional
             Scales the incoming weights of a neuron down to this Euclidean norm after each step.
         regularize_bias : bool, default False
-            Whether penalties and weight decay work on biases, too.
+            Whether penalties and weight decay work on biases, too, and on gamma and beta of a BatchNorm.
         patience : int, optional
             Ends the training after so many epochs of this call in a row without an improvement by more than
             `min_delta`.
@@ -934,7 +938,7 @@ class NeuralNetwork:
         sample_weight : array (n,), optional
             As in `loss`.
         dP : array (n, n_out), optional
-            In place of y: d loss / d P of a loss of your own, as in `vjp`.
+            In place of y: d loss / d P of a loss of your own, as in `vjp`; not where there is a BatchNorm.
 
         Returns
         -------
@@ -1426,6 +1430,9 @@ class NeuralNetwork:
             network.weights = [layer["W"] for layer in layers]
             if network.bias:
                 network.biases = [layer["b"] for layer in layers]
+            network.model.assign_statistics(
+                [[layer[key] for key in ("running_mean", "running_var") if key in layer] for layer in layers]
+            )
             network.intake.take(document)
             if document["training"] is not None:
                 network.state = State.from_dict(document["training"], network.model, streams)

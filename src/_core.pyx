@@ -19,7 +19,7 @@ cimport vmath
 from losses cimport loss_scale
 from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer
 from threads cimport barrier_abort, barrier_init, now, smaller
-from layer cimport CONV2D, DENSE, FLATTEN, INPUT, Layer, Shape, list_rows, parameter_count
+from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure
 from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight_of
@@ -131,7 +131,10 @@ cdef int describe(Layer* layer, dict description) except -1:
     if layer.kind == DENSE or layer.kind == CONV2D:
         layer.activation = number_of("activation", rest.pop("activation"), ACTIVATIONS)
         layer.bias = rest.pop("bias")
-    if layer.kind != DENSE and layer.kind != FLATTEN and layer.kind != INPUT:
+    elif layer.kind == BATCH_NORM:
+        layer.activation = number_of("activation", rest.pop("activation"), ACTIVATIONS)
+        layer.momentum, layer.eps = rest.pop("momentum"), rest.pop("eps")
+    if layer.kind != DENSE and layer.kind != FLATTEN and layer.kind != INPUT and layer.kind != BATCH_NORM:
         layer.window_height, layer.window_width = rest.pop("window")
         layer.stride_y, layer.stride_x = rest.pop("stride")
         layer.pad_y, layer.pad_x = rest.pop("pad") if layer.kind == CONV2D else (0, 0)
@@ -171,7 +174,7 @@ cdef double descend(const Plan* of, const real* params, const Data* data, real* 
     cdef Network net
     cdef Plan by = of[0]
     cdef const Plan* plan = &by
-    by.with_inputs = by_inputs is not NULL
+    by.with_inputs = by.running = by_inputs is not NULL
     cdef Py_ssize_t row, rows, block = block_rows(plan, data.n, TRAIN)
     cdef double total = 0, scale = loss_scale(plan.loss, data.weight, plan.layers[plan.count - 1].n_out)
     cdef void* memory = open_network(&net, plan, params, block, TRAIN, data)
@@ -181,12 +184,12 @@ cdef double descend(const Plan* of, const real* params, const Data* data, real* 
         for row from 0 <= row < data.n by block:
             rows = smaller(block, data.n - row)
             fetch(&net.block, data, row, 0, rows)
-            forward(&net, 0, rows, 0, 0, 0, 0)
+            forward(&net, 0, rows, rows, 0, 0, 0, 0)
             output_delta(&net, 0, rows, scale)
             total += sum_partial(&net, rows)
             if by_inputs is not NULL:
                 net.by_inputs = by_inputs + row * net.block.n_in
-            backward(&net, 0, rows, 0)
+            backward(&net, 0, rows, rows, 0)
             learn(&net, rows, row == 0, row + rows == data.n, NULL, NULL, 0, 1, NULL)
         restore_denormals(mode)
     free(memory)
@@ -200,7 +203,8 @@ cdef class Engine:
     ----------
     layers : sequence of dict
         The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: the shapes "below" and "out" of a row;
-        where it has weights "activation", a name of ACTIVATIONS, and "bias"; and of windows "window", "stride" and perhaps "pad".
+        where it has weights "activation", a name of ACTIVATIONS, and "bias"; of windows "window", "stride" and perhaps "pad"; and of
+        a batch norm "momentum" and "eps".
     loss : str
         A name of LOSSES.
     parameter : float
@@ -213,7 +217,7 @@ cdef class Engine:
     """
     cdef Plan plan
     cdef readonly Py_ssize_t size     # parameters, padding included
-    cdef readonly tuple layout        # per layer: (start, rows of W, padded width, whether a row of biases follows)
+    cdef readonly tuple layout        # per layer: (start, rows of W, padded width, whether b follows), and two rows more of a batch norm
 
     def __cinit__(self, layers, loss, double parameter=0):
         cdef Plan* plan = &self.plan
@@ -233,8 +237,14 @@ cdef class Engine:
             if l > 0 and (layer.n_in != (layer - 1).n_out or
                           layer.kind != DENSE and memcmp(&layer.below, &(layer - 1).out_shape, sizeof(Shape)) != 0):
                 raise ValueError(f"layer {l + 1} takes {layer.n_in} inputs, and the one below has {(layer - 1).n_out} outputs")
+            if l == 0 and layer.kind == BATCH_NORM:
+                raise ValueError("the first layer is a batch norm, which stands on another layer")
             measure(layer, l == 0)
-            if layer.kind != DENSE:
+            plan.norms += layer.kind == BATCH_NORM
+            if layer.kind == BATCH_NORM and not layer.lanes:
+                if not fits(layer):
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, gives another number of outputs than it takes")
+            elif layer.kind != DENSE:
                 if l != plan.images or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).lanes or not fits(layer):
                     raise ValueError(f"layer {l + 1}, {layers[l]}, does not stand on images, the input lowest, or does not fit there")
                 plan.images += 1
@@ -332,7 +342,8 @@ cdef class Engine:
     def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                  const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
         """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting `weights` (n) times;
-        its gradient goes into `gradient`, padded as the parameters are, and its derivative by the inputs into `by_inputs` (n, n_in)."""
+        its gradient goes into `gradient`, padded as the parameters are, and its derivative by the inputs into `by_inputs` (n, n_in). Where
+        there is a batch norm, these two are of the loss as a training step has it, or with `by_inputs` as `loss` has it."""
         cdef Data data = as_data(X, Y, labels, weights, None)
         return descend(&self.plan, &params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0])
 
@@ -363,7 +374,7 @@ cdef class Engine:
                     row += layer.ld
                 if vector is not None:
                     memcpy(&vector[0], row, vector.shape[0] * sizeof(real))
-                    row += layer.ld
+                row += parameter_count(layer) - layer.rows * layer.ld
         finally:
             free(memory)
         return loss
@@ -393,7 +404,7 @@ cdef class Engine:
             return position
         cdef Network net
         cdef Plan plan = self.plan
-        plan.with_inputs = True
+        plan.with_inputs = plan.running = True
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
         cdef Data data = as_data(X, None, None, None, None)

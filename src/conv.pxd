@@ -296,18 +296,18 @@ cdef inline void forward_rows(const Layer* layer, const real* image, Py_ssize_t 
         activate(layer.activation, Z, A, count * layer.out_shape.width * o * VL)
 
 
-cdef inline void backward(const Layer* layer, const Layer* below, int thread) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, int thread) noexcept nogil:
     # The derivative by the images: into the deltas of the layer below.
     cdef Py_ssize_t y, x, top, left, right, low, high_row, c = layer.below.channels, o = layer.neurons
     cdef Py_ssize_t kh = layer.window_height, kw = layer.window_width, sy = layer.stride_y
     cdef Py_ssize_t span = (layer.out_shape.width - 1) * layer.stride_x
     cdef Py_ssize_t row = delta_width(layer) * o * VL
     cdef real* spread = layer.spread + thread * layer.out_shape.height * row
-    cdef real* out = delta_of(below, thread)
+    cdef real* out = delta_of(below, first, thread)
     cdef Window on
     cdef int pixels
     if layer.pooled == 0:
-        spread_deltas(layer, delta_of(layer, thread), spread, row)
+        spread_deltas(layer, delta_of(layer, first, thread), spread, row)
     on.x_row, on.w_row, on.ldw, on.pixel, on.out_pixel = -row, sy * kw * o * layer.ldt, layer.ldt, o * VL, c * VL
     on.start, on.rectify = NULL, False
     for y in range(layer.below.height):
@@ -422,7 +422,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noe
     cdef Py_ssize_t near = near_rows(layer), height = layer.out_shape.height
     cdef const real* image = image_of(layer, first, thread, &row)
     cdef const Layer* above = layer + 1
-    cdef real* d = delta_of(layer, thread)
+    cdef real* d = delta_of(layer, first, thread)
     cdef real* a
     cdef Taps on
     on.x_row, on.x_pixel = layer.stride_y * row, layer.stride_x * layer.below.channels * VL
@@ -431,7 +431,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noe
     if layer.pooled > 0:
         height = above.out_shape.height * layer.pooled
         a = group_of(above, above.A, first)
-        differentiate(layer.activation, a, a, delta_of(above, thread), above.n_out * VL)
+        differentiate(layer.activation, a, a, delta_of(above, first, thread), above.n_out * VL)
         if layer.spread is not NULL:
             on.d_row = delta_width(layer) * pixel
             d += (layer.window_width - 1 - layer.pad_x) * pixel

@@ -65,7 +65,7 @@ cdef inline void evaluate(Parts* parts, int thread, Py_ssize_t blocks, real* out
     while blocks > 0 and row < end:
         rows = smaller(net.block.size // GRAIN * GRAIN if net.block.size >= GRAIN else net.block.size, end - row)
         fetch(&net.block, &parts.data, row, 0, rows)
-        forward(net, 0, rows, 0, 0, 0, 0)
+        forward(net, 0, rows, rows, 0, 0, 0, 0)
         output_delta(net, 0, rows, 1)
         memcpy(parts.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
         if out is not NULL:

@@ -9,7 +9,7 @@ from squares cimport MAX_LANES, transpose
 from activations cimport differentiate
 from dropout cimport mask_row
 from threads cimport smaller
-from layer cimport Layer
+from layer cimport BATCH_NORM, Layer
 
 
 cdef inline real* group_of(const Layer* layer, real* numbers, Py_ssize_t first) noexcept nogil:
@@ -17,9 +17,9 @@ cdef inline real* group_of(const Layer* layer, real* numbers, Py_ssize_t first) 
     return numbers + first * layer.n_out
 
 
-cdef inline real* delta_of(const Layer* layer, int thread) noexcept nogil:
-    # The deltas of the group that a thread works on.
-    return layer.D + thread * layer.group
+cdef inline real* delta_of(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
+    # The deltas of the group that a thread works on, whose first image is row `first` of the block.
+    return layer.D + (first * layer.n_out if layer.kind == BATCH_NORM else thread * layer.group)
 
 
 cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:
@@ -72,9 +72,9 @@ cdef inline void input_forward(const Layer* layer, const real** X, Py_ssize_t fi
     to_lanes(X + first, rows, True, layer.n_out, group_of(layer, layer.A, first))
 
 
-cdef inline void input_backward(const Layer* layer, Py_ssize_t rows, int thread, real* out) noexcept nogil:
+cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread, real* out) noexcept nogil:
     # The derivative by the inputs of so many rows.
-    to_rows(delta_of(layer, thread), layer.n_out, rows, out, layer.n_out)
+    to_rows(delta_of(layer, first, thread), layer.n_out, rows, out, layer.n_out)
 
 
 cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
@@ -88,7 +88,7 @@ cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_
 
 
 cdef inline void flatten_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
-    to_lanes(layer.deltas + first, rows, False, layer.n_out, delta_of(below, thread))
+    to_lanes(layer.deltas + first, rows, False, layer.n_out, delta_of(below, first, thread))
 
 
 cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows,
@@ -107,7 +107,7 @@ cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t place, 
 
 cdef inline void group_to_net_input(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # As layer.to_net_input(), of a group of images.
-    cdef real* D = delta_of(layer, thread)
+    cdef real* D = delta_of(layer, first, thread)
     cdef const real* mask
     cdef Py_ssize_t i
     if layer.mask is not NULL:

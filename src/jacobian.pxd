@@ -16,7 +16,7 @@ cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ss
     for i in range(rows):
         out.D[i * out.ld + k] = 1
     differentiate_rows(out.activation, out.Z, out.A, out.D, rows, out.n_out, out.ld)
-    backward(net, 0, rows, 0)
+    backward(net, 0, rows, rows, 0)
 
 
 cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:

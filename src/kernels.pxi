@@ -48,7 +48,7 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
                 if which == 0:
                     conv.forward(layer, first, 0)
                 elif which == 1:
-                    conv.backward(layer, &net.layers[0], 0)
+                    conv.backward(layer, &net.layers[0], first, 0)
                 else:
                     conv.fill_slot(layer, first, 0)
     free(memory)

@@ -21,6 +21,7 @@ cdef enum Kind:           # the numbers are the order of KINDS in nnc/layers
     AVG_POOL
     FLATTEN
     INPUT                 # of images: from rows into lanes
+    BATCH_NORM            # of rows, or of images
 
 cdef struct Shape:        # of an image
     Py_ssize_t height
@@ -33,8 +34,8 @@ cdef struct Layer:
     Py_ssize_t n_in       # numbers in a row that comes in, and in one that goes out
     Py_ssize_t n_out
     Py_ssize_t ld         # n_out padded: the distance between rows of W, Z, A, D. The padding of W and D is zero. Of a CONV2D that of W
-    Py_ssize_t rows       # of W: n_in of a dense layer; 0 of a layer without parameters
-    Py_ssize_t neurons    # columns of W: n_out of a dense layer, the filters of a CONV2D
+    Py_ssize_t rows       # of W: n_in of a dense layer, 1 of a BATCH_NORM; 0 of a layer without parameters
+    Py_ssize_t neurons    # columns of W: n_out of a dense layer, the filters of a CONV2D, the channels of a BATCH_NORM
     bint lanes            # what goes out are images in the lanes of vectors, see images.pxd: VL rows of n_out numbers each, without padding
     Shape below           # of an image that comes in, and of one that goes out
     Shape out_shape
@@ -46,7 +47,7 @@ cdef struct Layer:
     Py_ssize_t pad_x
     bint bias
     bint narrow           # dense, of so few outputs that vectors are better filled with inputs, and these are whole vectors
-    real* W               # (rows, ld), followed by b (ld) where there is a bias
+    real* W               # (rows, ld), followed by b (ld) where there is a bias, and of a BATCH_NORM by its running mean and variance
     real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
     real* m               # the optimizer's moments, the same layout
     real* v
@@ -54,7 +55,7 @@ cdef struct Layer:
     Py_ssize_t ldt
     real* Z               # (rows of the block, ld) net input: the same memory as A unless the derivative needs both
     real* A               # (rows of the block, ld) output
-    real* D               # (rows of the block, ld) delta, d loss / d Z; of images each thread has a group's. NULL if none is needed
+    real* D               # (rows of the block, ld) delta, d loss / d Z; of images a group's for each thread; NULL if none is needed
     real* log_sum         # (rows of the block) log(sum(exp(Z))) of a softmax output whose loss asks for it; else NULL
     double dropped        # the share of its outputs that training drops at random
     real* mask            # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
@@ -63,12 +64,17 @@ cdef struct Layer:
     const real** deltas
     Py_ssize_t group      # numbers of D that a thread has, of images
     Py_ssize_t pooled     # of a CONV2D whose rows a MAX_POOL takes as they come, and gives back deltas so: rows of its window; else 0
-    const real* input     # of a layer of images: `out` of the layer below
+    const real* input     # of a layer of images, and of a BATCH_NORM: `out` of the layer below
     real* kept            # of a MAX_POOL: which of a window was the largest, laid out as A
     real* bordered        # of a CONV2D, for each thread: the images with a border of zeros; NULL where there is none
     real* spread          # the deltas as the backward product reads them
     real* sums            # the gradient, image by image
     real* slots           # (grains of the block, parameters) the gradient of each grain of rows
+    double momentum       # of a BATCH_NORM
+    double eps
+    real* statistics      # (STATISTICS of norm.pxd, ld) for each thread
+    real* chunks          # (chunks of rows, 4, ld) what they leave for it, where there is a backward pass
+    bint running          # whether it takes the running mean and variance, which the first thread has for all
     bint frozen           # in a run: it does not learn, and what lies below all that learn needs no deltas
     Own* own              # where it learns otherwise than the run says; else NULL
     bint broken           # a step would have made parameters infinite or NaN: these have kept their values
@@ -86,12 +92,25 @@ cdef inline Py_ssize_t parameter_rows(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t parameter_count(const Layer* layer) noexcept nogil:
-    # Padding included.
-    return parameter_rows(layer) * layer.ld
+    # Padding included, and what stands behind the parameters and no optimizer moves.
+    return (parameter_rows(layer) + 2 * (layer.kind == BATCH_NORM)) * layer.ld
 
 
 cdef inline real* biases(const Layer* layer) noexcept nogil:
     return layer.W + layer.rows * layer.ld if layer.bias else NULL
+
+
+cdef inline real* running_mean(const Layer* layer) noexcept nogil:
+    return layer.W + 2 * layer.ld
+
+
+cdef inline real* running_variance(const Layer* layer) noexcept nogil:
+    return layer.W + 3 * layer.ld
+
+
+cdef inline bint is_spared(const Layer* layer, Py_ssize_t k) noexcept nogil:
+    # Whether penalties pass row k of the parameters over: biases, and those of a BATCH_NORM, which keep no outputs small.
+    return k == layer.rows or layer.kind == BATCH_NORM
 
 
 cdef inline Py_ssize_t grain_of(const Layer* layer) noexcept nogil:
@@ -120,7 +139,7 @@ cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint k
     cdef size_t group = VL * layer.n_out * sizeof(real), numbers = (count + VL - 1) // VL * group
     layer.A = <real*>take(arena, numbers)
     layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
-    layer.D = <real*>take(arena, threads * group) if with_delta else NULL
+    layer.D = <real*>take(arena, numbers if layer.kind == BATCH_NORM else threads * group) if with_delta else NULL
     layer.group = VL * layer.n_out
     layer.mask = <real*>take(arena, numbers) if layer.dropped > 0 else NULL
     layer.out = <real*>take(arena, numbers) if layer.dropped > 0 else layer.A

@@ -6,20 +6,23 @@ from simd cimport real
 from arena cimport TRAIN, Arena, Purpose, take
 from matmul cimport Ahead, Form
 from threads cimport smaller
-from layer cimport CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, GRAIN, Layer, drop, padded, take_lanes, take_rows, to_net_input
+from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, GRAIN, Layer, drop, padded, take_lanes, take_rows, to_net_input
 cimport conv
 cimport dense
 cimport images
+cimport norm
 cimport pool
 
 
 cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
     # How many rows W has and how long they are, which follows from what the plan says of the layer.
-    layer.lanes = layer.kind != DENSE and layer.kind != FLATTEN
+    layer.lanes = (layer - 1).lanes if layer.kind == BATCH_NORM else layer.kind != DENSE and layer.kind != FLATTEN
     if layer.kind == DENSE:
         dense.measure(layer, lowest)
     elif layer.kind == CONV2D:
         conv.measure(layer)
+    elif layer.kind == BATCH_NORM:
+        norm.measure(layer)
     elif layer.kind == FLATTEN:
         layer.ld = padded(layer.n_out)
 
@@ -30,8 +33,8 @@ cdef inline bint fits(const Layer* layer) noexcept nogil:
     cdef Py_ssize_t x = (layer.out_shape.width - 1) * layer.stride_x
     if layer.kind == INPUT:
         return layer.below.width == layer.out_shape.width and layer.below.channels == layer.out_shape.channels and layer.n_in == layer.n_out
-    if layer.kind == FLATTEN:
-        return layer.n_in == layer.n_out
+    if layer.kind == FLATTEN or layer.kind == BATCH_NORM:
+        return layer.n_in == layer.n_out and (layer.kind == FLATTEN or layer.below.channels == layer.out_shape.channels)
     if smaller(smaller(layer.window_height, layer.window_width), smaller(layer.stride_y, layer.stride_x)) < 1:
         return False
     if layer.kind == CONV2D:
@@ -53,19 +56,26 @@ cdef inline void take_outputs(Layer* layer, const Layer* above, Arena* arena, Py
         take_rows(layer, arena, count, size, keep_z, with_delta)
 
 
-cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains, int threads) noexcept nogil:
-    # What it takes beside the buffers that all kinds have.
+cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block, bint running,
+                         int threads) noexcept nogil:
+    # What it takes beside the buffers that all kinds have; `running` statistics are taken in training, too.
+    cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN
     if layer.kind == DENSE:
         dense.lay_out(layer, arena, lowest, purpose)
     elif layer.kind == CONV2D:
         conv.lay_out(layer, arena, lowest, purpose, grains, threads)
+    elif layer.kind == BATCH_NORM:
+        norm.lay_out(layer, arena, block, purpose, running, threads)
     elif layer.kind == MAX_POOL and purpose == TRAIN:
         layer.kept = <real*>take(arena, grains * GRAIN * layer.n_out * sizeof(real))
 
 
-cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
-    # Z and A of a dense layer for `rows` rows of the block from `first` on; X is where each row of the block begins.
-    dense.forward(layer, X, first, rows, scratch)
+cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread, real* scratch) noexcept nogil:
+    # Z and A of a layer of rows for `rows` rows of the block from `first` on; X is where each row of the block begins.
+    if layer.kind == DENSE:
+        dense.forward(layer, X, first, rows, scratch)
+    else:
+        norm.forward(layer, first, rows, thread)
 
 
 cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
@@ -76,6 +86,8 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
         images.input_forward(layer, X, first, rows)
     elif layer.kind == FLATTEN:
         images.flatten_forward(layer, first, rows)
+    elif layer.kind == BATCH_NORM:
+        norm.forward(layer, first, rows, thread)
     elif (layer - 1).pooled == 0:             # else the layer below has done it
         pool.forward(layer, first)
 
@@ -89,9 +101,12 @@ cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t place
         drop(layer, key, place, first, rows)
 
 
-cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # D of what lies below a dense layer.
-    dense.backward(layer, below, first, rows)
+cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+    # D of what lies below a layer of rows.
+    if layer.kind == DENSE:
+        dense.backward(layer, below, first, rows)
+    else:
+        norm.backward(layer, below, first, rows, thread)
     to_net_input(below, first, rows)
 
 
@@ -102,9 +117,11 @@ cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize
     if below.D is NULL:
         return
     if layer.kind == CONV2D:
-        conv.backward(layer, below, thread)
+        conv.backward(layer, below, first, thread)
     elif layer.kind == FLATTEN:
         images.flatten_backward(layer, below, first, rows, thread)
+    elif layer.kind == BATCH_NORM:
+        norm.backward(layer, below, first, rows, thread)
     elif below.pooled > 0:                    # the layer below will do it
         return
     else:
@@ -117,7 +134,7 @@ cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_
     if lowest.kind == DENSE:
         dense.input_backward(lowest, first, rows, out)
     else:
-        images.input_backward(lowest, rows, thread, out)
+        images.input_backward(lowest, first, rows, thread, out)
 
 
 cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
@@ -128,11 +145,27 @@ cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssiz
         dense.gradient(layer, X, form, rows, low, high, out, scale, add, broken, ahead)
     elif layer.kind == CONV2D:
         conv.gradient(layer, rows, low, high, out, scale, add, broken)
+    elif layer.kind == BATCH_NORM:
+        norm.gradient(layer, low, high, out, scale, add, broken)
 
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
     # Where WT has the element of row k and column j of W.
     return dense.transposed(layer, k, j) if layer.kind == DENSE else conv.transposed(layer, k, j)
+
+
+cdef inline void refresh(const Layer* layer) noexcept nogil:
+    # Brings what is computed from parameters up to date with those that were changed elsewhere.
+    if layer.WT is not NULL:
+        transpose_rows(layer, 0, layer.rows)
+    if layer.kind == BATCH_NORM and layer.running:
+        norm.settle(layer)
+
+
+cdef inline void run_on(Layer* layer) noexcept nogil:
+    # What a step moves beside the parameters.
+    if layer.kind == BATCH_NORM:
+        norm.run_on(layer)
 
 
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:

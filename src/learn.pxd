@@ -6,7 +6,7 @@ from simd cimport real
 from optimizers cimport Optimizer, complete, update
 from matmul cimport K_BLOCK, Ahead, Form
 from threads cimport smaller
-from layer cimport Layer
+from layer cimport Layer, is_spared
 cimport layers
 
 cdef enum:
@@ -20,13 +20,13 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
     # bias). Where the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step() follows.
     cdef Py_ssize_t k = low, count, offset, ld = layer.ld, top = smaller(high, layer.rows)
     cdef real* g
-    cdef bint bias
+    cdef bint bias, spared
     # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
         layers.gradient(layer, X, form, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
     else:
         while k < high:
-            bias = k == layer.rows
+            bias, spared = k == layer.rows, is_spared(layer, k)
             count = 1 if bias else smaller(STRIP, top - k)
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
@@ -34,24 +34,28 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
                 layers.gradient(layer, X, form, rows, k, k + count, g, 1, not first_block, NULL, ahead)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:
-                    complete(optimizer, layer.W + offset, g, count * ld, bias)
+                    complete(optimizer, layer.W + offset, g, count * ld, spared)
                 if squares is NULL:
-                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias, &layer.broken)
+                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias, spared,
+                           &layer.broken)
                 else:
                     square_rows(g, count, ld, squares + k)
             k += count
     if layer.WT is not NULL and last_block and optimizer is not NULL and squares is NULL:
         layers.transpose_rows(layer, low, top)
+    if last_block and optimizer is not NULL and low == 0 and high > 0:
+        layers.run_on(layer)
 
 
 cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
     # The optimizer's step on `scale` times the gradient that learn() has left, for rows low <= k < high of W.
     cdef Py_ssize_t top = smaller(high, layer.rows), at = low * layer.ld
     update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale, False,
-           &layer.broken)
+           is_spared(layer, low), &layer.broken)
     if high > layer.rows:
         at = layer.rows * layer.ld
-        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, &layer.broken)
+        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, True,
+               &layer.broken)
     if layer.WT is not NULL:
         layers.transpose_rows(layer, low, top)
 

@@ -11,9 +11,11 @@ from losses cimport from_logits, label_smoothing, loss_of_rows, needs_log_sum
 from optimizers cimport Optimizer, follow, penalty
 from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
-from threads cimport share, smaller
-from layer cimport (Layer, GRAIN, SMALL_GRAIN, biases, first_row, last_row, list_rows, padded, parameter_count, parameter_rows)
+from threads cimport Barrier, barrier_wait, share, smaller
+from layer cimport (BATCH_NORM, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_spared, last_row, list_rows, padded, parameter_count,
+                    parameter_rows)
 cimport layers
+cimport norm
 from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer
 from rows cimport Block, Data, lay_out as lay_out_rows
 
@@ -29,6 +31,8 @@ cdef struct Plan:         # what is known of a network that has neither paramete
     int images            # how many of them, the lowest ones, are taken a group of images at a time
     bint pools            # whether pools may take rows of a convolutional layer as they come, so that its outputs are nowhere as a whole
     bint with_inputs      # whether the derivative by the inputs is asked for
+    int norms             # how many BATCH_NORMs there are
+    bint running          # whether they take their running mean and variance where the gradient is asked for, too
     Layer* layers
     int loss
     double parameter      # of the loss; no real: Cython takes those for floats, and would round a number from Python to one
@@ -42,6 +46,9 @@ cdef struct Network:
     real parameter        # of the loss
     real* by_inputs       # (rows of the block, n_in) gets the derivative by the inputs, where it is asked for; or NULL
     bint is_tiny          # the buffers have the layout of tiny.pxd
+    bint norms            # there are BATCH_NORMs, and a backward pass, in which they gather deltas
+    bint waits            # and between two layers they wait for all rows of a batch, of which they take mean and variance
+    Barrier* barrier      # where it waits for other threads; NULL where one does all
     Block block
     real* mask            # (ld of the output) 1 for an output, 0 for padding
     double* partial       # (rows of the block / GRAIN) the plain sum of the loss over each grain of rows
@@ -53,13 +60,16 @@ cdef struct Network:
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
     # Whether the threads that share a batch of so many rows take whole blocks: where parameters are so few that it is faster to add up
     # gradients than to read what other threads have written, and there is so much to do that threads pay at all.
-    return plan.images == 0 and plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES and batch * plan.size >= MUCH and batch >= 2 * GRAIN
+    return (plan.images == 0 and plan.norms == 0 and plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES and batch * plan.size >= MUCH and
+            batch >= 2 * GRAIN)
 
 
 cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose purpose) noexcept nogil:
     # Rows of a batch that are worked on at a time.
     cdef Py_ssize_t width = 0, most, count
     cdef int l
+    if plan.norms > 0 and purpose == TRAIN and not plan.running:
+        return batch                          # all of it has to be there between two layers
     for l in range(plan.count):
         width += (plan.layers[l].n_out if plan.layers[l].lanes else plan.layers[l].ld) * (2 if purpose == TRAIN else 1)
     if plan.images > 0:
@@ -96,10 +106,10 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
                             SQUARE if is_tiny else block * layer.ld, keep_z, with_delta, lowest, threads)
         if layer.lanes and layer.dropped > 0:
             widest = max(widest, padded(layer.n_out))
-        if 0 < l < plan.images and arena.base:
+        if l > 0 and arena.base:
             layer.input = placed[l - 1].out
         if not is_tiny:
-            layers.lay_out(&layer, arena, lowest, purpose, grains, threads)
+            layers.lay_out(&layer, arena, lowest, purpose, block, plan.running, threads)
         if output and purpose != PREDICT and needs_log_sum(plan.loss):
             layer.log_sum = <real*>take(arena, (grains * GRAIN + VL) * sizeof(real))
         widest = max(widest, layer.ld)
@@ -112,6 +122,9 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     net.loss = plan.loss
     net.parameter = plan.parameter
     net.is_tiny = is_tiny
+    net.norms = plan.norms > 0 and purpose == TRAIN
+    net.waits = net.norms and not plan.running
+    net.barrier = NULL
     net.scratch_size = widest * (STRIP if <int>STRIP > <int>VL else VL) + grains * GRAIN + VL
     net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
     net.block.size, net.block.n_in, net.block.n_out, net.block.ld = block, plan.layers[0].n_in, last.n_out, last.ld
@@ -159,38 +172,64 @@ cdef inline void refresh(const Network* net) noexcept nogil:
     # Brings every WT up to date with a W that was changed elsewhere.
     cdef int l
     for l in range(net.count):
-        if net.layers[l].WT is not NULL:
-            layers.transpose_rows(&net.layers[l], 0, net.layers[l].rows)
+        layers.refresh(&net.layers[l])
 
 
-cdef inline void forward(const Network* net, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key, uint64_t drops,
-                         Py_ssize_t place) noexcept nogil:
-    # Rows low to high of the block through all layers. In training, layers with a mask drop outputs, by number `drops` of the stream of
-    # that key; `place` is where the block begins in the batch.
+cdef inline bint wait(const Network* net) noexcept nogil:
+    # For the other threads; returns whether they will not come.
+    return net.barrier is not NULL and barrier_wait(net.barrier)
+
+
+cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows, int thread, uint64_t drop_key,
+                         uint64_t drops, Py_ssize_t place) noexcept nogil:
+    # Rows low to high of the `rows` in the block through all layers. In training, layers with a mask drop outputs, by number `drops` of
+    # the stream of that key; `place` is where the block begins in the batch. Returns whether another thread that had to be waited for
+    # will not come.
+    cdef int l, start = 0
+    if net.waits:
+        for l in range(net.count):
+            if net.layers[l].kind == BATCH_NORM and not net.layers[l].running:
+                forward_through(net, start, l, low, high, thread, drop_key, drops, place)
+                if wait(net):
+                    return True
+                norm.combine(&net.layers[l], rows, thread)
+                start = l
+    forward_through(net, start, net.count, low, high, thread, drop_key, drops, place)
+    return False
+
+
+cdef inline void forward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key,
+                                 uint64_t drops, Py_ssize_t place) noexcept nogil:
+    # Through the layers from `start` on up to that of number `end`, a BATCH_NORM that gathers what comes to it, or none.
     cdef const real** X = net.block.inputs
     cdef Py_ssize_t first, rows
     cdef const Layer* layer
     cdef int l
-    for first from low <= first < (high if net.images > 0 else low) by VL:
+    for first from low <= first < (high if start < net.images else low) by VL:
         rows = smaller(VL, high - first)
-        for l in range(net.images):
+        for l in range(start, min(end, net.images)):
             layer = &net.layers[l]
             layers.forward_group(layer, X, first, rows, thread)
             if layer.mask is not NULL:
                 layers.drop_outputs(layer, key_of(key_of(drop_key, drops), l), place, first, rows, net.scratch + thread * net.scratch_size)
-    for l in range(net.images, net.count):
+        if end < net.images:
+            norm.gather(&net.layers[end], first, rows)
+    for l in range(max(start, net.images), end):
         if l > 0:
             X = net.layers[l - 1].outs
         layer = &net.layers[l]
-        layers.forward(layer, X, low, high - low, net.scratch + thread * net.scratch_size)
+        layers.forward(layer, X, low, high - low, thread, net.scratch + thread * net.scratch_size)
         if layer.mask is not NULL:
             layers.drop_outputs(layer, key_of(key_of(drop_key, drops), l), place, low, high - low, NULL)
+    if net.images <= end < net.count:
+        for first from low <= first < high by GRAIN:
+            norm.gather(&net.layers[end], first, smaller(GRAIN, high - first))
 
 
 cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noexcept nogil:
     # The first `rows` rows of X through all layers.
     list_rows(net.block.inputs, X, net.block.n_in, rows)
-    forward(net, 0, rows, 0, 0, 0, 0)
+    forward(net, 0, rows, rows, 0, 0, 0, 0)
 
 
 cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, real scale) noexcept nogil:
@@ -219,25 +258,45 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
         differentiate_rows(out.activation, out.Z + at, out.A + at, out.D + at, high - low, out.n_out, out.ld)
 
 
-cdef inline void backward(const Network* net, Py_ssize_t low, Py_ssize_t high, int thread) noexcept nogil:
-    # The deltas of the other layers, from the last one down: the chain rule. A convolutional layer's gradient comes with it.
+cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows, int thread) noexcept nogil:
+    # The deltas of the other layers, from the last one down: the chain rule. A convolutional layer's gradient comes with it. Arguments
+    # and answer are those of forward().
+    cdef int l, start = net.count - 1
+    if net.norms:
+        for l in range(net.count - 1, 0, -1):
+            if net.layers[l].kind == BATCH_NORM and not net.layers[l].frozen:
+                backward_through(net, start, l, low, high, thread)
+                if wait(net):
+                    return True
+                norm.combine_deltas(&net.layers[l], rows, thread)
+                start = l
+    backward_through(net, start, 0, low, high, thread)
+    return False
+
+
+cdef inline void backward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread) noexcept nogil:
+    # Through the layers from `start` down to the one above that of number `end`, the lowest one, or a BATCH_NORM that gathers what comes to
+    # it.
     cdef Py_ssize_t first, rows
     cdef int l
-    for l in range(net.count - 1, max(0, net.images - 1), -1):
+    for l in range(start, max(end, net.images - 1), -1):
         if net.layers[l - 1].D is NULL:
             return
-        layers.backward(&net.layers[l], &net.layers[l - 1], low, high - low)
-    if net.images == 0:
-        if net.by_inputs is not NULL:
-            layers.input_backward(&net.layers[0], low, high - low, thread, net.by_inputs + low * net.block.n_in)
-        return
-    for first from low <= first < high by VL:
+        layers.backward(&net.layers[l], &net.layers[l - 1], low, high - low, thread)
+    if end >= max(net.images, 1):
+        for first from low <= first < high by GRAIN:
+            norm.gather_deltas(&net.layers[end], first, smaller(GRAIN, high - first), thread)
+    elif net.images == 0 and net.by_inputs is not NULL:
+        layers.input_backward(&net.layers[0], low, high - low, thread, net.by_inputs + low * net.block.n_in)
+    for first from low <= first < (high if end < net.images else low) by VL:
         rows = smaller(VL, high - first)
-        for l in range(net.images - 1, 0, -1):
+        for l in range(min(start, net.images - 1), end, -1):
             if net.layers[l].D is NULL:
                 break
             layers.backward_group(&net.layers[l], &net.layers[l - 1], first, rows, thread)
-        if net.by_inputs is not NULL:
+        if end > 0:
+            norm.gather_deltas(&net.layers[end], first, rows, thread)
+        elif net.by_inputs is not NULL:
             layers.input_backward(&net.layers[0], first, rows, thread, net.by_inputs + first * net.block.n_in)
 
 
@@ -270,7 +329,7 @@ cdef inline void follow_step(const Network* net, const Optimizer* optimizer) noe
 
 cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread, int threads) noexcept nogil:
     # The step of the thread's share on the gradient clipped by its norm, whose square every thread adds up in the same order.
-    cdef double total = 0, norm
+    cdef double total = 0, length
     cdef Py_ssize_t k, count = 0
     cdef Layer* layer
     cdef int l
@@ -278,17 +337,17 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
         count += parameter_rows(&net.layers[l])
     for k in range(count):
         total += squares[k]
-    norm = sqrt_double(total) + 1e-6      # as PyTorch has it
+    length = sqrt_double(total) + 1e-6    # as PyTorch has it
     for l in range(net.count):
         layer = &net.layers[l]
         if layer.frozen:
             continue
-        if not norm - norm == 0:          # nothing to scale down to
+        if not length - length == 0:      # nothing to scale down to
             layer.broken = True
             continue
         step_layer(layer, first_row(layer, thread, threads), last_row(layer, thread, threads),
                    optimizer if layer.own is NULL else &layer.own.optimizer,
-                   optimizer.clip_norm / norm if norm > optimizer.clip_norm else 1)
+                   optimizer.clip_norm / length if length > optimizer.clip_norm else 1)
 
 
 cdef inline void constrain(const Network* net, double limit, int thread, int threads) noexcept nogil:
@@ -297,7 +356,7 @@ cdef inline void constrain(const Network* net, double limit, int thread, int thr
     cdef const Layer* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        if not layer.frozen:
+        if not layer.frozen and layer.kind != BATCH_NORM:
             constrain_layer(layer, limit, share(layer.neurons, thread, threads, GRAIN),
                             share(layer.neurons, thread + 1, threads, GRAIN))
 
@@ -310,7 +369,7 @@ cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer)
         layer = &net.layers[l]
         if layer.frozen:
             continue
-        total += penalty(optimizer, layer.W, layer.rows * layer.ld, False)
+        total += penalty(optimizer, layer.W, layer.rows * layer.ld, is_spared(layer, 0))
         if layer.bias:
             total += penalty(optimizer, biases(layer), layer.ld, True)
     return total

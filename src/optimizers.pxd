@@ -157,9 +157,9 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
     return o.l1 * sum1 + 0.5 * o.l2 * sum2
 
 
-cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t size, bint bias) noexcept nogil:
-    # What the penalties add to the gradient, and its clipping by value.
-    cdef bint with_penalty = (o.l1 != 0 or o.l2 != 0) and (not bias or o.biases_too)
+cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t size, bint spared) noexcept nogil:
+    # What the penalties add to the gradient, which spare biases and the like, and its clipping by value.
+    cdef bint with_penalty = (o.l1 != 0 or o.l2 != 0) and (not spared or o.biases_too)
     cdef real l1 = <real>(o.l1 / o.rows), l2 = <real>(o.l2 / o.rows), limit = <real>o.clip_value
     cdef vec x
     cdef Py_ssize_t i
@@ -173,9 +173,9 @@ cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t
 
 
 cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale, bint bias,
-                        bint* broken) noexcept nogil:
-    # One step on the gradient `scale` g.
-    cdef double decay = o.decay if not bias or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
+                        bint spared, bint* broken) noexcept nogil:
+    # One step on the gradient `scale` g, of biases or not; decay may spare others, too.
+    cdef double decay = o.decay if not spared or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
     cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i
     if scale != 1 or coupled != 0:

@@ -15,7 +15,7 @@ cdef inline void forward(const Layer* layer, Py_ssize_t first) noexcept nogil:
 cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, int thread) noexcept nogil:
     # Deltas of the group go where the largest was, or to all of the window in equal parts.
     cdef Py_ssize_t y, i, row = layer.below.width * layer.below.channels * VL
-    cdef real* out = delta_of(below, thread)
+    cdef real* out = delta_of(below, first, thread)
     if not covers(layer):
         for i from 0 <= i < layer.n_in * VL by VL:
             store(out + i, splat(0))
@@ -83,7 +83,7 @@ cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height,
 cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first, Py_ssize_t y,
                                            int thread, real* x, Py_ssize_t row) noexcept nogil:
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, at = y * layer.out_shape.width * pixel, _
-    cdef const real* d = delta_of(layer, thread) + at
+    cdef const real* d = delta_of(layer, first, thread) + at
     cdef const real* kept = NULL if layer.kept is NULL else group_of(layer, layer.kept, first) + at
     cdef vec scale = splat(<real>1 / <real>(height * width)), half = splat(<real>0.5), delta, which, z
     # windows without an overlap write all that they cover, once

@@ -125,9 +125,9 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
     if thread >= run.net_count or rows <= 0:
         return
     fetch(&net.block, &run.data, row, 0, rows)
-    forward(net, 0, rows, 0, run.drop_key, drops, row - batch_start)
+    forward(net, 0, rows, rows, 0, run.drop_key, drops, row - batch_start)
     output_delta(net, 0, rows, scale)
-    backward(net, 0, rows, 0)
+    backward(net, 0, rows, rows, 0)
     learn(net, rows, True, False, NULL, NULL, 0, 1, NULL)
     net.total = sum_partial(net, rows)
 
@@ -211,9 +211,11 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             high = share(rows, thread + 1, threads, GRAIN)
             if not run.resident:
                 fetch(&net.block, &run.data, row, low, high)
-            forward(net, low, high, thread, run.drop_key, drops, row - batch_start)
+            if forward(net, low, high, rows, thread, run.drop_key, drops, row - batch_start):
+                break
             output_delta(net, low, high, scale)
-            backward(net, low, high, thread)
+            if backward(net, low, high, rows, thread):
+                break
         part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
         if thread == 0 and last:
             optimizer.lr = optimizer.bias_lr = run.rates[epoch * run.rate_step]

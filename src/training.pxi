@@ -210,6 +210,9 @@ cdef class Training:
         self.run.seconds = seconds
         self.run.threads = threads
         barrier_init(&self.run.barrier, threads)
+        self.run.net.barrier = NULL
+        if threads > 1:
+            self.run.net.barrier = &self.run.barrier
 
     def abort(self):
         """To be called where a thread does not come: those that wait for it in work() leave it. A step that was not whole is none."""

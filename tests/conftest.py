@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from nnc import NeuralNetwork
 from nnc.kinds import activations
-from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 from nnc.model import cores
 
 # Derandomized, so that a run of the tests is the same every time; --hypothesis-profile=search looks further.
@@ -77,6 +77,12 @@ EXPORTED = {
         {"loss": "mse", "scale_X": "standardize"},
         None,
     ),
+    "normalized images": (
+        [Input(5, 6, 2), Conv2D(3, 3, "identity", bias=False), BatchNorm("relu"), MaxPool2D(2), BatchNorm(), 3],
+        {"loss": "mse", "scale_X": "standardize"},
+        None,
+    ),
+    "normalized rows": ([3, Dense(5, "identity"), BatchNorm("tanh", eps=0.1), 2], {"loss": "mse"}, None),
     **{
         name: ([3, Dense(6, name), Dense(4, name), 2], {"loss": "mse"}, None)
         if name in activations.HIDDEN

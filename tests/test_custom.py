@@ -447,3 +447,9 @@ def test_against_torch(twin, layers):
     assert history.loss == pytest.approx(losses, rel=1e-10)
     wanted = np.concatenate([part.detach().numpy().ravel() for part in parts])
     assert net.params == pytest.approx(wanted, rel=1e-8, abs=1e-10)
+
+
+def test_normalized_batches_are_refused():
+    """Their outputs in a step are not those of predict."""
+    with pytest.raises(ValueError, match="loss must be one that has a name where there is a BatchNorm"):
+        NeuralNetwork([3, Dense(4, "identity"), BatchNorm(), 1], loss=lambda P, Y: (0.0, P))

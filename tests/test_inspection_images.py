@@ -150,7 +150,7 @@ def test_winner_that_changes_between_both_ends_of_a_difference():
     net = Plain([Input(1, 2, 1), Conv2D(1, 1, "identity"), MaxPool2D((1, 2)), Flatten()])
     X = [[0.5, 0.5 + 1e-9]]
     problem = Problem(net, X, [[0.3, 0.4]])
-    _, _, Z, _ = problem.forward()
+    _, _, _, Z, _ = problem.forward()
     same, other = (problem.loss_from(0, Z[0] + np.array([[step], [0.0]]))[2] for step in (1e-10, 1e-8))
     here = problem.loss_from(0, Z[0])[2]
     assert all((a == b).all() for a, b in zip(here, same, strict=True))

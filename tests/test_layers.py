@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 
 from nnc import ModelFileError, NeuralNetwork
-from nnc.layers import KINDS, AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, in_files
+from nnc.layers import (
+    KINDS,
+    AvgPool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2D,
+    Input,
+    MaxPool2D,
+    in_files,
+)
 from nnc.layers.kind import Computing
 
 rng = np.random.default_rng(0)
@@ -288,6 +300,8 @@ EXAMPLES = [  # of every kind, where images of this shape come in, or vectors wh
     (GlobalAvgPool2D(), (6, 5, 2)),
     (Flatten(), (6, 5, 2)),
     (Dropout(0.25), (6, 5, 2)),
+    (BatchNorm("tanh", momentum=0.25), (6, 5, 2)),
+    (BatchNorm(eps=0.001), (3,)),
 ]
 
 
@@ -306,12 +320,13 @@ def test_every_kind_of_layer_answers_alike(kind, below):
     assert bool(shapes) == isinstance(kind, Computing)
     if shapes:
         out = kind.shape(below)
-        net = NeuralNetwork([Input(*below), kind, 2])
-        placed, last = net.model.stack.computing
+        below_it = [Dense(3) if len(below) == 1 else Conv2D(2, 1)] if kind.normalizes else []  # which inputs are not
+        net = NeuralNetwork([Input(*below), *below_it, kind, 2])
+        *_, placed, last = net.model.stack.computing
         assert (placed.out, last.below) == (out, (int(np.prod(out)),))
-        assert [part.shape for part in net.model.parts()[: len(shapes)]] == shapes
-        W, b = net.model.lists()[0]
-        document |= {"W": W, "b": b}
+        assert [part.shape for part in net.model.parts()[-2 - len(shapes) : -2]] == shapes
+        names = ("W", "b", *(array.name for array in kind.statistics(below)))
+        document |= dict(zip(names, net.model.lists()[-2], strict=True))
     assert kind.n_params(below) == sum(np.prod(shape) for shape in shapes)
     assert type(kind).checked(document, "layers[0]") == document
     assert type(kind).from_dict(document) == kind

@@ -108,11 +108,17 @@ def explain_step(
     Raises
     ------
     ValueError, TypeError
-        X or y does not fit the network or holds NaN or infinity, or lr is not a positive finite number.
+        X or y does not fit the network or holds NaN or infinity, lr is not a positive finite number, or the network has
+        a BatchNorm.
     """
     if isinstance(lr, (bool, str)) or not hasattr(lr, "__float__") or not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive finite number, got {lr!r}")
     problem = Problem(net, X, y)
+    if any(way.norm for way in problem.ways):
+        raise ValueError(
+            "explain_step follows rows one by one, and a BatchNorm makes those of a batch depend on each other: "
+            "check_gradients holds such a network against the definitions, and nnc.reference has the formulas"
+        )
     steps = layer_steps(problem, float(lr))
     terms = problem.terms(steps[-1].Z, steps[-1].A)
     parameter = None if problem.loss.parameter is None else problem.parameter

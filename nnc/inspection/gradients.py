@@ -262,8 +262,7 @@ def _stacked(dW: NDArray[Any], db: NDArray[Any] | None) -> Array:
 def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, rounding: float) -> tuple[float, float]:
     """The slope of the loss by the weight from input i to neuron j, or the bias where there is no such input, by
     differences, and its error: infinite where there are no two differences to extrapolate from."""
-    A_in, Z = layer.step.A_in, layer.step.Z
-    inputs = A_in[:, i] if i < A_in.shape[1] else np.ones(len(A_in))
+    Z, inputs = layer.step.Z, layer.step.inputs_of(i, j)
     h = eps / max(1.0, float(abs(inputs).max()))
     enough = COMPARABLE * layer.tolerance * float(layer.scale[i, j])
     best, least = math.nan, math.inf

@@ -86,24 +86,30 @@ class Problem:
         self.divisor = self.loss.divisor(n, n_out)
         self.names = names(self.ways, rows, [W.shape[1] for W in self.W])
 
-    def forward(self) -> tuple[list[list[Array]], list[Array], list[Array], list[Array]]:
-        """Of every layer what goes into the pools before it and comes out of them, its inputs, net inputs and outputs.
-        A convolution has a row for each window of each image."""
-        images, A_in, Z, A = [], [], [], [self.X]
+    def forward(self) -> tuple[list[list[Array]], list[Array], list[Array], list[Array], list[Array]]:
+        """Of every layer what goes into the pools before it and comes out of them, its rows, these as inputs, net
+        inputs and outputs. A convolution has a row for each window of each image, and inputs of a BatchNorm are
+        normalized rows."""
+        images, rows, A_in, Z, A = [], [], [], [], [self.X]
         for k, row in enumerate(self.activations):
             images.append(self.ways[k].pooled(self.images(A[-1])))
-            A_in.append(self.ways[k].rows(images[-1][-1]))
+            rows.append(self.ways[k].rows(images[-1][-1]))
+            A_in.append(self._inputs(k, rows[-1]))
             Z.append(self._net_inputs(k, A_in[-1]))
             A.append(row.values(Z[-1]))
-        return images, A_in, Z, A[1:]
+        return images, rows, A_in, Z, A[1:]
 
     def images(self, A: Array) -> Array:
         """Outputs of a layer as rows, one for each row of X."""
         return A.reshape(len(self.X), -1)
 
+    def _inputs(self, k: int, rows: Array) -> Array:
+        norm = self.ways[k].norm
+        return rows if norm is None else norm.forward(rows)
+
     def _net_inputs(self, k: int, A_in: Array) -> Array:
         b = self.b[k]
-        Z: Array = A_in @ self.W[k]
+        Z: Array = A_in @ self.W[k] if self.ways[k].norm is None else A_in * self.W[k]
         return Z if b is None else Z + b
 
     def terms(self, Z: Array, P: Array) -> Array:
@@ -123,7 +129,7 @@ class Problem:
                 for pool, image, called in zip(self.ways[k].pools, images, self.names[k], strict=False):
                     if pool.largest:
                         sides.append(np.where(pool.winners(image), pool.windows.seen(called), 0).sum(axis=2))
-                Z = self._net_inputs(k, self.ways[k].rows(images[-1]))
+                Z = self._net_inputs(k, self._inputs(k, self.ways[k].rows(images[-1])))
             A = row.values(Z)
             nets.append(Z)
             if row.bends:

@@ -47,8 +47,10 @@ class Bounds(NamedTuple):
 
 
 class _Forward(NamedTuple):
-    """Errors of a layer's inputs, net inputs, outputs and slopes, and which neurons are at a bend."""
+    """Errors of a layer's rows, of these as inputs (of a BatchNorm they are normalized), net inputs, outputs and
+    slopes, and which neurons are at a bend."""
 
+    rows: Array
     A_in: Array
     Z: Array
     A: Array
@@ -108,16 +110,23 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                 bends = (bends & (slope > 0)) | (errors_of.bends & (dA + E_dA > 0))
             E = within(E + 2 * eps * abs(step.delta), step.delta)
             inputs, E_inputs = step.A_in, errors_of.A_in
-            if step.b is not None:  # the weight of one more input, which is always 1
-                ones = np.ones((len(inputs), 1))
-                inputs, E_inputs = np.hstack([inputs, ones]), np.hstack([E_inputs, 0 * ones])
             delta = abs(step.delta)
-            of_sum = _terms(len(inputs)) * eps
-            errors.insert(0, within(abs(inputs).T @ (E + of_sum * delta) + E_inputs.T @ (delta + E)))
-            masks.insert(0, ((inputs != 0) | (E_inputs > 0)).T.astype(int) @ bends.astype(int) > 0)
+            E_part = E + _terms(len(inputs)) * eps * delta
+            error = step.summed(abs(inputs), E_part) + step.summed(E_inputs, delta + E)
+            mask = step.summed(((inputs != 0) | (E_inputs > 0)).astype(int), bends.astype(int)) > 0
+            if step.b is not None:  # the weight of one more input, which is always 1
+                error, mask = np.vstack([error, E_part.sum(axis=0)]), np.vstack([mask, bends.any(axis=0)])
+            errors.insert(0, within(error))
+            masks.insert(0, mask)
             W, way = abs(step.W), problem.ways[l]
-            E_dA = within(way.joined((E + _terms(W.shape[1] * way.terms) * eps * delta) @ W.T))
-            bends = way.joined(bends.astype(int) @ (W.T != 0).astype(int) > 0)
+            if step.norm is not None and step.X is not None:
+                terms = _terms(len(inputs))
+                E = step.norm.back_through(step.X, errors_of.rows, step.W[0], step.delta, E, eps, terms)
+                bends = step.norm.bends_below(step.W[0], bends)
+            else:
+                E = (E + _terms(W.shape[1] * way.terms) * eps * delta) @ W.T
+                bends = bends.astype(int) @ (W.T != 0).astype(int) > 0
+            E_dA, bends = within(way.joined(E)), way.joined(bends)
             for pool, mask in zip(step.pools[::-1], rivals[l][::-1], strict=True):
                 E_dA, bends = _back_through_pool(pool, E_dA, bends, mask, eps)
                 E_dA = within(E_dA)
@@ -145,18 +154,21 @@ def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
 
 def _forward(row: Activation, step: LayerStep, E_in: Array, eps: float, within: Callable[..., Array]) -> _Forward:
     W, b, Z, A = abs(step.W), 0.0 if step.b is None else abs(step.b), step.Z, step.A
-    E = E_in @ W + _terms(len(W) + 1) * eps * (abs(step.A_in) @ W + b)
+    E_rows = E_in
+    if step.norm is not None and step.X is not None:
+        E_in, _ = step.norm.errors(step.X, E_rows, eps, _terms(len(Z)))
+    E = step.times(E_in, W) + _terms(len(W) + 1) * eps * (step.times(abs(step.A_in), W) + b)
     E = within(np.where(E < FIRST_ORDER, E, np.inf), Z, A)
     if not row.elementwise:
         reach = E + eps * abs(Z).max(axis=1, keepdims=True)
         E_A = within(A * (reach + (A * reach).sum(axis=1, keepdims=True)) + 3 * eps * A)
-        return _Forward(E_in, E, E_A, np.zeros(Z.shape), np.zeros(Z.shape, bool))
+        return _Forward(E_rows, E_in, E, E_A, np.zeros(Z.shape), np.zeros(Z.shape, bool))
     ends = _around(Z, E + eps * abs(Z))
     E_A = within(_largest_change(A, map(row.values, ends)) + 3 * eps * abs(A))
     slopes = (row.slopes(z, a) for z, a in product(ends, _around(A, E_A)))
     E_slope = within(_largest_change(step.slope, slopes) + 3 * eps * abs(step.slope))
     bends = (ends[0] <= 0) & (ends[1] >= 0) if row.bends else np.zeros(Z.shape, bool)
-    return _Forward(E_in, E, E_A, np.where(bends, 0.0, E_slope), bends)
+    return _Forward(E_rows, E_in, E, E_A, np.where(bends, 0.0, E_slope), bends)
 
 
 def _back_through_softmax(step: LayerStep, E_A: Array, E_dA: Array, eps: float) -> Array:

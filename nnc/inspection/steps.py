@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
+    from nnc.inspection.norm import Norm
     from nnc.inspection.problem import Array, Problem
     from nnc.inspection.ways import Pool, Windows
 
@@ -35,7 +38,9 @@ class PoolStep:
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerStep:
     """What a step does in one layer. Rows are first, the neurons of the layer last. A convolution has a row for each
-    window of each image, in order, whose inputs are the numbers of the window, and its neurons are the filters.
+    window of each image, in order, whose inputs are the numbers of the window, and its neurons are the filters. A
+    BatchNorm has a neuron for each channel, whose only input is the normalized number of that channel, and a row for
+    each pixel.
 
     Attributes
     ----------
@@ -59,6 +64,10 @@ class LayerStep:
         Those of a convolution.
     pools : tuple of PoolStep
         What the outputs of the layer below have gone through.
+    norm : Norm or None
+        Of a BatchNorm what normalizes.
+    X : array or None
+        Of a BatchNorm the rows before that.
     """
 
     name: str
@@ -77,11 +86,30 @@ class LayerStep:
     new_b: Array | None
     windows: Windows | None = None
     pools: tuple[PoolStep, ...] = ()
+    norm: Norm | None = None
+    X: Array | None = None
+
+    def times(self, A: Array, W: Array) -> Array:
+        """What goes from inputs A through weights to the neurons: each neuron sees all, or of a BatchNorm its own."""
+        product: Array = A @ W if self.norm is None else A * W
+        return product
+
+    def summed(self, A: Array, D: Array) -> Array:
+        """The sum over the rows of inputs times D of the neurons, for each weight."""
+        total: Array = A.T @ D if self.norm is None else (A * D).sum(axis=0, keepdims=True)
+        return total
+
+    def inputs_of(self, i: int, j: int) -> Array:
+        """What the weight from input i to neuron j is multiplied with, row by row; behind the last is the bias."""
+        if i >= len(self.W):
+            return np.ones(len(self.Z))
+        inputs: Array = self.A_in[:, i if self.norm is None else j]
+        return inputs
 
 
 def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
     """What a step does in every layer, by the definitions."""
-    images, A_in, Z, A = problem.forward()
+    images, rows, A_in, Z, A = problem.forward()
     dA = problem.slope(A[-1])
     steps: list[LayerStep] = []
     for l in range(len(Z) - 1, -1, -1):
@@ -94,12 +122,14 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
         else:
             delta = dA * slope
         W, b = problem.W[l], problem.b[l]
-        dW, db = A_in[l].T @ delta, None if b is None else delta.sum(axis=0)
+        norm = problem.ways[l].norm
+        db = None if b is None else delta.sum(axis=0)
+        dW = A_in[l].T @ delta if norm is None else (A_in[l] * delta).sum(axis=0, keepdims=True)
         new_b = None if b is None or db is None else b - lr * db
         title = layer_name(l, len(Z))
         way = problem.ways[l]
         pools: list[PoolStep] = []
-        d = way.joined(delta @ W.T)
+        d = way.joined(delta @ W.T if norm is None else norm.backward(rows[l], W[0], delta))
         for pool, image, pooled in zip(way.pools[::-1], images[l][-2::-1], images[l][:0:-1], strict=True):
             pools.insert(0, PoolStep(pool, image, pooled, d))
             d = pool.backward(image, d)
@@ -107,6 +137,8 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
             *(title, row.name, A_in[l], Z[l], A[l], dA, slope, delta, W, dW, W - lr * dW, b, db, new_b),
             windows=way.windows,
             pools=tuple(pools),
+            norm=norm,
+            X=None if norm is None else rows[l],
         )
         steps.insert(0, step)
         dA = d.reshape(A[l - 1].shape) if l else d

@@ -65,7 +65,7 @@ def inspect_text(
 
 
 def network_text(
-    stack: Stack, arrays: Sequence[tuple[Rows, Row | None]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
+    stack: Stack, arrays: Sequence[tuple[Any, ...]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
 ) -> str:
     """The same for layers of all kinds; `arrays` are those of the layers that compute."""
     texts = [
@@ -94,8 +94,14 @@ def scaling_text(column: str, scaling: Scaling, digits: str = "") -> Iterator[st
         yield f" {name}: (raw {sign} {abs(float(shift)):{digits}}) * {float(factor):{digits}}"
 
 
-def placed_text(layer: Placed[Kind], W: Rows, b: Row | None) -> str:
+def placed_text(layer: Placed[Kind], W: Rows, b: Row | None, *statistics: Row) -> str:
     """A layer of any kind, its name first."""
+    if statistics:
+        lines = [f"{layer.name}, {layer.kind.remark}", f"Channels: {len(W[0])}"]
+        for channel, (gamma, beta, mean, variance) in enumerate(zip(W[0], b or (), *statistics, strict=True)):
+            lines += [f" Channel {channel}", f"  Gamma: {gamma!s}", f"  Beta: {beta!s}"]
+            lines += [f"  Running mean: {mean!s}", f"  Running variance: {variance!s}"]
+        return "\n".join(lines)
     if isinstance(layer.kind, Conv2D):
         return f"{layer.name}\n{_filters_text(layer.kind, layer.below[2], W, b)}"
     if layer.computes:

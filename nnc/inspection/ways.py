@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.layers import AvgPool2D, Conv2D, GlobalAvgPool2D, MaxPool2D
+from nnc.inspection.norm import Norm
+from nnc.layers import AvgPool2D, BatchNorm, Conv2D, GlobalAvgPool2D, MaxPool2D
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,7 +115,10 @@ class Way:
     pools : tuple of Pool
         In order.
     windows : Windows or None
-        Those of a convolution, whose inputs have a row for each; None before a dense layer.
+        Those of a convolution, whose inputs have a row for each; None before a dense layer. A BatchNorm of images has a
+        row for each pixel.
+    norm : Norm or None
+        What normalizes these rows.
     """
 
     def __init__(self, layers: Iterable[Placed[Kind]] = ()) -> None:
@@ -123,10 +127,14 @@ class Way:
             Pool(layer) for layer in layers if isinstance(layer.kind, (MaxPool2D, AvgPool2D, GlobalAvgPool2D))
         )
         self.windows: Windows | None = None
+        self.norm: Norm | None = None
         for layer in layers[-1:]:
             kind, below = layer.kind, layer.below
             if isinstance(kind, Conv2D):
                 self.windows = Windows(below, layer.out, kind.size, kind.stride, kind.pad(below))
+            if isinstance(kind, BatchNorm):
+                self.norm = Norm(kind.eps)
+                self.windows = Windows(below, below, (1, 1), (1, 1)) if len(below) == 3 else None
 
     @property
     def terms(self) -> int:
@@ -174,6 +182,9 @@ def names(ways: list[Way], X: Array, widths: list[int]) -> list[list[NDArray[np.
             found[l].append(now)
             seen = np.moveaxis(pool.windows.seen(now), 2, 3)
             now = _named(seen.reshape(-1, seen.shape[3])).reshape(len(X), -1)
+        if way.norm is not None:  # the same function for all numbers of a channel
+            now = now * widths[l] + np.arange(now.shape[1]) % widths[l]
+            continue
         rows = _named(way.rows(now, -1))
         now = (rows[:, None] * widths[l] + np.arange(widths[l])).reshape(len(X), -1)
     return found

@@ -4,6 +4,7 @@ from nnc.layers import Dense, Dropout, Input
 net = NeuralNetwork([Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)])
 net = NeuralNetwork([3, Dense(4, "tanh"), Dropout(0.2), 1])  # the same
 net = NeuralNetwork([Input(28, 28, 1), Conv2D(8, 3, "relu"), MaxPool2D(2), Flatten(), 10], loss="cross_entropy")
+net = NeuralNetwork([3, Dense(8, "identity"), BatchNorm("relu"), 1])
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ from nnc.layers.shape import Dropout, Input
 if TYPE_CHECKING:
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
     from nnc.layers.kind import Kind
+    from nnc.layers.norm import BatchNorm
     from nnc.layers.recipes import small_images
 
-_OF_IMAGES = ("AvgPool2D", "Conv2D", "Flatten", "GlobalAvgPool2D", "MaxPool2D")
+_HOME = {
+    **dict.fromkeys(("AvgPool2D", "Conv2D", "Flatten", "GlobalAvgPool2D", "MaxPool2D"), "image"),
+    "BatchNorm": "norm",
+    "small_images": "recipes",
+}  # the module that each of the names lives in that come on first use
 __all__ = [
-    "AvgPool2D", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool2D", "Input", "MaxPool2D", "small_images",
+    "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool2D", "Input", "MaxPool2D",
+    "small_images",
 ]  # fmt: skip
 
 KINDS = (
@@ -30,26 +37,27 @@ KINDS = (
     "avg_pool2d",
     "flatten",
     "input",
+    "batch_norm",
 )  # the engine's, in the order of src/layer.pxd
 
 
 def in_files() -> dict[str, type[Kind]]:
     """The kinds that files hold, by their type."""
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
+    from nnc.layers.norm import BatchNorm
 
-    kinds = (Input, Dense, Dropout, Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D, Flatten)
+    kinds = (Input, Dense, Dropout, Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D, Flatten, BatchNorm)
     return {kind.type: kind for kind in kinds}
 
 
-if not TYPE_CHECKING:  # kinds of images on first use: whoever has none need not wait for them
+if not TYPE_CHECKING:  # kinds that not every network has: whoever has none need not wait for them
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'nnc.layers' has no attribute {name!r}")
         from importlib import import_module
 
-        home = "image" if name in _OF_IMAGES else "recipes"
-        value = globals()[name] = getattr(import_module(f"nnc.layers.{home}"), name)
+        value = globals()[name] = getattr(import_module(f"nnc.layers.{_HOME[name]}"), name)
         return value
 
     def __dir__() -> list[str]:

@@ -41,6 +41,7 @@ class Kind(Value):
 
     type: ClassVar[str]
     sides: ClassVar[tuple[str, str]] = ("", "")  # what the rows and the columns of its matrix are, in messages on files
+    normalizes: ClassVar[bool] = False  # whether it needs a batch of rows, and keeps what it has found of them
 
     @abstractmethod
     def shape(self, below: Shape) -> Shape:
@@ -49,6 +50,10 @@ class Kind(Value):
 
     def arrays(self, below: Shape) -> tuple[Array, ...]:
         """Its parameters: a matrix, and perhaps a vector of biases."""
+        return ()
+
+    def statistics(self, below: Shape) -> tuple[Array, ...]:
+        """Vectors that stand beside its parameters and that no optimizer moves."""
         return ()
 
     def engine(self, below: Shape) -> dict[str, Any] | None:
@@ -107,7 +112,7 @@ class Kind(Value):
 
 
 class Computing(Kind):
-    """A kind with weights. What it does not say, None, the network says."""
+    """A kind with weights. What it does not say, None, the network says; one that normalizes says all."""
 
     @property
     @abstractmethod

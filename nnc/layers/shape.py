@@ -61,7 +61,8 @@ class Input(Kind):
         from nnc.base import fields
 
         fields.exactly(layer, ("type", "shape"), where)
-        return {"type": cls.type, "shape": fields.wholes(layer, "shape", 3, where + ".")}
+        n = 1 if isinstance(layer["shape"], list) and len(layer["shape"]) == 1 else 3
+        return {"type": cls.type, "shape": fields.wholes(layer, "shape", n, where + ".")}
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:

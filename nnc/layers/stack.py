@@ -71,6 +71,22 @@ class Stack(Value):
         """Whether rows are images."""
         return len(self.shape) == 3
 
+    @property
+    def norms(self) -> bool:
+        """Whether a layer normalizes batches."""
+        return any(layer.kind.normalizes for layer in self.computing)
+
+    @property
+    def least_rows(self) -> int:
+        """The fewest rows that a training step can take: a layer that normalizes needs two numbers of a channel."""
+        learning = (layer for layer in self.computing if layer.kind.normalizes and not layer.kind.frozen)
+        return 1 + any(prod(layer.out) == layer.out[-1] for layer in learning)
+
+    @property
+    def whole(self) -> bool:
+        """Whether files hold all layers, and not only those that compute, because some are not dense."""
+        return self.images or self.norms
+
     def engine(self) -> list[tuple[dict[str, Any], Placed[Kind] | None]]:
         """The layers of the engine, the lowest first: what it takes, and which layer that is, None for the input."""
         made = [(self.input.engine(()), None), *((layer.kind.engine(layer.below), layer) for layer in self.layers)]
@@ -123,27 +139,28 @@ class Stack(Value):
 
     def dropout_to_list(self) -> list[float | None] | None:
         """What a document holds of it: None where there is no Dropout at all, or it stands among the layers."""
-        return list(self.dropout) if self.drops and not self.images else None
+        return list(self.dropout) if self.drops and not self.whole else None
 
-    def to_list(self, arrays: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
-        """What a document holds of the layers: all of them where rows are images, else those that compute. `arrays` are
-        W and b of these."""
-        made = [self.input.to_dict(())] if self.images else []
-        for layer in self.layers if self.images else self.computing:
+    def to_list(self, arrays: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+        """What a document holds of the layers: all of them where some are not dense, else those that compute. `arrays`
+        are W and b of these, and what they have beside them."""
+        made = [self.input.to_dict(())] if self.whole else []
+        for layer in self.layers if self.whole else self.computing:
             made.append(layer.kind.to_dict(layer.below))
             if layer.number is not None:
-                made[-1]["W"], made[-1]["b"] = arrays[layer.number]
+                names = ("W", "b", *(array.name for array in layer.kind.statistics(layer.below)))
+                made[-1].update(zip(names, arrays[layer.number], strict=True))
         return made
 
     def arguments(self) -> dict[str, Any]:
         """What to call the constructor with for such layers, in the shortest form."""
-        *hidden, output = self.activations
+        *hidden, output = (layer.kind.activation for layer in self.computing if not layer.kind.normalizes)
         activation: Any = (hidden[0] if len(set(hidden)) == 1 else hidden) or "sigmoid"
         alike = isinstance(self.bias, bool)
         layers: list[int | Kind] = [self.input if self.images else self.input.n]
         for layer in self.layers:
             kind = layer.kind
-            if isinstance(kind, Computing):
+            if isinstance(kind, Computing) and not kind.normalizes:
                 kind = kind.replace(activation=None, init=None, bias=None if alike or kind.bias else False)
             layers.append(kind.n if isinstance(kind, Dense) and kind == Dense(kind.n) else kind)
         made = {"layers": layers, "activation": activation, "output": output}
@@ -189,7 +206,7 @@ def stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool) -> S
     layers : sequence of int or Kind
         The input first.
     activation : str or sequence of str
-        Of the hidden layers that do not say their own: one name for all, or one for each hidden layer.
+        Of the hidden layers that do not say their own: one name for all, or one for each hidden layer but a BatchNorm.
     output : str, optional
         Of the last layer, if that does not say its own. Default: the partner of the loss.
     loss : str
@@ -202,7 +219,7 @@ def stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool) -> S
         An argument is not one of these, or they do not go together.
     """
     kinds = _kinds(layers)
-    places = [place for place, kind in enumerate(kinds) if isinstance(kind, Computing)]
+    places = [place for place, kind in enumerate(kinds) if isinstance(kind, Computing) and not kind.normalizes]
     hidden = _hidden_activations(activation, len(places) - 1)
     last = kinds[-1]
     if isinstance(last, Computing) and last.activation and output not in (None, last.activation):
@@ -250,6 +267,9 @@ def _kinds(layers: Any) -> list[Kind]:
     for place, (below, kind) in enumerate(pairwise(kinds), 1):
         if isinstance(kind, Input):
             raise ValueError(f"layers[{place}] is {kind!r}, which only the first of the layers can be")
+        if kind.normalizes and not any(isinstance(other, Computing) for other in kinds[:place]):
+            what = "it stands behind a Dense or Conv2D; inputs are scaled by scale_X"
+            raise ValueError(f"layers[{place}] is {kind!r} behind {below!r}: {what}")
         if isinstance(kind, Dropout) and isinstance(below, (Input, Dropout)):
             what = "it drops outputs of a layer that computes, such as Dense"
             raise ValueError(f"layers[{place}] is {kind!r} behind {below!r}: {what}")

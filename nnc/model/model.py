@@ -73,6 +73,19 @@ class Model:
         self.dtype = dtype
         self._lay_out()
 
+    def _statistics(self) -> list[tuple[NDArray[Any], ...]]:
+        """Views of what theta has of each layer behind its parameters, as it is at first: a mean of 0, a variance of 1.
+        So gamma, which is the same for all, begins as well."""
+        found: list[tuple[NDArray[Any], ...]] = []
+        for layer, place, W in zip(self.stack.computing, self.places, self.W, strict=True):
+            found.append(())
+            if layer.kind.normalizes:
+                start, rows, padded, _ = self.engine.layout[place]
+                behind = self.theta[start + (rows + 1) * padded :][: 2 * padded].reshape(2, padded)[:, : W.shape[1]]
+                W[...] = behind[1] = 1
+                found[-1] = behind[0], behind[1]
+        return found
+
     def _lay_out(self) -> None:
         self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
         self.drops = self.stack.drops
@@ -96,11 +109,12 @@ class Model:
         self.theta = self.zeros()
         self.row = self.theta[None]  # as a matrix of one row, which `scan` takes
         self.W, self.b = self.views(self.theta)
+        self.statistics = self._statistics()
 
     def _note_learning(self) -> None:
         frozen = tuple(layer.kind.frozen for layer in self.stack.computing)
         self.frozen = frozen if any(frozen) else ()
-        self.uneven = bool(self.stack.learning)
+        self.uneven, self.least_rows = bool(self.stack.learning), self.stack.least_rows
 
     def change_learning(self, number: int, **fields: Any) -> None:
         """Lets a layer that computes learn otherwise from here on."""
@@ -147,13 +161,14 @@ class Model:
     def __getstate__(self) -> dict[str, Any]:
         # The core may be another one where it is restored, with other padding: parameters travel without.
         kept = {name: getattr(self, name) for name in ("stack", "loss", "loss_parameter", "dtype", "custom")}
-        return {**kept, "params": self.params}
+        return {**kept, "params": self.params, "statistics": [[*map(np.copy, pair)] for pair in self.statistics]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        params = state.pop("params")
+        params, statistics = state.pop("params"), state.pop("statistics")
         vars(self).update(state)
         self._lay_out()
         self.params = params
+        self.assign_statistics(statistics)
 
     # ------------------------------------------------------------------------------------------ parameters
 
@@ -203,21 +218,29 @@ class Model:
         with self.still:
             fill(self.parts(), values)
 
-    def lists(self) -> list[tuple[Any, Any]]:
-        """W and b of every layer that computes, as plain lists."""
-        return [(shortest(W), None if b is None else shortest(b)) for W, b in zip(self.W, self.b, strict=True)]
+    def assign_statistics(self, values: Sequence[Sequence[ArrayLike]]) -> None:
+        """Those of every layer that computes, of which most have none."""
+        for views, vectors in zip(self.statistics, values, strict=True):
+            for view, vector in zip(views, vectors, strict=True):
+                view[...] = vector
+
+    def lists(self, numbers: Callable[[NDArray[Any]], Any] = shortest) -> list[tuple[Any, ...]]:
+        """W and b of every layer that computes, and its statistics, as plain lists or what `numbers` makes of them."""
+        return [
+            (numbers(W), None if b is None else numbers(b), *map(numbers, statistics))
+            for W, b, statistics in zip(self.W, self.b, self.statistics, strict=True)
+        ]
 
     def to_dict(self, missed: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
         """What a document holds of it, of arrays what `numbers` makes of them; `missed` are the steps that each layer
         was frozen in."""
-        arrays = [(numbers(W), None if b is None else numbers(b)) for W, b in zip(self.W, self.b, strict=True)]
         return {
             "dtype": self.dtype.name,
             "loss": self.loss,
             "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
             "loss_function": self.custom.name if self.custom is not None and self.heads is None else None,
             "heads": None if self.heads is None else self.heads.made_of.to_dict(),
-            "layers": self.stack.to_list(arrays),
+            "layers": self.stack.to_list(self.lists(numbers)),
             "dropout": self.stack.dropout_to_list(),
             "learning": self.stack.learning_to_list(missed),
         }
@@ -228,6 +251,8 @@ class Model:
         stream = Stream(key)
         for layer, activation, W, b in zip(self.stack.computing, self.activations, self.W, self.b, strict=True):
             kind = layer.kind
+            if kind.normalizes:
+                continue
             name = kind.init or init or activations.ROWS[activation].init
             initializers.draw(W, b, name, kind.arrays(layer.below)[0], stream)
 
@@ -235,8 +260,8 @@ class Model:
         """Raises where a weight or bias is not finite: whoever has a view may write anything into it."""
         if self.core.scan(self.row)[0] < 0:
             return
-        for layer, W, b in zip(self.stack.computing, self.W, self.b, strict=True):
-            for letter, part in (("W", W), ("b", b)):
+        for layer, W, b, statistics in zip(self.stack.computing, self.W, self.b, self.statistics, strict=True):
+            for letter, part in (("W", W), ("b", b), *zip(("running_mean", "running_var"), statistics, strict=False)):
                 wrong = part is not None and np.argwhere(~np.isfinite(part))
                 if wrong is not False and len(wrong):
                     assert part is not None
@@ -296,6 +321,16 @@ class Model:
     def number(self, layer: int) -> int:
         """Which of the layers that compute, counted from 1, a layer of the engine is, counted so, too; 0 for 0."""
         return self.places.index(layer - 1) + 1 if layer else 0
+
+    def check_rows(self, n: int, last_of: int | None = None) -> None:
+        """Raises where a training step could not take so few rows: the last ones of `last_of`, or all there are."""
+        if n >= self.least_rows:
+            return
+        which = "one has a single row" if last_of is None else f"batch_size leaves one of {last_of} rows for the last"
+        raise ValueError(
+            f"X must have two rows or more in every batch where a BatchNorm stands behind a dense layer, but {which}: "
+            "a single number has no variance"
+        )
 
     def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
         """The core's object that works out the loss of rows in threads, and their outputs into `out`."""

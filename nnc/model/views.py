@@ -6,7 +6,7 @@ import operator
 from math import prod
 from typing import TYPE_CHECKING, Any, overload
 
-from nnc.base.arrays import finite, shortest
+from nnc.base.arrays import finite
 from nnc.base.checks import flag, positive
 from nnc.layers.kind import shape_text
 
@@ -84,6 +84,31 @@ class Layer:
         Arrays("biases", self._model.b)[self._index] = value
 
     @property
+    def gamma(self) -> NDArray[Any]:
+        """Of a BatchNorm the factors (channels,), a view; AttributeError of any other layer, as for the next three."""
+        return self._of_norm("gamma", self._model.W)[0]  # type: ignore[no-any-return]
+
+    @property
+    def beta(self) -> NDArray[Any]:
+        """What a BatchNorm adds (channels,), a view."""
+        return self._of_norm("beta", self._model.b)  # type: ignore[no-any-return]
+
+    @property
+    def running_mean(self) -> NDArray[Any]:
+        """The running mean (channels,) of a BatchNorm, a view."""
+        return self._of_norm("running_mean", self._model.statistics)[0]  # type: ignore[no-any-return]
+
+    @property
+    def running_var(self) -> NDArray[Any]:
+        """The running variance (channels,) of a BatchNorm, a view."""
+        return self._of_norm("running_var", self._model.statistics)[1]  # type: ignore[no-any-return]
+
+    def _of_norm(self, name: str, values: Sequence[Any]) -> Any:
+        if not self.kind.normalizes:
+            raise AttributeError(f"{self.name} ({self.kind!r}) has no {name}, which only a BatchNorm has")
+        return values[self._index]
+
+    @property
     def activation(self) -> str:
         """The name of its activation."""
         return self._model.activations[self._index]
@@ -152,9 +177,10 @@ class Layer:
 
         print(placed_text(self._placed, *(self.lists() if self._placed.computes else ([], None))), file=file)
 
-    def lists(self) -> tuple[Any, Any]:
-        """W and b as plain lists of the shortest numbers that read back to the same bits."""
-        return shortest(self.W), None if self.b is None else shortest(self.b)
+    def lists(self) -> tuple[Any, ...]:
+        """W and b, and what a BatchNorm has beside them, as plain lists of the shortest numbers that read back to the
+        same bits."""
+        return self._model.lists()[self._index]
 
     def __repr__(self) -> str:
         what = self.activation if self._placed.computes else repr(self.kind)

@@ -8,6 +8,7 @@ from nnc import layers as kinds
 from nnc.reference.checks import supported
 from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D, windows
 from nnc.reference.layers import ACTIVATIONS, Dense
+from nnc.reference.norm import BatchNorm
 from nnc.reference.random import INITIALIZERS, Stream, mix
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from nnc.layers.stack import Placed, Stack
     from nnc.reference.layers import Layer
 
-LAYERS = ("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten")
+LAYERS = ("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten", "BatchNorm")
 
 
 def first_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
@@ -33,6 +34,9 @@ def _first_layer(layer: Placed[Kind], init: str | None, stream: Stream) -> Layer
     if isinstance(kind, kinds.Conv2D):
         seen = windows(below, out, kind.size, kind.stride, kind.pad(below))
         return Conv2D(*_drawn(kind, below, init, stream), str(kind.activation), seen)
+    if isinstance(kind, kinds.BatchNorm):
+        supported("layer", ["a frozen BatchNorm"] * kind.frozen, LAYERS)
+        return BatchNorm(below[-1], kind.activation, kind.momentum, kind.eps)
     if isinstance(kind, kinds.MaxPool2D):
         return MaxPool2D(windows(below, out, kind.size, kind.stride))
     if isinstance(kind, kinds.AvgPool2D):

@@ -47,6 +47,10 @@ class Layer(ABC):
     def forward(self, A_in: Rows) -> Rows:
         """A_out, a row of outputs for every row of inputs."""
 
+    def forward_batch(self, A_in: Rows) -> Rows:
+        """The same in a step of training, which is something else where rows depend on each other."""
+        return self.forward(A_in)
+
     def backward(self, A_in: Rows, A_out: Rows, dA: Rows) -> tuple[Rows, Gradient | None]:
         """delta, which is dL/dZ, and (dW, db), None where there is nothing to learn; dA is dL/dA_out."""
         return dA, None

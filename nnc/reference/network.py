@@ -15,6 +15,7 @@ from nnc.layers.stack import stack, unstack
 from nnc.reference.checks import positive, rows_of, same_length, supported, whole
 from nnc.reference.first import first_layers
 from nnc.reference.layers import ACTIVATIONS, Dense
+from nnc.reference.norm import BatchNorm
 from nnc.reference.random import Stream, mix
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class NeuralNetwork:
         draw = init if init is None or isinstance(init, str) else "zeros"
         self.layers = first_layers(self.stack, draw, self.seed)
         self.computing = [layer for layer in self.layers if isinstance(layer, Dense)]  # those with weights
+        self.norms = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
         if draw is not init:
             self.weights = init
 
@@ -120,10 +122,10 @@ class NeuralNetwork:
         """P, a row of outputs for every row of X. An image is a row of numbers, or lists [row][column][channel]."""
         return self._forward(rows_of("X", X, self.stack.shape))[-1]
 
-    def _forward(self, X: Rows) -> list[Rows]:
+    def _forward(self, X: Rows, training: bool = False) -> list[Rows]:
         A = [X]  # then the output of every layer in turn, P at last; the backward pass needs them all
         for layer in self.layers:
-            A.append(layer.forward(A[-1]))
+            A.append(layer.forward_batch(A[-1]) if training else layer.forward(A[-1]))
         return A
 
     def loss(self, X: Any, y: Any) -> float:
@@ -140,7 +142,9 @@ class NeuralNetwork:
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
         """The sum of (p - y)^2, and the gradients by the chain rule, from the last layer to the first."""
-        A = self._forward(X)
+        if len(X) < self.stack.least_rows:
+            raise ValueError("a batch must have two rows or more for a BatchNorm: a single number has no variance")
+        A = self._forward(X, training=True)
         P = A[-1]
 
         # L = scale * sum of (p - y)^2, so dL/dp = 2 * scale * (p - y).
@@ -171,6 +175,8 @@ class NeuralNetwork:
             lr_b = lr_W * placed.kind.bias_lr_factor
             layer.W = [[w - lr_W * d for w, d in zip(*rows)] for rows in zip(layer.W, dW)]
             layer.b = layer.b and db and [b - lr_b * d for b, d in zip(layer.b, db)]
+            if isinstance(layer, BatchNorm):
+                layer.run_on()
         return error
 
     def fit(
@@ -198,6 +204,7 @@ class NeuralNetwork:
         order, start = list(range(len(X))), perf_counter()
         for epoch in range(1, epochs + 1):
             before = [(layer.W, layer.b) for layer in self.computing]
+            running = [(norm.running_mean, norm.running_var) for norm in self.norms]
             if shuffle and batch_size < len(X):
                 order = list(range(len(X)))
                 self._shuffler.shuffle(order)
@@ -210,6 +217,8 @@ class NeuralNetwork:
             if not all(map(math.isfinite, [losses[-1], *numbers])):
                 for layer, (W, b) in zip(self.computing, before):
                     layer.W, layer.b = W, b
+                for norm, (mean, variance) in zip(self.norms, running):
+                    norm.running_mean, norm.running_var = mean, variance
                 raise ArithmeticError(f"training diverged in epoch {epoch}; try a smaller lr than {lr}")
         return History(losses, perf_counter() - start)
 
@@ -250,7 +259,7 @@ class NeuralNetwork:
             "loss": self.loss_name,
             "seed": self.seed,
             "shuffle_position": self._shuffler.position,
-            "layers": self.stack.to_list([(layer.W, layer.b) for layer in self.computing]),
+            "layers": self.stack.to_list([_arrays(layer) for layer in self.computing]),
             "self_test": {"X": X, "P": P} if all(map(math.isfinite, P)) else None,
         }
 
@@ -276,7 +285,15 @@ class NeuralNetwork:
         )
         for layer, saved in zip(network.computing, computing):
             layer.b = saved["b"]
+            if isinstance(layer, BatchNorm):
+                layer.running_mean, layer.running_var = saved["running_mean"], saved["running_var"]
         network._shuffler.position = document["shuffle_position"]
         if document["self_test"]:
             saving.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
         return network
+
+
+def _arrays(layer: Dense) -> tuple[Any, ...]:
+    """What a file holds of a layer's numbers."""
+    running = (layer.running_mean, layer.running_var) if isinstance(layer, BatchNorm) else ()
+    return (layer.W, layer.b, *running)

@@ -56,15 +56,17 @@ both directions: what is read can be used as it is, and nothing is written that 
 In version 1 all layers have a bias or none has; version 2 leaves that to each. A file has the lowest version that can
 say what is in it.
 
-Networks whose rows are images are version 2. Their `layers` are all that there are, the input first and a dense one
-last, each with what it is made from; what comes in and goes out follows from the shape of the input::
+Networks with other layers than dense ones and Dropout are version 2. Their `layers` are all that there are, the input
+first and a dense one last, each with what it is made from; what comes in and goes out follows from the input::
 
-    {"type": "input", "shape": [28, 28, 1]}     height, width, channels
+    {"type": "input", "shape": [28, 28, 1]}     height, width, channels; or the numbers in a row alone: [3]
     {"type": "conv2d", "filters": 6, "size": [5, 5], "stride": [1, 1], "padding": "valid" or "same",
      "activation": "relu", "W": [[6 numbers], ... 25 rows], "b": [6 numbers] or null}
     {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]}, and "avg_pool2d" with the same members
     {"type": "global_avg_pool2d"}, {"type": "flatten"}
     {"type": "dropout", "rate": 0.3}
+    {"type": "batch_norm", "activation": "relu", "momentum": 0.1, "eps": 1e-05, "W": [[6 numbers]], "b": [6 numbers],
+     "running_mean": [6 numbers], "running_var": [6 numbers]}     W is gamma, b is beta
 
 Rows of W of a conv2d are in the order of ky, kx and channel, the last one fastest. An image in a row of numbers, that
 of the self-test say, is in the order of y, x and channel. `dropout` is missing there.
@@ -148,13 +150,13 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
     loss = fields.name(document, "loss", losses.IN_ENGINE)
     layers = _checked_layers(fields.member(document, "layers", list), loss, LARGEST[dtype])
     version = _least_version(layers)
-    images = layers[0]["type"] == Input.type
+    whole = layers[0]["type"] == Input.type
     if document.get("version") == 1 < version:
-        if images:
+        if whole:
             raise ValueError('layers[0].type is "input", which version 2 has, expected dense in version 1')
         i = next(i for i, (a, b) in enumerate(pairwise(layers)) if (a["b"] is None) != (b["b"] is None))
         raise ValueError(f"only one of layers[{i}].b and layers[{i + 1}].b is null, expected all or none")
-    n_in, n_out = prod(layers[0]["shape"]) if images else layers[0]["n_in"], layers[-1]["n_out"]
+    n_in, n_out = prod(layers[0]["shape"]) if whole else layers[0]["n_in"], layers[-1]["n_out"]
     n_params = sum(
         sum(map(len, layer["W"])) + (0 if layer["b"] is None else len(layer["b"])) for layer in layers if "W" in layer
     )
@@ -174,7 +176,7 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         "scale_X": _checked_scale(document.get("scale_X"), n_in, "scale_X", "n_in"),
         "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
         "layers": layers,
-        "dropout": _checked_dropout(document.get("dropout"), None if images else len(layers) - 1),
+        "dropout": _checked_dropout(document.get("dropout"), None if whole else len(layers) - 1),
         "learning": _checked_learning(document.get("learning"), sum("W" in layer for layer in layers), training),
         "feature_names": _checked_names(document.get("feature_names"), n_in),
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
@@ -191,8 +193,8 @@ def _checked_layers(given: list[Any], loss: str, largest: float) -> list[dict[st
     """The layers, from the lowest one up, and then all together."""
     if not given:
         raise ValueError("layers is empty, expected at least one layer")
-    images = type(given[0]) is dict and given[0].get("type") == Input.type
-    known = in_files() if images else {Dense.type: Dense}
+    whole = type(given[0]) is dict and given[0].get("type") == Input.type
+    known = in_files() if whole else {Dense.type: Dense}
     layers: list[dict[str, Any]] = []
     below: tuple[int, ...] = ()  # the shape of what the layers so far give
     for i, layer in enumerate(given):
@@ -226,7 +228,7 @@ def _placed(layer: dict[str, Any], where: str, below: tuple[int, ...], largest: 
         out = kind.shape(below)
     except ValueError as error:
         raise ValueError(f"{where} {error}") from None
-    for array in kind.arrays(below):
+    for array in (*kind.arrays(below), *kind.statistics(below)):
         name, place, (*rows, n) = array.name, f"{where}.{array.name}", array.shape
         of_rows, of = kind.sides
         if rows and len(layer[name]) != rows[0]:
@@ -236,6 +238,8 @@ def _placed(layer: dict[str, Any], where: str, below: tuple[int, ...], largest: 
             layer[name] = fields.matrix(layer[name], n, f"{place}[{{}}]".format, of, largest)
         else:
             layer[name] = fields.vector(layer[name], n, place, of, largest)
+    if kind.normalizes and min(layer["running_var"]) < 0:
+        raise ValueError(f"{where}.running_var has {min(layer['running_var'])}, expected 0 or more: a variance")
     return out
 
 

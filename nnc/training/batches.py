@@ -102,6 +102,7 @@ class BatchFit(Fit):
 
     def make_room(self, data: Data) -> None:
         """Opens the core's run anew where there is no room in it for these rows."""
+        self.model.check_rows(len(data.X))
         fits = len(data.X) <= len(self.data.X) and all(
             (new is None) == (old is None) for new, old in zip(data, self.data, strict=True)
         )

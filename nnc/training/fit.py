@@ -103,6 +103,8 @@ class Fit:
     def begin(self, intake: Intake, data: Data) -> None:
         """What is done at the beginning, the first time and whenever the run is repeated on data of the same form."""
         self.model.check_parameters()
+        n, size = len(data.X), self.plan.batch_size
+        self.model.check_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         self.intake, self.data = intake, data
         self.first = self.state.epoch  # epochs of the fits before
         self.began = perf_counter()

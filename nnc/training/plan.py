@@ -135,6 +135,8 @@ def dropout_settings(dropout: Any, model: Model, state: State) -> dict[str, Any]
         shares = [rate or 0.0 for rate in stack.dropout]
     elif model.drops:
         raise ValueError(f"dropout must be left out where the network has Dropout layers, got {dropout!r}")
+    elif stack.norms:
+        raise ValueError(f"dropout must be said by Dropout layers where the network has BatchNorm, got {dropout!r}")
     else:
         n_hidden = len(stack.computing) - 1
         shares = [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)

@@ -39,6 +39,11 @@ class SecondOrderFit(Fit):
                 raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
         if plan.batch_size < len(data.X):
             raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={plan.batch_size}")
+        if model.stack.norms:
+            raise ValueError(
+                f"{state.optimizer.name!r} tries points that it does not take, and a BatchNorm gathers its running "
+                "statistics from steps that are taken: use another optimizer"
+            )
         if isinstance(state.optimizer, LevenbergMarquardt) and model.stack.images:
             raise ValueError("'levenberg_marquardt' knows dense layers only, and this network is one of images")
         if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:

@@ -80,6 +80,7 @@ class Steps:
         state.catch_up()
         constants = {**state.optimizer.settings(), **self.settings, **state.counters()}
         n = len(X)
+        model.check_rows(n)
         self.training = state.live = model.core.Training(
             engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants
         )
@@ -168,6 +169,11 @@ class Steps:
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
             raise TypeError(f"{name} must be left out where dP is given, in which all is said of the loss")
+        if network.model.stack.norms:
+            raise ValueError(
+                "dP must be left out where the network has BatchNorm: it is the derivative by what predict returns, "
+                "with running statistics, and a step takes those of its rows"
+            )
         return network.intake, *by_outputs(network.intake, X, dP)
 
     @staticmethod
