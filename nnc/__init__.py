@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from nnc.training.callbacks import Checkpoint, Progress, Record
     from nnc.training.fit import DivergedError
     from nnc.training.history import History
+    from nnc.training.loggers import CSVLogger, TensorBoard
     from nnc.training.schedules import Constant, CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "CSVLogger",
     "Checkpoint",
     "Comparison",
     "ConformalIntervals",
@@ -100,6 +102,7 @@ __all__ = [
     "Standardize",
     "StepLR",
     "TargetRangeWarning",
+    "TensorBoard",
     "TrainingWarning",
     "UnscaledInputWarning",
     "Warmup",
@@ -122,6 +125,7 @@ _HOME = {
     "Adagrad": "kinds.optimizers",
     "Adam": "kinds.optimizers",
     "AdamW": "kinds.optimizers",
+    "CSVLogger": "training.loggers",
     "Checkpoint": "training.callbacks",
     "Comparison": "comparison",
     "ConformalIntervals": "data.conformal",
@@ -167,6 +171,7 @@ _HOME = {
     "Standardize": "data.scaling",
     "StepLR": "training.schedules",
     "TargetRangeWarning": "training.advice",
+    "TensorBoard": "training.loggers",
     "TrainingWarning": "training.advice",
     "UnscaledInputWarning": "training.advice",
     "Warmup": "training.schedules",

@@ -779,6 +779,7 @@ class NeuralNetwork:
         max_seconds: float | None = None,
         callback: Callable[[Record], Any] | Sequence[Callable[[Record], Any]] | None = None,
         progress: bool = False,
+        verbose: int = 0,
         n_threads: int | None = None,
     ) -> History:
         """Trains the network, going on from where it is.
@@ -849,9 +850,13 @@ class NeuralNetwork:
             Called with a Record after every epoch; where it has an attribute `every`, after every so many epochs and
             the last one; where it has an attribute `seconds`, with so much time in between at least, and after the last
             one. Returns True to end the training. A call costs some ten microseconds, in which a tiny network trains
-            for a hundred epochs: let `every` or `seconds` ask for less there. See nnc.Checkpoint.
+            for a hundred epochs: let `every` or `seconds` ask for less there. Where it has a method `close`, that is
+            called when the training is over, however it ends. See nnc.Checkpoint, nnc.CSVLogger, nnc.TensorBoard.
         progress : bool, default False
             Shows a progress bar (extra `[progress]`).
+        verbose : {0, 1, 2}, default 0
+            1 prints lines of epochs as Keras does, ten a second at most and the last one; 2 prints each epoch, which
+            takes longer than an epoch of a small network.
         n_threads : int, optional
             Default: as many as are measured to pay, up to `nnc.get_num_threads()`; 1 starts no thread. The result is
             the same to the last bit for every number.

@@ -10,7 +10,7 @@ import pytest
 import nnc
 from nnc import NeuralNetwork
 from nnc.cli.main import main
-from nnc.layers import Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D
+from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D
 
 IMAGES = [Input(6, 5, 1), Conv2D(3, 3, "tanh"), MaxPool2D(2), Flatten(), Dense(3)]
 

@@ -15,6 +15,7 @@ PAGES = (
     "docs/design.md",
     "docs/exchange.md",
     "docs/file-format.md",
+    "docs/looking.md",
     "docs/performance.md",
     "docs/reliability.md",
     "benchmarks/README.md",

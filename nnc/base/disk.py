@@ -57,6 +57,17 @@ def replace(path: Any, content: bytes, what: str) -> None:
         raise explained(error, "save", path, what) from None
 
 
+def append(path: Any, content: bytes, what: str) -> None:
+    """Write `content` behind what is in the file of that path; arguments and errors as for `replace`."""
+    path = os.fsdecode(path)
+    try:
+        _refuse_folder(path)
+        with open(path, "ab") as file:
+            file.write(content)
+    except (OSError, ValueError) as error:
+        raise explained(error, "save", path, what) from None
+
+
 def write(target: Any, text: str, what: str) -> None:
     """Save a text: on a path as `replace` does, in an open text file straight, which is flushed then."""
     if isinstance(target, PATH):

@@ -118,7 +118,7 @@ ARGUMENTS = {
     "tol": "min_delta",
     "earlystopping": "patience",
     "niternochange": "patience",
-    "verbose": "progress",
+    "verbosity": "verbose",
     "njobs": "n_threads",
     "numthreads": "n_threads",
     "workers": "n_threads",

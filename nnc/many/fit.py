@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from nnc.training.advice import TrainingWarning
 
-NOT_HERE = {"n_threads", "progress"}  # arguments of `fit` that each network has not for itself
+NOT_HERE = {"n_threads", "progress", "verbose"}  # arguments of `fit` that each network has not for itself
 
 
 def fit_many(
@@ -201,7 +201,8 @@ def options_of(given: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
         if name not in known:
             from nnc.base.names import argument_suggestion
 
-            hint = "; it is 1 here, see n_jobs" if name == "n_threads" else argument_suggestion(name, known)
+            hints = {"n_threads": "; it is 1 here, see n_jobs", "verbose": "; progress=True shows a bar"}
+            hint = hints.get(name) or argument_suggestion(name, known)
             raise TypeError(f"fit_many has no argument {name!r}{hint}")
     lists = {name: value for name, value in given.items() if type(value) is list}
     for name, values in lists.items():

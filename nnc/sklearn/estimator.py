@@ -33,6 +33,7 @@ from nnc.network import NeuralNetwork
 from nnc.sklearn import inside
 from nnc.sklearn.runs import DenseRun, Hook, Orders, SparseRun, batches, mean
 from nnc.training.advice import TrainingWarning
+from nnc.training.callbacks import finish
 from nnc.training.plan import Plan, callbacks_of, dropout_settings
 from nnc.training.state import State
 
@@ -476,19 +477,22 @@ class Estimator:
         """L-BFGS-B, called as scikit-learn does."""
         data = self._data(net, X, y, weights)
         hook = Hook(self, net, validation)
-        result = scipy.optimize.minimize(
-            lambda packed: self._objective(net, packed, data),
-            inside.packed(net.model),
-            method="L-BFGS-B",
-            jac=True,
-            callback=hook if hook.is_needed else None,
-            options={
-                "maxfun": self.max_fun,
-                "maxiter": self.max_iter,
-                "gtol": self.tol,
-                "maxcor": optimizer.history_size,
-            },
-        )
+        try:
+            result = scipy.optimize.minimize(
+                lambda packed: self._objective(net, packed, data),
+                inside.packed(net.model),
+                method="L-BFGS-B",
+                jac=True,
+                callback=hook if hook.is_needed else None,
+                options={
+                    "maxfun": self.max_fun,
+                    "maxiter": self.max_iter,
+                    "gtol": self.tol,
+                    "maxcor": optimizer.history_size,
+                },
+            )
+        finally:
+            finish(hook.calls)
         inside.unpack(net.model, result.x)
         self.n_iter_ = result.nit if hook.stopped else _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = float(result.fun)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nnc.base.checks import count, flag, positive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 class Record(dict[str, Any]):
@@ -25,6 +25,10 @@ class Record(dict[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(f"the record has no {name!r}, it has {', '.join(self)}") from None
+
+    def numbers(self) -> dict[str, float]:
+        """What loggers take: the losses and metrics, lr and seconds."""
+        return {name: value for name, value in self.items() if name not in ("epoch", "best", "network")}
 
 
 class Call:
@@ -72,6 +76,19 @@ def asked(callback: Callable[[Record], Any], record: Record) -> bool:
     except Exception as error:
         error.add_note(f"in the callback {callback!r} after epoch {record['epoch']}")
         raise
+
+
+def finish(callbacks: Iterable[Any]) -> None:
+    """Calls `close` of those that have such a method, for their training is over."""
+    for callback in callbacks:
+        close = getattr(callback, "close", None)
+        if callable(close):
+            close()
+
+
+def judged(record: Record, form: Callable[[float], str]) -> dict[str, str]:
+    """The losses and metrics of a record, as text."""
+    return {name: form(value) for name, value in record.numbers().items() if name not in ("lr", "seconds")}
 
 
 class Checkpoint:
@@ -151,11 +168,57 @@ class Progress:
     def __call__(self, record: Record) -> None:
         if self._bar is None:
             self.open()
-        shown = {name: f"{record[name]:.4g}" for name in ("loss", "val_loss") if name in record}
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.set_postfix(judged(record, "{:.4g}".format), refresh=False)
         self._bar.update(record.epoch - self._first - self._bar.n)
 
     def close(self) -> None:
         """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+class Lines:
+    """A line for an epoch, in the form that Keras gives it: what `fit(verbose=1)` prints.
+
+    Parameters
+    ----------
+    epochs : int or None
+        How many there will be, if that is known.
+    first : int, default 0
+        Epochs that were done before, by the fits that this one goes on from.
+    all_epochs : bool, default False
+        Whether each has its line; else ten a second at most have one, and the last.
+    """
+
+    def __init__(self, epochs: int | None, first: int = 0, all_epochs: bool = False) -> None:
+        if all_epochs:
+            self.every = 1
+        else:
+            self.seconds = 0.1  # a line takes longer than many an epoch
+        self._of = "" if epochs is None else f"/{first + epochs}"
+        self._epoch, self._at = first, 0.0
+
+    def open(self) -> None:
+        """There is nothing to be shown before the first epoch."""
+
+    def __call__(self, record: Record) -> None:
+        each = (record.seconds - self._at) / max(record.epoch - self._epoch, 1)
+        self._epoch, self._at = record.epoch, record.seconds
+        numbers = {**judged(record, _plain), "lr": _plain(record.lr)}
+        said = [
+            f"{_time(record.seconds)} - {_time(each)}/epoch",
+            *(f"{name}: {text}" for name, text in numbers.items()),
+        ]
+        print(f"Epoch {record.epoch}{self._of} - {' - '.join(said)}", flush=True)
+
+
+def _plain(value: float) -> str:
+    """Four decimals, or four behind the first digit of what is small."""
+    return f"{value:.4f}" if abs(value) > 1e-3 or value == 0 else f"{value:.4e}"
+
+
+def _time(seconds: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.0f}{unit}"
+    return f"{seconds * 1e6:.0f}us"

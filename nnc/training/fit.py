@@ -17,7 +17,7 @@ import numpy as np
 from nnc._team import Team
 from nnc.base import processors
 from nnc.base.arrays import constant
-from nnc.training.callbacks import Call, Record, asked
+from nnc.training.callbacks import Call, Record, asked, finish
 from nnc.training.history import History
 from nnc.training.threads import SLICE, Chooser, Interrupt, chooser, doubling, remember, settle
 
@@ -96,9 +96,9 @@ class Fit:
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
         self.begin(intake, data)
         self.calls = [Call(callback, self.began) for callback in plan.callbacks]
-        if plan.progress is not None:
-            self.calls.append(Call(plan.progress, self.began))
-            plan.progress.open()
+        if plan.display is not None:
+            self.calls.append(Call(plan.display, self.began))
+            plan.display.open()
 
     def begin(self, intake: Intake, data: Data) -> None:
         """What is done at the beginning, the first time and whenever the run is repeated on data of the same form."""
@@ -181,8 +181,8 @@ class Fit:
         """What has to be done however a run ends."""
         self.state.current = None
         self.sync()
-        if self.plan.progress is not None:
-            self.plan.progress.close()
+        if self.calls:
+            finish(call.callback for call in self.calls)
 
     def release(self) -> None:
         """Lets go of the data, until the run begins again."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nnc.data.metrics import Metric
     from nnc.model.data import Data
     from nnc.model.model import Model
-    from nnc.training.callbacks import Progress, Record
+    from nnc.training.callbacks import Lines, Progress, Record
     from nnc.training.state import State
 
 NO_METRICS: Mapping[str, Metric] = {}
@@ -45,7 +45,7 @@ class Plan:
     target_loss: float | None = None
     max_seconds: float | None = None
     callbacks: Sequence[Callable[[Record], Any]] = ()
-    progress: Progress | None = None
+    display: Progress | Lines | None = None  # of how far it has come
     network: Any = None  # what a Record calls the network, where there is one
 
     def __init__(self, **given: Any) -> None:
@@ -93,10 +93,16 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
         plan.update(_metrics(metrics, monitor, validated, model.loss))
     if "callback" in said:
         plan["callbacks"], plan["network"] = callbacks_of(said["callback"]), network
-    if flag("progress", said.get("progress", False)):
-        from nnc.training.callbacks import Progress
+    progress, verbose = flag("progress", said.get("progress", False)), said.get("verbose", 0)
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"verbose must be 0, 1 or 2, got {shown(verbose)}")
+    if progress and verbose:
+        raise ValueError(f"verbose must be left out where progress=True shows a bar, got {verbose}")
+    if progress or verbose:
+        from nnc.training.callbacks import Lines, Progress
 
-        plan["progress"], plan["network"] = Progress(epochs, state.epoch), network
+        plan["display"] = Progress(epochs, state.epoch) if progress else Lines(epochs, state.epoch, verbose == 2)
+        plan["network"] = network
     return plan
 
 
