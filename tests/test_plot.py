@@ -1,6 +1,7 @@
 """Plots with matplotlib: what is drawn is what is there, nothing is shown, and no screen is needed."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -260,6 +261,14 @@ def test_intervals(regressor, ax):
     lower.biases[0][:] = -1000
     again = plot.predictions(regressor, X, y, kind="intervals", band=(lower, upper))
     assert again.get_legend().get_texts()[0].get_text() == "band, which holds 100% of the rows"
+
+
+def test_intervals_of_ensembles(regressor):
+    y = 100 + 10 * X[:, 0]
+    band = nnc.Ensemble([regressor, regressor.copy()]).conformal(X, y, 0.8).predict_interval(X)
+    label = plot.predictions(regressor, X, y, kind="intervals", band=band).get_legend().get_texts()[0].get_text()
+    share = int(re.fullmatch(r"band, which holds (\d+)% of the rows", label)[1])
+    assert 80 <= share <= 85
 
 
 def test_predictions_refuse(classifier, regressor):

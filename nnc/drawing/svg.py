@@ -43,14 +43,19 @@ def element(name: str, *inside: str, **attributes: Any) -> str:
     return f"<{name}{said}>{''.join(inside)}</{name}>" if inside else f"<{name}{said}/>"
 
 
+def words(content: str) -> str:
+    """Text as it stands in SVG, which has no characters that cannot be seen."""
+    return escape("".join(letter if letter.isprintable() else " " for letter in content))
+
+
 def titled(title: str, name: str, **attributes: Any) -> str:
     """An element with what a browser shows where the mouse rests on it."""
-    return element(name, element("title", escape(title)), **attributes)
+    return element(name, element("title", words(title)), **attributes)
 
 
 def text(x: float, y: float, content: str, **attributes: Any) -> str:
     """A line of letters whose foot is at (x, y)."""
-    return element("text", escape(content), x=float(x), y=float(y), **attributes)
+    return element("text", words(content), x=float(x), y=float(y), **attributes)
 
 
 def width(content: str, size: float = 12) -> float:
@@ -114,8 +119,8 @@ class Drawing:
 
     def _svg(self, *first: str) -> str:
         inside = [
-            element("title", escape(self.title)),
-            element("desc", escape(self.description)),
+            element("title", words(self.title)),
+            element("desc", words(self.description)),
             *first,
             *self._parts,
         ]

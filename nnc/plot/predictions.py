@@ -210,7 +210,8 @@ def predictions(
           Hauskrecht, 2015); default for classes;
         - "intervals": true values, in the order of what is predicted, and a band around them.
     band : (lower, upper), with "intervals"
-        Two networks, such as those of nnc.Quantile(0.05) and nnc.Quantile(0.95), or two arrays (n,).
+        Two networks, such as those of nnc.Quantile(0.05) and nnc.Quantile(0.95), or two arrays of n numbers, such as
+        what `predict_interval` of an ensemble or of conformal intervals returns.
     bins : int, default 10
         Of "calibration".
 
