@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nnc.comparison import Comparison, compare
     from nnc.data.augment import augment
     from nnc.data.conformal import ConformalIntervals, ConformalSets
+    from nnc.data.metrics import Metric
     from nnc.data.scaling import MinMax, Pixels, Standardize
     from nnc.inspection import Explanation, GradientCheck
     from nnc.kinds.heads import Head, Heads
@@ -82,6 +83,7 @@ __all__ = [
     "LearningRateWarning",
     "LevenbergMarquardt",
     "ManyHistory",
+    "Metric",
     "MinMax",
     "ModelFileError",
     "NAdam",
@@ -150,6 +152,7 @@ _HOME = {
     "LearningRateWarning": "training.advice",
     "LevenbergMarquardt": "kinds.optimizers",
     "ManyHistory": "many.history",
+    "Metric": "data.metrics",
     "MinMax": "data.scaling",
     "ModelFileError": "saving",
     "NAdam": "kinds.optimizers",

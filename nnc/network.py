@@ -474,7 +474,7 @@ class NeuralNetwork:
         P = np.atleast_2d(self.predict(X))
         return np.concatenate([1 - P, P], axis=1) if P.shape[1] == 1 else P
 
-    def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
         """How good the predictions are.
 
         Parameters
@@ -484,25 +484,29 @@ class NeuralNetwork:
             As in `loss`.
         sample_weight : array (n,), optional
             How much each row counts.
+        metric : str, function or nnc.Metric, optional
+            As in `fit`.
 
         Returns
         -------
         float
-            With "bce", "cross_entropy" and "hinge" the accuracy: the share of rows whose classes are all predicted.
-            Else R^2, 1 - (sum of squared errors) / (sum of squared differences from the mean), averaged over the
-            outputs; for an output whose targets are all the same 1 if they are predicted exactly, else 0.
+            That of the metric. Without one, with "bce", "cross_entropy" and "hinge" the accuracy: the share of rows
+            whose classes are all predicted. Else R^2, 1 - (sum of squared errors) / (sum of squared differences from
+            the mean), averaged over the outputs; for an output whose targets are all the same 1 if they are predicted
+            exactly, else 0.
 
         Raises
         ------
         ValueError, TypeError
             X or y does not fit the network.
         """
-        from nnc.data.metrics import METRICS
+        from nnc.data.metrics import as_metric
 
         if self.heads is not None:
             raise ValueError("score is of one loss, and this network has several heads: split what predict returns")
+        row = losses.ROWS[self.loss_name]
+        metric = as_metric("metric", ("accuracy" if row.of_classes else "r2") if metric is None else metric, row)
         data = self.intake.data(X, y, sample_weight)
-        metric = METRICS["accuracy" if losses.ROWS[self.loss_name].of_classes else "r2"]
         P = self.model.predict(data.X)
         self._check_outputs(P)
         return self.intake.measure(metric, data, P)
@@ -763,7 +767,7 @@ class NeuralNetwork:
         sample_weight: ArrayLike | None = None,
         class_weight: Any = None,
         validation: Any = None,
-        metrics: Sequence[str] = (),
+        metrics: Any = (),
         l1: float = 0.0,
         l2: float = 0.0,
         dropout: float | Sequence[float] = 0.0,
@@ -774,7 +778,7 @@ class NeuralNetwork:
         patience: int | None = None,
         min_delta: float | None = None,
         monitor: str | None = None,
-        restore_best: bool = True,
+        restore_best: bool | str | None = None,
         target_loss: float | None = None,
         max_seconds: float | None = None,
         callback: Callable[[Record], Any] | Sequence[Callable[[Record], Any]] | None = None,
@@ -817,9 +821,11 @@ class NeuralNetwork:
         validation : (X, y), (X, y, sample_weight) or a fraction, optional
             Rows whose loss is computed after every epoch, and which are not trained on. A fraction of the rows is split
             off by `seed`, with the same share of every class.
-        metrics : sequence of str
-            "accuracy", "f1", "r2", "mae", "rmse": columns of the History, of the validation rows where there are any
-            (then "val_accuracy" and so on), else of the training rows.
+        metrics : str, function or nnc.Metric, or several in a list
+            Columns of the History, of the validation rows where there are any (then "val_accuracy" and so on), else of
+            the training rows. With losses of classes "accuracy", "balanced_accuracy", "f1", "precision", "recall",
+            "auc", "log_loss", else "r2", "mae", "mape", "rmse", as scikit-learn has them (see nnc.data.metrics); a
+            function of y_true and y_pred, such as scikit-learn's, by its name: nnc.Metric says more about it.
         l1, l2 : float, default 0
             Penalties: the loss gets l1 sum |W| + l2 sum W**2 / 2.
         dropout : float or one for each hidden layer, default 0
@@ -839,9 +845,10 @@ class NeuralNetwork:
             falling by less and less: an improvement is more than 1e-4 of the best value so far then.
         monitor : str, optional
             What has to improve: "loss", "val_loss" or a metric. Default: "val_loss" with validation, else "loss".
-        restore_best : bool, default True
-            With patience: whether the network ends with the weights from the end of the best epoch. The training loss
-            of an epoch is that of the weights during it, so validation rows are the better judge.
+        restore_best : bool or "last", optional
+            Whether the network ends with the weights from the end of the best epoch, of equally good ones the first, or
+            with "last" the last. Default: with patience. The training loss of an epoch is that of the weights during
+            it, so validation rows are the better judge.
         target_loss : float, optional
             Ends the training after an epoch whose training loss is this or less.
         max_seconds : float, optional

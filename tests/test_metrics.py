@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc.data.metrics import METRICS, accuracy, f1, mae, r2, rmse
+from nnc.data.metrics import (
+    METRICS,
+    accuracy,
+    auc,
+    balanced_accuracy,
+    f1,
+    log_loss,
+    mae,
+    mape,
+    precision,
+    r2,
+    recall,
+    rmse,
+)
 
 
 @st.composite
@@ -48,6 +61,70 @@ def test_f1(case):
     y, p, w = case
     average = "binary" if max(y.max(), p.max()) < 2 else "macro"
     assert f1(y, p, w) == theirs("f1_score", y, p, average=average, sample_weight=w, zero_division=0)
+
+
+@pytest.mark.parametrize("metric", [precision, recall])
+@given(case=classes())
+def test_precision_and_recall(metric, case):
+    y, p, w = case
+    average = "binary" if max(y.max(), p.max()) < 2 else "macro"
+    found = theirs(f"{metric.__name__}_score", y, p, average=average, sample_weight=w, zero_division=0)
+    assert metric(y, p, w) == found
+
+
+@given(case=classes())
+def test_balanced_accuracy(case):
+    y, p, w = case
+    assert balanced_accuracy(y, p, w) == theirs("balanced_accuracy_score", y, p, sample_weight=w)
+
+
+def test_others_of_several_classes_in_a_row():
+    rng = np.random.default_rng(0)
+    y, p, scores = rng.integers(0, 2, (50, 3)), rng.integers(0, 2, (50, 3)), rng.uniform(size=(50, 3))
+    w = rng.uniform(size=50)
+    for metric in (precision, recall):
+        assert metric(y, p, w) == theirs(f"{metric.__name__}_score", y, p, average="macro", sample_weight=w)
+    assert auc(y, scores, w) == theirs("roc_auc_score", y, scores, sample_weight=w)
+    columns = [log_loss(y[:, j], scores[:, j], w) for j in range(3)]
+    assert log_loss(y, scores, w) == pytest.approx(np.mean(columns), rel=1e-14)
+    assert balanced_accuracy(y, p) == np.mean([balanced_accuracy(y[:, j], p[:, j]) for j in range(3)])
+
+
+@given(case=classes(largest=1), seed=st.integers(0, 9), dtype=st.sampled_from(["float32", "float64"]))
+def test_auc_and_log_loss_of_two_classes(case, seed, dtype):
+    y, _, w = case
+    score = np.random.default_rng(seed).integers(0, 9, len(y)).astype(dtype) / 8  # with ties, 0 and 1
+    found = log_loss(y, score, w)
+    expected = theirs("log_loss", y, score, sample_weight=w, labels=[0, 1])  # which rounds as its arguments do
+    assert found == expected if dtype == "float64" else found == pytest.approx(expected.expected, rel=1e-5)
+    assert log_loss(y, np.stack([1 - score, score], 1), w) == log_loss(y, score, w)
+    there = {*y} if w is None else {*y[w > 0]}
+    if len(there) == 1:
+        assert np.isnan(auc(y, score, w))
+    else:
+        assert auc(y, score, w) == theirs("roc_auc_score", y, score, sample_weight=w)
+        assert auc(y, np.stack([1 - score, score], 1), w) == auc(y, score, w)
+
+
+def test_auc_and_log_loss_of_several_classes():
+    rng = np.random.default_rng(0)
+    y, w, scores = rng.integers(0, 4, 200), rng.uniform(size=200), rng.dirichlet(np.ones(4), 200).round(1)
+    scores /= scores.sum(axis=1, keepdims=True)
+    assert auc(y, scores, w) == theirs("roc_auc_score", y, scores, sample_weight=w, multi_class="ovr")
+    assert log_loss(y, scores, w) == theirs("log_loss", y, scores, sample_weight=w, labels=range(4))
+    few = y < 3  # nothing is of the last class, which has no area
+    each = [auc((y[few] == j).astype(int), scores[few, j]) for j in range(3)]
+    assert auc(y[few], scores[few]) == pytest.approx(np.mean(each), rel=1e-14)
+    with pytest.raises(ValueError, match="classes must be from 0 to 2, got 3"):
+        auc(y, scores[:, :3])
+    with pytest.raises(ValueError, match=r"y_prob must hold probabilities, from 0 to 1, got -1 to 0\.5"):
+        log_loss([0, 1], [-1, 0.5])
+
+
+@given(case=values(st.floats(-100, 100)))
+def test_mape(case):
+    y, p, w = case
+    assert mape(y, p, w) == theirs("mean_absolute_percentage_error", y, p, sample_weight=w)
 
 
 @given(case=classes(largest=1))
@@ -123,9 +200,15 @@ def test_what_is_known_about_them():
     assert {name: (metric.takes, metric.larger_is_better) for name, metric in METRICS.items()} == {
         "accuracy": ("classes", True),
         "f1": ("classes", True),
+        "precision": ("classes", True),
+        "recall": ("classes", True),
+        "balanced_accuracy": ("classes", True),
+        "auc": ("scores", True),
+        "log_loss": ("probabilities", False),
         "r2": ("values", True),
         "mae": ("values", False),
         "rmse": ("values", False),
+        "mape": ("values", False),
     }
     assert METRICS["mae"]([1, 2], [1, 3], sample_weight=[3, 1]) == 0.25
     assert METRICS["f1"]([0, 1], [0, 1], None, 3) == 1

@@ -1334,7 +1334,13 @@ def test_outputs_that_are_no_probabilities(settings, message):
         NeuralNetwork([3, 4, 2], **settings).predict_proba(X4)
 
 
-@pytest.mark.parametrize(("loss", "metric", "choice"), [("bce", "r2", "accuracy, f1"), ("mse", "f1", "r2, mae, rmse")])
+@pytest.mark.parametrize(
+    ("loss", "metric", "choice"),
+    [
+        ("bce", "r2", "accuracy, f1, precision, recall, balanced_accuracy, auc, log_loss"),
+        ("mse", "f1", "r2, mae, rmse, mape"),
+    ],
+)
 def test_a_metric_that_does_not_go_with_the_loss(loss, metric, choice):
     net = NeuralNetwork([3, 4, 1], loss=loss, seed=0)
     with pytest.raises(ValueError, match=f"metrics: {metric!r} is for losses of .*: choose from {choice}$"):

@@ -637,3 +637,116 @@ def test_divergence(tmp_path, lr, watched, batches, dtype):
     assert not path.exists() or np.isfinite(NeuralNetwork.load(path).params).all()
     net.params = np.zeros(net.n_params)
     assert net.fit(X, Y, epochs=2, lr=1e-3).epochs == 2
+
+
+# ---------------------------------------------------------------------------------- metrics of all kinds, and the best
+
+
+def test_every_metric_is_scikit_learns_in_a_fit():
+    metrics = pytest.importorskip("sklearn.metrics")
+    weights = np.random.default_rng(0).uniform(size=25)
+    names = np.array(["c", "a", "b"])
+    net = classifier()
+    chosen = [
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "precision",
+        "recall",
+        "auc",
+        "log_loss",
+        metrics.cohen_kappa_score,
+    ]
+    valid = (XV, names[LABELS_V], weights)
+    history = net.fit(X, names[LABELS], epochs=20, lr=0.5, validation=valid, metrics=chosen)
+    y, predicted, proba = names[LABELS_V], net.predict_classes(XV), net.predict_proba(XV)
+    expected = {
+        "accuracy": metrics.accuracy_score(y, predicted, sample_weight=weights),
+        "balanced_accuracy": metrics.balanced_accuracy_score(y, predicted, sample_weight=weights),
+        "f1": metrics.f1_score(y, predicted, average="macro", sample_weight=weights),
+        "precision": metrics.precision_score(y, predicted, average="macro", sample_weight=weights, zero_division=0),
+        "recall": metrics.recall_score(y, predicted, average="macro", sample_weight=weights),
+        "auc": metrics.roc_auc_score(y, proba, multi_class="ovr", labels=net.classes, sample_weight=weights),
+        "log_loss": metrics.log_loss(y, proba, labels=net.classes, sample_weight=weights),
+        "cohen_kappa_score": metrics.cohen_kappa_score(y, predicted, sample_weight=weights),
+    }
+    for name, metric in zip(expected, chosen, strict=True):
+        assert history[f"val_{name}"][-1] == pytest.approx(expected[name], rel=1e-12)
+        assert net.score(XV, y, weights, metric=metric) == pytest.approx(expected[name], rel=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "n_out"), [("bce", 1), ("hinge", 1), ("bce", 3)])
+def test_metrics_of_one_output_and_of_several_yes_and_no(loss, n_out):
+    metrics = pytest.importorskip("sklearn.metrics")
+    y = (YV[:, :1] > np.array([0.0, 0.1, -0.2])[:n_out]).astype(int)
+    net = NeuralNetwork([3, 8, n_out], loss=loss, seed=1)
+    net.fit(XV, y, epochs=30, optimizer="adam", lr=0.05)
+    P = net.predict(XV)
+    assert net.score(XV, y, metric="auc") == pytest.approx(metrics.roc_auc_score(y, P), rel=1e-12)
+    if loss == "hinge":
+        with pytest.raises(ValueError, match="'log_loss' takes probabilities, and outputs for 'hinge' are margins"):
+            net.score(XV, y, metric="log_loss")
+    elif n_out == 1:
+        assert net.score(XV, y, metric="log_loss") == pytest.approx(metrics.log_loss(y, P), rel=1e-12)
+        brier = nnc.Metric("brier", lambda y, p: metrics.brier_score_loss(y, p[:, 1]), "probabilities")
+        assert net.score(XV, y, metric=brier) == pytest.approx(np.mean((y - P) ** 2), rel=1e-12)
+
+
+def test_functions_as_metrics_of_numbers():
+    def worst(y_true, y_pred):
+        assert y_true.shape == y_pred.shape == YV.shape
+        with pytest.raises(ValueError, match="read-only"):
+            y_true[0] = 0
+        return np.abs(y_true - y_pred).max()
+
+    net = regressor(scale_y="standardize")
+    history = net.fit(X, Y, epochs=9, lr=0.5, validation=(XV, YV), metrics=["mape", worst])
+    assert history.val_worst[-1] == pytest.approx(np.abs(net.predict(XV) - YV).max(), rel=1e-12)
+    assert history.val_mape[-1] == pytest.approx(np.mean(np.abs(net.predict(XV) - YV) / np.abs(YV)), rel=1e-9)
+    down = nnc.Metric("down", worst, larger_is_better=False)
+    history = regressor().fit(X, Y, epochs=50, patience=3, lr=0.5, validation=(XV, YV), metrics=down, monitor="down")
+    assert history.best_epoch == 1 + history.val_down.argmin()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": abs, "monitor": "abs"}, "nothing says which way 'abs' is better: give nnc.Metric"),
+        ({"metrics": lambda y, p: "good"}, "the metric '<lambda>' must give a number, got 'good'"),
+        ({"metrics": nnc.Metric("loss", abs)}, "metrics: the name 'loss' is taken"),
+        ({"metrics": ["r2", nnc.Metric("r2", abs)]}, "metrics: the name 'r2' is taken"),
+        ({"metrics": nnc.Metric("a", abs, "classes")}, "metrics: 'a' is for losses of classes, and 'mse' is one of n"),
+        ({"metrics": lambda y, p: 0.0, "sample_weight": np.ones(60)}, "'<lambda>' has to take sample_weight, as rows"),
+        ({"metrics": dict}, "metrics must be one of r2, mae, rmse, mape, or a function of y_true"),
+        ({"restore_best": "first"}, "restore_best must be True, False or \"last\", got 'first'"),
+    ],
+)
+def test_metrics_that_are_none(options, message):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        regressor().fit(X, Y, epochs=2, **options)
+    assert message in str(caught.value)
+    for wrong in ({"name": ""}, {"function": 3}, {"takes": "labels"}, {"larger_is_better": 2}):
+        with pytest.raises((TypeError, ValueError), match=f"{next(iter(wrong))} must be"):
+            nnc.Metric(**{"name": "a", "function": abs, **wrong})
+
+
+@pytest.mark.parametrize("how", [True, "last"])
+@pytest.mark.parametrize("patience", [None, 40])
+def test_the_best_weights_without_an_early_end_and_the_later_of_equals(how, patience):
+    settings = {"lr": 0.5, "batch_size": 4, "metrics": "accuracy", "validation": (XV, LABELS_V)}
+    long = classifier().fit(X, LABELS, epochs=60, **settings)
+    column = long.val_accuracy
+    ties = np.flatnonzero(column == column.max())
+    assert len(ties) > 1
+    net = classifier()
+    history = net.fit(X, LABELS, epochs=60, monitor="accuracy", restore_best=how, patience=patience, **settings)
+    last = history.epochs
+    ties = ties[ties < last]
+    assert last == (60 if patience is None else min(60, ties[0] + 1 + patience))
+    assert history.best_epoch == 1 + (ties[0] if how is True else ties[-1])
+    same = classifier()
+    same.fit(X, LABELS, epochs=history.best_epoch, **settings)
+    assert net.params.tobytes() == same.params.tobytes()
+    kept = classifier()
+    kept.fit(X, LABELS, epochs=60, restore_best=False, **settings)
+    assert kept.params.tobytes() != net.params.tobytes()

@@ -74,6 +74,11 @@ VALUES = {
     "f1score": "f1",
     "r2score": "r2",
     "rootmeansquarederror": "rmse",
+    "rocauc": "auc",
+    "rocaucscore": "auc",
+    "precisionscore": "precision",
+    "recallscore": "recall",
+    "meanabsolutepercentageerror": "mape",
 }
 ARGUMENTS = {
     "learningrate": "lr",
@@ -117,6 +122,8 @@ ARGUMENTS = {
     "clipnorm": "clip_norm",
     "tol": "min_delta",
     "earlystopping": "patience",
+    "restorebestweights": "restore_best",
+    "savebestonly": "restore_best",
     "niternochange": "patience",
     "verbosity": "verbose",
     "njobs": "n_threads",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -411,16 +412,24 @@ class Intake:
 
     def measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
         """A metric of outputs as the engine gives them."""
-        if metric.takes == "classes":
-            classes = self.true_index(data), self.class_index(P)
-            if metric.name == "f1" and classes[0].ndim == 1:  # of all classes, not of those that these rows have
-                return metric(*classes, data.weights, n_classes=max(2, self.model.sizes[-1]))
-            return metric(*classes, data.weights)
-        assert data.Y is not None
-        values = [data.Y, P]
-        if self.scaling_y is not None:
-            values = [self.scaling_y.undo(part) for part in values]
-        return metric(*values, data.weights)
+        named: dict[str, Any] = {} if data.weights is None else {"sample_weight": data.weights}
+        if not self.loss.of_classes:
+            assert data.Y is not None
+            values = [data.Y, P]
+            if self.scaling_y is not None:
+                values = [self.scaling_y.undo(part) for part in values]
+            return _number(metric, metric(*map(_read_only, values), **named))
+        true, predicted = self.true_index(data), P[:, 0] if P.shape[1] == 1 else P
+        if metric.of_n_classes and true.ndim == 1:  # of all classes, not of those that these rows have
+            named["n_classes"] = max(2, self.model.sizes[-1])
+        if metric.takes == "probabilities" and P.shape[1] == 1:
+            predicted = np.concatenate([1 - P, P], axis=1)
+        elif metric.takes in (None, "classes"):
+            predicted = self.class_index(P)
+        if self.classes is not None and true.ndim == 1 and metric.is_given:  # as the user has them
+            true = self.classes[true]
+            predicted = self.classes[predicted] if metric.takes in (None, "classes") else predicted
+        return _number(metric, metric(true, _read_only(predicted), **named))
 
     def compared(
         self, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any
@@ -477,6 +486,23 @@ class Intake:
                 from nnc.data.scaling import Scaling
 
                 setattr(self, f"scaling_{name[-1]}", Scaling.from_dict(document[name]))
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """As a function of the user's may have them."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
+def _number(metric: Metric, value: Any) -> float:
+    """What a metric has come to, which has to be a number."""
+    try:
+        if np.ndim(value) == 0:
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"the metric {metric.name!r} must give a number, got {shown(value)}")
 
 
 def as_scaler(name: str, value: Any) -> Scaler | None:

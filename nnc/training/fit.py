@@ -72,6 +72,7 @@ class Fit:
     best = np.inf
     record_before: float | None = None  # the best of the fits before, once it is asked for
     best_epoch: int | None = None
+    improved = 0  # the epoch of the last improvement, which patience counts from
     best_params: NDArray[Any] | None = None
     training: Any = None  # the core's run
     rows_of: Counter[int] | None = None  # rows that so many threads have worked on together, where there is a choice
@@ -92,8 +93,14 @@ class Fit:
             self.columns[name] = []
         work = 3 * (plan.epochs or SHORT) * len(data.X) * model.n_params
         self.is_short = work <= SHORT and plan.n_threads in (None, 1) and not model.stack.images
-        watching = plan.patience is not None or plan.validation is not None
+        watching = plan.patience is not None or plan.validation is not None or plan.keeps_best
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
+        rows = data if plan.validation is None else plan.validation
+        for metric in plan.metrics.values() if rows.weights is not None else ():
+            if metric.is_given and not metric.takes_weights:
+                raise ValueError(
+                    f"metrics: the function of {metric.name!r} has to take sample_weight, as rows have weights"
+                )
         self.begin(intake, data)
         self.calls = [Call(callback, self.began) for callback in plan.callbacks]
         if plan.display is not None:
@@ -192,7 +199,7 @@ class Fit:
     def finish(self, reason: str) -> History:
         history = self.history(reason)
         self.state.remember(history)
-        if self.plan.patience is not None and self.plan.restore_best and self.best_params is not None:
+        if self.best_params is not None:
             self.params[...] = self.best_params
         return history
 
@@ -354,7 +361,7 @@ class Fit:
             began = perf_counter()
             better = self.watch(epoch)
             self.seen = epoch
-            if plan.patience is not None and epoch - (self.best_epoch or 0) >= plan.patience:
+            if plan.patience is not None and epoch - self.improved >= plan.patience:
                 reason = "patience"
             last = bool(reason or self.interrupt) or self.reached_target() or self.is_late() or epoch == plan.epochs
             if self.call_back(epoch, better, last):
@@ -389,12 +396,14 @@ class Fit:
         least = plan.min_delta
         if plan.min_share and self.best_epoch is not None:
             least += plan.min_share * abs(self.best)
-        if not signed < self.best - least:
+        if signed < self.best - least:
+            self.improved = at + 1
+        elif not (plan.keeps_best == "last" and signed == self.best < np.inf):
             return False
         self.best, self.best_epoch = signed, at + 1
         if self.best_epoch != epoch:
             return False
-        if plan.patience is not None and plan.restore_best:
+        if plan.keeps_best:
             if self.best_params is None:
                 self.best_params = np.empty_like(self.params)
             self.best_params[...] = self.params

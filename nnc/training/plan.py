@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.data.metrics import Metric
+    from nnc.kinds.losses import LossRow
     from nnc.model.data import Data
     from nnc.model.model import Model
     from nnc.training.callbacks import Lines, Progress, Record
@@ -41,7 +42,7 @@ class Plan:
     patience: int | None = None
     min_delta: float = 0.0
     min_share: float = 0.0  # of the best so far, on top of min_delta
-    restore_best: bool = True
+    keeps_best: str = ""  # which of the best weights the network ends with: the "first", or the "last" of equal ones
     target_loss: float | None = None
     max_seconds: float | None = None
     callbacks: Sequence[Callable[[Record], Any]] = ()
@@ -58,9 +59,9 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "target_loss": no_nan,
     "max_seconds": positive,
     "min_delta": not_negative,
-    "restore_best": flag,
 }
 SETTINGS = frozenset({"l1", "l2", "dropout", "clip_norm", "clip_value", "max_norm", "regularize_bias"})
+RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")  # of a record, a History
 RULES = ("patience", "target_loss", "max_seconds", "callback")  # what may end a training, beside its epochs
 
 
@@ -86,11 +87,14 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
             plan[name] = check(name, said[name])
     if epochs is None and "patience" in plan and "min_delta" not in plan:
         plan["min_share"] = MIN_SHARE
+    best = _best(said.get("restore_best"), plan.get("patience"))
+    if best:
+        plan["keeps_best"] = best
     metrics, monitor, validated = said.get("metrics", ()), said.get("monitor"), "validation" in said
-    if metrics or monitor is not None or validated:
-        if metrics and model.heads is not None:
+    if metrics != () or monitor is not None or validated:
+        if metrics != () and model.heads is not None:
             raise ValueError("metrics are of one loss, and this network has several heads: a callback can take them")
-        plan.update(_metrics(metrics, monitor, validated, model.loss))
+        plan.update(_metrics(metrics, monitor, validated, losses.ROWS[model.loss]))
     if "callback" in said:
         plan["callbacks"], plan["network"] = callbacks_of(said["callback"]), network
     progress, verbose = flag("progress", said.get("progress", False)), said.get("verbose", 0)
@@ -154,23 +158,31 @@ def dropout_settings(dropout: Any, model: Model, state: State) -> dict[str, Any]
     return {"dropout": shares, "drop_key": state.streams.key(DROPOUT)}
 
 
-def _metrics(names: Any, monitor: Any, validated: bool, loss: str) -> dict[str, Any]:
-    from nnc.data.metrics import METRICS
+def _best(restore_best: Any, patience: int | None) -> str:
+    """Which of the best weights the network is to end with."""
+    if restore_best is None:
+        return "first" if patience is not None else ""
+    if isinstance(restore_best, str):
+        if restore_best == "last":
+            return restore_best
+        raise ValueError(f'restore_best must be True, False or "last", got {shown(restore_best)}')
+    return "first" if flag("restore_best", restore_best) else ""
+
+
+def _metrics(values: Any, monitor: Any, validated: bool, loss: LossRow) -> dict[str, Any]:
+    from nnc.data.metrics import Metric, as_metric
 
     prefix = "val_" if validated else ""
-    of_classes = losses.ROWS[loss].of_classes
-    known = [name for name, metric in METRICS.items() if (metric.takes == "classes") == of_classes]
-    if not isinstance(names, (str, list, tuple)):
-        raise TypeError(f"metrics must be names, such as ['r2'], got {shown(names)}")
-    names = [names] if isinstance(names, str) else names
-    for name in names:
-        if isinstance(name, str) and name in METRICS and name not in known:
-            kinds = ("numbers", "classes") if of_classes else ("classes", "numbers")
-            raise ValueError(
-                f"metrics: {name!r} is for losses of {kinds[0]}, and {loss!r} is one of {kinds[1]}: choose from "
-                f"{', '.join(known)}"
-            )
-    metrics = {prefix + one_of("metrics", name, known): METRICS[name] for name in names}
+    if isinstance(values, (str, Metric)) or callable(values):
+        values = [values]
+    if not isinstance(values, (list, tuple)):
+        raise TypeError(f"metrics must be names or functions, such as ['r2'], got {shown(values)}")
+    metrics: dict[str, Metric] = {}
+    for metric in (as_metric("metrics", value, loss) for value in values):
+        name = prefix + metric.name
+        if metrics.get(name, metric) is not metric or name in RESERVED:
+            raise ValueError(f"metrics: the name {metric.name!r} is taken, give nnc.Metric(another_name, function)")
+        metrics[name] = metric
     columns = ["loss", *(["val_loss"] if validated else []), *metrics]
     if monitor is None:
         monitor = "val_loss" if validated else "loss"
@@ -178,6 +190,11 @@ def _metrics(names: Any, monitor: Any, validated: bool, loss: str) -> dict[str, 
         monitor = prefix + monitor
     one_of("monitor", monitor, columns)
     better = monitor in metrics and metrics[monitor].larger_is_better
+    if better is None:
+        raise ValueError(
+            f"monitor: nothing says which way {monitor!r} is better: give "
+            f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True) or False"
+        )
     return {"metrics": metrics, "monitor": monitor, "larger_is_better": better}
 
 
