@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
-from nnc.many.source import Source
 from nnc.many.work import Job, Outcome, train, untouched
 from nnc.training.state import left_behind
 from nnc.training.threads import Interrupt
@@ -15,6 +14,7 @@ from nnc.training.threads import Interrupt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from nnc.many.source import Source
     from nnc.network import NeuralNetwork
 
 LOOK_SECONDS = 0.1  # after which Ctrl-C is looked for
@@ -32,11 +32,10 @@ def train_on(
     """As `work.train`, on an executor; X, y and some networks go along with each task."""
     for job in jobs:
         job.prepare(source)
-    X, y = source.X, source.y
-    size = getattr(X, "nbytes", 0) + getattr(y, "nbytes", 0)
+    size = getattr(source.X, "nbytes", 0) + getattr(source.y, "nbytes", 0)
     groups = tasks_of(jobs, getattr(executor, "_max_workers", None) or 1, size)
     outcomes = {job.place: untouched() for job in jobs}
-    pending = {executor.submit(work_on, group, X, y, interrupt): group for group in groups}
+    pending = {executor.submit(work_on, group, source, interrupt): group for group in groups}
     cancelled = False
     try:
         while pending:
@@ -76,10 +75,10 @@ def tasks_of(jobs: Sequence[Job], workers: int, size: float) -> list[list[Job]]:
     return groups
 
 
-def work_on(jobs: Sequence[Job], X: Any, y: Any, interrupt: Interrupt) -> list[tuple[NeuralNetwork, Outcome]]:
+def work_on(jobs: Sequence[Job], source: Source, interrupt: Interrupt) -> list[tuple[NeuralNetwork, Outcome]]:
     """A task: networks, trained in the thread that it is called in, and what came of them."""
     with interrupt if current_thread() is main_thread() else nullcontext():
-        outcomes = train(jobs, Source(X, y), 1, interrupt)
+        outcomes = train(jobs, source, 1, interrupt)
     return [(job.network, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
 
 

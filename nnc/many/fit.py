@@ -14,11 +14,12 @@ from nnc.base.checks import count, counted, flag
 from nnc.base.containers import as_array
 from nnc.base.processors import get_num_threads
 from nnc.many.history import ManyHistory
-from nnc.many.source import Source
+from nnc.many.source import Held, Source
 from nnc.many.work import Job, Outcome, train
 from nnc.network import OF_FIT, NeuralNetwork
 from nnc.training.advice import DivergedWarning
 from nnc.training.callbacks import bar_of
+from nnc.training.start import is_share
 from nnc.training.threads import Interrupt
 
 if TYPE_CHECKING:
@@ -178,6 +179,9 @@ def checked_networks(name: str, networks: Any) -> list[NeuralNetwork]:
 
 def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, weights: Any, given: Any) -> list[Job]:
     """A job for each network, of the arguments of fit_many."""
+    validation = given.get("validation")
+    if validation is not None and type(validation) is not list and not is_share(validation):
+        source.validation, given = validation, {**given, "validation": Held.HELD}
     saids = options_of(given, len(networks))
     data = source.taken(networks[0]).data
     indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, len(data.X)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,24 +24,36 @@ if TYPE_CHECKING:
     Index = NDArray[np.intp]
 
 
+class Held(Enum):
+    """Stands among the arguments of a network where its validation rows are those of the source."""
+
+    HELD = "the validation rows of all networks"
+
+
 class Source:
-    """X and y as they came.
+    """X and y as they came, and the validation rows that are the same for all. It may go to another process, where it
+    is taken in anew, once.
 
     Parameters
     ----------
     X, y : arrays
         As in `NeuralNetwork.fit`.
+    validation : tuple, optional
+        As there, and no fraction.
     """
 
-    def __init__(self, X: Any, y: Any) -> None:
-        self.X, self.y = X, y
+    def __init__(self, X: Any, y: Any, validation: Any = None) -> None:
+        self.X, self.y, self.validation = X, y, validation
         self._taken: dict[Any, Taken] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Source, (self.X, self.y, self.validation)
 
     def taken(self, network: Any) -> Taken:
         """X and y as this network takes them, and all of its kind."""
         key = _kind(network.intake)
         if key not in self._taken:
-            self._taken[key] = Taken(network.intake, self.X, self.y)
+            self._taken[key] = Taken(network.intake, self)
         return self._taken[key]
 
 
@@ -63,14 +76,15 @@ class Taken:
     data : Data
     """
 
-    def __init__(self, intake: Intake, X: Any, y: Any) -> None:
+    def __init__(self, intake: Intake, source: Source) -> None:
         pairs = (intake.scaler_X, intake.scaling_X), (intake.scaler_y, intake.scaling_y)
         self.scales = any(scaler is not None and scaling is None for scaler, scaling in pairs)
         self.intake = intake.learner()
-        self._X = self.intake.array(X, learn=True)
-        self._y = y
-        self.data = self.intake.data(self._X, y, learn=True)
-        self._held: dict[int, tuple[Any, Data | None]] = {}  # validation rows, by the argument that gave them
+        self._X = self.intake.array(source.X, learn=True)
+        self._y = source.y
+        self.data = self.intake.data(self._X, source.y, learn=True)
+        self.given = source.validation
+        self.held = None if self.scales else self.intake.validation(self.given)
 
     def rows_of(
         self, network: Any, said: Mapping[str, Any], index: Index | None, weights: Any
@@ -89,10 +103,14 @@ class Taken:
         """
         intake, data, validation = self.intake.copy(network.model), self.data, said.get("validation")
         held: Data | None = None
+        common = validation is Held.HELD
+        if common:
+            validation = self.given
         if weights is not None:
             weights = intake.row_weights("weights", weights, len(data.X))
         if index is None and not is_share(validation):
-            return intake, data if weights is None else data.with_weights(weights), self._validation(validation)
+            held = self.held if common and self.held is not None else intake.validation(validation)
+            return intake, data if weights is None else data.with_weights(weights), held
         index = np.arange(len(data.X)) if index is None else index
         if is_share(validation):
             share, key = fraction("validation", validation), network.streams.key(SPLIT)
@@ -106,18 +124,13 @@ class Taken:
             data = intake.data(rows[index], y[index], learn=True)
             held = intake.data(rows[apart], y[apart]) if is_share(validation) else intake.validation(validation)
         else:
-            held = self.data.rows(apart) if is_share(validation) else self._validation(validation)
+            if is_share(validation):
+                held = self.data.rows(apart)
+            else:
+                held = self.held if common else intake.validation(validation)
             data = data.rows(index)
         if weights is not None:
             data = data.with_weights(intake.row_weights("weights", weights[index], len(index)))
             if is_share(validation) and held is not None:
                 held = held.with_weights(intake.row_weights("weights", weights[apart], len(apart)))
         return intake, data, held
-
-    def _validation(self, given: Any) -> Data | None:
-        """The rows of `fit`'s argument, no fraction."""
-        if given is None:
-            return None
-        if id(given) not in self._held:
-            self._held[id(given)] = given, self.intake.validation(given)
-        return self._held[id(given)][1]

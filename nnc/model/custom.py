@@ -96,8 +96,8 @@ def custom_loss(loss: Any, stack: Stack) -> CustomLoss | HeadsLoss:
     """What is made of a network's argument that the engine does not know."""
     if any(layer.kind.normalizes for layer in stack.computing):
         raise ValueError(
-            "loss must be one that has a name where there is a BatchNorm: for a function, or heads, outputs are worked out "
-            "before a step, and those of normalized batches are known only in it"
+            "loss must be one that has a name where there is a BatchNorm: for a function, or heads, outputs are worked "
+            "out before a step, and those of normalized batches are known only in it"
         )
     if not isinstance(loss, Heads):
         return CustomLoss(loss)

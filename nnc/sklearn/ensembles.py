@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.data.conformal import ConformalIntervals, ConformalSets
+    from nnc.many.history import ManyHistory
 
 PARAMETERS = """
     Parameters
@@ -136,43 +137,43 @@ class _Bagged(BaseEstimator):
         m = self.max_samples if isinstance(self.max_samples, Integral) else max(1, int(self.max_samples * n))
         if m > n:
             raise ValueError(f"max_samples must be at most the number of rows, {n}, got {m}")
-        widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
-        seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
+        self.estimators_ = self._networks(rng, X.shape[1], n_out, **arguments)
         rows = None
         if self.bootstrap:
-            rows = [rng.randint(n, size=m) for _ in seeds]
+            rows = [rng.randint(n, size=m) for _ in self.estimators_]
         elif m < n:
-            rows = [rng.permutation(n)[:m] for _ in seeds]
+            rows = [rng.permutation(n)[:m] for _ in self.estimators_]
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        options = {**self._steps(m), "epochs": self.max_iter}
+        if self.early_stopping:
+            options.update(validation=float(self.validation_fraction), patience=self.n_iter_no_change)
+        self.history_ = self._fit_many(self.estimators_, X, y, rows=rows, sample_weight=weights, **options)
+        self.n_iter_ = int(self.history_.epochs.max())
+        self.ensemble_ = Ensemble(self.estimators_)
+        return self
+
+    def _fit_many(self, networks: Any, X: Any, y: Any, **options: Any) -> ManyHistory:
+        return fit_many(networks, X, y, n_jobs=self.n_jobs, **options)
+
+    def _networks(self, rng: Any, n_in: int, n_out: int, **arguments: Any) -> list[NeuralNetwork]:
+        """As they are before any training."""
+        widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
         activation = list(self.activation) if isinstance(self.activation, tuple) else self.activation
-        self.estimators_ = [
-            NeuralNetwork(
-                [X.shape[1], *widths, n_out], activation=activation, seed=seed, scale_X="standardize", **arguments
-            )
-            for seed in seeds
+        seeds = rng.randint(2**31 - 1, size=self.n_estimators).tolist()
+        sizes = [n_in, *widths, n_out]
+        return [
+            NeuralNetwork(sizes, activation=activation, seed=seed, scale_X="standardize", **arguments) for seed in seeds
         ]
-        steps: dict[str, Any] = {}
+
+    def _steps(self, m: int) -> dict[str, Any]:
+        """The arguments of fit that say what a step does, for m rows."""
+        steps: dict[str, Any] = {"optimizer": self.solver, "l2": self.alpha / m}
         if hasattr(as_optimizer(self.solver), "lr"):  # else it takes all rows at once, and finds its rate itself
             steps["batch_size"] = min(200, m) if self.batch_size == "auto" else self.batch_size
             steps["dropout"] = self.dropout
             if isinstance(self.solver, str):
                 steps["lr"] = float(self.learning_rate_init)
-        if self.early_stopping:
-            steps.update(validation=float(self.validation_fraction), patience=self.n_iter_no_change)
-        self.history_ = fit_many(
-            self.estimators_,
-            X,
-            y,
-            rows=rows,
-            sample_weight=None if sample_weight is None else _check_sample_weight(sample_weight, X),
-            n_jobs=self.n_jobs,
-            epochs=self.max_iter,
-            optimizer=self.solver,
-            l2=self.alpha / m,
-            **steps,
-        )
-        self.n_iter_ = int(self.history_.epochs.max())
-        self.ensemble_ = Ensemble(self.estimators_)
-        return self
+        return steps
 
     def _checked(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
@@ -186,13 +187,15 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
     Inputs and targets are standardized by each network. The loss is the mean squared error.
 {PARAMETERS}"""
 
+    _arguments = {"loss": "mse", "scale_y": "standardize"}  # noqa: RUF012 (of NeuralNetwork)
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Trains the networks on X (n, n_in) and y (n,) or (n, n_out)."""
         self._validate_params()
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2)
         self._single = y.ndim == 1
         Y = y.reshape(len(y), -1)
-        return self._fit(X, Y, sample_weight, Y.shape[1], loss="mse", scale_y="standardize")
+        return self._fit(X, Y, sample_weight, Y.shape[1], **self._arguments)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The mean of what the networks predict, (n,) or (n, n_out) as y was."""
@@ -223,6 +226,8 @@ class EnsembleClassifier(ClassifierMixin, _Bagged):
     classes_ : array (n_classes,)
     """
 
+    _arguments = {"loss": "cross_entropy"}  # noqa: RUF012 (of NeuralNetwork)
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Trains the networks on X (n, n_in) and labels y (n,)."""
         self._validate_params()
@@ -231,7 +236,7 @@ class EnsembleClassifier(ClassifierMixin, _Bagged):
         self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must have two classes or more, got 1 class: {self.classes_.tolist()}")
-        return self._fit(X, index, sample_weight, len(self.classes_), loss="cross_entropy")
+        return self._fit(X, index, sample_weight, len(self.classes_), **self._arguments)
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probability of each class, (n, n_classes) in the order of `classes_`."""
