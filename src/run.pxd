@@ -111,7 +111,7 @@ cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int t
         rows = smaller(high, n - row) - low
         if rows > 0:
             list_rows(net.block.inputs + low, X + (row + low) * n_in, n_in, rows)
-            forward(net, low, low + rows, thread, run.drop_key, run.drops, row)
+            forward(net, low, low + rows, smaller(net.block.size, n - row), thread, run.drop_key, run.drops, row)
             unpad(last.A + low * last.ld, last, rows, out + (row + low) * last.n_out)
 
 
