@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 
+from nnc.base.processors import cpu_count
 from nnc.layers import Dense, Flatten, Input
 from nnc.model import cores
 
@@ -72,7 +73,7 @@ def step_rate(work, threads):
 
 def main(works):
     works = [work for work in works if work.training]
-    n_cores = cores.cpu_count()
+    n_cores = cpu_count()
     for dtype in dict.fromkeys(work.dtype for work in works):
         core = core_of(dtype)
         peaks = {threads: peak(dtype, threads) for threads in sorted({1, n_cores})}

@@ -220,8 +220,16 @@ def test_an_exception_ends_all_and_says_where_it_was():
     networks[3].fit(X, Y, epochs=1)
 
 
+@pytest.fixture
+def ctrl_c():
+    """As in a terminal: a process in the background inherits an ignored one."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_ctrl_c_leaves_each_as_it_is():
+def test_ctrl_c_leaves_each_as_it_is(ctrl_c):
     networks, before = regressors(), regressors()
     called = threading.Event()
 

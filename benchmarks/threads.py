@@ -1,0 +1,139 @@
+"""Does it pay to leave the number of threads to nnc? `python -m benchmarks.threads`, from the checkout's root.
+
+The works of the benchmark and an estimator are trained with one thread, with as many as there are processors, and
+with the number left to nnc, in turns, in one process; and all of that with an idle machine, beside one and two
+processes that do nothing but take time, on one processor, and in a control group that may have half of one. What is
+printed is the median time of each, and how many times the choice takes as long as the better of the other two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from benchmarks.peers.nnc_itself import fit
+from benchmarks.works import WORKS
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUP = Path("/sys/fs/cgroup/nnc-benchmark")
+BUSY = [sys.executable, "-c", "while True: pass"]
+ESTIMATOR = "digits"
+ALL = os.cpu_count() or 1
+
+
+def estimator(threads):
+    """scikit-learn's default classifier on its digits, 20 epochs."""
+    import warnings
+
+    from sklearn.datasets import load_digits
+
+    from nnc.sklearn import MLPClassifier
+
+    X, y = load_digits(return_X_y=True)
+    warnings.simplefilter("ignore")
+
+    def run():
+        start = perf_counter()
+        MLPClassifier(max_iter=20, random_state=0, n_threads=threads).fit(X / 16, y)
+        return (perf_counter() - start,)
+
+    return run
+
+
+def turns(run, seconds):
+    """The mean time of runs that take so long together."""
+    times, end = [], perf_counter() + seconds
+    while not times or perf_counter() < end:
+        times.append(run()[0])
+    return sum(times) / len(times)
+
+
+def measure(keys, rounds, seconds):
+    """Prints a line for each work: its name and the median seconds with one thread, with all, and with the choice."""
+    for key in keys:
+        make = estimator if key == ESTIMATOR else lambda threads, key=key: fit(WORKS[key], threads)
+        runs = [make(threads) for threads in (1, ALL, None)]
+        for run in runs:
+            run()
+        found = [[turns(run, seconds) for run in runs] for _ in range(rounds)]
+        print(key, *map(median, zip(*found, strict=True)), flush=True)
+
+
+@contextmanager
+def beside(processes):
+    """Processes that take time meanwhile."""
+    busy = [subprocess.Popen(BUSY) for _ in range(processes)]
+    try:
+        yield {}
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def on_one_processor():
+    yield {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
+
+
+@contextmanager
+def in_half_a_processor():
+    """Raises OSError where there are no control groups of version 2, or none may be made."""
+    GROUP.mkdir(exist_ok=True)
+    try:
+        (GROUP / "cpu.max").write_text("50000 100000")
+        yield {"preexec_fn": lambda: (GROUP / "cgroup.procs").write_text(str(os.getpid()))}
+    finally:
+        GROUP.rmdir()
+
+
+CONDITIONS = {
+    "idle": lambda: beside(0),
+    "beside one busy process": lambda: beside(1),
+    "beside two busy processes": lambda: beside(2),
+    "on one processor": on_one_processor,
+    "in half a processor": in_half_a_processor,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--works", default="A,B,C,D,E,F,G,L32,L128," + ESTIMATOR, help="which, with commas between")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each")
+    parser.add_argument("--seconds", type=float, default=0.1, help="of a turn, at least")
+    parser.add_argument("--conditions", default=",".join(CONDITIONS), help="which, with commas between")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    keys = arguments.works.split(",")
+    if arguments.here:
+        measure(keys, arguments.rounds, arguments.seconds)
+        return
+    command = [sys.executable, "-P", "-m", "benchmarks.threads", "--here", "--works", arguments.works]
+    command += ["--rounds", str(arguments.rounds), "--seconds", str(arguments.seconds)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))}
+    worst = 0.0
+    for name in arguments.conditions.split(","):
+        print(f"\n{name}\n{'work':10}{'one, ms':>12}{f'{ALL}, ms':>12}{'left, ms':>12}{'left / better':>16}")
+        try:
+            with CONDITIONS[name]() as how:
+                child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **how)
+                for line in child.stdout:
+                    key, *times = line.split()
+                    one, team, left = map(float, times)
+                    ratio = left / min(one, team)
+                    worst = max(worst, ratio)
+                    print(f"{key:10}{1e3 * one:12.3f}{1e3 * team:12.3f}{1e3 * left:12.3f}{ratio:16.3f}", flush=True)
+                child.wait()
+        except OSError as error:
+            print(f"left out: {error}")
+    print(f"\nat most {worst:.3f} times the better one")
+
+
+if __name__ == "__main__":
+    main()
