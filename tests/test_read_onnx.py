@@ -150,7 +150,7 @@ def model(nodes, shape=(3,), tensors=(), outputs=("y",)):
     return message((1, 8), (7, graph))
 
 
-W, B = ("W", np.ones((3, 2))), ("b", np.ones(2))
+W, B, C = ("W", np.ones((3, 2))), ("b", np.ones(2)), ("c", np.ones(1))
 REFUSED = {
     r"the node 'y' \(Hardmax\) is none that nnc has": model([("Hardmax", ["X"], ["y"])]),
     r"the node 'y' \(LSTM\) is none that nnc has": model([("LSTM", ["X", "W"], ["y"])], tensors=[W]),
@@ -170,6 +170,11 @@ REFUSED = {
     r"its input has the shape \[0, 0\]|leaves open": model([("Relu", ["X"], ["y"])], (0,)),
     "has 6 numbers, its shape is": model([("MatMul", ["X", "W"], ["y"])], tensors=[W]).replace(
         message((1, [3, 2])), message((1, [3, 3]))
+    ),
+    "its input has 4611686014132420609 numbers": model([("Mul", ["X", "c"], ["y"])], (1, 2**31 - 1, 2**31 - 1), [C]),
+    r"\(Add\) is none that nnc has": model(
+        [("Identity", ["X"], ["z0"]), *(("Add", [f"z{i}", f"z{i}"], [f"z{i + 1}"]) for i in range(60))],
+        outputs=("z60",),
     ),
     "it is no ONNX model": message((1, 8)),
     "it ends within": model([("MatMul", ["X", "W"], ["y"])], tensors=[W])[:-3],

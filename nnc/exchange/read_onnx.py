@@ -18,6 +18,7 @@ from nnc.exchange.onnx import COMPOSED, KINDS, Graph
 from nnc.exchange.parts import Builder, Parts, scaling
 from nnc.exchange.protobuf import fields, wholes
 from nnc.saving import ModelFileError
+from nnc.saving.text import short_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,8 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "Softmax": ("softmax", {}),
     "Exp": ("exp", {}),
 }
+MOST_SCALED = 2**24  # numbers of a row, each with a shift and a factor: a small file may claim any shape
+MOST_PARTS = 20  # of a sum or a product: no activation has more
 NOTHING = ("Identity", "Cast", "Dropout", "Squeeze", "ZipMap")  # that is, nothing that changes a number
 OF_LABELS = {"ArgMax", "GreaterOrEqual", "Greater", "ArrayFeatureExtractor", "Gather"}
 FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # channels, as Transpose has them
@@ -72,6 +75,8 @@ def parts_of(path: Any, loss: Any) -> Parts:
         return _parts(content, os.path.dirname(os.fsdecode(path)), loss)
     except disk.WrongBeginningError:
         problem = "it is no ONNX model"
+    except MemoryError:
+        raise short_of_memory(where) from None
     except RecursionError:
         problem = "its nodes are nested too deeply for a network"
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -231,9 +236,9 @@ def _form(node: Any, base: Node, depth: int) -> str:
 
 def _gathered(node: Any, product: bool, base: Node) -> tuple[float, list[Any]]:
     """The constant and the other factors of a product, or terms of a sum."""
-    constant, others = (1.0, []) if product else (0.0, [])
+    constant, others = 1.0 if product else 0.0, list[Any]()
     stack = [(node, False)]
-    while stack:
+    while stack and len(others) < MOST_PARTS:
         part, inverse = stack.pop()
         if not isinstance(part, Node) and np.size(part) == 1 and np.asarray(part).dtype.kind in "fiu":
             number = float(np.asarray(part).item())
@@ -448,6 +453,8 @@ class _Reading:
     def _laid(self, part: Any) -> Any:
         """Numbers for inputs in the order that nnc has them in."""
         shape = self.builder.shape
+        if prod(shape) > MOST_SCALED:
+            raise ValueError(f"its input has {prod(shape)} numbers, of which {MOST_SCALED} at most can be scaled")
         if len(shape) == 3 and self.first:
             part = np.broadcast_to(part, (1, shape[2], *shape[:2])).transpose(0, 2, 3, 1)
         return np.broadcast_to(part, (1, *shape)).astype(np.float64)[0]
