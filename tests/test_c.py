@@ -235,15 +235,15 @@ def test_arguments_of_whole_numbers(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_what_scales_between_layers_is_taken_into_the_weights():
+def test_what_scales_between_layers():
     made = exchange.program(NeuralNetwork([3, 4, 1], activation="tanh", loss="mse", seed=0)._whole())
     first, *others = made.operations
-    scaled = made.replace(operations=(first, op.Scale((4,), (4,), [0.5] * 4, [2.0, 1, -1, 3], [1.0] * 4), *others))
     X = np.random.default_rng(0).normal(0, 1, (50, 3))
-    outputs = X
-    for step in scaled.operations:
-        outputs = evaluated(step, outputs)
-    assert np.abs(quantized(scaled, X).predict(X) - outputs).max() < 0.02 * np.ptp(outputs)
-    beyond = made.replace(operations=(first, others[0], op.Scale((4,), (4,), [0.5], [2.0], [1.0]), *others[1:]))
-    with pytest.raises(ValueError, match="dtype is 'int8', which has no form for what scales numbers between layers"):
-        quantized(beyond, X)
+    scale = op.Scale((4,), (4,), [0.5] * 4, [2.0, 1, -1, 3], [1.0] * 4)
+    for operations in ((first, scale, *others), (first, others[0], scale, *others[1:])):  # taken into weights, or not
+        outputs = X
+        for step in operations:
+            outputs = evaluated(step, outputs)
+        found = quantized(made.replace(operations=operations), X)
+        assert np.abs(found.predict(X) - outputs).max() < 0.02 * np.ptp(outputs)
+        assert len(found.steps) == (2 if operations[1] is scale else 3)

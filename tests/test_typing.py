@@ -51,6 +51,9 @@ net.params = net.params * 0.5
 try:
     net.save(Path("net.json"))
     assert_type(NeuralNetwork.load("net.json"), NeuralNetwork)
+    net.to_onnx("net.onnx", dtype=np.float32)
+    net.to_c(Path("net.h"), name="net")
+    assert_type(NeuralNetwork.from_onnx("net.onnx", loss="mse"), NeuralNetwork)
 except (ModelFileError, IOError):
     pass
 

@@ -55,6 +55,17 @@ static inline void ${name}_dense_int8(const int8_t *in, int n, int within, const
     }
 }
 """,
+    "scale_int8": """\
+/* The same number by number, of m weights over and over. */
+static inline void ${name}_scale_int8(const int8_t *in, int within, const int8_t *W, const int32_t *b,
+                                      const int32_t *multiplier, const int8_t *shift, int zero, int m,
+                                      int8_t *out, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        out[i] = ${name}_rescaled(W[i % m] * (in[i] - within) + b[i % m], multiplier[i % m], shift[i % m], zero);
+}
+""",
     "dense_last": """\
 /* The last layer, whose sums become floats. */
 static inline void ${name}_dense_last(const int8_t *in, int n, int within, const int8_t *W, const int32_t *b,
@@ -175,6 +186,8 @@ class Int8Source(Source):
         step, zero, m = layer.step, layer.within.zero, layer.w.shape[1]
         if isinstance(step, op.MatMul):
             self.call_int8("dense_int8", [len(layer.w), zero, W, b, *to_output], m, [m])
+        elif isinstance(step, op.Scale):
+            self.call_int8("scale_int8", [zero, W, b, *to_output, m], prod(step.out), [prod(step.out)])
         else:
             top, left, _, _ = step.pad
             before = [*step.below, zero, W, b, *step.window, *step.stride, top, left, *to_output]

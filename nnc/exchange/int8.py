@@ -48,8 +48,8 @@ class Range(Value):
 
 
 class Layer(Value):
-    """A dense or convolutional layer. `multiplier` and `shift` take its sums to the range of its output; the last one
-    has none."""
+    """A dense or convolutional layer, or one that scales. `multiplier` and `shift` take its sums to the range of its
+    output; the last one has none."""
 
     step: Any  # its operation
     within: Range
@@ -63,6 +63,9 @@ class Layer(Value):
     def sums(self, q: Array) -> Array:
         """The sums of whole numbers for stored ones."""
         x = q - self.within.zero
+        if isinstance(self.step, op.Scale):
+            each: Array = x.reshape(len(x), -1, self.w.shape[1]) * self.w[0] + self.b
+            return each
         if isinstance(self.step, op.Conv):
             x = windows(x, self.step.below, self.step.window, self.step.stride, self.step.pad)
             x = x.reshape(*x.shape[:3], -1)  # in the order of ky, kx and channel
@@ -178,7 +181,7 @@ def quantized(made: Program, X: Array) -> Quantized:
     Raises
     ------
     ValueError
-        It has an operation between its layers that has no form here, or too many inputs of a neuron.
+        A neuron has too many inputs.
     """
     operations = _folded(made.operations)
     last = max(place for place, step in enumerate(operations) if isinstance(step, op.MatMul))
@@ -191,7 +194,7 @@ def quantized(made: Program, X: Array) -> Quantized:
     within = input_range = ranges[0]
     steps: list[Any] = []
     for place, step in enumerate(operations[:last]):
-        if isinstance(step, (op.MatMul, op.Conv)):
+        if isinstance(step, (op.MatMul, op.Conv, op.Scale)):
             following = operations[place + 1]
             is_relu = isinstance(following, op.Activate) and following.name == "relu"
             out = ranges[place + (2 if is_relu else 1)]
@@ -205,8 +208,6 @@ def quantized(made: Program, X: Array) -> Quantized:
                 within = out
         elif isinstance(step, (op.MaxPool, op.AvgPool)):
             steps.append(Pool(step))
-        elif not isinstance(step, op.Flatten):
-            raise ValueError("dtype is 'int8', which has no form for what scales numbers between layers")
     return Quantized(
         minus, times, input_range, tuple(steps), _layer(operations[last], within, None), tuple(operations[last + 1 :])
     )
@@ -241,13 +242,17 @@ def _ranges(operations: list[Any], X: Array) -> list[Range]:
 
 
 def _layer(step: Any, within: Range, out: Range | None) -> Layer:
-    W = np.array(step.W)
+    if isinstance(step, op.Scale):
+        W, biases = np.array([step.times]), np.array(step.plus) - np.array(step.minus) * step.times
+    else:
+        W = np.array(step.W)
+        biases = np.zeros(W.shape[1]) if step.b is None else np.array(step.b)
     if len(W) > MOST_TERMS:
         raise ValueError(f"dtype is 'int8', in which a neuron has {MOST_TERMS} inputs at most, got {len(W)}")
     scales = np.abs(W).max(axis=0) / 127
     scales[scales == 0] = 1.0
     w, scales = np.round(W / scales), scales * within.scale
-    b = np.round(np.clip(np.zeros(W.shape[1]) if step.b is None else np.array(step.b) / scales, -(2.0**30), 2.0**30))
+    b = np.round(np.clip(biases / scales, -(2.0**30), 2.0**30))
     if out is None:
         return Layer(step, within, w, b, scales, None, None, None)
     # factor = multiplier / 2**shift, with as many digits as fit into 31 bits

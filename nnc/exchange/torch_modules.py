@@ -170,6 +170,8 @@ class Modules:
             numbers = [part.reshape(step.below).transpose(2, 0, 1) for part in numbers]
         elif len(step.below) == 3:
             numbers = [part.reshape(-1, 1, 1) for part in numbers]
+        elif self.order is not None and len(step.minus) > 1:
+            numbers = [part[self.order] for part in numbers]
         minus, times, plus = map(np.ascontiguousarray, numbers)
         self.made.append(Scale(minus, times, plus, self.dtype))
 
