@@ -57,7 +57,8 @@ def check_finite(intake: Intake, rows: NDArray[Any], slopes: NDArray[Any]) -> No
 def vjp(intake: Intake, X: ArrayLike, dP: ArrayLike) -> tuple[Gradients, NDArray[Any]]:
     """What `NeuralNetwork.vjp` returns."""
     model = intake.model
-    rows, slopes = by_outputs(intake, X, dP)
+    given = X if type(X) is ndarray else intake.array(X)
+    rows, slopes = by_outputs(intake, given, dP)
     if model.heads is not None:
         slopes = model.heads.through(model.net_outputs(rows), slopes)
     dW, db = model.empty()
@@ -68,8 +69,8 @@ def vjp(intake: Intake, X: ArrayLike, dP: ArrayLike) -> tuple[Gradients, NDArray
     if product - product != 0:
         check_finite(intake, rows, slopes)
     if intake.scaling_X is not None:
-        dX = intake.by_inputs(dX, X)
-    return [*zip(dW, db, strict=True)], dX if type(X) is ndarray and X.shape == dX.shape else dX.reshape(np.shape(X))
+        dX = intake.by_inputs(dX, given)
+    return [*zip(dW, db, strict=True)], dX if given.shape == dX.shape else dX.reshape(given.shape)
 
 
 def jacobian(intake: Intake, X: ArrayLike) -> NDArray[Any]:

@@ -24,7 +24,7 @@ from time import perf_counter
 
 import numpy as np
 
-from nnc import DivergedError, NeuralNetwork, TrainingWarning, augment
+from nnc import DivergedError, Head, Heads, NeuralNetwork, TrainingWarning, augment
 from nnc.layers import Conv2D, Input
 
 N, N_IN, N_OUT = 12, 3, 2
@@ -55,6 +55,20 @@ def classifier(n_out=2):
 
 def fit(net, *arguments, **settings):
     net.fit(*arguments, epochs=2, **settings)
+    return net.params
+
+
+@np.errstate(over="ignore")
+def mse(P, Y):
+    return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
+
+
+HEADS = Heads([Head(1, "mse"), Head(1, "bce")])
+
+
+def stepped(*arguments, **named):
+    net = regressor()
+    net.train_step(*arguments, **named)
     return net.params
 
 
@@ -102,6 +116,13 @@ ARGUMENTS = {
     "score y": (["y"], Y, lambda value: regressor().score(X, value)),
     "loss labels": (["y"], LABELS, lambda value: classifier().loss(X, value)),
     "gradients X": (["X", "y"], X, lambda value: regressor().gradients(value, Y)[0][0]),
+    "vjp X": (["X", "dP"], X, lambda value: regressor().vjp(value, Y)[1]),
+    "vjp dP": (["dP"], Y, lambda value: regressor().vjp(X, value)[1]),
+    "jacobian": (["X"], X, lambda value: regressor().jacobian(value)),
+    "train_step dP": (["dP", "y"], Y, lambda value: stepped(X, dP=value)),
+    "loss function X": (["X", "y"], X, lambda value: fit(regressor(loss=mse), value, Y, batch_size=5)),
+    "loss function y": (["y"], Y, lambda value: fit(regressor(loss=mse), X, value)),
+    "heads y": (["y", "head"], Y, lambda value: fit(regressor(loss=HEADS), X, value)),
     "init": (["init", "weights"], X[:4].T, lambda value: regressor(init=[value, *ZEROS]).params),
     "one of the weights": (["weights"], X[:4].T, lambda value: assign_one("weights", value)),
     "weights": (["weights"], X[:4].T, lambda value: assign("weights", [value, *ZEROS])),
