@@ -65,6 +65,8 @@ class _Online:
         self.hidden, self.activation, self.optimizer, self.lr, self.l2, self.seed = (
             hidden, activation, optimizer, lr, l2, seed,
         )  # fmt: skip
+        if not isinstance(hidden, (list, tuple)):
+            raise TypeError(f"hidden must be the widths of the hidden layers, such as (16,), got {hidden!r}")
         for width in hidden:
             count("hidden", width)
         positive("lr", lr)

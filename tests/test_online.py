@@ -142,6 +142,7 @@ def test_copies_go_on_as_the_model_does(way, optimizer):
         (lambda: OnlineRegressor().learn_one({}, math.nan), ValueError, "y must be a finite number, got nan"),
         (lambda: OnlineRegressor().learn_one({}, "1"), TypeError, "y must be a number, got '1'"),
         (lambda: OnlineRegressor(lr=0), ValueError, "lr must be"),
+        (lambda: OnlineRegressor(hidden=8), TypeError, r"hidden must be the widths .* such as \(16,\), got 8"),
         (lambda: OnlineRegressor(hidden=(0,)), ValueError, "hidden must be 1 or more, got 0"),
         (lambda: OnlineRegressor(activation="tahn"), ValueError, "activation must be one of"),
         (lambda: OnlineRegressor(optimizer="lbfgs"), ValueError, "'lbfgs' has none"),

@@ -38,6 +38,14 @@ assert_type(net.score(X_test, y_test), float)
 assert_type(net.loss(X_test, y_test), float)
 assert_type(net.train_step(X_test, y_test, 0.1), float)
 assert_type(net.train_step(X_test, dP=net.predict(X_test)), float)
+
+def squared(P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+    return float(((P - Y) ** 2).mean()), 2 * (P - Y) / P.size
+
+NeuralNetwork([3, 1], loss=squared)
+heads = nnc.Heads([nnc.Head(1), nnc.Head(2, "bce", weight=0.5)])
+assert_type(NeuralNetwork([3, 3], loss=heads).heads, nnc.Heads | None)
+assert_type(nnc.OnlineRegressor().predict_one({"a": 1.0, "b": True}), float)
 assert_type(net.vjp(X, X), tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]])
 assert_type(net.jacobian(X), NDArray[Any])
 assert_type(net.gradients(X, y), list[tuple[NDArray[Any], NDArray[Any] | None]])
