@@ -206,7 +206,7 @@ def read(content: str | bytes) -> nnc.NeuralNetwork:
     """The network of a text, or of a safetensors file."""
     if isinstance(content, str):
         return nnc.NeuralNetwork.from_json(content)
-    return nnc.NeuralNetwork._from_document(safetensors.loads(content, "the JSON text"), "the JSON text")
+    return nnc.NeuralNetwork._from_document(safetensors.loads(content, "the JSON text"), "the JSON text", None)
 
 
 def written(net: nnc.NeuralNetwork, like: str | bytes) -> str | bytes:
