@@ -1,10 +1,11 @@
 """Handwritten digits at 99.5 %: a small convolutional network that never sees the same image twice.
 
-    python examples/mnist.py FOLDER [--epochs 18] [--seed 0] [--lenet] [--pictures FOLDER]
+    python examples/mnist.py FOLDER [--epochs 18] [--seed 0] [--lenet] [--fashion] [--pictures FOLDER]
 
 FOLDER has the four files of MNIST, as they are known (train-images-idx3-ubyte.gz, ...). --lenet trains LeNet-5 on the
-images as they are instead, in some seconds. --pictures saves two pictures there (needs matplotlib): the filters of the
-first layer, and the digits that the network gets wrong.
+images as they are instead, in some seconds. --fashion says that FOLDER has Fashion-MNIST, clothes in the same form.
+--pictures saves two pictures there (needs matplotlib): the filters of the first layer, and the images that the network
+gets wrong.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from time import perf_counter
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.datasets import load_mnist
+from nnc.datasets import load_fashion_mnist, load_mnist
 from nnc.layers import Conv2D, Input, MaxPool2D, small_images
 
 LENET = [Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(2), 120, 84, 10]  # LeCun et al. (1998)
@@ -22,12 +23,13 @@ LENET = [Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(
 def main():
     parser = argparse.ArgumentParser(description="Train a convolutional network on MNIST.")
     parser.add_argument("folder", help="where the files of MNIST are")
-    parser.add_argument("--epochs", type=int, help="default: 18, of LeNet-5 10")
+    parser.add_argument("--epochs", type=int, help="default: 18, of LeNet-5 and of clothes 10")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lenet", action="store_true", help="LeNet-5, on the images as they are")
+    parser.add_argument("--fashion", action="store_true", help="the folder has Fashion-MNIST")
     parser.add_argument("--pictures", type=Path, help="a folder for two pictures")
     arguments = parser.parse_args()
-    data = load_mnist(arguments.folder)
+    data = (load_fashion_mnist if arguments.fashion else load_mnist)(arguments.folder)
     net = NeuralNetwork(
         LENET if arguments.lenet else small_images(10), activation="relu", loss="cross_entropy", dtype="float32",
         scale_X="pixels", seed=arguments.seed,
@@ -46,13 +48,14 @@ def main():
             callback=report,
         )  # fmt: skip
     else:
-        epochs = arguments.epochs or 18
-        images = nnc.augment(data.X_train, data.y_train, batch_size=128, seed=arguments.seed)
+        epochs = arguments.epochs or (10 if arguments.fashion else 18)
+        distortions = {"shift": 1, "rotate": 0, "zoom": 0.05, "flip": "horizontal"} if arguments.fashion else {}
+        images = nnc.augment(data.X_train, data.y_train, batch_size=128, seed=arguments.seed, **distortions)
         net.fit_batches(images, epochs=epochs, optimizer="adam", lr=nnc.OneCycleLR(4e-3), callback=report)
     guesses = net.predict_classes(data.X_test)
     wrong = (guesses != data.y_test).nonzero()[0]
     print(
-        f"{len(wrong)} of {len(data.y_test)} test digits are wrong: {1 - len(wrong) / len(data.y_test):.2%} are right"
+        f"{len(wrong)} of {len(data.y_test)} test images are wrong: {1 - len(wrong) / len(data.y_test):.2%} are right"
     )
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
@@ -76,7 +79,7 @@ def draw(net, data, guesses, wrong, folder):
     for place, ax in zip(wrong, axes.flat, strict=False):
         ax.imshow(data.X_test[place], cmap="gray_r")
         ax.set_title(f"{data.y_test[place]}, not {guesses[place]}", fontsize=8)
-    figure.suptitle("Digits that it gets wrong: what they are, and not what it says")
+    figure.suptitle("Images that it gets wrong: what they are, and not what it says")
     figure.savefig(folder / "wrong.png", dpi=150)
     print(f"pictures: {folder / 'filters.png'}, {folder / 'wrong.png'}")
 

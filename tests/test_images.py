@@ -297,7 +297,7 @@ def test_the_door_refuses_layers_that_do_not_stand_on_each_other(core, layers):
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="the examples are not here")
-@pytest.mark.parametrize("options", [["--lenet"], []])
+@pytest.mark.parametrize("options", [["--lenet"], ["--fashion"], []])
 def test_the_example_on_mnist(options, tmp_path, monkeypatch, capsys):
     """On a few digits of another data set, as large, in files as MNIST has them."""
     digits, labels = load_digits()
@@ -313,7 +313,7 @@ def test_the_example_on_mnist(options, tmp_path, monkeypatch, capsys):
         runpy.run_path(str(EXAMPLE), run_name="__main__")
     out = capsys.readouterr().out
     assert "epoch  4" in out
-    assert "test digits are wrong" in out
+    assert "test images are wrong" in out
 
 
 def test_the_network_for_small_images_says_what_it_takes():
