@@ -51,7 +51,17 @@ if TYPE_CHECKING:
     from nnc.training.fit import DivergedError
     from nnc.training.history import History
     from nnc.training.loggers import CSVLogger, TensorBoard
-    from nnc.training.schedules import Constant, CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR, Warmup
+    from nnc.training.schedules import (
+        Constant,
+        CosineLogLR,
+        CosineLR,
+        ExponentialLR,
+        OneCycleLR,
+        PerStep,
+        ReduceLROnPlateau,
+        StepLR,
+        Warmup,
+    )
 
 __all__ = [
     "LBFGS",
@@ -66,6 +76,7 @@ __all__ = [
     "ConformalSets",
     "Constant",
     "CosineLR",
+    "CosineLogLR",
     "CrossEntropy",
     "DeadLayerWarning",
     "DivergedError",
@@ -92,6 +103,7 @@ __all__ = [
     "OneCycleLR",
     "OnlineClassifier",
     "OnlineRegressor",
+    "PerStep",
     "Pixels",
     "Progress",
     "Quantile",
@@ -134,6 +146,7 @@ _HOME = {
     "ConformalSets": "data.conformal",
     "Constant": "training.schedules",
     "CosineLR": "training.schedules",
+    "CosineLogLR": "training.schedules",
     "CrossEntropy": "kinds.losses",
     "DeadLayerWarning": "training.advice",
     "DivergedError": "training.fit",
@@ -161,6 +174,7 @@ _HOME = {
     "OneCycleLR": "training.schedules",
     "OnlineClassifier": "online",
     "OnlineRegressor": "online",
+    "PerStep": "training.schedules",
     "Pixels": "data.scaling",
     "Progress": "training.callbacks",
     "Quantile": "kinds.losses",

@@ -56,7 +56,7 @@ class NeuralNetwork:
         of itself goes before the arguments below. A BatchNorm says all of itself.
     activation : str or sequence of str
         Of the hidden layers but BatchNorm, one name for all or one for each: "sigmoid", "tanh", "relu", "leaky_relu"
-        (slope 0.01), "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu".
+        (slope 0.01), "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu", "mish", "selu".
     output : str, optional
         Of the last layer: one of those, "softmax" or "exp". Default: the partner of the loss (below).
     loss : str, object or callable
@@ -89,9 +89,10 @@ class NeuralNetwork:
     bias : bool, default True
         Whether the layers have biases.
     init : str or sequence of arrays, optional
-        "uniform" (0 to 1, biases too), "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros", or the
-        weight matrices themselves, W (n_in, n_out) of each layer. Default: "glorot_uniform" for layers with sigmoid,
-        tanh, identity, softplus or softmax, "he_uniform" for relu, leaky_relu, elu, gelu and silu. Biases start at 0.
+        "uniform" (0 to 1, biases too), "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform",
+        "lecun_normal", "zeros", or the weight matrices themselves, W (n_in, n_out) of each layer. Default:
+        "glorot_uniform" for layers with sigmoid, tanh, identity, softplus or softmax, "he_uniform" for relu,
+        leaky_relu, elu, gelu, silu and mish, "lecun_normal" for selu. Biases start at 0.
     dtype : "float64" or "float32"
         Of the parameters and of all arithmetic. NumPy's types do as well.
     seed : int, optional
@@ -112,7 +113,8 @@ class NeuralNetwork:
     -----
     With u uniform from -1 to 1 and z standard normal, a weight is u sqrt(6 / (n_in + n_out)) for "glorot_uniform",
     z sqrt(2 / (n_in + n_out)) for "glorot_normal" (Glorot and Bengio, 2010), u sqrt(6 / n_in) for "he_uniform" and
-    z sqrt(2 / n_in) for "he_normal" (He, Zhang, Ren and Sun, 2015).
+    z sqrt(2 / n_in) for "he_normal" (He, Zhang, Ren and Sun, 2015), u sqrt(3 / n_in) for "lecun_uniform" and
+    z sqrt(1 / n_in) for "lecun_normal" (LeCun, Bottou, Orr and Mueller, 1998).
 
     Examples
     --------
@@ -770,7 +772,8 @@ class NeuralNetwork:
         metrics: Any = (),
         l1: float = 0.0,
         l2: float = 0.0,
-        dropout: float | Sequence[float] = 0.0,
+        weight_decay: float | Schedule | Callable[[int], float] | None = None,
+        dropout: Any = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         max_norm: float | None = None,
@@ -828,9 +831,12 @@ class NeuralNetwork:
             function of y_true and y_pred, such as scikit-learn's, by its name: nnc.Metric says more about it.
         l1, l2 : float, default 0
             Penalties: the loss gets l1 sum |W| + l2 sum W**2 / 2.
-        dropout : float or one for each hidden layer, default 0
+        weight_decay : float, schedule or callable, optional
+            In place of the optimizer's, in this fit: a number, or one for each epoch as `lr` has them.
+        dropout : float, schedule or callable, or one for each hidden layer, default 0
             The share of a layer's outputs that each training step drops; the others are scaled up (Srivastava et al.,
-            2014). `predict` drops nothing.
+            2014). `predict` drops nothing. A schedule or a function gives the share of each epoch, as `lr` does its
+            rate.
         clip_norm, clip_value : float, optional
             Scales the gradient down to this Euclidean norm; keeps each of its numbers within -clip_value to clip_value.
         max_norm : float, optional

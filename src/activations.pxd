@@ -1,5 +1,5 @@
 # Each activation and its derivative, side by side. `a = f(z)`; a derivative is written in terms of the output a wherever that is
-# possible, so that the net input z need not be kept: only gelu and silu need it.
+# possible, so that the net input z need not be kept: only gelu, silu and mish need it.
 #
 # Rows are padded to whole vectors and lie one after the other, so a layer of a block of rows is one flat array. What the padding holds
 # after an activation does not matter: it is never read as an input, and deltas are zero there.
@@ -18,6 +18,8 @@ cdef enum Activation:     # the numbers are the order of the rows in nnc/kinds
     ELU
     GELU
     SILU
+    MISH
+    SELU
     SOFTMAX
     EXP
 
@@ -80,6 +82,34 @@ cdef inline vec d_silu(vec z) noexcept nogil:
     cdef vec s = sigmoid(z)
     return s * (<real>1 + z * (<real>1 - s))
 
+# mish(z) = z tanh(softplus(z)) (Misra, 2020). With t = exp(-|z|) the hyperbolic tangent is n / d, and its slope 4 (1 + t) t / d**2, once
+# more times t for z >= 0; nothing cancels in n and d.
+
+cdef inline vec mish_parts(vec z, vec t, vec* d) noexcept nogil:
+    # n and d
+    cdef vec n = if_negative(z, t * (t + <real>2), <real>1 + <real>2 * t)
+    d[0] = n + <real>2 * if_negative(z, splat(1), t * t)
+    return n
+
+cdef inline vec mish(vec z) noexcept nogil:
+    cdef vec d
+    cdef vec n = mish_parts(z, exp(-vabs(z)), &d)
+    return z * (n / d)
+
+cdef inline vec d_mish(vec z) noexcept nogil:
+    cdef vec d
+    cdef vec t = exp(-vabs(z))
+    cdef vec n = mish_parts(z, t, &d)
+    return n / d + z * ((<real>4 * if_negative(z, t, t * t)) * ((<real>1 + t) / (d * d)))
+
+# selu(z) = s z for z > 0, else s a (exp(z) - 1), whose constants keep the mean 0 and the variance 1 (Klambauer et al., 2017)
+
+cdef inline vec selu(vec z) noexcept nogil:
+    return if_negative(z, <real>1.7580993408473766 * expm1(if_negative(z, z, splat(0))), <real>1.0507009873554805 * z)
+
+cdef inline vec d_selu(vec a) noexcept nogil:
+    return if_less(splat(0), a, splat(<real>1.0507009873554805), a + <real>1.7580993408473766)
+
 # exp(z), the partner of the poisson loss; its derivative is a. vmath.pxd knows it for z <= 0: exp(z) = 1 / exp(-z)
 
 cdef inline vec exponential(vec z) noexcept nogil:
@@ -107,6 +137,10 @@ cdef inline inlined_vec value(int kind, vec z) noexcept nogil:
         return gelu(z)
     if kind == SILU:
         return silu(z)
+    if kind == MISH:
+        return mish(z)
+    if kind == SELU:
+        return selu(z)
     if kind == EXP:
         return exponential(z)
     return z
@@ -130,6 +164,10 @@ cdef inline inlined_vec slope(int kind, vec z, vec a) noexcept nogil:
         return d_gelu(z)
     if kind == SILU:
         return d_silu(z)
+    if kind == MISH:
+        return d_mish(z)
+    if kind == SELU:
+        return d_selu(a)
     if kind == EXP:
         return a
     return splat(1)
@@ -137,7 +175,7 @@ cdef inline inlined_vec slope(int kind, vec z, vec a) noexcept nogil:
 
 cdef inline bint needs_net_input(int kind) noexcept nogil:
     # Whether slope() reads z, so that it has to be kept.
-    return kind == GELU or kind == SILU
+    return kind == GELU or kind == SILU or kind == MISH
 
 
 cdef inline always_inlined activate_as(int kind, const real* Z, real* A, Py_ssize_t vectors) noexcept nogil:
@@ -171,6 +209,10 @@ cdef inline void activate(int kind, const real* Z, real* A, Py_ssize_t size) noe
         activate_as(GELU, Z, A, vectors)
     elif kind == SILU:
         activate_as(SILU, Z, A, vectors)
+    elif kind == MISH:
+        activate_as(MISH, Z, A, vectors)
+    elif kind == SELU:
+        activate_as(SELU, Z, A, vectors)
     elif kind == EXP:
         activate_as(EXP, Z, A, vectors)
     elif Z != A:
@@ -196,6 +238,10 @@ cdef inline void differentiate(int kind, const real* Z, const real* A, real* D, 
         differentiate_as(GELU, Z, A, D, vectors)
     elif kind == SILU:
         differentiate_as(SILU, Z, A, D, vectors)
+    elif kind == MISH:
+        differentiate_as(MISH, Z, A, D, vectors)
+    elif kind == SELU:
+        differentiate_as(SELU, Z, A, D, vectors)
     elif kind == EXP:
         differentiate_as(EXP, Z, A, D, vectors)
 

@@ -32,6 +32,7 @@ cdef struct Run:
     double* losses        # of each epoch
     const double* rates   # its learning rate, that of epoch e at rates[e * rate_step]
     Py_ssize_t rate_step
+    bint rates_of_steps   # whether there is a rate for each step: that of number s of epoch e at rates[(e * steps + s) * rate_step]
     Py_ssize_t epoch      # where the run stands: epoch, first row of the next block, and of the epoch so far the plain sum of the loss,
     Py_ssize_t row        # the penalties, and the weight of the batch
     double total
@@ -169,6 +170,11 @@ cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nog
     run.stop = loss <= run.target_loss
 
 
+cdef inline Py_ssize_t rate_place(const Run* run, Py_ssize_t epoch, Py_ssize_t row) noexcept nogil:
+    # Of the rate of the step on the batch that begins with that row.
+    return epoch * ((run.data.n + run.batch - 1) // run.batch) + row // run.batch if run.rates_of_steps else epoch
+
+
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # Takes the run `blocks` blocks further, or rounds in which each thread takes one, as one of run.threads threads that all make this
     # call. Position is kept by every thread for itself and written back by the first. How long a thread waits for the others depends on
@@ -218,7 +224,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 break
         part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
         if thread == 0 and last:
-            optimizer.lr = optimizer.bias_lr = run.rates[epoch * run.rate_step]
+            optimizer.lr = optimizer.bias_lr = run.rates[rate_place(run, epoch, batch_start) * run.rate_step]
             if not optimizer.plain:
                 before = optimizer[0]
                 count_step(optimizer, weight)

@@ -109,18 +109,28 @@ cdef class Training:
         free(self.layers)
         free(self.own)
 
+    def change(self, double decay, dropout):
+        """Another weight decay from here on, and other shares of outputs to drop: a number for each hidden layer, of which those that began
+        with 0 drop nothing. There has to have been a decay at first."""
+        cdef int l, t
+        self.run.optimizer.decay = decay
+        for l, dropped in enumerate(dropout):
+            self.run.net.layers[l].dropped = dropped
+            for t in range(self.run.net_count):
+                self.run.nets[t].layers[l].dropped = dropped
+
     def refresh(self):
         """To be called where the parameters may have been changed from outside."""
         refresh_network(&self.run.net)
 
-    def plan(self, losses, rates, Py_ssize_t epochs):
-        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate."""
+    def plan(self, losses, rates, Py_ssize_t epochs, bint of_steps=False):
+        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate, or that of each step."""
         cdef double[::1] of_epochs = losses
         cdef const double[:] lr = rates
         self.keep_alive[8] = losses, rates
         self.run.losses, self.run.rates = &of_epochs[0], &lr[0]
         self.run.rate_step = lr.strides[0] // <Py_ssize_t>sizeof(double)      # 0 where all are the same
-        self.run.epochs = epochs
+        self.run.epochs, self.run.rates_of_steps = epochs, of_steps
 
     def feed(self, X, Y, labels, weights):
         """Other rows take the place of the data, no more of them than a batch has or as many as there were, and are epoch 0 of a run that

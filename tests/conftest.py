@@ -136,7 +136,7 @@ def twin():
         functions = {
             "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "identity": lambda z: z, "exp": torch.exp,
             "leaky_relu": lambda z: F.leaky_relu(z, 0.01), "softplus": F.softplus, "elu": F.elu, "gelu": F.gelu,
-            "silu": F.silu, "softmax": lambda z: torch.softmax(z, 1),
+            "silu": F.silu, "mish": F.mish, "selu": F.selu, "softmax": lambda z: torch.softmax(z, 1),
         }  # fmt: skip
         convolution = len(net.model.shape) == 3
         A = A.permute(0, 3, 1, 2) if convolution else A

@@ -178,6 +178,8 @@ ACTIVATIONS = {
     "elu": nn.functional.elu,
     "gelu": nn.functional.gelu,
     "silu": nn.functional.silu,
+    "mish": nn.functional.mish,
+    "selu": nn.functional.selu,
     "softmax": lambda Z: torch.softmax(Z, dim=1),
     "exp": torch.exp,
 }

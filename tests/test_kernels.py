@@ -19,7 +19,7 @@ HEAD = (Path(__file__).parent.parent / "src" / "vmath.pxd").read_text().split("\
 STATED = re.findall(r"\b(exp|expm1|tanh|sigmoid|log|log1p) (\d+(?:\.\d+)?)(?=[,;]|\.?\s)", HEAD)
 ULP = {name: float(figure) for name, figure in STATED}
 GUARD = 24  # numbers before and after each buffer
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu")
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "mish", "selu")
 
 
 def real(core):
@@ -386,6 +386,17 @@ def density(z):
     return np.exp(-z * z / 2) / np.sqrt(2 * PI)
 
 
+def softplus(z):
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def mish_bend(z):
+    """The slope of tanh(softplus(z))."""
+    return exact_sigmoid(z) / np.cosh(np.minimum(softplus(z), 5000)) ** 2
+
+
+SELU, SELU_A = LONG("1.0507009873554804934193349852946"), LONG("1.6732632423543772848170429916717")
+
 # f(z) and f'(z) by their definitions.
 ORACLES = {
     "sigmoid": (exact_sigmoid, lambda z: exact_sigmoid(z) * exact_sigmoid(-z)),
@@ -396,6 +407,11 @@ ORACLES = {
     "softplus": (lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))), exact_sigmoid),
     "elu": (lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))), lambda z: np.exp(np.minimum(z, 0))),
     "gelu": (lambda z: z * normal_cdf(z), lambda z: normal_cdf(z) + z * density(z)),
+    "mish": (lambda z: z * np.tanh(softplus(z)), lambda z: np.tanh(softplus(z)) + z * mish_bend(z)),
+    "selu": (
+        lambda z: np.where(z > 0, SELU * z, SELU * SELU_A * np.expm1(np.minimum(z, 0))),
+        lambda z: np.where(z > 0, SELU, SELU * SELU_A * np.exp(np.minimum(z, 0))),
+    ),
     "silu": (lambda z: z * exact_sigmoid(z), lambda z: exact_sigmoid(z) * (1 + z * exact_sigmoid(-z))),
 }
 
@@ -417,12 +433,12 @@ def test_activation_and_its_derivative(core, name):
     values, slopes = (f(Z.array.astype(LONG)) for f in ORACLES[name])
     # Values in ULP: the tail of gelu is that of exp(-z**2 / 2), whose argument is rounded. Slopes absolutely,
     # as they add up in a gradient; z (1 - sigmoid(z)) in that of silu cancels.
-    allowed = 5 + Z.array.astype(LONG) ** 2 / 2 if name == "gelu" else 3
+    allowed = {"gelu": 5 + Z.array.astype(LONG) ** 2 / 2, "mish": 5, "selu": 4}.get(name, 3)
     tiny = np.finfo(dtype).tiny
     small = np.abs(values) < 4 * tiny  # below tiny there is only zero
     assert (np.abs(A.array - values)[small] <= 4 * tiny).all()
     assert ((ulps(A.array, values) <= allowed + oracle_error(dtype)) | small).all()
-    allowed = 3 + np.abs(Z.array) / 2 if name == "silu" else 3
+    allowed = {"silu": 3 + np.abs(Z.array) / 2, "mish": 4 + np.abs(Z.array), "selu": 5}.get(name, 3)
     assert (np.abs(D.array - factor * slopes) <= allowed * np.finfo(dtype).eps * np.abs(factor)).all()
 
 
@@ -447,6 +463,7 @@ def test_activation_in_place(core, name):
         ("elu", 0, 1),
         ("gelu", 0, 0.5),
         ("silu", 0, 0.5),
+        ("mish", 0, 0.6),
     ],
 )
 def test_activation_at_zero(core, name, value, slope):

@@ -450,7 +450,10 @@ KNOWS = "is not in the plain-Python reference, which has {}; what else there is,
         ({"dtype": "float32"}, "dtype 'float32' " + KNOWS.format("float64")),
         (
             {"init": "orthogonal"},
-            "init 'orthogonal' " + KNOWS.format("zeros, uniform, glorot_uniform, glorot_normal, he_uniform, he_normal"),
+            "init 'orthogonal' "
+            + KNOWS.format(
+                "zeros, uniform, glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal"
+            ),
         ),
         (
             {"layers": [3]},

@@ -100,7 +100,7 @@ SHAPES = {
 TINY, DEEP, SMALL, NARROW = (3, 4, 1), (5, 7, 9, 3), (4, 16, 10), (20, 64, 1)
 SQUARE, BLOCKS = (64, 64, 10), (4, 32, 16, 4)  # the last: few parameters and so many rows that threads share them
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu")
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "mish", "selu")
 OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
 INITS = ("uniform", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros", "arrays")
 LOSSES = {  # with its output and the targets that it is given

@@ -116,7 +116,7 @@ ARGUMENTS = {
     "solver": "optimizer",
     "optim": "optimizer",
     "alpha": "l2",
-    "weightdecay": "optimizer=nnc.AdamW(weight_decay=...)",
+    "decay": "weight_decay",
     "momentum": "optimizer=nnc.SGD(momentum=...)",
     "gradclip": "clip_norm",
     "clipnorm": "clip_norm",

@@ -220,6 +220,16 @@ class Graph:
         """z sigmoid(z)."""
         return self.node("Mul", z, self.node("Sigmoid", z))
 
+    def mish(self, z: str) -> str:
+        """z tanh(softplus(z))."""
+        return self.node("Mul", z, self.node("Tanh", self.softplus(z)))
+
+    def selu(self, z: str) -> str:
+        """1.05 max(z, 0) + 1.76 (exp(min(z, 0)) - 1)."""
+        e = self.node("Exp", self.node("Min", z, self.number(0.0)))
+        low = self.node("Mul", self.node("Sub", e, self.number(1.0)), self.number(1.7580993408473766))
+        return self.node("Add", self.node("Mul", self.node("Relu", z), self.number(1.0507009873554805)), low)
+
     def gelu(self, z: str) -> str:
         """z (1 + erf(z / sqrt(2))) / 2."""
         erf = self.node("Erf", self.node("Mul", z, self.number(sqrt(0.5))))
@@ -292,4 +302,6 @@ COMPOSED: dict[str, Callable[[Graph, str], str]] = {
     "elu": Graph.elu,
     "silu": Graph.silu,
     "gelu": Graph.gelu,
+    "mish": Graph.mish,
+    "selu": Graph.selu,
 }

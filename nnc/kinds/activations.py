@@ -29,7 +29,8 @@ class Activation(Value):
         The same as a textbook has them, where that is another form.
     init : str
         Of the weights before it. The default, Glorot and Bengio's (2010), is for what is linear around 0; He et al.'s
-        (2015) for what rectifies, whose units pass on half of the variance.
+        (2015) for what rectifies, whose units pass on half of the variance; LeCun et al.'s (1998) for selu, whose
+        constants were found for it.
     output_only : bool
         It is for the output layer alone.
     elementwise : bool
@@ -132,6 +133,23 @@ ROWS = {
             shown_slope="(1 + {z} - {a}) / (1 + exp(-{z}))",
             init="he_uniform",
             bounds=(-0.2785, INF),
+        ),
+        Activation(
+            "mish",
+            "z * tanh(softplus(z))",
+            "(tanh(softplus(z)) + z * (1 - tanh(softplus(z))^2) * sigmoid(z))",
+            shown="{z} * tanh(log(1 + exp({z})))",
+            init="he_uniform",
+            bounds=(-0.309, INF),
+        ),
+        Activation(
+            "selu",
+            "(1.0507009873554805 * z if z > 0 else 1.7580993408473766 * expm1(min(z, 0)))",
+            "(1.0507009873554805 if z > 0 else a + 1.7580993408473766)",
+            shown="({z} * 1.0507 if {z} > 0 else 1.7581 * (exp({z}) - 1))",
+            init="lecun_normal",
+            bends=True,
+            bounds=(-1.7581, INF),
         ),
         Activation(
             "softmax",

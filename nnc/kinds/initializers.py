@@ -15,7 +15,8 @@ class Initializer(Value):
         "zeros"; "unit", uniform from 0 to 1; "symmetric", uniform from -sqrt(6 / fan) to sqrt(6 / fan); "normal", with
         the variance 2 / fan.
     fans : str
-        What `fan` is: "in" the inputs of a neuron, "both" these and the neurons of the layer, or "".
+        What `fan` is: "in" the inputs of a neuron, "both" these and the neurons of the layer, "twice" twice the inputs,
+        or "".
     biases_too : bool
         Whether biases are drawn as well; else they start at 0.
     """
@@ -27,7 +28,7 @@ class Initializer(Value):
 
     def fan(self, fan_in: int, fan_out: int) -> int:
         """What a variance is divided by."""
-        return fan_in + fan_out if self.fans == "both" else fan_in
+        return {"both": fan_in + fan_out, "twice": 2 * fan_in}.get(self.fans, fan_in)
 
 
 _ROWS = (
@@ -36,6 +37,8 @@ _ROWS = (
     Initializer("glorot_normal", "normal", "both"),
     Initializer("he_uniform", "symmetric", "in"),  # He, Zhang, Ren and Sun (2015)
     Initializer("he_normal", "normal", "in"),
+    Initializer("lecun_uniform", "symmetric", "twice"),  # LeCun, Bottou, Orr and Mueller (1998)
+    Initializer("lecun_normal", "normal", "twice"),
     Initializer("zeros", "zeros"),
 )
 INITIALIZERS = {row.name: row for row in _ROWS}

@@ -52,4 +52,6 @@ INITIALIZERS: dict[str, Callable[[Stream, int, int], float]] = {
     "glorot_normal": lambda stream, n_in, n_out: stream.normal() * math.sqrt(2 / (n_in + n_out)),
     "he_uniform": lambda stream, n_in, n_out: (2 * stream.uniform() - 1) * math.sqrt(6 / n_in),
     "he_normal": lambda stream, n_in, n_out: stream.normal() * math.sqrt(2 / n_in),
+    "lecun_uniform": lambda stream, n_in, n_out: (2 * stream.uniform() - 1) * math.sqrt(6 / (2 * n_in)),
+    "lecun_normal": lambda stream, n_in, n_out: stream.normal() * math.sqrt(2 / (2 * n_in)),
 }

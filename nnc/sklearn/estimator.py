@@ -53,8 +53,8 @@ BELOW_ONE = float(np.nextafter(1, 0))
 FURTHER = """
     What scikit-learn has not:
 
-    activation : also "sigmoid" (as "logistic"), "leaky_relu", "softplus", "elu", "gelu", "silu"; or a list of names,
-        one for each hidden layer.
+    activation : also "sigmoid" (as "logistic"), "leaky_relu", "softplus", "elu", "gelu", "silu", "mish", "selu"; or a
+        list of names, one for each hidden layer.
     solver : also "adamw", "rmsprop", "adagrad", "nadam", "rprop", which take `learning_rate_init` (and beta_1, beta_2
         and epsilon where they have them), "levenberg_marquardt" for squared errors, or an object such as
         nnc.RMSprop(lr=0.01, momentum=0.9), which brings all of its constants.

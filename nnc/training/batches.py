@@ -32,6 +32,8 @@ class BatchFit(Fit):
     def __init__(
         self, model: Model, intake: Intake, passes: Callable[[], Iterator[Data]], plan: Plan, state: State
     ) -> None:
+        if state.changes_by_step:
+            raise ValueError("lr: PerStep has to know how many batches there are, which come one by one here")
         self.passes = passes
         self.iterator = passes()
         first = next(self.iterator, None)

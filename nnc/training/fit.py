@@ -19,6 +19,7 @@ from nnc.base import processors
 from nnc.base.arrays import constant
 from nnc.training.callbacks import Call, Record, asked, finish
 from nnc.training.history import History
+from nnc.training.plan import check_weights, unchanged
 from nnc.training.threads import SLICE, Chooser, Interrupt, chooser, doubling, remember, settle
 
 if TYPE_CHECKING:
@@ -92,15 +93,15 @@ class Fit:
         for name in plan.metrics:
             self.columns[name] = []
         work = 3 * (plan.epochs or SHORT) * len(data.X) * model.n_params
-        self.is_short = work <= SHORT and plan.n_threads in (None, 1) and not model.stack.images
-        watching = plan.patience is not None or plan.validation is not None or plan.keeps_best
+        # A rate for each step of an epoch, or one for all of them.
+        self.rates_an_epoch = -(-len(data.X) // plan.batch_size) if state.changes_by_step else 1
+        self.is_short = (
+            work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.stack.images
+        )
+        watching = plan.patience is not None or plan.validation is not None or bool(plan.keeps_best)
+        watching = watching or plan.changes is not unchanged
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
-        rows = data if plan.validation is None else plan.validation
-        for metric in plan.metrics.values() if rows.weights is not None else ():
-            if metric.is_given and not metric.takes_weights:
-                raise ValueError(
-                    f"metrics: the function of {metric.name!r} has to take sample_weight, as rows have weights"
-                )
+        check_weights(plan, data if plan.validation is None else plan.validation)
         self.begin(intake, data)
         self.calls = [Call(callback, self.began) for callback in plan.callbacks]
         if plan.display is not None:
@@ -256,11 +257,13 @@ class Fit:
             )
         else:
             self.training.feed(*self.data)
+        plan.changes(self.training, self.first + self.epoch)
         state.current = self.report
 
     def goal(self) -> int:
         """The epoch up to which the core goes before Python has to look."""
         epoch = self.epoch
+        self.plan.changes(self.training, self.first + epoch)
         goal = sys.maxsize if self.plan.epochs is None else self.plan.epochs
         if self.every:
             goal = epoch + 1
@@ -279,27 +282,28 @@ class Fit:
 
     def look_ahead(self, epoch: int, goal: int) -> None:
         """Learning rates for the epochs to come, and space for their losses."""
-        state = self.state
-        until = min(goal, epoch + CHUNK) if state.schedule is not None else min(goal, len(self.losses))
+        state, steps = self.state, self.rates_an_epoch
+        chunk = max(1, CHUNK // steps)
+        until = min(goal, epoch + chunk) if state.schedule is not None else min(goal, len(self.losses))
         if until <= epoch:
-            until = min(goal, epoch + CHUNK)
+            until = min(goal, epoch + chunk)
         if until > len(self.losses):
             self.losses = np.concatenate([self.losses, np.empty(max(until, len(self.losses)))])
         if self.rated == 0:
-            self.rates = state.rates(self.first, self.first + until)
+            self.rates = state.rates(self.first, self.first + until, steps)
         else:
-            if until > len(self.rates) or not self.rates.flags.writeable:
-                known = self.rates[: self.rated]
-                self.rates = np.empty(len(self.losses))
-                self.rates[: self.rated] = known
-            self.rates[epoch:until] = state.rates(self.first + epoch, self.first + until)
+            if until * steps > len(self.rates) or not self.rates.flags.writeable:
+                known = self.rates[: self.rated * steps]
+                self.rates = np.empty(max(until, min(len(self.losses), 2 * self.rated)) * steps)
+                self.rates[: len(known)] = known
+            self.rates[epoch * steps : until * steps] = state.rates(self.first + epoch, self.first + until, steps)
         self.rated = until
 
     def advance(self, goal: int) -> None:
         """Goes on to the end of epoch `goal`, in slices of time, unless something ends the run."""
         training = self.training
         training.refresh()  # after a callback
-        training.plan(self.losses, self.rates, goal)
+        training.plan(self.losses, self.rates, goal, self.rates_an_epoch > 1)
         while not training.done and not self.interrupt and not self.is_late():
             self.go_on()
         if training.lost or training.broken_layer:
@@ -453,7 +457,9 @@ class Fit:
                 self.sync()
                 record = Record(epoch=self.first + epoch, loss=float(self.losses[epoch - 1]))
                 record.update((name, values[-1]) for name, values in self.columns.items())
-                record.update(lr=float(self.rates[epoch - 1]), seconds=perf_counter() - self.began)
+                record.update(
+                    lr=float(self.rates[(epoch - 1) * self.rates_an_epoch]), seconds=perf_counter() - self.began
+                )
                 better = better and (self.best == np.inf or self.best < self.best_before())  # inf: not kept here
                 record.update(best=better, network=self.plan.network)
             call.epoch = epoch
@@ -486,7 +492,7 @@ class Fit:
 
     def history(self, reason: str) -> History:
         epochs, seconds = self.epoch, perf_counter() - self.began
-        columns = {"loss": self.losses[:epochs], "lr": self.rates[:epochs]}
+        columns = {"loss": self.losses[:epochs], "lr": self.rates[: epochs * self.rates_an_epoch : self.rates_an_epoch]}
         if len(self.marks) == 1:
             columns["epoch_seconds"] = constant(seconds / max(epochs, 1), epochs)
         else:  # between two looks at the clock, all epochs take the same time
@@ -509,7 +515,7 @@ class Fit:
 
     def cause(self) -> str:
         """What most likely made it diverge, and what to do."""
-        return too_fast(self.rates[self.epoch], self.intake.largest)
+        return too_fast(self.rates[self.epoch * self.rates_an_epoch], self.intake.largest)
 
 
 def divergence(

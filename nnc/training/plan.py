@@ -27,6 +27,10 @@ NO_METRICS: Mapping[str, Metric] = {}
 MIN_SHARE = 1e-4  # of the best so far: what an improvement is where nothing but patience may end the creeping of a loss
 
 
+def unchanged(training: Any, epoch: int) -> None:
+    """Where weight decay and dropout are the same in every epoch."""
+
+
 class Plan:
     """What a run does, beside its data and the state that it goes on from. What is left out is not asked for."""
 
@@ -47,6 +51,7 @@ class Plan:
     max_seconds: float | None = None
     callbacks: Sequence[Callable[[Record], Any]] = ()
     display: Progress | Lines | None = None  # of how far it has come
+    changes: Callable[[Any, int], None] = staticmethod(unchanged)  # what is done before each epoch
     network: Any = None  # what a Record calls the network, where there is one
 
     def __init__(self, **given: Any) -> None:
@@ -60,7 +65,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "max_seconds": positive,
     "min_delta": not_negative,
 }
-SETTINGS = frozenset({"l1", "l2", "dropout", "clip_norm", "clip_value", "max_norm", "regularize_bias"})
+SETTINGS = frozenset({"l1", "l2", "dropout", "weight_decay", "clip_norm", "clip_value", "max_norm", "regularize_bias"})
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")  # of a record, a History
 RULES = ("patience", "target_loss", "max_seconds", "callback")  # what may end a training, beside its epochs
 
@@ -81,7 +86,14 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
             "epochs must be given where no other rule ends the training: "
             "patience, target_loss, max_seconds or a callback"
         )
+    change = None
+    if not said.keys().isdisjoint(("weight_decay", "dropout")):
+        from nnc.training.changes import changes
+
+        said, change = changes(said, model, state)
     plan: dict[str, Any] = {"epochs": epochs, "settings": settings(said, model, state)}
+    if change is not None:
+        plan["changes"] = change
     for name, check in CHECKS.items():
         if name in said:
             plan[name] = check(name, said[name])
@@ -130,6 +142,11 @@ def settings(said: Mapping[str, Any], model: Model, state: State) -> dict[str, A
     for name in ("clip_norm", "clip_value", "max_norm"):
         if said.get(name) is not None:
             told[name] = positive(name, said[name])
+    if (
+        said.get("weight_decay") is not None
+    ):  # a function stands for one that is not 0, or the run would be laid out for none
+        decay = said["weight_decay"]
+        told["decay"] = 1.0 if callable(decay) else not_negative("weight_decay", decay)
     if flag("regularize_bias", said.get("regularize_bias", False)):
         told["biases_too"] = True
     told.update(dropout_settings(said.get("dropout", 0.0), model, state))
@@ -196,6 +213,15 @@ def _metrics(values: Any, monitor: Any, validated: bool, loss: LossRow) -> dict[
             f"nnc.Metric({metrics[monitor].name!r}, function, larger_is_better=True) or False"
         )
     return {"metrics": metrics, "monitor": monitor, "larger_is_better": better}
+
+
+def check_weights(plan: Plan, rows: Data) -> None:
+    """Raises where rows have weights, and a metric of the user's on them takes none."""
+    for metric in () if rows.weights is None else plan.metrics.values():
+        if metric.is_given and not metric.takes_weights:
+            raise ValueError(
+                f"metrics: the function of {metric.name!r} has to take sample_weight, as rows have weights"
+            )
 
 
 def callbacks_of(callback: Any) -> list[Callable[[Record], Any]]:

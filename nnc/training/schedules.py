@@ -21,8 +21,10 @@ from nnc.base.value import Value, field
 __all__ = [
     "Constant",
     "CosineLR",
+    "CosineLogLR",
     "ExponentialLR",
     "OneCycleLR",
+    "PerStep",
     "PlateauState",
     "ReduceLROnPlateau",
     "Schedule",
@@ -39,8 +41,16 @@ def _length(name: str, value: Any) -> int | None:
 def _follower(name: str, value: Any) -> Schedule:
     if not isinstance(value, Schedule):
         raise TypeError(f"{name} must be a Schedule, such as Constant(0.1), got {shown(value)}")
-    if isinstance(value, (Warmup, ReduceLROnPlateau)):
-        raise ValueError(f"{name} must be neither Warmup nor ReduceLROnPlateau, got {shown(value)}")
+    if isinstance(value, (Warmup, PerStep, ReduceLROnPlateau)):
+        raise ValueError(f"{name} must be none of Warmup, PerStep and ReduceLROnPlateau, got {shown(value)}")
+    return value
+
+
+def _by_number(name: str, value: Any) -> Schedule:
+    if not isinstance(value, Schedule):
+        raise TypeError(f"{name} must be a Schedule, such as CosineLR(0.1), got {shown(value)}")
+    if isinstance(value, (PerStep, ReduceLROnPlateau)):
+        raise ValueError(f"{name} must be neither PerStep nor ReduceLROnPlateau, got {shown(value)}")
     return value
 
 
@@ -55,6 +65,10 @@ class Schedule(Value, ABC):
     def peak(self) -> float:
         """The largest rate, growing ones excepted: what the others are small beside."""
         return float(vars(self).get("lr", 0.0))
+
+    def is_over(self, epoch: int) -> bool:
+        """Whether the rate is 0 from this epoch on."""
+        return self(epoch) == 0
 
     def resolved(self, epochs: int) -> Schedule:
         """This schedule for a fit of so many epochs: where a length was left as None, `epochs` takes its place."""
@@ -149,6 +163,36 @@ class CosineLR(Schedule):
         return self if self.epochs is not None else self.replace(epochs=epochs)
 
 
+class CosineLogLR(Schedule):
+    """Waves of the cosine, each twice as long as the one before, between 0 and lr:
+    lr (1 - cos(2 pi log2(1 + (2**cycles - 1) epoch / epochs))) / 2 (Holzmueller, Grinsztajn and Steinwart, 2024, for
+    tables). The first rate is 0: with few epochs, `PerStep(CosineLogLR(lr))` loses a step by that and no epoch.
+
+    Parameters
+    ----------
+    lr : float
+        The largest rate, in the middle of each wave.
+    epochs : int, optional
+        The length of all waves; from there on the rate is 0. Default: all epochs of the fit.
+    cycles : int, default 4
+        How many waves.
+    """
+
+    lr: float = field(check=positive)
+    epochs: int | None = field(default=None, check=_length)
+    cycles: int = field(default=4, check=count)
+
+    def __call__(self, epoch: int) -> float:
+        share = min(epoch / _known(self, self.epochs), 1)
+        return self.lr / 2 * (1 - math.cos(2 * math.pi * math.log2(1 + (2**self.cycles - 1) * share)))
+
+    def is_over(self, epoch: int) -> bool:
+        return epoch >= _known(self, self.epochs)
+
+    def resolved(self, epochs: int) -> CosineLogLR:
+        return self if self.epochs is not None else self.replace(epochs=epochs)
+
+
 class OneCycleLR(Schedule):
     """From max_lr / div_factor up to max_lr, then down to max_lr / (div_factor final_div_factor), each along half a
     wave of the cosine (Smith and Topin, 2017).
@@ -219,6 +263,44 @@ class Warmup(Schedule):
 
     def resolved(self, epochs: int) -> Warmup:
         return self.replace(schedule=self.schedule.resolved(epochs))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "schedule": self.schedule.to_dict()}
+
+
+class PerStep(Schedule):
+    """Another schedule, which counts steps in place of epochs: its rate changes from batch to batch, its lengths are
+    steps, and one that it does not say is all steps of the fit. Batches that come one by one (`fit_batches`) are
+    refused, since their number is not known.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Any of the others but ReduceLROnPlateau.
+    epochs : int, optional
+        Whose steps a length is that the schedule does not say. Default: all epochs of the fit.
+    """
+
+    schedule: Schedule = field(check=_by_number)
+    epochs: int | None = field(default=None, check=_length)
+
+    def __call__(self, epoch: int) -> float:
+        return self.at(1)(epoch)
+
+    def at(self, steps: int) -> Schedule:
+        """The schedule by numbers of steps, so many of which make an epoch."""
+        return self.schedule if self.epochs is None else self.schedule.resolved(self.epochs * steps)
+
+    @property
+    def peak(self) -> float:
+        return self.schedule.peak
+
+    def is_over(self, epoch: int) -> bool:
+        return self.at(1).is_over(epoch)
+
+    def resolved(self, epochs: int) -> PerStep:
+        known = self.epochs is not None or self.schedule == self.schedule.resolved(1)
+        return self if known else self.replace(epochs=epochs)
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "schedule": self.schedule.to_dict()}
@@ -329,7 +411,18 @@ class PlateauState:
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
-    kind.__name__: kind for kind in (Constant, StepLR, ExponentialLR, CosineLR, OneCycleLR, Warmup, ReduceLROnPlateau)
+    kind.__name__: kind
+    for kind in (
+        Constant,
+        StepLR,
+        ExponentialLR,
+        CosineLR,
+        CosineLogLR,
+        OneCycleLR,
+        Warmup,
+        PerStep,
+        ReduceLROnPlateau,
+    )
 }
 
 
@@ -361,9 +454,12 @@ def schedule_from_dict(d: Any) -> Schedule:
         if needed and key not in constants:
             raise ValueError(f"the schedule {name} lacks its constant {key}")
     try:
-        if kind is Warmup and isinstance(d["schedule"], dict):
-            if d["schedule"].get("name") == name:  # said before reading it: it may be nested endlessly
-                raise ValueError("schedule must not be a Warmup again")
+        if kind in (Warmup, PerStep) and isinstance(d["schedule"], dict):
+            if d["schedule"].get("name") in (
+                name,
+                PerStep.__name__,
+            ):  # said before reading it: it may be nested endlessly
+                raise ValueError(f"schedule must not be a {d['schedule']['name']} again")
             constants["schedule"] = schedule_from_dict(d["schedule"])
         return kind(**constants)
     except (TypeError, ValueError) as error:

@@ -185,7 +185,7 @@ class State:
         may begin with 0."""
         from nnc.training.schedules import Schedule
 
-        if isinstance(self.schedule, Schedule) and self.plateau is None and self.schedule(self.epoch) == 0:
+        if isinstance(self.schedule, Schedule) and self.plateau is None and self.schedule.is_over(self.epoch):
             raise ValueError(
                 f"{name}, which is {self.schedule!r}, is 0 from epoch {self.epoch} on (counted from 0 since the "
                 f"optimizer began), so nothing would be learned: {remedy}"
@@ -199,8 +199,21 @@ class State:
             raise TypeError(f"lr must give a number, got {value!r} for epoch {epoch}")
         return float(value)
 
-    def rates(self, first: int, last: int) -> NDArray[np.float64]:
-        """The learning rates of epochs first <= epoch < last, counted over all fits."""
+    @property
+    def changes_by_step(self) -> bool:
+        """Whether steps of one epoch may have different rates."""
+        if self.schedule is None:
+            return False
+        from nnc.training.schedules import PerStep
+
+        return isinstance(self.schedule, PerStep)
+
+    def rates(self, first: int, last: int, steps: int = 1) -> NDArray[np.float64]:
+        """The learning rates of epochs first <= epoch < last, counted over all fits; of each of their steps, where
+        there are several."""
+        if steps > 1:
+            by_step = self.schedule.at(steps)  # type: ignore[union-attr]
+            return np.array([by_step(step) for step in range(first * steps, last * steps)], np.float64)
         if self.schedule is None or self.plateau is not None:
             return constant(self.lr if self.plateau is None else self.plateau.lr, last - first)
         rates = np.array([self.rate(epoch) for epoch in range(first, last)], np.float64)

@@ -1,0 +1,81 @@
+"""Weight decay and dropout that change from epoch to epoch."""
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+
+pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+
+rng = np.random.default_rng(0)
+X, Y = rng.uniform(-1, 1, (40, 3)), rng.uniform(-1, 1, (40, 1))
+DECAY = nnc.CosineLR(0.3, epochs=5)
+SHARE = nnc.ExponentialLR(0.4, 0.5)
+
+
+def network(**options):
+    return NeuralNetwork([3, 40, 40, 1], activation="tanh", loss="mse", seed=0, **options)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("optimizer", [nnc.SGD(0.05), nnc.AdamW(0.01), nnc.Adam(0.01), nnc.SGD(0.01, momentum=0.9)])
+@pytest.mark.parametrize("what", ["weight_decay", "dropout"])
+def test_an_epoch_is_a_fit_with_that_number(what, optimizer, batch_size):
+    changing = {"weight_decay": DECAY, "dropout": SHARE}[what]
+    net, other = network(dtype="float32"), network(dtype="float32")
+    settings = {"batch_size": batch_size, "l2": 1e-3, "n_threads": 1}
+    net.fit(X, Y, epochs=5, optimizer=optimizer, **{what: changing}, **settings)
+    for epoch in range(5):
+        begun = {"optimizer": optimizer} if epoch == 0 else {}
+        other.fit(X, Y, epochs=1, **{what: changing(epoch)}, **begun, **settings)
+    assert net.params.tobytes() == other.params.tobytes()
+
+
+def test_the_length_of_a_schedule_is_that_of_the_fit():
+    nets = network(), network(), network()
+    nets[0].fit(X, Y, epochs=6, optimizer="adamw", weight_decay=nnc.CosineLR(0.3), dropout=[0.1, nnc.CosineLR(0.2)])
+    nets[1].fit(
+        X, Y, epochs=6, optimizer="adamw", weight_decay=nnc.CosineLR(0.3, 6), dropout=[0.1, nnc.CosineLR(0.2, 6)]
+    )
+    nets[2].fit(
+        X, Y, epochs=2, optimizer="adamw", weight_decay=nnc.CosineLR(0.3, 6), dropout=[0.1, nnc.CosineLR(0.2, 6)]
+    )
+    nets[2].fit(X, Y, epochs=4, weight_decay=nnc.CosineLR(0.3, 6), dropout=[0.1, nnc.CosineLR(0.2, 6)])
+    assert len({net.params.tobytes() for net in nets}) == 1
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_batches_one_by_one_and_threads(n_threads):
+    rows = [(X[:30], Y[:30]), (X[30:], Y[30:])]
+    net, other = network(dtype="float32"), network(dtype="float32")
+    options = {"weight_decay": DECAY, "dropout": SHARE, "optimizer": "adamw"}
+    net.fit_batches(rows, epochs=4, n_threads=n_threads, **options)
+    other.fit(X, Y, epochs=4, batch_size=30, shuffle=False, n_threads=n_threads, **options)
+    assert net.params.tobytes() == other.params.tobytes()
+    many, one = network(dtype="float32"), network(dtype="float32")  # threads that take whole blocks
+    rows, targets = np.tile(X, (20, 1)), np.tile(Y, (20, 1))
+    many.fit(rows, targets, epochs=3, n_threads=n_threads, **options)
+    one.fit(rows, targets, epochs=3, n_threads=1, **options)
+    assert many.params.tobytes() == one.params.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_decay": -1}, "weight_decay must be a finite number, 0 or more, got -1"),
+        ({"weight_decay": lambda epoch: -1}, "weight_decay must be a finite number, 0 or more, got -1"),
+        ({"weight_decay": nnc.CosineLR, "optimizer": "adam"}, "weight_decay must be a number, a schedule or a functi"),
+        ({"weight_decay": 0.1, "optimizer": "rprop"}, "weight_decay does not go with the optimizer 'rprop', got 0.1"),
+        ({"weight_decay": 0.1, "optimizer": "lbfgs"}, "weight_decay does not go with the optimizer 'lbfgs', got 0.1"),
+        ({"dropout": SHARE, "optimizer": "lbfgs"}, "dropout does not go with the optimizer 'lbfgs'"),
+        ({"dropout": lambda epoch: 1.0}, "dropout must be at least 0 and less than 1, got 1.0"),
+        ({"dropout": nnc.ReduceLROnPlateau(0.1)}, "dropout must be a number, a schedule or a function of the epoch"),
+        ({"dropout": [SHARE]}, "dropout must be one number or one for each of the 2 hidden layers"),
+        ({"dropout": nnc.CosineLR(0.1), "epochs": None, "patience": 3}, "dropout must have a length of its own where"),
+    ],
+)
+def test_what_is_wrong_is_said(options, message):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        network().fit(X, Y, **{"epochs": 3, **options})
+    assert message in str(caught.value)
