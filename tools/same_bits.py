@@ -78,10 +78,10 @@ NETWORK = {
 }  # fmt: skip
 TRAINING = {
     "epochs": 3, "lr": None, "optimizer": SGD, "batch_size": None, "shuffle": True, "sample_weight": None,
-    "class_weight": None, "validation": None, "metrics": (), "l1": 0.0, "l2": 0.0, "dropout": 0.0, "clip_norm": None,
-    "clip_value": None, "max_norm": None, "regularize_bias": False, "patience": None, "min_delta": 0.0,
-    "monitor": None, "restore_best": True, "target_loss": None, "max_seconds": None, "callback": None,
-    "progress": False, "n_threads": 1,
+    "class_weight": None, "validation": None, "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0,
+    "clip_norm": None, "clip_value": None, "max_norm": None, "regularize_bias": False, "patience": None,
+    "min_delta": 0.0, "monitor": None, "restore_best": False, "target_loss": None, "max_seconds": None,
+    "callback": None, "progress": False, "n_threads": 1,
 }  # fmt: skip
 
 # Rows, the size of mini-batches, which leaves a rest, and epochs.
@@ -148,7 +148,7 @@ SCHEDULES = {
     "function": falling,
 }
 CROSS_ENTROPY = {"loss": "cross_entropy", "output": "softmax", "targets": "labels"}
-STOPPED = {"epochs": 8, "validation": "rows", "patience": 2}
+STOPPED = {"epochs": 8, "validation": "rows", "patience": 2, "restore_best": True}
 OPTIONS: dict[str, dict[str, Any]] = {
     "no bias": {"bias": False},
     "two activations": {"activation": ("relu", "sigmoid")},
