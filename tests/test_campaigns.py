@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[1] / "tools" / "campaigns"
 # What bounds each of them here. By hand they go on for minutes: see docs/reliability.md.
 SHORT = {
     "arrays": ["--seconds", "4"],
+    "cluster": ["1"],
     "files": ["--kills", "2", "--short"],
     "gradients": ["100"],
     "load_fuzz": ["--seconds", "2"],
@@ -19,7 +20,7 @@ SHORT = {
     "soak": ["--minutes", "0.03"],
     "threads_bits": ["--configurations", "3"],
 }
-ONLY_POSIX = {"files", "signals", "soak"}
+ONLY_POSIX = {"cluster", "files", "signals", "soak"}
 
 if not FOLDER.exists():
     pytest.skip("tools/ is not here", allow_module_level=True)
@@ -30,6 +31,8 @@ def test_every_campaign_is_run():
 
 
 def campaign_of(name):
+    if name == "cluster":
+        pytest.importorskip("distributed")
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     campaign = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(campaign)

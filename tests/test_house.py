@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "datasets": {"base", "data"},
     "comparison": ABOVE,
     "many": ABOVE,
+    "dask": {"many", "sklearn", *ABOVE},
     "sklearn": {"many", *ABOVE},
     "online": {"base", "network"},
     "river": {"online"},

@@ -18,6 +18,7 @@ PAGES = (
     "docs/looking.md",
     "docs/performance.md",
     "docs/reliability.md",
+    "docs/scaling.md",
     "benchmarks/README.md",
     "nnc/datasets/README.md",
 )

@@ -63,7 +63,7 @@ def tasks_of(jobs: Sequence[Job], workers: int, size: float) -> list[list[Job]]:
     """The jobs, the longest first, in groups that are worth a task: some for each worker."""
     total = sum(job.seconds for job in jobs)
     least = max(LEAST_SECONDS, 10 * size / BYTES_PER_SECOND)
-    most = max(least, min(MOST_SECONDS, total / (TASKS_PER_WORKER * workers)))
+    most = min(total / workers, max(least, min(MOST_SECONDS, total / (TASKS_PER_WORKER * workers))))
     groups: list[list[Job]] = []
     taken = most
     for job in sorted(jobs, key=lambda job: job.seconds, reverse=True):

@@ -1,0 +1,38 @@
+"""Many networks on a Dask cluster (extra `[dask]`).
+
+    import nnc.dask
+    from distributed import Client
+
+    with Client("tcp://scheduler:8786"):
+        history = nnc.dask.fit_many(networks, X, y, epochs=100, optimizer="adam")
+
+DaskMLPClassifier and DaskMLPRegressor need scikit-learn, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+try:
+    import distributed  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f'nnc.dask needs distributed ({error}); install it with pip install "nnc-cython[dask]"'
+    ) from error
+
+from nnc.dask.fit import fit_many
+from nnc.dask.partitions import fit_partitions
+
+if TYPE_CHECKING:
+    from nnc.dask.estimators import DaskMLPClassifier, DaskMLPRegressor
+
+__all__ = ["DaskMLPClassifier", "DaskMLPRegressor", "fit_many", "fit_partitions"]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'nnc.dask' has no attribute {name!r}")
+        from nnc.dask import estimators
+
+        return getattr(estimators, name)

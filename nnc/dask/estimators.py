@@ -1,0 +1,201 @@
+"""Ensembles of networks as estimators on Dask collections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from nnc.dask.fit import fit_many
+from nnc.dask.partitions import fit_partitions, partitions_of
+from nnc.many.ensemble import Ensemble
+from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc.many.history import ManyHistory
+
+DOC = """
+    Parameters
+    ----------
+    client : distributed.Client, default=None
+        Default: the one that was made last.
+    All others of {0} but n_jobs.
+
+    Attributes
+    ----------
+    All of {0}.
+    """
+
+
+class _OnDask:
+    """What both have beside the estimator that they come from. X, y and sample_weight are dask arrays, data frames or
+    series, partitions of any sizes, or what the estimator takes anyway."""
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        client: Any = None,
+        n_estimators: int = 10,
+        max_samples: float = 1.0,
+        bootstrap: bool = True,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate_init: float = 0.001,
+        max_iter: int = 200,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        dropout: float = 0.0,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,  # type: ignore[call-arg]
+            activation,
+            n_estimators=n_estimators,
+            max_samples=max_samples,
+            bootstrap=bootstrap,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate_init=learning_rate_init,
+            max_iter=max_iter,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            dropout=dropout,
+            random_state=random_state,
+        )
+        vars(self).pop("n_jobs")
+        self.client = client
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
+        return {**state, "client": None}
+
+    def _fit_many(self, networks: Any, X: Any, y: Any, **options: Any) -> ManyHistory:
+        return fit_many(networks, X, y, self.client, **options)
+
+    def fit(self: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Trains the networks on the cluster, each on rows of all partitions, which are put together first: they have
+        to fit into the memory of this process and of a worker. Labels are those of all partitions."""
+        X, y, sample_weight = dask.compute(X, y, sample_weight)
+        return super().fit(X, y, sample_weight)  # type: ignore[misc]
+
+    def partial_fit(
+        self: Any, X: Any, y: Any, sample_weight: Any = None, *, passes: int = 1, checkpoint: Any = None
+    ) -> Any:
+        """Trains all networks, in this process, on one partition after the other, for data that fits no machine: see
+        nnc.dask.fit_partitions, whose `passes` and `checkpoint` it takes. Called again it goes on."""
+        lengths, found = zip(*dask.compute(*map(dask.delayed(_told_of), partitions_of("y", y))), strict=True)
+        begins = not hasattr(self, "estimators_")
+        if begins:
+            self._validate_params()
+            n_out = self._learn_outputs([values for values in found if values is not None])
+            rng = check_random_state(self.random_state)
+            self.n_features_in_ = X.shape[1]
+            self.estimators_ = self._networks(rng, X.shape[1], n_out, **self._arguments)
+        steps = self._steps(max(1, sum(lengths)))
+        if not begins:
+            steps.pop("optimizer")
+            steps.pop("lr", None)
+        target = self._encoded(y)
+        fit_partitions(
+            self.estimators_, X, target, sample_weight=sample_weight, passes=passes, checkpoint=checkpoint, **steps
+        )
+        self.ensemble_ = Ensemble(self.estimators_)
+        return self
+
+    def to_local(self: Any) -> Any:
+        """The same, trained, as an estimator that needs no cluster."""
+        check_is_fitted(self)
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "client"}
+        local = self._local(**parameters)
+        vars(local).update(
+            {name: value for name, value in vars(self).items() if name.endswith("_") or name == "_single"}
+        )
+        return local
+
+    def _by_partition(self: Any, method: str, X: Any, n_out: int | None, dtype: Any) -> Any:
+        """What a method of the local estimator answers, as a lazy dask array where X is a collection."""
+        local = self.to_local()
+        if not dask.is_dask_collection(X):
+            return getattr(local, method)(X)
+        if not hasattr(X, "map_blocks"):
+            X = X.to_dask_array()
+        X = X.rechunk({1: -1})
+        shape = {"drop_axis": 1} if n_out is None else {"chunks": (X.chunks[0], (n_out,))}
+        return X.map_blocks(
+            _answer, local, method, n_out, dtype, dtype=dtype, meta=np.empty((0,) * X.ndim, dtype), **shape
+        )
+
+
+def _told_of(part: Any) -> tuple[int, Any]:
+    """How many rows a partition of y has, and which values, or where there are several columns the first row."""
+    values = np.asarray(part)
+    return len(values), None if not len(values) else np.unique(values) if values.ndim == 1 else values[:1]
+
+
+def _answer(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> NDArray[Any]:
+    """What a partition is answered with."""
+    if not len(X):
+        return np.empty((0,) if n_out is None else (0, n_out), dtype)
+    return np.asarray(getattr(local, method)(X), dtype)
+
+
+class DaskMLPClassifier(_OnDask, EnsembleClassifier):
+    __doc__ = f"EnsembleClassifier whose networks are trained on a Dask cluster.\n{DOC.format('EnsembleClassifier')}"
+    _local = EnsembleClassifier
+
+    def predict(self, X: Any) -> Any:
+        """The most probable class of every row; lazy, partition by partition, where X is a dask collection."""
+        return self._by_partition("predict", X, None, self.classes_.dtype)
+
+    def predict_proba(self, X: Any) -> Any:
+        """The probability of each class; lazy as `predict`."""
+        return self._by_partition("predict_proba", X, len(self.classes_), np.dtype(np.float64))
+
+    def _learn_outputs(self, found: list[Any]) -> int:
+        self.classes_ = np.unique(np.concatenate(found))
+        return len(self.classes_)
+
+    def _encoded(self, y: Any) -> Any:
+        if hasattr(y, "map_blocks"):
+            return y.map_blocks(_places, self.classes_, dtype=np.int64)
+        return y.map_partitions(_places, self.classes_, meta=np.empty(0, np.int64))
+
+
+class DaskMLPRegressor(_OnDask, EnsembleRegressor):
+    __doc__ = f"EnsembleRegressor whose networks are trained on a Dask cluster.\n{DOC.format('EnsembleRegressor')}"
+    _local = EnsembleRegressor
+
+    def predict(self, X: Any) -> Any:
+        """The mean of what the networks predict; lazy, partition by partition, where X is a dask collection."""
+        n_out = None if self._single else self.estimators_[0].sizes[-1]
+        return self._by_partition("predict", X, n_out, np.dtype(np.float64))
+
+    def _learn_outputs(self, found: list[Any]) -> int:
+        self._single = found[0].ndim == 1
+        return 1 if self._single else int(found[0].shape[1])
+
+    def _encoded(self, y: Any) -> Any:
+        return y
+
+
+def _places(part: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
+    """The numbers of labels among the classes."""
+    labels = np.asarray(part)
+    places = np.searchsorted(classes, labels)
+    wrong = classes[np.minimum(places, len(classes) - 1)] != labels
+    if wrong.any():
+        raise ValueError(
+            f"y must hold the classes of the first partial_fit, {classes.tolist()}, got {labels[wrong][0]!r}"
+        )
+    return places

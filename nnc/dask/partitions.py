@@ -1,0 +1,139 @@
+"""Data that fits no machine: a pass over its partitions in their order, one at a time."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+
+from nnc import saving
+from nnc.base import disk
+from nnc.base.checks import count
+from nnc.data import targets
+from nnc.kinds import losses
+from nnc.many.executors import take_back
+from nnc.many.fit import checked_networks, fit_many
+from nnc.many.work import Job
+from nnc.network import NeuralNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def fit_partitions(
+    networks: Sequence[NeuralNetwork],
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    passes: int = 1,
+    checkpoint: Any = None,
+    **fit_options: Any,
+) -> None:
+    """Trains networks on a Dask collection that is larger than the memory: for each partition in its order, one epoch
+    of `nnc.fit_many` on the rows of it. The result depends on the partitions, and on nothing else.
+
+    Parameters
+    ----------
+    networks : sequence of NeuralNetwork
+    X : dask array (n, n_in) or data frame
+    y : dask array (n,) or (n, n_out), or series or frame
+        With the partitions of X. Partitions may be empty, and of any sizes.
+    sample_weight : dask array (n,) or series, optional
+    passes : int, default 1
+        How often all partitions have their turn.
+    checkpoint : path, optional
+        A file that is written after every partition. Where it is there already, training goes on from it, to the same
+        bits as if nothing had happened; partitions that had their turn are read, not learned from. It may be removed
+        in the end.
+    **fit_options
+        As in `nnc.fit_many`, but epochs. Scalings are found in the first partition that has rows; labels in all.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `nnc.fit_many`, or X and y have not the same partitions.
+    OSError
+        The checkpoint can neither be read nor written.
+    """
+    networks = checked_networks("networks", networks)
+    passes = count("passes", passes)
+    if "epochs" in fit_options:
+        raise TypeError("fit_partitions has no argument 'epochs'; passes says how often all rows have their turn")
+    parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
+    if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
+        raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
+    _learn_classes(networks, parts[1])
+    done = 0
+    if checkpoint is not None:
+        with suppress(FileNotFoundError):
+            done = _resume(networks, checkpoint)
+    first = {"optimizer": fit_options.pop("optimizer", None), "lr": fit_options.pop("lr", None)}
+    position = 0
+    for rows, target, weights in _in_order(parts, passes):
+        position += 1
+        if position <= done:
+            continue
+        begin = first if position == 1 else {}
+        fit_many(networks, rows, target, sample_weight=weights, epochs=1, **begin, **fit_options)
+        if checkpoint is not None:
+            saving.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
+
+
+def partitions_of(name: str, collection: Any) -> list[Any]:
+    """The partitions of a collection, each with all of its columns; none of None."""
+    if collection is None:
+        return []
+    if not dask.is_dask_collection(collection) or not hasattr(collection, "to_delayed"):
+        raise TypeError(f"{name} must be a dask array or data frame, got {type(collection).__name__}")
+    if getattr(collection, "chunks", None) is not None and collection.ndim == 2:
+        collection = collection.rechunk({1: -1})
+    parts: list[Any] = np.ravel(collection.to_delayed()).tolist()
+    return parts
+
+
+def _in_order(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any, Any, Any]]:
+    """X, y and weights of each partition that has rows, one at a time."""
+    weights = parts[2] or [None] * len(parts[0])
+    for _ in range(passes):
+        for triple in zip(parts[0], parts[1], weights, strict=True):
+            rows, target, weight = dask.compute(*triple)
+            if len(rows) != len(target):
+                raise ValueError(f"y must have the partitions of X, got one of {len(target)} rows and {len(rows)}")
+            if len(rows):
+                yield rows, target, weight
+
+
+def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
+    """What labels mean, of all partitions, where networks are of classes and do not know it yet."""
+    new = [net for net in networks if losses.ROWS[net.loss_name].of_classes and net.state is None]
+    if not new:
+        return
+    found = [labels for labels in dask.compute(*map(dask.delayed(_labels), parts)) if labels is not None]
+    labels = np.unique(np.concatenate(found)) if found else None
+    for network in new:
+        if labels is not None and network.intake.classes is None:
+            network.intake.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
+
+
+def _labels(part: Any) -> Any:
+    """The labels in a partition; None where it has no rows, or no labels."""
+    column = targets.as_labels(part, len(part)) if len(part) else None
+    return None if column is None else np.unique(column)
+
+
+def _resume(networks: list[NeuralNetwork], path: Any) -> int:
+    """Takes over a checkpoint; returns how many partitions it has had."""
+    documents = saving.read(os.fspath(path), "ensemble")
+    if len(documents) != len(networks):
+        raise ValueError(f"checkpoint has {len(documents)} networks, expected {len(networks)}")
+    for i, (network, document) in enumerate(zip(networks, documents, strict=True)):
+        loaded = NeuralNetwork._from_document(document, disk.place(path))
+        if loaded.model.stack != network.model.stack or loaded.state is None:
+            raise ValueError(f"checkpoint has another network in place of networks[{i}], or it was not trained")
+        take_back(Job(i, network, {}, None, None), loaded)
+    assert networks[0].state is not None
+    return networks[0].state.epoch

@@ -1,0 +1,178 @@
+"""On a real scheduler and workers, all processes: the same bits as here, whatever happens to them."""
+
+import os
+import runpy
+import signal
+import time
+from pathlib import Path
+from threading import Timer
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed")
+
+import dask.array as da
+
+import nnc
+import nnc.dask
+from nnc import NeuralNetwork
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 3))
+Y = np.sin(X[:, :1]) + X[:, 1:2] * X[:, 2:]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::nnc.TrainingWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.skipif(os.name == "nt", reason="signals"),
+]
+
+
+def _campaign():
+    path = Path(__file__).parent.parent / "tools" / "campaigns" / "cluster.py"
+    if not path.exists():
+        pytest.skip("the campaigns are not here", allow_module_level=True)
+    return runpy.run_path(str(path))
+
+
+cluster = _campaign()["cluster"]
+
+
+def networks(n=12, width=20):
+    return nnc.clones(NeuralNetwork([3, width, 1], activation="tanh", loss="mse", scale_X="standardize", seed=0), n)
+
+
+OPTIONS = {"epochs": 30, "batch_size": 8, "optimizer": "adam", "validation": (X[:50], Y[:50]), "patience": 20}
+
+
+@pytest.fixture(scope="module")
+def local():
+    made = networks()
+    history = nnc.fit_many(made, X, Y, **OPTIONS)
+    return [network.params.tobytes() for network in made], history.loss.tolist()
+
+
+def test_the_same_bits_for_every_number_of_workers(tmp_path, local):
+    params, losses = local
+    with cluster(tmp_path, 1) as (made, client):
+        for n in (1, 2, 3):
+            if n > 1:
+                made.add()
+            client.wait_for_workers(n, timeout=60)
+            found = networks()
+            history = nnc.dask.fit_many(found, X, Y, client, **OPTIONS)
+            assert [network.params.tobytes() for network in found] == params
+            assert history.loss.tolist() == losses
+        rows = [np.arange(k, 200) for k in range(12)]
+        here, there = networks(), networks()
+        nnc.fit_many(here, X, Y, rows=rows, epochs=3, lr=[0.01] * 11 + [1e300])
+        with pytest.warns(nnc.DivergedWarning):
+            history = nnc.dask.fit_many(there, X, Y, rows=rows, epochs=3, lr=[0.01] * 11 + [1e300])
+        assert list(history.diverged) == [11]
+        assert [a.params.tobytes() for a in here] == [b.params.tobytes() for b in there]
+        found = networks()
+        history = nnc.fit_many(found, X, Y, executor=client.get_executor(), **OPTIONS)
+        assert [network.params.tobytes() for network in found] == params
+        estimators(client)
+
+
+def estimators(client):
+    """DaskMLPClassifier and DaskMLPRegressor, and scikit-learn's searches, on the cluster that is there."""
+    pytest.importorskip("sklearn")
+    import joblib
+    from sklearn.model_selection import GridSearchCV
+
+    from nnc.sklearn import EnsembleClassifier, EnsembleRegressor, MLPRegressor
+
+    names = np.where(X[:, 0] > 0, "high", "low")
+    names[190:] = "rare"  # in the last partition alone
+    small = {"hidden_layer_sizes": (6,), "n_estimators": 3, "max_iter": 5, "random_state": 0}
+    chunks = ((90, 0, 7, 103), (3,))
+    dX, dnames, dy = (
+        da.from_array(X, chunks),
+        da.from_array(names, chunks[0]),
+        da.from_array(Y, ((90, 0, 7, 103), (1,))),
+    )
+    weights = da.ones(200, chunks=chunks[0])
+    model = nnc.dask.DaskMLPClassifier(**small, client=client).fit(dX, dnames, weights)
+    same = EnsembleClassifier(**small).fit(X, names, np.ones(200))
+    assert model.classes_.tolist() == ["high", "low", "rare"]
+    lazy = model.predict_proba(dX)
+    assert lazy.chunks[0] == chunks[0]
+    assert np.array_equal(lazy.compute(), same.predict_proba(X))
+    assert model.predict(dX).compute().tolist() == same.predict(X).tolist()
+    assert np.array_equal(model.to_local().predict_proba(X), same.predict_proba(X))
+    assert type(model.to_local()) is EnsembleClassifier
+    model = nnc.dask.DaskMLPRegressor(**small, client=client).fit(dX, dy)
+    same = EnsembleRegressor(**small).fit(X, Y)
+    assert np.array_equal(model.predict(dX).compute(), same.predict(X))
+    mlp = MLPRegressor(hidden_layer_sizes=(5,), max_iter=5, random_state=0, tol=1e9, n_iter_no_change=2)
+    search = GridSearchCV(mlp, {"alpha": [1e-4, 1.0]}, cv=2)
+    plain = search.fit(X, Y[:, 0]).best_estimator_.predict(X)
+    with joblib.parallel_config("dask", client=client):
+        assert np.array_equal(search.fit(X, Y[:, 0]).best_estimator_.predict(X), plain)
+
+
+def test_a_lost_scheduler_is_said(tmp_path):
+    with cluster(tmp_path, 1) as (made, client):
+        Timer(1.5, made.scheduler.send_signal, (signal.SIGKILL,)).start()
+        began = time.monotonic()
+        with pytest.raises(ConnectionError, match=r"the scheduler at tcp://127.0.0.1:\d+ is lost: \d of 4 networks"):
+            nnc.dask.fit_many(networks(4), X, Y, client, epochs=10**8, lr=1e-6, timeout=3)
+        assert time.monotonic() - began < 30
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="client must be given"):
+        nnc.dask.fit_many(networks(2), X, Y, epochs=1)
+    with pytest.raises(TypeError, match=r"client must be a distributed.Client"):
+        nnc.dask.fit_many(networks(2), X, Y, 3, epochs=1)
+
+
+def test_partitions_one_after_the_other(tmp_path):
+    chunks = (90, 0, 7, 103)
+    dX, dy = da.from_array(X, (chunks, (2, 1))), da.from_array(Y, (chunks, (1,)))
+    options = {"batch_size": 16, "optimizer": "adam", "lr": 0.01}
+    whole, by_hand = networks(2), networks(2)
+    nnc.dask.fit_partitions(whole, dX, dy, passes=2, **options)
+    for k, rows in enumerate((slice(90), slice(90, 97), slice(97, 200)) * 2):
+        given = options if k == 0 else {"batch_size": 16}
+        nnc.fit_many(by_hand, X[rows], Y[rows], epochs=1, **given)
+    assert [a.params.tobytes() for a in whole] == [b.params.tobytes() for b in by_hand]
+    path = tmp_path / "checkpoint.json"
+
+    class Stop(Exception):
+        pass
+
+    def stop(record):
+        if record.epoch == 4:
+            raise Stop
+
+    broken = networks(2)
+    with pytest.raises(Stop):
+        nnc.dask.fit_partitions(broken, dX, dy, passes=2, checkpoint=path, callback=stop, **options)
+    again = networks(2)
+    nnc.dask.fit_partitions(again, dX, dy, passes=2, checkpoint=path, **options)
+    assert [a.params.tobytes() for a in whole] == [b.params.tobytes() for b in again]
+    names = np.repeat(["a", "b", "c"], [90, 7, 103])  # each in one partition alone
+    of_classes = [NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)]
+    nnc.dask.fit_partitions(of_classes, dX, da.from_array(names, (chunks,)), batch_size=16)
+    assert of_classes[0].classes.tolist() == ["a", "b", "c"]
+
+
+def test_partial_fit():
+    pytest.importorskip("sklearn")
+    chunks = (90, 0, 7, 103)
+    dX = da.from_array(X, (chunks, (3,)))
+    names = np.repeat(["a", "b", "c"], [90, 7, 103])
+    small = {"hidden_layer_sizes": (6,), "n_estimators": 2, "random_state": 0}
+    model = nnc.dask.DaskMLPClassifier(**small)
+    for _ in range(2):
+        model.partial_fit(dX, da.from_array(names, (chunks,)))
+    assert model.predict(dX).compute().shape == (200,)
+    twice = nnc.dask.DaskMLPClassifier(**small).partial_fit(dX, da.from_array(names, (chunks,)), passes=2)
+    assert np.array_equal(twice.to_local().predict_proba(X), model.to_local().predict_proba(X))
+    regressor = nnc.dask.DaskMLPRegressor(**small).partial_fit(dX, da.from_array(Y[:, 0], (chunks,)))
+    assert regressor.predict(X).shape == (200,)
