@@ -157,10 +157,13 @@ class _Run:
         fetch it from those that have it; where all of these are lost, it is done again."""
         return self._submit(_as_it_is, self.source, key=f"{self.name}-data-{uuid4().hex}", workers=workers)
 
-    def _submit(self, function: Any, *arguments: Any, **options: Any) -> Any:
+    def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
+        """Workers that are named are preferred, but they may be lost as well."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # networks and data are as large as they are
-            return self.client.submit(function, *arguments, pure=False, **options)
+            return self.client.submit(
+                function, *arguments, key=key, workers=workers, allow_other_workers=workers is not None, pure=False
+            )
 
     def submit(self, task: int, workers: list[str] | None = None) -> None:
         """Gives a task to the scheduler, also where another copy of it is out."""
