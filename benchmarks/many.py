@@ -111,7 +111,11 @@ def _pinned(pipe, core, name, count):
     warnings.simplefilter("ignore")
     row = ROWS[name]
     X, y = row.data()
-    while pipe.recv() == "prepare":
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:  # the other end is done
+            return
         networks = row.networks(count)
         pipe.send("ready")
         pipe.recv()
