@@ -1122,8 +1122,8 @@ class NeuralNetwork:
     ) -> NeuralNetwork:
         """The network of a PyTorch nn.Sequential, whose predictions are the same to rounding.
 
-        Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, Dropout, BatchNorm (taken into the layer
-        before) and the activations that nnc has. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
+        Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, Dropout, BatchNorm and the activations that
+        nnc has. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
 
         Parameters
         ----------
@@ -1151,8 +1151,8 @@ class NeuralNetwork:
     def from_keras(cls, model: Any, loss: str | Loss | None = None) -> NeuralNetwork:
         """The network of a Sequential model of Keras, whose predictions are the same to rounding.
 
-        Dense, Conv2D, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D, Flatten, Dropout, BatchNormalization
-        (taken into the layer before), Rescaling and Normalization at the beginning, and the activations that nnc has.
+        Dense, Conv2D, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D, Flatten, Dropout, BatchNormalization,
+        Rescaling and Normalization at the beginning, and the activations that nnc has.
 
         Parameters
         ----------
@@ -1203,6 +1203,7 @@ class NeuralNetwork:
         network.weights = parts.weights
         if network.bias:
             network.biases.assign(parts.biases)
+        network.model.assign_statistics(parts.statistics)
         scalings = {"scale_X": parts.scale_X, "scale_y": parts.scale_y}
         network.intake.take({"classes": None, "feature_names": None, **scalings})
         network.intake.classes = parts.classes

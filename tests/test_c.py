@@ -39,7 +39,7 @@ int main(int n, char **arguments)
 }
 """
 # What all compilers are asked for, but in float64; gcc compiles every network in floats.
-SOME = ("scaled numbers", "named classes", "margins", "images", "images by columns", "gelu", "softmax")
+SOME = ("scaled numbers", "named classes", "margins", "images", "normalized images", "gelu", "softmax")
 # Reads rows, writes outputs and the label of each.
 BRANCH = """
     if (strcmp(arguments[1], "{name}") == 0) {{

@@ -33,6 +33,7 @@ DENSE = {
     "plain": [nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)],
     "nested": [nn.Sequential(nn.Linear(5, 4), nn.Tanh()), nn.Dropout(0.2), nn.Identity(), nn.Linear(4, 2, bias=False)],
     "normed": [nn.Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.SiLU(), nn.Linear(4, 3), nn.BatchNorm1d(3)],
+    "normed behind the activation": [nn.Linear(5, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 3)],
     "classes": [nn.Linear(5, 6), nn.GELU(), nn.Linear(6, 5), nn.ELU(), nn.Linear(5, 4), nn.Softmax(dim=1)],
     "yes or no": [nn.Linear(5, 4), nn.LeakyReLU(), nn.Linear(4, 3), nn.Softplus(), nn.Linear(3, 1), nn.Sigmoid()],
 }
@@ -103,7 +104,6 @@ REFUSED = {
         nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(9, 1)
     ],
     r"module 1 \(SiLU\) must stand behind a layer with weights": [nn.MaxPool2d(2), nn.SiLU()],
-    r"module 2 \(BatchNorm1d\) must stand behind a dense": [nn.Linear(5, 4), nn.ReLU(), nn.BatchNorm1d(4)],
     r"module 1 \(BatchNorm1d\) keeps no running statistics": [
         nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False)
     ],

@@ -89,12 +89,12 @@ def _add(builder: Builder, layer: Any, what: str) -> None:
         builder.global_pool(what)
         builder.flatten(what)
     elif kind == "BatchNormalization":
-        offset = iter(weights)
-        gamma = next(offset) if config["scale"] else 1.0
-        beta = next(offset) if config["center"] else 0.0
-        mean, variance = offset
-        times = gamma / np.sqrt(variance + np.asarray(config["epsilon"], variance.dtype))
-        builder.scale(times, beta - mean * times, what)
+        arrays = iter(weights)
+        ones = np.ones_like(weights[-1])
+        gamma = next(arrays) if config["scale"] else ones
+        beta = next(arrays) if config["center"] else 0 * ones
+        mean, variance = arrays
+        builder.norm(gamma, beta, mean, variance, config["epsilon"], what)
     elif kind == "Flatten":
         builder.flatten(what)
     elif kind in ("Dropout", "SpatialDropout2D"):

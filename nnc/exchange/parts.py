@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc.kinds import activations, losses
-from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 from nnc.layers.kind import Computing
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Parts(NamedTuple):
     arguments: dict[str, Any]  # of NeuralNetwork
     weights: list[Array]
     biases: list[Array | None]
+    statistics: list[tuple[Any, ...]]  # running mean and variance of a BatchNorm, nothing of other layers
     classes: Array | None = None  # where they are not just the numbers of the outputs
     scale_X: dict[str, Any] | None = None  # as documents have it
     scale_y: dict[str, Any] | None = None
@@ -45,6 +46,8 @@ class Builder:
         self.shape = self.layers[0].shape(())
         self.weights: list[Array] = []
         self.biases: list[Array | None] = []
+        self.statistics: list[tuple[Any, ...]] = []
+        self.open: int | None = None  # the layer that an activation would be that of
         self.order: Array | None = None  # which row of the next W each input has, where images were flattened otherwise
 
     def _add(self, kind: Kind, what: str) -> None:
@@ -65,7 +68,7 @@ class Builder:
             raise ValueError(f"{what} takes {len(W)} numbers, the layer before gives {self.shape[0]}")
         if self.order is not None:
             W, self.order = W[self.order], None
-        self._add(Dense(W.shape[1], bias=b is not None), what)
+        self._add(Dense(W.shape[1], "identity", bias=b is not None), what)
         self._keep(W, b)
 
     def conv(self, kernel: Any, b: Any, stride: Any, pad: Any, what: str) -> None:
@@ -76,7 +79,7 @@ class Builder:
         if len(self.shape) != 3 or self.shape[2] != channels:
             raise ValueError(f"{what} takes images of {channels} channels, the layer before gives {self.shape}")
         valid, same = (
-            Conv2D(filters, (kh, kw), stride=tuple(map(int, stride)), padding=padding, bias=b is not None)
+            Conv2D(filters, (kh, kw), "identity", stride=tuple(map(int, stride)), padding=padding, bias=b is not None)
             for padding in ("valid", "same")
         )
         if pad == "same":
@@ -94,9 +97,11 @@ class Builder:
         self._add(kind, what)
         self._keep(kernel.reshape(-1, filters), b)
 
-    def _keep(self, W: Array, b: Any) -> None:
+    def _keep(self, W: Array, b: Any, *statistics: Any) -> None:
+        self.open = len(self.layers) - 1
         self.weights.append(W)
         self.biases.append(None if b is None else np.asarray(b).reshape(-1))
+        self.statistics.append(statistics)
 
     def pool(self, largest: bool, size: Any, stride: Any, what: str) -> None:
         """A max pool, or one of means, whose windows stay within the image."""
@@ -122,14 +127,32 @@ class Builder:
                 raise ValueError(f"{what} stands behind {self.layers[-1]!r}, nnc drops outputs of layers alone")
             self._add(Dropout(float(rate)), what)
 
+    def norm(self, gamma: Any, beta: Any, mean: Any, variance: Any, eps: float, what: str) -> None:
+        """A batch normalization, of each neuron or channel."""
+        given = [np.broadcast_to(part, self.shape[-1:]) for part in (gamma, beta, mean, variance)]
+        if self.order is not None:
+            given = [part[self.order] for part in given]
+        self._add(BatchNorm(eps=float(eps)), what)
+        gamma, beta, mean, variance = given
+        self._keep(gamma[None], beta, mean, variance)
+
     def scale(self, times: Any, plus: Any, what: str) -> None:
-        """x * times + plus, of each neuron or channel of the layer before: its weights take it in."""
-        if not isinstance(self.layers[-1], Computing) or self.layers[-1].activation is not None:
-            raise ValueError(f"{what} must stand behind a dense or convolutional layer without activation")
-        W, b = self.weights[-1], self.biases[-1]
+        """x * times + plus, of each neuron or channel: taken into the weights of the layer before where it has no
+        activation, else a batch normalization of mean 0 and variance 1."""
+        times, plus = np.ravel(times), np.ravel(plus)
+        if self.open is None or self.open != len(self.layers) - 1 or isinstance(self.layers[-1], BatchNorm):
+            eps = 1e-5
+            gamma = times * np.sqrt(1 + np.asarray(eps, times.dtype))
+            self.norm(gamma, plus, np.zeros(1, times.dtype), np.ones(1, times.dtype), eps, what)
+        else:
+            self._take_in(times, plus)
+
+    def _take_in(self, times: Any, plus: Any) -> None:
+        W, b, kind = self.weights[-1], self.biases[-1], self.layers[-1]
+        assert isinstance(kind, Computing)
         self.weights[-1] = W * times
-        self.biases[-1] = (0 if b is None else b * times) + plus
-        self.layers[-1] = self.layers[-1].replace(bias=True)
+        self.biases[-1] = np.broadcast_to((0 if b is None else b * times) + plus, W.shape[1:])
+        self.layers[-1] = kind.replace(bias=True)
 
     def activation(self, name: str, what: str) -> None:
         """Of the layer before; behind a max pool of the one below, which is the same where it is monotone."""
@@ -139,24 +162,26 @@ class Builder:
         if isinstance(self.layers[place], Flatten):
             place -= 1
         kind = self.layers[place]
-        if not isinstance(kind, Computing) or kind.activation is not None:
+        if self.open != place or not isinstance(kind, Computing):
             raise ValueError(f"{what} must stand behind a layer with weights that has no activation yet")
-        self.layers[place] = kind.replace(activation=name)
+        self.layers[place], self.open = kind.replace(activation=name), None
 
     def parts(self, loss: Any, classes: Any = None, **scalings: Any) -> Parts:
         """What was taken, as a network: by default with the loss that goes with its output."""
-        for place, kind in enumerate(self.layers[1:], 1):
-            last = place == len(self.layers) - 1
-            if isinstance(kind, Computing) and kind.activation is None and not last:
-                self.layers[place] = kind.replace(activation="identity")
-        *_, last_kind = self.layers
-        if not isinstance(last_kind, Dense):
-            raise ValueError(f"the last layer must be a dense one, got {last_kind!r}")
+        last = self.layers[-1]
+        if isinstance(last, BatchNorm) and self.open is not None and isinstance(self.layers[-2], Dense):
+            del self.layers[-1]  # the output is a dense layer here, which takes it in
+            (gamma, beta), (mean, variance) = (self.weights.pop()[0], self.biases.pop()), self.statistics.pop()
+            times = gamma / np.sqrt(variance + np.asarray(last.eps, variance.dtype))
+            self._take_in(times, beta - mean * times)
+            last = self.layers[-1]
+        if not isinstance(last, Dense):
+            raise ValueError(f"the last layer must be a dense one, got {last!r}")
         if loss is None:
-            loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last_kind.activation), "mse")
+            loss = {"softmax": "cross_entropy", "sigmoid": "bce"}.get(str(last.activation), "mse")
         row = losses.ROWS[losses.as_loss(loss)[0]]
-        if last_kind.activation is None:  # losses of other packages take net inputs
-            self.layers[-1] = last_kind.replace(activation=row.output if row.needed else "identity")
+        if self.open is not None and row.needed:  # losses of other packages take net inputs
+            self.layers[-1] = last.replace(activation=row.output)
         single = all(W.dtype == np.float32 for W in self.weights)
         arguments = {
             "layers": self.layers,
@@ -166,7 +191,7 @@ class Builder:
             "seed": 0,
             **{name: scale["type"] for name, scale in scalings.items() if scale is not None},
         }
-        return Parts(arguments, self.weights, self.biases, classes, **scalings)
+        return Parts(arguments, self.weights, self.biases, self.statistics, classes, **scalings)
 
 
 def scaling(shift: Any, factor: Any) -> dict[str, Any]:

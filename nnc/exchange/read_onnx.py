@@ -387,17 +387,22 @@ class _Reading:
         self.builder = Builder(tuple(shape))
         self.times: Any = 1.0  # what inputs are multiplied with, and what is added to them
         self.plus: Any = 0.0
-        self.end: tuple[Any, Any] | None = None  # the same behind the last layer
+        self.pending: tuple[Any, Any] | None = None  # the same behind a layer, and it may go on
         for name, node, given in steps:
             self.step(name, node, given)
 
     def step(self, name: str, node: Node, given: tuple[Any, ...]) -> None:
         """One of them."""
         builder, what = self.builder, node.what
-        if self.end is not None and name not in ("Mul", "Add", "Sub", "Div"):
-            raise ValueError(f"{what} stands behind what scales the outputs")
-        if name in ("Mul", "Div", "Add", "Sub", "Scaler", "BatchNormalization"):
-            self.scale(*_affine(name, node, given), what)
+        if name in ("Mul", "Div", "Add", "Sub", "Scaler"):
+            self.scale(*_affine(name, node, given))
+            return
+        if self.pending is not None:
+            builder.scale(*self.pending, what)
+            self.pending = None
+        if name == "BatchNormalization":
+            gamma, beta, mean, variance = given
+            builder.norm(gamma, beta, mean, variance, node.get("epsilon", 1e-5), what)
         elif name == "MatMul":
             builder.dense(given[0], None, what)
         elif name == "Gemm":
@@ -437,18 +442,15 @@ class _Reading:
         """Whether there is no layer yet."""
         return len(self.builder.layers) == 1
 
-    def scale(self, times: Any, plus: Any, what: str) -> None:
+    def scale(self, times: Any, plus: Any) -> None:
         """x * times + plus: of inputs, of what a layer gives, or of outputs."""
         if self.untouched:
             times, plus = (self._laid(part) for part in (times, plus))
             self.times, self.plus = self.times * times, self.plus * times + plus
             return
-        last = self.builder.layers[-1]
-        if self.end is None and getattr(last, "activation", "none") is None:
-            self.builder.scale(np.ravel(times), np.ravel(plus), what)
-            return
-        before = self.end or (1.0, 0.0)
-        self.end = before[0] * np.ravel(times), before[1] * np.ravel(times) + np.ravel(plus)
+        times, plus = np.ravel(times), np.ravel(plus)
+        before = self.pending or (times.dtype.type(1), times.dtype.type(0))
+        self.pending = before[0] * times, before[1] * times + plus
 
     def _laid(self, part: Any) -> Any:
         """Numbers for inputs in the order that nnc has them in."""
@@ -464,9 +466,10 @@ class _Reading:
         scalings: dict[str, Any] = {}
         if np.any(self.times != 1) or np.any(self.plus != 0):
             scalings["scale_X"] = scaling(-self.plus / self.times, self.times)
-        if self.end is not None:
-            n = self.builder.shape
-            times, plus = (np.broadcast_to(part, n).astype(np.float64) for part in self.end)
+        if self.pending is not None and self.builder.open is not None:
+            self.builder.scale(*self.pending, "the end")
+        elif self.pending is not None:
+            times, plus = (np.broadcast_to(part, self.builder.shape).astype(np.float64) for part in self.pending)
             scalings["scale_y"] = scaling(plus, 1 / times)
             loss = loss or "mse"
         return self.builder.parts(loss, classes, **scalings)
@@ -483,10 +486,6 @@ def _affine(name: str, node: Node, given: tuple[Any, ...]) -> tuple[Any, Any]:
     if name == "Scaler":  # (x - offset) * scale
         offset, factor = (np.asarray(node.get(key, default)) for key, default in (("offset", 0.0), ("scale", 1.0)))
         return factor.astype(np.float64), -offset.astype(np.float64) * factor
-    if name == "BatchNormalization":
-        gamma, beta, mean, variance = given
-        times = gamma / np.sqrt(variance + variance.dtype.type(node.get("epsilon", 1e-5)))
-        return times, beta - mean * times
     number = np.asarray(given[0])
     if number.dtype.kind != "f":
         raise ValueError(f"{node.what} takes constants that are no floats")

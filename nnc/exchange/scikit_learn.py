@@ -61,7 +61,7 @@ def parts_of(mlp: Any, dtype: Any = None) -> Parts:
         "dtype": dtype,
         "seed": 0,
     }
-    return Parts(arguments, coefs, mlp.intercepts_, _classes_of(mlp, sizes[-1]))
+    return Parts(arguments, coefs, mlp.intercepts_, [()] * len(coefs), _classes_of(mlp, sizes[-1]))
 
 
 def renamed(activation: str) -> str:

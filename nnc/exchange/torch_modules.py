@@ -103,10 +103,9 @@ def _add(builder: Builder, part: Any, what: str) -> None:
     elif isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
         if part.running_var is None:
             raise ValueError(f"{what} keeps no running statistics, so what it does depends on the other rows")
-        times = 1 / np.sqrt(_array(part.running_var) + np.asarray(part.eps, _array(part.running_var).dtype))
-        if part.weight is not None:
-            times = times * _array(part.weight)
-        builder.scale(times, (0 if bias is None else bias) - _array(part.running_mean) * times, what)
+        mean, variance = _array(part.running_mean), _array(part.running_var)
+        gamma = np.ones_like(mean) if part.weight is None else _array(part.weight)
+        builder.norm(gamma, np.zeros_like(mean) if bias is None else bias, mean, variance, part.eps, what)
     elif isinstance(part, nn.Flatten):
         _same(part, {"start_dim": 1, "end_dim": -1}, what)
         builder.flatten(what, channels_first=True)
