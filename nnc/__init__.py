@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         UnscaledInputWarning,
     )
     from nnc.training.callbacks import Checkpoint, Progress, Record
-    from nnc.training.fit import DivergedError
+    from nnc.training.divergence import DivergedError
     from nnc.training.history import History
     from nnc.training.loggers import CSVLogger, TensorBoard
     from nnc.training.schedules import (
@@ -149,7 +149,7 @@ _HOME = {
     "CosineLogLR": "training.schedules",
     "CrossEntropy": "kinds.losses",
     "DeadLayerWarning": "training.advice",
-    "DivergedError": "training.fit",
+    "DivergedError": "training.divergence",
     "DivergedWarning": "training.advice",
     "Ensemble": "many.ensemble",
     "EqualNeuronsWarning": "training.advice",

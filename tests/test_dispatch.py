@@ -247,6 +247,7 @@ FIT = {
             "training.advice",
             "training.batches",
             "training.callbacks",
+            "training.divergence",
         ),
         *(
             "training.fit",

@@ -901,7 +901,7 @@ def test_place_of_what_is_not_finite(row, dtype):
 )
 def test_wrong_targets(net, call, y, error, message):
     if y is None and call == "train_step":  # which takes another thing in its place
-        message = "y must be given, or dP"
+        message = "y must be an array of real numbers, got None; or dP takes its place"
     before = net.params
     refused(error, message, CALLS[call], net, X4, y)
     assert np.array_equal(net.params, before)

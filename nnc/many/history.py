@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.training.fit import DivergedError
+    from nnc.training.divergence import DivergedError
     from nnc.training.history import History
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nnc._team import Team
 from nnc.base.arrays import constant
 from nnc.training.advice import findings
-from nnc.training.fit import DivergedError, Fit
+from nnc.training.divergence import DivergedError
+from nnc.training.fit import Fit
 from nnc.training.history import History
 from nnc.training.start import begin, on_data, prepare
 from nnc.training.threads import Interrupt, settle

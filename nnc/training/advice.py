@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nnc.kinds import activations
 from nnc.training.batches import BatchFit
-from nnc.training.fit import LARGE_INPUT, scaler_for
+from nnc.training.divergence import LARGE_INPUT, scaler_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

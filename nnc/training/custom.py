@@ -11,7 +11,7 @@ import numpy as np
 from nnc.base.random import SHUFFLE
 from nnc.model.custom import NoNumberError, placeholder
 from nnc.training.batches import BatchFit
-from nnc.training.fit import DivergedError
+from nnc.training.divergence import DivergedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,8 @@ from nnc._team import Team
 from nnc.kinds import losses
 from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training.curvature import lbfgs, levenberg_marquardt
-from nnc.training.fit import Fit, unscaled
+from nnc.training.divergence import unscaled
+from nnc.training.fit import Fit
 from nnc.training.threads import Chooser, Interrupt
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from nnc.base.arrays import not_finite
 from nnc.base.checks import positive
 from nnc.data.derivatives import by_outputs
 from nnc.kinds.optimizers import as_optimizer
-from nnc.training.fit import divergence, too_fast
+from nnc.training.divergence import divergence, too_fast
 from nnc.training.plan import settings
 from nnc.training.state import BEGIN_ANEW, State
 
