@@ -26,6 +26,7 @@ from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight
 from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
                       refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial,
                       unpad)
+from pixels cimport pays as by_pixels_pay
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
 from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, train
@@ -273,9 +274,11 @@ cdef class Engine:
         if position >= 0:
             return position
         cdef Network net
+        cdef Plan plan = self.plan
         cdef Py_ssize_t n = X.shape[0], row, rows
-        cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
-        cdef void* memory = open_network(&net, &self.plan, &params[0], block, PREDICT, NULL)
+        cdef Py_ssize_t block = block_rows(&plan, n, PREDICT)
+        plan.by_pixels = plan.images > 0 and by_pixels_pay(plan.layers, plan.images, n)
+        cdef void* memory = open_network(&net, &plan, &params[0], block, PREDICT, NULL)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
             mode = flush_denormals()

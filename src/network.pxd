@@ -12,10 +12,11 @@ from optimizers cimport Optimizer, follow, penalty
 from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport Barrier, barrier_wait, share, smaller
-from layer cimport (BATCH_NORM, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_spared, last_row, list_rows, padded, parameter_count,
-                    parameter_rows)
+from layer cimport (BATCH_NORM, DENSE, FLATTEN, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_spared, last_row, list_rows, padded,
+                    parameter_count, parameter_rows)
 cimport layers
 cimport norm
+cimport pixels
 from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer
 from rows cimport Block, Data, lay_out as lay_out_rows
 
@@ -32,6 +33,7 @@ cdef struct Plan:         # what is known of a network that has neither paramete
     bint pools            # whether pools may take rows of a convolutional layer as they come, so that its outputs are nowhere as a whole
     bint with_inputs      # whether the derivative by the inputs is asked for
     int norms             # how many BATCH_NORMs there are
+    bint by_pixels        # whether images, which are few, are taken as pixels.pxd has them, for a prediction
     bint running          # whether they take their running mean and variance where the gradient is asked for, too
     Layer* layers
     int loss
@@ -46,6 +48,7 @@ cdef struct Network:
     real parameter        # of the loss
     real* by_inputs       # (rows of the block, n_in) gets the derivative by the inputs, where it is asked for; or NULL
     bint is_tiny          # the buffers have the layout of tiny.pxd
+    bint by_pixels        # the layers of images have that of pixels.pxd
     bint norms            # there are BATCH_NORMs, and a backward pass, in which they gather deltas
     bint waits            # and between two layers they wait for all rows of a batch, of which they take mean and variance
     Barrier* barrier      # where it waits for other threads; NULL where one does all
@@ -102,13 +105,16 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         lowest = not learns                   # nothing below it learns
         learns = learns or layer.rows > 0 and not layer.frozen
         with_delta = learns and purpose == TRAIN or output and purpose != PREDICT
-        layers.take_outputs(&layer, NULL if output or not plan.pools else &plan.layers[l + 1], arena, block,
-                            SQUARE if is_tiny else block * layer.ld, keep_z, with_delta, lowest, threads)
+        if plan.by_pixels and l < plan.images and layer.kind != FLATTEN:
+            pixels.lay_out(&layer, arena, block)
+        else:
+            layers.take_outputs(&layer, NULL if output or not plan.pools else &plan.layers[l + 1], arena, block,
+                                SQUARE if is_tiny else block * layer.ld, keep_z, with_delta, lowest, threads)
         if layer.lanes and layer.dropped > 0:
             widest = max(widest, padded(layer.n_out))
         if l > 0 and arena.base:
             layer.input = placed[l - 1].out
-        if not is_tiny:
+        if not is_tiny and (not plan.by_pixels or layer.kind == DENSE or layer.kind == BATCH_NORM):
             layers.lay_out(&layer, arena, lowest, purpose, block, plan.running, threads)
         if output and purpose != PREDICT and needs_log_sum(plan.loss):
             layer.log_sum = <real*>take(arena, (grains * GRAIN + VL) * sizeof(real))
@@ -121,7 +127,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     net.layers, net.by_inputs = placed, NULL
     net.loss = plan.loss
     net.parameter = plan.parameter
-    net.is_tiny = is_tiny
+    net.is_tiny, net.by_pixels = is_tiny, plan.by_pixels
     net.norms = plan.norms > 0 and purpose == TRAIN
     net.waits = net.norms and not plan.running
     net.barrier = NULL
@@ -228,8 +234,14 @@ cdef inline void forward_through(const Network* net, int start, int end, Py_ssiz
 
 cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noexcept nogil:
     # The first `rows` rows of X through all layers.
+    cdef int l
     list_rows(net.block.inputs, X, net.block.n_in, rows)
-    forward(net, 0, rows, rows, 0, 0, 0, 0)
+    if net.by_pixels:
+        for l in range(1, net.images):
+            pixels.forward(&net.layers[l], &net.layers[l - 1], net.block.inputs, rows)
+        forward_through(net, net.images, net.count, 0, rows, 0, 0, 0, 0)
+    else:
+        forward(net, 0, rows, rows, 0, 0, 0, 0)
 
 
 cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, real scale) noexcept nogil:

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from nnc import NeuralNetwork
 from nnc.datasets import load_digits, train_test_split
-from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, small_images
+from nnc.layers import (
+    AvgPool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2D,
+    Input,
+    MaxPool2D,
+    small_images,
+)
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mnist.py"
 FUNCTIONS = {
@@ -294,6 +305,35 @@ def test_the_door_refuses_layers_that_do_not_stand_on_each_other(core, layers):
     for top in ([], [LAST]):  # and that is not since an output is missing
         with pytest.raises(ValueError, match=r"layer|shape"):
             core.Engine(described(*layers, *top), "mse")
+
+
+FEW = {
+    "LeNet-5": LENET,
+    "borders and strides": [
+        Input(9, 7, 3), Conv2D(5, 3, "identity", padding="same"), BatchNorm("tanh"), MaxPool2D(2),
+        Conv2D(33, (2, 3), "gelu", stride=(1, 2), padding="same"), AvgPool2D(2, stride=1),
+        Conv2D(4, 3, padding="same"), 4,
+    ],
+    "many taps": [Input(9, 7, 33), Conv2D(20, 3, padding="same"), MaxPool2D((2, 3)), GlobalAvgPool2D(), 4],
+    "a pool first": [Input(6, 6, 2), MaxPool2D(2), AvgPool2D(1), Conv2D(3, 2), 3],
+    "no convolution": [Input(5, 4, 3), Flatten(), 4],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_few_images_have_the_outputs_that_they_have_among_many(isa, name, dtype):
+    net = NeuralNetwork(FEW[name], activation="relu", loss="mse", dtype=dtype, seed=0)
+    rng = np.random.default_rng(0)
+    net.params = net.params + 0.1 * rng.normal(size=net.n_params)
+    for layer in net.layers:
+        if layer.kind.normalizes:
+            layer.running_mean[...] = rng.normal(size=layer.running_mean.shape)
+            layer.running_var[...] = rng.uniform(0.5, 2, layer.running_var.shape)
+    X = rng.normal(size=(20, *net.model.shape)).astype(dtype)
+    P = net.predict(X)
+    for first, count in ((0, 1), (3, 1), (19, 1), (5, 2), (7, 3), (1, 7), (4, 11), (0, 15)):
+        assert net.predict(X[first : first + count]).tobytes() == P[first : first + count].tobytes()
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="the examples are not here")

@@ -1,0 +1,122 @@
+# Few images, for a prediction: where most lanes of a group would be empty, a vector has the channels of a pixel instead. A layer's
+# outputs are a row of `ld` numbers for each pixel, and a convolution is the product of a dense layer on copies of its windows. Every sum is
+# taken in the order of conv.pxd and pool.pxd, so that an image has the same outputs whatever comes beside it.
+
+from libc.string cimport memcpy
+from simd cimport never_inlined, real, vec, VL, load, splat, store, vmax
+from arena cimport Arena, take, take_zeros
+from activations cimport RELU, activate
+from matmul cimport ROWS, Rows, Strides, product_by_rows
+from layer cimport BATCH_NORM, CONV2D, FLATTEN, INPUT, MAX_POOL, Layer, biases, list_rows, padded
+from conv cimport high, wide
+cimport norm
+
+
+cdef inline Py_ssize_t pixels_of(const Layer* layer) noexcept nogil:
+    return layer.out_shape.height * layer.out_shape.width
+
+
+cdef inline bint pays(const Layer* layers, int count, Py_ssize_t images) noexcept nogil:
+    # Whether so many images are faster so, of these layers: by the multiply-adds of vectors, and what it takes to copy windows.
+    cdef const Layer* layer
+    cdef double here = 0, in_lanes = 0
+    cdef int l
+    for l in range(count):
+        layer = &layers[l]
+        if layer.kind == CONV2D:
+            here += <double>(pixels_of(layer) * layer.rows) * (2 * ((layer.neurons + VL - 1) // VL) + 1)
+            in_lanes += <double>(pixels_of(layer) * layer.rows) * (2 * layer.neurons)
+    return images < VL and images * here < in_lanes
+
+
+cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept nogil:
+    # Of all layers of images but FLATTEN, for so many of them. What is read and copied by whole vectors may end behind its end.
+    cdef size_t slack = VL * sizeof(real)
+    if layer.kind == INPUT:
+        layer.ld = layer.out_shape.channels
+        return
+    layer.lanes = False
+    layer.ld = padded(layer.out_shape.channels)
+    layer.A = layer.Z = layer.out = <real*>take(arena, count * pixels_of(layer) * layer.ld * sizeof(real))
+    if layer.kind == CONV2D:
+        layer.bordered = <real*>take_zeros(arena, high(layer) * wide(layer) * layer.below.channels * sizeof(real) + slack)
+        layer.sums = <real*>take(arena, layer.out_shape.width * layer.rows * sizeof(real) + slack)
+        layer.outs = <const real**>take(arena, layer.out_shape.width * sizeof(real*))
+        if arena.base:
+            list_rows(layer.outs, layer.sums, layer.rows, layer.out_shape.width)
+    elif layer.kind != BATCH_NORM:
+        layer.bordered = <real*>take(arena, layer.n_in * sizeof(real) + slack)
+
+
+cdef inline void copy(const real* x, Py_ssize_t n, real* out) noexcept nogil:
+    # n numbers, and what comes behind them to whole vectors.
+    cdef Py_ssize_t i
+    for i from 0 <= i < n by VL:
+        store(out + i, load(x + i))
+
+
+cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real* out) noexcept nogil:
+    # An image whose pixels are `ld` apart, a row of outputs at a time.
+    cdef Py_ssize_t c = layer.below.channels, row = wide(layer) * c, length = layer.window_width * c, y, i, ky
+    cdef real* image = layer.bordered + layer.pad_y * row + layer.pad_x * c
+    cdef const real* window
+    cdef bint rectify = layer.activation == RELU
+    cdef Strides by = Strides(0, layer.ld, layer.ld, False, 1, NULL, rectify, NULL)
+    for y in range(layer.below.height):
+        if ld == c:
+            memcpy(image + y * row, x + y * layer.below.width * c, layer.below.width * c * sizeof(real))
+        else:
+            for i in range(layer.below.width):
+                copy(x + (y * layer.below.width + i) * ld, c, image + y * row + i * c)
+            store(image + y * row + layer.below.width * c, splat(0))     # the border once more, or what comes next
+    for y in range(layer.out_shape.height):
+        for i in range(layer.out_shape.width):
+            window = layer.bordered + y * layer.stride_y * row + i * layer.stride_x * c
+            for ky in range(layer.window_height):
+                copy(window + ky * row, length, layer.sums + i * layer.rows + ky * length)
+        product_by_rows(layer.out_shape.width, layer.neurons, layer.rows, Rows(layer.outs, 0), layer.W, out, biases(layer), &by)
+        if not rectify:
+            activate(layer.activation, out, out, layer.out_shape.width * layer.ld)
+        out += layer.out_shape.width * layer.ld
+
+
+cdef inline void pool(const Layer* layer, const real* x, Py_ssize_t ld, real* out) noexcept nogil:
+    cdef Py_ssize_t y, i, c, ky, kx, row = layer.below.width * ld
+    cdef const real* window
+    cdef vec scale = splat(<real>1 / <real>(layer.window_height * layer.window_width)), a
+    for y in range(layer.out_shape.height):
+        for i in range(layer.out_shape.width):
+            window = x + y * layer.stride_y * row + i * layer.stride_x * ld
+            for c from 0 <= c < layer.out_shape.channels by VL:
+                a = load(window + c) if layer.kind == MAX_POOL else splat(0)
+                for ky in range(layer.window_height):
+                    for kx in range(layer.window_width):
+                        if layer.kind == MAX_POOL:
+                            a = vmax(load(window + ky * row + kx * ld + c), a)
+                        else:
+                            a = a + load(window + ky * row + kx * ld + c)
+                store(out + c, a if layer.kind == MAX_POOL else a * scale)
+            out += layer.ld
+
+
+cdef inline never_inlined forward(const Layer* layer, const Layer* below, const real** X, Py_ssize_t rows) noexcept nogil:
+    # A of so many images.
+    cdef Py_ssize_t i, j, c = layer.below.channels, pixels = layer.below.height * layer.below.width
+    cdef const real* x
+    if layer.kind == BATCH_NORM:
+        norm.forward(layer, 0, rows * pixels, 0)
+        return
+    for i in range(rows):
+        x = X[i] if below.kind == INPUT else below.A + i * pixels * below.ld
+        if layer.kind == CONV2D:
+            convolve(layer, x, below.ld, layer.A + i * pixels_of(layer) * layer.ld)
+        elif layer.kind == FLATTEN:
+            for j in range(pixels):
+                memcpy(layer.A + i * layer.ld + j * c, x + j * below.ld, c * sizeof(real))
+            for j in range(layer.n_out, layer.ld):
+                layer.A[i * layer.ld + j] = 0
+        else:
+            if below.kind == INPUT:           # behind which nothing is ours
+                memcpy(layer.bordered, x, layer.n_in * sizeof(real))
+                x = layer.bordered
+            pool(layer, x, below.ld, layer.A + i * pixels_of(layer) * layer.ld)
