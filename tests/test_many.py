@@ -419,7 +419,7 @@ def test_an_exception_in_a_worker(processes):
     networks[0].fit(X, Y, epochs=1)
 
 
-def test_ctrl_c_drops_what_has_not_begun():
+def test_ctrl_c_drops_what_has_not_begun(ctrl_c):
     def interrupt(record):
         if record.epoch == 3:
             os.kill(os.getpid(), signal.SIGINT)

@@ -148,7 +148,7 @@ def test_damage_is_found():
     for place in range(8, len(whole), 7):
         spoiled = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
         with pytest.raises(ModelFileError):
-            NeuralNetwork._from_document(safetensors.loads(spoiled, "here"), "here")
+            NeuralNetwork._from_document(safetensors.loads(spoiled, "here"), "here", None)
     for n in (0, 7, 8, 100, len(whole) - 1):
         with pytest.raises(ModelFileError, match=r"is it whole\?"):
             safetensors.loads(whole[:n], "here")
@@ -296,7 +296,9 @@ WHOLE = content(network(), checkpoint=True)
 @given(st.binary(max_size=200), st.integers(0, len(WHOLE)), st.integers(0, 50))
 def test_any_bytes_load_or_are_refused(middle, start, length):
     with suppress(OSError):
-        NeuralNetwork._from_document(safetensors.loads(WHOLE[:start] + middle + WHOLE[start + length :], "here"), "")
+        NeuralNetwork._from_document(
+            safetensors.loads(WHOLE[:start] + middle + WHOLE[start + length :], "here"), "", None
+        )
 
 
 def test_big_endian_machines_write_the_same_bytes(monkeypatch):

@@ -859,7 +859,7 @@ def test_the_number_of_threads_changes_no_bit_while_it_is_chosen(monkeypatch):
 
     monkeypatch.setattr(fit, "Team", Watched)
     monkeypatch.setattr(fit, "LEAST", 1)
-    monkeypatch.setattr(processors, "cpu_count", lambda: 3)
+    monkeypatch.setattr(processors, "get_num_threads", lambda: 3)
     nets, seen = [], []
     for kind, n_threads in ((Chooser, 1), (Chooser, 3), (Fickle, None)):
         monkeypatch.setattr(fit, "chooser", lambda work, sizes, limit, kind=kind: kind(sizes, limit))

@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
+from inspect import signature
 from itertools import pairwise, product, zip_longest
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -81,7 +82,7 @@ TRAINING = {
     "class_weight": None, "validation": None, "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0,
     "clip_norm": None, "clip_value": None, "max_norm": None, "regularize_bias": False, "patience": None,
     "min_delta": 0.0, "monitor": None, "restore_best": False, "target_loss": None, "max_seconds": None,
-    "callback": None, "progress": False, "n_threads": 1,
+    "callback": None, "progress": False, "verbose": 0, "n_threads": 1,
 }  # fmt: skip
 
 # Rows, the size of mini-batches, which leaves a rest, and epochs.
@@ -305,7 +306,11 @@ def arguments(fit: Fit) -> tuple[dict[str, Any], dict[str, Any]]:
     if training["validation"] in ("rows", "weighted rows"):
         rows = rows_of(fit, max(2, fit.rows // 4), 4)
         training["validation"] = rows if training["validation"] == "weighted rows" else rows[:2]
-    return network, training
+    # A build that lacks an option, since that came later, does what it says where it is left out.
+    import nnc
+
+    known = signature(nnc.NeuralNetwork.fit).parameters
+    return network, {name: value for name, value in training.items() if name in known or value}
 
 
 def once(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[Any]:

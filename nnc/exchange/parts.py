@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 # Where f(a) <= f(b) for a <= b, f of the largest is the largest of f.
-NOT_MONOTONE = ("gelu", "silu", "softmax")
+NOT_MONOTONE = ("gelu", "silu", "mish", "softmax")
 
 
 class Parts(NamedTuple):

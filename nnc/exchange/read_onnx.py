@@ -34,6 +34,8 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
     "Softplus": ("softplus", {}),
     "Elu": ("elu", {"alpha": 1.0}),
+    "Selu": ("selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
+    "Mish": ("mish", {}),
     "Gelu": ("gelu", {"approximate": b"none"}),
     "Softmax": ("softmax", {}),
     "Exp": ("exp", {}),

@@ -29,6 +29,8 @@ ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
     nn.ELU: ("elu", {"alpha": 1.0}),
     nn.GELU: ("gelu", {"approximate": "none"}),
     nn.SiLU: ("silu", {}),
+    nn.Mish: ("mish", {}),
+    nn.SELU: ("selu", {}),
 }
 
 
