@@ -161,6 +161,7 @@ def test_step_is_that_of_the_engine(activation, loss, bias, n):
 NAMES = {name: getattr(math, name) for name in ("exp", "log", "tanh", "cosh")}
 NAMES |= {"max": max, "min": min, "abs": abs, "sign": np.sign, "Phi": lambda z: math.erfc(-z / math.sqrt(2)) / 2}
 NAMES |= {"phi": lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)}
+NAMES |= {"softplus": lambda z: math.log1p(math.exp(z)), "sigmoid": lambda z: 1 / (1 + math.exp(-z))}
 
 
 def equations(text):
