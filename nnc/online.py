@@ -14,6 +14,7 @@ deviations away counts as so far, and the gradient of a row is clipped to a norm
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Running:
         return max(-LIMIT, min(LIMIT, (value - self.mean) / self.deviation))
 
 
-class _Online:
+class _Online(ABC):
     """What both have: the network, which gets an input for each feature as it comes up."""
 
     def __init__(
@@ -98,8 +99,8 @@ class _Online:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_step": None}
 
-    def _loss(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _loss(self) -> str: ...
 
     def _connect(self, n_in: int, n_out: int) -> None:
         """Makes a network of so many inputs and outputs that says what the one before has said: what comes in anew has
