@@ -39,7 +39,9 @@ if sys.platform == "darwin":  # where one module may hold code for two processor
     AVX2, AVX512 = ([part for flag in flags for part in ("-Xarch_x86_64", flag)] for flags in (AVX2, AVX512))
 elif MSVC:
     AVX2, AVX512 = ["/arch:AVX2"], ["/arch:AVX512"]
-INSTRUCTION_SETS = {"baseline": []} | ({"avx2": AVX2, "avx512": AVX512} if X86_64 else {})
+# What hardly takes time, as what processors of today do not fall back to, is compiled for its size.
+SMALL = [] if MSVC or sys.platform == "darwin" else ["-O2"]
+INSTRUCTION_SETS = {"baseline": SMALL if X86_64 else []} | ({"avx2": AVX2, "avx512": AVX512} if X86_64 else {})
 
 # No flag that changes the arithmetic of the process: no -ffast-math, no -march=native. Without errno and traps, sqrt
 # is one instruction and a select needs no branch. Only the module's PyInit function is visible.
@@ -54,7 +56,7 @@ else:
     COMPILE += ["-Wno-attributes"]
     # Clang does not know all of these.
     COMPILE += ["-Wno-unknown-warning-option"]
-    LINK = []
+    LINK = ["-Wl,-s"] if sys.platform == "linux" and not (DEBUG or SANITIZE) else []
     if SCALAR:
         # Nor does MSVC fuse products and sums; GCC does so in the body of a loop and not always in its rest.
         COMPILE += ["-ffp-contract=off"]
@@ -134,7 +136,8 @@ class SourceArchive(sdist):
 # Cython's own code for memoryviews, a third of each core, once for all of them: Cython writes its C file.
 SHARED = "nnc._cyutility"
 extensions = [extension("_cpu", "_cpu.pyx"), extension("_team", "_team.pyx")]
-extensions.append(Extension(SHARED, [f"{STUBS}/_cyutility.c"], extra_compile_args=COMPILE, extra_link_args=LINK))
+shared = {"extra_compile_args": [*COMPILE, *SMALL], "extra_link_args": LINK}
+extensions.append(Extension(SHARED, [f"{STUBS}/_cyutility.c"], **shared))
 for isa, isa_flags in INSTRUCTION_SETS.items():
     extensions.append(extension(f"_core_{isa}_f32", "_core.pyx", isa_flags))
     extensions.append(extension(f"_core_{isa}_f64", "_core.pyx", isa_flags, ["NNC_FLOAT64"]))

@@ -55,6 +55,7 @@ class Fit:
     rows_of: Counter[int] | None = None  # rows that so many threads have worked on together, where there is a choice
     rates: NDArray[np.float64] = np.empty(0)  # of epochs, as many as are known
     rated = 0
+    rates_an_epoch = 1  # or one for each step
 
     def __init__(self, model: Model, intake: Intake, data: Data, plan: Plan, state: State) -> None:
         self.model, self.plan, self.state = model, plan, state
@@ -69,15 +70,16 @@ class Fit:
         for name in plan.metrics:
             self.columns[name] = []
         work = 3 * (plan.epochs or SHORT) * len(data.X) * model.n_params
-        # A rate for each step of an epoch, or one for all of them.
-        self.rates_an_epoch = -(-len(data.X) // plan.batch_size) if state.changes_by_step else 1
+        if state.changes_by_step:
+            self.rates_an_epoch = -(-len(data.X) // plan.batch_size)
         self.is_short = (
             work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.stack.images
         )
         watching = plan.patience is not None or plan.validation is not None or bool(plan.keeps_best)
         watching = watching or plan.changes is not unchanged
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
-        check_weights(plan, data if plan.validation is None else plan.validation)
+        if plan.metrics:
+            check_weights(plan, data if plan.validation is None else plan.validation)
         self.begin(intake, data)
         self.calls = [Call(callback, self.began) for callback in plan.callbacks]
         if plan.display is not None:
@@ -88,7 +90,8 @@ class Fit:
         """What is done at the beginning, the first time and whenever the run is repeated on data of the same form."""
         self.model.check_parameters()
         n, size = len(data.X), self.plan.batch_size
-        self.model.check_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
+        if self.model.least_rows > 1:
+            self.model.check_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         self.intake, self.data = intake, data
         self.first = self.state.epoch  # epochs of the fits before
         self.began = perf_counter()
@@ -233,7 +236,8 @@ class Fit:
             )
         else:
             self.training.feed(*self.data)
-        plan.changes(self.training, self.first + self.epoch)
+        if plan.changes is not unchanged:
+            plan.changes(self.training, self.first + self.epoch)
         state.current = self.report
 
     def goal(self) -> int:

@@ -67,6 +67,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 }
 SETTINGS = frozenset({"l1", "l2", "dropout", "weight_decay", "clip_norm", "clip_value", "max_norm", "regularize_bias"})
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")  # of a record, a History
+FEW = {"epochs", "lr", "optimizer", "batch_size", "shuffle"}  # which most fits say, and which are checked elsewhere
 RULES = ("patience", "target_loss", "max_seconds", "callback")  # what may end a training, beside its epochs
 
 
@@ -86,6 +87,8 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
             "epochs must be given where no other rule ends the training: "
             "patience, target_loss, max_seconds or a callback"
         )
+    if said.keys() <= FEW:
+        return {"epochs": epochs, "settings": settings(said, model, state)}
     change = None
     if not said.keys().isdisjoint(("weight_decay", "dropout")):
         from nnc.training.changes import changes
