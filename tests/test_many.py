@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -254,6 +255,7 @@ def test_ctrl_c_leaves_each_as_it_is(ctrl_c):
 def test_ctrl_c_reaches_a_main_thread_that_has_nothing_to_do():
     code = """
 import nnc, numpy as np, threading, os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background inherits an ignored one
 X = np.random.default_rng(0).normal(size=(1000, 3))
 long = nnc.NeuralNetwork([3, 50, 1], loss="mse")
 main = threading.main_thread()
@@ -357,14 +359,13 @@ def test_clones():
 # ------------------------------------------------------------------------------------------------ executors
 
 
-def halves(epoch):
-    return 0.1 * 0.5**epoch
+RISING = partial(min, 0.01)  # a function of the epoch that other processes know: they may not find this file
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_of_an_executor(workers):
     alone, many = regressors(), regressors()
-    options = {"epochs": 20, "batch_size": 16, "optimizer": "adam", "lr": halves, "validation": 0.2}
+    options = {"epochs": 20, "batch_size": 16, "optimizer": "adam", "lr": RISING, "validation": 0.2}
     nnc.fit_many(alone, X, Y, **options)
     with ThreadPoolExecutor(workers) as executor:
         history = nnc.fit_many(many, X, Y, executor=executor, **options)
@@ -381,7 +382,7 @@ def processes():
 
 def test_processes_of_an_executor(processes):
     alone, many = regressors(), regressors()
-    rates = [0.01, 0.01, 1e30, halves, nnc.StepLR(0.1, 10), 0.01]
+    rates = [0.01, 0.01, 1e30, RISING, nnc.StepLR(0.1, 10), 0.01]
     options = {"epochs": 20, "batch_size": 16, "lr": rates, "rows": [None, *(np.arange(i, 90) for i in range(5))]}
     views = [network.weights[0] for network in many]
     nnc.fit_many(alone, X, Y, **options)
