@@ -89,7 +89,7 @@ def test_inputs_that_are_scaled():
 REFUSED = {
     r"\(LSTM\) is none that nnc has": ((5, 2), [layers.LSTM(3), layers.Dense(1)]),
     r"\(Dense\) has the activation 'leaky_relu', which nnc has not": ((5,), [layers.Dense(3, "leaky_relu")]),
-    r"\(Dense\): the activation 'mish' is none that nnc has": ((5,), [layers.Dense(3, "mish")]),
+    r"\(Dense\): the activation 'softsign' is none that nnc has": ((5,), [layers.Dense(3, "softsign")]),
     r"\(LeakyReLU\) has negative_slope=0.3": ((5,), [layers.Dense(3), layers.LeakyReLU()]),
     r"\(ReLU\) has max_value=6": ((5,), [layers.Dense(3), layers.ReLU(max_value=6)]),
     r"\(Conv2D\) has dilation_rate=\(2, 2\)": ((8, 8, 1), [layers.Conv2D(3, 2, dilation_rate=2)]),
