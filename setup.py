@@ -39,7 +39,7 @@ if sys.platform == "darwin":  # where one module may hold code for two processor
     AVX2, AVX512 = ([part for flag in flags for part in ("-Xarch_x86_64", flag)] for flags in (AVX2, AVX512))
 elif MSVC:
     AVX2, AVX512 = ["/arch:AVX2"], ["/arch:AVX512"]
-# What hardly takes time, as what processors of today do not fall back to, is compiled for its size.
+# What processors of today do not fall back to is compiled for its size.
 SMALL = [] if MSVC or sys.platform == "darwin" else ["-O2"]
 INSTRUCTION_SETS = {"baseline": SMALL if X86_64 else []} | ({"avx2": AVX2, "avx512": AVX512} if X86_64 else {})
 
@@ -136,8 +136,7 @@ class SourceArchive(sdist):
 # Cython's own code for memoryviews, a third of each core, once for all of them: Cython writes its C file.
 SHARED = "nnc._cyutility"
 extensions = [extension("_cpu", "_cpu.pyx"), extension("_team", "_team.pyx")]
-shared = {"extra_compile_args": [*COMPILE, *SMALL], "extra_link_args": LINK}
-extensions.append(Extension(SHARED, [f"{STUBS}/_cyutility.c"], **shared))
+extensions.append(Extension(SHARED, [f"{STUBS}/_cyutility.c"], extra_compile_args=COMPILE, extra_link_args=LINK))
 for isa, isa_flags in INSTRUCTION_SETS.items():
     extensions.append(extension(f"_core_{isa}_f32", "_core.pyx", isa_flags))
     extensions.append(extension(f"_core_{isa}_f64", "_core.pyx", isa_flags, ["NNC_FLOAT64"]))
