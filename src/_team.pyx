@@ -1,5 +1,5 @@
-# A team of threads that do a piece of work together, again and again, for as long as a call of fit takes; and two locks, which are
-# left as surely.
+# A team of threads that do a piece of work together, again and again, for as long as a call of fit takes; and two locks and the
+# handler of Ctrl-C, which are left as surely.
 #
 # A function of Python can be left between any two of its bytecodes, by the exception of a signal handler; what is written here cannot.
 # So whatever is raised, and wherever, the caller waits for all others before it leaves, and they go home when the `with` is left.
@@ -8,8 +8,9 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pythread cimport (NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
                                PyThread_release_lock, PyThread_type_lock)
 
-from threads cimport counter, counter_add, counter_get
+from threads cimport counter, counter_add, counter_get, now
 
+import _signal       # the C module: its Python face turns numbers into enums, 25 microseconds a fit
 import _thread
 
 from nnc import _cpu
@@ -68,6 +69,62 @@ cdef class Still(Lock):
         with nogil:
             wait(self.lock)
         counter_add(&self.waiting, -1)
+
+
+cdef class Interrupt:
+    """Inside a `with`, Ctrl-C is noted instead of raised: bool(interrupt) tells.
+
+    A second one, a second or more later, raises KeyboardInterrupt after all, for a callback that hangs. In threads other than the main
+    one, and where a program handles SIGINT in its own way, nothing is changed.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        After so many it is as if there had been one.
+    """
+    cdef double since, end        # when it came, and when it is as if; 0 where they do not
+    cdef bint ours
+
+    def __cinit__(self, seconds=None):
+        if seconds is not None:
+            self.end = now() + <double>seconds
+
+    def __bool__(self):
+        return self.since > 0 or (self.end > 0 and now() > self.end)
+
+    def __reduce__(self):         # in another process there is another Ctrl-C, and another clock
+        return Interrupt, (None if self.end == 0 else max(0.0, self.end - now()),)
+
+    def stop(self):
+        """As if there had been one, for runs that are to end since another one has failed."""
+        if self.since == 0:
+            self.since = now()
+
+    def note(self, number, frame):
+        """The handler."""
+        if self.since > 0 and now() - self.since > 1:
+            raise KeyboardInterrupt
+        self.stop()
+
+    def __enter__(self):
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            try:
+                _signal.signal(_signal.SIGINT, self.note)
+                self.ours = True
+            except ValueError:    # not the main thread
+                pass
+        return self
+
+    def __exit__(self, kind, error, trace):
+        raised = None
+        while self.ours:
+            try:
+                _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+                self.ours = False
+            except BaseException as another:      # of the handler of another signal, which was called first
+                raised = another
+        if raised is not None:
+            raise raised
 
 
 cdef class Team:

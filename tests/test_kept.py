@@ -288,8 +288,8 @@ def test_an_exception_out_of_the_blue():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        signal.signal(signal.SIGINT, ctrl_c)  # which a fit had to put back, perhaps, when the bell rang
     assert rung
+    assert signal.getsignal(signal.SIGINT) is ctrl_c  # which a fit had to put back, perhaps, when it rang
     other = net.copy()
     for _ in range(3):
         assert net.fit(X, Y, epochs=1).loss.tolist() == anew(other, X, Y, epochs=1).loss.tolist()

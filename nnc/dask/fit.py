@@ -12,12 +12,12 @@ from uuid import uuid4
 from distributed import Client, default_client
 from distributed.scheduler import KilledWorker
 
+from nnc._team import Interrupt
 from nnc.base.checks import positive
 from nnc.many.executors import LOOK_SECONDS, take_back, tasks_of, work_on
 from nnc.many.fit import checked_networks, jobs_of, shown_progress, told
 from nnc.many.source import Source
 from nnc.many.work import Job, Outcome, untouched
-from nnc.training.threads import Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
+from nnc._team import Interrupt
 from nnc.many.work import Job, Outcome, train, untouched
 from nnc.training.state import left_behind
-from nnc.training.threads import Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._team import Interrupt
 from nnc.base.checks import count, counted, flag
 from nnc.base.containers import as_array
 from nnc.base.processors import get_num_threads
@@ -20,7 +21,6 @@ from nnc.network import OF_FIT, NeuralNetwork
 from nnc.training.advice import DivergedWarning
 from nnc.training.callbacks import bar_of
 from nnc.training.start import is_share
-from nnc.training.threads import Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

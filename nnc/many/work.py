@@ -10,14 +10,14 @@ from threading import Semaphore
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nnc._team import Team
+from nnc._team import Interrupt, Team
 from nnc.base.arrays import constant
 from nnc.training.advice import findings
 from nnc.training.divergence import DivergedError
 from nnc.training.fit import Fit
 from nnc.training.history import History
 from nnc.training.start import begin, on_data, prepare
-from nnc.training.threads import Interrupt, settle
+from nnc.training.threads import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

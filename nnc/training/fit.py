@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._team import Team
+from nnc._team import Interrupt, Team
 from nnc.base import processors
 from nnc.base.arrays import constant
 from nnc.training.callbacks import Call, Record, asked, finish
 from nnc.training.divergence import DivergedError, divergence, too_fast
 from nnc.training.history import History
 from nnc.training.plan import check_weights, unchanged
-from nnc.training.threads import SLICE, Chooser, Interrupt, chooser, doubling, remember, settle
+from nnc.training.threads import SLICE, Chooser, chooser, doubling, remember, settle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

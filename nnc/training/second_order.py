@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._team import Team
+from nnc._team import Interrupt, Team
 from nnc.kinds import losses
 from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training.curvature import lbfgs, levenberg_marquardt
 from nnc.training.divergence import unscaled
 from nnc.training.fit import Fit
-from nnc.training.threads import Chooser, Interrupt
+from nnc.training.threads import Chooser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Threads and interrupts during one call of fit.
+"""Threads during one call of fit.
 
 A team of threads (src/_team.pyx) starts with the call and ends with it. No pool outlives a fit, so nothing sleeps in an
 idle process, nothing has to survive a fork and nothing is left at exit; starting a thread costs some 50 microseconds,
@@ -11,17 +11,12 @@ import os
 from contextlib import suppress
 from functools import cache
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nnc import _cpu
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Sequence
-    from types import FrameType, TracebackType
-else:
-    import _signal as signal  # the C module: its Python face turns numbers into enums, 25 microseconds a fit
 
 
 SLICE = 0.05  # seconds that a run goes on for, before it is looked at
@@ -186,51 +181,3 @@ def remember(work: Any, found: Chooser) -> None:
 def doubling(most: int) -> list[int]:
     """1, 2, 4 and so on, and the most."""
     return [1 << k for k in range(most.bit_length()) if 1 << k < most] + [most]
-
-
-class Interrupt:
-    """Inside a `with`, Ctrl-C is noted instead of raised: bool(interrupt) tells.
-
-    A second one, a second or more later, raises KeyboardInterrupt after all, for a callback that hangs. In threads
-    other than the main one, and where a program handles SIGINT in its own way, nothing is changed.
-
-    Parameters
-    ----------
-    seconds : float, optional
-        After so many it is as if there had been one.
-    """
-
-    def __init__(self, seconds: float | None = None) -> None:
-        self._since = 0.0
-        self._ours = False
-        self._end = inf if seconds is None else monotonic() + seconds
-
-    def __bool__(self) -> bool:
-        return self._since > 0 or (self._end < inf and monotonic() > self._end)
-
-    def __reduce__(self) -> tuple[Any, ...]:  # in another process there is another Ctrl-C, and another clock
-        return Interrupt, (None if self._end == inf else max(0.0, self._end - monotonic()),)
-
-    def stop(self) -> None:
-        """As if there had been one, for runs that are to end since another one has failed."""
-        self._since = self._since or monotonic()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._since and monotonic() - self._since > 1:
-            raise KeyboardInterrupt
-        self._since = self._since or monotonic()
-
-    def __enter__(self) -> Interrupt:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            try:
-                signal.signal(signal.SIGINT, self._note)
-                self._ours = True
-            except ValueError:  # not the main thread
-                pass
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
