@@ -49,6 +49,22 @@ def test_it_answers_with_the_mean(numbers, classes):
     assert numbers.score(X, Y, w) == pytest.approx(expected, rel=1e-12)
 
 
+def test_it_knows_what_its_networks_learn_later():
+    networks = nnc.clones(NeuralNetwork([3, 4, 3], loss="cross_entropy", scale_X="standardize", seed=0), 2)
+    ensemble = nnc.Ensemble(networks)
+    nnc.fit_many(networks, X, NAMES, epochs=2)
+    assert ensemble.predict_classes(X).tolist() == nnc.Ensemble(networks).predict_classes(X).tolist()
+    assert set(ensemble.predict_classes(X)) <= set(NAMES)
+    assert ensemble.score(X, NAMES) == np.mean(ensemble.predict_classes(X) == NAMES)
+
+
+def test_several_heads_have_no_one_score():
+    heads = nnc.Heads([nnc.Head(1, "mse"), nnc.Head(2, "cross_entropy")])
+    ensemble = nnc.Ensemble(nnc.clones(NeuralNetwork([3, 4, 3], loss=heads, seed=0), 2))
+    with pytest.raises(ValueError, match="score is of one loss, and these networks have several heads"):
+        ensemble.score(X, np.column_stack([X[:, 0], X[:, 1] > 0]))
+
+
 def test_yes_and_no():
     networks = nnc.clones(NeuralNetwork([3, 4, 1], loss="bce", seed=0), 3)
     nnc.fit_many(networks, X, X[:, 0] > 0, epochs=30, batch_size=16, optimizer="adam", lr=0.01)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.data.intake import Intake
+
 
 class Ensemble:
     """Networks that were trained for the same, which answer together: with the mean of what they predict.
@@ -57,7 +59,11 @@ class Ensemble:
                         f"networks must have the same {what}, got {first[what]} in networks[0] and {value} in "
                         f"networks[{i}]"
                     )
-        self._lead = self.networks[0].intake
+
+    @property
+    def _lead(self) -> Intake:
+        """What outputs mean, as the first network has it: each fit gives a network another one."""
+        return self.networks[0].intake
 
     @property
     def classes(self) -> NDArray[Any] | None:
@@ -190,7 +196,9 @@ class Ensemble:
         return ConformalIntervals(predict, X, self._lead.undo(data.target), level)
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """How good the predictions are: accuracy or R^2, with the arguments of `NeuralNetwork.score`."""
+        """How good the predictions are: accuracy or R^2, as `NeuralNetwork.score` without a metric has it."""
+        if self.networks[0].heads is not None:
+            raise ValueError("score is of one loss, and these networks have several heads: split what predict returns")
         data = self._lead.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
         if losses.ROWS[self.networks[0].loss_name].of_classes:
