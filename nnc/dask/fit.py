@@ -50,9 +50,8 @@ def fit_many(
 
     X and y go to the scheduler once, and from worker to worker as they are needed: each holds them once. A task is one
     network or some small ones, up to a second by a rough estimate; the workers' threads take them, each with one thread
-    of the engine. A worker that is lost costs its own tasks, which
-    others do again; what a worker has that gives no sign of life for ten seconds is given to others as well, and
-    what comes first counts.
+    of the engine. A worker that is lost costs its own tasks, which others do again; what a worker has that gives no
+    sign of life for ten seconds is given to others as well, and what comes first counts.
 
     Parameters
     ----------
@@ -187,7 +186,7 @@ class _Run:
             with suppress(TimeoutError, OSError, KeyError):  # where it lies is lost, or silent: it is done again
                 results = future.result(timeout=GATHER_SECONDS)
                 for job, (network, outcome) in zip(self.groups[task], results, strict=True):
-                    take_back(job, network)
+                    take_back(job.network, network, job.said)
                     self.outcomes[job.place] = outcome
                 self._cancel(self.pending.pop(task))
                 self.done(len(self.groups[task]))

@@ -16,7 +16,6 @@ from nnc.data import targets
 from nnc.kinds import losses
 from nnc.many.executors import take_back
 from nnc.many.fit import checked_networks, fit_many
-from nnc.many.work import Job
 from nnc.network import NeuralNetwork
 
 if TYPE_CHECKING:
@@ -135,6 +134,6 @@ def _resume(networks: list[NeuralNetwork], path: Any) -> int:
         loaded = NeuralNetwork._from_document(document, disk.place(path), getattr(custom, "function", None))
         if loaded.model.stack != network.model.stack or loaded.state is None:
             raise ValueError(f"checkpoint has another network in place of networks[{i}], or it was not trained")
-        take_back(Job(i, network, {}, None, None), loaded)
+        take_back(network, loaded, {})
     assert networks[0].state is not None
     return networks[0].state.epoch

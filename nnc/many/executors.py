@@ -12,16 +12,14 @@ from nnc.many.work import Job, Outcome, train, untouched
 from nnc.training.state import left_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nnc.many.source import Source
     from nnc.network import NeuralNetwork
 
 LOOK_SECONDS = 0.1  # after which Ctrl-C is looked for
-LEAST_SECONDS, MOST_SECONDS = (
-    0.1,
-    1.0,
-)  # of a task, roughly: longer than what handing it over takes, and not too long to lose
+# Of a task, roughly: longer than what handing it over takes, and not too long to lose.
+LEAST_SECONDS, MOST_SECONDS = 0.1, 1.0
 BYTES_PER_SECOND = 1e8  # a task takes X and y along, which is to be little beside its work
 TASKS_PER_WORKER = 4
 
@@ -45,7 +43,7 @@ def train_on(
                 if future.cancelled():
                     continue
                 for job, (network, outcome) in zip(group, future.result(), strict=True):
-                    take_back(job, network)
+                    take_back(job.network, network, job.said)
                     outcomes[job.place] = outcome
                 done(len(group))
             if interrupt and not cancelled:  # those that are at work end by themselves, or are waited for
@@ -82,9 +80,8 @@ def work_on(jobs: Sequence[Job], source: Source, interrupt: Interrupt) -> list[t
     return [(job.network, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
 
 
-def take_back(job: Job, trained: NeuralNetwork) -> None:
-    """What a copy in another process has learned goes into the network itself."""
-    network = job.network
+def take_back(network: NeuralNetwork, trained: NeuralNetwork, said: Mapping[str, Any]) -> None:
+    """What a copy in another process has learned, by these arguments of `fit`, goes into the network itself."""
     if trained is network:
         return
     before = network.state
@@ -94,4 +91,4 @@ def take_back(job: Job, trained: NeuralNetwork) -> None:
         network.streams, network.state = trained.streams, trained.state
     state = network.state
     if state is not None and state.schedule is left_behind:  # a function, which is here
-        state.schedule = job.said.get("lr", before and before.schedule)
+        state.schedule = said.get("lr", before and before.schedule)
