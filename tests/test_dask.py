@@ -146,15 +146,25 @@ def test_partitions_one_after_the_other(tmp_path):
     class Stop(Exception):
         pass
 
-    def stop(record):
-        if record.epoch == 4:
-            raise Stop
+    def stop_at(epoch):
+        def stop(record):
+            if record.epoch == epoch:
+                raise Stop
+
+        return stop
 
     broken = networks(2)
     with pytest.raises(Stop):
-        nnc.dask.fit_partitions(broken, dX, dy, passes=2, checkpoint=path, callback=stop, **options)
+        nnc.dask.fit_partitions(broken, dX, dy, passes=2, checkpoint=path, callback=stop_at(4), **options)
     again = networks(2)
     nnc.dask.fit_partitions(again, dX, dy, passes=2, checkpoint=path, **options)
+    assert [a.params.tobytes() for a in whole] == [b.params.tobytes() for b in again]
+    path = tmp_path / "trained_before.json"
+    broken = [network.copy() for network in whole]
+    with pytest.raises(Stop):
+        nnc.dask.fit_partitions(broken, dX, dy, checkpoint=path, callback=stop_at(8), batch_size=16)
+    nnc.dask.fit_partitions(again, dX, dy, checkpoint=path, batch_size=16)
+    nnc.dask.fit_partitions(whole, dX, dy, batch_size=16)
     assert [a.params.tobytes() for a in whole] == [b.params.tobytes() for b in again]
     names = np.repeat(["a", "b", "c"], [90, 7, 103])  # each in one partition alone
     of_classes = [NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)]

@@ -66,14 +66,13 @@ def fit_partitions(
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
         raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
     _learn_classes(networks, parts[1])
+    first = {"optimizer": fit_options.pop("optimizer", None), "lr": fit_options.pop("lr", None)}
+    before = networks[0].state if first["optimizer"] is None else None  # whose epochs are counted on
     done = 0
     if checkpoint is not None:
         with suppress(FileNotFoundError):
-            done = _resume(networks, checkpoint)
-    first = {"optimizer": fit_options.pop("optimizer", None), "lr": fit_options.pop("lr", None)}
-    position = 0
-    for rows, target, weights in _in_order(parts, passes):
-        position += 1
+            done = _resume(networks, checkpoint) - (0 if before is None else before.epoch)
+    for position, (rows, target, weights) in enumerate(_in_order(parts, passes), 1):
         if position <= done:
             continue
         begin = first if position == 1 else {}
@@ -125,7 +124,7 @@ def _labels(part: Any) -> Any:
 
 
 def _resume(networks: list[NeuralNetwork], path: Any) -> int:
-    """Takes over a checkpoint; returns how many partitions it has had."""
+    """Takes over a checkpoint; returns how many epochs it has had, each of a partition."""
     documents = saving.read(os.fspath(path), "ensemble")
     if len(documents) != len(networks):
         raise ValueError(f"checkpoint has {len(documents)} networks, expected {len(networks)}")
