@@ -42,7 +42,8 @@ class SearchResult:
     loss : float
         Its loss.
     network : NeuralNetwork
-        Made of them and trained on all rows for as many epochs, unless Ctrl-C has ended the search.
+        Made of them and trained on all rows for as many epochs. Where Ctrl-C or max_seconds has ended the search, or
+        `validation` has brought other rows, it is the network of the trial, with folds that of the first one.
     seconds : float
         Wall time of the whole search.
     """
@@ -73,15 +74,16 @@ class Trial:
         self.networks = [self.network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
 
-    def judge(self, held: Held) -> None:
-        """Works out its loss; infinite where a network has diverged, or come to outputs that are not finite."""
+    def judge(self, held: HeldOut) -> None:
+        """Works out its loss; infinite where a network had no turn, has diverged, or come to outputs that are not
+        finite."""
         losses = []
         for network, apart in zip(self.networks, held.apart, strict=True):
-            losses.append(network.loss(*apart) if network.history is not None else np.inf)
-            if network.history is not None and network.history.stop_reason == "diverged":
-                losses[-1] = np.inf
+            history = network.history
+            failed = history is None or history.stop_reason == "diverged"
+            losses.append(np.inf if failed else network.loss(*apart))
         mean = float(np.mean(losses))
-        self.loss = mean if mean < np.inf else np.inf
+        self.loss = mean if mean < np.inf else np.inf  # NaN is worse than any, too
 
     def network(self) -> NeuralNetwork:
         """A new one of these parameters."""
@@ -132,7 +134,8 @@ def search(
         Determines all that is drawn. With it, and without max_seconds, a search gives the same to the last bit,
         whatever n_jobs and executor are.
     max_seconds : float, optional
-        Ends the search; the trial that is best by then counts. Training the best network comes on top.
+        Ends the search; the trial that is best by then counts, with its network as it is. Where the search ends before,
+        training the best network on all rows comes on top.
     halving : bool, default True
         False gives all trials all epochs.
     n_jobs, executor, progress
@@ -234,7 +237,7 @@ def _rounds(epochs: int, trials: int) -> list[int]:
     return rounds
 
 
-class Held:
+class HeldOut:
     """What trials are judged by.
 
     Attributes
@@ -243,21 +246,23 @@ class Held:
         Those that the network of each fold learns from.
     apart : list of (X, y) or (X, y, sample_weight)
         What it is held against.
-    of_all : bool
-        These are rows of the training data, which the best network is to learn from as well.
     """
 
     def __init__(self, rows: list[NDArray[np.intp]] | None, apart: list[tuple[Any, ...]]) -> None:
         self.rows, self.apart = rows, apart
-        self.of_all = rows is not None
+
+    @property
+    def of_all(self) -> bool:
+        """Whether these are rows of the training data, which the best network is to learn from as well."""
+        return self.rows is not None
 
 
-def _held_out(network: NeuralNetwork, X: Any, y: Any, validation: Any, folds: int, seed: int) -> Held:
+def _held_out(network: NeuralNetwork, X: Any, y: Any, validation: Any, folds: int, seed: int) -> HeldOut:
     """By a share of the rows, by folds, both with the same share of every class, or by other rows."""
     if folds == 1 and not is_share(validation):
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation must be a fraction, (X, y) or (X, y, sample_weight), got {shown(validation)}")
-        return Held(None, [tuple(validation)])
+        return HeldOut(None, [tuple(validation)])
     intake = network.intake.learner()
     rows = intake.rows(intake.array(X, learn=True))
     labels = targets.as_given(y)
@@ -276,7 +281,7 @@ def _held_out(network: NeuralNetwork, X: Any, y: Any, validation: Any, folds: in
         fold = np.empty(n, np.intp)
         fold[order] = np.arange(n) % folds
         parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
-    return Held([train for train, _ in parts], [(rows[test], labels[test]) for _, test in parts])
+    return HeldOut([train for train, _ in parts], [(rows[test], labels[test]) for _, test in parts])
 
 
 def _train(
@@ -285,7 +290,7 @@ def _train(
     epochs: int,
     X: Any,
     y: Any,
-    held: Held,
+    held: HeldOut,
     common: Mapping[str, Any],
     elsewhere: dict[str, Any],
 ) -> bool:
