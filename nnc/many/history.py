@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -48,9 +48,7 @@ class ManyHistory(Sequence["History"]):
         return len(self._histories)
 
     def _last(self, name: str) -> NDArray[np.float64]:
-        there = (history.epochs and name in history for history in self._histories)
-        values = [history[name][-1] if known else np.nan for history, known in zip(self._histories, there, strict=True)]
-        return np.array(values, np.float64)
+        return np.array([h[name][-1] if h.epochs and name in h else np.nan for h in self._histories], np.float64)
 
     @property
     def loss(self) -> NDArray[np.float64]:
@@ -78,6 +76,3 @@ class ManyHistory(Sequence["History"]):
         losses = f", loss {known.min():.6g} to {known.max():.6g}" if len(known) else ""
         diverged = f", {len(self.diverged)} diverged" if self.diverged else ""
         return f"<ManyHistory: {n} networks, {self.epochs.sum()} epochs in {self.seconds:.3g} s{losses}{diverged}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._histories, self.diverged, self.seconds)

@@ -140,17 +140,15 @@ def train(
 
 def _groups(jobs: Sequence[Job], n_threads: int) -> list[list[tuple[int, Job]]]:
     """The jobs with their places among them, the longest first; short ones in groups."""
-    longest = sorted(((job.seconds, -at, job) for at, job in enumerate(jobs)), reverse=True)
-    total = sum(seconds for seconds, _, _ in longest)
-    most = min(TOGETHER, total / (8 * n_threads))
+    most = min(TOGETHER, sum(job.seconds for job in jobs) / (8 * n_threads))
     groups: list[list[tuple[int, Job]]] = []
     taken = most
-    for seconds, at, job in longest:
-        taken += seconds
+    for at, job in sorted(enumerate(jobs), key=lambda item: item[1].seconds, reverse=True):
+        taken += job.seconds
         if taken > most:
             groups.append([])
-            taken = seconds
-        groups[-1].append((-at, job))
+            taken = job.seconds
+        groups[-1].append((at, job))
     return groups
 
 
