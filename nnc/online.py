@@ -14,7 +14,6 @@ deviations away counts as so far, and the gradient of a row is clipped to a norm
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,15 +56,17 @@ class Running:
         return max(-LIMIT, min(LIMIT, (value - self.mean) / self.deviation))
 
 
-class _Online(ABC):
+class _Online:
     """What both have: the network, which gets an input for each feature as it comes up."""
+
+    _loss: str
+    _said: tuple[str, ...] = ()  # arguments beside those that both have
 
     def __init__(
         self, hidden: Sequence[int], activation: str, optimizer: Any, lr: float, l2: float, seed: int | None
     ) -> None:
-        self.hidden, self.activation, self.optimizer, self.lr, self.l2, self.seed = (
-            hidden, activation, optimizer, lr, l2, seed,
-        )  # fmt: skip
+        self.hidden, self.activation, self.optimizer = hidden, activation, optimizer
+        self.lr, self.l2, self.seed = lr, l2, seed
         if not isinstance(hidden, (list, tuple)):
             raise TypeError(f"hidden must be the widths of the hidden layers, such as (16,), got {hidden!r}")
         for width in hidden:
@@ -90,25 +91,17 @@ class _Online(ABC):
         return tuple(self._features)
 
     def __repr__(self) -> str:
-        names = [*self._said(), "hidden", "activation", "optimizer", "lr", "l2", "seed"]
+        names = [*self._said, "hidden", "activation", "optimizer", "lr", "l2", "seed"]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
-
-    def _said(self) -> tuple[str, ...]:
-        return ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_step": None}
-
-    @abstractmethod
-    def _loss(self) -> str: ...
 
     def _connect(self, n_in: int, n_out: int) -> None:
         """Makes a network of so many inputs and outputs that says what the one before has said: what comes in anew has
         no weight yet. The optimizer begins anew."""
         before = self._network
-        net = NeuralNetwork(
-            [n_in, *self.hidden, n_out], activation=self.activation, loss=self._loss(), seed=self._drawn
-        )
+        net = NeuralNetwork([n_in, *self.hidden, n_out], activation=self.activation, loss=self._loss, seed=self._drawn)
         if before is not None:
             for new, old in zip((*net.weights, *net.biases), (*before.weights, *before.biases), strict=True):
                 new[...] = 0
@@ -130,7 +123,7 @@ class _Online(ABC):
     def _meet(self, x: Mapping[Hashable, Any]) -> None:
         """Takes a row into the means and variances, and new features into their order, which does not depend on the
         order of the row."""
-        values = [(name, _feature(name, value)) for name, value in x.items()]  # all, before anything changes
+        values = _numbers(x)  # all, before anything changes
         for name in sorted((name for name, _ in values if name not in self._features), key=repr):
             self._features[name] = Running()
         for name, value in values:
@@ -151,6 +144,11 @@ class _Online(ABC):
         assert self._network is not None
         outputs: NDArray[Any] = self._network.predict(self._row(x, self._network.sizes[0]))[0]
         return outputs
+
+
+def _numbers(x: Mapping[Hashable, Any]) -> list[tuple[Hashable, float | None]]:
+    """The features as numbers, all of them."""
+    return [(name, _feature(name, value)) for name, value in x.items()]
 
 
 def _feature(name: Hashable, value: Any) -> float | None:
@@ -197,6 +195,8 @@ class OnlineClassifier(_Online):
     >>> model.predict_proba_one({"length": 80, "links": 0})
     """
 
+    _loss, _said = "cross_entropy", ("classes",)
+
     def __init__(
         self,
         classes: Iterable[Hashable] | None = None,
@@ -212,12 +212,6 @@ class OnlineClassifier(_Online):
         self._places = {label: place for place, label in enumerate(dict.fromkeys(self.classes or ()))}  # at the output
         if classes is not None and len(self._places) < 2:
             raise ValueError(f"classes must be two or more, got {self.classes!r}")
-
-    def _said(self) -> tuple[str, ...]:
-        return ("classes",)
-
-    def _loss(self) -> str:
-        return "cross_entropy"
 
     def learn_one(self, x: Mapping[Hashable, Any], y: Hashable) -> None:
         """Learns from one row.
@@ -258,8 +252,7 @@ class OnlineClassifier(_Online):
         """
         n = len(self._places)
         if self._network is None:
-            for name, value in x.items():
-                _feature(name, value)
+            _numbers(x)
             return dict.fromkeys(self._places, 1 / n) if n else {}
         return dict(zip(self._places, self._outputs(x).tolist(), strict=True))
 
@@ -290,6 +283,8 @@ class OnlineRegressor(_Online):
     >>> model.predict_one({"hour": 9, "holiday": False})
     """
 
+    _loss = "mse"
+
     def __init__(
         self,
         hidden: Sequence[int] = (16,),
@@ -301,9 +296,6 @@ class OnlineRegressor(_Online):
     ) -> None:
         super().__init__(hidden, activation, optimizer, lr, l2, seed)
         self._target = Running()
-
-    def _loss(self) -> str:
-        return "mse"
 
     def learn_one(self, x: Mapping[Hashable, Any], y: float) -> None:
         """Learns from one row.
@@ -339,7 +331,6 @@ class OnlineRegressor(_Online):
         float
         """
         if self._network is None:
-            for name, value in x.items():
-                _feature(name, value)
+            _numbers(x)
             return 0.0
         return float(self._outputs(x)[0]) * self._target.deviation + self._target.mean
