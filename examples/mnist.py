@@ -1,4 +1,4 @@
-"""Handwritten digits at 99.5 %: a small convolutional network that never sees the same image twice.
+"""Handwritten digits at 99.6 %: a small convolutional network that never sees the same image twice.
 
     python examples/mnist.py FOLDER [--epochs 18] [--seed 0] [--lenet] [--fashion] [--pictures FOLDER]
 
