@@ -15,9 +15,8 @@ GRAVITY, DT, MOST, FASTEST = 10.0, 0.05, 2.0, 8.0  # the pendulum of 1 m and 1 k
 AHEAD, PLANS, ROUNDS = 40, 32, 4
 WEIGHTS, EFFORT = np.array([1.0, 0.1]), 0.001  # of the squares of angle, velocity and torque in the cost of a step
 SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # of an improvement, which are tried
-CHANGE = np.array(
-    [0.4, 1.2]
-)  # about how much angle and velocity change in a step: what the network predicts is of size 1
+# About how much angle and velocity change in a step, so that what the network predicts is of size 1.
+CHANGE = np.array([0.4, 1.2])
 
 
 def swung(state, torque):

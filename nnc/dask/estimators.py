@@ -140,7 +140,9 @@ class _OnDask:
 def _told_of(part: Any) -> tuple[int, Any]:
     """How many rows a partition of y has, and which values, or where there are several columns the first row."""
     values = np.asarray(part)
-    return len(values), None if not len(values) else np.unique(values) if values.ndim == 1 else values[:1]
+    if not len(values):
+        return 0, None
+    return len(values), np.unique(values) if values.ndim == 1 else values[:1]
 
 
 def _answer(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> NDArray[Any]:
