@@ -13,6 +13,7 @@ from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
 from nnc.many.ensemble import Ensemble
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
+from nnc.sklearn.ensembles import places_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -170,8 +171,8 @@ class DaskMLPClassifier(_OnDask, EnsembleClassifier):
 
     def _encoded(self, y: Any) -> Any:
         if hasattr(y, "map_blocks"):
-            return y.map_blocks(_places, self.classes_, dtype=np.int64)
-        return y.map_partitions(_places, self.classes_, meta=np.empty(0, np.int64))
+            return y.map_blocks(places_of, self.classes_, dtype=np.int64)
+        return y.map_partitions(places_of, self.classes_, meta=np.empty(0, np.int64))
 
 
 class DaskMLPRegressor(_OnDask, EnsembleRegressor):
@@ -189,15 +190,3 @@ class DaskMLPRegressor(_OnDask, EnsembleRegressor):
 
     def _encoded(self, y: Any) -> Any:
         return y
-
-
-def _places(part: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
-    """The numbers of labels among the classes."""
-    labels = np.asarray(part)
-    places = np.searchsorted(classes, labels)
-    wrong = classes[np.minimum(places, len(classes) - 1)] != labels
-    if wrong.any():
-        raise ValueError(
-            f"y must hold the classes of the first partial_fit, {classes.tolist()}, got {labels[wrong][0]!r}"
-        )
-    return places

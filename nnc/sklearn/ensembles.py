@@ -252,6 +252,14 @@ class EnsembleClassifier(ClassifierMixin, _Bagged):
     def conformal(self, X: Any, y: Any, level: float = 0.9) -> ConformalSets:
         """Sets of classes, by rows that were held out: see nnc.Ensemble.conformal."""
         X = self._checked(X)
-        place = {label: i for i, label in enumerate(self.classes_.tolist())}
-        index = [place[label] for label in np.asarray(y).tolist()]
-        return self.ensemble_.conformal(X, index, level)  # type: ignore[return-value]
+        return self.ensemble_.conformal(X, places_of(y, self.classes_), level)  # type: ignore[return-value]
+
+
+def places_of(y: Any, classes: NDArray[Any]) -> NDArray[np.int64]:
+    """The numbers of labels among the classes, which are sorted."""
+    labels = np.asarray(y)
+    places = np.searchsorted(classes, labels)
+    wrong = classes[np.minimum(places, len(classes) - 1)] != labels
+    if wrong.any():
+        raise ValueError(f"y must hold classes of the first fit, {classes.tolist()}, got {labels[wrong].tolist()[0]!r}")
+    return places
