@@ -13,7 +13,6 @@ from nnc import saving
 from nnc.base import disk
 from nnc.base.checks import count
 from nnc.data import targets
-from nnc.kinds import losses
 from nnc.many.executors import take_back
 from nnc.many.fit import checked_networks, fit_many
 from nnc.network import NeuralNetwork
@@ -107,7 +106,7 @@ def _in_order(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any, Any, A
 
 def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
     """What labels mean, of all partitions, where networks are of classes and do not know it yet."""
-    new = [net for net in networks if losses.ROWS[net.loss_name].of_classes and net.state is None]
+    new = [net for net in networks if net.intake.loss.of_classes and net.state is None]
     if not new:
         return
     found = [labels for labels in dask.compute(*map(dask.delayed(_labels), parts)) if labels is not None]

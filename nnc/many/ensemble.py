@@ -152,7 +152,7 @@ class Ensemble:
         """The mean, and the standard deviation of a target as far as the networks know of it."""
         P = self.predict_all(X)
         mean, variance = P.mean(axis=0), P.var(axis=0, ddof=1) if len(P) > 1 else np.zeros(P.shape[1:], P.dtype)
-        noise = losses.ROWS[self.networks[0].loss_name].noise_by
+        noise = self._lead.loss.noise_by
         return mean, np.sqrt(variance if noise is None else variance + noise(mean))
 
     def conformal(self, X: ArrayLike, y: Any, level: float = 0.9) -> ConformalIntervals | ConformalSets:
@@ -180,7 +180,7 @@ class Ensemble:
         """
         level = checked_level("level", level)
         data = self._lead.data(X, y)
-        if losses.ROWS[self.networks[0].loss_name].of_classes:
+        if self._lead.loss.of_classes:
             self._lead.check_probabilities()
             index = self._lead.true_index(data)
             if index.ndim == 2:
@@ -201,7 +201,7 @@ class Ensemble:
             raise ValueError("score is of one loss, and these networks have several heads: split what predict returns")
         data = self._lead.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
-        if losses.ROWS[self.networks[0].loss_name].of_classes:
+        if self._lead.loss.of_classes:
             return METRICS["accuracy"](self._lead.true_index(data), self._lead.class_index(P), data.weights)
         return METRICS["r2"](self._lead.undo(data.target), P, data.weights)
 
