@@ -65,10 +65,10 @@ def fit_many(
         How many networks are trained at a time, each by one thread. Default: what `nnc.get_num_threads()` says.
     executor : object with `submit`, optional
         Trains elsewhere, in place of n_jobs: what has `submit` as concurrent.futures has it, a ProcessPoolExecutor, the
-        `get_executor()` of a Dask client, mpi4py's MPIPoolExecutor. Tasks of up to a second, some for each worker, take
-        X, y and some networks along, each of one thread; what they have learned comes back into the networks. Where the
-        machines of workers differ, so may the last bits. Ctrl-C drops the tasks that have not begun. On a cluster see
-        nnc.dask.fit_many, which sends X and y once.
+        `get_executor()` of a Dask client, mpi4py's MPIPoolExecutor. Tasks of up to a second, longer where X and y are
+        large, some for each worker, take X, y and some networks along, each of one thread; what they have learned comes
+        back into the networks. Where the machines of workers differ, so may the last bits. Ctrl-C drops the tasks that
+        have not begun. On a cluster see nnc.dask.fit_many, which sends X and y once.
     progress : bool, default False
         Shows a progress bar (extra `[progress]`), which counts networks.
     **fit_options
