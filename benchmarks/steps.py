@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import sys
 from itertools import pairwise
 from time import perf_counter_ns
 
@@ -165,12 +164,11 @@ def main():
     peers = {"nnc": of_nnc}
     for peer in filter(None, arguments.peers.split(",")):
         try:
-            peers[peer] = getattr(sys.modules[__name__], f"of_{peer}")
-            if peer in ("torch", "jax"):
-                __import__(peer)
+            __import__(peer)
         except ImportError as error:
             print(f"{peer} is left out: {error}")
-            del peers[peer]
+        else:
+            peers[peer] = globals()[f"of_{peer}"]
     print(f"nnc {nnc.__version__}\n{'':24}{'':16}{'median, us':>10}{'99.9 %':>12}{'times':>9}")
     gc.disable()
     for rows in (1, 32):
