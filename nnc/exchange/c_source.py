@@ -16,6 +16,7 @@ from nnc._version import __version__
 from nnc.exchange.program import halves, program, rounded, wrapped
 from nnc.kinds import activations, formulas
 from nnc.layers import operations as op
+from nnc.saving.text import TOLERANCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -244,7 +245,6 @@ OUTPUTS = {
     "each": "Each output is the probability of a yes.",
 }
 COMPARED = {"max": ">", "min": "<"}  # no fmax: numbers are finite, and it is a call
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # as in `verify_self_test`
 
 
 def to_c(document: dict[str, Any], name: str, dtype: str, predict: Callable[[Any], Any]) -> str:
@@ -415,7 +415,7 @@ class Source:
             ),
             *self.arrays,
         ]
-        if made.answer != "numbers" and made.answer != "each":
+        if made.answer in CLASS:
             labels = initializer(map(literal, made.labels))
             n = len(made.labels)
             parts.append(f"static const char *const {self.name}_labels[{n}] = {labels};\n")

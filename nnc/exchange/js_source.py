@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from nnc._version import __version__
 from nnc.exchange.program import wrapped
-from nnc.exchange.script import Language, listed, to_script
+from nnc.exchange.script import Language, of_network, of_test, to_script
 from nnc.kinds import formulas
 
 if TYPE_CHECKING:
@@ -165,17 +164,7 @@ def _label(label: Any) -> str:
 def whole(made: Program, constants: str, functions: str, statements: str) -> str:
     """The module."""
     classes = made.answer in ("one", "yes")
-    parts = [
-        HEAD.format(
-            title=made.title,
-            version=__version__,
-            names="predict, predictClass, classes" if classes else "predict",
-            n_in=made.n_in,
-            n_out=made.n_out,
-            meaning=", each the probability of a yes" if made.answer == "each" else "",
-            order=", in the order of height, width and channel" if len(made.shape) == 3 else "",
-        )
-    ]
+    parts = [HEAD.format(names="predict, predictClass, classes" if classes else "predict", **of_network(made))]
     if classes:
         parts.append(f"export const classes = [{wrapped(map(_label, made.labels))}];\n")
     parts += ["\n" + constants + "\n", "\n" + functions + "\n", PREDICT.format(statements=statements)]
@@ -183,8 +172,7 @@ def whole(made: Program, constants: str, functions: str, statements: str) -> str
         largest = "x.reduce((best, number, i) => (number > x[best] ? i : best), 0)"
         parts.append(CLASSES.format(index=largest if made.answer == "one" else f"x[0] >= {made.threshold} ? 1 : 0"))
     if made.test is not None:
-        X, P = (listed(made.test[key]) for key in ("X", "P"))
-        parts.append(SELF_TEST.format(X=X, P=P, tolerance=1e-4 if made.dtype == "float32" else 1e-9))
+        parts.append(SELF_TEST.format(**of_test(made.test, made.dtype)))
     return "".join(parts)
 
 

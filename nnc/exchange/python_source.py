@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from nnc._version import __version__
-from nnc.exchange.script import Language, listed, to_script
+from nnc.exchange.script import Language, listed, of_network, of_test, to_script
 
 if TYPE_CHECKING:
     from nnc.exchange.program import Program
@@ -133,17 +132,8 @@ def formula(text: str) -> str:
 def whole(made: Program, constants: str, functions: str, statements: str) -> str:
     """The module."""
     classes = made.answer in ("one", "yes")
-    parts = [
-        HEAD.format(
-            title=made.title,
-            version=__version__,
-            n_in=made.n_in,
-            n_out=made.n_out,
-            meaning=", each the probability of a yes" if made.answer == "each" else "",
-            more="    predict_class(row)    # one of CLASSES\n" if classes else "",
-            order=", in the order of height, width and channel" if len(made.shape) == 3 else "",
-        )
-    ]
+    more = "    predict_class(row)    # one of CLASSES\n" if classes else ""
+    parts = [HEAD.format(more=more, **of_network(made))]
     if classes:
         parts.append(f"CLASSES = {listed(made.labels)}\n")
     parts += [
@@ -155,8 +145,7 @@ def whole(made: Program, constants: str, functions: str, statements: str) -> str
         index = "x.index(max(x))" if made.answer == "one" else f"x[0] >= {made.threshold}"
         parts.append("\n" + CLASSES.format(index=index))
     if made.test is not None:
-        X, P = (listed(made.test[key]) for key in ("X", "P"))
-        parts.append("\n" + SELF_TEST.format(X=X, P=P, tolerance=1e-4 if made.dtype == "float32" else 1e-9))
+        parts.append("\n" + SELF_TEST.format(**of_test(made.test, made.dtype)))
     return "".join(parts)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from nnc._version import __version__
 from nnc.base.value import Value
 from nnc.exchange.program import program, wrapped
 from nnc.kinds import activations
 from nnc.layers import operations as op
+from nnc.saving.text import TOLERANCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,6 +135,23 @@ class Script:
             text = self.language.elementwise.format(name=step.name, formula=self.language.formula(row.f))
             self.functions[step.name] = self.with_those_it_calls(text, step.name)
         self.call(step.name)
+
+
+def of_network(made: Program) -> dict[str, Any]:
+    """What the head of a module says, in either language."""
+    return {
+        "title": made.title,
+        "version": __version__,
+        "n_in": made.n_in,
+        "n_out": made.n_out,
+        "meaning": ", each the probability of a yes" if made.answer == "each" else "",
+        "order": ", in the order of height, width and channel" if len(made.shape) == 3 else "",
+    }
+
+
+def of_test(test: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """What its self-test compares."""
+    return {"X": listed(test["X"]), "P": listed(test["P"]), "tolerance": TOLERANCES[dtype]}
 
 
 def listed(values: Sequence[Any]) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nnc.base import disk, fields
 from nnc.base.fields import member, members_of, shown
 from nnc.saving.document import FIX, ModelFileError, checked, recognize
-from nnc.saving.text import parsed, refusing_content, short_of_memory, whole
+from nnc.saving.text import parsed, refusing_content, said, short_of_memory, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def dumps(document: dict[str, Any]) -> bytes:
     tensors = {
         name: array.astype(array.dtype.newbyteorder("<"), order="C", copy=False) for name, array in _taken(document)
     }
-    text = json.dumps({key: value for key, value in document.items() if value is not None or key == "seed"})
+    text = json.dumps(said(document))
     metadata = {"nnc": text, "sha256": _checksum(text, tensors)}
     header: dict[str, Any] = {"__metadata__": metadata}
     names = {kind: name for name, kind in TYPES.items()}

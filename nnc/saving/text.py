@@ -25,13 +25,10 @@ if TYPE_CHECKING:
 # does: FREE bytes, beyond that PER_CHARACTER for each character (what `dumps` writes takes up to 10), MOST in all.
 FREE, PER_CHARACTER, MOST = 2**28, 16, 2**32
 
-
 ONE = {"network": "a network", "ensemble": "an ensemble"}  # what a text may hold
-NOT_SIGNED = (
-    "dropout",
-    "feature_names",
-    "learning",
-)  # members that came later, whose files the first readers are to read, too
+# Members that came later, whose files the first readers are to read, too.
+NOT_SIGNED = ("dropout", "feature_names", "learning")
+TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # of self-tests, in files of other formats, too
 
 
 def dumps(document: dict[str, Any] | list[dict[str, Any]]) -> str:
@@ -64,8 +61,13 @@ def dumps(document: dict[str, Any] | list[dict[str, Any]]) -> str:
 
 
 def _signed(document: dict[str, Any]) -> dict[str, Any]:
-    """What is written of a checked document."""
+    """What JSON text holds of a checked document."""
     document["sha256"] = checksum(document)
+    return said(document)
+
+
+def said(document: dict[str, Any]) -> dict[str, Any]:
+    """What is written of a checked document: all that says something, and a seed of None too."""
     return {key: value for key, value in document.items() if value is not None or key == "seed"}
 
 
@@ -419,7 +421,7 @@ def verify_self_test(document: dict[str, Any], outputs: Sequence[float], where: 
     ModelFileError
         If an output differs by more than 1e-9 (float32: 1e-4) of 1 + its saved magnitude, or is not finite.
     """
-    tolerance = {"float64": 1e-9, "float32": 1e-4}[document["dtype"]]
+    tolerance = TOLERANCES[document["dtype"]]
     for j, (output, saved) in enumerate(zip(map(float, outputs), document["self_test"]["P"], strict=True)):
         if not abs(output - saved) <= tolerance * (1 + abs(saved)):
             raise ModelFileError(
