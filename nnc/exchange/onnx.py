@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 IR_VERSION, OPSET = 8, 17
 LARGEST = 2**31 - 1  # bytes: protocol buffers end there
 FLOAT, INT, TENSOR, INTS = 1, 2, 4, 7  # kinds of attributes
+FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # channels, as Transpose puts them
 KINDS = {"float32": 1, "int64": 7, "string": 8, "bool": 9, "float64": 11, "uint64": 13}  # of tensors
 CODES = {"float32": "f", "int64": "q", "bool": "?", "float64": "d", "uint64": "Q"}
 
@@ -92,7 +93,7 @@ def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
 
 def _numbers(step: op.Operation) -> int:
     """How many parameters an operation has."""
-    return prod((len(step.W), len(step.W[0]))) if isinstance(step, (op.MatMul, op.Conv)) else 0
+    return len(step.W) * len(step.W[0]) if isinstance(step, (op.MatMul, op.Conv)) else 0
 
 
 def _value(name: str, kind: str, shape: Sequence[int]) -> bytes:
@@ -135,7 +136,7 @@ class Graph:
         if self.image == images:
             return at
         self.image = images
-        return self.node("Transpose", at, perm=[0, 3, 1, 2] if images else [0, 2, 3, 1])
+        return self.node("Transpose", at, perm=FIRST if images else LAST)
 
     # ------------------------------------------------------------------------------------------ operations
 

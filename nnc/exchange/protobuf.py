@@ -7,10 +7,7 @@ is written: 0 a varint (7 bits a byte, the lowest first), 1 eight bytes, 2 a len
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def varint(value: int) -> bytes:

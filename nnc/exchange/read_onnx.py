@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.base import disk
-from nnc.exchange.onnx import COMPOSED, KINDS, Graph
+from nnc.exchange.onnx import COMPOSED, FIRST, KINDS, LAST, Graph
 from nnc.exchange.parts import Builder, Parts, scaling
 from nnc.exchange.protobuf import fields, wholes
 from nnc.saving import ModelFileError
@@ -44,7 +44,6 @@ MOST_SCALED = 2**24  # numbers of a row, each with a shift and a factor: a small
 MOST_PARTS = 20  # of a sum or a product: no activation has more
 NOTHING = ("Identity", "Cast", "Dropout", "Squeeze", "ZipMap")  # that is, nothing that changes a number
 OF_LABELS = {"ArgMax", "GreaterOrEqual", "Greater", "ArrayFeatureExtractor", "Gather"}
-FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # channels, as Transpose has them
 
 
 class Node:
