@@ -47,12 +47,6 @@ def whole(axis: Any) -> None:
     axis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True))
 
 
-def signs() -> Any:
-    """A map of colours: orange below 0, white, blue above, and grey where there is no number."""
-    colors = matplotlib("colors").LinearSegmentedColormap.from_list("signs", [NEGATIVE, "white", POSITIVE])
-    return colors.with_extremes(bad="0.75")
-
-
 def checked(net: Any) -> Any:
     """The network, which is one."""
     if not hasattr(net, "intake"):
@@ -87,6 +81,15 @@ def layer_at(net: Any, layer: int) -> Any:
     return computing[layer]
 
 
+def signed(ax: Any, table: NDArray[Any], aspect: str | None = None, **bar: Any) -> None:
+    """A table of numbers in colours, on a scale that has 0 in its middle, and the bar that explains them."""
+    largest = float(np.nanmax(abs(table), initial=0.0)) or 1.0
+    colors = matplotlib("colors").LinearSegmentedColormap.from_list("signs", [NEGATIVE, "white", POSITIVE])
+    colors = colors.with_extremes(bad="0.75")  # where there is no number
+    shown = ax.imshow(table, colors, vmin=-largest, vmax=largest, aspect=aspect, interpolation="nearest")
+    ax.figure.colorbar(shown, ax=ax, **bar)
+
+
 def mosaic(ax: Any, images: NDArray[Any], columns: int) -> None:
     """Images (n, height, width) side by side, so many in a row, on a scale that has 0 in its middle."""
     n, height, width = images.shape
@@ -95,8 +98,6 @@ def mosaic(ax: Any, images: NDArray[Any], columns: int) -> None:
     for place, image in enumerate(images):
         y, x = place // columns * (height + 1), place % columns * (width + 1)
         whole_image[y : y + height, x : x + width] = image
-    largest = float(np.nanmax(abs(images), initial=0.0)) or 1.0
-    shown = ax.imshow(whole_image, signs(), vmin=-largest, vmax=largest, interpolation="nearest")
+    signed(ax, whole_image, shrink=0.8)
     ax.set_xticks([])
     ax.set_yticks([])
-    ax.figure.colorbar(shown, ax=ax, shrink=0.8)

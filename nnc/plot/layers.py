@@ -5,10 +5,8 @@ from __future__ import annotations
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nnc.base.checks import count
-from nnc.plot.axes import axes, layer_at, mosaic, signs, whole
+from nnc.plot.axes import axes, layer_at, mosaic, signed, whole
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -39,9 +37,8 @@ def weights(net: Any, ax: Any = None, *, layer: int = 0) -> Any:
     """
     found = layer_at(net, layer)
     W = found.W
-    largest = float(np.nanmax(abs(W))) or 1.0
     ax = axes(ax)
-    shown = ax.imshow(W, signs(), vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+    signed(ax, W, aspect="auto", label="weight")
     ax.set_title(found.name)
     ax.set_xlabel("filter" if hasattr(found.kind, "filters") else "neuron")
     ax.set_ylabel("number in the window" if hasattr(found.kind, "filters") else "input")
@@ -49,7 +46,6 @@ def weights(net: Any, ax: Any = None, *, layer: int = 0) -> Any:
         whole(axis)
     if net.feature_names is not None and found.n_in == net.sizes[0] and found.name == layer_at(net, 0).name:
         ax.set_yticks(range(len(W)), net.feature_names)
-    ax.figure.colorbar(shown, ax=ax, label="weight")
     return ax
 
 
@@ -148,9 +144,7 @@ def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> An
         ax.axhline(0, color="gray", linewidth=0.8)
         ax.set_ylabel("output")
         return ax
-    largest = float(abs(A).max()) or 1.0
-    shown = ax.imshow(A, signs(), vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+    signed(ax, A, aspect="auto", label="output")
     ax.set_ylabel("row")
     whole(ax.yaxis)
-    ax.figure.colorbar(shown, ax=ax, label="output")
     return ax
