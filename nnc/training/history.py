@@ -149,18 +149,21 @@ class History:
 
     def __repr__(self) -> str:
         last = f", loss {self.loss[0]:.6g} -> {self.loss[-1]:.6g}" if self.epochs else ""
-        best = "" if self.best_epoch is None else f", best epoch {self.best_epoch}"
-        which = f"{self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
-        return f"<History: {which} epochs in {self.seconds:.3g} s{last}{best}, stopped by {self.stop_reason}>"
+        return f"<History: {self._length()}{last}{self._best()}, stopped by {self.stop_reason}>"
 
     def __str__(self) -> str:
         """What `print` shows: how it ended, and of each column a small curve from its first number to its last."""
         return "\n".join([self._ending(), *self.curves()])
 
     def _ending(self) -> str:
+        return f"{self._length()}, stopped by {self.stop_reason}{self._best()}"
+
+    def _length(self) -> str:
         which = f"{self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
-        best = "" if self.best_epoch is None else f", best epoch {self.best_epoch}"
-        return f"{which} epochs in {self.seconds:.3g} s, stopped by {self.stop_reason}{best}"
+        return f"{which} epochs in {self.seconds:.3g} s"
+
+    def _best(self) -> str:
+        return "" if self.best_epoch is None else f", best epoch {self.best_epoch}"
 
     # ------------------------------------------------------------------------------------------ in other forms
 
