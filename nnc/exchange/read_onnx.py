@@ -243,13 +243,10 @@ def _gathered(node: Any, product: bool, base: Node) -> tuple[float, list[Any]]:
         part, inverse = stack.pop()
         if not isinstance(part, Node) and np.size(part) == 1 and np.asarray(part).dtype.kind in "fiu":
             number = float(np.asarray(part).item())
-            constant = (
-                (constant / number if inverse else constant * number)
-                if product
-                else constant - number
-                if inverse
-                else constant + number
-            )
+            if product:
+                constant = constant / number if inverse else constant * number
+            else:
+                constant = constant - number if inverse else constant + number
         elif (
             isinstance(part, Node)
             and part is not base
