@@ -1276,37 +1276,23 @@ class NeuralNetwork:
         OSError
             The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
         ValueError
-            name is no identifier of C, dtype is neither or does not hold a parameter, or a kind of layer has no form
-            there.
+            name is no identifier of C, dtype is none of these or does not hold a parameter, a kind of layer has no form
+            there, or calibrate is missing with "int8" or given without.
         """
         from nnc.base import disk
         from nnc.exchange.c_source import name_of, to_c
 
         name = name_of(path) if name is None else name
         if isinstance(dtype, str) and dtype == "int8":
-            text, report = self._in_int8(name, calibrate, validation)
+            from nnc.exchange.c_int8 import to_c_int8
+
+            text, report = to_c_int8(self, name, calibrate, validation)
         elif calibrate is not None or validation is not None:
             raise ValueError("calibrate and validation are for dtype='int8'")
         else:
             text, report = to_c(self._whole(), name, self._named(dtype), self.predict), None
         disk.write(path, text, "network")
         return report
-
-    def _in_int8(self, name: str, calibrate: Any, validation: Any) -> tuple[str, Quantization]:
-        """A header in whole numbers, and how it compares."""
-        from nnc.exchange.c_int8 import to_c_int8
-        from nnc.exchange.int8 import Quantization, quantized
-        from nnc.exchange.program import program
-
-        if calibrate is None:
-            raise ValueError("dtype='int8' needs calibrate, rows from which it follows how large numbers get")
-        made, intake = program(self._whole()), self.intake
-        found = quantized(made, intake.rows(intake.array(calibrate)).astype(np.float64))
-        X, y = (calibrate, None) if validation is None else validation
-        rows = intake.rows(intake.array(X)).astype(np.float64)
-        P, Q = self.predict(X), found.predict(rows)
-        report = Quantization(float(abs(P - Q).max()), *intake.compared(P, Q, X, y))
-        return to_c_int8(made, name, found, report.text), report
 
     def to_python(self, path: Any) -> None:
         """Writes the network as one module of plain Python, which needs nothing but the standard library.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nnc.exchange.c_source import FUNCTIONS, WRITERS, Source, initializer
-from nnc.exchange.int8 import Layer, Pool, Table
-from nnc.exchange.program import halves
+from nnc.exchange.int8 import Layer, Pool, Quantization, Table, quantized
+from nnc.exchange.program import halves, program
 from nnc.layers import operations as op
 
 if TYPE_CHECKING:
@@ -203,9 +203,21 @@ class Int8Source(Source):
         return super().memory + sum(self.stored.values())
 
 
-def to_c_int8(made: Program, name: str, found: Quantized, said: str) -> str:
-    """The text of a header; `said` is what it says of how good it is."""
-    said = f"\n   {said}."
+def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str, Quantization]:
+    """The text of a header, and how it compares with the network: see `NeuralNetwork.to_c`."""
+    if calibrate is None:
+        raise ValueError("dtype='int8' needs calibrate, rows from which it follows how large numbers get")
+    made, intake = program(net._whole()), net.intake
+    found = quantized(made, intake.rows(intake.array(calibrate)).astype(np.float64))
+    X, y = (calibrate, None) if validation is None else validation
+    rows = intake.rows(intake.array(X)).astype(np.float64)
+    P, Q = net.predict(X), found.predict(rows)
+    report = Quantization(float(abs(P - Q).max()), *intake.compared(P, Q, X, y))
+    return _text(made, name, found, f"\n   {report.text}."), report
+
+
+def _text(made: Program, name: str, found: Quantized, said: str) -> str:
+    """The same, once it is known how good it is, which it says."""
     source = Int8Source(name)
     source.network(found, made.n_in)
     if made.test is not None:
