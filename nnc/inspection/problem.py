@@ -109,7 +109,7 @@ class Problem:
 
     def _net_inputs(self, k: int, A_in: Array) -> Array:
         b = self.b[k]
-        Z: Array = A_in @ self.W[k] if self.ways[k].norm is None else A_in * self.W[k]
+        Z = self.ways[k].times(A_in, self.W[k])
         return Z if b is None else Z + b
 
     def terms(self, Z: Array, P: Array) -> Array:

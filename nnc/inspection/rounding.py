@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from nnc.inspection.problem import Array, Problem
     from nnc.inspection.steps import LayerStep, PoolStep
+    from nnc.inspection.ways import Way
     from nnc.kinds.activations import Activation
 
     Mask = NDArray[np.bool_]
@@ -84,7 +85,8 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                 else:
                     rivals[l].append(np.zeros(1, bool))
                 E = within(_through_pool(pool, E, eps), pool.A)
-            forward.append(_forward(row, step, problem.ways[l].rows(E), eps, within))
+            way = problem.ways[l]
+            forward.append(_forward(row, step, way, way.rows(E), eps, within))
             E = problem.images(forward[-1].A)
         last, top = forward[-1], steps[-1]
         E_y = eps * abs(problem.y)
@@ -98,7 +100,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
         errors: list[Array] = []
         masks: list[Mask] = []
         for l in range(len(steps) - 1, -1, -1):
-            step, errors_of = steps[l], forward[l]
+            step, way, errors_of = steps[l], problem.ways[l], forward[l]
             if l == len(steps) - 1 and problem.loss.needed:
                 E = within((errors_of.A + E_y) / problem.divisor, step.A)
             elif not problem.activations[l].elementwise:
@@ -112,13 +114,13 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
             inputs, E_inputs = step.A_in, errors_of.A_in
             delta = abs(step.delta)
             E_part = E + _terms(len(inputs)) * eps * delta
-            error = step.summed(abs(inputs), E_part) + step.summed(E_inputs, delta + E)
-            mask = step.summed(((inputs != 0) | (E_inputs > 0)).astype(int), bends.astype(int)) > 0
+            error = way.summed(abs(inputs), E_part) + way.summed(E_inputs, delta + E)
+            mask = way.summed(((inputs != 0) | (E_inputs > 0)).astype(int), bends.astype(int)) > 0
             if step.b is not None:  # the weight of one more input, which is always 1
                 error, mask = np.vstack([error, E_part.sum(axis=0)]), np.vstack([mask, bends.any(axis=0)])
             errors.insert(0, within(error))
             masks.insert(0, mask)
-            W, way = abs(step.W), problem.ways[l]
+            W = abs(step.W)
             if step.norm is not None and step.X is not None:
                 terms = _terms(len(inputs))
                 E = step.norm.back_through(step.X, errors_of.rows, step.W[0], step.delta, E, eps, terms)
@@ -152,12 +154,14 @@ def _largest_change(middle: Array, others: Iterable[Array]) -> Array:
     return changes
 
 
-def _forward(row: Activation, step: LayerStep, E_in: Array, eps: float, within: Callable[..., Array]) -> _Forward:
+def _forward(
+    row: Activation, step: LayerStep, way: Way, E_in: Array, eps: float, within: Callable[..., Array]
+) -> _Forward:
     W, b, Z, A = abs(step.W), 0.0 if step.b is None else abs(step.b), step.Z, step.A
     E_rows = E_in
     if step.norm is not None and step.X is not None:
         E_in, _ = step.norm.errors(step.X, E_rows, eps, _terms(len(Z)))
-    E = step.times(E_in, W) + _terms(len(W) + 1) * eps * (step.times(abs(step.A_in), W) + b)
+    E = way.times(E_in, W) + _terms(len(W) + 1) * eps * (way.times(abs(step.A_in), W) + b)
     E = within(np.where(E < FIRST_ORDER, E, np.inf), Z, A)
     if not row.elementwise:
         reach = E + eps * abs(Z).max(axis=1, keepdims=True)

@@ -89,16 +89,6 @@ class LayerStep:
     norm: Norm | None = None
     X: Array | None = None
 
-    def times(self, A: Array, W: Array) -> Array:
-        """What goes from inputs A through weights to the neurons: each neuron sees all, or of a BatchNorm its own."""
-        product: Array = A @ W if self.norm is None else A * W
-        return product
-
-    def summed(self, A: Array, D: Array) -> Array:
-        """The sum over the rows of inputs times D of the neurons, for each weight."""
-        total: Array = A.T @ D if self.norm is None else (A * D).sum(axis=0, keepdims=True)
-        return total
-
     def inputs_of(self, i: int, j: int) -> Array:
         """What the weight from input i to neuron j is multiplied with, row by row; behind the last is the bias."""
         if i >= len(self.W):
@@ -121,13 +111,11 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
             delta = A[l] * (dA - (A[l] * dA).sum(axis=1, keepdims=True))
         else:
             delta = dA * slope
-        W, b = problem.W[l], problem.b[l]
-        norm = problem.ways[l].norm
-        db = None if b is None else delta.sum(axis=0)
-        dW = A_in[l].T @ delta if norm is None else (A_in[l] * delta).sum(axis=0, keepdims=True)
+        W, b, way = problem.W[l], problem.b[l], problem.ways[l]
+        norm = way.norm
+        dW, db = way.summed(A_in[l], delta), None if b is None else delta.sum(axis=0)
         new_b = None if b is None or db is None else b - lr * db
         title = layer_name(l, len(Z))
-        way = problem.ways[l]
         pools: list[PoolStep] = []
         d = way.joined(delta @ W.T if norm is None else norm.backward(rows[l], W[0], delta))
         for pool, image, pooled in zip(way.pools[::-1], images[l][-2::-1], images[l][:0:-1], strict=True):

@@ -136,6 +136,16 @@ class Way:
                 self.norm = Norm(kind.eps)
                 self.windows = Windows(below, below, (1, 1), (1, 1)) if len(below) == 3 else None
 
+    def times(self, A: Array, W: Array) -> Array:
+        """What goes from inputs A through weights to the neurons: each neuron sees all, or of a BatchNorm its own."""
+        product: Array = A @ W if self.norm is None else A * W
+        return product
+
+    def summed(self, A: Array, D: Array) -> Array:
+        """The sum over the rows of inputs times D of the neurons, for each weight."""
+        total: Array = A.T @ D if self.norm is None else (A * D).sum(axis=0, keepdims=True)
+        return total
+
     @property
     def terms(self) -> int:
         """How many rows of inputs a number may be in."""
