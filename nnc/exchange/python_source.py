@@ -81,8 +81,10 @@ def Phi_of(z):
 """,
     "softmax": """
 def softmax(x):
-    e = [math.exp(z - max(x)) for z in x]
-    return [a / sum(e) for a in e]
+    largest = max(x)
+    e = [math.exp(z - largest) for z in x]
+    total = sum(e)
+    return [a / total for a in e]
 """,
 }
 HEAD = '''"""The network {title}, written by nnc {version}. It needs nothing but the standard library.
