@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from nnc.inspection.gradients import COMPARABLE, LEAST, SAMPLE, STEPS, TOLERANCE, GradientCheck, LayerCheck
+from nnc.inspection.gradients import (
+    COMPARABLE,
+    LEAST,
+    SAMPLE,
+    STEPS,
+    TOLERANCE,
+    GradientCheck,
+    LayerCheck,
+    extrapolated,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -98,7 +107,7 @@ def with_function(
 
 
 def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], place: int, eps: float) -> Slope:
-    """By central differences, extrapolated (Ridders, 1982)."""
+    """By central differences, extrapolated."""
     here, output = function.value(P, Y), float(P.flat[place])
     h = eps * min(1.0, max(abs(output), LEAST_OUTPUT))
     best, least = math.nan, math.inf
@@ -111,15 +120,13 @@ def _slope(function: LossFunction, P: NDArray[Any], Y: NDArray[Any], place: int,
             other.flat[place] = moved
             ends.append(function.value(other, Y))
         high, low = ends
-        row = [(high - low) / (2 * h)]
         jumps.append(abs(high - 2 * here + low) / h)
-        for k, coarser in enumerate(before, 1):
-            row.append(row[-1] + (row[-1] - coarser) / (16**k - 1))
-            rounding = ROUNDINGS * np.finfo(np.float64).eps * (abs(high) + abs(low)) / (2 * h)
-            error = 4 * max(abs(row[-1] - row[-2]), abs(row[-1] - coarser)) + rounding
-            if error < least:
-                best, least = row[-1], error
-        before = row if math.isfinite(row[0]) else []
+        rounding = ROUNDINGS * np.finfo(np.float64).eps * (abs(high) + abs(low)) / (2 * h)
+        before, slope, error = extrapolated((high - low) / (2 * h), before, rounding)
+        if error < least:
+            best, least = slope, error
+        if not math.isfinite(before[0]):
+            before = []
         h /= 4
     # The slopes on both sides come together as h does; in a bend they stay apart.
     apart = jumps[-1] > max(jumps[-2] / 2, BENT * max(abs(high - here), abs(here - low)) / (4 * h))

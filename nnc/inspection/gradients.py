@@ -277,17 +277,25 @@ def _slope(problem: Problem, layer: Compared, i: int, j: int, eps: float, roundi
         (high, Z_high, above), (low, Z_low, below) = (problem.loss_from(layer.place, Z) for Z in moved)
         close = all((abs(a - b) <= 1).all() for a, b in zip(Z_high, Z_low, strict=True))
         if close and all(((a == b) & (b == c)).all() for a, b, c in zip(above, here, below, strict=True)):
-            row = [(high - low) / (2 * h)]
-            for k, coarser in enumerate(before, 1):
-                row.append(row[-1] + (row[-1] - coarser) / (16**k - 1))
-                error = 4 * max(abs(row[-1] - row[-2]), abs(row[-1] - coarser)) + 2 * rounding / h
-                if error < least:
-                    best, least = row[-1], error
+            before, slope, error = extrapolated((high - low) / (2 * h), before, 2 * rounding / h)
+            if error < least:
+                best, least = slope, error
             if least <= enough:
                 break
-            before = row
         h /= 4
     return best, least
+
+
+def extrapolated(slope: float, before: Sequence[float], rounding: float) -> tuple[list[float], float, float]:
+    """What follows from a slope by central differences and from those of four times the distance (Ridders, 1982): all
+    slopes, the next `before`, and the best of the extrapolated ones, with its error."""
+    slopes, best, least = [slope], math.nan, math.inf
+    for k, coarser in enumerate(before, 1):
+        slopes.append(slopes[-1] + (slopes[-1] - coarser) / (16**k - 1))
+        error = 4 * max(abs(slopes[-1] - slopes[-2]), abs(slopes[-1] - coarser)) + rounding
+        if error < least:
+            best, least = slopes[-1], error
+    return slopes, best, least
 
 
 def _check_layer(problem: Problem, layer: Compared, eps: float, rounding: float) -> LayerCheck:
