@@ -66,6 +66,7 @@ OPTIONS = {
     "rows held out": {"epochs": 4, "validation": (X[:20], Y[:20]), "metrics": ("r2",), "batch_size": 10},
     "a metric": {"epochs": 3, "metrics": "mae"},
     "schedule": {"epochs": 5, "lr": nnc.CosineLR(0.1), "batch_size": 30},
+    "schedule of steps": {"epochs": 5, "lr": nnc.PerStep(nnc.CosineLR(0.1)), "batch_size": 30},
     "plateau": {"epochs": 9, "lr": nnc.ReduceLROnPlateau(0.1, patience=1)},
     "target": {"epochs": 500, "target_loss": 0.9, "lr": 0.05},
     "second order": {"epochs": 5, "optimizer": "lbfgs"},
@@ -146,6 +147,17 @@ def test_many_small_ones_in_one_call_of_the_core(dtype):
     history = nnc.fit_many(many, X[:5], Y[:5] > 0, epochs=100, lr=rates, n_jobs=1)
     assert {i % 4 for i in history.diverged} <= {3}
     assert all(0 < one.seconds < 1 for one in history)
+    for one, other in zip(alone, many, strict=True):
+        assert_equal(one, other)
+
+
+def test_many_small_ones_with_a_rate_for_each_step():
+    options = {"epochs": 5, "batch_size": 3, "lr": nnc.PerStep(nnc.CosineLR(0.5))}
+    alone = [NeuralNetwork([3, 2, 1], seed=i) for i in range(40)]
+    many = [network.copy() for network in alone]
+    for network in alone:
+        network.fit(X[:12], Y[:12], n_threads=1, **options)
+    nnc.fit_many(many, X[:12], Y[:12], n_jobs=1, **options)
     for one, other in zip(alone, many, strict=True):
         assert_equal(one, other)
 

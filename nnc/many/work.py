@@ -220,9 +220,7 @@ def _work_each(core: Any, runs: list[Fit], interrupt: Interrupt) -> None:
     trainings = []
     for run in runs:
         run.enter(interrupt, Team(1))
-        run.training.refresh()
-        goal = run.goal()  # which works out the rates
-        run.training.plan(run.losses, run.rates, goal)
+        run.aim(run.goal())
         trainings.append(run.training)
     with ExitStack() as stills:
         for run in runs:

@@ -279,11 +279,16 @@ class Fit:
             self.rates[epoch * steps : until * steps] = state.rates(self.first + epoch, self.first + until, steps)
         self.rated = until
 
+    def aim(self, goal: int) -> None:
+        """Tells the core's run to which epoch it goes, from the weights as they are now: a callback may have changed
+        them."""
+        self.training.refresh()
+        self.training.plan(self.losses, self.rates, goal, self.rates_an_epoch > 1)
+
     def advance(self, goal: int) -> None:
         """Goes on to the end of epoch `goal`, in slices of time, unless something ends the run."""
         training = self.training
-        training.refresh()  # after a callback
-        training.plan(self.losses, self.rates, goal, self.rates_an_epoch > 1)
+        self.aim(goal)
         while not training.done and not self.interrupt and not self.is_late():
             self.go_on()
         if training.lost or training.broken_layer:
