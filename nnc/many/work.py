@@ -133,8 +133,8 @@ def train(
         job.prepare(source)
     work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
     with Team(min(n_threads, len(jobs)), settle) as team:
-        work.size = team.size
-        team.run(work, 0, None, interrupt.stop)
+        work.size = team.grow(team.most)
+        team.run(work, 0, work.size, interrupt.stop)
     return work.outcomes
 
 
