@@ -1,5 +1,4 @@
-/* A clock, and a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late.
-   How long it has waited for late threads, it counts: where other processes want the processors, one thread is faster than a team. */
+/* A clock, and a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late. */
 #ifndef NNC_THREADS_H
 #define NNC_THREADS_H
 
