@@ -52,7 +52,7 @@ class Fit:
     improved = 0  # the epoch of the last improvement, which patience counts from
     best_params: NDArray[Any] | None = None
     training: Any = None  # the core's run
-    rows_of: Counter[int] | None = None  # rows that so many threads have worked on together, where there is a choice
+    rows_of: Counter[int] | None = None  # rows that so many threads have worked on together
     rates: NDArray[np.float64] = np.empty(0)  # of epochs, as many as are known
     rated = 0
     rates_an_epoch = 1  # or one for each step

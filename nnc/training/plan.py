@@ -145,10 +145,8 @@ def settings(said: Mapping[str, Any], model: Model, state: State) -> dict[str, A
     for name in ("clip_norm", "clip_value", "max_norm"):
         if said.get(name) is not None:
             told[name] = positive(name, said[name])
-    if (
-        said.get("weight_decay") is not None
-    ):  # a function stands for one that is not 0, or the run would be laid out for none
-        decay = said["weight_decay"]
+    decay = said.get("weight_decay")
+    if decay is not None:  # a function stands for one that is not 0, or the run would be laid out for none
         told["decay"] = 1.0 if callable(decay) else not_negative("weight_decay", decay)
     if flag("regularize_bias", said.get("regularize_bias", False)):
         told["biases_too"] = True

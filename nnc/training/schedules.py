@@ -455,10 +455,8 @@ def schedule_from_dict(d: Any) -> Schedule:
             raise ValueError(f"the schedule {name} lacks its constant {key}")
     try:
         if kind in (Warmup, PerStep) and isinstance(d["schedule"], dict):
-            if d["schedule"].get("name") in (
-                name,
-                PerStep.__name__,
-            ):  # said before reading it: it may be nested endlessly
+            # Said before reading it: it may be nested endlessly.
+            if d["schedule"].get("name") in (name, PerStep.__name__):
                 raise ValueError(f"schedule must not be a {d['schedule']['name']} again")
             constants["schedule"] = schedule_from_dict(d["schedule"])
         return kind(**constants)
