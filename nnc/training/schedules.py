@@ -13,10 +13,13 @@ import math
 from abc import ABC, abstractmethod
 from functools import partial
 from reprlib import repr as shown
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnc.base.checks import count, not_negative, positive, real, within
 from nnc.base.value import Value, field
+
+if TYPE_CHECKING:
+    from typing import Self
 
 __all__ = [
     "Constant",
@@ -70,9 +73,9 @@ class Schedule(Value, ABC):
         """Whether the rate is 0 from this epoch on."""
         return self(epoch) == 0
 
-    def resolved(self, epochs: int) -> Schedule:
+    def resolved(self, epochs: int) -> Self:
         """This schedule for a fit of so many epochs: where a length was left as None, `epochs` takes its place."""
-        return self
+        return self.replace(epochs=epochs) if vars(self).get("epochs", epochs) is None else self
 
     def to_dict(self) -> dict[str, Any]:
         """The class as "name", and the constants by their names: plain values, as JSON has them."""
@@ -159,9 +162,6 @@ class CosineLR(Schedule):
     def __call__(self, epoch: int) -> float:
         return _cosine(self.lr, self.min_lr, min(epoch / _known(self, self.epochs), 1))
 
-    def resolved(self, epochs: int) -> CosineLR:
-        return self if self.epochs is not None else self.replace(epochs=epochs)
-
 
 class CosineLogLR(Schedule):
     """Waves of the cosine, each twice as long as the one before, between 0 and lr:
@@ -188,9 +188,6 @@ class CosineLogLR(Schedule):
 
     def is_over(self, epoch: int) -> bool:
         return epoch >= _known(self, self.epochs)
-
-    def resolved(self, epochs: int) -> CosineLogLR:
-        return self if self.epochs is not None else self.replace(epochs=epochs)
 
 
 class OneCycleLR(Schedule):
@@ -231,9 +228,6 @@ class OneCycleLR(Schedule):
     def peak(self) -> float:
         return self.max_lr
 
-    def resolved(self, epochs: int) -> OneCycleLR:
-        return self if self.epochs is not None else self.replace(epochs=epochs)
-
 
 class Warmup(Schedule):
     """Another schedule, whose rates are multiplied by a factor that grows linearly from start_factor to 1.
@@ -261,7 +255,7 @@ class Warmup(Schedule):
     def peak(self) -> float:
         return self.schedule.peak
 
-    def resolved(self, epochs: int) -> Warmup:
+    def resolved(self, epochs: int) -> Self:
         return self.replace(schedule=self.schedule.resolved(epochs))
 
     def to_dict(self) -> dict[str, Any]:
@@ -298,9 +292,8 @@ class PerStep(Schedule):
     def is_over(self, epoch: int) -> bool:
         return self.at(1).is_over(epoch)
 
-    def resolved(self, epochs: int) -> PerStep:
-        known = self.epochs is not None or self.schedule == self.schedule.resolved(1)
-        return self if known else self.replace(epochs=epochs)
+    def resolved(self, epochs: int) -> Self:
+        return self if self.schedule == self.schedule.resolved(1) else super().resolved(epochs)
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "schedule": self.schedule.to_dict()}
