@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc.base.random import SHUFFLE
 from nnc.kinds import losses
 from nnc.training.fit import Fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from numpy.typing import NDArray
+
+    from nnc.base.random import Streams
     from nnc.data.intake import Intake
     from nnc.model.data import Data
     from nnc.model.model import Model
@@ -132,3 +136,27 @@ class BatchFit(Fit):
 
     def mark(self, now: float) -> None:
         self.marks.append((self.complete, now - self.began))
+
+
+def epochs_of(
+    model: Model,
+    streams: Streams,
+    data: Data,
+    batch: int,
+    shuffles: bool,
+    read: Callable[[Data, NDArray[Any]], Data] | None = None,
+) -> Callable[[], Iterator[Data]]:
+    """Epochs over rows that are at hand, which are shuffled as the core does it. `read` makes of a batch, with the
+    numbers of its rows, what the engine takes, where that is not done yet."""
+    n = len(data.X)
+    order = np.arange(n, dtype=np.int32)
+
+    def batches() -> Iterator[Data]:
+        if shuffles:
+            streams.draws = model.core.shuffle(order, streams.key(SHUFFLE), streams.draws)
+        for start in range(0, n, batch):
+            numbers = order[start : start + batch]
+            rows = data.rows(numbers if shuffles else slice(start, start + batch))
+            yield rows if read is None else read(rows, numbers)
+
+    return batches

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc.base.random import SHUFFLE
 from nnc.model.custom import NoNumberError, placeholder
 from nnc.training.batches import BatchFit
 from nnc.training.divergence import DivergedError
@@ -16,7 +15,6 @@ from nnc.training.divergence import DivergedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nnc.base.random import Streams
     from nnc.data.intake import Intake
     from nnc.model.data import Data
     from nnc.model.model import Model
@@ -80,17 +78,3 @@ def no_number(error: NoNumberError, epoch: int, history: History, cause: str) ->
     """What to raise in a training for a loss that is none, or its derivative."""
     message = f"{error}; in epoch {epoch} the network keeps the weights from before this step. {cause}"
     return DivergedError(message, history, epoch)
-
-
-def epochs_of(model: Model, streams: Streams, data: Data, batch: int, shuffles: bool) -> Callable[[], Iterator[Data]]:
-    """Epochs over rows that are at hand, which are shuffled as the core does it."""
-    n = len(data.X)
-    order = np.arange(n, dtype=np.int32)
-
-    def batches() -> Iterator[Data]:
-        if shuffles:
-            streams.draws = model.core.shuffle(order, streams.key(SHUFFLE), streams.draws)
-        for start in range(0, n, batch):
-            yield data.rows(order[start : start + batch] if shuffles else slice(start, start + batch))
-
-    return batches

@@ -14,6 +14,7 @@ from nnc.base.checks import count, flag, fraction
 from nnc.base.random import SHUFFLE, SPLIT
 from nnc.model.data import Data
 from nnc.training.advice import advise
+from nnc.training.batches import BatchFit, epochs_of
 from nnc.training.fit import Fit
 from nnc.training.kept import keep
 from nnc.training.plan import Plan, options
@@ -22,10 +23,11 @@ from nnc.training.state import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from numpy.typing import NDArray
+
     from nnc.base.random import Streams
     from nnc.data.intake import Intake
     from nnc.model.model import Model
-    from nnc.training.batches import BatchFit
     from nnc.training.history import History
 
 OF_ARRAYS = {"batch_size", "shuffle", "sample_weight", "class_weight"}  # arguments of `fit` that `fit_batches` has not
@@ -123,7 +125,7 @@ def on_data(
     if validation is not None:
         plan["validation"] = validation
     if first_order and model.custom is not None:
-        from nnc.training.custom import CustomFit, epochs_of
+        from nnc.training.custom import CustomFit
 
         streams = state.streams = state.streams.copy()
         return CustomFit(model, intake, epochs_of(model, streams, data, batch, shuffles), Plan(**plan), state, data)
@@ -201,8 +203,6 @@ def _on_batches(
     validation: Any,
     plan: dict[str, Any],
 ) -> BatchFit:
-    from nnc.training.batches import BatchFit
-
     if plan.get("metrics") and validation is None:
         raise ValueError("metrics need validation rows where rows come batch by batch, got validation=None")
     kind: type[BatchFit] = BatchFit
@@ -228,14 +228,8 @@ def _lazy_passes(
     Y, labels = intake.targets(y, n, learn=True)
     weights = None if sample_weight is None else intake.row_weights("sample_weight", sample_weight, n)
     rest = intake.weighted(Data(X, Y, labels, weights), class_weight)
-    order = np.arange(n, dtype=np.int32)
 
-    def batches() -> Iterator[Data]:
-        if shuffles:
-            streams.draws = intake.model.core.shuffle(order, streams.key(SHUFFLE), streams.draws)
-        for start in range(0, n, batch):
-            rows = order[start : start + batch]
-            data = rest.rows(rows) if shuffles else rest.rows(slice(start, start + batch))
-            yield data.with_inputs(intake.checked_inputs(data.X, learn=True, numbers=rows))
+    def read(rows: Data, numbers: NDArray[Any]) -> Data:
+        return rows.with_inputs(intake.checked_inputs(rows.X, learn=True, numbers=numbers))
 
-    return batches
+    return epochs_of(intake.model, streams, rest, batch, shuffles, read)
