@@ -109,10 +109,8 @@ class BatchFit(Fit):
     def make_room(self, data: Data) -> None:
         """Opens the core's run anew where there is no room in it for these rows."""
         self.model.check_rows(len(data.X))
-        fits = len(data.X) <= len(self.data.X) and all(
-            (new is None) == (old is None) for new, old in zip(data, self.data, strict=True)
-        )
-        if not fits:  # there are more of them, or labels or weights that there were none of
+        (n, *kinds), (room, *there) = data.form, self.data.form
+        if n > room or kinds != there:  # there are more of them, or labels or weights that there were none of
             self.sync()
             self.data = data
             self.open(self.team.most)

@@ -61,7 +61,7 @@ class CustomFit(BatchFit):
         P = np.empty((len(data.X), self.model.sizes[-1]), self.model.dtype)
         threads = self.team.grow(self.chooser.best)
         self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)
-        if not np.isfinite(P).all():
+        if self.model.core.scan(P)[0] >= 0:
             self.data = data
             self.diverged()
         assert self.model.custom is not None
