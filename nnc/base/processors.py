@@ -46,8 +46,9 @@ def get_num_threads() -> int:
     """The most threads that a fit takes here and now where `n_threads` is left out. Whether they pay is measured.
 
     It is the number of processors that the process may use, or less: where a container has a share of them, where
-    `set_num_threads`, NNC_NUM_THREADS, OMP_NUM_THREADS or threadpoolctl says so, and 1 in a worker of joblib's or of
-    concurrent.futures', whose neighbors have work, too. Fits that run at once share them.
+    `set_num_threads`, NNC_NUM_THREADS, OMP_NUM_THREADS, LOKY_MAX_CPU_COUNT or threadpoolctl says so, and 1 in a worker
+    of joblib's, of concurrent.futures' or of multiprocessing's pools, whose neighbors have work, too. Fits that run at
+    once share them.
 
     Raises
     ------
