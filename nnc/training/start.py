@@ -84,12 +84,11 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
     batch = said.get("batch_size")
     if batch is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(X) and batch < len(X):
         streams = state.streams = streams.copy()  # the first batch draws, and may be refused
-        shuffles = flag("shuffle", said.get("shuffle", True))
+        shuffles = said.get("shuffle", True)
         passes = _lazy_passes(intake, streams, X, y, sample_weight, said.get("class_weight"), batch, shuffles)
         return _on_batches(model, intake, state, passes, validation, plan)
     data = intake.data(X, y, sample_weight, learn=True)
-    held = None if validation is None else intake.validation(validation)
-    return on_data(model, intake, data, held, said, state, plan)
+    return on_data(model, intake, data, intake.validation(validation), said, state, plan)
 
 
 def is_share(validation: Any) -> bool:
