@@ -32,6 +32,13 @@ def numbers(name: str, value: Any) -> NDArray[Any]:
     return as_numbers(name, value)
 
 
+def as_rows(array: NDArray[Any], n: int) -> NDArray[Any]:
+    """A vector as the only one of n rows, or as a column; whatever else as it is."""
+    if array.ndim != 1:
+        return array
+    return array[None] if n == 1 and len(array) > 1 else array[:, None]
+
+
 def cast(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """By rows and in this dtype; what is too large for it becomes infinite, without a warning: the checks that follow
     refuse it."""

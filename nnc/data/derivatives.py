@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from nnc.base.arrays import cast, not_finite, numbers
+from nnc.base.arrays import as_rows, cast, not_finite, numbers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -31,9 +31,8 @@ def by_outputs(intake: Intake, X: Any, dP: Any) -> tuple[NDArray[Any], NDArray[A
         if dP.shape == (rows.shape[0], n_out) and flags.c_contiguous and flags.aligned:
             return rows, dP
     rows = intake.checked_inputs(X)
-    given = values = numbers("dP", dP)
-    if given.ndim == 1:
-        values = given[None] if given.shape == (n_out,) and len(rows) == 1 else given[:, None]
+    given = numbers("dP", dP)
+    values = as_rows(given, len(rows))
     if values.shape != (len(rows), n_out):
         expected = f"({len(rows)}, {n_out}), that of the outputs for X"
         raise ValueError(f"dP must have shape {expected}, got {given.shape}")

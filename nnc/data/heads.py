@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.arrays import cast, numbers
+from nnc.base.arrays import as_rows, cast, numbers
 from nnc.data.targets import check_range, labels, probabilities
 
 if TYPE_CHECKING:
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """y as targets (n, n_out), labels as rows with a 1; NaN where there is no target."""
-    given = values = numbers("y", y)
-    if given.ndim == 1:
-        values = given[None] if n == 1 and len(given) > 1 else given[:, None]
+    given = numbers("y", y)
+    values = as_rows(given, n)
     widths = [head.n for head in heads.heads]
     narrow = [1 if head.row.takes == "probabilities" else head.n for head in heads.heads]
     if values.shape == (n, sum(narrow)):

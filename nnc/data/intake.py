@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from nnc.base.arrays import cast, check_out, finite, not_finite, numbers, shape_text
+from nnc.base.arrays import as_rows, cast, check_out, finite, not_finite, numbers, shape_text
 from nnc.base.checks import counted, one_of
 from nnc.data import targets
 from nnc.kinds import activations, losses
@@ -272,13 +272,13 @@ class Intake:
             from nnc.data import heads
 
             return heads.targets(model.heads.made_of, y, n, model.dtype), None
-        values = given = numbers("y", y)
+        given = numbers("y", y)
         if model.custom is not None:
             from nnc.model import custom
 
             values = custom.targets(given, n)
-        if values.ndim == 1:
-            values = values[None] if n == 1 and len(values) == n_out else values[:, None]
+        else:
+            values = as_rows(given, n)
         if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):
             labels = f", or be {n} labels" if row.takes == "probabilities" else ""
             raise ValueError(

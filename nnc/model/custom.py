@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.arrays import numbers
+from nnc.base.arrays import as_rows, numbers
 from nnc.base.checks import real
 from nnc.kinds.heads import Heads
 from nnc.model.heads import HeadsLoss
@@ -114,9 +114,8 @@ def _range(P: NDArray[Any]) -> str:
 
 def targets(y: Any, n: int) -> NDArray[Any]:
     """What such a function takes as targets of n rows: numbers (n, k), a vector as a column."""
-    given = values = numbers("y", y)
-    if given.ndim == 1:
-        values = given[None] if n == 1 and len(given) > 1 else given[:, None]
+    given = numbers("y", y)
+    values = as_rows(given, n)
     if values.ndim != 2 or len(values) != n or not values.size:
         raise ValueError(f"y must have shape ({n},) or ({n}, k), one row for each row of X, got {given.shape}")
     return values
