@@ -114,6 +114,7 @@ class BatchFit(Fit):
             self.sync()
             self.data = data
             self.open(self.team.most)
+            self.plan.changes(self.training, self.first + self.epoch)
 
     def step(self, data: Data) -> float:
         """One step on a batch; returns its loss."""

@@ -236,8 +236,6 @@ class Fit:
             )
         else:
             self.training.feed(*self.data)
-        if plan.changes is not unchanged:
-            plan.changes(self.training, self.first + self.epoch)
         state.current = self.report
 
     def goal(self) -> int:
