@@ -67,6 +67,16 @@ def test_fits_that_run_at_once_share_the_processors():
     assert nnc.get_num_threads() == 8
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "levenberg_marquardt"])
+def test_a_fit_counts_whatever_its_optimizer(optimizer):
+    found = []
+    X = np.linspace(-1, 1, 20)[:, None]
+    network = NeuralNetwork([1, 3, 1], loss="mse", seed=0)
+    with processors.at_work():
+        network.fit(X, X**2, epochs=1, optimizer=optimizer, callback=lambda _: found.append(nnc.get_num_threads()))
+    assert found == [4]
+
+
 def test_workers_take_one():
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: nnc.get_num_threads(), range(4))) == [1] * 4

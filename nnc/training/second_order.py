@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._team import Interrupt, Team
+from nnc.base import processors
 from nnc.kinds import losses
 from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training.curvature import lbfgs, levenberg_marquardt
@@ -67,7 +68,7 @@ class SecondOrderFit(Fit):
         self.scale = loss.squared / loss.divisor(data.weight, model.sizes[-1])  # of squared errors
         self.l2 = plan.settings.get("l2", 0.0)
         self.free: Any = slice(None)  # which parameters learn
-        if any(model.frozen):
+        if model.frozen:
             self.free = np.concatenate(
                 [np.full(layer.kind.n_params(layer.below), not layer.kind.frozen) for layer in model.stack.computing]
             )
@@ -85,7 +86,8 @@ class SecondOrderFit(Fit):
         self.start = model.params.astype(np.float64)
         start = self.start[self.free]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
-        with Interrupt() if interrupt is None else nullcontext(interrupt) as self.interrupt, Team(1) as self.team:
+        noting = Interrupt() if interrupt is None else nullcontext(interrupt)
+        with noting as self.interrupt, processors.at_work(), Team(1) as self.team:
             self.chooser = Chooser([1])
             self.open(1)
             try:
