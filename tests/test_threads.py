@@ -191,6 +191,7 @@ def test_a_second_training_is_refused(train):
     calls[train]()  # now it may
 
 
+@pytest.mark.filterwarnings("ignore::nnc.training.advice.LearningRateWarning")  # how far fits come depends on the clock
 def test_what_other_threads_save_is_of_one_moment():
     """And what they predict is finite, while the weights change under it."""
     net = network(dtype="float32")
@@ -211,7 +212,7 @@ def test_what_other_threads_save_is_of_one_moment():
     net.fit(X, Y, epochs=1, lr=0.1)
     for thread in savers:
         thread.start()
-    for options in ({"optimizer": "adam", "lr": 0.01, "n_threads": 2}, {"batch_size": 50}, {"optimizer": "lbfgs"}):
+    for options in ({"optimizer": "adam", "lr": 0.001, "n_threads": 2}, {"batch_size": 50}, {"optimizer": "lbfgs"}):
         net.fit(X, Y, max_seconds=0.6, **options)
     over.set()
     for thread in savers:
