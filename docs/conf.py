@@ -1,0 +1,120 @@
+"""How the site is made: `sphinx-build -W docs build/site` (extra `[docs]`).
+
+Before anything is read, the code of the pages is run (tools/pages.py), and has to print what they say. The pictures
+that it writes stay beside the pages, which show them; each page is offered as a notebook, too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import jupytext
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "tools"))
+os.environ["MPLBACKEND"] = "agg"
+
+import pages  # noqa: E402
+
+from nnc import __version__  # noqa: E402
+
+project = "nnc"
+author = "the nnc developers"
+project_copyright = author
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_copybutton"]
+exclude_patterns = ["nnc-network.schema.json"]
+myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
+myst_heading_anchors = 3
+nitpicky = True  # links inside have to lead somewhere
+default_role = "code"  # what docstrings put between single backticks
+
+autodoc_typehints = "none"  # the text of the docstrings has them, in words
+autodoc_member_order = "bysource"
+autodoc_mock_imports = ["dask", "distributed", "river"]  # what they are needed for is documented without them
+python_maximum_signature_line_length = 88
+numpydoc_show_class_members = False  # autodoc lists them
+
+html_theme = "furo"
+html_title = f"nnc {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_theme_options = {"top_of_page_buttons": []}
+
+# Pages of the repository that stand outside of this folder, and where the site has them.
+OUTSIDE = {
+    "CHANGELOG.md": "project/changelog.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+    "SECURITY.md": "project/security.md",
+    "benchmarks/README.md": "project/benchmarks.md",
+    "nnc/datasets/README.md": "project/datasets.md",
+}
+RUN = sorted([*DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")])
+
+
+def with_links_inside(text, folder):
+    """The text of a page in this folder, with links that lead to pages of the site. Other files and folders of the
+    repository are no part of it: links to them become code."""
+
+    def link(match):
+        file = (folder / match[2]).resolve()
+        inside = OUTSIDE.get(file.relative_to(DOCS.parent).as_posix())
+        if inside is None and DOCS not in file.parents:
+            return f"`{file.relative_to(DOCS.parent).as_posix()}`"
+        return f"[{match[1]}](/{inside or file.relative_to(DOCS).as_posix()}{match[3] or ''})"
+
+    return re.sub(r"(?<!!)\[([^]]+)\]\((?!https?:)([\w./-]+)(#[\w-]+)?\)", link, text)
+
+
+def lead_links(app, docname, content):
+    content[0] = with_links_inside(content[0], (DOCS / docname).parent)
+
+
+def lead_links_of_included(app, path, docname, content):
+    content[0] = with_links_inside(content[0], (DOCS / path).parent)
+
+
+def escape_bars(app, what, name, obj, options, lines):
+    """Docstrings are written for `help`: a bar in them stands for an absolute value, a star for several numbers."""
+    lines[:] = [line if ">>>" in line else re.sub(r"(\||(?<=, )\*(?=\w))", r"\\\1", line) for line in lines]
+
+
+def name_attributes(app, what, name, obj, options, lines):
+    """What numpydoc makes links of, which lead nowhere or anywhere: attributes that a class describes itself."""
+    lines[:] = [re.sub(r":obj:`(\w+) <[^>]*>`", r"**\1**", line) for line in lines]
+
+
+def run_pages(app):
+    """Run the code of all pages; leave their pictures beside them, and the notebooks in the site."""
+    for page in RUN:
+        if not pages.blocks(page):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            pages.run(page, Path(folder))
+            for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
+                shutil.copy(Path(folder, picture), page.parent / picture)
+
+
+def write_notebooks(app, error):
+    """Each guide as a notebook beside its page."""
+    if error is None and app.builder.format == "html":
+        for page in DOCS.glob("guide/*.md"):
+            if pages.blocks(page):
+                notebook = jupytext.read(page)
+                jupytext.write(notebook, Path(app.outdir, "guide", f"{page.stem}.ipynb"))
+
+
+def setup(app):
+    app.connect("builder-inited", run_pages)
+    app.connect("source-read", lead_links)
+    app.connect("include-read", lead_links_of_included)
+    app.connect("autodoc-process-docstring", escape_bars, priority=100)  # before numpydoc
+    app.connect("autodoc-process-docstring", name_attributes, priority=900)  # behind it
+    app.connect("build-finished", write_notebooks)

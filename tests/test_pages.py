@@ -1,0 +1,70 @@
+"""The site says what nnc does: the code on its pages runs and prints what stands below it, every public name has an
+example."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+import nnc
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = DOCS.parent / "tools" / "pages.py"
+if not PAGES.exists():
+    pytest.skip("needs the checkout", allow_module_level=True)
+TOOL = runpy.run_path(str(PAGES))
+run, blocks = TOOL["run"], TOOL["blocks"]
+
+GUIDE = [page for page in sorted(DOCS.glob("guide/*.md")) if "```python" in page.read_text(encoding="utf-8")]
+API = sorted(DOCS.glob("api/*.md"))
+OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [*GUIDE, *API], ids=lambda page: f"{page.parent.name}/{page.stem}")
+def test_what_a_page_says(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    left = run(page, tmp_path)
+    for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
+        assert left or (tmp_path / picture).stat().st_size > 0
+
+
+def test_another_output_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1)\n```\n\n```text\n2\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="line 2: this prints\n1"):
+        run(page, tmp_path)
+    page.write_text("<!-- needs no_such_package -->\n\n```python\nprint(1)\n```\n", encoding="utf-8")
+    assert run(page, tmp_path) == ["no_such_package"]
+
+
+def public():
+    """All that has to be in the reference."""
+    modules = {"datasets", "layers", "plot", "reference", "__version__"}
+    yield from set(nnc.__all__) - modules
+    for name in ("datasets", "layers"):
+        yield from (f"{name}.{inside}" for inside in getattr(nnc, name).__all__)
+    for name in ("plot", "sklearn", "dask"):  # which need not be installed
+        text = (Path(nnc.__file__).parent / name / "__init__.py").read_text(encoding="utf-8")
+        listed = text[text.index("__all__ = [") :].split("]")[0]
+        yield from (f"{name}.{inside}" for inside in re.findall(r'"(\w+)"', listed))
+
+
+def test_every_public_name_is_in_the_reference_with_an_example():
+    described = set()
+    for page in API:
+        for section in re.split(r"^#+ ", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            names = OBJECTS.findall(section)
+            assert not names or "```python" in section, f"{page.name} has no example of {names}"
+            described.update(names)
+    assert not sorted(set(public()) - described)
+
+
+def test_every_page_is_in_the_contents():
+    listed = set()
+    for page in DOCS.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            names = re.findall(r"^(?!:)(?:.*<)?([\w/.-]+)>?$", block, re.MULTILINE)
+            listed |= {(page.parent / f"{name}.md").resolve() for name in names}
+    assert not {page.resolve() for page in DOCS.rglob("*.md")} - listed - {DOCS / "index.md"}

@@ -1,0 +1,70 @@
+"""The code on pages: blocks of Python, run in one session, and what stands below them is what they print.
+
+    python tools/pages.py docs/guide/images.md      # runs it; the pictures that it writes land in the current folder
+
+tests/test_pages.py runs the pages, and so does docs/conf.py, which takes the pictures. A comment before a block,
+`<!-- needs torch -->`, names packages: where one of them is not installed, the block is left out. Later blocks that
+build on it say the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib.util
+import io
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# A block of Python, and the text that may stand below it: what it prints, where "..." stands for anything.
+BLOCK = re.compile(
+    r"(?:^<!-- needs ([\w ]+) -->\n\n?)?^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
+)
+
+
+def blocks(page: Path) -> list[re.Match[str]]:
+    """The blocks of a page: group 1 is what they need, 2 the code, 3 what it prints."""
+    text = page.read_text(encoding="utf-8")
+    found = list(BLOCK.finditer(text))
+    if len(found) != text.count("```python"):
+        raise AssertionError(f"{page}: a block of Python is not closed, or indented")
+    return found
+
+
+def missing(needs: str | None) -> list[str]:
+    """Those of the packages that are not installed."""
+    return [name for name in (needs or "").split() if importlib.util.find_spec(name) is None]
+
+
+def run(page: Path, folder: Path) -> list[str]:
+    """Run the blocks of a page in a folder, warnings being errors; return the packages for which some were left out.
+
+    Raises AssertionError where a block prints something else, and whatever a block raises.
+    """
+    text, names, left = page.read_text(encoding="utf-8"), {"__name__": page.stem}, []
+    for block in blocks(page):
+        if wanting := missing(block[1]):
+            left += wanting
+            continue
+        line = text.count("\n", 0, block.start(2))
+        code = compile("\n" * line + block[2], str(page), "exec")
+        printed = io.StringIO()
+        with contextlib.chdir(folder), contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exec(code, names)  # one session, as a reader would type it
+        if not doctest.OutputChecker().check_output(block[3] or "", printed.getvalue(), doctest.ELLIPSIS):
+            raise AssertionError(
+                f"{page}, line {line + 1}: this prints\n{printed.getvalue()}\nbut the page says\n{block[3]}"
+            )
+    return left
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "agg")
+    for name in sys.argv[1:]:
+        if left := run(Path(name).resolve(), Path.cwd()):
+            print(f"{name}: without the blocks that need {', '.join(left)}")
