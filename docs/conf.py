@@ -30,7 +30,7 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_copybutton"]
 exclude_patterns = ["nnc-network.schema.json"]
-myst_enable_extensions = ["dollarmath", "attrs_inline", "colon_fence"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 nitpicky = True  # links inside have to lead somewhere
 default_role = "code"  # what docstrings put between single backticks
@@ -56,7 +56,7 @@ OUTSIDE = {
     "benchmarks/README.md": "project/benchmarks.md",
     "nnc/datasets/README.md": "project/datasets.md",
 }
-RUN = sorted([*DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")])
+RUN = [page for page in sorted([*DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")]) if pages.blocks(page)]
 
 
 def with_links_inside(text, folder):
@@ -74,7 +74,10 @@ def with_links_inside(text, folder):
 
 
 def lead_links(app, docname, content):
-    content[0] = with_links_inside(content[0], (DOCS / docname).parent)
+    page = DOCS / f"{docname}.md"
+    content[0] = with_links_inside(content[0], page.parent)
+    if page.parent.name == "guide" and page in RUN:
+        content[0] += f'\n<p class="notebook"><a href="{page.stem}.ipynb" download>This page as a notebook</a></p>\n'
 
 
 def lead_links_of_included(app, path, docname, content):
@@ -94,8 +97,6 @@ def name_attributes(app, what, name, obj, options, lines):
 def run_pages(app):
     """Run the code of all pages; leave their pictures beside them, and the notebooks in the site."""
     for page in RUN:
-        if not pages.blocks(page):
-            continue
         with tempfile.TemporaryDirectory() as folder:
             pages.run(page, Path(folder))
             for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
@@ -105,10 +106,9 @@ def run_pages(app):
 def write_notebooks(app, error):
     """Each guide as a notebook beside its page."""
     if error is None and app.builder.format == "html":
-        for page in DOCS.glob("guide/*.md"):
-            if pages.blocks(page):
-                notebook = jupytext.read(page)
-                jupytext.write(notebook, Path(app.outdir, "guide", f"{page.stem}.ipynb"))
+        for page in RUN:
+            if page.parent.name == "guide":
+                jupytext.write(jupytext.read(page), Path(app.outdir, "guide", f"{page.stem}.ipynb"))
 
 
 def setup(app):
