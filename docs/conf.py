@@ -56,7 +56,9 @@ OUTSIDE = {
     "benchmarks/README.md": "project/benchmarks.md",
     "nnc/datasets/README.md": "project/datasets.md",
 }
-RUN = [page for page in sorted([*DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")]) if pages.blocks(page)]
+RUN = [
+    page for page in sorted([DOCS / "index.md", *DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")]) if pages.blocks(page)
+]
 
 
 def with_links_inside(text, folder):

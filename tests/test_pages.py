@@ -16,7 +16,7 @@ if not PAGES.exists():
 TOOL = runpy.run_path(str(PAGES))
 run, blocks = TOOL["run"], TOOL["blocks"]
 
-GUIDE = [page for page in sorted(DOCS.glob("guide/*.md")) if "```python" in page.read_text(encoding="utf-8")]
+GUIDE = [page for page in [DOCS / "index.md", *sorted(DOCS.glob("guide/*.md"))] if blocks(page)]
 API = sorted(DOCS.glob("api/*.md"))
 OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
 
