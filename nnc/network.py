@@ -53,10 +53,10 @@ class NeuralNetwork:
         The input, every hidden layer, the output: [3, 4, 1] is the tutorial's network. A number is the width of the
         input or of a dense layer; objects of nnc.layers say more: [Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)],
         or of images [Input(28, 28, 1), Conv2D(8, 3), MaxPool2D(2), Flatten(), 10]. Both may be mixed. What a layer says
-        of itself goes before the arguments below. A BatchNorm says all of itself.
+        of itself goes before the arguments below. BatchNorm and Scale say all of themselves.
     activation : str or sequence of str
-        Of the hidden layers but BatchNorm, one name for all or one for each: "sigmoid", "tanh", "relu", "leaky_relu"
-        (slope 0.01), "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu", "mish", "selu".
+        Of the hidden layers but BatchNorm and Scale, one name for all or one for each: "sigmoid", "tanh", "relu",
+        "leaky_relu" (slope 0.01), "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu", "mish", "selu".
     output : str, optional
         Of the last layer: one of those, "softmax" or "exp". Default: the partner of the loss (below).
     loss : str, object or callable
@@ -836,13 +836,13 @@ class NeuralNetwork:
         dropout : float, schedule or callable, or one for each hidden layer, default 0
             The share of a layer's outputs that each training step drops; the others are scaled up (Srivastava et al.,
             2014). `predict` drops nothing. A schedule or a function gives the share of each epoch, as `lr` does its
-            rate.
+            rate. One for all drops nothing of a Scale.
         clip_norm, clip_value : float, optional
             Scales the gradient down to this Euclidean norm; keeps each of its numbers within -clip_value to clip_value.
         max_norm : float, optional
             Scales the incoming weights of a neuron down to this Euclidean norm after each step.
         regularize_bias : bool, default False
-            Whether penalties and weight decay work on biases, too, and on gamma and beta of a BatchNorm.
+            Whether penalties and weight decay work on biases, too, on gamma and beta of a BatchNorm and on a Scale.
         patience : int, optional
             Ends the training after so many epochs of this call in a row without an improvement by more than
             `min_delta`.

@@ -19,7 +19,7 @@ cimport vmath
 from losses cimport loss_scale
 from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer
 from threads cimport barrier_abort, barrier_init, now, smaller
-from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, Layer, Shape, list_rows, parameter_count
+from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure
 from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight_of
@@ -135,7 +135,7 @@ cdef int describe(Layer* layer, dict description) except -1:
     elif layer.kind == BATCH_NORM:
         layer.activation = number_of("activation", rest.pop("activation"), ACTIVATIONS)
         layer.momentum, layer.eps = rest.pop("momentum"), rest.pop("eps")
-    if layer.kind != DENSE and layer.kind != FLATTEN and layer.kind != INPUT and layer.kind != BATCH_NORM:
+    if layer.kind not in (DENSE, FLATTEN, INPUT, BATCH_NORM, SCALE):
         layer.window_height, layer.window_width = rest.pop("window")
         layer.stride_y, layer.stride_x = rest.pop("stride")
         layer.pad_y, layer.pad_x = rest.pop("pad") if layer.kind == CONV2D else (0, 0)
@@ -242,9 +242,11 @@ cdef class Engine:
                 raise ValueError("the first layer is a batch norm, which stands on another layer")
             measure(layer, l == 0)
             plan.norms += layer.kind == BATCH_NORM
-            if layer.kind == BATCH_NORM and not layer.lanes:
+            if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.lanes:
                 if not fits(layer):
                     raise ValueError(f"layer {l + 1}, {layers[l]}, gives another number of outputs than it takes")
+                if l > 0 and (layer - 1).lanes:
+                    raise ValueError(f"layer {l + 1} is a scale and stands on images, with no flatten between them")
             elif layer.kind != DENSE:
                 if l != plan.images or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).lanes or not fits(layer):
                     raise ValueError(f"layer {l + 1}, {layers[l]}, does not stand on images, the input lowest, or does not fit there")

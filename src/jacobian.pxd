@@ -1,9 +1,9 @@
-# The derivatives of every output of a row, by itself: by the inputs, and for stacks of dense layers by every parameter.
+# The derivatives of every output of a row, by itself: by the inputs, and for stacks of dense layers and scales by every parameter.
 
 from libc.string cimport memcpy, memset
 from simd cimport real
 from activations cimport differentiate_rows
-from layer cimport Layer, parameter_rows
+from layer cimport SCALE, Layer, parameter_rows
 from network cimport Network, backward
 
 
@@ -46,7 +46,7 @@ cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept
                 D = layer.D + i * layer.ld
                 for j in range(parameter_rows(layer)):
                     for n in range(layer.n_out):
-                        to[n] = D[n] * (A[j] if j < layer.rows else 1)
+                        to[n] = D[n] * (1 if j == layer.rows else A[n] if layer.kind == SCALE else A[j])
                     to += layer.n_out
                 A = layer.A + i * layer.ld
 

@@ -22,6 +22,7 @@ cdef enum Kind:           # the numbers are the order of KINDS in nnc/layers
     FLATTEN
     INPUT                 # of images: from rows into lanes
     BATCH_NORM            # of rows, or of images
+    SCALE                 # of rows
 
 cdef struct Shape:        # of an image
     Py_ssize_t height
@@ -34,7 +35,7 @@ cdef struct Layer:
     Py_ssize_t n_in       # numbers in a row that comes in, and in one that goes out
     Py_ssize_t n_out
     Py_ssize_t ld         # n_out padded: the distance between rows of W, Z, A, D. The padding of W and D is zero. Of a CONV2D that of W
-    Py_ssize_t rows       # of W: n_in of a dense layer, 1 of a BATCH_NORM; 0 of a layer without parameters
+    Py_ssize_t rows       # of W: n_in of a dense layer, 1 of a BATCH_NORM or SCALE; 0 of a layer without parameters
     Py_ssize_t neurons    # columns of W: n_out of a dense layer, the filters of a CONV2D, the channels of a BATCH_NORM
     bint lanes            # what goes out are images in the lanes of vectors, see images.pxd: VL rows of n_out numbers each, without padding
     Shape below           # of an image that comes in, and of one that goes out
@@ -109,8 +110,8 @@ cdef inline real* running_variance(const Layer* layer) noexcept nogil:
 
 
 cdef inline bint is_spared(const Layer* layer, Py_ssize_t k) noexcept nogil:
-    # Whether penalties pass row k of the parameters over: biases, and those of a BATCH_NORM, which keep no outputs small.
-    return k == layer.rows or layer.kind == BATCH_NORM
+    # Whether penalties pass row k of the parameters over: biases, and those of a BATCH_NORM or a SCALE, which keep no outputs small.
+    return k == layer.rows or layer.kind == BATCH_NORM or layer.kind == SCALE
 
 
 cdef inline Py_ssize_t grain_of(const Layer* layer) noexcept nogil:

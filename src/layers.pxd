@@ -6,23 +6,30 @@ from simd cimport real
 from arena cimport TRAIN, Arena, Purpose, take
 from matmul cimport Ahead, Form
 from threads cimport smaller
-from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, GRAIN, Layer, drop, padded, take_lanes, take_rows, to_net_input
+from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, SCALE, GRAIN, Layer, drop, padded, take_lanes, take_rows,
+                    to_net_input)
 cimport conv
 cimport dense
 cimport images
 cimport norm
 cimport pool
+cimport scale as scaling
 
 
 cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
     # How many rows W has and how long they are, which follows from what the plan says of the layer.
-    layer.lanes = (layer - 1).lanes if layer.kind == BATCH_NORM else layer.kind != DENSE and layer.kind != FLATTEN
+    if layer.kind == BATCH_NORM:
+        layer.lanes = (layer - 1).lanes
+    else:
+        layer.lanes = layer.kind != DENSE and layer.kind != FLATTEN and layer.kind != SCALE
     if layer.kind == DENSE:
         dense.measure(layer, lowest)
     elif layer.kind == CONV2D:
         conv.measure(layer)
     elif layer.kind == BATCH_NORM:
         norm.measure(layer)
+    elif layer.kind == SCALE:
+        scaling.measure(layer)
     elif layer.kind == FLATTEN:
         layer.ld = padded(layer.n_out)
 
@@ -33,7 +40,7 @@ cdef inline bint fits(const Layer* layer) noexcept nogil:
     cdef Py_ssize_t x = (layer.out_shape.width - 1) * layer.stride_x
     if layer.kind == INPUT:
         return layer.below.width == layer.out_shape.width and layer.below.channels == layer.out_shape.channels and layer.n_in == layer.n_out
-    if layer.kind == FLATTEN or layer.kind == BATCH_NORM:
+    if layer.kind == FLATTEN or layer.kind == BATCH_NORM or layer.kind == SCALE:
         return layer.n_in == layer.n_out and (layer.kind == FLATTEN or layer.below.channels == layer.out_shape.channels)
     if smaller(smaller(layer.window_height, layer.window_width), smaller(layer.stride_y, layer.stride_x)) < 1:
         return False
@@ -74,6 +81,8 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
     # Z and A of a layer of rows for `rows` rows of the block from `first` on; X is where each row of the block begins.
     if layer.kind == DENSE:
         dense.forward(layer, X, first, rows, scratch)
+    elif layer.kind == SCALE:
+        scaling.forward(layer, X, first, rows)
     else:
         norm.forward(layer, first, rows, thread)
 
@@ -105,6 +114,8 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
     # D of what lies below a layer of rows.
     if layer.kind == DENSE:
         dense.backward(layer, below, first, rows)
+    elif layer.kind == SCALE:
+        scaling.backward(layer, below, first, rows)
     else:
         norm.backward(layer, below, first, rows, thread)
     to_net_input(below, first, rows)
@@ -133,6 +144,8 @@ cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_
     # The derivative by the inputs of `rows` rows of the block from `first` on, of images a group of them, into out (rows, n_in).
     if lowest.kind == DENSE:
         dense.input_backward(lowest, first, rows, out)
+    elif lowest.kind == SCALE:
+        scaling.input_backward(lowest, first, rows, out)
     else:
         images.input_backward(lowest, first, rows, thread, out)
 
@@ -147,6 +160,8 @@ cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssiz
         conv.gradient(layer, rows, low, high, out, scale, add, broken)
     elif layer.kind == BATCH_NORM:
         norm.gradient(layer, low, high, out, scale, add, broken)
+    elif layer.kind == SCALE:
+        scaling.gradient(layer, X, rows, low, high, out, scale, add, broken)
 
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:

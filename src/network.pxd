@@ -368,7 +368,7 @@ cdef inline void constrain(const Network* net, double limit, int thread, int thr
     cdef const Layer* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        if not layer.frozen and layer.kind != BATCH_NORM:
+        if not layer.frozen and not is_spared(layer, 0):
             constrain_layer(layer, limit, share(layer.neurons, thread, threads, GRAIN),
                             share(layer.neurons, thread + 1, threads, GRAIN))
 

@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from nnc import NeuralNetwork
 from nnc.kinds import activations
-from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, Scale
 from nnc.model import cores
 
 # Derandomized, so that a run of the tests is the same every time; --hypothesis-profile=search looks further.
@@ -83,6 +83,13 @@ EXPORTED = {
         None,
     ),
     "normalized rows": ([3, Dense(5, "identity"), BatchNorm("tanh", eps=0.1), 2], {"loss": "mse"}, None),
+    "scaled columns": ([3, Scale(init=0.5), Dense(5, "tanh"), Scale(init=-2), 2], {"loss": "mse"}, None),
+    "scaled columns of scaled numbers": ([3, Scale(), 5, 2], {"loss": "mse", "scale_X": "standardize"}, None),
+    "scaled columns of images": (
+        [Input(4, 3, 2), Conv2D(3, 2), Flatten(), Scale(init=0.5), 3],
+        {"loss": "mse", "scale_X": "standardize"},
+        None,
+    ),
     **{
         name: ([3, Dense(6, name), Dense(4, name), 2], {"loss": "mse"}, None)
         if name in activations.HIDDEN

@@ -216,7 +216,7 @@ GONE = object()
             "1 type",
             "conv3d",
             'layers[1].type is "conv3d", expected input or dense or dropout or conv2d or max_pool2d or avg_pool2d or '
-            "global_avg_pool2d or flatten or batch_norm",
+            "global_avg_pool2d or flatten or batch_norm or scale",
         ),
         ("1 type", GONE, "layers[1].type is missing"),
         ("1 filters", 4, "layers[1].W[0] has the wrong shape: 3 numbers found, 4 expected (filters)"),

@@ -19,6 +19,7 @@ from nnc.layers import (
     GlobalAvgPool2D,
     Input,
     MaxPool2D,
+    Scale,
     in_files,
 )
 from nnc.layers.kind import Computing
@@ -302,6 +303,7 @@ EXAMPLES = [  # of every kind, where images of this shape come in, or vectors wh
     (Dropout(0.25), (6, 5, 2)),
     (BatchNorm("tanh", momentum=0.25), (6, 5, 2)),
     (BatchNorm(eps=0.001), (3,)),
+    (Scale(), (3,)),
 ]
 
 

@@ -191,7 +191,7 @@ def _forward_lines(step: Explanation, r: int) -> Iterator[str]:
         windows = "" if layer.windows is None else f"windows of {shape_text(layer.windows.size)}, "
         yield f" {layer.name}: {windows}a = {name}" + ("" if formula == name else f" = {formula}")
         for neuron, row, j, _ in _neurons(layer, r):
-            products = [f"{_n(x)} * {_n(w)}" for x, w in zip(layer.A_in[row], layer.W[:, j], strict=True)]
+            products = [f"{_n(x)} * {_n(w)}" for x, w in zip(layer.inputs_at(row, j), layer.W[:, j], strict=True)]
             bias = [] if layer.b is None else [_n(layer.b[j])]
             z = layer.Z[row, j]
             yield f"  {neuron}: z = {_added(products, bias)} = {z:.9g}"
@@ -303,6 +303,8 @@ def _back_through_pool_lines(step: PoolStep, above: PoolStep | LayerStep, r: int
 def _effects(above: PoolStep | LayerStep, r: int, i: int) -> str:
     """How number i of row r acts on the loss: the sum of what it does to all that it goes into, but for windows that do
     nothing."""
+    if isinstance(above, LayerStep) and above.by_column:
+        return f"{_n(above.delta[r, i])} * {_n(above.W[0, i])}"
     if isinstance(above, LayerStep) and above.windows is None:
         return _added([f"{_n(d)} * {_n(w)}" for d, w in zip(above.delta[r], above.W[i], strict=True)])
     windows = above.windows if isinstance(above, LayerStep) else above.pool.windows
@@ -333,7 +335,8 @@ def _step_lines(layer: LayerStep, lr: float) -> Iterator[str]:
         many = MANY if windows is None else PIXELS
         for i in _first(n_in):
             weight = str(i) if windows is None else _at(i, *windows.size[1:], windows.below[2])
-            products = _added([f"{_n(delta[row])} * {_n(layer.A_in[row, i])}" for row in rows], many=many) or "0"
+            inputs = layer.inputs_of(i, j)
+            products = _added([f"{_n(delta[row])} * {_n(inputs[row])}" for row in rows], many=many) or "0"
             yield f"   Weight {weight}: dL/dw = {_equal(products, layer.dW[i, j])}"
             new = f"{layer.W[i, j]:.9g} - {lr:g} * {_n(layer.dW[i, j])} = {layer.new_W[i, j]:.9g}"
             yield f"{'':13}w = {new}"

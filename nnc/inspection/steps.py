@@ -40,7 +40,7 @@ class LayerStep:
     """What a step does in one layer. Rows are first, the neurons of the layer last. A convolution has a row for each
     window of each image, in order, whose inputs are the numbers of the window, and its neurons are the filters. A
     BatchNorm has a neuron for each channel, whose only input is the normalized number of that channel, and a row for
-    each pixel.
+    each pixel; a Scale has one for each column.
 
     Attributes
     ----------
@@ -64,6 +64,8 @@ class LayerStep:
         Those of a convolution.
     pools : tuple of PoolStep
         What the outputs of the layer below have gone through.
+    by_column : bool
+        Whether each neuron sees an input of its own alone: of a BatchNorm, and of a Scale.
     norm : Norm or None
         Of a BatchNorm what normalizes.
     X : array or None
@@ -86,6 +88,7 @@ class LayerStep:
     new_b: Array | None
     windows: Windows | None = None
     pools: tuple[PoolStep, ...] = ()
+    by_column: bool = False
     norm: Norm | None = None
     X: Array | None = None
 
@@ -93,8 +96,12 @@ class LayerStep:
         """What the weight from input i to neuron j is multiplied with, row by row; behind the last is the bias."""
         if i >= len(self.W):
             return np.ones(len(self.Z))
-        inputs: Array = self.A_in[:, i if self.norm is None else j]
+        inputs: Array = self.A_in[:, j if self.by_column else i]
         return inputs
+
+    def inputs_at(self, row: int, j: int) -> Array:
+        """What neuron j sees in a row."""
+        return self.A_in[row, j : j + 1] if self.by_column else self.A_in[row]
 
 
 def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
@@ -117,7 +124,7 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
         new_b = None if b is None or db is None else b - lr * db
         title = layer_name(l, len(Z))
         pools: list[PoolStep] = []
-        d = way.joined(delta @ W.T if norm is None else norm.backward(rows[l], W[0], delta))
+        d = way.joined(way.back(delta, W) if norm is None else norm.backward(rows[l], W[0], delta))
         for pool, image, pooled in zip(way.pools[::-1], images[l][-2::-1], images[l][:0:-1], strict=True):
             pools.insert(0, PoolStep(pool, image, pooled, d))
             d = pool.backward(image, d)
@@ -125,6 +132,7 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
             *(title, row.name, A_in[l], Z[l], A[l], dA, slope, delta, W, dW, W - lr * dW, b, db, new_b),
             windows=way.windows,
             pools=tuple(pools),
+            by_column=way.by_column,
             norm=norm,
             X=None if norm is None else rows[l],
         )

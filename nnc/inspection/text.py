@@ -102,6 +102,9 @@ def placed_text(layer: Placed[Kind], W: Rows, b: Row | None, *statistics: Row) -
             lines += [f" Channel {channel}", f"  Gamma: {gamma!s}", f"  Beta: {beta!s}"]
             lines += [f"  Running mean: {mean!s}", f"  Running variance: {variance!s}"]
         return "\n".join(lines)
+    if layer.kind.by_column:
+        columns = [f" Column {column}: {s!s}" for column, s in enumerate(W[0])]
+        return "\n".join([f"{layer.name}, {layer.kind.remark}", f"Columns: {len(columns)}", *columns])
     if isinstance(layer.kind, Conv2D):
         return f"{layer.name}\n{_filters_text(layer.kind, layer.below[2], W, b)}"
     if layer.computes:

@@ -119,6 +119,8 @@ class Way:
         row for each pixel.
     norm : Norm or None
         What normalizes these rows.
+    by_column : bool
+        Whether each neuron sees an input of its own alone, as those of a BatchNorm and a Scale do.
     """
 
     def __init__(self, layers: Iterable[Placed[Kind]] = ()) -> None:
@@ -128,8 +130,10 @@ class Way:
         )
         self.windows: Windows | None = None
         self.norm: Norm | None = None
+        self.by_column = False
         for layer in layers[-1:]:
             kind, below = layer.kind, layer.below
+            self.by_column = kind.by_column
             if isinstance(kind, Conv2D):
                 self.windows = Windows(below, layer.out, kind.size, kind.stride, kind.pad(below))
             if isinstance(kind, BatchNorm):
@@ -137,13 +141,18 @@ class Way:
                 self.windows = Windows(below, below, (1, 1), (1, 1)) if len(below) == 3 else None
 
     def times(self, A: Array, W: Array) -> Array:
-        """What goes from inputs A through weights to the neurons: each neuron sees all, or of a BatchNorm its own."""
-        product: Array = A @ W if self.norm is None else A * W
+        """What goes from inputs A through weights to the neurons: each neuron sees all, or its own."""
+        product: Array = A * W if self.by_column else A @ W
+        return product
+
+    def back(self, D: NDArray[Any], W: NDArray[Any]) -> NDArray[Any]:
+        """The opposite: the sum over the neurons that see an input of D times weight."""
+        product: NDArray[Any] = D * W if self.by_column else D @ W.T
         return product
 
     def summed(self, A: Array, D: Array) -> Array:
         """The sum over the rows of inputs times D of the neurons, for each weight."""
-        total: Array = A.T @ D if self.norm is None else (A * D).sum(axis=0, keepdims=True)
+        total: Array = (A * D).sum(axis=0, keepdims=True) if self.by_column else A.T @ D
         return total
 
     @property
@@ -192,7 +201,7 @@ def names(ways: list[Way], X: Array, widths: list[int]) -> list[list[NDArray[np.
             found[l].append(now)
             seen = np.moveaxis(pool.windows.seen(now), 2, 3)
             now = _named(seen.reshape(-1, seen.shape[3])).reshape(len(X), -1)
-        if way.norm is not None:  # the same function for all numbers of a channel
+        if way.by_column:  # the same function for all numbers of a channel
             now = now * widths[l] + np.arange(now.shape[1]) % widths[l]
             continue
         rows = _named(way.rows(now, -1))

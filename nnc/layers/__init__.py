@@ -5,6 +5,7 @@ net = NeuralNetwork([Input(3), Dense(4, "tanh"), Dropout(0.2), Dense(1)])
 net = NeuralNetwork([3, Dense(4, "tanh"), Dropout(0.2), 1])  # the same
 net = NeuralNetwork([Input(28, 28, 1), Conv2D(8, 3, "relu"), MaxPool2D(2), Flatten(), 10], loss="cross_entropy")
 net = NeuralNetwork([3, Dense(8, "identity"), BatchNorm("relu"), 1])
+net = NeuralNetwork([3, Scale(lr_factor=6), 8, 1])
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ if TYPE_CHECKING:
     from nnc.layers.kind import Kind
     from nnc.layers.norm import BatchNorm
     from nnc.layers.recipes import small_images
+    from nnc.layers.scale import Scale
 
 _HOME = {
     **dict.fromkeys(("AvgPool2D", "Conv2D", "Flatten", "GlobalAvgPool2D", "MaxPool2D"), "image"),
     "BatchNorm": "norm",
+    "Scale": "scale",
     "small_images": "recipes",
 }  # the module that each of the names lives in that come on first use
 __all__ = [
     "AvgPool2D", "BatchNorm", "Conv2D", "Dense", "Dropout", "Flatten", "GlobalAvgPool2D", "Input", "MaxPool2D",
-    "small_images",
+    "Scale", "small_images",
 ]  # fmt: skip
 
 KINDS = (
@@ -38,6 +41,7 @@ KINDS = (
     "flatten",
     "input",
     "batch_norm",
+    "scale",
 )  # the engine's, in the order of src/layer.pxd
 
 
@@ -45,8 +49,9 @@ def in_files() -> dict[str, type[Kind]]:
     """The kinds that files hold, by their type."""
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
     from nnc.layers.norm import BatchNorm
+    from nnc.layers.scale import Scale
 
-    kinds = (Input, Dense, Dropout, Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D, Flatten, BatchNorm)
+    kinds = (Input, Dense, Dropout, Conv2D, MaxPool2D, AvgPool2D, GlobalAvgPool2D, Flatten, BatchNorm, Scale)
     return {kind.type: kind for kind in kinds}
 
 

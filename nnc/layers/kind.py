@@ -42,6 +42,7 @@ class Kind(Value):
     type: ClassVar[str]
     sides: ClassVar[tuple[str, str]] = ("", "")  # what the rows and the columns of its matrix are, in messages on files
     normalizes: ClassVar[bool] = False  # whether it needs a batch of rows, and keeps what it has found of them
+    by_column: ClassVar[bool] = False  # whether W is a row, a number for each column or channel: there are no neurons
 
     @abstractmethod
     def shape(self, below: Shape) -> Shape:
@@ -112,7 +113,7 @@ class Kind(Value):
 
 
 class Computing(Kind):
-    """A kind with weights. What it does not say, None, the network says; one that normalizes says all."""
+    """A kind with weights. What it does not say, None, the network says; one that works by columns says all."""
 
     @property
     @abstractmethod
@@ -125,7 +126,8 @@ class Computing(Kind):
 
     @property
     @abstractmethod
-    def init(self) -> str | None: ...
+    def init(self) -> str | float | None:
+        """How weights are drawn, or the number that all of them are at first."""
 
     @property
     @abstractmethod

@@ -61,6 +61,7 @@ class BatchNorm(Computing):
     type: ClassVar[str] = "batch_norm"
     sides: ClassVar[tuple[str, str]] = ("gamma", "channels")
     normalizes: ClassVar[bool] = True
+    by_column: ClassVar[bool] = True
 
     activation: str = field(default="identity", check=partial(one_of, names=activations.HIDDEN))
     momentum: float = field(default=0.1, check=within(lambda x: 0 <= x <= 1, "from 0 to 1"))
@@ -74,8 +75,8 @@ class BatchNorm(Computing):
         return True
 
     @property
-    def init(self) -> None:
-        return None
+    def init(self) -> float:
+        return 1.0
 
     def shape(self, below: Shape) -> Shape:
         return below

@@ -85,7 +85,7 @@ class Stack(Value):
     @property
     def whole(self) -> bool:
         """Whether files hold all layers, and not only those that compute, because some are not dense."""
-        return self.images or self.norms
+        return not all(isinstance(layer.kind, (Dense, Dropout)) for layer in self.layers)
 
     def engine(self) -> list[tuple[dict[str, Any], Placed[Kind] | None]]:
         """The layers of the engine, the lowest first: what it takes, and which layer that is, None for the input."""
@@ -108,6 +108,10 @@ class Stack(Value):
     def drops(self) -> bool:
         """Whether there are Dropout layers."""
         return any(isinstance(layer.kind, Dropout) for layer in self.layers)
+
+    def dropping(self, share: Any) -> list[Any]:
+        """What each hidden layer drops where one share is said for all: a Scale nothing."""
+        return [0.0 if layer.kind.by_column else share for layer in self.computing[:-1]]
 
     @property
     def bias(self) -> bool | tuple[bool, ...]:
@@ -154,13 +158,13 @@ class Stack(Value):
 
     def arguments(self) -> dict[str, Any]:
         """What to call the constructor with for such layers, in the shortest form."""
-        *hidden, output = (layer.kind.activation for layer in self.computing if not layer.kind.normalizes)
+        *hidden, output = (layer.kind.activation for layer in self.computing if not layer.kind.by_column)
         activation: Any = (hidden[0] if len(set(hidden)) == 1 else hidden) or "sigmoid"
         alike = isinstance(self.bias, bool)
         layers: list[int | Kind] = [self.input if self.images else self.input.n]
         for layer in self.layers:
             kind = layer.kind
-            if isinstance(kind, Computing) and not kind.normalizes:
+            if isinstance(kind, Computing) and not kind.by_column:
                 kind = kind.replace(activation=None, init=None, bias=None if alike or kind.bias else False)
             layers.append(kind.n if isinstance(kind, Dense) and kind == Dense(kind.n) else kind)
         made = {"layers": layers, "activation": activation, "output": output}
@@ -206,7 +210,7 @@ def stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool) -> S
     layers : sequence of int or Kind
         The input first.
     activation : str or sequence of str
-        Of the hidden layers that do not say their own: one name for all, or one for each hidden layer but a BatchNorm.
+        Of the hidden layers that do not say their own: one name for all, or one for each hidden layer of neurons.
     output : str, optional
         Of the last layer, if that does not say its own. Default: the partner of the loss.
     loss : str
@@ -219,7 +223,7 @@ def stack(layers: Any, activation: Any, output: Any, loss: str, bias: bool) -> S
         An argument is not one of these, or they do not go together.
     """
     kinds = _kinds(layers)
-    places = [place for place, kind in enumerate(kinds) if isinstance(kind, Computing) and not kind.normalizes]
+    places = [place for place, kind in enumerate(kinds) if isinstance(kind, Computing) and not kind.by_column]
     hidden = _hidden_activations(activation, len(places) - 1)
     last = kinds[-1]
     if isinstance(last, Computing) and last.activation and output not in (None, last.activation):

@@ -74,15 +74,15 @@ class Model:
         self._lay_out()
 
     def _statistics(self) -> list[tuple[NDArray[Any], ...]]:
-        """Views of what theta has of each layer behind its parameters, as it is at first: a mean of 0, a variance of 1.
-        So gamma, which is the same for all, begins as well."""
+        """Views of what theta has of each layer behind its parameters, as it is at first: a mean of 0, a variance of
+        1."""
         found: list[tuple[NDArray[Any], ...]] = []
         for layer, place, W in zip(self.stack.computing, self.places, self.W, strict=True):
             found.append(())
             if layer.kind.normalizes:
                 start, rows, padded, _ = self.engine.layout[place]
                 behind = self.theta[start + (rows + 1) * padded :][: 2 * padded].reshape(2, padded)[:, : W.shape[1]]
-                W[...] = behind[1] = 1
+                behind[1] = 1
                 found[-1] = behind[0], behind[1]
         return found
 
@@ -251,7 +251,8 @@ class Model:
         stream = Stream(key)
         for layer, activation, W, b in zip(self.stack.computing, self.activations, self.W, self.b, strict=True):
             kind = layer.kind
-            if kind.normalizes:
+            if isinstance(kind.init, float):
+                W[...] = kind.init
                 continue
             name = kind.init or init or activations.ROWS[activation].init
             initializers.draw(W, b, name, kind.arrays(layer.below)[0], stream)

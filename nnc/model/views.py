@@ -139,6 +139,8 @@ class Layer:
 
     @bias_lr_factor.setter
     def bias_lr_factor(self, value: float) -> None:
+        if self.kind.by_column and self.b is None:
+            raise AttributeError(f"{self.name} ({self.kind!r}) has no biases")
         self._change_learning(bias_lr_factor=positive("bias_lr_factor", value))
 
     @property

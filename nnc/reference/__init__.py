@@ -3,7 +3,8 @@
 Read layers.py first, from top to bottom: activations, a layer, its forward pass and its backward pass (the chain
 rule). Then network.py: the losses, the way through all layers and back, the update and the training loop. images.py has
 the layers of images (a convolution is the dense layer, at every window of an image), norm.py batch normalization,
-first.py and random.py the numbers that a network starts from, checks.py the checks of what a user gives.
+scale.py a scale of the columns, first.py and random.py the numbers that a network starts from, checks.py the checks of
+what a user gives.
 
 The names are those of the engine. X holds n rows of inputs, y the n rows of targets, P the predictions. In a
 layer, W[i][j] weighs input i for neuron j, b[j] is the bias of neuron j, Z = A_in W + b the net input, and
@@ -17,6 +18,7 @@ from nnc.reference.layers import ACTIVATIONS, Dense, sigmoid
 from nnc.reference.network import LOSSES, History, NeuralNetwork
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import INITIALIZERS, Stream, mix
+from nnc.reference.scale import Scale
 
 __all__ = [
     "ACTIVATIONS",
@@ -30,6 +32,7 @@ __all__ = [
     "History",
     "MaxPool2D",
     "NeuralNetwork",
+    "Scale",
     "Stream",
     "first_layers",
     "inspect_text",

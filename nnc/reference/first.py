@@ -10,13 +10,14 @@ from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D, windows
 from nnc.reference.layers import ACTIVATIONS, Dense
 from nnc.reference.norm import BatchNorm
 from nnc.reference.random import INITIALIZERS, Stream, mix
+from nnc.reference.scale import Scale
 
 if TYPE_CHECKING:
-    from nnc.layers.kind import Computing, Kind
+    from nnc.layers.kind import Kind
     from nnc.layers.stack import Placed, Stack
     from nnc.reference.layers import Layer
 
-LAYERS = ("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten", "BatchNorm")
+LAYERS = ("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten", "BatchNorm", "Scale")
 
 
 def first_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
@@ -37,6 +38,8 @@ def _first_layer(layer: Placed[Kind], init: str | None, stream: Stream) -> Layer
     if isinstance(kind, kinds.BatchNorm):
         supported("layer", ["a frozen BatchNorm"] * kind.frozen, LAYERS)
         return BatchNorm(below[-1], kind.activation, kind.momentum, kind.eps)
+    if isinstance(kind, kinds.Scale):
+        return Scale(below[0], kind.init)
     if isinstance(kind, kinds.MaxPool2D):
         return MaxPool2D(windows(below, out, kind.size, kind.stride))
     if isinstance(kind, kinds.AvgPool2D):
@@ -47,7 +50,7 @@ def _first_layer(layer: Placed[Kind], init: str | None, stream: Stream) -> Layer
 
 
 def _drawn(
-    kind: Computing, below: tuple[int, ...], init: str | None, stream: Stream
+    kind: kinds.Dense | kinds.Conv2D, below: tuple[int, ...], init: str | None, stream: Stream
 ) -> tuple[list[list[float]], list[float] | None]:
     """W and b of a layer."""
     name = kind.init or init or ("he_uniform" if kind.activation == "relu" else "glorot_uniform")

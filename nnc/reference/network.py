@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnc import saving
 from nnc.base import disk
-from nnc.inspection.text import inspect_text
+from nnc.inspection.text import network_text
 from nnc.layers import Dropout
 from nnc.layers.stack import stack, unstack
 from nnc.reference.checks import positive, rows_of, same_length, supported, whole
@@ -228,7 +228,7 @@ class NeuralNetwork:
 
     def inspect(self, file: Any = None) -> None:
         """Print every layer, neuron, weight and bias."""
-        print(inspect_text([(layer.W, layer.b) for layer in self.computing]), file=file)
+        print(network_text(self.stack, [_arrays(layer) for layer in self.computing], (), ()), file=file)
 
     def save(self, path: Any) -> None:
         """Write the network to a JSON file (a path, or an open text file)."""

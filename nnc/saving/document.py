@@ -65,6 +65,7 @@ first and a dense one last, each with what it is made from; what comes in and go
     {"type": "max_pool2d", "size": [2, 2], "stride": [2, 2]}, and "avg_pool2d" with the same members
     {"type": "global_avg_pool2d"}, {"type": "flatten"}
     {"type": "dropout", "rate": 0.3}
+    {"type": "scale", "W": [[6 numbers]], "b": null}     W is s
     {"type": "batch_norm", "activation": "relu", "momentum": 0.1, "eps": 1e-05, "W": [[6 numbers]], "b": [6 numbers],
      "running_mean": [6 numbers], "running_var": [6 numbers]}     W is gamma, b is beta
 
@@ -91,6 +92,8 @@ from nnc.layers.stack import MISSED
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from nnc.layers.kind import Kind
 
 FORMAT = "nnc-network"
 HEAD = {"format": "nnc-ensemble", "version": 1}  # what the document of an ensemble begins with
@@ -177,7 +180,9 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
         "scale_y": _checked_scale(document.get("scale_y"), n_out, "scale_y", "n_out"),
         "layers": layers,
         "dropout": _checked_dropout(document.get("dropout"), None if whole else len(layers) - 1),
-        "learning": _checked_learning(document.get("learning"), sum("W" in layer for layer in layers), training),
+        "learning": _checked_learning(
+            document.get("learning"), [layer["type"] for layer in layers if "W" in layer], training
+        ),
         "feature_names": _checked_names(document.get("feature_names"), n_in),
         "self_test": _checked_self_test(document.get("self_test"), n_in, n_out),
         "training": training,
@@ -257,19 +262,26 @@ def _checked_dropout(dropout: Any, n_hidden: int | None) -> list[float | None] |
     return [None if rate is None else float(rate) for rate in dropout]
 
 
-def _checked_learning(learning: Any, n: int, training: dict[str, Any] | None) -> list[dict[str, Any] | None] | None:
+def _checked_learning(
+    learning: Any, types: list[str], training: dict[str, Any] | None
+) -> list[dict[str, Any] | None] | None:
     if learning is None:
         return None
+    n = len(types)
     if type(learning) is not list or len(learning) != n:
         raise ValueError(f"learning is {fields.shown(learning)}, expected a list of {n}, one item for each layer")
-    steps = 0 if training is None else training["steps"]
-    return [None if each is None else _checked_rates(each, f"learning[{i}]", steps) for i, each in enumerate(learning)]
+    steps, kinds = 0 if training is None else training["steps"], in_files()
+    return [
+        None if each is None else _checked_rates(each, f"learning[{i}]", kinds[kind], steps)
+        for i, (each, kind) in enumerate(zip(learning, types, strict=True))
+    ]
 
 
-def _checked_rates(rates: Any, where: str, steps: int) -> dict[str, Any]:
+def _checked_rates(rates: Any, where: str, kind: type[Kind], steps: int) -> dict[str, Any]:
+    known = [key for key in LEARNING if key in kind._fields]
     for key in fields.members_of(rates, where):
-        if key not in (*LEARNING, MISSED):
-            raise ValueError(f"{where} has the unknown key {fields.shown(key)}, expected {', '.join(LEARNING)}")
+        if key not in (*known, MISSED):
+            raise ValueError(f"{where} has the unknown key {fields.shown(key)}, expected {', '.join(known)}")
     checked: dict[str, Any] = {}
     for key, value in rates.items():
         place = f"{where}.{key}"

@@ -190,7 +190,7 @@ def _equal(model: Model) -> list[int]:
     """The hidden layers whose neurons have the same weights, those that go out included."""
     found = []
     for l, W in enumerate(model.W[:-1]):
-        if model.stack.computing[l].kind.normalizes:
+        if model.stack.computing[l].kind.by_column:
             continue
         if W.size > 1 and W.item(0) == W.item(1) and W.shape[1] > 1:  # nearly always different
             b, out = model.b[l], model.W[l + 1]

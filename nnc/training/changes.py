@@ -48,8 +48,7 @@ def changes(said: Mapping[str, Any], model: Model, state: State) -> tuple[dict[s
     told, epochs = dict(said), said.get("epochs")
     last = None if epochs is None else state.epoch + count("epochs", epochs)
     dropout = said.get("dropout", 0.0)
-    n_hidden = len(model.stack.computing) - 1
-    shares = [dropout] * n_hidden if callable(dropout) else dropout
+    shares = model.stack.dropping(dropout) if callable(dropout) else dropout
     if not isinstance(shares, (list, tuple)):
         shares = []
     scheduled = [_known("dropout", share, last) if callable(share) else share for share in shares]

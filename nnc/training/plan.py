@@ -167,7 +167,7 @@ def dropout_settings(dropout: Any, model: Model, state: State) -> dict[str, Any]
         raise ValueError(f"dropout must be said by Dropout layers where the network has BatchNorm, got {dropout!r}")
     else:
         n_hidden = len(stack.computing) - 1
-        shares = [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)
+        shares = stack.dropping(dropout) if np.ndim(dropout) == 0 else list(dropout)
         if len(shares) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
             raise ValueError(
                 f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"

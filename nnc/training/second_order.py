@@ -73,7 +73,12 @@ class SecondOrderFit(Fit):
                 [np.full(layer.kind.n_params(layer.below), not layer.kind.frozen) for layer in model.stack.computing]
             )
         self.penalized = np.concatenate(
-            [np.full(part.size, part.ndim == 2 or "biases_too" in plan.settings) for part in model.parts()]
+            [
+                np.full(part.size, (name == "W" and not layer.kind.by_column) or "biases_too" in plan.settings)
+                for layer, *parts in zip(model.stack.computing, model.W, model.b, strict=True)
+                for name, part in zip("Wb", parts, strict=True)
+                if part is not None
+            ]
         )[self.free]
 
     @property

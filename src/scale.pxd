@@ -1,0 +1,74 @@
+# A learnable scale, column by column (the scaling layer of Holzmueller, Grinsztajn and Steinwart 2024): A = Z = X times s. s is W, a single
+# row, and there is no bias. Rows may be those of the user, behind whose last number nothing is ours.
+
+from simd cimport never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
+from squares cimport MAX_LANES
+from layer cimport Layer, padded
+
+
+cdef inline void measure(Layer* layer) noexcept nogil:
+    layer.rows, layer.neurons = 1, layer.n_out
+    layer.ld = padded(layer.n_out)
+
+
+cdef inline vec load_first(const real* x, Py_ssize_t count) noexcept nogil:
+    # A vector of which only so many numbers are read, where these are fewer; the others are 0.
+    cdef real[MAX_LANES] lanes
+    cdef int i
+    if count >= VL:
+        return load(x)
+    for i in range(VL):
+        lanes[i] = x[i] if i < count else 0
+    return load(lanes)
+
+
+cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # A of `rows` rows of the block from `first` on; X is where each row of the block begins. The padding becomes 0.
+    cdef real* A = layer.A + first * layer.ld
+    cdef Py_ssize_t i, j
+    for i in range(first, first + rows):
+        for j from 0 <= j < layer.ld by VL:
+            store(A + j, load_first(X[i] + j, layer.n_in - j) * load(layer.W + j))
+        A += layer.ld
+
+
+cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # d loss / d X = delta times s, into D of the layer below, whose rows are as long.
+    cdef Py_ssize_t i, j, ld = layer.ld
+    for i in range(first, first + rows):
+        for j from 0 <= j < ld by VL:
+            store(below.D + i * ld + j, load(layer.D + i * ld + j) * load(layer.W + j))
+
+
+cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
+    # The same of the lowest layer: the derivative by the inputs, into out (rows, n_in).
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(layer.n_in):
+            out[i * layer.n_in + j] = layer.D[(first + i) * layer.ld + j] * layer.W[j]
+
+
+cdef inline never_inlined gradient(const Layer* layer, const real** X, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
+                                   real scale, bint add, bint* broken) noexcept nogil:
+    # d loss / d s, the sum of X times delta over the rows, as layers.gradient() says; one thread has the only row of W. Four sums side by
+    # side hide the latency of a multiply-add, row i in i % 4.
+    cdef vec s[4]
+    cdef vec x
+    cdef const real* D = layer.D
+    cdef Py_ssize_t i, j, n
+    cdef int k
+    for j from 0 <= j < (layer.ld if low < high else 0) by VL:
+        n = layer.n_in - j
+        for k in range(4):
+            s[k] = splat(0)
+        for i in range(rows // 4):
+            for k in range(4):
+                s[k] = madd(load_first(X[4 * i + k] + j, n), load(D + (4 * i + k) * layer.ld + j), s[k])
+        for i in range(rows // 4 * 4, rows):
+            s[i % 4] = madd(load_first(X[i] + j, n), load(D + i * layer.ld + j), s[i % 4])
+        x = (s[0] + s[1]) + (s[2] + s[3])
+        x = madd(splat(scale), x, load(out + j)) if add else x
+        if broken is not NULL and not all_finite(x):
+            broken[0] = True
+            x = if_finite(x, x, load(out + j))
+        store(out + j, x)
