@@ -12,7 +12,7 @@ from torch import nn
 
 from nnc import NeuralNetwork
 from nnc.exchange import torch_modules
-from nnc.layers import Dropout, GlobalAvgPool2D
+from nnc.layers import Conv2D, Dropout, Flatten, GlobalAvgPool2D, Input, Scale
 from nnc.layers import operations as op
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*even kernel lengths.*:UserWarning")
@@ -86,6 +86,31 @@ def test_what_is_dropped_stays_and_training_goes_on():
     before = net.loss(np.ones((4, 5)), np.zeros((4, 2)))
     net.fit(np.ones((4, 5)), np.zeros((4, 2)), epochs=20, lr=0.01)
     assert net.loss(np.ones((4, 5)), np.zeros((4, 2))) < before
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [5, Scale(init=0.5), 7, Scale(init=-2), Dropout(0.1), 2],
+        [Input(4, 3, 2), Conv2D(3, 2, "relu"), Flatten(), Scale(), 2],
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_scales_come_back(layers, dtype):
+    net = NeuralNetwork(layers, loss="mse", dtype=dtype, seed=1)
+    net.params = net.params * np.random.default_rng(0).uniform(0.5, 1, net.n_params)
+    again = NeuralNetwork.from_torch(net.to_torch(), net.model.shape)
+    assert [type(layer.kind) for layer in again.layers] == [
+        type(layer.kind) for layer in net.layers if not isinstance(layer.kind, Dropout)
+    ]
+    assert again.dtype == net.dtype
+    assert again.params.tobytes() == net.params.tobytes()
+
+
+def test_a_scale_has_no_activation():
+    scale = NeuralNetwork([5, Scale(), 2], loss="mse").to_torch()[0]
+    with pytest.raises(ValueError, match=r"module 1 \(Sigmoid\) must stand behind a layer with weights"):
+        NeuralNetwork.from_torch(nn.Sequential(scale, nn.Sigmoid(), nn.Linear(5, 2)))
 
 
 REFUSED = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc.kinds import activations, losses
-from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
+from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, Scale
 from nnc.layers.kind import Computing
 
 if TYPE_CHECKING:
@@ -135,6 +135,13 @@ class Builder:
         self._add(BatchNorm(eps=float(eps)), what)
         gamma, beta, mean, variance = given
         self._keep(gamma[None], beta, mean, variance)
+
+    def columns(self, times: Any, what: str) -> None:
+        """A Scale, which has no activation."""
+        self._add(Scale(), what)
+        given = np.broadcast_to(times, self.shape)
+        self._keep((given if self.order is None else given[self.order])[None], None)
+        self.open = None
 
     def scale(self, times: Any, plus: Any, what: str) -> None:
         """x * times + plus, of each neuron or channel: taken into the weights of the layer before where it has no

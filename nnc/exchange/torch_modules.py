@@ -108,6 +108,8 @@ def _add(builder: Builder, part: Any, what: str) -> None:
         mean, variance = _array(part.running_mean), _array(part.running_var)
         gamma = np.ones_like(mean) if part.weight is None else _array(part.weight)
         builder.norm(gamma, np.zeros_like(mean) if bias is None else bias, mean, variance, part.eps, what)
+    elif isinstance(part, Scale) and not (part.minus.any() or part.plus.any()):
+        builder.columns(_array(part.times.to(part.dtype)), what)
     elif isinstance(part, nn.Flatten):
         _same(part, {"start_dim": 1, "end_dim": -1}, what)
         builder.flatten(what, channels_first=True)
