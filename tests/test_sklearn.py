@@ -35,6 +35,7 @@ from threadpoolctl import threadpool_limits
 import nnc
 import nnc.sklearn as ours
 from nnc import NeuralNetwork
+from nnc.layers import BatchNorm, Dense, Scale
 from nnc.sklearn import MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -749,8 +750,26 @@ def test_a_network_becomes_an_mlp(problem, activation):
 
 
 @pytest.mark.parametrize(
+    "layers",
+    [
+        [3, Scale(init=0.5), Dense(4, "tanh"), Scale(init=-2), Dense(4, "tanh"), 4],
+        [3, Dense(4, "identity"), BatchNorm("tanh"), Dense(4, "tanh"), BatchNorm(), 4],
+        [3, Dense(4, "identity"), BatchNorm(), Scale(), Scale(init=2), 4],
+    ],
+)
+@pytest.mark.parametrize("scale", ["standardize", "minmax", "pixels"])
+def test_what_scales_is_taken_into_the_weights_of_an_mlp(layers, scale):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(30, 3)), rng.normal(5, 2, (30, 4))
+    net = NeuralNetwork(layers, loss="mse", scale_X=scale, scale_y="standardize", seed=0)
+    net.fit(X, Y, epochs=5, lr=0.05)
+    assert np.abs(net.to_sklearn().predict(X) - net.predict(X)).max() < 1e-12
+
+
+@pytest.mark.parametrize(
     ("layers", "arguments", "message"),
     [
+        ([3, Dense(4, "tanh"), BatchNorm("tanh"), 1], {"loss": "mse"}, "has dense layers alone"),
         (
             [3, 4, 1],
             {"activation": "gelu", "loss": "mse"},

@@ -95,7 +95,7 @@ def _classes_of(mlp: Any, n_out: int) -> NDArray[Any] | None:
 
 def to_mlp(document: dict[str, Any], classes: Any) -> Any:
     """scikit-learn's MLPClassifier or MLPRegressor of a checked document; ValueError where it has none for it.
-    Scalings are taken into the first and the last weights.
+    Scalings and batch norms are taken into the weights beside them.
 
     `classes` are those of the network, an array or None.
     """
@@ -103,20 +103,27 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
     from sklearn.preprocessing import LabelBinarizer
 
     made = program(document)
-    coefs, intercepts, names, scale_X, scale_y = [], [], [], None, None
+    coefs: list[Any] = []
+    intercepts: list[Any] = []
+    names: list[str] = []
+    times, plus = np.ones(made.n_in), np.zeros(made.n_in)  # of what the last layer gives
     for step in made.operations:
-        if isinstance(step, MatMul):
-            coefs.append(np.array(step.W, np.float64))
-            intercepts.append(np.zeros(step.out[0]) if step.b is None else np.array(step.b, np.float64))
+        if isinstance(step, Scale):
+            factor = np.array(step.times)
+            times, plus = times * factor, (plus - step.minus) * factor + step.plus
+        elif isinstance(step, MatMul):
+            W = np.array(step.W, np.float64)
+            coefs.append(times[:, None] * W)
+            intercepts.append(plus @ W + (0.0 if step.b is None else np.array(step.b, np.float64)))
             names.append("identity")
-        elif isinstance(step, Activate):
+            times, plus = np.ones(step.out), np.zeros(step.out)
+        elif isinstance(step, Activate) and names[-1] == "identity":
+            coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
             names[-1] = {"sigmoid": "logistic"}.get(step.name, step.name)
-        elif isinstance(step, Scale) and not coefs:
-            scale_X = step
-        elif isinstance(step, Scale):
-            scale_y = step
+            times, plus = np.ones(step.out), np.zeros(step.out)
         else:
             raise ValueError("scikit-learn's MLP has dense layers alone, this network has others")
+    coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
     *hidden, output = names
     if len(set(hidden)) > 1 or not {*hidden} <= {"identity", "logistic", "tanh", "relu"}:
         known = "one of identity, sigmoid, tanh and relu for all hidden layers"
@@ -127,12 +134,6 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
             f"scikit-learn's MLP has a softmax or sigmoid output with classes, else identity, this network has "
             f"{document_names(document)[-1]} and the loss {document['loss']!r}"
         )
-    if scale_X is not None:
-        minus, times = (np.broadcast_to(np.array(part), made.n_in) for part in (scale_X.minus, scale_X.times))
-        coefs[0] = coefs[0] * times[:, None]
-        intercepts[0] = intercepts[0] - minus @ coefs[0]
-    if scale_y is not None:
-        coefs[-1], intercepts[-1] = coefs[-1] * scale_y.times, intercepts[-1] * scale_y.times + scale_y.plus
     sizes = tuple(W.shape[1] for W in coefs[:-1])
     kind = MLPClassifier if of_classes else MLPRegressor
     mlp = kind(sizes, activation=hidden[0] if hidden else "identity")
