@@ -39,7 +39,16 @@ int main(int n, char **arguments)
 }
 """
 # What all compilers are asked for, but in float64; gcc compiles every network in floats.
-SOME = ("scaled numbers", "named classes", "margins", "images", "normalized images", "gelu", "softmax")
+SOME = (
+    "scaled numbers",
+    "named classes",
+    "margins",
+    "images",
+    "normalized images",
+    "scaled columns",
+    "gelu",
+    "softmax",
+)
 # Reads rows, writes outputs and the label of each.
 BRANCH = """
     if (strcmp(arguments[1], "{name}") == 0) {{
@@ -192,6 +201,16 @@ def test_little_is_lost(exported, tmp_path):
     assert (report.agreement is None) == (net.loss_name not in ("bce", "cross_entropy", "hinge"))
     assert report.text in (tmp_path / "net.h").read_text()
     assert report.score is report.score_int8 is None
+
+
+def test_a_scale_behind_the_input_is_a_part_of_its_scaling(all_trained):
+    networks, X = all_trained["scaled columns of scaled numbers"]
+    net = networks["float64"]
+    made = quantized(exchange.program(net._whole()), X)
+    assert [type(step.step).__name__ for step in made.steps] == ["MatMul", "Activate"]
+    scaling = net.intake.scaling_X
+    np.testing.assert_allclose(made.times, scaling.factor * net.weights[0][0], rtol=1e-14)
+    np.testing.assert_allclose(made.minus, scaling.shift, rtol=1e-14)
 
 
 def test_scores_on_other_rows(tmp_path):

@@ -214,7 +214,8 @@ def quantized(made: Program, X: Array) -> Quantized:
 
 
 def _folded(operations: tuple[op.Operation, ...]) -> list[Any]:
-    """The operations, those that scale what a layer gives taken into its weights."""
+    """The operations, those that scale what a layer gives taken into its weights, and factors of inputs into the
+    scaling of these."""
     made: list[Any] = []
     for step in operations:
         if isinstance(step, op.Scale) and made and isinstance(made[-1], (op.MatMul, op.Conv)):
@@ -224,6 +225,9 @@ def _folded(operations: tuple[op.Operation, ...]) -> list[Any]:
             W = np.array(below.W) * times
             b = np.broadcast_to((b - minus) * times + plus, W.shape[1:])
             made.append(below.replace(W=W.tolist(), b=b.tolist()))
+        elif isinstance(step, op.Scale) and len(made) == 1 and isinstance(made[0], op.Scale) and not any(step.minus):
+            minus, times = (np.broadcast_to(part, step.out) for part in (made[0].minus, made[0].times))
+            made = [step.replace(minus=minus.tolist(), times=(times * step.times).tolist())]
         else:
             made.append(step)
     return made
