@@ -271,6 +271,20 @@ def test_intervals_of_ensembles(regressor):
     assert 80 <= share <= 85
 
 
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_what_is_drawn_is_seen_on_every_ground(style, classifier, regressor):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    y = 100 + 10 * X[:, 0]
+    with pyplot.style.context(style):
+        ground = {"default": 1.0, "dark_background": 0.0}[style]
+        dots = plot.predictions(regressor, X, y, kind="intervals", band=(y - 1, y + 1)).collections[1]
+        borders = plot.decision_boundary(classifier, X, LABELS, resolution=20).collections
+        for color in [dots.get_facecolor(), *(border.get_edgecolor() for border in borders)]:
+            assert abs(np.asarray(color)[0, :3] - ground).min() > 0.9
+        without = plot.decision_boundary(regressor, X, resolution=20).collections[-1]
+        assert not np.allclose(without.get_facecolor()[0], without.get_edgecolor()[0])
+
+
 def test_predictions_refuse(classifier, regressor):
     y = X[:, 0]
     for call, message in (
@@ -313,6 +327,12 @@ def test_weights(classifier, ax):
         plot.weights(classifier, layer=2)
 
 
+def test_one_neuron_has_one_tick():
+    ax = plot.weights(NeuralNetwork([3, 2, 1], seed=0), layer=-1)
+    ax.figure.canvas.draw()
+    assert [tick for tick in ax.get_xticks() if -0.5 < tick < 0.5] == [0]
+
+
 def test_weights_of_named_columns():
     pandas = pytest.importorskip("pandas")
     net = NeuralNetwork([3, 2, 1], loss="mse", seed=0)
@@ -333,6 +353,17 @@ def test_filters(images, ax):
             assert (part == kernel[:, :, channel, number]).all()
     assert np.isnan(shown[3]).all()
     assert labels(ax) == ("channel", "filter")
+
+
+def test_figures_have_the_form_of_what_is_in_them():
+    high = NeuralNetwork([Input(6, 6, 6), Conv2D(16, 3), 3], seed=0)
+    wide = NeuralNetwork([Input(6, 6, 16), Conv2D(6, 3), 3], seed=0)
+    for net in (high, wide):
+        ax = plot.filters(net)
+        ax.figure.canvas.draw()
+        drawn, figure = ax.get_window_extent(), ax.figure.bbox
+        assert (drawn.width > drawn.height) == (net is wide)
+        assert min(drawn.width / figure.width, drawn.height / figure.height) > 0.45
 
 
 def test_filters_of_a_dense_layer(classifier):

@@ -44,7 +44,12 @@ def axes(ax: Any, size: tuple[float, float] | None = None) -> Any:
 
 def whole(axis: Any) -> None:
     """Ticks at whole numbers alone."""
-    axis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True))
+    axis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))  # one number has one
+
+
+def ink() -> Any:
+    """The colour of letters, which can be seen on the ground of the style that is chosen, light or dark."""
+    return matplotlib("pyplot").rcParams["text.color"]
 
 
 def checked(net: Any) -> Any:
@@ -90,14 +95,19 @@ def signed(ax: Any, table: NDArray[Any], aspect: str | None = None, **bar: Any) 
     ax.figure.colorbar(shown, ax=ax, **bar)
 
 
-def mosaic(ax: Any, images: NDArray[Any], columns: int) -> None:
-    """Images (n, height, width) side by side, so many in a row, on a scale that has 0 in its middle."""
+def mosaic(ax: Any, images: NDArray[Any], columns: int) -> Any:
+    """Images (n, height, width) side by side, so many in a row, on a scale that has 0 in its middle; a new figure is as
+    wide or high as they need. The Axes."""
     n, height, width = images.shape
     rows = -(-n // columns)
     whole_image = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
     for place, image in enumerate(images):
         y, x = place // columns * (height + 1), place % columns * (width + 1)
         whole_image[y : y + height, x : x + width] = image
+    high, wide = whole_image.shape
+    inches = min(5.0 / wide, 4.2 / high)
+    ax = axes(ax, (max(3.0, inches * wide + 1.4), max(2.4, inches * high + 0.6)))  # a bar beside it, a title above
     signed(ax, whole_image, shrink=0.8)
     ax.set_xticks([])
     ax.set_yticks([])
+    return ax

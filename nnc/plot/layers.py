@@ -94,8 +94,7 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
             raise ValueError(f"shape must have the {found.n_in} inputs of {found.name}, got {height} x {width}")
         images = found.W.T.reshape(-1, height, width)
         columns = ceil(sqrt(min(len(images), most)))
-    ax = axes(ax)
-    mosaic(ax, images[: max(columns, most // columns * columns)], columns)
+    ax = mosaic(ax, images[: max(columns, most // columns * columns)], columns)
     ax.set_title(f"{found.name}: filters")
     if hasattr(found.kind, "filters") and found.shape_in[2] > 1:
         ax.set_xlabel("channel")
@@ -132,11 +131,13 @@ def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> An
     A = net.forward(X)[layer]
     if A.ndim == 4 and len(A) != 1:
         raise ValueError(f"X must be one row for a convolution, got {len(A)}")
-    ax = axes(ax)
-    ax.set_title(f"{found.name}: outputs")
+    title = f"{found.name}: outputs"
     if A.ndim == 4:
-        mosaic(ax, A[0].transpose(2, 0, 1), ceil(sqrt(A.shape[3])))
+        ax = mosaic(ax, A[0].transpose(2, 0, 1), ceil(sqrt(A.shape[3])))
+        ax.set_title(title)
         return ax
+    ax = axes(ax)
+    ax.set_title(title)
     ax.set_xlabel("neuron")
     whole(ax.xaxis)
     if len(A) == 1:

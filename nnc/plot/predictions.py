@@ -8,7 +8,7 @@ import numpy as np
 
 from nnc.base.arrays import finite, numbers
 from nnc.base.checks import count, flag, one_of
-from nnc.plot.axes import COLORS, MARKERS, axes, checked, classes, known_classes, matplotlib
+from nnc.plot.axes import COLORS, MARKERS, axes, checked, classes, ink, known_classes, matplotlib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,12 +127,12 @@ def decision_boundary(
     kept = _some(len(rows))
     places = rows[kept][:, [across, up]].T
     if y is None:
-        ax.scatter(*places, s=14, color="black", linewidths=0)
+        ax.scatter(*places, s=18, color="black", edgecolors="white", linewidths=0.6)
     elif intake.loss.of_classes:
         known, _, _ = known_classes(net, X, y)
         for number, name in enumerate(classes(net, "decision_boundary")):
             of_class = known[kept] == number
-            style = {"color": COLORS[number % 8], "marker": MARKERS[number % 8], "edgecolors": "black"}
+            style = {"color": COLORS[number % 8], "marker": MARKERS[number % 8], "edgecolors": ink()}
             ax.scatter(*places[:, of_class], s=26, linewidths=0.6, label=str(name), **style)
         ax.legend()
     else:
@@ -179,7 +179,7 @@ def _draw_classes(net: Any, ax: Any, P: NDArray[Any], resolution: int, extent: t
     for number in range(n):
         inside = (index == number).reshape(resolution, resolution)
         if inside.any() and not inside.all():
-            ax.contour(*lines, inside, [0.5], colors="black", linewidths=0.8)
+            ax.contour(*lines, inside, [0.5], colors=[ink()], linewidths=0.8)
 
 
 def predictions(
@@ -330,7 +330,7 @@ def _intervals(X: Any, known: NDArray[Any], predicted: NDArray[Any], band: Any, 
     ax.fill_between(places, low[order], high[order], color=COLORS[4], alpha=0.35, linewidth=0, label=label)
     ax.plot(places, predicted[order, 0], color=COLORS[0], label="predicted")
     kept = _some(n)
-    ax.scatter(places[kept], known[order, 0][kept], s=12, color="black", alpha=_alpha(kept), linewidths=0, label="true")
+    ax.scatter(places[kept], known[order, 0][kept], s=12, color=ink(), alpha=_alpha(kept), linewidths=0, label="true")
     ax.set_xlabel("rows, sorted by the predicted value")
     ax.set_ylabel("value")
     ax.legend()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 FEW = 30  # epochs: each is a dot, too
-STYLES = ("-", "--", ":", "-.")  # so that nobody needs the colours
+STYLES = ("-", "--", "-.", ":")  # so that nobody needs the colours; the last is that of the best epoch, too
 
 
 def history(history: Any, ax: Any = None) -> Any:
