@@ -131,7 +131,7 @@ def test_headers_predict_what_the_networks_do(program, written):
         outputs = np.array([line[0].split() for line in lines], float)
         P = predict(X.astype(net.dtype))
         error = np.abs(outputs - P).max() / max(1, np.abs(P).max())
-        assert error <= (1e-12 if net.dtype == np.float64 else 5e-6), (name, error)
+        assert error <= (1e-12 if net.dtype == np.float64 else 1e-6), (name, error)
         if lines[0][1]:
             classes = np.arange(max(2, net.sizes[-1])) if net.classes is None else net.classes
             labels = classes[net.intake.class_index(P)].tolist()

@@ -1,5 +1,7 @@
 """ONNX models against what networks predict, by onnx's own checker and reference, and by onnxruntime."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ pytest.importorskip("onnxruntime")
 import onnx
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented
 
 from nnc import NeuralNetwork
 from nnc.layers import Conv2D, Input
@@ -39,7 +42,7 @@ def close(found, wanted, dtype, tolerance):
 
 def is_what_the_network_says(found, net, X, dtype):
     # onnx's Erf is of float32 whatever comes in.
-    tolerance = 1e-12 if dtype == "float64" and "gelu" not in net.activations else 2e-6
+    tolerance = 1e-12 if dtype == "float64" and "gelu" not in net.activations else 1e-6
     if "label" in found:
         labels = net.predict_classes(X)
         assert found["label"].tolist() == labels.tolist()
@@ -57,9 +60,13 @@ def test_a_model_predicts_what_the_network_does(exported, dtype, tmp_path):
     networks, X = exported
     net, path = networks[dtype], str(tmp_path / "net.onnx")
     net.to_onnx(path)
-    runs = [reference(path)]
-    if dtype == "float32" or not (net.model.stack.images or "gelu" in net.activations):
-        runs.append(runtime(path))  # which has neither Erf nor Conv of float64
+    runs, lacking = [reference(path)], ""
+    try:
+        runs.append(runtime(path))
+    except NotImplemented as error:
+        lacking = re.search(r"an implementation for (\w+)\(", str(error))[1]
+    # What it has is held to the tolerance; these it lacks in float64 as yet, and nothing else.
+    assert not lacking or (dtype, lacking) in (("float64", "Conv"), ("float64", "Erf"))
     for run in runs:
         for rows in (X.astype(dtype), X[:1].astype(dtype)):  # any number of rows
             is_what_the_network_says(run(rows), net, rows, dtype)

@@ -1,8 +1,8 @@
 """Networks from ONNX models: those of nnc come back, and others as far as nnc has what they do."""
 
-import os
-import warnings
+import runpy
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from nnc import ModelFileError, NeuralNetwork
 from nnc.exchange.onnx import to_onnx
 from nnc.exchange.protobuf import fields, message, varint, wholes
+
+HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -49,51 +51,39 @@ def test_a_loss_may_be_said(tmp_path):
 # ------------------------------------------------------------------------------------------------ of others
 
 
+def written(exporter, folder):
+    """What a function of the script makes in a folder."""
+    return runpy.run_path(str(HERE.parent / "tools" / "foreign_models.py"))[exporter](folder)
+
+
+def is_read(path, X, P):
+    net = NeuralNetwork.from_onnx(path)
+    assert np.abs(net.predict(X) - P).max() < 3e-6, path
+
+
+with np.load(HERE / "models" / "outputs.npz") as arrays:
+    STORED = {key: arrays[key] for key in arrays}
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "models").glob("*.onnx")), ids=lambda path: path.stem)
+def test_stored_models_of_pytorch_and_keras(path):
+    is_read(path, STORED[f"{path.name} X"], STORED[f"{path.name} P"])
+
+
 def test_models_of_pytorch(tmp_path):
     pytest.importorskip("onnxscript")
-    torch = pytest.importorskip("torch")
-    nn = torch.nn
-    for layers, shape in (
-        ([nn.Linear(5, 4), nn.GELU(), nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 3), nn.Softmax(1)], (5,)),
-        ([nn.Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.ELU(), nn.Linear(4, 1), nn.Sigmoid()], (5,)),
-        ([nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 3)], (2, 8, 8)),
-        (
-            [nn.Conv2d(2, 3, 2), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(3, 2)],
-            (2, 8, 8),
-        ),
-    ):
-        module = nn.Sequential(*layers).eval()
-        X, path = torch.rand(7, *shape), str(tmp_path / "net.onnx")
-        for opset, dynamo in ((17, False), (20, False), (20, True))[: 2 + (len(layers) == 6)]:
-            dims = {} if dynamo else {"dynamic_axes": {"X": {0: "n"}}, "input_names": ["X"]}
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(module, (X,), path, opset_version=opset, dynamo=dynamo, verbose=False, **dims)
-            net = NeuralNetwork.from_onnx(path)
-            rows = X.permute(0, 2, 3, 1) if len(shape) == 3 else X
-            assert np.abs(net.predict(rows.numpy()) - module(X).detach().numpy()).max() < 3e-6
+    pytest.importorskip("torch")
+    for file, (X, P) in written("of_pytorch", tmp_path).items():
+        is_read(tmp_path / file, X, P)
+        assert (HERE / "models" / file).exists()
 
 
 def test_models_of_keras(tmp_path):
-    pytest.importorskip("onnxscript")
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras = pytest.importorskip("keras")
-    layers, path = keras.layers, str(tmp_path / "net.onnx")
-    for shape, parts in (
-        ((5,), [layers.Dense(4, "relu"), layers.Dense(4, "silu"), layers.Dense(3, "softmax")]),
-        (
-            (8, 8, 2),
-            [layers.Conv2D(3, 3, activation="relu"), layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(2)],
-        ),
-    ):
-        model = keras.Sequential([keras.Input(shape), *parts])
-        X = np.random.default_rng(0).uniform(0, 1, (6, *shape)).astype("float32")
-        P = np.asarray(model(X).detach())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model.export(path, format="onnx", verbose=False)
-        net = NeuralNetwork.from_onnx(path)
-        assert np.abs(net.predict(X) - P).max() < 3e-6
+    for package in ("onnxscript", "torch", "keras"):
+        pytest.importorskip(package)
+    for file, (X, P) in written("of_keras", tmp_path).items():
+        is_read(tmp_path / file, X, P)
+        assert (HERE / "models" / file).exists()
 
 
 def test_models_of_skl2onnx(tmp_path):

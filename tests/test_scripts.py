@@ -14,7 +14,7 @@ from nnc import NeuralNetwork
 
 def close(outputs, P, dtype):
     assert np.shape(outputs) == P.shape
-    return np.abs(np.array(outputs) - P).max() <= (1e-12 if dtype == "float64" else 2e-6) * max(1, np.abs(P).max())
+    return np.abs(np.array(outputs) - P).max() <= (1e-12 if dtype == "float64" else 1e-6) * max(1, np.abs(P).max())
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
