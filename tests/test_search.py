@@ -69,6 +69,22 @@ def test_a_seed_decides_all(options):
     assert run(**options, seed=2).table != one.table
 
 
+@pytest.mark.parametrize("options", [{}, {"folds": 3}], ids=str)
+def test_rows_that_are_held_out_keep_their_weights(options):
+    few = np.arange(120) % 4 == 0
+    spoiled = np.where(few[:, None], Y, 1e3)  # no row counts but every fourth, so nothing is known of the others
+    result = nnc.search(make, SPACE, X, spoiled, epochs=3, trials=3, seed=1, sample_weight=few.tolist(), **options)
+    assert result.loss < 10
+    assert result.network.loss(X[few], Y[few]) < 10  # trained on all rows with their weights, too
+    with pytest.raises(ValueError, match="sample_weight must have"):
+        run(sample_weight=np.ones(3), **options)
+
+
+def test_lists_are_the_same_for_all_trials():
+    result = run(metrics=["mae", "r2"], validation=0.3)
+    assert {"mae", "r2"} <= result.network.history.keys()
+
+
 def test_halving_goes_on_as_if_it_had_not_stopped():
     whole, halved = run(halving=False), run()
     best = halved.table[0]

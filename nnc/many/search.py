@@ -126,7 +126,8 @@ def search(
     epochs : int
         Of the trials that get all.
     validation : fraction, (X, y) or (X, y, sample_weight), optional
-        What trials are judged by, the loss of these rows: a share of X, by default a fifth, or others.
+        What trials are judged by, the loss of these rows: a share of X, by default a fifth, with their weights where
+        `sample_weight` is given, or others.
     folds : int, optional
         In place of it: each trial has so many networks, each of which is judged by another part of X.
     trials : int, default 30
@@ -173,7 +174,8 @@ def search(
         Trial(make, mix((root + t) % 2**64), {name: draw(rng) for name, draw in draws.items()}, folds)
         for t in range(trials)
     ]
-    held = _held_out(table[0].networks[0], X, y, 0.2 if validation is None else validation, folds, root)
+    validation, counted = 0.2 if validation is None else validation, fit_options.get("sample_weight")
+    held = _held_out(table[0].networks[0], X, y, counted, validation, folds, root)
     alive, stopped = table, False
     for goal in _rounds(epochs, trials) if flag("halving", halving) else [epochs]:
         seconds = None if limit is None else max(1e-3, began + limit - perf_counter())
@@ -189,7 +191,8 @@ def search(
     network = best.networks[0]
     if held.of_all and not stopped:
         network = best.network()
-        _fit_all([network], X, y, None, {**fit_options, **best.options, "epochs": best.epochs}, n_jobs=n_jobs)
+        said = {**fit_options, **best.options, "epochs": best.epochs}
+        _fit_all([network], X, y, None, {name: [value] for name, value in said.items()}, n_jobs=n_jobs)
     rows = [{"loss": one.loss, "epochs": one.epochs, "seed": one.seed, **one.parameters} for one in table]
     return SearchResult(rows, best.parameters, network, perf_counter() - began)
 
@@ -257,8 +260,11 @@ class HeldOut:
         return self.rows is not None
 
 
-def _held_out(network: NeuralNetwork, X: Any, y: Any, validation: Any, folds: int, seed: int) -> HeldOut:
-    """By a share of the rows, by folds, both with the same share of every class, or by other rows."""
+def _held_out(
+    network: NeuralNetwork, X: Any, y: Any, sample_weight: Any, validation: Any, folds: int, seed: int
+) -> HeldOut:
+    """By a share of the rows, by folds, both with the same share of every class and the weights of their rows, or by
+    other rows."""
     if folds == 1 and not is_share(validation):
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation must be a fraction, (X, y) or (X, y, sample_weight), got {shown(validation)}")
@@ -281,7 +287,10 @@ def _held_out(network: NeuralNetwork, X: Any, y: Any, validation: Any, folds: in
         fold = np.empty(n, np.intp)
         fold[order] = np.arange(n) % folds
         parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
-    return HeldOut([train for train, _ in parts], [(rows[test], labels[test]) for _, test in parts])
+    known = [rows, labels]
+    if sample_weight is not None:
+        known.append(intake.row_weights("sample_weight", sample_weight, n))
+    return HeldOut([train for train, _ in parts], [tuple(part[test] for part in known) for _, test in parts])
 
 
 def _train(
