@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.data.metrics import Metric
     from nnc.data.scaling import Scaler
     from nnc.drawing.svg import Drawing
     from nnc.exchange.int8 import Quantization
@@ -502,16 +503,19 @@ class NeuralNetwork:
         ValueError, TypeError
             X or y does not fit the network.
         """
-        from nnc.data.metrics import as_metric
-
-        if self.heads is not None:
-            raise ValueError("score is of one loss, and this network has several heads: split what predict returns")
-        row = losses.ROWS[self.loss_name]
-        metric = as_metric("metric", ("accuracy" if row.of_classes else "r2") if metric is None else metric, row)
-        data = self.intake.data(X, y, sample_weight)
+        metric, data = self._metric(metric), self.intake.data(X, y, sample_weight)
         P = self.model.predict(data.X)
         self._check_outputs(P)
         return self.intake.measure(metric, data, P)
+
+    def _metric(self, metric: Any) -> Metric:
+        """What `score` measures."""
+        from nnc.data.metrics import as_metric
+
+        if self.heads is not None:
+            raise ValueError("score is of one loss, and there are several heads: split what predict returns")
+        row = losses.ROWS[self.loss_name]
+        return as_metric("metric", ("accuracy" if row.of_classes else "r2") if metric is None else metric, row)
 
     def _check_outputs(self, P: NDArray[Any]) -> None:
         """Raises where outputs are not finite because weights are not: NaN has a class and a score like any number."""
@@ -1290,7 +1294,7 @@ class NeuralNetwork:
         elif calibrate is not None or validation is not None:
             raise ValueError("calibrate and validation are for dtype='int8'")
         else:
-            text, report = to_c(self._whole(), name, self._named(dtype), self.predict), None
+            text, report = to_c([self._whole()], name, self._named(dtype), self.predict), None
         disk.write(path, text, "network")
         return report
 
@@ -1316,7 +1320,7 @@ class NeuralNetwork:
         from nnc.base import disk
         from nnc.exchange.python_source import to_python
 
-        disk.write(path, to_python(self._whole()), "network")
+        disk.write(path, to_python([self._whole()], self.predict), "network")
 
     def to_js(self, path: Any) -> None:
         """Writes the network as one ES module for browsers and Node.js, without dependencies.
@@ -1338,7 +1342,7 @@ class NeuralNetwork:
         from nnc.base import disk
         from nnc.exchange.js_source import to_js
 
-        disk.write(path, to_js(self._whole()), "network")
+        disk.write(path, to_js([self._whole()], self.predict), "network")
 
     def to_torch(self) -> Any:
         """The network as an nn.Sequential of PyTorch, in its mode for evaluation, which gives what `predict` does.

@@ -164,6 +164,17 @@ def test_a_header_says_its_names(tmp_path):
     assert (tmp_path / "my-net.h").read_text() == text
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_self_test_passes_in_the_other_dtype(tmp_path):
+    for dtype, other in (("float32", "float64"), ("float64", "float32")):
+        net = NeuralNetwork([3, 4, 1], seed=0, dtype=dtype)
+        net.fit([[0, 0, 1], [1, 0, 1]], [[0], [1]], epochs=2)
+        net.to_c(tmp_path / "net.h", dtype=other)
+        (tmp_path / "net.c").write_text('#include "net.h"\nint main(void) { return net_self_test(); }\n')
+        subprocess.run(["gcc", "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)
+        assert subprocess.run([tmp_path / "net"]).returncode == 0, (dtype, other)
+
+
 def test_names_of_files_become_identifiers():
     assert [name_of(path) for path in ("a/digits.h", "3-4-1.h", "größe.v2.h")] == ["digits", "net_3_4_1", "gr__e_v2"]
 

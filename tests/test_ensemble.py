@@ -1,6 +1,9 @@
 """Ensembles: what they predict, intervals that hold what they promise, and files with a network's promises."""
 
 import json
+import runpy
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import pytest
 import nnc
 from nnc import NeuralNetwork
 from nnc.data.conformal import quantile
+from nnc.layers import Conv2D, Input
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(200, 3))
@@ -61,7 +65,7 @@ def test_it_knows_what_its_networks_learn_later():
 def test_several_heads_have_no_one_score():
     heads = nnc.Heads([nnc.Head(1, "mse"), nnc.Head(2, "cross_entropy")])
     ensemble = nnc.Ensemble(nnc.clones(NeuralNetwork([3, 4, 3], loss=heads, seed=0), 2))
-    with pytest.raises(ValueError, match="score is of one loss, and these networks have several heads"):
+    with pytest.raises(ValueError, match="score is of one loss, and there are several heads"):
         ensemble.score(X, np.column_stack([X[:, 0], X[:, 1] > 0]))
 
 
@@ -252,3 +256,106 @@ def test_onnx(numbers, classes, tmp_path):
             assert np.allclose(found["probabilities"], ensemble.predict_proba(X), rtol=0, atol=1e-12)
         else:
             assert np.allclose(found["output"], ensemble.predict(X), rtol=0, atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def yes_or_no():
+    """Of both precisions, and one row of images."""
+    layers = [Input(1, 3), Conv2D(4, (1, 2), "relu"), 1]
+    networks = [NeuralNetwork(layers, loss="bce", seed=seed, dtype=f"float{size}") for seed, size in ((0, 32), (1, 64))]
+    nnc.fit_many(networks, X, X[:, 0] > 0, epochs=5, batch_size=16, optimizer="adam", lr=0.01)
+    return nnc.Ensemble(networks)
+
+
+def written(ensemble, found, classes):
+    """Whether outputs and classes of the first rows are those of the ensemble, to the precision of its networks."""
+    exact = all(network.dtype == np.float64 for network in ensemble.networks)
+    P = ensemble.predict(X[:20].reshape(-1, *ensemble.networks[0].model.shape))
+    assert np.allclose(found, P, rtol=0, atol=1e-12 if exact else 1e-6)
+    if ensemble.networks[0].loss_name != "mse":
+        assert classes == ensemble.predict_classes(X[:20]).tolist()
+    return True
+
+
+def test_python(numbers, classes, yes_or_no, tmp_path):
+    for ensemble in (numbers, classes, yes_or_no):
+        ensemble.to_python(tmp_path / "ensemble.py")
+        module = runpy.run_path(str(tmp_path / "ensemble.py"))
+        module["self_test"]()
+        rows = X[:20].tolist()
+        found = [module["predict_class"](row) for row in rows] if "CLASSES" in module else None
+        assert written(ensemble, [module["predict"](row) for row in rows], found)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_javascript(numbers, classes, yes_or_no, tmp_path):
+    script = """import * as net from "./ensemble.mjs";
+        const rows = ROWS;
+        const classes = net.classes && rows.map(net.predictClass);
+        console.log(JSON.stringify([net.selfTest(), rows.map(net.predict), classes]));"""
+    for ensemble in (numbers, classes, yes_or_no):
+        ensemble.to_js(tmp_path / "ensemble.mjs")
+        (tmp_path / "run.mjs").write_text(script.replace("ROWS", json.dumps(X[:20].tolist())))
+        done = subprocess.run(["node", "run.mjs"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        passed, outputs, found = json.loads(done.stdout)
+        assert passed is True
+        assert written(ensemble, outputs, found)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_c(numbers, classes, yes_or_no, tmp_path):
+    program = """#include <stdio.h>
+        #include "ensemble.h"
+        int main(void)
+        {
+            static const double rows[20][3] = ROWS;
+            double out[ENSEMBLE_N_OUT];
+            int row, i;
+            for (row = 0; row < 20; row++) {
+                ensemble_predict(rows[row], out);
+                for (i = 0; i < ENSEMBLE_N_OUT; i++)
+                    printf("%.17g ", out[i]);
+                printf("%s\\n", LABEL);
+            }
+            return ensemble_self_test();
+        }"""
+    rows = json.dumps(X[:20].tolist()).replace("[", "{").replace("]", "}")
+    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-pedantic", "-Werror"]
+    for ensemble in (numbers, classes, yes_or_no):
+        ensemble.to_c(tmp_path / "ensemble.h")
+        label = '""' if ensemble is numbers else "ensemble_labels[ensemble_class(out)]"
+        (tmp_path / "all.c").write_text(program.replace("ROWS", rows).replace("LABEL", label))
+        command = ["gcc", *flags, "all.c", "-o", "all", "-lm"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        done = subprocess.run([tmp_path / "all"], capture_output=True, text=True)
+        assert done.returncode == 0
+        lines = [line.split() for line in done.stdout.splitlines()]
+        n_out = ensemble.networks[0].sizes[-1]
+        found = [{"true": True, "false": False}.get(label, label) for *_, label in lines]
+        assert written(ensemble, [[float(number) for number in line[:n_out]] for line in lines], found)
+    with pytest.raises(ValueError, match="dtype must be 'float64' or 'float32', got 'int8'"):
+        numbers.to_c(tmp_path / "ensemble.h", dtype="int8")
+
+
+def test_score_by_a_metric(numbers, classes, yes_or_no):
+    w = RNG.uniform(size=200)
+    P = numbers.predict(X)
+    assert numbers.score(X, Y, metric="mae") == pytest.approx(np.mean(abs(Y - P)), rel=1e-12)
+    assert numbers.score(X, Y, w, "rmse") == pytest.approx(np.sqrt(np.average((Y - P) ** 2, axis=0, weights=w)).mean())
+    index = np.searchsorted(classes.classes, NAMES)
+    taken = classes.predict_proba(X)[np.arange(200), index]
+    assert classes.score(X, NAMES, metric="log_loss") == pytest.approx(-np.log(taken).mean())
+    assert classes.score(X, NAMES, metric=lambda true, predicted: (true == predicted).sum() / 200) == classes.score(
+        X, NAMES
+    )
+    assert yes_or_no.score(X, X[:, 0] > 0, metric="auc") > 0.9
+    single = nnc.Ensemble(numbers.networks[:1])
+    assert single.score(X, Y, metric="mape") == pytest.approx(numbers.networks[0].score(X, Y, metric="mape"))
+    with pytest.raises(ValueError, match="metric: 'auc' is for losses of classes, and 'mse' is one of numbers"):
+        numbers.score(X, Y, metric="auc")
+    broken = nnc.Ensemble([numbers.networks[0].copy(), numbers.networks[1]])
+    broken.networks[0].weights[0][:] = np.nan
+    with pytest.raises(ValueError, match=r"must be finite, got nan in W\[0, 0\]"):
+        broken.score(X, Y)

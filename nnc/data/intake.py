@@ -412,13 +412,15 @@ class Intake:
 
     def measure(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
         """A metric of outputs as the engine gives them."""
+        return self.measure_in_units(metric, data, P if self.scaling_y is None else self.scaling_y.undo(P))
+
+    def measure_in_units(self, metric: Metric, data: Data, P: NDArray[Any]) -> float:
+        """A metric of outputs in the units of the user."""
         named: dict[str, Any] = {} if data.weights is None else {"sample_weight": data.weights}
         if not self.loss.of_classes:
             assert data.Y is not None
-            values = [data.Y, P]
-            if self.scaling_y is not None:
-                values = [self.scaling_y.undo(part) for part in values]
-            return _number(metric, metric(*map(_read_only, values), **named))
+            Y = data.Y if self.scaling_y is None else self.scaling_y.undo(data.Y)
+            return _number(metric, metric(_read_only(Y), _read_only(P), **named))
         true, predicted = self.true_index(data), P[:, 0] if P.shape[1] == 1 else P
         if metric.of_n_classes and true.ndim == 1:  # of all classes, not of those that these rows have
             named["n_classes"] = max(2, self.model.sizes[-1])
@@ -444,9 +446,7 @@ class Intake:
         if y is None:
             return agreement, None, None
         data, metric = self.data(X, y), METRICS["accuracy" if self.loss.of_classes else "r2"]
-        if self.scaling_y is not None:
-            P, Q = (self.scaling_y.apply(part) for part in (P, Q))
-        return agreement, self.measure(metric, data, P), self.measure(metric, data, Q)
+        return agreement, self.measure_in_units(metric, data, P), self.measure_in_units(metric, data, Q)
 
     # ------------------------------------------------------------------------------------------ files
 

@@ -13,7 +13,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._version import __version__
-from nnc.exchange.program import halves, program, rounded, wrapped
+from nnc.exchange.program import halves, programs, rounded, wrapped
 from nnc.kinds import activations, formulas
 from nnc.layers import operations as op
 from nnc.saving.text import TOLERANCES
@@ -202,9 +202,13 @@ static inline void ${name}_predict(const $real *in, $real *out)
 {
     $body
     for (i = 0; i < ${NAME}_N_OUT; i++)
-        out[i] = ${at}[i];
+        out[i] = $output;
 }
 """
+# Of an ensemble, behind each network but the first, whose outputs are the first of the sum.
+SUM = """\
+for (i = 0; i < ${NAME}_N_OUT; i++)
+        sum[i] $to ${at}[i];"""
 CLASS_OF_LARGEST = """\
 /* The number of the class that outputs speak for; ${name}_labels has its name. */
 static inline int ${name}_class(const $real *out)
@@ -247,30 +251,33 @@ OUTPUTS = {
 COMPARED = {"max": ">", "min": "<"}  # no fmax: numbers are finite, and it is a call
 
 
-def to_c(document: dict[str, Any], name: str, dtype: str, predict: Callable[[Any], Any]) -> str:
+def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Callable[[Any], Any]) -> str:
     """The text of a header.
 
     Parameters
     ----------
-    document : dict
-        A checked one.
+    documents : sequence of dict
+        A checked one, or those of the networks of an ensemble, the mean of whose outputs is computed.
     name : str
         What all names in the header begin with.
     dtype : str
         "float64" or "float32".
     predict : callable
-        Of the network: rows of raw inputs to rows of outputs, for the self-test.
+        Rows of raw inputs to rows of outputs, for the self-test.
 
     Raises
     ------
     ValueError
         name is no identifier of C, a number is out of the range of dtype, or a kind of layer cannot be written.
     """
-    made = program(document)
+    made = programs(documents, predict)
     source = Source(name, dtype)
-    for step in made.operations:
-        WRITERS[type(step)](source, step)
-    return source.whole(made, predict)
+    for one in made:
+        for step in one.operations:
+            WRITERS[type(step)](source, step)
+        if len(made) > 1:
+            source.add_up(one.n_out)
+    return source.whole(made[0], predict)
 
 
 class Source:
@@ -288,7 +295,8 @@ class Source:
         self.functions: dict[str, str] = {}
         self.calls: list[str] = []
         self.at = "in"  # where the numbers are that the next operation takes
-        self.buffers = {"a": 0, "b": 0}  # how many numbers they have room for
+        self.buffers = {"a": 0, "b": 0, "sum": 0}  # how many numbers they have room for
+        self.summed = 0  # networks whose outputs are in the sum
         self.constants = 0  # bytes in all arrays
         self.size = 4 if dtype == "float32" else 8
 
@@ -326,6 +334,12 @@ class Source:
         arguments = ", ".join(map(str, [self.at, *before, to, *after]))
         self.calls.append(f"{self.function(what)}({arguments});")
         self.at = to
+
+    def add_up(self, n_out: int) -> None:
+        """Ends a network of an ensemble: the next one begins with the inputs again."""
+        self.buffers["sum"] = n_out
+        self.calls.append(self.fill(SUM, to="+=" if self.summed else "=", at=self.at))
+        self.at, self.summed = "in", self.summed + 1
 
     # ------------------------------------------------------------------------------------------ operations
 
@@ -420,13 +434,15 @@ class Source:
             n = len(made.labels)
             parts.append(f"static const char *const {self.name}_labels[{n}] = {labels};\n")
         parts += self.functions.values()
-        parts.append(self.fill(PREDICT, body="\n    ".join([*self.buffers_text(), "int i;", *self.calls]), at=self.at))
+        output = f"sum[i] / {self.number(float(self.summed))}" if self.summed else f"{self.at}[i]"
+        body = "\n    ".join([*self.buffers_text(), "int i;", *self.calls])
+        parts.append(self.fill(PREDICT, body=body, output=output))
         if made.answer in CLASS:
             parts.append(self.fill(CLASS[made.answer], threshold=self.number(made.threshold)))
         if made.test is not None:
             X = rounded(made.test["X"], self.dtype)
             P = predict([X])[0].tolist()
-            tolerance = self.number(TOLERANCES[self.dtype])
+            tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[made.dtype]))  # P is of the network's dtype
             parts.append(
                 self.fill(
                     SELF_TEST,

@@ -10,6 +10,8 @@ from nnc.exchange.script import Language, of_network, of_test, to_script
 from nnc.kinds import formulas
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from nnc.exchange.program import Program
 
 FUNCTIONS = {
@@ -181,12 +183,15 @@ JAVASCRIPT = Language(
     constant="const {name} = {value};",
     statement="  x = {call};",
     elementwise="const {name} = (x) => x.map((z) => {formula});",
+    begin="  const given = x;\n  const outputs = [];",
+    between="  outputs.push(x);\n  x = given;",
+    mean="  x = outputs[0].map((_, j) => outputs.reduce((sum, output) => sum + output[j], 0) / outputs.length);",
     nothing="null",
     formula=formula,
     whole=whole,
 )
 
 
-def to_js(document: dict[str, Any]) -> str:
-    """The module of a checked document."""
-    return to_script(document, JAVASCRIPT)
+def to_js(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
+    """The module of checked documents, as `to_script` takes them."""
+    return to_script(documents, JAVASCRIPT, predict)

@@ -16,7 +16,7 @@ from nnc.layers import Input, in_files
 from nnc.layers.operations import Operation, Scale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nnc.layers.kind import Shape
 
@@ -106,6 +106,18 @@ def program(document: dict[str, Any]) -> Program:
         document["self_test"],
         "-".join(map(str, sizes)),
     )
+
+
+def programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> list[Program]:
+    """The programs of checked documents, one of a network or those of an ensemble, which answers with the mean of their
+    outputs: then the first says what that means, and `predict`, of rows of raw inputs, what its self-test is."""
+    first, *others = made = [program(document) for document in documents]
+    if not others:
+        return made
+    title = ", ".join(dict.fromkeys(one.title for one in made))
+    test = first.test and {"X": first.test["X"], "P": predict([first.test["X"]])[0].tolist()}
+    dtype = "float32" if any(one.dtype == "float32" for one in made) else "float64"  # as exact as the least of them
+    return [first.replace(title=title, test=test, dtype=dtype), *others]
 
 
 def _scaled(shape: Shape, scale: dict[str, Any]) -> Scale:

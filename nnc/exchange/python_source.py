@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nnc.exchange.script import Language, listed, of_network, of_test, to_script
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from nnc.exchange.program import Program
 
 FUNCTIONS = {
@@ -156,12 +158,15 @@ PYTHON = Language(
     constant="{name} = {value}",
     statement="    x = {call}",
     elementwise="def {name}(x):\n    return [{formula} for z in x]",
+    begin="    given, outputs = x, []",
+    between="    outputs.append(x)\n    x = given",
+    mean="    x = [sum(numbers) / len(numbers) for numbers in zip(*outputs)]",
     nothing="None",
     formula=formula,
     whole=whole,
 )
 
 
-def to_python(document: dict[str, Any]) -> str:
-    """The module of a checked document."""
-    return to_script(document, PYTHON)
+def to_python(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
+    """The module of checked documents, as `to_script` takes them."""
+    return to_script(documents, PYTHON, predict)

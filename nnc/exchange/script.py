@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc._version import __version__
 from nnc.base.value import Value
-from nnc.exchange.program import program, wrapped
+from nnc.exchange.program import programs, wrapped
 from nnc.kinds import activations
 from nnc.layers import operations as op
 from nnc.saving.text import TOLERANCES
@@ -30,6 +30,9 @@ class Language(Value):
         The text of each function by its name, those that formulas of activations have included.
     constant, statement, elementwise : str
         With places {name}, {value}, {call} and {formula}.
+    begin, between, mean : str
+        Statements of an ensemble: before the first network; behind each, which keep x and make it what came in; and
+        last what makes x of all that was kept.
     nothing : str
         What stands for no biases.
     formula : callable
@@ -42,19 +45,27 @@ class Language(Value):
     constant: str
     statement: str
     elementwise: str
+    begin: str
+    between: str
+    mean: str
     nothing: str
     formula: Callable[[str], str]
     whole: Callable[[Program, str, str, str], str]
 
 
-def to_script(document: dict[str, Any], language: Language) -> str:
-    """The text of a module that computes a checked document; ValueError where a kind of layer cannot be written."""
-    made = program(document)
-    script = Script(language)
-    for step in made.operations:
-        WRITERS[type(step)](script, step)
+def to_script(documents: Sequence[dict[str, Any]], language: Language, predict: Callable[[Any], Any]) -> str:
+    """The text of a module that computes a checked document, or the mean of those of an ensemble, whose `predict` makes
+    outputs of rows of raw inputs; ValueError where a kind of layer cannot be written."""
+    made = programs(documents, predict)
+    script, several = Script(language), len(made) > 1
+    script.statements += [language.begin] * several
+    for one in made:
+        for step in one.operations:
+            WRITERS[type(step)](script, step)
+        script.statements += [language.between] * several
+    script.statements += [language.mean] * several
     parts = ("\n".join(script.constants), "\n\n".join(script.functions.values()), "\n".join(script.statements))
-    return language.whole(made, *parts)
+    return language.whole(made[0], *parts)
 
 
 class Script:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.data.conformal import ConformalIntervals, ConformalSets, checked_level
-from nnc.data.metrics import METRICS
 from nnc.kinds import activations, losses
 from nnc.many.fit import checked_networks
 from nnc.network import NeuralNetwork
@@ -195,15 +194,17 @@ class Ensemble:
 
         return ConformalIntervals(predict, X, self._lead.undo(data.target), level)
 
-    def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """How good the predictions are: accuracy or R^2, as `NeuralNetwork.score` without a metric has it."""
-        if self.networks[0].heads is not None:
-            raise ValueError("score is of one loss, and these networks have several heads: split what predict returns")
-        data = self._lead.data(X, y, sample_weight)
+    def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
+        """How good the predictions are, with the arguments, answers and errors of `NeuralNetwork.score`: accuracy or
+        R^2 where no metric is named."""
+        lead = self.networks[0]
+        metric = lead._metric(metric)
+        data = lead.intake.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
-        if self._lead.loss.of_classes:
-            return METRICS["accuracy"](self._lead.true_index(data), self._lead.class_index(P), data.weights)
-        return METRICS["r2"](self._lead.undo(data.target), P, data.weights)
+        if not np.isfinite(P).all():  # NaN has a class and a score like any number
+            for network in self.networks:
+                network.model.check_parameters()
+        return lead.intake.measure_in_units(metric, data, P)
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -255,12 +256,50 @@ class Ensemble:
         """
         from nnc.base import disk
         from nnc.exchange.onnx import to_onnx
+
+        disk.replace(path, to_onnx(self._whole(), self._named(dtype)), "ensemble")
+
+    def to_c(self, path: Any, name: str | None = None, dtype: Any = None) -> None:
+        """Writes the ensemble as one header of C, whose outputs are those of the mean, as `NeuralNetwork.to_c` does it;
+        in double or float, as in `to_onnx`, and not in whole numbers.
+
+        Raises
+        ------
+        OSError, ValueError
+            As `NeuralNetwork.to_c`.
+        """
+        from nnc.base import disk
+        from nnc.exchange.c_source import name_of, to_c
+
+        name = name_of(path) if name is None else name
+        disk.write(path, to_c(self._whole(), name, self._named(dtype), self.predict), "ensemble")
+
+    def to_python(self, path: Any) -> None:
+        """Writes the ensemble as one module of plain Python, whose outputs are those of the mean, with what
+        `NeuralNetwork.to_python` writes and raises."""
+        from nnc.base import disk
+        from nnc.exchange.python_source import to_python
+
+        disk.write(path, to_python(self._whole(), self.predict), "ensemble")
+
+    def to_js(self, path: Any) -> None:
+        """Writes the ensemble as one ES module, whose outputs are those of the mean, with what `NeuralNetwork.to_js`
+        writes and raises."""
+        from nnc.base import disk
+        from nnc.exchange.js_source import to_js
+
+        disk.write(path, to_js(self._whole(), self.predict), "ensemble")
+
+    def _whole(self) -> list[dict[str, Any]]:
+        """The documents, for other formats."""
+        return [network._whole() for network in self.networks]
+
+    def _named(self, dtype: Any) -> str:
+        """The name of a dtype, by default that of the outputs."""
         from nnc.model.cores import checked_dtype
 
-        documents = [network._whole() for network in self.networks]
-        if dtype is None:
-            dtype = np.result_type(*(network.dtype for network in self.networks))
-        disk.replace(path, to_onnx(documents, checked_dtype(dtype).name), "ensemble")
+        dtype = np.result_type(*(network.dtype for network in self.networks)) if dtype is None else dtype
+        return str(checked_dtype(dtype).name)
 
 
 def _meaning(network: NeuralNetwork) -> dict[str, Any]:
