@@ -1,0 +1,1 @@
+"""Tables: frames of numbers, categories, text and dates, as networks take them."""
