@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "many": ABOVE,
     "dask": {"many", "sklearn", *ABOVE},
     "sklearn": {"many", *ABOVE},
+    "tabular": {"many", *ABOVE},
     "online": {"base", "network"},
     "river": {"online"},
     "cli": {"datasets"},

@@ -148,6 +148,32 @@ def name(members: dict[str, Any], key: str, known: tuple[str, ...], where: str =
     return value
 
 
+def labels(values: list[Any], where: str) -> list[Any]:
+    """A list of one label or more as one of the same type, all different: text, whole numbers, booleans or floats."""
+    if set(map(type, values)) == {float, int}:  # a tool that writes 1.0 as 1 has been there
+        values = [number(value, f"{where}[{i}]") for i, value in enumerate(values)]
+    kind = type(values[0])
+    for i, value in enumerate(values):
+        if kind not in (str, int, bool, float) or type(value) is not kind:
+            kinds = "only strings, only whole numbers, only booleans or only floats"
+            raise ValueError(f"{where}[{i}] is {shown(value)}, expected {kinds}")
+        if kind is float:
+            number(value, f"{where}[{i}]")
+        if kind is int and not -(2**63) <= value < 2**64:
+            raise ValueError(f"{where}[{i}] is {value}, expected a whole number of 64 bits")
+        if kind is str and value.endswith("\0"):  # NumPy's text does not keep it
+            raise ValueError(f"{where}[{i}] is {shown(value)}, expected a string without a NUL at its end")
+    if kind is int and min(values) < 0 and max(values) >= 2**63:
+        found = f"{min(values)} and {max(values)}"
+        raise ValueError(f"{where} has {found}, expected whole numbers that one type of 64 bits holds")
+    seen: set[Any] = set()
+    for i, value in enumerate(values):
+        if value in seen:
+            raise ValueError(f"{where}[{i}] is {shown(value)} once more, expected that all are different")
+        seen.add(value)
+    return list(values)
+
+
 def unsigned(members: dict[str, Any], key: str, default: int | None, where: str = "", bits: int = 64) -> int | None:
     """The member of that key, a whole number of so many bits, 0 or more; where it is missing, `default`."""
     value: int | None = members.get(key, default)

@@ -364,28 +364,7 @@ def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:
     n, why = (2, "as n_out is 1") if n_out == 1 else (n_out, "n_out")
     if len(classes) != n:
         raise ValueError(f"classes has {len(classes)} items, expected {n} ({why})")
-    if set(map(type, classes)) == {float, int}:  # a tool that writes 1.0 as 1 has been there
-        classes = [fields.number(value, f"classes[{i}]") for i, value in enumerate(classes)]
-    kind = type(classes[0])
-    for i, value in enumerate(classes):
-        if kind not in (str, int, bool, float) or type(value) is not kind:
-            kinds = "only strings, only whole numbers, only booleans or only floats"
-            raise ValueError(f"classes[{i}] is {fields.shown(value)}, expected {kinds}")
-        if kind is float:
-            fields.number(value, f"classes[{i}]")
-        if kind is int and not -(2**63) <= value < 2**64:
-            raise ValueError(f"classes[{i}] is {value}, expected a whole number of 64 bits")
-        if kind is str and value.endswith("\0"):  # NumPy's text does not keep it
-            raise ValueError(f"classes[{i}] is {fields.shown(value)}, expected a string without a NUL at its end")
-    if kind is int and min(classes) < 0 and max(classes) >= 2**63:
-        found = f"{min(classes)} and {max(classes)}"
-        raise ValueError(f"classes has {found}, expected whole numbers that one type of 64 bits holds")
-    seen: set[Any] = set()
-    for i, value in enumerate(classes):
-        if value in seen:
-            raise ValueError(f"classes[{i}] is {fields.shown(value)} once more, expected that all are different")
-        seen.add(value)
-    return list(classes)
+    return fields.labels(classes, "classes")
 
 
 def _checked_scale(scale: Any, n: int, where: str, of: str) -> dict[str, Any] | None:

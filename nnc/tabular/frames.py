@@ -1,67 +1,203 @@
-"""What a table is: columns with names and kinds, read from frames, Arrow, arrays and lists."""
+"""What a table is: columns with names and kinds, read from frames, Arrow, arrays and lists.
+
+    table = read_table(frame)
+    table.names, [column.kind for column in table.columns]
+
+Frames are read by narwhals, which scikit-learn brings, column by column; numbers stay where they are.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib.util import find_spec
+from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
+import narwhals.stable.v2 as nw  # comes with scikit-learn
+import numpy as np
+
+from nnc.base.checks import counted
+from nnc.base.containers import as_array
+from nnc.tabular import cells
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-KINDS = ("number", "boolean", "text", "category", "date")
+    from nnc.tabular.cells import Column
 
-
-class Column:
-    """A column as it was brought, of n rows.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        One of KINDS. "category" is what its container calls one (pandas' category, polars' Enum), "text" plain strings.
-    values : array (n,)
-        Of "number" and "boolean": any real dtype, the caller's own array where that is possible, missing ones NaN.
-        Of "date": float64, seconds since 1970 (UTC), missing ones NaN. Of "text" and "category": int32, places in
-        `levels`, missing ones -1.
-    levels : tuple of str
-        The different texts, in the order in which rows have them first; () of other kinds.
-    """
-
-    name: str
-    kind: str
-    values: NDArray[Any]
-    levels: tuple[str, ...]
+    # names, shape, and of each column the cells, and whether they are categories
+    Read = tuple[Sequence[Any] | None, tuple[int, int], Iterable[tuple[NDArray[Any], bool]]]
 
 
 class Table:
     """Columns of the same length.
 
-    Attributes
+    Parameters
     ----------
-    columns : tuple of Column
+    columns : sequence of Column
     named : bool
         Whether the names are the user's; where not, they are x0, x1, ..., and columns are known by their places.
     """
 
-    columns: tuple[Column, ...]
-    named: bool
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        raise NotImplementedError
+    def __init__(self, columns: Sequence[Column], named: bool) -> None:
+        self.columns, self.named = tuple(columns), named
+        self.names = tuple(column.name for column in columns)
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        return len(self.columns[0].values)
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self.columns)
 
     def take(self, rows: ArrayLike) -> Table:
         """The rows of these numbers."""
-        raise NotImplementedError
+        return Table([column.take(rows) for column in self.columns], self.named)
 
 
 def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
-    """X as a table: a frame of pandas, polars or pyarrow, or what else narwhals knows or has `__arrow_c_stream__`; an
-    array (n, columns), also of objects, structured or masked; a list of rows.
+    """X as a table.
 
-    Raises TypeError, ValueError."""
-    raise NotImplementedError
+    Parameters
+    ----------
+    X : frame, array or list of rows
+        A frame of pandas, polars or pyarrow, or what else narwhals knows or has `__arrow_c_stream__`; an array
+        (n, columns), also of objects, structured or masked; a list of rows. What is missing is None, NaN, NaT, NA,
+        masked, or blank text.
+    names : sequence of str, optional
+        What the columns are called, whatever X says.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    TypeError
+        X is no table, or a cell is no text, number or date; the message says which.
+    ValueError
+        It has no rows or no columns, two columns of one name, rows of several lengths, an infinite number, or numbers
+        and text in one column.
+    """
+    found, (n, n_columns), columns = _of_frame(X) or _of_array(X)
+    if names is not None:
+        if isinstance(names, str) or len(names) != n_columns:
+            raise ValueError(f"names must be {counted(n_columns, 'name')}, one a column, got {shown(names)}")
+        found = list(names)
+    if n == 0 or n_columns == 0:
+        what = "sample" if n_columns else "feature"
+        raise ValueError(f"X has 0 {what}(s) (shape=({n}, {n_columns})) while a minimum of 1 is required.")
+    known = _checked(found)
+    called = known or [f"x{j}" for j in range(n_columns)]
+    return Table([cells.read(name, *column) for name, column in zip(called, columns, strict=True)], known is not None)
+
+
+def _checked(names: Sequence[Any] | None) -> list[str] | None:
+    """The names of columns, if they have any: plain numbers are none."""
+    if names is None or not any(isinstance(name, str) for name in names):
+        return None
+    for j, name in enumerate(names):
+        if not isinstance(name, str):
+            raise TypeError(f"X must have column names that are all text, got {shown(name)} for column {j}")
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"X must have columns of different names, got more than one called {twice!r}")
+    return list(map(str, names))
+
+
+# --------------------------------------------------------------------------------------------- frames
+
+
+def _of_frame(X: Any) -> Read | None:
+    """The columns of a frame; None of anything else."""
+    if isinstance(X, (np.ndarray, list, tuple)):
+        return None
+    try:
+        frame = nw.from_native(X, pass_through=True, allow_series=True)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(f"X must have columns of different names: {error}") from None
+    if frame is X and not isinstance(X, (nw.DataFrame, nw.LazyFrame, nw.Series)):
+        if not hasattr(X, "__arrow_c_stream__"):
+            return None
+        frame = nw.from_arrow(X, backend=_arrow_backend(X))
+    if isinstance(frame, nw.LazyFrame):
+        raise TypeError(f"X must be in memory, got a {type(X).__name__}; pass what its collect() or compute() gives")
+    if isinstance(frame, nw.Series):
+        raise ValueError("X must have two dimensions, got a series; make a frame of it (to_frame)")
+    return frame.columns, frame.shape, map(_of_series, frame.iter_columns())
+
+
+def _arrow_backend(X: Any) -> str:
+    for package in ("pyarrow", "polars"):
+        if find_spec(package):
+            return package
+    raise ImportError(f"X is a {type(X).__name__}, which Arrow describes: install pyarrow or polars to read it")
+
+
+def _of_series(series: Any) -> tuple[NDArray[Any], bool]:
+    if isinstance(series.dtype, (nw.List, nw.Array, nw.Struct)):
+        raise TypeError(
+            f"X: the argument must be a string, a number or a date in every cell, got column {series.name!r} of type "
+            f"{series.dtype}; make a column of each part of it"
+        )
+    is_category = isinstance(series.dtype, (nw.Categorical, nw.Enum))
+    if is_category or isinstance(series.dtype, nw.String):  # to_numpy is slow, and loses what Arrow's categories miss
+        return _objects(series.to_list()), is_category
+    return np.asarray(series.to_numpy()), False
+
+
+# --------------------------------------------------------------------------------------------- arrays
+
+
+def _of_array(X: Any) -> Read:
+    """The columns of an array, or of a list of rows."""
+    if isinstance(X, (list, tuple)) and (columns := _of_rows(X)) is not None:
+        return None, (len(X), len(columns)), columns
+    if hasattr(X, "toarray") and hasattr(X, "nnz"):
+        raise TypeError(f"X must be dense, got the sparse {type(X).__name__}; pass what its toarray() gives")
+    array = _filled(X) if isinstance(X, np.ma.MaskedArray) else as_array("X", X)
+    if array.dtype.names is not None and array.ndim == 1:
+        names = array.dtype.names
+        return names, (len(array), len(names)), ((array[name], False) for name in names)
+    if array.ndim != 2:
+        raise ValueError(
+            f"X must have shape (rows, columns), got shape {array.shape}. Reshape your data: X.reshape(-1, 1) is one "
+            "column, X.reshape(1, -1) one row"
+        )
+    return None, array.shape, ((array[:, j], False) for j in range(array.shape[1]))
+
+
+def _filled(X: Any) -> NDArray[Any]:
+    """A masked array with NaN, NaT or None where it is masked."""
+    mask, array = np.ma.getmaskarray(X), np.ma.getdata(X)
+    kind = array.dtype.kind
+    if array.dtype.names is not None:
+        raise TypeError("X must be a structured array without a mask; make a frame of it, with missing values")
+    if kind in "iuf":
+        return np.where(mask, np.nan, array)
+    return np.where(mask, np.array("NaT", array.dtype) if kind in "Mm" else np.array(None), array)
+
+
+def _of_rows(rows: Any) -> list[tuple[NDArray[Any], bool]] | None:
+    """The columns of a list of rows, in which NumPy would make text of the numbers beside it; None where an array of
+    them has all that they have."""
+    with suppress(ValueError):  # one holds a list, or they are of several lengths
+        array = np.asarray(rows)
+        if array.dtype.kind in "biuf" or array.ndim != 2:
+            return None
+    for i, row in enumerate(rows):
+        if not hasattr(row, "__len__") or isinstance(row, str):
+            raise TypeError(f"X must have rows that are lists of cells, got {shown(row)} in row {i}")
+        if len(row) != len(rows[0]):
+            raise ValueError(
+                f"X must have rows of one length, got {len(rows[0])} cells in row 0 and {len(row)} in row {i}"
+            )
+    return [(_objects(column), False) for column in zip(*rows, strict=True)]
+
+
+def _objects(items: Sequence[Any]) -> NDArray[Any]:
+    """An array of these objects, whatever they hold."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array

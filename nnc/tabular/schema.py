@@ -1,22 +1,51 @@
-"""From the columns of a table to the numbers that a network takes, as the training rows have said."""
+"""From the columns of a table to the numbers that a network takes, as the training rows have said.
+
+schema = Schema.learn(read_table(frame))
+schema.encode(read_table(other))  # (n, schema.width()), float32
+schema.describe()
+"""
 
 from __future__ import annotations
 
+from hashlib import blake2b
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from nnc.base import fields
+from nnc.base.checks import count, counted
+from nnc.base.names import meant
+from nnc.tabular import encodings
+from nnc.tabular.cells import KINDS
+from nnc.tabular.encodings import Encoding, LeftOut
+
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
+    from nnc.tabular.cells import Column
     from nnc.tabular.frames import Table
+
+ROWS = 1 << 13  # that are encoded at a time: what a column takes for it stays in the cache
+BINS = 8
 
 
 class Made(NamedTuple):
-    """A line of `Schema.describe`."""
+    """What was made of a column, a line of `Schema.describe`."""
 
     column: str
-    kind: str  # of nnc.tabular.frames.KINDS
-    made: str  # "scaled, 3 % missing", "12 categories", "left out: the same in all rows"
+    kind: str  # of nnc.tabular.cells.KINDS
+    made: str  # "a number, scaled", "12 categories, 3 % missing", "left out: the same in all rows"
+
+
+class Known(NamedTuple):
+    """A column as the training rows had it."""
+
+    name: str
+    kind: str
+    encoding: Encoding
 
 
 class Schema:
@@ -24,46 +53,181 @@ class Schema:
 
     Attributes
     ----------
+    columns : tuple of Known
+        Those of the training table, in their order, with those that are left out.
     names : tuple of str
-        The columns of the training table, those that are left out as well.
+        What they are called.
     named : bool
-        Whether these are the user's names.
+        Whether the names are the user's; where not, or where a later table has none, columns are known by their places.
     """
 
-    names: tuple[str, ...]
-    named: bool
+    def __init__(self, columns: Sequence[Known], named: bool) -> None:
+        self.columns, self.named = tuple(columns), named
+        self.names = tuple(column.name for column in columns)
+        ends = list(accumulate((known.encoding.width for known in columns), initial=0))
+        ends += list(accumulate((known.encoding.n_bins for known in columns), initial=ends[-1]))[1:]
+        self._slices = [slice(*pair) for pair in pairwise(ends)]  # the plain ones of all columns, then those of bins
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schema):
+            return NotImplemented
+        return (self.columns, self.named) == (other.columns, other.named)
+
+    def __hash__(self) -> int:
+        return hash((self.columns, self.named))
 
     @classmethod
-    def learn(cls, table: Table) -> Schema:
-        """Of training rows; ValueError where no column is left."""
-        raise NotImplementedError
+    def learn(cls, table: Table, bins: int = BINS) -> Schema:
+        """The schema of training rows.
 
-    def encode(self, table: Table, bins: bool = False) -> NDArray[np.float32]:
-        """(n, width(bins)), C-contiguous; with `bins` the piecewise-linear encoding of numbers stands behind the plain
-        columns, so that encode(table, bins=True)[:, : width()] is encode(table)."""
-        raise NotImplementedError
+        Parameters
+        ----------
+        table : Table
+        bins : int, default 8
+            How many bins the piecewise-linear encoding of a number has at most.
+
+        Returns
+        -------
+        Schema
+
+        Raises
+        ------
+        ValueError
+            No column is left: all are the same in all rows, or names of the rows.
+        """
+        count("bins", bins)
+        columns: list[Known] = []
+        first: dict[tuple[Any, ...], str] = {}
+        for column in table:
+            encoding = encodings.learn(column, bins)
+            if encoding.width:
+                before = first.setdefault(_fingerprint(encoding, column), column.name)
+                if before != column.name:
+                    encoding = LeftOut(f"the same as {before!r}")
+            columns.append(Known(column.name, column.kind, encoding))
+        schema = cls(columns, table.named)
+        if schema.width() == 0:
+            why = "; ".join(f"{made.column!r} is {made.made}" for made in schema.describe()[:3])
+            raise ValueError(
+                f"X must have a column from which something can be learned, got none in {_rows(table)}: {why}"
+            )
+        return schema
 
     def width(self, bins: bool = False) -> int:
-        raise NotImplementedError
+        """How many columns the matrix has."""
+        return int(self._slices[-1 if bins else len(self.columns) - 1].stop)
 
     def groups(self, bins: bool = False) -> tuple[tuple[slice, ...], ...]:
-        """For each of `names` the slices of encoded columns that it has become: () where it is left out."""
-        raise NotImplementedError
+        """For each of `names` the slices of the matrix that it has become: () where it is left out."""
+        n = len(self.columns)
+        pairs = zip(self._slices[:n], self._slices[n:], strict=True)
+        return tuple(tuple(part for part in pair[: 1 + bins] if part.start < part.stop) for pair in pairs)
+
+    def encode(self, table: Table, bins: bool = False) -> NDArray[np.float32]:
+        """A table as the matrix that a network takes.
+
+        Parameters
+        ----------
+        table : Table
+            With names, its columns may have any order and others may stand among them. Without, they are as many as in
+            training.
+        bins : bool, default False
+            Whether the piecewise-linear encoding of numbers follows the plain columns.
+
+        Returns
+        -------
+        float32 array (n, width(bins))
+            Where the i-th of `names` has gone, `groups(bins)[i]` says.
+
+        Raises
+        ------
+        ValueError
+            A column is not there, or a cell is of another kind than in training; the message says which.
+        """
+        matrix = np.zeros((len(table), self.width(bins)), np.float32)
+        n = len(self.columns)
+        taken = [
+            (known.encoding, known.encoding.taken(column), self._slices[j], self._slices[n + j])
+            for j, known, column in self._matched(table)
+        ]
+        for start in range(0, len(table), ROWS):
+            rows = slice(start, start + ROWS)
+            for encoding, cells, plain, of_bins in taken:
+                encoding.write(cells[rows], matrix[rows, plain])
+                if bins and encoding.n_bins:
+                    encoding.write_bins(cells[rows], matrix[rows, of_bins])
+        return matrix
 
     def unseen(self, table: Table) -> dict[str, dict[str, int]]:
         """By column, the texts that no training row had and how many rows have each; columns without any are not
         there."""
-        raise NotImplementedError
+        found = {known.name: known.encoding.unseen(column) for _, known, column in self._matched(table)}
+        return {name: texts for name, texts in found.items() if texts}
 
     def describe(self) -> list[Made]:
         """What was made of every column, in the order of `names`."""
-        raise NotImplementedError
+        return [Made(known.name, known.kind, known.encoding.made()) for known in self.columns]
+
+    def _matched(self, table: Table) -> Iterator[tuple[int, Known, Column]]:
+        """The columns that are not left out, with their numbers and those of a table."""
+        by_name = self.named and table.named
+        if not by_name and len(table.columns) != len(self.columns):
+            raise ValueError(
+                f"X must have {counted(len(self.columns), 'column')}, as in training, got {len(table.columns)}"
+            )
+        there = {column.name: column for column in table} if by_name else {}
+        for j, known in enumerate(self.columns):
+            if known.encoding.width:
+                if by_name and known.name not in there:
+                    raise self._not_there(table)
+                yield j, known, there[known.name] if by_name else table.columns[j]
+
+    def _not_there(self, table: Table) -> ValueError:
+        names = [known.name for known in self.columns if known.encoding.width and known.name not in table.names]
+        others = [name for name in table.names if name not in self.names]
+        similar = [name for name in (meant(name, others, {}) for name in names) if name]
+        hint = f"; did you mean {', '.join(map(repr, similar[:3]))}?" if similar else ""
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return ValueError(
+            f"X must have the columns of training, got none called {', '.join(map(repr, names[:5]))}{more}{hint}"
+        )
+
+    # ------------------------------------------------------------------------------------------ documents
 
     def document(self) -> dict[str, Any]:
         """As JSON holds it, exactly."""
-        raise NotImplementedError
+        columns = [
+            {"name": known.name, "kind": known.kind, "encoding": known.encoding.document()} for known in self.columns
+        ]
+        return {"named": self.named, "columns": columns}
 
     @classmethod
     def from_document(cls, document: Any, where: str = "schema") -> Schema:
         """What `document` gave; ValueError with place and reason where it is none."""
-        raise NotImplementedError
+        fields.exactly(document, ("named", "columns"), where)
+        named = fields.member(document, "named", bool, where=f"{where}.")
+        columns = []
+        for j, part in enumerate(fields.member(document, "columns", list, where=f"{where}.")):
+            place = f"{where}.columns[{j}]"
+            fields.exactly(part, ("name", "kind", "encoding"), place)
+            name = fields.member(part, "name", str, where=f"{place}.")
+            kind = fields.name(part, "kind", KINDS, f"{place}.")
+            columns.append(Known(name, kind, encodings.read_encoding(part["encoding"], f"{place}.encoding")))
+        if len({known.name for known in columns}) < len(columns):
+            raise ValueError(f"{where}.columns have one name twice, expected different ones")
+        if not any(known.encoding.width for known in columns):
+            raise ValueError(f"{where}.columns are all left out, expected one that is not")
+        return cls(columns, named)
+
+
+def _rows(table: Table) -> str:
+    return counted(len(table), "row")
+
+
+def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
+    """What two columns share that have the same cells."""
+    cells = encoding.taken(column)
+    if cells.dtype.kind == "f":
+        cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # one NaN, one zero
+    digest = blake2b(np.ascontiguousarray(cells).data).digest()
+    return type(encoding), getattr(encoding, "levels", ()), digest

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from nnc.base import fields
+from nnc.base.arrays import numbers
+from nnc.base.checks import counted
+from nnc.data import targets
+
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -14,38 +22,139 @@ class Target:
 
     Attributes
     ----------
-    single : bool
-        Whether y was a vector, or a column: predictions are vectors then.
-    classes : tuple of arrays, or None
-        Of each output, sorted as scikit-learn's; None of numbers.
     n_outputs : int
+    single : bool
+        Whether y was a vector, as what is predicted is then; a column (n, 1) counts as one.
+    classes : tuple of arrays, or None
+        Of each output, sorted as scikit-learn sorts them; None of numbers.
     """
 
-    single: bool
-    classes: tuple[NDArray[Any], ...] | None
-    n_outputs: int
+    def __init__(self, n_outputs: int, single: bool, classes: Sequence[NDArray[Any]] | None = None) -> None:
+        self.n_outputs, self.single = n_outputs, single
+        self.classes = None if classes is None else tuple(classes)
 
     @classmethod
     def of_classes(cls, y: Any, n: int) -> Target:
-        """y (n,) or (n, outputs) of labels; ValueError for a missing one, and where an output has a single class."""
-        raise NotImplementedError
+        """Labels of any kind.
+
+        Parameters
+        ----------
+        y : array (n,) or (n, outputs)
+            Text, numbers, booleans, dates (which become text), or what frames have of these.
+        n : int
+            The rows of X.
+
+        Returns
+        -------
+        Target
+
+        Raises
+        ------
+        ValueError
+            There are not n rows, a label is missing, or an output has one class alone.
+        TypeError
+            Labels are of several kinds.
+        """
+        columns = _columns(y, n)
+        classes = [np.unique(column) for column in columns]
+        for j, (column, found) in enumerate(zip(columns, classes, strict=True)):
+            if len(found) < 2:
+                where = "" if len(columns) == 1 else f" in column {j}"
+                raise ValueError(f"y must have two classes or more, got one class{where}: {column.tolist()[0]!r}")
+        return cls(len(columns), len(columns) == 1, classes)
 
     @classmethod
     def of_numbers(cls, y: Any, n: int) -> Target:
-        """y (n,) or (n, outputs) of numbers, all finite."""
-        raise NotImplementedError
+        """Numbers (n,) or (n, outputs); ValueError where there are not n rows, or one is missing or infinite."""
+        outputs = _numbers(y, n).shape[1]
+        return cls(outputs, outputs == 1)
 
     def encode(self, y: Any, n: int) -> NDArray[Any]:
-        """(n, outputs): int32 places among the classes, or float64 numbers."""
-        raise NotImplementedError
+        """A y of n rows.
 
-    def decode(self, index: NDArray[Any]) -> NDArray[Any]:
-        """Labels of places (n, outputs), or numbers as they are: (n,) where `single`."""
-        raise NotImplementedError
+        Returns
+        -------
+        int32 array (n, n_outputs) of places among the classes, or float64 array of numbers
+
+        Raises
+        ------
+        ValueError
+            A label is none of the classes, a number is missing or infinite, or the shape is another than in the fit.
+        """
+        found = _numbers(y, n) if self.classes is None else _columns(y, n)
+        n_outputs = len(found) if isinstance(found, list) else found.shape[1]
+        if n_outputs != self.n_outputs:
+            raise ValueError(f"y must have {counted(self.n_outputs, 'output')}, as in the fit, got {n_outputs}")
+        if self.classes is None:
+            return np.asarray(found)
+        return np.stack([targets.encode(*pair) for pair in zip(found, self.classes, strict=True)], axis=1)
+
+    def decode(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The labels of places (n, n_outputs), or numbers as they are; (n,) where y was a vector."""
+        if self.classes is not None:
+            labels = [classes[column] for classes, column in zip(self.classes, values.T, strict=True)]
+            kinds = {column.dtype.kind for column in labels}
+            values = np.stack(labels, axis=1, dtype=None if len(kinds) == 1 else object)  # text stays beside numbers
+        return values[:, 0] if self.single else values
 
     def document(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """As JSON holds it, exactly."""
+        classes = None if self.classes is None else [found.tolist() for found in self.classes]
+        return {"n_outputs": self.n_outputs, "single": self.single, "classes": classes}
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
-        raise NotImplementedError
+        """What `document` gave; ValueError with place and reason where it is none."""
+        fields.exactly(document, ("n_outputs", "single", "classes"), where)
+        n_outputs = fields.whole(document["n_outputs"], f"{where}.n_outputs")
+        single = fields.member(document, "single", bool, where=f"{where}.")
+        if single and n_outputs != 1:
+            raise ValueError(f"{where}.n_outputs is {n_outputs}, expected 1, as single is true")
+        given = fields.member(document, "classes", list, type(None), where=f"{where}.")
+        if given is None:
+            return cls(n_outputs, single)
+        if len(given) != n_outputs:
+            raise ValueError(f"{where}.classes has {len(given)} items, expected {n_outputs} (n_outputs)")
+        classes = []
+        for j, labels in enumerate(given):
+            place = f"{where}.classes[{j}]"
+            if type(labels) is not list or len(labels) < 2:
+                raise ValueError(f"{place} is {fields.shown(labels)}, expected a list of two labels or more")
+            found = targets.classes_of(fields.labels(labels, place))
+            if not np.array_equal(found, np.sort(found)):
+                raise ValueError(f"{place} is a list that is not sorted, expected a sorted one")
+            classes.append(found)
+        return cls(n_outputs, single, classes)
+
+
+def _columns(y: Any, n: int) -> list[NDArray[Any]]:
+    """The labels of each output."""
+    values = targets.as_given(y)
+    _check_rows(values, n)
+    columns = values[:, None].T if values.ndim == 1 else values.T
+    found = []
+    for column in columns:
+        labels = targets.as_labels(column, n)
+        if labels is None or labels.dtype.kind not in "Ubiuf":
+            raise TypeError(f"y must have labels that are text or numbers, got elements of type {values.dtype}")
+        if labels.dtype.kind == "f" and np.isinf(labels).any():
+            row = int(np.isinf(labels).argmax())
+            raise ValueError(f"y must have finite labels, got {labels[row]} in row {row}")
+        found.append(labels)
+    return found
+
+
+def _numbers(y: Any, n: int) -> NDArray[np.float64]:
+    values = numbers("y", y)
+    _check_rows(values, n)
+    rows = values.astype(np.float64).reshape(n, -1)
+    if not np.isfinite(rows).all():
+        row, column = np.argwhere(~np.isfinite(rows))[0].tolist()
+        where = f"row {row}" if values.ndim == 1 else f"row {row}, column {column}"
+        raise ValueError(f"y must be finite, got {rows[row, column]} in {where}; leave the row out")
+    return rows
+
+
+def _check_rows(values: NDArray[Any], n: int) -> None:
+    if values.ndim not in (1, 2) or len(values) != n or values.size == 0:
+        raise ValueError(f"y must have one row for each of the {n} rows of X, got shape {values.shape}")

@@ -1,0 +1,289 @@
+"""What the cells of a column are: numbers, yes and no, text, dates, and those that are missing.
+
+A container says what a column is by its type, or leaves it to its objects, which are looked at once.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
+from reprlib import repr as shown
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.base.containers import MISSING, is_missing, is_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import ArrayLike, NDArray
+
+# Digits that begin with 0, as those of a postal code, are a name.
+NUMBER_TEXT = re.compile(r"\s*[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
+DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
+KINDS = ("number", "boolean", "text", "category", "date")
+
+
+class Column:
+    """A column as it was brought, of n rows.
+
+    Parameters
+    ----------
+    name : str
+    kind : str
+        One of KINDS. "category" is what its container calls one (pandas' category, polars' Enum), "text" plain strings.
+    values : array (n,)
+        Of "number" and "boolean" of any real dtype, the caller's own memory where that is possible, missing ones NaN;
+        differences of times, and times of day, are seconds. Of "date" float64, seconds since 1970 (UTC), missing ones
+        NaN. Of "text" and "category" int32, places in `levels`, missing ones -1; so is blank text.
+    levels : tuple of str
+        The different texts, in the order in which rows have them first; () of other kinds.
+    """
+
+    def __init__(self, name: str, kind: str, values: NDArray[Any], levels: tuple[str, ...] = ()) -> None:
+        self.name, self.kind, self.values, self.levels = name, kind, values, levels
+
+    def __repr__(self) -> str:
+        return f"<Column {self.name!r} of kind {self.kind!r}, {len(self.values)} rows>"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are places in `levels`."""
+        return self.kind in ("text", "category")
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Which rows have no value."""
+        if self.is_text:
+            return np.asarray(self.values < 0)
+        return np.isnan(self.values) if self.values.dtype.kind == "f" else np.zeros(len(self.values), bool)
+
+    def take(self, rows: ArrayLike) -> Column:
+        """The rows of these numbers."""
+        return Column(self.name, self.kind, self.values[np.asarray(rows)], self.levels)
+
+    def cell(self, row: int) -> str:
+        """A cell that has a value, as messages show it."""
+        value = self.values[row].item()
+        if self.is_text:
+            return shown(self.levels[value])
+        return str(np.datetime64(round(value), "s")) if self.kind == "date" else repr(value)
+
+
+def read(name: str, array: NDArray[Any], is_category: bool = False) -> Column:
+    """An array (n,) as a column; TypeError, ValueError with the first cell that cannot be in one."""
+    kind = array.dtype.kind
+    if is_category or kind in "OTUS":
+        return _of_objects(name, array.tolist(), is_category)
+    if kind == "b":
+        return Column(name, "boolean", array)
+    if kind in "iuf":
+        return _numbers(name, array)
+    if kind == "M":
+        return Column(name, "date", _seconds(array))
+    if kind == "m":
+        return _numbers(name, _seconds(array))
+    if kind == "c":
+        raise ValueError(f"Complex data not supported: X must hold real numbers, got complex ones in column {name!r}")
+    raise TypeError(f"X must hold numbers, text or dates, got elements of type {array.dtype} in column {name!r}")
+
+
+def _numbers(name: str, values: NDArray[Any]) -> Column:
+    """A column of numbers, none of which is infinite."""
+    if values.dtype.itemsize > 8:
+        values = values.astype(np.float64)
+    if values.dtype.kind == "f" and (infinite := np.isinf(values)).any():
+        row = int(infinite.argmax())
+        raise ValueError(
+            f"X must have no infinite numbers, got {values[row]} in row {row}, column {name!r}; where it stands for a "
+            "missing number, make it NaN"
+        )
+    return Column(name, "number", values)
+
+
+def _seconds(times: NDArray[Any]) -> NDArray[np.float64]:
+    """Dates as seconds since 1970, or differences in seconds; NaT is NaN."""
+    fine = times.astype(f"{times.dtype.kind}8[us]")
+    seconds: NDArray[np.float64] = fine.astype(np.int64) / 1e6
+    seconds[np.isnat(fine)] = np.nan
+    return seconds
+
+
+# --------------------------------------------------------------------------------------------- objects
+
+TEXT, DATE, SPAN, TRUTH, NUMBER = "text", "a date", "a difference of times", "true or false", "a number"
+
+
+def _group(kind: type) -> str | None:
+    """What objects of a type are to a column; None where they cannot be in one."""
+    if issubclass(kind, (str, bytes)):
+        return TEXT
+    if issubclass(kind, (date, np.datetime64)):
+        return DATE
+    if issubclass(kind, (time, timedelta, np.timedelta64)):
+        return SPAN
+    if issubclass(kind, (bool, np.bool_)):
+        return TRUTH
+    return NUMBER if is_number(kind) else None
+
+
+def _of_objects(name: str, items: list[Any], is_category: bool) -> Column:
+    """A column whose objects say what it is."""
+    kinds = {kind for kind in set(map(type, items)) if kind is not type(None) and kind.__name__ not in MISSING}
+    if is_category:
+        return _levels(name, "category", items, str)
+    groups = {_group(kind) for kind in kinds}
+    if len(groups) > 1 and NUMBER in groups:
+        groups = {_group(type(item)) for item in _different(name, items) if not is_missing(item)}  # it may be NaN
+    if groups <= {NUMBER, TRUTH}:
+        return _real(name, items, TRUTH if groups == {TRUTH} else NUMBER)
+    if None in groups or len(groups) > 1:
+        raise _no_column(name, items)
+    if groups == {TEXT}:
+        return _levels(name, "text", items, _decoded)
+    if groups == {DATE}:
+        times = [None if is_missing(item) else _utc(item) for item in items]
+        return Column(name, "date", _seconds(np.array(times, "M8[us]")))
+    spans = [None if is_missing(item) else _span(item) for item in items]
+    return _numbers(name, _seconds(np.array(spans, "m8[us]")))
+
+
+def _real(name: str, items: list[Any], group: str) -> Column:
+    """A column of numbers, or of True and False, as objects."""
+    if group == TRUTH and not any(map(is_missing, set(items))):
+        return Column(name, "boolean", np.array(items, bool))
+    try:
+        values = np.array([np.nan if type(item).__name__ in MISSING else item for item in items], np.float64)
+    except OverflowError:
+        row = next(i for i, item in enumerate(items) if not is_missing(item) and abs(item) > sys.float_info.max)
+        raise ValueError(
+            f"X must hold numbers in the range of a float, got {shown(items[row])} in row {row}, column {name!r}"
+        ) from None
+    return Column(name, "boolean", values) if group == TRUTH else _numbers(name, values)
+
+
+def _levels(name: str, kind: str, items: list[Any], text: Callable[[Any], str]) -> Column:
+    """A column of text: each different one is looked at once."""
+    levels: dict[str, int] = {}
+    places: dict[Any, int] = {}
+    for item in _different(name, items):
+        try:
+            level = "" if is_missing(item) else text(item)
+        except UnicodeDecodeError as error:
+            row = items.index(item)
+            raise ValueError(f"X must hold text in UTF-8, got {error} in row {row}, column {name!r}") from None
+        places[item] = -1 if not level or level.isspace() else levels.setdefault(level, len(levels))
+    codes = np.fromiter(map(places.__getitem__, items), np.int32, len(items))
+    return Column(name, kind, codes, tuple(levels))
+
+
+def _different(name: str, items: list[Any]) -> Iterable[Any]:
+    """Each object once, in their order."""
+    try:
+        return dict.fromkeys(items)
+    except TypeError:  # a list, say, has no hash
+        raise _no_column(name, items) from None
+
+
+def _decoded(item: str | bytes) -> str:
+    return item.decode() if isinstance(item, bytes) else str(item)
+
+
+def _utc(item: Any) -> Any:
+    """A date or time without a time zone."""
+    if isinstance(item, datetime) and item.tzinfo is not None:
+        return item.astimezone(UTC).replace(tzinfo=None)
+    return item
+
+
+def _span(item: Any) -> Any:
+    """A difference of times; a time of day since midnight."""
+    if isinstance(item, time):
+        return timedelta(hours=item.hour, minutes=item.minute, seconds=item.second, microseconds=item.microsecond)
+    return item
+
+
+def _no_column(name: str, items: Iterable[Any]) -> TypeError | ValueError:
+    """What to raise for objects that do not go together, or into no column."""
+    first: dict[str, tuple[int, Any]] = {}
+    for row, item in enumerate(items):
+        if not is_missing(item):
+            group = _group(type(item))
+            if group is None:
+                return TypeError(
+                    "X: the argument must be a string, a number or a date in every cell, got "
+                    f"{shown(item)} of type {type(item).__name__} in row {row}, column {name!r}"
+                )
+            first.setdefault(NUMBER if group == TRUTH else group, (row, item))
+    (row, one), (other_row, other) = list(first.values())[:2]
+    return ValueError(
+        f"X must have columns of one kind, got {shown(other)} in row {other_row}, column {name!r}, "
+        f"beside {shown(one)} in row {row}; make text of all of it, or numbers"
+    )
+
+
+# --------------------------------------------------------------------------------------------- what text says
+
+
+def as_numbers(column: Column) -> Column:
+    """A column of numbers, or of text that is; ValueError with the first cell that is none."""
+    return _said(column, "numbers", "number", _number)
+
+
+def as_dates(column: Column) -> Column:
+    """A column of dates, or of text that is, as ISO 8601 has it; ValueError with the first cell that is none."""
+    return _said(column, "dates", "date", _date)
+
+
+def meaning(column: Column) -> Column:
+    """The column, or where all of its plain text is numbers, or dates, a column of them."""
+    if column.kind == "text" and column.levels:
+        for pattern, read_as in ((NUMBER_TEXT, as_numbers), (DATE_TEXT, as_dates)):
+            if all(map(pattern.fullmatch, column.levels)):
+                with suppress(ValueError):  # a number beyond the range, the 30th of February
+                    return read_as(column)
+    return column
+
+
+def _said(column: Column, what: str, kind: str, parse: Callable[[str], float]) -> Column:
+    if column.kind == kind or (kind == "number" and column.kind == "boolean"):
+        return column
+    if column.kind == "text":
+        values = np.empty(len(column.levels) + 1)
+        values[-1] = np.nan  # where places -1 lead
+        for place, level in enumerate(column.levels):
+            try:
+                values[place] = parse(level)
+            except ValueError:
+                raise wrong_kind(column, what, int((column.values == place).argmax())) from None
+        return Column(column.name, kind, values[column.values])
+    there = ~column.missing
+    if there.any():
+        raise wrong_kind(column, what, int(there.argmax()))
+    return Column(column.name, kind, np.full(len(there), np.nan))
+
+
+def wrong_kind(column: Column, what: str, row: int) -> ValueError:
+    """What to raise where a later table has something else in a column than the training rows."""
+    return ValueError(
+        f"X must have {what} in column {column.name!r}, as the training rows had, got {column.cell(row)} in row {row}"
+    )
+
+
+def _number(text: str) -> float:
+    if not NUMBER_TEXT.fullmatch(text):
+        raise ValueError(text)
+    value = float(text)
+    if abs(value) == float("inf"):
+        raise ValueError(text)
+    return value
+
+
+def _date(text: str) -> float:
+    if not DATE_TEXT.fullmatch(text):
+        raise ValueError(text)
+    moment = datetime.fromisoformat(text.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,461 @@
+"""What becomes of a column: a class for each way, learned from the training rows and applied to all.
+
+A way makes plain columns, and of numbers a piecewise-linear encoding besides, whose bins hold equally many training
+rows (Gorishniy, Rubachev and Babenko, 2022). Every cell is encoded by itself, so a row is the same alone and among
+others, to the bit.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from itertools import pairwise
+from math import cos, pi, sin
+from reprlib import repr as shown
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from nnc.base import fields
+from nnc.base.checks import counted, finite, fraction, within
+from nnc.base.value import Value, field
+from nnc.tabular.cells import Column, as_dates, as_numbers, meaning, wrong_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Out = NDArray[np.float32]
+
+FEW = 30  # levels that have a column each, whatever they are
+MOST = 100  # columns for the levels of a column that has more than a few
+COMMON = 10  # rows that a level needs for one of them
+NAMES = 10  # levels from which on text may be what the rows are called
+DAY = 86400.0  # seconds
+FAR = 1e18  # beyond it a scaled number is as good as infinite, and its square still finite
+TINY = sys.float_info.min
+
+
+class Encoding(Value):
+    """What is made of a column.
+
+    `taken` finds what the cells of a column stand for, in all rows, and holds what they have themselves where that is
+    enough; `write` and `write_bins` make columns of some of these rows.
+    """
+
+    type: ClassVar[str]  # in documents
+
+    @property
+    def width(self) -> int:
+        """How many plain columns it makes."""
+        return 1
+
+    @property
+    def n_bins(self) -> int:
+        """How many columns the piecewise-linear encoding has."""
+        return 0
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        """The cells (n,); ValueError with the first that is of another kind than the training rows had."""
+        raise NotImplementedError
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Some of them into (rows, width), which holds zeros."""
+        raise NotImplementedError
+
+    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
+        """Some of them into (rows, n_bins)."""
+
+    def unseen(self, column: Column) -> dict[str, int]:
+        """The texts that no training row had, and how many rows have them."""
+        return {}
+
+    def made(self) -> str:
+        """What was made of the column, in words."""
+        raise NotImplementedError
+
+    def document(self) -> dict[str, Any]:
+        """As JSON holds it, exactly."""
+        values = {name: getattr(self, name) for name in self._fields}
+        return {"type": self.type} | {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Encoding):
+        return value.document()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(type(text) is str and text.strip() for text in value):
+        raise ValueError(f"{name} must be a list of texts, got {shown(value)}")
+    if len(set(value)) < len(value):
+        raise ValueError(f"{name} must be different texts, got one twice")
+    return tuple(value)
+
+
+def _edges(name: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, (list, tuple)) or len(value) in (1, 2):
+        raise ValueError(f"{name} must be a list of three numbers or more, or of none, got {shown(value)}")
+    edges = tuple(finite(f"{name}[{i}]", edge) for i, edge in enumerate(value))
+    if any(low / 2 >= high / 2 for low, high in pairwise(edges)):
+        raise ValueError(f"{name} must be increasing numbers, got {shown(value)}")
+    return edges
+
+
+_scale = within(lambda x: 2 * TINY <= x <= sys.float_info.max, f"from {2 * TINY} to {sys.float_info.max}")
+
+
+def _text(name: str, value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError(f"{name} must be text, got {shown(value)}")
+    return value
+
+
+class LeftOut(Encoding):
+    """A column that says nothing."""
+
+    type = "left_out"
+
+    reason: str = field(check=_text)
+
+    @property
+    def width(self) -> int:
+        return 0
+
+    def made(self) -> str:
+        return f"left out: {self.reason}"
+
+
+class Presence(Encoding):
+    """A column in which it is of interest alone whether there is a value: 1 where there is, else -1."""
+
+    type = "presence"
+
+    reason: str = field(check=_text)
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        return column.missing
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        out[:, 0] = np.where(cells, -1, 1)
+
+    def made(self) -> str:
+        return f"whether there is a value ({self.reason})"
+
+
+class Indicated(Encoding):
+    """A column with an indicator where training rows had no value: 1 for what is missing, behind what else there is."""
+
+    missing: float = field(check=fraction)  # the share of the training rows
+
+    @property
+    def width(self) -> int:
+        return 1 + (self.missing > 0)
+
+    def indicate(self, missing: NDArray[np.bool_], out: Out) -> None:
+        if self.missing:
+            out[:, -1] = missing
+
+    def also(self) -> str:
+        """The end of what `made` says."""
+        return f", {100 * self.missing:.2g} % missing" if self.missing else ""
+
+
+# --------------------------------------------------------------------------------------------- numbers
+
+
+class Number(Indicated):
+    """Numbers: z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2), which lies between -3 and 3. What is missing is
+    the median."""
+
+    type = "number"
+
+    median: float = field(check=finite)
+    scale: float = field(check=_scale)  # the interquartile range
+    edges: tuple[float, ...] = field(check=_edges)  # of the bins, one more than these
+
+    @classmethod
+    def learn(cls, values: Floats, missing: float, bins: int) -> Number:
+        """Of numbers that are there and not all the same. They are halved, so that no difference overflows."""
+        low, first, median, third, high, *edges = np.quantile(
+            values / 2, [0, 0.25, 0.5, 0.75, 1, *np.linspace(0, 1, bins + 1)]
+        ).tolist()
+        half_scale = third - first if third > first else (high - low) / 2
+        edges = [2 * edge for edge in sorted(set(edges))]
+        return cls(
+            missing=missing,
+            median=2 * median,
+            scale=max(2 * min(half_scale, sys.float_info.max / 2), 2 * TINY),
+            edges=tuple(edges) if len(edges) > 2 else (),
+        )
+
+    @property
+    def n_bins(self) -> int:
+        return max(0, len(self.edges) - 1)
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        return as_numbers(column).values
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        x = cells.astype(np.float64)
+        missing = np.isnan(x)
+        out[:, 0] = self.clipped(np.where(missing, self.median, x))
+        self.indicate(missing, out)
+
+    def clipped(self, x: Floats) -> Floats:
+        """Numbers as they are scaled and smoothly clipped."""
+        with np.errstate(over="ignore"):
+            z = np.clip((x / 2 - self.median / 2) / (self.scale / 2), -FAR, FAR)
+        clipped: Floats = z / np.sqrt(1 + (z / 3) ** 2)
+        return clipped
+
+    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
+        x = cells.astype(np.float64)
+        x = np.where(np.isnan(x), self.median, x)[:, None]
+        edges = np.array(self.edges)
+        out[...] = _share(x, edges[:-1], edges[1:])
+
+    def made(self) -> str:
+        return f"a number, scaled{self.also()}"
+
+
+def _share(x: Floats, low: Any, high: Any) -> Floats:
+    """How far numbers are from low to high: 0 below, 1 above."""
+    with np.errstate(over="ignore"):
+        share: Floats = np.clip((x / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
+    return share
+
+
+class Binary(Indicated):
+    """Numbers of two values: -1 and 1. What lies between them does so, and what is missing is 0."""
+
+    type = "binary"
+
+    low: float = field(check=finite)
+    high: float = field(check=finite)
+
+    def __post_init__(self) -> None:
+        if not self.low / 2 < self.high / 2:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        return as_numbers(column).values
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        x = cells.astype(np.float64)
+        missing = np.isnan(x)
+        out[:, 0] = np.where(missing, 0, 2 * _share(x, self.low, self.high) - 1)
+        self.indicate(missing, out)
+
+    def made(self) -> str:
+        return f"-1 for {self.low:g}, 1 for {self.high:g}{self.also()}"
+
+
+class Date(Encoding):
+    """Dates: days as numbers, and of the parts that differ in the training rows the beginning of the year on the same
+    scale, and the places in the year, the week and the day on circles, as sine and cosine."""
+
+    type = "date"
+
+    days: Number
+    parts: tuple[str, ...] = field(check=_texts)
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if part not in PARTS:
+                raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {shown(part)}")
+
+    @classmethod
+    def learn(cls, seconds: Floats, missing: float, bins: int) -> Date:
+        found = _parts(seconds)
+        differ = tuple(part for part in PARTS if found[part].min() < found[part].max())
+        return cls(days=Number.learn(seconds / DAY, missing, bins), parts=differ)
+
+    @property
+    def width(self) -> int:
+        return self.days.width + sum(1 if part == "year" else 2 for part in self.parts)
+
+    @property
+    def n_bins(self) -> int:
+        return self.days.n_bins
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        return as_dates(column).values
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        place = self.days.width
+        self.days.write(cells / DAY, out[:, :place])
+        there = ~np.isnan(cells)
+        found = _parts(np.where(there, cells, 0.0))
+        for part in self.parts:
+            if part == "year":
+                values = self.days.clipped(found[part].astype(np.float64))[:, None]
+            else:
+                values = _circle(PARTS[part])[found[part]]
+            out[:, place : place + values.shape[1]] = np.where(there[:, None], values, 0)
+            place += values.shape[1]
+
+    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
+        self.days.write_bins(cells / DAY, out)
+
+    def made(self) -> str:
+        parts = ", ".join(f"the {part}" for part in self.parts)
+        return f"days{' and ' if parts else ''}{parts}{self.days.also()}"
+
+
+PARTS = {"year": 0.0, "time of year": 365.25, "day of the week": 7.0, "time of day": 1440.0}  # how many there are
+
+
+def _parts(seconds: Floats) -> dict[str, NDArray[np.int64]]:
+    """The parts of dates as whole numbers: the first day of the year since 1970, the day in it, the day since Monday,
+    the minute of the day."""
+    day = np.floor(seconds / DAY).astype(np.int64)
+    first = day.view("M8[D]").astype("M8[Y]").astype("M8[D]").astype(np.int64)
+    minute = ((seconds - day * DAY) // 60).astype(np.int64)
+    return {
+        "year": first,
+        "time of year": day - first,
+        "day of the week": (day + 3) % 7,  # the first day of 1970 was a Thursday
+        "time of day": np.clip(minute, 0, 1439),
+    }
+
+
+@cache
+def _circle(period: float) -> Floats:
+    """Sine and cosine of places on a circle, from a table: of a number alone they may have other bits than of many."""
+    return np.array([(sin(2 * pi * k / period), cos(2 * pi * k / period)) for k in range(int(period) + 1)])
+
+
+# --------------------------------------------------------------------------------------------- text
+
+
+class Category(Encoding):
+    """Text: a column for each level, the more frequent first, one for all rare ones, and one for what is missing where
+    training rows had that; -1 and 1 in one column where there are two levels. What no training row had is rare, or 0
+    everywhere."""
+
+    type = "category"
+
+    levels: tuple[str, ...] = field(check=_texts)
+    rare: tuple[str, ...] = field(check=_texts)
+    missing: float = field(check=fraction)
+
+    def __post_init__(self) -> None:
+        if len(self.levels) < 2 - bool(self.rare) or not set(self.levels).isdisjoint(self.rare):
+            raise ValueError("levels must be two or more texts, none of which is rare")
+
+    @classmethod
+    def learn(cls, column: Column, counts: NDArray[Any], missing: float) -> Category:
+        """Of text, the counts of whose levels are known."""
+        found = sorted((-count, level) for count, level in zip(counts.tolist(), column.levels, strict=True) if count)
+        levels, n = [level for _, level in found], len(found)
+        if n > FEW:
+            n = min(MOST, max(FEW, sum(-count >= COMMON for count, _ in found)))
+        return cls(levels=tuple(levels[:n]), rare=tuple(levels[n:]), missing=missing)
+
+    @property
+    def is_binary(self) -> bool:
+        return len(self.levels) == 2 and not self.rare
+
+    @property
+    def width(self) -> int:
+        return (1 if self.is_binary else len(self.levels) + bool(self.rare)) + (self.missing > 0)
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        """The places of levels, behind them that of the rare ones and that of what is missing; -1 has no place."""
+        n = len(self.levels)
+        other, nothing = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
+        there = ~column.missing
+        if not column.is_text:
+            if there.any():
+                raise wrong_kind(column, "text", int(there.argmax()))
+            return np.full(len(there), nothing, np.int32)
+        known = {level: place for place, level in enumerate(self.levels)}
+        places = [known.get(level, other) for level in column.levels]
+        found: NDArray[np.int32] = np.array([*places, nothing], np.int32)[column.values]
+        return found
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        if self.is_binary:
+            out[:, 0] = np.array([-1, 1, 0, 0])[cells]
+            if self.missing:
+                out[:, 1] = cells == 2
+            return
+        rows = np.flatnonzero(cells >= 0)
+        out[rows, cells[rows]] = 1
+
+    def unseen(self, column: Column) -> dict[str, int]:
+        if not column.is_text:
+            return {}
+        known = {*self.levels, *self.rare}
+        counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()
+        return {level: n for level, n in zip(column.levels, counts, strict=True) if n and level not in known}
+
+    def made(self) -> str:
+        if self.is_binary:
+            made = f"-1 for {shown(self.levels[0])}, 1 for {shown(self.levels[1])}"
+        else:
+            rare = f" and {len(self.rare)} rare ones together" if self.rare else ""
+            made = f"{len(self.levels)} categories{rare}"
+        return made + (f", {100 * self.missing:.2g} % missing" if self.missing else "")
+
+
+# --------------------------------------------------------------------------------------------- which way
+
+
+def learn(column: Column, bins: int) -> Encoding:
+    """What is to be made of a column, by its training rows."""
+    column = meaning(column)
+    nothing = column.missing
+    missing = float(nothing.mean())
+    if missing == 1:
+        return LeftOut("no row has a value")
+    if column.is_text:
+        return _of_text(column, missing, int((~nothing).sum()))
+    values = column.values.astype(np.float64)
+    values = values[~nothing] if missing else values
+    low, high = values.min(), values.max()
+    if not low / 2 < high / 2:
+        return _same(missing)
+    if column.kind == "date":
+        return Date.learn(values, missing, bins)
+    if np.all((values == low) | (values == high)):
+        return Binary(missing=missing, low=low, high=high)
+    return Number.learn(values, missing, bins)
+
+
+def _same(missing: float) -> Encoding:
+    return Presence("always the same one") if missing else LeftOut("the same in all rows")
+
+
+def _of_text(column: Column, missing: float, there: int) -> Encoding:
+    counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels))
+    different = int((counts > 0).sum())
+    if different == 1:
+        return _same(missing)
+    if different > NAMES and 2 * different > there:  # most levels have one row
+        reason = f"{different} different texts in {counted(there, 'row')}"
+        return Presence(reason) if missing else LeftOut(reason)
+    return Category.learn(column, counts, missing)
+
+
+# --------------------------------------------------------------------------------------------- documents
+
+WAYS: dict[str, type[Encoding]] = {way.type: way for way in (LeftOut, Presence, Number, Binary, Date, Category)}
+
+
+def read_encoding(document: Any, where: str, ways: Mapping[str, type[Encoding]] = WAYS) -> Any:
+    """What `document` gave; ValueError with place and reason where it is none."""
+    members = fields.members_of(document, where)
+    way = ways[fields.name(members, "type", tuple(ways), f"{where}.")]
+    fields.exactly(members, ("type", *way._fields), where)
+    values = {name: members[name] for name in way._fields}
+    if way is Date:
+        values["days"] = read_encoding(values["days"], f"{where}.days", {"number": Number})
+    try:
+        return way(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}.{error}") from None

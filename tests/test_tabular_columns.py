@@ -1,0 +1,404 @@
+"""From the columns of a table to numbers: what each becomes, the same from a document, alone and among others."""
+
+import datetime as dt
+import json
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.9")
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnc.tabular import Schema, read_table
+
+rng = np.random.default_rng(0)
+N = 400
+DAYS = [dt.datetime(2020, 1, 1) + dt.timedelta(hours=7 * i) for i in range(N)]
+COLUMNS = {
+    "number": rng.normal(5, 3, N).tolist(),
+    "holes": [None if i % 4 == 0 else float(i % 17) for i in range(N)],
+    "binary": rng.choice([3, 7], N).tolist(),
+    "flag": rng.choice([True, False], N).tolist(),
+    "city": rng.choice(["Rome", "Oslo", "Bonn"], N, p=[0.5, 0.3, 0.2]).tolist(),
+    "maybe": [None if i % 5 == 0 else "xyz"[i % 3] for i in range(N)],
+    "answer": rng.choice(["yes", "no"], N, p=[0.4, 0.6]).tolist(),
+    "many": [f"k{int(x)}" for x in rng.exponential(15, N)],
+    "digits": [f"{x:.3f}" for x in rng.normal(0, 1, N)],
+    "moment": DAYS,
+    "day": [str(day.date()) for day in DAYS],
+    "id": [f"n{i}" for i in range(N)],
+    "constant": [4] * N,
+}
+
+
+def table(columns, rows=slice(None)):
+    """A table of columns by name."""
+    return read_table(list(zip(*(list(values)[rows] for values in columns.values()), strict=True)), names=list(columns))
+
+
+TRAINING = table(COLUMNS)
+SCHEMA = Schema.learn(TRAINING)
+
+
+def learned(values, **named):
+    """The schema of one column, and the matrix of it, beside a column of which there is always something left."""
+    t = table({"a": values, "other": range(len(values))})
+    schema = Schema.learn(t, **named)
+    part = schema.groups()[0]
+    return schema, schema.encode(t)[:, part[0]] if part else None
+
+
+def encoded(schema, values):
+    return schema.encode(table({"a": values, "other": range(len(values))}))[:, schema.groups()[0][0]]
+
+
+# --------------------------------------------------------------------------------------------- what columns become
+
+
+def test_numbers():
+    values = np.sort(rng.normal(5, 3, 101))
+    _, matrix = learned(values)
+    z = (values - values[50]) / (values[75] - values[25])
+    assert np.allclose(matrix[:, 0], z / np.sqrt(1 + (z / 3) ** 2), rtol=1e-6)
+    _, matrix = learned([0.0] * 90 + [4.0] * 5 + [10.0] * 5)  # the quartiles are the same
+    assert np.allclose(matrix[[0, 90, 95], 0], [0, 0.8 / math.sqrt(1 + 0.64 / 9), 2 / math.sqrt(1 + 4 / 9)])
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-307, 5e-324, 1.0])
+def test_numbers_at_the_ends(scale):
+    values = np.array([-1.0, 0.0, 0.0, 0.5, 1.0] * 5) * scale
+    schema, _ = learned(values)
+    for bins in (False, True):
+        matrix = schema.encode(table({"a": [*values, 1.7e308, -1.7e308, 0.1], "other": range(28)}), bins=bins)
+        assert np.isfinite(matrix).all()
+        assert abs(matrix).max() <= 3
+
+
+def test_missing_numbers_are_the_median_and_marked():
+    schema, matrix = learned([1.0, 2.0, None, 4.0, 5.0, 3.0])
+    assert matrix.shape[1] == 2
+    assert matrix[2].tolist() == [*matrix[5].tolist()[:1], 1.0] == [0.0, 1.0]
+    assert not matrix[[0, 1, 3, 4, 5], 1].any()
+    schema, _ = learned([1.0, 2.0, 4.0, 5.0, 3.0])  # none in training: the median alone
+    assert encoded(schema, [None, 3.0]).tolist() == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "later", "expected"),
+    [
+        ([3, 7, 7, 3], [3, 7, 5, 0, 9, None], [-1, 1, 0, -1, 1, 0]),
+        ([True, False, True], [True, False, 1, 0, None], [1, -1, 1, -1, 0]),
+        (["no", "yes", "no"], ["no", "yes", "perhaps", None], [-1, 1, 0, 0]),
+        (["0", "1", "0"], ["0", "1", None], [-1, 1, 0]),
+    ],
+)
+def test_two_values_are_one_column(values, later, expected):
+    schema, _ = learned(values)
+    assert encoded(schema, later)[:, 0].tolist() == expected
+    schema, _ = learned([*values, None])
+    assert encoded(schema, later).T.tolist() == [expected, [float(value is None) for value in later]]
+
+
+def test_text_has_a_column_for_each_level():
+    schema, matrix = learned(["b", "a", "c", "b", "c", "d"])
+    assert schema.columns[0].encoding.levels == ("b", "c", "a", "d")  # by how often they come, then by text
+    assert np.array_equal(matrix, np.eye(4)[[0, 2, 1, 0, 1, 3]])
+    later = table({"a": ["z", None, "d", "z"], "other": range(4)})
+    assert np.array_equal(schema.encode(later)[:, :4], [[0] * 4, [0] * 4, [0, 0, 0, 1], [0] * 4])
+    assert schema.unseen(later) == {"a": {"z": 2}}
+    schema, matrix = learned(["b", None, "c", "a", ""])
+    assert np.array_equal(matrix, np.eye(4)[[1, 3, 2, 0, 3]])
+
+
+def test_rare_levels_of_many_are_one():
+    values = [f"k{i}" for i in range(40) for _ in range(i + 1)]
+    schema, matrix = learned(values)
+    assert matrix.shape[1] == 31 + 1  # k9 has 10 rows
+    assert np.array_equal(matrix.argmax(axis=1)[:45], [31] * 45)
+    later = table({"a": ["k0", "new", "k39"], "other": range(3)})
+    assert schema.encode(later)[:, :32].argmax(axis=1).tolist() == [31, 31, 0]
+    assert schema.unseen(later) == {"a": {"new": 1}}
+    assert schema.describe()[0].made == "31 categories and 9 rare ones together"
+    for n, rows, width in ((300, 20, 100), (60, 4, 30)):
+        _, matrix = learned([f"k{i}" for i in range(n) for _ in range(rows)])
+        assert matrix.shape[1] == width + 1
+
+
+def test_dates():
+    days = [dt.datetime(2019, 12, 30) + dt.timedelta(days=i, hours=i % 24) for i in range(60)]
+    schema, matrix = learned(days)
+    assert schema.columns[0].encoding.parts == ("year", "time of year", "day of the week", "time of day")
+    assert matrix.shape[1] == 1 + 1 + 6
+    year, of_year, of_week, of_day = matrix[:, 1], matrix[:, 2:4], matrix[:, 4:6], matrix[:, 6:8]
+    assert len(set(year[:2])) == len(set(year[2:])) == 1
+    assert year[0] < year[2]
+    assert np.allclose(of_week[0], [0, 1])  # a Monday
+    assert np.allclose(of_week[7], of_week[0])
+    assert np.allclose(of_year[2], [0, 1])
+    assert np.allclose(of_day[6], [1, 0], atol=1e-12)  # six o'clock
+    assert np.all(np.diff(matrix[:, 0]) > 0)
+    schema, matrix = learned([dt.date(2020, 3, 1 + i) for i in range(20)] + [None])
+    assert schema.columns[0].encoding.parts == ("time of year", "day of the week")
+    assert matrix[-1].tolist() == [0, 1, 0, 0, 0, 0]
+    assert schema.describe()[0].made == "days and the time of year, the day of the week, 4.8 % missing"
+
+
+def test_text_of_numbers_and_dates():
+    numbers, texts = ["1.5", " -2 ", "3e2", ".5", None] * 3, ["01234", "07000", "12345"] * 5
+    assert Schema.learn(table({"a": numbers})).describe()[0].made == "a number, scaled, 20 % missing"
+    assert Schema.learn(table({"a": texts})).describe()[0].made == "3 categories"
+    days = ["2020-01-01", "2020-02-01T12:00", "2020-03-01 12:00:00+02:00"] * 5
+    schema, matrix = learned(days)
+    assert schema.describe()[0].made.startswith("days and the time of year")
+    moments = [dt.datetime(2020, 1, 1), dt.datetime(2020, 2, 1, 12), dt.datetime(2020, 3, 1, 10)] * 5
+    assert np.array_equal(learned(moments)[1], matrix)
+    for words in (["2020-02-30", "2020-01-01", "2020-01-02"], ["1e999", "1", "2"]):
+        assert Schema.learn(table({"a": words * 4})).describe()[0].made == "3 categories"
+    pd = pytest.importorskip("pandas")
+    codes = pd.DataFrame({"a": pd.Categorical(["1", "2", "3"] * 4)})
+    assert Schema.learn(read_table(codes)).describe()[0].made == "3 categories"  # its container says so
+
+
+def test_what_is_left_out():
+    left = {
+        "same": (["x"] * 20, "left out: the same in all rows"),
+        "none": ([None] * 20, "left out: no row has a value"),
+        "id": ([f"n{i}" for i in range(20)], "left out: 20 different texts in 20 rows"),
+        "copy": (range(20), "left out: the same as 'first'"),
+    }
+    columns = {"first": range(20), **{name: values for name, (values, _) in left.items()}}
+    schema = Schema.learn(table(columns))
+    assert [made.made for made in schema.describe()[1:]] == [made for _, made in left.values()]
+    assert schema.groups(bins=True) == ((slice(0, 1), slice(1, 9)), (), (), (), ())
+    assert schema.encode(table({"first": range(3)})).shape == (3, 1)  # they need not be there
+    with pytest.raises(ValueError, match=r"from which something can be learned, got none in 20 rows: 'same' is left"):
+        Schema.learn(table({"same": ["x"] * 20}))
+
+
+def test_columns_where_it_counts_whether_there_is_a_value():
+    for values in (["x", None], [5, None], [dt.date(2020, 1, 1), None]):
+        schema, matrix = learned(values * 10)
+        assert matrix.tolist() == [[1], [-1]] * 10
+        assert schema.describe()[0].made == "whether there is a value (always the same one)"
+    schema, matrix = learned([None if i % 3 else f"n{i}" for i in range(60)])
+    assert matrix[:4].tolist() == [[1], [-1], [-1], [1]]
+    assert schema.describe()[0].made == "whether there is a value (20 different texts in 20 rows)"
+
+
+def test_bins():
+    values = np.arange(81.0)
+    schema = Schema.learn(table({"a": values}), bins=4)
+    later = table({"a": [-5, 0, 10, 20, 30, 50, 80, 99, None]})
+    matrix = schema.encode(later, bins=True)
+    assert np.array_equal(matrix[:, :1], schema.encode(later))
+    b = matrix[:, 1:].astype(float)
+    expected = [[0] * 4, [0] * 4, [0.5, 0, 0, 0], [1, 0, 0, 0], [1, 0.5, 0, 0], [1, 1, 0.5, 0], [1] * 4, [1] * 4]
+    assert np.allclose(b[:-1], expected)
+    assert np.allclose(b[-1], [1, 1, 0, 0])
+    assert Schema.learn(table({"a": [0, 1, 0, 1]})).width(bins=True) == 1  # two values need none
+    with pytest.raises(ValueError, match=r"^bins must be 1 or more"):
+        Schema.learn(table({"a": values}), bins=0)
+
+
+def test_groups():
+    ends = [part for parts in SCHEMA.groups() for part in parts]
+    assert [part.start for part in ends] == [0] + [part.stop for part in ends[:-1]]
+    assert ends[-1].stop == SCHEMA.width()
+    assert sum(part.stop - part.start for parts in SCHEMA.groups(True) for part in parts) == SCHEMA.width(True)
+    matrix = SCHEMA.encode(TRAINING, bins=True)
+    changed = SCHEMA.encode(table({**COLUMNS, "number": rng.normal(5, 3, N)}), bins=True)
+    differ = np.flatnonzero((matrix != changed).any(axis=0))
+    assert set(differ) <= {i for part in SCHEMA.groups(True)[0] for i in range(part.start, part.stop)}
+    assert matrix.dtype == np.float32
+    assert matrix.flags.c_contiguous
+    assert matrix.shape == (N, SCHEMA.width(True))
+
+
+# --------------------------------------------------------------------------------------------- later tables
+
+
+def test_columns_by_name_and_by_place():
+    matrix = SCHEMA.encode(TRAINING, bins=True)
+    names = list(COLUMNS)
+    other = {name: COLUMNS[name] for name in rng.permutation(names)} | {"further": range(N)}
+    assert np.array_equal(SCHEMA.encode(table(other), bins=True), matrix)
+    plain = read_table(list(zip(*COLUMNS.values(), strict=True)))
+    assert np.array_equal(SCHEMA.encode(plain, bins=True), matrix)
+    assert np.array_equal(Schema.learn(plain).encode(TRAINING, bins=True), matrix)
+    with pytest.raises(ValueError, match=r"^X must have 13 columns, as in training, got 2"):
+        SCHEMA.encode(read_table([[1, 2]]))
+    del other["city"], other["number"]
+    with pytest.raises(ValueError, match=r"^X must have the columns of training, got none called 'number', 'city'$"):
+        SCHEMA.encode(table(other))
+    with pytest.raises(ValueError, match=r"none called 'number', 'city'; did you mean 'City'\?"):
+        SCHEMA.encode(table(other | {"City": COLUMNS["city"]}))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("number", [None, "many"], "numbers in column 'number', as the training rows had, got 'many' in row 1"),
+        ("digits", ["1.5", "x"], "numbers in column 'digits', as the training rows had, got 'x' in row 1"),
+        ("binary", [DAYS[0], None], "numbers in column 'binary', as the training rows had, got 2020-01-01T00:00:00 in"),
+        ("city", [None, 3.5], "text in column 'city', as the training rows had, got 3.5 in row 1"),
+        ("moment", [None, True], "dates in column 'moment', as the training rows had, got 1.0 in row 1"),
+        ("day", ["2020-01-01", "soon"], "dates in column 'day', as the training rows had, got 'soon' in row 1"),
+    ],
+)
+def test_another_kind_than_in_training(name, values, message):
+    columns = {key: found[:2] for key, found in COLUMNS.items()} | {name: values}
+    with pytest.raises(ValueError, match=f"^X must have {message}"):
+        SCHEMA.encode(table(columns))
+
+
+def test_a_column_of_nothing_goes_for_any_kind():
+    pd = pytest.importorskip("pandas")
+    for values in ([None, None], [np.nan, np.nan], pd.Categorical([None, None]), pd.to_datetime([None, None])):
+        frame = pd.DataFrame(dict.fromkeys(COLUMNS, values))
+        matrix = SCHEMA.encode(read_table(frame), bins=True)
+        assert np.array_equal(matrix, SCHEMA.encode(table({name: [None, None] for name in COLUMNS}), bins=True))
+
+
+def test_the_same_table_from_all_libraries():
+    pd, pl, pa = (pytest.importorskip(name) for name in ("pandas", "polars", "pyarrow"))
+    frame = pl.DataFrame(COLUMNS)
+    matrix = SCHEMA.encode(TRAINING, bins=True)
+    assert Schema.learn(TRAINING) == SCHEMA
+    for X in (frame, frame.to_arrow(), pa.table(COLUMNS), pd.DataFrame(COLUMNS)):
+        found = read_table(X)
+        assert np.array_equal(SCHEMA.encode(found, bins=True), matrix)
+        assert Schema.learn(found).document()["columns"][1:] == SCHEMA.document()["columns"][1:]
+
+
+# --------------------------------------------------------------------------------------------- round trips
+
+CELLS = [
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(2**70), 2**70),
+    st.booleans(),
+    st.text(max_size=3),
+    st.datetimes(),
+    st.sampled_from(["a", "b", "ccc"]),
+    st.sampled_from(["1", "2.5", "-3e4"]),
+]
+
+
+@st.composite
+def tables(draw):
+    n = draw(st.integers(2, 30))
+    kinds = [draw(st.sampled_from(CELLS)) for _ in range(draw(st.integers(1, 4)))]
+    rows = [[draw(st.none() | kind) for kind in kinds] for _ in range(n)]
+    return [[float(i), *row] for i, row in enumerate(rows)]
+
+
+@given(tables(), st.randoms())
+def test_encodings_are_exact(rows, random):
+    t = read_table(rows)
+    schema = Schema.learn(t)
+    matrix = schema.encode(t, bins=True)
+    assert np.isfinite(matrix).all()
+    assert abs(matrix).max() <= 3
+    again = Schema.from_document(json.loads(json.dumps(schema.document(), allow_nan=False)))
+    assert again == schema
+    assert hash(again) == hash(schema)
+    assert np.array_equal(again.encode(t, bins=True).view(np.int32), matrix.view(np.int32))
+    alone = np.concatenate([schema.encode(read_table([row]), bins=True) for row in rows])
+    assert np.array_equal(alone.view(np.int32), matrix.view(np.int32))
+    order = random.sample(range(len(rows)), len(rows))
+    assert np.array_equal(schema.encode(t.take(order), bins=True), matrix[order])
+    assert Schema.learn(t.take(order)) == schema
+
+
+# --------------------------------------------------------------------------------------------- documents
+
+ENCODINGS = {found["name"]: found["encoding"] for found in SCHEMA.document()["columns"]}
+
+
+def with_encoding(name, **changes):
+    encoding = {**ENCODINGS[name], **changes}
+    return {"named": True, "columns": [{"name": "a", "kind": "number", "encoding": encoding}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (None, r"schema is null, expected an object"),
+        ({}, r"schema\.named is missing"),
+        ({"named": 1, "columns": []}, r"schema\.named is 1, expected true or false"),
+        ({"named": True, "columns": {}}, r"schema\.columns is an object, expected a list"),
+        ({"named": True, "columns": []}, r"schema\.columns are all left out"),
+        ({"named": True, "columns": [3]}, r"schema\.columns\[0\] is 3, expected an object"),
+        ({**with_encoding("number"), "more": 1}, r'schema has the unknown key "more"'),
+        (
+            with_encoding("number", type="magic"),
+            r'schema\.columns\[0\]\.encoding\.type is "magic", expected left_out or',
+        ),
+        (with_encoding("number", type=["number"]), r"schema\.columns\[0\]\.encoding\.type is a list"),
+        (with_encoding("number", more=1), r'schema\.columns\[0\]\.encoding has the unknown key "more"'),
+        (with_encoding("number", median=math.nan), r"schema\.columns\[0\]\.encoding\.median must be a finite number"),
+        (with_encoding("number", median=None), r"schema\.columns\[0\]\.encoding\.median must be a number"),
+        (with_encoding("number", median=10**400), r"schema\.columns\[0\]\.encoding\.median must be a number in the"),
+        (with_encoding("number", scale=0), r"schema\.columns\[0\]\.encoding\.scale must be from 4\.4"),
+        (with_encoding("number", scale=math.inf), r"schema\.columns\[0\]\.encoding\.scale must be from 4\.4"),
+        (with_encoding("number", missing=1.5), r"schema\.columns\[0\]\.encoding\.missing must be at least 0"),
+        (with_encoding("number", edges=[1, 2]), r"schema\.columns\[0\]\.encoding\.edges must be a list of three"),
+        (with_encoding("number", edges=[1, 3, 2]), r"schema\.columns\[0\]\.encoding\.edges must be increasing"),
+        (with_encoding("number", edges=[1, 2, math.nan]), r"schema\.columns\[0\]\.encoding\.edges\[2\] must be a"),
+        (with_encoding("number", edges="abc"), r"schema\.columns\[0\]\.encoding\.edges must be a list"),
+        (with_encoding("binary", low=7), r"schema\.columns\[0\]\.encoding\.low must be below high"),
+        (with_encoding("city", levels=["a", "a"]), r"schema\.columns\[0\]\.encoding\.levels must be different texts"),
+        (with_encoding("city", levels=["a", 3]), r"schema\.columns\[0\]\.encoding\.levels must be a list of texts"),
+        (with_encoding("city", levels=["a"]), r"schema\.columns\[0\]\.encoding\.levels must be two or more texts"),
+        (with_encoding("city", rare=["Rome"]), r"schema\.columns\[0\]\.encoding\.levels must be two or more texts"),
+        (with_encoding("moment", parts=["age"]), r"schema\.columns\[0\]\.encoding\.parts must be some of year"),
+        (with_encoding("moment", days=3), r"schema\.columns\[0\]\.encoding\.days is 3, expected an object"),
+        (with_encoding("moment", days=ENCODINGS["city"]), r'schema\.columns\[0\]\.encoding\.days\.type is "category"'),
+        (with_encoding("id", reason=None), r"schema\.columns\[0\]\.encoding\.reason must be text"),
+    ],
+)
+def test_documents_that_are_none(document, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Schema.from_document(document)
+
+
+def test_names_in_documents():
+    document = with_encoding("number")
+    part = document["columns"][0]
+    for change, message in (
+        ([{**part, "name": 3}], r"^schema\.columns\[0\]\.name is 3, expected a name"),
+        ([{**part, "kind": "thing"}], r'^schema\.columns\[0\]\.kind is "thing", expected number or boolean'),
+        ([part, part], r"^schema\.columns have one name twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Schema.from_document({**document, "columns": change})
+
+
+# --------------------------------------------------------------------------------------------- large ones
+
+
+def test_memory_of_a_large_table():
+    """Less than the table takes itself, beside the matrix."""
+    import tracemalloc
+
+    X = rng.normal(size=(100_000, 20))
+    X[::7, 3] = np.nan
+    tracemalloc.start()
+    try:
+        t = read_table(X)
+        schema = Schema.learn(t)
+        matrix = schema.encode(t)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - matrix.nbytes < X.nbytes / 4
+    assert matrix.shape == (100_000, 21)
+
+
+def test_two_thousand_columns():
+    X = rng.normal(size=(20, 2000))
+    schema = Schema.learn(read_table(X))
+    assert schema.encode(read_table(X), bins=True).shape == (20, 18000)
+    assert len(schema.groups()) == 2000

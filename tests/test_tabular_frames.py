@@ -1,0 +1,224 @@
+"""Tables as they come: every container, every kind of cell, what is missing, and what is refused."""
+
+import datetime as dt
+import subprocess
+import sys
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.9")
+
+from nnc.tabular import read_table
+
+NAN = float("nan")
+MOMENTS = [dt.datetime(2020, 1, 1, 3), None, dt.datetime(2021, 1, 1)]
+SECONDS = [1577847600.0, NAN, 1609459200.0]
+
+
+def column(X, **named):
+    (found,) = read_table(X, **named).columns
+    return found
+
+
+def texts(found):
+    return [found.levels[place] if place >= 0 else None for place in found.values]
+
+
+def same(values, expected):
+    return np.array_equal(np.asarray(values, float), np.asarray(expected, float), equal_nan=True)
+
+
+# --------------------------------------------------------------------------------------------- containers
+
+PANDAS = {  # by name, what makes a column, its kind, its values
+    "float": (lambda pd: [1.0, None, 2.0], "number", [1, NAN, 2]),
+    "int": (lambda pd: [1, 2, 3], "number", [1, 2, 3]),
+    "Int64": (lambda pd: pd.array([1, None, 3], dtype="Int64"), "number", [1, NAN, 3]),
+    "arrow": (lambda pd: pd.array([1, None, 3], dtype="int64[pyarrow]"), "number", [1, NAN, 3]),
+    "sparse": (lambda pd: pd.arrays.SparseArray([0.0, 0, 1]), "number", [0, 0, 1]),
+    "decimal": (lambda pd: [Decimal("1.5"), None, Decimal(2)], "number", [1.5, NAN, 2]),
+    "timedelta": (lambda pd: pd.to_timedelta([1, None, 3], unit="s"), "number", [1, NAN, 3]),
+    "nothing": (lambda pd: [None] * 3, "number", [NAN] * 3),
+    "bool": (lambda pd: [True, False, True], "boolean", [1, 0, 1]),
+    "boolean": (lambda pd: pd.array([True, None, False], dtype="boolean"), "boolean", [1, NAN, 0]),
+    "datetime": (lambda pd: pd.to_datetime(MOMENTS), "date", SECONDS),
+    "with a zone": (lambda pd: pd.to_datetime(MOMENTS).tz_localize("UTC").tz_convert("Asia/Tokyo"), "date", SECONDS),
+    "dates": (lambda pd: pd.Series([dt.date(2020, 1, 1), None, None], dtype=object), "date", [1577836800, NAN, NAN]),
+    "str": (lambda pd: ["a", None, "b"], "text", ["a", None, "b"]),
+    "object": (lambda pd: pd.Series(["a", np.nan, " "], dtype=object), "text", ["a", None, None]),
+    "category": (lambda pd: pd.Categorical(["x", None, "y"]), "category", ["x", None, "y"]),
+    "category of int": (lambda pd: pd.Categorical([1, None, 2]), "category", ["1", None, "2"]),
+    "intervals": (lambda pd: pd.cut([1.0, NAN, 3], 2), "category", ["(0.998, 2.0]", None, "(2.0, 3.0]"]),
+}
+
+
+@pytest.mark.parametrize("name", PANDAS)
+def test_pandas(name):
+    pd = pytest.importorskip("pandas")
+    if name == "arrow":
+        pytest.importorskip("pyarrow")
+    make, kind, values = PANDAS[name]
+    found = column(pd.DataFrame({"a": make(pd)}))
+    assert (found.name, found.kind) == ("a", kind)
+    assert texts(found) == values if found.is_text else same(found.values, values)
+    assert found.missing.tolist() == [value is None or value != value for value in values]
+    assert column(pd.DataFrame({"a": make(pd)})[:1]).kind in (kind, "number")
+
+
+ARROW = {  # by name, values, kind, what becomes of them
+    "float": ([1.0, None, 2.0], "number", [1, NAN, 2]),
+    "int": ([1, None, 3], "number", [1, NAN, 3]),
+    "decimal": ([Decimal("1.5"), None, Decimal(2)], "number", [1.5, NAN, 2]),
+    "duration": ([dt.timedelta(1), None, dt.timedelta(2)], "number", [86400, NAN, 172800]),
+    "time": ([dt.time(1), None, dt.time(2, 30)], "number", [3600, NAN, 9000]),
+    "nothing": ([None] * 3, "number", [NAN] * 3),
+    "bool": ([True, None, False], "boolean", [1, NAN, 0]),
+    "date": ([dt.date(2020, 1, 1), None, dt.date(2021, 1, 1)], "date", [1577836800, NAN, 1609459200]),
+    "datetime": (MOMENTS, "date", SECONDS),
+    "str": (["a", None, "b"], "text", ["a", None, "b"]),
+    "bytes": ([b"a", None, b"\xc3\xa4"], "text", ["a", None, "ä"]),
+}
+
+
+@pytest.mark.parametrize("name", ARROW)
+@pytest.mark.parametrize("library", ["polars", "pyarrow", "stream"])
+def test_polars_and_arrow(name, library):
+    values, kind, expected = ARROW[name]
+    if library == "polars":
+        frame = pytest.importorskip("polars").DataFrame({"a": values})
+    else:
+        frame = pytest.importorskip("pyarrow").table({"a": values})
+    found = column(frame.to_reader() if library == "stream" else frame)
+    assert (found.name, found.kind) == ("a", kind)
+    assert texts(found) == expected if found.is_text else same(found.values, expected)
+
+
+def test_categories_of_polars_and_arrow():
+    values = ["x", None, "y"]
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    for frame in (
+        pl.DataFrame({"a": pl.Series(values, dtype=pl.Categorical)}),
+        pl.DataFrame({"a": pl.Series(values, dtype=pl.Enum(["y", "x"]))}),
+        pa.table({"a": pa.array(values).dictionary_encode()}),
+        pa.record_batch({"a": pa.array(values).dictionary_encode()}),
+    ):
+        found = column(frame)
+        assert (found.kind, texts(found)) == ("category", values)
+
+
+def test_arrays_keep_their_memory():
+    X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    for array in (X, np.asfortranarray(X), np.arange(15).reshape(5, 3), X > 0):
+        table = read_table(array)
+        assert table.names == ("x0", "x1", "x2")
+        assert not table.named
+        assert all(np.shares_memory(found.values, array) for found in table)
+        assert table.take([3, 1]).columns[2].values.tolist() == array[[3, 1], 2].tolist()
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(np.asfortranarray(X), columns=list("abc"))
+    assert all(np.shares_memory(found.values, frame.to_numpy()) for found in read_table(frame))
+
+
+def test_arrays_of_all_kinds():
+    assert texts(column(np.array([["a"], ["b"], [" "]]))) == ["a", "b", None]
+    assert texts(column(np.array([[b"a"], [b"b"]]))) == ["a", "b"]
+    assert same(column(np.array([["2020-01-01"], ["NaT"]], "M8[ns]")).values, [1577836800, NAN])
+    assert same(column(np.array([[90], ["NaT"]], "m8[m]")).values, [5400, NAN])
+    assert same(column(np.array([[1], [2.5], [None], [True]], object)).values, [1, 2.5, NAN, 1])
+    assert column(np.array([[True], [None]], object)).kind == "boolean"
+    assert column(np.array([[1.5]], np.longdouble)).values.dtype == np.float64
+    table = read_table(np.array([(1, "a"), (2, "b")], [("x", "i4"), ("y", "U3")]))
+    assert (table.names, table.named, table.columns[1].levels) == (("x", "y"), True, ("a", "b"))
+    if hasattr(np.dtypes, "StringDType"):
+        values = np.array([["a"], [None]], dtype=np.dtypes.StringDType(na_object=None))
+        assert texts(column(values)) == ["a", None]
+
+
+def test_what_a_mask_hides_is_missing():
+    mask = [[False], [True]]
+    assert same(column(np.ma.array([[1], [2]], mask=mask)).values, [1, NAN])
+    assert same(column(np.ma.array([[True], [True]], mask=mask)).values, [1, NAN])
+    assert texts(column(np.ma.array([["a"], ["b"]], mask=mask))) == ["a", None]
+    assert same(column(np.ma.array([["2020-01-01"], ["2021-01-01"]], "M8[D]", mask=mask)).values, [1577836800, NAN])
+
+
+def test_lists_of_rows():
+    table = read_table([[1, "a", None], (2.5, None, True)])
+    assert [found.kind for found in table] == ["number", "text", "boolean"]
+    assert same(table.columns[0].values, [1, 2.5])
+    assert read_table([[1, 2], [3, 4]]).columns[1].values.tolist() == [2, 4]
+    assert len(read_table([np.ones(2), np.zeros(2)])) == 2
+
+
+def test_names():
+    pd = pytest.importorskip("pandas")
+    assert read_table(np.eye(2), names=["a", "b"]).names == ("a", "b")
+    assert read_table(pd.DataFrame([[1, 2]], columns=["a", "b"]), names=["c", "d"]).names == ("c", "d")
+    assert not read_table(pd.DataFrame([[1, 2]])).named
+    assert not read_table(pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]))).named
+    for names in (["a"], "ab"):
+        with pytest.raises(ValueError, match=r"^names must be 2 names, one a column, got "):
+            read_table(np.eye(2), names=names)
+    for names in (["a", "a"], pd.Index(["a", "a"])):
+        with pytest.raises(ValueError, match=r"^X must have columns of different names, got more than one called 'a'"):
+            read_table(np.eye(2), names=names)
+    with pytest.raises(ValueError, match=r"^X must have columns of different names"):
+        read_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+    with pytest.raises(TypeError, match=r"^X must have column names that are all text, got 0 for column 1"):
+        read_table(pd.DataFrame([[1, 2]], columns=["a", 0]))
+
+
+# --------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.ones(3), ValueError, r"X must have shape \(rows, columns\), got shape \(3,\)\. Reshape your data"),
+        (np.ones((0, 3)), ValueError, r"X has 0 sample\(s\) \(shape=\(0, 3\)\) while a minimum of 1 is required"),
+        (np.ones((3, 0)), ValueError, r"X has 0 feature\(s\) \(shape=\(3, 0\)\) while a minimum of 1 is required"),
+        ([[1, 2], [3]], ValueError, r"X must have rows of one length, got 2 cells in row 0 and 1 in row 1"),
+        ([1, [2]], TypeError, r"X must have rows that are lists of cells, got 1 in row 0"),
+        ([["a", 1], ["b", "c"]], ValueError, r".* got 'c' in row 1, column 'x1', beside 1 in row 0"),
+        ([["a"], [True]], ValueError, r".* got True in row 1, column 'x0', beside 'a' in row 0"),
+        ([[dt.date(2020, 1, 1)], [1.0]], ValueError, r".* got 1.0 in row 1, column 'x0', beside datetime.date"),
+        ([["a", {}]], TypeError, r".*argument must be a string, a number or a date .* got {} of type dict in row 0"),
+        ([["a", [1]]], TypeError, r".*got \[1\] of type list in row 0, column 'x1'"),
+        (np.array([[1, object]], object), TypeError, r".*of type type in row 0, column 'x1'"),
+        (np.array([[1 + 1j]]), ValueError, r"Complex data not supported: X must hold real numbers"),
+        (np.array([[1.0], [-np.inf]]), ValueError, r"X must have no infinite numbers, got -inf in row 1, column 'x0'"),
+        ([[None], [10**400]], ValueError, r"X must hold numbers in the range of a float, got 1000.* in row 1"),
+        ([[b"a"], [b"\xff"]], ValueError, r"X must hold text in UTF-8, got .* in row 1, column 'x0'"),
+        (np.zeros((1, 1), "V3"), TypeError, r"X must hold numbers, text or dates, got elements of type \|V3"),
+        (None, TypeError, r"X must be "),
+    ],
+)
+def test_refused(X, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        read_table(X)
+
+
+def test_frames_that_are_refused():
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    with pytest.raises(TypeError, match=r"^X must be in memory, got a LazyFrame; pass what its collect"):
+        read_table(pl.LazyFrame({"a": [1]}))
+    with pytest.raises(ValueError, match=r"^X must have two dimensions, got a series; make a frame of it"):
+        read_table(pd.Series([1, 2]))
+    for values in ([[1], [2]], [{"b": 1}, {"b": 2}]):
+        with pytest.raises(TypeError, match=r"got column 'a' of type (List|Struct).*; make a column of each part"):
+            read_table(pl.DataFrame({"a": values}))
+    with pytest.raises(ValueError, match=r"^X has 0 feature"):
+        read_table(pd.DataFrame(index=[0, 1]))
+    with pytest.raises(TypeError, match=r"must be a string, a number or a date .* of type Period in row 0"):
+        read_table(pd.DataFrame({"a": pd.period_range("2020", periods=2, freq="D")}))
+    with pytest.raises(TypeError, match=r"^X must be dense, got the sparse csr_array; pass what its toarray"):
+        read_table(pytest.importorskip("scipy.sparse").csr_array(np.eye(2)))
+
+
+def test_without_scikit_learn():
+    code = "import sys; sys.modules['narwhals'] = None; import nnc.tabular"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert "nnc.tabular needs scikit-learn 1.9 or later" in done.stderr
+    assert 'pip install "nnc-cython[tables]"' in done.stderr

@@ -1,0 +1,135 @@
+"""What y is: classes of any labels, or numbers, of one output or several."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.9")
+
+from nnc.tabular.target import Target
+
+
+def again(target):
+    return Target.from_document(json.loads(json.dumps(target.document(), allow_nan=False)))
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        (["b", "a", "b"], ["a", "b"]),
+        ([3, 1, 2], [1, 2, 3]),
+        ([2**63 + 1, 3], [3, 2**63 + 1]),
+        ([True, False], [False, True]),
+        ([1.5, 0.5], [0.5, 1.5]),
+        ([["b"], ["a"]], ["a", "b"]),
+        (np.array(["2020-01-01", "2021-01-01"], "M8[D]"), ["2020-01-01", "2021-01-01"]),
+        (np.array(["b", "a"], object), ["a", "b"]),
+    ],
+)
+def test_labels(y, classes):
+    target = Target.of_classes(y, len(y))
+    assert (target.n_outputs, target.single) == (1, True)
+    assert target.classes[0].tolist() == classes
+    places = target.encode(y, len(y))
+    assert (places.dtype, places.shape) == (np.int32, (len(y), 1))
+    labels = [row[0] if isinstance(row, list) else row for row in y]
+    assert target.decode(places).tolist() == [str(x) if isinstance(x, np.datetime64) else x for x in labels]
+    other = again(target)
+    assert (other.n_outputs, other.single, other.classes[0].dtype.kind) == (1, True, target.classes[0].dtype.kind)
+    assert np.array_equal(other.encode(y, len(y)), places)
+
+
+def test_labels_of_frames():
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    for y in (pd.Series(["x", "y", "x"], dtype="category"), pl.Series(["x", "y", "x"]), pd.Series(["x", "y", "x"])):
+        target = Target.of_classes(y, 3)
+        assert target.decode(target.encode(y, 3)).tolist() == ["x", "y", "x"]
+    frame = pd.DataFrame({"u": ["a", "b", "a"], "v": [1, 2, 3]})
+    target = Target.of_classes(frame, 3)
+    assert (target.n_outputs, target.single) == (2, False)
+    assert [found.tolist() for found in target.classes] == [["a", "b"], [1, 2, 3]]
+    assert target.decode(target.encode(frame, 3)).tolist() == [["a", 1], ["b", 2], ["a", 3]]
+    assert again(target).decode(target.encode(frame, 3)).tolist() == [["a", 1], ["b", 2], ["a", 3]]
+
+
+def test_numbers():
+    target = Target.of_numbers([1, 2.5], 2)
+    assert (target.n_outputs, target.single, target.classes) == (1, True, None)
+    assert target.encode([1, 2.5], 2).tolist() == [[1], [2.5]]
+    assert target.decode(np.array([[1], [2.5]])).tolist() == [1, 2.5]
+    target = again(Target.of_numbers([[1, 2], [3, 4]], 2))
+    assert (target.n_outputs, target.single, target.classes) == (2, False, None)
+    assert target.decode(target.encode([[1, 2], [3, 4]], 2)).tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "message"),
+    [
+        (["a", "a"], ValueError, r"y must have two classes or more, got one class: 'a'"),
+        (
+            np.array([["a", 1], ["b", 1]], object),
+            ValueError,
+            r"y must have two classes or more, got one class in column 1: ",
+        ),
+        (["a", None], ValueError, r"y must have no missing values, got None in row 1"),
+        ([1.0, math.nan], ValueError, r"y must have no missing values, got nan in row 1"),
+        ([1.0, math.inf], ValueError, r"y must have finite labels, got inf in row 1"),
+        ([1j, 2], TypeError, r"y must have labels that are text or numbers, got elements of type complex128"),
+        (["a", "b", "c"], ValueError, r"y must have one row for each of the 2 rows of X, got shape \(3,\)"),
+        (np.zeros((2, 2, 2)), ValueError, r"y must have one row for each of the 2 rows of X"),
+        ("a", ValueError, r"y must have one row for each of the 2 rows of X, got shape \(\)"),
+    ],
+)
+def test_labels_that_are_none(y, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        Target.of_classes(y, 2)
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "message"),
+    [
+        ([1, math.nan], ValueError, r"y must be finite, got nan in row 1"),
+        ([[1, 2], [3, math.inf]], ValueError, r"y must be finite, got inf in row 1, column 1"),
+        ([1, None], ValueError, r"y must have no missing values, got None in row 1"),
+        (["a", "b"], TypeError, r"y must be an array of real numbers"),
+        ([1], ValueError, r"y must have one row for each of the 2 rows of X"),
+    ],
+)
+def test_numbers_that_are_none(y, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        Target.of_numbers(y, 2)
+
+
+def test_another_y_than_in_the_fit():
+    target = Target.of_classes(["a", "b"], 2)
+    with pytest.raises(ValueError, match=r"^y must hold the classes of this network, 'a', 'b', got 'c' in row 0"):
+        target.encode(["c", "a"], 2)
+    with pytest.raises(ValueError, match=r"^y must have 1 output, as in the fit, got 2"):
+        target.encode([["a", "b"], ["b", "a"]], 2)
+    with pytest.raises(ValueError, match=r"^y must have 1 output, as in the fit, got 2"):
+        Target.of_numbers([1, 2], 2).encode([[1, 2], [3, 4]], 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"more": 1}, r'target has the unknown key "more"'),
+        ({"n_outputs": 0}, r"target\.n_outputs is 0, expected a whole number"),
+        ({"n_outputs": 2}, r"target\.n_outputs is 2, expected 1, as single is true"),
+        ({"single": None}, r"target\.single is null, expected true or false"),
+        ({"classes": []}, r"target\.classes has 0 items, expected 1"),
+        ({"classes": "ab"}, r'target\.classes is "ab", expected a list or null'),
+        ({"classes": [["a"]]}, r"target\.classes\[0\] is a list of 1, expected a list of two labels or more"),
+        ({"classes": [["a", 1]]}, r"target\.classes\[0\]\[1\] is 1, expected only strings"),
+        ({"classes": [["a", "a"]]}, r'target\.classes\[0\]\[1\] is "a" once more'),
+        ({"classes": [["b", "a"]]}, r"target\.classes\[0\] is a list that is not sorted"),
+        ({"classes": [[1.0, math.nan]]}, r"target\.classes\[0\]\[1\] is NaN"),
+        ({"classes": [[-1, 2**63]]}, r"target\.classes\[0\] has -1 and 9223372036854775808"),
+    ],
+)
+def test_documents_that_are_none(changes, message):
+    document = Target.of_classes(["a", "b"], 2).document()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Target.from_document({**document, **changes})
