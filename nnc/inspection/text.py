@@ -50,9 +50,13 @@ def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
 def summary_text(stack: Stack) -> str:
     """The same as text."""
     rows, sums = summary_table(stack)
+    return "\n".join([*aligned(rows), sums])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines in which columns stand below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, sums])
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def inspect_text(

@@ -61,9 +61,10 @@ class Column:
             return np.asarray(self.values < 0)
         return np.isnan(self.values) if self.values.dtype.kind == "f" else np.zeros(len(self.values), bool)
 
-    def take(self, rows: ArrayLike) -> Column:
-        """The rows of these numbers."""
-        return Column(self.name, self.kind, self.values[np.asarray(rows)], self.levels)
+    def take(self, rows: ArrayLike | slice) -> Column:
+        """The rows of these numbers, or of a mask or slice."""
+        at = rows if isinstance(rows, slice) else np.asarray(rows)
+        return Column(self.name, self.kind, self.values[at], self.levels)
 
     def cell(self, row: int) -> str:
         """A cell that has a value, as messages show it."""

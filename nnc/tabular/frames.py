@@ -51,8 +51,8 @@ class Table:
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)
 
-    def take(self, rows: ArrayLike) -> Table:
-        """The rows of these numbers."""
+    def take(self, rows: ArrayLike | slice) -> Table:
+        """The rows of these numbers, or of a mask or slice."""
         return Table([column.take(rows) for column in self.columns], self.named)
 
 

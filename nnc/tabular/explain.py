@@ -1,0 +1,163 @@
+"""Which columns predictions rest on, whatever makes them of encoded rows: by shuffling columns among many rows, and by
+the gradient on the way to a single one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.base.checks import count, positive
+from nnc.base.random import Stream, checked_seed, mix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    Groups = Sequence[tuple[slice, ...]]  # as Schema.groups gives them
+    Function = Callable[[NDArray[Any]], Any]
+
+NODES = 8  # of a stretch of the way
+HALVINGS = 7  # of stretches, at most
+TINY = np.finfo(np.float64).tiny
+NUMBERS = 1 << 21  # that are computed at a time
+
+
+def permutation_importances(
+    score: Callable[[NDArray[np.float32]], float],
+    X: NDArray[np.float32],
+    groups: Groups,
+    repeats: int = 5,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How much the score of rows falls where a column is shuffled among them (Breiman, 2001).
+
+    Parameters
+    ----------
+    score : callable
+        Gives a number for encoded rows (n, width), the larger the better. It must not keep what it gets.
+    X : array (n, width)
+        Encoded rows that were not learned from.
+    groups : sequence of tuples of slices
+        What belongs to each original column, and is shuffled together.
+    repeats : int, default 5
+        How many orders of the rows there are, the same ones for all columns.
+    seed : int, default 0
+        From which they are drawn.
+
+    Returns
+    -------
+    mean, std : float64 arrays (columns,)
+        Of the falls over the repeats; 0 of columns that have no part in X.
+    """
+    key = mix(checked_seed(seed))
+    orders = [
+        np.argsort(Stream(mix(key + i)).uniform((len(X),)), kind="stable") for i in range(count("repeats", repeats))
+    ]
+    best, changed = score(X), X.copy()
+    falls = np.zeros((len(groups), repeats))
+    for group, fall in zip(groups, falls, strict=True):
+        for i, order in enumerate(orders if group else ()):
+            for part in group:
+                changed[:, part] = X[order, part]
+            fall[i] = best - score(changed)
+        for part in group:
+            changed[:, part] = X[:, part]
+    return falls.mean(axis=1), falls.std(axis=1)
+
+
+def integrated_gradients(
+    value: Function,
+    gradient: Function,
+    X: NDArray[Any],
+    baseline: NDArray[Any],
+    groups: Groups,
+    tolerance: float = 1e-6,
+) -> NDArray[np.float64]:
+    """What each column gives to predictions: its gradient on the straight way from the baseline to the row, integrated
+    (Sundararajan, Taly and Yan, 2017).
+
+    The way is cut into stretches. On each, the contributions have to add up to the difference of the values at its
+    ends; where they do not, it is halved. What is left, at most `tolerance` unless the function has a jump, is given to
+    the columns in proportion, so that they add up.
+
+    Parameters
+    ----------
+    value : callable
+        Gives predictions (m,) for rows (m, width).
+    gradient : callable
+        Gives their derivatives (m, width).
+    X : array (n, width)
+        Encoded rows.
+    baseline : array (width,)
+        Encoded, too: that of which predictions are told apart, such as a mean row.
+    groups : sequence of tuples of slices
+        What belongs to each original column.
+    tolerance : float, default 1e-6
+        Of the sums, in parts of the absolute contributions of a row.
+
+    Returns
+    -------
+    float64 array (n, columns)
+        Rows add up to value(X) - value(baseline).
+
+    Raises
+    ------
+    ValueError
+        The gradients do not add up to the values, by one percent or more: they are not those of `value`.
+    """
+    positive("tolerance", tolerance)
+    X = np.asarray(X, np.float64)
+    n, width = X.shape
+    ways = X - baseline
+    start, end = float(value(np.asarray(baseline, np.float64)[None])[0]), np.asarray(value(X), np.float64)
+    total, scale = np.zeros((n, width)), np.abs(end - start)
+    rows, low, high = np.arange(n), np.zeros(n), np.ones(n)
+    v_low, v_high = np.full(n, start), end
+    size = max(1, NUMBERS // (NODES * width))
+    for halving in range(HALVINGS + 1):
+        left: list[tuple[NDArray[Any], ...]] = []
+        for first in range(0, len(rows), size):
+            part = slice(first, first + size)
+            row, a, b, v_a, v_b = rows[part], low[part], high[part], v_low[part], v_high[part]
+            given = _stretch(gradient, baseline, ways[row], a, b)
+            if halving == 0:
+                scale[row] = np.maximum(scale[row], np.abs(given).sum(axis=1))
+            error = np.abs(v_b - v_a - given.sum(axis=1))
+            done = (error <= tolerance * scale[row] * (b - a)) | (halving == HALVINGS)
+            np.add.at(total, row[done], given[done])
+            row, a, b, v_a, v_b = row[~done], a[~done], b[~done], v_a[~done], v_b[~done]
+            if len(row):
+                middle = (a + b) / 2
+                v_middle = np.asarray(value(baseline + middle[:, None] * ways[row]), np.float64)
+                left += [(row, a, middle, v_a, v_middle), (row, middle, b, v_middle, v_b)]
+        if not left:
+            break
+        rows, low, high, v_low, v_high = map(np.concatenate, zip(*left, strict=True))
+    remainder, shares = end - start - total.sum(axis=1), np.abs(total)
+    wrong = np.abs(remainder) > 0.01 * scale
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise ValueError(
+            f"gradient must be that of value, got one whose integral is {total[first].sum():g} where the values of row "
+            f"{first} differ by {end[first] - start:g}"
+        )
+    total += (remainder / np.maximum(shares.sum(axis=1), TINY))[:, None] * shares
+    columns = np.zeros((n, len(groups)))
+    for j, group in enumerate(groups):
+        for part in group:
+            columns[:, j] += total[:, part].sum(axis=1)
+    return columns
+
+
+def _stretch(
+    gradient: Function, baseline: NDArray[Any], ways: NDArray[Any], a: NDArray[Any], b: NDArray[Any]
+) -> NDArray[np.float64]:
+    """The contributions (m, width) between two points of each way, by Gauss's and Legendre's rule."""
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    shares = a[:, None] + (b - a)[:, None] * (nodes + 1) / 2
+    points = (baseline + shares[:, :, None] * ways[:, None]).reshape(-1, ways.shape[1])
+    slopes = np.asarray(gradient(points), np.float64).reshape(len(ways), NODES, -1)
+    given: NDArray[np.float64] = ways * np.einsum("mkw,k->mw", slopes, weights / 2) * (b - a)[:, None]
+    return given

@@ -1,0 +1,136 @@
+"""What a fit of a table has come to, as text and as HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc.base import disk
+from nnc.drawing import curves as drawing
+from nnc.drawing import html
+from nnc.drawing.svg import shortened
+from nnc.inspection.text import aligned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nnc.tabular.schema import Made
+
+MOST = 50  # columns that are told of
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; font-family: system-ui, sans-serif }}
+body {{ max-width: 60em; margin: 2em auto; padding: 0 1em }}
+table {{ border-collapse: collapse; margin: 1em 0 }}
+th, td {{ text-align: left; padding: 0.2em 0.8em 0.2em 0 }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+class Report:
+    """What a fit has come to. `print(report)` shows it as text, a notebook as tables and curves, and
+    `save("report.html")` writes that as a page.
+
+    Parameters
+    ----------
+    title : str
+        What was fitted.
+    facts : mapping of str to str
+        What is to be said of it: {"rows": "2,400, and 600 to validate", "time": "7.9 s"}.
+    columns : sequence of Made
+        The columns and what was made of them, from `Schema.describe`.
+    importances : mapping of str to float, optional
+        How much the score falls where a column is shuffled. The columns are in its order then.
+    curves : mapping of str to sequence of float, optional
+        What changed from epoch to epoch, such as the scores of validation rows of each network.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        facts: Mapping[str, str],
+        columns: Sequence[Made],
+        importances: Mapping[str, float] | None = None,
+        curves: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        self.title, self.facts = title, dict(facts)
+        self.importances = None if importances is None else dict(importances)
+        self.columns = list(columns)
+        if importances is not None:
+            self.columns.sort(key=lambda made: -importances.get(made.column, 0))
+        self.curves = {name: np.asarray(curve, np.float64) for name, curve in (curves or {}).items()}
+
+    # ------------------------------------------------------------------------------------------ as text
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _lines(self) -> Iterator[str]:
+        yield self.title
+        yield from aligned([[f"  {name}", fact] for name, fact in self.facts.items()])
+        yield ""
+        yield from aligned([self._head(), *self._rows()])
+        yield from self._more()
+        if self.curves:
+            yield ""
+            yield from aligned([[name, drawing.blocks(curve), _ends(curve)] for name, curve in self.curves.items()])
+
+    def _head(self) -> list[str]:
+        return ["column", "kind", "what was made of it", *(["importance"] if self.importances is not None else [])]
+
+    def _rows(self) -> list[list[str]]:
+        rows = [[shortened(made.column, 30), made.kind, made.made] for made in self.columns[:MOST]]
+        if self.importances is not None:
+            for row, made in zip(rows, self.columns, strict=False):
+                row.append(f"{self.importances.get(made.column, 0):.4f}")
+        return rows
+
+    def _more(self) -> list[str]:
+        n = len(self.columns) - MOST
+        return [f"and {n:,} more"] if n > 0 else []
+
+    # ------------------------------------------------------------------------------------------ as HTML
+
+    def _repr_html_(self) -> str:
+        parts = [
+            html.table(["of the fit", "it is"], list(self.facts.items()), self.title),
+            html.table(self._head(), self._rows()),
+            *map(html.paragraph, self._more()),
+        ]
+        if self.curves:
+            said = (f"{name} {_ends(curve)}" for name, curve in self.curves.items())
+            panels = [{name: curve} for name, curve in self.curves.items()]
+            picture = drawing.draw(panels, None, f"{self.title}: from epoch to epoch", ", ".join(said))
+            parts.append(picture._repr_html_())
+        return "".join(parts)
+
+    def save(self, path: Any) -> None:
+        """Writes a page in HTML: a path, or a text file open for writing. The old file or the new one is there, whole,
+        whatever happens.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written; the message says why and what to do.
+        """
+        disk.write(path, PAGE.format(title=escape(self.title), body=self._repr_html_()), "report")
+
+
+def _ends(curve: Any) -> str:
+    return f"from {curve[0]:.4g} to {curve[-1]:.4g}"
