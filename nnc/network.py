@@ -1451,6 +1451,21 @@ class NeuralNetwork:
                 saving.verify_self_test(document, P.tolist(), where)
         return network
 
+    def astype(self, dtype: Any) -> NeuralNetwork:
+        """An independent copy in another precision, "float64" or "float32", without an optimizer.
+
+        Raises
+        ------
+        ValueError, TypeError
+            dtype is none of these, or has no room for a weight.
+        """
+        document = {
+            **self._document(checkpoint=False, numbers=np.array),
+            "dtype": self._named(dtype),
+            "self_test": None,
+        }
+        return self._from_document(document, "astype", getattr(self.model.custom, "function", None))
+
     def copy(self) -> NeuralNetwork:
         """An independent copy of all that there is: parameters, optimizer, positions in the streams of random
         numbers."""

@@ -73,7 +73,9 @@ Rows of W of a conv2d are in the order of ky, kx and channel, the last one faste
 of the self-test say, is in the order of y, x and channel. `dropout` is missing there.
 
 An ensemble is {"format": "nnc-ensemble", "version": 1, "networks": [such networks], "sha256": ...}, where `sha256`
-is that of the checksums of the networks, one after the other.
+is that of the checksums of the networks, one after the other. The model of a table is {"format": "nnc-table",
+"version": 1, "table": {...}, "networks": [...], "sha256": ...}: nnc/tabular/file.py says what `table` is, and its
+checksum comes first among those.
 """
 
 from __future__ import annotations
@@ -96,7 +98,16 @@ if TYPE_CHECKING:
     from nnc.layers.kind import Kind
 
 FORMAT = "nnc-network"
-HEAD = {"format": "nnc-ensemble", "version": 1}  # what the document of an ensemble begins with
+HEADS: dict[str, dict[str, Any]] = {  # what the documents of several networks begin with
+    "ensemble": {"format": "nnc-ensemble", "version": 1},
+    "table model": {"format": "nnc-table", "version": 1},
+}
+ONE = {"network": "a network", "ensemble": "an ensemble", "table model": "a model of a table"}  # what a text may hold
+OTHERS = {
+    FORMAT: ("a single network", "nnc.NeuralNetwork.load"),
+    "nnc-ensemble": ("an ensemble of networks", "nnc.Ensemble.load"),
+    "nnc-table": ("a model of a table", "nnc.tabular.load"),
+}
 VERSION = 2  # the latest; a network that version 1 can describe is written as that
 TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
 COUNTED = 53  # bits of a number of steps or epochs: no training gets there, and a float holds it
@@ -115,8 +126,7 @@ def recognize(document: Any) -> None:
     """Raise unless `document` says of itself that it is a network, of a version that can be read here."""
     if type(document) is not dict:
         raise ValueError(f"it holds {fields.shown(document)}, not a network; check that it is the right file")
-    if document.get("format") == HEAD["format"]:
-        raise ValueError("it is an ensemble of networks; load it with nnc.Ensemble.load")
+    _refuse_other(document, FORMAT)
     if document.get("format") != FORMAT:
         found = fields.shown(document["format"]) if "format" in document else "missing"
         raise ValueError(f'it is no network of nnc: format is {found}, expected "{FORMAT}"; is it the right file?')
@@ -131,20 +141,29 @@ def recognize(document: Any) -> None:
         )
 
 
-def recognize_ensemble(document: Any) -> list[Any]:
-    """The networks of an ensemble, not yet checked; ValueError where it is none that can be read here."""
+def recognize_several(document: Any, what: str) -> list[Any]:
+    """The networks of an ensemble or a table's model, not yet checked; ValueError where it is none that can be read
+    here."""
     if type(document) is not dict:
-        raise ValueError(f"it holds {fields.shown(document)}, not an ensemble; check that it is the right file")
-    if document.get("format") == FORMAT:
-        raise ValueError("it is a single network; load it with nnc.NeuralNetwork.load")
-    for name, expected in HEAD.items():
+        raise ValueError(f"it holds {fields.shown(document)}, not {ONE[what]}; check that it is the right file")
+    head = HEADS[what]
+    _refuse_other(document, head["format"])
+    for name, expected in head.items():
         found = fields.shown(document[name]) if name in document else "missing"
         if type(document.get(name)) is not type(expected) or document[name] != expected:
-            raise ValueError(f"it is no ensemble that this nnc reads: {name} is {found}, expected {expected!r}")
+            raise ValueError(f"it is no {what} that this nnc reads: {name} is {found}, expected {expected!r}")
     networks: list[Any] = fields.member(document, "networks", list)
     if not networks:
         raise ValueError(f"networks is empty, expected at least one network; {FIX}")
     return networks
+
+
+def _refuse_other(document: dict[str, Any], expected: Any) -> None:
+    """Raise where a document says of itself that it is another thing that nnc writes."""
+    found = document.get("format")
+    if type(found) is str and found != expected and found in OTHERS:
+        kind, load = OTHERS[found]
+        raise ValueError(f"it is {kind}; load it with {load}")
 
 
 def checked(document: dict[str, Any]) -> dict[str, Any]:

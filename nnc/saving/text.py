@@ -13,9 +13,9 @@ from itertools import chain
 from operator import eq
 from typing import TYPE_CHECKING
 
-from nnc.base import disk
+from nnc.base import disk, fields
 from nnc.base.fields import LARGEST, shown
-from nnc.saving.document import FIX, HEAD, ModelFileError, checked, recognize, recognize_ensemble
+from nnc.saving.document import FIX, HEADS, ONE, ModelFileError, checked, recognize, recognize_several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,31 +25,32 @@ if TYPE_CHECKING:
 # does: FREE bytes, beyond that PER_CHARACTER for each character (what `dumps` writes takes up to 10), MOST in all.
 FREE, PER_CHARACTER, MOST = 2**28, 16, 2**32
 
-ONE = {"network": "a network", "ensemble": "an ensemble"}  # what a text may hold
 # Members that came later, whose files the first readers are to read, too.
 NOT_SIGNED = ("dropout", "feature_names", "learning")
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # of self-tests, in files of other formats, too
 
 
-def dumps(document: dict[str, Any] | list[dict[str, Any]]) -> str:
+def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
     """The JSON text of a network, one row of weights a line; every float reads back to the same bits. Of several
-    networks that of an ensemble.
+    networks that of an ensemble, or with a table that of its model.
 
     Parameters
     ----------
     document : dict or list of dict
         A network as the head of nnc/saving/document.py describes it. Unknown keys are left out; "format", "version" and
         "sha256" are set here.
+    table : dict, optional
+        What stands beside the networks of the model of a table: plain values.
 
     Raises
     ------
     ModelFileError
         If the document is not a whole network with finite numbers.
     """
-    what = "network"
+    what = kind_of(document, table)
     if isinstance(document, list):
-        what, networks = "ensemble", [_signed(whole(network)) for network in document]
-        signed = {**HEAD, "networks": networks, "sha256": _joint_checksum(networks)}
+        networks, beside = [_signed(whole(network)) for network in document], {} if table is None else {"table": table}
+        signed = {**HEADS[what], **beside, "networks": networks, "sha256": _joint_checksum(networks, table)}
     else:
         signed = _signed(whole(document))
     text = _text(signed) + "\n"
@@ -71,11 +72,18 @@ def said(document: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None or key == "seed"}
 
 
-def _joint_checksum(networks: list[dict[str, Any]]) -> str:
-    """That of an ensemble: the SHA-256 of the checksums of its networks, one after the other."""
+def kind_of(document: Any, table: Any = None) -> str:
+    """What messages call what is saved."""
+    return "network" if not isinstance(document, list) else "ensemble" if table is None else "table model"
+
+
+def _joint_checksum(networks: list[dict[str, Any]], table: dict[str, Any] | None = None) -> str:
+    """That of an ensemble: the SHA-256 of the checksums of its networks, one after the other; before them that of the
+    table."""
     from hashlib import sha256
 
-    return sha256("".join(network["sha256"] for network in networks).encode("ascii")).hexdigest()
+    each = [network["sha256"] for network in networks]
+    return sha256("".join(each if table is None else [checksum(table), *each]).encode("ascii")).hexdigest()
 
 
 def whole(document: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +111,9 @@ def _text(value: Any, indent: str = "") -> str:
     if type(value) is dict:
         lines = [f"{json.dumps(key)}: {_text(part, inner)}" for key, part in value.items()]
     elif type(value) is list and value and type(value[0]) is list:
-        lines = [f"[{', '.join(map(repr, row))}]" for row in value]
+        lines = [
+            f"[{', '.join(map(repr, row))}]" if set(map(type, row)) <= {float} else json.dumps(row) for row in value
+        ]
     elif type(value) is list and value and type(value[0]) is dict:
         lines = [_text(part, inner) for part in value]
     else:
@@ -174,12 +184,12 @@ def loads(text: str, where: str = "the JSON text", what: str = "network") -> Any
         What `dumps` returned, or any JSON of that form.
     where : str
         What an error message calls the place that the text comes from.
-    what : "network" or "ensemble"
+    what : "network", "ensemble" or "table model"
         What it has to hold.
 
     Returns
     -------
-    dict, or of an ensemble list of dict
+    dict, or of an ensemble list of dict, or of the model of a table such a list and the table as it stands there
         All known keys but "sha256", with their defaults where they are missing. The weights are lists of float, finite
         in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it has outputs;
         the names are known and go together. Whether the network reproduces its self-test is left to whoever builds it:
@@ -199,7 +209,7 @@ def loads(text: str, where: str = "the JSON text", what: str = "network") -> Any
         if not text or text.isspace():
             raise ValueError(f"it is empty; save the {what} again")
         document = parsed(text)
-        return _ensemble(document) if what == "ensemble" else _network(document)
+        return _network(document) if what == "network" else _several(document, what)
 
 
 def parsed(text: str) -> Any:
@@ -247,23 +257,27 @@ def _network(document: Any) -> dict[str, Any]:
     )
 
 
-def _ensemble(document: Any) -> list[dict[str, Any]]:
-    """The same of an ensemble."""
-    members = recognize_ensemble(document)
+def _several(document: Any, what: str) -> Any:
+    """The same of an ensemble, or the model of a table."""
+    members = recognize_several(document, what)
     networks = []
     for i, member in enumerate(members):
         try:
             networks.append(_network(member))
         except ValueError as error:
             raise ValueError(f"networks[{i}]: {error}") from None
+    table = fields.member(document, "table", dict) if what == "table model" else None
     found = document.get("sha256")
     known = all("sha256" in member for member in members)
-    if found is not None and known and found != _joint_checksum(members):
+    if found is not None and known and found != _joint_checksum(members, table):
         raise ValueError(
             "its networks are not those that were saved: they do not fit its checksum (sha256), so one was left out, "
             'added or replaced; take another copy, or remove the last "sha256" from it to accept what was edited'
+            if table is None
+            else "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
+            'edited; take another copy, or remove the last "sha256" from it to accept what was edited'
         )
-    return networks
+    return networks if table is None else (networks, table)
 
 
 def short_of_memory(where: str, what: str = "network") -> OSError:
@@ -289,9 +303,9 @@ def _integer(digits: str) -> int | float:
 # --------------------------------------------------------------------------------------------- files
 
 
-def write(target: Any, document: dict[str, Any] | list[dict[str, Any]]) -> None:
-    """Save a network or an ensemble. On a path this is atomic: whatever happens, the old file or the new one is whole
-    there.
+def write(target: Any, document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any] | None = None) -> None:
+    """Save a network, an ensemble or the model of a table. On a path this is atomic: whatever happens, the old file or
+    the new one is whole there.
 
     The text goes to a temporary file in the same folder (``.nnc-*.tmp``; only a killed process leaves one
     behind), is forced to the disk and renamed over the old file. The permissions of an old file stay, its
@@ -302,7 +316,7 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]]) -> None:
     ----------
     target : str, os.PathLike or text file
         A path, or a file that is open for writing text: this one is written straight into, and flushed.
-    document : dict or list of dict
+    document, table
         As for `dumps`.
 
     Raises
@@ -312,17 +326,17 @@ def write(target: Any, document: dict[str, Any] | list[dict[str, Any]]) -> None:
     OSError
         If the system refuses: FileNotFoundError, PermissionError and so on, with errno and filename.
     """
-    disk.write(target, dumps(document), "ensemble" if isinstance(document, list) else "network")
+    disk.write(target, dumps(document, table), kind_of(document, table))
 
 
 def read(source: Any, what: str = "network") -> Any:
-    """Load a network or an ensemble, completely checked: see `loads`.
+    """Load a network, an ensemble or the model of a table, completely checked: see `loads`.
 
     Parameters
     ----------
     source : str, os.PathLike or text file
         A path, or a file that is open for reading text.
-    what : "network" or "ensemble"
+    what : "network", "ensemble" or "table model"
 
     Raises
     ------

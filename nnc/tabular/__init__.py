@@ -1,18 +1,30 @@
-"""Tables: frames of numbers, categories, text and dates, as networks take them (extra `[tables]`).
+"""Models of tables, with nothing to set: frames of numbers, categories, text and dates in, classes or numbers out
+(extra `[tables]`).
 
-from nnc.tabular import Schema, read_table
-table = read_table(frame)
-schema = Schema.learn(table)
-net.fit(schema.encode(table), y)
-net.predict(schema.encode(read_table(other)))
+    from nnc.tabular import TableClassifier, TableRegressor
+    model = TableClassifier().fit(frame, labels)
+    model.predict(new_frame), model.predict_proba(new_frame)
+    print(model.report())
+    model.save("model.json"), nnc.tabular.load("model.json")
+
+What they do with columns is there by itself:
+
+    from nnc.tabular import Schema, read_table
+    table = read_table(frame)
+    schema = Schema.learn(table)
+    net.fit(schema.encode(table), y)
+    net.predict(schema.encode(read_table(other)))
 """
 
 MISSING = 'nnc.tabular needs scikit-learn 1.9 or later ({}); install it with pip install "nnc-cython[tables]"'
 
 try:
+    from nnc.tabular.classifier import TableClassifier
     from nnc.tabular.frames import Table, read_table
+    from nnc.tabular.load import load
+    from nnc.tabular.regressor import TableRegressor
     from nnc.tabular.schema import Schema
 except ImportError as error:
     raise ImportError(MISSING.format(error)) from error
 
-__all__ = ["Schema", "Table", "read_table"]
+__all__ = ["Schema", "Table", "TableClassifier", "TableRegressor", "load", "read_table"]

@@ -1,0 +1,167 @@
+"""TableClassifier."""
+
+from __future__ import annotations
+
+import warnings
+from reprlib import repr as shown
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+
+from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
+from nnc.tabular.recipe import CLASSES, Task
+from nnc.tabular.target import Target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc.tabular.estimator import Explanations
+    from nnc.tabular.training import Rows
+
+
+OWN = """
+    class_weight : "balanced" or dict, default=None
+        What the weight of each row is multiplied by, by its class, as in scikit-learn."""
+
+
+class TableClassifier(ClassifierMixin, TableEstimator):
+    __doc__ = f"""Classes from a table of any columns, with nothing to set: several small networks, each held against
+    rows of its own, which answer together.
+
+    Parameters
+    ----------
+{PARAMETERS.replace(HERE, OWN)}
+    classes_ : array (n_classes,)
+
+    Examples
+    --------
+    >>> from nnc.tabular import TableClassifier
+    >>> model = TableClassifier().fit(frame, labels)
+    >>> model.predict_proba(new_frame)
+    >>> print(model.report())
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        **TableEstimator._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    _kind = "classes"
+
+    def __init__(
+        self,
+        preset: str = "default",
+        *,
+        members: int | None = None,
+        class_weight: Any = None,
+        max_seconds: float | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        checkpoint: Any = None,
+        callback: Any = None,
+        progress: bool = False,
+    ) -> None:
+        self.preset = preset
+        self.members = members
+        self.class_weight = class_weight
+        self.max_seconds = max_seconds
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.callback = callback
+        self.progress = progress
+
+    def _target(self, y: Any, n: int) -> Target:
+        target = Target.of_classes(y, n)
+        if target.n_outputs > 1:
+            raise ValueError(f"y must be one column of labels, got {target.n_outputs}: fit a model for each")
+        labels = _labels(target)
+        broken = labels[labels % 1 != 0] if labels.dtype.kind == "f" else labels[:0]
+        if len(broken):
+            raise ValueError(f"Unknown label type: continuous: y has {broken[0]:g}; TableRegressor predicts numbers")
+        if getattr(y, "ndim", 1) == 2:
+            what = "A column-vector y was passed when a 1d array was expected: y.ravel() is one"
+            warnings.warn(what, DataConversionWarning, stacklevel=3)
+        return target
+
+    def _task(self, target: Target) -> Task:
+        assert target.classes is not None
+        return Task(CLASSES, len(target.classes[0]))
+
+    def _weights(self, rows: Rows, target: Target) -> NDArray[np.float64] | None:
+        if self.class_weight is None:
+            return rows.weights
+        weight = self.class_weight
+        if isinstance(weight, dict):
+            labels = _labels(target).tolist()
+            for label in weight:
+                place_of(labels, "class_weight", label)
+            weight = {place: weight.get(label, 1) for place, label in enumerate(labels)}
+        by_class: NDArray[np.float64] = compute_sample_weight(weight, rows.y)
+        return by_class if rows.weights is None else by_class * rows.weights
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        return _labels(self._model().target)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of each class, (n, n_classes) in the order of `classes_`, at the temperature that held-out
+        rows ask for (Guo, Pleiss, Sun and Weinberger, 2017)."""
+        return self._answer(X)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable class of each row, (n,)."""
+        labels: NDArray[Any] = self.classes_[self._answer(X).argmax(axis=1)]
+        return labels
+
+    def predict_set(self, X: Any, level: float = 0.9) -> NDArray[np.bool_]:
+        """Which classes are in a set that holds the true one in a share of `level` of all rows, (n, n_classes): all
+        whose probability is high enough, by rows that were held out (conformal prediction: see nnc.data.conformal).
+
+        Raises
+        ------
+        ValueError
+            `level` is not between 0 and 1, or too few rows were held out for it.
+        """
+        return self._model().classes_within(self._table(X), level)
+
+    def explain(self, X: Any, label: Any = None) -> Explanations:
+        """What each column gives to the probability of a class, for each row: integrated gradients (Sundararajan, Taly
+        and Yan, 2017) from the mean row of the training to this one.
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+        label : optional
+            The class. Default: for each row the most probable one.
+
+        Returns
+        -------
+        Explanations
+            `contributions` (n, columns), which with `baseline` (n,) add up to `predictions` (n,).
+        """
+        table = self._table(X)
+        if label is None:
+            outputs = self._model().predict(table).argmax(axis=1)
+        else:
+            outputs = np.full(len(table), place_of(self.classes_.tolist(), "label", label))
+        return self._explained(table, outputs)
+
+    def _settings(self) -> dict[str, Any]:
+        return {}
+
+
+def _labels(target: Target) -> NDArray[Any]:
+    assert target.classes is not None
+    return target.classes[0]
+
+
+def place_of(labels: list[Any], name: str, label: Any) -> int:
+    """Which of the classes a label is; ValueError where it is none."""
+    if label not in labels:
+        raise ValueError(f"{name} must be of the classes of y, {shown(labels)}, got {label!r}")
+    return labels.index(label)

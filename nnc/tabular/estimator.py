@@ -1,0 +1,391 @@
+"""What TableClassifier and TableRegressor have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from numbers import Integral, Real
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from nnc.base import disk
+from nnc.base.arrays import finite
+from nnc.saving import ModelFileError
+from nnc.tabular import file
+from nnc.tabular.frames import read_table
+from nnc.tabular.model import TableModel
+from nnc.tabular.progress import told
+from nnc.tabular.recipe import PRESETS, members_by_rule
+from nnc.tabular.report import Report
+from nnc.tabular.schema import Schema
+from nnc.tabular.training import MOST_NUMBERS, Rows, Training
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from nnc.network import NeuralNetwork
+    from nnc.tabular.frames import Table
+    from nnc.tabular.model import HeldOut
+    from nnc.tabular.recipe import Task
+    from nnc.tabular.target import Target
+
+HERE = "<own>"  # where the parameters stand that one of them has alone
+PARAMETERS = """
+    preset : {"fast", "default", "best"}, default="default"
+        How much is done: "fast" trains few networks, "best" larger ones, in the same way.
+    members : int, default=None
+        How many networks are trained. Default: by the preset and the number of rows. With the same `random_state`, data
+        and number the model is the same to the last bit, whatever n_jobs is.<own>
+    max_seconds : float, default=None
+        Ends the training after this time; the networks that are done by then are the model, or if there is none those
+        that are begun.
+    n_jobs : int, default=None
+        Networks that are trained at a time. Default: as nnc.get_num_threads says.
+    random_state : int, RandomState or None, default=None
+        Determines everything that is drawn. `seed_` says what it was where none is given.
+    checkpoint : path, default=None
+        A file that is written each time some networks are done. A fit of the same data with the same parameters that
+        finds it goes on from there, to the same model; at the end it is deleted.
+    callback : callable, default=None
+        Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
+        thread that trains it.
+    progress : bool, default=False
+        Shows a progress bar of epochs (extra `[progress]`).
+
+    Attributes
+    ----------
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Where X has names.
+    n_members_ : int
+        How many networks were trained, as `members` takes it.
+    seed_ : int
+        As `random_state` takes it.
+    networks_ : list of nnc.NeuralNetwork
+        Those that answer.
+    held_out_ : HeldOut
+        What rows say that a network had not learned from: how many they are (`n`), `score`, `calibration_error`,
+        `temperature`."""
+
+
+def _weights(weights: Any, n: int) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = finite("sample_weight", weights, (n,), np.dtype(np.float64))
+    if array.min() < 0 or not array.any():
+        raise ValueError(f"sample_weight must be 0 or more, and not zero for all rows, got {array.min():g} at least")
+    scaled: NDArray[np.float64] = array / array.max()
+    return scaled
+
+
+NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
+
+
+class Explanations(NamedTuple):
+    """What each column gives to predictions.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The columns.
+    contributions : array (n, columns)
+        They add up, with the baseline, to what is predicted: `contributions.sum(axis=1) + baseline`.
+    baseline : array (n,)
+        What is predicted for the mean row of the training.
+    outputs : int array (n,)
+        Which class, or target, is explained.
+    """
+
+    names: tuple[str, ...]
+    contributions: NDArray[np.float64]
+    baseline: NDArray[np.float64]
+    outputs: NDArray[np.intp]
+
+    def __str__(self) -> str:
+        lines = []
+        for contributions, baseline in zip(self.contributions, self.baseline, strict=True):
+            order = np.argsort(-np.abs(contributions))
+            lines.append(f"{contributions.sum() + baseline:.6g}, from {baseline:.6g} for the mean row")
+            lines += [f"  {contributions[j]:+.4g}  {self.names[j]}" for j in order if contributions[j]]
+        return "\n".join(lines)
+
+
+class TableEstimator(BaseEstimator):
+    """A model of a table that needs nothing to be set."""
+
+    _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
+        "preset": [StrOptions(set(PRESETS))],
+        "members": [Interval(Integral, 1, None, closed="left"), None],
+        "max_seconds": [Interval(Real, 0, None, closed="neither"), None],
+        "n_jobs": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+        "checkpoint": [str, HasMethods(["__fspath__"]), None],
+        "callback": [callable, None],
+        "progress": ["boolean"],
+    }
+
+    preset: str
+    members: int | None
+    max_seconds: float | None
+    n_jobs: int | None
+    random_state: Any
+    checkpoint: Any
+    callback: Any
+    progress: bool
+
+    model_: TableModel
+    _kind: ClassVar[str]  # of its tasks
+
+    # ------------------------------------------------------------------------------------------ training
+
+    @abstractmethod
+    def _task(self, target: Target) -> Task:
+        """What the networks are to learn."""
+
+    @abstractmethod
+    def _target(self, y: Any, n: int) -> Target:
+        """What y is."""
+
+    def _weights(self, rows: Rows, target: Target) -> NDArray[np.float64] | None:
+        """How much each row counts."""
+        return rows.weights
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """The parameters of its own that a model follows from."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Trains a model.
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+            A frame of pandas, polars or pyarrow, or what else narwhals reads, or an array or a list of rows: numbers,
+            booleans, categories, text and dates, any of them missing.
+        y : array (n,), or (n, targets) of numbers
+            None may be missing.
+        sample_weight : array (n,), optional
+            How much each row counts.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            A parameter, or the data, is not as it has to be: the message names the column, the row and what is there.
+        """
+        self._validate_params()
+        began = perf_counter()
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        table = read_table(X)
+        if len(table) < 2:
+            raise ValueError("X must have two rows or more, got n_samples=1")
+        target = self._target(y, len(table))
+        task = self._task(target)
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = int(check_random_state(seed).randint(2**31 - 1))
+        seed = int(seed)
+        count = members_by_rule(self.preset, len(table)) if self.members is None else int(self.members)
+        schema = Schema.learn(table)
+        rows = self._rows(schema, table, target, y, sample_weight)
+        if rows.weights is not None and task.quantiles:
+            raise ValueError("sample_weight does not go with quantiles: their loss has no weights")
+        key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
+        done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []
+
+        def keep(members: Any) -> None:
+            file.write_checkpoint(self.checkpoint, key, members)
+
+        left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
+        with told(self.callback, self.progress, count) as callback:
+            training = Training(
+                task, self.preset, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
+            )
+            members = training.run(count, done)
+        numbers = task.kind == "numbers"
+        self.model_ = TableModel(
+            task,
+            schema,
+            target,
+            members,
+            training.scaling,
+            np.stack([rows.y.min(axis=0), rows.y.max(axis=0)]) if numbers else None,
+            rows.inputs(any(member.spec.bins for member in members)).mean(axis=0, dtype=np.float64),
+            {"preset": self.preset, "seed": seed, "trained": count, "rows": len(table), "settings": self._settings()},
+        )
+        self.model_.learn_from_held_out(rows, training.held, seed)
+        self.model_.facts["seconds"] = perf_counter() - began
+        if self.checkpoint is not None:
+            file.remove_checkpoint(self.checkpoint)
+        return self
+
+    def _rows(self, schema: Schema, table: Table, target: Target, y: Any, sample_weight: Any) -> Rows:
+        """The training rows as networks see them."""
+        wide = schema.width(bins=True)
+        binned = wide > schema.width() and len(table) * wide <= MOST_NUMBERS
+        bins = schema.encode(table, bins=True) if binned else None
+        plain = schema.encode(table) if bins is None else np.ascontiguousarray(bins[:, : schema.width()])
+        encoded = target.encode(y, len(table))
+        weights = None if sample_weight is None else _weights(sample_weight, len(table))
+        rows = Rows(plain, bins, encoded[:, 0] if target.classes is not None else encoded, weights)
+        return rows._replace(weights=self._weights(rows, target))
+
+    # ------------------------------------------------------------------------------------------ what it says
+
+    def _model(self) -> TableModel:
+        check_is_fitted(self, "model_")
+        return self.model_
+
+    def _table(self, X: Any) -> Table:
+        names = self._model().schema.names
+        table = read_table(X)
+        if not table.named and len(table.names) != len(names):
+            raise ValueError(
+                f"X has {len(table.names)} features, but {type(self).__name__} is expecting {len(names)} features as "
+                "input"
+            )
+        return table
+
+    def _answer(self, X: Any) -> NDArray[np.float64]:
+        table = self._table(X)
+        return self.model_.predict(table)
+
+    def _explained(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:
+        """Of the outputs with these numbers, one for each row."""
+        contributions = np.empty((len(table), len(self.model_.schema.names)))
+        baseline = np.empty(len(table))
+        for output in np.unique(outputs):
+            rows = np.flatnonzero(outputs == output)
+            contributions[rows], baseline[rows] = self.model_.explain(table.take(rows), int(output))
+        return Explanations(self.model_.schema.names, contributions, baseline, outputs)
+
+    # ------------------------------------------------------------------------------------------ what it is
+
+    @property
+    def n_features_in_(self) -> int:
+        return len(self._model().schema.names)
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        schema = self._model().schema
+        if not schema.named:
+            raise AttributeError("X had no names of columns in the fit")
+        return np.array(schema.names, dtype=object)
+
+    @property
+    def n_members_(self) -> int:
+        return int(self._model().facts["trained"])
+
+    @property
+    def seed_(self) -> int:
+        return int(self._model().facts["seed"])
+
+    @property
+    def networks_(self) -> list[NeuralNetwork]:
+        return [member.network for member in self._model().members]
+
+    @property
+    def held_out_(self) -> HeldOut:
+        return self._model().held_out
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+    @property
+    def feature_importances_(self) -> NDArray[np.float64]:
+        """How much the score on held-out rows falls where a column is shuffled among them (permutation importances,
+        Breiman, 2001), (columns,): computed when it is asked for the first time."""
+        return self._model().find_importances()[0]
+
+    def report(self) -> Report:
+        """What the fit has come to: the columns and what was made of each, the networks, how good they are on rows that
+        were held out, what the columns are worth. `print(model.report())`; notebooks show it as HTML."""
+        model = self._model()
+        facts, held = model.facts, model.held_out
+        encodings = {True: "numbers in bins", False: "plain numbers"}
+        seen = " and ".join(encodings[bins] for bins in sorted(model.encodings))
+        told = {
+            "rows": f"{facts['rows']:,}",
+            "networks": f"{len(model.members)} of {facts['trained']} trained, each of {model.members[0].network.sizes}",
+            "inputs": seen,
+            "time": f"{facts['seconds']:.1f} s",
+            "to make it again": f"{type(self).__name__}({facts['preset']!r}, members={facts['trained']}, "
+            f"random_state={facts['seed']})",
+        }
+        if held.n:
+            measure = "accuracy" if model.task.kind == "classes" else "R^2"
+            told["held-out rows"] = f"{held.n:,}: {measure} {held.score:.4g}"
+            if model.task.kind == "classes":
+                told["held-out rows"] += f", calibration error {held.calibration_error:.3g}"
+        importances = None
+        if model.importances is not None or model.shuffle is not None:
+            importances = dict(zip(model.schema.names, model.find_importances()[0].tolist(), strict=True))
+        return Report(type(self).__name__, told, model.schema.describe(), importances)
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def save(self, path: Any) -> None:
+        """Writes the model to a JSON file: columns, encodings, networks and what was learned from held-out rows.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file
+            As in `NeuralNetwork.save`: atomically, exact to the bit.
+
+        Raises
+        ------
+        OSError
+            It cannot be written; the message says why and what to do.
+        """
+        file.write(path, self._model())
+
+    @classmethod
+    def load(cls, path: Any) -> Self:
+        """Reads a model that `save` has written.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file
+
+        Returns
+        -------
+        TableClassifier or TableRegressor
+            It predicts as the one that was saved, to the last bit on the same kind of processor. Its parameters are
+            those that say how it would be trained again.
+
+        Raises
+        ------
+        OSError
+            It cannot be read, or is no such model (ModelFileError): the message says why and what to do.
+        """
+        model = file.read(path)
+        if model.task.kind != cls._kind:
+            raise ModelFileError(
+                f"cannot load the model from {disk.place(path)}: it is one of {model.task.kind}, load it with "
+                f"{NAMES[model.task.kind]}.load, or with nnc.tabular.load"
+            )
+        return cls._of_model(model)
+
+    @classmethod
+    def _of_model(cls, model: TableModel) -> Self:
+        """The estimator that would make such a model again."""
+        facts = model.facts
+        estimator = cls(facts["preset"], members=facts["trained"], random_state=facts["seed"], **facts["settings"])
+        estimator.model_ = model
+        return estimator

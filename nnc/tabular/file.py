@@ -1,0 +1,245 @@
+"""The model of a table as a file: what stands there beside its networks.
+
+    {"task": {"loss": "cross_entropy", "n_out": 3, "quantiles": []}, "schema": as Schema.document gives it,
+     "target": as Target.document does, "members": [{"place": 0, "bins": false, "fold": 0}, ... one for each network],
+     "scaling": null or as Scaling.to_dict gives it, of the targets,
+     "bounds": null or [[least target, ...], [largest, ...]], "baseline": [a number for each input],
+     "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
+     "importances": null or [[mean, ...], [deviation, ...]],
+     "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "settings": {...}, "seconds": 4.2},
+     "self_test": {"outputs": [...]}}
+
+Numbers that are not known, NaN elsewhere, are null here.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc import saving
+from nnc.base import disk, fields
+from nnc.data.scaling import Scaling
+from nnc.network import NeuralNetwork
+from nnc.tabular.model import HeldOut, TableModel
+from nnc.tabular.recipe import CLASSES, LOSSES, PRESETS, Task
+from nnc.tabular.schema import Schema
+from nnc.tabular.target import Target
+from nnc.tabular.training import Member, Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from nnc.tabular.training import Rows
+
+WHAT = "table model"
+
+
+def write(path: Any, model: TableModel) -> None:
+    """Saves a model: see `saving.write`."""
+    if model.shuffle is not None:
+        model.find_importances()  # which need rows that the file has not
+    saving.write(path, [_document(member.network) for member in model.members], _table(model))
+
+
+def read(path: Any) -> TableModel:
+    """Loads a model, completely checked: see `saving.read`."""
+    documents, table = saving.read(path, WHAT)
+    where = disk.place(path)
+    networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
+    with saving.refusing(where, WHAT):
+        model = _model(table, networks)
+        wanted = fields.member(fields.members_of(table["self_test"], "self_test"), "outputs", list, where="self_test.")
+        outputs = model.answer(_test_row(model)).ravel()
+        expected = fields.vector(wanted, len(outputs), "self_test.outputs")
+        if not np.allclose(outputs, expected, rtol=1e-4, atol=1e-4 * (1 + np.abs(expected).max())):
+            raise ValueError("it does not compute what it did when it was saved: self_test.outputs differ")
+    return model
+
+
+def _document(network: NeuralNetwork) -> dict[str, Any]:
+    return network._document(checkpoint=False)
+
+
+def _test_row(model: TableModel) -> NDArray[np.float32]:
+    """The inputs of the self-test."""
+    row = saving.self_test_row(model.schema.width(bins=True in model.encodings))
+    return np.array([row], np.float32)
+
+
+def _or_null(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _table(model: TableModel) -> dict[str, Any]:
+    """What stands beside the networks."""
+    held, importances = model.held_out, model.importances
+    return {
+        "task": {"loss": model.task.loss, "n_out": model.task.n_out, "quantiles": list(model.task.quantiles)},
+        "schema": model.schema.document(),
+        "target": model.target.document(),
+        "members": [member.spec._asdict() for member in model.members],
+        "scaling": None if model.scaling is None else model.scaling.to_dict(),
+        "bounds": None if model.bounds is None else model.bounds.tolist(),
+        "baseline": model.baseline.tolist(),
+        "held_out": {
+            "n": held.n,
+            "score": _or_null(held.score),
+            "calibration_error": _or_null(held.calibration_error),
+            "temperature": held.temperature,
+            "scores": held.scores.tolist(),
+        },
+        "importances": None if importances is None else [part.tolist() for part in importances],
+        "facts": model.facts,
+        "self_test": {"outputs": model.answer(_test_row(model)).ravel().tolist()},
+    }
+
+
+def _model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableModel:
+    """The model of a table with these networks; ValueError with place and reason where they are none."""
+    task = _task(fields.member(table, "task", dict))
+    schema = Schema.from_document(fields.member(table, "schema", dict))
+    target = Target.from_document(fields.member(table, "target", dict))
+    classes = task.kind == "classes"
+    n_out = target.n_outputs if target.classes is None else len(target.classes[0])
+    if (target.classes is not None) != classes or n_out != task.n_out or (classes and target.n_outputs > 1):
+        raise ValueError("target does not fit task: it has other outputs")
+    members = []
+    given = fields.member(table, "members", list)
+    if len(given) != len(networks):
+        raise ValueError(f"members has {len(given)} items, expected {len(networks)}, one for each network")
+    for i, (spec, network) in enumerate(zip(given, networks, strict=True)):
+        member = Member(_spec(spec, f"members[{i}]"), network)
+        width = schema.width(bins=member.spec.bins)
+        if (network.sizes[0], network.sizes[-1]) != (width, task.outputs):
+            found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
+            raise ValueError(f"networks[{i}] has {found}, expected {width} and {task.outputs}")
+        members.append(member)
+    scaling = fields.member(table, "scaling", dict, type(None))
+    scaling = None if scaling is None else Scaling.from_dict(scaling)
+    if (scaling is not None) != task.scales or (scaling is not None and scaling.shift.shape != (task.n_out,)):
+        raise ValueError("scaling does not fit task")
+    bounds = _matrix(table, "bounds", 2, task.n_out)
+    bins = any(member.spec.bins for member in members)
+    baseline = np.array(fields.vector(fields.member(table, "baseline", list), schema.width(bins=bins), "baseline"))
+    model = TableModel(
+        task, schema, target, members, scaling, bounds, baseline, _facts(fields.member(table, "facts", dict))
+    )
+    model.held_out = _held_out(fields.member(table, "held_out", dict), 1 if classes else task.n_out)
+    importances = _matrix(table, "importances", 2, len(schema.names))
+    model.importances = None if importances is None else (importances[0], importances[1])
+    return model
+
+
+def _spec(given: Any, where: str) -> Spec:
+    fields.exactly(given, Spec._fields, where)
+    bins = fields.member(given, "bins", bool, where=f"{where}.")
+    place, fold = (fields.unsigned(given, key, 0, f"{where}.", bits=31) or 0 for key in ("place", "fold"))
+    return Spec(place, bins, fold)
+
+
+def _matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.float64] | None:
+    """The member of that key, so many rows of n numbers, or null."""
+    found = fields.member(table, key, list, type(None))
+    if found is None:
+        return None
+    if len(found) != rows:
+        raise ValueError(f"{key} has {len(found)} rows, expected {rows}")
+    return np.array(fields.matrix(found, n, lambda i: f"{key}[{i}]"))
+
+
+def _task(given: dict[str, Any]) -> Task:
+    fields.exactly(given, ("loss", "n_out", "quantiles"), "task")
+    loss = fields.name(given, "loss", (CLASSES, *LOSSES), "task.")
+    quantiles = fields.member(given, "quantiles", list, where="task.")
+    found = fields.vector(quantiles, len(quantiles), "task.quantiles")
+    if not all(0 < a < 1 for a in found) or sorted(set(found)) != found or (found and loss == CLASSES):
+        raise ValueError(f"task.quantiles is {fields.shown(found)}, expected rising numbers between 0 and 1")
+    return Task(loss, fields.whole(given["n_out"], "task.n_out"), tuple(found))
+
+
+def _facts(given: dict[str, Any]) -> dict[str, Any]:
+    fields.exactly(given, ("preset", "seed", "trained", "rows", "settings", "seconds"), "facts")
+    settings = fields.member(given, "settings", dict, where="facts.")
+    if not set(settings) <= {"loss", "quantiles"}:
+        raise ValueError(f"facts.settings is {fields.shown(settings)}, expected loss and quantiles")
+    return {
+        "preset": fields.name(given, "preset", tuple(PRESETS), "facts."),
+        "seed": fields.unsigned(given, "seed", None, "facts."),
+        "trained": fields.whole(given["trained"], "facts.trained"),
+        "rows": fields.whole(given["rows"], "facts.rows"),
+        "settings": settings,
+        "seconds": fields.number(given["seconds"], "facts.seconds"),
+    }
+
+
+def _held_out(given: dict[str, Any], n_targets: int) -> HeldOut:
+    fields.exactly(given, HeldOut._fields, "held_out")
+    scores = fields.member(given, "scores", list, where="held_out.")
+    numbers = fields.matrix(scores, n_targets, lambda i: f"held_out.scores[{i}]")
+    temperature = fields.number(given["temperature"], "held_out.temperature")
+    if temperature <= 0:
+        raise ValueError(f"held_out.temperature is {temperature}, expected a number above 0")
+    score, error = (
+        np.nan if given[key] is None else fields.number(given[key], f"held_out.{key}")
+        for key in ("score", "calibration_error")
+    )
+    n = fields.unsigned(given, "n", 0, "held_out.")
+    return HeldOut(n or 0, score, error, temperature, np.array(numbers, np.float64).reshape(-1, n_targets))
+
+
+# ------------------------------------------------------------------------------------------ checkpoints
+
+
+def fingerprint(rows: Rows, task: Task, preset: str, seed: int, count: int) -> str:
+    """What says that a fit is the same: of its data and of all that decides about the members."""
+    found = sha256(f"{task!r} {preset} {seed} {count}".encode())
+    for array in rows:
+        if array is not None:
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
+    """Saves members of a fit that is not done."""
+    beside = {"fit": key, "members": [{**member.spec._asdict(), "error": _or_null(member.error)} for member in members]}
+    saving.write(path, [_document(member.network) for member in members], beside)
+
+
+def read_checkpoint(path: Any, key: str) -> list[Member]:
+    """The members of such a file, none where there is no file.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or is of another fit.
+    """
+    if not os.path.exists(path):
+        return []
+    documents, beside = saving.read(path, WHAT)
+    where = disk.place(path)
+    if beside.get("fit") != key:
+        raise saving.ModelFileError(
+            f"cannot go on from {where}: it is not a checkpoint of this fit, which has other data or other parameters; "
+            "name another file, or delete it"
+        )
+    with saving.refusing(where, WHAT):
+        given = fields.member(beside, "members", list)
+        networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
+        members = []
+        for i, (spec, network) in enumerate(zip(given, networks, strict=True)):
+            found = _spec({name: value for name, value in spec.items() if name != "error"}, f"members[{i}]")
+            members.append(Member(found, network, np.nan if spec["error"] is None else float(spec["error"])))
+    return members
+
+
+def remove_checkpoint(path: Any) -> None:
+    """Of a fit that is done."""
+    if os.path.exists(path):
+        os.remove(path)

@@ -1,0 +1,307 @@
+"""What a fit of a table leaves: how columns become numbers, the members that answer together, and what the rows that
+each of them was held against say of the answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nnc.data.conformal import checked_level, quantile
+from nnc.data.metrics import METRICS
+from nnc.tabular.explain import integrated_gradients, permutation_importances
+from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from nnc.data.scaling import Scaling
+    from nnc.tabular.frames import Table
+    from nnc.tabular.recipe import Task
+    from nnc.tabular.schema import Schema
+    from nnc.tabular.target import Target
+    from nnc.tabular.training import Member, Rows
+
+BLOCK = 1 << 22  # inputs that are made at a time
+SCORES, SHUFFLED = 2000, 1000  # held-out rows that intervals rest on, and importances
+TINY = 1e-30
+
+
+class Answers(NamedTuple):
+    """What members say of rows that they have not learned from.
+
+    Attributes
+    ----------
+    rows : int array (k,)
+        Those of the training rows that a member was held against.
+    outputs : array (k, n_out)
+        The mean of what these members say.
+    """
+
+    rows: NDArray[np.intp]
+    outputs: NDArray[np.float64]
+
+
+class HeldOut(NamedTuple):
+    """What the rows say that members were held against.
+
+    Attributes
+    ----------
+    n : int
+    score : float
+        Accuracy, or R^2; the least R^2 of several targets. NaN where there were no such rows.
+    calibration_error : float
+        Of the probabilities of classes; NaN of numbers.
+    temperature : float
+        Of the probabilities of classes; 1 of numbers.
+    scores : array (SCORES at most, n_targets)
+        How far the answers were from the truth, in no order: see `TableModel.strangeness`.
+    """
+
+    n: int
+    score: float
+    calibration_error: float
+    temperature: float
+    scores: NDArray[np.float64]
+
+
+class Shuffle(NamedTuple):
+    """What importances are computed from: some held-out rows, and which member may be asked of which."""
+
+    plain: NDArray[np.float32]
+    bins: NDArray[np.float32] | None
+    y: NDArray[Any]
+    may: NDArray[np.bool_]  # (members, rows)
+
+
+class TableModel:
+    """A model of a table.
+
+    Attributes
+    ----------
+    task : Task
+    schema : Schema
+    target : Target
+    members : list of Member
+    scaling : Scaling or None
+        Of targets, which members predict scaled.
+    bounds : array (2, n_targets) or None
+        The least and the largest target of the training rows, between which predictions of numbers stay.
+    baseline : array (width,)
+        The mean of the training rows as members see them, which explanations begin at.
+    held_out : HeldOut
+    importances : (mean, deviation) or None
+        Of the columns, see `find_importances`.
+    facts : dict
+        What is told of the fit: "preset", "seed", "trained" (members), "rows", "seconds".
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        schema: Schema,
+        target: Target,
+        members: Sequence[Member],
+        scaling: Scaling | None,
+        bounds: NDArray[np.float64] | None,
+        baseline: NDArray[np.float64],
+        facts: dict[str, Any],
+    ) -> None:
+        self.task, self.schema, self.target = task, schema, target
+        self.members, self.scaling, self.bounds = list(members), scaling, bounds
+        self.baseline, self.facts = baseline, facts
+        n_targets = 1 if task.kind == "classes" else task.n_out
+        self.held_out = HeldOut(0, np.nan, np.nan, 1.0, np.empty((0, n_targets)))
+        self.importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self.shuffle: Shuffle | None = None
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    @property
+    def encodings(self) -> set[bool]:
+        """Those that members see, with bins or without."""
+        return {member.spec.bins for member in self.members}
+
+    def predict(self, table: Table) -> NDArray[np.float64]:
+        """The probabilities (n, n_classes), or numbers (n, n_targets), or (n, n_quantiles, n_targets)."""
+        encoded = self.blocks(table)
+        return np.concatenate([self.answer(inputs) for inputs in encoded])
+
+    def blocks(self, table: Table) -> Any:
+        """The inputs of rows, so many at a time that the memory they take does not depend on how many there are."""
+        bins, n = True in self.encodings, len(table)
+        size = max(1, BLOCK // self.schema.width(bins))
+        for start in range(0, n, size):
+            part = table if n <= size else table.take(np.arange(start, min(start + size, n)))
+            yield self.schema.encode(part, bins=bins)
+
+    def answer(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What `predict` returns, of encoded rows: with bins where a member sees them."""
+        outputs = [self.output(member, self.seen_by(member, inputs)) for member in self.members]
+        return self.formed(np.mean(outputs, axis=0))
+
+    def seen_by(self, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What a member sees of encoded rows."""
+        return inputs if member.spec.bins else inputs[:, : self.schema.width()]
+
+    def output(self, member: Member, inputs: NDArray[Any]) -> NDArray[np.float64]:
+        """What a single member says of what it sees."""
+        return self.meant(member.network.predict(np.ascontiguousarray(inputs)).astype(np.float64))
+
+    def meant(self, P: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Outputs of a network (n, outputs) as probabilities at the temperature, or as numbers of the targets' size."""
+        if self.task.kind == "classes":
+            return with_temperature(P, self.held_out.temperature)
+        return P if self.scaling is None else self.scaling.undo(P.reshape(-1, self.task.n_out)).reshape(P.shape)
+
+    def formed(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Numbers within their bounds, and quantiles that do not cross (Chernozhukov, Fernandez-Val and Galichon,
+        2010)."""
+        if self.task.quantiles:
+            outputs = np.sort(outputs.reshape(len(outputs), -1, self.task.n_out), axis=1)
+        return outputs if self.bounds is None else np.clip(outputs, *self.bounds)
+
+    # ------------------------------------------------------------------------------------------ how far it is trusted
+
+    def learn_from_held_out(self, rows: Rows, held: Callable[[int], NDArray[np.bool_]], seed: int) -> None:
+        """Finds the temperature, the score and the scores for intervals; `held` tells which rows a fold holds out."""
+        n = len(rows.y)
+        masks = np.stack([held(member.spec.fold) for member in self.members])
+        if not masks.any():
+            return
+        classes = self.task.kind == "classes"
+        raw = [
+            member.network.predict(rows.inputs(member.spec.bins)[mask]).astype(np.float64)
+            for member, mask in zip(self.members, masks, strict=True)
+        ]
+        if classes:
+            weights = None if rows.weights is None else np.concatenate([rows.weights[mask] for mask in masks])
+            truth = np.concatenate([rows.y[mask] for mask in masks])
+            logits = np.log(np.maximum(np.concatenate(raw), TINY))
+            self.held_out = self.held_out._replace(temperature=fit_temperature(logits, truth, weights))
+        total, times = np.zeros((n, self.task.outputs)), masks.sum(axis=0)
+        for P, mask in zip(raw, masks, strict=True):
+            total[mask] += self.meant(P)
+        known = np.flatnonzero(times)
+        answers = self.formed(total[known] / times[known, None])
+        truth, weights = rows.y[known], None if rows.weights is None else rows.weights[known]
+        order = np.random.default_rng([seed, 2]).permutation(len(known))
+        self.held_out = HeldOut(
+            len(known),
+            self.score(answers, truth, weights),
+            expected_calibration_error(answers, truth) if classes else np.nan,
+            self.held_out.temperature,
+            self.strangeness(answers, truth)[order[:SCORES]],
+        )
+        chosen = np.sort(known[order[:SHUFFLED]])
+        bins = rows.bins[chosen] if True in self.encodings and rows.bins is not None else None
+        self.shuffle = Shuffle(rows.plain[chosen], bins, rows.y[chosen], masks[:, chosen])
+
+    def score(self, answers: NDArray[np.float64], truth: NDArray[Any], weights: Any = None) -> float:
+        """Accuracy or R^2 of what `predict` returned."""
+        if self.task.kind == "classes":
+            return METRICS["accuracy"](truth, answers.argmax(axis=1), weights)
+        P = self.middle(answers)
+        return min(METRICS["r2"](truth[:, [j]], P[:, [j]], weights) for j in range(P.shape[1]))
+
+    def middle(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of quantiles the one that is the closest to the median; numbers as they are."""
+        return answers[:, self.middle_place] if self.task.quantiles else answers
+
+    @property
+    def middle_place(self) -> int:
+        """Of the quantile that is the closest to the median; 0 where there are none."""
+        return min(range(len(self.task.quantiles)), key=lambda i: abs(self.task.quantiles[i] - 0.5), default=0)
+
+    def strangeness(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
+        """How far answers are from the truth, (n, n_targets): 1 less the probability of the true class; the distance
+        from the number; how far it is outside of the outer quantiles, which is negative inside (Romano, Patterson and
+        Candes, 2019)."""
+        if self.task.kind == "classes":
+            return 1 - np.take_along_axis(answers, truth[:, None].astype(np.intp), axis=1)
+        ends = (answers[:, 0], answers[:, -1]) if self.task.quantiles else (answers, answers)
+        strange: NDArray[np.float64] = np.maximum(ends[0] - truth, truth - ends[1])
+        return strange
+
+    def limit(self, level: float) -> NDArray[np.float64]:
+        """What the strangeness of a share of `level` of all rows does not exceed."""
+        level = checked_level("level", level)
+        if not len(self.held_out.scores):
+            raise ValueError("no rows were held out, as there were too few: fit needs 10 rows or more for that")
+        return quantile(self.held_out.scores, level)
+
+    def interval(self, table: Table, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The ends (n, n_targets) of intervals that hold a share of `level` of all targets."""
+        limit, answers = self.limit(level), self.predict(table)
+        if self.task.quantiles:
+            low, high = answers[:, 0] - limit, answers[:, -1] + limit
+            middle = (low + high) / 2
+            return np.minimum(low, middle), np.maximum(high, middle)
+        return answers - limit, answers + limit
+
+    def classes_within(self, table: Table, level: float) -> NDArray[np.bool_]:
+        """Which classes are in the set that holds the true one in a share of `level` of all rows."""
+        return np.asarray(1 - self.predict(table) <= self.limit(level))
+
+    # ------------------------------------------------------------------------------------------ what it rests on
+
+    def find_importances(self, repeats: int = 5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How much the score on held-out rows falls where a column is shuffled: mean and deviation, (columns,) each."""
+        if self.importances is None:
+            shuffle = self.shuffle
+            if shuffle is None:
+                raise ValueError("no importances are known: no rows were held out, or the file has none")
+            inputs = shuffle.plain if shuffle.bins is None else shuffle.bins
+            times = np.maximum(shuffle.may.sum(axis=0), 1)[:, None]
+
+            def score(X: NDArray[np.float32]) -> float:
+                total: Any = 0.0
+                for member, may in zip(self.members, shuffle.may, strict=True):
+                    part = np.zeros((len(X), self.task.outputs))
+                    if may.any():
+                        part[may] = self.output(member, self.seen_by(member, X[may]))
+                    total = total + part
+                return self.score(self.formed(total / times), shuffle.y)
+
+            groups = self.schema.groups(bins=shuffle.bins is not None)
+            self.importances = permutation_importances(score, inputs, groups, repeats, self.facts["seed"])
+        return self.importances
+
+    def explain(self, table: Table, output: int) -> tuple[NDArray[np.float64], float]:
+        """What each column gives to an output of the rows (n, columns), and the output of the baseline: integrated
+        gradients."""
+        bins = True in self.encodings
+        X = self.schema.encode(table, bins=bins).astype(np.float64)
+        baseline = self.baseline[: X.shape[1]]
+        exact = [(member, member.network.astype("float64")) for member in self.members]
+        width = self.schema.width()
+
+        def seen(member: Member, inputs: NDArray[Any]) -> NDArray[Any]:
+            return inputs if member.spec.bins else np.ascontiguousarray(inputs[:, :width])
+
+        def value(inputs: NDArray[Any]) -> NDArray[Any]:
+            mean: NDArray[Any] = np.mean(
+                [self.meant(net.predict(seen(m, inputs)))[:, output] for m, net in exact], axis=0
+            )
+            return mean
+
+        def gradient(inputs: NDArray[Any]) -> NDArray[Any]:
+            total = np.zeros(inputs.shape)
+            for member, net in exact:
+                rows = seen(member, inputs)
+                total[:, : rows.shape[1]] += net.vjp(rows, self.slopes(net.predict(rows), output))[1]
+            return total / len(exact)
+
+        given = integrated_gradients(value, gradient, X, baseline, self.schema.groups(bins=bins))
+        return given, float(value(baseline[None])[0])
+
+    def slopes(self, P: NDArray[np.float64], output: int) -> NDArray[np.float64]:
+        """How an output of `meant` changes with those of the network, (n, outputs)."""
+        dP = np.zeros_like(P)
+        dP[:, output] = 1
+        if self.task.kind == "classes":
+            Q, temperature = self.meant(P), self.held_out.temperature
+            return Q[:, [output]] * (dP - Q) / (temperature * np.maximum(P, TINY))
+        return dP if self.scaling is None else dP / self.scaling.factor[output % self.task.n_out]

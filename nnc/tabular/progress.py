@@ -1,0 +1,32 @@
+"""What is told of a training while it lasts."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from nnc.tabular.recipe import EPOCHS
+from nnc.training.callbacks import bar_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def told(callback: Callable[[int, Any], Any] | None, bar: bool, count: int) -> Iterator[Any]:
+    """The callback of the members, so many of them; shows a bar of epochs where one is asked for."""
+    if not bar:
+        yield callback
+        return
+    shown, lock = bar_of(count * EPOCHS, "epoch")(), Lock()
+
+    def both(place: int, record: Any) -> Any:
+        with lock:  # members are trained in several threads
+            shown.update()
+        return None if callback is None else callback(place, record)
+
+    try:
+        yield both
+    finally:
+        shown.close()

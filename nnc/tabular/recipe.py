@@ -1,0 +1,136 @@
+"""What the networks of a table are like, and how they are trained: chosen once, so that nobody has to.
+
+It follows RealMLP-TD (Holzmueller, Grinsztajn and Steinwart, 2024) as far as that paid here, with smaller networks,
+fewer epochs, and several networks in place of one. docs/tables.md tells what was measured.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from math import sqrt
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nnc.base.checks import one_of
+from nnc.base.value import Value, field
+from nnc.data.scaling import Standardize
+from nnc.kinds.heads import Head, Heads
+from nnc.kinds.losses import CrossEntropy, Quantile
+from nnc.kinds.optimizers import Adam
+from nnc.layers import Dense, Input, Scale
+from nnc.network import NeuralNetwork
+from nnc.training.schedules import CosineLogLR, PerStep
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc.data.scaling import Scaling
+
+
+class Preset(NamedTuple):
+    """How much is done."""
+
+    members: int  # networks, of up to MANY rows
+    width: int  # of each of their DEPTH hidden layers
+
+
+PRESETS = {"fast": Preset(4, 128), "default": Preset(14, 128), "best": Preset(11, 256)}
+MANY, LEAST_MEMBERS = 10_000, 2
+DEPTH = 3
+EPOCHS, BATCH, SMALLEST_BATCH, LEAST_STEPS = 48, 64, 16, 8
+RATES = {"classes": 0.0025, "numbers": 0.0044}
+SMOOTHING = 0.1  # of labels
+SCALE_RATE = 6.0  # times the others'
+AS_FAST = 256  # inputs of which the first layer learns as fast as the others
+
+# What losses of numbers are called by scikit-learn, and by the engine.
+LOSSES = {"squared_error": "mse", "absolute_error": "mae", "poisson": "poisson"}
+CLASSES = "cross_entropy"
+
+
+class Task(Value):
+    """What the networks of a table have to learn.
+
+    Parameters
+    ----------
+    loss : str
+        CLASSES, or a key of LOSSES.
+    n_out : int
+        Classes, or targets.
+    quantiles : tuple of float
+        In place of the loss of numbers: each network has an output for each of them, and each target.
+    """
+
+    loss: str = field(check=partial(one_of, names=(CLASSES, *LOSSES)))
+    n_out: int
+    quantiles: tuple[float, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "classes" if self.loss == CLASSES else "numbers"
+
+    @property
+    def outputs(self) -> int:
+        """Of a network."""
+        return self.n_out * max(1, len(self.quantiles))
+
+    @property
+    def scales(self) -> bool:
+        """Whether targets are standardized for the networks."""
+        return self.loss not in (CLASSES, "poisson")
+
+    @property
+    def metric(self) -> str | None:
+        """What says which epoch was the best; None: the loss."""
+        return "accuracy" if self.kind == "classes" else None
+
+
+def members_by_rule(preset: str, rows: int) -> int:
+    """How many networks a preset trains: fewer of more rows, since each has seen more."""
+    most = PRESETS[preset].members
+    return most if rows <= MANY else max(LEAST_MEMBERS, round(most * sqrt(MANY / rows)))
+
+
+def network(task: Task, preset: str, n_in: int, seed: int) -> NeuralNetwork:
+    """A network before its training. One rate fits all widths: weights are drawn from N(0, 1 / inputs), biases from
+    N(0, 1), the last layer's are 0, and the first layer learns as if its inputs were larger by sqrt(AS_FAST / n_in)."""
+    gain, width = sqrt(AS_FAST / n_in), PRESETS[preset].width
+    first = Dense(width, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
+    inner = [Dense(width, init="lecun_normal") for _ in range(DEPTH - 1)]
+    loss: Any = CrossEntropy(SMOOTHING) if task.kind == "classes" else LOSSES[task.loss]
+    if task.quantiles:
+        loss = Heads([Head(task.n_out, Quantile(q)) for q in task.quantiles])
+    net = NeuralNetwork(
+        [Input(n_in), Scale(lr_factor=SCALE_RATE), first, *inner, Dense(task.outputs, init="zeros")],
+        activation="elu" if task.kind == "classes" else "silu",
+        loss=loss,
+        dtype="float32",
+        seed=seed,
+    )
+    rng = np.random.default_rng(seed)
+    biases: list[Any] = [None, *(rng.standard_normal(width) for _ in range(DEPTH)), np.zeros(task.outputs)]
+    net.biases = biases
+    return net
+
+
+def scaling_of(task: Task, y: NDArray[Any]) -> Scaling | None:
+    """That of targets (n, n_out), which networks learn scaled."""
+    return Standardize().fit(y) if task.scales else None
+
+
+def options(task: Task, rows: int) -> dict[str, Any]:
+    """The arguments of `fit`, for so many training rows."""
+    batch = (
+        min(BATCH, max(SMALLEST_BATCH, 1 << (rows // LEAST_STEPS).bit_length() - 1)) if rows >= LEAST_STEPS else rows
+    )
+    schedule = CosineLogLR(RATES[task.kind])
+    return {
+        "epochs": EPOCHS,
+        "batch_size": min(batch, rows),
+        "optimizer": Adam(betas=(0.9, 0.95)),
+        "lr": schedule if task.quantiles else PerStep(schedule),  # heads take batches one by one
+        "metrics": task.metric or (),
+        "restore_best": "last",
+        "monitor": task.metric,
+    }

@@ -1,0 +1,158 @@
+"""TableRegressor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils._param_validation import StrOptions
+
+from nnc.base.checks import within
+from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
+from nnc.tabular.recipe import LOSSES, Task
+from nnc.tabular.target import Target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc.tabular.estimator import Explanations
+
+inside = within(lambda x: 0 < x < 1, "above 0 and below 1")
+
+
+OWN = """
+    loss : {"squared_error", "absolute_error", "poisson"}, default="squared_error"
+        What is predicted: the mean, the median, or the mean of counts, which are 0 or more.
+    quantiles : list of float, default=None
+        Which quantiles are predicted in place of that, such as [0.1, 0.5, 0.9], by the same networks."""
+
+
+class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
+    __doc__ = f"""Numbers from a table of any columns, with nothing to set: several small networks, each held against
+    rows of its own, which answer together. What they predict stays between the least and the largest target of the
+    training.
+
+    Parameters
+    ----------
+{PARAMETERS.replace(HERE, OWN)}
+
+    Examples
+    --------
+    >>> from nnc.tabular import TableRegressor
+    >>> model = TableRegressor().fit(frame, prices)
+    >>> low, high = model.predict_interval(new_frame, level=0.9)
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        **TableEstimator._parameter_constraints,
+        "loss": [StrOptions(set(LOSSES))],
+        "quantiles": ["array-like", None],
+    }
+    _kind = "numbers"
+
+    def __init__(
+        self,
+        preset: str = "default",
+        *,
+        members: int | None = None,
+        loss: str = "squared_error",
+        quantiles: Any = None,
+        max_seconds: float | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        checkpoint: Any = None,
+        callback: Any = None,
+        progress: bool = False,
+    ) -> None:
+        self.preset = preset
+        self.members = members
+        self.loss = loss
+        self.quantiles = quantiles
+        self.max_seconds = max_seconds
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.callback = callback
+        self.progress = progress
+
+    def _target(self, y: Any, n: int) -> Target:
+        target = Target.of_numbers(y, n)
+        if self.loss == "poisson" and np.min(target.encode(y, n)) < 0:
+            raise ValueError(f"y must be counts, 0 or more, with loss='poisson', got {np.min(target.encode(y, n)):g}")
+        return target
+
+    def _task(self, target: Target) -> Task:
+        return Task(self.loss, target.n_outputs, self._quantiles())
+
+    def _quantiles(self) -> tuple[float, ...]:
+        if self.quantiles is None:
+            return ()
+        if self.loss != "squared_error":
+            raise ValueError(f"loss must be left out with quantiles, which have their own, got {self.loss!r}")
+        quantiles = tuple(inside("a quantile", float(q)) for q in self.quantiles)
+        if not quantiles or list(quantiles) != sorted(set(quantiles)):
+            raise ValueError(f"quantiles must rise, got {list(quantiles)}")
+        return quantiles
+
+    def _settings(self) -> dict[str, Any]:
+        return {"loss": self.loss, "quantiles": list(self._quantiles()) or None}
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """What is expected, (n,) or (n, targets) as y was; with `quantiles` the one that is the closest to the
+        median."""
+        model = self._model()
+        return model.target.decode(model.middle(self._answer(X)))
+
+    def predict_quantiles(self, X: Any) -> NDArray[np.float64]:
+        """The quantiles of each row, (n, quantiles), or (n, quantiles, targets) where y had several: none is above the
+        next."""
+        model = self._model()
+        if not model.task.quantiles:
+            raise ValueError("predict_quantiles needs quantiles: TableRegressor(quantiles=[0.1, 0.5, 0.9])")
+        answers = self._answer(X)
+        return answers[:, :, 0] if model.target.single else answers
+
+    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where targets lie: intervals that hold them in a share of `level` of all rows.
+
+        By rows that were held out (conformal prediction: see nnc.data.conformal), so they are as wide everywhere as it
+        takes; with `quantiles` they follow the outer ones (Romano, Patterson and Candes, 2019).
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+        level : float, default 0.9
+            Above 0 and below 1.
+
+        Returns
+        -------
+        (low, high) : arrays (n,) or (n, targets)
+
+        Raises
+        ------
+        ValueError
+            `level` is not between 0 and 1, or too few rows were held out for it.
+        """
+        model = self._model()
+        low, high = model.interval(self._table(X), level)
+        return model.target.decode(low), model.target.decode(high)
+
+    def explain(self, X: Any, target: int = 0) -> Explanations:
+        """What each column gives to a prediction, for each row: integrated gradients (Sundararajan, Taly and Yan, 2017)
+        from the mean row of the training to this one.
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+        target : int, default 0
+            Which one, where y had several.
+
+        Returns
+        -------
+        Explanations
+        """
+        model, table = self._model(), self._table(X)
+        if target not in range(model.task.n_out):
+            raise ValueError(f"target must be from 0 to {model.task.n_out - 1}, got {target!r}")
+        return self._explained(table, np.full(len(table), model.middle_place * model.task.n_out + target))

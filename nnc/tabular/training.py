@@ -1,0 +1,210 @@
+"""The members of a table's model: which rows each is held against, on what they are trained, and which are kept."""
+
+from __future__ import annotations
+
+from math import nan, sqrt
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nnc.many.fit import outcomes_of
+from nnc.tabular.recipe import network, options, scaling_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from nnc.network import NeuralNetwork
+    from nnc.tabular.recipe import Task
+    from nnc.training.divergence import DivergedError
+    from nnc.training.history import History
+
+FOLDS = 5  # a member learns from all rows but one of so many parts
+LEAST_ROWS = 2 * FOLDS  # with fewer none are held out
+ALIKE = 0.03  # so much the errors of both encodings may differ for both to be kept
+MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plain encoding has to do
+
+
+class Spec(NamedTuple):
+    """Which member it is."""
+
+    place: int  # says the seed
+    bins: bool  # which encoding it sees
+    fold: int  # which rows it is held against
+
+
+class Member(NamedTuple):
+    """A member that has been trained."""
+
+    spec: Spec
+    network: NeuralNetwork
+    error: float = nan  # on its held-out rows
+    whole: bool = True  # whether its training came to its end
+
+
+class Rows(NamedTuple):
+    """The training rows."""
+
+    plain: NDArray[np.float32]  # (n, width)
+    bins: NDArray[np.float32] | None  # (n, width with bins); None where that is not tried
+    y: NDArray[Any]  # (n, n_out), or int32 (n,) of classes
+    weights: NDArray[np.float64] | None
+
+    def inputs(self, bins: bool) -> NDArray[np.float32]:
+        return self.bins if bins and self.bins is not None else self.plain
+
+
+class Training:
+    """How members are trained.
+
+    Parameters
+    ----------
+    task : Task
+    preset : str
+    rows : Rows
+    seed : int
+    n_jobs : int or None
+    seconds : float or None
+        After so many no member is begun, and those that are being trained end with what they have reached.
+    callback : callable or None
+        Called with the member's place and the Record, after each epoch of each, in the thread of the member.
+    keep : callable or None
+        Called with the members that there are, each time some have come.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        preset: str,
+        rows: Rows,
+        seed: int,
+        n_jobs: int | None,
+        seconds: float | None = None,
+        callback: Callable[[int, Any], Any] | None = None,
+        keep: Callable[[Sequence[Member]], object] | None = None,
+    ) -> None:
+        self.task, self.preset, self.rows, self.seed, self.n_jobs = task, preset, rows, seed, n_jobs
+        self.callback, self.keep = callback, keep
+        self.end = None if seconds is None else monotonic() + seconds
+        self.scaling = scaling_of(task, rows.y)
+        self.y = rows.y if self.scaling is None else self.scaling.apply(rows.y, np.float32)
+        if task.quantiles:
+            self.y = np.tile(self.y, len(task.quantiles))
+        self.members: dict[Spec, Member] = {}
+        self.diverged: DivergedError | None = None
+        self.over = False  # by Ctrl-C, or for the time
+
+    # ------------------------------------------------------------------------------------------ the whole
+
+    def run(self, count: int, done: Iterable[Member] = ()) -> list[Member]:
+        """Trains so many members, without those that are `done`, and returns those that are kept.
+
+        Where there are two encodings, a quarter of the members are pairs, one of each on the same rows; which rows are
+        held out says whether the rest have one of them or both.
+        """
+        self.members = {member.spec: member for member in done}
+        pairs = max(1, count // 4) if self.rows.bins is not None and count > 1 and len(self.rows.y) >= LEAST_ROWS else 0
+        first = [Spec(2 * fold + bins, bool(bins), fold) for fold in range(pairs) for bins in (0, 1)]
+        self.train(first)
+        kept = self.better(pairs) if pairs else (False,)
+        rest = range(len(first), count)
+        self.train([Spec(place, kept[place % len(kept)], place - pairs) for place in rest])
+        members = [member for spec, member in sorted(self.members.items()) if spec.bins in kept]
+        finished = [member for member in members if member.whole]
+        if not members and self.diverged is not None:
+            raise self.diverged
+        if not members:
+            raise KeyboardInterrupt("no network had been trained for an epoch")
+        return finished or members
+
+    def better(self, pairs: int) -> tuple[bool, ...]:
+        """The encodings that are kept: (False,), (True,) or both."""
+        errors = {bins: [] for bins in (False, True)}  # type: dict[bool, list[float]]
+        for spec, member in self.members.items():
+            if spec.fold < pairs:
+                errors[spec.bins].append(member.error)
+        if not all(errors.values()):
+            return (bool(errors[True]),)
+        plain, bins = (float(np.mean(errors[encoding])) for encoding in (False, True))
+        if bins < (1 - ALIKE) * plain:
+            return (True,)
+        return (False,) if plain < (1 - ALIKE) * bins else (False, True)
+
+    def error(self, history: History) -> float:
+        """Of a member, on its held-out rows."""
+        if "val_loss" not in history or not history.epochs:
+            return nan
+        best = (history.best_epoch or history.epochs) - 1
+        if self.task.metric is not None:
+            return 1 - float(history[f"val_{self.task.metric}"][best])
+        loss = float(history["val_loss"][best])
+        return sqrt(loss) if self.task.loss == "squared_error" else loss
+
+    # ------------------------------------------------------------------------------------------ some of them
+
+    def train(self, specs: Sequence[Spec]) -> None:
+        """Trains those that are not there yet."""
+        specs = [spec for spec in specs if spec not in self.members]
+        size = len(specs) if self.keep is None else 2 * (self.n_jobs or 1)
+        for start in range(0, len(specs), max(size, 1)):
+            for bins in (False, True):
+                self.train_alike([spec for spec in specs[start : start + size] if spec.bins is bins], bins)
+            if self.keep is not None:
+                self.keep([*self.members.values()])
+
+    def train_alike(self, specs: Sequence[Spec], bins: bool) -> None:
+        """Those of one encoding."""
+        if not specs or self.over:
+            return
+        seconds = None if self.end is None else self.end - monotonic()
+        if seconds is not None and seconds <= 0:
+            self.over = True
+            return
+        X, y, weights = self.rows.inputs(bins), self.y, self.rows.weights
+        networks = [network(self.task, self.preset, X.shape[1], self.seed_of(spec)) for spec in specs]
+        rows, validation = [], []
+        for spec in specs:
+            held = self.held(spec.fold)
+            rows.append(np.flatnonzero(~held))
+            validation.append((X[held], y[held]) if weights is None else (X[held], y[held], weights[held]))
+        arguments = options(self.task, len(rows[0]))
+        if len(y) >= LEAST_ROWS:
+            arguments["validation"] = validation
+        else:
+            del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
+        if self.callback is not None:
+            arguments["callback"] = [self.teller(spec.place) for spec in specs]
+        each = None if weights is None else [weights] * len(specs)
+        outcomes = outcomes_of(networks, X, y, rows, each, arguments, self.n_jobs, seconds=seconds)
+        for spec, net, outcome in zip(specs, networks, outcomes, strict=True):
+            self.over = self.over or outcome.history.stop_reason == "interrupt"
+            if outcome.error is not None:
+                self.diverged = outcome.error
+            elif outcome.history.epochs:
+                whole = outcome.history.stop_reason != "interrupt"
+                self.members[spec] = Member(spec, net, self.error(outcome.history), whole)
+
+    def seed_of(self, spec: Spec) -> int:
+        """Of a member's weights, and of the order of its rows."""
+        return int(np.random.default_rng([self.seed, 0, spec.place]).integers(2**31))
+
+    def held(self, fold: int) -> NDArray[np.bool_]:
+        """Which rows are held out in a fold: each row in one of FOLDS that follow each other, with the same share of
+        every class."""
+        n = len(self.rows.y)
+        if n < LEAST_ROWS:
+            return np.zeros(n, bool)
+        order = np.random.default_rng([self.seed, 1, fold // FOLDS]).permutation(n)
+        if self.task.kind == "classes":
+            order = order[np.argsort(self.rows.y[order], kind="stable")]
+        held = np.zeros(n, bool)
+        held[order[fold % FOLDS :: FOLDS]] = True
+        return held
+
+    def teller(self, place: int) -> Callable[[Any], Any]:
+        """The callback of a member."""
+        callback = self.callback
+        assert callback is not None
+        return lambda record: callback(place, record)
