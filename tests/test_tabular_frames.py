@@ -192,7 +192,9 @@ def test_names():
         ([[None], [10**400]], ValueError, r"X must hold numbers in the range of a float, got 1000.* in row 1"),
         ([[b"a"], [b"\xff"]], ValueError, r"X must hold text in UTF-8, got .* in row 1, column 'x0'"),
         (np.zeros((1, 1), "V3"), TypeError, r"X must hold numbers, text or dates, got elements of type \|V3"),
-        (None, TypeError, r"X must be "),
+        (None, TypeError, r"X must be a frame, an array or a list of rows, got None of type NoneType"),
+        ({"a": [1]}, TypeError, r"X must be a frame, an array or a list of rows, got .* of type dict"),
+        ("abc", TypeError, r"X must be a frame, an array or a list of rows, got 'abc' of type str"),
     ],
 )
 def test_refused(X, error, message):

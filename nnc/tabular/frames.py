@@ -156,6 +156,8 @@ def _of_array(X: Any) -> Read:
         return None, (len(X), len(columns)), columns
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
         raise TypeError(f"X must be dense, got the sparse {type(X).__name__}; pass what its toarray() gives")
+    if not isinstance(X, (list, tuple)) and not any(hasattr(X, name) for name in ("__array__", "__dlpack__")):
+        raise TypeError(f"X must be a frame, an array or a list of rows, got {shown(X)} of type {type(X).__name__}")
     array = _filled(X) if isinstance(X, np.ma.MaskedArray) else as_array("X", X)
     if array.dtype.names is not None and array.ndim == 1:
         names = array.dtype.names
