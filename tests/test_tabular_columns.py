@@ -98,8 +98,10 @@ def test_missing_numbers_are_the_median_and_marked():
 def test_two_values_are_one_column(values, later, expected):
     schema, _ = learned(values)
     assert encoded(schema, later)[:, 0].tolist() == expected
+    assert schema.describe()[0].made.startswith("-1 for ")
     schema, _ = learned([*values, None])
     assert encoded(schema, later).T.tolist() == [expected, [float(value is None) for value in later]]
+    assert schema.describe()[0].made.endswith(" % missing")
 
 
 def test_text_has_a_column_for_each_level():

@@ -1,6 +1,7 @@
 """Tables as they come: every container, every kind of cell, what is missing, and what is refused."""
 
 import datetime as dt
+import math
 import subprocess
 import sys
 from decimal import Decimal
@@ -128,6 +129,9 @@ def test_arrays_of_all_kinds():
     assert same(column(np.array([[90], ["NaT"]], "m8[m]")).values, [5400, NAN])
     assert same(column(np.array([[1], [2.5], [None], [True]], object)).values, [1, 2.5, NAN, 1])
     assert column(np.array([[True], [None]], object)).kind == "boolean"
+    tokyo = dt.timezone(dt.timedelta(hours=9))
+    assert same(column([[dt.datetime(2020, 1, 1, 12, tzinfo=tokyo)], [None]]).values, [1577847600, NAN])
+    assert same(column([[dt.time(1, 30)], [dt.timedelta(days=1)]]).values, [5400, 86400])
     assert column(np.array([[1.5]], np.longdouble)).values.dtype == np.float64
     table = read_table(np.array([(1, "a"), (2, "b")], [("x", "i4"), ("y", "U3")]))
     assert (table.names, table.named, table.columns[1].levels) == (("x", "y"), True, ("a", "b"))
@@ -186,6 +190,8 @@ def test_names():
         ([[dt.date(2020, 1, 1)], [1.0]], ValueError, r".* got 1.0 in row 1, column 'x0', beside datetime.date"),
         ([["a", {}]], TypeError, r".*argument must be a string, a number or a date .* got {} of type dict in row 0"),
         ([["a", [1]]], TypeError, r".*got \[1\] of type list in row 0, column 'x1'"),
+        ([[math.nan], [[1]]], TypeError, r".*got \[1\] of type list in row 1, column 'x0'"),
+        (np.ma.array(np.zeros(2, "i4,i4")), TypeError, r"X must be a structured array without a mask"),
         (np.array([[1, object]], object), TypeError, r".*of type type in row 0, column 'x1'"),
         (np.array([[1 + 1j]]), ValueError, r"Complex data not supported: X must hold real numbers"),
         (np.array([[1.0], [-np.inf]]), ValueError, r"X must have no infinite numbers, got -inf in row 1, column 'x0'"),
