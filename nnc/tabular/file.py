@@ -53,13 +53,7 @@ def read(path: Any) -> TableModel:
     where = disk.place(path)
     networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
     with saving.refusing(where, WHAT):
-        model = _model(table, networks)
-        wanted = fields.member(fields.members_of(table["self_test"], "self_test"), "outputs", list, where="self_test.")
-        outputs = model.answer(_test_row(model)).ravel()
-        expected = fields.vector(wanted, len(outputs), "self_test.outputs")
-        if not np.allclose(outputs, expected, rtol=1e-4, atol=1e-4 * (1 + np.abs(expected).max())):
-            raise ValueError("it does not compute what it did when it was saved: self_test.outputs differ")
-    return model
+        return model_of(table, networks)
 
 
 def _document(network: NeuralNetwork) -> dict[str, Any]:
@@ -100,7 +94,7 @@ def _table(model: TableModel) -> dict[str, Any]:
     }
 
 
-def _model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableModel:
+def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableModel:
     """The model of a table with these networks; ValueError with place and reason where they are none."""
     task = _task(fields.member(table, "task", dict))
     schema = Schema.from_document(fields.member(table, "schema", dict))
@@ -133,6 +127,11 @@ def _model(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableMod
     model.held_out = _held_out(fields.member(table, "held_out", dict), 1 if classes else task.n_out)
     importances = _matrix(table, "importances", 2, len(schema.names))
     model.importances = None if importances is None else (importances[0], importances[1])
+    wanted = fields.member(fields.member(table, "self_test", dict), "outputs", list, where="self_test.")
+    outputs = model.answer(_test_row(model)).ravel()
+    expected = fields.vector(wanted, len(outputs), "self_test.outputs")
+    if not np.allclose(outputs, expected, rtol=1e-4, atol=1e-4 * (1 + np.abs(expected).max())):
+        raise ValueError("it does not compute what it did when it was saved: self_test.outputs differ")
     return model
 
 

@@ -77,6 +77,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         self.progress = progress
 
     def _target(self, y: Any, n: int) -> Target:
+        self._quantiles()
         target = Target.of_numbers(y, n)
         if self.loss == "poisson" and np.min(target.encode(y, n)) < 0:
             raise ValueError(f"y must be counts, 0 or more, with loss='poisson', got {np.min(target.encode(y, n)):g}")

@@ -95,6 +95,7 @@ class Training:
         self.members: dict[Spec, Member] = {}
         self.diverged: DivergedError | None = None
         self.over = False  # by Ctrl-C, or for the time
+        self.epochs: int | None = None  # where it is not the recipe that says it
 
     # ------------------------------------------------------------------------------------------ the whole
 
@@ -111,6 +112,10 @@ class Training:
         kept = self.better(pairs) if pairs else (False,)
         rest = range(len(first), count)
         self.train([Spec(place, kept[place % len(kept)], place - pairs) for place in rest])
+        if not self.members and self.diverged is None and self.end is not None and monotonic() > self.end:
+            self.end, self.over, self.epochs = None, False, 1  # the time was too short for an epoch: one gets it
+            kept = (False,)
+            self.train([Spec(0, False, 0)])
         members = [member for spec, member in sorted(self.members.items()) if spec.bins in kept]
         finished = [member for member in members if member.whole]
         if not members and self.diverged is not None:
@@ -170,6 +175,8 @@ class Training:
             rows.append(np.flatnonzero(~held))
             validation.append((X[held], y[held]) if weights is None else (X[held], y[held], weights[held]))
         arguments = options(self.task, len(rows[0]))
+        if self.epochs is not None:
+            arguments["epochs"] = self.epochs
         if len(y) >= LEAST_ROWS:
             arguments["validation"] = validation
         else:
