@@ -377,7 +377,9 @@ def test_what_a_network_says_of_it(capsys):
         text = capsys.readouterr().out
         lines = ["* Inputs: 2", "------", "Hidden Layer 1, scale", "Columns: 2", " Column 0: 0.25", " Column 1: 0.25"]
         assert "\n".join(lines) in text
-    assert "Hidden Layer 2" in network([2, Scale(), 3, 1]).to_svg()
+    drawn = NeuralNetwork([30, Scale(init=0.5), 1], seed=0).to_svg()  # a line from each neuron that is shown to its own
+    assert drawn.count("Hidden Layer 1: W[0, ") == 10
+    assert "Hidden Layer 1: W[0, 29] = 0.5" in drawn
 
 
 def test_a_step_that_is_explained(capsys):

@@ -15,6 +15,7 @@ from nnc.kinds import losses
 from nnc.layers.dense import Dense
 from nnc.layers.image import Flatten, GlobalAvgPool2D, Pool
 from nnc.layers.kind import shape_text
+from nnc.layers.scale import Scale
 from nnc.layers.shape import Dropout
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
     parts: list[str] = []
     layers = [layer for layer in stack.layers if not isinstance(layer.kind, Dropout)]
     for layer, (left, right) in zip(layers, pairwise(columns), strict=True):
-        W = net.model.W[layer.number] if isinstance(layer.kind, Dense) else None
+        W = net.model.W[layer.number] if isinstance(layer.kind, (Dense, Scale)) else None
         parts += _between(left, right, layer, W)
     foot = max(column.bottom for column in columns) + 1.6 * LINE
     for column in columns:
@@ -158,7 +159,7 @@ def _place(columns: Sequence[Column]) -> float:
 def _between(left: Column, right: Column, layer: Placed[Kind], W: NDArray[Any] | None) -> Iterator[str]:
     """What joins two columns: weights, or how an image becomes the next one."""
     if isinstance(left, Neurons) and isinstance(right, Neurons) and W is not None:
-        yield from _weights(left, right, layer.name, W)
+        yield from _weights(left, right, layer, W)
     elif isinstance(right, Neurons):
         x, (top, bottom) = left.right, left.face
         ends = right.y_of(right.shown[0]), right.y_of(right.shown[-1])
@@ -169,20 +170,21 @@ def _between(left: Column, right: Column, layer: Placed[Kind], W: NDArray[Any] |
         yield from left.window(window[0] / layer.below[0], window[1] / layer.below[1], right)
 
 
-def _weights(left: Neurons, right: Neurons, name: str, W: NDArray[Any]) -> Iterator[str]:
-    """A line for each weight between neurons that are shown, the largest on top."""
-    part = np.nan_to_num(W[np.ix_(left.shown, right.shown)].astype(float), posinf=0.0, neginf=0.0)
+def _weights(left: Neurons, right: Neurons, layer: Placed[Kind], W: NDArray[Any]) -> Iterator[str]:
+    """A line for each weight between neurons that are shown, the largest on top; from each to its own of a Scale."""
+    rows = [0] if layer.kind.by_column else left.shown
+    part = np.nan_to_num(W[np.ix_(rows, right.shown)].astype(float), posinf=0.0, neginf=0.0)
     largest = float(abs(part).max()) or 1.0
     for place in np.argsort(abs(part), axis=None, kind="stable").tolist():
         i, j = divmod(place, len(right.shown))
         weight = float(part[i, j])
-        below, above = left.shown[i], right.shown[j]
+        below, above = left.shown[j if layer.kind.by_column else i], right.shown[j]
         x, y, end_x, end_y = left.x, left.y_of(below), right.x, right.y_of(above)
         long = hypot(end_x - x, end_y - y)
         dx, dy = (end_x - x) / long * left.width / 2, (end_y - y) / long * left.width / 2
         share = abs(weight) / largest
         yield titled(
-            f"{name}: W[{below}, {above}] = {W[below, above]:.4g}",
+            f"{layer.name}: W[{rows[i]}, {above}] = {W[rows[i], above]:.4g}",
             "line",
             x1=x + dx,
             y1=y + dy,
