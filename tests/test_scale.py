@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import nnc
@@ -70,6 +70,8 @@ def by_definition(net, X, Y):
     return outs, gradients, d
 
 
+@example(isa=VARIANTS[0], widths=[512, 512, 1], places=[True] * 3, n=17)  # rows that are longer in memory
+@example(isa=VARIANTS[0], widths=[256, 256, 256, 1], places=[True] * 3, n=17)
 @given(
     isa=st.sampled_from(VARIANTS),
     widths=st.lists(st.sampled_from([1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65]), min_size=3, max_size=4),
