@@ -102,7 +102,15 @@ def run_pages(app):
         with tempfile.TemporaryDirectory() as folder:
             pages.run(page, Path(folder))
             for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
-                shutil.copy(Path(folder, picture), page.parent / picture)
+                for version in (page, DOCS / "zh" / page.name):  # a translation has the same code
+                    if version.exists():
+                        shutil.copy(Path(folder, picture), version.parent / picture)
+
+
+def say_language(app, pagename, templatename, context, doctree):
+    """Translations are read out and hyphenated in their language."""
+    if pagename.startswith("zh/"):
+        context["language"] = "zh-CN"
 
 
 def write_notebooks(app, error):
@@ -119,4 +127,5 @@ def setup(app):
     app.connect("include-read", lead_links_of_included)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)  # before numpydoc
     app.connect("autodoc-process-docstring", name_attributes, priority=900)  # behind it
+    app.connect("html-page-context", say_language)
     app.connect("build-finished", write_notebooks)

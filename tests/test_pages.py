@@ -15,6 +15,7 @@ if not PAGES.exists():
     pytest.skip("needs the checkout", allow_module_level=True)
 TOOL = runpy.run_path(str(PAGES))
 run, blocks = TOOL["run"], TOOL["blocks"]
+TWINS = runpy.run_path(str(PAGES.parent / "twins.py"))
 
 GUIDE = [page for page in [DOCS / "index.md", *sorted(DOCS.glob("guide/*.md"))] if blocks(page)]
 API = sorted(DOCS.glob("api/*.md"))
@@ -36,6 +37,25 @@ def test_another_output_is_found(tmp_path):
         run(page, tmp_path)
     page.write_text("<!-- needs no_such_package -->\n\n```python\nprint(1)\n```\n", encoding="utf-8")
     assert run(page, tmp_path) == ["no_such_package"]
+
+
+@pytest.mark.parametrize("page", TWINS["translations"](), ids=lambda page: page.name)
+def test_translations_fit_their_twins(page):
+    assert TWINS["faults"](page) == []
+    twin = TWINS["MARK"].match(page.read_text(encoding="utf-8"))[1]
+    there = (DOCS.parent / twin).read_text(encoding="utf-8")
+    assert page.name in there  # a link from each to the other
+    assert Path(twin).name in page.read_text(encoding="utf-8").split("\n", 1)[1]
+
+
+def test_a_translation_that_is_behind_is_found(tmp_path):
+    page = TWINS["translations"]()[0]
+    text = page.read_text(encoding="utf-8")
+    page = tmp_path / page.name
+    page.write_text(re.sub("as of \\w+", "as of 0123456789ab", text), encoding="utf-8")
+    assert "has changed since" in TWINS["faults"](page)[0]
+    page.write_text(text.replace("epochs=1500", "epochs=150", 1), encoding="utf-8")
+    assert "has other code" in TWINS["faults"](page)[0]
 
 
 def public():
