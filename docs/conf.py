@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -107,6 +109,20 @@ def run_pages(app):
                         shutil.copy(Path(folder, picture), version.parent / picture)
 
 
+def draw_examples(app):
+    """Run the examples, which draw the pictures of their page."""
+    page = DOCS / "guide/examples.md"
+
+    def draw(asked):
+        program = DOCS.parent / "examples" / f"{asked[1]}.py"
+        with tempfile.TemporaryDirectory() as folder:
+            picture = page.parent / asked[0]
+            subprocess.run([sys.executable, program, picture], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        list(executor.map(draw, re.findall(r"\((example-(\w+)\.\w+)\)", page.read_text(encoding="utf-8"))))
+
+
 def say_language(app, pagename, templatename, context, doctree):
     """Translations are read out and hyphenated in their language."""
     if pagename.startswith("zh/"):
@@ -123,6 +139,7 @@ def write_notebooks(app, error):
 
 def setup(app):
     app.connect("builder-inited", run_pages)
+    app.connect("builder-inited", draw_examples)
     app.connect("source-read", lead_links)
     app.connect("include-read", lead_links_of_included)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)  # before numpydoc

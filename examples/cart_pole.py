@@ -7,6 +7,7 @@ rewards to come, is the weight of the logarithm of its probability. So d loss / 
 
 import numpy as np
 from latency import Latency
+from picture import drawn
 
 from nnc import NeuralNetwork
 
@@ -66,9 +67,11 @@ def best(state):
     return predict(state)[:, 1] > 0.5
 
 
+lengths = []
 for trial in range(1, 201):
     states, pushes, alive = trials(CARTS, sampled, rng)
     length = alive.sum(axis=0).mean()
+    lengths.append(length)
     if trial % 10 == 0 or length >= 490:
         print(f"after {trial:3d} rounds of {CARTS} trials: {length:5.1f} steps")
     if length >= 490:
@@ -84,3 +87,12 @@ _, _, alive = trials(100, best, rng)
 print(f"100 new trials: {alive.sum(axis=0).mean():.1f} of {STEPS} steps")
 for call in (predict, step):
     print(call)
+
+
+def draw(ax):
+    ax.plot(lengths)
+    ax.set_xlabel(f"rounds of {CARTS} trials")
+    ax.set_ylabel("steps upright")
+
+
+drawn(draw)

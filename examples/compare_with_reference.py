@@ -1,6 +1,7 @@
 """Hold the compiled engine against the same network in plain Python, number by number, on real data."""
 
 import numpy as np
+from picture import asked
 
 import nnc
 from nnc.datasets import load_iris
@@ -14,3 +15,5 @@ result = nnc.compare([4, 8, 3], X, one_hot, loss="half_sse", epochs=50, lr=0.1, 
 
 right = np.mean(result.engine.predict_classes(X) == y)
 print(f"\nThe trained network names the species of {right:.1%} of the flowers.")
+if asked():
+    result.engine.history.to_svg(asked())

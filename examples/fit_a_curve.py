@@ -6,6 +6,7 @@ Training is fast enough to call it where other scripts would call a spline routi
 from time import perf_counter
 
 import numpy as np
+from picture import drawn
 
 from nnc import NeuralNetwork
 from nnc.datasets import train_test_split
@@ -33,3 +34,14 @@ print(f"R^2 of the best on measurements not seen in training: {best.score(x_test
 
 for point in np.linspace(-3, 3, 7):
     print(f"x = {point:4.1f}   curve {curve(point):7.3f}   network {best.predict([[point]])[0, 0]:7.3f}")
+
+
+def draw(ax):
+    grid = np.linspace(-3, 3, 300)[:, None]
+    ax.plot(x, y, ".", markersize=3, color="gray", label="measurements")
+    ax.plot(grid, curve(grid), "--", label="without noise")
+    ax.plot(grid, best.predict(grid), label="network")
+    ax.legend()
+
+
+drawn(draw)

@@ -6,6 +6,7 @@ another world. The rivals know the demand of an hour ago, and that of the same h
 
 import numpy as np
 from latency import Latency
+from picture import drawn
 
 from nnc import OnlineRegressor
 
@@ -63,3 +64,16 @@ rival = min(mean["as an hour ago"], mean["as a week ago"])
 print(f"the error of the network is {mean['network'] / rival:.0%} of that of its better rival")
 for call in (predict, learn):
     print(call)
+
+
+def draw(ax):
+    for name, found in errors.items():
+        weeks = len(found) // WEEK
+        ax.plot(np.reshape(found[: weeks * WEEK], (weeks, WEEK)).mean(axis=1), label=name)
+    ax.axvline((CHANGE - WEEK) / WEEK, color="gray", linestyle=":")
+    ax.set_xlabel("week; mornings change at the dotted line")
+    ax.set_ylabel("mean error, MW")
+    ax.legend()
+
+
+drawn(draw)

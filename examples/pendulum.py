@@ -8,6 +8,7 @@ goes backwards through time on the model's derivatives. These are `jacobian`, of
 
 import numpy as np
 from latency import Latency
+from picture import drawn
 
 from nnc import NeuralNetwork
 
@@ -126,3 +127,12 @@ for step in range(1, 161):
 print(f"in the last 2 s: {max(degrees[-40:]):.1f} degrees from the top at most")
 for call in (predict, jacobian, plan_ahead):
     print(call)
+
+
+def draw(ax):
+    ax.plot(DT * np.arange(1, len(degrees) + 1), degrees)
+    ax.set_xlabel("s")
+    ax.set_ylabel("degrees from the top")
+
+
+drawn(draw)

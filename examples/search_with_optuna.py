@@ -6,6 +6,7 @@ trials before is worth its time: this is the recipe.
 
 import numpy as np
 import optuna
+from picture import drawn
 
 import nnc
 from nnc import NeuralNetwork
@@ -36,6 +37,15 @@ def main(trials=20):
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
     study.optimize(lambda trial: objective(trial, X, y), n_trials=trials)
     print(f"loss {study.best_value:.4f} with {study.best_params}")
+
+    def draw(ax):
+        ax.plot([trial.value for trial in study.trials], "o", label="trials")
+        ax.plot(np.minimum.accumulate([trial.value for trial in study.trials]), label="the best so far")
+        ax.set_xlabel("trial")
+        ax.set_ylabel("loss of held-out rows")
+        ax.legend()
+
+    drawn(draw)
     return study.best_value
 
 

@@ -1,5 +1,7 @@
 """The network that everybody begins with: it learns exclusive-or in 1500 iterations."""
 
+from picture import asked
+
 from nnc import NeuralNetwork
 
 X = [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]
@@ -13,3 +15,5 @@ for inputs, target, prediction in zip(X, y, net.predict(X), strict=True):
     print(f"{inputs} -> {prediction[0]:.3f}, should be {target[0]}")
 
 net.inspect()
+if asked():
+    net.to_svg(asked(), row=X[1])

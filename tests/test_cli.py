@@ -1,10 +1,13 @@
 import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,14 @@ EXPECTED = {
     "pendulum.py": r"in the last 2 s: \d\.\d degrees from the top at most\npredict: \d+ calls, median",
     "forecast.py": r"the error of the network is [5-9]\d% of that of its better rival\npredict_one: \d+ calls, median",
     "compare_with_reference.py": r"times as fast\n\n.* 9\d\.\d% of the flowers",
+    "iris_from_csv.py": r"(9\d|100)\.\d% of 38 flowers are named rightly",
+    "intervals.py": r"quantiles: (8[5-9]|9\d)% .*\nconformal: (8[5-9]|9\d)% of 400 new rows are inside",
+    "time_series.py": r"mean absolute error: .* [4-7]\d% of it",
+    "ensemble.py": r"together: 9[6-9]\.\d%\nthe file gives the same: True",
+    "export_to_c.py": r"in Python: 9[5-9]\.\d% of .*\n(in C, float64: .* 100\.0% as in Python|there is no C)",
+    "search_on_a_cluster.py": r"27 trials in .* the best, with a loss of 0\.[01]\d+:",
 }
+NEEDS = {"search_on_a_cluster.py": "distributed"}
 
 
 def run(*arguments, cwd, **options):
@@ -374,15 +384,42 @@ def test_source_folder_without_the_core(tmp_path):
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
 @pytest.mark.parametrize("name", EXPECTED)
 def test_examples(name, tmp_path):
-    result = run(str(EXAMPLES / name), cwd=tmp_path)
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    picture = ["picture.svg"] if find_spec("matplotlib") else []
+    result = run(str(EXAMPLES / name), *picture, cwd=tmp_path)
     assert result.stderr == ""
     assert result.returncode == 0
     assert re.search(EXPECTED[name], result.stdout)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == picture
+    assert all("</svg>" in (tmp_path / name).read_text(encoding="utf-8") for name in picture)
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
+def test_the_web_service():
+    pytest.importorskip("fastapi")
+    pytest.importorskip("httpx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it stands on
+        from fastapi.testclient import TestClient
+
+    names = runpy.run_path(str(EXAMPLES / "web_service.py"))
+    client = TestClient(names["app"])
+    flower = {"rows": [[5.9, 3.0, 5.1, 1.8]]}
+    answer = client.post("/predict", json=flower).json()
+    assert answer["species"] == ["virginica"]
+    assert sum(answer["probabilities"][0].values()) == pytest.approx(1)
+    before = names["net"].params
+    assert client.post("/learn", json={**flower, "labels": ["virginica"]}).json()["loss"] > 0
+    assert (names["net"].params != before).any()
+    refused = client.post("/predict", json={"rows": [[1.0, 2.0]]})
+    assert refused.status_code == 422
+    assert "X must have 4 columns" in refused.json()["detail"]
+    assert NeuralNetwork.from_json(client.get("/network").json()["document"]).sizes == (4, 16, 3)
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
 def test_every_example_is_run():
-    # One wants files, which tests/test_images.py makes; one wants a package, see tests/test_search.py; one is imported.
-    by_themselves = {"mnist.py", "search_with_optuna.py", "latency.py"}
+    # One wants files, which tests/test_images.py makes; one a package, see tests/test_search.py; three are imported.
+    by_themselves = {"mnist.py", "search_with_optuna.py", "latency.py", "picture.py", "web_service.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | by_themselves
