@@ -115,6 +115,54 @@ def estimators(client):
         assert np.array_equal(search.fit(X, Y[:, 0]).best_estimator_.predict(X), plain)
 
 
+def test_a_worker_holds_the_data_once_and_one_that_comes_fetches_it(tmp_path):
+    seen = tmp_path / "seen"
+    seen.mkdir()
+
+    def look(record):  # on the worker, four times for each network
+        import gc
+        import os
+        import time
+        from pathlib import Path
+
+        from nnc.many.source import Source
+
+        held = [thing for thing in gc.get_objects() if type(thing) is Source]
+        pages = int(Path("/proc/self/statm").read_text().split()[1]) if os.path.exists("/proc/self/statm") else 0
+        with open(seen / str(os.getpid()), "a") as file:
+            file.write(f"{len(held)} {sum(len(one._taken) for one in held)} {pages * os.sysconf('SC_PAGE_SIZE')}\n")
+        until = time.monotonic() + 30
+        while len(os.listdir(seen)) < 3 and time.monotonic() < until:  # until the one that comes has something to do
+            time.sleep(0.01)
+
+    look.every = 600
+    large = np.random.default_rng(0).normal(size=(50_000, 100))  # 40 MB
+    target = large[:, :1]
+    here, away = (nnc.clones(NeuralNetwork([100, 1], loss="mse", seed=0), 12) for _ in range(2))
+    options = {"rows": [np.arange(k, 50_000, 50) for k in range(12)], "epochs": 2400, "lr": 0.01}
+    with cluster(tmp_path, 2) as (there, client):
+        workers = {process.pid for process in there.workers}
+
+        def restart():
+            until = time.monotonic() + 20
+            while len([*seen.iterdir()]) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            there.workers[0].send_signal(signal.SIGKILL)
+            workers.add(there.add().pid)
+
+        restarted = Timer(0, restart)
+        restarted.start()
+        nnc.dask.fit_many(away, large, target, client, callback=look, **options)
+        restarted.join()
+    nnc.fit_many(here, large, target, **options)
+    assert [a.params.tobytes() for a in here] == [b.params.tobytes() for b in away]
+    assert {int(path.name) for path in seen.iterdir()} == workers  # each has had something to do
+    for path in seen.iterdir():
+        lines = [[int(number) for number in line.split()] for line in path.read_text().splitlines()]
+        assert all(line[:2] == [1, 1] for line in lines)
+        assert lines[-1][2] - lines[0][2] < large.nbytes / 2
+
+
 def test_a_lost_scheduler_is_said(tmp_path):
     with cluster(tmp_path, 1) as (made, client):
         Timer(1.5, made.scheduler.send_signal, (signal.SIGKILL,)).start()

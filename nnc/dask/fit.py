@@ -153,8 +153,10 @@ class _Run:
 
     def _send(self, workers: list[str] | None) -> Any:
         """Sends the data to the scheduler, as a task that any of these workers can do, or any worker at all. The others
-        fetch it from those that have it; where all of these are lost, it is done again."""
-        return self._submit(_as_it_is, self.source, key=f"{self.name}-data-{uuid4().hex}", workers=workers)
+        fetch it from those that have it; where all of these are lost, it is done again. Its key does not begin as those
+        of other tasks do: the scheduler would take them for as short as this one is, and leave them all to the worker
+        that has the data."""
+        return self._submit(_as_it_is, self.source, key=f"nnc-data-{uuid4().hex}", workers=workers)
 
     def _submit(self, function: Any, *arguments: Any, workers: list[str] | None, key: str) -> Any:
         """Workers that are named are preferred, but they may be lost as well."""
