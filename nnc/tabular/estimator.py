@@ -52,7 +52,7 @@ PARAMETERS = """
         Determines everything that is drawn. `seed_` says what it was where none is given.
     checkpoint : path, default=None
         A file that is written each time some networks are done. A fit of the same data with the same parameters that
-        finds it goes on from there, to the same model; at the end it is deleted.
+        finds it goes on from there, to the same model; where a fit has come to its end it is deleted.
     callback : callable, default=None
         Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
         thread that trains it.
@@ -68,6 +68,8 @@ PARAMETERS = """
         How many networks were trained, as `members` takes it.
     seed_ : int
         As `random_state` takes it.
+    complete_ : bool
+        Whether all networks were trained to their end: neither Ctrl-C nor `max_seconds` has ended the fit before.
     networks_ : list of nnc.NeuralNetwork
         Those that answer.
     held_out_ : HeldOut
@@ -220,11 +222,18 @@ class TableEstimator(BaseEstimator):
             training.scaling,
             np.stack([rows.y.min(axis=0), rows.y.max(axis=0)]) if numbers else None,
             rows.inputs(any(member.spec.bins for member in members)).mean(axis=0, dtype=np.float64),
-            {"preset": self.preset, "seed": seed, "trained": count, "rows": len(table), "settings": self._settings()},
+            {
+                "preset": self.preset,
+                "seed": seed,
+                "trained": count,
+                "rows": len(table),
+                "complete": not training.over,
+                "settings": self._settings(),
+            },
         )
         self.model_.learn_from_held_out(rows, training.held, seed)
         self.model_.facts["seconds"] = perf_counter() - began
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and not training.over:
             file.remove_checkpoint(self.checkpoint)
         return self
 
@@ -288,6 +297,10 @@ class TableEstimator(BaseEstimator):
     @property
     def seed_(self) -> int:
         return int(self._model().facts["seed"])
+
+    @property
+    def complete_(self) -> bool:
+        return bool(self._model().facts["complete"])
 
     @property
     def networks_(self) -> list[NeuralNetwork]:

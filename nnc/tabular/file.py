@@ -6,7 +6,8 @@
      "bounds": null or [[least target, ...], [largest, ...]], "baseline": [a number for each input],
      "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
      "importances": null or [[mean, ...], [deviation, ...]],
-     "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "settings": {...}, "seconds": 4.2},
+     "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "complete": true, "settings": {...},
+               "seconds": 4.2},
      "self_test": {"outputs": [...]}}
 
 Numbers that are not known, NaN elsewhere, are null here.
@@ -163,7 +164,7 @@ def _task(given: dict[str, Any]) -> Task:
 
 
 def _facts(given: dict[str, Any]) -> dict[str, Any]:
-    fields.exactly(given, ("preset", "seed", "trained", "rows", "settings", "seconds"), "facts")
+    fields.exactly(given, ("preset", "seed", "trained", "rows", "complete", "settings", "seconds"), "facts")
     settings = fields.member(given, "settings", dict, where="facts.")
     if not set(settings) <= {"loss", "quantiles"}:
         raise ValueError(f"facts.settings is {fields.shown(settings)}, expected loss and quantiles")
@@ -172,6 +173,7 @@ def _facts(given: dict[str, Any]) -> dict[str, Any]:
         "seed": fields.unsigned(given, "seed", None, "facts."),
         "trained": fields.whole(given["trained"], "facts.trained"),
         "rows": fields.whole(given["rows"], "facts.rows"),
+        "complete": fields.member(given, "complete", bool, where="facts."),
         "settings": settings,
         "seconds": fields.number(given["seconds"], "facts.seconds"),
     }

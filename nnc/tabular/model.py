@@ -95,7 +95,8 @@ class TableModel:
     importances : (mean, deviation) or None
         Of the columns, see `find_importances`.
     facts : dict
-        What is told of the fit: "preset", "seed", "trained" (members), "rows", "seconds".
+        What is told of the fit: "preset", "seed", "trained" (members), "rows", "complete" (not ended before),
+        "seconds".
     """
 
     def __init__(

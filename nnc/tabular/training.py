@@ -94,7 +94,7 @@ class Training:
             self.y = np.tile(self.y, len(task.quantiles))
         self.members: dict[Spec, Member] = {}
         self.diverged: DivergedError | None = None
-        self.over = False  # by Ctrl-C, or for the time
+        self.over = False  # before its end: by Ctrl-C, or for the time
         self.epochs: int | None = None  # where it is not the recipe that says it
 
     # ------------------------------------------------------------------------------------------ the whole
@@ -156,8 +156,9 @@ class Training:
         for start in range(0, len(specs), max(size, 1)):
             for bins in (False, True):
                 self.train_alike([spec for spec in specs[start : start + size] if spec.bins is bins], bins)
-            if self.keep is not None:
-                self.keep([*self.members.values()])
+            whole = [member for member in self.members.values() if member.whole]
+            if self.keep is not None and whole:
+                self.keep(whole)
 
     def train_alike(self, specs: Sequence[Spec], bins: bool) -> None:
         """Those of one encoding."""
