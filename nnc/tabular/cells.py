@@ -27,6 +27,23 @@ DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
 
 
+class CellError(ValueError):
+    """A cell is not as it has to be.
+
+    Attributes
+    ----------
+    column : str
+    row : int
+        Counted from 0.
+    why : str
+        What was expected and what came, without the place.
+    """
+
+    def __init__(self, message: str, column: str, row: int, why: str) -> None:
+        super().__init__(message)
+        self.column, self.row, self.why = column, row, why
+
+
 class Column:
     """A column as it was brought, of n rows.
 
@@ -98,9 +115,12 @@ def _numbers(name: str, values: NDArray[Any]) -> Column:
         values = values.astype(np.float64)
     if values.dtype.kind == "f" and (infinite := np.isinf(values)).any():
         row = int(infinite.argmax())
-        raise ValueError(
+        raise CellError(
             f"X must have no infinite numbers, got {values[row]} in row {row}, column {name!r}; where it stands for a "
-            "missing number, make it NaN"
+            "missing number, make it NaN",
+            name,
+            row,
+            f"expected a finite number, found {values[row]}; where it stands for a missing one, leave the cell empty",
         )
     return Column(name, "number", values)
 
@@ -269,8 +289,12 @@ def _said(column: Column, what: str, kind: str, parse: Callable[[str], float]) -
 
 def wrong_kind(column: Column, what: str, row: int) -> ValueError:
     """What to raise where a later table has something else in a column than the training rows."""
-    return ValueError(
-        f"X must have {what} in column {column.name!r}, as the training rows had, got {column.cell(row)} in row {row}"
+    found = column.cell(row)
+    return CellError(
+        f"X must have {what} in column {column.name!r}, as the training rows had, got {found} in row {row}",
+        column.name,
+        row,
+        f"expected {what}, as in training, found {found}",
     )
 
 

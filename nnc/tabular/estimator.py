@@ -62,6 +62,8 @@ PARAMETERS = """
     Attributes
     ----------
     n_features_in_ : int
+    target_name_ : str or None
+        What y was called, where it was a series with a name.
     feature_names_in_ : array of str
         Where X has names.
     n_members_ : int
@@ -228,6 +230,7 @@ class TableEstimator(BaseEstimator):
                 "trained": count,
                 "rows": len(table),
                 "complete": not training.over,
+                "target": name if isinstance(name := getattr(y, "name", None), str) else None,
                 "settings": self._settings(),
             },
         )
@@ -291,6 +294,11 @@ class TableEstimator(BaseEstimator):
         return np.array(schema.names, dtype=object)
 
     @property
+    def target_name_(self) -> str | None:
+        name: str | None = self._model().facts["target"]
+        return name
+
+    @property
     def n_members_(self) -> int:
         return int(self._model().facts["trained"])
 
@@ -334,6 +342,7 @@ class TableEstimator(BaseEstimator):
         encodings = {True: "numbers in bins", False: "plain numbers"}
         seen = " and ".join(encodings[bins] for bins in sorted(model.encodings))
         told = {
+            **({} if self.target_name_ is None else {"target": self.target_name_}),
             "rows": f"{facts['rows']:,}",
             "networks": f"{len(model.members)} of {facts['trained']} trained, each of {model.members[0].network.sizes}",
             "inputs": seen,

@@ -6,8 +6,8 @@
      "bounds": null or [[least target, ...], [largest, ...]], "baseline": [a number for each input],
      "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
      "importances": null or [[mean, ...], [deviation, ...]],
-     "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "complete": true, "settings": {...},
-               "seconds": 4.2},
+     "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "complete": true, "target": "species",
+               "settings": {...}, "seconds": 4.2},
      "self_test": {"outputs": [...]}}
 
 Numbers that are not known, NaN elsewhere, are null here.
@@ -164,7 +164,7 @@ def _task(given: dict[str, Any]) -> Task:
 
 
 def _facts(given: dict[str, Any]) -> dict[str, Any]:
-    fields.exactly(given, ("preset", "seed", "trained", "rows", "complete", "settings", "seconds"), "facts")
+    fields.exactly(given, ("preset", "seed", "trained", "rows", "complete", "target", "settings", "seconds"), "facts")
     settings = fields.member(given, "settings", dict, where="facts.")
     if not set(settings) <= {"loss", "quantiles"}:
         raise ValueError(f"facts.settings is {fields.shown(settings)}, expected loss and quantiles")
@@ -174,6 +174,7 @@ def _facts(given: dict[str, Any]) -> dict[str, Any]:
         "trained": fields.whole(given["trained"], "facts.trained"),
         "rows": fields.whole(given["rows"], "facts.rows"),
         "complete": fields.member(given, "complete", bool, where="facts."),
+        "target": fields.member(given, "target", str, type(None), where="facts."),
         "settings": settings,
         "seconds": fields.number(given["seconds"], "facts.seconds"),
     }

@@ -96,7 +96,7 @@ class TableModel:
         Of the columns, see `find_importances`.
     facts : dict
         What is told of the fit: "preset", "seed", "trained" (members), "rows", "complete" (not ended before),
-        "seconds".
+        "target" (its name), "seconds".
     """
 
     def __init__(

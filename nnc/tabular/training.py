@@ -116,6 +116,7 @@ class Training:
             self.end, self.over, self.epochs = None, False, 1  # the time was too short for an epoch: one gets it
             kept = (False,)
             self.train([Spec(0, False, 0)])
+            self.over = True
         members = [member for spec, member in sorted(self.members.items()) if spec.bins in kept]
         finished = [member for member in members if member.whole]
         if not members and self.diverged is not None:
