@@ -273,7 +273,7 @@ def test_which_encoding_is_kept(plain, bins, kept):
 
 def test_steps_follow_the_rows():
     task = Task("squared_error", 1)
-    assert [options(task, rows)["batch_size"] for rows in (3, 40, 150, 600, 10**6)] == [3, 16, 16, 64, 64]
+    assert [options(task, rows)["batch_size"] for rows in (3, 40, 150, 700, 2400, 10**6)] == [3, 16, 16, 32, 64, 64]
 
 
 def test_bins_are_chosen_where_numbers_jump():
@@ -391,7 +391,7 @@ def test_importances_and_explanations(classifier, regressor, table, labels):
 
 def test_report(classifier):
     text = str(classifier.report())
-    for name in ("x", "town", "same", "TableClassifier('fast', members=4, random_state=1)", "calibration error"):
+    for name in ("x", "town", "same", "TableClassifier('fast', members=3, random_state=1)", "calibration error"):
         assert name in text
     assert "<table" in classifier.report()._repr_html_()
 
@@ -408,7 +408,7 @@ def test_files_are_exact(classifier, regressor, table, tmp_path):
             assert type(again) is type(model)
             assert np.array_equal(again.predict(X), model.predict(X))
             assert np.array_equal(again.feature_importances_, model.feature_importances_)
-            assert again.get_params() == type(model)("fast", members=4, random_state=1).get_params()
+            assert again.get_params() == type(model)("fast", members=3, random_state=1).get_params()
             again.save(tmp_path / "again.json")
             assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
     low, _ = load(path).predict_interval(X)

@@ -35,10 +35,10 @@ class Preset(NamedTuple):
     width: int  # of each of their DEPTH hidden layers
 
 
-PRESETS = {"fast": Preset(4, 128), "default": Preset(14, 128), "best": Preset(11, 256)}
+PRESETS = {"fast": Preset(3, 128), "default": Preset(13, 128), "best": Preset(10, 256)}
 MANY, LEAST_MEMBERS = 10_000, 2
 DEPTH = 3
-EPOCHS, BATCH, SMALLEST_BATCH, LEAST_STEPS = 48, 64, 16, 8
+EPOCHS, BATCH, SMALLEST_BATCH, LEAST_STEPS = 48, 64, 16, 20
 RATES = {"classes": 0.0025, "numbers": 0.0044}
 SMOOTHING = 0.1  # of labels
 SCALE_RATE = 6.0  # times the others'
