@@ -34,6 +34,10 @@ CLIP_NORM = 1.0
 class Running:
     """Mean and variance of the numbers so far."""
 
+    n: int
+    mean: float
+    squares: float
+
     __slots__ = ("mean", "n", "squares")
 
     def __init__(self) -> None:
@@ -58,6 +62,13 @@ class Running:
 
 class _Online:
     """What both have: the network, which gets an input for each feature as it comes up."""
+
+    hidden: Sequence[int]
+    activation: str
+    optimizer: Any
+    lr: float
+    l2: float
+    seed: int | None
 
     _loss: str
     _said: tuple[str, ...] = ()  # arguments beside those that both have
@@ -194,6 +205,8 @@ class OnlineClassifier(_Online):
     >>> model.learn_one({"length": 120, "links": 7}, "spam")
     >>> model.predict_proba_one({"length": 80, "links": 0})
     """
+
+    classes: tuple[Hashable, ...] | None
 
     _loss, _said = "cross_entropy", ("classes",)
 

@@ -1,5 +1,8 @@
 """The public face is typed: mypy accepts a user's script, knows what comes out, and refuses wrong arguments."""
 
+import importlib
+import inspect
+import json
 import os
 import subprocess
 import sys
@@ -8,8 +11,6 @@ from pathlib import Path
 import pytest
 
 import nnc
-
-pytest.importorskip("mypy")
 
 SCRIPT = """
 from pathlib import Path
@@ -97,6 +98,7 @@ nnc.no_such_name  # type: ignore[attr-defined]
 
 
 def test_a_users_script(tmp_path):
+    pytest.importorskip("mypy")
     (tmp_path / "script.py").write_text(SCRIPT)
     folder = Path(nnc.__file__).parents[1]
     # mypy looks into site-packages by itself, but does not find an editable installation.
@@ -109,3 +111,30 @@ def test_a_users_script(tmp_path):
         encoding="utf-8",
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def public():
+    """Where the names that users import live."""
+    for room in ("", ".datasets", ".layers", ".plot", ".reference"):
+        module = importlib.import_module(f"nnc{room}")
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                yield f"{thing.__module__}.{thing.__qualname__}"
+
+
+def test_the_types_of_all_that_is_public_are_complete():
+    """As pyright judges it, which looks at the attributes of everything that a name leads to."""
+    pytest.importorskip("pyright")
+    names = set(public())
+    result = subprocess.run(
+        [sys.executable, "-m", "pyright", "--ignoreexternal", "--verifytypes", "nnc", "--outputjson"],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=Path(nnc.__file__).parents[1],
+    )
+    symbols = json.loads(result.stdout)["typeCompleteness"]["symbols"]
+    assert names & {symbol["name"] for symbol in symbols}
+    wanting = [symbol for symbol in symbols if not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"]]
+    of_public = [s["name"] for s in wanting if any(f"{s['name']}.".startswith(f"{name}.") for name in names)]
+    assert not of_public

@@ -77,6 +77,9 @@ class Streams:
         Steps of the dropout stream.
     """
 
+    seed: int
+    root: int
+
     def __init__(self, seed: int) -> None:
         self.seed, self.root = seed, mix(seed)
         self.draws = self.drops = 0

@@ -21,15 +21,12 @@ if TYPE_CHECKING:
     from nnc.many.history import ManyHistory
 
 DOC = """
+    All of {0}'s parameters but n_jobs and all of its attributes are there. Below is what it has not.
+
     Parameters
     ----------
     client : distributed.Client, default=None
         Default: the one that was made last.
-    All others of {0} but n_jobs.
-
-    Attributes
-    ----------
-    All of {0}.
     """
 
 

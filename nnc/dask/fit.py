@@ -55,12 +55,16 @@ def fit_many(
 
     Parameters
     ----------
-    networks, X, y, rows, weights, progress, **fit_options
+    networks, X, y
         As in `nnc.fit_many`. X and y have to fit into the memory of a worker.
     client : distributed.Client, optional
         Default: the one that was made last.
+    rows, weights
+        As in `nnc.fit_many`.
     timeout : float, default 30
         Seconds until a scheduler that cannot be reached counts as lost.
+    progress, **fit_options
+        As in `nnc.fit_many`.
 
     Returns
     -------

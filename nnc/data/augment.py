@@ -144,6 +144,9 @@ class Augmented:
         The number of the next epoch, which may be set: with 0 everything comes once more.
     """
 
+    seed: int
+    epoch: int
+
     def __init__(
         self,
         arrays: list[NDArray[Any]],
@@ -176,6 +179,17 @@ class Augmented:
 class Distortion:
     """How images (m, height, width, ...) are distorted; the arguments are those of `augment`, checked, and `work`, the
     type that is interpolated in."""
+
+    shape: tuple[int, ...]
+    shift: int
+    rotate: float
+    zoom: float
+    flips: bool
+    elastic: float
+    fill: Any
+    work: np.dtype[Any]
+    block: int
+    bumps: list[NDArray[Any]]
 
     def __init__(
         self,

@@ -63,6 +63,9 @@ class ConformalIntervals:
         The quantile.
     """
 
+    level: float
+    factor: NDArray[Any]
+
     def __init__(self, predict: Callable[[Any], Predicted], X: Any, y: NDArray[Any], level: float) -> None:
         self._predict, self.level = predict, level
         center, scale = predict(X)
@@ -95,6 +98,9 @@ class ConformalSets:
     threshold : float
         The smallest probability of a class in a set.
     """
+
+    level: float
+    threshold: float
 
     def __init__(self, predict_proba: Callable[[Any], NDArray[Any]], X: Any, index: NDArray[Any], level: float) -> None:
         self._predict_proba, self.level = predict_proba, level

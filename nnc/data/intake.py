@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from nnc.data.metrics import Metric
     from nnc.data.scaling import Scaler, Scaling
+    from nnc.kinds.losses import LossRow
     from nnc.model.model import Model
 
 
@@ -44,6 +45,11 @@ class Intake:
     largest : float
         The largest absolute value of the inputs that were learned from.
     """
+
+    loss: LossRow
+    scaler_X: Scaler | None
+    scaler_y: Scaler | None
+    largest: float
 
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         self.model = model

@@ -311,6 +311,8 @@ class Metric:
         are classes then. With losses of numbers "values" (the default): y_true (n, n_out) and what predict gives.
     larger_is_better : bool, optional
         Which way is better, which has to be known of what is monitored.
+    of_n_classes : bool, default False
+        Whether the function takes the number of classes, n_classes=.
 
     Raises
     ------
@@ -322,7 +324,7 @@ class Metric:
     function: Callable[..., float]
     takes: str | None = None
     larger_is_better: bool | None = None
-    of_n_classes: bool = False  # whether the function takes their number, n_classes=
+    of_n_classes: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:

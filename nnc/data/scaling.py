@@ -48,7 +48,7 @@ class Scaler(ABC):
 class Learned(Scaler):
     """One that depends on the numbers of each column."""
 
-    target: float  # where the origin of a column goes
+    target: ClassVar[float]  # where the origin of a column goes
 
     @abstractmethod
     def _choose(
@@ -97,7 +97,7 @@ class Standardize(Learned):
     """Columns get mean 0 and standard deviation 1 (the one of the population: divided by n, not n - 1)."""
 
     name = "standardize"
-    target = 0.0
+    target: ClassVar[float] = 0.0
 
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]

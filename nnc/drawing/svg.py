@@ -105,6 +105,11 @@ class Drawing:
         Its elements, in the order in which they are painted.
     """
 
+    title: str
+    description: str
+    width: int
+    height: int
+
     def __init__(self, title: str, description: str, width: float, height: float, parts: list[str]) -> None:
         self.title, self.description = title, description
         self.width, self.height = round(width), round(height)

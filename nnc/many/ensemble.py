@@ -48,6 +48,8 @@ class Ensemble:
     >>> low, high = ensemble.conformal(X_held, y_held, level=0.9).predict_interval(X_new)
     """
 
+    networks: tuple[NeuralNetwork, ...]
+
     def __init__(self, networks: Sequence[NeuralNetwork]) -> None:
         self.networks = tuple(checked_networks("networks", networks))
         first = _meaning(self.networks[0])
@@ -130,7 +132,7 @@ class Ensemble:
 
         Returns
         -------
-        (low, high) : arrays (n, n_out)
+        low, high : array (n, n_out)
             Within what outputs can be, as from 0 to 1 of probabilities.
 
         Raises

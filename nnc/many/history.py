@@ -33,6 +33,9 @@ class ManyHistory(Sequence["History"]):
         Wall time of the whole call.
     """
 
+    diverged: dict[int, DivergedError]
+    seconds: float
+
     def __init__(self, histories: Sequence[History], diverged: dict[int, DivergedError], seconds: float) -> None:
         self._histories: Sequence[History] = tuple(histories)
         self.diverged, self.seconds = diverged, seconds

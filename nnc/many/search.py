@@ -48,6 +48,11 @@ class SearchResult:
         Wall time of the whole search.
     """
 
+    table: list[dict[str, Any]]
+    best: dict[str, Any]
+    network: NeuralNetwork
+    seconds: float
+
     def __init__(
         self, table: list[dict[str, Any]], best: dict[str, Any], network: NeuralNetwork, seconds: float
     ) -> None:

@@ -37,6 +37,8 @@ class CustomLoss:
         has the shape of P.
     """
 
+    name: str
+
     def __init__(self, function: Function) -> None:
         self.function = function
         name = getattr(function, "__name__", None)

@@ -16,6 +16,9 @@ class Data:
     """Inputs (n, n_in), then targets (n, n_out) or labels (n,), and how much each row counts. It is taken apart in this
     order: `Training(engine, params, *data, ...)`."""
 
+    labels: NDArray[np.int32] | None
+    weights: NDArray[Any] | None
+
     __slots__ = ("X", "Y", "labels", "weights")
 
     def __init__(

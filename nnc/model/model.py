@@ -17,9 +17,11 @@ from nnc.model import cores, initializers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.layers.kind import Shape
     from nnc.layers.stack import Stack
     from nnc.model.custom import CustomLoss
     from nnc.model.data import Data
@@ -59,6 +61,29 @@ class Model:
     places : list of int
         Of each layer that computes its number among the engine's, which has pools and the like, too.
     """
+
+    stack: Stack
+    loss: str
+    loss_parameter: float
+    custom: CustomLoss | HeadsLoss | None
+    shape: Shape
+    sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    drops: bool
+    ends: list[tuple[float, float] | None]
+    core: ModuleType
+    engine: Any
+    places: list[int]
+    n_params: int
+    turn: Turn
+    still: Still
+    theta: NDArray[Any]
+    row: NDArray[Any]
+    b: list[NDArray[Any] | None]
+    statistics: list[tuple[NDArray[Any], ...]]
+    frozen: tuple[bool, ...]
+    uneven: bool
+    least_rows: int
 
     def __init__(
         self,

@@ -58,6 +58,8 @@ class Conv2D(Dense):
     A row of W is an input, as in every dense layer: here one of the numbers of a window.
     """
 
+    windows: list[list[int | None]]
+
     def __init__(self, W: list[list[float]], b: list[float] | None, activation: str, windows: list[Window]) -> None:
         super().__init__(W, b, activation)
         self.windows = [list(chain(*window)) for window in windows]  # the order of the rows of W: ky, kx, channel
@@ -96,6 +98,8 @@ class Conv2D(Dense):
 
 class Pool(Layer):
     """What pools have in common: a number for each channel of each window, in the order window, channel."""
+
+    windows: list[list[int]]
 
     def __init__(self, windows: list[Window]) -> None:
         # A pool has no padding, so all pixels have their place.

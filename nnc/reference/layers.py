@@ -63,6 +63,11 @@ class Layer(ABC):
 class Dense(Layer):
     """A dense layer: every neuron sees every input."""
 
+    b: list[float] | None
+    activation: str
+    n_in: int
+    n_out: int
+
     def __init__(self, W: list[list[float]], b: list[float] | None, activation: str) -> None:
         self.W, self.b, self.activation = W, b, activation
         self.n_in, self.n_out = len(W), len(W[0])

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nnc.layers.kind import Kind
-    from nnc.reference.layers import Gradient, Rows
+    from nnc.layers.stack import Stack
+    from nnc.reference.layers import Gradient, Layer, Rows
 
 # Each loss is L = scale * sum of (p - y)^2 over all rows and outputs. The mean divides by their number.
 LOSSES: dict[str, Callable[[int], float]] = {
@@ -40,6 +41,10 @@ def squared_error(P: Rows, y: Rows) -> float:
 
 class History:
     """What a training did: the `loss` of every epoch, the number of `epochs`, the time in `seconds`."""
+
+    loss: list[float]
+    epochs: int
+    seconds: float
 
     def __init__(self, loss: list[float], seconds: float) -> None:
         self.loss, self.epochs, self.seconds = loss, len(loss), seconds
@@ -59,6 +64,16 @@ class NeuralNetwork:
     dtype : float64
     seed : the same gives the same weights and the same order of rows (default: another one every time)
     """
+
+    loss_name: str
+    dtype: str
+    stack: Stack
+    sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    seed: int
+    layers: list[Layer]
+    computing: list[Dense]
+    norms: list[BatchNorm]
 
     def __init__(
         self,

@@ -30,6 +30,11 @@ class BatchNorm(Dense):
     takes running ones, which each step moves towards those of its batch.
     """
 
+    momentum: float
+    eps: float
+    running_mean: list[float]
+    running_var: list[float]
+
     def __init__(self, channels: int, activation: str, momentum: float, eps: float) -> None:
         super().__init__([[1.0] * channels], [0.0] * channels, activation)
         self.momentum, self.eps = momentum, eps

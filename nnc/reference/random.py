@@ -20,6 +20,9 @@ def mix(z: int) -> int:
 class Stream:
     """The random numbers of a key: each is its place in the stream, stirred."""
 
+    key: int
+    position: int
+
     def __init__(self, key: int) -> None:
         self.key, self.position = key, 0
 

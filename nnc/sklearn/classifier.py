@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 class MLPClassifier(Estimator, neural_network.MLPClassifier):
     __doc__ = f"""scikit-learn's MLPClassifier, trained by nnc.
-
-    Parameters
-    ----------
-    All of scikit-learn's, with the same meanings and defaults: see sklearn.neural_network.MLPClassifier.
 {
         FURTHER.format(
             loss='''

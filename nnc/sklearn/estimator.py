@@ -51,15 +51,20 @@ BELOW_ONE = float(np.nextafter(1, 0))
 
 # Of the docstrings of both.
 FURTHER = """
-    What scikit-learn has not:
+    All of scikit-learn's parameters and attributes are there, with the same meanings and defaults. Below is what
+    scikit-learn has not.
 
-    activation : also "sigmoid" (as "logistic"), "leaky_relu", "softplus", "elu", "gelu", "silu", "mish", "selu"; or a
-        list of names, one for each hidden layer.
-    solver : also "adamw", "rmsprop", "adagrad", "nadam", "rprop", which take `learning_rate_init` (and beta_1, beta_2
-        and epsilon where they have them), "levenberg_marquardt" for squared errors, or an object such as
+    Parameters
+    ----------
+    activation : str or list of str
+        Also "sigmoid" (as "logistic"), "leaky_relu", "softplus", "elu", "gelu", "silu", "mish", "selu"; or a list of
+        names, one for each hidden layer.
+    solver : str or object
+        Also "adamw", "rmsprop", "adagrad", "nadam", "rprop", which take `learning_rate_init` (and beta_1, beta_2 and
+        epsilon where they have them), "levenberg_marquardt" for squared errors, or an object such as
         nnc.RMSprop(lr=0.01, momentum=0.9), which brings all of its constants.
-    learning_rate : also a schedule such as nnc.CosineLR(0.1), or a function of the epoch, for every stochastic
-        solver.{loss}
+    learning_rate : str, schedule or callable
+        Also a schedule such as nnc.CosineLR(0.1), or a function of the epoch, for every stochastic solver.{loss}
     dropout : float or list of one for each hidden layer, default=0.0
         The share of a layer's outputs that each training step drops.
     max_seconds : float, default=None
@@ -73,8 +78,6 @@ FURTHER = """
 
     Attributes
     ----------
-    All of scikit-learn's, and
-
     network_ : nnc.NeuralNetwork
         The network, whose weights `coefs_` are: `network_.save("model.json")`, `network_.inspect()`.
     validation_loss_curve_ : list or None

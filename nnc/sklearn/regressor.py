@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 
 class MLPRegressor(Estimator, neural_network.MLPRegressor):
     __doc__ = f"""scikit-learn's MLPRegressor, trained by nnc.
-
-    Parameters
-    ----------
-    All of scikit-learn's, with the same meanings and defaults: see sklearn.neural_network.MLPRegressor.
 {
         FURTHER.format(
             loss='''
-    loss : also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau).'''
+    loss : str or object
+        Also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau).'''
         )
     }"""
 

@@ -45,6 +45,12 @@ class Call:
         When that was over, or the fit began.
     """
 
+    callback: Callable[[Record], Any]
+    every: int | None
+    seconds: float
+    epoch: int
+    at: float
+
     __slots__ = ("at", "callback", "epoch", "every", "seconds")
 
     def __init__(self, callback: Callable[[Record], Any], began: float) -> None:
@@ -104,6 +110,8 @@ class Checkpoint:
     best_only : bool, default False
         Only where no epoch before was better, by what `fit` monitors, those before a `load` included.
 
+    Notes
+    -----
     With patience, the file has the weights of its epoch, from which training goes on, and not those of the best one
     that `fit` ends with.
 
@@ -113,6 +121,10 @@ class Checkpoint:
     >>> net = NeuralNetwork.load("run.json")
     >>> net.fit(X, y, epochs=1000)  # goes on as if nothing had happened, where other arguments are the same, too
     """
+
+    path: str
+    every: int
+    best_only: bool
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, best_only: bool = False) -> None:
         self.path = os.fsdecode(path)
@@ -154,7 +166,7 @@ class Progress:
         tqdm is not installed.
     """
 
-    seconds = 0.05  # from one look to the next: nobody sees more
+    seconds: float = 0.05  # from one look to the next: nobody sees more
 
     def __init__(self, epochs: int | None, first: int = 0) -> None:
         self._first = first

@@ -78,6 +78,12 @@ class History:
     Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
     """
 
+    seconds: float
+    stop_reason: str
+    best_epoch: int | None
+    forgotten: int
+    n_threads: int | None
+
     __slots__ = ("_columns", "best_epoch", "forgotten", "n_threads", "seconds", "stop_reason")
 
     def __init__(

@@ -43,6 +43,10 @@ class CSVLogger:
     >>> net.fit(X, y, epochs=1000, callback=nnc.CSVLogger("training.csv", every=10))
     """
 
+    path: str
+    append: bool
+    every: int
+
     def __init__(self, path: str | os.PathLike[str], append: bool = False, every: int = 1) -> None:
         self.path = os.fsdecode(path)
         self.append = flag("append", append)
@@ -101,6 +105,10 @@ class TensorBoard:
 
     and then `tensorboard --logdir runs`.
     """
+
+    log_dir: str | None
+    every: int
+    histograms: bool
 
     def __init__(self, log_dir: str | os.PathLike[str] | None = None, every: int = 1, histograms: bool = False) -> None:
         try:

@@ -375,6 +375,11 @@ class PlateauState:
         Epochs since then, or since the rate was lowered.
     """
 
+    schedule: ReduceLROnPlateau
+    lr: float
+    best: float
+    wait: int
+
     def __init__(self, schedule: ReduceLROnPlateau, lr: float, best: float = math.inf, wait: int = 0) -> None:
         self.schedule, self.lr, self.best, self.wait = schedule, lr, best, wait
 

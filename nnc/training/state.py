@@ -61,11 +61,17 @@ class State:
         What single steps are taken with, which counts them.
     """
 
-    steps = epoch = 0
+    optimizer: Optimizer
+    moments: NDArray[Any]
+    lr: float
+    streams: Streams
+
+    steps: int = 0
+    epoch: int = 0
     powers: tuple[float, float, float] = (1.0, 1.0, 1.0)
     schedule: Schedule | Callable[[int], float] | None = None
     plateau: PlateauState | None = None
-    remembered = 0  # epochs in the histories
+    remembered: int = 0  # epochs in the histories
     frozen: tuple[bool, ...] = ()  # which layers do not learn now; none at all where all do
     missed: tuple[int, ...] = ()  # the steps that each was frozen in, which its optimizer does not count
     current: Callable[[], History] | None = None

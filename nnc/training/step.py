@@ -40,6 +40,10 @@ class Steps:
         Penalties, clipping and dropout, as `stepper` has them.
     """
 
+    optimizer: Any
+    lr: Any
+    options: Mapping[str, Any]
+
     def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any]) -> None:
         self.optimizer, self.lr, self.options = optimizer, lr, options
         self.state: State | None = None
