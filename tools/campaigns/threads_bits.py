@@ -14,11 +14,35 @@ import time
 THREADS = (1, 2, 3, 4, 5, 6, 7)
 
 
+def layers(rng, sizes: list[int], one) -> tuple[int, list]:
+    """Dense layers of these sizes, a third of them on images, here and there with BatchNorm: inputs, and the layers."""
+    from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Input, MaxPool2D
+
+    def normed():
+        return [BatchNorm()] if rng.integers(4) == 0 else []
+
+    n_in, *hidden, n_out = sizes
+    made = [Input(n_in)]
+    if rng.integers(3) == 0:
+        height, width, channels = (int(rng.integers(low, high)) for low, high in ((4, 13), (4, 13), (1, 4)))
+        n_in, made = height * width * channels, [Input(height, width, channels)]
+        for _ in range(rng.integers(1, 3)):
+            size = one(1, 3, (3, 2))
+            made += [Conv2D(int(rng.integers(1, 20)), size, stride=one(1, 1, 2), padding="same"), *normed()]
+        made += one([], [MaxPool2D(2, stride=1)], [AvgPool2D((1, 2), stride=1)]) if min(height, width) > 7 else []
+    for n in hidden:
+        made += [Dense(n), *normed()]
+    if hidden and rng.integers(3) == 0:
+        made.append(Dropout(0.3))
+    return n_in, [*made, Dense(n_out)]
+
+
 def configuration(seed: int) -> tuple[dict, dict, tuple]:
     """Arguments of the network, of fit, and the data."""
     import numpy as np
 
     import nnc
+    from nnc.layers import BatchNorm
 
     rng = np.random.default_rng(seed)
 
@@ -30,8 +54,9 @@ def configuration(seed: int) -> tuple[dict, dict, tuple]:
     sizes = [int(rng.integers(1, 70)), *(int(rng.integers(1, width + 1)) for _ in range(rng.integers(0, 4)))]
     sizes.append(int(rng.integers(2 if loss == "cross_entropy" else 1, 12)))
     rows = int(one(1, 5, 17, 64, 200, 700, 3000))
+    n_in, parts = layers(rng, sizes, one)
     network = {
-        "layers": sizes,
+        "layers": parts,
         "activation": one("tanh", "relu", "sigmoid", "gelu", "elu", "softplus"),
         "loss": loss,
         "bias": bool(rng.integers(2)),
@@ -49,12 +74,14 @@ def configuration(seed: int) -> tuple[dict, dict, tuple]:
         "l2": one(0.0, 1e-3),
         "clip_norm": one(None, None, 0.1),
         "max_norm": one(None, None, 1.0),
-        "dropout": one(0.0, 0.0, 0.3) if len(sizes) > 2 else 0.0,
         "sample_weight": rng.uniform(0.1, 2, rows) if rng.integers(3) == 0 else None,
     }
     if fit["batch_size"] == 1 and rows > 200:
         fit["batch_size"] = 50
-    X = rng.normal(size=(rows, sizes[0]))
+    normed = any(isinstance(part, BatchNorm) for part in parts)
+    if normed and (fit["batch_size"] == 1 or rows % (fit["batch_size"] or rows + 1) == 1):  # it takes no batch of a row
+        rows, fit["batch_size"], fit["sample_weight"] = rows + 1, None, None
+    X = rng.normal(size=(rows, n_in))
     Y = rng.uniform(0, 1, (rows, sizes[-1]))
     if loss == "cross_entropy":
         Y = rng.integers(0, sizes[-1], rows)
