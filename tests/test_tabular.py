@@ -393,6 +393,7 @@ def test_report(classifier):
     text = str(classifier.report())
     for name in ("x", "town", "same", "TableClassifier('fast', members=3, random_state=1)", "calibration error"):
         assert name in text
+    assert "accuracy on held-out rows" in text
     assert "<table" in classifier.report()._repr_html_()
 
 

@@ -358,7 +358,15 @@ class TableEstimator(BaseEstimator):
         importances = None
         if model.importances is not None or model.shuffle is not None:
             importances = dict(zip(model.schema.names, model.find_importances()[0].tolist(), strict=True))
-        return Report(type(self).__name__, told, model.schema.describe(), importances)
+        curves = [member.curve for member in model.members if member.curve]
+        shown = {}
+        if curves:
+            most = max(map(len, curves))  # of a member that was ended early there are fewer
+            name = "accuracy" if model.task.kind == "classes" else "loss"
+            shown[f"{name} on held-out rows, mean of the networks"] = [
+                float(np.mean([curve[epoch] for curve in curves if epoch < len(curve)])) for epoch in range(most)
+            ]
+        return Report(type(self).__name__, told, model.schema.describe(), importances, shown)
 
     # ------------------------------------------------------------------------------------------ files
 

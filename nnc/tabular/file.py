@@ -1,7 +1,8 @@
 """The model of a table as a file: what stands there beside its networks.
 
     {"task": {"loss": "cross_entropy", "n_out": 3, "quantiles": []}, "schema": as Schema.document gives it,
-     "target": as Target.document does, "members": [{"place": 0, "bins": false, "fold": 0}, ... one for each network],
+     "target": as Target.document does,
+     "members": [{"place": 0, "bins": false, "fold": 0, "curve": [0.5, ...]}, ... one for each network],
      "scaling": null or as Scaling.to_dict gives it, of the targets,
      "bounds": null or [[least target, ...], [largest, ...]], "baseline": [a number for each input],
      "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
@@ -67,6 +68,10 @@ def _test_row(model: TableModel) -> NDArray[np.float32]:
     return np.array([row], np.float32)
 
 
+def _said(member: Member) -> dict[str, Any]:
+    return {**member.spec._asdict(), "curve": list(member.curve)}
+
+
 def _or_null(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
@@ -78,7 +83,7 @@ def _table(model: TableModel) -> dict[str, Any]:
         "task": {"loss": model.task.loss, "n_out": model.task.n_out, "quantiles": list(model.task.quantiles)},
         "schema": model.schema.document(),
         "target": model.target.document(),
-        "members": [member.spec._asdict() for member in model.members],
+        "members": [_said(member) for member in model.members],
         "scaling": None if model.scaling is None else model.scaling.to_dict(),
         "bounds": None if model.bounds is None else model.bounds.tolist(),
         "baseline": model.baseline.tolist(),
@@ -109,7 +114,7 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
     if len(given) != len(networks):
         raise ValueError(f"members has {len(given)} items, expected {len(networks)}, one for each network")
     for i, (spec, network) in enumerate(zip(given, networks, strict=True)):
-        member = Member(_spec(spec, f"members[{i}]"), network)
+        member = _member(spec, network, f"members[{i}]")
         width = schema.width(bins=member.spec.bins)
         if (network.sizes[0], network.sizes[-1]) != (width, task.outputs):
             found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
@@ -136,11 +141,16 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
     return model
 
 
-def _spec(given: Any, where: str) -> Spec:
-    fields.exactly(given, Spec._fields, where)
-    bins = fields.member(given, "bins", bool, where=f"{where}.")
-    place, fold = (fields.unsigned(given, key, 0, f"{where}.", bits=31) or 0 for key in ("place", "fold"))
-    return Spec(place, bins, fold)
+def _member(given: Any, network: NeuralNetwork, where: str) -> Member:
+    members = fields.members_of(given, where)
+    bins = fields.member(members, "bins", bool, where=f"{where}.")
+    place, fold = (fields.unsigned(members, key, 0, f"{where}.", bits=31) or 0 for key in ("place", "fold"))
+    curve = fields.member(members, "curve", list, where=f"{where}.")
+    error = members.get("error")  # in checkpoints
+    error = np.nan if error is None else fields.number(error, f"{where}.error")
+    return Member(
+        Spec(place, bins, fold), network, error, True, tuple(fields.vector(curve, len(curve), f"{where}.curve"))
+    )
 
 
 def _matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.float64] | None:
@@ -210,7 +220,13 @@ def fingerprint(rows: Rows, task: Task, preset: str, seed: int, count: int) -> s
 
 def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
     """Saves members of a fit that is not done."""
-    beside = {"fit": key, "members": [{**member.spec._asdict(), "error": _or_null(member.error)} for member in members]}
+    beside = {
+        "fit": key,
+        "members": [
+            {**member.spec._asdict(), "error": _or_null(member.error), "curve": list(member.curve)}
+            for member in members
+        ],
+    }
     saving.write(path, [_document(member.network) for member in members], beside)
 
 
@@ -234,11 +250,8 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
     with saving.refusing(where, WHAT):
         given = fields.member(beside, "members", list)
         networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
-        members = []
-        for i, (spec, network) in enumerate(zip(given, networks, strict=True)):
-            found = _spec({name: value for name, value in spec.items() if name != "error"}, f"members[{i}]")
-            members.append(Member(found, network, np.nan if spec["error"] is None else float(spec["error"])))
-    return members
+        pairs = zip(given, networks, strict=True)
+        return [_member(member, network, f"members[{i}]") for i, (member, network) in enumerate(pairs)]
 
 
 def remove_checkpoint(path: Any) -> None:

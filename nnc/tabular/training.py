@@ -42,6 +42,7 @@ class Member(NamedTuple):
     network: NeuralNetwork
     error: float = nan  # on its held-out rows
     whole: bool = True  # whether its training came to its end
+    curve: tuple[float, ...] = ()  # after each epoch: its accuracy on these rows, or its loss
 
 
 class Rows(NamedTuple):
@@ -148,6 +149,11 @@ class Training:
         loss = float(history["val_loss"][best])
         return sqrt(loss) if self.task.loss == "squared_error" else loss
 
+    def curve(self, history: History) -> tuple[float, ...]:
+        """What is told of a member's training."""
+        name = f"val_{self.task.metric or 'loss'}"
+        return tuple(history[name].tolist()) if name in history else ()
+
     # ------------------------------------------------------------------------------------------ some of them
 
     def train(self, specs: Sequence[Spec]) -> None:
@@ -193,7 +199,8 @@ class Training:
                 self.diverged = outcome.error
             elif outcome.history.epochs:
                 whole = outcome.history.stop_reason != "interrupt"
-                self.members[spec] = Member(spec, net, self.error(outcome.history), whole)
+                error, curve = self.error(outcome.history), self.curve(outcome.history)
+                self.members[spec] = Member(spec, net, error, whole, curve)
 
     def seed_of(self, spec: Spec) -> int:
         """Of a member's weights, and of the order of its rows."""
