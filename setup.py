@@ -40,7 +40,7 @@ if sys.platform == "darwin":  # where one module may hold code for two processor
 elif MSVC:
     AVX2, AVX512 = ["/arch:AVX2"], ["/arch:AVX512"]
 # What processors of today do not fall back to is compiled for its size.
-SMALL = [] if MSVC or sys.platform == "darwin" else ["-O2"]
+SMALL = [] if MSVC or sys.platform == "darwin" else ["-Os"]
 INSTRUCTION_SETS = {"baseline": SMALL if X86_64 else []} | ({"avx2": AVX2, "avx512": AVX512} if X86_64 else {})
 
 # No flag that changes the arithmetic of the process: no -ffast-math, no -march=native. Without errno and traps, sqrt
@@ -49,6 +49,8 @@ if MSVC:
     COMPILE, LINK = ["/O2", "/std:c11"], []
 else:
     COMPILE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-unused-function", "-g0"]
+    # Nothing here throws, so nobody unwinds it; debuggers find their own tables in a build for them.
+    COMPILE += ["-fno-asynchronous-unwind-tables"]
     # GCC does not see that the loops over a square of vectors fill it before it is read.
     COMPILE += ["-Wno-maybe-uninitialized"]
     # Cython declares every function of a .pxd inline, also one that is not to be; and where one must be and returns a
