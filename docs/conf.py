@@ -61,6 +61,7 @@ OUTSIDE = {
 RUN = [
     page for page in sorted([DOCS / "index.md", *DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")]) if pages.blocks(page)
 ]
+PRINTED = {}  # by page, what its blocks have printed
 
 
 def with_links_inside(text, folder):
@@ -79,7 +80,8 @@ def with_links_inside(text, folder):
 
 def lead_links(app, docname, content):
     page = DOCS / f"{docname}.md"
-    content[0] = with_links_inside(content[0], page.parent)
+    printed = pages.filled(content[0], PRINTED[page]) if page in PRINTED else content[0]
+    content[0] = with_links_inside(printed, page.parent)
     if page.parent.name == "guide" and page in RUN:
         content[0] += f'\n<p class="notebook"><a href="{page.stem}.ipynb" download>This page as a notebook</a></p>\n'
 
@@ -102,11 +104,12 @@ def run_pages(app):
     """Run the code of all pages; leave their pictures beside them, and the notebooks in the site."""
     for page in RUN:
         with tempfile.TemporaryDirectory() as folder:
-            pages.run(page, Path(folder))
-            for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
-                for version in (page, DOCS / "zh" / page.name):  # a translation has the same code
-                    if version.exists():
-                        shutil.copy(Path(folder, picture), version.parent / picture)
+            outputs = pages.run(page, Path(folder))
+            versions = [version for version in (page, DOCS / "zh" / page.name) if version.exists()]
+            for version in versions[: 2 if page.parent.name == "guide" else 1]:  # a translation has the same code
+                PRINTED[version] = outputs
+                for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
+                    shutil.copy(Path(folder, picture), version.parent / picture)
 
 
 def draw_examples(app):

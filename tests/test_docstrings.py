@@ -39,7 +39,7 @@ EXCEPTED = {
     "SA03": "names begin in small letters",
     "EX01": "examples stand in the reference, where they are run (tests/test_pages.py)",
 }
-NEEDS = {"sklearn": "sklearn", "plot": "matplotlib", "dask": "distributed", "river": "river"}
+NEEDS = {"sklearn": "sklearn", "tabular": "sklearn", "plot": "matplotlib", "dask": "distributed", "river": "river"}
 
 
 def described():

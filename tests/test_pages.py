@@ -25,7 +25,7 @@ OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
 @pytest.mark.parametrize("page", [*GUIDE, *API], ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_what_a_page_says(page, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
-    left = run(page, tmp_path)
+    left = None in run(page, tmp_path)
     for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
         assert left or (tmp_path / picture).stat().st_size > 0
 
@@ -36,7 +36,14 @@ def test_another_output_is_found(tmp_path):
     with pytest.raises(AssertionError, match="line 2: this prints\n1"):
         run(page, tmp_path)
     page.write_text("<!-- needs no_such_package -->\n\n```python\nprint(1)\n```\n", encoding="utf-8")
-    assert run(page, tmp_path) == ["no_such_package"]
+    assert run(page, tmp_path) == [None]
+
+
+def test_the_site_shows_what_was_printed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1)\n```\n\n```text\n...\n```\n" * 2, encoding="utf-8")
+    text = page.read_text(encoding="utf-8").replace("...", "1...", 1)
+    assert TOOL["filled"](text, ["1 s\n", "2 s\n"]) == text.replace("1...", "1 s")
 
 
 @pytest.mark.parametrize("page", TWINS["translations"](), ids=lambda page: page.name)
@@ -64,7 +71,7 @@ def public():
     yield from set(nnc.__all__) - modules
     for name in ("datasets", "layers"):
         yield from (f"{name}.{inside}" for inside in getattr(nnc, name).__all__)
-    for name in ("plot", "sklearn", "dask"):  # which need not be installed
+    for name in ("plot", "sklearn", "dask", "tabular"):  # which need not be installed
         text = (Path(nnc.__file__).parent / name / "__init__.py").read_text(encoding="utf-8")
         listed = text[text.index("__all__ = [") :].split("]")[0]
         yield from (f"{name}.{inside}" for inside in re.findall(r'"(\w+)"', listed))

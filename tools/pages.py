@@ -40,15 +40,16 @@ def missing(needs: str | None) -> list[str]:
     return [name for name in (needs or "").split() if importlib.util.find_spec(name) is None]
 
 
-def run(page: Path, folder: Path) -> list[str]:
-    """Run the blocks of a page in a folder, warnings being errors; return the packages for which some were left out.
+def run(page: Path, folder: Path) -> list[str | None]:
+    """Run the blocks of a page in a folder, warnings being errors; return what each has printed, None where it was left
+    out.
 
-    Raises AssertionError where a block prints something else, and whatever a block raises.
+    Raises AssertionError where a block prints something else than the page says, and whatever a block raises.
     """
-    text, names, left = page.read_text(encoding="utf-8"), {"__name__": page.stem}, []
+    text, names, outputs = page.read_text(encoding="utf-8"), {"__name__": page.stem}, []
     for block in blocks(page):
-        if wanting := missing(block[1]):
-            left += wanting
+        if missing(block[1]):
+            outputs.append(None)
             continue
         line = text.count("\n", 0, block.start(2))
         code = compile("\n" * line + block[2], str(page), "exec")
@@ -60,11 +61,26 @@ def run(page: Path, folder: Path) -> list[str]:
             raise AssertionError(
                 f"{page}, line {line + 1}: this prints\n{printed.getvalue()}\nbut the page says\n{block[3]}"
             )
-    return left
+        outputs.append(printed.getvalue())
+    return outputs
+
+
+def filled(text: str, outputs: list[str | None]) -> str:
+    """The text of a page with what its blocks have printed, where that stands for anything by "..."; a line that is
+    nothing else shortens it, and stays."""
+    each = iter(outputs)
+
+    def fill(block: re.Match[str]) -> str:
+        output = next(each)
+        if output is None or block[3] is None or "..." in block[3].splitlines():
+            return block[0]
+        return block[0].replace(f"```text\n{block[3]}", f"```text\n{output}")
+
+    return BLOCK.sub(fill, text)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("MPLBACKEND", "agg")
     for name in sys.argv[1:]:
-        if left := run(Path(name).resolve(), Path.cwd()):
-            print(f"{name}: without the blocks that need {', '.join(left)}")
+        outputs = run(Path(name).resolve(), Path.cwd())
+        print(f"{name}: {len(outputs) - outputs.count(None)} of {len(outputs)} blocks were run")
