@@ -163,8 +163,16 @@ def test_a_worker_holds_the_data_once_and_one_that_comes_fetches_it(tmp_path):
         assert lines[-1][2] - lines[0][2] < large.nbytes / 2
 
 
-def test_a_lost_scheduler_is_said(tmp_path):
+def test_interrupts_end_the_tasks_and_a_lost_scheduler_is_said(tmp_path):
     with cluster(tmp_path, 1) as (made, client):
+        Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        found, before = networks(3), networks(3)
+        history = nnc.dask.fit_many(found, X, Y, client, epochs=10**8, lr=1e-6)
+        assert {one.stop_reason for one in history} == {"interrupt"}
+        assert [a.params.tobytes() for a in found] == [b.params.tobytes() for b in before]
+        nnc.dask.fit_many(found, X, Y, client, epochs=1)  # the worker is free again
+        assert time.monotonic() - began < 30
         Timer(1.5, made.scheduler.send_signal, (signal.SIGKILL,)).start()
         began = time.monotonic()
         with pytest.raises(ConnectionError, match=r"the scheduler at tcp://127.0.0.1:\d+ is lost: \d of 4 networks"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from distributed import Client, default_client
+from distributed import Client, Reschedule, default_client, get_worker
 from distributed.scheduler import KilledWorker
+from distributed.worker import thread_state
 
 from nnc._team import Interrupt
 from nnc.base.checks import positive
@@ -69,7 +71,8 @@ def fit_many(
     Returns
     -------
     ManyHistory
-        Ctrl-C cancels the tasks; the networks whose results had come have them, the others are as they were.
+        Ctrl-C cancels the tasks, which end within a second or two; the networks whose results had come have them, the
+        others are as they were.
 
     Raises
     ------
@@ -260,5 +263,22 @@ def _as_it_is(source: Source) -> Source:
 
 
 def _work(jobs: list[Job], source: Source) -> Any:
-    """A task, on a worker."""
-    return work_on(jobs, source, Interrupt())
+    """A task, on a worker, which has something better to do once nobody waits for it any more."""
+    interrupt, over = Interrupt(), Event()
+    Thread(target=_watch, args=(get_worker(), thread_state.key, interrupt, over), daemon=True).start()
+    try:
+        results = work_on(jobs, source, interrupt)
+    finally:
+        over.set()
+    if interrupt:
+        raise Reschedule  # where it is waited for after all
+    return results
+
+
+def _watch(worker: Any, key: str, interrupt: Interrupt, over: Event) -> None:
+    """Ends a task that was cancelled, which Dask does with none that has begun."""
+    while not over.wait(GUARD_SECONDS):
+        task = worker.state.tasks.get(key)
+        if task is None or task.state == "cancelled":
+            interrupt.stop()
+            return
