@@ -163,6 +163,42 @@ def test_a_worker_holds_the_data_once_and_one_that_comes_fetches_it(tmp_path):
         assert lines[-1][2] - lines[0][2] < large.nbytes / 2
 
 
+def test_what_waits_for_data_of_a_frozen_worker_is_done_by_others(tmp_path, monkeypatch):
+    from nnc.dask.fit import _Run
+
+    monkeypatch.setattr("nnc.dask.fit.SILENT_SECONDS", 3.0)
+    guard, begun = _Run.guard, tmp_path / "begun"
+
+    def resent(run):  # the new worker has a task moved to it, then a result is lost, so that data is sent anew
+        if len(run._workers()) == 2 and not hasattr(run, "moved"):
+            (run.moved,) = set(run._workers()) - {run.first}
+            run.submit([*run.pending][-1], [run.moved])
+            run.data = run._send([run.moved])
+        run.first = next(iter(run._workers()))
+        guard(run)
+
+    def begin(record):
+        begun.touch()
+
+    begin.every = 100
+    monkeypatch.setattr(_Run, "guard", resent)
+    here, away = networks(8), networks(8)
+    options = {"epochs": 1500, "batch_size": 8}
+    nnc.fit_many(here, X, Y, **options)
+    with cluster(tmp_path, 1) as (made, client):
+
+        def freeze():
+            until = time.monotonic() + 30
+            while not begun.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            made.workers[0].send_signal(signal.SIGSTOP)
+            made.add()
+
+        Timer(0, freeze).start()
+        nnc.dask.fit_many(away, X, Y, client, callback=begin, **options)
+    assert [a.params.tobytes() for a in here] == [b.params.tobytes() for b in away]
+
+
 def test_interrupts_end_the_tasks_and_a_lost_scheduler_is_said(tmp_path):
     with cluster(tmp_path, 1) as (made, client):
         Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()

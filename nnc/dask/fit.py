@@ -109,6 +109,8 @@ class _Run:
     ----------
     pending : dict
         By the number of a task the futures that may bring its result.
+    data_of : dict
+        By the key of each of these the data that it was given.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class _Run:
         self.outcomes = {job.place: untouched() for job in jobs}
         self.arrived: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         self.pending: dict[int, list[Any]] = {}
+        self.data_of: dict[str, Any] = {}
         self.attempts: dict[int, int] = {}
         self.silent: set[str] = set()
         self.name = f"nnc-fit_many-{uuid4().hex}"
@@ -179,6 +182,7 @@ class _Run:
         if attempt > ATTEMPTS:
             raise ConnectionError(f"a task got lost {ATTEMPTS} times on the cluster of {self._where()}")
         key = f"{self.name}-{task}-{attempt}"
+        self.data_of[key] = self.data
         future = self._submit(_work, self.groups[task], self.data, key=key, workers=workers)
         self.pending.setdefault(task, []).append(future)
         future.add_done_callback(lambda finished: self.arrived.put((task, finished)))
@@ -197,10 +201,14 @@ class _Run:
                 for job, (network, outcome) in zip(self.groups[task], results, strict=True):
                     take_back(job.network, network, job.said)
                     self.outcomes[job.place] = outcome
-                self._cancel(self.pending.pop(task))
+                futures = self.pending.pop(task)
+                self._cancel(futures)
+                for each in futures:
+                    del self.data_of[each.key]
                 self.done(len(self.groups[task]))
                 return
         self.pending[task].remove(future)
+        del self.data_of[future.key]
         if self.client.status != "running":
             self._wait_for_scheduler()
         if not self.pending[task]:  # the scheduler is another one, which knows of nothing
@@ -208,7 +216,8 @@ class _Run:
             self.submit(task)
 
     def guard(self) -> None:
-        """What silent workers have is given to others as well."""
+        """What silent workers have is given to others as well, and so is what waits for data that they have: others may
+        be fetching it from them, without end."""
         seen = {address: worker["last_seen"] for address, worker in self._workers().items()}
         latest = max(seen.values(), default=0.0)
         silent = {address for address, last in seen.items() if latest - last > SILENT_SECONDS}
@@ -218,20 +227,18 @@ class _Run:
         self.silent = silent
         if not silent:
             return
-        again = list(self.pending)
-        if not silent.issuperset(self._holders() or alive):
-            stuck = {key for address, keys in self.client.processing().items() if address in silent for key in keys}
-            again = [task for task in again if all(future.key in stuck for future in self.pending[task])]
-        else:  # the data is with silent workers alone, or was to be
+        at = {key: address for address, keys in self.client.processing().items() for key in keys}
+        data = {of.key: of for of in (self.data, *self.data_of.values())}
+        there = {key: {*has} or {at.get(key)} for key, has in self.client.who_has([*data.values()]).items()}
+        if there[self.data.key] & silent:
             self.data = self._send(alive)
-        for task in again:
-            self.submit(task, alive)
 
-    def _holders(self) -> list[str]:
-        """The workers that have the data, or where it is not there yet those that are to have it."""
-        key = self.data.key
-        there = self.client.who_has([self.data])[key]
-        return list(there) or [address for address, keys in self.client.processing().items() if key in keys]
+        def is_stuck(key: str) -> bool:
+            address, holders = at.get(key), there[self.data_of[key].key]
+            return address in silent or bool(holders & silent and address not in holders)
+
+        for task in [task for task, futures in self.pending.items() if all(is_stuck(each.key) for each in futures)]:
+            self.submit(task, alive)
 
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
