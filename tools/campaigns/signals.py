@@ -21,15 +21,24 @@ CHILD = """
 import os, signal, sys, threading, time, warnings
 import numpy as np
 from nnc import NeuralNetwork
+from nnc.layers import BatchNorm, Conv2D, Dense, Input
 
 warnings.simplefilter("ignore")
 what, n_threads, milliseconds, kind = sys.argv[1], int(sys.argv[2]) or None, float(sys.argv[3]), sys.argv[4]
 rng = np.random.default_rng(0)
 X, y = rng.uniform(-1, 1, (600, 20)), rng.uniform(0, 1, (600, 3))
-net = NeuralNetwork([20, 100, 3], loss="mse", seed=0)
+def squares(P, Y):
+    return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
+
+layers = {
+    "normed": [Input(20), Dense(100), BatchNorm("relu"), 3],
+    "images": [Input(4, 5), Conv2D(30, 3, padding="same"), BatchNorm(), 3],
+}.get(kind, [20, 100, 3])
+net = NeuralNetwork(layers, loss=squares if kind == "own" else "mse", seed=0)
 options = {
     "full": {}, "batches": {"batch_size": 64}, "validated": {"validation": (X, y), "patience": 10**9},
     "called": {"callback": lambda record: None}, "second": {"optimizer": "lbfgs"},
+    "normed": {"batch_size": 64}, "images": {"batch_size": 64}, "own": {"batch_size": 64},
 }[kind]
 if kind != "second":
     options["n_threads"] = n_threads
@@ -85,7 +94,7 @@ def signals(runs: int, seed: int = 0) -> list[str]:
     draw, findings = random.Random(seed), []
     for number in range(runs):
         what = draw.choice(["once", "once", "again", "exit", "several"])
-        kind = draw.choice(["full", "batches", "validated", "called", "second"])
+        kind = draw.choice(["full", "batches", "validated", "called", "second", "normed", "images", "own"])
         arguments = [what, str(draw.choice([0, 1, 2, 2, 3, 4])), f"{draw.uniform(0.1, 120):.2f}", kind]
         try:
             child = subprocess.run(
