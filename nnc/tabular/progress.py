@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from nnc.tabular.recipe import EPOCHS
 from nnc.training.callbacks import bar_of
 
 if TYPE_CHECKING:
@@ -14,12 +13,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def told(callback: Callable[[int, Any], Any] | None, bar: bool, count: int) -> Iterator[Any]:
-    """The callback of the members, so many of them; shows a bar of epochs where one is asked for."""
+def told(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> Iterator[Any]:
+    """The callback of the members; shows a bar of so many epochs, of all of them, where one is asked for."""
     if not bar:
         yield callback
         return
-    shown, lock = bar_of(count * EPOCHS, "epoch")(), Lock()
+    shown, lock = bar_of(epochs, "epoch")(), Lock()
 
     def both(place: int, record: Any) -> Any:
         with lock:  # members are trained in several threads

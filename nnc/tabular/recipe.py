@@ -38,7 +38,8 @@ class Preset(NamedTuple):
 PRESETS = {"fast": Preset(3, 128), "default": Preset(13, 128), "best": Preset(10, 256)}
 MANY, LEAST_MEMBERS = 10_000, 2
 DEPTH = 3
-EPOCHS, BATCH, SMALLEST_BATCH, LEAST_STEPS = 48, 64, 16, 20
+EPOCHS, MOST_EPOCHS, LEAST_STEPS = 56, 112, 1800  # more epochs of few rows, so that there are so many steps
+BATCH, LARGE_BATCH, LARGE = 32, 64, 4000  # the larger one of so many rows
 RATES = {"classes": 0.0025, "numbers": 0.0044}
 SMOOTHING = 0.1  # of labels
 SCALE_RATE = 6.0  # times the others'
@@ -121,13 +122,12 @@ def scaling_of(task: Task, y: NDArray[Any]) -> Scaling | None:
 
 def options(task: Task, rows: int) -> dict[str, Any]:
     """The arguments of `fit`, for so many training rows."""
-    batch = (
-        min(BATCH, max(SMALLEST_BATCH, 1 << (rows // LEAST_STEPS).bit_length() - 1)) if rows >= LEAST_STEPS else rows
-    )
+    batch = min(rows, LARGE_BATCH if rows >= LARGE else BATCH)
+    epochs = max(EPOCHS, min(MOST_EPOCHS, LEAST_STEPS // -(-rows // batch)))
     schedule = CosineLogLR(RATES[task.kind])
     return {
-        "epochs": EPOCHS,
-        "batch_size": min(batch, rows),
+        "epochs": epochs,
+        "batch_size": batch,
         "optimizer": Adam(betas=(0.9, 0.95)),
         "lr": schedule if task.quantiles else PerStep(schedule),  # heads take batches one by one
         "metrics": task.metric or (),

@@ -141,7 +141,8 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
 
     def explain(self, X: Any, target: int = 0) -> Explanations:
         """What each column gives to a prediction, for each row: integrated gradients (Sundararajan, Taly and Yan, 2017)
-        from the mean row of the training to this one.
+        from the mean row of the training to this one. A prediction is explained as it is before it is kept between the
+        least and the largest target.
 
         Parameters
         ----------

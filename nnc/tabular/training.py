@@ -27,6 +27,11 @@ ALIKE = 0.03  # so much the errors of both encodings may differ for both to be k
 MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plain encoding has to do
 
 
+def learned_from(rows: int) -> int:
+    """How many of so many rows a member learns from."""
+    return rows if rows < LEAST_ROWS else rows - rows // FOLDS
+
+
 class Spec(NamedTuple):
     """Which member it is."""
 
