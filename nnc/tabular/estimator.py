@@ -357,7 +357,7 @@ class TableEstimator(BaseEstimator):
             if model.task.kind == "classes":
                 told["held-out rows"] += f", calibration error {held.calibration_error:.3g}"
         importances = None
-        if model.importances is not None or model.shuffle is not None:
+        if model.shows_importances:
             importances = dict(zip(model.schema.names, model.find_importances()[0].tolist(), strict=True))
         curves = [member.curve for member in model.members if member.curve]
         shown = {}

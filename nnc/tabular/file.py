@@ -44,7 +44,7 @@ WHAT = "table model"
 
 def write(path: Any, model: TableModel) -> None:
     """Saves a model: see `saving.write`."""
-    if model.shuffle is not None:
+    if model.shows_importances:
         model.find_importances()  # which need rows that the file has not
     saving.write(path, [_document(member.network) for member in model.members], _table(model))
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 22  # inputs that are made at a time
 SCORES, SHUFFLED = 2000, 1000  # held-out rows that intervals rest on, and importances
 MOST = 1 << 24  # outputs for held-out rows: of many rows and classes some have to do
+WIDE = 1000  # columns: with more, importances take minutes, and are found only when they are asked for
 TINY = 1e-30
 
 
@@ -250,6 +251,11 @@ class TableModel:
         return np.asarray(1 - self.predict(table) <= self.limit(level))
 
     # ------------------------------------------------------------------------------------------ what it rests on
+
+    @property
+    def shows_importances(self) -> bool:
+        """Whether reports and files have them, asked for or not."""
+        return self.importances is not None or (self.shuffle is not None and len(self.schema.names) <= WIDE)
 
     def find_importances(self, repeats: int = 5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """How much the score on held-out rows falls where a column is shuffled: mean and deviation, (columns,) each."""

@@ -171,6 +171,8 @@ class Training:
             whole = [member for member in self.members.values() if member.whole]
             if self.keep is not None and whole:
                 self.keep(whole)
+            if self.over:
+                return
 
     def train_alike(self, specs: Sequence[Spec], bins: bool) -> None:
         """Those of one encoding."""
