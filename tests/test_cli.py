@@ -189,6 +189,7 @@ def test_inspect(saved, capsys):
     [
         "0,0,1\n0,1,1\n1,0,1\n1,1,1",
         "a;b;c\n0; 0; 1\n0;1;1\n\n1;0;1\n1;1;1\n",
+        '"0","0","1"\n"0","1","1"\n1,0,1\n1,1,1',
         "# x\n0 0 1\n0\t1 1\n1 0 1 # y\n1 1 1",
     ],
 )
@@ -196,8 +197,26 @@ def test_predict(saved, tmp_path, capsys, text):
     net, path = saved
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8-sig")
     assert main(["predict", path, str(tmp_path / "rows.csv")]) == 0
-    rows = [[float(v) for v in line.split(",")] for line in capsys.readouterr().out.splitlines()]
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading == "output_1,output_2"
+    rows = [[float(v) for v in line.split(",")] for line in lines]
     assert np.array(rows).tobytes() == net.predict(X).tobytes()
+
+
+def test_predict_says_the_names_of_classes(tmp_path, monkeypatch):
+    """Whatever the terminal has characters for."""
+    net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
+    net.fit(X, ["猫", "hund", "hund", "猫"], epochs=1)
+    net.save(tmp_path / "net.json")
+    (tmp_path / "rows.csv").write_text("0,0,1\n")
+    command = ("-m", "nnc", "predict", "net.json", "rows.csv")
+    plain = run(*command, cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert (plain.stderr, plain.returncode) == ("", 0)
+    assert plain.stdout.splitlines()[0] == r"prediction,probability_hund,probability_\u732b"
+    assert run(*command, "-o", "out.csv", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"}).returncode == 0
+    heading, row = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert heading == "prediction,probability_hund,probability_猫"
+    assert row.split(",")[0] == net.predict_classes(X[:1])[0]
 
 
 def test_predict_classes_from_standard_input(saved, tmp_path):
@@ -205,15 +224,17 @@ def test_predict_classes_from_standard_input(saved, tmp_path):
     result = run("-m", "nnc", "predict", "--classes", path, cwd=tmp_path, input="0 0 1\n1 1 1\n")
     assert result.stderr == ""
     assert result.returncode == 0
-    assert [int(line) for line in result.stdout.split()] == net.predict_classes(X[[0, 3]]).tolist()
+    heading, *lines = result.stdout.split()
+    assert heading == "prediction"
+    assert [int(line) for line in lines] == net.predict_classes(X[[0, 3]]).tolist()
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,2,3\n1,x,3\n", "line 2 of .*rows.csv: expected a number, found 'x'"),
-        ("1,,3\n", "line 1 of .*rows.csv: expected a number, found ''"),
-        ("0,5;1;2\n", "line 1 of .*rows.csv: expected a number, found '0,5'"),
+        ("1,2,3\n1,x,3\n", "line 2, column 2 of .*rows.csv: expected a number, found 'x'"),
+        ("1,,3\n", "line 1, column 2 of .*rows.csv: expected a number, found ''"),
+        ("0,5;1;2\n", "line 1, column 1 of .*rows.csv: expected a number, found '0,5'"),
         ("a,b,c\n", "no rows of numbers in .*rows.csv"),
         ("1,2\n", "columns"),
         ("1,2,nan\n", "[Nn]a[Nn]"),
@@ -277,7 +298,9 @@ def test_console_script(tmp_path):
     assert result.returncode == 0
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["inspect"], ["predict"], ["compare"], ["config"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["inspect"], ["predict"], ["compare"], ["config"], ["train"], ["explain"]]
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([*command, "--help"])

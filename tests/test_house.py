@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "tabular": {"many", *ABOVE},
     "online": {"base", "network"},
     "river": {"online"},
-    "cli": {"datasets"},
+    "cli": {"base", "data", "datasets", "inspection", "layers", "model", "tabular"},
 }
 NUMPY_FREE = (
     "base.checks",

@@ -1,0 +1,30 @@
+"""`nnc export MODEL --onnx|--c|--python|--js`: a network for where there is no nnc."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import nnc
+from nnc.cli.models import load, one_network, refuse_old
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+ENDINGS = {"onnx": ".onnx", "c": ".h", "python": ".py", "js": ".js"}
+
+
+def run(arguments: Namespace) -> int:
+    model = load(arguments.file)
+    output = arguments.output or os.path.splitext(arguments.file)[0] + ENDINGS[arguments.to]
+    refuse_old(output, arguments.force)
+    if arguments.network is None and not isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+        raise ValueError(
+            f"{arguments.file} is the model of a table, whose columns become numbers first: --network N writes one of "
+            "its networks, which takes these"
+        )
+    if arguments.network is not None or isinstance(model, nnc.NeuralNetwork):
+        model = one_network(model, arguments.network or 1)
+    getattr(model, f"to_{arguments.to}")(output)
+    print(f"written to {output}")
+    return 0

@@ -1,0 +1,134 @@
+"""`nnc train DATA --target COLUMN`: the model of a table, and a report of it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from nnc.cli import tables
+from nnc.cli.arguments import UsageError
+from nnc.cli.formats import Said, TableFileError, opened
+from nnc.cli.runs import UNFINISHED, check_files, ended, logging, now, provenance
+from nnc.cli.screen import Bar, Screen, figures
+from nnc.inspection.text import aligned
+from nnc.tabular import TableClassifier, TableRegressor
+from nnc.tabular.recipe import EPOCHS, members_by_rule
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from nnc.cli.formats import TableFile
+    from nnc.tabular.estimator import TableEstimator
+
+MOST_CLASSES = 30  # whole numbers: with more different ones they are taken for numbers
+ROWS_OF_A_CLASS = 10  # as are those that stand in fewer rows than this, on average
+
+
+def run(arguments: Namespace) -> int:
+    if arguments.images is not None:
+        from nnc.cli.images import train
+
+        return train(arguments)
+    if arguments.data is None or arguments.target is None:
+        raise UsageError("expected a table and --target COLUMN, or --images FOLDER")
+    screen = Screen(arguments.quiet)
+    unfinished = arguments.output + UNFINISHED
+    check_files(arguments, unfinished)
+    said = Said(arguments.separator, arguments.heading, arguments.encoding)
+    with opened(arguments.data, said, [arguments.target]) as file:
+        X, y = _data(arguments, file, screen)
+        numeric = _is_numeric(y, arguments.task, screen)
+        y = y.cast(pl.Float64) if numeric else y.cast(pl.Int64) if y.dtype.is_float() else y
+        model, known = _model(arguments, numeric, unfinished), provenance(arguments, file.name, file.digest)
+        with logging(arguments.log, arguments.resume) as log:
+            log.write("start", time=now(), **known, rows=len(X), columns=X.width, target=y.name, seed=arguments.seed)
+            n = arguments.members or members_by_rule(arguments.preset, len(X))
+            with Bar(screen, n * EPOCHS) as bar:
+
+                def told(network: int, record: Any) -> None:
+                    log.epoch(network, record)
+                    bar.tell(f"network {network + 1} of {n}  {figures(record)}")
+
+                model.callback = told
+                with tables.located(file):
+                    model.fit(X, y)
+            model.callback = model.checkpoint = None
+            model.save(arguments.output)
+            facts = {"networks": len(model.networks_), "score": model.held_out_.score, "complete": model.complete_}
+            log.write("end", time=now(), model=arguments.output, seconds=model.model_.facts["seconds"], **facts)
+    report = model.report()
+    if not arguments.quiet:
+        print(report)
+        print()
+        print("\n".join(aligned(list(known.items()))))
+        print()
+        print(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} NEW.csv")
+    if arguments.report is not None:
+        report.facts.update(known)
+        report.save(arguments.report)
+    return ended(model.complete_, f"{len(model.networks_)} of {n} networks", arguments, unfinished, screen)
+
+
+# ------------------------------------------------------------------------------------------ data
+
+
+def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.DataFrame, pl.Series]:
+    frame, slips = tables.read(file)
+    screen.say(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
+    for slip in slips:
+        screen.warn(
+            f"{slip.place}: {slip.first!r} is no number, as all but {slip.cells:,} cells of {slip.column!r} are, which "
+            "is taken as text; where it stands for a missing number, leave the cell empty"
+        )
+    target = tables.column_of(arguments.target, frame.columns, file, "--target")
+    dropped = [tables.column_of(name, frame.columns, file, "--drop") for name in arguments.drop]
+    y = frame[target]
+    if y.null_count():
+        n, row = y.null_count(), int(y.is_null().arg_max() or 0)
+        if n == len(y):
+            raise TableFileError(f"column {target!r} of {file.name}, the target, is empty")
+        screen.warn(f"{n:,} rows have no {target}, the first {file.place(row)}: they are left out")
+        frame = frame.filter(y.is_not_null())
+        y = frame[target]
+    if len(frame) < 2:
+        raise TableFileError(f"{file.name} has one row with a {target}: expected two or more, better hundreds")
+    if y.n_unique() == 1:
+        raise TableFileError(
+            f"column {target!r} of {file.name}, the target, has one value alone, {y[0]!r}: there is nothing to learn"
+        )
+    X = frame.drop([target, *dropped])
+    if X.width == 0:
+        raise TableFileError(f"{file.name} has no column but the target: expected one to learn from")
+    return X, y
+
+
+def _is_numeric(y: pl.Series, task: str | None, screen: Screen) -> bool:
+    """Whether numbers are to be predicted, and not classes; says what was chosen."""
+    if task is not None:
+        if task == "regression" and not y.dtype.is_numeric():
+            raise TableFileError(f"--task regression needs a target of numbers, and {y.name!r} has text: {y[0]!r}")
+        return task == "regression"
+    if not y.dtype.is_numeric():
+        return False
+    n = y.n_unique()
+    whole = bool((y == y.round()).all()) if y.dtype.is_float() else True
+    numeric = not (whole and n <= max(2, min(MOST_CLASSES, len(y) // ROWS_OF_A_CLASS)))
+    if whole:
+        chosen, other = ("numbers", "classification") if numeric else (f"{n} classes", "regression")
+        screen.say(f"the target {y.name} has {n:,} different whole numbers: taken as {chosen} (else: --task {other})")
+    return numeric
+
+
+def _model(arguments: Namespace, numeric: bool, unfinished: str) -> TableEstimator:
+    """What is to be fitted."""
+    options = {
+        "preset": arguments.preset,
+        "members": arguments.members,
+        "max_seconds": arguments.max_seconds,
+        "n_jobs": arguments.threads,
+        "random_state": arguments.seed,
+        "checkpoint": unfinished,
+    }
+    return TableRegressor(**options, loss=arguments.loss) if numeric else TableClassifier(**options)

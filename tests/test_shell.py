@@ -1,0 +1,562 @@
+"""The shell on tables: train, predict, evaluate, explain, inspect, plot, export, and what is said of bad input."""
+
+import gzip
+import io
+import json
+import os
+import re
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnc.cli.main import main
+from nnc.datasets import IRIS_CLASSES, load_iris
+
+pl = pytest.importorskip("polars")
+pytest.importorskip("rich")
+tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
+RunLog = import_module("nnc.cli.runs").RunLog
+
+NAMES = ["sepal length", "sepal width", "petal length", "petal width"]
+
+
+def text_of(path):
+    return Path(path).read_text(encoding="utf-8")
+
+
+def iris():
+    X, y = load_iris()
+    frame = pl.DataFrame(X, schema=NAMES)
+    return frame.with_columns(species=pl.Series([IRIS_CLASSES[i] for i in y]))
+
+
+def houses(n=300):
+    """Prices from numbers, text and dates, with cells that are empty."""
+    rng = np.random.default_rng(1)
+    size, town = rng.integers(40, 200, n), rng.integers(0, 3, n)
+    frame = pl.DataFrame(
+        {
+            "id": [f"h{i:05}" for i in range(n)],
+            "size": size.astype(str),
+            "town": [["Görlitz", "Köln", "北京"][i] for i in town],
+            "built": [f"19{50 + i % 50}-0{1 + i % 9}-15" for i in range(n)],
+            "country": ["DE"] * n,
+            "note": ["" if i % 3 else "with a garden, and a view" for i in range(n)],
+            "price": 1000.0 * size + 20000.0 * town + rng.normal(size=n) * 100,
+        }
+    )
+    return frame.with_columns(size=pl.when(pl.int_range(n) % 10 == 3).then(None).otherwise(pl.col("size")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Tables, and models of them."""
+    folder = tmp_path_factory.mktemp("shell")
+    iris().write_csv(folder / "iris.csv")
+    houses().write_csv(folder / "houses.csv")
+    options = ["--preset", "fast", "--members", "2", "--quiet"]
+    path = str(folder / "iris.json")
+    assert main(["train", str(folder / "iris.csv"), "--target", "species", "-o", path, *options]) == 0
+    path = str(folder / "houses.json")
+    assert main(["train", str(folder / "houses.csv"), "--target", "price", "-o", path, *options, "--drop", "id"]) == 0
+    return folder
+
+
+@pytest.fixture
+def shell(folder, tmp_path, monkeypatch, capfd):
+    """Runs a command in a folder of its own, where the tables and models of `folder` are: what it prints, says, and its
+    exit status."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+
+    def run(line, **files):
+        for name, content in files.items():
+            (tmp_path / name.replace("_", ".")).write_bytes(content if isinstance(content, bytes) else content.encode())
+        capfd.readouterr()
+        try:
+            status = main(line.split())
+        except SystemExit as end:
+            status = end.code
+        return (*capfd.readouterr(), status)
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------ what commands do
+
+
+def test_train_says_what_it_does(shell):
+    out, err, status = shell(
+        "train houses.csv --target price -o new.json --preset fast --members 2 --log run.jsonl --report report.html"
+    )
+    assert status == 0
+    assert "houses.csv: 300 rows, 7 columns; text, a heading, separator comma, encoding utf-8" in err
+    assert "id" in out
+    assert "left out" in re.search("^id .*$", out, re.MULTILINE)[0]
+    assert "left out" in re.search("^country .*$", out, re.MULTILINE)[0]
+    assert "the year" in re.search("^built .*$", out, re.MULTILINE)[0]
+    assert "R^2" in out
+    assert re.search("^command +nnc train houses.csv --target price", out, re.MULTILINE)
+    assert re.search("^SHA-256 +[0-9a-f]{64}$", out, re.MULTILINE)
+    assert re.search("^versions +nnc .*polars.*Python", out, re.MULTILINE)
+    assert max(map(len, err.splitlines())) <= 100
+    lines = [json.loads(line) for line in text_of("run.jsonl").splitlines()]
+    assert [line["event"] for line in lines] == ["start", *["epoch"] * (len(lines) - 2), "end"]
+    assert lines[0]["rows"] == 300
+    assert len(lines[0]["SHA-256"]) == 64
+    assert {line["network"] for line in lines[1:-1]} == {0, 1}
+    assert lines[-1]["complete"] is True
+    assert "<table" in text_of("report.html")
+
+
+def test_as_good_as_the_estimators(shell):
+    """No option, no difference: the same predictions, to the bit."""
+    assert shell("train iris.csv --target species -o new.json --members 2 -q") == ("", "", 0)
+    frame = iris()
+    model = tabular.TableClassifier(members=2, random_state=0).fit(frame.drop("species"), frame["species"])
+    mine = tabular.load("new.json").predict_proba(frame.drop("species"))
+    assert mine.tobytes() == model.predict_proba(frame.drop("species")).tobytes()
+
+
+def test_a_seed_repeats_to_the_bit(shell):
+    for seed in (3, 3, 4):
+        assert shell(f"train iris.csv --target species -o new.json --members 2 --seed {seed} -q -f")[2] == 0
+        text = re.sub('"seconds": [0-9.e-]+|"sha256": "[0-9a-f]+"', "", text_of("new.json"))
+        if seed == 3:
+            first = text
+    assert text != first
+    assert shell("train iris.csv --target species -o new.json --members 2 --seed 3 -q -f")[2] == 0
+    assert re.sub('"seconds": [0-9.e-]+|"sha256": "[0-9a-f]+"', "", text_of("new.json")) == first
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "feather", "jsonl"])
+def test_predict(shell, ending):
+    read = {
+        "csv": pl.read_csv,
+        "tsv": lambda path: pl.read_csv(path, separator="\t"),
+        "parquet": pl.read_parquet,
+        "feather": pl.read_ipc,
+        "jsonl": pl.read_ndjson,
+    }[ending]
+    out, err, status = shell(f"predict iris.json iris.csv -o out.{ending}")
+    assert (out, status) == ("", 0)
+    assert f"150 rows predicted: out.{ending}" in err
+    found = read(f"out.{ending}")
+    assert found.columns == [*NAMES, "species", "prediction", *(f"probability_{name}" for name in IRIS_CLASSES)]
+    P = tabular.load("iris.json").predict_proba(iris().drop("species"))
+    assert np.array_equal(found.select(pl.col("^probability_.*$").cast(pl.Float64)).to_numpy(), P)
+    assert found["prediction"].to_list() == [IRIS_CLASSES[i] for i in P.argmax(axis=1)]
+
+
+def test_predict_from_any_format(shell):
+    """A table is the same in whatever format it comes."""
+    wanted = shell("predict iris.json iris.csv --id species")[0]
+    frame = iris()
+    frame.write_csv("tabs.txt", separator="\t")
+    frame.write_parquet("iris.parquet")
+    frame.write_ipc("iris.feather")
+    frame.write_ndjson("iris.jsonl")
+    with gzip.open("iris.csv.gz", "wb") as file:
+        file.write(frame.write_csv().encode())
+    Path("utf16.csv").write_text(frame.write_csv(), encoding="utf-16")
+    german = frame.with_columns(pl.col(NAMES).cast(pl.String).str.replace(".", ",", literal=True))
+    Path("comma.csv").write_text(german.write_csv(separator=";"), encoding="utf-8-sig")
+    for name in ("tabs.txt", "iris.parquet", "iris.feather", "iris.jsonl", "iris.csv.gz", "utf16.csv", "comma.csv"):
+        assert shell(f"predict iris.json {name} --id species")[0] == wanted, name
+
+
+def test_predict_from_standard_input_in_any_order(shell, monkeypatch):
+    wanted = shell("predict iris.json iris.csv --classes --id species")[0]
+    text = iris().select("species", *reversed(NAMES)).write_csv()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert shell("predict iris.json --classes --id species")[0] == wanted
+
+
+def test_predict_some_rows_at_a_time(shell, monkeypatch):
+    wanted = shell("predict houses.json houses.csv --interval 0.8")
+    assert wanted[2] == 0
+    assert wanted[0].splitlines()[0].endswith("price,prediction,low,high")
+    monkeypatch.setattr("nnc.cli.tables.ROWS", 7)
+    assert shell("predict houses.json houses.csv --interval 0.8") == wanted
+    low, high, price = np.loadtxt(
+        io.StringIO(wanted[0]), delimiter=",", skiprows=1, usecols=(-2, -1, -4), quotechar='"'
+    ).T
+    assert (low < high).all()
+    assert ((low < price) & (price < high)).mean() > 0.7
+
+
+def test_evaluate(shell):
+    found = json.loads(shell("evaluate iris.json iris.csv --json")[0])
+    model = tabular.load("iris.json")
+    predicted = model.predict(iris().drop("species"))
+    assert found["accuracy"] == (predicted == iris()["species"].to_numpy()).mean()
+    assert np.sum(found["confusion"]) == found["rows"] == 150
+    assert np.trace(found["confusion"]) == round(150 * found["accuracy"])
+    out = shell("evaluate iris.json iris.csv")[0]
+    assert "accuracy" in out
+    assert "virginica" in out
+    found = json.loads(shell("evaluate houses.json houses.csv --json")[0])
+    frame = houses()
+    predicted = tabular.load("houses.json").predict(frame.drop("id", "price"))
+    assert found["rmse"] == pytest.approx(np.sqrt(np.mean((predicted - frame["price"].to_numpy()) ** 2)))
+
+
+def test_evaluate_counts_classes_that_training_had_not_as_wrong(shell):
+    text = iris().write_csv().replace("setosa", "rosa")
+    found = json.loads(shell("evaluate iris.json other.csv --json", other_csv=text)[0])
+    assert found["rows_of_unknown_classes"] == 50
+    assert found["accuracy"] < 0.7
+
+
+def test_explain(shell):
+    out, _, status = shell("explain iris.json")
+    assert status == 0
+    assert "petal" in out.splitlines()[2]
+    importances = json.loads(shell("explain iris.json --json")[0])
+    assert importances == dict(zip(NAMES, tabular.load("iris.json").feature_importances_, strict=True))
+    out = shell("explain houses.json houses.csv --first 2")[0]
+    assert out.count("from") == 2
+    assert re.search(r"size +[+-][\d.e+]+ +[+-]+", out)
+    assert shell("explain iris.json iris.csv --first 3 --label setosa -o given.csv")[2] == 0
+    given = pl.read_csv("given.csv")
+    assert given["class"].to_list() == ["setosa"] * 3
+    total = given["baseline"] + sum(given[f"from_{name}"] for name in NAMES)
+    assert total.to_list() == pytest.approx(given["prediction"].to_list())
+
+
+def test_inspect_plot_export(shell):
+    assert "TableClassifier" in shell("inspect iris.json")[0]
+    facts = json.loads(shell("inspect iris.json --json")[0])
+    assert facts["target"] == "species"
+    assert facts["classes"] == list(IRIS_CLASSES)
+    assert [column["column"] for column in facts["columns"]] == NAMES
+    assert shell("plot iris.json -o net.svg --network 2")[2] == 0
+    assert text_of("net.svg").startswith("<svg")
+    _, _, status = shell("export iris.json --python --network 1 -o net.py")
+    assert status == 0
+    assert "def predict" in text_of("net.py")
+    assert shell("export iris.json --onnx")[2] == 1
+    assert shell("plot iris.json -o other.svg --network 99")[2] == 1
+
+
+# ------------------------------------------------------------------------------------------ what columns are
+
+
+def test_the_target_says_what_is_to_be_learned(shell):
+    rows = "\n".join(f"{i},{i % 3},{i / 7},{'no' if i % 2 else 'yes'}" for i in range(60))
+    text = f"x,three,real,answer\n{rows}\n"
+    for target, kind in (("three", "TableClassifier"), ("real", "TableRegressor"), ("answer", "TableClassifier")):
+        _, err, status = shell(f"train t.csv --target {target} -o t.json --members 1 --preset fast -f", t_csv=text)
+        assert status == 0
+        assert json.loads(shell("inspect t.json --json")[0])["kind"] == kind
+        assert ("taken as 3 classes (else: --task regression)" in err) == (target == "three")
+    shell("train t.csv --target three -o t.json --members 1 --preset fast -f --task regression -q")
+    assert json.loads(shell("inspect t.json --json")[0])["kind"] == "TableRegressor"
+    assert "needs a target of numbers" in shell("train t.csv --target answer --task regression")[1]
+
+
+def test_columns_of_all_kinds(shell):
+    """Ids, dates, constants, free text, postal codes: each is told of, and none is in the way."""
+    rng = np.random.default_rng(0)
+    rows = "\n".join(
+        f"k{i:04},20{i % 20:02}-01-0{1 + i % 9},7,{' '.join(rng.permutation(list('abcdefgh')))} {i},0{i % 4}119,"
+        f"{'' if i % 5 == 0 else i % 11},{'TRUE' if i % 2 else 'FALSE'},{'ab'[i % 2]}"
+        for i in range(120)
+    )
+    text = f"key,day,one,story,code,n,flag,y\n{rows}\n"
+    out, err, status = shell("train t.csv --target y -o t.json --members 1 --preset fast", t_csv=text)
+    assert (status, "note:" in err) == (0, False)
+    made = {line.split()[0]: line for line in out.splitlines() if line}
+    for name, told in {
+        "key": "left out",
+        "one": "left out",
+        "story": "left out",
+        "code": "text",
+        "n": "missing",
+    }.items():
+        assert told in made[name], made[name]
+    assert shell("predict t.json t.csv --id key")[0].splitlines()[1].startswith("k0000,a,")
+
+
+def test_a_slip_in_a_column_of_numbers_is_told_of(shell):
+    rows = [f"{i},{i % 7},{i % 2}" for i in range(40)]
+    rows[20] = "12x,3,0"
+    _, err, status = shell("train t.csv --target y -o t.json --members 1", t_csv="\n".join(["a,b,y", *rows]))
+    assert status == 0
+    assert "line 22, column 1 (a) of t.csv: '12x' is no number, as all but 1 cells of 'a' are" in err
+
+
+def test_ten_thousand_columns(shell):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 2, (24, 10_000)).astype(str)
+    lines = [
+        ",".join([*(f"c{j}" for j in range(10_000)), "y"]),
+        *(",".join([*row, "ab"[i % 2]]) for i, row in enumerate(X)),
+    ]
+    _, err, status = shell(
+        "train t.csv --target y -o t.json --members 1 --preset fast --max-seconds 2 -q", t_csv="\n".join(lines)
+    )
+    assert (status, err) == (0, "")
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+
+IRIS = "a,b,y\n1,2,p\n3,4,q\n5,6,p\n"
+REFUSED = {
+    "a file that is not there": ("train none.csv --target y", {}, "there is no file .*none.csv"),
+    "a folder": ("train . --target y", {}, "this is a folder"),
+    "an empty file": ("train t.csv --target y", {"t_csv": ""}, "t.csv is empty"),
+    "a heading alone": ("train t.csv --target y", {"t_csv": "a,y\n"}, "t.csv has a heading and no rows"),
+    "one row": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n"}, "t.csv has one row"),
+    "no such target": ("train iris.csv --target specie", {}, "no column 'specie'.* did you mean 'species'"),
+    "a target of one value": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n2,p\n"}, "one value alone, 'p'"),
+    "a target without values": ("train t.csv --target y", {"t_csv": "a,y\n1,\n2,NA\n"}, "the target, is empty"),
+    "nothing but a target": ("train t.csv --target y", {"t_csv": "y\np\nq\n"}, "no column but the target"),
+    "constants alone": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n1,q\n"}, "the table t.csv must have a column"),
+    "more columns in a row": (
+        "train t.csv --target y",
+        {"t_csv": 'a,y\n"1\n2",p\n3,4,q\n'},
+        "line 4 of t.csv has 3 columns, the heading has 2: column 3 is 'q'",
+    ),
+    "a quote too many": ("train t.csv --target y", {"t_csv": 'a,y\n1,p\n2,"q\n3,p\n'}, "begins on line 3.*quote"),
+    "a name twice": ("train t.csv --target y", {"t_csv": "a,a,y\n1,2,p\n"}, "calls columns 1, 2 'a'"),
+    "several encodings": (
+        "train t.csv --target y",
+        {"t_csv": "a,y\nKöln,p\n".encode() + "Görlitz,q\n".encode("cp1252")},
+        r"line 3, column 1 of t.csv is not UTF-8, as 1 other line of it: b'G\\xf6rlitz'",
+    ),
+    "another encoding": (
+        "train t.csv --target y",
+        {"t_csv": "a,y\n北京,p\n上海,q\n".encode("gb18030")},
+        "line 2, column 1 of t.csv is not UTF-8: it reads '北京' as gb18030.*--encoding",
+    ),
+    "no such encoding": ("train t.csv --target y --encoding utf-9", {"t_csv": IRIS}, "--encoding must be .*'utf-9'"),
+    "a workbook": ("train t.csv --target y", {"t_csv": b"PK\x03\x04" + bytes(99)}, "an Excel workbook or a zip file"),
+    "no text": ("train t.csv --target y", {"t_csv": b"a,y\n1,\0\n"}, "zero byte on line 2"),
+    "a broken gzip": ("train t.csv --target y", {"t_csv": b"\x1f\x8b" + bytes(20)}, "cannot be unpacked"),
+    "no JSON": ("train t.csv --target y", {"t_csv": '{"a": 1}\n{"a": \n'}, "line 2 of t.csv is no JSON"),
+    "infinite numbers": (
+        "train t.csv --target y",
+        {"t_csv": "a,y\n1,p\ninf,q\n3,p\n"},
+        r"line 3, column 1 \(a\) of t.csv: expected a finite number, found inf",
+    ),
+    "a column to drop": ("train t.csv --target y --drop b,c", {"t_csv": IRIS}, "--drop: t.csv has no column 'c'"),
+    "a model that is there": ("train iris.csv --target species -o iris.json", {}, "there already.*--force"),
+    "a folder that is not there": ("train iris.csv --target species -o no/m.json", {}, "no folder 'no'"),
+    "nothing to go on from": ("train iris.csv --target species -o m.json --resume", {}, "m.json.unfinished"),
+    "a model of another table": (
+        "predict iris.json houses.csv",
+        {},
+        "houses.csv has no column 'sepal length', .*is iris.json the model of another table",
+    ),
+    "a column less": (
+        "predict iris.json t.csv",
+        {"t_csv": "sepal length,sepal width,petal length,petal_width\n1,2,3,4\n"},
+        "no column 'petal width'.*did you mean 'petal_width'",
+    ),
+    "text where numbers were": (
+        "predict iris.json t.csv",
+        {"t_csv": ",".join(NAMES) + '\n1,2,3,"4"\n\n1,2,x,4\n'},
+        r"line 4, column 3 \(petal length\) of t.csv: expected a number, as in training, found 'x'",
+    ),
+    "no date where dates were": (
+        "predict houses.json t.csv",
+        {"t_csv": "size,town,built,note\n1,a,1990-01-01,\n1,b,soon,\n"},
+        r"line 3, column 3 \(built\) of t.csv: expected dates, as in training, found 'soon'",
+    ),
+    "no heading": ("predict iris.json t.csv", {"t_csv": "1,2,3,4\n"}, "--heading"),
+    "no such id": ("predict iris.json iris.csv --id specie", {}, "--id: .*did you mean 'species'"),
+    "predictions that are there": ("predict iris.json iris.csv -o houses.csv", {}, "there already.*--force"),
+    "a model that is none": ("predict iris.csv iris.csv", {}, "it is not JSON"),
+    "a network to evaluate": ("evaluate net.json iris.csv", {}, "net.json is a network"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused(shell, what):
+    line, files, message = REFUSED[what]
+    if "net.json" in line:
+        from nnc import NeuralNetwork
+
+        NeuralNetwork([2, 1]).save("net.json")
+    out, err, status = shell(line, **files)
+    assert (out, status) == ("", 1)
+    last = err.splitlines()[-1]
+    assert last.startswith("nnc: ")
+    assert re.search(message, last), last
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train", "--target"),
+        ("train iris.csv", "--target"),
+        ("train iris.csv --target species --members 0", "--members"),
+        ("train iris.csv --target species --separator ab", "--separator"),
+        ("predict iris.json iris.csv --interval 0.9", "--interval"),
+        ("predict houses.json houses.csv --interval 9", "--interval"),
+        ("explain iris.json iris.csv --label rosa", "setosa, versicolor, virginica, got 'rosa'"),
+        ("export iris.json", "--onnx"),
+    ],
+)
+def test_wrong_arguments(shell, line, message):
+    out, err, status = shell(line)
+    assert (out, status) == ("", 2)
+    assert message in err.splitlines()[-1]
+
+
+def test_without_the_extra(shell, monkeypatch):
+    for module in [name for name in sys.modules if name.startswith("nnc.cli.") and name != "nnc.cli.main"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "polars", None)
+    _, err, status = shell("train iris.csv --target species -o new.json")
+    assert (err, status) == (
+        'nnc: this needs polars, which is not there; install it with pip install "nnc-cython[cli]"\n',
+        1,
+    )
+
+
+# ------------------------------------------------------------------------------------------ runs that are ended
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
+def test_interrupted_and_resumed(shell, monkeypatch):
+    """Ctrl-C keeps what there is; the run goes on to the model that it would have been."""
+    line = "train iris.csv --target species --preset fast --members 6 --threads 1 --log run.jsonl -q"
+    assert shell(f"{line} -o whole.json")[2] == 0
+
+    def interrupted(log, network, record):
+        write(log, network, record)
+        if len(seen) < 5 and network not in seen:
+            seen.append(network)
+            if len(seen) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    write, seen = RunLog.epoch, []
+    monkeypatch.setattr(RunLog, "epoch", interrupted)
+    out, err, status = shell(f"{line.replace(' -q', '')} -o m.json -f")
+    assert status == 130
+    assert "interrupted: the best so far, " in err
+    assert "--resume" in err
+    assert 0 < len(tabular.load("m.json").networks_) < 6
+    assert "go on with --resume" in shell(f"{line} -o m.json")[1]
+    assert shell(f"{line} -o m.json --resume") == ("", "", 0)
+    assert not Path("m.json.unfinished").exists()
+    frame = iris().drop("species")
+    resumed, whole = (tabular.load(path).predict_proba(frame) for path in ("m.json", "whole.json"))
+    assert resumed.tobytes() == whole.tobytes()
+    events = [json.loads(row)["event"] for row in text_of("run.jsonl").splitlines()]
+    assert events.count("start") == events.count("end") == 2
+    assert out
+
+
+def test_max_seconds(shell):
+    _, err, status = shell("train iris.csv --target species -o m.json --members 40 --max-seconds 0.3")
+    assert status == 0
+    assert re.search("note: ended after 0.3 seconds: the model is [0-9]+ of 40 networks", err)
+    assert not Path("m.json.unfinished").exists()
+
+
+# ------------------------------------------------------------------------------------------ images
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Bright images and dark ones with a bright corner, in a folder for each class: gray but for a few, of one size but
+    for one."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        pixels = rng.integers(0, 60, (16, 16)).astype(np.uint8)
+        pixels[:8, :8] += 150
+        if i % 2:
+            pixels = pixels.T[::-1].copy()
+        folder = tmp_path / "images" / ("top left", "下面")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = image.fromarray(pixels)
+        (picture.resize((32, 32)) if i == 3 else picture).save(folder / f"{i:02}.png")
+    return tmp_path / "images"
+
+
+def test_images(shell, images):
+    out, err, status = shell("train --images images -o m.json --epochs 12 --seed 1")
+    assert status == 0
+    assert "images: 24 images of 2 classes, 16 x 16 pixels, gray" in err
+    assert re.search("^held-out images +accuracy", out, re.MULTILINE)
+    rows = shell("predict m.json images --classes")[0].splitlines()
+    assert rows[0] == "file,prediction"
+    assert len(rows) == 25
+    assert sum(row.split("/")[0] == row.split(",")[1] for row in rows[1:]) > 20
+    one = shell(f"predict m.json {images / '下面' / '03.png'}")[0].splitlines()
+    assert one[0].split(",") == ["file", "prediction", "probability_top left", "probability_下面"]
+    (images / "下面" / "99.png").write_bytes(b"no image")
+    assert "99.png is no image that can be read" in shell("predict m.json images")[1]
+    assert "this is a folder" in shell("predict iris.json images")[1]
+
+
+def test_idx(shell, tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 255, (12, 12, 12)).astype(np.uint8), np.arange(12, dtype=np.uint8) % 2
+    Path("x.idx").write_bytes(bytes([0, 0, 8, 3, *(0, 0, 0, 12) * 3]) + X.tobytes())
+    Path("y.idx.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 12]) + y.tobytes()))
+    assert shell("train --images x.idx --labels y.idx.gz -o m.json --epochs 1 -q") == ("", "", 0)
+    rows = shell("predict m.json x.idx --classes")[0].splitlines()
+    assert rows[0] == "file,prediction"
+    assert {row.split(",")[1] for row in rows[1:]} <= {"0", "1"}
+    assert shell("train --images x.idx -o n.json")[2] == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
+def test_images_interrupted_and_resumed(shell, images, monkeypatch):
+    assert shell("train --images images -o whole.json --epochs 6 -q")[2] == 0
+    keeper = import_module("nnc.cli.images").Keeper
+    monkeypatch.setattr(keeper, "seconds", 1e-9)
+    keep = keeper.__call__
+
+    def interrupted(self, record):
+        keep(self, record)
+        if record["epoch"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(keeper, "__call__", interrupted)
+    _, err, status = shell("train --images images -o m.json --epochs 6")
+    assert status == 130
+    assert "interrupted: the best so far" in err
+    monkeypatch.setattr(keeper, "__call__", keep)
+    assert shell("train --images images -o m.json --epochs 6 --resume -q") == ("", "", 0)
+    assert shell("predict m.json images") == shell("predict whole.json images")
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "status"),
+    [
+        ("train --images nothing -o m.json", "nothing has no folders with images", 1),
+        ("train --images single -o m.json", "one class alone, a", 1),
+        ("train --images images --target y", "got both", 2),
+        ("train --images images --labels y.idx", "--labels goes with an IDX file", 2),
+    ],
+)
+def test_images_refused(shell, images, line, message, status):
+    Path("nothing").mkdir()
+    (images / "top left").rename("a")
+    Path("single").mkdir()
+    Path("a").rename("single/a")
+    out, err, found = shell(line)
+    assert (out, found) == ("", status)
+    assert message in err.splitlines()[-1]
+
+
+def test_completion():
+    argcomplete = pytest.importorskip("argcomplete")
+    from nnc.cli.arguments import parser
+
+    finder = argcomplete.CompletionFinder(parser())
+    found = finder._get_completions(["nnc"], "pre", "", None)
+    assert [text.strip() for text in found] == ["predict"]
