@@ -14,7 +14,8 @@ from nnc.cli.runs import UNFINISHED, check_files, ended, logging, now, provenanc
 from nnc.cli.screen import Bar, Screen, figures
 from nnc.inspection.text import aligned
 from nnc.tabular import TableClassifier, TableRegressor
-from nnc.tabular.recipe import EPOCHS, members_by_rule
+from nnc.tabular.recipe import members_by_rule
+from nnc.tabular.training import epochs_in_all
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -45,7 +46,7 @@ def run(arguments: Namespace) -> int:
         with logging(arguments.log, arguments.resume) as log:
             log.write("start", time=now(), **known, rows=len(X), columns=X.width, target=y.name, seed=arguments.seed)
             n = arguments.members or members_by_rule(arguments.preset, len(X))
-            with Bar(screen, n * EPOCHS) as bar:
+            with Bar(screen, epochs_in_all(len(X), n)) as bar:
 
                 def told(network: int, record: Any) -> None:
                     log.epoch(network, record)

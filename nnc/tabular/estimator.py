@@ -20,10 +20,10 @@ from nnc.tabular import file
 from nnc.tabular.frames import read_table
 from nnc.tabular.model import TableModel
 from nnc.tabular.progress import told
-from nnc.tabular.recipe import PRESETS, members_by_rule, options
+from nnc.tabular.recipe import PRESETS, members_by_rule
 from nnc.tabular.report import Report
 from nnc.tabular.schema import Schema
-from nnc.tabular.training import MOST_NUMBERS, Rows, Training, learned_from
+from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all
 
 if TYPE_CHECKING:
     from typing import Self
@@ -210,8 +210,7 @@ class TableEstimator(BaseEstimator):
             file.write_checkpoint(self.checkpoint, key, members)
 
         left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
-        epochs = count * options(task, learned_from(len(table)))["epochs"]
-        with told(self.callback, self.progress, epochs) as callback:
+        with told(self.callback, self.progress, epochs_in_all(len(table), count)) as callback:
             training = Training(
                 task, self.preset, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )

@@ -120,10 +120,16 @@ def scaling_of(task: Task, y: NDArray[Any]) -> Scaling | None:
     return Standardize().fit(y) if task.scales else None
 
 
-def options(task: Task, rows: int) -> dict[str, Any]:
-    """The arguments of `fit`, for so many training rows."""
+def steps_of(rows: int) -> tuple[int, int]:
+    """Rows in a batch, and epochs, for so many training rows."""
     batch = min(rows, LARGE_BATCH if rows >= LARGE else BATCH)
     epochs = max(EPOCHS, min(MOST_EPOCHS, LEAST_STEPS // -(-rows // batch)))
+    return batch, epochs
+
+
+def options(task: Task, rows: int) -> dict[str, Any]:
+    """The arguments of `fit`, for so many training rows."""
+    batch, epochs = steps_of(rows)
     schedule = CosineLogLR(RATES[task.kind])
     return {
         "epochs": epochs,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc.many.fit import outcomes_of
-from nnc.tabular.recipe import network, options, scaling_of
+from nnc.tabular.recipe import network, options, scaling_of, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +30,11 @@ MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plai
 def learned_from(rows: int) -> int:
     """How many of so many rows a member learns from."""
     return rows if rows < LEAST_ROWS else rows - rows // FOLDS
+
+
+def epochs_in_all(rows: int, count: int) -> int:
+    """Those of so many members, where there are so many rows."""
+    return count * steps_of(learned_from(rows))[1]
 
 
 class Spec(NamedTuple):
