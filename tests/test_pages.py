@@ -1,6 +1,7 @@
 """The site says what nnc does: the code on its pages runs and prints what stands below it, every public name has an
 example."""
 
+import os
 import re
 import runpy
 from pathlib import Path
@@ -37,6 +38,16 @@ def test_another_output_is_found(tmp_path):
         run(page, tmp_path)
     page.write_text("<!-- needs no_such_package -->\n\n```python\nprint(1)\n```\n", encoding="utf-8")
     assert run(page, tmp_path) == [None]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pages have commands of another shell")
+def test_commands_of_a_shell(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ echo 1 > a.txt\n$ cat a.txt\n1\n```\n", encoding="utf-8")
+    assert run(page, tmp_path) == [""]
+    page.write_text("```console\n$ cat a.txt\n2\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="line 2: this prints\n1"):
+        run(page, tmp_path)
 
 
 def test_the_site_shows_what_was_printed(tmp_path):

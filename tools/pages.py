@@ -4,7 +4,7 @@
 
 tests/test_pages.py runs the pages, and so does docs/conf.py, which takes the pictures. A comment before a block,
 `<!-- needs torch -->`, names packages: where one of them is not installed, the block is left out. Later blocks that
-build on it say the same.
+build on it say the same. Blocks of a console have commands of the shell behind "$ ", and what they print below each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib.util
 import io
 import os
 import re
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -22,16 +23,18 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # A block of Python, and the text that may stand below it: what it prints, where "..." stands for anything.
 BLOCK = re.compile(
-    r"(?:^<!-- needs ([\w ]+) -->\n\n?)?^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
+    r"(?:^<!-- needs ([\w ]+) -->\n\n?)?^```(?:python|console)\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?",
+    re.DOTALL | re.MULTILINE,
 )
+COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
 def blocks(page: Path) -> list[re.Match[str]]:
     """The blocks of a page: group 1 is what they need, 2 the code, 3 what it prints."""
     text = page.read_text(encoding="utf-8")
     found = list(BLOCK.finditer(text))
-    if len(found) != text.count("```python"):
-        raise AssertionError(f"{page}: a block of Python is not closed, or indented")
+    if len(found) != text.count("```python") + text.count("```console"):
+        raise AssertionError(f"{page}: a block of code is not closed, or indented")
     return found
 
 
@@ -48,21 +51,40 @@ def run(page: Path, folder: Path) -> list[str | None]:
     """
     text, names, outputs = page.read_text(encoding="utf-8"), {"__name__": page.stem}, []
     for block in blocks(page):
-        if missing(block[1]):
+        of_shell = block[2].startswith("$ ")
+        if missing(block[1]) or (of_shell and os.name == "nt"):
             outputs.append(None)
             continue
         line = text.count("\n", 0, block.start(2))
+        where = f"{page}, line {line + 1}"
+        if of_shell:
+            for command, output in COMMAND.findall(block[2]):
+                compare(where, output, shell(command, folder))
+            outputs.append("")
+            continue
         code = compile("\n" * line + block[2], str(page), "exec")
         printed = io.StringIO()
         with contextlib.chdir(folder), contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("error")
             exec(code, names)  # one session, as a reader would type it
-        if not doctest.OutputChecker().check_output(block[3] or "", printed.getvalue(), doctest.ELLIPSIS):
-            raise AssertionError(
-                f"{page}, line {line + 1}: this prints\n{printed.getvalue()}\nbut the page says\n{block[3]}"
-            )
+        compare(where, block[3] or "", printed.getvalue())
         outputs.append(printed.getvalue())
     return outputs
+
+
+def compare(where: str, said: str, printed: str) -> None:
+    """Raise AssertionError where this is not what the page says."""
+    if not doctest.OutputChecker().check_output(said, printed, doctest.ELLIPSIS):
+        raise AssertionError(f"{where}: this prints\n{printed}\nbut the page says\n{said}")
+
+
+def shell(command: str, folder: Path) -> str:
+    """What a command prints; `nnc` is that of this Python."""
+    command = re.sub(r"(^|\| *)nnc ", rf'\1"{sys.executable}" -P -m nnc ', command)
+    done = subprocess.run(
+        command, shell=True, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    )
+    return done.stdout
 
 
 def filled(text: str, outputs: list[str | None]) -> str:
