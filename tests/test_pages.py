@@ -44,7 +44,7 @@ def test_another_output_is_found(tmp_path):
 def test_commands_of_a_shell(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```console\n$ echo 1 > a.txt\n$ cat a.txt\n1\n```\n", encoding="utf-8")
-    assert run(page, tmp_path) == [""]
+    assert run(page, tmp_path) == ["$ echo 1 > a.txt\n$ cat a.txt\n1\n"]
     page.write_text("```console\n$ cat a.txt\n2\n```\n", encoding="utf-8")
     with pytest.raises(AssertionError, match="line 2: this prints\n1"):
         run(page, tmp_path)
@@ -55,6 +55,8 @@ def test_the_site_shows_what_was_printed(tmp_path):
     page.write_text("```python\nprint(1)\n```\n\n```text\n...\n```\n" * 2, encoding="utf-8")
     text = page.read_text(encoding="utf-8").replace("...", "1...", 1)
     assert TOOL["filled"](text, ["1 s\n", "2 s\n"]) == text.replace("1...", "1 s")
+    shell = "```console\n$ nnc config\nnnc ...\n```\n"
+    assert TOOL["filled"](shell, ["$ nnc config\nnnc 0.1.0\n"]) == shell.replace("...", "0.1.0")
 
 
 @pytest.mark.parametrize("page", TWINS["translations"](), ids=lambda page: page.name)

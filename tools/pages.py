@@ -58,9 +58,12 @@ def run(page: Path, folder: Path) -> list[str | None]:
         line = text.count("\n", 0, block.start(2))
         where = f"{page}, line {line + 1}"
         if of_shell:
-            for command, output in COMMAND.findall(block[2]):
-                compare(where, output, shell(command, folder))
-            outputs.append("")
+            shown = ""
+            for command, said in COMMAND.findall(block[2]):
+                done = shell(command, folder)
+                compare(where, said, done)
+                shown += f"$ {command}\n{done}"
+            outputs.append(shown.replace(f"{folder}{os.sep}", ""))
             continue
         code = compile("\n" * line + block[2], str(page), "exec")
         printed = io.StringIO()
@@ -68,7 +71,7 @@ def run(page: Path, folder: Path) -> list[str | None]:
             warnings.simplefilter("error")
             exec(code, names)  # one session, as a reader would type it
         compare(where, block[3] or "", printed.getvalue())
-        outputs.append(printed.getvalue())
+        outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # whose name says nothing to a reader
     return outputs
 
 
@@ -93,10 +96,10 @@ def filled(text: str, outputs: list[str | None]) -> str:
     each = iter(outputs)
 
     def fill(block: re.Match[str]) -> str:
-        output = next(each)
-        if output is None or block[3] is None or "..." in block[3].splitlines():
+        output, said = next(each), block[2] if block[2].startswith("$ ") else block[3]
+        if output is None or said is None or "..." in said.splitlines():
             return block[0]
-        return block[0].replace(f"```text\n{block[3]}", f"```text\n{output}")
+        return block[0].replace(f"\n{said}```", f"\n{output}```")
 
     return BLOCK.sub(fill, text)
 
