@@ -9,6 +9,7 @@ Numbers of fields are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.
 from __future__ import annotations
 
 import struct
+from itertools import chain
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ from nnc.exchange.protobuf import message
 from nnc.layers import operations as op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nnc.exchange.program import Program
+
+    Value = tuple[str, str, tuple[int, ...]]  # name, kind and shape of a row of what goes in, or comes out
 
 IR_VERSION, OPSET = 8, 17
 LARGEST = 2**31 - 1  # bytes: protocol buffers end there
@@ -60,35 +63,22 @@ def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
         cannot be written.
     """
     programs = [program(document) for document in documents]
-    numbers = sum(_numbers(step) for made in programs for step in made.operations)
-    size = numbers * struct.calcsize(CODES[dtype])
+    check_size([made.operations for made in programs], dtype)
+    graph = Graph(dtype)
+    ends = [graph.operations(made.operations, "X") for made in programs]
+    made = programs[0]
+    outputs = graph.answer(made, ends[0] if len(ends) == 1 else graph.node("Mean", *ends))
+    title = ", ".join(dict.fromkeys(made.title for made in programs))
+    return graph.model(title, ("X", dtype, made.shape), outputs)
+
+
+def check_size(networks: Iterable[Sequence[op.Operation]], dtype: str) -> None:
+    """ValueError where all their parameters do not fit into a file."""
+    size = sum(map(_numbers, chain(*networks))) * struct.calcsize(CODES[dtype])
     if size > LARGEST:
         raise ValueError(
             f"an ONNX file holds 2 GiB at most, this network has {size / 2**30:.1f} GiB of parameters in {dtype}"
         )
-    graph = Graph(dtype)
-    ends = []
-    for made in programs:
-        at, graph.image = "X", False
-        for step in made.operations:
-            at = WRITERS[type(step)](graph, step, at)
-        ends.append(at)
-    made = programs[0]
-    outputs = graph.answer(made, ends[0] if len(ends) == 1 else graph.node("Mean", *ends))
-    whole = message(
-        (1, graph.nodes),
-        (2, ", ".join(dict.fromkeys(made.title for made in programs))),
-        (5, graph.tensors),
-        (11, _value("X", dtype, made.shape)),
-        (12, [_value(name, kind, shape) for name, kind, shape in outputs]),
-    )
-    return message(
-        (1, IR_VERSION),
-        (2, "nnc"),
-        (3, __version__),
-        (7, whole),
-        (8, message((1, ""), (2, OPSET))),
-    )
 
 
 def _numbers(step: op.Operation) -> int:
@@ -112,11 +102,13 @@ class Graph:
         self.tensors: list[bytes] = []
         self.image = False  # whether the last output is an image, channels first
 
-    def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Adds a node; the name of its output."""
+    def node(self, operator: str, *inputs: str, name: str | None = None, also: str = "", **attributes: Any) -> str:
+        """Adds a node; the name of its output. `also` is a second output, which nobody needs."""
         name = name or f"{operator}_{len(self.nodes)}"
         made = [_attribute(key, value) for key, value in attributes.items()]
-        self.nodes.append(message((1, [*inputs]), (2, name), (3, name), (4, operator), (5, made)))
+        self.nodes.append(
+            message((1, [*inputs]), (2, [name, also] if also else name), (3, name), (4, operator), (5, made))
+        )
         return name
 
     def tensor(self, values: Sequence[Any], shape: Sequence[int], kind: str | None = None) -> str:
@@ -138,7 +130,34 @@ class Graph:
         self.image = images
         return self.node("Transpose", at, perm=FIRST if images else LAST)
 
+    def model(
+        self, title: str, given: Value, outputs: Sequence[Value], metadata: dict[str, str] | None = None
+    ) -> bytes:
+        """The file: what goes in, what comes out, and texts by their names."""
+        whole = message(
+            (1, self.nodes),
+            (2, title),
+            (5, self.tensors),
+            (11, _value(*given)),
+            (12, [_value(*out) for out in outputs]),
+        )
+        return message(
+            (1, IR_VERSION),
+            (2, "nnc"),
+            (3, __version__),
+            (7, whole),
+            (8, message((1, ""), (2, OPSET))),
+            (14, [message((1, key), (2, text)) for key, text in (metadata or {}).items()]),
+        )
+
     # ------------------------------------------------------------------------------------------ operations
+
+    def operations(self, steps: Iterable[op.Operation], at: str) -> str:
+        """Adds those of a network, of what goes by the name `at`; the name of what comes out."""
+        self.image = False
+        for step in steps:
+            at = WRITERS[type(step)](self, step, at)
+        return at
 
     def scale(self, step: op.Scale, at: str) -> str:
         """(x - minus) * times + plus."""
@@ -239,7 +258,7 @@ class Graph:
 
     # ------------------------------------------------------------------------------------------ what it means
 
-    def answer(self, made: Program, at: str) -> list[tuple[str, str, tuple[int, ...]]]:
+    def answer(self, made: Program, at: str) -> list[Value]:
         """Adds what outputs mean; name, kind and shape of a row of each output of the graph."""
         if made.answer == "numbers":
             self.node("Identity", at, name="output")

@@ -74,6 +74,30 @@ def program(document: dict[str, Any]) -> Program:
     """
     if document.get("heads") is not None:
         raise ValueError("a network with heads cannot be written in other formats, in which outputs have one meaning")
+    layers = document["layers"]
+    shape, operations, sizes = steps(document)
+    n_out = sizes[-1]
+    row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
+    answer = "numbers"
+    if row.of_classes or output.name == "softmax":
+        answer = "yes" if n_out == 1 else "each" if row.takes == "shares" else "one"
+    return Program(
+        document["dtype"],
+        shape,
+        operations,
+        n_out,
+        answer,
+        row.threshold,
+        output.probability and row.takes != "signs",
+        tuple(range(max(2, n_out))) if document["classes"] is None else tuple(document["classes"]),
+        document["self_test"],
+        "-".join(map(str, sizes)),
+    )
+
+
+def steps(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, ...], list[int]]:
+    """The shape of a row of a checked document, the operations, and how many numbers there are before and behind each
+    layer of weights; ValueError where a kind of layer cannot be written."""
     known, layers = in_files(), document["layers"]
     first = layers[0]
     shape: Shape = tuple(first["shape"]) if first["type"] == Input.type else (first["n_in"],)
@@ -89,23 +113,7 @@ def program(document: dict[str, Any]) -> Program:
             sizes.append(math.prod(below))
     if document["scale_y"] is not None:
         operations.append(_unscaled(below, document["scale_y"]))
-    n_out = math.prod(below)
-    row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
-    answer = "numbers"
-    if row.of_classes or output.name == "softmax":
-        answer = "yes" if n_out == 1 else "each" if row.takes == "shares" else "one"
-    return Program(
-        document["dtype"],
-        shape,
-        tuple(operations),
-        n_out,
-        answer,
-        row.threshold,
-        output.probability and row.takes != "signs",
-        tuple(range(max(2, n_out))) if document["classes"] is None else tuple(document["classes"]),
-        document["self_test"],
-        "-".join(map(str, sizes)),
-    )
+    return shape, tuple(operations), sizes
 
 
 def programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> list[Program]:

@@ -25,26 +25,53 @@ def template(text: str) -> str:
 def in_c(text: str, call: Callable[..., str], number: Callable[[float], str]) -> str:
     """The formula in the syntax of C and its kin. `call` writes a function, given its name and arguments, `number` a
     constant."""
+
+    def operator(sign: str, *of: str) -> str:
+        if sign == "if":
+            return "({} ? {} : {})".format(*of)
+        if len(of) == 1:
+            return f"{sign}{of[0]}"
+        return f"{of[0]} {sign} {of[1]}" if sign in COMPARISONS else f"({of[0]} {sign} {of[1]})"
+
+    made = folded(text, str, number, operator, call)
+    return made[1:-1] if made.startswith("(") and made.endswith(")") else made
+
+
+COMPARISONS = (">", ">=", "<", "==")
+
+
+def folded(
+    text: str,
+    name: Callable[[str], str],
+    number: Callable[[float], str],
+    operator: Callable[..., str],
+    call: Callable[..., str],
+) -> str:
+    """The formula put together in another language: from what `name` makes of variables and `number` of constants up.
+    `operator` gets a sign and what it stands between, or "if", the condition and both choices; `call` a function and
+    its arguments."""
     import ast
 
-    signs = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<"}
+    signs = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.USub: "-"}
+    signs |= {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.Eq: "=="}
 
     def of(node: Any) -> str:
         if isinstance(node, ast.BinOp):
-            return f"({of(node.left)} {signs[type(node.op)]} {of(node.right)})"
+            return operator(signs[type(node.op)], of(node.left), of(node.right))
         if isinstance(node, ast.UnaryOp):
-            return f"-{of(node.operand)}"
+            if isinstance(node.operand, ast.Constant):
+                return number(-float(node.operand.value))  # type: ignore[arg-type]
+            return operator(signs[type(node.op)], of(node.operand))
         if isinstance(node, ast.IfExp):
-            return f"({of(node.test)} ? {of(node.body)} : {of(node.orelse)})"
+            return operator("if", of(node.test), of(node.body), of(node.orelse))
         if isinstance(node, ast.Compare):
-            return f"{of(node.left)} {signs[type(node.ops[0])]} {of(node.comparators[0])}"
+            return operator(signs[type(node.ops[0])], of(node.left), of(node.comparators[0]))
         if isinstance(node, ast.Call):
             assert isinstance(node.func, ast.Name)
             return call(node.func.id, *map(of, node.args))
-        return str(node.id) if isinstance(node, ast.Name) else number(float(node.value))
+        return name(node.id) if isinstance(node, ast.Name) else number(float(node.value))
 
-    made = of(ast.parse(text, mode="eval").body)
-    return made[1:-1] if made.startswith("(") and made.endswith(")") else made
+    return of(ast.parse(text, mode="eval").body)
 
 
 @cache

@@ -7,10 +7,10 @@ others, to the bit.
 
 from __future__ import annotations
 
+import re
 import sys
-from functools import cache
 from itertools import pairwise
-from math import cos, pi, sin
+from math import pi
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +19,9 @@ import numpy as np
 from nnc.base import fields
 from nnc.base.checks import counted, finite, fraction, within
 from nnc.base.value import Value, field
+from nnc.exchange.table import Written
 from nnc.tabular.cells import Column, as_dates, as_numbers, meaning, wrong_kind
+from nnc.tabular.dates import DAY, FORMULAS, PARTS, circle, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +35,6 @@ FEW = 30  # levels that have a column each, whatever they are
 MOST = 100  # columns for the levels of a column that has more than a few
 COMMON = 10  # rows that a level needs for one of them
 NAMES = 10  # levels from which on text may be what the rows are called
-DAY = 86400.0  # seconds
 FAR = 1e18  # beyond it a scaled number is as good as infinite, and its square still finite
 TINY = sys.float_info.min
 
@@ -46,6 +47,7 @@ class Encoding(Value):
     """
 
     type: ClassVar[str]  # in documents
+    codes: ClassVar[str]  # what `coded` gives, for people
 
     @property
     def width(self) -> int:
@@ -67,6 +69,19 @@ class Encoding(Value):
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
         """Some of them into (rows, n_bins)."""
+
+    def coded(self, column: Column) -> Floats:
+        """The cells (n,) as models in other formats take them: numbers, seconds, codes; NaN where there is none."""
+        return self.taken(column).astype(np.float64)
+
+    def written(self) -> Written:
+        """What `write` and `write_bins` make of what `coded` gives, for other formats."""
+        raise NotImplementedError
+
+    @property
+    def example(self) -> float:
+        """What `coded` gives for some cell of the training rows."""
+        return 0.0
 
     def unseen(self, column: Column) -> dict[str, int]:
         """The texts that no training row had, and how many rows have them."""
@@ -118,12 +133,19 @@ class LeftOut(Encoding):
     """A column that says nothing."""
 
     type = "left_out"
+    codes = "anything: it is left out"
 
     reason: str = field(check=_text)
 
     @property
     def width(self) -> int:
         return 0
+
+    def coded(self, column: Column) -> Floats:
+        return np.where(column.missing, np.nan, 0.0)
+
+    def written(self) -> Written:
+        return Written()
 
     def made(self) -> str:
         return f"left out: {self.reason}"
@@ -133,6 +155,7 @@ class Presence(Encoding):
     """A column in which it is of interest alone whether there is a value: 1 where there is, else -1."""
 
     type = "presence"
+    codes = "anything where there is a value"
 
     reason: str = field(check=_text)
 
@@ -141,6 +164,12 @@ class Presence(Encoding):
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
         out[:, 0] = np.where(cells, -1, 1)
+
+    def coded(self, column: Column) -> Floats:
+        return np.where(column.missing, np.nan, 0.0)
+
+    def written(self) -> Written:
+        return Written(("-1 if missing(x) else 1",))
 
     def made(self) -> str:
         return f"whether there is a value ({self.reason})"
@@ -159,6 +188,10 @@ class Indicated(Encoding):
         if self.missing:
             out[:, -1] = missing
 
+    def indicated(self) -> tuple[str, ...]:
+        """The formula of the indicator."""
+        return ("1 if missing(x) else 0",) if self.missing else ()
+
     def also(self) -> str:
         """The end of what `made` says."""
         return f", {100 * self.missing:.2g} % missing" if self.missing else ""
@@ -172,6 +205,7 @@ class Number(Indicated):
     the median."""
 
     type = "number"
+    codes = "a number"
 
     median: float = field(check=finite)
     scale: float = field(check=_scale)  # the interquartile range
@@ -218,6 +252,22 @@ class Number(Indicated):
         edges = np.array(self.edges)
         out[...] = _share(x, edges[:-1], edges[1:])
 
+    def written(self) -> Written:
+        return Written(
+            ("z / sqrt(1 + z / 3 * (z / 3))", *self.indicated()),
+            "min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)" if self.edges else None,
+            {"value": f"{self.median!r} if missing(x) else x", **self.scaled("z", "value")},
+            {"low": self.edges[:-1], "high": self.edges[1:]} if self.edges else {},
+        )
+
+    def scaled(self, name: str, x: str) -> dict[str, str]:
+        """The formula of a number before it is smoothly clipped."""
+        return {name: f"min(max(({x} / 2 - {self.median / 2!r}) / {self.scale / 2!r}, {-FAR}), {FAR})"}
+
+    @property
+    def example(self) -> float:
+        return self.median
+
     def made(self) -> str:
         return f"a number, scaled{self.also()}"
 
@@ -233,6 +283,7 @@ class Binary(Indicated):
     """Numbers of two values: -1 and 1. What lies between them does so, and what is missing is 0."""
 
     type = "binary"
+    codes = "a number"
 
     low: float = field(check=finite)
     high: float = field(check=finite)
@@ -250,6 +301,15 @@ class Binary(Indicated):
         out[:, 0] = np.where(missing, 0, 2 * _share(x, self.low, self.high) - 1)
         self.indicate(missing, out)
 
+    def written(self) -> Written:
+        low, high = self.low / 2, self.high / 2
+        share = {"share": f"min(max((x / 2 - {low!r}) / {high - low!r}, 0), 1)"}
+        return Written(("0 if missing(x) else 2 * share - 1", *self.indicated()), steps=share)
+
+    @property
+    def example(self) -> float:
+        return self.high
+
     def made(self) -> str:
         return f"-1 for {self.low:g}, 1 for {self.high:g}{self.also()}"
 
@@ -259,6 +319,7 @@ class Date(Encoding):
     scale, and the places in the year, the week and the day on circles, as sine and cosine."""
 
     type = "date"
+    codes = "seconds since 1970, UTC"
 
     days: Number
     parts: tuple[str, ...] = field(check=_texts)
@@ -270,7 +331,7 @@ class Date(Encoding):
 
     @classmethod
     def learn(cls, seconds: Floats, missing: float, bins: int) -> Date:
-        found = _parts(seconds)
+        found = parts_of(seconds)
         differ = tuple(part for part in PARTS if found[part].min() < found[part].max())
         return cls(days=Number.learn(seconds / DAY, missing, bins), parts=differ)
 
@@ -289,44 +350,39 @@ class Date(Encoding):
         place = self.days.width
         self.days.write(cells / DAY, out[:, :place])
         there = ~np.isnan(cells)
-        found = _parts(np.where(there, cells, 0.0))
+        found = parts_of(np.where(there, cells, 0.0))
         for part in self.parts:
             if part == "year":
                 values = self.days.clipped(found[part].astype(np.float64))[:, None]
             else:
-                values = _circle(PARTS[part])[found[part]]
+                values = circle(PARTS[part])[found[part]]
             out[:, place : place + values.shape[1]] = np.where(there[:, None], values, 0)
             place += values.shape[1]
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
         self.days.write_bins(cells / DAY, out)
 
+    def written(self) -> Written:
+        plain, bins, steps, vectors = self.days.written()
+        steps = {"days": f"x / {DAY}"} | {name: re.sub(r"\bx\b", "days", text) for name, text in steps.items()}
+        for part in self.parts:
+            steps |= {name: text for name, text in FORMULAS[part].items() if name not in steps}
+            *_, place = FORMULAS[part]
+            if part == "year":
+                steps |= self.days.scaled("years", place)
+                plain += ("0 if missing(x) else years / sqrt(1 + years / 3 * (years / 3))",)
+            else:
+                turn = f"{2 * pi / PARTS[part]!r} * {place}"
+                plain += (f"0 if missing(x) else sin({turn})", f"0 if missing(x) else sin({turn} + {pi / 2!r})")
+        return Written(plain, bins, steps, vectors)
+
+    @property
+    def example(self) -> float:
+        return round(self.days.median * DAY)
+
     def made(self) -> str:
         parts = ", ".join(f"the {part}" for part in self.parts)
         return f"days{' and ' if parts else ''}{parts}{self.days.also()}"
-
-
-PARTS = {"year": 0.0, "time of year": 365.25, "day of the week": 7.0, "time of day": 1440.0}  # how many there are
-
-
-def _parts(seconds: Floats) -> dict[str, NDArray[np.int64]]:
-    """The parts of dates as whole numbers: the first day of the year since 1970, the day in it, the day since Monday,
-    the minute of the day."""
-    day = np.floor(seconds / DAY).astype(np.int64)
-    first = day.view("M8[D]").astype("M8[Y]").astype("M8[D]").astype(np.int64)
-    minute = ((seconds - day * DAY) // 60).astype(np.int64)
-    return {
-        "year": first,
-        "time of year": day - first,
-        "day of the week": (day + 3) % 7,  # the first day of 1970 was a Thursday
-        "time of day": np.clip(minute, 0, 1439),
-    }
-
-
-@cache
-def _circle(period: float) -> Floats:
-    """Sine and cosine of places on a circle, from a table: of a number alone they may have other bits than of many."""
-    return np.array([(sin(2 * pi * k / period), cos(2 * pi * k / period)) for k in range(int(period) + 1)])
 
 
 # --------------------------------------------------------------------------------------------- text
@@ -338,6 +394,7 @@ class Category(Encoding):
     everywhere."""
 
     type = "category"
+    codes = "the place of the text"
 
     levels: tuple[str, ...] = field(check=_texts)
     rare: tuple[str, ...] = field(check=_texts)
@@ -386,6 +443,19 @@ class Category(Encoding):
             return
         rows = np.flatnonzero(cells >= 0)
         out[rows, cells[rows]] = 1
+
+    def coded(self, column: Column) -> Floats:
+        """Places in `levels`; -1 for all that is not there."""
+        cells = self.taken(column)
+        return np.where(column.missing, np.nan, np.where(cells < len(self.levels), cells, -1))
+
+    def written(self) -> Written:
+        missing = ("1 if missing(x) else 0",) if self.missing else ()
+        if self.is_binary:
+            return Written(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
+        n = len(self.levels)
+        rare = (f"0 if missing(x) else 1 if x < 0 else 1 if x >= {n} else 0",) if self.rare else ()
+        return Written(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
 
     def unseen(self, column: Column) -> dict[str, int]:
         if not column.is_text:

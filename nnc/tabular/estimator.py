@@ -17,6 +17,7 @@ from nnc.base import disk
 from nnc.base.arrays import finite
 from nnc.saving import ModelFileError
 from nnc.tabular import file
+from nnc.tabular.export import program
 from nnc.tabular.frames import read_table
 from nnc.tabular.model import TableModel
 from nnc.tabular.progress import told
@@ -384,6 +385,77 @@ class TableEstimator(BaseEstimator):
             It cannot be written; the message says why and what to do.
         """
         file.write(path, self._model())
+
+    def codes(self, X: Any) -> NDArray[np.float64]:
+        """A table as the matrix (n, columns) that models take which `to_onnx` and `to_c` write.
+
+        Numbers are as they are, of booleans 0 and 1, dates seconds since 1970 (UTC); of text the place of each cell in
+        the table of its column, which stands in the file, and -1 where it is not there. What is missing is NaN.
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+
+        Returns
+        -------
+        float64 array (n, columns)
+        """
+        table = self._table(X)
+        return self._model().schema.codes(table)
+
+    def to_onnx(self, path: Any) -> None:
+        """Writes the model as one ONNX model: the encoding of the columns, the networks and what is made of their
+        outputs, in standard operators of opset 17.
+
+        The input is "X" (n, columns), float64: what `codes` gives. The metadata have "columns", as JSON the name of
+        each, what its numbers mean, and the "levels" of text. Outputs are "label" (n,) and "probabilities"
+        (n, n_classes), or "output" (n, targets), what `predict` gives, and "quantiles" (n, quantiles, targets) where
+        that is what was asked for.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written, as in `save`.
+        ValueError
+            The model would be larger than 2 GiB.
+        """
+        from nnc.exchange.onnx_table import to_onnx_table
+
+        disk.replace(path, to_onnx_table(program(self._model())), "model")
+
+    def to_c(self, path: Any, name: str | None = None) -> None:
+        """Writes the model as one header of C99 (or C++11), which needs nothing but math.h.
+
+        `name_predict(in, out)` makes of NAME_N_IN raw columns, which are what `codes` gives, NAME_N_OUT outputs: the
+        probabilities of the classes (`name_class(out)` is the number of the class and `name_labels[...]` its name), or
+        what is predicted, all targets of the first quantile before those of the next where quantiles were asked for.
+        The texts of column j are `name_levelsj`. `name_self_test()` is 0 where all of this computes what the model
+        does.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+        name : str, optional
+            What all names in the header begin with. Default: the file's.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written, as in `save`.
+        ValueError
+            name is no identifier of C.
+        """
+        from nnc.exchange.c_source import name_of
+        from nnc.exchange.c_table import to_c_table
+
+        name = name_of(path) if name is None else name
+        disk.write(path, to_c_table(program(self._model()), name), "model")
 
     @classmethod
     def load(cls, path: Any) -> Self:

@@ -16,17 +16,17 @@ import numpy as np
 from nnc.base import fields
 from nnc.base.checks import count, counted
 from nnc.base.names import meant
+from nnc.exchange.table import Raw
 from nnc.tabular import encodings
-from nnc.tabular.cells import KINDS
-from nnc.tabular.encodings import Encoding, LeftOut
+from nnc.tabular.cells import KINDS, Column
+from nnc.tabular.encodings import Category, Date, Encoding, LeftOut
+from nnc.tabular.frames import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from nnc.tabular.cells import Column
-    from nnc.tabular.frames import Table
 
 ROWS = 1 << 13  # that are encoded at a time: what a column takes for it stays in the cache
 BINS = 8
@@ -158,6 +158,31 @@ class Schema:
                     encoding.write_bins(cells[rows], matrix[rows, of_bins])
         return matrix
 
+    def codes(self, table: Table) -> NDArray[np.float64]:
+        """A table as the matrix (n, columns) that models in other formats take: numbers; seconds since 1970; of text
+        its places among the levels of the column; NaN where nothing is, and 0 in columns that are left out."""
+        matrix = np.zeros((len(table), len(self.columns)))
+        for j, known, column in self._matched(table):
+            matrix[:, j] = known.encoding.coded(column)
+        return matrix
+
+    def example(self) -> Table:
+        """A row of what the training rows had."""
+        columns = []
+        for known in self.columns:
+            levels = _levels(known.encoding)
+            kind = "category" if levels else "date" if isinstance(known.encoding, Date) else "number"
+            value = np.array([known.encoding.example], np.int32 if levels else np.float64)
+            columns.append(Column(known.name, kind, value, levels))
+        return Table(columns, self.named)
+
+    def raw(self) -> list[Raw]:
+        """The columns of what `codes` gives, for other formats."""
+        return [
+            Raw(known.name, known.encoding.codes, _levels(known.encoding), known.encoding.written())
+            for known in self.columns
+        ]
+
     def unseen(self, table: Table) -> dict[str, dict[str, int]]:
         """By column, the texts that no training row had and how many rows have each; columns without any are not
         there."""
@@ -218,6 +243,10 @@ class Schema:
         if not any(known.encoding.width for known in columns):
             raise ValueError(f"{where}.columns are all left out, expected one that is not")
         return cls(columns, named)
+
+
+def _levels(encoding: Encoding) -> tuple[str, ...]:
+    return encoding.levels if isinstance(encoding, Category) else ()
 
 
 def _rows(table: Table) -> str:

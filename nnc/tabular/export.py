@@ -1,0 +1,46 @@
+"""The model of a table in the formats of others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nnc.exchange.program import Program, steps
+from nnc.exchange.table import Net, TableProgram
+
+if TYPE_CHECKING:
+    from nnc.tabular.model import TableModel
+
+
+def program(model: TableModel) -> TableProgram:
+    """What the writers of nnc/exchange read."""
+    task, target, schema, scaling = model.task, model.target, model.schema, model.scaling
+    classes = target.classes is not None
+    networks, titles = [], []
+    for member in model.members:
+        _, operations, sizes = steps(member.network._whole())
+        networks.append(Net(member.spec.bins, operations))
+        titles.append("-".join(map(str, sizes)))
+    example = schema.example()
+    whole = Program(
+        "float32",
+        (len(schema.columns),),
+        (),
+        task.outputs,
+        "one" if classes else "numbers",
+        0.0,
+        classes,
+        tuple(target.classes[0].tolist()) if target.classes is not None else (),
+        {"X": schema.codes(example)[0].tolist(), "P": model.predict(example).ravel().tolist()},
+        ", ".join(dict.fromkeys(titles)),
+    )
+    each = max(1, len(task.quantiles))
+    return TableProgram(
+        whole,
+        tuple(schema.raw()),
+        tuple(networks),
+        model.held_out.temperature if classes else None,
+        None if scaling is None else (scaling.factor.tolist() * each, scaling.shift.tolist() * each),
+        task.quantiles,
+        model.middle_place,
+        None if model.bounds is None else (model.bounds[0].tolist(), model.bounds[1].tolist()),
+    )

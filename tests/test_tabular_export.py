@@ -1,0 +1,196 @@
+"""Models of tables as ONNX and as C headers: they take raw columns, and answer as the models do."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.9")
+pd = pytest.importorskip("pandas")
+
+from nnc.tabular import TableClassifier, TableRegressor, read_table  # noqa: E402
+from nnc.tabular.encodings import WAYS, Encoding  # noqa: E402
+from nnc.tabular.export import program  # noqa: E402
+
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror"]
+UBSAN = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+MAIN = """
+#include <stdio.h>
+#include "model.h"
+int main(void)
+{
+    static double in[MODEL_N_IN], out[MODEL_N_OUT];
+    int i = 0;
+    if (model_self_test() != 0)
+        return 3;
+    while (scanf("%lf", &in[i]) == 1)
+        if (++i == MODEL_N_IN) {
+            model_predict(in, out);
+            for (i = 0; i < MODEL_N_OUT; i++)
+                printf("%.17g ", out[i]);
+            printf("\\n");
+            i = 0;
+        }
+    return 0;
+}
+"""
+
+
+def frame(n=300, seed=0):
+    """Columns of all kinds that become something of every kind, with what is missing."""
+    rng = np.random.default_rng(seed)
+    few = rng.choice(["Ulm", "Jena */ /* ??/", 'Kiel "\\', "Bonn"], n).astype(object)
+    many = np.array([f"level {k}" for k in rng.integers(0, 40, n)], object)
+    two, two_missing = (rng.choice(["yes", "no"], n).astype(object) for _ in range(2))
+    dates = pd.Timestamp("1899-11-30") + pd.to_timedelta(rng.integers(0, 250 * 365 * 86400, n), unit="s")
+    X = pd.DataFrame({
+        "large": rng.standard_normal(n) * 1e9 + 1e12, "number": rng.exponential(size=n), "few": few, "many": many,
+        "two": two, "two, missing": two_missing, "wet": rng.random(n) < 0.5, "of 3 and 7": rng.choice([3.0, 7.0], n),
+        "when": dates.where(rng.random(n) < 0.9), "day": dates.normalize(),
+        "same": 1, "there": np.where(rng.random(n) < 0.5, 5.0, np.nan), "written": rng.integers(0, 99, n).astype(str),
+    })  # fmt: skip
+    for name in ("number", "few", "two, missing"):
+        X.loc[rng.random(n) < 0.1, name] = None
+    number = np.sin(X["number"].fillna(1)) * 5 + (few == "Ulm") + X["wet"] * 2
+    return X, number.to_numpy(float)
+
+
+def other(X):
+    """Rows with what no training row had."""
+    X = X.astype(object)
+    X.loc[:9, ["few", "many", "two"]] = "never seen"
+    X.loc[10:19] = None
+    X.loc[20:25, "number"] = [-1e300, 1e300, 1e-300, 0.0, -3.0, 17.0]
+    X.loc[26:29, "of 3 and 7"] = [5.0, -1e308, 1e308, 6.5]
+    X.loc[30:33, "when"] = [pd.Timestamp(text) for text in ("1600-02-29 23:59:59", "2000-12-31", "2100-03-01", "1970")]
+    return X
+
+
+def models():
+    X, number = frame()
+    fit = {"members": 3, "random_state": 0}
+    yield (
+        "text",
+        TableClassifier("fast", **fit).fit(X, np.where(number > 3, "high", np.where(number > 1, "mid", "low"))),
+    )
+    yield "numbers as labels", TableClassifier("fast", **fit).fit(X, number > 3)
+    both, plain = (TableRegressor("fast", members=n, random_state=0).fit(X, 1e6 * number) for n in (3, 1))
+    both.model_.members += plain.model_.members  # one that sees no bins
+    yield "numbers", both
+    yield "targets", TableRegressor("fast", **fit).fit(X, np.stack([number, number**2], axis=1))
+    yield "counts", TableRegressor("fast", loss="poisson", members=1, random_state=0).fit(X, np.round(np.abs(number)))
+    quantiles = TableRegressor("fast", quantiles=[0.1, 0.5, 0.9], **fit)
+    yield "quantiles", quantiles.fit(X, np.stack([number, -number], axis=1))
+
+
+MODELS = ("text", "numbers as labels", "numbers", "targets", "counts", "quantiles")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return dict(models())
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return other(frame(120, seed=1)[0])
+
+
+def answers(model, X):
+    return model._model().predict(read_table(X))
+
+
+def close(found, wanted):
+    assert found.shape == wanted.shape
+    return np.abs(found - wanted).max() <= 1e-6 * np.abs(wanted).max()
+
+
+def test_every_way_says_how_it_is_written():
+    for way in WAYS.values():
+        assert way.written is not Encoding.written
+
+
+def test_what_is_written_has_the_widths_of_the_encodings(trained):
+    for model in trained.values():
+        for known in model._model().schema.columns:
+            written = known.encoding.written()
+            assert sum(map(written.width, written.plain)) == known.encoding.width
+            assert (0 if written.bins is None else written.width(written.bins)) == known.encoding.n_bins
+    assert {type(known.encoding) for known in model._model().schema.columns} == set(WAYS.values())
+    assert {member.spec.bins for model in trained.values() for member in model._model().members} == {False, True}
+
+
+def test_codes(trained, rows):
+    codes = trained["numbers"].codes(rows)
+    few = program(trained["numbers"]._model()).columns[2]
+    assert codes.shape == (120, 13)
+    assert codes[0, 2] == -1
+    assert np.isnan(codes[10]).sum() == 12
+    assert [few.levels[int(code)] for code in codes[50:60, 2] if code >= 0] == rows["few"][50:60].dropna().tolist()
+
+
+@pytest.mark.parametrize("what", MODELS)
+def test_onnx(what, trained, rows, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, path = trained[what], tmp_path / "model.onnx"
+    model.to_onnx(path)
+    loaded = onnx.load(path)
+    onnx.checker.check_model(loaded, full_check=True)
+    metadata = {prop.key: json.loads(prop.value) for prop in loaded.metadata_props}
+    assert [column["name"] for column in metadata["columns"]] == list(rows)
+    assert metadata["columns"][2]["levels"] == list(model._model().schema.columns[2].encoding.levels)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {"X": model.codes(rows)}), strict=True))
+    if isinstance(model, TableClassifier):
+        assert close(found["probabilities"], model.predict_proba(rows))
+        assert found["label"].tolist() == model.predict(rows).tolist()
+    else:
+        assert close(found["output"], model.predict(rows).reshape(len(rows), -1))
+    assert ("quantiles" in found) == (what == "quantiles")
+    if "quantiles" in found:
+        assert close(found["quantiles"], model.predict_quantiles(rows))
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+@pytest.mark.parametrize("what", MODELS)
+def test_c(what, trained, rows, tmp_path):
+    model = trained[what]
+    model.to_c(tmp_path / "model.h")
+    (tmp_path / "main.c").write_text(MAIN)
+    languages = {"c": "c99", "c++": "c++11"}.items() if what == "text" else [("c", "c99")]
+    for language, standard in languages:
+        run = [
+            "gcc",
+            "-x",
+            language,
+            f"-std={standard}",
+            "-O1",
+            *WARNINGS,
+            "-o",
+            tmp_path / "main",
+            tmp_path / "main.c",
+            "-lm",
+        ]
+        done = subprocess.run([*run, *UBSAN] if what == "numbers" else run, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[:3000]
+    text = "\n".join(" ".join(map(repr, row)) for row in model.codes(rows).tolist())
+    done = subprocess.run([tmp_path / "main"], input=text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = np.array([line.split() for line in done.stdout.splitlines()], float)
+    assert close(found, answers(model, rows).reshape(len(rows), -1))
+
+
+def test_a_header_says_its_tables(trained, tmp_path):
+    trained["text"].to_c(tmp_path / "model.h", name="town")
+    text = (tmp_path / "model.h").read_text()
+    assert '       in[2]  "few": the place of the text in town_levels2\n' in text
+    assert "static const char *const town_levels2[4]" in text
+    assert "#define TOWN_N_IN 13\n#define TOWN_N_OUT 3\n" in text
+    with pytest.raises(ValueError, match=r"^name must be an identifier of C such as 'digits', got 'a b'$"):
+        trained["text"].to_c(tmp_path / "model.h", name="a b")
