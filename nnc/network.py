@@ -99,11 +99,12 @@ class NeuralNetwork:
     seed : int, optional
         From 0 to 2**64 - 1. Makes the initial weights, the order of rows and dropout reproducible to the last bit.
         Default: a random one, which `net.seed` tells.
-    scale_X, scale_y : "standardize", "minmax", "pixels" or an object, optional
+    scale_X, scale_y : "standardize", "minmax", "pixels", an object or None, default "auto"
         Scales inputs, or targets: `nnc.Standardize()` (mean 0, standard deviation 1), `nnc.MinMax(low, high)`, or
         `nnc.Pixels()`, which divides by 255. The first `fit` finds the scaling (of pixels there is nothing to find),
         files keep it, and `predict` undoes that of the targets: a network takes and gives raw numbers. Losses are those
-        of the scaled targets; only losses of numbers go with scale_y.
+        of the scaled targets; only losses of numbers go with scale_y. "auto" is None but where the first training of
+        the network, whose weights nobody has given, is a `fit` that leaves everything out.
 
     Raises
     ------
@@ -142,8 +143,8 @@ class NeuralNetwork:
         init: str | Sequence[ArrayLike] | None = None,
         dtype: Any = "float64",
         seed: int | None = None,
-        scale_X: str | Scaler | None = None,
-        scale_y: str | Scaler | None = None,
+        scale_X: str | Scaler | None = "auto",
+        scale_y: str | Scaler | None = "auto",
     ) -> None:
         name, parameter = losses.as_loss(loss)
         made = stack(layers, activation, output, name, flag("bias", bias))
@@ -155,6 +156,7 @@ class NeuralNetwork:
         self.model = Model(made, name, parameter, checked_dtype(dtype), custom)
         self.streams = Streams(checked_seed(seed))
         self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
+        self.intake.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
         self.state = None  # of the optimizer, once there was a fit
         self._steps: Steps | None = None  # that train_step has prepared
         self._kept: Kept | None = None  # that the last fit has prepared
@@ -242,6 +244,7 @@ class NeuralNetwork:
     @weights.setter
     def weights(self, values: Sequence[ArrayLike]) -> None:
         self.weights.assign(values)
+        self.intake.open = frozenset()
 
     @property
     def biases(self) -> Arrays:
@@ -265,6 +268,7 @@ class NeuralNetwork:
     @params.setter
     def params(self, values: ArrayLike) -> None:
         self.model.params = finite("params", values, (self.n_params,), self.dtype)
+        self.intake.open = frozenset()
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -806,7 +810,7 @@ class NeuralNetwork:
             first fit learns which classes there are, see `classes`. Bytes and dates become text.
         epochs : int, optional
             Passes over the data. May be left out where another rule ends the training: patience, target_loss,
-            max_seconds or a callback.
+            max_seconds or a callback; or with lr, optimizer and all of these, see Notes.
         lr : float, schedule or callable, optional
             Learning rate: a number, a schedule such as nnc.CosineLR(0.1), or a function of the epoch, which is counted
             from 0 since the optimizer began. Default: as before, at first the optimizer's. A function has to be given
@@ -894,6 +898,15 @@ class NeuralNetwork:
         -----
         TrainingWarning
             One of its subclasses, where the training shows a common mistake: see nnc.training.advice.
+
+        Notes
+        -----
+        A fit that names neither epochs, lr and optimizer nor another end, such as `fit(X, y)`, begins Adam anew. Its
+        rate falls from 0.02 to 0 step by step along half a wave of the cosine. A step takes a hundredth of the rows, at
+        least 32 and at most 256 (one more where one row would be left over), unless batch_size says it, and there are
+        20 epochs or as many as 10,000 steps take. With scale_X and scale_y "auto", a new network standardizes inputs,
+        and targets where they are numbers and the output is the identity; images of uint8 are divided by 255, others
+        stay. Such a fit reads a numpy.memmap into memory.
         """
         given = locals()
         history: History = _training().fit(self, given, OF_FIT, stacklevel=4)  # by `explains_arguments`

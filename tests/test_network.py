@@ -1114,7 +1114,7 @@ def test_full_batch_is_the_default(net):
             TypeError,
             "epochs must be given where no other rule ends the training: patience, target_loss, max_seconds or a "
             "callback",
-            {"epochs": None},
+            {"epochs": None, "lr": 0.1},
         ),
         (ValueError, "lr must be a positive finite number, got 0", {"lr": 0}),
         (ValueError, "lr must be a positive finite number, got -0.1", {"lr": -0.1}),
@@ -1153,7 +1153,7 @@ def test_settings_are_keywords(net):
     with pytest.raises(TypeError, match="positional"):
         net.fit(X4, Y4, 10)
     with pytest.raises(TypeError, match="epochs"):
-        net.fit(X4, Y4)
+        net.fit(X4, Y4, lr=0.1)
     with pytest.raises(TypeError, match="positional"):
         NeuralNetwork([3, 1], "tanh")
 

@@ -140,7 +140,7 @@ def test_learning_curve_refuses():
     with pytest.raises(ValueError, match="validation"):
         plot.learning_curve(net, X, X[:, 0], validation=1.5, epochs=1)
     with pytest.raises(TypeError, match="epochs must be given"):
-        plot.learning_curve(net, X, X[:, 0])
+        plot.learning_curve(net, X, X[:, 0], lr=0.1)
 
 
 # ------------------------------------------------------------------------------------------ predictions

@@ -174,7 +174,7 @@ def test_rules_together(rules, reason, batches):
 
 
 def test_no_rule():
-    for fit in (lambda: regressor().fit(X, Y), lambda: regressor().fit_batches([(X, Y)], epochs=None)):
+    for fit in (lambda: regressor().fit(X, Y, lr=0.1), lambda: regressor().fit_batches([(X, Y)], epochs=None)):
         with pytest.raises(TypeError, match="epochs must be given where no other rule ends the training"):
             fit()
 

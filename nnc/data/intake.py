@@ -44,12 +44,15 @@ class Intake:
         What the columns of X were called where they had names.
     largest : float
         The largest absolute value of the inputs that were learned from.
+    open : set of str
+        Which scalings the first fit may choose: of a network that nobody has trained or given weights.
     """
 
     loss: LossRow
     scaler_X: Scaler | None
     scaler_y: Scaler | None
     largest: float
+    open: frozenset[str] = frozenset()
 
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         self.model = model
@@ -75,7 +78,7 @@ class Intake:
     def learner(self) -> Intake:
         """A copy for a fit, which learns."""
         other = self.copy()
-        other.largest = 0.0
+        other.largest, other.open = 0.0, frozenset()
         return other
 
     # ------------------------------------------------------------------------------------------ inputs
@@ -512,8 +515,8 @@ def _number(metric: Metric, value: Any) -> float:
 
 
 def as_scaler(name: str, value: Any) -> Scaler | None:
-    """A scaler by its name or as it is, or None."""
-    if value is None:
+    """A scaler by its name or as it is, or None, as for now with "auto"."""
+    if value is None or (isinstance(value, str) and value == "auto"):
         return None
     from nnc.data.scaling import SCALERS, Scaler
 

@@ -53,6 +53,7 @@ def _clone(net: NeuralNetwork, seed: int, init: str | None) -> NeuralNetwork:
     other = net.copy()
     other.streams, other.state = Streams(seed), None
     other.intake = Intake(other.model, net.intake.scaler_X, net.intake.scaler_y)
+    other.intake.open = net.intake.open
     other.model.theta[...] = 0
     other.model.draw(init, other.streams.root)
     return other

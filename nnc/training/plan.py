@@ -71,6 +71,11 @@ FEW = {"epochs", "lr", "optimizer", "batch_size", "shuffle"}  # which most fits 
 RULES = ("patience", "target_loss", "max_seconds", "callback")  # what may end a training, beside its epochs
 
 
+def leaves_all_out(said: Mapping[str, Any]) -> bool:
+    """Whether the arguments of a fit say neither how it learns nor when it ends."""
+    return said.keys().isdisjoint(("epochs", "lr", "optimizer", *RULES))
+
+
 def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, Any]:
     """The arguments of `fit` that need no data, as a Plan takes them.
 

@@ -17,7 +17,7 @@ from nnc.training.advice import advise
 from nnc.training.batches import BatchFit, epochs_of
 from nnc.training.fit import Fit
 from nnc.training.kept import keep
-from nnc.training.plan import Plan, options
+from nnc.training.plan import Plan, leaves_all_out, options
 from nnc.training.state import State
 
 if TYPE_CHECKING:
@@ -80,8 +80,16 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
     if is_share(validation):
         share = fraction("validation", validation)
         X, y, sample_weight, validation = intake.split(X, y, sample_weight, share, streams.key(SPLIT))
+    all_left_out = leaves_all_out(said)
+    if all_left_out:
+        from nnc.training.defaults import filled, scale
+
+        check(said)
+        n = len(intake.copy().rows(X))
+        scale(intake, network.intake.open, X, n)
+        said = filled(said, intake, n)
     state, plan = prepare(network, said)
-    batch = said.get("batch_size")
+    batch = None if all_left_out else said.get("batch_size")
     if batch is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(X) and batch < len(X):
         streams = state.streams = streams.copy()  # the first batch draws, and may be refused
         shuffles = said.get("shuffle", True)
@@ -96,11 +104,16 @@ def is_share(validation: Any) -> bool:
     return isinstance(validation, (float, int, np.floating))
 
 
-def prepare(network: Any, said: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
-    """What a run goes on from, and what it does, as far as no data is needed for that: all arguments are checked."""
+def check(said: Mapping[str, Any]) -> None:
+    """Raises where what is said of the rows of a step is wrong."""
     if said.get("batch_size") is not None:
         count("batch_size", said["batch_size"])
     flag("shuffle", said.get("shuffle", True))
+
+
+def prepare(network: Any, said: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+    """What a run goes on from, and what it does, as far as no data is needed for that: all arguments are checked."""
+    check(said)
     optimizer, lr, epochs = said.get("optimizer"), said.get("lr"), said.get("epochs")
     state = State.begin(network.state, network.model, optimizer, lr, epochs, network.streams)
     return state, options(said, network, state)

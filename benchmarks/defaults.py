@@ -1,0 +1,59 @@
+"""What a person gets who leaves everything out: `NeuralNetwork(sizes, loss=...).fit(X, y)`.
+
+    python -m benchmarks.defaults [--splits 3] [--named]
+
+The test errors, mean of the splits of benchmarks.tables: percentages of wrong classes, or the root mean square divided
+by the standard deviation of the training targets; and CPU seconds of a fit in one thread. With `--named` the fit names 200
+epochs, so that nothing but these is said: that is plain descent on all rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from time import process_time
+
+import numpy as np
+
+import nnc
+from benchmarks.table_sets import HERE, SETS, Table, pd
+
+XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0, 1, 1, 0])
+HIDDEN = {"iris": [16], "digits": [64, 32], "concrete": [64], "California housing": [64]}
+
+
+def tables(splits: int):
+    """Name, hidden layers, loss and rows of every fit."""
+    rows = pd.DataFrame(XOR[0])
+    for name, hidden in HIDDEN.items():
+        for split in range(splits):
+            table = SETS[name](HERE, split)
+            yield name, hidden, "cross_entropy" if table.kind == "classes" else "mse", table
+    for loss in ("sse", "bce"):
+        for _ in range(splits):
+            yield f"XOR, {loss}", [4], loss, Table(rows, XOR[1], rows, XOR[1], "classes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.defaults", description=__doc__.splitlines()[0])
+    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--named", action="store_true", help="name epochs=200")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", nnc.TrainingWarning)
+    options = {"epochs": 200} if args.named else {}
+    found: dict[str, list[tuple[float, float]]] = {}
+    for seed, (name, hidden, loss, table) in enumerate(tables(args.splits)):
+        n_out = len(np.unique(table.y)) if loss == "cross_entropy" else 1
+        net = nnc.NeuralNetwork([table.X.shape[1], *hidden, n_out], loss=loss, seed=seed)
+        began = process_time()
+        net.fit(table.X.to_numpy(float), table.y, n_threads=1, **options)
+        seconds, X_test = process_time() - began, table.X_test.to_numpy(float)
+        P = net.predict_classes(X_test) if table.kind == "classes" else net.predict(X_test)
+        found.setdefault(name, []).append((table.error(P), seconds))
+    for name, results in found.items():
+        error, seconds = np.mean(results, axis=0)
+        print(f"{name:20} {error:7.2f} % {seconds:7.3f} s")
+
+
+if __name__ == "__main__":
+    main()

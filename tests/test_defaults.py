@@ -1,0 +1,142 @@
+"""What a fit does that leaves everything out."""
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+from nnc.datasets import load_digits, load_iris, train_test_split
+
+XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+YES = np.array([0, 1, 1, 0])
+rng = np.random.default_rng(0)
+X = rng.uniform(0, 500, (90, 3))
+Y = 1000 + X @ np.array([1.0, -2.0, 0.5]) + 0.01 * X[:, 0] * X[:, 1]
+
+
+@pytest.mark.filterwarnings("ignore::nnc.SaturatedLayerWarning")  # of what is learned to the end
+@pytest.mark.parametrize("loss", ["sse", "bce"])
+@pytest.mark.parametrize("seed", range(3))
+def test_learns_xor(loss, seed):
+    net = NeuralNetwork([2, 4, 1], loss=loss, seed=seed)
+    net.fit(XOR, YES)
+    assert (net.predict_classes(XOR) == YES).all()
+
+
+@pytest.mark.parametrize(("load", "sizes", "least"), [(load_iris, [4, 16, 3], 0.9), (load_digits, [64, 32, 10], 0.95)])
+def test_learns_classes(load, sizes, least):
+    X, X_test, y, y_test = train_test_split(*load(), test_size=0.25, seed=0)
+    net = NeuralNetwork(sizes, loss="cross_entropy", seed=0)
+    net.fit(X, y)
+    assert net.score(X_test, y_test) > least
+
+
+def test_learns_numbers():
+    net = NeuralNetwork([3, 16, 1], loss="mse", seed=0)
+    net.fit(X[:70], Y[:70])
+    assert net.score(X[70:], Y[70:]) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "epochs"),
+    [(4, 32, 10_000), (33, 33, 10_000), (64, 32, 5000), (1000, 32, 313), (9701, 98, 102), (300_000, 256, 20)],
+)
+def test_is_the_fit_that_says_all_of_it(n, batch, epochs):
+    from nnc.training.defaults import filled
+
+    said = filled({}, NeuralNetwork([1, 1]).intake, n)
+    assert said == {
+        "batch_size": batch,
+        "epochs": epochs,
+        "optimizer": "adam",
+        "lr": nnc.PerStep(nnc.CosineLR(0.02)),
+    }
+    assert batch >= n or n % batch != 1
+
+
+def test_to_the_bit():
+    left_out = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
+    history = left_out.fit(X, Y)
+    said = NeuralNetwork([3, 5, 1], loss="mse", seed=1, scale_X="standardize", scale_y="standardize")
+    rate = nnc.PerStep(nnc.CosineLR(0.02))
+    wanted = said.fit(X, Y, epochs=3334, batch_size=32, optimizer="adam", lr=rate)
+    assert (history["loss"] == wanted["loss"]).all()
+    assert (left_out.params == said.params).all()
+    assert repr(left_out) == repr(said)
+    assert "inputs scaled (standardize), targets scaled (standardize)" in left_out.summary()
+    again = NeuralNetwork.from_json(left_out.to_json())
+    assert (again.predict(X) == left_out.predict(X)).all()
+    assert left_out.fit(X, Y).epochs == left_out.history.epochs == 3334  # begins anew, from the weights there are
+    assert left_out.loss(X, Y) <= said.loss(X, Y)
+
+
+def scalers(net, **fit):
+    net.fit(X, Y, **fit)
+    return net.intake.scaler_X, net.intake.scaler_y
+
+
+def given(net):
+    net.weights = net.weights
+    return net
+
+
+def stepped(net):
+    net.train_step(X, Y, lr=1e-9)
+    return net
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # of what stays unscaled
+def test_scales_only_what_is_new_and_left_open():
+    both = nnc.Standardize(), nnc.Standardize()
+    few = {"batch_size": 90, "n_threads": 1}
+
+    def new(**options):
+        return NeuralNetwork([3, 2, 1], seed=0, **{"loss": "mse", **options})
+
+    assert scalers(new(), **few) == scalers(new().copy(), **few) == scalers(nnc.clones(new(), 1)[0], **few) == both
+    assert scalers(new(scale_X=None), **few) == (None, both[1])
+    assert scalers(new(scale_X="minmax", scale_y=None), **few) == (nnc.MinMax(), None)
+    assert scalers(new(loss="poisson"), **few) == (both[0], None)
+    for old in (given(new()), stepped(new(scale_X="auto")), NeuralNetwork.from_json(new().to_json())):
+        assert scalers(old, **few) == (None, None)
+    assert scalers(new(), epochs=1) == (None, None)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float64])
+def test_images_of_bytes_are_pixels(kind):
+    images = rng.integers(0, 256, (20, 4, 4)).astype(kind) / kind(1 if kind is np.uint8 else 255)
+    net = NeuralNetwork([nnc.layers.Input(4, 4, 1), nnc.layers.Flatten(), 2], loss="cross_entropy", seed=0)
+    net.fit(images.astype(kind), np.arange(20) % 2)
+    assert net.intake.scaler_X == (nnc.Pixels() if kind is np.uint8 else None)
+
+
+def test_goes_with_what_is_said_beside():
+    net = NeuralNetwork([3, 4, 1], loss="mse", seed=0)
+    history = net.fit(X, Y, batch_size=45, validation=0.5, l2=1e-4, metrics="rmse")
+    assert history.epochs == 10_000
+    assert history["val_rmse"][-1] < 0.5 * Y.std()
+    with pytest.raises(ValueError, match="batch_size must be"):
+        net.fit(X, Y, batch_size=0)
+    with pytest.raises(TypeError, match="epochs must be given"):
+        net.fit(X, Y, lr=0.1)
+
+
+def test_losses_that_are_functions_and_files(tmp_path):
+    def squares(P, Y):
+        return float(((P - Y) ** 2).mean()), 2 * (P - Y) / P.size
+
+    net = NeuralNetwork([3, 1], loss=squares, seed=0)
+    history = net.fit(X, Y / 1000, batch_size=90)
+    assert history["loss"][-1] < history["loss"][0]
+    rows = np.memmap(tmp_path / "rows", dtype=np.float32, mode="w+", shape=X.shape)
+    rows[:] = X
+    of_file, of_array = (NeuralNetwork([3, 2, 1], loss="mse", seed=0) for _ in range(2))
+    of_file.fit(rows, Y, batch_size=30)
+    of_array.fit(np.array(rows), Y, batch_size=30)
+    assert (of_file.params == of_array.params).all()
+
+
+def test_one_row_is_not_scaled():
+    net = NeuralNetwork([2, 1], loss="mse", seed=0)
+    net.fit([[1.0, 2.0]], [3.0])
+    assert net.predict([[1.0, 2.0]])[0, 0] == pytest.approx(3)
