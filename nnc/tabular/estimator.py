@@ -52,8 +52,9 @@ PARAMETERS = """
     random_state : int, RandomState or None, default=None
         Determines everything that is drawn. `seed_` says what it was where none is given.
     checkpoint : path, default=None
-        A file that is written each time some networks are done. A fit of the same data with the same parameters that
-        finds it goes on from there, to the same model; where a fit has come to its end it is deleted.
+        A file that is written every few seconds, where some networks are done, and when the fit is ended. A fit of the
+        same data with the same parameters that finds it goes on from there, to the same model; where a fit has come to
+        its end it is deleted.
     callback : callable, default=None
         Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
         thread that trains it.

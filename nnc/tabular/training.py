@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nnc.training.history import History
 
 FOLDS = 5  # a member learns from all rows but one of so many parts
+PACE = 5.0  # seconds from one checkpoint to the next: all networks are written each time
 LEAST_ROWS = 2 * FOLDS  # with fewer none are held out
 ALIKE = 0.03  # so much the errors of both encodings may differ for both to be kept
 MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plain encoding has to do
@@ -82,7 +83,7 @@ class Training:
     callback : callable or None
         Called with the member's place and the Record, after each epoch of each, in the thread of the member.
     keep : callable or None
-        Called with the members that there are, each time some have come.
+        Called with the members that have come to their end, now and then and where the training is ended.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Training:
             self.y = np.tile(self.y, len(task.quantiles))
         self.members: dict[Spec, Member] = {}
         self.diverged: DivergedError | None = None
+        self.kept = monotonic()  # the last time
         self.over = False  # before its end: by Ctrl-C, or for the time
         self.epochs: int | None = None  # where it is not the recipe that says it
 
@@ -170,14 +172,29 @@ class Training:
         """Trains those that are not there yet."""
         specs = [spec for spec in specs if spec not in self.members]
         size = len(specs) if self.keep is None else 2 * (self.n_jobs or 1)
-        for start in range(0, len(specs), max(size, 1)):
-            for bins in (False, True):
-                self.train_alike([spec for spec in specs[start : start + size] if spec.bins is bins], bins)
-            whole = [member for member in self.members.values() if member.whole]
-            if self.keep is not None and whole:
-                self.keep(whole)
-            if self.over:
-                return
+        try:
+            for start in range(0, len(specs), max(size, 1)):
+                for bins in (False, True):
+                    self.train_alike([spec for spec in specs[start : start + size] if spec.bins is bins], bins)
+                if self.over or monotonic() - self.kept > PACE:
+                    self.keep_whole()
+                if self.over:
+                    return
+        except KeyboardInterrupt:  # between two trainings, which take it themselves
+            if not self.members:
+                raise
+            self.over = True
+            self.keep_whole()
+        except BaseException:
+            self.keep_whole()
+            raise
+
+    def keep_whole(self) -> None:
+        """Writes down those that have come to their end."""
+        whole = [member for member in self.members.values() if member.whole]
+        if self.keep is not None and whole:
+            self.keep(whole)
+            self.kept = monotonic()
 
     def train_alike(self, specs: Sequence[Spec], bins: bool) -> None:
         """Those of one encoding."""
