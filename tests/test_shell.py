@@ -104,7 +104,7 @@ def test_train_says_what_it_does(shell):
     assert "R^2" in out
     assert re.search("^command +nnc train houses.csv --target price", out, re.MULTILINE)
     assert re.search("^SHA-256 +[0-9a-f]{64}$", out, re.MULTILINE)
-    assert re.search("^versions +nnc .*polars.*Python", out, re.MULTILINE)
+    assert re.search("^versions +nnc .*polars", out, re.MULTILINE)
     assert max(map(len, err.splitlines())) <= 100
     lines = [json.loads(line) for line in text_of("run.jsonl").splitlines()]
     assert [line["event"] for line in lines] == ["start", *["epoch"] * (len(lines) - 2), "end"]
@@ -300,7 +300,7 @@ def test_ten_thousand_columns(shell):
         *(",".join([*row, "ab"[i % 2]]) for i, row in enumerate(X)),
     ]
     _, err, status = shell(
-        "train t.csv --target y -o t.json --members 1 --preset fast --max-seconds 2 -q", t_csv="\n".join(lines)
+        "train t.csv --target y -o t.json --members 1 --preset fast --max-seconds 0.5 -q", t_csv="\n".join(lines)
     )
     assert (status, err) == (0, "")
 

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nnc._version import __version__
+from nnc.base import disk
 from nnc.cli.models import refuse_old
 
 if TYPE_CHECKING:
@@ -39,9 +40,8 @@ def provenance(arguments: Namespace, data: str, digest: str) -> dict[str, str]:
     packages = {name: version(name) for name in ("numpy", "scikit-learn", "polars")}
     return {
         "command": shlex.join(["nnc", *arguments.argv]),
-        "versions": ", ".join(f"{name} {number}" for name, number in {"nnc": __version__, **packages}.items())
-        + f", Python {python_version()}",
-        "platform": platform(terse=True),
+        "versions": ", ".join(f"{name} {number}" for name, number in {"nnc": __version__, **packages}.items()),
+        "platform": f"Python {python_version()}, {platform(terse=True)}",
         "data": data,
         "SHA-256": digest,
     }
@@ -66,6 +66,14 @@ def check_files(arguments: Namespace, unfinished: str) -> None:
         folder = os.path.dirname(path or "")
         if folder and not os.path.isdir(folder):
             raise FileNotFoundError(f"there is no folder {folder!r} to write {path} in; make it first")
+
+
+def networks_in(unfinished: str) -> int:
+    """How many networks are done in the file that a run goes on from."""
+    if not os.path.exists(unfinished):
+        return 0
+    with disk.opened(unfinished, "unfinished model") as file:
+        return len(json.load(file).get("networks", ()))
 
 
 def ended(complete: bool, kept: str, arguments: Namespace, unfinished: str, screen: Screen) -> int:

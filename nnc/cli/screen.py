@@ -52,7 +52,7 @@ class Bar:
         self.lock = Lock()
         self.live = screen.console.is_terminal and not screen.quiet
         self.shown = Progress(
-            BarColumn(20), TextColumn("{task.percentage:>3.0f} %  {task.description}"), console=screen.console
+            BarColumn(14), TextColumn("{task.percentage:>3.0f} %  {task.description}"), console=screen.console
         )  # fmt: skip
         self.task = self.shown.add_task("", total=self.total)
 
@@ -88,5 +88,5 @@ def figures(record: Any) -> str:
     text = f"loss {record['loss']:.4g}"
     for name in ("val_accuracy", "val_loss"):
         if name in record:
-            return f"{text}  validation {'accuracy' if 'acc' in name else 'loss'} {record[name]:.4g}"
+            return f"{text}  held-out {name.removeprefix('val_')} {record[name]:.4g}"
     return text

@@ -10,7 +10,7 @@ import polars as pl
 from nnc.cli import tables
 from nnc.cli.arguments import UsageError
 from nnc.cli.formats import Said, TableFileError, opened
-from nnc.cli.runs import UNFINISHED, check_files, ended, logging, now, provenance
+from nnc.cli.runs import UNFINISHED, check_files, ended, logging, networks_in, now, provenance
 from nnc.cli.screen import Bar, Screen, figures
 from nnc.inspection.text import aligned
 from nnc.tabular import TableClassifier, TableRegressor
@@ -46,11 +46,11 @@ def run(arguments: Namespace) -> int:
         with logging(arguments.log, arguments.resume) as log:
             log.write("start", time=now(), **known, rows=len(X), columns=X.width, target=y.name, seed=arguments.seed)
             n = arguments.members or members_by_rule(arguments.preset, len(X))
-            with Bar(screen, epochs_in_all(len(X), n)) as bar:
+            with Bar(screen, epochs_in_all(len(X), n - networks_in(unfinished))) as bar:
 
                 def told(network: int, record: Any) -> None:
                     log.epoch(network, record)
-                    bar.tell(f"network {network + 1} of {n}  {figures(record)}")
+                    bar.tell(f"network {network + 1}/{n}  {figures(record)}")
 
                 model.callback = told
                 with tables.located(file):
