@@ -3,8 +3,8 @@
     python -m benchmarks.defaults [--splits 3] [--named]
 
 The test errors, mean of the splits of benchmarks.tables: percentages of wrong classes, or the root mean square divided
-by the standard deviation of the training targets; and CPU seconds of a fit in one thread. With `--named` the fit names 200
-epochs, so that nothing but these is said: that is plain descent on all rows.
+by the standard deviation of the training targets; and CPU seconds of a fit in one thread. With `--named` the fit names
+200 epochs, so that nothing but these is said: that is plain descent on all rows.
 """
 
 from __future__ import annotations
