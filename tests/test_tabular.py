@@ -496,3 +496,19 @@ def test_weights_are_routed(table, labels):
         search = GridSearchCV(model, {"members": [1]}, cv=2)
         search.fit(X, labels, sample_weight=np.ones(400))
         assert search.best_score_ > 0.5
+
+
+# ------------------------------------------------------------------------------------------ extremes
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e6, 1e30])
+def test_counts_of_any_size(size):
+    X = np.random.default_rng(0).standard_normal((200, 3))
+    y = np.abs(X[:, 0]) * size
+    assert TableRegressor("fast", loss="poisson", members=2, random_state=0).fit(X, y).score(X, y) > 0.9
+
+
+def test_targets_at_the_end_of_the_range():
+    X = np.random.default_rng(0).uniform(-1, 1, (200, 3))
+    model = TableRegressor("fast", members=2, random_state=0).fit(X, 1.7e308 * X[:, 0])
+    assert model.held_out_.score > 0.9

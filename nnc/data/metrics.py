@@ -433,7 +433,7 @@ def _weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
 def _scale(*arrays: NDArray[np.float64]) -> float:
     """A power of 2, by which no number is rounded, that keeps squares in range; 1 for all but enormous numbers."""
     largest = float(max(abs(array).max() for array in arrays))
-    return 2.0 ** math.frexp(largest)[1] if 1e150 < largest < math.inf else 1.0
+    return 2.0 ** (math.frexp(largest)[1] - 1) if 1e150 < largest < math.inf else 1.0
 
 
 def _mean(values: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from nnc.base.checks import one_of
 from nnc.base.value import Value, field
-from nnc.data.scaling import Standardize
+from nnc.data.scaling import Scaling, Standardize
 from nnc.kinds.heads import Head, Heads
 from nnc.kinds.losses import CrossEntropy, Quantile
 from nnc.kinds.optimizers import Adam
@@ -24,8 +24,6 @@ from nnc.training.schedules import CosineLogLR, PerStep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from nnc.data.scaling import Scaling
 
 
 class Preset(NamedTuple):
@@ -78,8 +76,8 @@ class Task(Value):
 
     @property
     def scales(self) -> bool:
-        """Whether targets are standardized for the networks."""
-        return self.loss not in (CLASSES, "poisson")
+        """Whether targets are scaled for the networks."""
+        return self.loss != CLASSES
 
     @property
     def metric(self) -> str | None:
@@ -116,7 +114,11 @@ def network(task: Task, preset: str, n_in: int, seed: int) -> NeuralNetwork:
 
 
 def scaling_of(task: Task, y: NDArray[Any]) -> Scaling | None:
-    """That of targets (n, n_out), which networks learn scaled."""
+    """That of targets (n, n_out), which networks learn scaled: standardized, or counts by their mean, as they stay 0 or
+    more."""
+    if task.loss == "poisson":
+        mean = y.mean(axis=0)
+        return Scaling("standardize", np.zeros(len(mean)), 1 / np.where(mean > 0, mean, 1))
     return Standardize().fit(y) if task.scales else None
 
 
