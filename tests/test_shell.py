@@ -241,7 +241,10 @@ def test_inspect_plot_export(shell):
     _, _, status = shell("export iris.json --python --network 1 -o net.py")
     assert status == 0
     assert "def predict" in text_of("net.py")
-    assert shell("export iris.json --onnx")[2] == 1
+    assert shell("export iris.json --onnx -o iris.onnx")[2] == 0
+    assert shell("export iris.json --c -o iris.h")[2] == 0
+    assert "iris_predict" in text_of("iris.h")
+    assert shell("export iris.json --js")[2] == 1
     assert shell("plot iris.json -o other.svg --network 99")[2] == 1
 
 

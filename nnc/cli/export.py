@@ -18,10 +18,10 @@ def run(arguments: Namespace) -> int:
     model = load(arguments.file)
     output = arguments.output or os.path.splitext(arguments.file)[0] + ENDINGS[arguments.to]
     refuse_old(output, arguments.force)
-    if arguments.network is None and not isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+    if arguments.network is None and not hasattr(model, f"to_{arguments.to}"):
         raise ValueError(
-            f"{arguments.file} is the model of a table, whose columns become numbers first: --network N writes one of "
-            "its networks, which takes these"
+            f"{arguments.file} is the model of a table, which --onnx and --c write whole: --network N writes one of "
+            "its networks, which takes the numbers that columns become"
         )
     if arguments.network is not None or isinstance(model, nnc.NeuralNetwork):
         model = one_network(model, arguments.network or 1)
