@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from math import pi
 from reprlib import repr as shown
@@ -39,7 +40,7 @@ FAR = 1e18  # beyond it a scaled number is as good as infinite, and its square s
 TINY = sys.float_info.min
 
 
-class Encoding(Value):
+class Encoding(Value, ABC):
     """What is made of a column.
 
     `taken` finds what the cells of a column stand for, in all rows, and holds what they have themselves where that is
@@ -59,13 +60,13 @@ class Encoding(Value):
         """How many columns the piecewise-linear encoding has."""
         return 0
 
+    @abstractmethod
     def taken(self, column: Column) -> NDArray[Any]:
         """The cells (n,); ValueError with the first that is of another kind than the training rows had."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, cells: NDArray[Any], out: Out) -> None:
         """Some of them into (rows, width), which holds zeros."""
-        raise NotImplementedError
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
         """Some of them into (rows, n_bins)."""
@@ -74,9 +75,9 @@ class Encoding(Value):
         """The cells (n,) as models in other formats take them: numbers, seconds, codes; NaN where there is none."""
         return self.taken(column).astype(np.float64)
 
+    @abstractmethod
     def written(self) -> Written:
         """What `write` and `write_bins` make of what `coded` gives, for other formats."""
-        raise NotImplementedError
 
     @property
     def example(self) -> float:
@@ -87,9 +88,9 @@ class Encoding(Value):
         """The texts that no training row had, and how many rows have them."""
         return {}
 
+    @abstractmethod
     def made(self) -> str:
         """What was made of the column, in words."""
-        raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
         """As JSON holds it, exactly."""
@@ -140,6 +141,12 @@ class LeftOut(Encoding):
     @property
     def width(self) -> int:
         return 0
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        return column.missing
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Nothing."""
 
     def coded(self, column: Column) -> Floats:
         return np.where(column.missing, np.nan, 0.0)
