@@ -178,11 +178,12 @@ def test_what_waits_for_data_of_a_frozen_worker_is_done_by_others(tmp_path, monk
     guard, begun = _Run.guard, tmp_path / "begun"
 
     def resent(run):  # the new worker has a task moved to it, then a result is lost, so that data is sent anew
+        if not hasattr(run, "first"):
+            run.first = next(iter(run._workers()))
         if len(run._workers()) == 2 and not hasattr(run, "moved"):
             (run.moved,) = set(run._workers()) - {run.first}
             run.submit([*run.pending][-1], [run.moved])
             run.data = run._send([run.moved])
-        run.first = next(iter(run._workers()))
         guard(run)
 
     def begin(record):
