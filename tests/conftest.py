@@ -7,6 +7,7 @@ through all variants that this processor runs, all others use the one that netwo
 """
 
 import os
+import signal
 from importlib import import_module
 
 import numpy as np
@@ -17,6 +18,10 @@ from nnc import NeuralNetwork
 from nnc.kinds import activations
 from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, Scale
 from nnc.model import cores
+
+# Shells start what runs in the background with Ctrl-C ignored, and so would do all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomized, so that a run of the tests is the same every time; --hypothesis-profile=search looks further.
 settings.register_profile("nnc", derandomize=True, deadline=None, max_examples=60)
