@@ -160,9 +160,10 @@ def test_what_is_refused(arguments, error, message):
         nnc.search(**arguments)
 
 
-def test_the_recipe_with_optuna():
+def test_the_recipe_with_optuna(monkeypatch):
     pytest.importorskip("optuna")
     example = Path(__file__).parents[1] / "examples" / "search_with_optuna.py"
     if not example.exists():
         pytest.skip("the examples are in the source folder only")
+    monkeypatch.syspath_prepend(example.parent)  # as for a script, whose neighbors it may import
     assert runpy.run_path(str(example))["main"](trials=3) < 1.5  # the variance of y is 1.4
