@@ -20,6 +20,7 @@ from nnc.saving import ModelFileError  # noqa: E402
 from nnc.tabular import TableClassifier, TableRegressor, file, load, read_table  # noqa: E402
 from nnc.tabular.recipe import CLASSES, PRESETS, Task, members_by_rule, network, options  # noqa: E402
 from nnc.tabular.training import FOLDS, Member, Rows, Spec, Training  # noqa: E402
+from nnc.training.fit import Fit  # noqa: E402
 
 KINDS = (TableClassifier, TableRegressor)
 
@@ -349,6 +350,27 @@ def test_max_seconds(table):
     model = TableRegressor("best", random_state=0, max_seconds=1e-3).fit(X, y)
     assert len(model.networks_) < PRESETS["best"].members
     assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_a_fit_that_was_ended_while_an_epoch_was_measured(kind, epochs, table, labels, tmp_path, monkeypatch):
+    X, y = table
+    evaluate = Fit.evaluate
+
+    def ended(self):
+        if self.epoch == epochs:
+            self.interrupt.stop()
+        evaluate(self)
+
+    monkeypatch.setattr(Fit, "evaluate", ended)
+    model = kind("fast", random_state=0, n_jobs=1).fit(X, labels if kind is TableClassifier else y)
+    assert not model.complete_
+    model.save(tmp_path / "model.json")
+    again = load(tmp_path / "model.json")
+    assert [len(member.curve) for member in again.model_.members] == [epochs - 1]
+    assert again.predict(X).tolist() == model.predict(X).tolist()
+    assert "nan" not in str(again.report())
 
 
 # ------------------------------------------------------------------------------------------ how far to trust them

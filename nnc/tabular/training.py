@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import nan, sqrt
+from math import isfinite, nan, sqrt
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -162,9 +162,10 @@ class Training:
         return sqrt(loss) if self.task.loss == "squared_error" else loss
 
     def curve(self, history: History) -> tuple[float, ...]:
-        """What is told of a member's training."""
+        """What is told of a member's training; an epoch that was ended before its rows were measured has nothing to
+        tell."""
         name = f"val_{self.task.metric or 'loss'}"
-        return tuple(history[name].tolist()) if name in history else ()
+        return tuple(x for x in history[name].tolist() if isfinite(x)) if name in history else ()
 
     # ------------------------------------------------------------------------------------------ some of them
 
