@@ -164,9 +164,20 @@ class NeuralNetwork:
 
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
         if init is None or isinstance(init, str):
-            self.model.draw(None if init is None else one_of("init", init, initializers.NAMES), self.streams.root)
+            self._init = None if init is None else one_of("init", init, initializers.NAMES)
+            self.model.draw(self._init, self.streams.root)
         else:
             self.weights = init
+            self.intake.open = frozenset()
+
+    def _open_scalings(self) -> frozenset[str]:
+        """Which scalings a fit may choose: none where the weights are not those of the seed any more, which were found,
+        or given, for rows as they are."""
+        if not self.intake.open:
+            return self.intake.open
+        drawn = self.model.like()
+        drawn.draw(self._init, self.streams.root)
+        return self.intake.open if np.array_equal(drawn.theta, self.model.theta) else frozenset()
 
     # ------------------------------------------------------------------------------------------ what it is
 
@@ -244,7 +255,6 @@ class NeuralNetwork:
     @weights.setter
     def weights(self, values: Sequence[ArrayLike]) -> None:
         self.weights.assign(values)
-        self.intake.open = frozenset()
 
     @property
     def biases(self) -> Arrays:
@@ -268,7 +278,6 @@ class NeuralNetwork:
     @params.setter
     def params(self, values: ArrayLike) -> None:
         self.model.params = finite("params", values, (self.n_params,), self.dtype)
-        self.intake.open = frozenset()
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -76,13 +76,35 @@ def scalers(net, **fit):
 
 
 def given(net):
-    net.weights = net.weights
-    return net
+    net.weights = [2 * W for W in net.weights]
+
+
+def given_biases(net):
+    net.biases = [b + 1 for b in net.biases]
+
+
+def given_all(net):
+    net.params = 2 * net.params
+
+
+def given_one(net):
+    net.weights[0] = 2 * net.weights[0]
+
+
+def changed_in_place(net):
+    net.weights[0][0, 0] += 1
+
+
+def given_in_a_layer(net):
+    net.layers[0].b = [1, 2]
 
 
 def stepped(net):
     net.train_step(X, Y, lr=1e-9)
-    return net
+
+
+def fitted(net):
+    net.fit(X, Y, epochs=1, lr=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # of what stays unscaled
@@ -97,9 +119,41 @@ def test_scales_only_what_is_new_and_left_open():
     assert scalers(new(scale_X=None), **few) == (None, both[1])
     assert scalers(new(scale_X="minmax", scale_y=None), **few) == (nnc.MinMax(), None)
     assert scalers(new(loss="poisson"), **few) == (both[0], None)
-    for old in (given(new()), stepped(new(scale_X="auto")), NeuralNetwork.from_json(new().to_json())):
+    assert scalers(nnc.clones(new(), 1, init="he_normal")[0], **few) == scalers(new(init="lecun_normal"), **few) == both
+    for change in (given, given_biases, given_all, given_one, changed_in_place, given_in_a_layer, stepped, fitted):
+        old = new()
+        change(old)
+        assert scalers(old, **few) == scalers(old.copy(), **few) == (None, None), change.__name__
+    drawn = new().weights
+    for old in (NeuralNetwork.from_json(new().to_json()), new(init=list(drawn))):
         assert scalers(old, **few) == (None, None)
     assert scalers(new(), epochs=1) == (None, None)
+
+
+def test_reads_X_once():
+    class Table:
+        """What has to be made an array."""
+
+        def __init__(self, array):
+            self.array, self.times = array, 0
+
+        def __array__(self, dtype=None, copy=None):
+            self.times += 1
+            return self.array
+
+    for shape, kind, said in [
+        ((3,), float, {}),
+        ((3,), np.float32, {"validation": 0.5}),
+        ((3,), float, {"validation": "rows"}),
+        ((4, 4, 1), np.uint8, {}),
+    ]:
+        rows = Table(rng.integers(0, 256, (20, *shape)).astype(kind))
+        if said.get("validation"):
+            said["validation"] = said["validation"] if said["validation"] != "rows" else (np.ones((5, 3)), np.ones(5))
+        net = NeuralNetwork([nnc.layers.Input(*shape), *([nnc.layers.Flatten()] * (len(shape) > 1)), 1], loss="mse")
+        net.fit(rows, np.arange(20.0), **said)
+        assert rows.times == 1
+        assert net.intake.scaler_X == (nnc.Pixels() if kind is np.uint8 else nnc.Standardize())
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float64])

@@ -366,6 +366,21 @@ def test_clones():
         nnc.clones([net], 3)
 
 
+def test_clones_have_the_statistics_of_a_new_network():
+    def made():
+        layers = [3, nnc.layers.Dense(4, "identity"), nnc.layers.BatchNorm("tanh"), 2]
+        return NeuralNetwork(layers, loss="mse", seed=7)
+
+    net, fresh = made(), made()
+    net.fit(X, X[:, :2], epochs=3)
+    (clone,) = nnc.clones(net, 1)
+    assert clone.layers[1].running_var.tolist() == [1] * 4
+    assert clone.predict(X).tobytes() == fresh.predict(X).tobytes()
+    for one in (clone, fresh):
+        one.fit(X, X[:, :2], epochs=2)
+    assert clone.predict(X).tobytes() == fresh.predict(X).tobytes()
+
+
 # ------------------------------------------------------------------------------------------------ executors
 
 

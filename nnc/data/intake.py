@@ -45,7 +45,7 @@ class Intake:
     largest : float
         The largest absolute value of the inputs that were learned from.
     open : set of str
-        Which scalings the first fit may choose: of a network that nobody has trained or given weights.
+        Which scalings the first fit may choose, where it begins with the weights of the network's seed.
     """
 
     loss: LossRow

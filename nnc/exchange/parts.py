@@ -196,6 +196,8 @@ class Builder:
             "init": "zeros",
             "dtype": "float32" if single else "float64",
             "seed": 0,
+            "scale_X": None,
+            "scale_y": None,
             **{name: scale["type"] for name, scale in scalings.items() if scale is not None},
         }
         return Parts(arguments, self.weights, self.biases, self.statistics, classes, **scalings)

@@ -51,9 +51,8 @@ def clones(
 
 def _clone(net: NeuralNetwork, seed: int, init: str | None) -> NeuralNetwork:
     other = net.copy()
-    other.streams, other.state = Streams(seed), None
+    other.model, other.streams, other.state = net.model.like(), Streams(seed), None
     other.intake = Intake(other.model, net.intake.scaler_X, net.intake.scaler_y)
     other.intake.open = net.intake.open
-    other.model.theta[...] = 0
-    other.model.draw(init, other.streams.root)
+    other._initialize(init)
     return other

@@ -177,7 +177,7 @@ class Model:
         return other
 
     def like(self) -> Model:
-        """One of the same layers on the same engine, whose parameters are all 0."""
+        """One of the same layers on the same engine, whose parameters are all 0, with the statistics of a new one."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         other._make_room()

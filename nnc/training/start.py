@@ -85,8 +85,9 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
         from nnc.training.defaults import filled, scale
 
         check(said)
-        n = len(intake.copy().rows(X))
-        scale(intake, network.intake.open, X, n)
+        X = X if isinstance(X, np.memmap) else intake.array(X, learn=True)
+        n = len(intake.rows(X))
+        scale(intake, network._open_scalings(), X, n)
         said = filled(said, intake, n)
     state, plan = prepare(network, said)
     batch = None if all_left_out else said.get("batch_size")

@@ -110,8 +110,6 @@ class Steps:
                     network.state = begun
                 self.kept, self.stack = network.state, model.stack
             network.intake = intake
-            if intake.open:  # its weights are no longer those that a scaling may be chosen for
-                intake.open = frozenset()
             state: Any = self.state
             given, is_custom = Y, model.custom is not None and (dP is None or model.heads is not None)
             if is_custom:  # derivatives by the outputs come in place of what is given
