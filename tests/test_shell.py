@@ -537,6 +537,39 @@ def test_images_interrupted_and_resumed(shell, images, monkeypatch):
     assert shell("predict m.json images") == shell("predict whole.json images")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
+@pytest.mark.parametrize(("at", "status"), [(1, 130), (2, 0)])
+def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatch, at, status):
+    """The first of two, and the last: then all is done."""
+    keeper, fit = import_module("nnc.cli.images").Keeper, import_module("nnc.training.fit").Fit
+    monkeypatch.setattr(keeper, "seconds", 1e-9)
+    evaluate = fit.evaluate
+
+    def interrupted(self):
+        if self.first + self.epoch == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        evaluate(self)
+
+    monkeypatch.setattr(fit, "evaluate", interrupted)
+    _, err, found = shell("train --images images -o m.json --epochs 2")
+    assert found == status
+    assert ("interrupted: the best so far, which is of no whole epoch" in err) == (at == 1)
+    assert shell("predict m.json images --classes")[2] == 0
+    assert Path("m.json.unfinished.safetensors").exists() == (at == 1)
+
+
+def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch):
+    """Where a run was killed before it could write the model."""
+    module = import_module("nnc.cli.images")
+    with monkeypatch.context() as killed:
+        killed.setattr(module.Keeper, "seconds", 1e-9)
+        killed.setattr(module.os, "remove", lambda path: None)
+        assert shell("train --images images -o m.json --epochs 2 -q")[2] == 0
+    predicted = shell("predict m.json images")
+    assert shell("train --images images -o m.json --epochs 2 -q --resume") == ("", "", 0)
+    assert shell("predict m.json images") == predicted
+
+
 @pytest.mark.parametrize(
     ("line", "message", "status"),
     [

@@ -88,37 +88,42 @@ def train(arguments: Namespace) -> int:
             if record["val_accuracy"] > best:
                 best, best_net = record["val_accuracy"], net.copy()
 
-        history = net.fit_batches(
-            nnc.augment(X_train, y_train, batch_size=batch, seed=arguments.seed, epoch=done),
-            epochs=epochs - done,
-            **({} if done else {"optimizer": "adam", "lr": nnc.OneCycleLR(RATE, epochs=epochs, final_div_factor=10)}),
-            validation=(X_val, y_val),
-            metrics="accuracy",
-            callback=[told, Keeper(unfinished)],
-            max_seconds=arguments.max_seconds,
-            n_threads=arguments.threads,
-        )
-        complete = history.stop_reason == "epochs"
+        if done < epochs:
+            rate = nnc.OneCycleLR(RATE, epochs=epochs, final_div_factor=10)
+            net.fit_batches(
+                nnc.augment(X_train, y_train, batch_size=batch, seed=arguments.seed, epoch=done),
+                epochs=epochs - done,
+                **({} if done else {"optimizer": "adam", "lr": rate}),
+                validation=(X_val, y_val),
+                metrics="accuracy",
+                callback=[told, Keeper(unfinished)],
+                max_seconds=arguments.max_seconds,
+                n_threads=arguments.threads,
+            )
+        assert net.history is not None
+        trained, seconds = net.history.epochs, net.history.seconds
+        complete = trained >= epochs  # Ctrl-C may come when the last one is over
         if not complete:
             net = best_net
         score = net.score(X_val, y_val)
         net.intake.classes = labels  # which the batches had by their places
         net.save(arguments.output)
-        log.write("end", time=now(), model=arguments.output, seconds=history.seconds, score=score, complete=complete)
+        log.write("end", time=now(), model=arguments.output, seconds=seconds, score=score, complete=complete)
     if complete and os.path.exists(unfinished):
         os.remove(unfinished)
     if not arguments.quiet:
         facts = {
             "images": f"{len(X_train):,} for training, {len(X_val):,} held out",
-            "epochs": f"{done + history.epochs} of {epochs}",
-            "time": f"{history.seconds:.1f} s",
+            "epochs": f"{trained} of {epochs}",
+            "time": f"{seconds:.1f} s",
             "held-out images": f"accuracy {score:.4g}",
             **known,
         }
         print("\n".join(aligned([[name, fact] for name, fact in facts.items()])))
         print()
         print(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} FOLDER")
-    return ended(complete, f"the epoch with a validation accuracy of {best:.4g}", arguments, unfinished, screen)
+    kept = f"the epoch with a validation accuracy of {best:.4g}" if best >= 0 else "which is of no whole epoch"
+    return ended(complete, kept, arguments, unfinished, screen)
 
 
 class Keeper:
