@@ -135,15 +135,25 @@ def test_a_seed_repeats_to_the_bit(shell):
     assert re.sub('"seconds": [0-9.e-]+|"sha256": "[0-9a-f]+"', "", text_of("new.json")) == first
 
 
-@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "feather", "jsonl"])
+def unpacked(path):
+    return gzip.decompress(Path(path).read_bytes())
+
+
+FORMATS = {
+    "csv": pl.read_csv,
+    "TSV": lambda path: pl.read_csv(path, separator="\t"),
+    "parquet": pl.read_parquet,
+    "feather": pl.read_ipc,
+    "jsonl": pl.read_ndjson,
+    "csv.gz": lambda path: pl.read_csv(unpacked(path)),
+    "tsv.gz": lambda path: pl.read_csv(unpacked(path), separator="\t"),
+    "jsonl.gz": lambda path: pl.read_ndjson(unpacked(path)),
+}
+
+
+@pytest.mark.parametrize("ending", FORMATS)
 def test_predict(shell, ending):
-    read = {
-        "csv": pl.read_csv,
-        "tsv": lambda path: pl.read_csv(path, separator="\t"),
-        "parquet": pl.read_parquet,
-        "feather": pl.read_ipc,
-        "jsonl": pl.read_ndjson,
-    }[ending]
+    read = FORMATS[ending]
     out, err, status = shell(f"predict iris.json iris.csv -o out.{ending}")
     assert (out, status) == ("", 0)
     assert f"150 rows predicted: out.{ending}" in err
@@ -152,6 +162,76 @@ def test_predict(shell, ending):
     P = tabular.load("iris.json").predict_proba(iris().drop("species"))
     assert np.array_equal(found.select(pl.col("^probability_.*$").cast(pl.Float64)).to_numpy(), P)
     assert found["prediction"].to_list() == [IRIS_CLASSES[i] for i in P.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_predict_of_a_network_in_any_format(shell, ending, dtype):
+    """What is written as CSV by itself, rows of polars elsewhere."""
+    from nnc import NeuralNetwork
+
+    X, y = load_iris()
+    net = NeuralNetwork([4, 3], loss="cross_entropy", dtype=dtype, seed=0)
+    net.fit(X, np.array(IRIS_CLASSES)[y], epochs=3)
+    net.save("net.json")
+    text = iris().drop("species").write_csv()
+    assert shell(f"predict net.json rows.csv.gz -o out.{ending}", rows_csv_gz=gzip.compress(text.encode())) == (
+        "",
+        "",
+        0,
+    )
+    found = FORMATS[ending](f"out.{ending}")
+    assert found.columns == ["prediction", *(f"probability_{name}" for name in IRIS_CLASSES)]
+    assert found["prediction"].to_list() == net.predict_classes(X).tolist()
+    assert np.array_equal(found[:, 1:].cast(pl.Float64).to_numpy().astype(dtype), net.predict(X))
+    assert shell("predict net.json utf16.csv", utf16_csv=text.encode("utf-16")) == shell("predict net.json rows.csv.gz")
+    iris().write_parquet("rows.parquet")
+    assert "rows.parquet is Parquet" in shell("predict net.json rows.parquet")[1]
+
+
+@pytest.mark.parametrize("name", ["out.xlsx", "out.json", "out.parquet.gz", "out.csv.zip", "out.gz.7z"])
+@pytest.mark.parametrize(
+    "command",
+    ["predict iris.json iris.csv", "explain iris.json iris.csv", "explain iris.json", "predict net.json r.csv"],
+)
+def test_formats_that_are_not_written(shell, name, command):
+    from nnc import NeuralNetwork
+
+    NeuralNetwork([2, 1]).save("net.json")
+    out, err, status = shell(f"{command} -o {name}", r_csv="1,2\n")
+    assert (out, status) == ("", 1)
+    assert err.startswith(f"nnc: {name} must end with .csv, .tsv, .jsonl")
+    assert not Path(name).exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no links and devices of this kind")
+def test_predictions_are_put_where_a_path_leads(shell, tmp_path):
+    """Behind a link, with the permissions that are there, and into a device, which stays one."""
+    Path("old.csv").write_text("old")
+    Path("old.csv").chmod(0o600)
+    Path("link.csv").symlink_to("old.csv")
+    assert shell("predict iris.json iris.csv -o link.csv -f")[2] == 0
+    assert Path("link.csv").is_symlink()
+    assert len(text_of("old.csv").splitlines()) == 151
+    assert Path("old.csv").stat().st_mode & 0o777 == 0o600
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert shell("predict iris.json iris.csv --classes --id species -o pipe")[2] == 0
+        assert os.read(reader, 1 << 16).startswith(b"species,prediction\n")
+    finally:
+        os.close(reader)
+    assert Path("pipe").is_fifo()
+    assert not list(tmp_path.glob(".nnc-*"))
+
+
+def test_what_was_there_stays_where_predictions_fail(shell, tmp_path):
+    text = ",".join(NAMES) + "\n1,2,3,4\n1,2,x,4\n"
+    for name in ("out.csv", "out.csv.gz", "out.parquet"):
+        Path(name).write_text("old")
+        assert shell(f"predict iris.json t.csv -o {name} -f", t_csv=text)[2] == 1
+        assert text_of(name) == "old"
+    assert not list(tmp_path.glob(".nnc-*"))
 
 
 def test_predict_from_any_format(shell):
@@ -167,8 +247,13 @@ def test_predict_from_any_format(shell):
     Path("utf16.csv").write_text(frame.write_csv(), encoding="utf-16")
     german = frame.with_columns(pl.col(NAMES).cast(pl.String).str.replace(".", ",", literal=True))
     Path("comma.csv").write_text(german.write_csv(separator=";"), encoding="utf-8-sig")
-    for name in ("tabs.txt", "iris.parquet", "iris.feather", "iris.jsonl", "iris.csv.gz", "utf16.csv", "comma.csv"):
+    Path("utf32.csv").write_bytes(frame.write_csv().encode("utf-32"))
+    Path("mac.csv").write_bytes(frame.write_csv().replace("\n", "\r").encode())
+    names = ("tabs.txt", "iris.parquet", "iris.feather", "iris.jsonl", "iris.csv.gz", "utf16.csv", "comma.csv")
+    for name in (*names, "utf32.csv", "mac.csv", "comma.csv --encoding utf-8", "comma.csv --encoding utf-8-sig"):
         assert shell(f"predict iris.json {name} --id species")[0] == wanted, name
+    Path("bare.csv").write_bytes(frame.write_csv().encode("utf-16-le"))
+    assert shell("predict iris.json bare.csv --id species --encoding utf-16-le")[0] == wanted
 
 
 def test_predict_from_standard_input_in_any_order(shell, monkeypatch):
@@ -338,6 +423,68 @@ REFUSED = {
         "train t.csv --target y",
         {"t_csv": "a,y\n北京,p\n上海,q\n".encode("gb18030")},
         "line 2, column 1 of t.csv is not UTF-8: it reads '北京' as gb18030.*--encoding",
+    ),
+    "not the encoding that is said": (
+        "train t.csv --target y --encoding utf8",
+        {"t_csv": b'a,"b",y\n1,"two\nlines",p\n2,"with , and \xfc",q\n'},
+        r"t.csv is not of encoding utf-8, as --encoding says: see line 4, column 2: b'with , and \\xfc' \(",
+    ),
+    "not the encoding that its mark says": (
+        "train t.csv --target y",
+        {"t_csv": b"\xef\xbb\xbfa,y\n1,p\n\xff,q\n"},
+        r"not of encoding utf-8, as its first bytes say: see line 3, column 1: b'\\xff'",
+    ),
+    "half a character": (
+        "train t.csv --target y",
+        {"t_csv": "a,y\n1,p\n2,q\n".encode("utf-16")[:-1]},
+        "not of encoding utf-16, as its first bytes say: see line 3.*truncated",
+    ),
+    "another encoding, behind a field of several lines": (
+        "train t.csv --target y",
+        {"t_csv": 'a,"b",y\n"1, or\n2, or\n3",b,p\n1,"a, b",京\n'.encode("gb18030")},
+        "line 5, column 3 of t.csv is not UTF-8: it reads '京' as gb18030",
+    ),
+    "UTF-16 without a mark": (
+        "train t.csv --target y",
+        {"t_csv": "a,y\n1,p\n".encode("utf-16-le")},
+        "zero byte on line 1; if it is UTF-16, say so with --encoding utf-16-le",
+    ),
+    "an encoding of no text": ("train t.csv --target y --encoding base64", {"t_csv": IRIS}, "--encoding must be"),
+    "cells that say nothing": ("train t.csv --target y", {"t_csv": ",,\n , ,\n"}, "no cell that says anything"),
+    "a mark alone": ("train t.csv --target y", {"t_csv": b"\xef\xbb\xbf"}, "no cell that says anything"),
+    "a gzip that was cut": (
+        "train t.csv --target y",
+        {"t_csv": gzip.compress(IRIS.encode())[:-12]},
+        "t.csv is compressed by gzip and cannot be unpacked",
+    ),
+    "a gzip with a wrong byte": (
+        "train t.csv --target y",
+        {"t_csv": gzip.compress(IRIS.encode())[:10] + b"\xff" * 20},
+        "t.csv is compressed by gzip and cannot be unpacked",
+    ),
+    "a name twice, below a line that says nothing": (
+        "train t.csv --target y",
+        {"t_csv": ",,\na,a,y\n1,2,p\n"},
+        "line 2 of t.csv calls columns 1, 2 'a'",
+    ),
+    "a line of JSON, below blank ones": (
+        "predict houses.json t.jsonl",
+        {
+            "t_jsonl": "".join(
+                f'{{"size": 1, "town": "a", "built": "{day}", "note": ""}}\n\n' for day in ("1990-01-01", "soon")
+            )
+        },
+        r"line 3, column built of t.jsonl: expected dates, as in training, found 'soon'",
+    ),
+    "infinite numbers, below rows without a target": (
+        "train t.csv --target y",
+        {"t_csv": 'a,"n",y\n1,"x\ny",p\n1,x,\n2,x,q\n-inf,x,q\n3,x,p\n'},
+        r"line 6, column 1 \(a\) of t.csv: expected a finite number, found -inf",
+    ),
+    "a date to evaluate, below rows without the truth": (
+        "evaluate houses.json t.csv",
+        {"t_csv": "size,town,built,note,price\n1,a,1990-01-01,,\n1,a,1990-01-01,,9\n1,b,soon,,9\n"},
+        r"line 4, column 3 \(built\) of t.csv: expected dates, as in training, found 'soon'",
     ),
     "no such encoding": ("train t.csv --target y --encoding utf-9", {"t_csv": IRIS}, "--encoding must be .*'utf-9'"),
     "a workbook": ("train t.csv --target y", {"t_csv": b"PK\x03\x04" + bytes(99)}, "an Excel workbook or a zip file"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import BufferedReader
-    from typing import Any
+    from typing import Any, BinaryIO
 
 PATH = (str, bytes, os.PathLike)  # what names a file; anything else is to be an open one
 LARGEST = 2**30  # bytes of a file that is read, characters of one that is open: some 50 million numbers
@@ -52,8 +52,20 @@ def replace(path: Any, content: bytes, what: str) -> None:
     """
     path = os.fsdecode(path)
     try:
-        _put(path, content)
+        with _in_place_of(path) as file:
+            file.write(content)
     except (OSError, ValueError) as error:
+        raise explained(error, "save", path, what) from None
+
+
+@contextmanager
+def written(path: str, what: str) -> Iterator[BinaryIO]:
+    """A file for bytes that are written one after the other, which at the end of the block is saved as `replace` does
+    it; an OSError in the block is taken for the system's, and explained. Any error leaves the old file there."""
+    try:
+        with _in_place_of(path) as file:
+            yield file
+    except OSError as error:
         raise explained(error, "save", path, what) from None
 
 
@@ -158,7 +170,9 @@ def _refuse_folder(path: str) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
-def _put(path: str, content: bytes) -> None:
+@contextmanager
+def _in_place_of(path: str) -> Iterator[BinaryIO]:
+    """A file to be written, which at the end of the block takes the place of that path."""
     _refuse_folder(path)
     old: os.stat_result | None = None
     try:
@@ -168,7 +182,7 @@ def _put(path: str, content: bytes) -> None:
     else:
         if not stat.S_ISREG(old.st_mode):  # a pipe or a device is written to, never replaced
             with open(path, "wb") as device:
-                device.write(content)
+                yield device
             return
         path = os.path.realpath(path, strict=True)  # or an error on the way would have the link replaced
         with open(path, "ab"):  # may it be written? The rename below would not ask
@@ -182,7 +196,7 @@ def _put(path: str, content: bytes) -> None:
 
     try:
         with open(temporary, "xb", opener=opener) as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if old is not None:

@@ -188,7 +188,11 @@ def _predict(add: Callable[..., Any]) -> None:
         default="-",
         help="a table, rows of numbers, or images (default: standard input)",
     )
-    _output(command, "CSV, TSV, JSON lines, Parquet or Feather, by its ending (default: CSV to standard output)")
+    _output(
+        command,
+        "its ending says how: .csv, .tsv, .jsonl (these with .gz, too), .parquet or .feather (default: CSV to standard "
+        "output)",
+    )
     command.add_argument(
         "--id", metavar="COLUMN,...", type=_names, help="write these columns alone beside the predictions"
     )

@@ -66,9 +66,10 @@ def _answers(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
     with opened(arguments.rows, said, [target, *model.model_.schema.names]) as file:
         also = {target: "text" if is_classifier else "number"}
         for start, _, X in rows(model, file, arguments.file, also):
-            known = X.filter(pl.col(target).is_not_null())
+            has_truth = X[target].is_not_null()
+            known = X.filter(has_truth)
             if len(known):
-                with tables.located(file, start):
+                with tables.located(file, start, has_truth):
                     given.append(model.predict_proba(known) if is_classifier else model.predict(known))
                 truths.append(known[target])
     if not truths:

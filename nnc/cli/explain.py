@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from nnc.cli import tables
+from nnc.cli import outputs, tables
 from nnc.cli.arguments import UsageError
 from nnc.cli.formats import Said, opened
 from nnc.cli.models import refuse_old, table_model
@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> int:
                     return
 
         if arguments.output is not None:
-            tables.write((_frame(model, found) for _, found in parts()), arguments.output)
+            outputs.write((_frame(model, found) for _, found in parts()), arguments.output)
         elif arguments.json:
             frames = pl.concat([_frame(model, found) for _, found in parts()])
             _dump(frames.to_dicts())
@@ -78,7 +78,7 @@ def _importances(model: TableEstimator, arguments: Namespace) -> None:
     values = dict(zip(model.model_.schema.names, model.feature_importances_.tolist(), strict=True))
     values = dict(sorted(values.items(), key=lambda pair: -pair[1]))
     if arguments.output is not None:
-        tables.write(
+        outputs.write(
             iter([pl.DataFrame({"column": list(values), "importance": list(values.values())})]), arguments.output
         )
         return

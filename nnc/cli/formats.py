@@ -6,13 +6,16 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import io
 import os
 import re
 import shutil
 import sys
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import islice
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,14 +24,15 @@ from nnc.base.checks import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from typing import BinaryIO
+    from typing import Any, BinaryIO
 
 PIECE = 1 << 20  # bytes that are read at a time
 LOOK = 1 << 16  # of the beginning, to find the separator in
 ROWS = 50  # records of it that have their say
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # that others may read a cell by
-MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+         codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
 BINARY = {b"PAR1": "parquet", b"ARROW1": "feather"}
 REFUSED = {b"PK\x03\x04": "an Excel workbook or a zip file: save the sheet as CSV, or unpack it",
            b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV",
@@ -87,15 +91,20 @@ class TableFile:
     def place(self, row: int, column: str | None = None) -> str:
         """Where a row stands, counted from 0 without the heading, as messages say it."""
         where = f"row {row + 1}"
-        if self.kind == "json lines":
-            where = f"line {row + 1}"
-        elif self.kind == "text":
-            rows = (line for line, record in self.records())
-            where = f"line {next(line for i, line in enumerate(rows) if i == row + self.heading)}"
+        if self.kind in ("text", "json lines"):
+            where = f"line {next(islice(self._lines(), row, None))}"
         if column is None:
             return f"{where} of {self.name}"
         number = f"column {self.names.index(column) + 1} ({column})" if column in self.names else f"column {column}"
         return f"{where}, {number} of {self.name}"
+
+    def _lines(self) -> Iterator[int]:
+        """The line that each row begins in."""
+        if self.kind == "text":
+            yield from islice((line for line, record in self.records()), int(self.heading), None)
+            return
+        with open(self.path, encoding="utf-8") as lines:
+            yield from (number for number, line in enumerate(lines, 1) if line.strip())
 
     def complaint(self) -> str | None:
         """What is wrong with the records of text, where a reader of them has failed."""
@@ -132,7 +141,7 @@ def records(lines: Iterator[str], separator: str, strict: bool = False) -> Itera
 
 
 @contextmanager
-def opened(path: str, said: Said = Said(), expected: Collection[str] = ()) -> Iterator[TableFile]:  # noqa: B008
+def opened(path: str, said: Said = Said(), expected: Collection[str] | None = ()) -> Iterator[TableFile]:  # noqa: B008
     """A file of a table, looked at; what had to be unpacked is deleted at the end.
 
     Parameters
@@ -140,8 +149,9 @@ def opened(path: str, said: Said = Said(), expected: Collection[str] = ()) -> It
     path : str
         "-" is standard input.
     said : Said
-    expected : collection of str
-        Names of columns: a first record that has one of them is a heading.
+    expected : collection of str, or None
+        Names of columns: a first record that has one of them is a heading. None: it may be text without records, in
+        which nothing is looked for.
 
     Raises
     ------
@@ -167,8 +177,8 @@ def opened(path: str, said: Said = Said(), expected: Collection[str] = ()) -> It
             local = _unpacked(local, name, temporary)
         file_of = TableFile(name, local, _kind(local, name), digest)
         if file_of.kind in ("text", "json lines"):
-            _decode(file_of, said.encoding, temporary)
-        if file_of.kind == "text":
+            _decode(file_of, said, temporary)
+        if file_of.kind == "text" and expected is not None:
             _look(file_of, said, expected)
         yield file_of
     finally:
@@ -194,7 +204,7 @@ def _unpacked(path: str, name: str, temporary: list[str]) -> str:
     try:
         with gzip.open(path) as packed, _temporary(temporary) as copy:
             shutil.copyfileobj(packed, copy)
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise TableFileError(f"{name} is compressed by gzip and cannot be unpacked: {error}") from None
     return temporary[-1]
 
@@ -213,76 +223,123 @@ def _kind(path: str, name: str) -> str:
     return "json lines" if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "text"
 
 
-def _decode(file: TableFile, encoding: str | None, temporary: list[str]) -> None:
+def _decode(file: TableFile, said: Said, temporary: list[str]) -> None:
     """Finds the encoding of text, and makes UTF-8 of another one."""
     with open(file.path, "rb") as raw:
-        start = raw.read(4)
-    found = next((name for mark, name in MARKS if start.startswith(mark)), None)
-    if encoding is None:
-        encoding = found or _guessed(file)
-    try:
-        file.encoding = codecs.lookup(encoding).name
-    except LookupError:
-        raise TableFileError(
-            f"--encoding must be one that Python knows, such as utf-8 or cp1252, got {encoding!r}"
-        ) from None
-    line, piece = 1, ""
-    if file.encoding == "utf-8":
+        start = raw.read(LOOK)
+    mark, marked = next(((mark, name) for mark, name in MARKS.items() if start.startswith(mark)), (b"", None))
+    file.encoding = _known(said.encoding or marked or _guessed(file, said))
+    of_old_mac = b"\r" in start and b"\n" not in start
+    if file.encoding == "utf-8" and not mark and not of_old_mac and (said.encoding is None or _is_all_utf8(file)):
         return
+    ends = None if of_old_mac else ""
     try:
-        with open(file.path, encoding=encoding, newline="") as text, _temporary(temporary) as copy:
+        with open(file.path, encoding=file.encoding, newline=ends) as text, _temporary(temporary) as copy:
+            place = 0
             while piece := text.read(PIECE):
-                line += piece.count("\n")
-                copy.write(piece.encode("utf-8"))
+                copy.write(piece.removeprefix("\ufeff" if place == 0 else "").encode("utf-8"))
+                place += len(piece)
     except UnicodeError as error:
-        raise TableFileError(f"{file.name} is not of encoding {encoding}, from line {line} on: {error}") from None
-    file.encoding = file.encoding.removesuffix("-sig")
+        raise TableFileError(_undecodable(file, said, error)) from None
     file.path = temporary[-1]
 
 
-def _guessed(file: TableFile) -> str:
+def _known(encoding: str) -> str:
+    """The name that Python has for an encoding of text."""
+    try:
+        found = codecs.lookup(encoding)
+        "".encode(encoding)  # which those refuse that are no encodings of text
+    except (LookupError, UnicodeError):
+        raise TableFileError(
+            f"--encoding must be one that Python knows, such as utf-8 or cp1252, got {encoding!r}"
+        ) from None
+    return found.name.removesuffix("-sig")
+
+
+def _undecodable(file: TableFile, said: Said, error: UnicodeError) -> str:
+    """Where text is not of the encoding that it is said to be, or that its mark says."""
+    line, column, cell = _first_bad(file, said, file.encoding)
+    by = "--encoding says" if said.encoding else "its first bytes say"
+    found = "" if cell is None else f", column {column}: {_shortened(cell)!r}"
+    reason = f" ({error.reason})" if isinstance(error, UnicodeDecodeError) else ""
+    return f"{file.name} is not of encoding {file.encoding}, as {by}: see line {line}{found}{reason}"
+
+
+def _guessed(file: TableFile, said: Said) -> str:
     """The encoding of text without a mark: UTF-8, or windows-1252 where the bytes beyond ASCII stand alone, as letters
     with accents do."""
-    if _all_utf8(file):
+    _refuse_zeros(file)
+    if _is_all_utf8(file):
         return "utf-8"
-    utf8, alone, bad = 0, True, None
+    utf8, alone = 0, True
     with open(file.path, "rb") as raw:
-        for number, line in enumerate(raw, 1):
+        for line in raw:
             if line.isascii():
                 continue
             if _is_utf8(line):
                 utf8 += 1
             else:
-                bad = bad or (number, line)
                 alone = alone and all(len(run) == 1 for run in re.findall(rb"[\x80-\xff]+", line))
     if alone and not utf8:
         return "cp1252"
-    assert bad is not None
-    number, line = bad
-    separator = max(SEPARATORS, key=lambda mark: line.count(mark.encode())).encode()
-    place, cell = next((i, cell) for i, cell in enumerate(line.strip().split(separator), 1) if not _is_utf8(cell))
+    number, place, cell = _first_bad(file, said, "utf-8")
+    assert cell is not None
     where = f"line {number}, column {place} of {file.name} is not UTF-8"
     if utf8:
         raise TableFileError(
-            f"{where}, as {counted(utf8, 'other line')} of it: {cell!r}; a file of several encodings cannot be read, "
-            "save all of it as UTF-8"
+            f"{where}, as {counted(utf8, 'other line')} of it: {_shortened(cell)!r}; a file of several encodings "
+            "cannot be read, save all of it as UTF-8"
         )
-    read = [f"{text!r} as {encoding}" for encoding in ENCODINGS if (text := _decoded(cell, encoding)) is not None]
-    raise TableFileError(f"{where}: it reads {', '.join(read) or repr(cell)}; say which with --encoding")
+    read = [f"{_shortened(text)!r} as {name}" for name in ENCODINGS if (text := _decoded(cell, name)) is not None]
+    raise TableFileError(f"{where}: it reads {', '.join(read) or repr(_shortened(cell))}; say which with --encoding")
 
 
-def _all_utf8(file: TableFile) -> bool:
-    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+def _first_bad(file: TableFile, said: Said, encoding: str) -> tuple[int, int, bytes | None]:
+    """Line and column of the first cell that is not of an encoding, and the cell; of encodings that are no superset of
+    ASCII the line alone."""
+    if "a,\n".encode(encoding) != b"a,\n":
+        with open(file.path, encoding=encoding, errors="replace") as text:
+            return next((i for i, line in enumerate(text, 1) if "\ufffd" in line), 1), 0, None
+    with open(file.path, encoding="latin-1", newline="") as text:
+        start = text.read(LOOK)
+        separator = said.separator or max(SEPARATORS, key=lambda mark: _agreement(start, mark))
+        text.seek(0)
+        for line, record in records(text, separator):
+            for column, cell in enumerate(record, 1):
+                if _decoded(cell.encode("latin-1"), encoding) is None:
+                    return line, column, cell.encode("latin-1")
+    return 1, 0, None  # not within a cell
+
+
+def _shortened(cell: Any) -> Any:
+    """A cell, str or bytes, or of a long one the part around what is not ASCII."""
+    at = next((i for i in range(len(cell)) if not cell[i : i + 1].isascii()), 0)
+    return cell if len(cell) <= 60 else cell[max(at - 20, 0) : at + 40]
+
+
+def _refuse_zeros(file: TableFile) -> None:
+    """Raises where there are zero bytes, which text of one byte a character has not."""
+    line = 1
     with open(file.path, "rb") as raw:
         while piece := raw.read(PIECE):
             if b"\0" in piece:
                 line += piece[: piece.index(0)].count(b"\n")
-                raise TableFileError(f"{file.name} is no text: there is a zero byte on line {line}")
+                raise TableFileError(
+                    f"{file.name} is no text: there is a zero byte on line {line}; if it is UTF-16, say so with "
+                    "--encoding utf-16-le, or save it as UTF-8"
+                )
             line += piece.count(b"\n")
-            try:
-                decoder.decode(piece, final=len(piece) < PIECE)
-            except UnicodeDecodeError:
-                return False
+
+
+def _is_all_utf8(file: TableFile) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with open(file.path, "rb") as raw:
+            while piece := raw.read(PIECE):
+                decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
     return True
 
 
@@ -304,7 +361,9 @@ def _look(file: TableFile, said: Said, expected: Collection[str]) -> None:
     if len(start) == LOOK:
         start = start[: start.rfind("\n") + 1] or start
     file.separator = said.separator or max(SEPARATORS, key=lambda mark: _agreement(start, mark))
-    first = next(file.records())[1]
+    line, first = next(file.records(), (0, []))
+    if not first:
+        raise TableFileError(f"{file.name} has no cell that says anything: expected a heading and rows")
     plain = [cell.strip() for cell in first]
     if said.heading is None:
         file.heading = not set(expected).isdisjoint(plain) or not any(map(NUMBER.fullmatch, plain))
@@ -316,13 +375,15 @@ def _look(file: TableFile, said: Said, expected: Collection[str]) -> None:
     twice = next((name for name, times in Counter(file.names).items() if times > 1), None)
     if twice is not None:
         places = ", ".join(str(i) for i, name in enumerate(file.names, 1) if name == twice)
-        raise TableFileError(f"line 1 of {file.name} calls columns {places} {twice!r}: give each a name of its own")
+        raise TableFileError(
+            f"line {line} of {file.name} calls columns {places} {twice!r}: give each a name of its own"
+        )
 
 
 def _agreement(start: str, separator: str) -> tuple[float, int]:
     """How many records of a beginning have as many cells as the first, and how many that are, where it has several."""
     counts = []
-    for _, record in records(iter(start.splitlines(keepends=True)), separator):
+    for _, record in records(io.StringIO(start, newline=""), separator):
         counts.append(len(record))
         if len(counts) == ROWS:
             break

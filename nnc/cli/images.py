@@ -18,7 +18,8 @@ import nnc
 from nnc.base import disk
 from nnc.cli.arguments import UsageError
 from nnc.cli.models import refuse_old
-from nnc.cli.numbers import heading_and_lines, write
+from nnc.cli.numbers import heading_and_lines
+from nnc.cli.outputs import write_rows
 from nnc.cli.runs import UNFINISHED, check_files, ended, logging, now, provenance
 from nnc.cli.screen import Bar, Screen, figures
 from nnc.datasets import read_idx, train_test_split
@@ -196,7 +197,7 @@ def predict(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> No
         files = [os.path.relpath(file, arguments.rows) if file != arguments.rows else file for file in files]
     heading, lines = heading_and_lines(model, X, arguments.classes)
     named = ([name, *line] for name, line in zip(files, lines, strict=True))
-    write([["file", *heading], *named], arguments.output)
+    write_rows(["file", *heading], named, arguments.output)
 
 
 def _is_idx(path: str) -> bool:

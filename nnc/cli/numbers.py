@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import csv
-import io
+import gzip
 import os
-import sys
+import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nnc.base import disk
+from nnc.cli.formats import BINARY, MARKS, Said, TableFileError, opened
 from nnc.cli.models import refuse_old
+from nnc.cli.outputs import write_rows
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Sequence
 
     from nnc import Ensemble, NeuralNetwork
 
-LOOK = 8  # bytes of the beginning, in which images say that they are no text
+LOOK = 8  # bytes of the beginning, in which images and arrays say that they are no text
+NO_TEXT = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
 
 
 def is_text(path: str) -> bool:
@@ -28,24 +30,19 @@ def is_text(path: str) -> bool:
         return False
     with open(path, "rb") as file:
         start = file.read(LOOK)
-    return not (b"\0" in start or start.startswith((b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"\x1f\x8b", b"RIFF")))
+    if start.startswith(b"\x1f\x8b"):
+        with suppress(OSError, EOFError, zlib.error), gzip.open(path) as packed:
+            start = packed.read(LOOK)
+    if start.startswith((*MARKS, *BINARY)):  # text with zero bytes, and tables that are refused as such
+        return True
+    return not (b"\0" in start or start.startswith(NO_TEXT))
 
 
 def predict(model: NeuralNetwork | Ensemble, arguments: Namespace) -> None:
-    """Writes what a network says of rows of numbers, as comma-separated values below a heading."""
+    """Writes what a network says of rows of numbers, below a heading."""
     refuse_old(arguments.output, arguments.force)
-    heading, lines = heading_and_lines(model, _read(arguments.rows), arguments.classes)
-    write([heading, *lines], arguments.output)
-
-
-def write(lines: Iterable[Sequence[Any]], path: str | None) -> None:
-    """Writes comma-separated values, to standard output where no file is named."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    if path is None or path == "-":
-        sys.stdout.write(text.getvalue())
-    else:
-        disk.write(path, text.getvalue(), "predictions")
+    heading, lines = heading_and_lines(model, _read(arguments), arguments.classes)
+    write_rows(heading, lines, arguments.output)
 
 
 def heading_and_lines(model: NeuralNetwork | Ensemble, X: Any, classes: bool) -> tuple[list[str], list[list[Any]]]:
@@ -65,41 +62,42 @@ def heading_and_lines(model: NeuralNetwork | Ensemble, X: Any, classes: bool) ->
     return heading, lines
 
 
-def _read(path: str) -> list[list[float]]:
+def _read(arguments: Namespace) -> list[list[float]]:
     """Read rows of numbers, separated by commas, semicolons or blanks, from a file or ("-") standard input.
 
     Empty lines, comments (#) and a heading are skipped. ValueError names line and column of what is not a number.
     """
-    name = "standard input" if path == "-" else path
     rows: list[list[float]] = []
     first = True
-    source = 0 if path == "-" else path
-    with open(source, encoding="utf-8-sig", errors="replace", closefd=path != "-") as lines:
-        for number, line in enumerate(lines, 1):
-            fields = _fields(line.partition("#")[0].strip())
-            if not fields:
-                continue
-            row = [value for value in map(_number, fields) if value is not None]
-            heading = first and not row
-            first = False
-            if heading:
-                continue
-            if len(row) < len(fields):
-                column, bad = next((i, field) for i, field in enumerate(fields, 1) if _number(field) is None)
-                raise ValueError(f"line {number}, column {column} of {name}: expected a number, found {bad!r}")
-            if rows and len(row) != len(rows[0]):
-                raise ValueError(f"line {number} of {name}: expected {len(rows[0])} numbers, found {len(row)}")
-            rows.append(row)
-    if not rows:
-        raise ValueError(f"no rows of numbers in {name}")
+    with opened(arguments.rows, Said(encoding=arguments.encoding), None) as file:
+        if file.kind != "text":
+            raise TableFileError(f"{file.name} is {file}, and a network takes rows of numbers in text, such as CSV")
+        with open(file.path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                fields = _fields(line.partition("#")[0].strip(), arguments.separator)
+                if not fields:
+                    continue
+                row = [value for value in map(_number, fields) if value is not None]
+                heading = first and not row
+                first = False
+                if heading:
+                    continue
+                if len(row) < len(fields):
+                    column, bad = next((i, field) for i, field in enumerate(fields, 1) if _number(field) is None)
+                    raise ValueError(f"line {number}, column {column} of {file.name}: expected a number, found {bad!r}")
+                if rows and len(row) != len(rows[0]):
+                    raise ValueError(f"line {number} of {file.name}: expected {len(rows[0])} numbers, found {len(row)}")
+                rows.append(row)
+        if not rows:
+            raise ValueError(f"no rows of numbers in {file.name}")
     return rows
 
 
-def _fields(text: str) -> list[str]:
-    separator = next((mark for mark in ";," if mark in text), None)
+def _fields(text: str, separator: str | None) -> list[str]:
+    separator = separator or next((mark for mark in ";," if mark in text), None)
     if separator is None:
         return [field.strip('"') for field in text.split()]
-    return [field.strip() for field in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
+    return [field.strip() for field in next(csv.reader([text], delimiter=separator, skipinitialspace=True), ())]
 
 
 def _number(text: str) -> float | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from nnc.base.names import meant
-from nnc.cli import tables
+from nnc.cli import outputs, tables
 from nnc.cli.arguments import UsageError
 from nnc.cli.formats import Said, TableFileError, opened
 from nnc.cli.models import refuse_old
@@ -50,7 +50,7 @@ def predict(model: TableEstimator, arguments: Namespace) -> None:
                 written += len(frame)
                 yield kept.hstack(answers)
 
-        tables.write(parts(), output)
+        outputs.write(parts(), output)
     screen.say(f"{written:,} rows predicted: {output}")
 
 

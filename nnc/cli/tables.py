@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -98,12 +96,14 @@ def _as_kinds(file: TableFile, part: pl.DataFrame, kinds: Mapping[str, str], sta
 
 
 @contextmanager
-def located(file: TableFile, start: int = 0) -> Iterator[None]:
-    """Cells that nnc.tabular refuses, with the place in the file; `start` is the number of the first row."""
+def located(file: TableFile, start: int = 0, kept: pl.Series | None = None) -> Iterator[None]:
+    """Cells that nnc.tabular refuses, with the place in the file; `start` is the number of the first row, and `kept`
+    says of each row there whether nnc.tabular has been given it."""
     try:
         yield
     except CellError as error:
-        raise TableFileError(f"{file.place(start + error.row, error.column)}: {error.why}") from None
+        row = error.row if kept is None else int(kept.arg_true()[error.row])
+        raise TableFileError(f"{file.place(start + row, error.column)}: {error.why}") from None
     except (TypeError, ValueError) as error:
         raise TableFileError(BY_NAME.sub(lambda found: NAMES[found[1]].format(file.name), str(error))) from None
 
@@ -184,55 +184,3 @@ def column_of(name: str, names: Sequence[str], file: TableFile, option: str) -> 
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     hint = f"; did you mean {similar!r}?" if similar else ""
     raise TableFileError(f"{option}: {file.name} has no column {name!r}, it has {shown}{hint}")
-
-
-# ------------------------------------------------------------------------------------------ writing
-
-
-def write(frames: Iterator[pl.DataFrame], path: str) -> None:
-    """Writes frames one after the other, in the format that the name ends with: CSV where it says nothing. "-" is
-    standard output. What was there stays until all of it is written."""
-    if path == "-":
-        sys.stdout.flush()
-        _write_text(frames, getattr(sys.stdout, "buffer", None), ",")  # in UTF-8, whatever the terminal has
-        return
-    ending = os.path.splitext(path)[1].lower()
-    folder = os.path.dirname(path)
-    if folder and not os.path.isdir(folder):
-        raise FileNotFoundError(f"there is no folder {folder!r} to write {path} in; make it first")
-    temporary = os.path.join(folder, f".nnc-{os.urandom(8).hex()}.tmp")
-    try:
-        if ending in (".parquet", ".pq"):
-            _as_lazy(frames).sink_parquet(temporary)
-        elif ending in (".feather", ".arrow", ".ipc"):
-            _as_lazy(frames).sink_ipc(temporary)
-        else:
-            with open(temporary, "xb") as file:
-                if ending in (".jsonl", ".ndjson"):
-                    for frame in frames:
-                        frame.write_ndjson(file)
-                else:
-                    _write_text(frames, file, "\t" if ending in (".tsv", ".tab") else ",")
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _write_text(frames: Iterator[pl.DataFrame], file: Any, separator: str) -> None:
-    for i, frame in enumerate(frames):
-        text = frame.write_csv(include_header=i == 0, separator=separator)
-        sys.stdout.write(text) if file is None else file.write(text.encode())
-
-
-def _as_lazy(frames: Iterator[pl.DataFrame]) -> pl.LazyFrame:
-    from polars.io.plugins import register_io_source
-
-    first = next(frames)
-
-    def source(with_columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[pl.DataFrame]:
-        yield first
-        yield from frames
-
-    return register_io_source(source, schema=first.schema)

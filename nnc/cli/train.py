@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> int:
     check_files(arguments, unfinished)
     said = Said(arguments.separator, arguments.heading, arguments.encoding)
     with opened(arguments.data, said, [arguments.target]) as file:
-        X, y = _data(arguments, file, screen)
+        X, y, kept = _data(arguments, file, screen)
         numeric = _is_numeric(y, arguments.task, screen)
         y = y.cast(pl.Float64) if numeric else y.cast(pl.Int64) if y.dtype.is_float() else y
         model, known = _model(arguments, numeric, unfinished), provenance(arguments, file.name, file.digest)
@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> int:
                     bar.tell(f"network {network + 1}/{n}  {figures(record)}")
 
                 model.callback = told
-                with tables.located(file):
+                with tables.located(file, 0, kept):
                     model.fit(X, y)
             model.callback = model.checkpoint = None
             model.save(arguments.output)
@@ -75,7 +75,8 @@ def run(arguments: Namespace) -> int:
 # ------------------------------------------------------------------------------------------ data
 
 
-def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.DataFrame, pl.Series]:
+def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
+    """The rows that have a target, their targets, and which rows of the file they are."""
     frame, slips = tables.read(file)
     screen.say(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
     for slip in slips:
@@ -86,12 +87,13 @@ def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.Dat
     target = tables.column_of(arguments.target, frame.columns, file, "--target")
     dropped = [tables.column_of(name, frame.columns, file, "--drop") for name in arguments.drop]
     y = frame[target]
+    kept = y.is_not_null()
     if y.null_count():
         n, row = y.null_count(), int(y.is_null().arg_max() or 0)
         if n == len(y):
             raise TableFileError(f"column {target!r} of {file.name}, the target, is empty")
         screen.warn(f"{n:,} rows have no {target}, the first {file.place(row)}: they are left out")
-        frame = frame.filter(y.is_not_null())
+        frame = frame.filter(kept)
         y = frame[target]
     if len(frame) < 2:
         raise TableFileError(f"{file.name} has one row with a {target}: expected two or more, better hundreds")
@@ -102,7 +104,7 @@ def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.Dat
     X = frame.drop([target, *dropped])
     if X.width == 0:
         raise TableFileError(f"{file.name} has no column but the target: expected one to learn from")
-    return X, y
+    return X, y, kept
 
 
 def _is_numeric(y: pl.Series, task: str | None, screen: Screen) -> bool:
