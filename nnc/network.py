@@ -1148,8 +1148,9 @@ class NeuralNetwork:
     ) -> NeuralNetwork:
         """The network of a PyTorch nn.Sequential, whose predictions are the same to rounding.
 
-        Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, Dropout, BatchNorm and the activations that
-        nnc has. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
+        Linear, Conv2d, ZeroPad2d before it, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, Dropout, BatchNorm,
+        the activations that nnc has, and the scalings of what `to_torch` makes, whose BatchNorm may become a part of
+        the layer before. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
 
         Parameters
         ----------

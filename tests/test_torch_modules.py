@@ -133,13 +133,17 @@ REFUSED = {
         nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False)
     ],
     r"module 0 \(Dropout\) stands behind Input": [nn.Dropout(0.5), nn.Linear(5, 1)],
+    r"module 1 \(MaxPool2d\) stands behind a ZeroPad2d": [nn.ZeroPad2d(1), nn.MaxPool2d(2)],
+    r"module 1 \(Conv2d\) puts zeros around what stands behind a ZeroPad2d": [
+        nn.ZeroPad2d(1), nn.Conv2d(2, 4, 3, padding=1)
+    ],
     "the last layer must be a dense one, got Conv2D": [nn.Conv2d(2, 4, 3)],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_nnc_has_not(message):
-    images = isinstance(REFUSED[message][0], (nn.Conv2d, nn.MaxPool2d))
+    images = isinstance(REFUSED[message][0], (nn.Conv2d, nn.MaxPool2d, nn.ZeroPad2d))
     with pytest.raises(ValueError, match=message):
         NeuralNetwork.from_torch(nn.Sequential(*REFUSED[message]), shape=(8, 8, 2) if images else None)
 
@@ -174,6 +178,35 @@ def test_modules_give_what_the_network_does(exported, dtype):
     assert error < (1e-12 if dtype == "float64" else 1e-6)
     again = pickle.loads(pickle.dumps(module))
     assert again.state_dict().keys() == module.state_dict().keys()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_modules_come_back(exported, dtype):
+    """All that is written here can be read."""
+    networks, X = exported
+    net, rows = networks[dtype], X.astype(dtype)
+    again = NeuralNetwork.from_torch(net.to_torch(), net.model.shape)
+    assert again.dtype == net.dtype
+    P, Q = net.predict(rows), again.predict(rows)
+    assert np.abs(P - Q).max() / max(1, np.abs(P).max()) < (1e-12 if dtype == "float64" else 2e-6)
+    assert (again.intake.scaler_X is None) == (net.intake.scaler_X is None)
+    assert (again.intake.scaler_y is None) == (net.intake.scaler_y is None)
+
+
+def test_scalings_come_back():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(2000, 5, (30, 3)), rng.normal(-70, 3, (30, 2))
+    net = NeuralNetwork([3, Scale(init=0.5), 4, 2], loss="mse", scale_X="minmax", scale_y="standardize", seed=1)
+    net.fit(X, y, epochs=3)
+    again = NeuralNetwork.from_torch(net.to_torch())
+    assert [type(layer.kind) for layer in again.layers] == [type(layer.kind) for layer in net.layers]
+    assert again.params.tobytes() == net.params.tobytes()
+    for name in ("scaling_X", "scaling_y"):
+        found, wanted = getattr(again.intake, name), getattr(net.intake, name)
+        assert found.shift.tolist() == wanted.shift.tolist()
+        assert found.factor == pytest.approx(wanted.factor, rel=1e-15)
+    images = NeuralNetwork([Input(4, 4), Conv2D(2, 2), Flatten(), 2], loss="mse", scale_X="pixels", seed=0)
+    assert NeuralNetwork.from_torch(images.to_torch(), (4, 4, 1)).to_json() == images.to_json()
 
 
 def test_back_and_forth():

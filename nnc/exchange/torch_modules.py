@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.exchange.parts import Builder, Parts
+from nnc.exchange.parts import Builder, Parts, scaling
 from nnc.exchange.program import program
 from nnc.layers import operations as op
 
@@ -67,10 +67,34 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
         if not isinstance(first, nn.Linear):
             raise ValueError("shape must be given where modules are for images: (height, width, channels)")
         shape = (first.in_features,)
-    builder = Builder(tuple(shape))
+    builder, scalings = Builder(tuple(shape)), _scalings(modules, tuple(shape))
+    pad = None
     for name, part in modules:
-        _add(builder, part, f"module {name} ({type(part).__name__})")
-    return builder.parts(loss)
+        what = f"module {name} ({type(part).__name__})"
+        if pad is not None and not isinstance(part, nn.Conv2d):
+            raise ValueError(f"{what} stands behind a ZeroPad2d, which nnc has before a Conv2d alone")
+        if isinstance(part, nn.ZeroPad2d):
+            left, right, top, bottom = part.padding
+            pad = top, left, bottom, right
+        else:
+            _add(builder, part, what, pad)
+            pad = None
+    return builder.parts(loss, **scalings)
+
+
+def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Those of inputs and targets, as documents have them: the first and the last of the modules, which are taken out.
+    One that multiplies alone may be a Scale behind the inputs, and is left as one where there may be any."""
+    found = {}
+    if len(modules) > 1 and isinstance(modules[-1][1], Scale):
+        minus, times, plus = modules.pop()[1].numbers()
+        found["scale_y"] = scaling(plus - minus * times, 1 / times)
+    if modules and isinstance(modules[0][1], Scale):
+        minus, times, plus = modules[0][1].numbers()
+        if minus.any() or plus.any() or (times == 1 / 255).all() or len(shape) == 3:
+            del modules[0]
+            found["scale_X"] = scaling(*(np.broadcast_to(part, shape) for part in (minus - plus / times, times)))
+    return found
 
 
 def _flat(module: Any, place: str) -> Any:
@@ -82,8 +106,8 @@ def _flat(module: Any, place: str) -> Any:
             yield f"{place}{name}", part
 
 
-def _add(builder: Builder, part: Any, what: str) -> None:
-    """Adds a module to what is built."""
+def _add(builder: Builder, part: Any, what: str, around: Any = None) -> None:
+    """Adds a module to what is built; `around` are the zeros that a ZeroPad2d has put around its images."""
     bias = None if getattr(part, "bias", None) is None else _array(part.bias)
     if isinstance(part, nn.Linear):
         builder.dense(_array(part.weight).T, bias, what)
@@ -92,7 +116,11 @@ def _add(builder: Builder, part: Any, what: str) -> None:
         pad: Any = part.padding
         if pad == "valid":
             pad = 0
-        if pad != "same":
+        if around is not None:
+            if pad not in (0, (0, 0)):
+                raise ValueError(f"{what} puts zeros around what stands behind a ZeroPad2d, nnc does so once")
+            pad = around
+        elif pad != "same":
             top, left = pair(pad)
             pad = (top, left, top, left)
         builder.conv(_array(part.weight).transpose(2, 3, 1, 0), bias, part.stride, pad, what)
@@ -108,8 +136,13 @@ def _add(builder: Builder, part: Any, what: str) -> None:
         mean, variance = _array(part.running_mean), _array(part.running_var)
         gamma = np.ones_like(mean) if part.weight is None else _array(part.weight)
         builder.norm(gamma, np.zeros_like(mean) if bias is None else bias, mean, variance, part.eps, what)
-    elif isinstance(part, Scale) and not (part.minus.any() or part.plus.any()):
-        builder.columns(_array(part.times.to(part.dtype)), what)
+    elif isinstance(part, Scale):
+        minus, times, plus = part.numbers()
+        plus, kind = plus - minus * times, _array(torch.empty(0, dtype=part.dtype)).dtype
+        if plus.any() or len(builder.shape) == 3:
+            builder.scale(times.astype(kind), plus.astype(kind), what)
+        else:
+            builder.columns(times.astype(kind), what)
     elif isinstance(part, nn.Flatten):
         _same(part, {"start_dim": 1, "end_dim": -1}, what)
         builder.flatten(what, channels_first=True)
@@ -117,6 +150,8 @@ def _add(builder: Builder, part: Any, what: str) -> None:
         builder.dropout(part.p, what)
     elif isinstance(part, nn.Softmax) and part.dim in (1, -1):
         builder.activation("softmax", what)
+    elif isinstance(part, Exp):
+        builder.activation("exp", what)
     elif type(part) in ACTIVATIONS:
         name, as_here = ACTIVATIONS[type(part)]
         _same(part, as_here, what)
@@ -148,6 +183,11 @@ class Scale(nn.Module):
         self.dtype = dtype
         for name, numbers in (("minus", minus), ("times", times), ("plus", plus)):
             self.register_buffer(name, torch.from_numpy(numbers))
+
+    def numbers(self) -> list[Any]:
+        """minus, times and plus, those of images channels last."""
+        given = [_array(part) for part in (self.minus, self.times, self.plus)]
+        return [part.transpose(1, 2, 0) if part.ndim == 3 else part for part in given]
 
     def forward(self, x: Any) -> Any:
         """Of a batch."""
