@@ -244,7 +244,8 @@ class NeuralNetwork:
         """The table of all epochs since the optimizer began, those before a checkpoint included; None before the first
         fit. Single steps have no row, nor what is older than 1000 fits or 100,000 epochs: `history.forgotten` counts
         them."""
-        return None if self.state is None else self.state.history
+        with self.model.still:
+            return None if self.state is None else self.state.history
 
     @property
     def weights(self) -> Arrays:
@@ -999,11 +1000,11 @@ class NeuralNetwork:
         stepper : with penalties, clipping and dropout.
         """
         steps = self._steps
-        if steps is None or steps.optimizer is not optimizer or (steps.lr is not lr and not steps.retune(lr)):
+        if steps is None or steps.optimizer is not optimizer or (steps.lr is not lr and not steps.takes_rate(lr)):
             from nnc.training.step import Steps
 
             steps = self._steps = Steps(optimizer, lr, {})
-        loss: float = steps.take(self, X, y, sample_weight, dP)
+        loss: float = steps.take(self, X, y, sample_weight, dP, lr)
         return loss
 
     @explains_arguments(elsewhere="fit")

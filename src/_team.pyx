@@ -1,14 +1,15 @@
-# A team of threads that do a piece of work together, again and again, for as long as a call of fit takes; and two locks and the
-# handler of Ctrl-C, which are left as surely.
+# A team of threads that do a piece of work together, again and again, for as long as a call of fit takes; and two locks, a number of
+# those that are at work, and the handler of Ctrl-C, which are left as surely.
 #
 # A function of Python can be left between any two of its bytecodes, by the exception of a signal handler; what is written here cannot.
 # So whatever is raised, and wherever, the caller waits for all others before it leaves, and they go home when the `with` is left.
 
+from cython cimport critical_section
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pythread cimport (NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
-                               PyThread_release_lock, PyThread_type_lock)
+                               PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
 
-from threads cimport counter, counter_add, counter_get, now
+from threads cimport counter, counter_add, counter_get, counter_set, now
 
 import _signal       # the C module: its Python face turns numbers into enums, 25 microseconds a fit
 import _thread
@@ -38,9 +39,6 @@ cdef class Lock:
         if self.lock is not NULL:
             PyThread_free_lock(self.lock)
 
-    def __exit__(self, kind, error, trace):
-        PyThread_release_lock(self.lock)
-
 
 cdef class Turn(Lock):
     """A `with` that one can be in at a time: RuntimeError with this message where somebody is."""
@@ -53,22 +51,55 @@ cdef class Turn(Lock):
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             raise RuntimeError(self.message)
 
+    def __exit__(self, kind, error, trace):
+        PyThread_release_lock(self.lock)
+
 
 cdef class Still(Lock):
-    """A `with` that one can be in at a time, and others wait for. `awaited` says whether somebody does."""
+    """A `with` that one thread can be in at a time, and others wait for. `awaited` says whether somebody does.
+
+    The one that is in it comes in again: a signal handler runs in the thread that it disturbs, and may want to save the network.
+    """
     cdef counter waiting
+    cdef counter owner            # the thread that is in it, or 0
+    cdef int depth                # how often it has come in again
 
     @property
     def awaited(self):
         return counter_get(&self.waiting) > 0
 
     def __enter__(self):
-        if PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+        cdef long me = <long>PyThread_get_thread_ident()
+        if counter_get(&self.owner) == me:
+            self.depth += 1
             return
-        counter_add(&self.waiting, 1)
-        with nogil:
-            wait(self.lock)
-        counter_add(&self.waiting, -1)
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            counter_add(&self.waiting, 1)
+            with nogil:
+                wait(self.lock)
+            counter_add(&self.waiting, -1)
+        counter_set(&self.owner, me)
+
+    def __exit__(self, kind, error, trace):
+        if self.depth > 0:
+            self.depth -= 1
+            return
+        counter_set(&self.owner, 0)
+        PyThread_release_lock(self.lock)
+
+
+cdef class Crowd:
+    """A `with` that any number can be in: len(crowd) tells how many."""
+    cdef counter inside
+
+    def __len__(self):
+        return counter_get(&self.inside)
+
+    def __enter__(self):
+        counter_add(&self.inside, 1)
+
+    def __exit__(self, kind, error, trace):
+        counter_add(&self.inside, -1)
 
 
 cdef class Interrupt:
@@ -111,8 +142,10 @@ cdef class Interrupt:
             try:
                 _signal.signal(_signal.SIGINT, self.note)
                 self.ours = True
-            except ValueError:    # not the main thread
-                pass
+            except ValueError as error:
+                if error.__traceback__.tb_next is not None:      # of another signal's handler, which was called first
+                    raise
+                # else this is not the main thread
         return self
 
     def __exit__(self, kind, error, trace):
@@ -200,8 +233,9 @@ cdef class Team:
                     self.settle(self.home, self.caller, self.size)
                 self.work(thread, self.amount)
             except BaseException as error:
-                if self.error is None:
-                    self.error = error
+                with critical_section(self):
+                    if self.error is None:
+                        self.error = error
                 if self.abort is not None:
                     self.abort()
             PyThread_release_lock(me.done)

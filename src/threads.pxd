@@ -3,6 +3,7 @@
 cdef extern from "threads.h" nogil:
     ctypedef long counter
     long counter_get(counter* c)
+    void counter_set(counter* c, long value)
     void counter_add(counter* c, long value)
     ctypedef struct Barrier:
         pass

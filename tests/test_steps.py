@@ -498,3 +498,16 @@ def test_what_has_been_dropped_goes_along(way):
         other = copy.copy(net) if way == "copy" else pickle.loads(pickle.dumps(net))
     assert other.streams.drops == net.streams.drops == 3
     assert other.stepper(dropout=0.5)(X, y) == step(X, y)
+
+
+def test_a_step_that_is_refused_leaves_the_learning_rate():
+    net = NeuralNetwork([2, 3, 1], loss="mse", seed=0)
+    X, y = np.zeros((4, 2)), np.zeros((4, 1))
+    net.train_step(X, y, lr=0.1, optimizer="adam")
+    net.train_step(X, y, lr=0.2, optimizer="adam")
+    for wrong, lr in ((np.full((4, 2), np.nan), 0.5), (X, -1.0)):
+        with pytest.raises(ValueError, match="X must be finite" if lr > 0 else "lr must be"):
+            net.train_step(wrong, y, lr=lr, optimizer="adam")
+        assert net.state.lr == 0.2
+    net.train_step(X, y, lr=0.3, optimizer="adam")
+    assert net.state.lr == 0.3

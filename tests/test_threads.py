@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from nnc import DivergedError, NeuralNetwork
-from nnc._team import Team, Turn
+from nnc._team import Crowd, Interrupt, Still, Team, Turn
 from nnc.training import fit
 
 rng = np.random.default_rng(0)
@@ -150,7 +150,100 @@ def test_exceptions_of_signal_handlers(what, n_threads):
             assert (child.returncode, child.stdout) == (0, "over True\n")
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+def test_what_a_handler_raises_is_never_lost_and_everything_is_left():
+    """Whatever it raises: a ValueError is what Python raises, too, where a thread must not set a handler."""
+    interrupt, turn, still, crowd = Interrupt(), Turn("taken"), Still(), Crowd()
+    rung = caught = 0
+    expected = False
+
+    def ring(number, frame):
+        nonlocal rung
+        if expected:
+            rung += 1
+            raise ValueError("the alarm")
+
+    before, ctrl_c = signal.signal(signal.SIGALRM, ring), signal.getsignal(signal.SIGINT)
+    try:
+        while rung < 200:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.01)
+                expected = True
+                while True:
+                    with interrupt, turn, still, crowd:
+                        pass
+            except ValueError:
+                expected = False
+                caught += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert caught == rung
+    assert signal.getsignal(signal.SIGINT) is ctrl_c
+    assert len(crowd) == 0
+    with turn:
+        pass
+    thread = threading.Thread(target=still.__enter__)  # which would wait for good
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+SAVES = """
+import signal, sys
+import numpy as np
+from nnc import NeuralNetwork
+
+rng = np.random.default_rng(0)
+X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
+net = NeuralNetwork([8, 60, 2], loss="mse", seed=0)
+options = {"n_threads": 2, "optimizer": "adam"} if sys.argv[1] == "adam" else {"optimizer": sys.argv[1]}
+net.fit(X, Y, epochs=2, **options)
+texts = [net.to_json(checkpoint=True)]
+def save(number, frame):
+    texts.append(net.to_json(checkpoint=True))
+    assert net.history.epochs == net.state.epoch
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+signal.signal(signal.SIGALRM, save)
+signal.setitimer(signal.ITIMER_REAL, 0.01)
+while len(texts) < 5:
+    net.fit(X, Y, max_seconds=0.1, **options)
+signal.setitimer(signal.ITIMER_REAL, 0)
+for text in texts:
+    NeuralNetwork.from_json(text)  # compares the self-test
+print("over")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_signal_handler_may_save(optimizer):
+    """It runs in the thread that trains, and would wait for that one to pause."""
+    child = subprocess.run(
+        [sys.executable, "-P", "-c", SAVES, optimizer], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (child.stdout, child.stderr, child.returncode) == ("over\n", "", 0)
+
+
 # ------------------------------------------------------------------------------- one network, several threads
+
+
+def test_the_one_that_is_still_comes_in_again():
+    still, seen = Still(), []
+
+    def other():
+        with still:
+            seen.append("other")
+
+    thread = threading.Thread(target=other)
+    with still:
+        with still, still:
+            thread.start()
+        while not still.awaited:
+            time.sleep(0.001)
+        assert not seen
+    thread.join()
+    assert seen == ["other"]
 
 
 def test_a_turn_is_for_one():
@@ -189,6 +282,107 @@ def test_a_second_training_is_refused(train):
     assert errors
     assert net.history.epochs == 3
     calls[train]()  # now it may
+
+
+@pytest.mark.parametrize("train", ["fit", "fit_batches"])
+def test_nobody_trains_where_a_fit_has_asked_what_to_go_on_from(train):
+    """Another one would go on from it as well, and its epochs and steps be forgotten."""
+    net, refused = network(), []
+    net.fit(X, Y, epochs=2, optimizer="adam")
+
+    def attempt():
+        try:
+            net.fit(X, Y, epochs=1)
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    def rate(epoch):
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+        return 0.01
+
+    if train == "fit":
+        net.fit(X, Y, epochs=3, lr=rate)
+    else:
+        net.fit_batches([(X, Y)], epochs=3, lr=rate)
+    assert len(refused) >= 3
+    assert net.history.epochs == net.state.steps == 5
+
+
+def test_a_run_is_going_on_or_over_to_who_asks():
+    """Also while its callbacks are closed, and of the weights that it ends with."""
+    net = network()
+
+    class Closed:
+        epochs = None
+
+        def __call__(self, record):
+            pass
+
+        def close(self):
+            self.epochs, self.params = net.history.epochs, net.params
+
+    closed = Closed()
+    best = []
+    net.fit(X, Y, epochs=4, callback=[closed, lambda record: best.append((record.loss, net.params))], restore_best=True)
+    assert closed.epochs == 4
+    assert closed.params.tobytes() == net.params.tobytes()
+
+    def fails(record):
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        net.fit(X, Y, epochs=4, callback=[fails, closed])
+    assert closed.epochs == 5
+    assert net.history.stop_reason == "error"
+
+
+def test_what_closing_raises_leaves_the_history():
+    def fails():
+        raise LookupError("closing")
+
+    def callback(record):
+        pass
+
+    callback.close = fails
+    net = network()
+    with pytest.raises(LookupError, match="closing"):
+        net.fit(X, Y, epochs=4, callback=callback)
+    assert (net.history.epochs, net.history.stop_reason, net.state.epoch) == (4, "epochs", 4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.filterwarnings("ignore::nnc.training.advice.LearningRateWarning")
+def test_a_history_that_others_read_is_whole(optimizer):
+    net, problems, counts = network(), [], []
+    net.layers[0].trainable = optimizer == "lbfgs"  # steps that a frozen layer has missed are counted once
+    over = threading.Event()
+
+    def read():
+        try:
+            while not over.is_set():
+                history = net.history
+                if history is not None:
+                    counts.append(history.epochs + history.forgotten)
+                    assert len(history.epoch_seconds) == history.epochs
+                    assert history.forgotten == 0
+        except BaseException as error:
+            problems.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for _ in range(10):
+        net.fit(X, Y, epochs=5, optimizer=optimizer if net.state is None else None, batch_size=None, n_threads=None)
+        if optimizer == "adam":
+            net.fit(X, Y, epochs=5, batch_size=50)
+            assert net.state.missed == (net.state.steps, 0)
+    over.set()
+    for reader in readers:
+        reader.join()
+    assert not problems, problems
+    assert counts
 
 
 @pytest.mark.filterwarnings("ignore::nnc.training.advice.LearningRateWarning")  # how far fits come depends on the clock

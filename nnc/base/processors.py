@@ -5,23 +5,20 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import allocate_lock
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnc._team import Crowd
 from nnc.base.checks import count
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 POOLS = ("concurrent.futures.thread", "concurrent.futures.process")  # where the functions of workers are
 CGROUPS = "/sys/fs/cgroup"
 
 _said: int | None = None  # by set_num_threads
-_fits, _lock = 0, allocate_lock()  # how many are running
+at_work = Crowd()  # what is inside is a fit, which takes its share
 
 
 def set_num_threads(n: int | None) -> None:
@@ -55,20 +52,7 @@ def get_num_threads() -> int:
     ValueError
         NNC_NUM_THREADS is no whole number, 1 or more.
     """
-    return max(1, _allowed() // max(1, _fits))
-
-
-@contextmanager
-def at_work() -> Iterator[None]:
-    """What is inside is a fit, which takes its share."""
-    global _fits
-    with _lock:
-        _fits += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _fits -= 1
+    return max(1, _allowed() // max(1, len(at_work)))
 
 
 def cpu_count() -> int:

@@ -102,9 +102,10 @@ class BatchFit(Fit):
                 return
         if not weight:
             raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
-        self.losses[self.complete] = (total if adds_up else total / weight) + penalties / weight
-        self.complete += 1
-        self.mark(perf_counter())
+        with self.model.still:
+            self.losses[self.complete] = (total if adds_up else total / weight) + penalties / weight
+            self.complete += 1
+            self.mark(perf_counter())
 
     def make_room(self, data: Data) -> None:
         """Opens the core's run anew where there is no room in it for these rows."""

@@ -117,7 +117,7 @@ class Fit:
         if interrupt is None and self.is_short and self.is_plain:
             return self.run_at_once()
         noting = Interrupt() if interrupt is None else nullcontext(interrupt)
-        with noting as noted, processors.at_work(), Team(self.most_threads(), settle) as team:
+        with noting as noted, processors.at_work, Team(self.most_threads(), settle) as team:
             self.enter(noted, team)
             return self.go()
 
@@ -134,13 +134,12 @@ class Fit:
             while not reason and self.epoch != self.plan.epochs:
                 self.advance(self.goal())
                 reason = self.look()
+            return self.finish(reason or "epochs")
         except BaseException as error:
             self.fail(error)
             raise
         finally:
-            self.close()
             remember(self.kind, self.chooser)
-        return self.finish(reason or "epochs")
 
     def run_at_once(self) -> History:
         """The same in one piece, on one thread, for a short run that nothing is looked at in."""
@@ -152,36 +151,44 @@ class Fit:
                     whole = self.training.run_through(self.losses, self.rates)
                 if not whole:
                     self.diverged()
+                return self.finish("interrupt" if self.interrupt else "epochs")
             except BaseException as error:
                 self.fail(error)
                 raise
-            finally:
-                self.close()
-        return self.finish("interrupt" if self.interrupt else "epochs")
 
     def fail(self, error: BaseException) -> None:
-        """What is remembered of a run that an exception ends."""
-        reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
-        self.state.remember(self.history(reasons.get(type(error), "error")))
+        """To be called where an exception ends it, at whatever point."""
+        if self.state.current is not None:  # else it was over
+            reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
+            self.close(reasons.get(type(error), "error"))
 
-    def close(self) -> None:
-        """What has to be done however a run ends."""
-        self.state.current = None
-        self.sync()
-        if self.calls:
-            finish(call.callback for call in self.calls)
+    def finish(self, reason: str) -> History:
+        """To be called where it has come to its end."""
+        return self.close(reason, self.best_params)
+
+    def close(self, reason: str, params: NDArray[Any] | None = None) -> History:
+        """What has to be done however a run ends; `params` are those that it ends with, if not the last ones. Other
+        threads see it as it goes on, or as it is over."""
+        state = self.state
+        try:
+            with self.model.still:
+                try:
+                    self.sync()
+                    history = self.history(reason)
+                finally:
+                    state.current = None  # which holds the run
+                state.remember(history)
+                if params is not None:
+                    self.params[...] = params
+        finally:
+            if self.calls:
+                finish(call.callback for call in self.calls)
+        return history
 
     def release(self) -> None:
         """Lets go of the data, until the run begins again."""
         self.training.release()
         del self.data, self.losses, self.intake
-
-    def finish(self, reason: str) -> History:
-        history = self.history(reason)
-        self.state.remember(history)
-        if self.best_params is not None:
-            self.params[...] = self.best_params
-        return history
 
     @property
     def is_plain(self) -> bool:
@@ -309,16 +316,16 @@ class Fit:
         training.resume(threads, seconds)
         if self.model.still.awaited:  # or this thread would be in it again before the other one is awake
             sleep(GIVE_WAY_SECONDS)
-        with self.model.still:
+        with self.model.still:  # with what `history` reads
             began = perf_counter()
             self.team.run(training.work, blocks, threads, training.abort)
             now = perf_counter()
-        rows = training.epoch * n + training.row - before
-        assert self.rows_of is not None
-        self.rows_of[threads] += rows
+            rows = training.epoch * n + training.row - before
+            assert self.rows_of is not None
+            self.rows_of[threads] += rows
+            self.mark(now)
         if rows:
             self.chooser.judge(threads, rows, now - began, now, left - rows)
-        self.mark(now)
 
     def rows_left(self) -> float:
         """How many rows are still to be trained on, at most."""
@@ -461,12 +468,14 @@ class Fit:
         return self.record_before
 
     def sync(self) -> None:
-        """Writes where the run stands into the network, as a checkpoint needs it."""
+        """Writes where the run stands into the network, as a checkpoint needs it. Other threads do so, too, where they
+        ask for it."""
         state = self.state
-        draws = state.take(self.training.counters)
-        if self.plan.order is not None:  # else the rows are not shuffled, or not by the core
-            state.streams.draws = draws
-        state.epoch = self.first + self.epoch
+        with self.model.still:
+            draws = state.take(self.training.counters)
+            if self.plan.order is not None:  # else the rows are not shuffled, or not by the core
+                state.streams.draws = draws
+            state.epoch = self.first + self.epoch
 
     def report(self) -> History:
         """How far the run has come."""

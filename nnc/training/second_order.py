@@ -92,7 +92,7 @@ class SecondOrderFit(Fit):
         start = self.start[self.free]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
         noting = Interrupt() if interrupt is None else nullcontext(interrupt)
-        with noting as self.interrupt, processors.at_work(), Team(1) as self.team:
+        with noting as self.interrupt, processors.at_work, Team(1) as self.team:
             self.chooser = Chooser([1])
             self.open(1)
             try:
@@ -113,12 +113,10 @@ class SecondOrderFit(Fit):
                 model.params = self.whole(result.params)
                 if result.reason == "diverged":
                     self.diverged()
+                return self.finish(self.reason or result.reason)
             except BaseException as error:
                 self.fail(error)
                 raise
-            finally:
-                self.close()
-        return self.finish(self.reason or result.reason)
 
     def cause(self) -> str:
         return f"Probably {unscaled(self.intake.largest)}."
@@ -166,24 +164,26 @@ class SecondOrderFit(Fit):
 
     def keep_going(self, epoch: int, loss: float, params: Vector, memory: Any) -> bool:
         self.look_ahead(self.complete, epoch)
-        self.losses[epoch - 1], self.before = self.before, loss
-        self.complete, self.memory = epoch, memory
-        self.model.params = self.whole(params)
-        self.marks.append((epoch, perf_counter() - self.began))
+        with self.model.still:
+            self.losses[epoch - 1], self.before = self.before, loss
+            self.complete, self.memory = epoch, memory
+            self.model.params = self.whole(params)
+            self.marks.append((epoch, perf_counter() - self.began))
         self.reason = self.look()
         return not self.reason
 
     def sync(self) -> None:
-        super().sync()
-        if self.memory is None:  # it ended before it began
-            return
-        if isinstance(self.state.optimizer, LevenbergMarquardt):
-            self.state.optimizer = LevenbergMarquardt(damping=self.memory)
-            return
-        self.state.moments[...] = 0
-        for rows, vectors in zip(np.split(self.state.moments, 2), zip(*self.memory, strict=True), strict=False):
-            for row, vector in zip(rows, vectors, strict=False):
-                self.model.unpack(self.whole(vector, frozen=0.0), row)
+        with self.model.still:
+            super().sync()
+            if self.memory is None:  # it ended before it began
+                return
+            if isinstance(self.state.optimizer, LevenbergMarquardt):
+                self.state.optimizer = LevenbergMarquardt(damping=self.memory)
+                return
+            self.state.moments[...] = 0
+            for rows, vectors in zip(np.split(self.state.moments, 2), zip(*self.memory, strict=True), strict=False):
+                for row, vector in zip(rows, vectors, strict=False):
+                    self.model.unpack(self.whole(vector, frozen=0.0), row)
 
     def stored_pairs(self) -> list[Pair]:
         """L-BFGS's pairs as `sync` wrote them. The rows beyond, which are zero, make pairs that it does not take."""

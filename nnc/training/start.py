@@ -47,30 +47,31 @@ def fit(network: Any, given: Mapping[str, Any], defaults: Mapping[str, Any], sta
         For warnings: the frame of the user, that of this function being the first.
     """
     _, X, y, *arguments = given.values()
-    kept = vars(network).pop("_kept", None)  # at once: no other thread has it, and what is raised leaves nothing behind
-    if kept is not None and (run := kept.again(network, X, y, arguments)) is not None:
+    with network.model.turn:  # from where it is asked what to go on from
+        kept, network._kept = network._kept, None  # what is raised leaves nothing behind
+        if kept is not None and (run := kept.again(network, X, y, arguments)) is not None:
+            history = complete(network, run, stacklevel + 1)
+            network._kept = kept.over()
+            return history
+        said = {name: given[name] for name in compress(defaults, map(is_not, arguments, defaults.values()))}
+        run = from_arrays(network, X, y, said)
         history = complete(network, run, stacklevel + 1)
-        network._kept = kept.over()
+        network._kept = keep(run, arguments, said)
         return history
-    said = {name: given[name] for name in compress(defaults, map(is_not, arguments, defaults.values()))}
-    run = from_arrays(network, X, y, said)
-    history = complete(network, run, stacklevel + 1)
-    network._kept = keep(run, arguments, said)
-    return history
 
 
 def complete(network: Any, run: Fit, stacklevel: int) -> History:
-    """Runs a fit; the network keeps what the next one goes on from."""
-    with network.model.turn:
-        begin(network, run)
-        history = run.run()
+    """Runs a fit, in the turn of the network, which keeps what the next one goes on from."""
+    begin(network, run)
+    history = run.run()
     advise(run, history, stacklevel + 1)
     return history
 
 
 def begin(network: Any, run: Fit) -> None:
     """The network has from here on what the run learns."""
-    network.state, network.streams, network.intake = run.state, run.state.streams, run.intake
+    with network.model.still:
+        network.state, network.streams, network.intake = run.state, run.state.streams, run.intake
 
 
 def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
@@ -178,7 +179,8 @@ def fit_batches(
         name = min(unknown)
         raise TypeError(f"fit_batches has no argument {name!r}{argument_suggestion(name, known)}")
     said = {name: value for name, value in given.items() if value is not defaults[name]}
-    return complete(network, from_batches(network, batches, said), stacklevel + 1)
+    with network.model.turn:
+        return complete(network, from_batches(network, batches, said), stacklevel + 1)
 
 
 def from_batches(network: Any, batches: Any, said: Mapping[str, Any]) -> BatchFit:

@@ -133,11 +133,12 @@ class State:
     def take(self, counters: tuple[Any, ...]) -> int:
         """Takes over what the core has counted, but the numbers drawn for shuffling, which it returns."""
         draws, self.streams.drops, steps, *powers = counters
-        if self.frozen and steps > self.steps:
-            missed = self.missed or [0] * len(self.frozen)
-            more = steps - self.steps
-            self.missed = tuple(n + more * frozen for n, frozen in zip(missed, self.frozen, strict=True))
-        self.steps = steps
+        missed, more = self.missed, steps - self.steps
+        if self.frozen and more > 0:
+            missed = tuple(
+                n + more * frozen for n, frozen in zip(missed or [0] * len(self.frozen), self.frozen, strict=True)
+            )
+        self.steps, self.missed = steps, missed  # at once: a signal handler that saves may have done the same meanwhile
         self.powers = (powers[0], powers[1], powers[2])
         return int(draws)
 
@@ -151,7 +152,8 @@ class State:
     @property
     def history(self) -> History:
         """All epochs since the optimizer began that are remembered, and how many are not."""
-        parts = [*self.histories, *([] if self.current is None else [self.current()])]
+        current = self.current
+        parts = [*self.histories, *([] if current is None else [current()])]
         none = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
         history = History.joined(*parts) if parts else History(none, 0.0, "epochs")
         history.forgotten = max(0, self.epoch - history.epochs)

@@ -69,13 +69,10 @@ class Steps:
         self.settings = settings(self.options, model, state)
         return state
 
-    def retune(self, lr: Any) -> bool:
-        """Goes on with another number for the learning rate; returns whether that is all there is to it."""
-        state = self.state
-        if not isinstance(lr, float) or not isinstance(self.lr, float) or state is None or state.optimizer.keeps_steps:
-            return False
-        self.lr = state.lr = positive("lr", lr)
-        return True
+    def takes_rate(self, lr: Any) -> bool:
+        """Whether a step may have this learning rate instead, and all the rest stays as it is."""
+        state, numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
+        return numbers and state is not None and not state.optimizer.keeps_steps and positive("lr", lr) > 0
 
     def open(self, network: Any, engine: Any, X: Any, Y: Any, labels: Any, weights: Any) -> None:
         """Prepares the core's run on this engine, for as many rows, of that kind."""
@@ -91,9 +88,16 @@ class Steps:
         self.shape = n, Y is None, weights is None, engine is model.engine
 
     def take(
-        self, network: Any, X: ArrayLike, y: Any, sample_weight: ArrayLike | None, dP: ArrayLike | None = None
+        self,
+        network: Any,
+        X: ArrayLike,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        dP: ArrayLike | None = None,
+        lr: Any = None,
     ) -> float:
-        """One step; returns the loss before it, or where its derivatives are given the sum of dP * P."""
+        """One step; returns the loss before it, or where its derivatives are given the sum of dP * P. A learning rate
+        that `takes_rate` has found good is that of this step and of those to come."""
         model = network.model
         with model.turn:
             if dP is None:
@@ -116,19 +120,24 @@ class Steps:
                 Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
             if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
                 self.open(network, engine, rows, Y, labels, weights)
-            rate = state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
+            if lr is None or lr is self.lr:
+                lr, rate = self.lr, state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
+            else:
+                rate = float(lr)
             if rate == 0:
                 state.refuse_rest("lr", BEGIN_ANEW)
             if is_custom:
                 loss, Y = self.differentiate(network, rows, given, Y, rate, of_targets=dP is None)
             with model.still:
                 product: float = self.training.step(rows, Y, labels, weights, rate)
-            if product - product != 0:
-                self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
-            loss = loss + self.training.penalty if is_custom else product
-            state.epoch += 1
-            if state.plateau is not None:
-                state.plateau.observe(loss)
+                if product - product != 0:
+                    self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
+                if lr is not self.lr:
+                    self.lr = state.lr = rate
+                loss = loss + self.training.penalty if is_custom else product
+                state.epoch += 1
+                if state.plateau is not None:
+                    state.plateau.observe(loss)
             return loss
 
     def differentiate(

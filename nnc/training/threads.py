@@ -174,8 +174,8 @@ def remember(work: Any, found: Chooser) -> None:
     if found.compared:
         _found.pop(work, None)  # so that the last comes last
         _found[work] = found
-        while len(_found) > KEPT:
-            del _found[next(iter(_found))]
+        for old in [*_found][:-KEPT]:  # other threads do the same
+            _found.pop(old, None)
 
 
 def doubling(most: int) -> list[int]:
