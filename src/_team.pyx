@@ -88,6 +88,29 @@ cdef class Still(Lock):
         PyThread_release_lock(self.lock)
 
 
+cdef class Every:
+    """Several turns, or stills, in one `with`: all of them, or none where one is refused."""
+    cdef list locks
+    cdef Py_ssize_t held
+
+    def __cinit__(self, locks):
+        self.locks = list(locks)
+
+    def __enter__(self):
+        try:
+            for lock in self.locks:
+                lock.__enter__()
+                self.held += 1
+        except BaseException as error:
+            self.__exit__(None, error, None)
+            raise
+
+    def __exit__(self, kind, error, trace):
+        while self.held > 0:
+            self.held -= 1
+            self.locks[self.held].__exit__(kind, error, trace)
+
+
 cdef class Crowd:
     """A `with` that any number can be in: len(crowd) tells how many."""
     cdef counter inside

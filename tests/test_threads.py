@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from nnc import DivergedError, NeuralNetwork
-from nnc._team import Crowd, Interrupt, Still, Team, Turn
+from nnc._team import Crowd, Every, Interrupt, Still, Team, Turn
 from nnc.training import fit
 
 rng = np.random.default_rng(0)
@@ -154,6 +154,7 @@ def test_exceptions_of_signal_handlers(what, n_threads):
 def test_what_a_handler_raises_is_never_lost_and_everything_is_left():
     """Whatever it raises: a ValueError is what Python raises, too, where a thread must not set a handler."""
     interrupt, turn, still, crowd = Interrupt(), Turn("taken"), Still(), Crowd()
+    every = Every([turn, still])
     rung = caught = 0
     expected = False
 
@@ -170,7 +171,7 @@ def test_what_a_handler_raises_is_never_lost_and_everything_is_left():
                 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.01)
                 expected = True
                 while True:
-                    with interrupt, turn, still, crowd:
+                    with interrupt, every, crowd:
                         pass
             except ValueError:
                 expected = False
@@ -251,6 +252,18 @@ def test_a_turn_is_for_one():
     with turn, pytest.raises(RuntimeError, match="taken"), turn:
         pass
     with turn:
+        pass
+
+
+def test_all_turns_or_none():
+    first, second = Turn("the first"), Turn("the second")
+    with second, pytest.raises(RuntimeError, match="the second"), Every([first, second]):
+        pass
+    with Every(turn for turn in (first, second)):
+        for turn in (first, second):
+            with pytest.raises(RuntimeError), turn:
+                pass
+    with first, second:
         pass
 
 

@@ -4,13 +4,12 @@ first, and trains it in one thread of the engine."""
 from __future__ import annotations
 
 from collections import deque
-from contextlib import ExitStack
 from sys import maxsize
 from threading import Semaphore
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nnc._team import Interrupt, Team
+from nnc._team import Every, Interrupt, Team
 from nnc.base.arrays import constant
 from nnc.training.advice import findings
 from nnc.training.divergence import DivergedError
@@ -129,12 +128,13 @@ def train(
     list of Outcome
         One for each job.
     """
-    for job in jobs:  # before anything changes
-        job.prepare(source)
-    work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
-    with Team(min(n_threads, len(jobs)), settle) as team:
-        work.size = team.grow(team.most)
-        team.run(work, 0, work.size, interrupt.stop)
+    with Every(job.network.model.turn for job in jobs):
+        for job in jobs:  # before anything changes
+            job.prepare(source)
+        work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
+        with Team(min(n_threads, len(jobs)), settle) as team:
+            work.size = team.grow(team.most)
+            team.run(work, 0, work.size, interrupt.stop)
     return work.outcomes
 
 
@@ -187,30 +187,28 @@ class _Work:
 
     def train(self, group: list[tuple[int, Job]]) -> None:
         runs = [(at, job, job.run()) for at, job in group]
-        with ExitStack() as turns:
-            together: dict[Any, list[Fit]] = {}
-            for _, job, run in runs:
-                turns.enter_context(job.network.model.turn)
-                if len(runs) > 1 and type(run) is Fit and run.is_plain:
+        together: dict[Any, list[Fit]] = {}
+        for _, job, run in runs:
+            if len(runs) > 1 and type(run) is Fit and run.is_plain:
+                begin(job.network, run)
+                together.setdefault(run.model.core, []).append(run)
+        for core, small in together.items():
+            _work_each(core, small, self.interrupt)
+        for at, job, run in runs:
+            try:
+                if run.training is not None:
+                    history = run.go()
+                elif self.interrupt:
+                    continue
+                else:
                     begin(job.network, run)
-                    together.setdefault(run.model.core, []).append(run)
-            for core, small in together.items():
-                _work_each(core, small, self.interrupt)
-            for at, job, run in runs:
-                try:
-                    if run.training is not None:
-                        history = run.go()
-                    elif self.interrupt:
-                        continue
-                    else:
-                        begin(job.network, run)
-                        history = run.run(self.interrupt)
-                    self.outcomes[at] = Outcome(history, None, job.findings(run, history))
-                except DivergedError as error:
-                    self.outcomes[at] = Outcome(error.history, error)
-                except BaseException as error:
-                    error.add_note(f"in networks[{job.place}] of fit_many")
-                    raise
+                    history = run.run(self.interrupt)
+                self.outcomes[at] = Outcome(history, None, job.findings(run, history))
+            except DivergedError as error:
+                self.outcomes[at] = Outcome(error.history, error)
+            except BaseException as error:
+                error.add_note(f"in networks[{job.place}] of fit_many")
+                raise
         self.done(len(group))
 
 
@@ -222,9 +220,7 @@ def _work_each(core: Any, runs: list[Fit], interrupt: Interrupt) -> None:
         run.enter(interrupt, Team(1))
         run.aim(run.goal())
         trainings.append(run.training)
-    with ExitStack() as stills:
-        for run in runs:
-            stills.enter_context(run.model.still)
+    with Every(run.model.still for run in runs):
         seconds = core.work_each(trainings, maxsize)
     now = perf_counter()
     for run, took in zip(runs, seconds, strict=True):
