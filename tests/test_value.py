@@ -52,6 +52,8 @@ def test_fields():
         (lambda: Place(-1), ValueError, "x must be a positive finite number, got -1"),
         (lambda: Point(3), ValueError, "x is too large"),
         (lambda: Point(1).replace(x=3), ValueError, "x is too large"),
+        (lambda: Point(1).replace(x=-1), ValueError, "x must be a positive finite number, got -1"),
+        (lambda: Point(1).replace(z=3), TypeError, "Point.__init__() got an unexpected keyword argument 'z'"),
         (lambda: setattr(Point(1), "x", 2), AttributeError, "cannot assign to field 'x'"),
         (lambda: delattr(Point(1), "x"), AttributeError, "cannot delete field 'x'"),
         (lambda: AdamW(weight_decay=-1), ValueError, "weight_decay must be a finite number, 0 or more, got -1"),
@@ -85,6 +87,9 @@ def test_copies(value):
 
 def test_replace():
     assert Place(1, name="away").replace(x=2) == Place(2, name="away")
+    one = Place(1)
+    assert list(vars(one.replace(name="away"))) == list(vars(one))  # files have the fields in this order
+    assert vars(one) == {"x": 1.0, "y": 5.0, "name": "home"}
 
 
 def test_signature_and_help():

@@ -69,6 +69,9 @@ class Value:
     """
 
     _fields: ClassVar[dict[str, Field]] = {}
+    _defaults: ClassVar[dict[str, Any]] = {}  # of all fields, in their order: _MISSING of those without
+    _checks: ClassVar[dict[str, Callable[[str, Any], Any]]] = {}
+    _required: ClassVar[frozenset[str]] = frozenset()
     __signature__: ClassVar[Any] = _Signature()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -87,19 +90,29 @@ class Value:
             elif name in vars(cls):
                 delattr(cls, name)
         cls._fields = fields
+        cls._defaults = {name: known.default for name, known in fields.items()}
+        cls._checks = {name: known.check for name, known in fields.items() if known.check is not None}
+        cls._required = frozenset(name for name, known in fields.items() if known.required)
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         given = dict(zip(self._fields, args, strict=False))
         if kwargs or len(args) > len(given):
             self._refuse(args, kwargs)
             given.update(kwargs)
-        values = self.__dict__
-        for name, known in self._fields.items():
-            value = given.get(name, known.default)
-            if value is _MISSING:
-                missing = [name for name, known in self._fields.items() if known.required and name not in given]
-                raise TypeError(f"{_call(self)} missing required arguments: {', '.join(map(repr, missing))}")
-            values[name] = value if known.check is None or value is known.default else known.check(name, value)
+        if not given.keys() >= self._required:
+            missing = [name for name in self._fields if name in self._required and name not in given]
+            raise TypeError(f"{_call(self)} missing required arguments: {', '.join(map(repr, missing))}")
+        self.__dict__.update(self._defaults)
+        self._set(given)
+
+    def _set(self, given: dict[str, Any]) -> None:
+        """Gives fields these values, checked."""
+        values, defaults = self.__dict__, self._defaults
+        values.update(given)
+        if self._checks:
+            for name, value in given.items():
+                if value is not defaults[name] and name in self._checks:
+                    values[name] = self._checks[name](name, value)
         self.__post_init__()
 
     def _refuse(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -140,7 +153,12 @@ class Value:
         return f"{type(self).__qualname__}({fields})"
 
     def replace(self, **changes: Any) -> Self:
-        """The same with other values of some fields, checked anew."""
-        return type(self)(**{**dict(zip(self._fields, self._values(), strict=True)), **changes})
+        """The same with other values of some fields, which are checked."""
+        if not changes.keys() <= self._fields.keys():
+            self._refuse((), changes)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._set(changes)
+        return other
 
     __replace__ = replace
