@@ -562,7 +562,7 @@ class NeuralNetwork:
         if model.custom is not None:
             return model.loss_of(intake.data(X, y, sample_weight))
         data = intake.at_once(X, y, sample_weight) or intake.data(X, y, sample_weight)
-        loss: float = model.engine.loss(model.theta, *data)
+        loss: float = model.engine.loss(model.read, *data)
         if not loss < np.inf:
             intake.data(X, y, sample_weight)  # raises where they are not finite
             model.check_parameters()
@@ -592,19 +592,20 @@ class NeuralNetwork:
             X or y does not fit the network.
         """
         model, intake = self.model, self.intake
-        dW, db = model.empty()
         data: Any = None if model.custom is not None else intake.at_once(X, y, sample_weight)
         if data is None:
             data = intake.data(X, y, sample_weight)
             if model.custom is not None:
                 _, data = model.with_slopes(data)
-        rows, *others = data
-        model.check_rows(len(rows))
-        loss: float = model.engine.gradients(model.theta, rows, *others, model.by_place(dW), model.by_place(db))
+        rows, Y, labels, weights = data
+        if rows.shape[0] < model.least_rows:
+            model.check_rows(len(rows))
+        flat = np.empty(model.n_params, model.dtype)
+        loss: float = model.engine.gradients(model.read, rows, Y, labels, weights, flat)
         if not loss < np.inf:
             intake.data(X, y, sample_weight)
             model.check_parameters()
-        return [*zip(dW, db, strict=True)]
+        return model.split(flat)
 
     # ------------------------------------------------------------------------------------------ looking inside
 

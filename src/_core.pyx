@@ -48,9 +48,27 @@ cdef set SETTINGS = OPTIMIZER.keys() - {"plain", "lr", "bias_lr", "rows", "mu", 
 
 def scan(const real[:, ::1] X):
     """(the place of the first NaN or infinity in X, counted row by row, or -1; the largest absolute value before it)"""
-    cdef double largest = 0
-    cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
+    cdef double largest
+    cdef Py_ssize_t position
+    with nogil:
+        position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
     return position, largest
+
+
+def largest(const real[:, ::1] X, const real[:, ::1] Y):
+    """The largest absolute value in X, where all of X is finite, and of Y unless that is None; else NaN."""
+    cdef double found, unused
+    cdef bint finite
+    cdef const real* y = &Y[0, 0] if Y is not None else NULL
+    with nogil:
+        finite = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &found) < 0
+        finite = finite and (y is NULL or first_not_finite(y, Y.shape[0] * Y.shape[1], &unused) < 0)
+    return found if finite else NAN
+
+
+def readable(const real[::1] params):
+    """What every call takes that reads parameters, as it takes it fastest: asking an array what it is takes time."""
+    return params
 
 
 def are_shares(const real[:, ::1] Y):
@@ -164,26 +182,30 @@ cdef void* open_network(Network* net, const Plan* plan, const real* params, Py_s
     return memory
 
 
-cdef bint are_finite(const real[:, ::1] X, const real[:, ::1] Y) noexcept:
+cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept nogil:
+    # Whether the inputs and targets of these layers are.
     cdef double largest
-    return (first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest) < 0 and
-            (Y is None or first_not_finite(&Y[0, 0], Y.shape[0] * Y.shape[1], &largest) < 0))
+    return (first_not_finite(data.X, data.n * layers[0].n_in, &largest) < 0 and
+            (data.Y is NULL or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
 
 
-cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* by_inputs) except? -1:
+cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* by_inputs, bint checked) except? -1:
     # The loss of all rows, its gradient, padded as the parameters are, and its derivative by the inputs (n, n_in), unless that is NULL.
+    # Where X and Y have not been checked and are not finite, the loss is NaN, and nothing is done.
     cdef Network net
     cdef Plan by = of[0]
     cdef const Plan* plan = &by
     by.with_inputs = by.running = by_inputs is not NULL
-    cdef Py_ssize_t row, rows, block = block_rows(plan, data.n, TRAIN)
+    cdef Py_ssize_t row, rows, n = data.n, block = block_rows(plan, data.n, TRAIN)
     cdef double total = 0, scale = loss_scale(plan.loss, data.weight, plan.layers[plan.count - 1].n_out)
     cdef void* memory = open_network(&net, plan, params, block, TRAIN, data)
     set_gradient(&net, gradient)
     with nogil:
         mode = flush_denormals()
-        for row from 0 <= row < data.n by block:
-            rows = smaller(block, data.n - row)
+        if not (checked or are_finite(data, plan.layers, plan.count)):
+            total, n = NAN, 0
+        for row from 0 <= row < n by block:
+            rows = smaller(block, n - row)
             fetch(&net.block, data, row, 0, rows)
             forward(&net, 0, rows, rows, 0, 0, 0, 0)
             output_delta(&net, 0, rows, scale)
@@ -191,7 +213,7 @@ cdef double descend(const Plan* of, const real* params, const Data* data, real* 
             if by_inputs is not NULL:
                 net.by_inputs = by_inputs + row * net.block.n_in
             backward(&net, 0, rows, rows, 0)
-            learn(&net, rows, row == 0, row + rows == data.n, NULL, NULL, 0, 1, NULL)
+            learn(&net, rows, row == 0, row + rows == n, NULL, NULL, 0, 1, NULL)
         restore_denormals(mode)
     free(memory)
     return total * scale
@@ -272,31 +294,32 @@ cdef class Engine:
         """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is not
         finite, with nothing done."""
         cdef double largest
-        cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
-        if position >= 0:
-            return position
         cdef Network net
         cdef Plan plan = self.plan
-        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t position, n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&plan, n, PREDICT)
         plan.by_pixels = plan.images > 0 and by_pixels_pay(plan.layers, plan.images, n)
         cdef void* memory = open_network(&net, &plan, &params[0], block, PREDICT, NULL)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
-            mode = flush_denormals()
-            for row from 0 <= row < n by block:
-                rows = smaller(block, n - row)
-                predict(&net, &X[row, 0], rows)
-                unpad(last.A, last, rows, &out[row, 0])
-            restore_denormals(mode)
+            position = first_not_finite(&X[0, 0], n * X.shape[1], &largest)
+            if position < 0:
+                mode = flush_denormals()
+                for row from 0 <= row < n by block:
+                    rows = smaller(block, n - row)
+                    predict(&net, &X[row, 0], rows)
+                    unpad(last.A, last, rows, &out[row, 0])
+                restore_denormals(mode)
         free(memory)
-        return -1
+        return position
 
     def forward(self, const real[::1] params, const real[:, ::1] X, list outs):
         """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`, None for a layer that is not
         asked for. Returns as `predict` does."""
         cdef double largest
-        cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
+        cdef Py_ssize_t position
+        with nogil:
+            position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
         if position >= 0:
             return position
         cdef Network net
@@ -325,22 +348,21 @@ cdef class Engine:
 
     def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights):
         """The loss of the rows of X, with the arguments of `gradient`. NaN, with nothing done, where X or Y is not finite."""
-        if not are_finite(X, Y):
-            return NAN
         cdef const Plan* plan = &self.plan
         cdef Parts parts
         cdef Arena arena = Arena(0, 0)
-        cdef double loss
+        cdef double loss = NAN
         parts.threads, parts.data = 1, as_data(X, Y, labels, weights, None)
         lay_out_parts(&parts, plan, &arena, <real*>&params[0])
         cdef void* memory = reserve(&arena, block_rows(plan, X.shape[0], EVALUATE))
         lay_out_parts(&parts, plan, &arena, <real*>&params[0])
         with nogil:
-            mode = flush_denormals()
-            restart(&parts)
-            evaluate(&parts, 0, parts.data.n, NULL)
-            restore_denormals(mode)
-        loss = plain_loss(&parts) * loss_scale(plan.loss, parts.data.weight, plan.layers[plan.count - 1].n_out)
+            if are_finite(&parts.data, plan.layers, plan.count):
+                mode = flush_denormals()
+                restart(&parts)
+                evaluate(&parts, 0, parts.data.n, NULL)
+                restore_denormals(mode)
+                loss = plain_loss(&parts) * loss_scale(plan.loss, parts.data.weight, plan.layers[plan.count - 1].n_out)
         free(memory)
         return loss
 
@@ -350,36 +372,30 @@ cdef class Engine:
         its gradient goes into `gradient`, padded as the parameters are, and its derivative by the inputs into `by_inputs` (n, n_in). Where
         there is a batch norm, these two are of the loss as a training step has it, or with `by_inputs` as `loss` has it."""
         cdef Data data = as_data(X, Y, labels, weights, None)
-        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0])
+        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0], True)
 
     def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, list W, list b, real[:, ::1] by_inputs=None):
-        """The loss as `gradient` has it; the gradient goes into the arrays of `W` (rows, columns) and `b` (columns), one for each layer,
-        without padding, None for one without parameters, and the derivative by the inputs into `by_inputs` (n, n_in). NaN, with nothing
-        done, where X or Y is not finite."""
-        if not are_finite(X, Y):
-            return NAN
+                  const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
+        """The same, but that the gradient has no padding: of each layer W, row by row, then b. NaN, and nothing of use, where X or Y is
+        not finite."""
         cdef Data data = as_data(X, Y, labels, weights, None)
         cdef Arena arena = Arena(0, 0)
         take(&arena, self.size * sizeof(real))
         cdef void* memory = reserve(&arena, 0)
-        cdef const real* row = <real*>take(&arena, self.size * sizeof(real))
+        cdef real* padded = <real*>take(&arena, self.size * sizeof(real))
+        cdef real* to = &gradient[0]
         cdef double loss
         cdef const Layer* layer
-        cdef real[:, ::1] matrix
-        cdef real[::1] vector
         cdef Py_ssize_t i
         cdef int l
         try:
-            loss = descend(&self.plan, &params[0], &data, <real*>row, NULL if by_inputs is None else &by_inputs[0, 0])
+            loss = descend(&self.plan, &params[0], &data, padded, NULL if by_inputs is None else &by_inputs[0, 0], False)
             for l in range(self.plan.count):
-                layer, matrix, vector = &self.plan.layers[l], W[l], b[l]
-                for i in range(layer.rows):
-                    memcpy(&matrix[i, 0], row, matrix.shape[1] * sizeof(real))
-                    row += layer.ld
-                if vector is not None:
-                    memcpy(&vector[0], row, vector.shape[0] * sizeof(real))
-                row += parameter_count(layer) - layer.rows * layer.ld
+                layer = &self.plan.layers[l]
+                for i in range(layer.rows + layer.bias):
+                    memcpy(to, padded + i * layer.ld, layer.out_shape.channels * sizeof(real))
+                    to += layer.out_shape.channels
+                padded += parameter_count(layer)
         finally:
             free(memory)
         return loss
@@ -404,13 +420,10 @@ cdef class Engine:
     def input_jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, :, ::1] J):
         """Writes the derivatives of the outputs for the rows of X by the inputs into J (n, n_out, n_in). Returns as `predict` does."""
         cdef double largest
-        cdef Py_ssize_t position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
-        if position >= 0:
-            return position
         cdef Network net
         cdef Plan plan = self.plan
         plan.with_inputs = plan.running = True
-        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t position, n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
         cdef Data data = as_data(X, None, None, None, None)
         cdef void* memory = open_network(&net, &plan, &params[0], block, TRAIN, &data)
@@ -419,15 +432,17 @@ cdef class Engine:
             free(memory)
             raise MemoryError(f"no memory for the derivatives of {block} rows")
         with nogil:
-            mode = flush_denormals()
-            for row from 0 <= row < n by block:
-                rows = smaller(block, n - row)
-                predict(&net, &X[row, 0], rows)
-                input_jacobian_of_rows(&net, rows, &J[row, 0, 0])
-            restore_denormals(mode)
+            position = first_not_finite(&X[0, 0], n * X.shape[1], &largest)
+            if position < 0:
+                mode = flush_denormals()
+                for row from 0 <= row < n by block:
+                    rows = smaller(block, n - row)
+                    predict(&net, &X[row, 0], rows)
+                    input_jacobian_of_rows(&net, rows, &J[row, 0, 0])
+                restore_denormals(mode)
         free(net.by_inputs)
         free(memory)
-        return -1
+        return position
 
 
 cdef class Evaluation:

@@ -127,30 +127,29 @@ cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) 
     return total
 
 
-cdef inline Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept:
+cdef inline Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept nogil:
     # The place of the first NaN or infinity, or -1, and the largest absolute value before it.
     cdef Py_ssize_t i = 0, j, step = SCANNED * VL
     cdef int k
     cdef vec a, zero, most, top = splat(0)
     cdef real[MAX_LANES] lanes
-    with nogil:
-        while step > 0:                       # many vectors at a time, then one by one
-            if size - i >= step:
-                zero, most = splat(0), top
-                for j from i <= j < i + step by VL:
-                    a = load(x + j)
-                    zero = zero + (a - a)     # 0 for a finite a, else NaN
-                    most = vmax(vabs(a), most)
-                if all_finite(zero):
-                    top = most
-                    i += step
-                    continue
-            step = VL if step > VL else 0
-        store(lanes, top)
-        largest[0] = 0
-        for k in range(VL):
-            largest[0] = max(largest[0], lanes[k])
-        while i < size and x[i] - x[i] == 0:
-            largest[0] = max(largest[0], x[i] if x[i] > 0 else -x[i])
-            i += 1
+    while step > 0:                       # many vectors at a time, then one by one
+        if size - i >= step:
+            zero, most = splat(0), top
+            for j from i <= j < i + step by VL:
+                a = load(x + j)
+                zero = zero + (a - a)     # 0 for a finite a, else NaN
+                most = vmax(vabs(a), most)
+            if all_finite(zero):
+                top = most
+                i += step
+                continue
+        step = VL if step > VL else 0
+    store(lanes, top)
+    largest[0] = 0
+    for k in range(VL):
+        largest[0] = max(largest[0], lanes[k])
+    while i < size and x[i] - x[i] == 0:
+        largest[0] = max(largest[0], x[i] if x[i] > 0 else -x[i])
+        i += 1
     return i if i < size else -1

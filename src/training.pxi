@@ -194,23 +194,41 @@ cdef class Training:
     def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, double rate):
         """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now; returns the loss before
         it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""
+        return self.descend(as_data(X, Y, labels, weights, None), rate)
+
+    def step_as_is(self, X, Y, double rate):
+        """The same on any two objects; None, with nothing done, where they are not what `step` takes as X and Y."""
+        cdef const Network* net = &self.run.net
+        cdef const real[:, ::1] rows, targets
+        try:
+            rows, targets = X, Y
+        except (TypeError, ValueError):
+            return None
+        if rows.shape[0] != self.run.batch or rows.shape[1] != net.layers[0].n_in:
+            return None
+        if targets.shape[0] != self.run.batch or targets.shape[1] != net.layers[net.count - 1].n_out:
+            return None
+        if (<size_t>&rows[0, 0] | <size_t>&targets[0, 0]) % sizeof(real) != 0:
+            return None
+        return self.descend(as_data(rows, targets, None, None, None), rate)
+
+    cdef double descend(self, Data data, double rate) noexcept:
         cdef Run* run = &self.run
         cdef double loss = NAN
-        if not are_finite(X, Y):
-            return NAN
-        run.data = as_data(X, Y, labels, weights, None)
+        run.data = data
         run.losses, run.rates, run.rate_step, run.epochs = &loss, &rate, 0, 1
         run.epoch = run.row = 0
         run.resident = False
         with nogil:
-            mode = flush_denormals()
-            refresh_network(&run.net)
-            if run.net.is_tiny:
-                tiny.fetch(&run.net, &run.data)
-                tiny.train(run, 1)
-            else:
-                train(run, 0, run.batch)      # blocks, at most
-            restore_denormals(mode)
+            if are_finite(&run.data, run.net.layers, run.net.count):
+                mode = flush_denormals()
+                refresh_network(&run.net)
+                if run.net.is_tiny:
+                    tiny.fetch(&run.net, &run.data)
+                    tiny.train(run, 1)
+                else:
+                    train(run, 0, run.batch)      # blocks, at most
+                restore_denormals(mode)
         self.let_go()
         return NAN if is_broken(&run.net) else loss
 

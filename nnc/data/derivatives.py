@@ -60,16 +60,13 @@ def vjp(intake: Intake, X: ArrayLike, dP: ArrayLike) -> tuple[Gradients, NDArray
     rows, slopes = by_outputs(intake, given, dP)
     if model.heads is not None:
         slopes = model.heads.through(model.net_outputs(rows), slopes)
-    dW, db = model.empty()
-    dX = np.empty(rows.shape, model.dtype)
-    product: float = model.linear.gradients(
-        model.theta, rows, slopes, None, None, model.by_place(dW), model.by_place(db), dX
-    )
+    flat, dX = np.empty(model.n_params, model.dtype), np.empty(rows.shape, model.dtype)
+    product: float = model.linear.gradients(model.read, rows, slopes, None, None, flat, dX)
     if product - product != 0:
         check_finite(intake, rows, slopes)
     if intake.scaling_X is not None:
         dX = intake.by_inputs(dX, given)
-    return [*zip(dW, db, strict=True)], dX if given.shape == dX.shape else dX.reshape(given.shape)
+    return model.split(flat), dX if given.shape == dX.shape else dX.reshape(given.shape)
 
 
 def jacobian(intake: Intake, X: ArrayLike) -> NDArray[Any]:
@@ -85,6 +82,6 @@ def jacobian(intake: Intake, X: ArrayLike) -> NDArray[Any]:
         J = (J / intake.known_y().factor[:, None]).astype(model.dtype)
     if intake.scaling_X is not None:
         J = (J * intake.scaling_X.factor).astype(model.dtype)
-    if model.stack.images:
+    if model.images:
         J = J.reshape(*J.shape[:2], *model.shape)
     return J[0] if single else J

@@ -97,6 +97,13 @@ class Intake:
         lies = flags.carray or (flags.c_contiguous and flags.aligned)
         return X if n_in == model.sizes[0] and n > 0 and lies else None
 
+    @property
+    def looks_at_shapes(self) -> bool:
+        """Whether that is all there is to be looked at in rows and targets of the model's dtype: targets may be any
+        numbers, and nothing is scaled."""
+        unscaled = self.scaler_X is None and self.scaler_y is None
+        return self.loss.takes == "numbers" and unscaled and not self.model.images
+
     def is_lazy(self, X: Any) -> bool:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
         return isinstance(X, np.memmap) and (
@@ -210,11 +217,10 @@ class Intake:
         ready = self.at_once(X, y, sample_weight)
         if ready is not None:
             rows, Y, labels, _ = ready
-            scan = self.model.core.scan
-            position, largest = scan(rows)
-            if position < 0 and (Y is None or scan(Y)[0] < 0):
-                if learn:
-                    self.largest = max(self.largest, largest)
+            largest = self.model.core.largest(rows, Y)
+            if largest == largest:  # all is finite
+                if learn and largest > self.largest:
+                    self.largest = largest
                 return Data(rows, Y, labels)
         rows = self.checked_inputs(X, learn)
         n = len(rows)
@@ -374,7 +380,7 @@ class Intake:
         """A gradient by the engine's inputs as one by the X that they came from, of whose shape images have it."""
         if self.scaling_X is not None:
             gradient = (gradient * self.scaling_X.factor).astype(self.model.dtype)
-        return gradient.reshape(np.shape(X)) if self.model.stack.images else gradient
+        return gradient.reshape(np.shape(X)) if self.model.images else gradient
 
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
         """The number of the class that outputs speak for; for several yes or no (n, n_out)."""

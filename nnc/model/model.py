@@ -54,6 +54,8 @@ class Model:
         Of each hidden layer the outputs from which on it hardly learns.
     shape : tuple of int
         Of a row of inputs: (n,), or (height, width, channels) of an image.
+    images : bool
+        Whether it is the latter.
     frozen : tuple of bool
         Which of the layers that compute do not learn; empty where all do.
     uneven : bool
@@ -67,6 +69,7 @@ class Model:
     loss_parameter: float
     custom: CustomLoss | HeadsLoss | None
     shape: Shape
+    images: bool
     sizes: tuple[int, ...]
     activations: tuple[str, ...]
     drops: bool
@@ -75,10 +78,12 @@ class Model:
     engine: Any
     places: list[int]
     n_params: int
+    _cuts: list[tuple[int, int, int, tuple[int, ...], bool]]  # of each W its start, its end, that of b, its shape
     turn: Turn
     still: Still
     theta: NDArray[Any]
     row: NDArray[Any]
+    read: Any
     b: list[NDArray[Any] | None]
     statistics: list[tuple[NDArray[Any], ...]]
     frozen: tuple[bool, ...]
@@ -113,17 +118,21 @@ class Model:
 
     def _lay_out(self) -> None:
         self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
-        self.drops = self.stack.drops
+        self.images, self.drops = self.stack.images, self.stack.drops
         self._note_learning()
         self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
-        self.core = cores.core(self.dtype, () if self.stack.images else self.sizes[1:])
+        self.core = cores.core(self.dtype, () if self.images else self.sizes[1:])
         made = self.stack.engine()
         self.engine = self.core.Engine([description for description, _ in made], self.loss, self.loss_parameter)
         self._linear: Any = None if self.custom is None else self.engine
         self.heads: Any = self.custom if hasattr(self.custom, "outputs") else None
         self.places = [place for place, (_, layer) in enumerate(made) if layer is not None and layer.computes]
         self._make_room()
-        self.n_params = sum(part.size for part in self.parts())
+        self.n_params, self._cuts = 0, []
+        for W, b in zip(self.W, self.b, strict=True):
+            start, end = self.n_params, self.n_params + W.size
+            self.n_params = end if b is None else end + b.size
+            self._cuts.append((start, end, self.n_params, W.shape, b is not None))
 
     def _make_room(self) -> None:
         self.turn = Turn(
@@ -133,6 +142,7 @@ class Model:
         self.still = Still()  # within it no other thread trains: what is read there is of one moment
         self.theta = self.zeros()
         self.row = self.theta[None]  # as a matrix of one row, which `scan` takes
+        self.read = self.core.readable(self.theta)  # as the engine takes it fastest
         self.W, self.b = self.views(self.theta)
         self.statistics = self._statistics()
 
@@ -212,13 +222,12 @@ class Model:
             b.append(flat[end : end + n] if bias else None)
         return W, b
 
-    def empty(self) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None]]:
-        """Arrays like W and b of every layer, without their numbers."""
-        dtype = self.dtype
-        return (
-            [np.empty(W.shape, dtype) for W in self.W],
-            [None if b is None else np.empty(b.shape, dtype) for b in self.b],
-        )
+    def split(self, values: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
+        """W and b of every layer in a vector of n_params numbers, as views."""
+        return [
+            (values[start:end].reshape(shape), values[end:last] if bias else None)
+            for start, end, last, shape, bias in self._cuts
+        ]
 
     def parts(self, flat: NDArray[Any] | None = None) -> list[NDArray[Any]]:
         """The views of `views` in the order of `params`: layer by layer W, then b."""
@@ -303,7 +312,7 @@ class Model:
         """The outputs (n, n_out) for rows (n, n_in) of the model's dtype; ValueError where one is not finite."""
         if out is None:
             out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
-        position = self.engine.predict(self.theta, X, out)
+        position = self.engine.predict(self.read, X, out)
         if position >= 0:
             raise not_finite("X", X, position, shape=self.shape)
         return out if self.heads is None else self.heads.outputs(out)
@@ -312,19 +321,19 @@ class Model:
         """What a custom loss is computed from: the outputs, or where heads are to follow their net inputs; NaN where a
         row is not finite."""
         out = np.full((X.shape[0], self.sizes[-1]), np.nan, self.dtype)
-        self.engine.predict(self.theta, X, out)
+        self.engine.predict(self.read, X, out)
         return out
 
     def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
         """The outputs of every layer that computes (n, *its shape); NaN where a row is not finite."""
         n, dtype = X.shape[0], self.dtype
         outs = [np.empty((n, n_out), dtype) for n_out in self.sizes[1:]]
-        if self.engine.forward(self.theta, X, self.by_place(outs)) >= 0:
+        if self.engine.forward(self.read, X, self.by_place(outs)) >= 0:
             for out in outs:
                 out.fill(np.nan)
         if self.heads is not None:
             self.heads.outputs(outs[-1])
-        if self.stack.images:
+        if self.images:
             return [out.reshape(n, *layer.out) for out, layer in zip(outs, self.stack.computing, strict=True)]
         return outs
 
@@ -377,15 +386,15 @@ class Model:
         """The loss of these rows."""
         if self.custom is not None:
             return self.with_slopes(data)[0]
-        return float(self.engine.loss(self.theta, *data))
+        return float(self.engine.loss(self.read, *data))
 
     def gradient(self, data: Data, flat: NDArray[Any], by_inputs: NDArray[Any] | None = None) -> float:
         """Writes the gradient of the loss into `flat`, in the layout of theta, and its derivative by the inputs into an
         array (n, n_in); returns the loss."""
         if self.custom is None:
-            return float(self.engine.gradient(self.theta, *data, flat, by_inputs))
+            return float(self.engine.gradient(self.read, *data, flat, by_inputs))
         loss, data = self.with_slopes(data)
-        self.engine.gradient(self.theta, *data, flat, by_inputs)
+        self.engine.gradient(self.read, *data, flat, by_inputs)
         return loss
 
     def loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:
@@ -412,7 +421,7 @@ class Model:
         """The derivatives of the outputs for rows (n, n_in) by these (n, n_out, n_in); ValueError where one is not
         finite."""
         J = np.empty((X.shape[0], self.sizes[-1], self.sizes[0]), self.dtype)
-        position = self.engine.input_jacobian(self.theta, X, J)
+        position = self.engine.input_jacobian(self.read, X, J)
         if position >= 0:
             raise not_finite("X", X, position, shape=self.shape)
         return J
@@ -421,7 +430,7 @@ class Model:
         """The outputs (n, n_out) and their derivatives by the parameters (n, n_out, n_params)."""
         P = np.empty((len(X), self.sizes[-1]), self.dtype)
         J = np.empty((*P.shape, self.n_params), self.dtype)
-        self.engine.jacobian(self.theta, X, P, J)
+        self.engine.jacobian(self.read, X, P, J)
         return P, J
 
 

@@ -46,7 +46,7 @@ class SecondOrderFit(Fit):
                 f"{state.optimizer.name!r} tries points that it does not take, and a BatchNorm gathers its running "
                 "statistics from steps that are taken: use another optimizer"
             )
-        if isinstance(state.optimizer, LevenbergMarquardt) and model.stack.images:
+        if isinstance(state.optimizer, LevenbergMarquardt) and model.images:
             raise ValueError("'levenberg_marquardt' knows dense layers only, and this network is one of images")
         if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:
             known = ", ".join(row.name for row in losses.ROWS.values() if row.squared)
