@@ -324,6 +324,8 @@ _DEFAULTS["momentum"] = SGD(momentum=0.9)
 
 def as_optimizer(value: Any) -> Optimizer:
     """An optimizer by its name, "momentum" being SGD with a momentum of 0.9, or as it is."""
+    if isinstance(value, str) and value in _DEFAULTS:
+        return _DEFAULTS[value]
     if isinstance(value, Optimizer):
         return value
     if isinstance(value, type) and issubclass(value, Optimizer):

@@ -81,9 +81,10 @@ def advise(run: Fit, history: History, stacklevel: int) -> None:
 
 def findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
     """The mistakes, one by one. What takes longer is done where something looks bad."""
-    if not history.epochs:
+    model, plan, loss = run.model, run.plan, history.loss
+    epochs = len(loss)
+    if not epochs:
         return
-    model, plan, epochs, loss = run.model, run.plan, history.epochs, history.loss
     if history.stop_reason == "epochs" and (plan.target_loss is not None or plan.patience is not None):
         unmet = _unmet(plan, history)
         if unmet:
@@ -190,9 +191,9 @@ def _equal(model: Model) -> list[int]:
     """The hidden layers whose neurons have the same weights, those that go out included."""
     found = []
     for l, W in enumerate(model.W[:-1]):
-        if model.stack.computing[l].kind.by_column:
+        if W.size < 2 or W.item(0) != W.item(1):  # nearly always
             continue
-        if W.size > 1 and W.item(0) == W.item(1) and W.shape[1] > 1:  # nearly always different
+        if W.shape[1] > 1 and not model.stack.computing[l].kind.by_column:
             b, out = model.b[l], model.W[l + 1]
             if (W[:, :1] == W).all() and (b is None or (b == b[0]).all()) and (out == out[0]).all():
                 found.append(l)

@@ -24,6 +24,8 @@ from nnc.training.plan import check_weights, unchanged
 from nnc.training.threads import SLICE, Chooser, chooser, doubling, remember, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from nnc.data.intake import Intake
@@ -52,6 +54,7 @@ class Fit:
     improved = 0  # the epoch of the last improvement, which patience counts from
     best_params: NDArray[Any] | None = None
     training: Any = None  # the core's run
+    calls: Sequence[Call] = ()
     rows_of: Counter[int] | None = None  # rows that so many threads have worked on together
     rates: NDArray[np.float64] = np.empty(0)  # of epochs, as many as are known
     rated = 0
@@ -72,18 +75,17 @@ class Fit:
         work = 3 * (plan.epochs or SHORT) * len(data.X) * model.n_params
         if state.changes_by_step:
             self.rates_an_epoch = -(-len(data.X) // plan.batch_size)
-        self.is_short = (
-            work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.stack.images
-        )
+        self.is_short = work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.images
         watching = plan.patience is not None or plan.validation is not None or bool(plan.keeps_best)
         watching = watching or plan.changes is not unchanged
         self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
         if plan.metrics:
             check_weights(plan, data if plan.validation is None else plan.validation)
         self.begin(intake, data)
-        self.calls = [Call(callback, self.began) for callback in plan.callbacks]
+        if plan.callbacks:
+            self.calls = [Call(callback, self.began) for callback in plan.callbacks]
         if plan.display is not None:
-            self.calls.append(Call(plan.display, self.began))
+            self.calls = [*self.calls, Call(plan.display, self.began)]
             plan.display.open()
 
     def begin(self, intake: Intake, data: Data) -> None:
@@ -146,7 +148,8 @@ class Fit:
         with Interrupt() as self.interrupt:
             self.open(1)
             try:
-                self.rates = self.state.rates(self.first, self.first + len(self.losses))
+                if not len(self.rates):  # else the run is repeated, at the same constant rate
+                    self.rates = self.state.rates(self.first, self.first + len(self.losses))
                 with self.model.still:
                     whole = self.training.run_through(self.losses, self.rates)
                 if not whole:

@@ -59,7 +59,6 @@ class Plan:
 
 
 CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    "n_threads": count,
     "patience": count,
     "target_loss": no_nan,
     "max_seconds": positive,
@@ -67,7 +66,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 }
 SETTINGS = frozenset({"l1", "l2", "dropout", "weight_decay", "clip_norm", "clip_value", "max_norm", "regularize_bias"})
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")  # of a record, a History
-FEW = {"epochs", "lr", "optimizer", "batch_size", "shuffle"}  # which most fits say, and which are checked elsewhere
+FEW = {"epochs", "lr", "optimizer", "batch_size", "shuffle", "n_threads"}  # which most fits say
 RULES = ("patience", "target_loss", "max_seconds", "callback")  # what may end a training, beside its epochs
 
 
@@ -92,16 +91,19 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
             "epochs must be given where no other rule ends the training: "
             "patience, target_loss, max_seconds or a callback"
         )
+    plan: dict[str, Any] = {"epochs": epochs}
+    if "n_threads" in said:
+        plan["n_threads"] = count("n_threads", said["n_threads"])
     if said.keys() <= FEW:
-        return {"epochs": epochs, "settings": settings(said, model, state)}
-    change = None
+        plan["settings"] = settings(said, model, state)
+        return plan
     if not said.keys().isdisjoint(("weight_decay", "dropout")):
         from nnc.training.changes import changes
 
         said, change = changes(said, model, state)
-    plan: dict[str, Any] = {"epochs": epochs, "settings": settings(said, model, state)}
-    if change is not None:
-        plan["changes"] = change
+        if change is not None:
+            plan["changes"] = change
+    plan["settings"] = settings(said, model, state)
     for name, check in CHECKS.items():
         if name in said:
             plan[name] = check(name, said[name])

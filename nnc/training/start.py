@@ -78,7 +78,7 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
     """The run of `fit` with the arguments that are said, those that are not the defaults."""
     model, intake, streams = network.model, network.intake.learner(), network.streams
     sample_weight, validation = said.get("sample_weight"), said.get("validation")
-    if is_share(validation):
+    if validation is not None and is_share(validation):
         share = fraction("validation", validation)
         X, y, sample_weight, validation = intake.split(X, y, sample_weight, share, streams.key(SPLIT))
     all_left_out = leaves_all_out(said)
@@ -98,7 +98,8 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
         passes = _lazy_passes(intake, streams, X, y, sample_weight, said.get("class_weight"), batch, shuffles)
         return _on_batches(model, intake, state, passes, validation, plan)
     data = intake.data(X, y, sample_weight, learn=True)
-    return on_data(model, intake, data, intake.validation(validation), said, state, plan)
+    held = None if validation is None else intake.validation(validation)
+    return on_data(model, intake, data, held, said, state, plan)
 
 
 def is_share(validation: Any) -> bool:
@@ -110,7 +111,8 @@ def check(said: Mapping[str, Any]) -> None:
     """Raises where what is said of the rows of a step is wrong."""
     if said.get("batch_size") is not None:
         count("batch_size", said["batch_size"])
-    flag("shuffle", said.get("shuffle", True))
+    if "shuffle" in said:
+        flag("shuffle", said["shuffle"])
 
 
 def prepare(network: Any, said: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
