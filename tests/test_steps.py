@@ -217,6 +217,66 @@ def test_other_arrays_cost_their_conversion(kind):
     assert same(net, twin)
 
 
+def unaligned(A):
+    buffer = np.zeros(A.nbytes + 1, np.uint8)[1:].view(A.dtype).reshape(A.shape)
+    buffer[...] = A
+    assert not buffer.flags.aligned
+    return buffer
+
+
+def test_kinds_of_steps_in_turns():
+    """Arrays that come as they are take a way of their own, which none of the others may leave open or find open."""
+    net, twin = network(), network()
+    X, y = data(net)
+    weights = np.linspace(0.5, 2, len(X))
+
+    def freeze(one, _):
+        one.layers[0].trainable = not one.layers[0].trainable
+        return 0.0
+
+    plain = lambda one, of: one.train_step(of(X), of(y))  # noqa: E731
+    others = [
+        lambda one, of: one.train_step(of(X), dP=of(y - 0.5)),
+        lambda one, of: one.train_step(of(X), of(y), sample_weight=weights),
+        lambda one, of: one.train_step(of(X[:4]), of(y[:4])),
+        lambda one, of: one.train_step(of(X[0]), of(y[0])),
+        lambda one, of: one.train_step(unaligned(X), of(y)),
+        lambda one, of: one.train_step(of(X), unaligned(y)),
+        lambda one, of: one_epoch(one, of(X), of(y)),
+        lambda one, of: one.train_step(of(X), of(y), 0.02),
+        freeze,
+        freeze,
+    ]
+    for one in (net, twin):
+        one.train_step(X, y, 0.01, "adam")
+    for other in others:
+        for step in (plain, plain, other, other, plain):
+            assert step(net, np.asarray) == step(twin, np.ndarray.tolist)
+            assert same(net, twin)
+
+
+@pytest.mark.parametrize("scaled", ["scale_X", "scale_y"])
+def test_rows_that_are_scaled_are_not_taken_as_they_are(scaled):
+    scale = {scaled: nnc.Standardize()}
+    net, twin = network(**scale), network(**scale)
+    X, y = data(net)
+    for _ in range(3):
+        assert net.train_step(X, y, 0.01) == twin.train_step(X.tolist(), y.tolist(), 0.01)
+    assert same(net, twin)
+
+
+@pytest.mark.parametrize(("loss", "wrong"), [("bce", 2.0), ("poisson", -1.0), ("hinge", 0.5)])
+def test_targets_out_of_range_are_refused_at_every_step(loss, wrong):
+    net = network(loss=loss)
+    X, y = data(net)
+    y = np.where(y < 0.5, -1.0 if loss == "hinge" else 0.0, 1.0).astype(net.dtype)
+    for _ in range(2):
+        net.train_step(X, y, 0.01)
+    y[1, 2] = wrong
+    with pytest.raises(ValueError, match=r"\by\b|targets"):
+        net.train_step(X, y, 0.01)
+
+
 def test_weights_of_rows_and_labels():
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, y = data(net)
