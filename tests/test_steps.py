@@ -230,9 +230,8 @@ def test_kinds_of_steps_in_turns():
     X, y = data(net)
     weights = np.linspace(0.5, 2, len(X))
 
-    def freeze(one, _):
-        one.layers[0].trainable = not one.layers[0].trainable
-        return 0.0
+    def freezes(one, trainable):
+        one.layers[0].trainable = trainable
 
     plain = lambda one, of: one.train_step(of(X), of(y))  # noqa: E731
     others = [
@@ -244,8 +243,8 @@ def test_kinds_of_steps_in_turns():
         lambda one, of: one.train_step(of(X), unaligned(y)),
         lambda one, of: one_epoch(one, of(X), of(y)),
         lambda one, of: one.train_step(of(X), of(y), 0.02),
-        freeze,
-        freeze,
+        lambda one, _: freezes(one, False),
+        lambda one, _: freezes(one, True),
     ]
     for one in (net, twin):
         one.train_step(X, y, 0.01, "adam")
