@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import cycle, islice, permutations
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,7 +22,7 @@ from benchmarks.peers.nnc_itself import fit
 from benchmarks.works import WORKS
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUP = Path("/sys/fs/cgroup/nnc-benchmark")
+GROUPS = Path("/sys/fs/cgroup")
 BUSY = [sys.executable, "-c", "while True: pass"]
 ESTIMATOR = "digits"
 ALL = os.cpu_count() or 1
@@ -61,8 +62,11 @@ def measure(keys, rounds, seconds):
         runs = [make(threads) for threads in (1, ALL, None)]
         for run in runs:
             run()
-        found = [[turns(run, seconds) for run in runs] for _ in range(rounds)]
-        print(key, *map(median, zip(*found, strict=True)), flush=True)
+        times = [[], [], []]
+        for order in islice(cycle(permutations(range(3))), rounds):  # where processes are depends on what was before
+            for k in order:
+                times[k].append(turns(runs[k], seconds))
+        print(key, *map(median, times), flush=True)
 
 
 @contextmanager
@@ -84,13 +88,19 @@ def on_one_processor():
 
 @contextmanager
 def in_half_a_processor():
-    """Raises OSError where there are no control groups of version 2, or none may be made."""
-    GROUP.mkdir(exist_ok=True)
+    """Raises OSError where there are no control groups, of version 2 or 1, or none may be made."""
+    is_first = (GROUPS / "cpu/cpu.shares").exists()
+    group = GROUPS / ("cpu/nnc-benchmark" if is_first else "nnc-benchmark")
+    group.mkdir(exist_ok=True)
     try:
-        (GROUP / "cpu.max").write_text("50000 100000")
-        yield {"preexec_fn": lambda: (GROUP / "cgroup.procs").write_text(str(os.getpid()))}
+        if is_first:
+            (group / "cpu.cfs_period_us").write_text("100000")
+            (group / "cpu.cfs_quota_us").write_text("50000")
+        else:
+            (group / "cpu.max").write_text("50000 100000")
+        yield {"preexec_fn": lambda: (group / "cgroup.procs").write_text(str(os.getpid()))}
     finally:
-        GROUP.rmdir()
+        group.rmdir()
 
 
 CONDITIONS = {

@@ -216,7 +216,8 @@ cdef class Team:
         return self
 
     def grow(self, int n_threads):
-        """Starts threads, until there are so many of them; returns how many there are: fewer where the system refuses more."""
+        """Starts threads, until there are so many of them; returns how many of those asked for there are: fewer where the system refuses
+        more."""
         cdef Member* member
         if self.size < n_threads:
             self.caller = _thread.get_native_id()
@@ -235,7 +236,7 @@ cdef class Team:
                 self.size -= 1
                 self.give_up(member)
                 break
-        return self.size
+        return min(n_threads, self.size)
 
     cdef give_up(self, Member* member):
         if member.go is not NULL:

@@ -17,7 +17,9 @@ import pytest
 
 from nnc import DivergedError, NeuralNetwork
 from nnc._team import Crowd, Every, Interrupt, Still, Team, Turn
+from nnc.base import processors
 from nnc.training import fit
+from nnc.training.threads import Chooser
 
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
@@ -43,6 +45,30 @@ def test_a_team_works_together(n_threads):
         seen.clear()
         team.run(lambda thread, _: seen.append(thread), 0, 1)
         assert seen == [0]
+        assert team.grow(1) == 1  # of those that there are
+
+
+def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
+    """As the choice wants them, in training and in validation."""
+    sizes = []
+
+    class Watched(Team):
+        def run(self, work, amount=0, size=None, abort=None):
+            sizes.append(size)
+            super().run(work, amount, size, abort)
+
+    class Falling(Chooser):
+        def next(self, now, rows_left):
+            self.best = 4 if not sizes else 2
+            return self.best, 0.0
+
+    monkeypatch.setattr(fit, "Team", Watched)
+    monkeypatch.setattr(fit, "LEAST", 1)
+    monkeypatch.setattr(processors, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(fit, "chooser", lambda work, sizes, limit: Falling(sizes, limit))
+    network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
+    assert sizes[0] == 4
+    assert set(sizes[1:]) == {2}
 
 
 @pytest.mark.parametrize("who", [0, 1, 2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from copy import copy
 from functools import cache
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,13 @@ SLICE = 0.05  # seconds that a run goes on for, before it is looked at
 TRY = 0.002  # seconds that a number of threads is tried for, at most; of a run that is short, a hundredth
 SHORT = 0.01  # seconds: what is over by then is not worth a trial
 SOON = 0.002  # seconds: nor what is over by then the start of a thread
+WINDOW = 0.02  # seconds of work after which is decided anew: some turns of a scheduler
+MEMORY = 0.1  # seconds of work, the last ones, that a rate is the mean of
 BETTER = 1.03  # how much faster a larger number of threads must be
 CLEAR = 1.3  # how much faster the best must be to be compared more and more seldom
 WAIT = 0.1, 10.0  # seconds until it is compared again, at first and at most
 LOSS = 0.01  # the share of the time that comparing may cost
-CHANGED = 0.8  # a rate that has fallen to this share, or risen by as much, is a reason to compare at once
-WINDOW = 0.02  # seconds over which a rate is taken
+CHANGED = 0.8  # a rate that has fallen to this share, or risen by as much, is a reason to compare soon
 KEPT = 64  # kinds of work for which is remembered what was found
 
 
@@ -59,9 +61,12 @@ def settle(home: int, caller: int, size: int) -> None:
 class Chooser:
     """How many threads are fastest, found by measuring while they work: their number does not change the result.
 
-    Each number has its turns of some milliseconds, in rows a second of the work itself, and the best one goes on. They
-    are compared again now and then, the more seldom the clearer it was, and at once when the rate changes: other
-    processes come and go, and two processors of a virtual machine are at times two halves of one.
+    A turn of some milliseconds nominates, and the work that follows decides. Threads that have slept are preferred by
+    schedulers, so the turn of a team that shares its processors with other processes is faster than what comes after
+    it. What goes on is measured all the time, in rows a second of the work itself, and makes place as soon as another
+    number is known to be faster. Those that do not work have turns now and then, the more seldom the clearer they are
+    behind, and soon when the rate changes: other processes come and go, and two processors of a virtual machine are at
+    times two halves of one.
 
     Parameters
     ----------
@@ -75,36 +80,58 @@ class Chooser:
         self.sizes, self.limit = sizes, limit
         self.best = sizes[0]
         self.rates: dict[int, float] = {}  # rows a second, of each number that has worked
+        self.known: dict[int, float] = {}  # seconds of work that this is the mean of
         self.turns: list[int] = []  # whose turn it is, in a comparison, and whose come then
         self.found: list[tuple[int, float, float]] = []  # of the turns that are over: the number, rows and seconds
         self.rows = self.seconds = 0.0  # of the turn, or of the window
         self.compared = self.wait = 0.0  # when that was, and how long it is good for
+        self.lost = self.worked = 0.0  # seconds that it has cost, and those of work since
+        self.usual = 0.0  # the rate of the best then
 
     def again(self, limit: Callable[[], int]) -> Chooser:
         """One for a run of the same work, which goes on from what was found."""
-        other = Chooser(self.sizes, limit)
-        other.best, other.rates = self.best, self.rates.copy()
-        other.compared, other.wait = self.compared, self.wait
+        other = copy(self)
+        other.limit, other.rates, other.known = limit, self.rates.copy(), self.known.copy()
+        other.turns, other.found = [], []
+        if self.turns:
+            other.rows = other.seconds = 0.0
         return other
 
     def next(self, now: float, rows_left: float) -> tuple[int, float]:
         """How many threads are to go on, and for how many seconds, where so many rows are left."""
         left = self.seconds_of(rows_left)
-        if not self.turns and len(self.sizes) > 1 and now - self.compared >= self.wait and left > SHORT:
-            self.turns = self.order()
-            self.rows = self.seconds = 0.0
+        if not self.turns and len(self.sizes) > 1 and left > SHORT and self.is_due(now):
+            self.begin(now)
         if self.turns:
             return self.turns[0], max(self.turn(left) - self.seconds, 1e-4)
-        return (self.best if left > SOON else self.sizes[0]), SLICE
+        if left <= SOON:
+            return self.sizes[0], SLICE
+        return self.best, SLICE if self.known.get(self.best, WINDOW) >= WINDOW else WINDOW
 
-    def order(self) -> list[int]:
-        """The turns of a comparison, there and back; at first only that of the smallest number, by which can be told
-        how long all will take."""
-        if self.sizes[0] not in self.rates:
-            return [self.sizes[0]]
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for a comparison."""
+        return now - self.compared >= self.wait and LOSS * self.worked >= self.lost
+
+    def begin(self, now: float) -> None:
+        """A comparison begins, with turns there and back of all but the best, which is measured as it is; at first with
+        a single one of the smallest number, by which can be told how long all will take."""
+        self.compared = now
         most = max(self.sizes[0], self.limit() if self.limit else self.sizes[-1])
-        sizes = [size for size in self.sizes if size <= most]
-        return sizes + sizes[::-1]
+        for size in [size for size in self.rates if size > most]:
+            del self.rates[size]
+            self.known.pop(size, None)
+        if self.best > most:
+            self.best = self.sizes[0]
+        self.rows = self.seconds = 0.0
+        if self.sizes[0] not in self.rates:
+            self.turns = [self.sizes[0]]
+            return
+        is_measured = self.known.get(self.best, 0.0) >= WINDOW
+        sizes = [size for size in self.sizes if size <= most and not (size == self.best and is_measured)]
+        self.turns = sizes + sizes[::-1]
+        others = max((rate for size, rate in self.rates.items() if size != self.best), default=inf)
+        is_clear = self.rates[self.best] > CLEAR * others
+        self.wait = max(min(2 * self.wait, WAIT[1]) if is_clear else 0.0, WAIT[0])
 
     def seconds_of(self, rows: float) -> float:
         """How long so many rows will take, as far as is known."""
@@ -117,47 +144,61 @@ class Chooser:
 
     def judge(self, size: int, rows: float, seconds: float, now: float, rows_left: float) -> None:
         """Takes account of a slice of work."""
+        self.worked += seconds
+        if not self.turns:
+            self.learn(size, rows, seconds)
+            if size == self.best:
+                self.rows += rows
+                self.seconds += seconds
+                if self.seconds >= WINDOW:
+                    self.decide()
+            return
+        self.rates.setdefault(size, rows / seconds)
         self.rows += rows
         self.seconds += seconds
-        if not self.turns:
-            self.rates.setdefault(size, rows / seconds)
-            if self.seconds >= WINDOW:
-                self.watch(size, now)
-            return
-        self.rates[size] = self.rows / self.seconds
         if self.seconds < self.turn(self.seconds_of(rows_left)):
             return
         self.found.append((self.turns.pop(0), self.rows, self.seconds))
         self.rows = self.seconds = 0.0
         if not self.turns:
-            self.decide(now)
+            self.nominate(now)
 
-    def watch(self, size: int, now: float) -> None:
-        """Looks at the rate of a window."""
-        rate, before = self.rows / self.seconds, self.rates[size]
-        self.rows = self.seconds = 0.0
-        self.rates[size] = 0.5 * (rate + before)
-        if not CHANGED * before <= rate <= before / CHANGED and now - self.compared > WAIT[0]:
-            self.wait = 0.0
+    def learn(self, size: int, rows: float, seconds: float) -> None:
+        """Takes what a number has done into its rate."""
+        known = min(self.known.get(size, 0.0), MEMORY)
+        self.rates[size] = (self.rates.get(size, 0.0) * known + rows) / (known + seconds)
+        self.known[size] = known + seconds
 
-    def decide(self, now: float) -> None:
-        """The end of a comparison."""
-        rates: dict[int, float] = {}
-        for size, rows, seconds in self.found:  # the better one of its turns: what disturbs one makes it slower
-            rates[size] = max(rates.get(size, 0.0), rows / seconds)
+    def fastest(self) -> int:
+        """The number with the best rate, a larger one only where that is clearly better."""
         best = self.sizes[0]
-        for size, rate in rates.items():
-            if rate > BETTER * rates[best]:
+        for size in self.sizes:
+            if self.rates.get(size, 0.0) > BETTER * self.rates.get(best, 0.0):
                 best = size
-        others = max((rate for size, rate in rates.items() if size != best), default=0.0)
-        if others:
-            lost = sum(seconds - rows / rates[best] for _, rows, seconds in self.found)
-            is_clear = best == self.best and rates[best] > CLEAR * others
-            self.wait = max(min(2 * self.wait, WAIT[1]) if is_clear else 0.0, WAIT[0], lost / LOSS)
-            self.compared = now
-        self.best = best
-        self.rates.update(rates)
+        return best
+
+    def nominate(self, now: float) -> None:
+        """The end of a comparison. Of a number's turns the better one counts: the first one of a team has its threads
+        placed."""
+        for size in {size for size, _, _ in self.found}:
+            self.rates[size], self.known[size] = max((r / s, s) for number, r, s in self.found if number == size)
+        self.best = self.fastest()
+        if len(self.rates) > 1:
+            self.lost = sum(max(0.0, s - r / self.rates[self.best]) for _, r, s in self.found)
+            self.compared, self.worked, self.usual = now, 0.0, self.rates[self.best]
         self.found.clear()
+
+    def decide(self) -> None:
+        """The end of a window of work."""
+        before, self.best = self.best, self.fastest()
+        rate = self.rates[self.best]
+        if self.best != before:
+            self.lost += max(0.0, self.seconds - self.rows / rate)
+            self.known[self.best] = min(self.known[self.best], WINDOW)  # it is long ago
+            self.usual = rate
+        elif not CHANGED * self.usual <= rate <= self.usual / CHANGED:
+            self.wait = WAIT[0]
+        self.rows = self.seconds = 0.0
 
 
 _found: dict[Any, Chooser] = {}  # by the kind of work, what the last run of it has found
