@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 class Turn:
     def __init__(self, message: str) -> None: ...
@@ -50,7 +50,7 @@ class Team:
     def grow(self, n_threads: int) -> int: ...
     def run(
         self,
-        work: Callable[[int, int], object],
+        work: Callable[[int, int], object] | Any,  # or a capsule of a Task
         amount: int = 0,
         size: int | None = None,
         abort: Callable[[], object] | None = None,

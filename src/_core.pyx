@@ -4,6 +4,7 @@
 # shapes fit, rows are contiguous, numbers are finite, labels are in range.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
+from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc, free
@@ -18,7 +19,7 @@ cimport matmul
 cimport vmath
 from losses cimport loss_scale
 from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer
-from threads cimport barrier_abort, barrier_init, now, smaller
+from threads cimport Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure
@@ -352,7 +353,7 @@ cdef class Engine:
         cdef Parts parts
         cdef Arena arena = Arena(0, 0)
         cdef double loss = NAN
-        parts.threads, parts.data = 1, as_data(X, Y, labels, weights, None)
+        parts.threads, parts.data, parts.out = 1, as_data(X, Y, labels, weights, None), NULL
         lay_out_parts(&parts, plan, &arena, <real*>&params[0])
         cdef void* memory = reserve(&arena, block_rows(plan, X.shape[0], EVALUATE))
         lay_out_parts(&parts, plan, &arena, <real*>&params[0])
@@ -360,7 +361,7 @@ cdef class Engine:
             if are_finite(&parts.data, plan.layers, plan.count):
                 mode = flush_denormals()
                 restart(&parts)
-                evaluate(&parts, 0, parts.data.n, NULL)
+                evaluate(&parts, 0, parts.data.n)
                 restore_denormals(mode)
                 loss = plain_loss(&parts) * loss_scale(plan.loss, parts.data.weight, plan.layers[plan.count - 1].n_out)
         free(memory)
@@ -457,20 +458,21 @@ cdef class Evaluation:
     out : real array (n, n_out) or None
         Gets the outputs.
     threads : int
-        How many threads will call work().
+        How many threads will do it.
     """
     cdef Parts parts
+    cdef Task of_thread
     cdef void* memory
     cdef double scale
-    cdef real[:, ::1] out
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, real[:, ::1] out, int threads):
         cdef const Plan* plan = &engine.plan
         cdef Arena arena = Arena(0, 0)
-        self.keep_alive = engine, params, X, Y, labels, weights
-        self.out = out
+        self.keep_alive = engine, params, X, Y, labels, weights, out
+        self.of_thread = Task(work_on_parts, &self.parts)
+        self.parts.out = NULL if out is None else &out[0, 0]
         self.parts.threads, self.parts.data = threads, as_data(X, Y, labels, weights, None)
         self.scale = loss_scale(plan.loss, self.parts.data.weight, plan.layers[plan.count - 1].n_out)
         lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
@@ -498,15 +500,16 @@ cdef class Evaluation:
         """The loss, once all is done."""
         return plain_loss(&self.parts) * self.scale
 
-    def work(self, int thread, Py_ssize_t blocks):
-        """Goes on for up to `blocks` blocks of rows, as thread number `thread`."""
-        cdef real* out = NULL
-        if self.out is not None:
-            out = &self.out[0, 0]
-        with nogil:
-            mode = flush_denormals()
-            evaluate(&self.parts, thread, blocks, out)
-            restore_denormals(mode)
+    @property
+    def task(self):
+        """For the threads of a team: each goes on for up to so many blocks of rows. It is good for as long as this object is."""
+        return PyCapsule_New(&self.of_thread, NULL, NULL)
+
+
+cdef void work_on_parts(void* parts, int thread, Py_ssize_t blocks) noexcept nogil:
+    cdef unsigned int mode = flush_denormals()
+    evaluate(<Parts*>parts, thread, blocks)
+    restore_denormals(mode)
 
 
 include "training.pxi"

@@ -1,6 +1,8 @@
 # Which instruction sets this processor and its operating system offer, and which processor a thread is on. Compiled without any of
 # them.
 
+from threads cimport processor_number
+
 cdef extern from *:
     """
     #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
@@ -34,12 +36,6 @@ cdef extern from *:
     static int has_avx2(void) { return 0; }
     static int has_avx512(void) { return 0; }
     #endif
-    #ifdef __linux__
-    #include <sched.h>
-    static int processor_number(void) { return sched_getcpu(); }
-    #else
-    static int processor_number(void) { return -1; }
-    #endif
     #if defined(__clang__)
     #define NNC_COMPILER "Clang " __clang_version__
     #elif defined(__GNUC__)
@@ -54,7 +50,6 @@ cdef extern from *:
     """
     bint has_avx2() nogil
     bint has_avx512() nogil
-    int processor_number() nogil
     const char* NNC_COMPILER
 
 COMPILER = NNC_COMPILER.decode()

@@ -6,24 +6,80 @@
 
 from cython cimport critical_section
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.pycapsule cimport PyCapsule_CheckExact, PyCapsule_GetPointer
 from cpython.pythread cimport (NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
                                PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
 
-from threads cimport counter, counter_add, counter_get, counter_set, now
+from threads cimport (Task, counter, counter_add, counter_changes, counter_get, counter_set, counter_swap, counter_turn, now,
+                      processor_number, yield_processor)
 
 import _signal       # the C module: its Python face turns numbers into enums, 25 microseconds a fit
 import _thread
 
-from nnc import _cpu
 
+cdef enum:
+    CLOSED, OPEN, SLEPT_AT        # a gate
+    LOOKS = 64                    # at a gate, between two looks at the clock
 
-cdef struct Member:               # two locks, which both are held but in passing
-    PyThread_type_lock go         # released by the caller when there is something to do
-    PyThread_type_lock done       # released by the member when it is done
+cdef double PATIENCE = 300e-6     # seconds that a thread spins for at most, where it usually has not to wait for longer
+cdef double TAKEN = 100e-6        # seconds after which a thread that gave its processor away for a moment has had to wait for it
+cdef double LONG = 1e-3           # seconds of a wait that are as good as more
+cdef double SHARE = 0.25          # of the last wait in the usual one
+
+cdef struct Gate:                 # one thread waits at it, another one opens it
+    counter state
+    PyThread_type_lock lock       # held, but in passing: who sleeps waits for it
+    double usual                  # seconds of a wait
+
+cdef struct Member:
+    Gate go                       # opened by the caller when there is something to do
+    Gate done                     # opened by the member when it is done
+    bint settled                  # it has found its processor
 
 
 cdef void wait(PyThread_type_lock lock) noexcept nogil:
     PyThread_acquire_lock(lock, WAIT_LOCK)
+
+
+cdef void open_gate(Gate* gate) noexcept nogil:
+    if counter_swap(&gate.state, OPEN) == SLEPT_AT:
+        PyThread_release_lock(gate.lock)
+
+
+cdef bint opens_soon(Gate* gate, double began) noexcept nogil:
+    # Spins for as long as the gate may be expected to open, unless others want the processor.
+    cdef double moment = began
+    while moment - began < PATIENCE:
+        if counter_changes(&gate.state, CLOSED, LOOKS):
+            return True
+        moment = now()
+        yield_processor()
+        if now() - moment > TAKEN:
+            gate.usual = LONG     # the machine is busy: to spin would be at the cost of others, of the one waited for perhaps
+            break
+    return False
+
+
+cdef void pass_gate(Gate* gate) noexcept nogil:
+    # Waits until the gate is open, and closes it. To wake a thread that sleeps takes some 50 microseconds.
+    cdef double began = now()
+    if not (gate.usual < PATIENCE and opens_soon(gate, began)) and counter_turn(&gate.state, CLOSED, SLEPT_AT):
+        wait(gate.lock)
+    counter_set(&gate.state, CLOSED)
+    gate.usual += SHARE * (min(now() - began, LONG) - gate.usual)
+
+
+cdef bint make_gate(Gate* gate):
+    gate.lock = PyThread_allocate_lock()
+    if gate.lock is NULL:
+        return False
+    wait(gate.lock)
+    return True
+
+
+cdef void free_gate(Gate* gate) noexcept:
+    if gate.lock is not NULL:
+        PyThread_free_lock(gate.lock)
 
 
 cdef class Lock:
@@ -191,11 +247,15 @@ cdef class Team:
     most : int
         Threads that there may be, the calling one included.
     settle : callable, optional
-        Called by every other thread before it works, with the processor that the caller is on, the caller's native id and `size`.
+        Called by every other thread, with the processor that the caller is on, the caller's native id and `size`: before it works for
+        the first time, and whenever it finds itself on that processor.
     """
     cdef Member* members          # all but the caller
     cdef readonly int most, size
-    cdef object settle, work, amount, abort, home, caller
+    cdef object settle, work, abort, caller
+    cdef Task* task               # what is done in place of `work`, without Python
+    cdef Py_ssize_t amount
+    cdef int home
     cdef object error             # the first that a member has raised
     cdef bint leaving
 
@@ -208,8 +268,7 @@ cdef class Team:
     def __dealloc__(self):
         cdef int k
         for k in range(self.size - 1):
-            PyThread_free_lock(self.members[k].go)
-            PyThread_free_lock(self.members[k].done)
+            self.give_up(&self.members[k])
         PyMem_Free(self.members)
 
     def __enter__(self):
@@ -223,12 +282,9 @@ cdef class Team:
             self.caller = _thread.get_native_id()
         while self.size < min(n_threads, self.most):
             member = &self.members[self.size - 1]
-            member.go, member.done = PyThread_allocate_lock(), PyThread_allocate_lock()
-            if member.go is NULL or member.done is NULL:
+            if not (make_gate(&member.go) and make_gate(&member.done)):
                 self.give_up(member)
                 break
-            wait(member.go)
-            wait(member.done)
             self.size += 1
             try:
                 _thread.start_new_thread(self.serve, (self.size - 1,))
@@ -238,46 +294,62 @@ cdef class Team:
                 break
         return min(n_threads, self.size)
 
-    cdef give_up(self, Member* member):
-        if member.go is not NULL:
-            PyThread_free_lock(member.go)
-        if member.done is not NULL:
-            PyThread_free_lock(member.done)
+    cdef void give_up(self, Member* member) noexcept:
+        free_gate(&member.go)
+        free_gate(&member.done)
+
+    cdef bint works_alone(self, Member* me) noexcept nogil:
+        # Whether what is to be done needs no Python, whose lock the caller may have.
+        return self.task is not NULL and (self.settle is None or (me.settled and processor_number() != self.home))
 
     def serve(self, int thread):
         """What a member does: works when it is told to, until the team is left."""
         cdef Member* me = &self.members[thread - 1]
         while True:
             with nogil:
-                wait(me.go)
+                pass_gate(&me.go)
+                while self.works_alone(me):
+                    self.task.work(self.task.what, thread, self.amount)
+                    open_gate(&me.done)
+                    pass_gate(&me.go)
             if self.leaving:
                 break
             try:
                 if self.settle is not None:
                     self.settle(self.home, self.caller, self.size)
-                self.work(thread, self.amount)
+                    me.settled = True
+                if self.task is NULL:
+                    self.work(thread, self.amount)
+                else:
+                    with nogil:
+                        self.task.work(self.task.what, thread, self.amount)
             except BaseException as error:
                 with critical_section(self):
                     if self.error is None:
                         self.error = error
                 if self.abort is not None:
                     self.abort()
-            PyThread_release_lock(me.done)
-        PyThread_release_lock(me.done)
+            open_gate(&me.done)
+        open_gate(&me.done)
 
-    def run(self, work, amount=0, size=None, abort=None):
+    def run(self, work, Py_ssize_t amount=0, size=None, abort=None):
         """Calls work(thread, amount) in thread 0, 1, ... at once, in `size` of those that there are or in `most`, and waits for them.
 
-        What one of them raises is raised here when all are done, the caller's before the others'. `abort` is called then, by the thread
-        that has raised it, for those that wait for that thread.
+        `work` may be a capsule of a Task, which is done without Python. What one of the threads raises is raised here when all are done,
+        the caller's before the others'. `abort` is called then, by the thread that has raised it, for those that wait for that thread.
         """
         cdef int others = (self.grow(self.most) if size is None else min(<int>size, self.size)) - 1, k
-        self.work, self.amount, self.abort, self.error = work, amount, abort, None
-        self.home = _cpu.processor() if others > 0 else -1
+        cdef Task* task = <Task*>PyCapsule_GetPointer(work, NULL) if PyCapsule_CheckExact(work) else NULL
+        self.work, self.amount, self.abort, self.error, self.task = work, amount, abort, None, task
+        self.home = processor_number() if others > 0 else -1
         for k in range(others):
-            PyThread_release_lock(self.members[k].go)
+            open_gate(&self.members[k].go)
         try:
-            work(0, amount)
+            if task is NULL:
+                work(0, amount)
+            else:
+                with nogil:
+                    task.work(task.what, 0, amount)
         except BaseException:
             if abort is not None:
                 abort()
@@ -285,9 +357,10 @@ cdef class Team:
         finally:
             for k in range(others):
                 with nogil:
-                    wait(self.members[k].done)
+                    pass_gate(&self.members[k].done)
             error = self.error
             self.work = self.abort = self.error = None
+            self.task = NULL
         if error is not None:
             raise error
 
@@ -295,7 +368,7 @@ cdef class Team:
         cdef int k
         self.leaving = True
         for k in range(self.size - 1):
-            PyThread_release_lock(self.members[k].go)
+            open_gate(&self.members[k].go)
         for k in range(self.size - 1):
             with nogil:
-                wait(self.members[k].done)
+                pass_gate(&self.members[k].done)

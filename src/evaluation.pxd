@@ -17,6 +17,7 @@ cdef struct Parts:
     int threads
     Data data
     double* partial       # the plain sum of the loss over each grain of rows
+    real* out             # (n, n_out) gets the outputs, or NULL
 
 
 cdef inline void lay_out(Parts* parts, const Plan* plan, Arena* arena, real* params) noexcept nogil:
@@ -56,8 +57,8 @@ cdef inline double plain_loss(const Parts* parts) noexcept nogil:
     return total
 
 
-cdef inline void evaluate(Parts* parts, int thread, Py_ssize_t blocks, real* out) noexcept nogil:
-    # Goes on for up to `blocks` blocks of the thread's rows; `out` (n, n_out) gets the outputs, unless it is NULL.
+cdef inline void evaluate(Parts* parts, int thread, Py_ssize_t blocks) noexcept nogil:
+    # Goes on for up to `blocks` blocks of the thread's rows.
     cdef Part* part = &parts.of[thread]
     cdef const Network* net = &part.net
     cdef const Layer* last = &net.layers[net.count - 1]
@@ -68,8 +69,8 @@ cdef inline void evaluate(Parts* parts, int thread, Py_ssize_t blocks, real* out
         forward(net, 0, rows, rows, 0, 0, 0, 0)
         output_delta(net, 0, rows, 1)
         memcpy(parts.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
-        if out is not NULL:
-            unpad(last.A, last, rows, out + row * last.n_out)
+        if parts.out is not NULL:
+            unpad(last.A, last, rows, parts.out + row * last.n_out)
         row += rows
         blocks -= 1
     part.row = row

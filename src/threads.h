@@ -1,4 +1,5 @@
-/* A clock, and a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late. */
+/* A clock; a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late; and
+   what a thread needs that waits for another one for longer. */
 #ifndef NNC_THREADS_H
 #define NNC_THREADS_H
 
@@ -12,6 +13,8 @@ static inline long counter_get(counter *c) { return InterlockedCompareExchange(c
 static inline void counter_set(counter *c, long value) { InterlockedExchange(c, value); }
 static inline long counter_next(counter *c) { return InterlockedIncrement(c); }
 static inline void counter_add(counter *c, long value) { InterlockedExchangeAdd(c, value); }
+static inline long counter_swap(counter *c, long value) { return InterlockedExchange(c, value); }
+static inline int counter_turn(counter *c, long from, long to) { return InterlockedCompareExchange(c, to, from) == from; }
 #else
 #ifdef _WIN32
 #include <windows.h>
@@ -32,6 +35,18 @@ static inline long counter_get(counter *c) { return __atomic_load_n(c, __ATOMIC_
 static inline void counter_set(counter *c, long value) { __atomic_store_n(c, value, __ATOMIC_RELEASE); }
 static inline long counter_next(counter *c) { return __atomic_add_fetch(c, 1, __ATOMIC_ACQ_REL); }
 static inline void counter_add(counter *c, long value) { __atomic_fetch_add(c, value, __ATOMIC_RELAXED); }
+static inline long counter_swap(counter *c, long value) { return __atomic_exchange_n(c, value, __ATOMIC_ACQ_REL); }
+static inline int counter_turn(counter *c, long from, long to) {
+    return __atomic_compare_exchange_n(c, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+#endif
+
+/* The number of the processor that the thread is on, or -1 where the system does not tell. */
+#ifdef __linux__
+#include <sched.h>
+static inline int processor_number(void) { return sched_getcpu(); }
+#else
+static inline int processor_number(void) { return -1; }
 #endif
 
 /* Seconds since some moment. */
@@ -51,6 +66,12 @@ static inline double now(void) {
 }
 #endif
 
+/* Work without Python, as a thread of a team does it: `amount` of it, as number `thread`. */
+typedef struct {
+    void (*work)(void *what, int thread, Py_ssize_t amount);
+    void *what;
+} Task;
+
 typedef struct {
     long threads;
     counter arrived;
@@ -65,6 +86,15 @@ static inline void barrier_init(Barrier *b, long threads) {
     counter_set(&b->aborted, 0);
 }
 
+/* Whether the counter becomes another one than this while it is looked at so many times. */
+static inline int counter_changes(counter *c, long value, long looks) {
+    for (; looks > 0; looks--) {
+        if (counter_get(c) != value) return 1;
+        relax();
+    }
+    return 0;
+}
+
 /* Sends all threads that wait, and those that come, on their way. */
 static inline void barrier_abort(Barrier *b) { counter_set(&b->aborted, 1); }
 
@@ -77,10 +107,7 @@ static inline int barrier_wait(Barrier *b) {
         counter_set(&b->generation, generation + 1);
         return 0;
     }
-    for (long spins = 0; spins < SPINS; spins++) {
-        if (counter_get(&b->generation) != generation) return 0;
-        relax();
-    }
+    if (counter_changes(&b->generation, generation, SPINS)) return 0;
     while (counter_get(&b->generation) == generation) {
         if (counter_get(&b->aborted)) return 1;
         yield_processor();

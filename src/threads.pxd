@@ -5,8 +5,16 @@ cdef extern from "threads.h" nogil:
     long counter_get(counter* c)
     void counter_set(counter* c, long value)
     void counter_add(counter* c, long value)
+    long counter_swap(counter* c, long value)
+    bint counter_turn(counter* c, long old, long new)
+    bint counter_changes(counter* c, long value, long looks)
+    void yield_processor()
+    int processor_number()
     ctypedef struct Barrier:
         pass
+    ctypedef struct Task:
+        void (*work)(void* what, int thread, Py_ssize_t amount) noexcept nogil
+        void* what
     double now()
     void barrier_init(Barrier* b, long threads)
     bint barrier_wait(Barrier* b)

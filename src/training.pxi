@@ -21,7 +21,7 @@ cdef class Training:
         "dropout", a number for each hidden layer; "learning", for each layer None, or (factor of its learning rates, 0 where it is
         frozen; once more of its biases'; steps that it was frozen in before).
     threads : int
-        How many threads will call work() at most.
+        How many threads will do it at most.
 
     Raises
     ------
@@ -29,6 +29,7 @@ cdef class Training:
         There is a setting that is none of these, or no "method".
     """
     cdef Run run
+    cdef Task of_thread
     cdef void* memory
     cdef Layer* layers            # the engine's, with what this run drops of their outputs, and how they learn
     cdef Own* own
@@ -44,6 +45,7 @@ cdef class Training:
         cdef bint is_tiny
         cdef int l
         memset(run, 0, sizeof(Run))
+        self.of_thread = Task(work_on_run, run)
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]     # the arrays themselves: views of them take time
         run.data = as_data(X, Y, labels, weights, order)
         settings = settings.copy()
@@ -164,23 +166,19 @@ cdef class Training:
         elif run.resident:
             fetch(&run.net.block, &run.data, 0, 0, run.data.n)
 
-    def work(self, int thread, Py_ssize_t blocks):
-        """Takes the run `blocks` blocks of rows further, or as far as it comes in time, as thread number `thread` of those that all
-        make this call."""
-        with nogil:
-            mode = flush_denormals()
-            if self.run.net.is_tiny:
-                tiny.train(&self.run, blocks)
-            else:
-                train(&self.run, thread, blocks)
-            restore_denormals(mode)
+    @property
+    def task(self):
+        """For the threads of a team: each takes the run so many blocks of rows further, or as far as it comes in time. It is good for as
+        long as this object is."""
+        return PyCapsule_New(&self.of_thread, NULL, NULL)
 
     def run_through(self, losses, rates):
         """All epochs at once, as many as there are losses, on the calling thread and the weights as they are now; returns whether nothing
         has stopped it."""
         self.refresh()
         self.plan(losses, rates, len(losses))
-        self.work(0, self.run.epochs * self.run.data.n)      # blocks, at most
+        with nogil:
+            work_on_run(&self.run, 0, self.run.epochs * self.run.data.n)      # blocks, at most
         return not (self.run.lost or is_broken(&self.run.net))
 
     def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
@@ -221,19 +219,15 @@ cdef class Training:
         run.resident = False
         with nogil:
             if are_finite(&run.data, run.net.layers, run.net.count):
-                mode = flush_denormals()
                 refresh_network(&run.net)
                 if run.net.is_tiny:
                     tiny.fetch(&run.net, &run.data)
-                    tiny.train(run, 1)
-                else:
-                    train(run, 0, run.batch)      # blocks, at most
-                restore_denormals(mode)
+                work_on_run(run, 0, run.batch)        # blocks, at most
         self.let_go()
         return NAN if is_broken(&run.net) else loss
 
     def resume(self, int threads, double seconds=1e9):
-        """To be called before each round of work(), by so many threads; two or more of them may take so long."""
+        """To be called before each round of work, by so many threads; two or more of them may take so long."""
         self.run.pause = False
         self.run.seconds = seconds
         self.run.threads = threads
@@ -243,7 +237,7 @@ cdef class Training:
             self.run.net.barrier = &self.run.barrier
 
     def abort(self):
-        """To be called where a thread does not come: those that wait for it in work() leave it. A step that was not whole is none."""
+        """To be called where a thread does not come: those that wait for it leave its work. A step that was not whole is none."""
         barrier_abort(&self.run.barrier)
 
     @property
@@ -315,6 +309,16 @@ cdef class Training:
         return shares
 
 
+cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
+    cdef Run* run = <Run*>what
+    cdef unsigned int mode = flush_denormals()
+    if run.net.is_tiny:
+        tiny.train(run, blocks)
+    else:
+        train(run, thread, blocks)
+    restore_denormals(mode)
+
+
 def work_each(list trainings, Py_ssize_t blocks):
     """Takes runs of one thread `blocks` blocks further, one after the other, without Python's lock in between; returns the seconds of
     each."""
@@ -330,15 +334,10 @@ def work_each(list trainings, Py_ssize_t blocks):
             training = trainings[k]
             runs[k] = &training.run
         with nogil:
-            mode = flush_denormals()
             began = now()
             for k in range(count):
-                if runs[k].net.is_tiny:
-                    tiny.train(runs[k], blocks)
-                else:
-                    train(runs[k], 0, blocks)
+                work_on_run(runs[k], 0, blocks)
                 seconds[k] = now()
-            restore_denormals(mode)
         return [seconds[k] - (seconds[k - 1] if k else began) for k in range(count)]
     finally:
         free(runs)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nnc._team import Team
 from nnc.base.arrays import aligned_zeros
 
 DENSE = {"kind": "dense", "below": (3,), "out": (4,), "activation": "tanh", "bias": True}
@@ -182,7 +183,7 @@ def test_idle_counts_outputs_beyond_the_ends(core, activation, rows):
     moments = np.zeros((0, engine.size), dtype)
     run = core.Training(engine, params, X, Y, None, None, rows, None, moments, {"method": "sgd"})
     run.plan(np.empty(1), np.zeros(1), 1)
-    run.work(0, 100)
+    Team(1).run(run.task, 100)
     assert run.epoch == 1
     outs = [np.empty((rows, 6), dtype), np.empty((rows, 2), dtype)]
     engine.forward(params, X, outs)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nnc import SGD, RMSprop, reference
+from nnc._team import Team
 from nnc.kinds import activations, losses, optimizers
 
 ACTIVATIONS, LOSSES = activations.ROWS, losses.ROWS
@@ -210,7 +211,7 @@ def test_optimizer(core, optimizer):
     training = core.Training(layer, params, X, Y, None, None, N, None, moments, optimizer.settings())
     training.plan(np.empty(5), np.full(5, optimizer.lr), 5)
     while not training.done:
-        training.work(0, 100)
+        Team(1).run(training.task, 100)
     p, kept = np.eye(N), {}
     for t in range(1, 6):
         g, decay = p - Y, getattr(optimizer, "weight_decay", 0.0)

@@ -18,6 +18,7 @@ import pytest
 from nnc import DivergedError, NeuralNetwork
 from nnc._team import Crowd, Every, Interrupt, Still, Team, Turn
 from nnc.base import processors
+from nnc.model.data import Data
 from nnc.training import fit
 from nnc.training.threads import Chooser
 
@@ -69,6 +70,31 @@ def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
     network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}
+
+
+@pytest.mark.parametrize("settles", [False, True])
+def test_a_team_is_woken_however_long_it_has_slept(settles):
+    """Between two pieces of work threads spin, sleep, or are just about to; with Python in the work and without."""
+    net = network()
+    data = Data(X, Y, None, None)
+    evaluations = {threads: net.model.evaluation(data, None, threads) for threads in (1, 2, 3)}
+    whole = net.loss(X, Y)
+    pauses = np.random.default_rng(0).choice([0, 2e-5, 2e-4, 3e-4, 4e-4, 2e-3], 200)
+    with Team(3, (lambda *_: None) if settles else None) as team:
+        team.grow(3)
+        for k, pause in enumerate(pauses):
+            end = time.perf_counter() + pause
+            while time.perf_counter() < end:
+                pass
+            size = 1 + k % 3
+            evaluation, seen = evaluations[size], []
+            evaluation.restart()
+            team.run(evaluation.task, 100, size)
+            assert evaluation.done
+            assert evaluation.loss == whole
+            if k % 4 == 0:
+                team.run(lambda thread, _, seen=seen: seen.append(thread), 0, size)
+                assert sorted(seen) == list(range(size))
 
 
 @pytest.mark.parametrize("who", [0, 1, 2])

@@ -321,7 +321,7 @@ class Fit:
             sleep(GIVE_WAY_SECONDS)
         with self.model.still:  # with what `history` reads
             began = perf_counter()
-            self.team.run(training.work, blocks, threads, training.abort)
+            self.team.run(training.task, blocks, threads, training.abort)
             now = perf_counter()
             rows = training.epoch * n + training.row - before
             assert self.rows_of is not None
@@ -430,7 +430,7 @@ class Fit:
         self.evaluation.restart()
         blocks = max(1, int(1e9 / (len(self.params) * self.training.block)))
         while not self.evaluation.done and not self.interrupt:
-            self.team.run(self.evaluation.work, blocks, threads)
+            self.team.run(self.evaluation.task, blocks, threads)
         if plan.validation is not None:
             self.columns["val_loss"].append(self.evaluation.loss if self.evaluation.done else np.nan)
         for name, metric in plan.metrics.items():
