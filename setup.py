@@ -57,7 +57,11 @@ else:
     # number, so says its type, a variable of that type as well.
     COMPILE += ["-Wno-attributes"]
     # Clang does not know all of these.
-    COMPILE += ["-Wno-unknown-warning-option"]
+    COMPILE += ["-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"]
+    if not SCALAR:
+        # The kernels are vectors already, and say themselves what is a literal where: copies of loops and functions that
+        # GCC makes beside them are a fifth of a core and no faster.
+        COMPILE += ["-fno-tree-vectorize", "-fno-ipa-cp", "-fno-unswitch-loops"]
     LINK = ["-Wl,-s"] if sys.platform == "linux" and not (DEBUG or SANITIZE) else []
     if SCALAR:
         # Nor does MSVC fuse products and sums; GCC does so in the body of a loop and not always in its rest.

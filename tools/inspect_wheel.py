@@ -11,7 +11,7 @@ import re
 import sys
 import zipfile
 
-LARGEST_WHEEL, LARGEST_INSTALLED = 2.1e6, 5e6  # bytes
+LARGEST_WHEEL, LARGEST_INSTALLED = 2e6, 5e6  # bytes
 GLIBC = (2, 17)  # of manylinux_2_17
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 MUSL = re.compile(r"libc\.(musl-\w+\.so\.1|so)")
