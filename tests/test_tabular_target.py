@@ -30,14 +30,14 @@ def again(target):
 )
 def test_labels(y, classes):
     target = Target.of_classes(y, len(y))
-    assert (target.n_outputs, target.single) == (1, True)
+    assert target.n_outputs == 1
     assert target.classes[0].tolist() == classes
     places = target.encode(y, len(y))
     assert (places.dtype, places.shape) == (np.int32, (len(y), 1))
     labels = [row[0] if isinstance(row, list) else row for row in y]
     assert target.decode(places).tolist() == [str(x) if isinstance(x, np.datetime64) else x for x in labels]
     other = again(target)
-    assert (other.n_outputs, other.single, other.classes[0].dtype.kind) == (1, True, target.classes[0].dtype.kind)
+    assert (other.n_outputs, other.classes[0].dtype.kind) == (1, target.classes[0].dtype.kind)
     assert np.array_equal(other.encode(y, len(y)), places)
 
 
@@ -48,7 +48,7 @@ def test_labels_of_frames():
         assert target.decode(target.encode(y, 3)).tolist() == ["x", "y", "x"]
     frame = pd.DataFrame({"u": ["a", "b", "a"], "v": [1, 2, 3]})
     target = Target.of_classes(frame, 3)
-    assert (target.n_outputs, target.single) == (2, False)
+    assert target.n_outputs == 2
     assert [found.tolist() for found in target.classes] == [["a", "b"], [1, 2, 3]]
     assert target.decode(target.encode(frame, 3)).tolist() == [["a", 1], ["b", 2], ["a", 3]]
     assert again(target).decode(target.encode(frame, 3)).tolist() == [["a", 1], ["b", 2], ["a", 3]]
@@ -56,11 +56,11 @@ def test_labels_of_frames():
 
 def test_numbers():
     target = Target.of_numbers([1, 2.5], 2)
-    assert (target.n_outputs, target.single, target.classes) == (1, True, None)
+    assert (target.n_outputs, target.classes) == (1, None)
     assert target.encode([1, 2.5], 2).tolist() == [[1], [2.5]]
     assert target.decode(np.array([[1], [2.5]])).tolist() == [1, 2.5]
     target = again(Target.of_numbers([[1, 2], [3, 4]], 2))
-    assert (target.n_outputs, target.single, target.classes) == (2, False, None)
+    assert (target.n_outputs, target.classes) == (2, None)
     assert target.decode(target.encode([[1, 2], [3, 4]], 2)).tolist() == [[1, 2], [3, 4]]
 
 
@@ -117,8 +117,7 @@ def test_another_y_than_in_the_fit():
     [
         ({"more": 1}, r'target has the unknown key "more"'),
         ({"n_outputs": 0}, r"target\.n_outputs is 0, expected a whole number"),
-        ({"n_outputs": 2}, r"target\.n_outputs is 2, expected 1, as single is true"),
-        ({"single": None}, r"target\.single is null, expected true or false"),
+        ({"n_outputs": 2}, r"target\.classes has 1 items, expected 2"),
         ({"classes": []}, r"target\.classes has 0 items, expected 1"),
         ({"classes": "ab"}, r'target\.classes is "ab", expected a list or null'),
         ({"classes": [["a"]]}, r"target\.classes\[0\] is a list of 1, expected a list of two labels or more"),

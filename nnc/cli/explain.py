@@ -75,7 +75,7 @@ def _label(model: TableEstimator, given: str | None) -> Any:
 
 def _importances(model: TableEstimator, arguments: Namespace) -> None:
     """How much the score falls where a column is shuffled."""
-    values = dict(zip(model.model_.schema.names, model.feature_importances_.tolist(), strict=True))
+    values = dict(zip(model.model_.schema.names, model.find_importances().tolist(), strict=True))
     values = dict(sorted(values.items(), key=lambda pair: -pair[1]))
     if arguments.output is not None:
         outputs.write(

@@ -30,18 +30,29 @@ KINDS = ("number", "boolean", "text", "category", "date")
 class CellError(ValueError):
     """A cell is not as it has to be.
 
-    Attributes
+    Parameters
     ----------
     column : str
     row : int
         Counted from 0.
     why : str
         What was expected and what came, without the place.
+    message : str
+        The whole of it up to the number of the row.
+    rest : str
+        What follows it.
     """
 
-    def __init__(self, message: str, column: str, row: int, why: str) -> None:
-        super().__init__(message)
-        self.column, self.row, self.why = column, row, why
+    def __init__(self, column: str, row: int, why: str, message: str, rest: str = "") -> None:
+        super().__init__(column, row, why, message, rest)  # of which pickle makes it again
+        self.column, self.row, self.why, self.message, self.rest = column, row, why, message, rest
+
+    def __str__(self) -> str:
+        return f"{self.message}{self.row}{self.rest}"
+
+    def below(self, rows: int) -> CellError:
+        """The same of a table in which so many rows come before those that were looked at."""
+        return CellError(self.column, self.row + rows, self.why, self.message, self.rest)
 
 
 class Column:
@@ -116,11 +127,11 @@ def _numbers(name: str, values: NDArray[Any]) -> Column:
     if values.dtype.kind == "f" and (infinite := np.isinf(values)).any():
         row = int(infinite.argmax())
         raise CellError(
-            f"X must have no infinite numbers, got {values[row]} in row {row}, column {name!r}; where it stands for a "
-            "missing number, make it NaN",
             name,
             row,
             f"expected a finite number, found {values[row]}; where it stands for a missing one, leave the cell empty",
+            f"X must have no infinite numbers, got {values[row]} in row ",
+            f", column {name!r}; where it stands for a missing number, make it NaN",
         )
     return Column(name, "number", values)
 
@@ -180,8 +191,12 @@ def _real(name: str, items: list[Any], group: str) -> Column:
         values = np.array([np.nan if type(item).__name__ in MISSING else item for item in items], np.float64)
     except OverflowError:
         row = next(i for i, item in enumerate(items) if not is_missing(item) and abs(item) > sys.float_info.max)
-        raise ValueError(
-            f"X must hold numbers in the range of a float, got {shown(items[row])} in row {row}, column {name!r}"
+        raise CellError(
+            name,
+            row,
+            f"expected a number in the range of a float, found {shown(items[row])}",
+            f"X must hold numbers in the range of a float, got {shown(items[row])} in row ",
+            f", column {name!r}",
         ) from None
     return Column(name, "boolean", values) if group == TRUTH else _numbers(name, values)
 
@@ -195,7 +210,8 @@ def _levels(name: str, kind: str, items: list[Any], text: Callable[[Any], str]) 
             level = "" if is_missing(item) else text(item)
         except UnicodeDecodeError as error:
             row = items.index(item)
-            raise ValueError(f"X must hold text in UTF-8, got {error} in row {row}, column {name!r}") from None
+            said = f"X must hold text in UTF-8, got {error} in row "
+            raise CellError(name, row, f"expected text in UTF-8: {error}", said, f", column {name!r}") from None
         places[item] = -1 if not level or level.isspace() else levels.setdefault(level, len(levels))
     codes = np.fromiter(map(places.__getitem__, items), np.int32, len(items))
     return Column(name, kind, codes, tuple(levels))
@@ -279,7 +295,10 @@ def _said(column: Column, what: str, kind: str, parse: Callable[[str], float]) -
             try:
                 values[place] = parse(level)
             except ValueError:
-                raise wrong_kind(column, what, int((column.values == place).argmax())) from None
+                rows = np.flatnonzero(column.values == place)
+                if len(rows):  # else other rows of its table have it
+                    raise wrong_kind(column, what, int(rows[0])) from None
+                values[place] = np.nan
         return Column(column.name, kind, values[column.values])
     there = ~column.missing
     if there.any():
@@ -287,14 +306,14 @@ def _said(column: Column, what: str, kind: str, parse: Callable[[str], float]) -
     return Column(column.name, kind, np.full(len(there), np.nan))
 
 
-def wrong_kind(column: Column, what: str, row: int) -> ValueError:
+def wrong_kind(column: Column, what: str, row: int) -> CellError:
     """What to raise where a later table has something else in a column than the training rows."""
     found = column.cell(row)
     return CellError(
-        f"X must have {what} in column {column.name!r}, as the training rows had, got {found} in row {row}",
         column.name,
         row,
         f"expected {what}, as in training, found {found}",
+        f"X must have {what} in column {column.name!r}, as the training rows had, got {found} in row ",
     )
 
 

@@ -12,6 +12,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 
+from nnc.base.checks import not_negative
 from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
 from nnc.tabular.recipe import CLASSES, Task
 from nnc.tabular.target import Target
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.tabular.estimator import Explanations
-    from nnc.tabular.training import Rows
+    from nnc.tabular.model import TableModel
 
 
 OWN = """
     class_weight : "balanced" or dict, default=None
-        What the weight of each row is multiplied by, by its class, as in scikit-learn."""
+        What the weight of each row is multiplied by, by its class, as in scikit-learn: 1 of classes that are not in
+        the dict. Of a class whose weight is 0 nothing is learned."""
 
 
 class TableClassifier(ClassifierMixin, TableEstimator):
@@ -92,17 +94,31 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         assert target.classes is not None
         return Task(CLASSES, len(target.classes[0]))
 
-    def _weights(self, rows: Rows, target: Target) -> NDArray[np.float64] | None:
-        if self.class_weight is None:
-            return rows.weights
-        weight = self.class_weight
-        if isinstance(weight, dict):
-            labels = _labels(target).tolist()
-            for label in weight:
-                place_of(labels, "class_weight", label)
-            weight = {place: weight.get(label, 1) for place, label in enumerate(labels)}
-        by_class: NDArray[np.float64] = compute_sample_weight(weight, rows.y)
-        return by_class if rows.weights is None else by_class * rows.weights
+    def _class_weight(self, target: Target) -> Any:
+        if not isinstance(self.class_weight, dict):
+            return self.class_weight
+        labels, weights = _labels(target).tolist(), dict.fromkeys(range(len(_labels(target))))
+        for label, weight in self.class_weight.items():
+            weights[place_of(labels, "class_weight", label)] = not_negative(f"class_weight[{label!r}]", weight)
+        return list(weights.values())
+
+    def _weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
+        weight = self._class_weight(target)
+        if weight is None:
+            return weights
+        if isinstance(weight, list):
+            by_class = np.array([1.0 if w is None else w for w in weight])[y]
+        else:
+            by_class = compute_sample_weight(weight, y)
+        return by_class if weights is None else by_class * weights
+
+    @classmethod
+    def _settings(cls, model: TableModel) -> dict[str, Any]:
+        weight = model.facts["class_weight"]
+        if isinstance(weight, list):
+            pairs = zip(_labels(model.target).tolist(), weight, strict=True)
+            weight = {label: w for label, w in pairs if w is not None}
+        return {"class_weight": weight}
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -150,9 +166,6 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         else:
             outputs = np.full(len(table), place_of(self.classes_.tolist(), "label", label))
         return self._explained(table, outputs)
-
-    def _settings(self) -> dict[str, Any]:
-        return {}
 
 
 def _labels(target: Target) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from nnc._team import Interrupt
 from nnc.base import disk
 from nnc.base.arrays import finite
 from nnc.saving import ModelFileError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from nnc.tabular.recipe import Task
     from nnc.tabular.target import Target
 
+LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
 HERE = "<own>"  # where the parameters stand that one of them has alone
 PARAMETERS = """
     preset : {"fast", "default", "best"}, default="default"
@@ -87,6 +89,26 @@ def _weights(weights: Any, n: int) -> NDArray[np.float64]:
         raise ValueError(f"sample_weight must be 0 or more, and not zero for all rows, got {array.min():g} at least")
     scaled: NDArray[np.float64] = array / array.max()
     return scaled
+
+
+def _that_count(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> Any:
+    """The rows that have a weight; the others are as if they were not there, so every member has some to learn from,
+    and some to be held against."""
+    count = (weights > 0) & (weights >= LEAST_WEIGHT * weights.max())
+    if count.sum() < 2:
+        raise ValueError(f"sample_weight and class_weight must leave two rows or more that count, got {count.sum()}")
+    if not count.all():
+        table, y, weights = table.take(count), y[count], weights[count]
+    return table, y, weights / weights.max()
+
+
+def _rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
+    """The training rows as networks see them."""
+    wide = schema.width(bins=True)
+    binned = wide > schema.width() and len(table) * wide <= MOST_NUMBERS
+    bins = schema.encode(table, bins=True) if binned else None
+    plain = schema.encode(table) if bins is None else np.ascontiguousarray(bins[:, : schema.width()])
+    return Rows(plain, bins, y, weights)
 
 
 NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
@@ -157,12 +179,17 @@ class TableEstimator(BaseEstimator):
     def _target(self, y: Any, n: int) -> Target:
         """What y is."""
 
-    def _weights(self, rows: Rows, target: Target) -> NDArray[np.float64] | None:
-        """How much each row counts."""
-        return rows.weights
+    def _class_weight(self, target: Target) -> Any:
+        """As the facts of a model have it."""
+        return None
 
+    def _weights(self, y: NDArray[Any], weights: NDArray[np.float64] | None, target: Target) -> Any:
+        """How much each row counts, where rows may have weights themselves."""
+        return weights
+
+    @classmethod
     @abstractmethod
-    def _settings(self) -> dict[str, Any]:
+    def _settings(cls, model: TableModel) -> dict[str, Any]:
         """The parameters of its own that a model follows from."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -176,7 +203,7 @@ class TableEstimator(BaseEstimator):
         y : array (n,), or (n, targets) of numbers
             None may be missing.
         sample_weight : array (n,), optional
-            How much each row counts.
+            How much each row counts. A row of weight 0 is as if it were not there, but for its label: it is a class.
 
         Returns
         -------
@@ -200,11 +227,18 @@ class TableEstimator(BaseEstimator):
         if not isinstance(seed, Integral):
             seed = int(check_random_state(seed).randint(2**31 - 1))
         seed = int(seed)
-        count = members_by_rule(self.preset, len(table)) if self.members is None else int(self.members)
+        encoded = target.encode(y, len(table))
+        encoded = encoded if target.classes is None else encoded[:, 0]
+        weights = None if sample_weight is None else _weights(sample_weight, len(table))
+        weights = self._weights(encoded, weights, target)
+        if weights is not None:
+            if task.quantiles:
+                raise ValueError("sample_weight does not go with quantiles: their loss has no weights")
+            table, encoded, weights = _that_count(table, encoded, weights)
+        n = len(table)
+        count = members_by_rule(self.preset, n) if self.members is None else int(self.members)
         schema = Schema.learn(table)
-        rows = self._rows(schema, table, target, y, sample_weight)
-        if rows.weights is not None and task.quantiles:
-            raise ValueError("sample_weight does not go with quantiles: their loss has no weights")
+        rows = _rows(schema, table, encoded, weights)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
         done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []
 
@@ -212,46 +246,38 @@ class TableEstimator(BaseEstimator):
             file.write_checkpoint(self.checkpoint, key, members)
 
         left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
-        with told(self.callback, self.progress, epochs_in_all(len(table), count)) as callback:
+        with told(self.callback, self.progress, epochs_in_all(n, count)) as callback:
             training = Training(
                 task, self.preset, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
             members = training.run(count, done)
-        numbers = task.kind == "numbers"
-        self.model_ = TableModel(
-            task,
-            schema,
-            target,
-            members,
-            training.scaling,
-            np.stack([rows.y.min(axis=0), rows.y.max(axis=0)]) if numbers else None,
-            rows.inputs(any(member.spec.bins for member in members)).mean(axis=0, dtype=np.float64),
-            {
+        with Interrupt():  # Ctrl-C comes too late to spare anything, and what has been trained would be lost
+            facts = {
                 "preset": self.preset,
                 "seed": seed,
                 "trained": count,
-                "rows": len(table),
+                "rows": n,
+                "weighted": sample_weight is not None,
+                "class_weight": self._class_weight(target),
                 "complete": not training.over,
                 "target": name if isinstance(name := getattr(y, "name", None), str) else None,
-                "settings": self._settings(),
-            },
-        )
-        self.model_.learn_from_held_out(rows, training.held, seed)
-        self.model_.facts["seconds"] = perf_counter() - began
-        if self.checkpoint is not None and not training.over:
-            file.remove_checkpoint(self.checkpoint)
+            }
+            model = TableModel(
+                task,
+                schema,
+                target,
+                members,
+                training.scaling,
+                np.stack([rows.y.min(axis=0), rows.y.max(axis=0)]) if task.kind == "numbers" else None,
+                rows.inputs(any(member.spec.bins for member in members)).mean(axis=0, dtype=np.float64),
+                facts,
+            )
+            model.learn_from_held_out(rows, training.held, seed)
+            facts["seconds"] = perf_counter() - began
+            self.model_ = model
+            if self.checkpoint is not None and not training.over:
+                file.remove_checkpoint(self.checkpoint)
         return self
-
-    def _rows(self, schema: Schema, table: Table, target: Target, y: Any, sample_weight: Any) -> Rows:
-        """The training rows as networks see them."""
-        wide = schema.width(bins=True)
-        binned = wide > schema.width() and len(table) * wide <= MOST_NUMBERS
-        bins = schema.encode(table, bins=True) if binned else None
-        plain = schema.encode(table) if bins is None else np.ascontiguousarray(bins[:, : schema.width()])
-        encoded = target.encode(y, len(table))
-        weights = None if sample_weight is None else _weights(sample_weight, len(table))
-        rows = Rows(plain, bins, encoded[:, 0] if target.classes is not None else encoded, weights)
-        return rows._replace(weights=self._weights(rows, target))
 
     # ------------------------------------------------------------------------------------------ what it says
 
@@ -333,7 +359,21 @@ class TableEstimator(BaseEstimator):
     @property
     def feature_importances_(self) -> NDArray[np.float64]:
         """How much the score on held-out rows falls where a column is shuffled among them (permutation importances,
-        Breiman, 2001), (columns,): computed when it is asked for the first time."""
+        Breiman, 2001), (columns,). Of tables of up to 100 columns `fit` finds it; of others `find_importances` does,
+        and before that this is an AttributeError."""
+        importances = self._model().importances
+        if importances is None:
+            raise AttributeError("feature_importances_ is not known yet: call find_importances()")
+        return importances[0]
+
+    def find_importances(self) -> NDArray[np.float64]:
+        """Finds `feature_importances_`, (columns,), where that is not done yet: of some thousand columns in minutes.
+
+        Raises
+        ------
+        ValueError
+            No rows were held out, as there were fewer than 10, or the model comes from a file that has none.
+        """
         return self._model().find_importances()[0]
 
     def report(self) -> Report:
@@ -349,17 +389,18 @@ class TableEstimator(BaseEstimator):
             "networks": f"{len(model.members)} of {facts['trained']} trained, each of {model.members[0].network.sizes}",
             "inputs": seen,
             "time": f"{facts['seconds']:.1f} s",
-            "to make it again": f"{type(self).__name__}({facts['preset']!r}, members={facts['trained']}, "
-            f"random_state={facts['seed']})",
+            "to make it again": self._call(),
         }
+        if not facts["complete"]:
+            told["ended early"] = "by Ctrl-C or max_seconds: the call above trains all networks"
         if held.n:
             measure = "accuracy" if model.task.kind == "classes" else "R^2"
             told["held-out rows"] = f"{held.n:,}: {measure} {held.score:.4g}"
             if model.task.kind == "classes":
                 told["held-out rows"] += f", calibration error {held.calibration_error:.3g}"
         importances = None
-        if model.shows_importances:
-            importances = dict(zip(model.schema.names, model.find_importances()[0].tolist(), strict=True))
+        if model.importances is not None:
+            importances = dict(zip(model.schema.names, model.importances[0].tolist(), strict=True))
         curves = [member.curve for member in model.members if member.curve]
         shown = {}
         if curves:
@@ -369,6 +410,14 @@ class TableEstimator(BaseEstimator):
                 float(np.mean([curve[epoch] for curve in curves if epoch < len(curve)])) for epoch in range(most)
             ]
         return Report(type(self).__name__, told, model.schema.describe(), importances, shown)
+
+    def _call(self) -> str:
+        """What makes the same model again, of the same data."""
+        model, defaults = self._model(), type(self)().get_params()
+        facts = model.facts
+        said = {"members": facts["trained"], **self._settings(model), "random_state": facts["seed"]}
+        told = [repr(facts["preset"]), *(f"{k}={v!r}" for k, v in said.items() if v != defaults[k])]
+        return f"{type(self).__name__}({', '.join(told)}).fit(X, y{', sample_weight' * facts['weighted']})"
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -489,6 +538,7 @@ class TableEstimator(BaseEstimator):
     def _of_model(cls, model: TableModel) -> Self:
         """The estimator that would make such a model again."""
         facts = model.facts
-        estimator = cls(facts["preset"], members=facts["trained"], random_state=facts["seed"], **facts["settings"])
+        settings = cls._settings(model)
+        estimator = cls(facts["preset"], members=facts["trained"], random_state=facts["seed"], **settings)
         estimator.model_ = model
         return estimator

@@ -1,14 +1,15 @@
 """The model of a table as a file: what stands there beside its networks.
 
-    {"task": {"loss": "cross_entropy", "n_out": 3, "quantiles": []}, "schema": as Schema.document gives it,
+    {"task": {"loss": "cross_entropy", "quantiles": []}, "schema": as Schema.document gives it,
      "target": as Target.document does,
      "members": [{"place": 0, "bins": false, "fold": 0, "curve": [0.5, ...]}, ... one for each network],
      "scaling": null or as Scaling.to_dict gives it, of the targets,
      "bounds": null or [[least target, ...], [largest, ...]], "baseline": [a number for each input],
      "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
      "importances": null or [[mean, ...], [deviation, ...]],
-     "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "complete": true, "target": "species",
-               "settings": {...}, "seconds": 4.2},
+     "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "weighted": false,
+               "class_weight": null, "balanced" or [a number or null for each class], "complete": true,
+               "target": "species", "seconds": 4.2},
      "self_test": {"outputs": [...]}}
 
 Numbers that are not known, NaN elsewhere, are null here.
@@ -26,8 +27,8 @@ from nnc import saving
 from nnc.base import disk, fields
 from nnc.data.scaling import Scaling
 from nnc.network import NeuralNetwork
-from nnc.tabular.model import HeldOut, TableModel
-from nnc.tabular.recipe import CLASSES, LOSSES, PRESETS, Task
+from nnc.tabular.model import WIDEST, HeldOut, TableModel
+from nnc.tabular.recipe import CLASSES, LOSSES, NUMBERS, PRESETS, Task
 from nnc.tabular.schema import Schema
 from nnc.tabular.target import Target
 from nnc.tabular.training import Member, Spec
@@ -44,7 +45,7 @@ WHAT = "table model"
 
 def write(path: Any, model: TableModel) -> None:
     """Saves a model: see `saving.write`."""
-    if model.shows_importances:
+    if model.shuffle is not None and len(model.schema.names) <= WIDEST:
         model.find_importances()  # which need rows that the file has not
     saving.write(path, [_document(member.network) for member in model.members], _table(model))
 
@@ -80,7 +81,7 @@ def _table(model: TableModel) -> dict[str, Any]:
     """What stands beside the networks."""
     held, importances = model.held_out, model.importances
     return {
-        "task": {"loss": model.task.loss, "n_out": model.task.n_out, "quantiles": list(model.task.quantiles)},
+        "task": {"loss": model.task.loss, "quantiles": list(model.task.quantiles)},
         "schema": model.schema.document(),
         "target": model.target.document(),
         "members": [_said(member) for member in model.members],
@@ -102,13 +103,10 @@ def _table(model: TableModel) -> dict[str, Any]:
 
 def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableModel:
     """The model of a table with these networks; ValueError with place and reason where they are none."""
-    task = _task(fields.member(table, "task", dict))
     schema = Schema.from_document(fields.member(table, "schema", dict))
     target = Target.from_document(fields.member(table, "target", dict))
+    task = _task(fields.member(table, "task", dict), target)
     classes = task.kind == "classes"
-    n_out = target.n_outputs if target.classes is None else len(target.classes[0])
-    if (target.classes is not None) != classes or n_out != task.n_out or (classes and target.n_outputs > 1):
-        raise ValueError("target does not fit task: it has other outputs")
     members = []
     given = fields.member(table, "members", list)
     if len(given) != len(networks):
@@ -128,7 +126,7 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
     bins = any(member.spec.bins for member in members)
     baseline = np.array(fields.vector(fields.member(table, "baseline", list), schema.width(bins=bins), "baseline"))
     model = TableModel(
-        task, schema, target, members, scaling, bounds, baseline, _facts(fields.member(table, "facts", dict))
+        task, schema, target, members, scaling, bounds, baseline, _facts(fields.member(table, "facts", dict), target)
     )
     model.held_out = _held_out(fields.member(table, "held_out", dict), 1 if classes else task.n_out)
     importances = _matrix(table, "importances", 2, len(schema.names))
@@ -163,31 +161,46 @@ def _matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.fl
     return np.array(fields.matrix(found, n, lambda i: f"{key}[{i}]"))
 
 
-def _task(given: dict[str, Any]) -> Task:
-    fields.exactly(given, ("loss", "n_out", "quantiles"), "task")
+def _task(given: dict[str, Any], target: Target) -> Task:
+    fields.exactly(given, ("loss", "quantiles"), "task")
     loss = fields.name(given, "loss", (CLASSES, *LOSSES), "task.")
     quantiles = fields.member(given, "quantiles", list, where="task.")
     found = fields.vector(quantiles, len(quantiles), "task.quantiles")
-    if not all(0 < a < 1 for a in found) or sorted(set(found)) != found or (found and loss == CLASSES):
+    if not all(0 < a < 1 for a in found) or sorted(set(found)) != found or (found and loss != NUMBERS):
         raise ValueError(f"task.quantiles is {fields.shown(found)}, expected rising numbers between 0 and 1")
-    return Task(loss, fields.whole(given["n_out"], "task.n_out"), tuple(found))
+    classes = target.classes
+    if (classes is not None) != (loss == CLASSES) or (classes is not None and len(classes) > 1):
+        raise ValueError("target does not fit task: one of them has classes, and the other numbers, or several outputs")
+    return Task(loss, target.n_outputs if classes is None else len(classes[0]), tuple(found))
 
 
-def _facts(given: dict[str, Any]) -> dict[str, Any]:
-    fields.exactly(given, ("preset", "seed", "trained", "rows", "complete", "target", "settings", "seconds"), "facts")
-    settings = fields.member(given, "settings", dict, where="facts.")
-    if not set(settings) <= {"loss", "quantiles"}:
-        raise ValueError(f"facts.settings is {fields.shown(settings)}, expected loss and quantiles")
+def _facts(given: dict[str, Any], target: Target) -> dict[str, Any]:
+    keys = "preset", "seed", "trained", "rows", "weighted", "class_weight", "complete", "target", "seconds"
+    fields.exactly(given, keys, "facts")
     return {
         "preset": fields.name(given, "preset", tuple(PRESETS), "facts."),
         "seed": fields.unsigned(given, "seed", None, "facts."),
         "trained": fields.whole(given["trained"], "facts.trained"),
         "rows": fields.whole(given["rows"], "facts.rows"),
+        "weighted": fields.member(given, "weighted", bool, where="facts."),
+        "class_weight": _class_weight(given["class_weight"], target),
         "complete": fields.member(given, "complete", bool, where="facts."),
         "target": fields.member(given, "target", str, type(None), where="facts."),
-        "settings": settings,
         "seconds": fields.number(given["seconds"], "facts.seconds"),
     }
+
+
+def _class_weight(given: Any, target: Target) -> Any:
+    if given is None or (given == "balanced" and target.classes is not None):
+        return given
+    n = 0 if target.classes is None else len(target.classes[0])
+    if type(given) is not list or len(given) != n:
+        expected = 'null, "balanced" or a list with one item for each class' if n else "null"
+        raise ValueError(f"facts.class_weight is {fields.shown(given)}, expected {expected}")
+    weights = [None if x is None else fields.number(x, f"facts.class_weight[{i}]") for i, x in enumerate(given)]
+    if any(weight is not None and weight < 0 for weight in weights):
+        raise ValueError(f"facts.class_weight is {fields.shown(given)}, expected numbers that are 0 or more")
+    return weights
 
 
 def _held_out(given: dict[str, Any], n_targets: int) -> HeldOut:

@@ -9,8 +9,10 @@ import numpy as np
 
 from nnc.data.conformal import checked_level, quantile
 from nnc.data.metrics import METRICS
+from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients, permutation_importances
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
+from nnc.tabular.training import FOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 22  # inputs that are made at a time
 SCORES, SHUFFLED = 2000, 1000  # held-out rows that intervals rest on, and importances
-MOST = 1 << 24  # outputs for held-out rows: of many rows and classes some have to do
-WIDE = 1000  # columns: with more, importances take minutes, and are found only when they are asked for
+MOST = 1 << 20  # outputs for held-out rows, of all members: of many rows and classes some rows have to do
+WIDE, WIDEST = 100, 1000  # columns up to which importances take less than the training, and some seconds
 TINY = 1e-30
 
 
@@ -75,6 +77,7 @@ class Shuffle(NamedTuple):
     plain: NDArray[np.float32]
     bins: NDArray[np.float32] | None
     y: NDArray[Any]
+    weights: NDArray[np.float64] | None
     may: NDArray[np.bool_]  # (members, rows)
 
 
@@ -97,8 +100,9 @@ class TableModel:
     importances : (mean, deviation) or None
         Of the columns, see `find_importances`.
     facts : dict
-        What is told of the fit: "preset", "seed", "trained" (members), "rows", "complete" (not ended before),
-        "target" (its name), "seconds".
+        What is told of the fit: "preset", "seed", "trained" (members), "rows", "weighted" (whether rows had weights),
+        "class_weight" (None, "balanced", or of each class a number or None), "complete" (not ended before), "target"
+        (its name), "seconds".
     """
 
     def __init__(
@@ -137,8 +141,11 @@ class TableModel:
         bins, n = True in self.encodings, len(table)
         size = max(1, BLOCK // self.schema.width(bins))
         for start in range(0, n, size):
-            part = table if n <= size else table.take(np.arange(start, min(start + size, n)))
-            yield self.schema.encode(part, bins=bins)
+            try:
+                encoded = self.schema.encode(table.take(slice(start, start + size)), bins=bins)
+            except CellError as error:
+                raise error.below(start) from None
+            yield encoded
 
     def answer(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """What `predict` returns, of encoded rows: with bins where a member sees them."""
@@ -169,40 +176,55 @@ class TableModel:
     # ------------------------------------------------------------------------------------------ how far it is trusted
 
     def learn_from_held_out(self, rows: Rows, held: Callable[[int], NDArray[np.bool_]], seed: int) -> None:
-        """Finds the temperature, the score and the scores for intervals; `held` tells which rows a fold holds out."""
-        n = len(rows.y)
-        order = np.random.default_rng([seed, 2]).permutation(n)
-        few = np.isin(np.arange(n), order[: max(SCORES, MOST // self.task.outputs)])
-        masks = np.stack([held(member.spec.fold) & few for member in self.members])
-        if not masks.any():
+        """Finds the temperature, the score, the scores for intervals, and the importances of few columns; `held` tells
+        which rows a fold holds out."""
+        n, outputs = len(rows.y), self.task.outputs
+        few = np.arange(n)  # of these rows
+        most = max(SCORES, MOST // outputs // -(-len(self.members) // FOLDS))
+        if most < n:
+            few = np.sort(np.random.default_rng([seed, 2]).permutation(n)[:most])
+        places = [np.flatnonzero(held(member.spec.fold)[few]) for member in self.members]  # among these, of each member
+        if not any(map(len, places)):
             return
+        y, weights = rows.y[few], None if rows.weights is None else rows.weights[few]
         classes = self.task.kind == "classes"
         raw = [
-            member.network.predict(rows.inputs(member.spec.bins)[mask]).astype(np.float64)
-            for member, mask in zip(self.members, masks, strict=True)
+            member.network.predict(rows.inputs(member.spec.bins)[few[place]])
+            for member, place in zip(self.members, places, strict=True)
         ]
         if classes:
-            weights = None if rows.weights is None else np.concatenate([rows.weights[mask] for mask in masks])
-            truth = np.concatenate([rows.y[mask] for mask in masks])
-            logits = np.log(np.maximum(np.concatenate(raw), TINY))
-            self.held_out = self.held_out._replace(temperature=fit_temperature(logits, truth, weights))
-        total, times = np.zeros((n, self.task.outputs)), masks.sum(axis=0)
-        for P, mask in zip(raw, masks, strict=True):
-            total[mask] += self.meant(P)
+            at = np.concatenate(places)
+            logits = np.concatenate(raw).astype(np.float64)
+            np.log(np.maximum(logits, TINY, out=logits), out=logits)
+            temperature = fit_temperature(logits, y[at], None if weights is None else weights[at])
+            self.held_out = self.held_out._replace(temperature=temperature)
+            del logits
+        total, times = np.zeros((len(few), outputs)), np.zeros(len(few))
+        for P, place in zip(raw, places, strict=True):
+            total[place] += self.meant(P.astype(np.float64))
+            times[place] += 1
         known = np.flatnonzero(times)
         answers = self.formed(total[known] / times[known, None])
-        truth, weights = rows.y[known], None if rows.weights is None else rows.weights[known]
+        truth, weights = y[known], None if weights is None else weights[known]
         order = np.random.default_rng([seed, 3]).permutation(len(known))
         self.held_out = HeldOut(
             len(known),
             self.score(answers, truth, weights),
-            expected_calibration_error(answers, truth) if classes else np.nan,
+            expected_calibration_error(answers, truth, sample_weight=weights) if classes else np.nan,
             self.held_out.temperature,
             self.strangeness(answers, truth)[order[:SCORES]],
         )
-        chosen = np.sort(known[order[:SHUFFLED]])
-        bins = rows.bins[chosen] if True in self.encodings and rows.bins is not None else None
-        self.shuffle = Shuffle(rows.plain[chosen], bins, rows.y[chosen], masks[:, chosen])
+        at = np.sort(known[order[:SHUFFLED]])
+        chosen = few[at]
+        self.shuffle = Shuffle(
+            rows.plain[chosen],
+            rows.bins[chosen] if True in self.encodings and rows.bins is not None else None,
+            rows.y[chosen],
+            None if rows.weights is None else rows.weights[chosen],
+            np.stack([np.isin(at, place) for place in places]),
+        )
+        if len(self.schema.names) <= WIDE:
+            self.find_importances()
 
     def score(self, answers: NDArray[np.float64], truth: NDArray[Any], weights: Any = None) -> float:
         """Accuracy or R^2 of what `predict` returned."""
@@ -252,17 +274,12 @@ class TableModel:
 
     # ------------------------------------------------------------------------------------------ what it rests on
 
-    @property
-    def shows_importances(self) -> bool:
-        """Whether reports and files have them, asked for or not."""
-        return self.importances is not None or (self.shuffle is not None and len(self.schema.names) <= WIDE)
-
     def find_importances(self, repeats: int = 5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """How much the score on held-out rows falls where a column is shuffled: mean and deviation, (columns,) each."""
         if self.importances is None:
             shuffle = self.shuffle
             if shuffle is None:
-                raise ValueError("no importances are known: no rows were held out, or the file has none")
+                raise ValueError("no importances can be found: no rows were held out, or the file has none")
             inputs = shuffle.plain if shuffle.bins is None else shuffle.bins
             times = np.maximum(shuffle.may.sum(axis=0), 1)[:, None]
 
@@ -273,10 +290,11 @@ class TableModel:
                     if may.any():
                         part[may] = self.output(member, self.seen_by(member, X[may]))
                     total = total + part
-                return self.score(self.formed(total / times), shuffle.y)
+                return self.score(self.formed(total / times), shuffle.y, shuffle.weights)
 
             groups = self.schema.groups(bins=shuffle.bins is not None)
             self.importances = permutation_importances(score, inputs, groups, repeats, self.facts["seed"])
+            self.shuffle = None  # its rows have done their work
         return self.importances
 
     def explain(self, table: Table, output: int) -> tuple[NDArray[np.float64], float]:

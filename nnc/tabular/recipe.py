@@ -43,9 +43,11 @@ SMOOTHING = 0.1  # of labels
 SCALE_RATE = 6.0  # times the others'
 AS_FAST = 256  # inputs of which the first layer learns as fast as the others
 
+TINY = np.finfo(np.float64).tiny
+
 # What losses of numbers are called by scikit-learn, and by the engine.
 LOSSES = {"squared_error": "mse", "absolute_error": "mae", "poisson": "poisson"}
-CLASSES = "cross_entropy"
+CLASSES, NUMBERS = "cross_entropy", "squared_error"  # what is learned where nothing is said
 
 
 class Task(Value):
@@ -118,7 +120,7 @@ def scaling_of(task: Task, y: NDArray[Any]) -> Scaling | None:
     more."""
     if task.loss == "poisson":
         mean = y.mean(axis=0)
-        return Scaling("standardize", np.zeros(len(mean)), 1 / np.where(mean > 0, mean, 1))
+        return Scaling("standardize", np.zeros(len(mean)), 1 / np.where(mean > 0, np.maximum(mean, TINY), 1))
     return Standardize().fit(y) if task.scales else None
 
 

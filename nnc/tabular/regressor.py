@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.tabular.estimator import Explanations
+    from nnc.tabular.model import TableModel
 
 inside = within(lambda x: 0 < x < 1, "above 0 and below 1")
 
@@ -96,8 +97,9 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
             raise ValueError(f"quantiles must rise, got {list(quantiles)}")
         return quantiles
 
-    def _settings(self) -> dict[str, Any]:
-        return {"loss": self.loss, "quantiles": list(self._quantiles()) or None}
+    @classmethod
+    def _settings(cls, model: TableModel) -> dict[str, Any]:
+        return {"loss": model.task.loss, "quantiles": list(model.task.quantiles) or None}
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """What is expected, (n,) or (n, targets) as y was; with `quantiles` the one that is the closest to the
@@ -112,7 +114,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         if not model.task.quantiles:
             raise ValueError("predict_quantiles needs quantiles: TableRegressor(quantiles=[0.1, 0.5, 0.9])")
         answers = self._answer(X)
-        return answers[:, :, 0] if model.target.single else answers
+        return answers[:, :, 0] if model.target.n_outputs == 1 else answers
 
     def predict_interval(self, X: Any, level: float = 0.9) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Where targets lie: intervals that hold them in a share of `level` of all rows.

@@ -23,14 +23,13 @@ class Target:
     Attributes
     ----------
     n_outputs : int
-    single : bool
-        Whether y was a vector, as what is predicted is then; a column (n, 1) counts as one.
+        Where it is 1, what is predicted is a vector, whether y was one or a column (n, 1).
     classes : tuple of arrays, or None
         Of each output, sorted as scikit-learn sorts them; None of numbers.
     """
 
-    def __init__(self, n_outputs: int, single: bool, classes: Sequence[NDArray[Any]] | None = None) -> None:
-        self.n_outputs, self.single = n_outputs, single
+    def __init__(self, n_outputs: int, classes: Sequence[NDArray[Any]] | None = None) -> None:
+        self.n_outputs = n_outputs
         self.classes = None if classes is None else tuple(classes)
 
     @classmethod
@@ -61,13 +60,12 @@ class Target:
             if len(found) < 2:
                 where = "" if len(columns) == 1 else f" in column {j}"
                 raise ValueError(f"y must have two classes or more, got one class{where}: {column.tolist()[0]!r}")
-        return cls(len(columns), len(columns) == 1, classes)
+        return cls(len(columns), classes)
 
     @classmethod
     def of_numbers(cls, y: Any, n: int) -> Target:
         """Numbers (n,) or (n, outputs); ValueError where there are not n rows, or one is missing or infinite."""
-        outputs = _numbers(y, n).shape[1]
-        return cls(outputs, outputs == 1)
+        return cls(_numbers(y, n).shape[1])
 
     def encode(self, y: Any, n: int) -> NDArray[Any]:
         """A y of n rows.
@@ -90,29 +88,26 @@ class Target:
         return np.stack([targets.encode(*pair) for pair in zip(found, self.classes, strict=True)], axis=1)
 
     def decode(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The labels of places (n, n_outputs), or numbers as they are; (n,) where y was a vector."""
+        """The labels of places (n, n_outputs), or numbers as they are; (n,) of a single output."""
         if self.classes is not None:
             labels = [classes[column] for classes, column in zip(self.classes, values.T, strict=True)]
             kinds = {column.dtype.kind for column in labels}
             values = np.stack(labels, axis=1, dtype=None if len(kinds) == 1 else object)  # text stays beside numbers
-        return values[:, 0] if self.single else values
+        return values[:, 0] if self.n_outputs == 1 else values
 
     def document(self) -> dict[str, Any]:
         """As JSON holds it, exactly."""
         classes = None if self.classes is None else [found.tolist() for found in self.classes]
-        return {"n_outputs": self.n_outputs, "single": self.single, "classes": classes}
+        return {"n_outputs": self.n_outputs, "classes": classes}
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
         """What `document` gave; ValueError with place and reason where it is none."""
-        fields.exactly(document, ("n_outputs", "single", "classes"), where)
+        fields.exactly(document, ("n_outputs", "classes"), where)
         n_outputs = fields.whole(document["n_outputs"], f"{where}.n_outputs")
-        single = fields.member(document, "single", bool, where=f"{where}.")
-        if single and n_outputs != 1:
-            raise ValueError(f"{where}.n_outputs is {n_outputs}, expected 1, as single is true")
         given = fields.member(document, "classes", list, type(None), where=f"{where}.")
         if given is None:
-            return cls(n_outputs, single)
+            return cls(n_outputs)
         if len(given) != n_outputs:
             raise ValueError(f"{where}.classes has {len(given)} items, expected {n_outputs} (n_outputs)")
         classes = []
@@ -124,7 +119,7 @@ class Target:
             if not np.array_equal(found, np.sort(found)):
                 raise ValueError(f"{place} is a list that is not sorted, expected a sorted one")
             classes.append(found)
-        return cls(n_outputs, single, classes)
+        return cls(n_outputs, classes)
 
 
 def _columns(y: Any, n: int) -> list[NDArray[Any]]:

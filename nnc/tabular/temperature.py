@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 RANGE = 0.01, 100.0  # of temperatures
 UNKNOWN = 2  # rows of which nothing is known, which stand among the others
 TINY = np.finfo(np.float64).tiny
+NUMBERS = 1 << 16  # that are computed at a time
 
 
 def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -43,18 +44,21 @@ def fit_temperature(logits: ArrayLike, index: ArrayLike, sample_weight: ArrayLik
     """
     z, truth = _checked("logits", logits, index)
     n = len(z)
-    weights = np.ones(n) if sample_weight is None else arrays.finite("sample_weight", sample_weight, (n,), z.dtype)
-    if weights.min() < 0 or not weights.any():
-        raise ValueError(f"sample_weight must be 0 or more, and not 0 for all rows, got {weights.min():g} at least")
+    weights = _weights(sample_weight, n)
     unknown = UNKNOWN / (np.count_nonzero(weights) + UNKNOWN)
     weights = weights / weights.sum()
-    z = z - z.max(axis=1, keepdims=True)
+    z -= z.max(axis=1, keepdims=True)
     target = weights @ ((1 - unknown) * z[np.arange(n), truth] + unknown * z.mean(axis=1))
+    size = max(1, NUMBERS // z.shape[1])
 
     def slope(beta: float) -> float:
         """Of the cross-entropy by 1 / T, which rises with it."""
-        P = np.exp(beta * z)
-        return float(weights @ ((P * z).sum(axis=1) / P.sum(axis=1)) - target)
+        total = 0.0
+        for start in range(0, n, size):
+            part = z[start : start + size]
+            P = np.exp(beta * part)
+            total += float(weights[start : start + size] @ ((P * part).sum(axis=1) / P.sum(axis=1)))
+        return total - float(target)
 
     low, high = 1 / RANGE[1], 1 / RANGE[0]
     if slope(low) >= 0:
@@ -88,7 +92,9 @@ def with_temperature(P: ArrayLike, temperature: float) -> NDArray[np.float64]:
     return scaled
 
 
-def expected_calibration_error(P: ArrayLike, index: ArrayLike, bins: int = 15) -> float:
+def expected_calibration_error(
+    P: ArrayLike, index: ArrayLike, bins: int = 15, sample_weight: ArrayLike | None = None
+) -> float:
     """How far the largest probabilities are from the shares of rows in which they are right.
 
     Parameters
@@ -99,6 +105,8 @@ def expected_calibration_error(P: ArrayLike, index: ArrayLike, bins: int = 15) -
         The class of each row.
     bins : int, default 15
         The range from 0 to 1 is cut into so many equal parts.
+    sample_weight : array (n,), optional
+        How much each row counts.
 
     Returns
     -------
@@ -115,7 +123,17 @@ def expected_calibration_error(P: ArrayLike, index: ArrayLike, bins: int = 15) -
     best = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
     part = np.clip(np.ceil(best * count("bins", bins)).astype(int) - 1, 0, bins - 1)
-    return float(abs(np.bincount(part, right - best, bins)).sum() / len(best))
+    weights = _weights(sample_weight, len(best))
+    return float(abs(np.bincount(part, weights * (right - best), bins)).sum() / weights.sum())
+
+
+def _weights(sample_weight: Any, n: int) -> NDArray[np.float64]:
+    if sample_weight is None:
+        return np.ones(n)
+    weights: NDArray[np.float64] = arrays.finite("sample_weight", sample_weight, (n,), np.dtype(np.float64))
+    if weights.min() < 0 or not weights.any():
+        raise ValueError(f"sample_weight must be 0 or more, and not 0 for all rows, got {weights.min():g} at least")
+    return weights
 
 
 def _checked(name: str, values: Any, index: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:

@@ -162,10 +162,9 @@ class Training:
         return sqrt(loss) if self.task.loss == "squared_error" else loss
 
     def curve(self, history: History) -> tuple[float, ...]:
-        """What is told of a member's training; an epoch that was ended before its rows were measured has nothing to
-        tell."""
+        """What is told of a member's training: what is not known of an epoch, as Ctrl-C came before it, is left out."""
         name = f"val_{self.task.metric or 'loss'}"
-        return tuple(x for x in history[name].tolist() if isfinite(x)) if name in history else ()
+        return tuple(filter(isfinite, history[name].tolist())) if name in history else ()
 
     # ------------------------------------------------------------------------------------------ some of them
 

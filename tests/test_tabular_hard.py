@@ -1,0 +1,275 @@
+"""What is hard for models of tables: ends that come early, rows that hardly count, counts of nothing, many columns."""
+
+import inspect
+import pickle
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.9")
+
+from nnc.tabular import Schema, TableClassifier, TableRegressor, load, read_table, recipe
+from nnc.tabular import model as models
+from nnc.tabular.cells import CellError
+from nnc.tabular.temperature import expected_calibration_error, fit_temperature
+from nnc.training.fit import Fit
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((120, 3))
+Y = X[:, 0]
+LABELS = (Y > 0).astype(int) + (Y > 1)
+
+
+def first(n):
+    """Weights of rows, of which so many count."""
+    return np.where(np.arange(120) < n, 1.0, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _few_epochs(monkeypatch):
+    monkeypatch.setattr(recipe, "EPOCHS", 8)
+    monkeypatch.setattr(recipe, "MOST_EPOCHS", 8)
+
+
+# ------------------------------------------------------------------------------------------ ends
+
+
+@pytest.mark.parametrize("step", ["fit_temperature", "expected_calibration_error", "permutation_importances"])
+def test_ctrl_c_after_the_training_leaves_a_whole_model(step, monkeypatch, tmp_path):
+    expected = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS)
+    right = getattr(models, step)
+
+    def interrupted(*arguments, **named):
+        signal.raise_signal(signal.SIGINT)
+        return right(*arguments, **named)
+
+    monkeypatch.setattr(models, step, interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    model = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert model.complete_
+    model.save(tmp_path / "model.json")
+    for one in (model, load(tmp_path / "model.json")):
+        assert one.held_out_[:4] == expected.held_out_[:4]
+        assert np.array_equal(one.feature_importances_, expected.feature_importances_)
+        assert "time" in one.report().facts
+
+
+def test_ctrl_c_before_the_training_leaves_the_model_that_was_there(monkeypatch):
+    model = TableClassifier("fast", members=1, random_state=0).fit(X, LABELS)
+    before = model.predict_proba(X)
+
+    def interrupted(table):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Schema, "learn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X[:, :2], LABELS)
+    assert np.array_equal(model.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_ctrl_c_while_validation_rows_are_looked_at(epoch, monkeypatch, tmp_path):
+    evaluate = Fit.evaluate
+
+    def interrupted(run):
+        if run.epoch == epoch:
+            signal.raise_signal(signal.SIGINT)
+        evaluate(run)
+
+    monkeypatch.setattr(Fit, "evaluate", interrupted)
+    model = TableRegressor("fast", members=1, n_jobs=1, random_state=0).fit(X, Y)
+    assert not model.complete_
+    assert len(model.model_.members[0].curve) == epoch - 1
+    model.save(tmp_path / "model.json")
+    assert np.array_equal(load(tmp_path / "model.json").predict(X), model.predict(X))
+    assert "ended early" in model.report().facts
+
+
+# ------------------------------------------------------------------------------------------ what is said
+
+
+def test_looking_at_a_model_computes_nothing(monkeypatch, tmp_path):
+    wide = np.concatenate([X, RNG.standard_normal((120, models.WIDE - 2))], axis=1)
+    few = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
+    model = TableRegressor("fast", members=1, random_state=0).fit(wide, Y)
+    right = models.permutation_importances
+
+    def refused(*arguments):
+        raise AssertionError("importances were computed")
+
+    monkeypatch.setattr(models, "permutation_importances", refused)
+    for one in (few, model):
+        dir(one), repr(one), one._repr_html_(), inspect.getmembers(one), one.report()
+    assert hasattr(few, "feature_importances_")
+    assert not hasattr(model, "feature_importances_")
+    assert "importance" not in str(model.report())
+    monkeypatch.setattr(models, "permutation_importances", right)
+    found = model.find_importances()
+    assert found.argmax() == 0
+    assert np.array_equal(model.feature_importances_, found)
+    assert "importance" in str(model.report())
+    nothing = TableRegressor("fast", members=1).fit(X[:8], Y[:8])  # no row was held out
+    assert not hasattr(nothing, "feature_importances_")
+    with pytest.raises(ValueError, match="no rows were held out"):
+        nothing.find_importances()
+    nothing.save(tmp_path / "model.json")
+    assert not hasattr(load(tmp_path / "model.json"), "feature_importances_")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "weighted"),
+    [
+        (TableClassifier, {"class_weight": {2: 3.0, 0: 0.5}}, True),
+        (TableClassifier, {"class_weight": "balanced", "members": 2}, False),
+        (TableRegressor, {"loss": "poisson"}, True),
+        (TableRegressor, {"quantiles": (0.2, 0.8), "members": 1}, False),
+    ],
+    ids=str,
+)
+def test_the_report_says_how_to_make_a_model_again(kind, arguments, weighted, tmp_path):
+    y = LABELS if kind is TableClassifier else abs(Y)
+    sample_weight = RNG.uniform(1, 2, 120) if weighted else None
+    model = kind("fast", **arguments).fit(X, y, sample_weight)
+    model.save(tmp_path / "model.json")
+    for one in (model, load(tmp_path / "model.json")):
+        call = one.report().facts["to make it again"]
+        again = eval(call, {kind.__name__: kind, "X": X, "y": y, "sample_weight": sample_weight})
+        assert [net.params.tobytes() for net in again.networks_] == [net.params.tobytes() for net in model.networks_]
+        assert np.array_equal(again.predict(X), model.predict(X))
+    parameters = load(tmp_path / "model.json").get_params()
+    assert {name: parameters[name] for name in arguments} == {
+        name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------ rows that count
+
+
+@pytest.mark.parametrize("n", [2, 3, 12, 30])
+def test_rows_without_weight_are_as_if_they_were_not_there(n):
+    for model, y in ((TableClassifier("fast", random_state=0), LABELS), (TableRegressor("fast", random_state=0), Y)):
+        found = model.fit(X, y, first(n))
+        held, P = found.held_out_, found.predict(X)
+        if len(np.unique(y[:n])) == len(np.unique(y)) or y is Y:  # else there is a class that no row says more of
+            expected = model.fit(X[:n], y[:n], np.ones(n))
+            assert expected.held_out_[:2] == held[:2]
+            assert np.array_equal(expected.predict(X), P)
+        assert held.n <= n
+
+
+def test_hardly_any_weight():
+    hardly = np.where(np.arange(120) % 6 == 0, 1, 1e-40)
+    model = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS, hardly)
+    expected = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS, np.round(hardly))
+    assert np.array_equal(model.predict_proba(X), expected.predict_proba(X))
+    for weights in (first(1), np.where(LABELS == 2, 0, 1e-40) + 3 * first(1)):
+        with pytest.raises(ValueError, match="must leave two rows or more that count, got 1"):
+            TableClassifier("fast").fit(X, LABELS, weights)
+    with pytest.raises(ValueError, match="must leave two rows or more that count, got 0"):
+        TableClassifier("fast", class_weight=dict.fromkeys(range(3), 0)).fit(X, LABELS)
+
+
+@pytest.mark.parametrize("way", ["class_weight", "sample_weight"])
+def test_a_class_without_weight(way, tmp_path):
+    model = TableClassifier("fast", class_weight={2: 0} if way == "class_weight" else None, random_state=0)
+    model.fit(X, LABELS, (LABELS != 2) * 1.0 if way == "sample_weight" else None)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.predict_proba(X)[:, 2].max() < 0.3
+    assert model.held_out_.n <= (LABELS != 2).sum() * 3 // 5  # of three folds of five, where all of them are kept
+    model.save(tmp_path / "model.json")
+    assert load(tmp_path / "model.json").get_params() == model.get_params() | {"members": 3}
+
+
+@pytest.mark.parametrize(
+    ("weight", "error", "message"),
+    [
+        ({2: -1.0}, ValueError, r"class_weight\[2\] must be a finite number, 0 or more, got -1.0"),
+        ({2: np.nan}, ValueError, r"class_weight\[2\] must be a finite number, 0 or more, got nan"),
+        ({2: "a"}, TypeError, r"class_weight\[2\] must be a number, got 'a'"),
+    ],
+)
+def test_weights_of_classes_that_are_none(weight, error, message):
+    with pytest.raises(error, match=message):
+        TableClassifier("fast", class_weight=weight).fit(X, LABELS)
+
+
+def test_importances_and_calibration_are_of_the_rows_that_count(monkeypatch):
+    monkeypatch.setattr(recipe, "MOST_EPOCHS", 40)
+    n = 600
+    Z = np.random.default_rng(1).standard_normal((n, 2))
+    counts = np.arange(n) % 2 == 0
+    y = np.where(counts, Z[:, 0], Z[:, 1])  # which of the two columns says it depends on the row
+    model = TableRegressor("fast", members=2, random_state=0).fit(Z, y, np.where(counts, 1, 1e-6))
+    assert model.feature_importances_[0] > 0.5
+    assert abs(model.feature_importances_[1]) < 0.1
+    P, index = np.array([[0.8, 0.2]] * 4), np.array([0, 0, 0, 1])
+    assert expected_calibration_error(P, index, sample_weight=[1, 1, 2, 1]) == pytest.approx(0, abs=1e-12)
+    assert expected_calibration_error(P, index, sample_weight=[0, 0, 0, 1]) == pytest.approx(0.8)
+
+
+# ------------------------------------------------------------------------------------------ counts
+
+
+@pytest.mark.parametrize(
+    "y",
+    [np.zeros(120), first(1), 1e-300 * first(1), 1e-310 * abs(Y), np.full(120, 5e-324), 1e12 * first(1) + 1e-5],
+    ids=["none", "one", "a tiny one", "tiny", "the least", "a large one"],
+)
+def test_counts_of_nothing(y, tmp_path):
+    model = TableRegressor("fast", loss="poisson", members=2, random_state=0).fit(X, y)
+    predicted = model.predict(X)
+    assert y.min() <= predicted.min()
+    assert predicted.max() <= y.max()
+    model.save(tmp_path / "model.json")
+    assert np.array_equal(load(tmp_path / "model.json").predict(X), predicted)
+
+
+# ------------------------------------------------------------------------------------------ many rows, many members
+
+
+def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypatch):
+    monkeypatch.setattr(models, "MOST", 90)
+    monkeypatch.setattr(models, "SCORES", 10)
+    rows = []
+    right = models.fit_temperature
+    monkeypatch.setattr(models, "fit_temperature", lambda z, *rest: rows.append(len(z)) or right(z, *rest))
+    for members in (1, 5, 15):
+        TableClassifier("fast", members=members, random_state=0).fit(X, LABELS)
+    assert 20 < max(rows) < 40  # of three classes, and a row more or less in a fold
+    z = np.random.default_rng(0).standard_normal((3000, 40))  # more numbers than are computed at a time
+    index = z.argmax(axis=1)
+    index[::3] = 0
+    twice = fit_temperature(np.tile(z, (2, 1)), np.tile(index, 2), np.repeat([1.0, 1e-9], 3000))
+    assert twice == pytest.approx(fit_temperature(z, index), rel=1e-3)
+
+
+def test_the_row_of_a_message_is_that_of_the_table(monkeypatch):
+    model = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
+    rows = X.astype(object)
+    rows[:, 1] = [f"{x:f}" for x in X[:, 1]]
+    monkeypatch.setattr(models, "BLOCK", 5 * 3)
+    np.testing.assert_allclose(model.predict(rows), model.predict(X), atol=1e-3)
+    rows[117, 1] = "none"
+    with pytest.raises(CellError, match=r"in column 'x1', as the training rows had, got 'none' in row 117$") as caught:
+        model.predict(rows)
+    assert caught.value.row == 117
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1.0, np.inf], "got inf in row 1, column 'x0'; where it stands"),
+        ([1, 10**400], "in the range of a float"),
+        ([b"a", b"\xff"], "text in UTF-8"),
+    ],
+)
+def test_errors_of_cells_go_to_other_processes(column, message):
+    with pytest.raises(CellError, match=message) as caught:
+        read_table([[cell] for cell in column])
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is CellError
+    assert str(again) == str(caught.value)
+    assert (again.column, again.row, again.why) == ("x0", 1, caught.value.why)
+    assert str(again.below(10)) == str(again).replace("row 1", "row 11")
