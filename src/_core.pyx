@@ -109,8 +109,12 @@ def one_hot(const real[:, ::1] Y, int[::1] labels):
     return True
 
 
-cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order):
-    cdef Data data = Data(X.shape[0], &X[0, 0], NULL, NULL, NULL, 0, NULL)
+cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order,
+                  int[::1] rows=None):
+    # Rows that are a part of these arrays are taken in their order where there is no other.
+    cdef Data data = Data(X.shape[0], &X[0, 0], NULL, NULL, NULL, 0, NULL, NULL)
+    if rows is not None:
+        data.n, data.rows, data.order = rows.shape[0], &rows[0], &rows[0]
     if Y is not None:
         data.Y = &Y[0, 0]
     if labels is not None:
@@ -459,6 +463,8 @@ cdef class Evaluation:
         Gets the outputs.
     threads : int
         How many threads will do it.
+    rows : int32 array (m) or None
+        As for Training.
     """
     cdef Parts parts
     cdef Task of_thread
@@ -467,16 +473,16 @@ cdef class Evaluation:
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, real[:, ::1] out, int threads):
+                  const real[::1] weights, real[:, ::1] out, int threads, rows=None):
         cdef const Plan* plan = &engine.plan
         cdef Arena arena = Arena(0, 0)
-        self.keep_alive = engine, params, X, Y, labels, weights, out
+        self.keep_alive = engine, params, X, Y, labels, weights, out, rows
         self.of_thread = Task(work_on_parts, &self.parts)
         self.parts.out = NULL if out is None else &out[0, 0]
-        self.parts.threads, self.parts.data = threads, as_data(X, Y, labels, weights, None)
+        self.parts.threads, self.parts.data = threads, as_data(X, Y, labels, weights, None, rows)
         self.scale = loss_scale(plan.loss, self.parts.data.weight, plan.layers[plan.count - 1].n_out)
         lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
-        self.memory = reserve(&arena, block_rows(plan, X.shape[0], EVALUATE))
+        self.memory = reserve(&arena, block_rows(plan, self.parts.data.n, EVALUATE))
         lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
         self.restart()
 
@@ -517,7 +523,7 @@ include "training.pxi"
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):
     """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used then."""
-    cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, &order[0])
+    cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, NULL, &order[0])
     shuffle_rows(&data, key, &draws)
     return draws
 

@@ -22,6 +22,7 @@ cdef struct Data:
     const int* labels     # (n), or NULL
     const real* weights   # (n) how much each row counts, or NULL
     double weight         # their sum; without weights n
+    const int* rows       # (n) which rows of these arrays the data are; NULL: all, as they lie
     int* order            # (n) the order in which rows are taken; NULL: as they lie
 
 cdef struct Block:
@@ -101,7 +102,7 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
     cdef int* order = data.order
     cdef int kept
     for i in range(data.n):
-        order[i] = <int>i
+        order[i] = <int>i if data.rows is NULL else data.rows[i]
     i = data.n - 1
     while i > 0:
         count = smaller(i, DRAWS)

@@ -22,6 +22,8 @@ cdef class Training:
         frozen; once more of its biases'; steps that it was frozen in before).
     threads : int
         How many threads will do it at most.
+    rows : int32 array (m) or None
+        Which rows of X and the others there are: a part of these arrays, which is not copied. `order` is (m) then.
 
     Raises
     ------
@@ -36,7 +38,7 @@ cdef class Training:
     cdef object keep_alive
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order, real[:, ::1] moments, dict settings,
-                  int threads=1):
+                  int threads=1, rows=None):
         cdef real[::1] theta = params
         cdef Run* run = &self.run
         cdef Plan plan = engine.plan
@@ -46,8 +48,9 @@ cdef class Training:
         cdef int l
         memset(run, 0, sizeof(Run))
         self.of_thread = Task(work_on_run, run)
-        self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None]     # the arrays themselves: views of them take time
-        run.data = as_data(X, Y, labels, weights, order)
+        # the arrays themselves: views of them take time
+        self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
+        run.data = as_data(X, Y, labels, weights, order, rows)
         settings = settings.copy()
         run.batch = batch_size
         run.key, run.draws = settings.pop("key", 0), settings.pop("draws", 0)
@@ -135,8 +138,8 @@ cdef class Training:
         self.run.epochs, self.run.rates_of_steps = epochs, of_steps
 
     def feed(self, X, Y, labels, weights):
-        """Other rows take the place of the data, no more of them than a batch has or as many as there were, and are epoch 0 of a run that
-        goes on with what the optimizer keeps."""
+        """Other rows, whole arrays, take the place of the data, no more of them than a batch has or as many as there were, and are epoch 0
+        of a run that goes on with what the optimizer keeps."""
         cdef Run* run = &self.run
         cdef int l
         self.keep_alive[2:6] = X, Y, labels, weights
@@ -154,7 +157,7 @@ cdef class Training:
 
     cdef void let_go(self) noexcept:
         cdef Run* run = &self.run
-        run.data.n, run.data.X, run.data.Y, run.data.labels, run.data.weights, run.data.order = 0, NULL, NULL, NULL, NULL, NULL
+        run.data = Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
         run.losses, run.rates, run.epochs = NULL, NULL, 0
 
     cdef fetch_all(self):

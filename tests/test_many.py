@@ -15,6 +15,8 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
+from nnc.many import source
+from nnc.many.fit import outcomes_of
 from nnc.many.source import Source
 
 RNG = np.random.default_rng(0)
@@ -497,3 +499,37 @@ def test_what_is_no_executor():
         nnc.fit_many(regressors(), X, Y, epochs=1, executor=3)
     with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match="n_jobs is for the threads"):
         nnc.fit_many(regressors(), X, Y, epochs=1, executor=executor, n_jobs=2)
+
+
+def mean_square(P, Y):
+    return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("width", "batch", "shuffle"), [(16, 16, True), (136, 16, True), (16, 1, True), (16, None, True), (16, 16, False)]
+)
+def test_rows_are_read_where_they_lie_to_the_same_bits(width, batch, shuffle, weighted, monkeypatch):
+    """Few rows are copied for their network, many are not: that changes no bit, of what is learned and of losses."""
+    rng = np.random.default_rng(0)
+    X, labels = rng.standard_normal((200, 5)), rng.integers(0, 3, 200)
+    targets = {"mse": X[:, :1] ** 2, "cross_entropy": labels, "function": X[:, :1] ** 2}
+    weights = rng.uniform(0.5, 1, (3, 200))
+    rows = [np.sort(rng.permutation(200)[:150]) for _ in range(3)]
+    apart = [np.setdiff1d(np.arange(200), index) for index in rows]
+    for loss, y in targets.items():
+        if loss == "function" and weighted:  # which has none
+            continue
+        found = []
+        for copied, given in ((2**40, "arrays"), (2**40, "rows"), (0, "rows")):
+            monkeypatch.setattr(source, "COPIED", copied)
+            kind, n_out = mean_square if loss == "function" else loss, 3 if y is labels else 1
+            nets = [NeuralNetwork([5, width, n_out], loss=kind, dtype="float32", seed=seed) for seed in range(3)]
+            held = [source.Apart(index) for index in apart]
+            if given == "arrays":
+                held = [(X[index], y[index], *([weights[i, index]] * weighted)) for i, index in enumerate(apart)]
+            options = {"epochs": 3, "batch_size": batch, "shuffle": shuffle, "lr": 0.01, "validation": held}
+            outcomes = outcomes_of(nets, X, y, rows, weights if weighted else None, options, 2)
+            columns = [outcome.history[name].tobytes() for outcome in outcomes for name in ("loss", "val_loss")]
+            found.append(([net.params.tobytes() for net in nets], columns))
+        assert found[0] == found[1] == found[2]

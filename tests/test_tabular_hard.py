@@ -3,13 +3,15 @@
 import inspect
 import pickle
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", "1.9")
 
-from nnc.tabular import Schema, TableClassifier, TableRegressor, load, read_table, recipe
+from nnc.many import source
+from nnc.tabular import Schema, TableClassifier, TableRegressor, estimator, load, read_table, recipe
 from nnc.tabular import model as models
 from nnc.tabular.cells import CellError
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature
@@ -243,6 +245,24 @@ def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypat
     index[::3] = 0
     twice = fit_temperature(np.tile(z, (2, 1)), np.tile(index, 2), np.repeat([1.0, 1e-9], 3000))
     assert twice == pytest.approx(fit_temperature(z, index), rel=1e-3)
+
+
+def test_a_fit_takes_less_memory_than_another_table(monkeypatch):
+    monkeypatch.setattr(recipe, "EPOCHS", 1)
+    monkeypatch.setattr(recipe, "MOST_EPOCHS", 1)
+    monkeypatch.setattr(estimator, "MOST_NUMBERS", 0)  # as of a million rows: bins are not tried
+    monkeypatch.setattr(source, "COPIED", 1 << 14)
+    Z = np.random.default_rng(0).standard_normal((40_000, 20))
+    y = Z[:, 0] + Z[:, 1] ** 2
+    for model, target in ((TableRegressor("fast", members=2), y), (TableClassifier("fast", members=2), y > 0.5)):
+        model.set_params(n_jobs=2, random_state=0)
+        model.fit(Z[:100], target[:100])  # what is loaded and made once
+        tracemalloc.start()
+        try:
+            model.fit(Z, target)
+            assert tracemalloc.get_traced_memory()[1] < 1.1 * Z.nbytes
+        finally:
+            tracemalloc.stop()
 
 
 def test_the_row_of_a_message_is_that_of_the_table(monkeypatch):

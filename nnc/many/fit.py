@@ -57,7 +57,8 @@ def fit_many(
         What labels mean is found in all rows.
     rows : sequence of int arrays or masks, optional
         The rows that each network learns from, None for all of them: folds, or a bootstrap, in which rows may come
-        several times. They are copied when the network's turn comes, so `n_jobs` of them at a time.
+        several times. Where they take more than 4 MB they are read where they lie; fewer are copied when the network's
+        turn comes, so `n_jobs` of them at a time.
     weights : sequence of arrays (n,), or array (n_networks, n), optional
         In place of rows, or beside them: `sample_weight` of each network, of all rows; None for one without. Nothing is
         copied.
@@ -184,7 +185,7 @@ def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, weight
         source.validation, given = validation, {**given, "validation": Held.HELD}
     saids = options_of(given, len(networks))
     data = source.taken(networks[0]).data
-    indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, len(data.X)))
+    indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, data.n))
     counted_rows = _each("weights", weights, networks, lambda name, value: value)
     jobs = []
     for i, (network, said) in enumerate(zip(networks, saids, strict=True)):

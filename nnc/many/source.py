@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from nnc.base.checks import fraction
 from nnc.base.random import SPLIT
 from nnc.data import targets
 from nnc.data.splits import split
+from nnc.model.data import Chosen
 from nnc.training.start import is_share
 
 if TYPE_CHECKING:
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
 
     Index = NDArray[np.intp]
 
+COPIED = 1 << 22  # bytes up to which the inputs of a network are copied: more of them are read where all rows lie
+
 
 class Held(Enum):
     """Stands among the arguments of a network where its validation rows are those of the source."""
 
     HELD = "the validation rows of all networks"
+
+
+class Apart(NamedTuple):
+    """Stands among the arguments of a network where its validation rows are some of X, with their y and weights."""
+
+    rows: Index
 
 
 class Source:
@@ -107,12 +116,14 @@ class Taken:
         if common:
             validation = self.given
         if weights is not None:
-            weights = intake.row_weights("weights", weights, len(data.X))
-        if index is None and not is_share(validation):
+            weights = intake.row_weights("weights", weights, data.n)
+        if index is None and not isinstance(validation, Apart) and not is_share(validation):
             held = self.held if common and self.held is not None else intake.validation(validation)
             return intake, data if weights is None else data.with_weights(weights), held
-        index = np.arange(len(data.X)) if index is None else index
-        if is_share(validation):
+        index, apart = np.arange(data.n) if index is None else index, None
+        if isinstance(validation, Apart):
+            apart = validation.rows
+        elif is_share(validation):
             share, key = fraction("validation", validation), network.streams.key(SPLIT)
             strata = targets.strata(targets.as_given(self._y)[index], network.model.loss, intake.classes)
             train, test = split(len(index), share, key, strata, name="validation")
@@ -122,15 +133,26 @@ class Taken:
             intake.scaling_y = network.intake.scaling_y
             rows, y = intake.rows(self._X), targets.as_given(self._y)
             data = intake.data(rows[index], y[index], learn=True)
-            held = intake.data(rows[apart], y[apart]) if is_share(validation) else intake.validation(validation)
+            held = intake.data(rows[apart], y[apart]) if apart is not None else intake.validation(validation)
+            if weights is not None:
+                data = data.with_weights(weights[index])
+                held = held if apart is None or held is None else held.with_weights(weights[apart])
         else:
-            if is_share(validation):
-                held = self.data.rows(apart)
+            data = data if weights is None else data.with_weights(weights)
+            if common:
+                held = self.held
+            elif apart is None:
+                held = intake.validation(validation)
             else:
-                held = self.held if common else intake.validation(validation)
-            data = data.rows(index)
+                held = _some(data, apart)
+            data = _some(data, index)
         if weights is not None:
-            data = data.with_weights(intake.row_weights("weights", weights[index], len(index)))
-            if is_share(validation) and held is not None:
-                held = held.with_weights(intake.row_weights("weights", weights[apart], len(apart)))
+            for part in (index,) if apart is None else (index, apart):
+                intake.row_weights("weights", weights[part], len(part))  # which may be too small together
         return intake, data, held
+
+
+def _some(data: Data, index: Index) -> Data:
+    """Some rows of what is shared: few are copied, as copies lie together; many would take too much memory."""
+    size = data.X.itemsize * data.X.shape[1] * len(index)
+    return data.rows(index) if size <= COPIED else Chosen(data, index)

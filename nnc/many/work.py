@@ -69,7 +69,7 @@ class Job:
         self.state: State
         self.plan: dict[str, Any]
         self.state, self.plan = prepare(self.network, self.said)
-        self.seconds = self.estimate(len(self.taken.data.X))
+        self.seconds = self.estimate(self.taken.data.n)
 
     def estimate(self, n: int) -> float:
         """The seconds that it takes, roughly, where there are n rows."""

@@ -125,4 +125,4 @@ def targets(y: Any, n: int) -> NDArray[Any]:
 
 def placeholder(data: Data, n_out: int) -> Data:
     """The rows with derivatives as targets, before there are any."""
-    return data.with_targets(np.zeros((len(data.X), n_out), data.X.dtype))
+    return data.with_targets(np.zeros((data.n, n_out), data.X.dtype))

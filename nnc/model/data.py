@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 class Data:
     """Inputs (n, n_in), then targets (n, n_out) or labels (n,), and how much each row counts. It is taken apart in this
-    order: `Training(engine, params, *data, ...)`."""
+    order: `Training(engine, params, *data.whole, ..., rows=data.index)`."""
 
+    X: NDArray[Any]
+    Y: NDArray[Any] | None
     labels: NDArray[np.int32] | None
     weights: NDArray[Any] | None
+    index: NDArray[np.int32] | None = None  # which rows of `whole` they are; None: all
 
     __slots__ = ("X", "Y", "labels", "weights")
 
@@ -34,6 +37,16 @@ class Data:
         return iter((self.X, self.Y, self.labels, self.weights))
 
     @property
+    def n(self) -> int:
+        """How many rows there are."""
+        return len(self.X)
+
+    @property
+    def whole(self) -> Data:
+        """The arrays as they lie."""
+        return self
+
+    @property
     def target(self) -> NDArray[Any]:
         """Targets or labels, whichever there are."""
         target = self.Y if self.labels is None else self.labels
@@ -43,12 +56,12 @@ class Data:
     @property
     def form(self) -> tuple[int, bool, bool]:
         """What the engine lays out its memory for: how many rows there are, and which of the others."""
-        return len(self.X), self.Y is None, self.weights is None
+        return self.n, self.whole.Y is None, self.whole.weights is None
 
     @property
     def weight(self) -> float:
         """What all rows count together."""
-        return self.X.shape[0] if self.weights is None else float(self.weights.sum(dtype=np.float64))
+        return self.n if self.weights is None else float(self.weights.sum(dtype=np.float64))
 
     def with_inputs(self, X: NDArray[Any]) -> Data:
         """The same rows with other inputs."""
@@ -65,3 +78,56 @@ class Data:
     def rows(self, index: NDArray[Any] | slice) -> Data:
         """Some of the rows."""
         return Data(*[None if part is None else part[index] for part in self])  # type: ignore[arg-type]
+
+    def copied(self) -> Data:
+        """The same as arrays of their own."""
+        return self
+
+
+class Chosen(Data):
+    """Some rows of others, which stay where they lie: the engine reads them there, and whoever asks for an array gets a
+    copy.
+
+    Parameters
+    ----------
+    whole : Data
+    index : int array (n,)
+        Which rows.
+    """
+
+    index: NDArray[np.int32]
+
+    __slots__ = ("_whole", "index")
+
+    def __init__(self, whole: Data, index: NDArray[Any]) -> None:
+        self._whole, self.index = whole, index.astype(np.int32, copy=False)
+
+    @property
+    def n(self) -> int:
+        return len(self.index)
+
+    @property
+    def whole(self) -> Data:
+        return self._whole
+
+    @property
+    def X(self) -> NDArray[Any]:  # type: ignore[override]
+        return self._whole.X[self.index]
+
+    @property
+    def Y(self) -> NDArray[Any] | None:  # type: ignore[override]
+        return None if self._whole.Y is None else self._whole.Y[self.index]
+
+    @property
+    def labels(self) -> NDArray[np.int32] | None:  # type: ignore[override]
+        return None if self._whole.labels is None else self._whole.labels[self.index]
+
+    @property
+    def weights(self) -> NDArray[Any] | None:  # type: ignore[override]
+        return None if self._whole.weights is None else self._whole.weights[self.index]
+
+    def rows(self, index: NDArray[Any] | slice) -> Data:
+        return self._whole.rows(self.index[index])
+
+    def copied(self) -> Data:
+        return self._whole.rows(self.index)

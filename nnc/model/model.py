@@ -369,7 +369,7 @@ class Model:
 
     def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
         """The core's object that works out the loss of rows in threads, and their outputs into `out`."""
-        return self.core.Evaluation(self.engine, self.theta, *data, out, threads)
+        return self.core.Evaluation(self.engine, self.theta, *data.whole, out, threads, data.index)
 
     def with_slopes(self, data: Data) -> tuple[float, Data]:
         """The loss of these rows where it is a function, and the rows as the engine takes them: with its derivatives by

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 22  # inputs that are made at a time
 SCORES, SHUFFLED = 2000, 1000  # held-out rows that intervals rest on, and importances
+PART = 1 << 14  # held-out rows that are copied at a time
 MOST = 1 << 20  # outputs for held-out rows, of all members: of many rows and classes some rows have to do
-WIDE, WIDEST = 100, 1000  # columns up to which importances take less than the training, and some seconds
+WIDE, WIDEST = 100, 1000  # columns up to which importances take a tenth of the time of a fit at most, and some seconds
+REPEATS, PASSES = 5, 60  # orders that columns are shuffled to: as many, or of many columns so many of all of them
 TINY = 1e-30
 
 
@@ -179,19 +181,21 @@ class TableModel:
         """Finds the temperature, the score, the scores for intervals, and the importances of few columns; `held` tells
         which rows a fold holds out."""
         n, outputs = len(rows.y), self.task.outputs
-        few = np.arange(n)  # of these rows
+        few = np.ones(n, bool)
         most = max(SCORES, MOST // outputs // -(-len(self.members) // FOLDS))
         if most < n:
-            few = np.sort(np.random.default_rng([seed, 2]).permutation(n)[:most])
-        places = [np.flatnonzero(held(member.spec.fold)[few]) for member in self.members]  # among these, of each member
-        if not any(map(len, places)):
+            few[np.random.default_rng([seed, 2]).permutation(n)[most:]] = False
+        asked = [np.flatnonzero(held(member.spec.fold) & few) for member in self.members]
+        known = np.unique(np.concatenate(asked))
+        if not len(known):
             return
-        y, weights = rows.y[few], None if rows.weights is None else rows.weights[few]
+        y, weights = rows.y[known], None if rows.weights is None else rows.weights[known]
         classes = self.task.kind == "classes"
-        raw = [
-            member.network.predict(rows.inputs(member.spec.bins)[few[place]])
-            for member, place in zip(self.members, places, strict=True)
-        ]
+        raw = []
+        for member, index in zip(self.members, asked, strict=True):
+            parts, inputs = np.array_split(index, 1 + len(index) // PART), rows.inputs(member.spec.bins)
+            raw.append(np.concatenate([member.network.predict(inputs[part]) for part in parts if len(part)]))
+        places = [np.searchsorted(known, index) for index in asked]
         if classes:
             at = np.concatenate(places)
             logits = np.concatenate(raw).astype(np.float64)
@@ -199,29 +203,26 @@ class TableModel:
             temperature = fit_temperature(logits, y[at], None if weights is None else weights[at])
             self.held_out = self.held_out._replace(temperature=temperature)
             del logits
-        total, times = np.zeros((len(few), outputs)), np.zeros(len(few))
+        total, times = np.zeros((len(known), outputs)), np.zeros((len(known), 1))
         for P, place in zip(raw, places, strict=True):
             total[place] += self.meant(P.astype(np.float64))
             times[place] += 1
-        known = np.flatnonzero(times)
-        answers = self.formed(total[known] / times[known, None])
-        truth, weights = y[known], None if weights is None else weights[known]
+        answers = self.formed(total / times)
         order = np.random.default_rng([seed, 3]).permutation(len(known))
         self.held_out = HeldOut(
             len(known),
-            self.score(answers, truth, weights),
-            expected_calibration_error(answers, truth, sample_weight=weights) if classes else np.nan,
+            self.score(answers, y, weights),
+            expected_calibration_error(answers, y, sample_weight=weights) if classes else np.nan,
             self.held_out.temperature,
-            self.strangeness(answers, truth)[order[:SCORES]],
+            self.strangeness(answers, y)[order[:SCORES]],
         )
-        at = np.sort(known[order[:SHUFFLED]])
-        chosen = few[at]
+        chosen = np.sort(known[order[:SHUFFLED]])
         self.shuffle = Shuffle(
             rows.plain[chosen],
             rows.bins[chosen] if True in self.encodings and rows.bins is not None else None,
             rows.y[chosen],
             None if rows.weights is None else rows.weights[chosen],
-            np.stack([np.isin(at, place) for place in places]),
+            np.stack([np.isin(chosen, index) for index in asked]),
         )
         if len(self.schema.names) <= WIDE:
             self.find_importances()
@@ -274,7 +275,7 @@ class TableModel:
 
     # ------------------------------------------------------------------------------------------ what it rests on
 
-    def find_importances(self, repeats: int = 5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def find_importances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """How much the score on held-out rows falls where a column is shuffled: mean and deviation, (columns,) each."""
         if self.importances is None:
             shuffle = self.shuffle
@@ -293,6 +294,7 @@ class TableModel:
                 return self.score(self.formed(total / times), shuffle.y, shuffle.weights)
 
             groups = self.schema.groups(bins=shuffle.bins is not None)
+            repeats = max(1, min(REPEATS, PASSES // len(groups)))
             self.importances = permutation_importances(score, inputs, groups, repeats, self.facts["seed"])
             self.shuffle = None  # its rows have done their work
         return self.importances

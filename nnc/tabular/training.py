@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nnc.base.processors import get_num_threads
 from nnc.many.fit import outcomes_of
+from nnc.many.source import Apart
 from nnc.tabular.recipe import network, options, scaling_of, steps_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ FOLDS = 5  # a member learns from all rows but one of so many parts
 PACE = 5.0  # seconds from one checkpoint to the next: all networks are written each time
 LEAST_ROWS = 2 * FOLDS  # with fewer none are held out
 ALIKE = 0.03  # so much the errors of both encodings may differ for both to be kept
+NUMBERED = 1 << 22  # numbers of rows of the members that are trained in one call
 MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plain encoding has to do
 
 
@@ -171,7 +174,9 @@ class Training:
     def train(self, specs: Sequence[Spec]) -> None:
         """Trains those that are not there yet."""
         specs = [spec for spec in specs if spec not in self.members]
-        size = len(specs) if self.keep is None else 2 * (self.n_jobs or 1)
+        size = max(self.n_jobs or get_num_threads(), NUMBERED // len(self.y))
+        if self.keep is not None:
+            size = min(size, 2 * (self.n_jobs or 1))
         try:
             for start in range(0, len(specs), max(size, 1)):
                 for bins in (False, True):
@@ -210,7 +215,7 @@ class Training:
         for spec in specs:
             held = self.held(spec.fold)
             rows.append(np.flatnonzero(~held))
-            validation.append((X[held], y[held]) if weights is None else (X[held], y[held], weights[held]))
+            validation.append(Apart(np.flatnonzero(held)))
         arguments = options(self.task, len(rows[0]))
         if self.epochs is not None:
             arguments["epochs"] = self.epochs

@@ -117,7 +117,7 @@ def findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning]
         from nnc.training.second_look import stuck_output, targets_beyond, too_slow
 
         beyond, scaled = targets_beyond(run), "scaled " if run.intake.scaler_y is not None else ""
-        few = len(run.data.X) < FEW and isinstance(run, BatchFit)
+        few = run.data.n < FEW and isinstance(run, BatchFit)
         output_stuck = 0.0 if beyond or few else stuck_output(run)
         if beyond:
             low, high = activations.ROWS[model.activations[-1]].bounds

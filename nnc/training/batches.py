@@ -69,11 +69,11 @@ class BatchFit(Fit):
         return len(losses) - 1 - last, float(losses[last])
 
     def most_threads(self) -> int:
-        self.plan.batch_size = len(self.data.X)
+        self.plan.batch_size = self.data.n
         return super().most_threads()
 
     def open(self, threads: int) -> None:
-        self.plan.batch_size = len(self.data.X)
+        self.plan.batch_size = self.data.n
         self.training = None  # with room for so many
         super().open(threads)
 
@@ -109,7 +109,7 @@ class BatchFit(Fit):
 
     def make_room(self, data: Data) -> None:
         """Opens the core's run anew where there is no room in it for these rows."""
-        self.model.check_rows(len(data.X))
+        self.model.check_rows(data.n)
         (n, *kinds), (room, *there) = data.form, self.data.form
         if n > room or kinds != there:  # there are more of them, or labels or weights that there were none of
             self.sync()
@@ -148,7 +148,7 @@ def epochs_of(
 ) -> Callable[[], Iterator[Data]]:
     """Epochs over rows that are at hand, which are shuffled as the core does it. `read` makes of a batch, with the
     numbers of its rows, what the engine takes, where that is not done yet."""
-    n = len(data.X)
+    n = data.n
     order = np.arange(n, dtype=np.int32)
 
     def batches() -> Iterator[Data]:

@@ -72,9 +72,9 @@ class Fit:
             self.columns["val_loss"] = []
         for name in plan.metrics:
             self.columns[name] = []
-        work = 3 * (plan.epochs or SHORT) * len(data.X) * model.n_params
+        work = 3 * (plan.epochs or SHORT) * data.n * model.n_params
         if state.changes_by_step:
-            self.rates_an_epoch = -(-len(data.X) // plan.batch_size)
+            self.rates_an_epoch = -(-data.n // plan.batch_size)
         self.is_short = work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.images
         watching = plan.patience is not None or plan.validation is not None or bool(plan.keeps_best)
         watching = watching or plan.changes is not unchanged
@@ -91,7 +91,7 @@ class Fit:
     def begin(self, intake: Intake, data: Data) -> None:
         """What is done at the beginning, the first time and whenever the run is repeated on data of the same form."""
         self.model.check_parameters()
-        n, size = len(data.X), self.plan.batch_size
+        n, size = data.n, self.plan.batch_size
         if self.model.least_rows > 1:
             self.model.check_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         self.intake, self.data = intake, data
@@ -206,7 +206,7 @@ class Fit:
     @property
     def steps(self) -> int:
         """Steps of these epochs."""
-        return self.epoch * -(-len(self.data.X) // self.plan.batch_size)
+        return self.epoch * -(-self.data.n // self.plan.batch_size)
 
     def rises(self) -> tuple[int, float]:
         """How many epochs in a row, the last one included, have raised the loss, and the loss before them."""
@@ -237,12 +237,13 @@ class Fit:
             self.training = self.model.core.Training(
                 self.model.engine,
                 self.params,
-                *self.data,
+                *self.data.whole,
                 plan.batch_size,
                 plan.order,
                 state.moments,
                 settings,
                 threads,
+                self.data.index,
             )
         else:
             self.training.feed(*self.data)
@@ -304,7 +305,7 @@ class Fit:
 
     def go_on(self) -> None:
         """Lets the core go on for a slice: one thread for so many blocks of rows, a team for so long as it may."""
-        training, n = self.training, len(self.data.X)
+        training, n = self.training, self.data.n
         began = perf_counter()
         left, before = self.rows_left(), training.epoch * n + training.row
         threads, seconds = self.chooser.next(began, left)
@@ -333,12 +334,12 @@ class Fit:
     def rows_left(self) -> float:
         """How many rows are still to be trained on, at most."""
         epochs = self.plan.epochs
-        return np.inf if epochs is None else (epochs - self.epoch) * len(self.data.X)
+        return np.inf if epochs is None else (epochs - self.epoch) * self.data.n
 
     def mark(self, now: float) -> None:
         seconds = now - self.began
         if seconds - self.marks[-1][1] > 0.1 * SLICE:
-            self.marks.append((self.training.epoch + self.training.row / len(self.data.X), seconds))
+            self.marks.append((self.training.epoch + self.training.row / self.data.n, seconds))
 
     def reached_target(self) -> bool:
         target = self.plan.target_loss
@@ -425,7 +426,7 @@ class Fit:
         threads = self.team.grow(self.chooser.best)
         if self.evaluation is None or self.evaluation.threads != threads:
             if plan.metrics and self.outputs is None:
-                self.outputs = np.empty((len(rows.X), model.sizes[-1]), model.dtype)
+                self.outputs = np.empty((rows.n, model.sizes[-1]), model.dtype)
             self.evaluation = model.evaluation(rows, self.outputs, threads)
         self.evaluation.restart()
         blocks = max(1, int(1e9 / (len(self.params) * self.training.block)))

@@ -32,7 +32,7 @@ def sample(data: Data) -> Data:
 
 
 def _chosen(data: Data) -> NDArray[np.intp]:
-    counting = np.arange(len(data.X)) if data.weights is None else np.flatnonzero(data.weights)
+    counting = np.arange(data.n) if data.weights is None else np.flatnonzero(data.weights)
     return counting[:: -(-len(counting) // ROWS)]
 
 
@@ -84,11 +84,11 @@ def too_slow(run: Fit, history: History) -> float:
     by_gradient = settings["method"] in ("sgd", "momentum")  # else steps have the length of the rate in each parameter
     chosen = _chosen(run.data)
     held = tried = run.data.rows(chosen)
-    if len(chosen) < len(run.data.X):  # or the trial might learn these rows by heart
+    if len(chosen) < run.data.n:  # or the trial might learn these rows by heart
         tried, held = run.data.rows(chosen[::2]), run.data.rows(chosen[1::2])
     way = run.steps * float(history.lr.mean()) / (1 - settings.get("momentum", 0.0))
     if by_gradient and losses.ROWS[model.loss].adds_up:
-        way *= min(run.plan.batch_size, len(run.data.X)) / len(tried.X)
+        way *= min(run.plan.batch_size, run.data.n) / tried.n
     if _explained(run, held) > LEARNED:
         return 0.0
     params, gradient, unused = run.params.copy(), model.zeros(), model.zeros()

@@ -39,7 +39,7 @@ class SecondOrderFit(Fit):
         for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
             if plan.settings.get(name):
                 raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
-        if plan.batch_size < len(data.X):
+        if plan.batch_size < data.n:
             raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={plan.batch_size}")
         if model.stack.norms:
             raise ValueError(

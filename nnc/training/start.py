@@ -135,11 +135,13 @@ def on_data(
     """The run of what `prepare` has made on rows that have been taken in."""
     if "class_weight" in said:
         data = intake.weighted(data, said["class_weight"])
-    n, batch = len(data.X), said.get("batch_size")
+    n, batch = data.n, said.get("batch_size")
     plan["batch_size"] = batch = n if batch is None else min(n, batch)
     shuffles, first_order = said.get("shuffle", True) and batch < n, hasattr(state.optimizer, "lr")
+    if not (shuffles and first_order):  # which take all rows as they lie
+        data = data.copied()
     if validation is not None:
-        plan["validation"] = validation
+        plan["validation"] = validation if model.custom is None else validation.copied()
     if first_order and model.custom is not None:
         from nnc.training.custom import CustomFit
 
