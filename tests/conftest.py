@@ -28,6 +28,18 @@ settings.register_profile("nnc", derandomize=True, deadline=None, max_examples=6
 settings.register_profile("search", deadline=None, max_examples=5000)
 settings.load_profile("nnc")
 
+
+def pytest_addoption(parser):
+    parser.addoption("--but-passed", metavar="FILE", help="leave out what passed before, as the output of `pytest -rp` has it")
+
+
+def pytest_collection_modifyitems(config, items):
+    if path := config.getoption("--but-passed"):
+        passed = {line.removeprefix("PASSED ").rstrip("\n") for line in open(path, encoding="utf-8")}
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+        items[:] = [item for item in items if item.nodeid not in passed]
+
+
 VARIANTS = [cores.chosen()] if os.environ.get("NNC_ISA") else cores.available()
 
 
