@@ -13,15 +13,18 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
-import jupytext
+import nbformat
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "tools"))
 os.environ["MPLBACKEND"] = "agg"
 
+import notebooks  # noqa: E402
 import pages  # noqa: E402
+from sphinx.search.en import SearchEnglish  # noqa: E402
 
 from nnc import __version__  # noqa: E402
 
@@ -62,6 +65,25 @@ RUN = [
     page for page in sorted([DOCS / "index.md", *DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")]) if pages.blocks(page)
 ]
 PRINTED = {}  # by page, what its blocks have printed
+NOTEBOOKS = {"guide": "This page as a notebook", "zh": "本页的 notebook"}  # by folder, what leads to them
+
+
+class SearchBoth(SearchEnglish):
+    """English words, and Chinese text, which has no blanks between words: stretches of it as they stand, within which
+    browsers look for three characters or more, and pairs of characters."""
+
+    lang = "en_zh"
+    language_name = "English and Chinese"
+    runs = re.compile(r"[\u4e00-\u9fff]+|(?:(?![\u4e00-\u9fff])\w)+")
+
+    def split(self, input):
+        for run in self.runs.findall(input):
+            yield run
+            if len(run) > 2 and "\u4e00" <= run[0] <= "\u9fff":
+                yield from map("".join, pairwise(run))
+
+
+html_search_language = SearchBoth.lang
 
 
 def with_links_inside(text, folder):
@@ -82,8 +104,9 @@ def lead_links(app, docname, content):
     page = DOCS / f"{docname}.md"
     printed = pages.filled(content[0], PRINTED[page]) if page in PRINTED else content[0]
     content[0] = with_links_inside(printed, page.parent)
-    if page.parent.name == "guide" and page in RUN:
-        content[0] += f'\n<p class="notebook"><a href="{page.stem}.ipynb" download>This page as a notebook</a></p>\n'
+    if page.parent.name in NOTEBOOKS and page in PRINTED:
+        said = NOTEBOOKS[page.parent.name]
+        content[0] += f'\n<p class="notebook"><a href="{page.stem}.ipynb" download>{said}</a></p>\n'
 
 
 def lead_links_of_included(app, path, docname, content):
@@ -133,14 +156,16 @@ def say_language(app, pagename, templatename, context, doctree):
 
 
 def write_notebooks(app, error):
-    """Each guide as a notebook beside its page."""
+    """Each guide as a notebook beside its page, in both languages."""
     if error is None and app.builder.format == "html":
-        for page in RUN:
-            if page.parent.name == "guide":
-                jupytext.write(jupytext.read(page), Path(app.outdir, "guide", f"{page.stem}.ipynb"))
+        for page, outputs in PRINTED.items():
+            if page.parent.name in NOTEBOOKS:
+                made = notebooks.notebook(page, outputs)
+                nbformat.write(made, Path(app.outdir, page.parent.name, f"{page.stem}.ipynb"))
 
 
 def setup(app):
+    app.add_search_language(SearchBoth)
     app.connect("builder-inited", run_pages)
     app.connect("builder-inited", draw_examples)
     app.connect("source-read", lead_links)

@@ -15,6 +15,8 @@ try:
 except ImportError as error:
     raise ImportError("nnc.river needs river: pip install 'nnc-cython[river]'", name="river") from error
 
+__all__ = ["Classifier", "Regressor"]
+
 
 class Classifier(OnlineClassifier, base.Classifier):
     __doc__ = OnlineClassifier.__doc__

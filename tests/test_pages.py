@@ -100,6 +100,60 @@ def test_every_public_name_is_in_the_reference_with_an_example():
     assert not sorted(set(public()) - described)
 
 
+ROOMS = {"", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabular", ".dask", ".river"}
+
+
+def test_users_are_shown_what_is_public_alone():
+    """The pages and the examples import from no other module; what a room offers stands in its `__all__`."""
+    examples = DOCS.parent.glob("examples/*.py")
+    for page in [DOCS.parent / "README.md", *DOCS.glob("*.md"), *DOCS.glob("guide/*.md"), *API, *examples]:
+        for module in re.findall(r"^ *(?:from|import) nnc([\w.]*)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            assert module in ROOMS, f"{page.name} imports from nnc{module}"
+    said = (DOCS / "guide/what-there-is.md").read_text(encoding="utf-8").split("## What to import")[1]
+    assert {"", *re.findall(r"`nnc(\.\w+)`", said.split("All other")[0])} == ROOMS
+    for room in ROOMS:
+        path = Path(nnc.__file__).parent / room[1:]
+        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+        assert "\n__all__ = [" in text
+
+
+def test_a_page_becomes_a_notebook(tmp_path, monkeypatch):
+    pytest.importorskip("jupytext")
+    monkeypatch.syspath_prepend(PAGES.parent)
+    notebook = runpy.run_path(str(PAGES.parent / "notebooks.py"))["notebook"]
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- of a.md as of 0123456789ab -->\n# A page\n\n[中文](../zh/page.md)\n\nSee [that](that.md).\n\n"
+        "<!-- needs numpy -->\n\n```python\nprint(1)\n```\n\n```text\n...\n```\n\nThen\n\n```text\nno output\n```\n\n"
+        "```console\n$ ls\npage.md\n```\n\n```python\nx = 1\n```\n\n![a picture](x.svg)\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "x.svg").write_text("<svg/>")
+    cells = notebook(page, ["1\n", "$ ls\npage.md\n", ""]).cells
+    assert [cell.source for cell in cells if cell.cell_type == "code"] == ["print(1)", "x = 1"]
+    assert [[out.text for out in cell.outputs] for cell in cells if cell.cell_type == "code"] == [["1\n"], []]
+    text = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    assert text[0] == "# A page\n\nSee that."
+    assert text[2] == "Then\n\n```text\nno output\n```\n\n```console\n$ ls\npage.md\n```"
+    assert text[3] == "![a picture](attachment:x.svg)"
+    assert list(cells[-1].attachments["x.svg"]) == ["image/svg+xml"]
+
+
+@pytest.mark.parametrize("name", ["from-scratch", "images", "tables"])
+def test_the_notebooks_of_the_tutorial_of_mnist_and_of_a_table(name, tmp_path, monkeypatch):
+    """Their code is that of the page, which the first test of this file runs, and Jupyter can read them."""
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("jupytext")
+    monkeypatch.syspath_prepend(PAGES.parent)
+    notebook = runpy.run_path(str(PAGES.parent / "notebooks.py"))["notebook"]
+    for page in (DOCS / "guide" / f"{name}.md", DOCS / "zh" / f"{name}.md"):
+        of_python = [block[2].rstrip("\n") for block in blocks(page) if not block[2].startswith("$ ")]
+        made = notebook(page, ["printed\n"] * len(blocks(page)))
+        nbformat.validate(made)
+        assert [cell.source for cell in made.cells if cell.cell_type == "code"] == of_python
+        assert "](" not in "".join(re.sub(r"\]\((https|attachment)", "", cell.source) for cell in made.cells[:2])
+
+
 def test_every_page_is_in_the_contents():
     listed = set()
     for page in DOCS.rglob("*.md"):
