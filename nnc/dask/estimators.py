@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.many.history import ManyHistory
+    from nnc.network import NeuralNetwork
 
 DOC = """
     All of {0}'s parameters but n_jobs and all of its attributes are there. Below is what it has not.
@@ -33,6 +34,10 @@ DOC = """
 class _OnDask:
     """What both have beside the estimator that they come from. X, y and sample_weight are dask arrays, data frames or
     series, partitions of any sizes, or what the estimator takes anyway."""
+
+    estimators_: list[NeuralNetwork]
+    ensemble_: Ensemble
+    n_features_in_: int
 
     def __init__(
         self,
@@ -153,6 +158,8 @@ def _answer(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> N
 class DaskMLPClassifier(_OnDask, EnsembleClassifier):
     __doc__ = f"EnsembleClassifier whose networks are trained on a Dask cluster.\n{DOC.format('EnsembleClassifier')}"
     _local = EnsembleClassifier
+
+    classes_: NDArray[Any]
 
     def predict(self, X: Any) -> Any:
         """The most probable class of every row; lazy, partition by partition, where X is a dask collection."""

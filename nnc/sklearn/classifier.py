@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from nnc.base.arrays import cast
 from nnc.kinds import losses
 from nnc.kinds.losses import CrossEntropy
-from nnc.sklearn.estimator import FURTHER, Estimator
+from nnc.sklearn.estimator import Estimator
+from nnc.sklearn.further import FURTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -75,6 +75,12 @@ PARAMETERS = """
 class _Bagged(BaseEstimator):
     """What both have in common."""
 
+    estimators_: list[NeuralNetwork]
+    ensemble_: Ensemble
+    history_: ManyHistory
+    n_iter_: int
+    n_features_in_: int
+
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [str, list, tuple],
@@ -226,6 +232,7 @@ class EnsembleClassifier(ClassifierMixin, _Bagged):
     classes_ : array (n_classes,)
     """
 
+    classes_: NDArray[Any]
     _arguments = {"loss": "cross_entropy"}  # noqa: RUF012 (of NeuralNetwork)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

@@ -12,7 +12,8 @@ from sklearn.utils.validation import validate_data
 
 from nnc.data.metrics import r2
 from nnc.kinds.losses import Huber, Quantile
-from nnc.sklearn.estimator import FURTHER, Estimator
+from nnc.sklearn.estimator import Estimator
+from nnc.sklearn.further import FURTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

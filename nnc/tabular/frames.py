@@ -41,6 +41,10 @@ class Table:
         Whether the names are the user's; where not, they are x0, x1, ..., and columns are known by their places.
     """
 
+    columns: tuple[Column, ...]
+    named: bool
+    names: tuple[str, ...]
+
     def __init__(self, columns: Sequence[Column], named: bool) -> None:
         self.columns, self.named = tuple(columns), named
         self.names = tuple(column.name for column in columns)

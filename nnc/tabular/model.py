@@ -107,6 +107,18 @@ class TableModel:
         (its name), "seconds".
     """
 
+    task: Task
+    schema: Schema
+    target: Target
+    members: list[Member]
+    scaling: Scaling | None
+    bounds: NDArray[np.float64] | None
+    baseline: NDArray[np.float64]
+    held_out: HeldOut
+    importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    shuffle: Shuffle | None
+    facts: dict[str, Any]
+
     def __init__(
         self,
         task: Task,
@@ -123,8 +135,7 @@ class TableModel:
         self.baseline, self.facts = baseline, facts
         n_targets = 1 if task.kind == "classes" else task.n_out
         self.held_out = HeldOut(0, np.nan, np.nan, 1.0, np.empty((0, n_targets)))
-        self.importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-        self.shuffle: Shuffle | None = None
+        self.importances = self.shuffle = None
 
     # ------------------------------------------------------------------------------------------ answers
 

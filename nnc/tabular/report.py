@@ -16,6 +16,8 @@ from nnc.inspection.text import aligned
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from nnc.tabular.schema import Made
 
 MOST = 50  # columns that are told of
@@ -57,6 +59,12 @@ class Report:
     curves : mapping of str to sequence of float, optional
         What changed from epoch to epoch, such as the scores of validation rows of each network.
     """
+
+    title: str
+    facts: dict[str, str]
+    columns: list[Made]
+    importances: dict[str, float] | None
+    curves: dict[str, NDArray[np.float64]]
 
     def __init__(
         self,

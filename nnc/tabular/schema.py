@@ -61,6 +61,10 @@ class Schema:
         Whether the names are the user's; where not, or where a later table has none, columns are known by their places.
     """
 
+    columns: tuple[Known, ...]
+    names: tuple[str, ...]
+    named: bool
+
     def __init__(self, columns: Sequence[Known], named: bool) -> None:
         self.columns, self.named = tuple(columns), named
         self.names = tuple(column.name for column in columns)

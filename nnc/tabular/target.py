@@ -28,6 +28,9 @@ class Target:
         Of each output, sorted as scikit-learn sorts them; None of numbers.
     """
 
+    n_outputs: int
+    classes: tuple[NDArray[Any], ...] | None
+
     def __init__(self, n_outputs: int, classes: Sequence[NDArray[Any]] | None = None) -> None:
         self.n_outputs = n_outputs
         self.classes = None if classes is None else tuple(classes)
