@@ -59,6 +59,27 @@ def test_the_best_network_is_what_a_fit_gives():
     assert held.loss == held.network.loss(X[:30], Y[:30])  # no row was left out: it is the network of the trial
 
 
+@pytest.mark.parametrize(("large", "options"), [(0.2, {"seed": 0}), (0.3, {"seed": 2, "folds": 2})], ids=str)
+def test_a_training_on_all_rows_that_comes_out_worse_is_not_the_result(large, options):
+    """With a large constant rate the same parameters come to this or that: of nine trials the best was lucky."""
+    inputs = np.random.default_rng(0).uniform(-1, 1, (400, 5))
+    targets = np.sin(3 * inputs[:, :1]) + inputs[:, 1:2] ** 2
+
+    def deep(seed):
+        return NeuralNetwork([5, 32, 32, 1], activation="relu", loss="mse", seed=seed)
+
+    def best(lr):
+        space, of_all = {"lr": [lr]}, {"batch_size": 16, "optimizer": "adam", **options}
+        return nnc.search(deep, space, inputs, targets, epochs=27, trials=9, n_jobs=1, **of_all)
+
+    with pytest.warns(nnc.LearningRateWarning, match="the network is that of the trial") as warned:
+        result = best(large)
+    assert warned[0].filename == __file__
+    assert result.network.loss(inputs, targets) < 2 * result.loss < 0.3
+    best(nnc.CosineLR(0.05))  # and no warning
+
+
+@pytest.mark.filterwarnings("ignore::nnc.LearningRateWarning")
 @pytest.mark.parametrize("options", [{}, {"folds": 3}, {"validation": 0.3}, {"halving": False}], ids=str)
 def test_a_seed_decides_all(options):
     one, other = run(**options, n_jobs=1), run(**options, n_jobs=3)

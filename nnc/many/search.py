@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from reprlib import repr as shown
 from time import perf_counter
@@ -15,6 +16,7 @@ from nnc.data import targets
 from nnc.data.splits import split
 from nnc.many.fit import NOT_HERE, checked_networks, outcomes_of
 from nnc.network import OF_FIT
+from nnc.training.advice import LearningRateWarning
 from nnc.training.schedules import Schedule
 from nnc.training.start import is_share
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from nnc.network import NeuralNetwork
 
 
+WORSE = 0.25  # of the loss of the best trial: so much may be added by training on all rows
 REST = 3  # one of so many trials goes on to the next round, which is so many times as long
 
 
@@ -42,8 +45,9 @@ class SearchResult:
     loss : float
         Its loss.
     network : NeuralNetwork
-        Made of them and trained on all rows for as many epochs. Where Ctrl-C or max_seconds has ended the search, or
-        `validation` has brought other rows, it is the network of the trial, with folds that of the first one.
+        Made of them and trained on all rows for as many epochs. Where Ctrl-C or max_seconds has ended the search,
+        `validation` has brought other rows, or the training on all rows has come to something worse (see Warns of
+        `search`), it is the network of the trial, with folds that of the first one.
     seconds : float
         Wall time of the whole search.
     """
@@ -159,6 +163,13 @@ def search(
     ValueError, TypeError
         An argument is not one of these.
 
+    Warns
+    -----
+    LearningRateWarning
+        The network that was trained on all rows is far worse on those that were held out, though it has learned from
+        them, than that of the trial, which is the result then: so trainings come out where the rate is large to the
+        end, and the best of many trials was a lucky one. A rate that falls is a remedy (`lr=nnc.CosineLR(0.1)`).
+
     Examples
     --------
     >>> def make(seed, width, activation):
@@ -198,6 +209,17 @@ def search(
         network = best.network()
         said = {**fit_options, **best.options, "epochs": best.epochs}
         _fit_all([network], X, y, None, {name: [value] for name, value in said.items()}, n_jobs=n_jobs)
+        loss = float(np.mean([network.loss(*apart) for apart in held.apart]))
+        if not loss - best.loss <= WORSE * abs(best.loss) and best.loss < np.inf:
+            network = best.networks[0]
+            warnings.warn(
+                f"trained on all rows, the best parameters came to a loss of {loss:.4g} on the rows that were held out "
+                f"of the trial, and the trial itself to {best.loss:.4g}: the network is that of the trial. Where the "
+                "learning rate is large to the end, the best of many trials is a lucky one: let it fall, as "
+                "lr=nnc.CosineLR(0.1) does, or try smaller ones",
+                LearningRateWarning,
+                stacklevel=2,
+            )
     rows = [{"loss": one.loss, "epochs": one.epochs, "seed": one.seed, **one.parameters} for one in table]
     return SearchResult(rows, best.parameters, network, perf_counter() - began)
 
