@@ -59,8 +59,8 @@ else:
     # Clang does not know all of these.
     COMPILE += ["-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"]
     if not SCALAR:
-        # The kernels are vectors already, and say themselves where something is a literal: what GCC copies for that is a
-        # fifth of a core, and no faster.
+        # The kernels are vectors already, and say themselves where something is a literal: what GCC copies for that is
+        # a fifth of a core, and no faster.
         COMPILE += ["-fno-tree-vectorize", "-fno-ipa-cp", "-fno-unswitch-loops"]
     LINK = ["-Wl,-s"] if sys.platform == "linux" and not (DEBUG or SANITIZE) else []
     if SCALAR:

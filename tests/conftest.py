@@ -9,6 +9,7 @@ through all variants that this processor runs, all others use the one that netwo
 import os
 import signal
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,12 +31,12 @@ settings.load_profile("nnc")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--but-passed", metavar="FILE", help="leave out what passed before, as the output of `pytest -rp` has it")
+    parser.addoption("--but-passed", metavar="FILE", help="leave out what the output of `pytest -rp` says has passed")
 
 
 def pytest_collection_modifyitems(config, items):
     if path := config.getoption("--but-passed"):
-        passed = {line.removeprefix("PASSED ").rstrip("\n") for line in open(path, encoding="utf-8")}
+        passed = {line.removeprefix("PASSED ") for line in Path(path).read_text(encoding="utf-8").splitlines()}
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
         items[:] = [item for item in items if item.nodeid not in passed]
 
