@@ -31,6 +31,7 @@ from pixels cimport pays as by_pixels_pay
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
 from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, train
+cimport lanes
 cimport tiny
 
 # The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
@@ -294,6 +295,12 @@ cdef class Engine:
         """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and parameters."""
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
         return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
+
+    @property
+    def abreast(self):
+        """How many runs of such networks are best trained side by side, as lanes.pxd does it; 1 where it does not pay."""
+        cdef const Plan* plan = &self.plan
+        return VL if lanes.fits(plan.layers, plan.count, plan.loss) and lanes.pay(plan.layers, plan.count, VL) else 1
 
     def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
         """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is not

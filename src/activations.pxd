@@ -4,7 +4,7 @@
 # Rows are padded to whole vectors and lie one after the other, so a layer of a block of rows is one flat array. What the padding holds
 # after an activation does not matter: it is never read as an input, and deltas are zero there.
 
-from simd cimport always_inlined, inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vmax, vabs
+from simd cimport always_inlined, inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less, if_negative, vmax, vabs
 from squares cimport MAX_LANES, transpose
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
@@ -190,7 +190,7 @@ cdef inline always_inlined differentiate_as(int kind, const real* Z, const real*
         store(D + i * VL, load(D + i * VL) * slope(kind, load(Z + i * VL), load(A + i * VL)))
 
 
-cdef inline void activate(int kind, const real* Z, real* A, Py_ssize_t size) noexcept nogil:
+cdef inline never_inlined activate(int kind, const real* Z, real* A, Py_ssize_t size) noexcept nogil:
     # A = f(Z) for `size` numbers, whole vectors; Z and A may be the same memory.
     cdef Py_ssize_t vectors = size // VL
     if kind == SIGMOID:
@@ -219,7 +219,7 @@ cdef inline void activate(int kind, const real* Z, real* A, Py_ssize_t size) noe
         activate_as(IDENTITY, Z, A, vectors)
 
 
-cdef inline void differentiate(int kind, const real* Z, const real* A, real* D, Py_ssize_t size) noexcept nogil:
+cdef inline never_inlined differentiate(int kind, const real* Z, const real* A, real* D, Py_ssize_t size) noexcept nogil:
     # D = D * f'(Z), which turns d loss / d A into d loss / d Z.
     cdef Py_ssize_t vectors = size // VL
     if kind == SIGMOID:

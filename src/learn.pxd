@@ -2,7 +2,7 @@
 # parameters.
 
 from libc.math cimport sqrt as sqrt_double
-from simd cimport real
+from simd cimport real, vec, all_finite
 from optimizers cimport Optimizer, complete, update
 from matmul cimport K_BLOCK, Ahead, Form
 from threads cimport smaller
@@ -21,6 +21,7 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
     cdef Py_ssize_t k = low, count, offset, ld = layer.ld, top = smaller(high, layer.rows)
     cdef real* g
     cdef bint bias, spared
+    cdef vec bad
     # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
         layers.gradient(layer, X, form, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
@@ -36,8 +37,8 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
                 if not optimizer.plain:
                     complete(optimizer, layer.W + offset, g, count * ld, spared)
                 if squares is NULL:
-                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias, spared,
-                           &layer.broken)
+                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias, spared, &bad)
+                    note(layer, bad)
                 else:
                     square_rows(g, count, ld, squares + k)
             k += count
@@ -50,14 +51,21 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
 cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
     # The optimizer's step on `scale` times the gradient that learn() has left, for rows low <= k < high of W.
     cdef Py_ssize_t top = smaller(high, layer.rows), at = low * layer.ld
+    cdef vec bad
     update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale, False,
-           is_spared(layer, low), &layer.broken)
+           is_spared(layer, low), &bad)
+    note(layer, bad)
     if high > layer.rows:
         at = layer.rows * layer.ld
-        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, True,
-               &layer.broken)
+        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, True, &bad)
+        note(layer, bad)
     if layer.WT is not NULL:
         layers.transpose_rows(layer, low, top)
+
+
+cdef inline void note(Layer* layer, vec bad) noexcept nogil:
+    if not all_finite(bad):
+        layer.broken = True
 
 
 cdef inline void square_rows(const real* g, Py_ssize_t rows, Py_ssize_t ld, double* out) noexcept nogil:

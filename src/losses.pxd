@@ -21,7 +21,7 @@
 # The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns it into the loss. A row with a
 # weight counts as so many rows: its terms are multiplied by it, and m is the sum of the weights.
 
-from simd cimport real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
+from simd cimport always_inlined, inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
 from vmath cimport clamp, exp, log1p, sign, tanh
 
 cdef enum Loss:           # the numbers are the order of the rows in nnc/kinds
@@ -67,17 +67,14 @@ cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogi
     return 1.0 / (rows * n)
 
 
-cdef inline double squared_error(const real* P, const real* Y, real* D, const real* mask, real scale,
-                                 Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # D = 2 scale (P - Y), sum of (P - Y)**2; mask is one row, 1 where there is an output and 0 in the padding.
-    cdef vec e, total = splat(0)
-    cdef Py_ssize_t i, j
-    for i in range(rows):
-        for j from 0 <= j < ld by VL:
-            e = load(P + i * ld + j) - load(Y + i * ld + j)
-            total = total + e * e * load(mask + j)
-            store(D + i * ld + j, e * ((<real>2 * scale) * load(mask + j)))
-    return sum_lanes(total)
+# One term of a sum, and its delta. The mask is 1, or 0 for what is padding: so that no compiler fuses a product of the term with the
+# sum that it goes into.
+
+cdef inline vec squared_term(vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
+    # (P - Y)**2, D = 2 scale (P - Y)
+    cdef vec e = p - y
+    d[0] = e * ((<real>2 * scale) * mask)
+    return e * e * mask
 
 
 cdef inline vec error_loss(int loss, vec e, real c, vec* slope) noexcept nogil:
@@ -97,54 +94,55 @@ cdef inline vec error_loss(int loss, vec e, real c, vec* slope) noexcept nogil:
     return e * slope[0]
 
 
-cdef inline double elementwise(int loss, real c, const real* P, const real* Y, real* D, const real* mask, real scale,
-                               Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+cdef inline vec elementwise_term(int loss, real c, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
     # The losses of the second table and the third, D = scale d loss / d P.
-    cdef vec y, margin, slope, value, total = splat(0)
+    cdef vec margin, slope, value
+    if loss == HINGE:
+        margin = splat(1) - y * p
+        slope = if_less(splat(0), margin, -y, splat(0))
+        value = if_negative(margin, splat(0), margin)
+    elif loss == CUSTOM:
+        slope = y
+        value = y * p
+    else:
+        value = error_loss(loss, p - y, c, &slope)
+    d[0] = scale * slope * mask
+    return value * mask
+
+
+cdef inline vec poisson_term(vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
+    # P - Y Z, D = scale (P - Y)
+    d[0] = scale * (p - y) * mask
+    return (p - y * z) * mask
+
+
+cdef inline vec binary_term(vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
+    # softplus(Z) - Z Y, D = scale (P - Y)
+    d[0] = scale * (p - y) * mask
+    return (if_negative(z, splat(0), z) - z * y + log1p(exp(-vabs(z)))) * mask
+
+
+cdef inline inlined_vec term(int loss, real c, vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
+    # Of a loss whose terms are numbers of their own; c is the loss's parameter.
+    if loss <= MSE:
+        return squared_term(p, y, mask, scale, d)
+    if loss == BCE:
+        return binary_term(z, p, y, mask, scale, d)
+    if loss == POISSON:
+        return poisson_term(z, p, y, mask, scale, d)
+    return elementwise_term(loss, c, p, y, mask, scale, d)
+
+
+cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
+                                     Py_ssize_t rows, Py_ssize_t ld, double* sum) noexcept nogil:
+    # The plain sum of them, and D; mask is one row.
+    cdef vec d, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):
         for j from 0 <= j < ld by VL:
-            y = load(Y + i * ld + j)
-            if loss == HINGE:
-                margin = splat(1) - y * load(P + i * ld + j)
-                slope = if_less(splat(0), margin, -y, splat(0))
-                value = if_negative(margin, splat(0), margin)
-            elif loss == CUSTOM:
-                slope = y
-                value = y * load(P + i * ld + j)
-            else:
-                value = error_loss(loss, load(P + i * ld + j) - y, c, &slope)
-            total = total + value * load(mask + j)
-            store(D + i * ld + j, scale * slope * load(mask + j))
-    return sum_lanes(total)
-
-
-cdef inline double poisson(const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
-                           Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # D = scale (P - Y), sum of P - Y Z
-    cdef vec y, p, total = splat(0)
-    cdef Py_ssize_t i, j
-    for i in range(rows):
-        for j from 0 <= j < ld by VL:
-            y = load(Y + i * ld + j)
-            p = load(P + i * ld + j)
-            total = total + (p - y * load(Z + i * ld + j)) * load(mask + j)
-            store(D + i * ld + j, scale * (p - y) * load(mask + j))
-    return sum_lanes(total)
-
-
-cdef inline double binary_cross_entropy(const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
-                                        Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # D = scale (P - Y), sum of softplus(Z) - Z Y
-    cdef vec z, y, total = splat(0)
-    cdef Py_ssize_t i, j
-    for i in range(rows):
-        for j from 0 <= j < ld by VL:
-            z = load(Z + i * ld + j)
-            y = load(Y + i * ld + j)
-            total = total + (if_negative(z, splat(0), z) - z * y + log1p(exp(-vabs(z)))) * load(mask + j)
-            store(D + i * ld + j, scale * (load(P + i * ld + j) - y) * load(mask + j))
-    return sum_lanes(total)
+            total = total + term(loss, c, load(Z + i * ld + j), load(P + i * ld + j), load(Y + i * ld + j), load(mask + j), scale, &d)
+            store(D + i * ld + j, d)
+    sum[0] = sum_lanes(total)
 
 
 cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, const real* P, const int* labels, real* D,
@@ -175,14 +173,15 @@ cdef inline double cross_entropy(const real* Z, const real* log_sum, const real*
 
 cdef inline double elementwise_loss(int loss, real c, const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
                                     Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # The plain sum of a loss whose terms are numbers of their own, and D; c is the loss's parameter.
+    # The plain sum of a loss whose terms are numbers of their own, and D; the usual losses as literals, for a loop over one term each.
+    cdef double sum
     if loss <= MSE:
-        return squared_error(P, Y, D, mask, scale, rows, ld)
-    if loss == BCE:
-        return binary_cross_entropy(Z, P, Y, D, mask, scale, rows, ld)
-    if loss == POISSON:
-        return poisson(Z, P, Y, D, mask, scale, rows, ld)
-    return elementwise(loss, c, P, Y, D, mask, scale, rows, ld)
+        sum_terms(MSE, c, Z, P, Y, D, mask, scale, rows, ld, &sum)
+    elif loss == BCE:
+        sum_terms(BCE, c, Z, P, Y, D, mask, scale, rows, ld, &sum)
+    else:
+        sum_terms(loss, c, Z, P, Y, D, mask, scale, rows, ld, &sum)
+    return sum
 
 
 cdef inline double loss_of_rows(int loss, real c, const real* Z, const real* log_sum, const real* P, const real* Y, const int* labels,

@@ -1,13 +1,13 @@
 # Each optimizer is one loop over a stretch of the flat parameter vector: p the parameters, g their gradient, m and v what the optimizer
 # keeps beside them. Names, constants and formulas are PyTorch's; t counts the steps, g is the gradient with what stands below added.
 #
-# A parameter that a step would make infinite or NaN keeps its value, with its m and v, and `broken` is set: so a training that
+# A parameter that a step would make infinite or NaN keeps its value, with its m and v, and the caller is told: so a training that
 # diverges ends with finite numbers, and nothing has to be copied before.
 
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport sqrt as sqrt_double
 from libc.string cimport memset
-from simd cimport real, vec, VL, all_finite, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vsqrt
+from simd cimport never_inlined, real, vec, VL, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vsqrt
 from vmath cimport clamp, sign
 
 cdef enum Method:         # the numbers are the order of the rows in nnc/kinds
@@ -172,9 +172,10 @@ cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t
             store(g + i, clamp(load(g + i), -limit, limit))
 
 
-cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale, bint bias,
-                        bint spared, bint* broken) noexcept nogil:
-    # One step on the gradient `scale` g, of biases or not; decay may spare others, too.
+cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale, bint bias,
+                                 bint spared, vec* bad) noexcept nogil:
+    # One step on the gradient `scale` g, of biases or not; decay may spare others, too. `bad` gets NaN in each lane in which a parameter
+    # would not have been finite, else 0. One copy in a core: so that it rounds the same wherever it is called.
     cdef double decay = o.decay if not spared or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
     cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i
@@ -182,20 +183,20 @@ cdef inline void update(const Optimizer* o, real* p, real* g, real* m, real* v, 
         for i from 0 <= i < size by VL:
             store(g + i, factor * load(g + i) + coupled * load(p + i))
     if o.method == SGD or o.method == MOMENTUM:
-        descend(o, lr, p, g, m, size, broken)
+        bad[0] = descend(o, lr, p, g, m, size)
     elif o.method == ADAM:
-        adam(o, lr, p, g, m, v, size, <real>(1 - lr * decay) if o.decoupled else 1, broken)
+        bad[0] = adam(o, lr, p, g, m, v, size, <real>(1 - lr * decay) if o.decoupled else 1)
     elif o.method == RMSPROP:
-        rmsprop(o, lr, p, g, m, v, size, broken)
+        bad[0] = rmsprop(o, lr, p, g, m, v, size)
     elif o.method == ADAGRAD:
-        adagrad(o, lr, p, g, v, size, broken)
+        bad[0] = adagrad(o, lr, p, g, v, size)
     elif o.method == NADAM:
-        nadam(o, lr, p, g, m, v, size, broken)
+        bad[0] = nadam(o, lr, p, g, m, v, size)
     elif o.method == RPROP:
-        rprop(o, p, g, m, v, size, broken)
+        bad[0] = rprop(o, p, g, m, v, size)
 
 
-cdef inline void descend(const Optimizer* o, double rate, real* p, const real* g, real* m, Py_ssize_t size, bint* broken) noexcept nogil:
+cdef inline vec descend(const Optimizer* o, double rate, real* p, const real* g, real* m, Py_ssize_t size) noexcept nogil:
     cdef real lr = <real>rate, momentum = <real>o.momentum
     cdef bint with_momentum = o.method == MOMENTUM, nesterov = o.nesterov
     cdef vec x, y, bad = splat(0)
@@ -210,12 +211,11 @@ cdef inline void descend(const Optimizer* o, double rate, real* p, const real* g
         if with_momentum:
             take(m + i, x, y)
         take(p + i, x, x)
-    if not all_finite(bad):
-        broken[0] = True
+    return bad
 
 
-cdef inline void adam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size, real shrink,
-                      bint* broken) noexcept nogil:
+cdef inline vec adam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size,
+                     real shrink) noexcept nogil:
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real step = <real>(rate / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_last else <real>o.eps
@@ -233,12 +233,10 @@ cdef inline void adam(const Optimizer* o, double rate, real* p, const real* g, r
         take(m + i, y, mean)
         take(v + i, y, square)
         take(p + i, y, x)
-    if not all_finite(bad):
-        broken[0] = True
+    return bad
 
 
-cdef inline void rmsprop(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size,
-                         bint* broken) noexcept nogil:
+cdef inline vec rmsprop(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
     cdef real lr = <real>rate, b2 = <real>o.beta2, c2 = <real>(1 - o.beta2), eps = <real>o.eps, momentum = <real>o.momentum
     cdef vec x, y, square, moved, bad = splat(0)
     cdef Py_ssize_t i
@@ -256,11 +254,10 @@ cdef inline void rmsprop(const Optimizer* o, double rate, real* p, const real* g
         if momentum != 0:
             take(m + i, y, x)
         take(p + i, y, moved)
-    if not all_finite(bad):
-        broken[0] = True
+    return bad
 
 
-cdef inline void adagrad(const Optimizer* o, double rate, real* p, const real* g, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
+cdef inline vec adagrad(const Optimizer* o, double rate, real* p, const real* g, real* v, Py_ssize_t size) noexcept nogil:
     cdef real lr = <real>(rate / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
     cdef vec x, y, square, bad = splat(0)
     cdef Py_ssize_t i
@@ -274,12 +271,10 @@ cdef inline void adagrad(const Optimizer* o, double rate, real* p, const real* g
         bad = bad + (y - y)
         take(v + i, y, square)
         take(p + i, y, x)
-    if not all_finite(bad):
-        broken[0] = True
+    return bad
 
 
-cdef inline void nadam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size,
-                       bint* broken) noexcept nogil:
+cdef inline vec nadam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
     # p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) / (sqrt(v / (1 - beta2**t)) + eps)
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2), eps = <real>o.eps
     cdef real root = <real>(1 / sqrt_double(1 - o.power2))
@@ -299,11 +294,10 @@ cdef inline void nadam(const Optimizer* o, double rate, real* p, const real* g, 
         take(m + i, y, mean)
         take(v + i, y, square)
         take(p + i, y, x)
-    if not all_finite(bad):
-        broken[0] = True
+    return bad
 
 
-cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size, bint* broken) noexcept nogil:
+cdef inline vec rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
     # m is the gradient before, v the steps; where the sign has changed the gradient counts as zero, here and in the next step
     cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
     cdef vec x, y, agree, step, check, bad = splat(0)
@@ -320,5 +314,4 @@ cdef inline void rprop(const Optimizer* o, real* p, const real* g, real* m, real
         take(m + i, check, x)
         take(v + i, check, step)
         take(p + i, check, y)
-    if not all_finite(bad):
-        broken[0] = True
+    return bad

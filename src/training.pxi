@@ -36,6 +36,7 @@ cdef class Training:
     cdef Layer* layers            # the engine's, with what this run drops of their outputs, and how they learn
     cdef Own* own
     cdef object keep_alive
+    cdef dict settings            # of the optimizer
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order, real[:, ::1] moments, dict settings,
                   int threads=1, rows=None):
@@ -67,6 +68,7 @@ cdef class Training:
         if len(learning) not in (0, plan.count):
             raise ValueError(f"learning must have an entry for each of {plan.count} layers, got {len(learning)}")
         self.set_optimizer(settings)
+        self.settings = settings
         self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError
@@ -258,6 +260,11 @@ cdef class Training:
         return self.run.stop or self.run.epoch >= self.run.epochs or is_broken(&self.run.net)
 
     @property
+    def ended(self):
+        """Whether something has ended the run before its last epoch."""
+        return self.run.stop or is_broken(&self.run.net)
+
+    @property
     def lost(self):
         """Whether the run has ended at a batch whose loss is not finite, before its step."""
         return self.run.lost
@@ -322,13 +329,48 @@ cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
     restore_denormals(mode)
 
 
+def side_by_side(list trainings):
+    """How many of the runs go side by side in work_each, one after the other; 1 for a run by itself."""
+    cdef Py_ssize_t k, first, count = len(trainings)
+    cdef Training training, one
+    cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(bint)))
+    cdef bint* suit = <bint*>(runs + count)
+    if runs is NULL:
+        raise MemoryError
+    try:
+        for k in range(count):
+            training = trainings[k]
+            runs[k] = &training.run
+            suit[k] = lanes.suits(runs[k])
+        groups = []
+        first = 0
+        while first < count:
+            one = trainings[first]
+            k = first + 1
+            while k < count and k - first < VL and suit[first] and suit[k] and lanes.alike(runs[first], runs[k]):
+                training = trainings[k]
+                if one.settings != training.settings:
+                    break
+                k += 1
+            if k > first + 1 and not lanes.pay(runs[first].net.layers, runs[first].net.count, k - first):
+                k = first + 1
+            groups.append(k - first)
+            first = k
+        return groups
+    finally:
+        free(runs)
+
+
 def work_each(list trainings, Py_ssize_t blocks):
-    """Takes runs of one thread `blocks` blocks further, one after the other, without Python's lock in between; returns the seconds of
-    each."""
-    cdef Py_ssize_t k, count = len(trainings)
+    """Takes runs of one thread `blocks` blocks further, one after the other, those that are alike and narrow side by side, without Python's
+    lock in between; returns the seconds of each."""
+    cdef list sizes = side_by_side(trainings)
+    cdef Py_ssize_t k, g, at, count = len(trainings), groups = len(sizes)
     cdef Training training
-    cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(double)))
-    cdef double* seconds = <double*>(runs + count)
+    cdef bint together
+    cdef Run** runs = <Run**>malloc(count * sizeof(Run*) + groups * (sizeof(double) + sizeof(Py_ssize_t)))
+    cdef double* ends = <double*>(runs + count)
+    cdef Py_ssize_t* size = <Py_ssize_t*>(ends + groups)
     cdef double began
     if runs is NULL:
         raise MemoryError
@@ -336,11 +378,18 @@ def work_each(list trainings, Py_ssize_t blocks):
         for k in range(count):
             training = trainings[k]
             runs[k] = &training.run
+        for g in range(groups):
+            size[g] = sizes[g]
         with nogil:
             began = now()
-            for k in range(count):
-                work_on_run(runs[k], 0, blocks)
-                seconds[k] = now()
-        return [seconds[k] - (seconds[k - 1] if k else began) for k in range(count)]
+            k = 0
+            for g in range(groups):
+                together = lanes.known() and size[g] > 1 and lanes.train(runs + k, <int>size[g], blocks)
+                for at in range(k, k + size[g]):
+                    if not together or runs[at].epoch == runs[at].epochs - 1:
+                        work_on_run(runs[at], 0, blocks)
+                ends[g] = now()
+                k += size[g]
+        return [(ends[g] - (ends[g - 1] if g else began)) / size[g] for g in range(groups) for _ in range(size[g])]
     finally:
         free(runs)

@@ -1,5 +1,5 @@
 """What trains many networks in this process: threads, each of which takes one network after the other, the longest
-first, and trains it in one thread of the engine."""
+first, or narrow ones side by side, and trains it in one thread of the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnc.training.divergence import DivergedError
 from nnc.training.fit import Fit
 from nnc.training.history import History
 from nnc.training.start import begin, on_data, prepare
-from nnc.training.threads import settle
+from nnc.training.threads import SLICE, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FIT_SECONDS, STEP_SECONDS, MULTIPLY_ADD_SECONDS = 5e-5, 1.5e-7, 5e-11
 MANY_EPOCHS = 1000  # where another rule ends a training
 TOGETHER = 0.01  # seconds of small networks that are trained in one call of the core
+ABREAST = 2.0  # what a step of narrow networks side by side takes, in those of one
 # What is looked at for warnings takes as long as a short training: of those only the first ones are.
 SHORT, FIRST = 0.005, 10
 
@@ -78,6 +79,26 @@ class Job:
         steps = -(-n // batch)
         epoch: float = steps * STEP_SECONDS + 3 * n * self.network.model.n_params * MULTIPLY_ADD_SECONDS
         return FIT_SECONDS + (self.said.get("epochs") or MANY_EPOCHS) * epoch
+
+    @property
+    def narrow(self) -> Any:
+        """What jobs have in common that the core may train side by side, one network in each lane of a vector; None of
+        one that goes by itself. It need not be exact: the core looks at the runs themselves."""
+        model, state, plan = self.network.model, self.state, self.plan
+        if (
+            model.engine.abreast == 1
+            or model.uneven
+            or not plan.keys() <= {"epochs", "settings", "n_threads"}
+            or not plan["settings"].keys() <= {"decay", "biases_too"}
+            or self.weights is not None
+            or self.taken.data.weights is not None
+            or "class_weight" in self.said
+        ):
+            return None
+        rows = len(self.taken.data.X) if self.index is None else len(self.index)
+        rate = state.lr if len(state.moments) else None  # gradient descent alone may have another in each lane
+        layers = model.core, model.shape, model.sizes, model.activations, model.loss
+        return layers, rows, self.said.get("batch_size"), plan["epochs"], state.optimizer, rate
 
     def findings(self, run: Fit, history: History) -> Findings:
         """What is to be warned of."""
@@ -138,18 +159,40 @@ def train(
     return work.outcomes
 
 
-def _groups(jobs: Sequence[Job], n_threads: int) -> list[list[tuple[int, Job]]]:
-    """The jobs with their places among them, the longest first; short ones in groups."""
-    most = min(TOGETHER, sum(job.seconds for job in jobs) / (8 * n_threads))
-    groups: list[list[tuple[int, Job]]] = []
-    taken = most
-    for at, job in sorted(enumerate(jobs), key=lambda item: item[1].seconds, reverse=True):
-        taken += job.seconds
-        if taken > most:
-            groups.append([])
-            taken = job.seconds
-        groups[-1].append((at, job))
+class Unit(NamedTuple):
+    """Jobs with their places among all, of which the core makes one piece of work, and what that takes, roughly."""
+
+    seconds: float
+    jobs: list[tuple[int, Job]]
+
+
+def _groups(jobs: Sequence[Job], n_threads: int) -> list[Unit]:
+    """What threads take one after the other, the longest first; what is short is taken together."""
+    units = _units(jobs, n_threads)
+    most = min(TOGETHER, sum(unit.seconds for unit in units) / (8 * n_threads))
+    groups: list[Unit] = []
+    for unit in sorted(units, key=lambda unit: unit.seconds, reverse=True):
+        if groups and groups[-1].seconds + unit.seconds <= most:
+            groups[-1] = Unit(groups[-1].seconds + unit.seconds, groups[-1].jobs + unit.jobs)
+        else:
+            groups.append(unit)
     return groups
+
+
+def _units(jobs: Sequence[Job], n_threads: int) -> list[Unit]:
+    """Jobs one by one; and narrow ones that are alike as many at a time as a vector has lanes, where there are more of
+    them than threads."""
+    alike: dict[Any, list[tuple[int, Job]]] = {}
+    for at, job in enumerate(jobs):
+        alike.setdefault(job.narrow or at, []).append((at, job))
+    units = []
+    for some in alike.values():
+        lanes = some[0][1].network.model.engine.abreast if len(some) > n_threads else 1
+        for start in range(0, len(some), lanes):
+            part = some[start : start + lanes]
+            seconds = max(job.seconds for _, job in part)
+            units.append(Unit(seconds if len(part) == 1 else ABREAST * seconds + len(part) * FIT_SECONDS, part))
+    return units
 
 
 class _Work:
@@ -157,7 +200,7 @@ class _Work:
 
     def __init__(
         self,
-        groups: list[list[tuple[int, Job]]],
+        groups: list[Unit],
         count: int,
         interrupt: Interrupt,
         done: Callable[[int], object],
@@ -185,15 +228,15 @@ class _Work:
             for _ in range(self.size - 1):
                 self.at_home.acquire()
 
-    def train(self, group: list[tuple[int, Job]]) -> None:
-        runs = [(at, job, job.run()) for at, job in group]
+    def train(self, group: Unit) -> None:
+        runs = [(at, job, job.run()) for at, job in group.jobs]
         together: dict[Any, list[Fit]] = {}
         for _, job, run in runs:
             if len(runs) > 1 and type(run) is Fit and run.is_plain:
                 begin(job.network, run)
                 together.setdefault(run.model.core, []).append(run)
         for core, small in together.items():
-            _work_each(core, small, self.interrupt)
+            _work_each(core, small, group.seconds, self.interrupt)
         for at, job, run in runs:
             try:
                 if run.training is not None:
@@ -209,19 +252,29 @@ class _Work:
             except BaseException as error:
                 error.add_note(f"in networks[{job.place}] of fit_many")
                 raise
-        self.done(len(group))
+        self.done(len(group.jobs))
 
 
-def _work_each(core: Any, runs: list[Fit], interrupt: Interrupt) -> None:
-    """Takes runs in which nothing is looked at to their ends, as far as the core goes, in one call of it: Python's
-    lock, for which threads wait, is taken once for all of them."""
-    trainings = []
+def _work_each(core: Any, runs: list[Fit], seconds: float, interrupt: Interrupt) -> None:
+    """Takes runs in which nothing is looked at, and which take so long, to their ends, as far as nothing interrupts
+    them, in slices of time, each of them one call of the core: Python's lock, for which threads wait, is taken once for
+    all of them."""
     for run in runs:
         run.enter(interrupt, Team(1))
-        run.aim(run.goal())
-        trainings.append(run.training)
-    with Every(run.model.still for run in runs):
-        seconds = core.work_each(trainings, maxsize)
+    steps = -(-runs[0].data.n // runs[0].plan.batch_size) * (runs[0].plan.epochs or MANY_EPOCHS)
+    blocks = maxsize if seconds <= SLICE else max(1, int(steps * SLICE / seconds))
+    took = dict.fromkeys(runs, 0.0)
+    going = runs
+    while going and not interrupt:
+        for run in going:
+            run.aim(run.goal())
+        with Every(run.model.still for run in going):
+            parts = core.work_each([run.training for run in going], blocks)
+        for run, part in zip(going, parts, strict=True):
+            took[run] += part
+        if blocks < maxsize:
+            blocks = max(1, int(blocks * min(10, SLICE / sum(parts))))
+        going = [run for run in going if not (run.training.ended or run.epoch == run.plan.epochs)]
     now = perf_counter()
-    for run, took in zip(runs, seconds, strict=True):
-        run.began = now - took
+    for run in runs:
+        run.began = now - took[run]
