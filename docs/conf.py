@@ -72,8 +72,7 @@ class SearchBoth(SearchEnglish):
     """English words, and Chinese text, which has no blanks between words: stretches of it as they stand, within which
     browsers look for three characters or more, and pairs of characters."""
 
-    lang = "en_zh"
-    language_name = "English and Chinese"
+    lang = "en_zh"  # and the name of the language stays, which is that of the stemmer in browsers
     runs = re.compile(r"[\u4e00-\u9fff]+|(?:(?![\u4e00-\u9fff])\w)+")
 
     def split(self, input):

@@ -4,6 +4,7 @@ example."""
 import os
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,22 @@ def test_a_page_becomes_a_notebook(tmp_path, monkeypatch):
     assert text[2] == "Then\n\n```text\nno output\n```\n\n```console\n$ ls\npage.md\n```"
     assert text[3] == "![a picture](attachment:x.svg)"
     assert list(cells[-1].attachments["x.svg"]) == ["image/svg+xml"]
+
+
+def test_the_site_can_be_searched_in_chinese(monkeypatch):
+    for package in ("sphinx", "nbformat", "furo"):
+        pytest.importorskip(package)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    search = runpy.run_path(str(DOCS / "conf.py"))["SearchBoth"]
+    assert list(search({}).split("用Adam优化器, learning_rate")) == [
+        "用",
+        "Adam",
+        "优化器",
+        "优化",
+        "化器",
+        "learning_rate",
+    ]
+    assert search.language_name == "English"  # by which browsers find the stemmer
 
 
 @pytest.mark.parametrize("page", [*DOCS.glob("guide/*.md"), *DOCS.glob("zh/*.md")], ids=lambda page: page.stem)
