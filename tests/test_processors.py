@@ -202,7 +202,6 @@ def test_a_turn_that_flatters_a_team_costs_little(rate, left):
     while machine.now < 10:
         machine.run(10, left)
         machine.chooser = machine.chooser.again(None)
-    assert machine.best == 1
     assert machine.rows > 0.97 * 1e6 * machine.now
 
 
@@ -245,6 +244,16 @@ def test_a_change_is_seen():
     assert machine.best == 1
     machine.rates[2] = 1.9e6  # which nothing tells but a comparison
     machine.run(2 * WAIT[0] / LOSS * TRY * 10 + WAIT[1])
+    assert machine.best == 2
+
+
+def test_a_disturbance_is_forgotten():
+    machine = Machine({1: 1e6, 2: 1.6e6}).run(30)
+    machine.rates[2] = 0.1e6
+    machine.run(0.15)
+    assert machine.best == 1
+    machine.rates[2] = 1.6e6
+    machine.run(0.3)
     assert machine.best == 2
 
 

@@ -87,6 +87,7 @@ class Chooser:
         self.compared = self.wait = 0.0  # when that was, and how long it is good for
         self.lost = self.worked = 0.0  # seconds that it has cost, and those of work since
         self.usual = 0.0  # the rate of the best then
+        self.on_trial = False  # it has been nominated, and no window of work has passed since
 
     def again(self, limit: Callable[[], int]) -> Chooser:
         """One for a run of the same work, which goes on from what was found."""
@@ -182,7 +183,8 @@ class Chooser:
         placed."""
         for size in {size for size, _, _ in self.found}:
             self.rates[size], self.known[size] = max((r / s, s) for number, r, s in self.found if number == size)
-        self.best = self.fastest()
+        before, self.best = self.best, self.fastest()
+        self.on_trial = self.best != before
         if len(self.rates) > 1:
             self.lost = sum(max(0.0, s - r / self.rates[self.best]) for _, r, s in self.found)
             self.compared, self.worked, self.usual = now, 0.0, self.rates[self.best]
@@ -193,11 +195,15 @@ class Chooser:
         before, self.best = self.best, self.fastest()
         rate = self.rates[self.best]
         if self.best != before:
-            self.lost += max(0.0, self.seconds - self.rows / rate)
             self.known[self.best] = min(self.known[self.best], WINDOW)  # it is long ago
             self.usual = rate
+            if self.on_trial:
+                self.lost += max(0.0, self.seconds - self.rows / rate)
+            else:  # for good, or by a disturbance that is over soon
+                self.wait = WAIT[0]
         elif not CHANGED * self.usual <= rate <= self.usual / CHANGED:
             self.wait = WAIT[0]
+        self.on_trial = False
         self.rows = self.seconds = 0.0
 
 
