@@ -167,7 +167,7 @@ class NeuralNetwork:
             self._init = None if init is None else one_of("init", init, initializers.NAMES)
             self.model.draw(self._init, self.streams.root)
         else:
-            self.weights = init
+            Arrays("init", self.model.W).assign(init)
             self.intake.open = frozenset()
 
     def _open_scalings(self) -> frozenset[str]:
@@ -882,8 +882,9 @@ class NeuralNetwork:
             Called with a Record after every epoch; where it has an attribute `every`, after every so many epochs and
             the last one; where it has an attribute `seconds`, with so much time in between at least, and after the last
             one. Returns True to end the training. A call costs some ten microseconds, in which a tiny network trains
-            for a hundred epochs: let `every` or `seconds` ask for less there. Where it has a method `close`, that is
-            called when the training is over, however it ends. See nnc.Checkpoint, nnc.CSVLogger, nnc.TensorBoard.
+            for a hundred epochs: let `every` or `seconds` ask for less there. Where it has a method `open`, that is
+            called before the first epoch; `close`, when the training is over, however it ends. See nnc.Checkpoint,
+            nnc.CSVLogger, nnc.TensorBoard.
         progress : bool, default False
             Shows a progress bar (extra `[progress]`).
         verbose : {0, 1, 2}, default 0

@@ -509,18 +509,37 @@ def test_one_file_takes_the_place_of_the_other(tmp_path):
     assert NeuralNetwork.load(tmp_path / "net.json").state.epoch == 6
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+@pytest.mark.parametrize("kind", [Checkpoint, nnc.CSVLogger])
+def test_a_folder_that_is_not_there_is_noticed_before_the_first_epoch(tmp_path, kind):
     net = network()
-    with pytest.raises(FileNotFoundError, match="cannot save the network"):
-        net.fit(X, Y, epochs=6, callback=Checkpoint(tmp_path / "none" / "net.json", every=4))
-    assert net.state.epoch == 4
-    assert net.fit(X, Y, epochs=2).epochs == 2
+    before = net.params
+    (tmp_path / "file").touch()
+    for path, error in (
+        (tmp_path / "none" / "net.json", FileNotFoundError),
+        (tmp_path / "file" / "net.json", NotADirectoryError),
+        (tmp_path, IsADirectoryError),
+        ("", FileNotFoundError),
+    ):
+        with pytest.raises(error, match="cannot save the "):
+            net.fit(X, Y, epochs=6, callback=kind(path, every=1000))
+        assert net.state is None
+        assert net.params.tobytes() == before.tobytes()
+    assert net.fit(X, Y, epochs=2, callback=Checkpoint(tmp_path / "net-{epoch}.json", every=1000)).epochs == 2
+    assert (tmp_path / "net-2.json").exists()
+
+
+def test_folders_may_come_with_their_epochs(tmp_path):
+    def make(record):
+        (tmp_path / str(record.epoch)).mkdir()
+
+    network().fit(X, Y, epochs=2, callback=[make, Checkpoint(tmp_path / "{epoch}" / "net.json")])
+    assert (tmp_path / "2" / "net.json").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"path": 3}, "expected str, bytes or os.PathLike object, not int"),
+        ({"path": 3}, "path must be a path, got 3"),
         ({"path": "a", "every": 0}, "every must be 1 or more, got 0"),
         ({"path": "a", "every": 1.5}, "every must be a whole number, got 1.5"),
         ({"path": "a", "best_only": 1}, "best_only must be True or False, got 1"),

@@ -397,6 +397,8 @@ def test_clones():
     assert drawn[1].params.tobytes() == fresh.params.tobytes()
     with pytest.raises(ValueError, match="seeds must be 3"):
         nnc.clones(net, 3, seeds=[1])
+    with pytest.raises(TypeError, match="seeds must be numbers, one for each clone, got 3"):
+        nnc.clones(net, 3, seeds=3)
     with pytest.raises(TypeError, match="net must be a network"):
         nnc.clones([net], 3)
 

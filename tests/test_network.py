@@ -143,11 +143,11 @@ def test_wrong_sizes(sizes, message):
             "lecun_normal, zeros, got 'xavier'",
             {"init": "xavier"},
         ),
-        (ValueError, "weights must be 2 arrays, one for each layer, got 1", {"init": [np.zeros((3, 4))]}),
-        (ValueError, "weights[1] must have shape (4, 1), got (1, 4)", {"init": [np.zeros((3, 4)), np.zeros((1, 4))]}),
-        (ValueError, "weights[0] must be finite, got inf", {"init": [np.full((3, 4), INF), np.zeros((4, 1))]}),
-        (TypeError, "weights[0] must be an array of real numbers, got elements of type <U1", {"init": ["a", "b"]}),
-        (TypeError, "weights must be 2 arrays, one for each layer, got 5", {"init": 5}),
+        (ValueError, "init must be 2 arrays, one for each layer, got 1", {"init": [np.zeros((3, 4))]}),
+        (ValueError, "init[1] must have shape (4, 1), got (1, 4)", {"init": [np.zeros((3, 4)), np.zeros((1, 4))]}),
+        (ValueError, "init[0] must be finite, got inf", {"init": [np.full((3, 4), INF), np.zeros((4, 1))]}),
+        (TypeError, "init[0] must be an array of real numbers, got elements of type <U1", {"init": ["a", "b"]}),
+        (TypeError, "init must be 2 arrays, one for each layer, got 5", {"init": 5}),
         (ValueError, "dtype must be 'float64' or 'float32', got 'float16'", {"dtype": "float16"}),
         (ValueError, "dtype must be 'float64' or 'float32', got <class 'int'>", {"dtype": int}),
         (ValueError, "dtype must be 'float64' or 'float32', got 'real'", {"dtype": "real"}),
@@ -354,7 +354,7 @@ def test_numbers_too_large_for_float32():
     refused(ValueError, "params must be finite", setattr, net, "params", np.full(21, 1e39))
     refused(ValueError, "weights[0] must be finite", net.weights.__setitem__, 0, np.full((3, 4), -1e300))
     refused(ValueError, "biases[0] must be finite", setattr, net, "biases", [[1e39] * 4, [0]])
-    refused(ValueError, "weights[0] must be finite", NeuralNetwork, [1, 1], init=[[[1e39]]], dtype="float32")
+    refused(ValueError, "init[0] must be finite", NeuralNetwork, [1, 1], init=[[[1e39]]], dtype="float32")
     message = "X must be finite in float32, got inf in row 1, column 2"
     for call in (net.predict, lambda X: net.loss(X, [0, 0]), lambda X: net.fit(X, [0, 0], epochs=1)):
         refused(ValueError, message, call, [[0, 0, 0], [0, 0, 1e39]])

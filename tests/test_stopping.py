@@ -750,3 +750,60 @@ def test_the_best_weights_without_an_early_end_and_the_later_of_equals(how, pati
     kept = classifier()
     kept.fit(X, LABELS, epochs=60, restore_best=False, **settings)
     assert kept.params.tobytes() != net.params.tobytes()
+
+
+def test_a_callback_is_opened_before_the_first_epoch():
+    told = []
+
+    class Told:
+        def __call__(self, record):
+            told.append(record.epoch)
+
+        def open(self):
+            told.append("open")
+
+        def close(self):
+            told.append("close")
+
+    net = NeuralNetwork([2, 3, 1], loss="mse", seed=0)
+    for options in ({}, {"optimizer": "lbfgs"}):
+        told.clear()
+        net.fit(np.eye(2), np.ones((2, 1)), epochs=2, callback=Told(), **options)
+        assert told[0] == "open"
+        assert told[-1] == "close"
+        assert told.count("open") == told.count("close") == 1
+        assert 1 in told or 3 in told
+
+
+def test_numbers_of_numpy_are_numbers():
+    """A whole number of 8 bits has no room for what is made of it."""
+    X, y = np.random.default_rng(0).normal(size=(300, 2)), np.zeros((300, 1))
+    for options in ({"epochs": 2, "lr": 0.1}, {}):
+        nets = [NeuralNetwork([2, 3, 1], loss="mse", seed=0) for _ in range(3)]
+        nets[0].fit(X, y, batch_size=16, **options)
+        nets[1].fit(X, y, batch_size=np.int8(16), **options)
+        assert nets[0].params.tobytes() == nets[1].params.tobytes()
+        if options:
+            nnc.fit_many([nets[2]], X, y, batch_size=np.int8(16), **options)
+            assert nets[0].params.tobytes() == nets[2].params.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": np.array(["r2", "mae"])}, "metrics must be names or functions"),
+        ({"metrics": np.array([])}, "metrics must be names or functions"),
+        ({"monitor": np.array(["loss", "r2"])}, "monitor must be one of loss"),
+        ({"lr": lambda epoch: 10**400}, "lr must be a number in the range of a float"),
+        ({"metrics": lambda y, p: 10**400}, "must give a number"),
+    ],
+)
+def test_what_is_no_name_and_no_number_is_refused_in_words(options, message):
+    net = NeuralNetwork([2, 3, 1], loss="mse", seed=0)
+    with pytest.raises((TypeError, ValueError), match=message):
+        net.fit(np.eye(2), np.ones((2, 1)), **{"epochs": 2, "lr": 0.1, **options})
+
+
+def test_more_threads_than_there_can_be():
+    net = NeuralNetwork([2, 3, 1], loss="mse", seed=0)
+    assert net.fit(np.eye(2), np.ones((2, 1)), epochs=2, lr=0.1, n_threads=10**30).epochs == 2

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
+from reprlib import repr as shown
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ def place(source: Any) -> str:
         return repr(os.fsdecode(source))
     name = getattr(source, "name", None)
     return f"the open file {name!r}" if isinstance(name, str) else "the open file"
+
+
+def as_path(name: str, value: Any) -> str:
+    """An argument that names a file, as text."""
+    if not isinstance(value, PATH):
+        raise TypeError(f"{name} must be a path, got {shown(value)}")
+    return os.fsdecode(value)
 
 
 def replace(path: Any, content: bytes, what: str) -> None:
@@ -66,6 +74,16 @@ def written(path: str, what: str) -> Iterator[BinaryIO]:
         with _in_place_of(path) as file:
             yield file
     except OSError as error:
+        raise explained(error, "save", path, what) from None
+
+
+def check_place(path: str, what: str) -> None:
+    """Raise what `replace` would where the folder is missing, or a folder has that name: for a file that is written
+    later."""
+    try:
+        _refuse_folder(path)
+        os.stat(os.path.join(os.path.dirname(path), "."))
+    except (OSError, ValueError) as error:
         raise explained(error, "save", path, what) from None
 
 

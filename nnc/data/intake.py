@@ -515,7 +515,7 @@ def _number(metric: Metric, value: Any) -> float:
     try:
         if np.ndim(value) == 0:
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise TypeError(f"the metric {metric.name!r} must give a number, got {shown(value)}")
 

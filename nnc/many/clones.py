@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from reprlib import repr as shown
 
 from nnc.base.checks import count, one_of
 from nnc.base.random import Streams, checked_seed
 from nnc.data.intake import Intake
 from nnc.kinds import initializers
 from nnc.network import NeuralNetwork
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 def clones(
@@ -42,6 +40,8 @@ def clones(
     if not isinstance(net, NeuralNetwork):
         raise TypeError(f"net must be a network, got {type(net).__name__}")
     n = count("n", n)
+    if seeds is not None and not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds must be numbers, one for each clone, got {shown(seeds)}")
     given = [(net.seed + i) % 2**64 for i in range(n)] if seeds is None else [checked_seed(seed) for seed in seeds]
     if len(given) != n:
         raise ValueError(f"seeds must be {n}, one for each clone, got {len(given)}")

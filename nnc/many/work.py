@@ -15,7 +15,7 @@ from nnc.training.advice import findings
 from nnc.training.divergence import DivergedError
 from nnc.training.fit import Fit
 from nnc.training.history import History
-from nnc.training.start import begin, on_data, prepare
+from nnc.training.start import begin, checked, on_data, prepare
 from nnc.training.threads import SLICE, settle
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Job:
 
     def prepare(self, source: Source) -> None:
         """Checks all that can be checked before its turn, and says what it will take."""
+        self.said = checked(self.said)
         self.taken = source.taken(self.network)
         self.network.model.check_parameters()
         self.state: State

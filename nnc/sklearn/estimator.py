@@ -33,7 +33,7 @@ from nnc.network import NeuralNetwork
 from nnc.sklearn import inside
 from nnc.sklearn.runs import DenseRun, Hook, Orders, SparseRun, batches, mean
 from nnc.training.advice import TrainingWarning
-from nnc.training.callbacks import finish
+from nnc.training.callbacks import tell
 from nnc.training.plan import Plan, callbacks_of, dropout_settings
 from nnc.training.state import State
 
@@ -474,7 +474,7 @@ class Estimator:
                 },
             )
         finally:
-            finish(hook.calls)
+            tell(hook.calls, "close")
         inside.unpack(net.model, result.x)
         self.n_iter_ = result.nit if hook.stopped else _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = float(result.fun)

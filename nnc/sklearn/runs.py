@@ -10,7 +10,7 @@ from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
 from nnc.sklearn import inside
 from nnc.training.batches import BatchFit
-from nnc.training.callbacks import Record, asked
+from nnc.training.callbacks import Record, asked, tell
 from nnc.training.fit import Fit
 from nnc.training.plan import callbacks_of
 
@@ -209,6 +209,7 @@ class Hook:
         if self.held is not None and estimator.validation_loss_curve_ is None:
             estimator.validation_loss_curve_ = []
         self.calls = callbacks_of(estimator.callback)
+        tell(self.calls, "open")
         self.is_needed = bool(validation or self.calls or estimator.max_seconds or estimator.verbose)
         self.began = perf_counter()
         self.epoch = 0

@@ -7,6 +7,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nnc.base import disk
 from nnc.base.checks import count, flag, positive
 
 if TYPE_CHECKING:
@@ -84,12 +85,13 @@ def asked(callback: Callable[[Record], Any], record: Record) -> bool:
         raise
 
 
-def finish(callbacks: Iterable[Any]) -> None:
-    """Calls `close` of those that have such a method, for their training is over."""
+def tell(callbacks: Iterable[Any], event: str) -> None:
+    """Calls the method of those that have one of this name: "open", for their training is about to begin, or "close",
+    for it is over."""
     for callback in callbacks:
-        close = getattr(callback, "close", None)
-        if callable(close):
-            close()
+        method = getattr(callback, event, None)
+        if callable(method):
+            method()
 
 
 def judged(record: Record, form: Callable[[float], str]) -> dict[str, str]:
@@ -110,6 +112,13 @@ class Checkpoint:
     best_only : bool, default False
         Only where no epoch before was better, by what `fit` monitors, those before a `load` included.
 
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not one of these.
+    OSError
+        From `fit`: the network cannot be saved there; a missing folder is noticed before the first epoch.
+
     Notes
     -----
     With patience, the file has the weights of its epoch, from which training goes on, and not those of the best one
@@ -127,9 +136,14 @@ class Checkpoint:
     best_only: bool
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1, best_only: bool = False) -> None:
-        self.path = os.fsdecode(path)
+        self.path = disk.as_path("path", path)
         self.every = count("every", every)
         self.best_only = flag("best_only", best_only)
+
+    def open(self) -> None:
+        """Raises where nothing could be saved, before a training that is to be saved."""
+        if "{epoch}" not in os.path.dirname(self.path):
+            disk.check_place(self.path.replace("{epoch}", "1"), "network")
 
     def __call__(self, record: Record) -> None:
         if record.best or not self.best_only:

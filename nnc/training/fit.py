@@ -17,7 +17,7 @@ import numpy as np
 from nnc._team import Interrupt, Team
 from nnc.base import processors
 from nnc.base.arrays import constant
-from nnc.training.callbacks import Call, Record, asked, finish
+from nnc.training.callbacks import Call, Record, asked, tell
 from nnc.training.divergence import DivergedError, divergence, too_fast
 from nnc.training.history import History
 from nnc.training.plan import check_weights, unchanged
@@ -86,7 +86,8 @@ class Fit:
             self.calls = [Call(callback, self.began) for callback in plan.callbacks]
         if plan.display is not None:
             self.calls = [*self.calls, Call(plan.display, self.began)]
-            plan.display.open()
+        if self.calls:
+            tell((call.callback for call in self.calls), "open")
 
     def begin(self, intake: Intake, data: Data) -> None:
         """What is done at the beginning, the first time and whenever the run is repeated on data of the same form."""
@@ -185,7 +186,7 @@ class Fit:
                     self.params[...] = params
         finally:
             if self.calls:
-                finish(call.callback for call in self.calls)
+                tell((call.callback for call in self.calls), "close")
         return history
 
     def release(self) -> None:

@@ -48,10 +48,14 @@ class CSVLogger:
     every: int
 
     def __init__(self, path: str | os.PathLike[str], append: bool = False, every: int = 1) -> None:
-        self.path = os.fsdecode(path)
+        self.path = disk.as_path("path", path)
         self.append = flag("append", append)
         self.every = count("every", every)
         self._columns: list[str] | None = None
+
+    def open(self) -> None:
+        """Raises where nothing could be written, before a training that is to be written down."""
+        disk.check_place(self.path, "log")
 
     def __call__(self, record: Record) -> None:
         row = {"epoch": record.epoch, **record.numbers()}
@@ -117,7 +121,7 @@ class TensorBoard:
             raise ImportError(
                 f'TensorBoard needs tensorboardX ({error}); install it with pip install "nnc-cython[tensorboard]"'
             ) from error
-        self.log_dir = None if log_dir is None else os.fsdecode(log_dir)
+        self.log_dir = None if log_dir is None else disk.as_path("log_dir", log_dir)
         self.every = count("every", every)
         self.histograms = flag("histograms", histograms)
         self._new_writer = SummaryWriter

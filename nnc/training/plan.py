@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc.base import processors
 from nnc.base.checks import count, flag, fraction, no_nan, not_negative, one_of, positive
 from nnc.base.random import DROPOUT
 from nnc.kinds import losses
@@ -67,6 +68,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 SETTINGS = frozenset({"l1", "l2", "dropout", "weight_decay", "clip_norm", "clip_value", "max_norm", "regularize_bias"})
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")  # of a record, a History
 FEW = {"epochs", "lr", "optimizer", "batch_size", "shuffle", "n_threads"}  # which most fits say
+MOST_THREADS = 64  # or as many as there are processors: more of them would only wait for each other
 RULES = ("patience", "target_loss", "max_seconds", "callback")  # what may end a training, beside its epochs
 
 
@@ -93,7 +95,7 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
         )
     plan: dict[str, Any] = {"epochs": epochs}
     if "n_threads" in said:
-        plan["n_threads"] = count("n_threads", said["n_threads"])
+        plan["n_threads"] = min(count("n_threads", said["n_threads"]), max(MOST_THREADS, processors.cpu_count()))
     if said.keys() <= FEW:
         plan["settings"] = settings(said, model, state)
         return plan
@@ -113,8 +115,9 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
     if best:
         plan["keeps_best"] = best
     metrics, monitor, validated = said.get("metrics", ()), said.get("monitor"), "validation" in said
-    if metrics != () or monitor is not None or validated:
-        if metrics != () and model.heads is not None:
+    measures = not isinstance(metrics, (list, tuple)) or len(metrics) > 0
+    if measures or monitor is not None or validated:
+        if measures and model.heads is not None:
             raise ValueError("metrics are of one loss, and this network has several heads: a callback can take them")
         plan.update(_metrics(metrics, monitor, validated, losses.ROWS[model.loss]))
     if "callback" in said:
@@ -211,7 +214,7 @@ def _metrics(values: Any, monitor: Any, validated: bool, loss: LossRow) -> dict[
     columns = ["loss", *(["val_loss"] if validated else []), *metrics]
     if monitor is None:
         monitor = "val_loss" if validated else "loss"
-    elif monitor not in columns and prefix + str(monitor) in columns:
+    elif isinstance(monitor, str) and monitor not in columns and prefix + monitor in columns:
         monitor = prefix + monitor
     one_of("monitor", monitor, columns)
     better = monitor in metrics and metrics[monitor].larger_is_better

@@ -76,6 +76,7 @@ def begin(network: Any, run: Fit) -> None:
 
 def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
     """The run of `fit` with the arguments that are said, those that are not the defaults."""
+    said = checked(said)
     model, intake, streams = network.model, network.intake.learner(), network.streams
     sample_weight, validation = said.get("sample_weight"), said.get("validation")
     if validation is not None and is_share(validation):
@@ -85,7 +86,6 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
     if all_left_out:
         from nnc.training.defaults import filled, scale
 
-        check(said)
         X = X if isinstance(X, np.memmap) else intake.array(X, learn=True)
         n = len(intake.rows(X))
         scale(intake, network._open_scalings(), X, n)
@@ -107,17 +107,18 @@ def is_share(validation: Any) -> bool:
     return isinstance(validation, (float, int, np.floating))
 
 
-def check(said: Mapping[str, Any]) -> None:
-    """Raises where what is said of the rows of a step is wrong."""
-    if said.get("batch_size") is not None:
-        count("batch_size", said["batch_size"])
+def checked(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments of a fit, with what is said of the rows of a step checked, and their number one of Python's."""
     if "shuffle" in said:
         flag("shuffle", said["shuffle"])
+    batch = said.get("batch_size")
+    if batch is None or (type(batch) is int and batch > 0):
+        return said
+    return {**said, "batch_size": count("batch_size", batch)}
 
 
 def prepare(network: Any, said: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
     """What a run goes on from, and what it does, as far as no data is needed for that: all arguments are checked."""
-    check(said)
     optimizer, lr, epochs = said.get("optimizer"), said.get("lr"), said.get("epochs")
     state = State.begin(network.state, network.model, optimizer, lr, epochs, network.streams)
     return state, options(said, network, state)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.base.arrays import constant, shortest
-from nnc.base.checks import count, positive
+from nnc.base.checks import count, positive, real
 from nnc.kinds.optimizers import as_optimizer, optimizer_from_dict
 from nnc.training.history import History
 
@@ -205,7 +205,7 @@ class State:
         value = self.schedule(epoch)
         if not isinstance(value, (float, int, np.floating, np.integer)):
             raise TypeError(f"lr must give a number, got {value!r} for epoch {epoch}")
-        return float(value)
+        return real("lr", value)
 
     @property
     def changes_by_step(self) -> bool:
