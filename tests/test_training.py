@@ -884,7 +884,7 @@ def test_a_thread_leaves_the_processor_of_the_caller(monkeypatch):
 
     def masks(n_threads):
         seen = []
-        with Team(n_threads, settle) as team:
+        with Team(n_threads, lambda _, caller, size: settle(home, caller, size)) as team:
             team.run(lambda thread, _: seen.append((thread, os.sched_getaffinity(0))))
         return dict(seen)
 
