@@ -79,15 +79,20 @@ def test_a_translation_that_is_behind_is_found(tmp_path):
     assert "has other code" in TWINS["faults"](page)[0]
 
 
+def text_of(room):
+    """The file that says what a public module offers."""
+    path = Path(nnc.__file__).parent / room
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+
+
 def public():
     """All that has to be in the reference."""
     modules = {"datasets", "layers", "plot", "reference", "__version__"}
     yield from set(nnc.__all__) - modules
     for name in ("datasets", "layers"):
         yield from (f"{name}.{inside}" for inside in getattr(nnc, name).__all__)
-    for name in ("plot", "sklearn", "dask", "tabular"):  # which need not be installed
-        text = (Path(nnc.__file__).parent / name / "__init__.py").read_text(encoding="utf-8")
-        listed = text[text.index("__all__ = [") :].split("]")[0]
+    for name in ("plot", "sklearn", "dask", "tabular", "river"):  # which need not be installed
+        listed = text_of(name).split("\n__all__ = [")[1].split("]")[0]
         yield from (f"{name}.{inside}" for inside in re.findall(r'"(\w+)"', listed))
 
 
@@ -113,9 +118,7 @@ def test_users_are_shown_what_is_public_alone():
     said = (DOCS / "guide/what-there-is.md").read_text(encoding="utf-8").split("## What to import")[1]
     assert {"", *re.findall(r"`nnc(\.\w+)`", said.split("All other")[0])} == ROOMS
     for room in ROOMS:
-        path = Path(nnc.__file__).parent / room[1:]
-        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
-        assert "\n__all__ = [" in text
+        assert "\n__all__ = [" in text_of(room[1:])
 
 
 def test_a_page_becomes_a_notebook(tmp_path, monkeypatch):
