@@ -175,6 +175,18 @@ def test_notebooks(page, monkeypatch):
     assert not re.findall(r"(?<!!)\[[^]]+\]\((?!https)\S*\.md", text)
 
 
+def test_what_pages_show_of_other_files_is_there():
+    shown = 0
+    for page in [*DOCS.glob("guide/*.md"), *DOCS.glob("zh/*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for file, options in re.findall(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)", text, re.MULTILINE):
+            source = (page.parent / file).read_text(encoding="utf-8")
+            for mark in re.findall(r'^:(?:start-at|end-before): "?(.*?)"?$', options, re.MULTILINE):
+                assert mark in source, f"{page.name} shows {file} from or to {mark!r}"
+                shown += 1
+    assert shown > 10
+
+
 def test_every_page_is_in_the_contents():
     listed = set()
     for page in DOCS.rglob("*.md"):
