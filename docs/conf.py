@@ -69,17 +69,26 @@ NOTEBOOKS = {"guide": "This page as a notebook", "zh": "本页的 notebook"}  # 
 
 
 class SearchBoth(SearchEnglish):
-    """English words, and Chinese text, which has no blanks between words: stretches of it as they stand, within which
-    browsers look for three characters or more, and pairs of characters."""
+    """English words, and Chinese text, which has no blanks between words, as pairs of characters. Browsers split what
+    is asked for in the same way, and show the pages that have all of it."""
 
     lang = "en_zh"  # and the name of the language stays, which is that of the stemmer in browsers
     runs = re.compile(r"[\u4e00-\u9fff]+|(?:(?![\u4e00-\u9fff])\w)+")
+    js_splitter_code = r"""
+var splitQuery = (query) =>
+  (query.match(/[\u4e00-\u9fff]+|(?:(?![\u4e00-\u9fff])[\p{Letter}\p{Number}_])+/gu) || []).flatMap((run) =>
+    run.length > 2 && "\u4e00" <= run[0] && run[0] <= "\u9fff"
+      ? Array.from({ length: run.length - 1 }, (_, i) => run.slice(i, i + 2))
+      : [run],
+  );
+"""
 
     def split(self, input):
         for run in self.runs.findall(input):
-            yield run
             if len(run) > 2 and "\u4e00" <= run[0] <= "\u9fff":
                 yield from map("".join, pairwise(run))
+            else:
+                yield run
 
 
 html_search_language = SearchBoth.lang

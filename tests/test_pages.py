@@ -1,9 +1,12 @@
 """The site says what nnc does: the code on its pages runs and prints what stands below it, every public name has an
 example."""
 
+import json
 import os
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -148,15 +151,14 @@ def test_the_site_can_be_searched_in_chinese(monkeypatch):
         pytest.importorskip(package)
     monkeypatch.setattr(sys, "path", [*sys.path])
     search = runpy.run_path(str(DOCS / "conf.py"))["SearchBoth"]
-    assert list(search({}).split("用Adam优化器, learning_rate")) == [
-        "用",
-        "Adam",
-        "优化器",
-        "优化",
-        "化器",
-        "learning_rate",
-    ]
     assert search.language_name == "English"  # by which browsers find the stemmer
+    asked = "用Adam优化器, learning_rate 学习率 3"
+    words = ["用", "Adam", "优化", "化器", "learning_rate", "学习", "习率", "3"]
+    assert list(search({}).split(asked)) == words
+    node = shutil.which("node")
+    if node is not None:  # what browsers do
+        program = f"{search.js_splitter_code}; console.log(JSON.stringify(splitQuery({json.dumps(asked)})))"
+        assert json.loads(subprocess.run([node, "-e", program], capture_output=True, check=True).stdout) == words
 
 
 @pytest.mark.parametrize("page", [*DOCS.glob("guide/*.md"), *DOCS.glob("zh/*.md")], ids=lambda page: page.stem)
