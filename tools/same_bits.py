@@ -1,7 +1,7 @@
 """Compares two builds of nnc to the last bit: the same fits in both, and every number that comes out.
 
-    python tools/same_bits.py /tmp/old/bin/python /tmp/new/bin/python
-    python tools/same_bits.py /tmp/old/bin/python /tmp/old/bin/python --new-path ~/nnc
+    python tools/same_bits.py old/bin/python new/bin/python
+    python tools/same_bits.py old/bin/python old/bin/python --new-path ~/nnc
 
 The arguments are Python interpreters with nnc. --old-path and --new-path name a folder that comes first on their path,
 such as a checkout with its compiled modules in place. All instruction sets that both have are gone through, then what
