@@ -248,26 +248,6 @@ def test_networks_of_others_are_refused_before_anything_changes():
     nnc.fit_many(nets, X, Y, epochs=2, lr=0.1)
 
 
-def test_nobody_trains_where_fit_many_has_asked_what_to_go_on_from():
-    nets, refused = [NeuralNetwork([3, 4, 1], loss="mse", seed=i) for i in range(3)], []
-
-    def attempt():
-        try:
-            nets[0].fit(X, Y, epochs=1)
-        except RuntimeError as error:
-            refused.append(str(error))
-
-    def rate(epoch):
-        thread = threading.Thread(target=attempt)
-        thread.start()
-        thread.join()
-        return 0.01
-
-    nnc.fit_many(nets, X, Y, epochs=3, optimizer="adam", lr=rate)
-    assert refused
-    assert [net.history.epochs for net in nets] == [net.state.steps for net in nets] == [3, 3, 3]
-
-
 @pytest.fixture
 def ctrl_c():
     """As in a terminal: a process in the background inherits an ignored one."""

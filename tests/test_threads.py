@@ -15,7 +15,7 @@ import weakref
 import numpy as np
 import pytest
 
-from nnc import DivergedError, NeuralNetwork
+from nnc import DivergedError, NeuralNetwork, fit_many
 from nnc._team import Crowd, Every, Interrupt, Still, Team, Turn
 from nnc.base import processors
 from nnc.model.data import Data
@@ -349,7 +349,7 @@ def test_a_second_training_is_refused(train):
     calls[train]()  # now it may
 
 
-@pytest.mark.parametrize("train", ["fit", "fit_batches"])
+@pytest.mark.parametrize("train", ["fit", "fit_batches", "fit_many"])
 def test_nobody_trains_where_a_fit_has_asked_what_to_go_on_from(train):
     """Another one would go on from it as well, and its epochs and steps be forgotten."""
     net, refused = network(), []
@@ -369,8 +369,10 @@ def test_nobody_trains_where_a_fit_has_asked_what_to_go_on_from(train):
 
     if train == "fit":
         net.fit(X, Y, epochs=3, lr=rate)
-    else:
+    elif train == "fit_batches":
         net.fit_batches([(X, Y)], epochs=3, lr=rate)
+    else:
+        fit_many([net, network(), network()], X, Y, epochs=3, lr=rate)
     assert len(refused) >= 3
     assert net.history.epochs == net.state.steps == 5
 
