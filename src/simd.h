@@ -50,7 +50,7 @@ enum { MANTISSA_BITS = 23 };
 
 #if defined(NNC_SCALAR) || !(defined(__GNUC__) || defined(__clang__))
 
-enum { VL = 1, LOG2_VL = 0 };
+enum { VL = 1 };
 typedef real vec;
 typedef real_bits bits;
 
@@ -61,8 +61,7 @@ static inline vec load(const real *p) { return *p; }
 static inline void store(real *p, vec a) { *p = a; }
 static inline vec if_less(vec a, vec b, vec yes, vec no) { return a < b ? yes : no; }
 static inline vec vmax(vec a, vec b) { return a > b ? a : b; }
-static inline vec interleave_low(vec a, vec b) { (void)b; return a; }
-static inline vec interleave_high(vec a, vec b) { (void)a; return b; }
+static inline void transpose(vec *v) { (void)v; }
 static inline vec madd(vec a, vec b, vec c) { return a * b + c; }
 static inline real sum_lanes(vec a) { return a; }
 static inline int all_finite(vec a) { return a - a == 0; }
@@ -137,6 +136,28 @@ static inline vec if_finite(vec a, vec yes, vec no) {
 static inline vec vmax(vec a, vec b) { return if_less(b, a, a, b); }
 #endif
 
+/* Transposes a square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards, and log2(VL) rounds
+   transpose; but AVX2 has no instruction that interleaves across its halves, so the halves are exchanged last. */
+#if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
+static NNC_INLINED transpose(vec *v) {
+    vec w[VL];
+    for (int i = 0; i < VL; i += 2) {
+        w[i] = OF_REAL(_mm256_unpacklo)(v[i], v[i + 1]);
+        w[i + 1] = OF_REAL(_mm256_unpackhi)(v[i], v[i + 1]);
+    }
+#ifndef NNC_FLOAT64
+    for (int i = 0; i < VL; i += 4) {
+        __m256d a = (__m256d)w[i], b = (__m256d)w[i + 1], c = (__m256d)w[i + 2], d = (__m256d)w[i + 3];
+        w[i] = (vec)_mm256_unpacklo_pd(a, c), w[i + 1] = (vec)_mm256_unpackhi_pd(a, c);
+        w[i + 2] = (vec)_mm256_unpacklo_pd(b, d), w[i + 3] = (vec)_mm256_unpackhi_pd(b, d);
+    }
+#endif
+    for (int i = 0; i < VL / 2; i++) {
+        v[i] = OF_REAL(_mm256_permute2f128)(w[i], w[i + VL / 2], 0x20);
+        v[i + VL / 2] = OF_REAL(_mm256_permute2f128)(w[i], w[i + VL / 2], 0x31);
+    }
+}
+#else
 /* a0 b0 a1 b1 ... from the lower, or from the upper halves of a and b. */
 #if VECTOR_BYTES == 64 && !defined(NNC_FLOAT64)
 #define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
@@ -157,6 +178,15 @@ static inline vec interleave_high(vec a, vec b) { return __builtin_shufflevector
 #else
 static inline vec interleave_low(vec a, vec b) { return __builtin_shuffle(a, b, (bits){LOW}); }
 static inline vec interleave_high(vec a, vec b) { return __builtin_shuffle(a, b, (bits){HIGH}); }
+#endif
+static NNC_INLINED transpose(vec *v) {
+    vec w[VL];
+    for (int round = 0; round < LOG2_VL; round++) {
+        for (int i = 0; i < VL / 2; i++)
+            w[2 * i] = interleave_low(v[i], v[i + VL / 2]), w[2 * i + 1] = interleave_high(v[i], v[i + VL / 2]);
+        for (int i = 0; i < VL; i++) v[i] = w[i];
+    }
+}
 #endif
 
 static inline real sum_lanes(vec a) {

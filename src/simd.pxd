@@ -8,7 +8,6 @@ cdef extern from "simd.h" nogil:
     ctypedef void never_inlined "NNC_CALLED"
     enum:
         VL
-        LOG2_VL
         TILE_ROWS
         TILE_VECS
         TILE_PIXELS
@@ -29,8 +28,6 @@ cdef extern from "simd.h" nogil:
     vec with_sign(vec a, vec b)
     vec pow2_of_rounded(vec n_plus_magic)
     vec split_exponent(vec a, vec* e)
-    vec interleave_low(vec a, vec b)
-    vec interleave_high(vec a, vec b)
     real sum_lanes(vec a)
     bint all_finite(vec a)
     vec if_finite(vec a, vec yes, vec no)
