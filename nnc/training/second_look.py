@@ -28,6 +28,8 @@ FAR = 3  # times as far as all steps of the training
 
 def sample(data: Data) -> Data:
     """Some of the rows that count, from all over the data."""
+    if data.weights is None and data.n <= ROWS:
+        return data
     return data.rows(_chosen(data))
 
 
@@ -36,7 +38,6 @@ def _chosen(data: Data) -> NDArray[np.intp]:
     return counting[:: -(-len(counting) // ROWS)]
 
 
-@np.errstate(all="ignore")
 def targets_beyond(run: Fit) -> tuple[float, float] | None:
     """The smallest and the largest target, where a part of them lies out of what the output can give."""
     low, high = activations.ROWS[run.model.activations[-1]].bounds
@@ -44,12 +45,14 @@ def targets_beyond(run: Fit) -> tuple[float, float] | None:
         return None
     Y = sample(run.data).target
     least, most = float(Y.min()), float(Y.max())
-    margin = SOME * (most - least)
-    beyond = (low - margin > Y) | (high + margin < Y)
+    if low <= least and most <= high:
+        return None
+    with np.errstate(all="ignore"):
+        margin = SOME * (most - least)
+        beyond = (low - margin > Y) | (high + margin < Y)
     return (least, most) if beyond.mean() > SOME else None
 
 
-@np.errstate(all="ignore")
 def stuck_output(run: Fit) -> float:
     """The share of outputs at an end of their range, where a good part of the rows should be at the other one; else 0.
     Where the slope of the output is no part of the gradient, it learns on."""
@@ -59,7 +62,10 @@ def stuck_output(run: Fit) -> float:
     low, high = row.ends
     rows = sample(run.data)
     P, Y = run.model.forward(rows.X)[-1], rows.target
-    wrong = low < Y if row.dead else abs(P - Y) > (high - low) / 2
+    if low < P.min() and P.max() < high:
+        return 0.0
+    with np.errstate(all="ignore"):
+        wrong = low < Y if row.dead else abs(P - Y) > (high - low) / 2
     return float(((low >= P) | (high <= P)).mean()) if wrong.any(axis=1).mean() >= WRONG else 0.0
 
 
