@@ -3,8 +3,9 @@
 One row, and 32, through 4-16-3 and 64-64-10 in float32, by plain descent and by Adam, tanh and a mean squared error:
 one step of training a call, as reinforcement learning and control make them by the million. nnc's `train_step` is
 beside NumPy written by hand, PyTorch (eager, and compiled with --compiled) and JAX's jitted step, each on one thread,
-in turns, in one process. What is printed is the median of a call in microseconds, its 99.9th percentile, and how many
-times the median is nnc's; then nnc's other calls of one row through 4-16-3.
+in turns, in one process. What is printed is the median of a call in microseconds, its 99.9th percentile, how many times
+the median that is, and how many times the first median the median is; then nnc's other calls of one row through 4-16-3,
+and a step beside a sum of NumPy's that takes as long: what the machine itself does to calls of that length.
 """
 # ruff: noqa: E402  threads are limited before NumPy is imported
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from functools import partial
 from itertools import pairwise
 from time import perf_counter_ns
 
@@ -132,6 +134,25 @@ def of_jax(sizes, optimizer, X, Y):
     return step
 
 
+def sum_as_long(call):
+    """A call of NumPy's that takes as long, which the machine disturbs as often."""
+
+    def median(of):
+        times = [perf_counter_ns()]
+        for _ in range(5001):
+            of()
+            times.append(perf_counter_ns())
+        return np.median(np.diff(times))
+
+    goal, n = median(call), 64
+    while True:
+        numbers = np.zeros(n, "f")
+        add = partial(np.add, numbers, numbers, numbers)
+        if median(add) >= goal:
+            return add
+        n += n // 8
+
+
 def measured(calls, seconds, rounds):
     """Microseconds of each call, by its name, of turns of so many seconds."""
     found = {name: [] for name in calls}
@@ -151,7 +172,8 @@ def show(title, found):
     base = np.median(next(iter(found.values())))
     for name, times in found.items():
         late = np.quantile(times, 0.999)
-        print(f"{title:24}{name:16}{np.median(times):10.2f}{late:12.1f}{np.median(times) / base:9.1f}", flush=True)
+        middle = np.median(times)
+        print(f"{title:24}{name:16}{middle:10.2f}{late:12.1f}{late / middle:9.1f}{middle / base:9.1f}", flush=True)
 
 
 def main():
@@ -169,7 +191,7 @@ def main():
             print(f"{peer} is left out: {error}")
         else:
             peers[peer] = globals()[f"of_{peer}"]
-    print(f"nnc {nnc.__version__}\n{'':24}{'':16}{'median, us':>10}{'99.9 %':>12}{'times':>9}")
+    print(f"nnc {nnc.__version__}\n{'':24}{'':16}{'median, us':>10}{'99.9 %':>12}{'/ median':>9}{'times':>9}")
     gc.disable()
     for rows in (1, 32):
         for sizes in SIZES:
@@ -195,6 +217,9 @@ def main():
         "fit, 1 epoch": lambda: net.fit(X, Y, epochs=1),
     }
     show("nnc, 1 row, 4-16-3", measured(calls, arguments.seconds, arguments.rounds))
+    step = of_nnc(SIZES[0], "sgd", X, Y)
+    calls = {"train_step": step, "NumPy's sum": sum_as_long(step)}
+    show("equally long", measured(calls, 0.1 * arguments.seconds, 10 * arguments.rounds))
 
 
 if __name__ == "__main__":
