@@ -137,18 +137,14 @@ def of_jax(sizes, optimizer, X, Y):
 def sum_as_long(call):
     """A call of NumPy's that takes as long, which the machine disturbs as often."""
 
-    def median(of):
-        times = [perf_counter_ns()]
-        for _ in range(5001):
-            of()
-            times.append(perf_counter_ns())
-        return np.median(np.diff(times))
+    def usual(of):
+        return min(np.median(measured({"": of}, 0.002, 1)[""]) for _ in range(5))
 
-    goal, n = median(call), 64
+    goal, n = usual(call), 64
     while True:
         numbers = np.zeros(n, "f")
         add = partial(np.add, numbers, numbers, numbers)
-        if median(add) >= goal:
+        if usual(add) >= goal:
             return add
         n += n // 8
 

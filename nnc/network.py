@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.base.arrays import finite, frozen, shortest
-from nnc.base.checks import explains_arguments, flag, one_of, positive
+from nnc.base.checks import done_by, explains_arguments, flag, one_of, positive
 from nnc.base.random import Streams, checked_seed
 from nnc.data.intake import Intake, as_scaler
 from nnc.kinds import initializers, losses
@@ -428,14 +428,19 @@ class NeuralNetwork:
         ValueError, TypeError
             X does not fit the network or holds NaN or infinity, or out is no such array.
         """
-        intake, single = self.intake, False
+        intake, model, single = self.intake, self.model, False
+        plain = intake.scaler_X is intake.scaler_y is None and model.heads is None and not model.images
+        if plain and type(X) is np.ndarray and X.ndim == 2 and (out is None or type(out) is np.ndarray):
+            P = model.engine.predict_as_is(model.read, X, out)
+            if P is not None:
+                return P  # type: ignore[no-any-return]
         rows = intake.ready(X)
         if rows is None:
             array = intake.array(X)
             rows, single = intake.inputs(array), intake.is_single(array)
         if out is not None:
             return intake.predict_into(out, rows, single)
-        P = self.model.predict(rows)
+        P = model.predict(rows)
         if intake.scaler_y is not None:
             P = intake.undo(P)
         return P[0] if single else P
@@ -559,6 +564,10 @@ class NeuralNetwork:
             X or y does not fit the network, or holds NaN or infinity.
         """
         model, intake = self.model, self.intake
+        if sample_weight is None and intake.goes_as_it_is(X, y):
+            found: float | None = model.engine.loss_as_is(model.read, X, y)
+            if found is not None:
+                return found
         if model.custom is not None:
             return model.loss_of(intake.data(X, y, sample_weight))
         data = intake.at_once(X, y, sample_weight) or intake.data(X, y, sample_weight)
@@ -592,6 +601,10 @@ class NeuralNetwork:
             X or y does not fit the network.
         """
         model, intake = self.model, self.intake
+        flat = np.empty(model.n_params, model.dtype)
+        as_is = sample_weight is None and intake.goes_as_it_is(X, y) and len(X) >= model.least_rows  # type: ignore[arg-type]
+        if as_is and model.engine.gradients_as_is(model.read, X, y, flat) is not None:
+            return model.split(flat)
         data: Any = None if model.custom is not None else intake.at_once(X, y, sample_weight)
         if data is None:
             data = intake.data(X, y, sample_weight)
@@ -600,7 +613,6 @@ class NeuralNetwork:
         rows, Y, labels, weights = data
         if rows.shape[0] < model.least_rows:
             model.check_rows(len(rows))
-        flat = np.empty(model.n_params, model.dtype)
         loss: float = model.engine.gradients(model.read, rows, Y, labels, weights, flat)
         if not loss < np.inf:
             intake.data(X, y, sample_weight)
@@ -758,24 +770,14 @@ class NeuralNetwork:
         ValueError, TypeError
             An argument does not fit.
         """
-        from nnc.drawing.html import say
-        from nnc.inspection import check_gradients
+        from nnc.inspection.functions import check_network
 
-        data, model = self.intake.data(X, y), self.model
-        found = None if model.custom is None else model.with_slopes(data)[1]
-        target = data.target if found is None else found.target
-        check = check_gradients(self, data.X, target, eps, gradients=self.gradients(X, y))
-        if model.custom is not None:
-            from nnc.inspection.functions import with_function
-
-            check = with_function(check, model.custom, model.net_outputs(data.X), data.target, eps)
-        say(check)
-        return check
+        return check_network(self, X, y, eps)
 
     # ------------------------------------------------------------------------------------------ training
 
-    @explains_arguments(elsewhere="__init__")
-    def fit(
+    @done_by("nnc.training.start", "fit", elsewhere="__init__")
+    def fit(  # type: ignore[empty-body]
         self,
         X: ArrayLike,
         y: Any,
@@ -920,9 +922,6 @@ class NeuralNetwork:
         and targets where they are numbers and the output is the identity; images of uint8 are divided by 255, others
         stay. Such a fit reads a numpy.memmap into memory.
         """
-        given = locals()
-        history: History = _training().fit(self, given, OF_FIT, stacklevel=4)  # by `explains_arguments`
-        return history
 
     def fit_batches(
         self,

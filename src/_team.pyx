@@ -13,7 +13,8 @@ from cpython.pythread cimport (NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, Py
 from threads cimport (Task, counter, counter_add, counter_changes, counter_get, counter_set, counter_swap, counter_turn, now,
                       processor_number, yield_processor)
 
-import _signal       # the C module: its Python face turns numbers into enums, 25 microseconds a fit
+# The C module: its Python face turns numbers into enums, 25 microseconds a fit.
+from _signal import SIGINT, default_int_handler, getsignal, signal
 import _thread
 
 
@@ -217,9 +218,9 @@ cdef class Interrupt:
         self.stop()
 
     def __enter__(self):
-        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        if getsignal(SIGINT) is default_int_handler:
             try:
-                _signal.signal(_signal.SIGINT, self.note)
+                signal(SIGINT, self.note)
                 self.ours = True
             except ValueError as error:
                 if error.__traceback__.tb_next is not None:      # of another signal's handler, which was called first
@@ -231,7 +232,7 @@ cdef class Interrupt:
         raised = None
         while self.ours:
             try:
-                _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+                signal(SIGINT, default_int_handler)
                 self.ours = False
             except BaseException as another:      # of the handler of another signal, which was called first
                 raised = another

@@ -16,7 +16,7 @@ cdef class Training:
     moments : real array (k, engine.size)
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
-        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd that are in SETTINGS;
+        "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd;
         "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
         "dropout", a number for each hidden layer; "learning", for each layer None, or (factor of its learning rates, 0 where it is
         frozen; once more of its biases'; steps that it was frozen in before).
@@ -35,8 +35,9 @@ cdef class Training:
     cdef void* memory
     cdef Layer* layers            # the engine's, with what this run drops of their outputs, and how they learn
     cdef Own* own
+    cdef double rate              # of all epochs, where there is one
     cdef object keep_alive
-    cdef dict settings            # of the optimizer
+    cdef dict settings
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order, real[:, ::1] moments, dict settings,
                   int threads=1, rows=None):
@@ -52,23 +53,21 @@ cdef class Training:
         # the arrays themselves: views of them take time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
         run.data = as_data(X, Y, labels, weights, order, rows)
-        settings = settings.copy()
-        run.batch = batch_size
-        run.key, run.draws = settings.pop("key", 0), settings.pop("draws", 0)
-        run.shuffles = settings.pop("shuffles", True) and order is not None
-        run.drop_key, run.drops = settings.pop("drop_key", 0), settings.pop("drops", 0)
-        run.target_loss = settings.pop("target_loss", -1e308)
-        run.loss_factor, run.delta_factor = settings.pop("loss_factor", 1), settings.pop("delta_factor", 1)
-        run.by_rows = settings.pop("by_rows", False)
+        run.batch, run.shuffles, run.target_loss = batch_size, order is not None, -1e308
+        run.loss_factor = run.delta_factor = 1
         run.last_loss = 1e308
-        dropout = settings.pop("dropout", ())
+        run.optimizer = no_optimizer()
+        run.optimizer.method = number_of("method", settings["method"], METHODS)
+        for name, value in settings.items():
+            self.set(name, value)
+        complete_settings(&run.optimizer)
+        self.settings = settings
+        dropout = settings.get("dropout", ())
         if len(dropout) not in (0, plan.count - 1):
             raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, got {len(dropout)}")
-        learning = settings.pop("learning", ())
+        learning = settings.get("learning", ())
         if len(learning) not in (0, plan.count):
             raise ValueError(f"learning must have an entry for each of {plan.count} layers, got {len(learning)}")
-        self.set_optimizer(settings)
-        self.settings = settings
         self.layers = plan.layers = <Layer*>malloc(plan.count * sizeof(Layer))
         if plan.layers is NULL:
             raise MemoryError
@@ -86,12 +85,85 @@ cdef class Training:
         self.resume(threads)
         self.fetch_all()
 
-    cdef set_optimizer(self, dict settings):
-        for name in settings:
-            if name not in SETTINGS:
-                raise ValueError(f"there is no setting {name!r}")
-        self.run.optimizer = {**OPTIMIZER, **settings, "method": number_of("method", settings["method"], METHODS)}
-        complete_settings(&self.run.optimizer)
+    cdef int set(self, str name, value) except -1:
+        # A dict that is a whole struct would be shorter to write, and a microsecond longer to read.
+        cdef Run* run = &self.run
+        cdef Optimizer* o = &run.optimizer
+        if name == "steps":
+            o.steps = value
+        elif name == "power1":
+            o.power1 = value
+        elif name == "power2":
+            o.power2 = value
+        elif name == "mu_product":
+            o.mu_product = value
+        elif name == "draws":
+            run.draws = value
+        elif name == "drops":
+            run.drops = value
+        elif name == "decay":
+            o.decay = value
+        elif name == "beta1":
+            o.beta1 = value
+        elif name == "beta2":
+            o.beta2 = value
+        elif name == "eps":
+            o.eps = value
+        elif name == "key":
+            run.key = value
+        elif name == "shuffles":
+            run.shuffles = run.shuffles and value
+        elif name == "momentum":
+            o.momentum = value
+        elif name == "nesterov":
+            o.nesterov = value
+        elif name == "eps_last":
+            o.eps_last = value
+        elif name == "lr_decay":
+            o.lr_decay = value
+        elif name == "momentum_decay":
+            o.momentum_decay = value
+        elif name == "down":
+            o.down = value
+        elif name == "up":
+            o.up = value
+        elif name == "smallest":
+            o.smallest = value
+        elif name == "largest":
+            o.largest = value
+        elif name == "decoupled":
+            o.decoupled = value
+        elif name == "l1":
+            o.l1 = value
+        elif name == "l2":
+            o.l2 = value
+        elif name == "mean_penalty":
+            o.mean_penalty = value
+        elif name == "biases_too":
+            o.biases_too = value
+        elif name == "clip_value":
+            o.clip_value = value
+        elif name == "clip_norm":
+            o.clip_norm = value
+        elif name == "max_norm":
+            o.max_norm = value
+        elif name == "drop_key":
+            run.drop_key = value
+        elif name == "target_loss":
+            run.target_loss = value
+        elif name == "loss_factor":
+            run.loss_factor = value
+        elif name == "delta_factor":
+            run.delta_factor = value
+        elif name == "by_rows":
+            run.by_rows = value
+        elif name not in ("method", "dropout", "learning"):      # which are not set by themselves
+            raise ValueError(f"there is no setting {name!r}")
+        return 0
+
+    cdef dict of_optimizer(self):
+        # The settings of the optimizer alone.
+        return {name: value for name, value in self.settings.items() if name not in OF_RUN}
 
     cdef set_learning(self, Layer* layers, learning):
         cdef Own* own
@@ -131,12 +203,17 @@ cdef class Training:
         refresh_network(&self.run.net)
 
     def plan(self, losses, rates, Py_ssize_t epochs, bint of_steps=False):
-        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate, or that of each step."""
+        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate, or that of each step, or is that of all."""
         cdef double[::1] of_epochs = losses
-        cdef const double[:] lr = rates
+        cdef const double[:] lr
         self.keep_alive[8] = losses, rates
-        self.run.losses, self.run.rates = &of_epochs[0], &lr[0]
-        self.run.rate_step = lr.strides[0] // <Py_ssize_t>sizeof(double)      # 0 where all are the same
+        self.run.losses = &of_epochs[0]
+        if isinstance(rates, float):
+            self.rate = rates
+            self.run.rates, self.run.rate_step = &self.rate, 0
+        else:
+            lr = rates
+            self.run.rates, self.run.rate_step = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)      # 0 where all are the same
         self.run.epochs, self.run.rates_of_steps = epochs, of_steps
 
     def feed(self, X, Y, labels, weights):
@@ -200,20 +277,10 @@ cdef class Training:
         return self.descend(as_data(X, Y, labels, weights, None), rate)
 
     def step_as_is(self, X, Y, double rate):
-        """The same on any two objects; None, with nothing done, where they are not what `step` takes as X and Y."""
+        """The same on two arrays of any kind; None, with nothing done, where they are not what `step` takes as X and Y."""
         cdef const Network* net = &self.run.net
-        cdef const real[:, ::1] rows, targets
-        try:
-            rows, targets = X, Y
-        except (TypeError, ValueError):
-            return None
-        if rows.shape[0] != self.run.batch or rows.shape[1] != net.layers[0].n_in:
-            return None
-        if targets.shape[0] != self.run.batch or targets.shape[1] != net.layers[net.count - 1].n_out:
-            return None
-        if (<size_t>&rows[0, 0] | <size_t>&targets[0, 0]) % sizeof(real) != 0:
-            return None
-        return self.descend(as_data(rows, targets, None, None, None), rate)
+        cdef Data data = as_they_are(X, Y, net.layers[0].n_in, net.layers[net.count - 1].n_out)
+        return self.descend(data, rate) if data.n == self.run.batch else None
 
     cdef double descend(self, Data data, double rate) noexcept:
         cdef Run* run = &self.run
@@ -296,14 +363,30 @@ cdef class Training:
 
     @property
     def counters(self):
-        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the products of optimizers.pxd."""
+        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the three products of optimizers.pxd."""
         cdef Optimizer* o = &self.run.optimizer
-        return self.run.draws, self.run.drops, o.steps, o.power1, o.power2, o.mu_product
+        return self.run.draws, self.run.drops, o.steps, (o.power1, o.power2, o.mu_product)
 
     @property
     def rises(self):
         """(epochs in a row, up to now, that have raised the loss; the loss before them)"""
         return self.run.rises, self.run.risen_from
+
+    def looks_well(self, ends, int rises, double share):
+        """Whether nothing of the run is remarkable: the loss has not risen in so many epochs in a row up to now, no hidden layer has such a
+        share of its outputs at its ends or beyond, as `idle` has it, and the first two weights of each differ."""
+        cdef const Layer* layer
+        cdef int l
+        cdef Py_ssize_t rows = smaller(self.run.net.block.size, self.run.batch)
+        if self.run.rises >= rises or self.run.epoch == 0:
+            return False
+        for l, end in enumerate(ends):
+            layer = &self.run.net.layers[l]
+            if layer.W is NULL or layer.n_out < 2 or layer.W[0] == layer.W[1]:
+                return False
+            if end is not None and share_beyond(&self.run.net, l, rows, end[0], end[1]) > share:
+                return False
+        return True
 
     def idle(self, ends):
         """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which are (low, high) for
@@ -349,7 +432,7 @@ def side_by_side(list trainings):
             k = first + 1
             while k < count and k - first < VL and suit[first] and suit[k] and lanes.alike(runs[first], runs[k]):
                 training = trainings[k]
-                if one.settings != training.settings:
+                if one.of_optimizer() != training.of_optimizer():
                     break
                 k += 1
             if k > first + 1 and not lanes.pay(runs[first].net.layers, runs[first].net.count, k - first):

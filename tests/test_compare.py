@@ -87,7 +87,7 @@ def test_difference():
 
 def test_interrupt(monkeypatch):
     def interrupted(self, X, y, **settings):
-        return nnc.History(np.zeros(3), 0.1, "interrupt")
+        return nnc.History({"loss": np.zeros(3)}, 0.1, "interrupt")
 
     monkeypatch.setattr(nnc.NeuralNetwork, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
+from importlib import import_module
 from numbers import Integral  # what NumPy's integers are, too
 from reprlib import repr as shown  # short, whatever the value is
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -140,21 +141,49 @@ def explains_arguments(elsewhere: str) -> Callable[[F], F]:
             try:
                 return method(*args, **named)
             except TypeError:
-                known = _arguments(method)
-                unknown = next((name for name in named if name not in known), None)
-                if unknown is None:  # it comes from within
+                if all(name in _arguments(method) for name in named):  # it comes from within
                     raise
-                from nnc.base.names import argument_suggestion
-
-                cls = type(args[0])
-                further = {cls.__name__ if elsewhere == "__init__" else elsewhere: _arguments(getattr(cls, elsewhere))}
-                hint = argument_suggestion(unknown, known, further)
-                message = f"{method.__qualname__}() got an unexpected keyword argument {unknown!r}{hint}"
-                raise TypeError(message) from None
+                raise _unknown(method, args[0], named, elsewhere) from None
 
         return explained  # type: ignore[return-value]
 
     return decorate
+
+
+def done_by(module: str, function: str, elsewhere: str) -> Callable[[F], F]:
+    """Lets a function of a module that is loaded with the first call do what a method of X, y and options says with its
+    signature and docstring alone: it is called with self, X, y and a dict of the options that are given and are not
+    the defaults. Explains unknown arguments as above. So a call does not go through some 25 arguments twice."""
+
+    def decorate(method: F) -> F:
+        defaults = method.__kwdefaults__ or {}
+        does: Any = None
+
+        @wraps(method)
+        def doing(self: Any, X: Any, y: Any, **named: Any) -> Any:
+            nonlocal does
+            try:
+                said = {name: value for name, value in named.items() if value is not defaults[name]}
+            except KeyError:
+                raise _unknown(method, self, named, elsewhere) from None
+            if does is None:
+                does = getattr(import_module(module), function)
+            return does(self, X, y, said)
+
+        return doing  # type: ignore[return-value]
+
+    return decorate
+
+
+def _unknown(method: Any, of: Any, named: Collection[str], elsewhere: str) -> TypeError:
+    """What to raise where a method has no argument of one of these names."""
+    from nnc.base.names import argument_suggestion
+
+    known, cls = _arguments(method), type(of)
+    unknown = next(name for name in named if name not in known)
+    further = {cls.__name__ if elsewhere == "__init__" else elsewhere: _arguments(getattr(cls, elsewhere))}
+    hint = argument_suggestion(unknown, known, further)
+    return TypeError(f"{method.__qualname__}() got an unexpected keyword argument {unknown!r}{hint}")
 
 
 def _arguments(function: Any) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,12 +16,11 @@ from nnc.inspection.gradients import (
     TOLERANCE,
     GradientCheck,
     LayerCheck,
+    check_gradients,
     extrapolated,
 )
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from numpy.typing import NDArray
 
 LEAST_OUTPUT = 1e-3  # a difference is so many times eps wide at least, and for larger outputs by as much wider
@@ -55,6 +54,20 @@ class Slope(NamedTuple):
     value: float
     error: float
     bend: bool
+
+
+def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCheck:
+    """What `NeuralNetwork.check_gradients` does."""
+    from nnc.drawing.html import say
+
+    data, model = network.intake.data(X, y), network.model
+    found = None if model.custom is None else model.with_slopes(data)[1]
+    target = data.target if found is None else found.target
+    check = check_gradients(network, data.X, target, eps, gradients=network.gradients(X, y))
+    if model.custom is not None:
+        check = with_function(check, model.custom, model.net_outputs(data.X), data.target, eps)
+    say(check)
+    return check
 
 
 def with_function(

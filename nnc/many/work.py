@@ -89,14 +89,14 @@ class Job:
         if (
             model.engine.abreast == 1
             or model.uneven
-            or not plan.keys() <= {"epochs", "settings", "n_threads"}
+            or not plan.keys() <= {"epochs", "is_bare", "settings", "n_threads"}
             or not plan["settings"].keys() <= {"decay", "biases_too"}
             or self.weights is not None
             or self.taken.data.weights is not None
             or "class_weight" in self.said
         ):
             return None
-        rows = len(self.taken.data.X) if self.index is None else len(self.index)
+        rows = self.taken.data.n if self.index is None else len(self.index)
         rate = state.lr if len(state.moments) else None  # gradient descent alone may have another in each lane
         layers = model.core, model.shape, model.sizes, model.activations, model.loss
         return layers, rows, self.said.get("batch_size"), plan["epochs"], state.optimizer, rate

@@ -21,8 +21,9 @@ class Data:
     labels: NDArray[np.int32] | None
     weights: NDArray[Any] | None
     index: NDArray[np.int32] | None = None  # which rows of `whole` they are; None: all
+    n: int  # how many rows there are
 
-    __slots__ = ("X", "Y", "labels", "weights")
+    __slots__ = ("X", "Y", "labels", "n", "weights")
 
     def __init__(
         self,
@@ -31,15 +32,10 @@ class Data:
         labels: NDArray[np.int32] | None = None,
         weights: NDArray[Any] | None = None,
     ) -> None:
-        self.X, self.Y, self.labels, self.weights = X, Y, labels, weights
+        self.X, self.Y, self.labels, self.weights, self.n = X, Y, labels, weights, X.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.X, self.Y, self.labels, self.weights))
-
-    @property
-    def n(self) -> int:
-        """How many rows there are."""
-        return len(self.X)
 
     @property
     def whole(self) -> Data:
@@ -56,7 +52,8 @@ class Data:
     @property
     def form(self) -> tuple[int, bool, bool]:
         """What the engine lays out its memory for: how many rows there are, and which of the others."""
-        return self.n, self.whole.Y is None, self.whole.weights is None
+        whole = self.whole
+        return self.n, whole.Y is None, whole.weights is None
 
     @property
     def weight(self) -> float:
@@ -101,10 +98,7 @@ class Chosen(Data):
 
     def __init__(self, whole: Data, index: NDArray[Any]) -> None:
         self._whole, self.index = whole, index.astype(np.int32, copy=False)
-
-    @property
-    def n(self) -> int:
-        return len(self.index)
+        self.n = len(self.index)
 
     @property
     def whole(self) -> Data:

@@ -17,6 +17,9 @@ from nnc.training.divergence import LARGE_INPUT, scaler_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from nnc.model.model import Model
     from nnc.training.fit import Fit
     from nnc.training.history import History
@@ -79,11 +82,24 @@ def advise(run: Fit, history: History, stacklevel: int) -> None:
         warnings.warn(message, kind, stacklevel)
 
 
+def _looks_well(run: Fit, loss: NDArray[np.float64]) -> bool:
+    """Whether there is nothing to find, seen at one glance: nearly always in short runs."""
+    model = run.model
+    return (
+        run.is_plain
+        and run.state.schedule is None
+        and run.intake.largest <= LARGE_INPUT
+        and (len(loss) < SOME_EPOCHS or loss.item(-1) <= LARGE_LOSS * loss.item(0))
+        and not model.images
+        and run.training.looks_well(model.ends, RISES, SATURATED)
+    )
+
+
 def findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
     """The mistakes, one by one. What takes longer is done where something looks bad."""
     model, plan, loss = run.model, run.plan, history.loss
     epochs = len(loss)
-    if not epochs:
+    if not epochs or _looks_well(run, loss):
         return
     if history.stop_reason == "epochs" and (plan.target_loss is not None or plan.patience is not None):
         unmet = _unmet(plan, history)

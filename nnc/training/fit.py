@@ -16,7 +16,6 @@ import numpy as np
 
 from nnc._team import Interrupt, Team
 from nnc.base import processors
-from nnc.base.arrays import constant
 from nnc.training.callbacks import Call, Record, asked, tell
 from nnc.training.divergence import DivergedError, divergence, too_fast
 from nnc.training.history import History
@@ -44,6 +43,8 @@ class Fit:
     """One call of `fit` on arrays."""
 
     # What a run that nothing is looked at in leaves as it is.
+    is_alone = True  # no other rule may end it before its epochs do
+    every = 0  # epochs until Python has to look; 0: it need not
     seen = 0  # epochs that were looked at
     looking = 0.0  # seconds that this took
     evaluation: Any = None
@@ -56,38 +57,49 @@ class Fit:
     training: Any = None  # the core's run
     calls: Sequence[Call] = ()
     rows_of: Counter[int] | None = None  # rows that so many threads have worked on together
-    rates: NDArray[np.float64] = np.empty(0)  # of epochs, as many as are known
+    rates: Any = np.empty(0)  # of epochs, as many as are known; or a number, which is that of all
     rated = 0
     rates_an_epoch = 1  # or one for each step
 
     def __init__(self, model: Model, intake: Intake, data: Data, plan: Plan, state: State) -> None:
         self.model, self.plan, self.state = model, plan, state
         self.params = model.theta
+        self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
+        work = 3 * (plan.epochs or SHORT) * data.n * model.n_params
+        if state.schedule is not None:
+            if state.changes_by_step:
+                self.rates_an_epoch = -(-data.n // plan.batch_size)
+            self.every = 1 if state.plateau is not None else 0
+        self.is_short = work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.images
+        if not plan.is_bare:
+            self.prepare_to_look(data)
+        self.begin(intake, data)
+        if plan.callbacks or plan.display:
+            self.open_callbacks()
+
+    def prepare_to_look(self, data: Data) -> None:
+        """What the plan asks for beside epochs."""
+        plan = self.plan
         # Where another rule may end it first, space is taken as it is needed; else all at once, or refused at once.
         self.is_alone = (
             plan.patience is None and plan.target_loss is None and plan.max_seconds is None and not plan.callbacks
         )
-        self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
         if plan.validation is not None:
             self.columns["val_loss"] = []
         for name in plan.metrics:
             self.columns[name] = []
-        work = 3 * (plan.epochs or SHORT) * data.n * model.n_params
-        if state.changes_by_step:
-            self.rates_an_epoch = -(-data.n // plan.batch_size)
-        self.is_short = work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.images
         watching = plan.patience is not None or plan.validation is not None or bool(plan.keeps_best)
-        watching = watching or plan.changes is not unchanged
-        self.every = 1 if watching or plan.metrics or state.plateau is not None else 0
+        if watching or plan.changes is not unchanged or plan.metrics:
+            self.every = 1
         if plan.metrics:
             check_weights(plan, data if plan.validation is None else plan.validation)
-        self.begin(intake, data)
-        if plan.callbacks:
-            self.calls = [Call(callback, self.began) for callback in plan.callbacks]
-        if plan.display is not None:
-            self.calls = [*self.calls, Call(plan.display, self.began)]
-        if self.calls:
-            tell((call.callback for call in self.calls), "open")
+
+    def open_callbacks(self) -> None:
+        """Tells those that want to know that the run begins."""
+        plan = self.plan
+        callbacks = plan.callbacks if plan.display is None else [*plan.callbacks, plan.display]
+        self.calls = [Call(callback, self.began) for callback in callbacks]
+        tell((call.callback for call in self.calls), "open")
 
     def begin(self, intake: Intake, data: Data) -> None:
         """What is done at the beginning, the first time and whenever the run is repeated on data of the same form."""
@@ -149,8 +161,8 @@ class Fit:
         with Interrupt() as self.interrupt:
             self.open(1)
             try:
-                if not len(self.rates):  # else the run is repeated, at the same constant rate
-                    self.rates = self.state.rates(self.first, self.first + len(self.losses))
+                state, epochs = self.state, len(self.losses)
+                self.rates = state.lr if state.schedule is None else state.rates(self.first, self.first + epochs)
                 with self.model.still:
                     whole = self.training.run_through(self.losses, self.rates)
                 if not whole:
@@ -235,10 +247,14 @@ class Fit:
         plan, state = self.plan, self.state
         if self.training is None:
             settings = {**state.optimizer.settings(), **plan.settings, **state.counters()}
+            rows = self.data.whole
             self.training = self.model.core.Training(
                 self.model.engine,
                 self.params,
-                *self.data.whole,
+                rows.X,
+                rows.Y,
+                rows.labels,
+                rows.weights,
                 plan.batch_size,
                 plan.order,
                 state.moments,
@@ -247,7 +263,8 @@ class Fit:
                 self.data.index,
             )
         else:
-            self.training.feed(*self.data)
+            rows = self.data
+            self.training.feed(rows.X, rows.Y, rows.labels, rows.weights)
         state.current = self.report
 
     def goal(self) -> int:
@@ -288,6 +305,10 @@ class Fit:
                 self.rates[: len(known)] = known
             self.rates[epoch * steps : until * steps] = state.rates(self.first + epoch, self.first + until, steps)
         self.rated = until
+
+    def rate_of(self, epoch: int) -> float:
+        """The learning rate of the first step of an epoch of this fit, counted from 0."""
+        return float(self.rates if type(self.rates) is float else self.rates[epoch * self.rates_an_epoch])
 
     def aim(self, goal: int) -> None:
         """Tells the core's run to which epoch it goes, from the weights as they are now: a callback may have changed
@@ -452,9 +473,7 @@ class Fit:
                 self.sync()
                 record = Record(epoch=self.first + epoch, loss=float(self.losses[epoch - 1]))
                 record.update((name, values[-1]) for name, values in self.columns.items())
-                record.update(
-                    lr=float(self.rates[(epoch - 1) * self.rates_an_epoch]), seconds=perf_counter() - self.began
-                )
+                record.update(lr=self.rate_of(epoch - 1), seconds=perf_counter() - self.began)
                 better = better and (self.best == np.inf or self.best < self.best_before())  # inf: not kept here
                 record.update(best=better, network=self.plan.network)
             call.epoch = epoch
@@ -489,9 +508,11 @@ class Fit:
 
     def history(self, reason: str) -> History:
         epochs, seconds = self.epoch, perf_counter() - self.began
-        columns = {"loss": self.losses[:epochs], "lr": self.rates[: epochs * self.rates_an_epoch : self.rates_an_epoch]}
+        columns: dict[str, NDArray[np.float64] | float]
+        rates, each = self.rates, self.rates_an_epoch
+        columns = {"loss": self.losses[:epochs], "lr": rates if type(rates) is float else rates[: epochs * each : each]}
         if len(self.marks) == 1:
-            columns["epoch_seconds"] = constant(seconds / max(epochs, 1), epochs)
+            columns["epoch_seconds"] = seconds / max(epochs, 1)
         else:  # between two looks at the clock, all epochs take the same time
             marks = self.marks if self.marks[-1][0] >= epochs else [*self.marks, (epochs, seconds)]
             at, when = np.array(marks).T
@@ -512,4 +533,4 @@ class Fit:
 
     def cause(self) -> str:
         """What most likely made it diverge, and what to do."""
-        return too_fast(self.rates[self.epoch * self.rates_an_epoch], self.intake.largest)
+        return too_fast(self.rate_of(self.epoch), self.intake.largest)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnc.base import disk
+from nnc.base.arrays import constant
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, KeysView
+    from collections.abc import Iterator, KeysView, Mapping
     from typing import Any
 
     from numpy.typing import NDArray
@@ -88,14 +89,14 @@ class History:
 
     def __init__(
         self,
-        columns: dict[str, NDArray[np.float64]],
+        columns: Mapping[str, NDArray[np.float64] | float],
         seconds: float,
         stop_reason: str,
         best_epoch: int | None = None,
         forgotten: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        self._columns = columns
+        self._columns = dict(columns)  # a number stands for the same one in every epoch
         self.seconds = seconds
         self.stop_reason = stop_reason
         self.best_epoch = best_epoch
@@ -105,17 +106,17 @@ class History:
     @property
     def epochs(self) -> int:
         """Epochs that were completed."""
-        return len(self._columns["loss"])
+        return len(self._columns["loss"])  # type: ignore[arg-type]
 
     @property
     def loss(self) -> NDArray[np.float64]:
         """The training loss of every epoch."""
-        return self._columns["loss"]
+        return self._columns["loss"]  # type: ignore[return-value]
 
     @property
     def val_loss(self) -> NDArray[np.float64] | None:
         """The loss of the validation rows after every epoch, None where there were none."""
-        return self._columns.get("val_loss")
+        return self["val_loss"] if "val_loss" in self._columns else None
 
     @property
     def lr(self) -> NDArray[np.float64]:
@@ -131,7 +132,7 @@ class History:
 
         def __getattr__(self, name: str) -> NDArray[np.float64]:
             if not name.startswith("_") and name in self._columns:
-                return self._columns[name]
+                return self[name]
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __dir__(self) -> list[str]:
@@ -139,9 +140,12 @@ class History:
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         try:
-            return self._columns[name]
+            column = self._columns[name]
         except KeyError:
             raise KeyError(f"the history has no {name!r}, it has {', '.join(self._columns)}") from None
+        if isinstance(column, float):
+            column = self._columns[name] = constant(column, self.epochs)
+        return column
 
     def __contains__(self, name: object) -> bool:
         return name in self._columns
@@ -174,7 +178,7 @@ class History:
     # ------------------------------------------------------------------------------------------ in other forms
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._columns, *(getattr(self, name) for name in _TOTALS))
+        return type(self), (dict(self), *(getattr(self, name) for name in _TOTALS))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch, forgotten and
@@ -183,7 +187,7 @@ class History:
         JSON has no NaN and no infinity: None stands for both.
         """
         columns = {
-            name: [x if abs(x) < np.inf else None for x in column.tolist()] for name, column in self._columns.items()
+            name: [x if abs(x) < np.inf else None for x in column.tolist()] for name, column in dict(self).items()
         }
         return {**columns, **{name: getattr(self, name) for name in _TOTALS}}
 
@@ -236,9 +240,7 @@ class History:
         """
         names = {name: None for part in parts for name in part._columns}
         columns = {
-            name: np.concatenate(
-                [part._columns[name] if name in part._columns else np.full(part.epochs, np.nan) for part in parts]
-            )
+            name: np.concatenate([part[name] if name in part else np.full(part.epochs, np.nan) for part in parts])
             for name in names
         }
         best, epochs = None, 0
@@ -266,7 +268,7 @@ class History:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["epoch", *self._columns])
-        columns = [column.tolist() for column in self._columns.values()]
+        columns = [column.tolist() for column in dict(self).values()]
         writer.writerows(zip(range(1, self.epochs + 1), *columns, strict=True))
         disk.replace(path, text.getvalue().encode(), "history")
 

@@ -7,7 +7,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Self
 
     from nnc.training.fit import Fit
@@ -16,17 +16,10 @@ FIXED = {type(None), bool, int, float, str}  # kinds of arguments that nobody ca
 
 
 class Kept:
-    """A run that is over, and the arguments of its fit.
+    """A run that is over, and the arguments of its fit: those that are not the defaults."""
 
-    Parameters
-    ----------
-    run : Fit
-    arguments : sequence
-        All of `fit` but X and y.
-    """
-
-    def __init__(self, run: Fit, arguments: Sequence[Any]) -> None:
-        self.run, self.arguments, self.form = run, arguments, run.data.form
+    def __init__(self, run: Fit, said: Mapping[str, Any]) -> None:
+        self.run, self.said, self.form = run, said, run.data.form
 
     def over(self) -> Self:
         """To be called where the run is over: lets go of its data."""
@@ -35,13 +28,14 @@ class Kept:
         self.run.release()
         return self
 
-    def again(self, network: Any, X: Any, y: Any, arguments: Sequence[Any]) -> Fit | None:
+    def again(self, network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit | None:
         """The run at its beginning, on other data, with the weights as they are now. None where the arguments are not
         the same, somebody else has trained the network since, or the data has another form: all that it depends on."""
         run = self.run
         state = run.state
         if not (
-            all(map(is_, arguments, self.arguments))
+            said.keys() == self.said.keys()
+            and all(map(is_, said.values(), self.said.values()))
             and network.state is state
             and state.epoch == self.epoch
             and state.lr == self.lr
@@ -58,7 +52,7 @@ class Kept:
         return run
 
 
-def keep(run: Fit, arguments: Sequence[Any], said: Mapping[str, Any]) -> Kept | None:
+def keep(run: Fit, said: Mapping[str, Any]) -> Kept | None:
     """What is kept of a run that is over. None where it is long, so that what is prepared is nothing beside it and only
     holds memory, or depends on more than data and arguments that stay the same. `said` are those that are not the
     defaults."""
@@ -69,4 +63,4 @@ def keep(run: Fit, arguments: Sequence[Any], said: Mapping[str, Any]) -> Kept | 
         or not FIXED.issuperset(map(type, said.values()))
     ):
         return None
-    return Kept(run, arguments).over()
+    return Kept(run, said).over()

@@ -36,6 +36,7 @@ class Plan:
     """What a run does, beside its data and the state that it goes on from. What is left out is not asked for."""
 
     epochs: int | None
+    is_bare: bool = False  # nothing is asked for but how the epochs are done
     settings: dict[str, Any]  # of core.Training
     batch_size: int = 1
     order: NDArray[np.int32] | None = None
@@ -95,9 +96,11 @@ def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, An
         )
     plan: dict[str, Any] = {"epochs": epochs}
     if "n_threads" in said:
-        plan["n_threads"] = min(count("n_threads", said["n_threads"]), max(MOST_THREADS, processors.cpu_count()))
+        plan["n_threads"] = threads = count("n_threads", said["n_threads"])
+        if threads > MOST_THREADS:
+            plan["n_threads"] = min(threads, max(MOST_THREADS, processors.cpu_count()))
     if said.keys() <= FEW:
-        plan["settings"] = settings(said, model, state)
+        plan["settings"], plan["is_bare"] = settings(said, model, state), True
         return plan
     if not said.keys().isdisjoint(("weight_decay", "dropout")):
         from nnc.training.changes import changes

@@ -3,8 +3,6 @@ checked before anything changes."""
 
 from __future__ import annotations
 
-from itertools import compress
-from operator import is_not
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
@@ -33,30 +31,20 @@ if TYPE_CHECKING:
 OF_ARRAYS = {"batch_size", "shuffle", "sample_weight", "class_weight"}  # arguments of `fit` that `fit_batches` has not
 
 
-def fit(network: Any, given: Mapping[str, Any], defaults: Mapping[str, Any], stacklevel: int) -> History:
-    """What `NeuralNetwork.fit` does.
-
-    Parameters
-    ----------
-    network : NeuralNetwork
-    given : dict
-        All arguments of its `fit` by their names, "self" and the data first.
-    defaults : dict
-        Of those behind the data, in this order.
-    stacklevel : int
-        For warnings: the frame of the user, that of this function being the first.
-    """
-    _, X, y, *arguments = given.values()
+def fit(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> History:
+    """What `NeuralNetwork.fit` does with the arguments that are said, those that are not the defaults."""
+    stacklevel = 3  # for warnings: the frame of the user, that of this function being the first
     with network.model.turn:  # from where it is asked what to go on from
         kept, network._kept = network._kept, None  # what is raised leaves nothing behind
-        if kept is not None and (run := kept.again(network, X, y, arguments)) is not None:
+        goes_on = network.state is not None
+        if kept is not None and (run := kept.again(network, X, y, said)) is not None:
             history = complete(network, run, stacklevel + 1)
             network._kept = kept.over()
             return history
-        said = {name: given[name] for name in compress(defaults, map(is_not, arguments, defaults.values()))}
         run = from_arrays(network, X, y, said)
         history = complete(network, run, stacklevel + 1)
-        network._kept = keep(run, arguments, said)
+        if goes_on:  # as a second fit does: most networks are fitted once, and keeping takes time, too
+            network._kept = keep(run, said)
         return history
 
 
@@ -139,7 +127,7 @@ def on_data(
     n, batch = data.n, said.get("batch_size")
     plan["batch_size"] = batch = n if batch is None else min(n, batch)
     shuffles, first_order = said.get("shuffle", True) and batch < n, hasattr(state.optimizer, "lr")
-    if not (shuffles and first_order):  # which take all rows as they lie
+    if data.index is not None and not (shuffles and first_order):  # which take all rows as they lie
         data = data.copied()
     if validation is not None:
         plan["validation"] = validation if model.custom is None else validation.copied()

@@ -127,20 +127,26 @@ class State:
     def counters(self) -> dict[str, Any]:
         """What the core's counters begin with, as it names them."""
         power1, power2, mu_product = self.powers
-        streams = {"draws": self.streams.draws, "drops": self.streams.drops}
-        return {"steps": self.steps, "power1": power1, "power2": power2, "mu_product": mu_product, **streams}
+        return {
+            "steps": self.steps,
+            "power1": power1,
+            "power2": power2,
+            "mu_product": mu_product,
+            "draws": self.streams.draws,
+            "drops": self.streams.drops,
+        }
 
     def take(self, counters: tuple[Any, ...]) -> int:
         """Takes over what the core has counted, but the numbers drawn for shuffling, which it returns."""
-        draws, self.streams.drops, steps, *powers = counters
+        draws, self.streams.drops, steps, powers = counters
         missed, more = self.missed, steps - self.steps
         if self.frozen and more > 0:
             missed = tuple(
                 n + more * frozen for n, frozen in zip(missed or [0] * len(self.frozen), self.frozen, strict=True)
             )
         self.steps, self.missed = steps, missed  # at once: a signal handler that saves may have done the same meanwhile
-        self.powers = (powers[0], powers[1], powers[2])
-        return int(draws)
+        self.powers = powers
+        return draws  # type: ignore[no-any-return]
 
     def catch_up(self) -> None:
         """Takes over what single steps have counted."""

@@ -161,7 +161,7 @@ class Steps:
                 state.epoch += 1
                 if state.plateau is not None:
                     state.plateau.observe(loss)
-            if engine is model.engine and weights is None and state.schedule is None and intake.looks_at_shapes:
+            if engine is model.engine and weights is None and state.schedule is None and intake.goes_as_it_is(X, y):
                 self.intake = intake
             return loss  # type: ignore[no-any-return]
 

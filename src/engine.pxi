@@ -1,0 +1,344 @@
+# What Python asks of a network: a part of _core.pyx.
+
+cdef class Engine:
+    """A network's layers as the kernels see them; the numbers stay in arrays of the caller.
+
+    Parameters
+    ----------
+    layers : sequence of dict
+        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: the shapes "below" and "out" of a row;
+        where it has weights "activation", a name of ACTIVATIONS, and "bias"; of windows "window", "stride" and perhaps "pad"; and of
+        a batch norm "momentum" and "eps".
+    loss : str
+        A name of LOSSES.
+    parameter : float
+        Of the loss: huber's delta, quantile's tau, cross_entropy's label smoothing.
+
+    Raises
+    ------
+    ValueError, KeyError
+        A name is not known, a description has too much or lacks something, or a layer does not fit on the one below.
+    """
+    cdef Plan plan
+    cdef readonly Py_ssize_t size     # parameters, padding included
+    cdef readonly tuple layout        # per layer: (start, rows of W, padded width, whether b follows), and two rows more of a batch norm
+
+    def __cinit__(self, layers, loss, double parameter=0):
+        cdef Plan* plan = &self.plan
+        cdef Layer* layer
+        cdef int l
+        plan.count = len(layers)
+        if plan.count == 0:
+            raise ValueError("a network has one layer at least")
+        plan.loss, plan.parameter = number_of("loss", loss, LOSSES), parameter
+        plan.layers = <Layer*>calloc(plan.count, sizeof(Layer))
+        if plan.layers is NULL:
+            raise MemoryError
+        layout = []
+        for l in range(plan.count):
+            layer = &plan.layers[l]
+            describe(layer, layers[l])
+            if l > 0 and (layer.n_in != (layer - 1).n_out or
+                          layer.kind != DENSE and memcmp(&layer.below, &(layer - 1).out_shape, sizeof(Shape)) != 0):
+                raise ValueError(f"layer {l + 1} takes {layer.n_in} inputs, and the one below has {(layer - 1).n_out} outputs")
+            if l == 0 and layer.kind == BATCH_NORM:
+                raise ValueError("the first layer is a batch norm, which stands on another layer")
+            measure(layer, l == 0)
+            plan.norms += layer.kind == BATCH_NORM
+            if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.lanes:
+                if not fits(layer):
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, gives another number of outputs than it takes")
+                if l > 0 and (layer - 1).lanes:
+                    raise ValueError(f"layer {l + 1} is a scale and stands on images, with no flatten between them")
+            elif layer.kind != DENSE:
+                if l != plan.images or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).lanes or not fits(layer):
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, does not stand on images, the input lowest, or does not fit there")
+                plan.images += 1
+            elif l > 0 and (layer - 1).lanes:
+                raise ValueError(f"layer {l + 1} is dense and stands on images, with no flatten between them")
+            layout.append((plan.size, layer.rows, layer.ld, bool(layer.bias)))
+            plan.size += parameter_count(layer)
+        if plan.layers[plan.count - 1].kind != DENSE:
+            raise ValueError("the last layer has to be a dense one")
+        plan.pools = True
+        self.layout, self.size = tuple(layout), plan.size
+
+    def __dealloc__(self):
+        free(self.plan.layers)
+
+    def blocks(self, Py_ssize_t batch):
+        """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and parameters."""
+        cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
+        return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
+
+    @property
+    def abreast(self):
+        """How many runs of such networks are best trained side by side, as lanes.pxd does it; 1 where it does not pay."""
+        cdef const Plan* plan = &self.plan
+        return VL if lanes.fits(plan.layers, plan.count, plan.loss) and lanes.pay(plan.layers, plan.count, VL) else 1
+
+    def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
+        """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is not
+        finite, with nothing done."""
+        return self.outputs_of(&params[0], &X[0, 0], X.shape[0], &out[0, 0])
+
+    cdef Py_ssize_t outputs_of(self, const real* params, const real* X, Py_ssize_t n, real* out) except? -1:
+        cdef double largest
+        cdef Network net
+        cdef Plan plan = self.plan
+        cdef Py_ssize_t position, row, rows, n_in = plan.layers[0].n_in
+        cdef Py_ssize_t block = block_rows(&plan, n, PREDICT)
+        plan.by_pixels = plan.images > 0 and by_pixels_pay(plan.layers, plan.images, n)
+        cdef void* memory = open_network(&net, &plan, params, block, PREDICT, NULL)
+        cdef const Layer* last = &net.layers[net.count - 1]
+        with nogil:
+            position = first_not_finite(X, n * n_in, &largest)
+            if position < 0:
+                mode = flush_denormals()
+                for row from 0 <= row < n by block:
+                    rows = smaller(block, n - row)
+                    predict(&net, X + row * n_in, rows)
+                    unpad(last.A, last, rows, out + row * last.n_out)
+                restore_denormals(mode)
+        free(memory)
+        return position
+
+    # What is called by the million has a short way: two arrays of any kind, which are looked at here, where that takes no time. All three
+    # answer None where the long way has something to convert, to explain or to refuse.
+
+    def predict_as_is(self, const real[::1] params, X, out=None):
+        """The outputs for the rows of X, in `out` where that is given."""
+        cdef const real[:, ::1] rows
+        cdef real[:, ::1] outputs
+        cdef Py_ssize_t n, n_out = self.plan.layers[self.plan.count - 1].n_out
+        cdef size_t x, y
+        try:
+            rows = X
+            n = rows.shape[0]
+            if n == 0 or rows.shape[1] != self.plan.layers[0].n_in:
+                return None
+            outputs = out = empty((n, n_out), X.dtype) if out is None else out
+        except (TypeError, ValueError):
+            return None
+        if outputs.shape[0] != n or outputs.shape[1] != n_out:
+            return None
+        x, y = <size_t>&rows[0, 0], <size_t>&outputs[0, 0]
+        if (x | y) % sizeof(real) != 0 or (y < x + n * rows.shape[1] * sizeof(real) and x < y + n * n_out * sizeof(real)):
+            return None
+        return out if self.outputs_of(&params[0], &rows[0, 0], n, &outputs[0, 0]) < 0 else None
+
+    def loss_as_is(self, const real[::1] params, X, Y):
+        """The loss of the rows of X against targets Y."""
+        cdef Data data = as_they_are(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
+        cdef double loss = self.loss_of(&params[0], data) if data.n > 0 else NAN
+        return loss if loss < INFINITY else None
+
+    def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
+        """The same, and its gradient goes into `gradient`, as `gradients` has it."""
+        cdef Data data = as_they_are(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
+        cdef double loss = self.gradients_of(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
+        return loss if loss < INFINITY else None
+
+    def forward(self, const real[::1] params, const real[:, ::1] X, list outs):
+        """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`, None for a layer that is not
+        asked for. Returns as `predict` does."""
+        cdef double largest
+        cdef Py_ssize_t position
+        with nogil:
+            position = first_not_finite(&X[0, 0], X.shape[0] * X.shape[1], &largest)
+        if position >= 0:
+            return position
+        cdef Network net
+        cdef Plan plan = self.plan
+        plan.pools = False
+        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
+        cdef void* memory = open_network(&net, &plan, &params[0], block, PREDICT, NULL)
+        cdef real[:, ::1] out
+        cdef int l
+        mode = flush_denormals()
+        for row from 0 <= row < n by block:
+            rows = smaller(block, n - row)
+            predict(&net, &X[row, 0], rows)
+            for l in range(net.count):
+                out = outs[l]
+                if out is None:
+                    continue
+                if net.layers[l].lanes:
+                    to_outputs(&net.layers[l], rows, &out[row, 0])
+                else:
+                    unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
+        restore_denormals(mode)
+        free(memory)
+        return -1
+
+    def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights):
+        """The loss of the rows of X, with the arguments of `gradient`. NaN, with nothing done, where X or Y is not finite."""
+        return self.loss_of(&params[0], as_data(X, Y, labels, weights, None))
+
+    cdef double loss_of(self, const real* params, Data data) except? -1:
+        cdef const Plan* plan = &self.plan
+        cdef Parts parts
+        cdef Arena arena = Arena(0, 0)
+        cdef double loss = NAN
+        parts.threads, parts.data, parts.out = 1, data, NULL
+        lay_out_parts(&parts, plan, &arena, <real*>params)
+        cdef void* memory = reserve(&arena, block_rows(plan, data.n, EVALUATE))
+        lay_out_parts(&parts, plan, &arena, <real*>params)
+        with nogil:
+            if are_finite(&parts.data, plan.layers, plan.count):
+                mode = flush_denormals()
+                restart(&parts)
+                evaluate(&parts, 0, parts.data.n)
+                restore_denormals(mode)
+                loss = plain_loss(&parts) * loss_scale(plan.loss, parts.data.weight, plan.layers[plan.count - 1].n_out)
+        free(memory)
+        return loss
+
+    def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
+                 const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
+        """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting `weights` (n) times;
+        its gradient goes into `gradient`, padded as the parameters are, and its derivative by the inputs into `by_inputs` (n, n_in). Where
+        there is a batch norm, these two are of the loss as a training step has it, or with `by_inputs` as `loss` has it."""
+        cdef Data data = as_data(X, Y, labels, weights, None)
+        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0], True)
+
+    def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
+                  const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
+        """The same, but that the gradient has no padding: of each layer W, row by row, then b. NaN, and nothing of use, where X or Y is
+        not finite."""
+        cdef Data data = as_data(X, Y, labels, weights, None)
+        return self.gradients_of(&params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0])
+
+    cdef double gradients_of(self, const real* params, const Data* data, real* to, real* by_inputs) except? -1:
+        cdef Arena arena = Arena(0, 0)
+        take(&arena, self.size * sizeof(real))
+        cdef void* memory = reserve(&arena, 0)
+        cdef real* padded = <real*>take(&arena, self.size * sizeof(real))
+        cdef double loss
+        cdef const Layer* layer
+        cdef Py_ssize_t i
+        cdef int l
+        try:
+            loss = descend(&self.plan, params, data, padded, by_inputs, False)
+            for l in range(self.plan.count):
+                layer = &self.plan.layers[l]
+                for i in range(layer.rows + layer.bias):
+                    memcpy(to, padded + i * layer.ld, layer.out_shape.channels * sizeof(real))
+                    to += layer.out_shape.channels
+                padded += parameter_count(layer)
+        finally:
+            free(memory)
+        return loss
+
+    def jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] P, real[:, :, ::1] J):
+        """Writes the outputs for the rows of X into P (n, n_out) and their derivatives by the parameters, those of W and b layer by layer
+        without padding, into J (n, n_out, parameters)."""
+        cdef Network net
+        cdef Py_ssize_t n = X.shape[0], row, rows
+        cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
+        cdef Data data = as_data(X, P, None, None, None)
+        cdef void* memory = open_network(&net, &self.plan, &params[0], block, TRAIN, &data)
+        cdef const Layer* last = &net.layers[net.count - 1]
+        with nogil:
+            for row from 0 <= row < n by block:
+                rows = smaller(block, n - row)
+                predict(&net, &X[row, 0], rows)
+                unpad(last.A, last, rows, &P[row, 0])
+                jacobian_of_rows(&net, rows, &J[row, 0, 0])
+        free(memory)
+
+    def input_jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, :, ::1] J):
+        """Writes the derivatives of the outputs for the rows of X by the inputs into J (n, n_out, n_in). Returns as `predict` does."""
+        cdef double largest
+        cdef Network net
+        cdef Plan plan = self.plan
+        plan.with_inputs = plan.running = True
+        cdef Py_ssize_t position, n = X.shape[0], row, rows
+        cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
+        cdef Data data = as_data(X, None, None, None, None)
+        cdef void* memory = open_network(&net, &plan, &params[0], block, TRAIN, &data)
+        net.by_inputs = <real*>malloc(block * net.block.n_in * sizeof(real))
+        if net.by_inputs is NULL:
+            free(memory)
+            raise MemoryError(f"no memory for the derivatives of {block} rows")
+        with nogil:
+            position = first_not_finite(&X[0, 0], n * X.shape[1], &largest)
+            if position < 0:
+                mode = flush_denormals()
+                for row from 0 <= row < n by block:
+                    rows = smaller(block, n - row)
+                    predict(&net, &X[row, 0], rows)
+                    input_jacobian_of_rows(&net, rows, &J[row, 0, 0])
+                restore_denormals(mode)
+        free(net.by_inputs)
+        free(memory)
+        return position
+
+
+cdef class Evaluation:
+    """The loss of a network over rows, and its outputs for them, worked out by any number of threads.
+
+    Parameters
+    ----------
+    engine : Engine
+    params : real array (engine.size)
+    X, Y, labels, weights : arrays
+        As for Training.
+    out : real array (n, n_out) or None
+        Gets the outputs.
+    threads : int
+        How many threads will do it.
+    rows : int32 array (m) or None
+        As for Training.
+    """
+    cdef Parts parts
+    cdef Task of_thread
+    cdef void* memory
+    cdef double scale
+    cdef object keep_alive
+
+    def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
+                  const real[::1] weights, real[:, ::1] out, int threads, rows=None):
+        cdef const Plan* plan = &engine.plan
+        cdef Arena arena = Arena(0, 0)
+        self.keep_alive = engine, params, X, Y, labels, weights, out, rows
+        self.of_thread = Task(work_on_parts, &self.parts)
+        self.parts.out = NULL if out is None else &out[0, 0]
+        self.parts.threads, self.parts.data = threads, as_data(X, Y, labels, weights, None, rows)
+        self.scale = loss_scale(plan.loss, self.parts.data.weight, plan.layers[plan.count - 1].n_out)
+        lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
+        self.memory = reserve(&arena, block_rows(plan, self.parts.data.n, EVALUATE))
+        lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
+        self.restart()
+
+    def __dealloc__(self):
+        free(self.memory)
+
+    def restart(self):
+        """Begins anew, with the parameters as they are now."""
+        restart(&self.parts)
+
+    @property
+    def done(self):
+        return is_done(&self.parts)
+
+    @property
+    def threads(self):
+        return self.parts.threads
+
+    @property
+    def loss(self):
+        """The loss, once all is done."""
+        return plain_loss(&self.parts) * self.scale
+
+    @property
+    def task(self):
+        """For the threads of a team: each goes on for up to so many blocks of rows. It is good for as long as this object is."""
+        return PyCapsule_New(&self.of_thread, NULL, NULL)
+
+
+cdef void work_on_parts(void* parts, int thread, Py_ssize_t blocks) noexcept nogil:
+    cdef unsigned int mode = flush_denormals()
+    evaluate(<Parts*>parts, thread, blocks)
+    restore_denormals(mode)
