@@ -91,7 +91,8 @@ static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 /* vmax: the larger one, lane by lane, b where one is NaN. all_finite: no lane is NaN or infinite (a - a is 0 or NaN).
    if_less: a < b ? yes : no; if_finite likewise. C has no ?: on vectors; a comparison is a mask of ones and zeros, which most
    processors can select by in one instruction, if they are told so. madd: a * b + c, rounded once where the processor can;
-   left to itself, GCC takes a multiplication and an addition instead in some loops and not in others, and so other bits. */
+   left to itself, GCC takes a multiplication and an addition instead in some loops and not in others, and so other bits.
+   vsqrt: told of the instruction as well, since GCC takes one lane after the other where it may not vectorize. */
 #ifdef NNC_FLOAT64
 #define OF_REAL(name) name##_pd
 #define MASK_OF_REAL(name) name##_pd_mask
@@ -103,6 +104,7 @@ static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 #include <immintrin.h>
 static inline vec madd(vec a, vec b, vec c) { return OF_REAL(_mm512_fmadd)(a, b, c); }
 static inline vec vmax(vec a, vec b) { return OF_REAL(_mm512_max)(a, b); }
+static inline vec vsqrt(vec a) { return OF_REAL(_mm512_sqrt)(a); }
 static inline int all_finite(vec a) { return !MASK_OF_REAL(_mm512_cmp)(a - a, a - a, _CMP_UNORD_Q); }
 static inline vec if_finite(vec a, vec yes, vec no) {
     return OF_REAL(_mm512_mask_blend)(MASK_OF_REAL(_mm512_cmp)(a - a, a - a, _CMP_ORD_Q), no, yes);
@@ -114,6 +116,7 @@ static inline vec if_less(vec a, vec b, vec yes, vec no) {
 #include <immintrin.h>
 static inline vec madd(vec a, vec b, vec c) { return OF_REAL(_mm256_fmadd)(a, b, c); }
 static inline vec vmax(vec a, vec b) { return OF_REAL(_mm256_max)(a, b); }
+static inline vec vsqrt(vec a) { return OF_REAL(_mm256_sqrt)(a); }
 static inline int all_finite(vec a) {
     return !OF_REAL(_mm256_movemask)(OF_REAL(_mm256_cmp)(a - a, a - a, _CMP_UNORD_Q));
 }
@@ -134,6 +137,21 @@ static inline vec if_finite(vec a, vec yes, vec no) {
     return (vec)((mask & (bits)yes) | (~mask & (bits)no));
 }
 static inline vec vmax(vec a, vec b) { return if_less(b, a, a, b); }
+#if defined(__SSE2__) && VECTOR_BYTES == 16
+#include <emmintrin.h>
+static inline vec vsqrt(vec a) { return OF_REAL(_mm_sqrt)(a); }
+#elif defined(__aarch64__) && defined(NNC_FLOAT64)
+#include <arm_neon.h>
+static inline vec vsqrt(vec a) { return vsqrtq_f64(a); }
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+static inline vec vsqrt(vec a) { return vsqrtq_f32(a); }
+#else
+static inline vec vsqrt(vec a) {
+    for (int i = 0; i < VL; i++) a[i] = sizeof(real) == 8 ? (real)sqrt(a[i]) : (real)sqrtf((float)a[i]);
+    return a;
+}
+#endif
 #endif
 
 /* Transposes a square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards, and log2(VL) rounds
@@ -197,12 +215,6 @@ static inline real sum_lanes(vec a) {
 #if !(defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__)))
 static inline int all_finite(vec a) { return sum_lanes(a - a) == 0; }
 #endif
-
-/* The compiler makes one instruction of it (with -fno-math-errno). */
-static inline vec vsqrt(vec a) {
-    for (int i = 0; i < VL; i++) a[i] = sizeof(real) == 8 ? (real)sqrt(a[i]) : (real)sqrtf((float)a[i]);
-    return a;
-}
 
 #endif
 
