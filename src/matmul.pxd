@@ -19,6 +19,8 @@ cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
     K_BLOCK = 256         # rows of B at a time: a panel of them and as many columns as a tile has fits the first-level cache
     PACK_FROM = 384       # rows of C from which a copy of B's panel pays
+    ODD_ROWS = 4          # the tile of the last vectors of columns where their number is odd and not 1: with a single vector, a tile
+    ODD_VECS = 3          # waits for what it has loaded
 
 cdef enum Form:           # how A lies
     ROWS                  # by rows, anywhere
@@ -63,7 +65,7 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
     # `rows` rows and `vecs` vectors of columns of C; these and `form` are literals at every call, so that all loops over them
     # unroll and the accumulators stay in registers.
     cdef vec acc[MAX_TILE]
-    cdef vec b[TILE_VECS]
+    cdef vec b[ODD_VECS]
     cdef const real* row[TILE_ROWS]
     cdef Py_ssize_t lda = by.a, ldb = by.b, ldc = by.c
     cdef vec a, scale
@@ -97,7 +99,9 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
             b[j] = acc[j] - acc[j]                # 0, or NaN
             for i in range(1, rows):
                 b[j] = madd(acc[i * vecs + j], splat(0), b[j])
-        if not all_finite(b[0] + b[vecs - 1]):
+        for j in range(1, vecs):
+            b[0] = b[0] + b[j]
+        if not all_finite(b[0]):
             by.broken[0] = True
             for i in range(rows):
                 for j in range(vecs):
@@ -124,15 +128,15 @@ cdef inline void look_ahead(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
             ahead.order += 1
 
 
-cdef inline always_inlined tiles(Form form, Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
+cdef inline always_inlined tiles(Form form, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                  const real* start, const Strides* by) noexcept nogil:
-    # `count` of the largest tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over; a
-    # gradient of one vector of columns has none of these tiles.
+    # `count` tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over; a gradient of one
+    # vector of columns has none of these tiles.
     cdef Py_ssize_t i, lines = 0
     if form != ROWS and by.ahead is not NULL:
-        lines = TILE_ROWS * TILE_VECS * VL * k_len // (LINE * by.c) + 1
-    for i from 0 <= i < count * TILE_ROWS by TILE_ROWS:
-        tile(form, TILE_ROWS, TILE_VECS, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
+        lines = rows * vecs * VL * k_len // (LINE * by.c) + 1
+    for i from 0 <= i < count * rows by rows:
+        tile(form, rows, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
         if lines > 0:
             look_ahead(by.ahead, lines)
 
@@ -141,17 +145,17 @@ cdef inline always_inlined tiles(Form form, Py_ssize_t count, Py_ssize_t k_len, 
 
 cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
                                         const Strides* by) noexcept nogil:
-    tiles(ROWS, count, k_len, A, B, C, start, by)
+    tiles(ROWS, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
 
 
 cdef inline never_inlined tiles_by_columns(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
                                            const Strides* by) noexcept nogil:
-    tiles(COLUMNS, count, k_len, A, B, C, start, by)
+    tiles(COLUMNS, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
 
 
 cdef inline never_inlined tiles_by_scattered(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
                                              const Strides* by) noexcept nogil:
-    tiles(SCATTERED, count, k_len, A, B, C, start, by)
+    tiles(SCATTERED, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
 
 
 cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
@@ -182,10 +186,50 @@ cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k
         i += 1
 
 
+# The same for ODD_VECS vectors of columns.
+
+cdef inline always_inlined odd_strip(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                     const Strides* by) noexcept nogil:
+    cdef Py_ssize_t i
+    tiles(form, ODD_ROWS, ODD_VECS, m // ODD_ROWS, k_len, A, B, C, start, by)
+    for i in range(m // ODD_ROWS * ODD_ROWS, m):
+        tile(form, 1, ODD_VECS, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
+
+
+cdef inline never_inlined odd_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                      const Strides* by) noexcept nogil:
+    odd_strip(ROWS, m, k_len, A, B, C, start, by)
+
+
+cdef inline never_inlined odd_by_columns(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                         const Strides* by) noexcept nogil:
+    odd_strip(COLUMNS, m, k_len, A, B, C, start, by)
+
+
+cdef inline never_inlined odd_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                           const Strides* by) noexcept nogil:
+    odd_strip(SCATTERED, m, k_len, A, B, C, start, by)
+
+
+cdef inline always_inlined odd(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                               const Strides* by) noexcept nogil:
+    if form == ROWS:
+        odd_by_rows(m, k_len, A, B, C, start, by)
+    elif form == COLUMNS:
+        odd_by_columns(m, k_len, A, B, C, start, by)
+    else:
+        odd_by_scattered(m, k_len, A, B, C, start, by)
+
+
+cdef inline Py_ssize_t width(Py_ssize_t vectors) noexcept nogil:
+    # How many vectors of columns come next, of so many.
+    return TILE_VECS if vectors > ODD_VECS else vectors
+
+
 cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                          real* C, const real* start, const Strides* by) noexcept nogil:
     # In blocks of K_BLOCK rows of B. Where a panel of B is used very often, it is copied together first.
-    cdef vec packed[K_BLOCK * TILE_VECS]
+    cdef vec packed[K_BLOCK * ODD_VECS]
     cdef Strides here = by[0]
     cdef const real* panel
     cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL
@@ -196,7 +240,7 @@ cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, 
         here.rectify = by.rectify and k + rows == k_len
         j = 0
         while j < vectors:
-            vecs = TILE_VECS if vectors - j >= TILE_VECS else 1
+            vecs = <int>width(vectors - j)
             panel = B + k * by.b + j * VL
             here.b = by.b
             if packs:
@@ -207,6 +251,8 @@ cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, 
                 here.b = vecs * VL
             if vecs == TILE_VECS:
                 strip(form, TILE_VECS, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
+            elif vecs == ODD_VECS:
+                odd(form, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
             else:
                 strip(form, 1, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
             if start is not NULL:
@@ -220,12 +266,14 @@ cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, 
 cdef inline always_inlined any_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                        real* C, const real* start, const Strides* by) noexcept nogil:
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
-    while vectors - j >= TILE_VECS:
+    while width(vectors - j) == TILE_VECS:
         strip(form, TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, by)
         if start is not NULL:
             start += TILE_VECS * VL
         j += TILE_VECS
-    if vectors - j == 1:
+    if vectors - j == ODD_VECS:
+        odd(form, m, k_len, A, B + j * VL, C + j * VL, start, by)
+    elif vectors - j == 1:
         strip(form, 1, m, k_len, A, B + j * VL, C + j * VL, start, by)
 
 
