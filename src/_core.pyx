@@ -4,7 +4,7 @@
 # shapes fit, rows are contiguous, numbers are finite, labels are in range.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
-from cpython.pycapsule cimport PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc, free
@@ -23,7 +23,7 @@ from threads cimport Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure
-from rows cimport Data, fetch, first_not_finite, shuffle as shuffle_rows, weight_of
+from rows cimport BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows, shuffle_by as shuffle_rows_by, weight_of
 from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
                       refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial,
                       unpad)
@@ -265,6 +265,13 @@ def shuffle(int[::1] order, uint64_t key, uint64_t draws):
     cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, NULL, &order[0])
     shuffle_rows(&data, key, &draws)
     return draws
+
+
+def shuffle_by(int[::1] order, generator):
+    """Puts these numbers in the order that `RandomState(generator).shuffle(order)` does, a BitGenerator of NumPy's, faster."""
+    cdef const BitGenerator* bits = <const BitGenerator*>PyCapsule_GetPointer(generator.capsule, "BitGenerator")
+    with generator.lock, nogil:
+        shuffle_rows_by(&order[0], order.shape[0], bits)
 
 
 include "kernels.pxi"

@@ -1,6 +1,6 @@
 # The rows that come in: inputs, targets, how much each counts, in which order they are taken, and a block of them as the layers take it.
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from simd cimport real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
 from squares cimport MAX_LANES
@@ -24,6 +24,13 @@ cdef struct Data:
     double weight         # their sum; without weights n
     const int* rows       # (n) which rows of these arrays the data are; NULL: all, as they lie
     int* order            # (n) the order in which rows are taken; NULL: as they lie
+
+cdef struct BitGenerator:     # NumPy's bitgen_t, as other libraries have it, too
+    void* state
+    uint64_t (*next_uint64)(void* state) noexcept nogil
+    uint32_t (*next_uint32)(void* state) noexcept nogil
+    double (*next_double)(void* state) noexcept nogil
+    uint64_t (*next_raw)(void* state) noexcept nogil
 
 cdef struct Block:
     Py_ssize_t size       # rows that there is room for
@@ -115,6 +122,26 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
             order[j] = kept
             i -= 1
         draws[0] += count
+
+
+cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) noexcept nogil:
+    # As shuffle() of NumPy's RandomState does it, by the same numbers of its stream: each place, from the last one down, is exchanged with
+    # one that is not above it, whose number is drawn until it is none. Where it is, the place is exchanged with itself: a branch
+    # would be guessed wrong every third time.
+    cdef Py_ssize_t i = n - 1, j
+    cdef uint32_t mask = 0xFFFFFFFF
+    cdef bint drawn
+    cdef int kept
+    while i > 0:
+        while mask >> 1 >= <uint32_t>i:
+            mask >>= 1
+        j = bits.next_uint32(bits.state) & mask
+        drawn = j <= i
+        j = j if drawn else i
+        kept = order[i]
+        order[i] = order[j]
+        order[j] = kept
+        i -= drawn
 
 
 cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:

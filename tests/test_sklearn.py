@@ -37,6 +37,7 @@ import nnc.sklearn as ours
 from nnc import NeuralNetwork
 from nnc.layers import BatchNorm, Dense, Scale
 from nnc.sklearn import MLPClassifier, MLPRegressor
+from nnc.sklearn.runs import Orders
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -234,6 +235,29 @@ def test_random_numbers_are_drawn_alike():
         module.MLPClassifier(**{**SMALL, "random_state": state}, early_stopping=True).fit(X, y)
         module.MLPClassifier(**{**SMALL, "random_state": state, "batch_size": "auto"}).fit(X, y)
     assert states[0].randint(2**31) == states[1].randint(2**31)
+
+
+@pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64])
+def test_orders_are_those_of_numpy(bits):
+    core = NeuralNetwork([1, 1]).model.core
+    for n in (1, 2, 3, 64, 65, 1797, 70_000):
+        theirs, random = np.random.RandomState(bits(3)), np.random.RandomState(bits(3))
+        orders, order = Orders(n, random, core), np.arange(n)
+        assert orders.bits is not None  # the core draws
+        for _ in range(3):
+            order = order[theirs.permutation(n)]
+            np.testing.assert_array_equal(orders(), order)
+        assert theirs.randint(2**31) == random.randint(2**31)
+
+
+def test_a_way_of_shuffling_of_ones_own():
+    class Reversing(np.random.RandomState):
+        def permutation(self, x):
+            return np.arange(x)[::-1]
+
+    orders = Orders(3, Reversing(0), NeuralNetwork([1, 1]).model.core)
+    assert [*orders()] == [2, 1, 0]
+    assert [*orders()] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array"])

@@ -357,10 +357,12 @@ class Estimator:
         }
         if np.any(self.dropout):
             settings |= dropout_settings(self.dropout, net.model, state)
+        draw = Orders(n, self._random_state, net.model.core) if self.shuffle else None
         plan = Plan(
             epochs=1 if incremental else self.max_iter,
             batch_size=batch,
-            order=np.arange(n, dtype=np.int32) if self.shuffle and batch < n else None,
+            # a single batch has all rows in any order, and those of a sparse matrix come in theirs
+            order=draw.order if draw is not None and batch < n and not issparse(X) else None,
             settings=settings,
             n_threads=self.n_threads,
             validation=held_data,
@@ -368,7 +370,6 @@ class Estimator:
             network=net,
             callbacks=callbacks_of(self.callback),
         )
-        draw = Orders(n, self._random_state) if self.shuffle else None
         run: Any
         if issparse(X):
             run = SparseRun(self, loss_factor, n, net, lambda: batches(data, batch, draw), plan, state)

@@ -123,7 +123,8 @@ class DenseRun(_Watched):
     Parameters
     ----------
     draw : callable or None
-        Draws the order of an epoch from scikit-learn's random numbers; None takes the rows as they lie.
+        Draws the order of an epoch from scikit-learn's random numbers, into `plan.order` where that matters; None takes
+        the rows as they lie.
     """
 
     def __init__(
@@ -141,9 +142,7 @@ class DenseRun(_Watched):
 
     def advance(self, goal: int) -> None:
         if self.draw is not None:
-            order = self.draw()
-            if self.plan.order is not None:  # else one batch has all rows, and their order does not matter
-                self.plan.order[...] = order
+            self.draw()
         before = self.epoch
         self.losses[before] = np.nan  # until the core knows better
         if not self.lost:
@@ -240,14 +239,23 @@ class Hook:
 
 
 class Orders:
-    """The orders of epochs as scikit-learn draws them, each from the one before."""
+    """The orders of epochs as scikit-learn draws them, each from the one before: a shuffle of it.
 
-    def __init__(self, n: int, random: Any) -> None:
+    The core does it, by the numbers that NumPy would take, since a call of NumPy's takes as long as some steps of a
+    small network.
+    """
+
+    def __init__(self, n: int, random: Any, core: Any) -> None:
         self.order = np.arange(n, dtype=np.int32)
-        self.random = random
+        self.random, self.core = random, core
+        # what NumPy lets others draw from; not if somebody has a way of shuffling of his own
+        self.bits = getattr(random, "_bit_generator", None) if type(random) is np.random.RandomState else None
 
     def __call__(self) -> NDArray[np.int32]:
-        self.order = self.order[self.random.permutation(len(self.order))]
+        if self.bits is None:
+            self.order[...] = self.order[self.random.permutation(len(self.order))]
+        else:
+            self.core.shuffle_by(self.order, self.bits)
         return self.order
 
 
