@@ -3,7 +3,9 @@
 The works of the benchmark and an estimator are trained with one thread, with as many as there are processors, and
 with the number left to nnc, in turns, in one process; and all of that with an idle machine, beside one and two
 processes that do nothing but take time, on one processor, and in a control group that may have half of one. What is
-printed is the median time of each, and how many times the choice takes as long as the better of the other two.
+printed is the median time of each, and how many times the choice takes as long as the better of the other two, with
+the standard error of that: beside other processes the same work takes now this long and now half of it again, as the
+scheduler places it, so that equal runs differ by a tenth after fifteen turns of a tenth of a second.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from itertools import cycle, islice, permutations
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+
+import numpy as np
 
 from benchmarks.peers.nnc_itself import fit
 from benchmarks.works import WORKS
@@ -55,8 +59,23 @@ def turns(run, seconds):
     return sum(times) / len(times)
 
 
+def ratio(times):
+    """How many times the choice takes as long as the better one. times (3, rounds): with one thread, all, the choice;
+    of any number of such arrays at once."""
+    one, team, left = np.median(times, axis=-1)
+    return left / np.minimum(one, team)
+
+
+def error(times):
+    """The standard error of that, by the bootstrap: the rounds are drawn anew."""
+    times = np.asarray(times)
+    rounds = np.random.default_rng(0).integers(0, times.shape[1], (1000, times.shape[1]))
+    return float(np.std(ratio(times[:, rounds])))
+
+
 def measure(keys, rounds, seconds):
-    """Prints a line for each work: its name and the median seconds with one thread, with all, and with the choice."""
+    """Prints a line for each work: its name, the median seconds with one thread, with all, and with the choice, and how
+    the choice compares, with the error."""
     for key in keys:
         make = estimator if key == ESTIMATOR else lambda threads, key=key: fit(WORKS[key], threads)
         runs = [make(threads) for threads in (1, ALL, None)]
@@ -66,7 +85,7 @@ def measure(keys, rounds, seconds):
         for order in islice(cycle(permutations(range(3))), rounds):  # where processes are depends on what was before
             for k in order:
                 times[k].append(turns(runs[k], seconds))
-        print(key, *map(median, times), flush=True)
+        print(key, *map(median, times), ratio(times), error(times), flush=True)
 
 
 @contextmanager
@@ -129,16 +148,16 @@ def main():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))}
     worst = 0.0
     for name in arguments.conditions.split(","):
-        print(f"\n{name}\n{'work':10}{'one, ms':>12}{f'{ALL}, ms':>12}{'left, ms':>12}{'left / better':>16}")
+        print(f"\n{name}\n{'work':10}{'one, ms':>12}{f'{ALL}, ms':>12}{'left, ms':>12}{'left / better':>18}")
         try:
             with CONDITIONS[name]() as how:
                 child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **how)
                 for line in child.stdout:
-                    key, *times = line.split()
-                    one, team, left = map(float, times)
-                    ratio = left / min(one, team)
-                    worst = max(worst, ratio)
-                    print(f"{key:10}{1e3 * one:12.3f}{1e3 * team:12.3f}{1e3 * left:12.3f}{ratio:16.3f}", flush=True)
+                    key, *numbers = line.split()
+                    *times, times_longer, doubt = map(float, numbers)
+                    worst = max(worst, times_longer)
+                    row = "".join(f"{1e3 * time:12.3f}" for time in times)
+                    print(f"{key:10}{row}{times_longer:10.3f} \u00b1 {doubt:5.3f}", flush=True)
                 child.wait()
         except OSError as error:
             print(f"left out: {error}")
