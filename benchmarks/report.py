@@ -30,11 +30,15 @@ class Outcome:
 
     @property
     def shares(self):
-        """Of the processor's multiply-add peak, what nnc's steps reach on each number of threads."""
+        """Of the processor's multiply-add peak, what nnc's steps reach on each number of threads: the median of the
+        rounds, each with its own peak, since that moves."""
         work = self.work
         done = 2e-9 * work.multiply_adds * work.rows * work.epochs / work.steps if work.training else 0
         ours = [candidate for candidate in self.candidates if candidate.peaks and candidate.error is None and done]
-        return {candidate.threads: done / candidate.seconds / median(candidate.peaks) for candidate in ours}
+        return {
+            candidate.threads: median(done / a / b for a, b in zip(candidate.rounds, candidate.peaks, strict=True))
+            for candidate in ours
+        }
 
     def agrees(self, peer):
         """Whether the loss fell as far as the others', to a tenth; predictions must be equal to rounding."""

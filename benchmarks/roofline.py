@@ -1,13 +1,15 @@
 """How near nnc comes to the processor's peak: each product of backpropagation by itself, and the whole step.
 
-The peak is measured in the same run: independent multiply-adds on vectors in registers. Only the multiply-adds
-that the mathematics needs are counted, so padding, activations, losses, gathering and updating all count as loss.
+The peak is measured in the same run, in turns with the steps: independent multiply-adds on vectors in registers. Only
+the multiply-adds that the mathematics needs are counted, so padding, activations, losses, gathering and updating all
+count as loss.
 """
 
 from __future__ import annotations
 
 import sys
 from math import prod
+from statistics import median
 
 import numpy as np
 
@@ -48,27 +50,32 @@ def convolutions(core, dtype, rows, placed, activation, backward):
     engine = core.Engine([layer.engine(shape) for layer, shape in kinds], "mse")
     params = rng.standard_normal(engine.size).astype(dtype) / 100
     X = rng.standard_normal((rows, prod(below))).astype(dtype)
-    repeat = max(1, int(2e7 / (rows * placed.multiply_adds)))
+    repeat = max(1, int(2e8 / (rows * placed.multiply_adds)))
+    before = best(lambda: core.convolve(engine, params, X, core.PRODUCTS[0], 0))  # memory, and outputs for the others
     for name in core.PRODUCTS:
         if name == "backward" and not backward:
             yield None
             continue
-        seconds = best(lambda name=name: core.convolve(engine, params, X, name, repeat))
+        seconds = best(lambda name=name: core.convolve(engine, params, X, name, repeat)) - before
         yield 2 * placed.multiply_adds * rows * repeat / seconds / 1e9
 
 
-def step_rate(work, threads):
-    """GFLOP/s of whole training steps, everything included."""
+def step_rate(work, threads, turns=15):
+    """GFLOP/s of whole training steps, everything included, and their share of the peak: the medians of some turns,
+    each with a peak of its own, since what a processor reaches moves."""
     net = network(work)
     arguments = {
-        "epochs": 20_000 if work.rows <= 4 else max(1, int(2e10 / (work.rows * work.multiply_adds))),
+        "epochs": 2_000 if work.rows <= 4 else max(1, int(2e9 / (work.rows * work.multiply_adds))),
         "lr": work.lr / 10,
         "batch_size": work.batch,
         "optimizer": work.optimizer,
     }
-    rows = arguments["epochs"] * work.rows
-    seconds = best(lambda: net.fit(work.X, work.y, n_threads=threads, **arguments), rounds=5)
-    return 2 * work.multiply_adds * rows / seconds / 1e9
+    flops = 2e-9 * work.multiply_adds * arguments["epochs"] * work.rows
+    rates, shares = [], []
+    for _ in range(turns):
+        rates.append(flops / best(lambda: net.fit(work.X, work.y, n_threads=threads, **arguments), rounds=1))
+        shares.append(rates[-1] / peak(work.dtype, threads))
+    return median(rates), median(shares)
 
 
 def main(works):
@@ -85,7 +92,7 @@ def main(works):
             if work.dtype != dtype:
                 continue
             rates = {threads: step_rate(work, threads) for threads in peaks}
-            shares = "".join(f"{rate:9.1f} ({rate / peaks[n]:4.0%})  " for n, rate in rates.items())
+            shares = "".join(f"{rate:9.1f} ({share:4.0%})  " for rate, share in rates.values())
             print(f"{work.name:70} {shares}")
             rows = min(work.batch or work.rows, 256)
             for index, placed in enumerate(work.computing):

@@ -93,11 +93,12 @@ def transpose(const real[:, ::1] square, real[:, ::1] out):
         store(&out[i, 0], v[i])
 
 
-def multiply_adds(Py_ssize_t repeat):
+def multiply_adds(Py_ssize_t repeat, double factor=0.999, double term=1e-3):
     """Runs TILE_ROWS * TILE_VECS independent chains of `repeat` multiply-adds on vectors in registers, to measure the processor's
-    peak. Returns a number so that nothing is optimised away."""
+    peak. Returns a number so that nothing is optimised away; factor and term are arguments so that no chain is: a compiler that knows
+    them leaves out one that stays where it began."""
     cdef vec acc[TILE_ROWS * TILE_VECS]
-    cdef vec x = splat(<real>0.999), y = splat(<real>1e-3), total = splat(0)
+    cdef vec x = splat(<real>factor), y = splat(<real>term), total = splat(0)
     cdef Py_ssize_t _
     cdef int j
     with nogil:
@@ -105,7 +106,7 @@ def multiply_adds(Py_ssize_t repeat):
             acc[j] = splat(<real>j)
         for _ in range(repeat):
             for j in range(TILE_ROWS * TILE_VECS):
-                acc[j] = acc[j] * x + y
+                acc[j] = madd(acc[j], x, y)
         for j in range(TILE_ROWS * TILE_VECS):
             total = total + acc[j]
     return sum_lanes(total)
