@@ -9,7 +9,7 @@
 # product, on deltas with a border. Each grain of rows leaves its gradient in a slot of its own in the first phase of a block, and the
 # second adds up slots in their order, so that no sum depends on how threads share the rows.
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from simd cimport TILE_PIXELS, TILE_TAPS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
 from arena cimport TRAIN, Arena, Purpose, take, take_zeros
@@ -22,7 +22,8 @@ cimport pool
 cdef enum:
     MAX_TILE = 24         # accumulators
     FILTERS = 6           # of the largest tile
-    NEAR = 1 << 15        # bytes of deltas that a column of tiles reads at a time, so that the first-level cache holds them
+    NEAR = 1 << 14        # bytes of deltas that a column of tiles reads at a time, so that the first-level cache holds them
+    ABREAST = 4           # filters of such a column at most
 
 cdef struct Window:       # what a tile sums over: rows of numbers that lie beside each other
     const real* x
@@ -76,9 +77,19 @@ cdef inline bint fuses(const Layer* layer, const Layer* above) noexcept nogil:
 
 
 cdef inline Py_ssize_t near_rows(const Layer* layer) noexcept nogil:
-    # Rows of deltas that are gone through at a time: whole windows of a pool.
+    # Rows of outputs, or of deltas, that are gone through at a time: whole windows of a pool.
     cdef Py_ssize_t least = max(1, layer.pooled)
-    return max(1, NEAR // (layer.out_shape.width * smaller(layer.neurons, 4) * VL * <Py_ssize_t>sizeof(real) * least)) * least
+    return max(1, NEAR // (panel_size(layer, least) * <Py_ssize_t>sizeof(real))) * least
+
+
+cdef inline Py_ssize_t panel_size(const Layer* layer, Py_ssize_t rows) noexcept nogil:
+    # Numbers in the deltas of the filters that a column of tiles has.
+    return rows * layer.out_shape.width * smaller(layer.neurons, ABREAST) * VL
+
+
+cdef inline Py_ssize_t band_size(const Layer* layer, Py_ssize_t rows) noexcept nogil:
+    # Numbers in what so many rows of outputs see of images with a border.
+    return ((rows - 1) * layer.stride_y + layer.window_height) * wide(layer) * layer.below.channels * VL
 
 
 cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest, int threads) noexcept nogil:
@@ -93,11 +104,12 @@ cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint w
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains, int threads) noexcept nogil:
     cdef size_t group = VL * sizeof(real)
     if has_border(layer):
-        layer.bordered = <real*>take_zeros(arena, threads * high(layer) * wide(layer) * layer.below.channels * group)
+        layer.bordered = <real*>take_zeros(arena, threads * band_size(layer, near_rows(layer)) * sizeof(real))
     if purpose == TRAIN:
         if not layer.frozen:
             layer.sums = <real*>take(arena, threads * parameter_rows(layer) * layer.neurons * group)
             layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
+            layer.panels = <real*>take(arena, threads * panel_size(layer, near_rows(layer)) * sizeof(real))
         if not lowest:
             layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt * sizeof(real))
             layer.spread = layer.D
@@ -105,19 +117,27 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
                 layer.spread = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) * layer.neurons * group)
 
 
-cdef inline const real* image_of(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t* row) noexcept nogil:
-    # The group of images with its border, and how many numbers there are from row to row of an image.
+cdef inline const real* band_of(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Py_ssize_t count,
+                                Py_ssize_t* row) noexcept nogil:
+    # What `count` rows of outputs from row `low` on see of the group of images, near_rows() of them at most, and how many numbers there
+    # are from row to row of it. Where images need a border it is a copy, which stays in the cache.
+    cdef Py_ssize_t length = layer.below.width * layer.below.channels * VL, top = low * layer.stride_y - layer.pad_y, y
     cdef const real* x = layer.input + first * layer.n_in
-    cdef Py_ssize_t y, length = layer.below.width * layer.below.channels * VL
+    cdef real* band
     cdef real* out
-    row[0] = wide(layer) * layer.below.channels * VL
+    row[0] = length
     if layer.bordered is NULL:
-        row[0] = length
-        return x
-    out = layer.bordered + thread * high(layer) * row[0]
-    for y in range(layer.below.height):
-        memcpy(out + (layer.pad_y + y) * row[0] + layer.pad_x * layer.below.channels * VL, x + y * length, length * sizeof(real))
-    return out
+        return x + top * length
+    row[0] = wide(layer) * layer.below.channels * VL
+    band = layer.bordered + thread * band_size(layer, near_rows(layer))
+    out = band + layer.pad_x * layer.below.channels * VL
+    for y in range(top, top + (count - 1) * layer.stride_y + layer.window_height):
+        if 0 <= y < layer.below.height:
+            memcpy(out, x + y * length, length * sizeof(real))
+        else:
+            memset(out, 0, length * sizeof(real))
+        out += row[0]
+    return band
 
 
 cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ssize_t q) noexcept nogil:
@@ -231,11 +251,13 @@ cdef inline always_inlined call_tiles(int pixels, int filters, const Window* on,
 
 cdef inline always_inlined product_of(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
     cdef Py_ssize_t q = filters // FILTERS * FILTERS
+    if filters - q == 2 and q > 0:         # a tile of two would wait for its sums: two of four do not
+        q -= FILTERS
     if q > 0:
         call_tiles(pixels, 6, on, 0, q // FILTERS)
     if filters - q >= 4:
-        call_tiles(pixels, 4, on, q, 1)
-        q += 4
+        call_tiles(pixels, 4, on, q, (filters - q) // 4)
+        q += (filters - q) // 4 * 4
     if filters - q >= 2:
         call_tiles(pixels, 2, on, q, 1)
         q += 2
@@ -255,21 +277,30 @@ cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexc
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # Z and A of the group of images from row `first` of the block on, and of the pool that takes them as they come.
-    cdef Py_ssize_t row, y
-    cdef const real* image = image_of(layer, first, thread, &row)
+    cdef Py_ssize_t near = near_rows(layer), length = layer.out_shape.width * layer.neurons * VL, pooled = layer.pooled
+    cdef Py_ssize_t height = layer.out_shape.height, row, y, low, count
+    cdef const real* band
     cdef real* rows
-    if layer.pooled == 0:
-        forward_rows(layer, image, row, 0, layer.out_shape.height, group_of(layer, layer.Z, first), group_of(layer, layer.A, first))
-        return
-    rows = layer.A + thread * layer.pooled * layer.out_shape.width * layer.neurons * VL
-    for y in range((layer + 1).out_shape.height):
-        forward_rows(layer, image, row, y * layer.pooled, layer.pooled, rows, rows)
-        pool.forward_row(layer + 1, first, y, rows)
+    if pooled > 0:
+        height = (layer + 1).out_shape.height * pooled
+        rows = layer.A + thread * pooled * length
+    low = 0
+    while low < height:
+        count = smaller(near, height - low)
+        band = band_of(layer, first, thread, low, count, &row)
+        if pooled == 0:
+            forward_rows(layer, band, row, low, count, group_of(layer, layer.Z, first) + low * length,
+                         group_of(layer, layer.A, first) + low * length)
+        else:
+            for y from 0 <= y < count by pooled:
+                forward_rows(layer, band + y * layer.stride_y * row, row, low + y, pooled, rows, rows)
+                pool.forward_row(layer + 1, first, (low + y) // pooled, rows)
+        low += count
 
 
-cdef inline void forward_rows(const Layer* layer, const real* image, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count, real* Z,
+cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count, real* Z,
                               real* A) noexcept nogil:
-    # `count` rows of outputs from row `low` on.
+    # `count` rows of outputs from row `low` on, on what they see.
     cdef Py_ssize_t y, x, top, bottom, left, right, c = layer.below.channels, o = layer.neurons
     cdef Py_ssize_t kw = layer.window_width
     cdef Window on
@@ -287,7 +318,7 @@ cdef inline void forward_rows(const Layer* layer, const real* image, Py_ssize_t 
             left = max(0, layer.pad_x - (x + pixels - 1) * layer.stride_x)
             right = smaller(kw, layer.below.width + layer.pad_x - x * layer.stride_x)
             on.n = (right - left) * c
-            on.x = image + (y * layer.stride_y + top) * row + (x * layer.stride_x + left) * c * VL
+            on.x = band + ((y - low) * layer.stride_y + top) * row + (x * layer.stride_x + left) * c * VL
             on.w = layer.W + (top * kw + left) * c * layer.ld
             product(pixels, &on, o)
             on.out += pixels * o * VL
@@ -351,47 +382,73 @@ cdef struct Taps:         # what a tile of the gradient sums over: pixels of som
     Py_ssize_t length     # vectors of a row of the window
     const real* d
     Py_ssize_t d_row
+    real* panel           # room for the deltas of the filters of a tile, pixel by pixel
     Py_ssize_t rows
     Py_ssize_t width
     Py_ssize_t filters
-    real* sums            # (rows of W, filters) vectors
+    real* sums            # (rows of W, filters) vectors, and those of the bias
     bint add
+    bint bias
 
 
 cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, Py_ssize_t k, Py_ssize_t q) noexcept nogil:
-    # Rows k to k + taps of the gradient for `filters` filters from q on.
+    # Rows k to k + taps of the gradient for `filters` filters from q on, whose deltas are in the panel.
     cdef vec acc[MAX_TILE]
-    cdef vec d[4]
-    cdef vec x
+    cdef vec x[TILE_TAPS]
+    cdef vec d
     cdef const real* at[TILE_TAPS]
-    cdef const real* delta
+    cdef const real* delta = on.panel
     cdef real* sums = on.sums + (k * on.filters + q) * VL
-    cdef Py_ssize_t x_pixel = on.x_pixel, pixel = on.filters * VL, y, _
+    cdef Py_ssize_t x_pixel = on.x_pixel, y, _
     cdef int i, j
     for i in range(taps):
         for j in range(filters):
             acc[i * filters + j] = load(sums + (i * on.filters + j) * VL) if on.add else splat(0)
     for y in range(on.rows):
-        delta = on.d + y * on.d_row + q * VL
         for i in range(taps):
             at[i] = on.x + y * on.x_row + (k + i) // on.length * on.image_row + (k + i) % on.length * VL
         for _ in range(on.width):
-            for j in range(filters):
-                d[j] = load(delta + j * VL)
             for i in range(taps):
-                x = load(at[i])
+                x[i] = load(at[i])
                 at[i] += x_pixel
-                for j in range(filters):
-                    acc[i * filters + j] = madd(x, d[j], acc[i * filters + j])
-            delta += pixel
+            for j in range(filters):
+                d = load(delta + j * VL)
+                for i in range(taps):
+                    acc[i * filters + j] = madd(x[i], d, acc[i * filters + j])
+            delta += filters * VL
     for i in range(taps):
         for j in range(filters):
             store(sums + (i * on.filters + j) * VL, acc[i * filters + j])
 
 
+cdef inline always_inlined fill_panel(int filters, const Taps* on, real* sums, Py_ssize_t q) noexcept nogil:
+    # Copies the deltas of `filters` filters from q on together: pixels of many filters lie so far apart that few of them would find a
+    # place in the first-level cache. Their sums are the gradient of the bias.
+    cdef vec total[ABREAST]
+    cdef vec delta
+    cdef const real* d
+    cdef real* out = on.panel
+    cdef Py_ssize_t y, _
+    cdef int j
+    for j in range(filters):
+        total[j] = load(sums + j * VL) if on.add and on.bias else splat(0)
+    for y in range(on.rows):
+        d = on.d + y * on.d_row + q * VL
+        for _ in range(on.width):
+            for j in range(filters):
+                delta = load(d + j * VL)
+                store(out + j * VL, delta)
+                total[j] = total[j] + delta
+            d += on.filters * VL
+            out += filters * VL
+    for j in range(filters if on.bias else 0):
+        store(sums + j * VL, total[j])
+
+
 cdef inline always_inlined tap_tiles(int filters, const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
-    # All rows of the gradient of W.
+    # All rows of the gradient of W, and of the bias.
     cdef Py_ssize_t k = 0
+    fill_panel(filters, on, on.sums + (rows * on.filters + q) * VL, q)
     while rows - k >= TILE_TAPS:
         tap_tile(TILE_TAPS, filters, on, k, q)
         k += TILE_TAPS
@@ -418,16 +475,16 @@ cdef inline never_inlined tap_tiles_1(const Taps* on, Py_ssize_t rows, Py_ssize_
 
 cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # The gradient by the parameters of the group of images from row `first` on, into the slot of its grain, or added to what is there.
-    cdef Py_ssize_t row, y, i, q, o = layer.neurons, pixel = o * VL
+    cdef Py_ssize_t y, i, q, o = layer.neurons, pixel = o * VL
     cdef Py_ssize_t near = near_rows(layer), height = layer.out_shape.height
-    cdef const real* image = image_of(layer, first, thread, &row)
     cdef const Layer* above = layer + 1
     cdef real* d = delta_of(layer, first, thread)
     cdef real* a
     cdef Taps on
-    on.x_row, on.x_pixel = layer.stride_y * row, layer.stride_x * layer.below.channels * VL
-    on.image_row, on.length, on.width, on.filters = row, layer.window_width * layer.below.channels, layer.out_shape.width, o
-    on.sums, on.d_row = layer.sums + thread * parameter_rows(layer) * pixel, layer.out_shape.width * pixel
+    on.x_pixel = layer.stride_x * layer.below.channels * VL
+    on.length, on.width, on.filters = layer.window_width * layer.below.channels, layer.out_shape.width, o
+    on.sums, on.d_row, on.bias = layer.sums + thread * parameter_rows(layer) * pixel, layer.out_shape.width * pixel, layer.bias
+    on.panel = layer.panels + thread * panel_size(layer, near)
     if layer.pooled > 0:
         height = above.out_shape.height * layer.pooled
         a = group_of(above, above.A, first)
@@ -437,7 +494,9 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noe
             d += (layer.window_width - 1 - layer.pad_x) * pixel
     y = 0
     while y < height:
-        on.x, on.d, on.rows, on.add = image + y * on.x_row, d, smaller(near, height - y), y > 0
+        on.d, on.rows, on.add = d, smaller(near, height - y), y > 0
+        on.x = band_of(layer, first, thread, y, on.rows, &on.image_row)
+        on.x_row = layer.stride_y * on.image_row
         if layer.pooled > 0:
             for i in range(on.rows // layer.pooled):
                 pool.backward_row(above, first, y // layer.pooled + i, thread, d + i * layer.pooled * on.d_row, on.d_row)
@@ -454,30 +513,8 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noe
             tap_tiles_2(&on, layer.rows, q)
         elif o - q == 1:
             tap_tiles_1(&on, layer.rows, q)
-        if layer.bias:
-            sum_pixels(&on, on.sums + layer.rows * pixel)
         y += on.rows
     add_lanes(on.sums, parameter_rows(layer), o, layer.slots + first // GRAIN * parameter_count(layer), layer.ld, first % GRAIN > 0)
-
-
-cdef inline void sum_pixels(const Taps* on, real* out) noexcept nogil:
-    # The sum over the pixels, filter by filter; four sums side by side hide the latency of an addition.
-    cdef vec s0, s1, s2, s3
-    cdef const real* d
-    cdef Py_ssize_t q, x, y, pixel = on.filters * VL
-    for q from 0 <= q < pixel by VL:
-        s0 = load(out + q) if on.add else splat(0)
-        s1 = s2 = s3 = splat(0)
-        for y in range(on.rows):
-            d = on.d + y * on.d_row + q
-            for x in range(on.width // 4):
-                s0 = s0 + load(d + 4 * x * pixel)
-                s1 = s1 + load(d + (4 * x + 1) * pixel)
-                s2 = s2 + load(d + (4 * x + 2) * pixel)
-                s3 = s3 + load(d + (4 * x + 3) * pixel)
-            for x in range(on.width // 4 * 4, on.width):
-                s0 = s0 + load(d + x * pixel)
-        store(out + q, (s0 + s1) + (s2 + s3))
 
 
 cdef inline void add_lanes(const real* sums, Py_ssize_t rows, Py_ssize_t filters, real* out, Py_ssize_t ld, bint add) noexcept nogil:

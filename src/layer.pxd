@@ -67,9 +67,10 @@ cdef struct Layer:
     Py_ssize_t pooled     # of a CONV2D whose rows a MAX_POOL takes as they come, and gives back deltas so: rows of its window; else 0
     const real* input     # of a layer of images, and of a BATCH_NORM: `out` of the layer below
     real* kept            # of a MAX_POOL: which of a window was the largest, laid out as A
-    real* bordered        # of a CONV2D, for each thread: the images with a border of zeros; NULL where there is none
+    real* bordered        # of a CONV2D, for each thread: some rows of images with a border of zeros; NULL where there is none
     real* spread          # the deltas as the backward product reads them
     real* sums            # the gradient, image by image
+    real* panels          # some rows of deltas of some filters
     real* slots           # (grains of the block, parameters) the gradient of each grain of rows
     double momentum       # of a BATCH_NORM
     double eps
