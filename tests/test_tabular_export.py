@@ -11,7 +11,8 @@ pytest.importorskip("sklearn", "1.9")
 pd = pytest.importorskip("pandas")
 
 from nnc.tabular import TableClassifier, TableRegressor, read_table  # noqa: E402
-from nnc.tabular.encodings import WAYS, Encoding  # noqa: E402
+from nnc.tabular.encoding import Encoding  # noqa: E402
+from nnc.tabular.encodings import WAYS  # noqa: E402
 from nnc.tabular.export import program  # noqa: E402
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror"]

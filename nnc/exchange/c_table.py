@@ -189,13 +189,16 @@ class TableSource(Source):
 
     def columns(self, column: Raw, formula: str, at: int) -> str:
         """The statement that writes those of a formula."""
-        n, vectors, text = column.written.width(formula), column.written.within(formula), self.formula(formula)
+        n, vectors, added = column.written.length(formula), column.written.within(formula), formula.startswith("sum(")
+        text = self.formula(formula[4:-1] if added else formula)
         if not vectors:
             return f"in[{at}] = (float)({text});"
         lines = [f"for (int i = 0; i < {n}; i++) {{"]
         for name in vectors:
             lines.append(f"    static const double {name}_[{n}] = {several(column.written.vectors[name])};")
             lines.append(f"    const double {name} = {name}_[i];")
+        if added:
+            return "\n".join(["double total = 0;", *lines, f"    total += {text};", "}", f"in[{at}] = (float)total;"])
         return "\n".join([*lines, f"    in[{at} + i] = (float)({text});", "}"])
 
     def formula(self, text: str) -> str:

@@ -67,8 +67,14 @@ class TableGraph(Graph):
             name=names.__getitem__,
             number=self.number,
             operator=lambda sign, *of: self.node(OPERATORS[sign], *of),
-            call=lambda function, *of: self.node(FUNCTIONS[function], *of),
+            call=self.call,
         )
+
+    def call(self, function: str, *of: str) -> str:
+        """Adds a function of a formula."""
+        if function == "sum":
+            return self.node("ReduceSum", *of, self.tensor([1], (1,), "int64"), keepdims=1)
+        return self.node(FUNCTIONS[function], *of)
 
     def meant(self, made: TableProgram, at: str) -> str:
         """A network's outputs as probabilities at the temperature, or as numbers of the targets' size."""

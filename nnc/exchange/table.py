@@ -23,7 +23,7 @@ class Written(NamedTuple):
     """What becomes of a raw column x.
 
     Formulas have the operators and choices of nnc/kinds/formulas.py, and `missing(x)`, `floor`, `sqrt`, `sin`, `min`
-    and `max`, of two numbers.
+    and `max`, of two numbers. One may be `sum(...)` as a whole, which adds up what vectors make.
 
     Attributes
     ----------
@@ -48,6 +48,10 @@ class Written(NamedTuple):
 
     def width(self, formula: str) -> int:
         """How many columns a formula makes."""
+        return 1 if formula.startswith("sum(") else self.length(formula)
+
+    def length(self, formula: str) -> int:
+        """Of the vectors in a formula; 1 without any."""
         return max((len(self.vectors[name]) for name in self.within(formula)), default=1)
 
 

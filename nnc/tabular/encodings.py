@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import re
 import sys
-from abc import ABC, abstractmethod
 from itertools import pairwise
 from math import pi
 from reprlib import repr as shown
-from typing import TYPE_CHECKING, Any, ClassVar
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc.base import fields
-from nnc.base.checks import counted, finite, fraction, within
-from nnc.base.value import Value, field
+from nnc.base.checks import counted, finite, fraction
+from nnc.base.value import field
 from nnc.exchange.table import Written
 from nnc.tabular.cells import Column, as_dates, as_numbers, meaning, wrong_kind
 from nnc.tabular.dates import DAY, FORMULAS, PARTS, circle, parts_of
+from nnc.tabular.encoding import (
+    TINY,
+    Encoding,
+    a_scale,
+    a_text,
+    some_edges,
+    some_knots,
+    some_numbers,
+    some_texts,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,97 +47,8 @@ MOST = 100  # columns for the levels of a column that has more than a few
 COMMON = 10  # rows that a level needs for one of them
 NAMES = 10  # levels from which on text may be what the rows are called
 FAR = 1e18  # beyond it a scaled number is as good as infinite, and its square still finite
-TINY = sys.float_info.min
-
-
-class Encoding(Value, ABC):
-    """What is made of a column.
-
-    `taken` finds what the cells of a column stand for, in all rows, and holds what they have themselves where that is
-    enough; `write` and `write_bins` make columns of some of these rows.
-    """
-
-    type: ClassVar[str]  # in documents
-    codes: ClassVar[str]  # what `coded` gives, for people
-
-    @property
-    def width(self) -> int:
-        """How many plain columns it makes."""
-        return 1
-
-    @property
-    def n_bins(self) -> int:
-        """How many columns the piecewise-linear encoding has."""
-        return 0
-
-    @abstractmethod
-    def taken(self, column: Column) -> NDArray[Any]:
-        """The cells (n,); ValueError with the first that is of another kind than the training rows had."""
-
-    @abstractmethod
-    def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Some of them into (rows, width), which holds zeros."""
-
-    def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Some of them into (rows, n_bins)."""
-
-    def coded(self, column: Column) -> Floats:
-        """The cells (n,) as models in other formats take them: numbers, seconds, codes; NaN where there is none."""
-        return self.taken(column).astype(np.float64)
-
-    @abstractmethod
-    def written(self) -> Written:
-        """What `write` and `write_bins` make of what `coded` gives, for other formats."""
-
-    @property
-    def example(self) -> float:
-        """What `coded` gives for some cell of the training rows."""
-        return 0.0
-
-    def unseen(self, column: Column) -> dict[str, int]:
-        """The texts that no training row had, and how many rows have them."""
-        return {}
-
-    @abstractmethod
-    def made(self) -> str:
-        """What was made of the column, in words."""
-
-    def document(self) -> dict[str, Any]:
-        """As JSON holds it, exactly."""
-        values = {name: getattr(self, name) for name in self._fields}
-        return {"type": self.type} | {name: _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Encoding):
-        return value.document()
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _texts(name: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not all(type(text) is str and text.strip() for text in value):
-        raise ValueError(f"{name} must be a list of texts, got {shown(value)}")
-    if len(set(value)) < len(value):
-        raise ValueError(f"{name} must be different texts, got one twice")
-    return tuple(value)
-
-
-def _edges(name: str, value: Any) -> tuple[float, ...]:
-    if not isinstance(value, (list, tuple)) or len(value) in (1, 2):
-        raise ValueError(f"{name} must be a list of three numbers or more, or of none, got {shown(value)}")
-    edges = tuple(finite(f"{name}[{i}]", edge) for i, edge in enumerate(value))
-    if any(low / 2 >= high / 2 for low, high in pairwise(edges)):
-        raise ValueError(f"{name} must be increasing numbers, got {shown(value)}")
-    return edges
-
-
-_scale = within(lambda x: 2 * TINY <= x <= sys.float_info.max, f"from {2 * TINY} to {sys.float_info.max}")
-
-
-def _text(name: str, value: Any) -> str:
-    if type(value) is not str:
-        raise ValueError(f"{name} must be text, got {shown(value)}")
-    return value
+SCORES = 32  # parts of equally many training rows, between the ends of which scores are linear
+UTMOST = 0.0005  # the share of the normal distribution that is beyond the scores of the least and the largest number
 
 
 class LeftOut(Encoding):
@@ -136,7 +57,7 @@ class LeftOut(Encoding):
     type = "left_out"
     codes = "anything: it is left out"
 
-    reason: str = field(check=_text)
+    reason: str = field(check=a_text)
 
     @property
     def width(self) -> int:
@@ -164,7 +85,7 @@ class Presence(Encoding):
     type = "presence"
     codes = "anything where there is a value"
 
-    reason: str = field(check=_text)
+    reason: str = field(check=a_text)
 
     def taken(self, column: Column) -> NDArray[Any]:
         return column.missing
@@ -208,30 +129,46 @@ class Indicated(Encoding):
 
 
 class Number(Indicated):
-    """Numbers: z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2), which lies between -3 and 3. What is missing is
-    the median."""
+    """Numbers: z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2), which lies between -3 and 3; and their scores,
+    which are distributed as a normal distribution over the training rows. What is missing is the median."""
 
     type = "number"
     codes = "a number"
+    later = {"knots": (), "scores": ()}  # noqa: RUF012 (nobody changes it)
 
     median: float = field(check=finite)
-    scale: float = field(check=_scale)  # the interquartile range
-    edges: tuple[float, ...] = field(check=_edges)  # of the bins, one more than these
+    scale: float = field(check=a_scale)  # the interquartile range
+    edges: tuple[float, ...] = field(check=some_edges)  # of the bins, one more than these
+    knots: tuple[float, ...] = field(check=some_knots)  # numbers whose scores are known; () where there are no scores
+    scores: tuple[float, ...] = field(check=some_numbers)
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(self.knots):
+            raise ValueError(f"scores must be one for each of {len(self.knots)} knots, got {len(self.scores)}")
 
     @classmethod
-    def learn(cls, values: Floats, missing: float, bins: int) -> Number:
+    def learn(cls, values: Floats, missing: float, bins: int, scores: bool = False) -> Number:
         """Of numbers that are there and not all the same. They are halved, so that no difference overflows."""
-        low, first, median, third, high, *edges = np.quantile(
-            values / 2, [0, 0.25, 0.5, 0.75, 1, *np.linspace(0, 1, bins + 1)]
-        ).tolist()
+        shares = np.linspace(0, 1, SCORES + 1) if scores else np.zeros(0)
+        found = np.quantile(values / 2, [0, 0.25, 0.5, 0.75, 1, *np.linspace(0, 1, bins + 1), *shares])
+        low, first, median, third, high, *edges = found[: 6 + bins].tolist()
         half_scale = third - first if third > first else (high - low) / 2
         edges = [2 * edge for edge in sorted(set(edges))]
+        knots, places = np.unique(found[6 + bins :], return_inverse=True)
+        normal = np.array([NormalDist().inv_cdf(min(max(share, UTMOST), 1 - UTMOST)) for share in shares])
+        # what many rows have is at several of the shares: it gets the mean of their scores
         return cls(
             missing=missing,
             median=2 * median,
             scale=max(2 * min(half_scale, sys.float_info.max / 2), 2 * TINY),
             edges=tuple(edges) if len(edges) > 2 else (),
+            knots=tuple((2 * knots).tolist()),
+            scores=tuple(float(normal[places == i].mean()) for i in range(len(knots))),
         )
+
+    @property
+    def width(self) -> int:
+        return super().width + (len(self.knots) > 0)
 
     @property
     def n_bins(self) -> int:
@@ -243,8 +180,18 @@ class Number(Indicated):
     def write(self, cells: NDArray[Any], out: Out) -> None:
         x = cells.astype(np.float64)
         missing = np.isnan(x)
-        out[:, 0] = self.clipped(np.where(missing, self.median, x))
+        x = np.where(missing, self.median, x)
+        out[:, 0] = self.clipped(x)
+        if self.knots:
+            out[:, 1] = self.scored(x)
         self.indicate(missing, out)
+
+    def scored(self, x: Floats) -> Floats:
+        """The scores of numbers, linear between knots."""
+        knots, scores = np.array(self.knots), np.array(self.scores)
+        part = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
+        found: Floats = scores[part] + np.diff(scores)[part] * _share(x, knots[part], knots[part + 1])
+        return found
 
     def clipped(self, x: Floats) -> Floats:
         """Numbers as they are scaled and smoothly clipped."""
@@ -260,11 +207,21 @@ class Number(Indicated):
         out[...] = _share(x, edges[:-1], edges[1:])
 
     def written(self) -> Written:
+        plain = ["z / sqrt(1 + z / 3 * (z / 3))"]
+        vectors: dict[str, Sequence[float]] = {}
+        if self.knots:
+            share = "min(max((value / 2 - lower / 2) / (upper / 2 - lower / 2), 0), 1)"
+            plain.append(f"sum(start + rise * {share})")
+            vectors |= {"lower": self.knots[:-1], "upper": self.knots[1:]}
+            vectors |= {"start": (self.scores[0], *(0.0 for _ in self.knots[2:]))}
+            vectors |= {"rise": tuple(high - low for low, high in pairwise(self.scores))}
+        if self.edges:
+            vectors |= {"low": self.edges[:-1], "high": self.edges[1:]}
         return Written(
-            ("z / sqrt(1 + z / 3 * (z / 3))", *self.indicated()),
+            (*plain, *self.indicated()),
             "min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)" if self.edges else None,
             {"value": f"{self.median!r} if missing(x) else x", **self.scaled("z", "value")},
-            {"low": self.edges[:-1], "high": self.edges[1:]} if self.edges else {},
+            vectors,
         )
 
     def scaled(self, name: str, x: str) -> dict[str, str]:
@@ -276,7 +233,7 @@ class Number(Indicated):
         return self.median
 
     def made(self) -> str:
-        return f"a number, scaled{self.also()}"
+        return f"a number, scaled{' and ranked' if self.knots else ''}{self.also()}"
 
 
 def _share(x: Floats, low: Any, high: Any) -> Floats:
@@ -329,7 +286,7 @@ class Date(Encoding):
     codes = "seconds since 1970, UTC"
 
     days: Number
-    parts: tuple[str, ...] = field(check=_texts)
+    parts: tuple[str, ...] = field(check=some_texts)
 
     def __post_init__(self) -> None:
         for part in self.parts:
@@ -337,10 +294,10 @@ class Date(Encoding):
                 raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {shown(part)}")
 
     @classmethod
-    def learn(cls, seconds: Floats, missing: float, bins: int) -> Date:
+    def learn(cls, seconds: Floats, missing: float, bins: int, scores: bool = False) -> Date:
         found = parts_of(seconds)
         differ = tuple(part for part in PARTS if found[part].min() < found[part].max())
-        return cls(days=Number.learn(seconds / DAY, missing, bins), parts=differ)
+        return cls(days=Number.learn(seconds / DAY, missing, bins, scores), parts=differ)
 
     @property
     def width(self) -> int:
@@ -403,8 +360,8 @@ class Category(Encoding):
     type = "category"
     codes = "the place of the text"
 
-    levels: tuple[str, ...] = field(check=_texts)
-    rare: tuple[str, ...] = field(check=_texts)
+    levels: tuple[str, ...] = field(check=some_texts)
+    rare: tuple[str, ...] = field(check=some_texts)
     missing: float = field(check=fraction)
 
     def __post_init__(self) -> None:
@@ -483,7 +440,7 @@ class Category(Encoding):
 # --------------------------------------------------------------------------------------------- which way
 
 
-def learn(column: Column, bins: int) -> Encoding:
+def learn(column: Column, bins: int, scores: bool = False) -> Encoding:
     """What is to be made of a column, by its training rows."""
     column = meaning(column)
     nothing = column.missing
@@ -498,10 +455,10 @@ def learn(column: Column, bins: int) -> Encoding:
     if not low / 2 < high / 2:
         return _same(missing)
     if column.kind == "date":
-        return Date.learn(values, missing, bins)
+        return Date.learn(values, missing, bins, scores)
     if np.all((values == low) | (values == high)):
         return Binary(missing=missing, low=low, high=high)
-    return Number.learn(values, missing, bins)
+    return Number.learn(values, missing, bins, scores)
 
 
 def _same(missing: float) -> Encoding:
@@ -528,6 +485,7 @@ def read_encoding(document: Any, where: str, ways: Mapping[str, type[Encoding]] 
     """What `document` gave; ValueError with place and reason where it is none."""
     members = fields.members_of(document, where)
     way = ways[fields.name(members, "type", tuple(ways), f"{where}.")]
+    members = {**way.later, **members}
     fields.exactly(members, ("type", *way._fields), where)
     values = {name: members[name] for name in way._fields}
     if way is Date:

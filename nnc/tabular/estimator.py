@@ -24,7 +24,7 @@ from nnc.tabular.model import TableModel
 from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
 from nnc.tabular.report import Report
-from nnc.tabular.schema import Schema
+from nnc.tabular.schema import BINS, Schema
 from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all
 
 if TYPE_CHECKING:
@@ -100,6 +100,11 @@ def _that_count(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> 
     if not count.all():
         table, y, weights = table.take(count), y[count], weights[count]
     return table, y, weights / weights.max()
+
+
+def _schema(table: Table) -> Schema:
+    """That of the training rows, with scores of numbers unless there are so many that bins will not do either."""
+    return Schema.learn(table, scores=len(table) * len(table.columns) * (BINS + 2) <= MOST_NUMBERS)
 
 
 def _rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
@@ -237,7 +242,7 @@ class TableEstimator(BaseEstimator):
             table, encoded, weights = _that_count(table, encoded, weights)
         n = len(table)
         count = members_by_rule(self.preset, n) if self.members is None else int(self.members)
-        schema = Schema.learn(table)
+        schema = _schema(table)
         rows = _rows(schema, table, encoded, weights)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
         done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []

@@ -19,7 +19,8 @@ from nnc.base.names import meant
 from nnc.exchange.table import Raw
 from nnc.tabular import encodings
 from nnc.tabular.cells import KINDS, Column
-from nnc.tabular.encodings import Category, Date, Encoding, LeftOut
+from nnc.tabular.encoding import Encoding
+from nnc.tabular.encodings import Category, Date, LeftOut
 from nnc.tabular.frames import Table
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Schema:
         return hash((self.columns, self.named))
 
     @classmethod
-    def learn(cls, table: Table, bins: int = BINS) -> Schema:
+    def learn(cls, table: Table, bins: int = BINS, scores: bool = False) -> Schema:
         """The schema of training rows.
 
         Parameters
@@ -89,6 +90,9 @@ class Schema:
         table : Table
         bins : int, default 8
             How many bins the piecewise-linear encoding of a number has at most.
+        scores : bool, default False
+            Whether each number has a second plain column, its score: numbers by their rank among the training rows,
+            spread as a normal distribution is.
 
         Returns
         -------
@@ -103,7 +107,7 @@ class Schema:
         columns: list[Known] = []
         first: dict[tuple[Any, ...], str] = {}
         for column in table:
-            encoding = encodings.learn(column, bins)
+            encoding = encodings.learn(column, bins, scores)
             if encoding.width:
                 before = first.setdefault(_fingerprint(encoding, column), column.name)
                 if before != column.name:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite, nan, sqrt
+from math import isfinite, nan
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FOLDS = 5  # a member learns from all rows but one of so many parts
 PACE = 5.0  # seconds from one checkpoint to the next: all networks are written each time
 LEAST_ROWS = 2 * FOLDS  # with fewer none are held out
-ALIKE = 0.03  # so much the errors of both encodings may differ for both to be kept
+ALIKE = 0.25  # so much the errors of both encodings may differ for both to be kept
 NUMBERED = 1 << 22  # numbers of rows of the members that are trained in one call
 MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plain encoding has to do
 
@@ -54,7 +54,7 @@ class Member(NamedTuple):
 
     spec: Spec
     network: NeuralNetwork
-    error: float = nan  # on its held-out rows
+    error: float = nan  # on its held-out rows, see Training.error
     whole: bool = True  # whether its training came to its end
     curve: tuple[float, ...] = ()  # after each epoch: its accuracy on these rows, or its loss
 
@@ -155,14 +155,13 @@ class Training:
         return (False,) if plain < (1 - ALIKE) * bins else (False, True)
 
     def error(self, history: History) -> float:
-        """Of a member, on its held-out rows."""
+        """Of a member, on its held-out rows: its share of wrong classes, or its loss."""
         if "val_loss" not in history or not history.epochs:
             return nan
         best = (history.best_epoch or history.epochs) - 1
         if self.task.metric is not None:
             return 1 - float(history[f"val_{self.task.metric}"][best])
-        loss = float(history["val_loss"][best])
-        return sqrt(loss) if self.task.loss == "squared_error" else loss
+        return float(history["val_loss"][best])
 
     def curve(self, history: History) -> tuple[float, ...]:
         """What is told of a member's training: what is not known of an epoch, as Ctrl-C came before it, is left out."""
