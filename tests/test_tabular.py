@@ -18,7 +18,7 @@ import nnc  # noqa: E402
 from nnc import saving  # noqa: E402
 from nnc.saving import ModelFileError  # noqa: E402
 from nnc.tabular import TableClassifier, TableRegressor, file, load, read_table  # noqa: E402
-from nnc.tabular.recipe import CLASSES, PRESETS, Task, members_by_rule, network, options  # noqa: E402
+from nnc.tabular.recipe import CLASSES, PRESETS, Task, loss_by_rule, members_by_rule, network, options  # noqa: E402
 from nnc.tabular.training import FOLDS, Member, Rows, Spec, Training  # noqa: E402
 from nnc.training.fit import Fit  # noqa: E402
 
@@ -182,11 +182,11 @@ def test_weights_of_rows_and_classes(table, labels):
     assert weighted > plain + 0.2
     rare = (y > np.quantile(y, 0.95)).astype(int)
     plain, balanced = (
-        TableClassifier("fast", class_weight=weight, random_state=0).fit(X, rare).predict(X).sum()
+        TableClassifier("fast", class_weight=weight, random_state=0).fit(X, rare).predict_proba(X)[:, 1].sum()
         for weight in (None, "balanced")
     )
     assert balanced > plain
-    by_dict = TableClassifier("fast", class_weight={1: 19.0}, random_state=0).fit(X, rare).predict(X).sum()
+    by_dict = TableClassifier("fast", class_weight={1: 19.0}, random_state=0).fit(X, rare).predict_proba(X)[:, 1].sum()
     assert by_dict > plain
     with pytest.raises(ValueError, match=r"class_weight must be of the classes of y, \[0, 1\], got 2"):
         TableClassifier(class_weight={2: 1.0}).fit(X, rare)
@@ -261,7 +261,7 @@ def test_every_row_is_held_out_in_one_fold_of_those_that_follow():
     assert not np.array_equal(work.held(0), work.held(FOLDS))
 
 
-@pytest.mark.parametrize(("plain", "bins", "kept"), [(1, 0.9, (True,)), (1, 1.2, (False,)), (1, 1.01, (False, True))])
+@pytest.mark.parametrize(("plain", "bins", "kept"), [(1, 0.7, (True,)), (1, 1.4, (False,)), (1, 1.2, (False, True))])
 def test_which_encoding_is_kept(plain, bins, kept):
     work = training(bins=True)
     net = network(work.task, "fast", 2, 0)
@@ -270,6 +270,32 @@ def test_which_encoding_is_kept(plain, bins, kept):
         work.members[Spec(2 * fold + 1, True, fold)] = Member(Spec(2 * fold + 1, True, fold), net, bins)
     work.members[Spec(9, True, 4)] = Member(Spec(9, True, 4), net, 0.0)  # not one of the pairs
     assert work.better(2) == kept
+
+
+def test_the_loss_follows_the_targets():
+    rng = np.random.default_rng(0)
+    prices, even = rng.lognormal(2, 0.6, (500, 1)), rng.normal(50, 5, (500, 1))
+    assert loss_by_rule(prices) == loss_by_rule(1e300 * prices) == loss_by_rule(1e-300 * prices) == "poisson"
+    assert loss_by_rule(even) == loss_by_rule(np.zeros((9, 1))) == loss_by_rule(np.ones((9, 1))) == "squared_error"
+    assert loss_by_rule(prices - 1.01 * prices.min()) == "squared_error"  # one is below 0
+    assert loss_by_rule(np.hstack([prices, even])) == "squared_error"
+    assert loss_by_rule(np.hstack([prices, prices**2])) == "poisson"
+    low = (prices < np.median(prices))[:, 0]
+    twice = np.concatenate([prices[low], prices[low], prices[~low]])
+    assert loss_by_rule(prices, 1.0 + low) == loss_by_rule(twice)
+
+
+def test_the_loss_that_was_chosen_is_named_and_makes_the_model_again(table):
+    X, y = table
+    y = np.exp((y - y.mean()) / y.std())
+    model = TableRegressor("fast", random_state=0).fit(X, y)
+    assert "TableRegressor('fast', members=3, loss='poisson', random_state=0)" in str(model.report())
+    again = TableRegressor("fast", loss="poisson", random_state=0).fit(X, y)
+    other = TableRegressor("fast", loss="squared_error", random_state=0).fit(X, y)
+    assert np.array_equal(again.predict(X), model.predict(X))
+    assert not np.array_equal(other.predict(X), model.predict(X))
+    below = TableRegressor("fast", random_state=0).fit(X, y - y.mean())
+    assert "loss='squared_error'" in str(below.report())
 
 
 def test_steps_follow_the_rows():
@@ -283,7 +309,9 @@ def test_bins_are_chosen_where_numbers_jump():
     x = rng.uniform(0, 1, (1500, 1))
     y = np.array([3.0, -2, 5, 0, 4, -4, 1, 2])[(x[:, 0] * 8).astype(int)]
     model = TableRegressor("fast", random_state=0).fit(x, y)
-    assert model.model_.encodings == {True}
+    errors = {bins: [m.error for m in model.model_.members if m.spec.bins is bins] for bins in (False, True)}
+    assert errors[True]  # the others may be left out
+    assert not errors[False] or np.mean(errors[True]) < np.mean(errors[False])
     assert model.score(x, y) > 0.9
 
 
@@ -433,7 +461,8 @@ def test_files_are_exact(classifier, regressor, table, tmp_path):
             assert type(again) is type(model)
             assert np.array_equal(again.predict(X), model.predict(X))
             assert np.array_equal(again.feature_importances_, model.feature_importances_)
-            assert again.get_params() == type(model)("fast", members=3, random_state=1).get_params()
+            named = {"loss": model.model_.task.loss} if model is regressor else {}
+            assert again.get_params() == type(model)("fast", members=3, random_state=1, **named).get_params()
             again.save(tmp_path / "again.json")
             assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
     low, _ = load(path).predict_interval(X)

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -70,11 +71,11 @@ def test_numbers():
 @pytest.mark.parametrize("scale", [1e308, 1e-307, 5e-324, 1.0])
 def test_numbers_at_the_ends(scale):
     values = np.array([-1.0, 0.0, 0.0, 0.5, 1.0] * 5) * scale
-    schema, _ = learned(values)
+    schema = Schema.learn(table({"a": values, "other": range(25)}), scores=True)
     for bins in (False, True):
         matrix = schema.encode(table({"a": [*values, 1.7e308, -1.7e308, 0.1], "other": range(28)}), bins=bins)
         assert np.isfinite(matrix).all()
-        assert abs(matrix).max() <= 3
+        assert abs(matrix).max() <= 3.3
 
 
 def test_missing_numbers_are_the_median_and_marked():
@@ -205,6 +206,45 @@ def test_bins():
         Schema.learn(table({"a": values}), bins=0)
 
 
+def test_scores():
+    n = 2001
+    values = np.sort(rng.lognormal(3, 2, n))
+    schema = Schema.learn(table({"a": values}), scores=True)
+    score = schema.encode(table({"a": values}))[:, 1]
+    assert np.all(np.diff(score) >= 0)
+    normal = [NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)]
+    assert np.allclose(score[n // 32 : -n // 32], normal[n // 32 : -n // 32], atol=0.05)
+    assert np.allclose(score[[0, n // 4, n // 2, -1]], [-3.2905, -0.6745, 0, 3.2905], atol=1e-3)
+    later = schema.encode(table({"a": [-1e300, 1e300, None]}))[:, 1]
+    assert later.tolist() == [score[0], score[-1], score[n // 2]]  # what is missing is the median
+    assert schema.describe()[0].made == "a number, scaled and ranked"
+    plain = Schema.learn(table({"a": values}))
+    assert plain.width() == 1
+    assert np.array_equal(
+        schema.encode(table({"a": values}), bins=True)[:, [0, *range(2, 10)]],
+        plain.encode(table({"a": values}), bins=True),
+    )
+
+
+def test_scores_of_numbers_that_many_rows_share():
+    values = [0.0] * 80 + [1.0] * 10 + [*range(2, 12)]
+    schema = Schema.learn(table({"a": values}), scores=True)
+    zero, one, *others = schema.encode(table({"a": [0, 1, *range(2, 12)]}))[:, 1].astype(float)
+    shares = [NormalDist().inv_cdf(max(i / 32, 0.0005)) for i in range(26)]  # of those 0 is at
+    assert math.isclose(zero, np.mean(shares), rel_tol=1e-6)
+    assert zero < one < others[0]
+    assert np.all(np.diff(others) > 0)
+
+
+def test_a_document_from_before_scores():
+    values = rng.normal(size=50)
+    schema = Schema.learn(table({"a": values}))
+    document = schema.document()
+    encoding = document["columns"][0]["encoding"]
+    assert [encoding.pop(name) for name in ("knots", "scores")] == [[], []]
+    assert Schema.from_document(document) == schema
+
+
 def test_groups():
     ends = [part for parts in SCHEMA.groups() for part in parts]
     assert [part.start for part in ends] == [0] + [part.stop for part in ends[:-1]]
@@ -299,10 +339,10 @@ def tables(draw):
 @given(tables(), st.randoms())
 def test_encodings_are_exact(rows, random):
     t = read_table(rows)
-    schema = Schema.learn(t)
+    schema = Schema.learn(t, scores=True)
     matrix = schema.encode(t, bins=True)
     assert np.isfinite(matrix).all()
-    assert abs(matrix).max() <= 3
+    assert abs(matrix).max() <= 3.3
     again = Schema.from_document(json.loads(json.dumps(schema.document(), allow_nan=False)))
     assert again == schema
     assert hash(again) == hash(schema)
@@ -311,7 +351,7 @@ def test_encodings_are_exact(rows, random):
     assert np.array_equal(alone.view(np.int32), matrix.view(np.int32))
     order = random.sample(range(len(rows)), len(rows))
     assert np.array_equal(schema.encode(t.take(order), bins=True), matrix[order])
-    assert Schema.learn(t.take(order)) == schema
+    assert Schema.learn(t.take(order), scores=True) == schema
 
 
 # --------------------------------------------------------------------------------------------- documents
@@ -350,6 +390,10 @@ def with_encoding(name, **changes):
         (with_encoding("number", edges=[1, 3, 2]), r"schema\.columns\[0\]\.encoding\.edges must be increasing"),
         (with_encoding("number", edges=[1, 2, math.nan]), r"schema\.columns\[0\]\.encoding\.edges\[2\] must be a"),
         (with_encoding("number", edges="abc"), r"schema\.columns\[0\]\.encoding\.edges must be a list"),
+        (with_encoding("number", knots=[1]), r"schema\.columns\[0\]\.encoding\.knots must be a list of two"),
+        (with_encoding("number", knots=[1, 1]), r"schema\.columns\[0\]\.encoding\.knots must be increasing"),
+        (with_encoding("number", scores=[None]), r"schema\.columns\[0\]\.encoding\.scores\[0\] must be a number"),
+        (with_encoding("number", scores=[1]), r"schema\.columns\[0\]\.encoding\.scores must be one for each of 0 kn"),
         (with_encoding("binary", low=7), r"schema\.columns\[0\]\.encoding\.low must be below high"),
         (with_encoding("city", levels=["a", "a"]), r"schema\.columns\[0\]\.encoding\.levels must be different texts"),
         (with_encoding("city", levels=["a", 3]), r"schema\.columns\[0\]\.encoding\.levels must be a list of texts"),

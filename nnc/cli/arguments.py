@@ -147,8 +147,7 @@ def _train(add: Callable[..., Any]) -> None:
     command.add_argument(
         "--loss",
         choices=("squared_error", "absolute_error", "poisson"),
-        default="squared_error",
-        help="of numbers: predict the mean, the median, or counts (default: %(default)s)",
+        help="of numbers: predict the mean, the median, or counts (default: the mean, as prices if they look so)",
     )
     command.add_argument(
         "--preset",

@@ -90,7 +90,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
             warnings.warn(what, DataConversionWarning, stacklevel=3)
         return target
 
-    def _task(self, target: Target) -> Task:
+    def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
         assert target.classes is not None
         return Task(CLASSES, len(target.classes[0]))
 

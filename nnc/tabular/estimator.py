@@ -177,8 +177,8 @@ class TableEstimator(BaseEstimator):
     # ------------------------------------------------------------------------------------------ training
 
     @abstractmethod
-    def _task(self, target: Target) -> Task:
-        """What the networks are to learn."""
+    def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
+        """What the networks are to learn, of targets as `Target.encode` gives them."""
 
     @abstractmethod
     def _target(self, y: Any, n: int) -> Target:
@@ -227,7 +227,6 @@ class TableEstimator(BaseEstimator):
         if len(table) < 2:
             raise ValueError("X must have two rows or more, got n_samples=1")
         target = self._target(y, len(table))
-        task = self._task(target)
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = int(check_random_state(seed).randint(2**31 - 1))
@@ -237,9 +236,10 @@ class TableEstimator(BaseEstimator):
         weights = None if sample_weight is None else _weights(sample_weight, len(table))
         weights = self._weights(encoded, weights, target)
         if weights is not None:
-            if task.quantiles:
-                raise ValueError("sample_weight does not go with quantiles: their loss has no weights")
             table, encoded, weights = _that_count(table, encoded, weights)
+        task = self._task(target, encoded, weights)
+        if weights is not None and task.quantiles:
+            raise ValueError("sample_weight does not go with quantiles: their loss has no weights")
         n = len(table)
         count = members_by_rule(self.preset, n) if self.members is None else int(self.members)
         schema = _schema(table)

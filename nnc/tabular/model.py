@@ -214,11 +214,12 @@ class TableModel:
             temperature = fit_temperature(logits, y[at], None if weights is None else weights[at])
             self.held_out = self.held_out._replace(temperature=temperature)
             del logits
-        total, times = np.zeros((len(known), outputs)), np.zeros((len(known), 1))
-        for P, place in zip(raw, places, strict=True):
-            total[place] += self.meant(P.astype(np.float64))
+        mean, times = np.zeros((len(known), outputs)), np.zeros((len(known), 1))
+        for place in places:
             times[place] += 1
-        answers = self.formed(total / times)
+        for P, place in zip(raw, places, strict=True):
+            mean[place] += self.meant(P.astype(np.float64)) / times[place]  # sums might overflow
+        answers = self.formed(mean)
         order = np.random.default_rng([seed, 3]).permutation(len(known))
         self.held_out = HeldOut(
             len(known),
@@ -300,9 +301,9 @@ class TableModel:
                 for member, may in zip(self.members, shuffle.may, strict=True):
                     part = np.zeros((len(X), self.task.outputs))
                     if may.any():
-                        part[may] = self.output(member, self.seen_by(member, X[may]))
+                        part[may] = self.output(member, self.seen_by(member, X[may])) / times[may]
                     total = total + part
-                return self.score(self.formed(total / times), shuffle.y, shuffle.weights)
+                return self.score(self.formed(total), shuffle.y, shuffle.weights)
 
             groups = self.schema.groups(bins=shuffle.bins is not None)
             repeats = max(1, min(REPEATS, PASSES // len(groups)))

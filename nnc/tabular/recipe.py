@@ -33,7 +33,7 @@ class Preset(NamedTuple):
     width: int  # of each of their DEPTH hidden layers
 
 
-PRESETS = {"fast": Preset(3, 128), "default": Preset(13, 128), "best": Preset(10, 256)}
+PRESETS = {"fast": Preset(3, 128), "default": Preset(11, 128), "best": Preset(8, 256)}
 MANY, LEAST_MEMBERS = 10_000, 2
 DEPTH = 3
 EPOCHS, MOST_EPOCHS, LEAST_STEPS = 56, 112, 1800  # more epochs of few rows, so that there are so many steps
@@ -47,7 +47,8 @@ TINY = np.finfo(np.float64).tiny
 
 # What losses of numbers are called by scikit-learn, and by the engine.
 LOSSES = {"squared_error": "mse", "absolute_error": "mae", "poisson": "poisson"}
-CLASSES, NUMBERS = "cross_entropy", "squared_error"  # what is learned where nothing is said
+CLASSES, NUMBERS, COUNTS = "cross_entropy", "squared_error", "poisson"  # what is learned where nothing is said
+SKEWED = 0.5  # the skewness of targets from which on their loss is that of counts
 
 
 class Task(Value):
@@ -85,6 +86,18 @@ class Task(Value):
     def metric(self) -> str | None:
         """What says which epoch was the best; None: the loss."""
         return "accuracy" if self.kind == "classes" else None
+
+
+def loss_by_rule(y: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> str:
+    """The loss of targets (n, n_out) where none is said. Both predict the mean. That of counts goes for what is 0 or
+    more and mostly small, whose large values are the less certain ones: prices, durations, amounts."""
+    largest = y.max(axis=0)
+    if y.min() < 0 or not largest.all():
+        return NUMBERS
+    z = y / largest
+    z = z - np.average(z, axis=0, weights=weights)
+    deviation, third = (np.average(z**power, axis=0, weights=weights) for power in (2, 3))
+    return COUNTS if np.all(third > SKEWED * deviation**1.5) else NUMBERS
 
 
 def members_by_rule(preset: str, rows: int) -> int:

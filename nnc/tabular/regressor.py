@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from nnc.base.checks import within
 from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
-from nnc.tabular.recipe import LOSSES, Task
+from nnc.tabular.recipe import LOSSES, NUMBERS, Task, loss_by_rule
 from nnc.tabular.target import Target
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ inside = within(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
 OWN = """
-    loss : {"squared_error", "absolute_error", "poisson"}, default="squared_error"
-        What is predicted: the mean, the median, or the mean of counts, which are 0 or more.
+    loss : {"squared_error", "absolute_error", "poisson"}, default=None
+        What is predicted: the mean, the median, or the mean of what is 0 or more, such as counts and prices. Default:
+        "poisson" where the targets are 0 or more and their skewness is above 0.5, else "squared_error"; both predict
+        the mean.
     quantiles : list of float, default=None
         Which quantiles are predicted in place of that, such as [0.1, 0.5, 0.9], by the same networks."""
 
@@ -47,7 +49,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
 
     _parameter_constraints = {  # noqa: RUF012
         **TableEstimator._parameter_constraints,
-        "loss": [StrOptions(set(LOSSES))],
+        "loss": [StrOptions(set(LOSSES)), None],
         "quantiles": ["array-like", None],
     }
     _kind = "numbers"
@@ -57,7 +59,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         preset: str = "default",
         *,
         members: int | None = None,
-        loss: str = "squared_error",
+        loss: str | None = None,
         quantiles: Any = None,
         max_seconds: float | None = None,
         n_jobs: int | None = None,
@@ -84,13 +86,15 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
             raise ValueError(f"y must be counts, 0 or more, with loss='poisson', got {np.min(target.encode(y, n)):g}")
         return target
 
-    def _task(self, target: Target) -> Task:
-        return Task(self.loss, target.n_outputs, self._quantiles())
+    def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
+        quantiles = self._quantiles()
+        loss = NUMBERS if quantiles else self.loss or loss_by_rule(y, weights)
+        return Task(loss, target.n_outputs, quantiles)
 
     def _quantiles(self) -> tuple[float, ...]:
         if self.quantiles is None:
             return ()
-        if self.loss != "squared_error":
+        if self.loss not in (None, NUMBERS):
             raise ValueError(f"loss must be left out with quantiles, which have their own, got {self.loss!r}")
         quantiles = tuple(inside("a quantile", float(q)) for q in self.quantiles)
         if not quantiles or list(quantiles) != sorted(set(quantiles)):
@@ -99,7 +103,8 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
 
     @classmethod
     def _settings(cls, model: TableModel) -> dict[str, Any]:
-        return {"loss": model.task.loss, "quantiles": list(model.task.quantiles) or None}
+        quantiles = list(model.task.quantiles)
+        return {"loss": None, "quantiles": quantiles} if quantiles else {"loss": model.task.loss, "quantiles": None}
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """What is expected, (n,) or (n, targets) as y was; with `quantiles` the one that is the closest to the
