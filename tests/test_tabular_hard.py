@@ -62,7 +62,7 @@ def test_ctrl_c_before_the_training_leaves_the_model_that_was_there(monkeypatch)
     model = TableClassifier("fast", members=1, random_state=0).fit(X, LABELS)
     before = model.predict_proba(X)
 
-    def interrupted(table):
+    def interrupted(table, scores=False):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Schema, "learn", interrupted)
