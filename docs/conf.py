@@ -127,8 +127,10 @@ def escape_bars(app, what, name, obj, options, lines):
 
 
 def name_attributes(app, what, name, obj, options, lines):
-    """What numpydoc makes links of, which lead nowhere or anywhere: attributes that a class describes itself."""
+    """What numpydoc makes links of, which lead nowhere or anywhere: attributes that a class describes itself. And links
+    of scikit-learn's docstrings, which lead to places of its own site."""
     lines[:] = [re.sub(r":obj:`(\w+) <[^>]*>`", r"**\1**", line) for line in lines]
+    lines[:] = [re.sub(r":(?:ref|term|class|meth|func):`~?([^<`]+?)(?: <[^`]*>)?`", r"\1", line) for line in lines]
 
 
 def run_pages(app):

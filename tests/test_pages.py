@@ -1,6 +1,7 @@
 """The site says what nnc does: the code on its pages runs and prints what stands below it, every public name has an
 example."""
 
+import importlib
 import json
 import os
 import re
@@ -107,6 +108,43 @@ def test_every_public_name_is_in_the_reference_with_an_example():
             assert not names or "```python" in section, f"{page.name} has no example of {names}"
             described.update(names)
     assert not sorted(set(public()) - described)
+
+
+CLASSES = re.compile(r"^\.\. autoclass:: (nnc\.[\w.]+)\n((?:   :.*\n)*)", re.MULTILINE)
+NEEDS = {"nnc.sklearn": "sklearn", "nnc.tabular": "sklearn", "nnc.dask": "distributed", "nnc.river": "river"}
+# What scikit-learn gives its estimators for its own ends.
+OF_SCIKIT_LEARN = re.compile("set_\\w+_request|get_metadata_routing|get_params|set_params")
+
+
+def described():
+    """Classes of the reference, with the page and the options that say which of their members are described."""
+    for page in API:
+        for name, options in CLASSES.findall(page.read_text(encoding="utf-8")):
+            yield pytest.param(page, name, dict(re.findall(r":([\w-]+): *(.*)", options)), id=name)
+
+
+def members_of(described, options):
+    """The members of a class that a page describes, as autodoc chooses them."""
+    if "members" not in options:
+        return set()
+    left_out = set(re.findall(r"\w+", options.get("exclude-members", "")))
+    given = re.findall(r"\w+", options["members"])
+    there = given or (dir(described) if "inherited-members" in options else vars(described))
+    return {name for name in there if given or (name[0] != "_" and getattr(described, name).__doc__)} - left_out
+
+
+@pytest.mark.parametrize(("page", "name", "options"), [*described()])
+def test_every_method_in_the_reference_has_an_example(page, name, options):
+    """And every method of an estimator is in the reference, also those that it has from scikit-learn."""
+    room, _, last = name.rpartition(".")
+    pytest.importorskip(NEEDS.get(room, "nnc"))
+    described = getattr(importlib.import_module(room), last)
+    members = members_of(described, options)
+    code = "\n".join(block[2] for block in blocks(page))
+    assert not sorted(member for member in members if not re.search(rf"\.{member}\b", code))
+    if hasattr(described, "get_params"):
+        methods = {method for method in dir(described) if method[0] != "_" and callable(getattr(described, method))}
+        assert not sorted(method for method in methods - members if not OF_SCIKIT_LEARN.fullmatch(method))
 
 
 ROOMS = {"", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabular", ".dask", ".river"}

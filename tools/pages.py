@@ -69,6 +69,7 @@ def run(page: Path, folder: Path) -> list[str | None]:
         printed = io.StringIO()
         with contextlib.chdir(folder), contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")  # of NumPy, in its own code
             exec(code, names)  # one session, as a reader would type it
         compare(where, block[3] or "", printed.getvalue())
         outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # whose name says nothing to a reader
