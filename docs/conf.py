@@ -1,33 +1,35 @@
-"""How the site is made: `sphinx-build -W docs build/site` (extra `[docs]`).
+"""How the site is made, in both languages: `python tools/build_site.py build/site` (extra `[docs]`).
 
 Before anything is read, the code of the pages is run (tools/pages.py), and has to print what they say. The pictures
-that it writes stay beside the pages, which show them; each page is offered as a notebook, too.
+that it writes stay beside the pages, which show them. The Chinese site has the same pages, translated where there is a
+catalog (tools/catalogs.py).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-
-import nbformat
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "tools"))
 os.environ["MPLBACKEND"] = "agg"
+os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"
 
+import catalogs  # noqa: E402
+import nbformat  # noqa: E402
 import notebooks  # noqa: E402
 import pages  # noqa: E402
+from docutils import nodes  # noqa: E402
+from sphinx.locale import _  # noqa: E402
 from sphinx.search.en import SearchEnglish  # noqa: E402
+from sphinx.util import logging  # noqa: E402
 
 from nnc import __version__  # noqa: E402
 
+logger = logging.getLogger("nnc")
 project = "nnc"
 author = "the nnc developers"
 project_copyright = author
@@ -45,6 +47,11 @@ autodoc_member_order = "bysource"
 autodoc_mock_imports = ["dask", "distributed", "river"]  # what they are needed for is documented without them
 python_maximum_signature_line_length = 88
 numpydoc_show_class_members = False  # autodoc lists them
+
+language = "en"  # tools/build_site.py makes the other site, with language zh_CN
+locale_dirs = ["locale"]
+gettext_compact = False  # a catalog for each page
+gettext_location = False  # messages stand in the order of the page
 
 html_theme = "furo"
 html_title = f"nnc {version}"
@@ -65,7 +72,8 @@ RUN = [
     page for page in sorted([DOCS / "index.md", *DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")]) if pages.blocks(page)
 ]
 PRINTED = {}  # by page, what its blocks have printed
-NOTEBOOKS = {"guide": "This page as a notebook", "zh": "本页的 notebook"}  # by folder, what leads to them
+TRANSLATED = set(catalogs.translated(DOCS))
+NOTEBOOKS = sorted(DOCS.glob("notebooks/*.md"))
 
 
 class SearchBoth(SearchEnglish):
@@ -109,12 +117,13 @@ def with_links_inside(text, folder):
 
 
 def lead_links(app, docname, content):
-    page = DOCS / f"{docname}.md"
-    printed = pages.filled(content[0], PRINTED[page]) if page in PRINTED else content[0]
-    content[0] = with_links_inside(printed, page.parent)
-    if page.parent.name in NOTEBOOKS and page in PRINTED:
-        said = NOTEBOOKS[page.parent.name]
-        content[0] += f'\n<p class="notebook"><a href="{page.stem}.ipynb" download>{said}</a></p>\n'
+    page, text = DOCS / f"{docname}.md", content[0]
+    if page in NOTEBOOKS:
+        is_site = app.builder.format == "html"
+        text = notebooks.as_page(notebooks.executed(page) if is_site else notebooks.read(page))
+    elif page in PRINTED:
+        text = pages.filled(text, PRINTED[page])
+    content[0] = with_links_inside(text, page.parent)
 
 
 def lead_links_of_included(app, path, docname, content):
@@ -134,53 +143,63 @@ def name_attributes(app, what, name, obj, options, lines):
 
 
 def run_pages(app):
-    """Run the code of all pages; leave their pictures beside them, and the notebooks in the site."""
-    for page in RUN:
-        with tempfile.TemporaryDirectory() as folder:
-            outputs = pages.run(page, Path(folder))
-            versions = [version for version in (page, DOCS / "zh" / page.name) if version.exists()]
-            for version in versions[: 2 if page.parent.name == "guide" else 1]:  # a translation has the same code
-                PRINTED[version] = outputs
-                for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
-                    shutil.copy(Path(folder, picture), version.parent / picture)
+    """Run the code of all pages and the examples, which leave their pictures beside the pages, and the notebooks."""
+    if app.builder.format == "html":  # and not where messages are taken out
+        PRINTED.update({page: pages.shown(page) for page in RUN})
+        pages.draw_examples(DOCS / "guide/examples.md")
+        for page in NOTEBOOKS:
+            notebooks.executed(page)
 
 
-def draw_examples(app):
-    """Run the examples, which draw the pictures of their page."""
-    page = DOCS / "guide/examples.md"
-
-    def draw(asked):
-        program = DOCS.parent / "examples" / f"{asked[1]}.py"
-        with tempfile.TemporaryDirectory() as folder:
-            picture = page.parent / asked[0]
-            subprocess.run([sys.executable, program, picture], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-
-    with ThreadPoolExecutor(os.cpu_count()) as executor:
-        list(executor.map(draw, re.findall(r"\((example-(\w+)\.\w+)\)", page.read_text(encoding="utf-8"))))
+def say_what_is_not_translated(app, doctree):
+    """Of a page with a catalog nothing stays English on the Chinese site: neither what the catalog lacks nor what
+    Sphinx could not put into the page, such as a heading that is a list in the translation ("1. ", not "1\\. ")."""
+    if app.config.language == "zh_CN" and app.env.docname in TRANSLATED:
+        for node in doctree.findall(nodes.TextElement):
+            if node.get("translated") is False:
+                logger.warning("not translated: %s", node.astext()[:60], location=node)
 
 
-def say_language(app, pagename, templatename, context, doctree):
-    """Translations are read out and hyphenated in their language."""
-    if pagename.startswith("zh/"):
-        context["language"] = "zh-CN"
+def begin_page(app, pagename, templatename, context, doctree):
+    """Each page begins with a link to the same page in the other language, where there is one, and a notebook with
+    one to its file."""
+    if doctree is None or app.builder.name != "html":
+        return
+    chinese, translated = app.config.language == "zh_CN", pagename in TRANSLATED
+    up, above = "../" * pagename.count("/"), []
+    code, name, site = ("en", "English", f"{up}../") if chinese else ("zh-CN", "中文", f"{up}zh/")
+    if chinese or translated:
+        above.append(f'<a href="{site}{pagename}.html" hreflang="{code}" lang="{code}">{name}</a>')
+        context["metatags"] += f'<link rel="alternate" hreflang="{code}" href="{site}{pagename}.html" />'
+    if chinese and not translated:
+        above.append(_("This page is in English"))
+        context["body"] = f'<div lang="en">{context["body"]}</div>'
+    page = DOCS / f"{pagename}.md"
+    if page in NOTEBOOKS:
+        above.append(f'<a href="{page.stem}.ipynb" download>{_("Download this notebook")}</a>')
+        if notebooks.missing(page):
+            above.append(_("Its data was not there when this page was made, so nothing on it was run."))
+    if above:
+        context["body"] = f'<p class="above">{" · ".join(above)}</p>{context["body"]}'
 
 
-def write_notebooks(app, error):
-    """Each guide as a notebook beside its page, in both languages."""
-    if error is None and app.builder.format == "html":
-        for page, outputs in PRINTED.items():
-            if page.parent.name in NOTEBOOKS:
-                made = notebooks.notebook(page, outputs)
-                nbformat.write(made, Path(app.outdir, page.parent.name, f"{page.stem}.ipynb"))
+def offer_notebooks(app, error):
+    """Notebooks as files of Jupyter, beside their pages."""
+    if error is None and app.builder.name == "html":
+        for page in NOTEBOOKS:
+            name = page.relative_to(DOCS).with_suffix("").as_posix()
+            texts = catalogs.texts(name) if app.config.language == "zh_CN" and name in TRANSLATED else {}
+            offered = notebooks.for_jupyter(notebooks.executed(page), texts)
+            nbformat.write(offered, Path(app.outdir, f"{name}.ipynb"))
 
 
 def setup(app):
     app.add_search_language(SearchBoth)
     app.connect("builder-inited", run_pages)
-    app.connect("builder-inited", draw_examples)
     app.connect("source-read", lead_links)
     app.connect("include-read", lead_links_of_included)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)  # before numpydoc
     app.connect("autodoc-process-docstring", name_attributes, priority=900)  # behind it
-    app.connect("html-page-context", say_language)
-    app.connect("build-finished", write_notebooks)
+    app.connect("doctree-read", say_what_is_not_translated)
+    app.connect("html-page-context", begin_page)
+    app.connect("build-finished", offer_notebooks)

@@ -153,7 +153,8 @@ ROOMS = {"", ".datasets", ".layers", ".plot", ".reference", ".sklearn", ".tabula
 def test_users_are_shown_what_is_public_alone():
     """The pages and the examples import from no other module; what a room offers stands in its `__all__`."""
     examples = DOCS.parent.glob("examples/*.py")
-    for page in [DOCS.parent / "README.md", *DOCS.glob("*.md"), *DOCS.glob("guide/*.md"), *API, *examples]:
+    guides = [*DOCS.glob("*.md"), *DOCS.glob("guide/*.md"), *DOCS.glob("notebooks/*.md")]
+    for page in [DOCS.parent / "README.md", *guides, *API, *examples]:
         for module in re.findall(r"^ *(?:from|import) nnc([\w.]*)", page.read_text(encoding="utf-8"), re.MULTILINE):
             assert module in ROOMS, f"{page.name} imports from nnc{module}"
     said = (DOCS / "guide/what-there-is.md").read_text(encoding="utf-8").split("## What to import")[1]
@@ -162,30 +163,8 @@ def test_users_are_shown_what_is_public_alone():
         assert "\n__all__ = [" in text_of(room[1:])
 
 
-def test_a_page_becomes_a_notebook(tmp_path, monkeypatch):
-    pytest.importorskip("nbformat")
-    monkeypatch.syspath_prepend(PAGES.parent)
-    notebook = runpy.run_path(str(PAGES.parent / "notebooks.py"))["notebook"]
-    page = tmp_path / "page.md"
-    page.write_text(
-        "<!-- of a.md as of 0123456789ab -->\n# A page\n\n[中文](../zh/page.md)\n\nSee [that](that.md).\n\n"
-        "<!-- needs numpy -->\n\n```python\nprint(1)\n```\n\n```text\n...\n```\n\nThen\n\n```text\nno output\n```\n\n"
-        "```console\n$ ls\npage.md\n```\n\n```python\nx = 1\n```\n\n![a picture](x.svg)\n",
-        encoding="utf-8",
-    )
-    (tmp_path / "x.svg").write_text("<svg/>")
-    cells = notebook(page, ["1\n", "$ ls\npage.md\n", ""]).cells
-    assert [cell.source for cell in cells if cell.cell_type == "code"] == ["print(1)", "x = 1"]
-    assert [[out.text for out in cell.outputs] for cell in cells if cell.cell_type == "code"] == [["1\n"], []]
-    text = [cell.source for cell in cells if cell.cell_type == "markdown"]
-    assert text[0] == "# A page\n\nSee that."
-    assert text[2] == "Then\n\n```text\nno output\n```\n\n```console\n$ ls\npage.md\n```"
-    assert text[3] == "![a picture](attachment:x.svg)"
-    assert list(cells[-1].attachments["x.svg"]) == ["image/svg+xml"]
-
-
 def test_the_site_can_be_searched_in_chinese(monkeypatch):
-    for package in ("sphinx", "nbformat", "furo"):
+    for package in ("sphinx", "furo", "babel", "jupytext", "nbclient"):
         pytest.importorskip(package)
     monkeypatch.setattr(sys, "path", [*sys.path])
     search = runpy.run_path(str(DOCS / "conf.py"))["SearchBoth"]
@@ -199,25 +178,9 @@ def test_the_site_can_be_searched_in_chinese(monkeypatch):
         assert json.loads(subprocess.run([node, "-e", program], capture_output=True, check=True).stdout) == words
 
 
-@pytest.mark.parametrize("page", [*DOCS.glob("guide/*.md"), *DOCS.glob("zh/*.md")], ids=lambda page: page.stem)
-def test_notebooks(page, monkeypatch):
-    """Their code is that of the page, which the first test of this file runs, and Jupyter can read them."""
-    nbformat = pytest.importorskip("nbformat")
-    pytest.importorskip("nbformat")
-    monkeypatch.syspath_prepend(PAGES.parent)
-    notebook = runpy.run_path(str(PAGES.parent / "notebooks.py"))["notebook"]
-    of_python = [block[2].rstrip("\n") for block in blocks(page) if not block[2].startswith("$ ")]
-    made = notebook(page, ["$ printed\n"] * len(blocks(page)))
-    nbformat.validate(made)
-    assert [cell.source for cell in made.cells if cell.cell_type == "code"] == of_python
-    text = "\n".join(cell.source for cell in made.cells if cell.cell_type == "markdown")
-    assert "<!--" not in text
-    assert not re.findall(r"(?<!!)\[[^]]+\]\((?!https)\S*\.md", text)
-
-
 def test_what_pages_show_of_other_files_is_there():
     shown = 0
-    for page in [*DOCS.glob("guide/*.md"), *DOCS.glob("zh/*.md")]:
+    for page in DOCS.glob("guide/*.md"):
         text = page.read_text(encoding="utf-8")
         for file, options in re.findall(r"^```\{literalinclude\} (\S+)\n((?::.*\n)*)", text, re.MULTILINE):
             source = (page.parent / file).read_text(encoding="utf-8")

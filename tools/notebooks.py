@@ -1,76 +1,104 @@
-"""Pages of the guide as notebooks, with what their code has printed and drawn when it was run: docs/conf.py puts one
-beside each page of the site. The page is the source, which jupytext opens as a notebook, too; nothing is kept twice."""
+"""The notebooks of docs/notebooks, kept as text by jupytext, which opens them in Jupyter and keeps them in step.
+
+    jupytext --to notebook docs/notebooks/tutorial.md       # what Jupyter calls a notebook, without outputs
+
+docs/conf.py runs each in a kernel of its own, shows it as a page with what its cells have put out, and offers it as a
+file of Jupyter beside the page; on the Chinese site its text is that of the catalog.
+"""
 
 from __future__ import annotations
 
-import base64
-import mimetypes
+import functools
+import os
 import re
-from typing import TYPE_CHECKING, Any
+import tempfile
+from pathlib import Path
+from typing import Any
 
+import jupytext
 import pages
-from nbformat import v4
+from nbclient import NotebookClient
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-# What means nothing elsewhere: the mark of a translation, the link to the other language, links to other pages.
-ABOVE = re.compile(r"^(?:<!-- of .* -->|\[(?:中文|English)\]\([^)]*\))\n\n?", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^]]+)\]\((?!https?:)[^)]*\)")
-PICTURE = re.compile(r"(!\[[^]]*\])\(([\w.-]+)\)")
-BEGIN = '`pip install "nnc-cython[plot,tables]"` brings what this notebook runs with.'
-METADATA = {
-    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-    "language_info": {"name": "python"},
-}
+# What is translated as one: a heading, an item of a list, a paragraph. Group 1 stays before it.
+UNIT = re.compile(r"^(#+ |- |)(?=\S)(.+(?:\n(?!#|- |\n).+)*)", re.MULTILINE)
+NEEDS = {"mnist": "mnist"}  # by notebook, what it needs beside packages
 
 
-def notebook(page: Path, outputs: Sequence[str | None]) -> Any:
-    """The notebook of a page.
+def missing(page: Path) -> bool:
+    """Whether a notebook cannot be run here, for want of data."""
+    return bool(pages.missing(NEEDS.get(page.stem)))
 
-    Parameters
-    ----------
-    page : Path
-        Its pictures lie beside it.
-    outputs : sequence of str or None
-        What `pages.run` gives: what each block has printed, None of one that was left out.
 
-    Returns
-    -------
-    nbformat.NotebookNode
-        Commands of the shell are text in it, and links to other pages of the site, too.
+def read(page: Path) -> Any:
+    """The notebook of a text, without outputs."""
+    notebook = jupytext.read(page)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # the same text is the same file
+    return notebook
+
+
+@functools.cache  # for both languages
+def executed(page: Path) -> Any:
+    """As `read`, with what the cells put out; without, where `missing` says so.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        A cell has failed.
+    AssertionError
+        A cell has written to the standard error.
     """
-    text, at, told, cells = page.read_text(encoding="utf-8"), 0, "", []
-    for block, output in zip(pages.blocks(page), outputs, strict=True):
-        told += text[at : block.start()]
-        at = block.end()
-        if block[2].startswith("$ "):
-            told += f"```console\n{output or block[2]}```\n"
-            continue
-        code = v4.new_code_cell(block[2].rstrip())
-        if output:
-            code.outputs = [v4.new_output("stream", text=output)]
-        cells += [_text(told, page.parent), code]
-        told = ""
-    cells.append(_text(told + text[at:], page.parent))
-    cells = [cell for cell in cells if cell.source]
-    cells.insert(1, v4.new_markdown_cell(BEGIN))
-    for number, cell in enumerate(cells):
-        cell.id = f"cell-{number}"  # the same page is the same file
-    return v4.new_notebook(cells=cells, metadata=METADATA)
+    notebook = read(page)
+    if missing(page):
+        return notebook
+    inline = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    with tempfile.TemporaryDirectory() as folder:
+        pages.provide(NEEDS.get(page.stem), Path(folder))
+        settings = {"timeout": 120, "kernel_name": "python3", "extra_arguments": ["--IPKernelApp.log_level=ERROR"]}
+        client = NotebookClient(notebook, resources={"metadata": {"path": folder}}, **settings)
+        client.execute(env=inline)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":
+                raise AssertionError(f"{page} says on the standard error: {output.text}")
+    return notebook
 
 
-def _text(text: str, folder: Path) -> Any:
-    """A cell of text, whose pictures are a part of it."""
-    cell = v4.new_markdown_cell()
+def as_page(notebook: Any) -> str:
+    """A notebook as a page of the site: MyST, with outputs below each cell."""
+    parts = []
+    for cell in notebook.cells:
+        parts.append(f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source)
+        parts += [_shown(output) for output in cell.get("outputs", ())]
+    return "\n\n".join(parts) + "\n"
 
-    def attach(match: re.Match[str]) -> str:
-        name, kind = match[2], mimetypes.guess_type(match[2])[0]
-        if not (folder / name).exists():
-            return match[0]
-        cell.setdefault("attachments", {})[name] = {kind: base64.b64encode((folder / name).read_bytes()).decode()}
-        return f"{match[1]}(attachment:{name})"
 
-    cell.source = LINK.sub(r"\1", PICTURE.sub(attach, ABOVE.sub("", text))).strip()
-    return cell
+def _shown(output: Any) -> str:
+    """An output, in the richest form that it has."""
+    data = {"text/plain": output.text} if output.output_type == "stream" else output.data
+    if "text/html" in data:
+        html = data["text/html"]
+    elif "image/png" in data:
+        html = f'<img src="data:image/png;base64,{data["image/png"].strip()}" alt="what this cell has drawn">'
+    else:
+        return f"```text\n{data['text/plain'].rstrip()}\n```"
+    return f'`````{{raw}} html\n<div class="output">{html}</div>\n`````'
+
+
+def for_jupyter(notebook: Any, texts: dict[str, str]) -> Any:
+    """A notebook as it is offered: with the translations of its texts, where there are any, and without links, which
+    lead to pages of the site."""
+    known = {LINK.sub(r"\1", text): LINK.sub(r"\1", translation) for text, translation in texts.items()}
+
+    def translated(text: str) -> str:
+        return known.get(" ".join(text.split()), text)
+
+    offered = notebook.copy()
+    offered.cells = [cell.copy() for cell in notebook.cells]
+    offered.metadata = {"kernelspec": notebook.metadata.kernelspec, "language_info": {"name": "python"}}
+    for cell in offered.cells:
+        if cell.cell_type == "markdown":
+            cell.source = UNIT.sub(lambda unit: unit[1] + translated(unit[2]), LINK.sub(r"\1", cell.source))
+    return offered

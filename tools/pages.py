@@ -4,20 +4,26 @@
 
 tests/test_pages.py runs the pages, and so does docs/conf.py, which takes the pictures. A comment before a block,
 `<!-- needs torch -->`, names packages: where one of them is not installed, the block is left out. Later blocks that
-build on it say the same. Blocks of a console have commands of the shell behind "$ ", and what they print below each.
+build on it say the same. `<!-- needs mnist -->` is a folder with the four files of MNIST, `mnist` for the block, which
+NNC_MNIST names in the environment. Blocks of a console have commands of the shell behind "$ ", and what they print
+below each.
 """
 
 from __future__ import annotations
 
 import contextlib
 import doctest
+import functools
 import importlib.util
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +32,11 @@ BLOCK = re.compile(
     r"(?:^<!-- needs ([\w ]+) -->\n\n?)?^```(?:python|console)\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
+# In place of a picture whose block was left out.
+NOT_DRAWN = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 520 40" width="520" height="40">
+<text x="4" y="26" font-family="sans-serif" font-size="15" fill="gray">not drawn here, where data is missing</text>
+</svg>
+"""
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
@@ -39,8 +50,15 @@ def blocks(page: Path) -> list[re.Match[str]]:
 
 
 def missing(needs: str | None) -> list[str]:
-    """Those of the packages that are not installed."""
-    return [name for name in (needs or "").split() if importlib.util.find_spec(name) is None]
+    """Those of the packages that are not installed. `mnist` is no package, but the folder that NNC_MNIST names."""
+    there = {"mnist": os.environ.get("NNC_MNIST")}
+    return [name for name in (needs or "").split() if not there.get(name) and importlib.util.find_spec(name) is None]
+
+
+def provide(needs: str | None, folder: Path) -> None:
+    """Put what is needed and no package into the folder that code runs in."""
+    if "mnist" in (needs or "").split() and not missing("mnist") and not (folder / "mnist").exists():
+        (folder / "mnist").symlink_to(Path(os.environ["NNC_MNIST"]).resolve())
 
 
 def run(page: Path, folder: Path) -> list[str | None]:
@@ -55,6 +73,7 @@ def run(page: Path, folder: Path) -> list[str | None]:
         if missing(block[1]) or (of_shell and os.name == "nt"):
             outputs.append(None)
             continue
+        provide(block[1], folder)
         line = text.count("\n", 0, block.start(2))
         where = f"{page}, line {line + 1}"
         if of_shell:
@@ -74,6 +93,33 @@ def run(page: Path, folder: Path) -> list[str | None]:
         compare(where, block[3] or "", printed.getvalue())
         outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # whose name says nothing to a reader
     return outputs
+
+
+@functools.cache  # for both languages
+def shown(page: Path) -> list[str | None]:
+    """As `run`, with the pictures that the page shows put beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = run(page, Path(folder))
+        for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
+            if Path(folder, picture).exists():
+                shutil.copy(Path(folder, picture), page.parent / picture)
+            elif None in outputs:
+                (page.parent / picture).write_text(NOT_DRAWN, encoding="utf-8")
+    return outputs
+
+
+@functools.cache
+def draw_examples(page: Path) -> None:
+    """Run the examples that this page shows the pictures of, and put those beside it."""
+
+    def draw(asked: tuple[str, str]) -> None:
+        program = ROOT / "examples" / f"{asked[1]}.py"
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, program, page.parent / asked[0]]
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        list(executor.map(draw, re.findall(r"\((example-(\w+)\.\w+)\)", page.read_text(encoding="utf-8"))))
 
 
 def compare(where: str, said: str, printed: str) -> None:

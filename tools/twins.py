@@ -1,8 +1,8 @@
-"""Pages in Chinese and the English ones that they are translations of.
+"""README.zh-CN.md and the README that it is a translation of (the pages of the site have catalogs: tools/catalogs.py).
 
-    python tools/twins.py docs/zh/images.md     # the translation has been read again and fits its twin as it is now
+    python tools/twins.py README.zh-CN.md       # the translation has been read again and fits its twin as it is now
 
-The first line of a translation names its twin and the twin's text, by the beginning of its SHA-256. So a test sees
+The first line of the translation names its twin and the twin's text, by the beginning of its SHA-256. So a test sees
 when the English page has changed since, and that blocks of code and what they print are the same in both.
 """
 
@@ -19,9 +19,8 @@ FENCE = re.compile(r"(?:^<!-- needs [\w ]+ -->\n\n?)?^```.*?^```\n", re.DOTALL |
 
 
 def translations() -> list[Path]:
-    """All pages that say of what they are a translation."""
-    found = [ROOT / "README.zh-CN.md", *sorted(ROOT.glob("docs/zh/*.md"))]
-    return [page for page in found if MARK.match(page.read_text(encoding="utf-8"))]
+    """All files that say of what they are a translation."""
+    return [page for page in sorted(ROOT.glob("*.zh-CN.md")) if MARK.match(page.read_text(encoding="utf-8"))]
 
 
 def mark(text: str) -> str:
