@@ -54,20 +54,25 @@ def test_a_notebook_can_be_had_in_chinese(page):
     assert codes[0] == codes[1]
 
 
-def test_what_cells_put_out_is_on_the_page(tmp_path):
+def test_what_cells_put_out_is_on_the_page():
+    new = nbformat.v4
+    picture = {"text/plain": "<Figure>", "image/png": "aGk=\n"}
+    outputs = [
+        new.new_output("stream", text="1\n"),
+        new.new_output("execute_result", {"text/plain": "HTML", "text/html": "<b>3</b>"}),
+        new.new_output("display_data", picture),
+    ]
+    cells = [new.new_markdown_cell("# A page"), new.new_code_cell("print(1)", outputs=outputs)]
+    assert NOTEBOOKS["as_page"](new.new_notebook(cells=cells)) == (
+        "# A page\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\n"
+        '`````{raw} html\n<div class="output"><b>3</b></div>\n`````\n\n'
+        '`````{raw} html\n<div class="output"><img src="data:image/png;base64,aGk=" '
+        'alt="what this cell has drawn"></div>\n`````\n'
+    )
+
+
+def test_what_cells_say_on_the_standard_error_is_an_error(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(
-        "# A page\n\nText.\n\n```python\nprint(1)\n'two'\n```\n\n"
-        "```python\nfrom IPython.display import HTML\nHTML('<b>3</b>')\n```\n",
-        encoding="utf-8",
-    )
-    made = NOTEBOOKS["as_page"](NOTEBOOKS["executed"](page))
-    assert made == (
-        "# A page\n\nText.\n\n```python\nprint(1)\n'two'\n```\n\n```text\n1\n```\n\n```text\n'two'\n```\n\n"
-        "```python\nfrom IPython.display import HTML\nHTML('<b>3</b>')\n```\n\n"
-        '`````{raw} html\n<div class="output"><b>3</b></div>\n`````\n'
-    )
     page.write_text("```python\nimport sys\nprint('oh', file=sys.stderr)\n```\n", encoding="utf-8")
-    NOTEBOOKS["executed"].cache_clear()
     with pytest.raises(AssertionError, match="standard error: oh"):
         NOTEBOOKS["executed"](page)
