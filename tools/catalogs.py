@@ -81,8 +81,8 @@ def main(new: list[str]) -> None:
     pages = [*translated(), *new]
     with tempfile.TemporaryDirectory() as folder:
         extract(pages, Path(folder))
-        update = ["sphinx-intl", "update", "--language", "zh_CN", "--no-obsolete", "--line-width", "0"]
-        subprocess.run([*update, "--pot-dir", folder, "--locale-dir", DOCS / "locale"], check=True)
+        update = ["-m", "sphinx_intl", "update", "--language", "zh_CN", "--no-obsolete", "--line-width", "0"]
+        subprocess.run([sys.executable, *update, "--pot-dir", folder, "--locale-dir", DOCS / "locale"], check=True)
         for page in pages:
             for fault in faults(Path(folder, f"{page}.pot"), DOCS / CATALOGS / f"{page}.po"):
                 print(fault)
