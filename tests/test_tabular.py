@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import signal
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 import nnc  # noqa: E402
 from nnc import saving  # noqa: E402
+from nnc.drawing.svg import width  # noqa: E402
 from nnc.saving import ModelFileError  # noqa: E402
 from nnc.tabular import TableClassifier, TableRegressor, file, load, read_table  # noqa: E402
 from nnc.tabular.recipe import CLASSES, PRESETS, Task, loss_by_rule, members_by_rule, network, options  # noqa: E402
@@ -446,7 +448,11 @@ def test_report(classifier):
     for name in ("x", "town", "same", "TableClassifier('fast', members=3, random_state=1)", "calibration error"):
         assert name in text
     assert "accuracy on held-out rows" in text
-    assert "<table" in classifier.report()._repr_html_()
+    html = classifier.report()._repr_html_()
+    assert "<table" in html
+    for x, label in re.findall(r'<text x="([\d.]+)" y="20.5" font-size="10">([^<]*)<', html):
+        assert float(x) + width(label, 10) <= 320, f"{label!r} reaches beyond the picture"
+    assert "mean accuracy on held-out rows" in html
 
 
 # ------------------------------------------------------------------------------------------ files

@@ -411,7 +411,7 @@ class TableEstimator(BaseEstimator):
         if curves:
             most = max(map(len, curves))  # of a member that was ended early there are fewer
             name = "accuracy" if model.task.kind == "classes" else "loss"
-            shown[f"{name} on held-out rows, mean of the networks"] = [
+            shown[f"mean {name} on held-out rows"] = [
                 float(np.mean([curve[epoch] for curve in curves if epoch < len(curve)])) for epoch in range(most)
             ]
         return Report(type(self).__name__, told, model.schema.describe(), importances, shown)
