@@ -68,9 +68,6 @@ OUTSIDE = {
     "benchmarks/README.md": "project/benchmarks.md",
     "nnc/datasets/README.md": "project/datasets.md",
 }
-RUN = [
-    page for page in sorted([DOCS / "index.md", *DOCS.glob("guide/*.md"), *DOCS.glob("api/*.md")]) if pages.blocks(page)
-]
 PRINTED = {}  # by page, what its blocks have printed
 TRANSLATED = set(catalogs.translated(DOCS))
 NOTEBOOKS = sorted(DOCS.glob("notebooks/*.md"))
@@ -145,7 +142,7 @@ def name_attributes(app, what, name, obj, options, lines):
 def run_pages(app):
     """Run the code of all pages and the examples, which leave their pictures beside the pages, and the notebooks."""
     if app.builder.format == "html":  # and not where messages are taken out
-        PRINTED.update({page: pages.shown(page) for page in RUN})
+        PRINTED.update({page: pages.shown(page) for page in pages.of_site()})
         pages.draw_examples(DOCS / "guide/examples.md")
         for page in NOTEBOOKS:
             notebooks.executed(page)

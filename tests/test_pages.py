@@ -23,12 +23,11 @@ TOOL = runpy.run_path(str(PAGES))
 run, blocks = TOOL["run"], TOOL["blocks"]
 TWINS = runpy.run_path(str(PAGES.parent / "twins.py"))
 
-GUIDE = [page for page in [DOCS / "index.md", *sorted(DOCS.glob("guide/*.md"))] if blocks(page)]
 API = sorted(DOCS.glob("api/*.md"))
 OBJECTS = re.compile(r"^\.\. auto\w+:: nnc\.([\w.]+)", re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [*GUIDE, *API], ids=lambda page: f"{page.parent.name}/{page.stem}")
+@pytest.mark.parametrize("page", TOOL["of_site"](), ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_what_a_page_says(page, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     left = None in run(page, tmp_path)

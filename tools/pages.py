@@ -95,6 +95,14 @@ def run(page: Path, folder: Path) -> list[str | None]:
     return outputs
 
 
+def of_site() -> list[Path]:
+    """The pages of the site that have code."""
+    docs = ROOT / "docs"
+    return [
+        page for page in sorted([docs / "index.md", *docs.glob("guide/*.md"), *docs.glob("api/*.md")]) if blocks(page)
+    ]
+
+
 @functools.cache  # for both languages
 def shown(page: Path) -> list[str | None]:
     """As `run`, with the pictures that the page shows put beside it."""
