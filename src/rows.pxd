@@ -128,16 +128,15 @@ cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) 
     # As shuffle() of NumPy's RandomState does it, by the same numbers of its stream: each place, from the last one down, is exchanged with
     # one that is not above it, whose number is drawn until it is none. Where it is, the place is exchanged with itself: a branch
     # would be guessed wrong every third time.
-    cdef Py_ssize_t i = n - 1, j
+    cdef Py_ssize_t i = n - 1, j, drawn
     cdef uint32_t mask = 0xFFFFFFFF
-    cdef bint drawn
     cdef int kept
     while i > 0:
         while mask >> 1 >= <uint32_t>i:
             mask >>= 1
         j = bits.next_uint32(bits.state) & mask
         drawn = j <= i
-        j = j if drawn else i
+        j = i - ((i - j) & -drawn)
         kept = order[i]
         order[i] = order[j]
         order[j] = kept
