@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FOLDS = 5  # a member learns from all rows but one of so many parts
 PACE = 5.0  # seconds from one checkpoint to the next: all networks are written each time
 LEAST_ROWS = 2 * FOLDS  # with fewer none are held out
-ALIKE = 0.25  # so much the errors of both encodings may differ for both to be kept
+ALIKE = {"classes": 0.25, "numbers": 0.06}  # so much the errors of both encodings may differ for both to be kept
 NUMBERED = 1 << 22  # numbers of rows of the members that are trained in one call
 MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plain encoding has to do
 
@@ -150,9 +150,10 @@ class Training:
         if not all(errors.values()):
             return (bool(errors[True]),)
         plain, bins = (float(np.mean(errors[encoding])) for encoding in (False, True))
-        if bins < (1 - ALIKE) * plain:
+        least = 1 - ALIKE[self.task.kind]
+        if bins < least * plain:
             return (True,)
-        return (False,) if plain < (1 - ALIKE) * bins else (False, True)
+        return (False,) if plain < least * bins else (False, True)
 
     def error(self, history: History) -> float:
         """Of a member, on its held-out rows: its share of wrong classes, or its loss."""
