@@ -33,7 +33,7 @@ class Preset(NamedTuple):
     width: int  # of each of their DEPTH hidden layers
 
 
-PRESETS = {"fast": Preset(3, 128), "default": Preset(11, 128), "best": Preset(8, 256)}
+PRESETS = {"fast": Preset(3, 128), "default": Preset(10, 128), "best": Preset(8, 256)}
 MANY, LEAST_MEMBERS = 10_000, 2
 DEPTH = 3
 EPOCHS, MOST_EPOCHS, LEAST_STEPS = 56, 112, 1800  # more epochs of few rows, so that there are so many steps
