@@ -28,7 +28,7 @@ def build(name, sources, flags=(), include=".", system=None):
         inputs = [f"-l{system}"]
     else:
         raise ImportError(f"set {variable} to the folder of its source")
-    target = str(Path(_folder.name, f"{name}.so"))
+    target = str(Path(_folder.name, f"{name}-{len(os.listdir(_folder.name))}.so"))
     command = ["gcc", "-O3", "-march=native", "-DNDEBUG", "-w", "-shared", "-fPIC", "-o", target]
     command += [str(Path(__file__).with_name(f"{name}.c")), *inputs, *flags, "-lm"]
     try:

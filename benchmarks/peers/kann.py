@@ -3,6 +3,10 @@
 Its convolutions have no biases, and turn a window upside down and back to front.
 """
 
+import os
+from contextlib import suppress
+from functools import partial
+
 import numpy as np
 
 from ..works import Conv, MaxPool
@@ -12,7 +16,11 @@ from .c_library import build, trainer
 VERSION = "KANN"
 IMAGES = True
 
-library = build("kann", ["kann.c", "kautodiff.c"], ["-DHAVE_PTHREAD", "-pthread"])
+SOURCES, FLAGS = ["kann.c", "kautodiff.c"], ["-DHAVE_PTHREAD", "-pthread"]
+libraries = {"mini-batch": build("kann", SOURCES, FLAGS)}
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # KANN's own threads share the rows
+with suppress(ImportError):  # Debian: libopenblas-dev
+    libraries["mini-batch, BLAS"] = build("kann", SOURCES, [*FLAGS, "-DHAVE_CBLAS", "-lopenblas"])
 
 
 def pack(W, b):
@@ -35,7 +43,7 @@ def numbers(layer):
     return (0, layer.size) if isinstance(layer, MaxPool) else (layer.n, 0)
 
 
-def mini_batch(work, threads):
+def mini_batch(work, threads, library):
     if work.loss != "cross_entropy" or work.optimizer != "sgd":
         raise Unsupported("it has neither this loss in single precision with a sigmoid output nor Adam")
     height, width, channels = work.shape if work.images else (0, 0, *work.shape)
@@ -43,4 +51,4 @@ def mini_batch(work, threads):
     return trainer(library, work, threads, layers, pack, unpack, rate=1)
 
 
-WAYS = {"mini-batch": mini_batch}
+WAYS = {name: partial(mini_batch, library=library) for name, library in libraries.items()}
