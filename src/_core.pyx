@@ -17,6 +17,7 @@ cimport activations
 cimport conv
 cimport matmul
 cimport vmath
+from dropout cimport mask_row
 from losses cimport loss_scale
 from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer
 from threads cimport Task, barrier_abort, barrier_init, now, smaller

@@ -4,9 +4,8 @@
 # same for every number of threads and size of a block, and a run that goes on from a file draws what it would have drawn.
 
 from libc.stdint cimport uint32_t, uint64_t
-from simd cimport real
-
-cdef enum: GOLDEN = 0x9E3779B9
+from libc.string cimport memcpy
+from simd cimport VL, chosen, real, store, vec
 
 
 cdef inline uint64_t mix(uint64_t z) noexcept nogil:
@@ -22,15 +21,14 @@ cdef inline uint64_t key_of(uint64_t key, uint64_t number) noexcept nogil:
 
 
 cdef inline void mask_row(uint64_t key, Py_ssize_t row, double dropped, real* mask, Py_ssize_t n) noexcept nogil:
-    # A hash of 32 bits of each unit, in a loop that compilers turn into vectors; its constants are Ettinger's (lowbias32).
     cdef uint64_t row_key = key_of(key, row)
-    cdef uint32_t low = <uint32_t>row_key, high = <uint32_t>(row_key >> 32), x
+    cdef uint32_t low = <uint32_t>row_key, high = <uint32_t>(row_key >> 32)
     cdef uint32_t limit = <uint32_t>(dropped * 4294967296.0)
     cdef real kept = <real>(1 / (1 - dropped))
+    cdef vec last
     cdef Py_ssize_t j
-    for j in range(n):
-        x = <uint32_t>j * <uint32_t>GOLDEN ^ low
-        x = (x ^ x >> 16) * <uint32_t>0x7FEB352D + high
-        x = (x ^ x >> 15) * <uint32_t>0x846CA68B
-        x = x ^ x >> 16
-        mask[j] = kept if x >= limit else 0
+    for j from 0 <= j <= n - VL by VL:
+        store(mask + j, chosen(<uint32_t>j, low, high, limit, kept))
+    if j < n:
+        last = chosen(<uint32_t>j, low, high, limit, kept)
+        memcpy(mask + j, &last, (n - j) * sizeof(real))

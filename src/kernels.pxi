@@ -54,6 +54,11 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
     free(memory)
 
 
+def dropped(uint64_t key, Py_ssize_t row, double share, real[::1] mask):
+    """Writes the mask of a row of units into `mask`: 0 for about this share of them."""
+    mask_row(key, row, share, &mask[0], mask.shape[0])
+
+
 def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
     """A = f(Z); D = D * f'(Z) where D is given. Lengths are whole vectors."""
     cdef int kind = ACTIVATIONS.index(name)

@@ -17,6 +17,7 @@
 #ifdef NNC_FLOAT64
 typedef double real;
 typedef uint64_t real_bits;
+typedef int64_t real_mask; /* all ones or all zeros */
 enum { MANTISSA_BITS = 52 };
 #define ROUND_MAGIC 6755399441055744.0 /* 1.5 * 2**52: adding it rounds to an integer, kept in the low bits */
 #define ONE_BITS UINT64_C(0x3FF0000000000000)
@@ -24,6 +25,7 @@ enum { MANTISSA_BITS = 52 };
 #else
 typedef float real;
 typedef uint32_t real_bits;
+typedef int32_t real_mask;
 enum { MANTISSA_BITS = 23 };
 #define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23 */
 #define ONE_BITS UINT32_C(0x3F800000)
@@ -48,6 +50,12 @@ enum { MANTISSA_BITS = 23 };
 #define NNC_CALLED void
 #endif
 
+/* chosen: a hash of 32 bits for each of VL units, from number `first` on; `kept` where it is `limit` or more, else 0. The constants are
+   Ettinger's (lowbias32). */
+#define HASH_STEP UINT32_C(0x9E3779B9)
+#define HASH_1 UINT32_C(0x7FEB352D)
+#define HASH_2 UINT32_C(0x846CA68B)
+
 #if defined(NNC_SCALAR) || !(defined(__GNUC__) || defined(__clang__))
 
 enum { VL = 1 };
@@ -62,6 +70,12 @@ static inline void store(real *p, vec a) { *p = a; }
 static inline vec if_less(vec a, vec b, vec yes, vec no) { return a < b ? yes : no; }
 static inline vec vmax(vec a, vec b) { return a > b ? a : b; }
 static inline void transpose(vec *v) { (void)v; }
+static inline vec chosen(uint32_t first, uint32_t low, uint32_t high, uint32_t limit, real kept) {
+    uint32_t x = first * HASH_STEP ^ low;
+    x = (x ^ x >> 16) * HASH_1 + high;
+    x = (x ^ x >> 15) * HASH_2;
+    return (x ^ x >> 16) >= limit ? kept : 0;
+}
 static inline vec madd(vec a, vec b, vec c) { return a * b + c; }
 static inline real sum_lanes(vec a) { return a; }
 static inline int all_finite(vec a) { return a - a == 0; }
@@ -153,6 +167,19 @@ static inline vec vsqrt(vec a) {
 }
 #endif
 #endif
+
+typedef uint32_t hashes __attribute__((vector_size(4 * VL)));
+typedef real_mask masks __attribute__((vector_size(VECTOR_BYTES)));
+static inline vec chosen(uint32_t first, uint32_t low, uint32_t high, uint32_t limit, real kept) {
+    static const uint32_t units[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    hashes x;
+    memcpy(&x, units, sizeof x);
+    x = (x + first) * HASH_STEP ^ low;
+    x = (x ^ x >> 16) * HASH_1 + high;
+    x = (x ^ x >> 15) * HASH_2;
+    x ^= x >> 16;
+    return from_bits((bits)__builtin_convertvector(x >= limit, masks) & to_bits(splat(kept)));
+}
 
 /* Transposes a square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards, and log2(VL) rounds
    transpose; but AVX2 has no instruction that interleaves across its halves, so the halves are exchanged last. */

@@ -1,5 +1,7 @@
 # What simd.h offers, as Cython sees it: `real` and `vec` are floats to it, so that arithmetic on them is written as arithmetic.
 
+from libc.stdint cimport uint32_t
+
 cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef float vec
@@ -29,6 +31,7 @@ cdef extern from "simd.h" nogil:
     vec pow2_of_rounded(vec n_plus_magic)
     vec split_exponent(vec a, vec* e)
     real sum_lanes(vec a)
+    vec chosen(uint32_t first, uint32_t low, uint32_t high, uint32_t limit, real kept)
     bint all_finite(vec a)
     vec if_finite(vec a, vec yes, vec no)
     unsigned int flush_denormals()

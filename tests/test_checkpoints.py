@@ -469,7 +469,7 @@ def test_the_best_of_a_run_is_not_replaced_by_a_worse_one_when_it_goes_on(tmp_pa
 @pytest.mark.parametrize("rule", ["max_seconds", "interrupt"])
 def test_the_last_epoch_is_saved_where_training_ends_within_the_next(tmp_path, rule):
     """Though validation has looked at it before it was known to be the last."""
-    many, path = np.tile(X, (400, 1)), tmp_path / "net.json"
+    many, path = np.tile(X, (100, 1)), tmp_path / "net.json"
     net = NeuralNetwork([3, 200, 200, 2], loss="mse", seed=0)
     calls = []
 
@@ -484,7 +484,7 @@ def test_the_last_epoch_is_saved_where_training_ends_within_the_next(tmp_path, r
     old = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits an ignored one
     try:
         history = net.fit(
-            many, np.tile(Y, (400, 1)), epochs=1000, batch_size=8, validation=(XV, YV), callback=callbacks, **limit
+            many, np.tile(Y, (100, 1)), epochs=1000, batch_size=8, validation=(XV, YV), callback=callbacks, **limit
         )
     finally:
         signal.signal(signal.SIGINT, old)

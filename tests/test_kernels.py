@@ -610,3 +610,27 @@ def test_chains_that_measure_the_peak_are_all_there(core):
     # a chain of which the compiler knows that it stays where it began is not computed: that it cannot know of arguments
     chains = core.TILE[0] * core.TILE[1]
     assert core.multiply_adds(3, 2.0, 1.0) == core.LANES * sum(8 * j + 7 for j in range(chains))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 16, 21, 64])
+@pytest.mark.parametrize(
+    ("key", "row", "share"), [(0, 0, 0.5), (2**64 - 1, 77, 0.1), (3**40, 10**6, 0.999)]
+)
+def test_a_mask_of_dropout_is_what_its_hash_says(core, n, key, row, share):
+    def mixed(z):
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        return z ^ z >> 31
+
+    of_row = mixed((key + row * 0x9E3779B97F4A7C15) % 2**64)
+    low, high = of_row % 2**32, of_row >> 32
+    kept = []
+    for unit in range(n):
+        x = unit * 0x9E3779B9 % 2**32 ^ low
+        x = ((x ^ x >> 16) * 0x7FEB352D + high) % 2**32
+        x = (x ^ x >> 15) * 0x846CA68B % 2**32
+        kept.append((x ^ x >> 16) >= int(share * 2**32))
+    mask = Guarded(np.full(n, np.nan), real(core))
+    core.dropped(key, row, share, mask.array)
+    assert mask.intact()
+    assert mask.array.tolist() == np.where(kept, real(core).type(1 / (1 - share)), 0).tolist()
