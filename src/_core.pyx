@@ -1,7 +1,7 @@
 # The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction set>_<precision>.
 #
 # Everything that comes in has been checked in nnc/data/intake.py and nnc/training/plan.py:
-# shapes fit, rows are contiguous, numbers are finite, labels are in range.
+# shapes fit, rows are contiguous, numbers are finite, labels are in range; what ends in _as_is looks itself.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
@@ -19,7 +19,7 @@ cimport matmul
 cimport vmath
 from dropout cimport mask_row
 from losses cimport loss_scale
-from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer
+from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer, set_constant
 from threads cimport Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs

@@ -71,6 +71,64 @@ cdef inline Optimizer no_optimizer() noexcept nogil:
     return o
 
 
+cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
+    # Sets what a setting of that name is of the fields above, those that come most often first; returns whether there is one. What a run
+    # finds out by itself is none. A dict that is the whole struct would be shorter to write, and a microsecond longer to read.
+    if name == "steps":
+        o.steps = value
+    elif name == "power1":
+        o.power1 = value
+    elif name == "power2":
+        o.power2 = value
+    elif name == "mu_product":
+        o.mu_product = value
+    elif name == "decay":
+        o.decay = value
+    elif name == "beta1":
+        o.beta1 = value
+    elif name == "beta2":
+        o.beta2 = value
+    elif name == "eps":
+        o.eps = value
+    elif name == "momentum":
+        o.momentum = value
+    elif name == "nesterov":
+        o.nesterov = value
+    elif name == "eps_last":
+        o.eps_last = value
+    elif name == "lr_decay":
+        o.lr_decay = value
+    elif name == "momentum_decay":
+        o.momentum_decay = value
+    elif name == "down":
+        o.down = value
+    elif name == "up":
+        o.up = value
+    elif name == "smallest":
+        o.smallest = value
+    elif name == "largest":
+        o.largest = value
+    elif name == "decoupled":
+        o.decoupled = value
+    elif name == "l1":
+        o.l1 = value
+    elif name == "l2":
+        o.l2 = value
+    elif name == "mean_penalty":
+        o.mean_penalty = value
+    elif name == "biases_too":
+        o.biases_too = value
+    elif name == "clip_value":
+        o.clip_value = value
+    elif name == "clip_norm":
+        o.clip_norm = value
+    elif name == "max_norm":
+        o.max_norm = value
+    else:
+        return False
+    return True
+
+
 cdef inline void complete_settings(Optimizer* o) noexcept nogil:
     o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
     o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0

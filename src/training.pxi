@@ -86,67 +86,15 @@ cdef class Training:
         self.fetch_all()
 
     cdef int set(self, str name, value) except -1:
-        # A dict that is a whole struct would be shorter to write, and a microsecond longer to read.
         cdef Run* run = &self.run
-        cdef Optimizer* o = &run.optimizer
-        if name == "steps":
-            o.steps = value
-        elif name == "power1":
-            o.power1 = value
-        elif name == "power2":
-            o.power2 = value
-        elif name == "mu_product":
-            o.mu_product = value
-        elif name == "draws":
+        if set_constant(&run.optimizer, name, value):
+            return 0
+        if name == "draws":
             run.draws = value
         elif name == "drops":
             run.drops = value
-        elif name == "decay":
-            o.decay = value
-        elif name == "beta1":
-            o.beta1 = value
-        elif name == "beta2":
-            o.beta2 = value
-        elif name == "eps":
-            o.eps = value
         elif name == "key":
             run.key = value
-        elif name == "shuffles":
-            run.shuffles = run.shuffles and value
-        elif name == "momentum":
-            o.momentum = value
-        elif name == "nesterov":
-            o.nesterov = value
-        elif name == "eps_last":
-            o.eps_last = value
-        elif name == "lr_decay":
-            o.lr_decay = value
-        elif name == "momentum_decay":
-            o.momentum_decay = value
-        elif name == "down":
-            o.down = value
-        elif name == "up":
-            o.up = value
-        elif name == "smallest":
-            o.smallest = value
-        elif name == "largest":
-            o.largest = value
-        elif name == "decoupled":
-            o.decoupled = value
-        elif name == "l1":
-            o.l1 = value
-        elif name == "l2":
-            o.l2 = value
-        elif name == "mean_penalty":
-            o.mean_penalty = value
-        elif name == "biases_too":
-            o.biases_too = value
-        elif name == "clip_value":
-            o.clip_value = value
-        elif name == "clip_norm":
-            o.clip_norm = value
-        elif name == "max_norm":
-            o.max_norm = value
         elif name == "drop_key":
             run.drop_key = value
         elif name == "target_loss":
@@ -157,6 +105,8 @@ cdef class Training:
             run.delta_factor = value
         elif name == "by_rows":
             run.by_rows = value
+        elif name == "shuffles":
+            run.shuffles = run.shuffles and value
         elif name not in ("method", "dropout", "learning"):      # which are not set by themselves
             raise ValueError(f"there is no setting {name!r}")
         return 0

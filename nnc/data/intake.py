@@ -100,8 +100,8 @@ class Intake:
         return X if n_in == model.sizes[0] and n > 0 and lies else None
 
     def goes_as_it_is(self, X: Any, y: Any) -> bool:
-        """Whether the engine may look itself: targets may be any numbers, and nothing is scaled."""
-        arrays = type(X) is type(y) is ndarray and X.ndim == y.ndim == 2
+        """Whether the engine may look itself: targets may be any numbers, and nothing is scaled or converted."""
+        arrays = type(X) is type(y) is ndarray and X.ndim == y.ndim == 2 and X.dtype is y.dtype is self.model.dtype
         unscaled = self.scaler_X is self.scaler_y is None
         return arrays and unscaled and self.loss.takes == "numbers" and not self.model.images
 

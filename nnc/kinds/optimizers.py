@@ -90,7 +90,7 @@ class Optimizer(Value):
     @property
     def moments(self) -> int:
         """How many numbers it keeps for each parameter."""
-        return self.kept + bool(getattr(self, "momentum", 0)) + 2 * getattr(self, "history_size", 0)
+        return self.moments_with(vars(self))
 
     def settings(self) -> dict[str, Any]:
         """The constants as the compiled core names them."""
