@@ -429,9 +429,8 @@ class NeuralNetwork:
             X does not fit the network or holds NaN or infinity, or out is no such array.
         """
         intake, model, single = self.intake, self.model, False
-        plain = intake.scaler_X is intake.scaler_y is None and model.heads is None and not model.images
-        plain = plain and (out is None or type(out) is np.ndarray)
-        if plain and type(X) is np.ndarray and X.dtype is model.dtype and X.ndim == 2:
+        direct = intake.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
+        if direct and type(X) is np.ndarray and X.dtype is model.dtype and X.ndim == 2:
             P = model.engine.predict_as_is(model.read, X, out)
             if P is not None:
                 return P  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@
 # shapes fit, rows are contiguous, numbers are finite, labels are in range; what ends in _as_is looks itself.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uint64_t
@@ -47,6 +48,8 @@ LANES = VL                # numbers in a vector: rows of parameters are padded t
 REAL_BYTES = sizeof(real)
 TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
+cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # of a number in a buffer
+
 # Settings of a run that are none of its optimizer.
 cdef set OF_RUN = {"key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows", "dropout",
                    "learning"}
@@ -84,8 +87,14 @@ def largest_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
     return found if finite else None
 
 
-def readable(const real[::1] params):
-    """What every call takes that reads parameters, as it takes it fastest: asking an array what it is takes time."""
+def is_finite(const real[::1] params):
+    """Whether all of them are numbers."""
+    cdef double largest
+    return first_not_finite(&params[0], params.shape[0], &largest) < 0
+
+
+def known(real[::1] params):
+    """What every call takes as parameters, as it takes it fastest: asking an array what it is takes time."""
     return params
 
 
@@ -144,19 +153,30 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
     return data
 
 
-cdef Data as_they_are(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
-    # The same of two arrays of any kind; no rows where they are not X (n, n_in) and Y (n, n_out) as the engine takes them.
-    cdef const real[:, ::1] rows, targets
-    cdef Data none = Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
+cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
+    # The numbers of an array of any kind, and of how many rows; NULL where they are not (n, columns) as the engine takes them. `how` may
+    # ask for one that can be written to. A typed view would say the same, for three times as long.
+    cdef Py_buffer buffer
+    cdef real* numbers = NULL
     try:
-        rows, targets = X, Y
-    except (TypeError, ValueError):
-        return none
-    if rows.shape[0] != targets.shape[0] or rows.shape[0] == 0 or rows.shape[1] != n_in or targets.shape[1] != n_out:
-        return none
-    if (<size_t>&rows[0, 0] | <size_t>&targets[0, 0]) % sizeof(real) != 0:
-        return none
-    return as_data(rows, targets, None, None, None)
+        PyObject_GetBuffer(array, &buffer, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | how)
+    except Exception:
+        return NULL
+    if (buffer.ndim == 2 and buffer.shape[0] > 0 and buffer.shape[1] == columns and <size_t>buffer.buf % sizeof(real) == 0
+            and buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0):
+        n[0], numbers = buffer.shape[0], <real*>buffer.buf
+    PyBuffer_Release(&buffer)
+    return numbers
+
+
+cdef Data as_they_are(X, Y, Py_ssize_t n_in, Py_ssize_t n_out) noexcept:
+    # The same of two arrays of any kind; no rows where they are not X (n, n_in) and Y (n, n_out) as the engine takes them.
+    cdef Py_ssize_t n = 0, m = 0
+    cdef const real* rows = rows_of(X, n_in, 0, &n)
+    cdef const real* targets = rows_of(Y, n_out, 0, &m)
+    if rows is NULL or targets is NULL or n != m:
+        return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
+    return Data(n, rows, targets, NULL, NULL, n, NULL, NULL)
 
 
 cdef int number_of(str what, name, tuple names) except -1:

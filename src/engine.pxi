@@ -108,24 +108,17 @@ cdef class Engine:
 
     def predict_as_is(self, const real[::1] params, X, out=None):
         """The outputs for the rows of X, in `out` where that is given."""
-        cdef const real[:, ::1] rows
-        cdef real[:, ::1] outputs
-        cdef Py_ssize_t n, n_out = self.plan.layers[self.plan.count - 1].n_out
-        cdef size_t x, y
-        try:
-            rows = X
-            n = rows.shape[0]
-            if n == 0 or rows.shape[1] != self.plan.layers[0].n_in:
-                return None
-            outputs = out = empty((n, n_out), X.dtype) if out is None else out
-        except (TypeError, ValueError):
+        cdef Py_ssize_t n = 0, m = 0, n_in = self.plan.layers[0].n_in, n_out = self.plan.layers[self.plan.count - 1].n_out
+        cdef const real* rows = rows_of(X, n_in, 0, &n)
+        cdef real* outputs
+        if rows is NULL:
             return None
-        if outputs.shape[0] != n or outputs.shape[1] != n_out:
+        if out is None:
+            out = empty((n, n_out), X.dtype)
+        outputs = rows_of(out, n_out, PyBUF_WRITABLE, &m)
+        if outputs is NULL or m != n or (outputs < rows + n * n_in and rows < outputs + n * n_out):
             return None
-        x, y = <size_t>&rows[0, 0], <size_t>&outputs[0, 0]
-        if (x | y) % sizeof(real) != 0 or (y < x + n * rows.shape[1] * sizeof(real) and x < y + n * n_out * sizeof(real)):
-            return None
-        return out if self.outputs_of(&params[0], &rows[0, 0], n, &outputs[0, 0]) < 0 else None
+        return out if self.outputs_of(&params[0], rows, n, outputs) < 0 else None
 
     def loss_as_is(self, const real[::1] params, X, Y):
         """The loss of the rows of X against targets Y."""

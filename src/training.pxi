@@ -13,7 +13,7 @@ cdef class Training:
     batch_size : int
     order : int32 array (n) or None
         The order in which rows are taken; None takes them as they lie.
-    moments : real array (k, engine.size)
+    moments : real array (k, engine.size) or None
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
         "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd;
@@ -52,7 +52,10 @@ cdef class Training:
         self.of_thread = Task(work_on_run, run)
         # the arrays themselves: views of them take time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
-        run.data = as_data(X, Y, labels, weights, order, rows)
+        if labels is weights is order is rows is None:
+            run.data = as_they_are(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
+        if run.data.n == 0:
+            run.data = as_data(X, Y, labels, weights, order, rows)
         run.batch, run.shuffles, run.target_loss = batch_size, order is not None, -1e308
         run.loss_factor = run.delta_factor = 1
         run.last_loss = 1e308
@@ -80,7 +83,7 @@ cdef class Training:
         self.memory = reserve(&arena, block)
         lay_out_run(run, &plan, &arena, block, threads, is_tiny)
         set_run_parameters(run, &theta[0])
-        if moments.shape[0] > 0:
+        if moments is not None and moments.shape[0] > 0:
             set_moments(&run.net, &moments[0, 0], &moments[moments.shape[0] - 1, 0])
         self.resume(threads)
         self.fetch_all()

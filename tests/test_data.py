@@ -53,7 +53,11 @@ def test_a_memory_map_of_the_dtype_is_used_where_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(
         net.model,
         "core",
-        SimpleNamespace(Training=lambda *a, **k: taken.append(a[2]) or core.Training(*a, **k), scan=core.scan),
+        SimpleNamespace(
+            Training=lambda *a, **k: taken.append(a[2]) or core.Training(*a, **k),
+            scan=core.scan,
+            is_finite=core.is_finite,
+        ),
     )
     net.fit(memmap, Y, epochs=3, batch_size=7)
     same.fit(np.array(memmap), Y, epochs=3, batch_size=7)

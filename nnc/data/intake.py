@@ -42,6 +42,8 @@ class Intake:
         What labels stand for, if not for themselves.
     feature_names : tuple of str or None
         What the columns of X were called where they had names.
+    is_direct : bool
+        Whether numbers go to the engine and come from it as they are.
     largest : float
         The largest absolute value of the inputs that were learned from.
     open : set of str
@@ -51,6 +53,7 @@ class Intake:
     loss: LossRow
     scaler_X: Scaler | None
     scaler_y: Scaler | None
+    is_direct: bool
     largest: float
     open: frozenset[str] = frozenset()
 
@@ -61,16 +64,22 @@ class Intake:
             what = self.loss.name if model.heads is None else "heads"
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {what!r}")
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
+        self.note_scalers()
         self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known()
         self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known()
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
         self.largest = 0.0
 
+    def note_scalers(self) -> None:
+        """To be called where they are others."""
+        self.is_direct = self.scaler_X is self.scaler_y is None and not self.model.images
+
     def learner(self) -> Intake:
         """A copy for a fit, which learns."""
         other = object.__new__(type(self))  # whose fields are named here: by their dict it takes four microseconds
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
+        other.is_direct = self.is_direct
         other.scaling_X, other.scaling_y, other.largest = self.scaling_X, self.scaling_y, 0.0
         other.classes, other.feature_names = self.classes, self.feature_names
         return other
@@ -102,8 +111,7 @@ class Intake:
     def goes_as_it_is(self, X: Any, y: Any) -> bool:
         """Whether the engine may look itself: targets may be any numbers, and nothing is scaled or converted."""
         arrays = type(X) is type(y) is ndarray and X.ndim == y.ndim == 2 and X.dtype is y.dtype is self.model.dtype
-        unscaled = self.scaler_X is self.scaler_y is None
-        return arrays and unscaled and self.loss.takes == "numbers" and not self.model.images
+        return arrays and self.is_direct and self.loss.takes == "numbers"
 
     def is_lazy(self, X: Any) -> bool:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
@@ -450,21 +458,6 @@ class Intake:
             true = self.classes[true]
             predicted = self.classes[predicted] if metric.takes in (None, "classes") else predicted
         return _number(metric, metric(true, _read_only(predicted), **named))
-
-    def compared(
-        self, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any
-    ) -> tuple[float | None, float | None, float | None]:
-        """How alike two predictions of rows are: the share of rows with the same class, None of no classes; and with y
-        the score of each."""
-        from nnc.data.metrics import METRICS
-
-        agreement = None
-        if self.loss.of_classes:
-            agreement = float((self.class_index(P) == self.class_index(Q)).mean())
-        if y is None:
-            return agreement, None, None
-        data, metric = self.data(X, y), METRICS["accuracy" if self.loss.of_classes else "r2"]
-        return agreement, self.measure_in_units(metric, data, P), self.measure_in_units(metric, data, Q)
 
     # ------------------------------------------------------------------------------------------ files
 

@@ -60,6 +60,8 @@ class Model:
         Which of the layers that compute do not learn; empty where all do.
     uneven : bool
         Whether some layers learn otherwise than others, or not at all.
+    plain : bool
+        Whether the loss is the engine's, and all layers learn alike and all that they put out.
     places : list of int
         Of each layer that computes its number among the engine's, which has pools and the like, too.
     """
@@ -82,12 +84,12 @@ class Model:
     turn: Turn
     still: Still
     theta: NDArray[Any]
-    row: NDArray[Any]
     read: Any
     b: list[NDArray[Any] | None]
     statistics: list[tuple[NDArray[Any], ...]]
     frozen: tuple[bool, ...]
     uneven: bool
+    plain: bool
     least_rows: int
 
     def __init__(
@@ -141,8 +143,7 @@ class Model:
         )
         self.still = Still()  # within it no other thread trains: what is read there is of one moment
         self.theta = self.zeros()
-        self.row = self.theta[None]  # as a matrix of one row, which `scan` takes
-        self.read = self.core.readable(self.theta)  # as the engine takes it fastest
+        self.read = self.core.known(self.theta)  # as the engine takes it fastest
         self.W, self.b = self.views(self.theta)
         self.statistics = self._statistics()
 
@@ -150,6 +151,7 @@ class Model:
         frozen = tuple(layer.kind.frozen for layer in self.stack.computing)
         self.frozen = frozen if any(frozen) else ()
         self.uneven, self.least_rows = bool(self.stack.learning), self.stack.least_rows
+        self.plain = self.custom is None and not (self.uneven or self.drops)
 
     def change_learning(self, number: int, **fields: Any) -> None:
         """Lets a layer that computes learn otherwise from here on."""
@@ -293,7 +295,7 @@ class Model:
 
     def check_parameters(self, because: str = "") -> None:
         """Raises where a weight or bias is not finite: whoever has a view may write anything into it."""
-        if self.core.scan(self.row)[0] < 0:
+        if self.core.is_finite(self.read):
             return
         for layer, W, b, statistics in zip(self.stack.computing, self.W, self.b, self.statistics, strict=True):
             for letter, part in (("W", W), ("b", b), *zip(("running_mean", "running_var"), statistics, strict=False)):

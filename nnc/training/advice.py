@@ -82,7 +82,7 @@ def advise(run: Fit, history: History, stacklevel: int) -> None:
         warnings.warn(message, kind, stacklevel)
 
 
-def _looks_well(run: Fit, loss: NDArray[np.float64]) -> bool:
+def looks_well(run: Fit, loss: NDArray[np.float64]) -> bool:
     """Whether there is nothing to find, seen at one glance: nearly always in short runs."""
     model = run.model
     return (
@@ -99,7 +99,7 @@ def findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning]
     """The mistakes, one by one. What takes longer is done where something looks bad."""
     model, plan, loss = run.model, run.plan, history.loss
     epochs = len(loss)
-    if not epochs or _looks_well(run, loss):
+    if not epochs or looks_well(run, loss):
         return
     if history.stop_reason == "epochs" and (plan.target_loss is not None or plan.patience is not None):
         unmet = _unmet(plan, history)

@@ -49,3 +49,4 @@ def scale(intake: Intake, open_: frozenset[str], X: Any, n: int) -> None:
     of_numbers = intake.loss.takes == "numbers" and model.activations[-1] == "identity"
     if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
         intake.scaler_y = Standardize()
+    intake.note_scalers()

@@ -65,12 +65,10 @@ class Fit:
         self.model, self.plan, self.state = model, plan, state
         self.params = model.theta
         self.columns: dict[str, list[float]] = {}  # validation loss and metrics, epoch by epoch
-        work = 3 * (plan.epochs or SHORT) * data.n * model.n_params
         if state.schedule is not None:
             if state.changes_by_step:
                 self.rates_an_epoch = -(-data.n // plan.batch_size)
             self.every = 1 if state.plateau is not None else 0
-        self.is_short = work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.images
         if not plan.is_bare:
             self.prepare_to_look(data)
         self.begin(intake, data)
@@ -129,7 +127,7 @@ class Fit:
         DivergedError
             The loss or the weights are no longer finite.
         """
-        if interrupt is None and self.is_short and self.is_plain:
+        if interrupt is None and self.is_plain and self.is_short:
             return self.run_at_once()
         noting = Interrupt() if interrupt is None else nullcontext(interrupt)
         with noting as noted, processors.at_work, Team(self.most_threads(), settle) as team:
@@ -161,13 +159,16 @@ class Fit:
         with Interrupt() as self.interrupt:
             self.open(1)
             try:
-                state, epochs = self.state, len(self.losses)
-                self.rates = state.lr if state.schedule is None else state.rates(self.first, self.first + epochs)
+                state, losses = self.state, self.losses
+                self.rates = state.lr if state.schedule is None else state.rates(self.first, self.first + len(losses))
                 with self.model.still:
-                    whole = self.training.run_through(self.losses, self.rates)
-                if not whole:
-                    self.diverged()
-                return self.finish("interrupt" if self.interrupt else "epochs")
+                    if not self.training.run_through(losses, self.rates):
+                        self.diverged()
+                    self.note()  # and what else `close` does
+                    history = self.history("interrupt" if self.interrupt else "epochs")
+                    state.current = None
+                    state.remember(history)
+                    return history
             except BaseException as error:
                 self.fail(error)
                 raise
@@ -205,6 +206,13 @@ class Fit:
         """Lets go of the data, until the run begins again."""
         self.training.release()
         del self.data, self.losses, self.intake
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is over before anybody could wait for it."""
+        plan, model = self.plan, self.model
+        work = 3 * (plan.epochs or SHORT) * self.data.n * model.n_params
+        return work <= SHORT and plan.n_threads in (None, 1) and self.rates_an_epoch == 1 and not model.images
 
     @property
     def is_plain(self) -> bool:
@@ -250,14 +258,14 @@ class Fit:
             rows = self.data.whole
             self.training = self.model.core.Training(
                 self.model.engine,
-                self.params,
+                self.model.read,
                 rows.X,
                 rows.Y,
                 rows.labels,
                 rows.weights,
                 plan.batch_size,
                 plan.order,
-                state.moments,
+                state.moments if len(state.moments) else None,
                 settings,
                 threads,
                 self.data.index,
@@ -494,12 +502,16 @@ class Fit:
     def sync(self) -> None:
         """Writes where the run stands into the network, as a checkpoint needs it. Other threads do so, too, where they
         ask for it."""
-        state = self.state
         with self.model.still:
-            draws = state.take(self.training.counters)
-            if self.plan.order is not None:  # else the rows are not shuffled, or not by the core
-                state.streams.draws = draws
-            state.epoch = self.first + self.epoch
+            self.note()
+
+    def note(self) -> None:
+        """The same where no other thread trains."""
+        state = self.state
+        draws = state.take(self.training.counters)
+        if self.plan.order is not None:  # else the rows are not shuffled, or not by the core
+            state.streams.draws = draws
+        state.epoch = self.first + self.epoch
 
     def report(self) -> History:
         """How far the run has come."""
@@ -510,7 +522,8 @@ class Fit:
         epochs, seconds = self.epoch, perf_counter() - self.began
         columns: dict[str, NDArray[np.float64] | float]
         rates, each = self.rates, self.rates_an_epoch
-        columns = {"loss": self.losses[:epochs], "lr": rates if type(rates) is float else rates[: epochs * each : each]}
+        losses = self.losses if epochs == self.losses.size else self.losses[:epochs]
+        columns = {"loss": losses, "lr": rates if type(rates) is float else rates[: epochs * each : each]}
         if len(self.marks) == 1:
             columns["epoch_seconds"] = seconds / max(epochs, 1)
         else:  # between two looks at the clock, all epochs take the same time

@@ -3,6 +3,7 @@ checked before anything changes."""
 
 from __future__ import annotations
 
+from math import inf
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from nnc.base.checks import count, flag, fraction
 from nnc.base.random import SHUFFLE, SPLIT
 from nnc.model.data import Data
-from nnc.training.advice import advise
+from nnc.training.advice import advise, looks_well
 from nnc.training.batches import BatchFit, epochs_of
 from nnc.training.fit import Fit
 from nnc.training.kept import keep
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from nnc.model.model import Model
     from nnc.training.history import History
 
+LITTLE = {"epochs", "lr", "optimizer", "n_threads"}  # arguments of most short fits
 OF_ARRAYS = {"batch_size", "shuffle", "sample_weight", "class_weight"}  # arguments of `fit` that `fit_batches` has not
 
 
@@ -41,7 +43,7 @@ def fit(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> History:
             history = complete(network, run, stacklevel + 1)
             network._kept = kept.over()
             return history
-        run = from_arrays(network, X, y, said)
+        run = at_once(network, X, y, said) or from_arrays(network, X, y, said)
         history = complete(network, run, stacklevel + 1)
         if goes_on:  # as a second fit does: most networks are fitted once, and keeping takes time, too
             network._kept = keep(run, said)
@@ -52,7 +54,8 @@ def complete(network: Any, run: Fit, stacklevel: int) -> History:
     """Runs a fit, in the turn of the network, which keeps what the next one goes on from."""
     begin(network, run)
     history = run.run()
-    advise(run, history, stacklevel + 1)
+    if not looks_well(run, history.loss):
+        advise(run, history, stacklevel + 1)
     return history
 
 
@@ -60,6 +63,31 @@ def begin(network: Any, run: Fit) -> None:
     """The network has from here on what the run learns."""
     with network.model.still:
         network.state, network.streams, network.intake = run.state, run.state.streams, run.intake
+
+
+def at_once(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit | None:
+    """The run of a fit that says little, by an optimizer that begins here, as most short ones are: with no more done
+    than it takes, since a whole fit may be over in some microseconds. None where `from_arrays` has to look at it."""
+    model, epochs, lr, threads = network.model, said.get("epochs"), said.get("lr"), said.get("n_threads")
+    if not (
+        said.keys() <= LITTLE
+        and type(epochs) is int
+        and epochs > 0
+        and (lr is None or (type(lr) is float and 0 < lr < inf))
+        and (threads is None or (type(threads) is int and threads == 1))
+        and (network.state is None or "optimizer" in said)
+        and model.plain
+    ):
+        return None
+    state = State.new(model, said.get("optimizer", "sgd"), network.streams)
+    if not hasattr(state.optimizer, "lr") or state.optimizer.keeps_steps:
+        return None
+    if lr is not None:
+        state.lr = lr
+    intake = network.intake.learner()
+    data = intake.data(X, y, learn=True)
+    plan = Plan(epochs=epochs, settings={}, batch_size=data.n, n_threads=threads, is_bare=True)
+    return Fit(model, intake, data, plan, state)
 
 
 def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnc.model.model import Model
     from nnc.training.schedules import PlateauState, Schedule
 
+NO_MOMENTS = {np.dtype(number): np.zeros((0, 0), number) for number in (np.float32, np.float64)}
 FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
 BEGIN_ANEW = "give lr again, such as lr=0.01, or name the optimizer to begin anew"  # where a schedule is over
 FUNCTION = "function"  # as a file has a learning rate that was a function of the user's
@@ -90,7 +91,8 @@ class State:
     def new(cls, model: Model, optimizer: Any, streams: Streams) -> State:
         """At the beginning of an optimizer."""
         chosen = as_optimizer(optimizer)
-        moments = np.zeros((chosen.moments, model.engine.size), model.dtype)
+        kept = chosen.moments
+        moments = np.zeros((kept, model.engine.size), model.dtype) if kept else NO_MOMENTS[model.dtype]
         return cls(chosen, moments, getattr(chosen, "lr", 0.0), streams)
 
     @classmethod
@@ -125,15 +127,18 @@ class State:
         return state
 
     def counters(self) -> dict[str, Any]:
-        """What the core's counters begin with, as it names them."""
+        """What the core's counters begin with, as it names them, where something has been counted."""
+        streams = self.streams
+        if not (self.steps or streams.draws or streams.drops):
+            return {}
         power1, power2, mu_product = self.powers
         return {
             "steps": self.steps,
             "power1": power1,
             "power2": power2,
             "mu_product": mu_product,
-            "draws": self.streams.draws,
-            "drops": self.streams.drops,
+            "draws": streams.draws,
+            "drops": streams.drops,
         }
 
     def take(self, counters: tuple[Any, ...]) -> int:
