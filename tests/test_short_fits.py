@@ -1,5 +1,7 @@
 """The short way into a fit is the long one to the bit, and takes nothing that the long one refuses."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import nnc
 from nnc import NeuralNetwork
 from nnc.layers import BatchNorm, Dense, Dropout
 from nnc.training import start
+from nnc.training.fit import Fit
 
 rng = np.random.default_rng(5)
 X, Y = rng.uniform(-1, 1, (12, 3)), rng.uniform(0, 1, (12, 2))
@@ -149,6 +152,31 @@ def test_a_short_fit_that_diverges(short):
         found.append((str(caught.value), everything(net, caught.value.history)))
     assert short.ways == [True, False]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("method", ["open", "note", "history"])
+def test_ctrl_c_ends_the_loop_around_short_fits(method, monkeypatch):
+    net, same = NETWORKS["dense"](), NETWORKS["dense"]()
+    undisturbed = getattr(Fit, method)
+
+    def disturbed(run, *arguments):
+        monkeypatch.setattr(Fit, method, undisturbed)
+        signal.raise_signal(signal.SIGINT)
+        return undisturbed(run, *arguments)
+
+    monkeypatch.setattr(Fit, method, disturbed)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, Y, epochs=2, lr=0.1)
+    done = 0 if method == "open" else 2
+    assert net.history.epochs == done
+    if done:
+        assert net.history.stop_reason == "interrupt"
+        same.fit(X, Y, epochs=2, lr=0.1)
+        assert net.params.tolist() == same.params.tolist()
+    net.fit(X, Y, epochs=3, lr=0.1)
+    same.fit(X, Y, epochs=3, lr=0.1)
+    assert net.params.tolist() == same.params.tolist()
+    assert net.history.epochs == done + 3
 
 
 def strange(array):

@@ -155,23 +155,24 @@ class Fit:
             remember(self.kind, self.chooser)
 
     def run_at_once(self) -> History:
-        """The same in one piece, on one thread, for a short run that nothing is looked at in."""
-        with Interrupt() as self.interrupt:
+        """The same in one piece, on one thread, for a short run that nothing is looked at in. It is over before Ctrl-C
+        could be heard, which is left to the caller, whose loop it ends."""
+        state = self.state
+        try:
             self.open(1)
-            try:
-                state, losses = self.state, self.losses
-                self.rates = state.lr if state.schedule is None else state.rates(self.first, self.first + len(losses))
-                with self.model.still:
-                    if not self.training.run_through(losses, self.rates):
-                        self.diverged()
-                    self.note()  # and what else `close` does
-                    history = self.history("interrupt" if self.interrupt else "epochs")
-                    state.current = None
-                    state.remember(history)
-                    return history
-            except BaseException as error:
-                self.fail(error)
-                raise
+            losses = self.losses
+            self.rates = state.lr if state.schedule is None else state.rates(self.first, self.first + len(losses))
+            with self.model.still:
+                if not self.training.run_through(losses, self.rates):
+                    self.diverged()
+                self.note()  # and what else `close` does
+                history = self.history("epochs")
+                state.current = None
+                state.remember(history)
+                return history
+        except BaseException as error:
+            self.fail(error)
+            raise
 
     def fail(self, error: BaseException) -> None:
         """To be called where an exception ends it, at whatever point."""
