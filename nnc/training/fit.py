@@ -223,7 +223,7 @@ class Fit:
     @property
     def epoch(self) -> int:
         """Epochs of this fit that are complete."""
-        return int(self.training.epoch)
+        return self.training.epoch  # type: ignore[no-any-return]
 
     @property
     def steps(self) -> int:

@@ -12,7 +12,7 @@ from nnc.base.arrays import constant
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, KeysView, Mapping
+    from collections.abc import Iterator, KeysView
     from typing import Any
 
     from numpy.typing import NDArray
@@ -79,6 +79,7 @@ class History:
     Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
     """
 
+    _columns: dict[str, NDArray[np.float64] | float]  # a number stands for the same one in every epoch
     seconds: float
     stop_reason: str
     best_epoch: int | None
@@ -89,14 +90,14 @@ class History:
 
     def __init__(
         self,
-        columns: Mapping[str, NDArray[np.float64] | float],
+        columns: dict[str, Any],
         seconds: float,
         stop_reason: str,
         best_epoch: int | None = None,
         forgotten: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        self._columns = dict(columns)  # a number stands for the same one in every epoch
+        self._columns = columns
         self.seconds = seconds
         self.stop_reason = stop_reason
         self.best_epoch = best_epoch
