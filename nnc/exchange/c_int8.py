@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnc.data.metrics import METRICS
 from nnc.exchange.c_source import FUNCTIONS, WRITERS, Source, initializer
 from nnc.exchange.int8 import Layer, Pool, Quantization, Table, quantized
 from nnc.exchange.program import halves, program
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.data.intake import Intake
     from nnc.exchange.int8 import Quantized
     from nnc.exchange.program import Program
 
@@ -216,17 +214,18 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
     X, y = (calibrate, None) if validation is None else validation
     rows = intake.rows(intake.array(X)).astype(np.float64)
     P, Q = net.predict(X), found.predict(rows)
-    report = _compared(intake, P, Q, X, y)
+    report = _compared(net, P, Q, X, y)
     return _text(made, name, found, f"\n   {report.text}."), report
 
 
-def _compared(intake: Intake, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quantization:
+def _compared(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quantization:
     """How alike two predictions of the same rows are, the second of which is that of whole numbers."""
-    of_classes, error = intake.loss.of_classes, float(abs(P - Q).max())
-    agreement = float((intake.class_index(P) == intake.class_index(Q)).mean()) if of_classes else None
+    intake, error, agreement = net.intake, float(abs(P - Q).max()), None
+    if intake.loss.of_classes:
+        agreement = float((intake.class_index(P) == intake.class_index(Q)).mean())
     if y is None:
         return Quantization(error, agreement)
-    data, metric = intake.data(X, y), METRICS["accuracy" if of_classes else "r2"]
+    data, metric = intake.data(X, y), net._metric(None)
     score, score_int8 = (intake.measure_in_units(metric, data, outputs) for outputs in (P, Q))
     return Quantization(error, agreement, score, score_int8)
 
