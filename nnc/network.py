@@ -430,7 +430,7 @@ class NeuralNetwork:
         """
         intake, model, single = self.intake, self.model, False
         direct = intake.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
-        if direct and type(X) is np.ndarray and X.dtype is model.dtype and X.ndim == 2:
+        if direct and type(X) is np.ndarray:
             P = model.engine.predict_as_is(model.read, X, out)
             if P is not None:
                 return P  # type: ignore[no-any-return]

@@ -36,7 +36,7 @@ from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, 
 cimport lanes
 cimport tiny
 
-from numpy import empty
+from numpy import dtype, empty
 
 # The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
 from nnc.kinds.activations import NAMES as ACTIVATIONS
@@ -49,6 +49,7 @@ REAL_BYTES = sizeof(real)
 TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
 cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # of a number in a buffer
+cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")
 
 # Settings of a run that are none of its optimizer.
 cdef set OF_RUN = {"key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows", "dropout",

@@ -114,7 +114,7 @@ cdef class Engine:
         if rows is NULL:
             return None
         if out is None:
-            out = empty((n, n_out), X.dtype)
+            out = empty((n, n_out), DTYPE)
         outputs = rows_of(out, n_out, PyBUF_WRITABLE, &m)
         if outputs is NULL or m != n or (outputs < rows + n * n_in and rows < outputs + n * n_out):
             return None
