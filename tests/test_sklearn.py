@@ -485,7 +485,7 @@ def test_callback_and_time_limit(solver):
         MLPRegressor(max_iter=10**7, n_iter_no_change=10**7, tol=0, max_seconds=0.2, solver=solver, max_fun=10**8).fit(
             X, y
         )
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 60  # it would take hours
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])

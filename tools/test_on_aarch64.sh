@@ -55,5 +55,4 @@ cd "$work/source"
 "$work/venv/bin/python" -P -m nnc config
 # Tests that bound the time of this machine's own processor would measure the emulator.
 "$work/venv/bin/python" -P tools/test_variants.py --deselect "tests/test_training.py::test_interrupt[" \
-    --deselect tests/test_training.py::test_memory_does_not_grow \
-    --deselect tests/test_files.py::test_large_networks_are_quick "$@"
+    --deselect tests/test_training.py::test_memory_does_not_grow "$@"
