@@ -2,7 +2,7 @@
 # parameters.
 
 from libc.math cimport sqrt as sqrt_double
-from simd cimport real, vec, all_finite
+from simd cimport TILE_ROWS, real, vec, all_finite
 from optimizers cimport Optimizer, complete, update
 from matmul cimport K_BLOCK, Ahead, Form
 from threads cimport smaller
@@ -10,7 +10,8 @@ from layer cimport Layer, is_spared
 cimport layers
 
 cdef enum:
-    STRIP = 32            # rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache
+    # Rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache: whole tiles.
+    STRIP = 36 // TILE_ROWS * TILE_ROWS
 
 
 cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
-from simd cimport real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
+from simd cimport LINE, real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
 from squares cimport MAX_LANES
 from arena cimport Arena, take, take_zeros
 from dropout cimport key_of
@@ -13,6 +13,7 @@ from layer cimport Layer, list_rows
 cdef enum:
     SCANNED = 16          # vectors at a time that are looked through for NaN
     DRAWS = 64            # random numbers that are drawn at a time
+    SHORT = 4             # lines of the cache: rows of less are taken as they are
     GATHER_FROM = 16      # vectors in a row of the first layer's outputs for which shuffled rows are read so often that a copy pays
 
 cdef struct Data:
@@ -40,7 +41,8 @@ cdef struct Block:
     real smoothing        # the part of a label's probability that is spread over all classes
     const real** inputs   # (size) where each row begins
     bint scattered        # in any order: the rows of the data themselves, shuffled
-    real* X               # (size, n_in) inputs that are gathered; what tiny.pxd has instead; or NULL
+    real* X               # (size, ldx) inputs that are gathered; what tiny.pxd has instead; or NULL
+    Py_ssize_t ldx
     real* Y               # (size, ld) the targets, padded; NULL where labels are taken as they are
     int* labels           # (size), or NULL
     real* weights         # (size), or NULL
@@ -54,13 +56,19 @@ cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Lay
         return
     block.scattered = data.order is not NULL and lowest.ld < GATHER_FROM * VL
     if data.order is not NULL and not block.scattered:
-        block.X = <real*>take(arena, block.size * block.n_in * sizeof(real))
+        block.ldx = spread(block.n_in)
+        block.X = <real*>take(arena, block.size * block.ldx * sizeof(real))
     if data.labels is not NULL and block.smoothing == 0:
         block.labels = <int*>take(arena, block.size * sizeof(int))
     else:
         block.Y = <real*>take_zeros(arena, block.size * block.ld * sizeof(real))
     if data.weights is not NULL:
         block.weights = <real*>take(arena, block.size * sizeof(real))
+
+
+cdef inline Py_ssize_t spread(Py_ssize_t n) noexcept nogil:
+    # How far apart long rows are so that some columns of all of them find a place in the first-level cache: an odd number of lines.
+    return n if n < SHORT * LINE else ((n + LINE - 1) // LINE | 1) * LINE
 
 
 cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
@@ -76,8 +84,8 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
             prefetch(block.inputs[i], n_in)
         if block.X is not NULL:
             for i in range(low, high):
-                memcpy(block.X + i * n_in, block.inputs[i], n_in * sizeof(real))
-                block.inputs[i] = block.X + i * n_in
+                memcpy(block.X + i * block.ldx, block.inputs[i], n_in * sizeof(real))
+                block.inputs[i] = block.X + i * block.ldx
     if block.labels is not NULL:
         for i in range(low, high):
             block.labels[i] = data.labels[row + i if order is NULL else order[i]]
