@@ -53,7 +53,7 @@ cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")
 
 # Settings of a run that are none of its optimizer.
 cdef set OF_RUN = {"key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows", "dropout",
-                   "learning"}
+                   "learning", "generator"}
 
 
 def scan(const real[:, ::1] X):

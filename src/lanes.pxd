@@ -18,9 +18,9 @@ from optimizers cimport Optimizer, count_step, update
 from matmul cimport K_BLOCK
 from threads cimport smaller
 from layer cimport DENSE, GRAIN, Layer
-from rows cimport Data, shuffle
+from rows cimport Data
 from network cimport Network, is_broken, refresh
-from run cimport Run, end_epoch, factor_of_epoch, rate_place
+from run cimport Run, draw_order, end_epoch, factor_of_epoch, rate_place
 
 cdef enum:
     ABREAST = 4           # rows: as many as there are sums side by side in sum_rows of dense.pxd
@@ -465,7 +465,7 @@ cdef inline void go(Lanes* lanes, const Run* like, Optimizer* optimizer, Py_ssiz
             for lane in range(VL):
                 run = lanes.runs[lane]
                 if lanes.on[lane] and run.shuffles:
-                    shuffle(&run.data, run.key, &run.draws)
+                    draw_order(run)
         scale = <real>(like.delta_factor * loss_scale(like.net.loss, rows, lanes.layers[lanes.count - 1].n_out))
         gradient(lanes, like, row, rows, scale)
         worst = 0

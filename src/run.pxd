@@ -14,7 +14,7 @@ from optimizers cimport Optimizer, count_step
 from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now, share, smaller
 from layer cimport Layer, GRAIN, first_row, last_row, list_rows, parameter_rows
-from rows cimport Data, fetch, rows_ahead, shuffle, weight_of
+from rows cimport BitGenerator, Data, fetch, rows_ahead, shuffle, shuffle_by, weight_of
 from network cimport (Network, Plan, backward, constrain, follow_step, forward, is_broken, lay_out as lay_out_network, learn, output_delta,
                       set_gradient, set_parameters, shares_blocks, step, sum_partial, sum_penalties, unpad)
 
@@ -45,6 +45,7 @@ cdef struct Run:
     uint64_t key          # the shuffle stream and how many numbers have been drawn from it
     uint64_t draws
     bint shuffles
+    const BitGenerator* bits      # whose numbers it takes instead, each order from the one before; or NULL
     uint64_t drop_key     # the dropout stream and how many steps have been taken from it
     uint64_t drops
     int rises             # epochs in a row that have raised the loss, and the loss before them
@@ -179,6 +180,14 @@ cdef inline Py_ssize_t rate_place(const Run* run, Py_ssize_t epoch, Py_ssize_t r
     return epoch * ((run.data.n + run.batch - 1) // run.batch) + row // run.batch if run.rates_of_steps else epoch
 
 
+cdef inline void draw_order(Run* run) noexcept nogil:
+    # The order of the epoch that begins.
+    if run.bits is NULL:
+        shuffle(&run.data, run.key, &run.draws)
+    else:
+        shuffle_by(run.data.order, run.data.n, run.bits)
+
+
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # Takes the run `blocks` blocks further, or rounds in which each thread takes one, as one of run.threads threads that all make this
     # call. Position is kept by every thread for itself and written back by the first. How long a thread waits for the others depends on
@@ -203,7 +212,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
         if row == 0 and run.shuffles:
             if thread == 0:
-                shuffle(&run.data, run.key, &run.draws)
+                draw_order(run)
             if threads > 1 and barrier_wait(&run.barrier):
                 break
         batch_end = smaller(n, batch_start + run.batch)

@@ -18,6 +18,7 @@ cdef class Training:
     settings : dict
         "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd;
         "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
+        "generator", a BitGenerator of NumPy's by which orders are drawn, under its lock, as shuffle_by does it;
         "dropout", a number for each hidden layer; "learning", for each layer None, or (factor of its learning rates, 0 where it is
         frozen; once more of its biases'; steps that it was frozen in before).
     threads : int
@@ -110,6 +111,8 @@ cdef class Training:
             run.by_rows = value
         elif name == "shuffles":
             run.shuffles = run.shuffles and value
+        elif name == "generator":                     # the settings keep it alive
+            run.bits = <const BitGenerator*>PyCapsule_GetPointer(value.capsule, "BitGenerator")
         elif name not in ("method", "dropout", "learning"):      # which are not set by themselves
             raise ValueError(f"there is no setting {name!r}")
         return 0

@@ -237,6 +237,39 @@ def test_random_numbers_are_drawn_alike():
     assert states[0].randint(2**31) == states[1].randint(2**31)
 
 
+@pytest.mark.parametrize("batch", [50, 230], ids=["batches", "all rows"])
+@pytest.mark.parametrize("rate", ["constant", "adaptive", "invscaling"])
+@pytest.mark.parametrize("patience", [1, 4, np.inf])
+def test_ends_after_the_same_epoch(patience, rate, batch):
+    """Also where epochs go by unseen, and with as many random numbers drawn."""
+    states = np.random.RandomState(5), np.random.RandomState(5)
+    fitted = []
+    for module, state in zip((theirs, ours), states, strict=True):
+        parameters = {**SMALL, "random_state": state, "max_iter": 60, "batch_size": batch, "n_iter_no_change": patience}
+        model = module.MLPClassifier(**parameters, solver="sgd", learning_rate=rate, learning_rate_init=0.05, tol=0.02)
+        fitted.append(model.fit(*labels(2)))
+    assert_same(*fitted)
+    assert (fitted[1].n_iter_ < 60) == (patience < 60)
+    assert states[0].randint(2**31) == states[1].randint(2**31)
+
+
+@pytest.mark.parametrize("batch", [50, 230])
+def test_epochs_go_by_unseen(monkeypatch, batch):
+    """For as long as no rule can end the fit, nothing of Python comes between two epochs."""
+    looks = []
+    look = ours.runs.DenseRun.look
+    monkeypatch.setattr(ours.runs.DenseRun, "look", lambda run: (looks.append(run.epoch), look(run))[1])
+    parameters = {**SMALL, "batch_size": batch, "tol": 0}
+    MLPClassifier(**parameters, n_iter_no_change=20).fit(*labels(2))
+    assert looks == [20]
+    looks.clear()
+    MLPClassifier(**{**parameters, "tol": 1e9}, n_iter_no_change=4).fit(*labels(2))
+    assert looks == [5, 6]  # the first epoch is better than none, the next five are not
+    looks.clear()
+    MLPClassifier(**parameters, n_iter_no_change=20, callback=lambda record: None).fit(*labels(2))
+    assert looks == [*range(1, 21)]
+
+
 @pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64])
 def test_orders_are_those_of_numpy(bits):
     core = NeuralNetwork([1, 1]).model.core

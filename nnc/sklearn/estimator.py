@@ -347,7 +347,6 @@ class Estimator:
         state = self._state_for(net, optimizer, incremental)
         _, loss_factor, delta_factor = self._loss_and_factors()
         settings = {
-            "shuffles": False,  # the order is drawn here
             "l2": self.alpha,
             "mean_penalty": True,
             "by_rows": True,
@@ -358,11 +357,16 @@ class Estimator:
         if np.any(self.dropout):
             settings |= dropout_settings(self.dropout, net.model, state)
         draw = Orders(n, self._random_state, net.model.core) if self.shuffle else None
+        # a single batch has all rows in any order, and those of a sparse matrix come in theirs
+        order = draw.order if draw is not None and batch < n and not issparse(X) else None
+        if draw is None or order is None or draw.bits is None:
+            settings["shuffles"] = False  # the order is drawn here, if at all
+        else:
+            settings["generator"] = draw.bits
         plan = Plan(
             epochs=1 if incremental else self.max_iter,
             batch_size=batch,
-            # a single batch has all rows in any order, and those of a sparse matrix come in theirs
-            order=draw.order if draw is not None and batch < n and not issparse(X) else None,
+            order=order,
             settings=settings,
             n_threads=self.n_threads,
             validation=held_data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +49,9 @@ class _Watched(Fit):
 
     def look(self) -> str:
         reason = ""
-        if self.epoch > self.seen:
-            self.seen = self.epoch
-            reason = self.after_epoch(self.epoch)
+        while not reason and self.epoch > self.seen:
+            self.seen += 1
+            reason = self.after_epoch(self.seen)
         if self.interrupt:
             return "interrupt"
         return reason or ("max_seconds" if self.is_late() else "")
@@ -133,22 +134,50 @@ class DenseRun(_Watched):
         super().__init__(net.model, net.intake, data, plan, state)
         self.watch_for(estimator, len(data.X), factor)
         self.offsets = estimator._offsets(data.Y)
-        self.draw = draw
+        self.draw, self.drawn = draw, 0
+        self.core_draws = "generator" in plan.settings
         self.lost_epochs = 0
+        # Whether nobody wants to see or to change anything before a rule may end it.
+        weighted = self.offsets is not None and data.weights is not None
+        self.is_unwatched = (
+            (plan.order is None or self.core_draws)
+            and not (estimator.verbose or plan.validation or plan.callbacks or state.plateau or weighted)
+            and estimator.learning_rate != "invscaling"
+        )
 
     @property
     def epoch(self) -> int:
         return super().epoch + self.lost_epochs
 
+    def goal(self) -> int:
+        self.every = self.epochs_alone()
+        return super().goal()
+
+    def epochs_alone(self) -> int:
+        """How many epochs can go by before a rule can end it, which is looked at after the last of them."""
+        if self.lost or not self.is_unwatched:
+            return 1
+        patience = self.estimator.n_iter_no_change - self.estimator._no_improvement_count
+        assert self.plan.epochs is not None
+        left = self.plan.epochs - self.epoch
+        return left if patience >= left else max(1, int(patience) + 1)
+
     def advance(self, goal: int) -> None:
-        if self.draw is not None:
-            self.draw()
-        before = self.epoch
-        self.losses[before] = np.nan  # until the core knows better
+        if self.lost or not self.core_draws:
+            while self.draw is not None and self.drawn < goal:
+                self.draw()
+                self.drawn += 1
+        self.losses[self.epoch : goal] = np.nan  # until the core knows better
         if not self.lost:
             super().advance(goal)
-        if self.lost and self.epoch == before:
+        if self.lost and self.epoch < goal:
             self.lost_epochs += 1
+        if self.core_draws:
+            self.drawn = self.epoch
+
+    def go_on(self) -> None:
+        with self.draw.bits.lock if self.core_draws else nullcontext():
+            super().go_on()
 
     def offset(self) -> float:
         if self.offsets is None or self.data.weights is None:

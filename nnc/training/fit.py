@@ -282,7 +282,7 @@ class Fit:
         self.plan.changes(self.training, self.first + epoch)
         goal = sys.maxsize if self.plan.epochs is None else self.plan.epochs
         if self.every:
-            goal = epoch + 1
+            goal = min(goal, epoch + self.every)
         for call in self.calls:
             until = self.pace(call) if call.every is None else call.every - (self.first + epoch) % call.every
             goal = min(goal, epoch + until)
