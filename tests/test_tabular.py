@@ -238,7 +238,7 @@ def test_a_seed_repeats_to_the_bit(kind, table, labels):
 
 
 def test_members_by_rule():
-    assert [members_by_rule(preset, 500) for preset in PRESETS] == [preset.members for preset in PRESETS.values()]
+    assert [members_by_rule(preset, 500) for preset in PRESETS] == list(PRESETS.values())
     counts = [members_by_rule("default", 10**k) for k in range(2, 8)]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == 2
@@ -249,7 +249,7 @@ def training(n=23, task=None, bins=False, seed=0):
     task = Task(CLASSES, 3) if task is None else task
     y = np.sort(rng.integers(0, 3, n)).astype(np.int32) if task.kind == "classes" else rng.standard_normal((n, 1))
     X = rng.standard_normal((n, 2)).astype(np.float32)
-    return Training(task, "fast", Rows(X, X if bins else None, y, None), seed, 1)
+    return Training(task, Rows(X, X if bins else None, y, None), seed, 1)
 
 
 def test_every_row_is_held_out_in_one_fold_of_those_that_follow():
@@ -276,7 +276,7 @@ def test_every_row_is_held_out_in_one_fold_of_those_that_follow():
 )
 def test_which_encoding_is_kept(task, plain, bins, kept):
     work = training(task=task, bins=True)
-    net = network(work.task, "fast", 2, 0)
+    net = network(work.task, 2, 0)
     for fold in range(2):
         work.members[Spec(2 * fold, False, fold)] = Member(Spec(2 * fold, False, fold), net, plain)
         work.members[Spec(2 * fold + 1, True, fold)] = Member(Spec(2 * fold + 1, True, fold), net, bins)
@@ -335,9 +335,42 @@ def test_callback_and_progress(table, capfd):
         "fast", members=2, n_jobs=1, progress=True, callback=lambda place, record: seen.append((place, record.epoch))
     ).fit(*table)
     epochs = options(Task("squared_error", 1), 320)["epochs"]
-    assert sorted(seen) == [(place, epoch) for place in range(2) for epoch in range(1, epochs + 1)]
+    done = [sum(at == place for at, _ in seen) for place in range(2)]
+    assert sorted(seen) == [(place, epoch) for place in range(2) for epoch in range(1, done[place] + 1)]
     assert f"{2 * epochs}/{2 * epochs}" in capfd.readouterr().err
     assert len(model.networks_) in (1, 2)
+
+
+def test_a_training_that_is_past_its_best_is_ended(table, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 5)), rng.standard_normal(300)
+    seen, spared = [], {}
+
+    def see(place, record):
+        seen.append(place)
+        if "spared" in record:
+            spared[place] = record.epoch, record["spared"]
+
+    model = TableRegressor("fast", random_state=0, callback=see).fit(X, y)
+    epochs = options(Task("squared_error", 1), 240)["epochs"]
+    assert spared
+    assert model.complete_
+    assert set(spared.values()) == {(epochs // 2, epochs - epochs // 2)}
+    assert all(seen.count(place) == (epochs // 2 if place in spared else epochs) for place in set(seen))
+
+    monkeypatch.setattr("nnc.tabular.training.PAST", 0.0)
+    whole = TableRegressor("fast", random_state=0).fit(X, y)
+    pairs = list(zip(model.model_.members, whole.model_.members, strict=True))
+    assert {member.spec.place for member, _ in pairs} & set(spared)
+    for member, other in pairs:
+        n = len(member.curve)
+        assert other.curve[:n] == member.curve
+        if other.error == member.error:  # else it was better again, by chance
+            assert np.array_equal(other.network.params, member.network.params)
+
+    spared.clear()
+    TableRegressor("fast", random_state=0, callback=see).fit(*table)
+    assert not spared
 
 
 class StopError(Exception):
@@ -386,7 +419,7 @@ def test_ctrl_c_keeps_what_there_is(table):
 def test_max_seconds(table):
     X, y = table
     model = TableRegressor("best", random_state=0, max_seconds=1e-3).fit(X, y)
-    assert len(model.networks_) < PRESETS["best"].members
+    assert len(model.networks_) < PRESETS["best"]
     assert np.isfinite(model.predict(X)).all()
 
 

@@ -65,10 +65,10 @@ class Bar:
         if self.live:
             self.shown.stop()
 
-    def tell(self, text: str) -> None:
-        """An epoch is over."""
+    def tell(self, text: str, epochs: int = 1) -> None:
+        """An epoch is over, or as many as need not be any more."""
         with self.lock:
-            self.done += 1
+            self.done += epochs
             now = monotonic()
             left = (now - self.began) * max(self.total - self.done, 0) / self.done
             text = f"{text}  {_time(left)} left"

@@ -50,7 +50,7 @@ def run(arguments: Namespace) -> int:
 
                 def told(network: int, record: Any) -> None:
                     log.epoch(network, record)
-                    bar.tell(f"network {network + 1}/{n}  {figures(record)}")
+                    bar.tell(f"network {network + 1}/{n}  {figures(record)}", 1 + record.get("spared", 0))
 
                 model.callback = told
                 with tables.located(file, 0, kept):

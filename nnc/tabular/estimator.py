@@ -59,7 +59,8 @@ PARAMETERS = """
         its end it is deleted.
     callback : callable, default=None
         Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
-        thread that trains it.
+        thread that trains it. In the last record of a network whose training has passed its best epoch for good,
+        "spared" is how many epochs it does not need.
     progress : bool, default=False
         Shows a progress bar of epochs (extra `[progress]`).
 
@@ -253,7 +254,7 @@ class TableEstimator(BaseEstimator):
         left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
         with told(self.callback, self.progress, epochs_in_all(n, count)) as callback:
             training = Training(
-                task, self.preset, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
+                task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
             members = training.run(count, done)
         with Interrupt():  # Ctrl-C comes too late to spare anything, and what has been trained would be lost
@@ -409,11 +410,10 @@ class TableEstimator(BaseEstimator):
         curves = [member.curve for member in model.members if member.curve]
         shown = {}
         if curves:
-            most = max(map(len, curves))  # of a member that was ended early there are fewer
-            name = "accuracy" if model.task.kind == "classes" else "loss"
-            shown[f"mean {name} on held-out rows"] = [
-                float(np.mean([curve[epoch] for curve in curves if epoch < len(curve)])) for epoch in range(most)
-            ]
+            name, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
+            most = max(map(len, curves))  # a member that was over earlier stays as good as it is
+            whole = [[*curve, *[best(curve)] * (most - len(curve))] for curve in curves]
+            shown[f"mean {name} on held-out rows"] = np.mean(whole, axis=0)
         return Report(type(self).__name__, told, model.schema.describe(), importances, shown)
 
     def _call(self) -> str:

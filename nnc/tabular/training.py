@@ -11,7 +11,7 @@ import numpy as np
 from nnc.base.processors import get_num_threads
 from nnc.many.fit import outcomes_of
 from nnc.many.source import Apart
-from nnc.tabular.recipe import network, options, scaling_of, steps_of
+from nnc.tabular.recipe import LOOK, PAST, network, options, scaling_of, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from nnc.network import NeuralNetwork
     from nnc.tabular.recipe import Task
+    from nnc.training.callbacks import Record
     from nnc.training.divergence import DivergedError
     from nnc.training.history import History
 
@@ -71,20 +72,47 @@ class Rows(NamedTuple):
         return self.bins if bins and self.bins is not None else self.plain
 
 
+class Watch:
+    """What is called after each epoch of a member. Waves of the rate are twice as long as those before them: where the
+    third one, which is over by LOOK, has brought nothing, the fourth is spared.
+
+    Parameters
+    ----------
+    place : int
+    epochs : int or None
+        Those that there will be; None where no rows are held out, which could tell.
+    callback : callable or None
+        See Training.
+    """
+
+    def __init__(self, place: int, epochs: int | None, callback: Callable[[int, Any], Any] | None) -> None:
+        self.place, self.epochs, self.callback = place, epochs, callback
+        self.best = 0
+
+    def __call__(self, record: Record) -> bool:
+        epoch: int = record["epoch"]
+        if record["best"]:
+            self.best = epoch
+        over = False
+        if self.epochs is not None and epoch == round(LOOK * self.epochs) and self.best <= PAST * self.epochs:
+            over, record["spared"] = True, self.epochs - epoch
+        return bool(self.callback is not None and self.callback(self.place, record)) or over
+
+
 class Training:
     """How members are trained.
 
     Parameters
     ----------
     task : Task
-    preset : str
     rows : Rows
     seed : int
     n_jobs : int or None
     seconds : float or None
         After so many no member is begun, and those that are being trained end with what they have reached.
     callback : callable or None
-        Called with the member's place and the Record, after each epoch of each, in the thread of the member.
+        Called with the member's place and the Record, after each epoch of each, in the thread of the member. Where it
+        is the last one before its time, the record has "spared": how many epochs there would have been.
     keep : callable or None
         Called with the members that have come to their end, now and then and where the training is ended.
     """
@@ -92,7 +120,6 @@ class Training:
     def __init__(
         self,
         task: Task,
-        preset: str,
         rows: Rows,
         seed: int,
         n_jobs: int | None,
@@ -100,7 +127,7 @@ class Training:
         callback: Callable[[int, Any], Any] | None = None,
         keep: Callable[[Sequence[Member]], object] | None = None,
     ) -> None:
-        self.task, self.preset, self.rows, self.seed, self.n_jobs = task, preset, rows, seed, n_jobs
+        self.task, self.rows, self.seed, self.n_jobs = task, rows, seed, n_jobs
         self.callback, self.keep = callback, keep
         self.end = None if seconds is None else monotonic() + seconds
         self.scaling = scaling_of(task, rows.y)
@@ -210,7 +237,7 @@ class Training:
             self.over = True
             return
         X, y, weights = self.rows.inputs(bins), self.y, self.rows.weights
-        networks = [network(self.task, self.preset, X.shape[1], self.seed_of(spec)) for spec in specs]
+        networks = [network(self.task, X.shape[1], self.seed_of(spec)) for spec in specs]
         rows, validation = [], []
         for spec in specs:
             held = self.held(spec.fold)
@@ -219,12 +246,12 @@ class Training:
         arguments = options(self.task, len(rows[0]))
         if self.epochs is not None:
             arguments["epochs"] = self.epochs
+        epochs = None
         if len(y) >= LEAST_ROWS:
-            arguments["validation"] = validation
+            arguments["validation"], epochs = validation, arguments["epochs"]
         else:
             del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
-        if self.callback is not None:
-            arguments["callback"] = [self.teller(spec.place) for spec in specs]
+        arguments["callback"] = [Watch(spec.place, epochs, self.callback) for spec in specs]
         each = None if weights is None else [weights] * len(specs)
         outcomes = outcomes_of(networks, X, y, rows, each, arguments, self.n_jobs, seconds=seconds)
         for spec, net, outcome in zip(specs, networks, outcomes, strict=True):
@@ -252,9 +279,3 @@ class Training:
         held = np.zeros(n, bool)
         held[order[fold % FOLDS :: FOLDS]] = True
         return held
-
-    def teller(self, place: int) -> Callable[[Any], Any]:
-        """The callback of a member."""
-        callback = self.callback
-        assert callback is not None
-        return lambda record: callback(place, record)
