@@ -42,7 +42,7 @@ LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
 HERE = "<own>"  # where the parameters stand that one of them has alone
 PARAMETERS = """
     preset : {"fast", "default", "best"}, default="default"
-        How much is done: "fast" trains few networks, "best" larger ones, in the same way.
+        How much is done: "fast" trains few networks, "best" many, in the same way.
     members : int, default=None
         How many networks are trained. Default: by the preset and the number of rows. With the same `random_state`, data
         and number the model is the same to the last bit, whatever n_jobs is.<own>
