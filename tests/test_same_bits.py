@@ -58,3 +58,12 @@ def test_results_are_the_same_twice(way):
 def test_results_tell_fits_apart():
     a, b = (same_bits.results(FITS[f"{name} checkpoint, 4-16-10, float32"]) for name in ("adam", "adam decayed"))
     assert all(a[part] != b[part] for part in a)
+
+
+@pytest.mark.parametrize("sizes", [same_bits.LENET, same_bits.WIDE, same_bits.STRIDES], ids=str)
+def test_fits_of_images_run(sizes):
+    fits = (fit for fit in FITS.values() if fit.network["sizes"] == sizes)
+    fit = next(fit for fit in fits if fit.training["optimizer"].kind == "Adam")
+    results = same_bits.results(fit)
+    assert len(results) == 5
+    assert not any(map(same_bits.is_error, results.values()))

@@ -6,7 +6,7 @@
 The arguments are Python interpreters with nnc. --old-path and --new-path name a folder that comes first on their path,
 such as a checkout with its compiled modules in place. All instruction sets that both have are gone through, then what
 nnc chooses by itself. It says how many fits it has compared, names each that differs and in what, and exits 1 if any
-does. The two run side by side, for about a minute.
+does. The two run side by side, for some minutes.
 
 Every fit spells out all arguments of the network and of the training and draws its own data, so that neither another
 default nor another NumPy changes what is asked. What NumPy computes inside, such as products of matrices, may differ
@@ -29,6 +29,7 @@ from functools import cache
 from hashlib import sha256
 from inspect import signature
 from itertools import pairwise, product, zip_longest
+from math import prod
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
@@ -44,6 +45,20 @@ class Made(NamedTuple):
 
 def made(kind: str, **arguments: Any) -> Made:
     return Made(kind, arguments)
+
+
+class Piece(NamedTuple):
+    """A layer: its class in nnc.layers and its arguments, in their order."""
+
+    kind: str
+    arguments: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.arguments}"
+
+
+def conv(filters: int, size: int, stride: int = 1, padding: str = "valid") -> Piece:
+    return Piece("Conv2D", (filters, size, None, stride, padding, None, None))
 
 
 class Fit(NamedTuple):
@@ -85,6 +100,12 @@ TRAINING = {
     "callback": None, "progress": False, "verbose": 0, "n_threads": 1,
 }  # fmt: skip
 
+POOL, MEAN = Piece("MaxPool2D", ((2, 2), (2, 2))), Piece("AvgPool2D", ((2, 2), (2, 2)))
+# LeNet-5's filters; channels that lie a power of two apart, and borders; strides, and numbers of filters that are not.
+LENET = (Piece("Input", (14, 14, 1)), conv(6, 5), POOL, conv(16, 3), MEAN, 10)
+WIDE = (Piece("Input", (8, 7, 1)), conv(16, 3, 1, "same"), conv(32, 3, 1, "same"), POOL, conv(10, 2), 12, 3)
+STRIDES = (Piece("Input", (9, 11, 3)), conv(7, 3, 2, "same"), Piece("BatchNorm", ("relu", 0.1, 1e-5)), conv(5, 2), 1)
+
 # Rows, the size of mini-batches, which leaves a rest, and epochs.
 SHAPES = {
     (1, 1): (5, 2, 20),
@@ -97,6 +118,9 @@ SHAPES = {
     (16, 512, 10): (70, 32, 2),
     (784, 128, 10): (70, 32, 2),
     (4, 32, 16, 4): (10_000, 4_096, 2),
+    LENET: (70, 33, 2),
+    WIDE: (37, 20, 2),
+    STRIDES: (41, 40, 2),
 }
 TINY, DEEP, SMALL, NARROW = (3, 4, 1), (5, 7, 9, 3), (4, 16, 10), (20, 64, 1)
 SQUARE, BLOCKS = (64, 64, 10), (4, 32, 16, 4)  # the last: few parameters and so many rows that threads share them
@@ -192,7 +216,7 @@ def fits() -> Iterator[Fit]:
         rows, _, epochs = SHAPES[changes["sizes"]]
         settings = {"epochs": epochs, "targets": "numbers", "way": "once", **changes, "dtype": dtype}
         parts = ({key: settings.get(key, value) for key, value in part.items()} for part in (NETWORK, TRAINING))
-        sizes = "-".join(map(str, changes["sizes"]))
+        sizes = "-".join(str(part) for part in changes["sizes"])
         yield Fit(f"{name}, {sizes}, {dtype}", rows, settings["targets"], settings["way"], *parts)
 
 
@@ -203,7 +227,7 @@ def table() -> Iterator[tuple[str, dict[str, Any]]]:
         minis = {name: {"batch_size": SHAPES[sizes][1], "shuffle": name == "mini"} for name in names}
         return {"full": {}, **minis}
 
-    for activation, sizes in product(ACTIVATIONS, (TINY, SMALL, NARROW, SQUARE, BLOCKS)):
+    for activation, sizes in product(ACTIVATIONS, (TINY, SMALL, NARROW, SQUARE, BLOCKS, LENET, WIDE)):
         yield f"hidden {activation}", {"activation": activation, "sizes": sizes}
     for output, sizes in product(OUTPUTS, (TINY, SMALL, SQUARE, BLOCKS)):
         yield f"output {output}", {"output": output, "sizes": sizes}
@@ -238,6 +262,8 @@ def table() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{name} {way}", {"sizes": sizes, "n_threads": threads, **batch, **changes}
     for name, (option, changes) in product(("adam", *SECOND_ORDER), OPTIONS.items()):
         yield f"{name} with {option}", {"sizes": DEEP, "optimizer": OPTIMIZERS[name], **changes}
+    for name, sizes in product(("no bias", "clip_norm", "max_norm", "sample weights", "patience"), (LENET, WIDE)):
+        yield f"{name} of images", {"sizes": sizes, "activation": "relu", "batch_size": 16, **OPTIONS[name]}
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -279,7 +305,8 @@ TARGETS = {  # for n rows and k outputs
 
 def rows_of(fit: Fit, n: int, key: int) -> tuple[np.ndarray, ...]:
     """X, y and weights."""
-    n_in, n_out = fit.network["sizes"][0], fit.network["sizes"][-1]
+    first, *_, n_out = fit.network["sizes"]
+    n_in = prod(first.arguments) if isinstance(first, Piece) else first
     return 2 * shares((n, n_in), key) - 1, TARGETS[fit.targets](n, n_out, key + 1), 0.5 + shares((n,), key + 2)
 
 
@@ -287,12 +314,15 @@ def rows_of(fit: Fit, n: int, key: int) -> tuple[np.ndarray, ...]:
 
 
 def built(value: Any) -> Any:
-    """What a Made stands for, else the value itself."""
+    """What a Made or a Piece stands for, or those of a tuple; else the value itself."""
     import nnc
+    import nnc.layers
 
     if isinstance(value, Made):
         return getattr(nnc, value.kind)(**{name: built(part) for name, part in value.arguments.items()})
-    return value
+    if isinstance(value, Piece):
+        return getattr(nnc.layers, value.kind)(*value.arguments)
+    return tuple(map(built, value)) if type(value) is tuple else value
 
 
 def arguments(fit: Fit) -> tuple[dict[str, Any], dict[str, Any]]:
