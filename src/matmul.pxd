@@ -162,15 +162,17 @@ cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k
                                  const real* start, const Strides* by) noexcept nogil:
     # All m rows of C for `vecs` vectors of columns. Every tile stands in a loop, even where there is one of its size at most: GCC keeps
     # accumulators in registers from beginning to end only there.
-    cdef Py_ssize_t i = 0
-    if vecs == TILE_VECS and m >= TILE_ROWS:
-        i = m // TILE_ROWS * TILE_ROWS
+    cdef Py_ssize_t i = 0, count = m // TILE_ROWS
+    if vecs == TILE_VECS and count > 0:
+        if TILE_ROWS == 6 and 2 <= m - count * TILE_ROWS < 4:
+            count -= 1                        # a tile of two rows would wait for its sums: two of four do not
+        i = count * TILE_ROWS
         if form == ROWS:
-            tiles_by_rows(m // TILE_ROWS, k_len, A, B, C, start, by)
+            tiles_by_rows(count, k_len, A, B, C, start, by)
         elif form == COLUMNS:
-            tiles_by_columns(m // TILE_ROWS, k_len, A, B, C, start, by)
+            tiles_by_columns(count, k_len, A, B, C, start, by)
         else:
-            tiles_by_scattered(m // TILE_ROWS, k_len, A, B, C, start, by)
+            tiles_by_scattered(count, k_len, A, B, C, start, by)
     if vecs < TILE_VECS:
         while m - i >= TILE_ROWS:
             tile(form, TILE_ROWS, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
