@@ -35,7 +35,7 @@ cdef inline vec d_tanh(vec a) noexcept nogil:
 # relu(z) = max(z, 0), and NaN stays NaN               leaky_relu(z) = z for z > 0, else 0.01 z
 
 cdef inline vec relu(vec z) noexcept nogil:
-    return if_negative(z, splat(0), z)
+    return vmax(splat(0), z)
 
 cdef inline vec d_relu(vec a) noexcept nogil:
     return if_less(splat(0), a, splat(1), splat(0))

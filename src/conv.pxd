@@ -10,20 +10,20 @@
 # second adds up slots in their order, so that no sum depends on how threads share the rows.
 
 from libc.string cimport memcpy, memset
-from simd cimport TILE_PIXELS, TILE_TAPS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
-from squares cimport MAX_LANES, transpose
+from simd cimport TILE_PIXELS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from arena cimport TRAIN, Arena, Purpose, take, take_zeros
 from activations cimport RELU, activate, differentiate, needs_net_input, relu
 from threads cimport smaller
 from layer cimport CONV2D, GRAIN, MAX_POOL, Layer, biases, padded, parameter_count, parameter_rows
 from images cimport delta_of, group_of
+from taps cimport ABREAST, Taps, add_lanes, panel_size, sum_taps
 cimport pool
 
 cdef enum:
     MAX_TILE = 24         # accumulators
     FILTERS = 6           # of the largest tile
-    NEAR = 1 << 14        # bytes of deltas that a column of tiles reads at a time, so that the first-level cache holds them
-    ABREAST = 4           # filters of such a column at most
+    FAR = 512             # bytes between pixels, or a multiple: those of a row lie in an eighth of the first-level cache's sets at most
+    NEAR = 1 << 14        # bytes of deltas that a column of tiles of the gradient reads at a time, so that the first-level cache holds them
 
 cdef struct Window:       # what a tile sums over: rows of numbers that lie beside each other
     const real* x
@@ -79,17 +79,18 @@ cdef inline bint fuses(const Layer* layer, const Layer* above) noexcept nogil:
 cdef inline Py_ssize_t near_rows(const Layer* layer) noexcept nogil:
     # Rows of outputs, or of deltas, that are gone through at a time: whole windows of a pool.
     cdef Py_ssize_t least = max(1, layer.pooled)
-    return max(1, NEAR // (panel_size(layer, least) * <Py_ssize_t>sizeof(real))) * least
-
-
-cdef inline Py_ssize_t panel_size(const Layer* layer, Py_ssize_t rows) noexcept nogil:
-    # Numbers in the deltas of the filters that a column of tiles has.
-    return rows * layer.out_shape.width * smaller(layer.neurons, ABREAST) * VL
+    cdef Py_ssize_t size = least * layer.out_shape.width * smaller(layer.neurons, ABREAST) * VL * <Py_ssize_t>sizeof(real)
+    return max(1, NEAR // size) * least
 
 
 cdef inline Py_ssize_t band_size(const Layer* layer, Py_ssize_t rows) noexcept nogil:
     # Numbers in what so many rows of outputs see of images with a border.
     return ((rows - 1) * layer.stride_y + layer.window_height) * wide(layer) * layer.below.channels * VL
+
+
+cdef inline Py_ssize_t plane_size(const Layer* layer) noexcept nogil:
+    # The same of one channel; and a vector more, so that pixels of many channels do not all lie a power of two apart.
+    return band_size(layer, near_rows(layer)) // layer.below.channels + VL
 
 
 cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest, int threads) noexcept nogil:
@@ -109,7 +110,9 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
         if not layer.frozen:
             layer.sums = <real*>take(arena, threads * parameter_rows(layer) * layer.neurons * group)
             layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
-            layer.panels = <real*>take(arena, threads * panel_size(layer, near_rows(layer)) * sizeof(real))
+            layer.panels = <real*>take(arena, threads * near_rows(layer) * panel_size(layer.out_shape.width, layer.neurons) * sizeof(real))
+            if layer.below.channels * group % FAR == 0:
+                layer.planes = <real*>take_zeros(arena, threads * layer.below.channels * plane_size(layer) * sizeof(real))
         if not lowest:
             layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt * sizeof(real))
             layer.spread = layer.D
@@ -140,6 +143,34 @@ cdef inline const real* band_of(const Layer* layer, Py_ssize_t first, int thread
     return band
 
 
+cdef inline void place_images(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Taps* on) noexcept nogil:
+    # Where the gradient of `on.rows` rows of outputs from row `low` on finds the images: as they are, or channel by channel where pixels
+    # lie a power of two apart, so that few of them would find a place in the first-level cache.
+    cdef Py_ssize_t c = layer.below.channels, width = layer.below.width, top = low * layer.stride_y - layer.pad_y, y, x, i
+    cdef const real* pixel
+    cdef real* out
+    if layer.planes is NULL:
+        on.x = band_of(layer, first, thread, low, on.rows, &on.image_row)
+        on.planes, on.length, on.x_pixel = 1, layer.window_width * c, layer.stride_x * c * VL
+    else:
+        on.planes, on.length, on.x_pixel = c, layer.window_width, layer.stride_x * VL
+        on.image_row, on.plane = wide(layer) * VL, plane_size(layer)
+        on.x = layer.planes + thread * c * on.plane
+        out = layer.planes + thread * c * on.plane + layer.pad_x * VL
+        for y in range(top, top + (on.rows - 1) * layer.stride_y + layer.window_height):
+            if 0 <= y < layer.below.height:
+                pixel = layer.input + first * layer.n_in + y * width * c * VL
+                for x in range(width):
+                    for i in range(c):
+                        store(out + i * on.plane + x * VL, load(pixel + i * VL))
+                    pixel += c * VL
+            else:
+                for i in range(c):
+                    memset(out + i * on.plane, 0, width * VL * sizeof(real))
+            out += on.image_row
+    on.x_row = layer.stride_y * on.image_row
+
+
 cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ssize_t q) noexcept nogil:
     # `pixels` pixels and `filters` filters from q on; both are literals at every call.
     cdef vec acc[MAX_TILE]
@@ -148,7 +179,8 @@ cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ss
     cdef const real* at
     cdef const real* row = on.x
     cdef const real* W
-    cdef Py_ssize_t ldw = on.ldw, pixel = on.pixel, y, _
+    cdef Py_ssize_t ldw = on.ldw, pixel = on.pixel, out_pixel = on.out_pixel, y, _
+    cdef real* out = on.out + q * VL
     cdef int i, j
     for j in range(filters):
         w = splat(0) if on.start is NULL else splat(on.start[q + j])
@@ -172,7 +204,7 @@ cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ss
                 acc[j * pixels + i] = relu(acc[j * pixels + i])
     for i in range(pixels):
         for j in range(filters):
-            store(on.out + i * on.out_pixel + (q + j) * VL, acc[j * pixels + i])
+            store(out + i * out_pixel + j * VL, acc[j * pixels + i])
 
 
 cdef inline always_inlined tiles(int pixels, int filters, const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
@@ -374,117 +406,17 @@ cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_
                 d += pixel
 
 
-cdef struct Taps:         # what a tile of the gradient sums over: pixels of some rows of deltas
-    const real* x         # under the first tap, for the first of these pixels
-    Py_ssize_t x_row      # from row to row of deltas
-    Py_ssize_t x_pixel
-    Py_ssize_t image_row  # from row to row of the image
-    Py_ssize_t length     # vectors of a row of the window
-    const real* d
-    Py_ssize_t d_row
-    real* panel           # room for the deltas of the filters of a tile, pixel by pixel
-    Py_ssize_t rows
-    Py_ssize_t width
-    Py_ssize_t filters
-    real* sums            # (rows of W, filters) vectors, and those of the bias
-    bint add
-    bint bias
-
-
-cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, Py_ssize_t k, Py_ssize_t q) noexcept nogil:
-    # Rows k to k + taps of the gradient for `filters` filters from q on, whose deltas are in the panel.
-    cdef vec acc[MAX_TILE]
-    cdef vec x[TILE_TAPS]
-    cdef vec d
-    cdef const real* at[TILE_TAPS]
-    cdef const real* delta = on.panel
-    cdef real* sums = on.sums + (k * on.filters + q) * VL
-    cdef Py_ssize_t x_pixel = on.x_pixel, y, _
-    cdef int i, j
-    for i in range(taps):
-        for j in range(filters):
-            acc[i * filters + j] = load(sums + (i * on.filters + j) * VL) if on.add else splat(0)
-    for y in range(on.rows):
-        for i in range(taps):
-            at[i] = on.x + y * on.x_row + (k + i) // on.length * on.image_row + (k + i) % on.length * VL
-        for _ in range(on.width):
-            for i in range(taps):
-                x[i] = load(at[i])
-                at[i] += x_pixel
-            for j in range(filters):
-                d = load(delta + j * VL)
-                for i in range(taps):
-                    acc[i * filters + j] = madd(x[i], d, acc[i * filters + j])
-            delta += filters * VL
-    for i in range(taps):
-        for j in range(filters):
-            store(sums + (i * on.filters + j) * VL, acc[i * filters + j])
-
-
-cdef inline always_inlined fill_panel(int filters, const Taps* on, real* sums, Py_ssize_t q) noexcept nogil:
-    # Copies the deltas of `filters` filters from q on together: pixels of many filters lie so far apart that few of them would find a
-    # place in the first-level cache. Their sums are the gradient of the bias.
-    cdef vec total[ABREAST]
-    cdef vec delta
-    cdef const real* d
-    cdef real* out = on.panel
-    cdef Py_ssize_t y, _
-    cdef int j
-    for j in range(filters):
-        total[j] = load(sums + j * VL) if on.add and on.bias else splat(0)
-    for y in range(on.rows):
-        d = on.d + y * on.d_row + q * VL
-        for _ in range(on.width):
-            for j in range(filters):
-                delta = load(d + j * VL)
-                store(out + j * VL, delta)
-                total[j] = total[j] + delta
-            d += on.filters * VL
-            out += filters * VL
-    for j in range(filters if on.bias else 0):
-        store(sums + j * VL, total[j])
-
-
-cdef inline always_inlined tap_tiles(int filters, const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
-    # All rows of the gradient of W, and of the bias.
-    cdef Py_ssize_t k = 0
-    fill_panel(filters, on, on.sums + (rows * on.filters + q) * VL, q)
-    while rows - k >= TILE_TAPS:
-        tap_tile(TILE_TAPS, filters, on, k, q)
-        k += TILE_TAPS
-    while rows - k >= 2:
-        tap_tile(2, filters, on, k, q)
-        k += 2
-    while rows - k >= 1:
-        tap_tile(1, filters, on, k, q)
-        k += 1
-
-
-cdef inline never_inlined tap_tiles_4(const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
-    tap_tiles(4, on, rows, q)
-
-cdef inline never_inlined tap_tiles_3(const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
-    tap_tiles(3, on, rows, q)
-
-cdef inline never_inlined tap_tiles_2(const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
-    tap_tiles(2, on, rows, q)
-
-cdef inline never_inlined tap_tiles_1(const Taps* on, Py_ssize_t rows, Py_ssize_t q) noexcept nogil:
-    tap_tiles(1, on, rows, q)
-
-
 cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # The gradient by the parameters of the group of images from row `first` on, into the slot of its grain, or added to what is there.
-    cdef Py_ssize_t y, i, q, o = layer.neurons, pixel = o * VL
-    cdef Py_ssize_t near = near_rows(layer), height = layer.out_shape.height
+    cdef Py_ssize_t y, i, o = layer.neurons, pixel = o * VL, near = near_rows(layer), height = layer.out_shape.height
     cdef const Layer* above = layer + 1
     cdef real* d = delta_of(layer, first, thread)
     cdef real* a
     cdef Taps on
-    on.x_pixel = layer.stride_x * layer.below.channels * VL
-    on.length, on.width, on.filters = layer.window_width * layer.below.channels, layer.out_shape.width, o
-    on.sums, on.d_row, on.bias = layer.sums + thread * parameter_rows(layer) * pixel, layer.out_shape.width * pixel, layer.bias
-    on.panel = layer.panels + thread * panel_size(layer, near)
+    on.plane = 0
+    on.window_height, on.width, on.filters, on.bias = layer.window_height, layer.out_shape.width, o, layer.bias
+    on.d_row, on.sums = layer.out_shape.width * pixel, layer.sums + thread * parameter_rows(layer) * pixel
+    on.panel = layer.panels + thread * near * panel_size(on.width, o)
     if layer.pooled > 0:
         height = above.out_shape.height * layer.pooled
         a = group_of(above, above.A, first)
@@ -495,43 +427,15 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noe
     y = 0
     while y < height:
         on.d, on.rows, on.add = d, smaller(near, height - y), y > 0
-        on.x = band_of(layer, first, thread, y, on.rows, &on.image_row)
-        on.x_row = layer.stride_y * on.image_row
+        place_images(layer, first, thread, y, &on)
         if layer.pooled > 0:
             for i in range(on.rows // layer.pooled):
                 pool.backward_row(above, first, y // layer.pooled + i, thread, d + i * layer.pooled * on.d_row, on.d_row)
         if layer.pooled == 0 or layer.spread is not NULL:
             d += on.rows * on.d_row           # else the next rows take the place of these
-        q = 0
-        while o - q >= 4 and o - q != 6:
-            tap_tiles_4(&on, layer.rows, q)
-            q += 4
-        while o - q >= 3:
-            tap_tiles_3(&on, layer.rows, q)
-            q += 3
-        if o - q == 2:
-            tap_tiles_2(&on, layer.rows, q)
-        elif o - q == 1:
-            tap_tiles_1(&on, layer.rows, q)
+        sum_taps(&on)
         y += on.rows
-    add_lanes(on.sums, parameter_rows(layer), o, layer.slots + first // GRAIN * parameter_count(layer), layer.ld, first % GRAIN > 0)
-
-
-cdef inline void add_lanes(const real* sums, Py_ssize_t rows, Py_ssize_t filters, real* out, Py_ssize_t ld, bint add) noexcept nogil:
-    # out (rows, ld) = the sum of the lanes of each vector of `sums`, a square of them at a time; or out += it. Padding becomes zero.
-    cdef vec square[MAX_LANES]
-    cdef vec total
-    cdef Py_ssize_t k, q
-    cdef int i
-    for k in range(rows):
-        for q from 0 <= q < ld by VL:
-            for i in range(VL):
-                square[i] = load(sums + (k * filters + q + i) * VL) if q + i < filters else splat(0)
-            transpose(square)
-            total = load(out + k * ld + q) if add else splat(0)
-            for i in range(VL):
-                total = total + square[i]
-            store(out + k * ld + q, total)
+    add_lanes(&on, layer.slots + first // GRAIN * parameter_count(layer), layer.ld, first % GRAIN > 0)
 
 
 cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale, bint add,

@@ -1,11 +1,15 @@
 # The dense layer: A = f(Z), Z = b + X @ W.
 
-from simd cimport real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
+from simd cimport LINE, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from squares cimport MAX_LANES, transpose
 from arena cimport TRAIN, Arena, Purpose, take, take_zeros
 from activations cimport RELU, SOFTMAX, activate, softmax
 from matmul cimport ROWS, Ahead, Form, Rows, product
+from threads cimport smaller
 from layer cimport Layer, biases, padded
+
+cdef enum:
+    EIGHT_LINES = 512     # bytes: rows of WT so far apart lie in an eighth of the first-level cache's sets at most
 
 
 cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
@@ -14,6 +18,8 @@ cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
     layer.ld = padded(layer.n_out)
     layer.ldt = padded(layer.n_in)
     layer.narrow = not lowest and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
+    if not layer.narrow and layer.ldt * <Py_ssize_t>sizeof(real) % EIGHT_LINES == 0:
+        layer.ldt += LINE                     # as in padded(), but no array of the user's has its form
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose) noexcept nogil:
@@ -85,17 +91,18 @@ cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noe
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
     # Brings WT up to date with rows low <= k < high of W; low is a multiple of VL. Columns of WT beyond n_in stay zero.
     cdef vec square[MAX_LANES]
-    cdef Py_ssize_t k, j
+    cdef Py_ssize_t start, k, j
     cdef int i, inputs
-    for k from low <= k < high by VL:
-        inputs = VL if high - k > VL else high - k
+    for start from low <= start < high by LINE:       # whole lines of WT, which the first-level cache may not hold until the next rows
         for j from 0 <= j < layer.n_out by VL:
-            for i in range(VL):
-                square[i] = load(layer.W + (k + i) * layer.ld + j) if i < inputs else splat(0)
-            transpose(square)
-            for i in range(VL):
-                if j + i < layer.n_out:
-                    store(layer.WT + (j + i) * layer.ldt + k, square[i])
+            for k from start <= k < smaller(start + LINE, high) by VL:
+                inputs = VL if high - k > VL else high - k
+                for i in range(VL):
+                    square[i] = load(layer.W + (k + i) * layer.ld + j) if i < inputs else splat(0)
+                transpose(square)
+                for i in range(VL):
+                    if j + i < layer.n_out:
+                        store(layer.WT + (j + i) * layer.ldt + k, square[i])
 
 
 # A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.

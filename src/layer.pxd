@@ -68,6 +68,7 @@ cdef struct Layer:
     const real* input     # of a layer of images, and of a BATCH_NORM: `out` of the layer below
     real* kept            # of a MAX_POOL: which of a window was the largest, laid out as A
     real* bordered        # of a CONV2D, for each thread: some rows of images with a border of zeros; NULL where there is none
+    real* planes          # the same channel by channel, for the gradient; NULL where pixels do not lie a power of two apart
     real* spread          # the deltas as the backward product reads them
     real* sums            # the gradient, image by image
     real* panels          # some rows of deltas of some filters

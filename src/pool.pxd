@@ -1,6 +1,6 @@
 # Pools: a number for each window of each channel, of a group of images in lanes.
 
-from simd cimport always_inlined, real, vec, VL, if_less, load, splat, store, vabs
+from simd cimport always_inlined, real, vec, VL, if_less, load, splat, store, vmax, where_equal
 from layer cimport MAX_POOL, Layer
 from images cimport delta_of, group_of
 
@@ -64,7 +64,7 @@ cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height,
                         if ky + kx > 0:
                             z = load(x + ky * row + kx * pixel + c)
                             which = if_less(best, z, splat(<real>(ky * width + kx)), which)
-                            best = if_less(best, z, z, best)
+                            best = vmax(z, best)
                 store(a + c, best)
                 if kept is not NULL:
                     store(kept + c, which)
@@ -85,7 +85,7 @@ cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, at = y * layer.out_shape.width * pixel, _
     cdef const real* d = delta_of(layer, first, thread) + at
     cdef const real* kept = NULL if layer.kept is NULL else group_of(layer, layer.kept, first) + at
-    cdef vec scale = splat(<real>1 / <real>(height * width)), half = splat(<real>0.5), delta, which, z
+    cdef vec scale = splat(<real>1 / <real>(height * width)), delta, which, z
     # windows without an overlap write all that they cover, once
     cdef bint apart = layer.stride_y >= height and layer.stride_x >= width
     for _ in range(layer.out_shape.width):
@@ -99,7 +99,7 @@ cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height
                 for kx in range(width):
                     z = delta
                     if kept is not NULL:
-                        z = if_less(vabs(which - splat(<real>(ky * width + kx))), half, delta, splat(0))
+                        z = where_equal(which, splat(<real>(ky * width + kx)), delta)
                     if not apart:
                         z = load(x + ky * row + kx * pixel + c) + z
                     store(x + ky * row + kx * pixel + c, z)

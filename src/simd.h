@@ -266,6 +266,25 @@ static inline void prefetch_line(const real *p) {
 #endif
 }
 
+/* a, in a register: GCC may read a vector that is needed twice from memory twice, and loads are what a tile waits for. */
+static inline vec held(vec a) {
+#if defined(__GNUC__) && defined(__AVX__) && !defined(NNC_SCALAR)
+    __asm__("" : "+v"(a));
+#endif
+    return a;
+}
+
+/* yes where a == b, else 0. */
+static inline vec where_equal(vec a, vec b, vec yes) {
+#if defined(NNC_SCALAR) || !(defined(__GNUC__) || defined(__clang__))
+    return a == b ? yes : 0;
+#elif defined(__AVX512F__)
+    return OF_REAL(_mm512_maskz_mov)(MASK_OF_REAL(_mm512_cmp)(a, b, _CMP_EQ_OQ), yes);
+#else
+    return (vec)((bits)(a == b) & (bits)yes);
+#endif
+}
+
 static inline vec if_negative(vec a, vec yes, vec no) { return if_less(a, splat(0), yes, no); }
 static inline vec vabs(vec a) { return from_bits(to_bits(a) & ((real_bits)-1 >> 1)); }
 

@@ -22,6 +22,8 @@ cdef extern from "simd.h" nogil:
     vec madd(vec a, vec b, vec c)
     vec load(const real* p)
     void store(real* p, vec a)
+    vec held(vec a)
+    vec where_equal(vec a, vec b, vec yes)
     vec if_less(vec a, vec b, vec yes, vec no)
     vec if_negative(vec a, vec yes, vec no)
     vec vmax(vec a, vec b)

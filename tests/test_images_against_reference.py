@@ -23,6 +23,9 @@ STACKS = [
     [Input(9, 9, 1), Conv2D(3, 3, "relu"), MaxPool2D(2, 1), AvgPool2D(2, 1), MaxPool2D((1, 2)), Conv2D(2, 2, "tanh")],
     [Input(2, 2, 1), Conv2D(2, 5, "tanh", padding="same")],
     [Input(8, 8, 1), Conv2D(17, 3, "relu"), MaxPool2D(2), Conv2D(9, 2, "relu"), Flatten(), Dense(12, "relu")],
+    # channels that lie a power of two apart, six filters
+    [Input(6, 5, 32), Conv2D(6, (3, 2), "tanh", stride=(2, 1), padding="same"), Flatten()],
+    [Input(6, 5, 1), Conv2D(32, 2, "relu"), Conv2D(6, 3, "tanh"), MaxPool2D(2), Flatten()],
 ]
 
 

@@ -1,0 +1,218 @@
+# The gradient of a convolutional layer on some rows of deltas, of a group of images: a sum for each weight, over all pixels, of a number
+# of the image times a delta. A tile has some weights (taps) of some filters in registers; a column of tiles, all weights of these.
+#
+# Taps are taken as the images lie: (ky, kx, channel), as W has them, or plane by plane (channel, ky, kx).
+
+from simd cimport TILE_TAPS, always_inlined, never_inlined, real, vec, VL, held, load, madd, splat, store
+from squares cimport MAX_LANES, transpose
+from threads cimport smaller
+
+cdef enum:
+    ABREAST = 4           # filters of a column of tiles
+    MOST_ABREAST = 6      # of one instead of two of three, where registers are few
+
+cdef struct Taps:
+    const real* x         # under the first tap, for the first of the pixels
+    Py_ssize_t x_row      # from row to row of deltas
+    Py_ssize_t x_pixel
+    Py_ssize_t image_row  # from row to row of the image
+    Py_ssize_t planes     # 1, or the channels where these lie one after the other; and from one to the next
+    Py_ssize_t plane
+    Py_ssize_t window_height
+    Py_ssize_t length     # vectors beside each other in a row of the window, in a plane
+    const real* d
+    Py_ssize_t d_row
+    real* panel           # room for the deltas of the filters of a column, pixel by pixel
+    Py_ssize_t rows
+    Py_ssize_t width
+    Py_ssize_t filters
+    real* sums            # (taps, filters) vectors, and those of the bias
+    bint add              # to what they are
+    bint bias
+
+cdef struct Tap:
+    const real* x         # what lies under it for the first pixel
+    Py_ssize_t ky
+    Py_ssize_t k          # of the `length` vectors
+    real* sums
+
+
+cdef inline Py_ssize_t abreast(Py_ssize_t filters) noexcept nogil:
+    # How many of the filters that are left the next column of tiles has.
+    if filters == MOST_ABREAST:
+        return MOST_ABREAST if TILE_TAPS == 3 else 3
+    return smaller(filters, ABREAST)
+
+
+cdef inline Py_ssize_t panel_size(Py_ssize_t width, Py_ssize_t filters) noexcept nogil:
+    # Numbers that a panel needs for a row of deltas.
+    return width * smaller(filters, MOST_ABREAST) * VL
+
+
+cdef inline void advance(const Taps* on, Tap* tap) noexcept nogil:
+    # To the next one; divisions would keep a tile waiting.
+    tap.x += VL
+    tap.k += 1
+    if tap.k == on.length:
+        tap.x += on.image_row - on.length * VL
+        tap.k = 0
+        tap.ky += 1
+        if tap.ky == on.window_height:
+            tap.x += on.plane - on.window_height * on.image_row
+            tap.ky = 0
+
+
+cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const real* delta, Tap* tap) noexcept nogil:
+    # So many taps for `filters` filters, whose deltas lie together.
+    cdef vec acc[TILE_TAPS * MOST_ABREAST]
+    cdef vec x[TILE_TAPS]
+    cdef vec d
+    cdef const real* at[TILE_TAPS]
+    cdef real* sums = tap.sums
+    cdef Py_ssize_t x_pixel = on.x_pixel, ahead = on.x_row - on.width * on.x_pixel, width = on.filters * VL, _, __
+    cdef int i, j
+    for i in range(taps):
+        at[i] = tap.x
+        advance(on, tap)
+        for j in range(filters):
+            acc[i * filters + j] = load(sums + i * width + j * VL) if on.add else splat(0)
+    for _ in range(on.rows):
+        for __ in range(on.width):
+            for i in range(taps):
+                x[i] = load(at[i])
+                at[i] += x_pixel
+            for j in range(filters):
+                d = held(load(delta + j * VL))
+                for i in range(taps):
+                    acc[i * filters + j] = madd(x[i], d, acc[i * filters + j])
+            delta += filters * VL
+        for i in range(taps):
+            at[i] += ahead
+    for i in range(taps):
+        for j in range(filters):
+            store(sums + i * width + j * VL, acc[i * filters + j])
+    tap.sums += taps * width
+
+
+cdef inline always_inlined fill_panel(int filters, const Taps* on, real* sums, Py_ssize_t q) noexcept nogil:
+    # Copies the deltas of `filters` filters from q on together: pixels of many filters lie so far apart that few of them would find a
+    # place in the first-level cache. Their sums are the gradient of the bias.
+    cdef vec total[MOST_ABREAST]
+    cdef vec delta
+    cdef const real* d
+    cdef real* out = on.panel
+    cdef Py_ssize_t y, _
+    cdef int j
+    for j in range(filters):
+        total[j] = load(sums + j * VL) if on.add and on.bias else splat(0)
+    for y in range(on.rows):
+        d = on.d + y * on.d_row + q * VL
+        for _ in range(on.width):
+            for j in range(filters):
+                delta = load(d + j * VL)
+                store(out + j * VL, delta)
+                total[j] = total[j] + delta
+            d += on.filters * VL
+            out += filters * VL
+    for j in range(filters if on.bias else 0):
+        store(sums + j * VL, total[j])
+
+
+cdef inline always_inlined sum_deltas(int filters, const Taps* on, real* sums) noexcept nogil:
+    # Only the sums, where deltas of all filters are wanted and lie together.
+    cdef vec total[MOST_ABREAST]
+    cdef const real* d = on.d
+    cdef Py_ssize_t _
+    cdef int j
+    if on.bias:
+        for j in range(filters):
+            total[j] = load(sums + j * VL) if on.add else splat(0)
+        for _ in range(on.rows * on.width):
+            for j in range(filters):
+                total[j] = total[j] + load(d + j * VL)
+            d += filters * VL
+        for j in range(filters):
+            store(sums + j * VL, total[j])
+
+
+cdef inline always_inlined column(int filters, const Taps* on, Py_ssize_t q) noexcept nogil:
+    # All taps, and the bias.
+    cdef Py_ssize_t left = on.planes * on.window_height * on.length
+    cdef Tap tap = Tap(on.x, 0, 0, on.sums + q * VL)
+    cdef const real* deltas = on.panel
+    if on.d_row == on.width * filters * VL:
+        deltas = on.d
+        sum_deltas(filters, on, tap.sums + left * on.filters * VL)
+    else:
+        fill_panel(filters, on, tap.sums + left * on.filters * VL, q)
+    while filters <= ABREAST and left >= TILE_TAPS:
+        tap_tile(TILE_TAPS, filters, on, deltas, &tap)
+        left -= TILE_TAPS
+    while left >= 2:
+        tap_tile(2, filters, on, deltas, &tap)
+        left -= 2
+    while left >= 1:
+        tap_tile(1, filters, on, deltas, &tap)
+        left -= 1
+
+
+cdef inline never_inlined column_6(const Taps* on, Py_ssize_t q) noexcept nogil:
+    column(6, on, q)
+
+cdef inline never_inlined column_4(const Taps* on, Py_ssize_t q) noexcept nogil:
+    column(4, on, q)
+
+cdef inline never_inlined column_3(const Taps* on, Py_ssize_t q) noexcept nogil:
+    column(3, on, q)
+
+cdef inline never_inlined column_2(const Taps* on, Py_ssize_t q) noexcept nogil:
+    column(2, on, q)
+
+cdef inline never_inlined column_1(const Taps* on, Py_ssize_t q) noexcept nogil:
+    column(1, on, q)
+
+
+cdef inline void sum_taps(const Taps* on) noexcept nogil:
+    # The sums of all filters.
+    cdef Py_ssize_t q = 0, count
+    while q < on.filters:
+        count = abreast(on.filters - q)
+        if count == 6:
+            column_6(on, q)
+        elif count == 4:
+            column_4(on, q)
+        elif count == 3:
+            column_3(on, q)
+        elif count == 2:
+            column_2(on, q)
+        else:
+            column_1(on, q)
+        q += count
+
+
+cdef inline void add_lanes(const Taps* on, real* out, Py_ssize_t ld, bint add) noexcept nogil:
+    # out, which lies as W and the bias do, = the sum of the lanes of each vector of the sums; or out += it. Padding becomes zero.
+    cdef Py_ssize_t window = on.window_height * on.length, i, tap
+    cdef const real* sums = on.sums
+    for i in range(on.planes):
+        for tap in range(window):
+            add_row(sums, on.filters, out + (tap * on.planes + i) * ld, ld, add)
+            sums += on.filters * VL
+    if on.bias:
+        add_row(sums, on.filters, out + window * on.planes * ld, ld, add)
+
+
+cdef inline void add_row(const real* sums, Py_ssize_t filters, real* out, Py_ssize_t ld, bint add) noexcept nogil:
+    # A square of vectors at a time.
+    cdef vec square[MAX_LANES]
+    cdef vec total
+    cdef Py_ssize_t q
+    cdef int i
+    for q from 0 <= q < ld by VL:
+        for i in range(VL):
+            square[i] = load(sums + (q + i) * VL) if q + i < filters else splat(0)
+        transpose(square)
+        total = load(out + q) if add else splat(0)
+        for i in range(VL):
+            total = total + square[i]
+        store(out + q, total)
