@@ -406,8 +406,9 @@ cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_
                 d += pixel
 
 
-cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # The gradient by the parameters of the group of images from row `first` on, into the slot of its grain, or added to what is there.
+cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high, int thread) noexcept nogil:
+    # The gradient by the parameters of the group of images from row `first` on. With the last group of a grain, or of those before row
+    # `high`, that of the grain is there, and goes into its slot.
     cdef Py_ssize_t y, i, o = layer.neurons, pixel = o * VL, near = near_rows(layer), height = layer.out_shape.height
     cdef const Layer* above = layer + 1
     cdef real* d = delta_of(layer, first, thread)
@@ -426,7 +427,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noe
             d += (layer.window_width - 1 - layer.pad_x) * pixel
     y = 0
     while y < height:
-        on.d, on.rows, on.add = d, smaller(near, height - y), y > 0
+        on.d, on.rows, on.add = d, smaller(near, height - y), y > 0 or first % GRAIN > 0
         place_images(layer, first, thread, y, &on)
         if layer.pooled > 0:
             for i in range(on.rows // layer.pooled):
@@ -435,7 +436,8 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, int thread) noe
             d += on.rows * on.d_row           # else the next rows take the place of these
         sum_taps(&on)
         y += on.rows
-    add_lanes(&on, layer.slots + first // GRAIN * parameter_count(layer), layer.ld, first % GRAIN > 0)
+    if (first + VL) % GRAIN == 0 or first + VL >= high:
+        add_lanes(&on, layer.slots + first // GRAIN * parameter_count(layer), layer.ld)
 
 
 cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale, bint add,

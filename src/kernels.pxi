@@ -50,7 +50,7 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
                 elif which == 1:
                     conv.backward(layer, &net.layers[0], first, 0)
                 else:
-                    conv.fill_slot(layer, first, 0)
+                    conv.fill_slot(layer, first, n, 0)
     free(memory)
 
 

@@ -2,7 +2,7 @@
 # rows, outside of every loop. Layers of images are taken a group of images at a time, the dense ones above all rows at once.
 
 from libc.stdint cimport uint64_t
-from simd cimport real
+from simd cimport VL, real
 from arena cimport TRAIN, Arena, Purpose, take
 from matmul cimport Ahead, Form
 from threads cimport smaller
@@ -121,10 +121,11 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
     to_net_input(below, first, rows)
 
 
-cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
-    # The same below a layer of images, for a group of them, and the group's part of the gradient.
+cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t high, int thread) noexcept nogil:
+    # The same below a layer of images, for a group of the thread's images, which end before row `high`, and its part of the gradient.
+    cdef Py_ssize_t rows = smaller(VL, high - first)
     if layer.kind == CONV2D and not layer.frozen:
-        conv.fill_slot(layer, first, thread)
+        conv.fill_slot(layer, first, high, thread)
     if below.D is NULL:
         return
     if layer.kind == CONV2D:

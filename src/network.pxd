@@ -305,7 +305,7 @@ cdef inline void backward_through(const Network* net, int start, int end, Py_ssi
         for l in range(min(start, net.images - 1), end, -1):
             if net.layers[l].D is NULL:
                 break
-            layers.backward_group(&net.layers[l], &net.layers[l - 1], first, rows, thread)
+            layers.backward_group(&net.layers[l], &net.layers[l - 1], first, high, thread)
         if end > 0:
             norm.gather_deltas(&net.layers[end], first, rows, thread)
         elif net.by_inputs is not NULL:

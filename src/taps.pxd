@@ -94,9 +94,8 @@ cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const
     tap.sums += taps * width
 
 
-cdef inline always_inlined fill_panel(int filters, const Taps* on, real* sums, Py_ssize_t q) noexcept nogil:
-    # Copies the deltas of `filters` filters from q on together: pixels of many filters lie so far apart that few of them would find a
-    # place in the first-level cache. Their sums are the gradient of the bias.
+cdef inline always_inlined sum_deltas(bint copied, int filters, const Taps* on, real* sums, Py_ssize_t q) noexcept nogil:
+    # The gradient of the bias, for `filters` filters from q on; and their deltas are copied together into the panel.
     cdef vec total[MOST_ABREAST]
     cdef vec delta
     cdef const real* d
@@ -110,41 +109,26 @@ cdef inline always_inlined fill_panel(int filters, const Taps* on, real* sums, P
         for _ in range(on.width):
             for j in range(filters):
                 delta = load(d + j * VL)
-                store(out + j * VL, delta)
                 total[j] = total[j] + delta
+                if copied:
+                    store(out + j * VL, delta)
             d += on.filters * VL
             out += filters * VL
     for j in range(filters if on.bias else 0):
         store(sums + j * VL, total[j])
 
 
-cdef inline always_inlined sum_deltas(int filters, const Taps* on, real* sums) noexcept nogil:
-    # Only the sums, where deltas of all filters are wanted and lie together.
-    cdef vec total[MOST_ABREAST]
-    cdef const real* d = on.d
-    cdef Py_ssize_t _
-    cdef int j
-    if on.bias:
-        for j in range(filters):
-            total[j] = load(sums + j * VL) if on.add else splat(0)
-        for _ in range(on.rows * on.width):
-            for j in range(filters):
-                total[j] = total[j] + load(d + j * VL)
-            d += filters * VL
-        for j in range(filters):
-            store(sums + j * VL, total[j])
-
-
 cdef inline always_inlined column(int filters, const Taps* on, Py_ssize_t q) noexcept nogil:
     # All taps, and the bias.
     cdef Py_ssize_t left = on.planes * on.window_height * on.length
     cdef Tap tap = Tap(on.x, 0, 0, on.sums + q * VL)
+    cdef real* bias = tap.sums + left * on.filters * VL
     cdef const real* deltas = on.panel
-    if on.d_row == on.width * filters * VL:
+    if on.d_row == on.width * filters * VL:   # those of all filters lie together
         deltas = on.d
-        sum_deltas(filters, on, tap.sums + left * on.filters * VL)
-    else:
-        fill_panel(filters, on, tap.sums + left * on.filters * VL, q)
+        sum_deltas(False, filters, on, bias, q)
+    else:                                     # apart; and those of many filters so far that few would find a place in the first-level cache
+        sum_deltas(True, filters, on, bias, q)
     while filters <= ABREAST and left >= TILE_TAPS:
         tap_tile(TILE_TAPS, filters, on, deltas, &tap)
         left -= TILE_TAPS
@@ -190,19 +174,19 @@ cdef inline void sum_taps(const Taps* on) noexcept nogil:
         q += count
 
 
-cdef inline void add_lanes(const Taps* on, real* out, Py_ssize_t ld, bint add) noexcept nogil:
-    # out, which lies as W and the bias do, = the sum of the lanes of each vector of the sums; or out += it. Padding becomes zero.
+cdef inline void add_lanes(const Taps* on, real* out, Py_ssize_t ld) noexcept nogil:
+    # out, which lies as W and the bias do, = the sum of the lanes of each vector of the sums. Padding becomes zero.
     cdef Py_ssize_t window = on.window_height * on.length, i, tap
     cdef const real* sums = on.sums
     for i in range(on.planes):
         for tap in range(window):
-            add_row(sums, on.filters, out + (tap * on.planes + i) * ld, ld, add)
+            add_row(sums, on.filters, out + (tap * on.planes + i) * ld, ld)
             sums += on.filters * VL
     if on.bias:
-        add_row(sums, on.filters, out + window * on.planes * ld, ld, add)
+        add_row(sums, on.filters, out + window * on.planes * ld, ld)
 
 
-cdef inline void add_row(const real* sums, Py_ssize_t filters, real* out, Py_ssize_t ld, bint add) noexcept nogil:
+cdef inline void add_row(const real* sums, Py_ssize_t filters, real* out, Py_ssize_t ld) noexcept nogil:
     # A square of vectors at a time.
     cdef vec square[MAX_LANES]
     cdef vec total
@@ -212,7 +196,7 @@ cdef inline void add_row(const real* sums, Py_ssize_t filters, real* out, Py_ssi
         for i in range(VL):
             square[i] = load(sums + (q + i) * VL) if q + i < filters else splat(0)
         transpose(square)
-        total = load(out + q) if add else splat(0)
+        total = splat(0)
         for i in range(VL):
             total = total + square[i]
         store(out + q, total)
