@@ -53,6 +53,7 @@ def main():
     row = ROWS["C"]
     X, y = row.data()
     options = {**row.options(), "epochs": arguments.epochs}
+    row.networks(1)[0].fit(X, y, **options)  # what a first fit loads
     times = {(n_threads, count): [] for n_threads in (1, None) for count in COUNTS}
     for _ in range(arguments.rounds):
         for n_threads, count in times:
