@@ -18,7 +18,7 @@ cdef class Training:
     settings : dict
         "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd;
         "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
-        "generator", a BitGenerator of NumPy's by which orders are drawn, under its lock, as shuffle_by does it;
+        "generator", a BitGenerator of NumPy's by which orders are drawn as shuffle_by does it, of which nobody draws meanwhile;
         "dropout", a number for each hidden layer; "learning", for each layer None, or (factor of its learning rates, 0 where it is
         frozen; once more of its biases'; steps that it was frozen in before).
     threads : int

@@ -63,17 +63,17 @@ class Intake:
         if scaler_y is not None and (self.loss.takes not in ("numbers", "slopes") or model.heads is not None):
             what = self.loss.name if model.heads is None else "heads"
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {what!r}")
-        self.scaler_X, self.scaler_y = scaler_X, scaler_y
-        self.note_scalers()
+        self.scale_by(scaler_X, scaler_y)
         self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known()
         self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known()
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
         self.largest = 0.0
 
-    def note_scalers(self) -> None:
-        """To be called where they are others."""
-        self.is_direct = self.scaler_X is self.scaler_y is None and not self.model.images
+    def scale_by(self, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
+        """Chooses how scalings are found."""
+        self.scaler_X, self.scaler_y = scaler_X, scaler_y
+        self.is_direct = scaler_X is scaler_y is None and not self.model.images
 
     def learner(self) -> Intake:
         """A copy for a fit, which learns."""

@@ -61,7 +61,7 @@ class Model:
     uneven : bool
         Whether some layers learn otherwise than others, or not at all.
     plain : bool
-        Whether the loss is the engine's, and all layers learn alike and all that they put out.
+        Whether the loss is the engine's, all layers learn alike, and none drops outputs.
     places : list of int
         Of each layer that computes its number among the engine's, which has pools and the like, too.
     """

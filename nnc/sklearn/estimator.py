@@ -359,10 +359,10 @@ class Estimator:
         draw = Orders(n, self._random_state, net.model.core) if self.shuffle else None
         # a single batch has all rows in any order, and those of a sparse matrix come in theirs
         order = draw.order if draw is not None and batch < n and not issparse(X) else None
-        if draw is None or order is None or draw.bits is None:
-            settings["shuffles"] = False  # the order is drawn here, if at all
+        if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
+            settings["generator"] = draw.bits  # which nobody else has, so that nobody has to wait for it
         else:
-            settings["generator"] = draw.bits
+            settings["shuffles"] = False  # the order is drawn here, if at all
         plan = Plan(
             epochs=1 if incremental else self.max_iter,
             batch_size=batch,

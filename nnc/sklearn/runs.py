@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -174,10 +173,6 @@ class DenseRun(_Watched):
             self.lost_epochs += 1
         if self.core_draws:
             self.drawn = self.epoch
-
-    def go_on(self) -> None:
-        with self.draw.bits.lock if self.core_draws else nullcontext():
-            super().go_on()
 
     def offset(self) -> float:
         if self.offsets is None or self.data.weights is None:

@@ -15,7 +15,7 @@ from nnc.training.batches import BatchFit
 from nnc.training.divergence import LARGE_INPUT, scaler_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -82,7 +82,7 @@ def advise(run: Fit, history: History, stacklevel: int) -> None:
         warnings.warn(message, kind, stacklevel)
 
 
-def looks_well(run: Fit, loss: NDArray[np.float64]) -> bool:
+def _looks_well(run: Fit, loss: NDArray[np.float64]) -> bool:
     """Whether there is nothing to find, seen at one glance: nearly always in short runs."""
     model = run.model
     return (
@@ -95,12 +95,16 @@ def looks_well(run: Fit, loss: NDArray[np.float64]) -> bool:
     )
 
 
-def findings(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
-    """The mistakes, one by one. What takes longer is done where something looks bad."""
+def findings(run: Fit, history: History) -> Iterable[tuple[type[TrainingWarning], str]]:
+    """The mistakes, one by one."""
+    loss = history.loss
+    return () if not len(loss) or _looks_well(run, loss) else _found(run, history)
+
+
+def _found(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
+    """What takes longer, where something looks bad."""
     model, plan, loss = run.model, run.plan, history.loss
     epochs = len(loss)
-    if not epochs or looks_well(run, loss):
-        return
     if history.stop_reason == "epochs" and (plan.target_loss is not None or plan.patience is not None):
         unmet = _unmet(plan, history)
         if unmet:

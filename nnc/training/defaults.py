@@ -39,14 +39,14 @@ def scale(intake: Intake, open_: frozenset[str], X: Any, n: int) -> None:
     of targets, those are scaled that are numbers of any size."""
     from nnc.data.scaling import Pixels, Standardize
 
-    model = intake.model
+    model, scaler_X, scaler_y = intake.model, intake.scaler_X, intake.scaler_y
     if "scale_X" in open_:
         if len(model.shape) == 1:
-            intake.scaler_X = Standardize() if n > 1 else None
+            scaler_X = Standardize() if n > 1 else None
         elif getattr(X, "dtype", None) == np.uint8:
-            intake.scaler_X = Pixels()
-            intake.scaling_X = intake.scaler_X.known()
+            scaler_X = Pixels()
+            intake.scaling_X = scaler_X.known()
     of_numbers = intake.loss.takes == "numbers" and model.activations[-1] == "identity"
     if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
-        intake.scaler_y = Standardize()
-    intake.note_scalers()
+        scaler_y = Standardize()
+    intake.scale_by(scaler_X, scaler_y)

@@ -12,7 +12,7 @@ import numpy as np
 from nnc.base.checks import count, flag, fraction
 from nnc.base.random import SHUFFLE, SPLIT
 from nnc.model.data import Data
-from nnc.training.advice import advise, looks_well
+from nnc.training.advice import advise
 from nnc.training.batches import BatchFit, epochs_of
 from nnc.training.fit import Fit
 from nnc.training.kept import keep
@@ -54,8 +54,7 @@ def complete(network: Any, run: Fit, stacklevel: int) -> History:
     """Runs a fit, in the turn of the network, which keeps what the next one goes on from."""
     begin(network, run)
     history = run.run()
-    if not looks_well(run, history.loss):
-        advise(run, history, stacklevel + 1)
+    advise(run, history, stacklevel + 1)
     return history
 
 
