@@ -30,6 +30,8 @@ class Server:
             self.work, self.runs, self.results = replace(WORKS[key]), {}, {}  # a copy: its data go with it
         if self.work.images and not getattr(self.peer, "IMAGES", False):
             raise Unsupported("it has no convolutions")
+        if self.work.calls and not getattr(self.peer, "CALLS", False):
+            raise Unsupported("it is not asked for single steps")
         _ = self.work.data, self.work.weights
         start = perf_counter()
         self.runs[way] = self.peer.WAYS[way](self.work, self.threads)

@@ -33,7 +33,7 @@ class Outcome:
         """Of the processor's multiply-add peak, what nnc's steps reach on each number of threads: the median of the
         rounds, each with its own peak, since that moves."""
         work = self.work
-        done = 2e-9 * work.multiply_adds * work.rows * work.epochs / work.steps if work.training else 0
+        done = 2e-9 * work.multiply_adds * work.rows * work.epochs / work.steps if work.fits else 0
         ours = [candidate for candidate in self.candidates if candidate.peaks and candidate.error is None and done]
         return {
             candidate.threads: median(done / a / b for a, b in zip(candidate.rounds, candidate.peaks, strict=True))
@@ -128,7 +128,7 @@ def show(outcomes, versions, missing):
     if "nnc" in peers:
         table("Time of the peer / time of nnc (goal; < is below it)", ratio_cell, outcomes, others)
         table("The same, both on one thread", ratio_alone_cell, outcomes, others)
-        trained = [outcome for outcome in outcomes if outcome.work.training]
+        trained = [outcome for outcome in outcomes if outcome.work.fits]
         table("nnc's share of the multiply-add peak, by threads (goal)", share_cell, trained, THREADS)
     table("Microseconds a step or call (best way, threads)", time_cell, outcomes, peers)
     table("The same on one thread", time_alone_cell, outcomes, peers)

@@ -79,7 +79,7 @@ def step_rate(work, threads, turns=15):
 
 
 def main(works):
-    works = [work for work in works if work.training]
+    works = [work for work in works if work.fits]
     n_cores = cpu_count()
     for dtype in dict.fromkeys(work.dtype for work in works):
         core = core_of(dtype)

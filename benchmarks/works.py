@@ -91,6 +91,8 @@ class Work:
         Passes over the rows that one run trains; calls of `predict` that one run makes.
     training : bool
         False: predict one row, again and again.
+    calls : bool
+        Each step is a call from Python, on rows as NumPy has them: `epochs` of them, on one thread.
     goals : dict of str to float
         How many times faster than a peer nnc means to be.
     goals_alone : dict of str to float
@@ -112,9 +114,15 @@ class Work:
     dtype: str = "float32"
     bias: bool = True
     training: bool = True
+    calls: bool = False
     goals: dict[str, float] = field(default_factory=dict)
     goals_alone: dict[str, float] = field(default_factory=dict)
     shares: tuple[float, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether all steps are one fit, which has a share of the peak."""
+        return self.training and not self.calls
 
     @property
     def images(self) -> bool:
@@ -164,6 +172,9 @@ class Work:
         what = f"{self.name} {self.hidden}, {self.output}, {self.dtype}"
         if not self.training:
             return f"{what}: {self.epochs} times predict of one row"
+        if self.calls:
+            rows = "one row" if self.rows == 1 else f"{self.rows} rows"
+            return f"{what}: {self.loss}, {self.optimizer}, {self.epochs} steps on {rows}, each a call"
         rows = "full batch" if self.batch is None else f"batch {self.batch}"
         bias = "" if self.bias else ", no bias"
         return f"{what}{bias}: {self.loss}, {self.optimizer}, {self.rows} rows, {rows}, {self.epochs} epochs"
@@ -280,6 +291,7 @@ _CLASSES = ("relu", "softmax", "cross_entropy")
 _LENET = ((28, 28, 1), Conv(6, 5), MaxPool(2), Conv(16, 5), MaxPool(2), 120, 84, 10)
 _WIDE = ((28, 28, 1), Conv(32, 3, same=True), Conv(32, 3, same=True), MaxPool(2), 128, 10)
 _FEW = {"goals": {"torch": 5.5, "jax": 6}, "goals_alone": {"torch": 4.2, "jax": 6}, "shares": (0.8, 0.75)}
+_FOUR = (4, 16, 3)
 _MORE = {"goals": {"torch": 4.4, "jax": 6}, "goals_alone": {"torch": 3.3, "jax": 6}, "shares": (0.8, 0.75)}
 
 WORKS = {
@@ -299,7 +311,7 @@ WORKS = {
              goals={"numpy": 2, "torch": 2.4, "sklearn": 2.2, "jax": 1.15}),
         Work("G", (4, 32, 16, 4), "tanh", "identity", "mse", 20, rows=10_000, optimizer="adam", lr=0.01,
              goals={"numpy": 10, "torch": 5.5, "jax": 2.7}),
-        Work("H", (4, 16, 3), "relu", "identity", "mse", 10_000, rows=1, training=False,
+        Work("H", _FOUR, "relu", "identity", "mse", 10_000, rows=1, training=False,
              goals={"numpy": 2, "torch": 6, "sklearn": 40}),
         Work("L32", _LENET, *_CLASSES, 1, rows=4096, batch=32, lr=0.05, **_FEW),
         Work("L32-adam", _LENET, *_CLASSES, 1, rows=4096, batch=32, optimizer="adam", lr=0.001, **_FEW),
@@ -307,5 +319,11 @@ WORKS = {
         Work("L128-adam", _LENET, *_CLASSES, 2, rows=4096, batch=128, optimizer="adam", lr=0.001, **_MORE),
         Work("K32", _WIDE, *_CLASSES, 1, rows=1024, batch=32, lr=0.02,
              goals={"torch": 1.25}, goals_alone={"torch": 1.25}, shares=(0.8, 0.8)),
+        *(
+            Work(f"S{rows}" + "-wide" * (sizes != _FOUR) + "-adam" * (lr < 0.01), sizes, "tanh", "identity", "mse",
+                 2000, rows=rows, calls=True, optimizer="adam" if lr < 0.01 else "sgd", lr=lr,
+                 goals={"torch": 70, "jax": 10} if rows == 1 and sizes == _FOUR else {})
+            for rows in (1, 32) for sizes in (_FOUR, (64, 64, 10)) for lr in (0.01, 0.001)
+        ),
     )
 }  # fmt: skip

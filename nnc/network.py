@@ -101,10 +101,10 @@ class NeuralNetwork:
         Default: a random one, which `net.seed` tells.
     scale_X, scale_y : "standardize", "minmax", "pixels", an object or None, default "auto"
         Scales inputs, or targets: `nnc.Standardize()` (mean 0, standard deviation 1), `nnc.MinMax(low, high)`, or
-        `nnc.Pixels()`, which divides by 255. The first `fit` finds the scaling (of pixels there is nothing to find),
-        files keep it, and `predict` undoes that of the targets: a network takes and gives raw numbers. Losses are those
-        of the scaled targets; only losses of numbers go with scale_y. "auto" is None but where the first training of
-        the network, whose weights nobody has given, is a `fit` that leaves everything out.
+        `nnc.Pixels()`, which divides by 255. The first `fit` finds the scaling, where it is not known as that of pixels
+        or by `nnc.Standardize(mean, std)`, files keep it, and `predict` undoes that of the targets: a network takes and
+        gives raw numbers. Losses are those of the scaled targets; only losses of numbers go with scale_y. "auto" is
+        None but where the network, whose weights nobody has given, begins with a `fit` that leaves everything out.
 
     Raises
     ------

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 from nnc import NeuralNetwork
 from nnc.data import scaling
 from nnc.data.scaling import MinMax, Scaling, Standardize
+from nnc.layers import Input
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3, [1, 10, 1e-3], (500, 3))
@@ -169,11 +170,64 @@ def test_numbers_that_are_not_finite(value):
         (lambda: Standardize().fit([1j, 2]), "array must be an array of real numbers, got complex numbers"),
         (lambda: Standardize().fit([[1], [1, 2]]), "rows of one length"),
         (lambda: Standardize().fit(["a"]), "real numbers"),
+        (lambda: Standardize(mean=1), r"mean and std must be given together or not at all, got .*mean=1, std=None"),
+        (lambda: Standardize(std=[1, 2]), "together"),
+        (lambda: Standardize("a", 1), "mean must be an array of real numbers"),
+        (lambda: Standardize([1, math.nan], 1), "mean must be finite, got nan"),
+        (lambda: Standardize(1, [2, 0]), r"std must be above 0 and finite, got 0\.0"),
+        (lambda: Standardize(1, math.inf), "std must be above 0 and finite, got inf"),
+        (lambda: Standardize([[1]], 1), r"mean must be a number, or one for each column, got shape \(1, 1\)"),
+        (lambda: Standardize([], []), r"mean must be a number, or one for each column, got shape \(0,\)"),
+        (lambda: Standardize(0, 5e-324).fit([1.0]), "column 0 cannot be scaled: .* factor inf"),
+        (lambda: Standardize([1, 2], 1).fit(X), "array: mean must be one number, or 3, one for each column, got 2"),
+        (lambda: NeuralNetwork([3, 1], scale_X=Standardize(0, [1, 2])), "scale_X: std must be .*, got 2 numbers"),
+        (lambda: NeuralNetwork([3, 1], loss="mse", scale_y=Standardize([1, 2], 1)), "scale_y: mean must be one number"),
+        (
+            lambda: NeuralNetwork([Input(8, 8, 3), 1], scale_X=Standardize([1, 2], 1)),
+            "or 192, one for each column, or 3, one for each channel, got 2 numbers",
+        ),
     ],
 )
 def test_wrong_arguments(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+@pytest.mark.parametrize("of_each", [False, True])
+def test_what_is_known_beforehand(of_each, tmp_path):
+    """A network that is told of its columns scales as one that has found the same, and learns from a single row."""
+    y = X @ [1, 0.1, 100.0]
+    found, of_y = Standardize().fit(X), Standardize().fit(y)
+    told = Standardize(X.mean(axis=0), X.std(axis=0)) if of_each else Standardize(3, 10)
+    known = told.fit(X)
+    if of_each:
+        assert known.apply(X) == pytest.approx(found.apply(X), abs=1e-11)
+        assert Standardize(found.shift, 1 / found.factor).fit([[1.0, 2.0, 3.0]]).shift.tolist() == found.shift.tolist()
+    else:
+        assert known.apply(X) == pytest.approx((X - 3) / 10, abs=1e-12)
+
+    def network():
+        scale_y = Standardize(of_y.shift, 1 / of_y.factor)
+        return NeuralNetwork([3, 4, 1], loss="mse", scale_X=told, scale_y=scale_y, seed=0)
+
+    net, plain = network(), NeuralNetwork([3, 4, 1], loss="mse", seed=0)
+    Z, t = known.apply(X), of_y.apply(y)
+    for i in range(5):
+        losses = net.train_step(X[i : i + 1], y[i : i + 1]), plain.train_step(Z[i : i + 1], t[i : i + 1])
+        assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert net.predict(X) == pytest.approx(of_y.undo(plain.predict(Z)), rel=1e-12)
+    net.save(tmp_path / "net.json")
+    for same in (NeuralNetwork.load(tmp_path / "net.json"), pickle.loads(pickle.dumps(net)), net.copy()):
+        assert np.array_equal(same.predict(X), net.predict(X))
+    assert eval(repr(told)) == told == network().intake.scaler_X
+    network().fit(X[:1], y[:1], epochs=1)
+
+
+def test_of_images_channels_may_be_known():
+    scaler = Standardize([1, 2, 3], [0.1, 1, 10])
+    image = np.random.default_rng(1).random((1, 2, 2, 3))
+    net = NeuralNetwork([Input(2, 2, 3), 1], loss="mse", scale_X=scaler, seed=0)
+    assert net.intake.inputs(image).reshape(image.shape) == pytest.approx((image - [1, 2, 3]) / [0.1, 1, 10])
 
 
 def test_a_memmap_stays_on_the_disk(tmp_path):
@@ -254,6 +308,7 @@ def test_whatever_is_in_a_file_is_read_or_refused(kind, shift, factor):
 @pytest.mark.parametrize("name", ["scale_X", "scale_y"])
 def test_a_network_does_not_learn_a_scaling_from_one_row(name, scaler, tmp_path):
     """By which all later rows would be scaled."""
+    said = rf"{name}=nnc\.Standardize\(mean=\.\.\., std=\.\.\.\).*OnlineRegressor"
     X, y = np.arange(12.0).reshape(4, 3), np.arange(4.0)
     lazy = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=(1, 3))
     for learn in (
@@ -264,7 +319,7 @@ def test_a_network_does_not_learn_a_scaling_from_one_row(name, scaler, tmp_path)
         lambda net: net.fit_batches([(X[:1], y[:1]), (X, y)], epochs=3),
     ):
         net = NeuralNetwork([3, 2, 1], loss="mse", seed=0, **{name: scaler})
-        with pytest.raises(ValueError, match=f"{name} needs two rows or more to find the scaling from, got 1"):
+        with pytest.raises(ValueError, match=f"{name} needs two rows or more to find the scaling from, got 1.*{said}"):
             learn(net)
         assert (net.intake.scaling_X, net.intake.scaling_y, net.state) == (None, None, None)
         net.train_step(X, y)

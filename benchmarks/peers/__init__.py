@@ -7,7 +7,8 @@ A peer's module has
   function `run`, which starts from `work.weights`, does the work once and returns (seconds, result), where
   the result is what `work.judge` takes: trained weights, or predictions. It raises `Unsupported` for a work
   that the peer cannot do.
-- `THREADED = False` where there is nothing to gain from a second core, `IMAGES = True` where it has convolutions.
+- `THREADED = False` where there is nothing to gain from a second core, `IMAGES = True` where it has convolutions,
+  `CALLS = True` where a step may be a call: its run is a `Calls` then.
 
 nnc's own has a function `peak`, too, which measures what the processor reaches at most.
 
@@ -71,3 +72,22 @@ def repeat(predict, work):
         return perf_counter() - start, result
 
     return run
+
+
+class Calls:
+    """The `run` for a work whose steps are calls: `start` returns a function that makes a step on rows as NumPy has
+    them, and one that returns the weights."""
+
+    def __init__(self, work, threads, start):
+        if threads > 1:
+            raise Unsupported("such a step is measured on one thread")
+        self.work, self.start = work, start
+
+    def __call__(self):
+        work = self.work
+        X, Y = work.X, work.Y
+        step, weights = self.start()
+        began = perf_counter()
+        for _ in range(work.steps):
+            step(X, Y)
+        return perf_counter() - began, weights()

@@ -4,6 +4,7 @@ Images are also trained by a jitted step at a time; with channels last, with cha
 are a product of all windows and W, written by hand.
 """
 
+import os
 from functools import partial
 from time import perf_counter
 
@@ -13,13 +14,15 @@ from jax import lax
 from jax import numpy as jnp
 
 from ..works import Conv, MaxPool
-from . import Unsupported, channels_first, channels_last, repeat
+from . import Calls, Unsupported, channels_first, channels_last, repeat
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)
+if os.environ.get("OMP_NUM_THREADS") == "1":  # or a short step is handed to another thread: thrice the time
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 VERSION = f"JAX {jax.__version__}"
-IMAGES = True
+IMAGES = CALLS = True
 
 ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
 ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # the loss takes the logits
@@ -148,6 +151,27 @@ def make_train_by_step(work, step):
     return train
 
 
+def calls(work, threads):
+    begin, step = make_step(work, work.weights, None)
+    one = jax.jit(step, donate_argnums=0)
+
+    def start():
+        state = begin()
+
+        def call(X, Y):
+            nonlocal state
+            state = jax.block_until_ready(one(state, X, Y))
+
+        return call, lambda: weights_of(work, state)
+
+    return Calls(work, threads, start)
+
+
+def weights_of(work, state):
+    params = state if work.optimizer == "sgd" else state[0]
+    return [(np.asarray(layer[0]), layer[1] if work.bias else None) for layer in params]
+
+
 def jitted(work, threads, layout=None, make=make_train):
     if work.images != (layout is not None):
         raise Unsupported("a layout is for images, and they need one")
@@ -155,6 +179,8 @@ def jitted(work, threads, layout=None, make=make_train):
         params = [tuple(map(jnp.array, layer)) for layer in work.weights]
         predict = jax.jit(partial(forward, work))
         return repeat(lambda row: np.asarray(predict(params, row)), work)
+    if work.calls:
+        return calls(work, threads)
     first = layout == "NCHW"
     start, step = make_step(work, channels_first(work, work.weights) if first else work.weights, layout)
     train = make(work, step)
@@ -165,8 +191,7 @@ def jitted(work, threads, layout=None, make=make_train):
         began = perf_counter()
         state = jax.block_until_ready(train(state, X, Y))
         seconds = perf_counter() - began
-        params = state if work.optimizer == "sgd" else state[0]
-        weights = [(np.asarray(layer[0]), layer[1] if work.bias else None) for layer in params]
+        weights = weights_of(work, state)
         return seconds, channels_last(work, weights) if first else weights
 
     return run

@@ -1,5 +1,6 @@
-"""nnc: one call."""
+"""nnc: one call, or one for each step."""
 
+from functools import partial
 from importlib import import_module
 from threading import Barrier, Thread
 from time import perf_counter
@@ -11,10 +12,10 @@ from nnc.layers import Conv2D, Dense, Input, MaxPool2D
 from nnc.model import cores
 
 from .. import works
-from . import repeat
+from . import Calls, Unsupported, repeat
 
 VERSION = f"nnc {nnc.__version__}"
-IMAGES = True
+IMAGES = CALLS = True
 
 
 def kind(layer):
@@ -37,7 +38,26 @@ def network(work):
     return net
 
 
+def layers(net):
+    """What `work.judge` takes."""
+    return list(zip(net.weights, net.biases or [None] * len(net.weights), strict=True))
+
+
+def train_step(work, threads):
+    if not work.calls:
+        raise Unsupported("its steps are those of a fit")
+
+    def start():
+        net = network(work)
+        net.train_step(work.X, work.Y, work.lr, work.optimizer)  # with which it goes on
+        return net.train_step, partial(layers, net)
+
+    return Calls(work, threads, start)
+
+
 def fit(work, threads):
+    if work.calls:
+        raise Unsupported("a fit of all steps is one call")
     if not work.training:
         return repeat(network(work).predict, work)
 
@@ -49,7 +69,7 @@ def fit(work, threads):
             n_threads=threads,
         )  # fmt: skip
         seconds = perf_counter() - start
-        return seconds, list(zip(net.weights, net.biases or [None] * len(net.weights), strict=True))
+        return seconds, layers(net)
 
     return run
 
@@ -94,4 +114,4 @@ def peak(dtype, threads):
     return max(rates)
 
 
-WAYS = {"fit": fit}
+WAYS = {"fit": fit, "train_step": train_step}

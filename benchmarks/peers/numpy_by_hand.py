@@ -9,9 +9,10 @@ from time import perf_counter
 
 import numpy as np
 
-from . import Unsupported, repeat
+from . import Calls, Unsupported, repeat
 
 VERSION = f"NumPy {np.__version__}"
+CALLS = True
 
 
 def flat(work):
@@ -147,6 +148,8 @@ def adam(work, params, grads, m, beta1=0.9, beta2=0.999, eps=1e-8):
 def in_place(work, threads):
     if not work.training:
         return repeat(one_row(work), work)
+    if work.calls:
+        return Calls(work, threads, partial(stepper, work))
     params, grads = flat(work), flat(work)
     initial = params[0].copy()
     optimizer = {"sgd": sgd, "adam": adam}[work.optimizer]
@@ -173,6 +176,18 @@ def in_place(work, threads):
         return perf_counter() - start, list(zip(params[1], params[2], strict=True))
 
     return run
+
+
+def stepper(work):
+    params, grads = flat(work), flat(work)
+    back = gradient(work, params, grads, work.rows)
+    update = {"sgd": sgd, "adam": adam}[work.optimizer](work, params[0], grads[0], work.rows)
+
+    def step(X, Y):
+        back(X, X.T, Y)
+        update()
+
+    return step, lambda: list(zip(params[1], params[2], strict=True))
 
 
 def one_row(work):

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from ..works import Conv, MaxPool
-from . import Unsupported, channels_first, channels_last, repeat
+from . import Calls, Unsupported, channels_first, channels_last, repeat
 
 VERSION = f"PyTorch {torch.__version__}"
-IMAGES = True
+IMAGES = CALLS = True
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 ACTIVATIONS |= dict.fromkeys(("identity", "softmax"), lambda Z: Z)  # the loss takes the logits
@@ -78,8 +78,16 @@ def layers(work, params):
     return channels_last(work, [(W.T if W.ndim == 2 else W, b) for W, b in pairs])
 
 
-def run_of(work, start, layout):
+def stepper(work, start):
+    params, step = start()
+    of = torch.from_numpy
+    return lambda X, y: step(of(X), of(y)), lambda: layers(work, params)
+
+
+def run_of(work, threads, start, layout):
     """`run` for a function `start` that returns new parameters and a function that makes a step on X, y."""
+    if work.calls:
+        return Calls(work, threads, partial(stepper, work, start))
     X, y = torch.from_numpy(work.X), torch.from_numpy(work.y)
     if work.images:
         X = arranged(X.permute(0, 3, 1, 2), layout)
@@ -120,7 +128,7 @@ def eager(work, threads, layout=torch.contiguous_format):
 
         return params, step
 
-    return run_of(work, start, layout)
+    return run_of(work, threads, start, layout)
 
 
 def compiled(work, threads, layout=torch.contiguous_format):
@@ -152,7 +160,7 @@ def compiled(work, threads, layout=torch.contiguous_format):
 
         return params, step
 
-    return run_of(work, start, layout)
+    return run_of(work, threads, start, layout)
 
 
 def one_row(forward, params):

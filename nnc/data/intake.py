@@ -64,8 +64,8 @@ class Intake:
             what = self.loss.name if model.heads is None else "heads"
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {what!r}")
         self.scale_by(scaler_X, scaler_y)
-        self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known()
-        self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known()
+        self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known("scale_X", model.shape)
+        self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known("scale_y", model.sizes[-1:])
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
         self.largest = 0.0
@@ -532,7 +532,8 @@ def _learned(name: str, scaler: Scaler, rows: NDArray[Any], what: str) -> Scalin
     if len(rows) < 2:
         raise ValueError(
             f"{name} needs two rows or more to find the scaling from, got 1: train with more rows first (fit, or a "
-            "larger first batch)"
+            f"larger first batch), say what is known of them ({name}=nnc.Standardize(mean=..., std=...)), or take "
+            "nnc.OnlineRegressor or nnc.OnlineClassifier, which find it as rows come"
         )
     return scaler.fit(rows, what)
 

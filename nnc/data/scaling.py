@@ -10,6 +10,7 @@ larger than the memory.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from reprlib import repr as shown
@@ -36,8 +37,9 @@ class Scaler(ABC):
 
     name: ClassVar[str]  # in files
 
-    def known(self) -> Scaling | None:
-        """The scaling, where it does not depend on what is scaled."""
+    def known(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
+        """The scaling of rows of this shape, where it does not depend on what is scaled; `name` is the argument that
+        messages begin with."""
         return None
 
     @abstractmethod
@@ -92,12 +94,53 @@ class Learned(Scaler):
         return Scaling(self.name, shift, factor)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Standardize(Learned):
-    """Columns get mean 0 and standard deviation 1 (the one of the population: divided by n, not n - 1)."""
+    """Columns get mean 0 and standard deviation 1 (the one of the population: divided by n, not n - 1).
+
+    Parameters
+    ----------
+    mean, std : number or sequence of numbers, optional
+        What is known of the columns beforehand, both or neither: one number for all of them, one for each, or of images
+        one for each channel. Finite, std above 0. Nothing is found from rows then, so that training may begin with a
+        single one. Default: the first fit finds them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Only one of them is given, or they are anything else. That they do not fit a network is said by it.
+    """
+
+    mean: float | tuple[float, ...] | None = None
+    std: float | tuple[float, ...] | None = None
 
     name = "standardize"
     target: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"mean and std must be given together or not at all, got {self!r}")
+        if self.mean is not None and self.std is not None:
+            object.__setattr__(self, "mean", _statistic("mean", self.mean))
+            object.__setattr__(self, "std", _statistic("std", self.std))
+
+    def __repr__(self) -> str:
+        return "Standardize()" if self.mean is self.std is None else f"Standardize(mean={self.mean}, std={self.std})"
+
+    def known(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
+        if self.mean is None or self.std is None:
+            return None
+        mean, std = (_spread(name, what, getattr(self, what), shape) for what in ("mean", "std"))
+        with np.errstate(over="ignore"):  # Scaling looks at what comes out
+            return Scaling(self.name, mean, 1 / std)
+
+    def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
+        if self.mean is None:
+            return super().fit(array, name)
+        rows = numbers(name, array)
+        known = self.known(name, rows.shape[1:] or (1,))
+        assert known is not None
+        return known
 
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
@@ -155,13 +198,12 @@ class Pixels(Scaler):
 
     name = "pixels"
 
-    def known(self) -> Scaling:
+    def known(self, name: str, shape: tuple[int, ...]) -> Scaling:
         return Scaling(self.name, np.array(0.0), np.array(1 / 255))
 
     def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
         """The same scaling, whatever the columns are."""
-        numbers(name, array)
-        return self.known()
+        return self.known(name, numbers(name, array).shape[1:])
 
 
 SCALERS: dict[str, type[Scaler]] = {kind.name: kind for kind in (Standardize, MinMax, Pixels)}
@@ -266,6 +308,29 @@ class Scaling:
             return cls(**d)
         except OverflowError:
             raise ValueError("the numbers of a scaling must be in the range of a float") from None
+
+
+def _statistic(what: str, given: Any) -> float | tuple[float, ...]:
+    """A mean or standard deviation, or one for each column."""
+    array = numbers(what, given).astype(np.float64)
+    if array.ndim > 1 or array.size == 0:
+        raise ValueError(f"{what} must be a number, or one for each column, got shape {array.shape}")
+    wrong = ~np.isfinite(array) | (array <= 0 if what == "std" else False)
+    if wrong.any():
+        kind = "above 0 and finite" if what == "std" else "finite"
+        raise ValueError(f"{what} must be {kind}, got {array[wrong].flat[0]}")
+    return float(array) if array.ndim == 0 else tuple(array.tolist())
+
+
+def _spread(name: str, what: str, given: float | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Numbers as `_statistic` gives them as one for each column of rows of this shape, whose last axis is channels."""
+    n = math.prod(shape)
+    if isinstance(given, tuple) and len(given) not in (n, shape[-1]):
+        channels = f", or {shape[-1]}, one for each channel" if len(shape) > 1 else ""
+        raise ValueError(
+            f"{name}: {what} must be one number, or {n}, one for each column{channels}, got {len(given)} numbers"
+        )
+    return np.resize(np.array(given), n)  # again and again, as channels lie
 
 
 def _blocks(rows: NDArray[Any]) -> Iterator[NDArray[np.float64]]:

@@ -45,7 +45,7 @@ def scale(intake: Intake, open_: frozenset[str], X: Any, n: int) -> None:
             scaler_X = Standardize() if n > 1 else None
         elif getattr(X, "dtype", None) == np.uint8:
             scaler_X = Pixels()
-            intake.scaling_X = scaler_X.known()
+            intake.scaling_X = scaler_X.known("scale_X", model.shape)
     of_numbers = intake.loss.takes == "numbers" and model.activations[-1] == "identity"
     if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
         scaler_y = Standardize()
