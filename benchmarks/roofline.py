@@ -13,6 +13,7 @@ from statistics import median
 
 import numpy as np
 
+from nnc.base.arrays import aligned_zeros
 from nnc.base.processors import cpu_count
 from nnc.layers import Dense, Flatten, Input
 from nnc.model import cores
@@ -30,8 +31,8 @@ def products(core, dtype, rows, n_in, n_out, backward):
 
     def rate(m, n, k, transposed, add):
         A = rng.standard_normal((k, m) if transposed else (m, k)).astype(dtype)
-        B = rng.standard_normal((k, padded(n))).astype(dtype)
-        C = np.zeros((m, padded(n)), dtype)
+        B, C = (aligned_zeros(rows * padded(n), A.dtype).reshape(rows, -1) for rows in (k, m))  # as all of the engine's
+        B[...] = rng.standard_normal(B.shape)
         repeat = max(1, int(2e7 / (m * n * k)))
         seconds = best(lambda: core.product(A, transposed, B, C, None, 1e-9, add, repeat))
         return 2 * m * n * k * repeat / seconds / 1e9

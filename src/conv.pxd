@@ -151,24 +151,23 @@ cdef inline void place_images(const Layer* layer, Py_ssize_t first, int thread, 
     cdef real* out
     if layer.planes is NULL:
         on.x = band_of(layer, first, thread, low, on.rows, &on.image_row)
-        on.planes, on.length, on.x_pixel = 1, layer.window_width * c, layer.stride_x * c * VL
+        on.tap, on.channel = c * VL, VL
     else:
-        on.planes, on.length, on.x_pixel = c, layer.window_width, layer.stride_x * VL
-        on.image_row, on.plane = wide(layer) * VL, plane_size(layer)
-        on.x = layer.planes + thread * c * on.plane
-        out = layer.planes + thread * c * on.plane + layer.pad_x * VL
+        on.image_row, on.tap, on.channel = wide(layer) * VL, VL, plane_size(layer)
+        on.x = layer.planes + thread * c * on.channel
+        out = layer.planes + thread * c * on.channel + layer.pad_x * VL
         for y in range(top, top + (on.rows - 1) * layer.stride_y + layer.window_height):
             if 0 <= y < layer.below.height:
                 pixel = layer.input + first * layer.n_in + y * width * c * VL
                 for x in range(width):
                     for i in range(c):
-                        store(out + i * on.plane + x * VL, load(pixel + i * VL))
+                        store(out + i * on.channel + x * VL, load(pixel + i * VL))
                     pixel += c * VL
             else:
                 for i in range(c):
-                    memset(out + i * on.plane, 0, width * VL * sizeof(real))
+                    memset(out + i * on.channel, 0, width * VL * sizeof(real))
             out += on.image_row
-    on.x_row = layer.stride_y * on.image_row
+    on.x_row, on.x_pixel = layer.stride_y * on.image_row, layer.stride_x * on.tap
 
 
 cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ssize_t q) noexcept nogil:
@@ -414,8 +413,8 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
     cdef real* d = delta_of(layer, first, thread)
     cdef real* a
     cdef Taps on
-    on.plane = 0
-    on.window_height, on.width, on.filters, on.bias = layer.window_height, layer.out_shape.width, o, layer.bias
+    on.window_height, on.window_width, on.channels = layer.window_height, layer.window_width, layer.below.channels
+    on.width, on.filters, on.bias = layer.out_shape.width, o, layer.bias
     on.d_row, on.sums = layer.out_shape.width * pixel, layer.sums + thread * parameter_rows(layer) * pixel
     on.panel = layer.panels + thread * near * panel_size(on.width, o)
     if layer.pooled > 0:

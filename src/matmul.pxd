@@ -11,16 +11,15 @@
 # Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
 # so the result for a row does not depend on its neighbors, nor on how threads share the rows.
 
-from simd cimport (LINE, TILE_ROWS, TILE_VECS, VL, always_inlined, never_inlined, real, vec, all_finite, if_finite, load, madd,
-                   prefetch_line, splat, store)
+from simd cimport (LINE, ROWS_AHEAD, TILE_ROWS, TILE_VECS, VL, WIDE_FIRST, WIDE_ROWS, always_inlined, never_inlined, real, vec,
+                   all_finite, if_finite, load, madd, prefetch_line, prefetch_near, splat, store)
 from activations cimport relu
 
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
     K_BLOCK = 256         # rows of B at a time: a panel of them and as many columns as a tile has fits the first-level cache
     PACK_FROM = 384       # rows of C from which a copy of B's panel pays
-    ODD_ROWS = 4          # the tile of the last vectors of columns where their number is odd and not 1: with a single vector, a tile
-    ODD_VECS = 3          # waits for what it has loaded
+    WIDE_VECS = 3         # of the wide tile: odd, for with a single vector of columns a tile waits for what it has loaded
 
 cdef enum Form:           # how A lies
     ROWS                  # by rows, anywhere
@@ -65,12 +64,13 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
     # `rows` rows and `vecs` vectors of columns of C; these and `form` are literals at every call, so that all loops over them
     # unroll and the accumulators stay in registers.
     cdef vec acc[MAX_TILE]
-    cdef vec b[ODD_VECS]
+    cdef vec b[WIDE_VECS]
     cdef const real* row[TILE_ROWS]
     cdef Py_ssize_t lda = by.a, ldb = by.b, ldc = by.c
     cdef vec a, scale
     cdef int i, j
     cdef Py_ssize_t k
+    cdef bint asks = ROWS_AHEAD > 0 and rows * vecs >= TILE_ROWS * TILE_VECS
     for j in range(vecs):
         b[j] = splat(0) if start is NULL else load(start + j * VL)
     for i in range(rows):
@@ -81,10 +81,16 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
     for k in range(k_len):
         for j in range(vecs):
             b[j] = load(B + k * ldb + j * VL)
+            if asks and form == ROWS:
+                prefetch_near(B + (k + ROWS_AHEAD) * ldb + j * VL)
         if form == COLUMNS:
             row[0] = A.at[0] + A.column + k * lda
+            if asks:
+                prefetch_near(row[0] + ROWS_AHEAD * lda)
         elif form == SCATTERED:
             row[0] = A.at[k] + A.column
+            if asks and vecs == WIDE_VECS:     # for fewer it takes longer than it saves
+                prefetch_near(A.at[k + ROWS_AHEAD if k + ROWS_AHEAD < k_len else k] + A.column)
         for i in range(rows):
             a = splat(row[i][k] if form == ROWS else row[0][i])
             for j in range(vecs):
@@ -188,50 +194,57 @@ cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k
         i += 1
 
 
-# The same for ODD_VECS vectors of columns.
+# The same for WIDE_VECS vectors of columns.
 
-cdef inline always_inlined odd_strip(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                     const Strides* by) noexcept nogil:
-    cdef Py_ssize_t i
-    tiles(form, ODD_ROWS, ODD_VECS, m // ODD_ROWS, k_len, A, B, C, start, by)
-    for i in range(m // ODD_ROWS * ODD_ROWS, m):
-        tile(form, 1, ODD_VECS, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
-
-
-cdef inline never_inlined odd_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+cdef inline always_inlined wide_strip(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
                                       const Strides* by) noexcept nogil:
-    odd_strip(ROWS, m, k_len, A, B, C, start, by)
+    cdef Py_ssize_t i = m // WIDE_ROWS * WIDE_ROWS
+    tiles(form, WIDE_ROWS, WIDE_VECS, m // WIDE_ROWS, k_len, A, B, C, start, by)
+    if WIDE_ROWS > 4:
+        while m - i >= 4:
+            tile(form, 4, WIDE_VECS, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
+            i += 4
+    while m - i >= 1:
+        tile(form, 1, WIDE_VECS, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
+        i += 1
 
 
-cdef inline never_inlined odd_by_columns(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                         const Strides* by) noexcept nogil:
-    odd_strip(COLUMNS, m, k_len, A, B, C, start, by)
+cdef inline never_inlined wide_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                       const Strides* by) noexcept nogil:
+    wide_strip(ROWS, m, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined odd_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                           const Strides* by) noexcept nogil:
-    odd_strip(SCATTERED, m, k_len, A, B, C, start, by)
+cdef inline never_inlined wide_by_columns(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                          const Strides* by) noexcept nogil:
+    wide_strip(COLUMNS, m, k_len, A, B, C, start, by)
 
 
-cdef inline always_inlined odd(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                               const Strides* by) noexcept nogil:
+cdef inline never_inlined wide_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                            const Strides* by) noexcept nogil:
+    wide_strip(SCATTERED, m, k_len, A, B, C, start, by)
+
+
+cdef inline always_inlined wide(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                const Strides* by) noexcept nogil:
     if form == ROWS:
-        odd_by_rows(m, k_len, A, B, C, start, by)
+        wide_by_rows(m, k_len, A, B, C, start, by)
     elif form == COLUMNS:
-        odd_by_columns(m, k_len, A, B, C, start, by)
+        wide_by_columns(m, k_len, A, B, C, start, by)
     else:
-        odd_by_scattered(m, k_len, A, B, C, start, by)
+        wide_by_scattered(m, k_len, A, B, C, start, by)
 
 
 cdef inline Py_ssize_t width(Py_ssize_t vectors) noexcept nogil:
-    # How many vectors of columns come next, of so many.
-    return TILE_VECS if vectors > ODD_VECS else vectors
+    # How many vectors of columns come next, of so many: never a single one of several, and wide ones last.
+    if vectors <= WIDE_VECS:
+        return vectors
+    return WIDE_VECS if WIDE_FIRST and vectors % WIDE_VECS == 0 else TILE_VECS
 
 
 cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                          real* C, const real* start, const Strides* by) noexcept nogil:
     # In blocks of K_BLOCK rows of B. Where a panel of B is used very often, it is copied together first.
-    cdef vec packed[K_BLOCK * ODD_VECS]
+    cdef vec packed[K_BLOCK * WIDE_VECS]
     cdef Strides here = by[0]
     cdef const real* panel
     cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL
@@ -253,8 +266,8 @@ cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, 
                 here.b = vecs * VL
             if vecs == TILE_VECS:
                 strip(form, TILE_VECS, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
-            elif vecs == ODD_VECS:
-                odd(form, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
+            elif vecs == WIDE_VECS:
+                wide(form, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
             else:
                 strip(form, 1, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
             if start is not NULL:
@@ -268,15 +281,19 @@ cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, 
 cdef inline always_inlined any_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                        real* C, const real* start, const Strides* by) noexcept nogil:
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
+    if vectors == 1:                       # the least that is done for the least products
+        strip(form, 1, m, k_len, A, B, C, start, by)
+        return
     while width(vectors - j) == TILE_VECS:
         strip(form, TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, by)
         if start is not NULL:
             start += TILE_VECS * VL
         j += TILE_VECS
-    if vectors - j == ODD_VECS:
-        odd(form, m, k_len, A, B + j * VL, C + j * VL, start, by)
-    elif vectors - j == 1:
-        strip(form, 1, m, k_len, A, B + j * VL, C + j * VL, start, by)
+    while j < vectors:
+        wide(form, m, k_len, A, B + j * VL, C + j * VL, start, by)
+        if start is not NULL:
+            start += WIDE_VECS * VL
+        j += WIDE_VECS
 
 
 cdef inline never_inlined product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,

@@ -257,6 +257,15 @@ static inline void prefetch(const real *p, ptrdiff_t n) {
 
 enum { LINE = 64 / sizeof(real) }; /* numbers in a cache line */
 
+/* Asks for the cache line at p, as near as there is. */
+static inline void prefetch_near(const real *p) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(p);
+#else
+    (void)p;
+#endif
+}
+
 /* Asks for the cache line at p, into the second-level cache. */
 static inline void prefetch_line(const real *p) {
 #if defined(__GNUC__) || defined(__clang__)
@@ -308,13 +317,16 @@ static inline vec split_exponent(vec a, vec *e) {
     return from_bits((shifted & (((real_bits)1 << MANTISSA_BITS) - 1)) + SQRT_HALF_BITS);
 }
 
-/* The register tile of matmul.pxd: so many rows and vectors of columns that its accumulators, one row of B and a
-   broadcast element of A fill the register file; and those of conv.pxd, so many pixels beside six filters, and so many rows
-   of W beside four. Chosen by measuring, see docs/design.md. */
-#if defined(__AVX512F__) || defined(__aarch64__)
-enum { TILE_ROWS = 8, TILE_VECS = 2, TILE_PIXELS = 4, TILE_TAPS = 5 };
+/* The register tiles of matmul.pxd: so many rows and vectors of columns that its accumulators, one row of B and a broadcast
+   element of A fill the register file; a wide one, which is the first choice or has only the last three vectors of an odd
+   number; and how many rows ahead it asks for what it broadcasts, where that lies by columns. And those of conv.pxd, so many
+   pixels beside six filters, and so many rows of W beside four. Chosen by measuring, see docs/design.md. */
+#if defined(__AVX512F__)
+enum { TILE_ROWS = 8, TILE_VECS = 2, WIDE_ROWS = 8, WIDE_FIRST = 1, ROWS_AHEAD = 8, TILE_PIXELS = 4, TILE_TAPS = 5 };
+#elif defined(__aarch64__)
+enum { TILE_ROWS = 8, TILE_VECS = 2, WIDE_ROWS = 4, WIDE_FIRST = 0, ROWS_AHEAD = 0, TILE_PIXELS = 4, TILE_TAPS = 5 };
 #else
-enum { TILE_ROWS = 6, TILE_VECS = 2, TILE_PIXELS = 2, TILE_TAPS = 3 };
+enum { TILE_ROWS = 6, TILE_VECS = 2, WIDE_ROWS = 4, WIDE_FIRST = 0, ROWS_AHEAD = 0, TILE_PIXELS = 2, TILE_TAPS = 3 };
 #endif
 
 /* Numbers below the smallest normal one count as zero inside the engine: arithmetic on them is up to a hundred times

@@ -12,11 +12,15 @@ cdef extern from "simd.h" nogil:
         VL
         TILE_ROWS
         TILE_VECS
+        WIDE_ROWS
+        WIDE_FIRST
+        ROWS_AHEAD
         TILE_PIXELS
         TILE_TAPS
         LINE
     real ROUND_MAGIC
     void prefetch(const real* p, Py_ssize_t n)
+    void prefetch_near(const real* p)
     void prefetch_line(const real* p)
     vec splat(real a)
     vec madd(vec a, vec b, vec c)

@@ -1,7 +1,7 @@
 # The gradient of a convolutional layer on some rows of deltas, of a group of images: a sum for each weight, over all pixels, of a number
 # of the image times a delta. A tile has some weights (taps) of some filters in registers; a column of tiles, all weights of these.
 #
-# Taps are taken as the images lie: (ky, kx, channel), as W has them, or plane by plane (channel, ky, kx).
+# Taps are taken channel by channel, (channel, ky, kx): a tile reads the same few numbers for one pixel and the next.
 
 from simd cimport TILE_TAPS, always_inlined, never_inlined, real, vec, VL, held, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
@@ -15,11 +15,12 @@ cdef struct Taps:
     const real* x         # under the first tap, for the first of the pixels
     Py_ssize_t x_row      # from row to row of deltas
     Py_ssize_t x_pixel
+    Py_ssize_t tap        # from tap to tap in a row of the window
     Py_ssize_t image_row  # from row to row of the image
-    Py_ssize_t planes     # 1, or the channels where these lie one after the other; and from one to the next
-    Py_ssize_t plane
+    Py_ssize_t channels   # and from one to the next
+    Py_ssize_t channel
     Py_ssize_t window_height
-    Py_ssize_t length     # vectors beside each other in a row of the window, in a plane
+    Py_ssize_t window_width
     const real* d
     Py_ssize_t d_row
     real* panel           # room for the deltas of the filters of a column, pixel by pixel
@@ -33,7 +34,7 @@ cdef struct Taps:
 cdef struct Tap:
     const real* x         # what lies under it for the first pixel
     Py_ssize_t ky
-    Py_ssize_t k          # of the `length` vectors
+    Py_ssize_t kx
     real* sums
 
 
@@ -51,31 +52,34 @@ cdef inline Py_ssize_t panel_size(Py_ssize_t width, Py_ssize_t filters) noexcept
 
 cdef inline void advance(const Taps* on, Tap* tap) noexcept nogil:
     # To the next one; divisions would keep a tile waiting.
-    tap.x += VL
-    tap.k += 1
-    if tap.k == on.length:
-        tap.x += on.image_row - on.length * VL
-        tap.k = 0
+    tap.x += on.tap
+    tap.kx += 1
+    if tap.kx == on.window_width:
+        tap.x += on.image_row - on.window_width * on.tap
+        tap.kx = 0
         tap.ky += 1
         if tap.ky == on.window_height:
-            tap.x += on.plane - on.window_height * on.image_row
+            tap.x += on.channel - on.window_height * on.image_row
             tap.ky = 0
 
 
-cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const real* delta, Tap* tap) noexcept nogil:
-    # So many taps for `filters` filters, whose deltas lie together.
+cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const real* delta, real* none, Tap* tap) noexcept nogil:
+    # So many taps for `filters` filters, whose deltas lie together. `none` are as many zeros: with a choice of where to read from, in
+    # place of a branch, accumulators stay in registers.
     cdef vec acc[TILE_TAPS * MOST_ABREAST]
     cdef vec x[TILE_TAPS]
     cdef vec d
     cdef const real* at[TILE_TAPS]
     cdef real* sums = tap.sums
+    cdef const real* before = sums if on.add else none
     cdef Py_ssize_t x_pixel = on.x_pixel, ahead = on.x_row - on.width * on.x_pixel, width = on.filters * VL, _, __
+    cdef Py_ssize_t step = width if on.add else 0
     cdef int i, j
     for i in range(taps):
         at[i] = tap.x
         advance(on, tap)
         for j in range(filters):
-            acc[i * filters + j] = load(sums + i * width + j * VL) if on.add else splat(0)
+            acc[i * filters + j] = load(before + i * step + j * VL)
     for _ in range(on.rows):
         for __ in range(on.width):
             for i in range(taps):
@@ -120,23 +124,27 @@ cdef inline always_inlined sum_deltas(bint copied, int filters, const Taps* on, 
 
 cdef inline always_inlined column(int filters, const Taps* on, Py_ssize_t q) noexcept nogil:
     # All taps, and the bias.
-    cdef Py_ssize_t left = on.planes * on.window_height * on.length
+    cdef Py_ssize_t left = on.channels * on.window_height * on.window_width
     cdef Tap tap = Tap(on.x, 0, 0, on.sums + q * VL)
     cdef real* bias = tap.sums + left * on.filters * VL
     cdef const real* deltas = on.panel
+    cdef vec none[MOST_ABREAST]
+    cdef int j
+    for j in range(filters):
+        none[j] = splat(0)
     if on.d_row == on.width * filters * VL:   # those of all filters lie together
         deltas = on.d
         sum_deltas(False, filters, on, bias, q)
     else:                                     # apart; and those of many filters so far that few would find a place in the first-level cache
         sum_deltas(True, filters, on, bias, q)
     while filters <= ABREAST and left >= TILE_TAPS:
-        tap_tile(TILE_TAPS, filters, on, deltas, &tap)
+        tap_tile(TILE_TAPS, filters, on, deltas, <real*>none, &tap)
         left -= TILE_TAPS
     while left >= 2:
-        tap_tile(2, filters, on, deltas, &tap)
+        tap_tile(2, filters, on, deltas, <real*>none, &tap)
         left -= 2
     while left >= 1:
-        tap_tile(1, filters, on, deltas, &tap)
+        tap_tile(1, filters, on, deltas, <real*>none, &tap)
         left -= 1
 
 
@@ -176,14 +184,14 @@ cdef inline void sum_taps(const Taps* on) noexcept nogil:
 
 cdef inline void add_lanes(const Taps* on, real* out, Py_ssize_t ld) noexcept nogil:
     # out, which lies as W and the bias do, = the sum of the lanes of each vector of the sums. Padding becomes zero.
-    cdef Py_ssize_t window = on.window_height * on.length, i, tap
+    cdef Py_ssize_t window = on.window_height * on.window_width, channel, tap
     cdef const real* sums = on.sums
-    for i in range(on.planes):
+    for channel in range(on.channels):
         for tap in range(window):
-            add_row(sums, on.filters, out + (tap * on.planes + i) * ld, ld)
+            add_row(sums, on.filters, out + (tap * on.channels + channel) * ld, ld)
             sums += on.filters * VL
     if on.bias:
-        add_row(sums, on.filters, out + window * on.planes * ld, ld)
+        add_row(sums, on.filters, out + window * on.channels * ld, ld)
 
 
 cdef inline void add_row(const real* sums, Py_ssize_t filters, real* out, Py_ssize_t ld) noexcept nogil:
