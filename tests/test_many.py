@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -453,6 +454,20 @@ def test_classes_and_scalings_come_back(processes):
     nnc.fit_many(alone, X, Y, epochs=2)
     nnc.fit_many(many, X, Y, epochs=2, executor=processes)
     assert all((a.predict(X) == b.predict(X)).all() for a, b in zip(alone, many, strict=True))
+
+
+@pytest.mark.parametrize("scaler", ["pixels", nnc.Standardize(1, 2), "learned"])
+def test_networks_of_one_known_scaling_take_the_rows_once(scaler, monkeypatch):
+    """A copy of the rows for each of them would be much of them."""
+    first = NeuralNetwork([3, 4, 1], loss="mse", scale_X="standardize" if scaler == "learned" else scaler, seed=0)
+    if scaler == "learned":
+        first.fit(X, Y, epochs=1)
+    copies, taken, take = [pickle.loads(pickle.dumps(first)) for _ in range(5)], [], source.Taken
+    monkeypatch.setattr(source, "Taken", lambda *arguments: taken.append(take(*arguments)) or taken[-1])
+    nnc.fit_many(copies, X, Y, epochs=2)
+    assert len(taken) == 1
+    first.fit(X, Y, epochs=2)
+    assert_equal(copies[0], first)
 
 
 def test_an_exception_in_a_worker(processes):

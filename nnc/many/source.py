@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.data.intake import Intake
+    from nnc.data.scaling import Scaling
     from nnc.model.data import Data
 
     Index = NDArray[np.intp]
@@ -70,9 +71,13 @@ def _kind(intake: Intake) -> Any:
     """What decides how X and y are taken."""
     model, classes = intake.model, intake.classes
     known = None if classes is None else (classes.dtype.str, classes.tobytes())
-    scalings = intake.scaler_X, id(intake.scaling_X), intake.scaler_y, id(intake.scaling_y)
+    scalings = (intake.scaler_X, _numbers(intake.scaling_X)), (intake.scaler_y, _numbers(intake.scaling_y))
     heads = None if model.heads is None else model.heads.made_of
     return model.dtype, model.shape, model.sizes[-1], model.loss, heads, known, intake.feature_names, scalings
+
+
+def _numbers(scaling: Scaling | None) -> tuple[bytes, bytes] | None:
+    return None if scaling is None else (scaling.shift.tobytes(), scaling.factor.tobytes())
 
 
 class Taken:
