@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import replace
 from importlib import import_module
@@ -55,9 +56,17 @@ class Server:
         return self.work.judge(self.results[way])
 
 
+def on_one_processor():
+    """From here on, this process and its threads: XLA has some beside those that can be forbidden."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 def serve(pipe, name, threads):
     """The process's main function: it takes (method, arguments), sends (None, value) or (error, message)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if threads == 1:
+        on_one_processor()
     server = Server(name, threads)
     while True:
         try:

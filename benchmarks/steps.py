@@ -23,6 +23,7 @@ import numpy as np
 import nnc
 
 from .__main__ import chosen
+from .child import on_one_processor
 from .peers import PEERS, Unsupported
 from .peers.nnc_itself import network
 from .runner import environment
@@ -118,6 +119,7 @@ def main():
 
 
 def run(arguments):
+    on_one_processor()
     peers = {}
     for peer in ("nnc", *arguments.peers):
         try:

@@ -380,7 +380,9 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
         on.rows = (high_row - top) // sy + 1 if high_row >= top else 0
         x = 0
         while x < layer.below.width:
-            pixels = 2 if layer.below.width - x >= 2 else 1     # more would sum over more of the border
+            pixels = 2 if layer.below.width - x >= 2 else 1     # more would sum over more of the border, where they reach it
+            if kw - 1 <= x + layer.pad_x <= span - TILE_PIXELS + 1 and layer.below.width - x >= TILE_PIXELS:
+                pixels = TILE_PIXELS
             left = max(0, x + layer.pad_x - span)
             right = smaller(kw - 1, x + pixels - 1 + layer.pad_x)
             on.n = (right - left + 1) * o if right >= left else 0
