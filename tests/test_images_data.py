@@ -293,7 +293,7 @@ def test_pixels_goes_with_vectors_and_with_targets():
 
 
 def test_pixels_apply_and_undo():
-    scaling = Pixels().known()
+    scaling = Pixels().fit(BYTES)
     for array in (BYTES, BYTES[0], BYTES.ravel(), BYTES.astype(float)):
         assert np.array_equal(scaling.apply(array), array * (1 / 255))
         assert np.allclose(scaling.undo(scaling.apply(array)), array)
