@@ -238,16 +238,10 @@ def test_a_seed_repeats_to_the_bit(kind, table, labels):
 
 
 def test_members_by_rule():
-    assert [members_by_rule(name, 500) for name in PRESETS] == [preset.networks for preset in PRESETS.values()]
+    assert [members_by_rule(preset, 500) for preset in PRESETS] == list(PRESETS.values())
     counts = [members_by_rule("default", 10**k) for k in range(2, 8)]
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == 2
-
-
-def test_networks_of_the_best_preset_are_wider(table):
-    X, y = table
-    fits = [TableRegressor(preset, members=1, random_state=0, max_seconds=1).fit(X, y) for preset in PRESETS]
-    assert [fit.networks_[0].sizes[-4:-1] for fit in fits] == [(n, n, n) for n in (128, 128, 256)]
 
 
 def training(n=23, task=None, bins=False, seed=0):
@@ -255,7 +249,7 @@ def training(n=23, task=None, bins=False, seed=0):
     task = Task(CLASSES, 3) if task is None else task
     y = np.sort(rng.integers(0, 3, n)).astype(np.int32) if task.kind == "classes" else rng.standard_normal((n, 1))
     X = rng.standard_normal((n, 2)).astype(np.float32)
-    return Training(task, Rows(X, X if bins else None, y, None), 128, seed, 1)
+    return Training(task, Rows(X, X if bins else None, y, None), seed, 1)
 
 
 def test_every_row_is_held_out_in_one_fold_of_those_that_follow():
@@ -282,7 +276,7 @@ def test_every_row_is_held_out_in_one_fold_of_those_that_follow():
 )
 def test_which_encoding_is_kept(task, plain, bins, kept):
     work = training(task=task, bins=True)
-    net = network(work.task, 2, 128, 0)
+    net = network(work.task, 2, 0)
     for fold in range(2):
         work.members[Spec(2 * fold, False, fold)] = Member(Spec(2 * fold, False, fold), net, plain)
         work.members[Spec(2 * fold + 1, True, fold)] = Member(Spec(2 * fold + 1, True, fold), net, bins)
@@ -425,7 +419,7 @@ def test_ctrl_c_keeps_what_there_is(table):
 def test_max_seconds(table):
     X, y = table
     model = TableRegressor("best", random_state=0, max_seconds=1e-3).fit(X, y)
-    assert len(model.networks_) < PRESETS["best"].networks
+    assert len(model.networks_) < PRESETS["best"]
     assert np.isfinite(model.predict(X)).all()
 
 

@@ -42,7 +42,7 @@ LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
 HERE = "<own>"  # where the parameters stand that one of them has alone
 PARAMETERS = """
     preset : {"fast", "default", "best"}, default="default"
-        How much is done: "fast" trains fewer networks, "best" wider ones, in the same way.
+        How much is done: "fast" trains few networks, "best" many, in the same way.
     members : int, default=None
         How many networks are trained. Default: by the preset and the number of rows. With the same `random_state`, data
         and number the model is the same to the last bit, whatever n_jobs is.<own>
@@ -253,8 +253,9 @@ class TableEstimator(BaseEstimator):
 
         left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
         with told(self.callback, self.progress, epochs_in_all(n, count)) as callback:
-            width, kept = PRESETS[self.preset].width, None if self.checkpoint is None else keep
-            training = Training(task, rows, width, seed, self.n_jobs, left, callback, kept)
+            training = Training(
+                task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
+            )
             members = training.run(count, done)
         with Interrupt():  # Ctrl-C comes too late to spare anything, and what has been trained would be lost
             facts = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,16 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Preset(NamedTuple):
-    """How much is done."""
-
-    networks: int  # that are trained, of up to MANY rows
-    width: int  # of their hidden layers
-
-
-PRESETS = {"fast": Preset(3, 128), "default": Preset(10, 128), "best": Preset(10, 256)}
+PRESETS = {"fast": 3, "default": 10, "best": 24}  # networks that are trained, of up to MANY rows
 MANY, LEAST_MEMBERS = 10_000, 2
-DEPTH = 3  # hidden layers
+DEPTH, WIDTH = 3, 128  # of the hidden layers
 EPOCHS, MOST_EPOCHS, LEAST_STEPS = 56, 112, 1800  # more epochs of few rows, so that there are so many steps
 BATCH, LARGE_BATCH, LARGE = 32, 64, 4000  # the larger one of so many rows
 LOOK, PAST = 1 / 2, 1 / 4  # shares of the epochs: at the first it ends, if the best one was before the second
@@ -103,17 +96,16 @@ def loss_by_rule(y: NDArray[np.float64], weights: NDArray[np.float64] | None = N
 
 def members_by_rule(preset: str, rows: int) -> int:
     """How many networks a preset trains: fewer of more rows, since each has seen more."""
-    most = PRESETS[preset].networks
+    most = PRESETS[preset]
     return most if rows <= MANY else max(LEAST_MEMBERS, round(most * sqrt(MANY / rows)))
 
 
-def network(task: Task, n_in: int, width: int, seed: int) -> NeuralNetwork:
-    """A network before its training, with hidden layers of this width. One rate fits all widths: weights are drawn from
-    N(0, 1 / inputs), biases from N(0, 1), the last layer's are 0, and the first layer learns as if its inputs were
-    larger by sqrt(AS_FAST / n_in)."""
+def network(task: Task, n_in: int, seed: int) -> NeuralNetwork:
+    """A network before its training. One rate fits all widths: weights are drawn from N(0, 1 / inputs), biases from
+    N(0, 1), the last layer's are 0, and the first layer learns as if its inputs were larger by sqrt(AS_FAST / n_in)."""
     gain = sqrt(AS_FAST / n_in)
-    first = Dense(width, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
-    inner = [Dense(width, init="lecun_normal") for _ in range(DEPTH - 1)]
+    first = Dense(WIDTH, init="lecun_normal", lr_factor=gain, bias_lr_factor=1 / gain)
+    inner = [Dense(WIDTH, init="lecun_normal") for _ in range(DEPTH - 1)]
     loss: Any = CrossEntropy(SMOOTHING) if task.kind == "classes" else LOSSES[task.loss]
     if task.quantiles:
         loss = Heads([Head(task.n_out, Quantile(q)) for q in task.quantiles])
@@ -125,7 +117,7 @@ def network(task: Task, n_in: int, width: int, seed: int) -> NeuralNetwork:
         seed=seed,
     )
     rng = np.random.default_rng(seed)
-    biases: list[Any] = [None, *(rng.standard_normal(width) for _ in range(DEPTH)), np.zeros(task.outputs)]
+    biases: list[Any] = [None, *(rng.standard_normal(WIDTH) for _ in range(DEPTH)), np.zeros(task.outputs)]
     net.biases = biases
     return net
 

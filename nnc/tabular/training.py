@@ -106,8 +106,6 @@ class Training:
     ----------
     task : Task
     rows : Rows
-    width : int
-        Of the hidden layers.
     seed : int
     n_jobs : int or None
     seconds : float or None
@@ -123,14 +121,13 @@ class Training:
         self,
         task: Task,
         rows: Rows,
-        width: int,
         seed: int,
         n_jobs: int | None,
         seconds: float | None = None,
         callback: Callable[[int, Any], Any] | None = None,
         keep: Callable[[Sequence[Member]], object] | None = None,
     ) -> None:
-        self.task, self.rows, self.width, self.seed, self.n_jobs = task, rows, width, seed, n_jobs
+        self.task, self.rows, self.seed, self.n_jobs = task, rows, seed, n_jobs
         self.callback, self.keep = callback, keep
         self.end = None if seconds is None else monotonic() + seconds
         self.scaling = scaling_of(task, rows.y)
@@ -240,7 +237,7 @@ class Training:
             self.over = True
             return
         X, y, weights = self.rows.inputs(bins), self.y, self.rows.weights
-        networks = [network(self.task, X.shape[1], self.width, self.seed_of(spec)) for spec in specs]
+        networks = [network(self.task, X.shape[1], self.seed_of(spec)) for spec in specs]
         rows, validation = [], []
         for spec in specs:
             held = self.held(spec.fold)
