@@ -172,6 +172,7 @@ SCHEDULES = {
     "plateau": made("ReduceLROnPlateau", lr=0.1, factor=0.5, patience=1, threshold=0.5, min_lr=0.001),
     "function": falling,
 }
+STANDARDIZE = made("Standardize", mean=None, std=None)
 CROSS_ENTROPY = {"loss": "cross_entropy", "output": "softmax", "targets": "labels"}
 STOPPED = {"epochs": 8, "validation": "rows", "patience": 2, "restore_best": True}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -190,8 +191,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sample weights": {"sample_weight": "drawn"},
     "class weights": {**CROSS_ENTROPY, "class_weight": {0: 2.0, 2: 0.5}},
     "class and sample weights": {**CROSS_ENTROPY, "class_weight": "balanced", "sample_weight": "drawn"},
-    "scaled": {"scale_X": made("Standardize", mean=None, std=None), "scale_y": made("MinMax", low=-1.0, high=1.0)},
-    "scaled to 0 to 1": {"scale_X": made("MinMax", low=0.0, high=1.0), "scale_y": made("Standardize", mean=None, std=None)},
+    "scaled": {"scale_X": STANDARDIZE, "scale_y": made("MinMax", low=-1.0, high=1.0)},
+    "scaled to 0 to 1": {"scale_X": made("MinMax", low=0.0, high=1.0), "scale_y": STANDARDIZE},
     "metrics": {"metrics": ("r2", "mae", "rmse")},
     "metrics of classes": {**CROSS_ENTROPY, "metrics": ("accuracy", "f1"), "validation": 0.25},
     "validation": {"validation": "rows"},
