@@ -29,6 +29,7 @@ from .peers.nnc_itself import network
 from .runner import environment
 from .works import WORKS
 
+OTHERS = ["numpy", "torch", "jax"]
 WARMING = 20  # calls
 FITS = 200  # first fits in a turn
 MOST = 1_000_000  # calls in a turn
@@ -107,7 +108,7 @@ def show(title, found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=chosen(PEERS), default=["numpy", "torch", "jax"], help="with commas between")
+    parser.add_argument("--peers", type=chosen(OTHERS), default=OTHERS, help="with commas between")
     parser.add_argument("--compiled", action="store_true", help="torch.compile as well, which takes minutes")
     parser.add_argument("--seconds", type=float, default=0.1, help="of a turn")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each")
@@ -126,8 +127,6 @@ def run(arguments):
             peers[peer] = import_module(f".peers.{PEERS[peer]}", __package__)
         except ImportError as error:
             print(f"{peer} is left out: {error}")
-    if "torch" in peers:
-        peers["torch"].torch.set_num_threads(1)
     print(f"nnc {nnc.__version__}\n{'':24}{'':16}{'median, us':>10}{'99.9 %':>12}{'/ median':>9}{'times':>9}")
     gc.disable()
     works = [work for work in WORKS.values() if work.calls]

@@ -290,8 +290,8 @@ _MNIST = (784, 128, 10)
 _CLASSES = ("relu", "softmax", "cross_entropy")
 _LENET = ((28, 28, 1), Conv(6, 5), MaxPool(2), Conv(16, 5), MaxPool(2), 120, 84, 10)
 _WIDE = ((28, 28, 1), Conv(32, 3, same=True), Conv(32, 3, same=True), MaxPool(2), 128, 10)
-_FEW = {"goals": {"torch": 5.5, "jax": 6}, "goals_alone": {"torch": 4.2, "jax": 6}, "shares": (0.8, 0.75)}
 _FOUR = (4, 16, 3)
+_FEW = {"goals": {"torch": 5.5, "jax": 6}, "goals_alone": {"torch": 4.2, "jax": 6}, "shares": (0.8, 0.75)}
 _MORE = {"goals": {"torch": 4.4, "jax": 6}, "goals_alone": {"torch": 3.3, "jax": 6}, "shares": (0.8, 0.75)}
 
 WORKS = {
@@ -320,10 +320,11 @@ WORKS = {
         Work("K32", _WIDE, *_CLASSES, 1, rows=1024, batch=32, lr=0.02,
              goals={"torch": 1.25}, goals_alone={"torch": 1.25}, shares=(0.8, 0.8)),
         *(
-            Work(f"S{rows}" + "-wide" * (sizes != _FOUR) + "-adam" * (lr < 0.01), sizes, "tanh", "identity", "mse",
-                 2000, rows=rows, calls=True, optimizer="adam" if lr < 0.01 else "sgd", lr=lr,
-                 goals={"torch": 70, "jax": 10} if rows == 1 and sizes == _FOUR else {})
-            for rows in (1, 32) for sizes in (_FOUR, (64, 64, 10)) for lr in (0.01, 0.001)
+            Work(f"S{rows}{wide}{adam}", sizes, "tanh", "identity", "mse", 2000, rows=rows, calls=True,
+                 optimizer=optimizer, lr=lr, goals={"torch": 70, "jax": 10} if rows == 1 and not wide else {})
+            for rows in (1, 32)
+            for wide, sizes in (("", _FOUR), ("-wide", (64, 64, 10)))
+            for adam, optimizer, lr in (("", "sgd", 0.01), ("-adam", "adam", 0.001))
         ),
     )
 }  # fmt: skip

@@ -899,7 +899,8 @@ class NeuralNetwork:
         Returns
         -------
         History
-            The loss of every epoch, the time, and why it ended. Ctrl-C ends one of a millisecond or more, and keeps it.
+            The loss of every epoch, the time, and why training ended. Ctrl-C ends it early with what has been reached,
+            but for one of less than a millisecond.
 
         Raises
         ------

@@ -17,7 +17,7 @@ from activations cimport relu
 
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
-    K_BLOCK = 256         # rows of B at a time: a panel of them and as many columns as a tile has fits the first-level cache
+    K_BLOCK = 256         # rows of B at a time: a panel of them and TILE_VECS vectors of columns fits the first-level cache
     PACK_FROM = 384       # rows of C from which a copy of B's panel pays
     WIDE_VECS = 3         # of the wide tile: odd, for with a single vector of columns a tile waits for what it has loaded
 
@@ -164,10 +164,18 @@ cdef inline never_inlined tiles_by_scattered(Py_ssize_t count, Py_ssize_t k_len,
     tiles(SCATTERED, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
 
 
+cdef inline always_inlined some(Form form, int rows, int vecs, Py_ssize_t m, Py_ssize_t* i, Py_ssize_t k_len, Rows A, const real* B,
+                                real* C, const real* start, const Strides* by) noexcept nogil:
+    # Tiles from row i on, as many as m rows have, and i behind them. Every tile stands in a loop, even where there is one of its size at
+    # most: GCC keeps accumulators in registers from beginning to end only there.
+    while m - i[0] >= rows:
+        tile(form, rows, vecs, k_len, part(form == ROWS, A, i[0]), B, C + i[0] * by.c, start, by)
+        i[0] += rows
+
+
 cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                  const real* start, const Strides* by) noexcept nogil:
-    # All m rows of C for `vecs` vectors of columns. Every tile stands in a loop, even where there is one of its size at most: GCC keeps
-    # accumulators in registers from beginning to end only there.
+    # All m rows of C for `vecs` vectors of columns.
     cdef Py_ssize_t i = 0, count = m // TILE_ROWS
     if vecs == TILE_VECS and count > 0:
         if TILE_ROWS == 6 and 2 <= m - count * TILE_ROWS < 4:
@@ -180,18 +188,10 @@ cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k
         else:
             tiles_by_scattered(count, k_len, A, B, C, start, by)
     if vecs < TILE_VECS:
-        while m - i >= TILE_ROWS:
-            tile(form, TILE_ROWS, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
-            i += TILE_ROWS
-    while m - i >= 4:
-        tile(form, 4, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
-        i += 4
-    while m - i >= 2:
-        tile(form, 2, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
-        i += 2
-    while m - i >= 1:
-        tile(form, 1, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
-        i += 1
+        some(form, TILE_ROWS, vecs, m, &i, k_len, A, B, C, start, by)
+    some(form, 4, vecs, m, &i, k_len, A, B, C, start, by)
+    some(form, 2, vecs, m, &i, k_len, A, B, C, start, by)
+    some(form, 1, vecs, m, &i, k_len, A, B, C, start, by)
 
 
 # The same for WIDE_VECS vectors of columns.
@@ -201,12 +201,8 @@ cdef inline always_inlined wide_strip(Form form, Py_ssize_t m, Py_ssize_t k_len,
     cdef Py_ssize_t i = m // WIDE_ROWS * WIDE_ROWS
     tiles(form, WIDE_ROWS, WIDE_VECS, m // WIDE_ROWS, k_len, A, B, C, start, by)
     if WIDE_ROWS > 4:
-        while m - i >= 4:
-            tile(form, 4, WIDE_VECS, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
-            i += 4
-    while m - i >= 1:
-        tile(form, 1, WIDE_VECS, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
-        i += 1
+        some(form, 4, WIDE_VECS, m, &i, k_len, A, B, C, start, by)
+    some(form, 1, WIDE_VECS, m, &i, k_len, A, B, C, start, by)
 
 
 cdef inline never_inlined wide_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,

@@ -145,6 +145,9 @@ def adam(work, params, grads, m, beta1=0.9, beta2=0.999, eps=1e-8):
     return update
 
 
+OPTIMIZERS = {"sgd": sgd, "adam": adam}
+
+
 def in_place(work, threads):
     if not work.training:
         return repeat(one_row(work), work)
@@ -152,7 +155,7 @@ def in_place(work, threads):
         return Calls(work, threads, partial(stepper, work))
     params, grads = flat(work), flat(work)
     initial = params[0].copy()
-    optimizer = {"sgd": sgd, "adam": adam}[work.optimizer]
+    optimizer = OPTIMIZERS[work.optimizer]
     batch = work.batch or work.rows
     X, Y = (work.X, work.Y) if work.batch is None else (np.empty_like(work.X), np.empty_like(work.Y))
     batches = [(X[i : i + batch], X[i : i + batch].T, Y[i : i + batch]) for i in range(0, work.rows, batch)]
@@ -181,7 +184,7 @@ def in_place(work, threads):
 def stepper(work):
     params, grads = flat(work), flat(work)
     back = gradient(work, params, grads, work.rows)
-    update = {"sgd": sgd, "adam": adam}[work.optimizer](work, params[0], grads[0], work.rows)
+    update = OPTIMIZERS[work.optimizer](work, params[0], grads[0], work.rows)
 
     def step(X, Y):
         back(X, X.T, Y)

@@ -37,26 +37,10 @@ class Scaler(ABC):
 
     name: ClassVar[str]  # in files
 
+    @abstractmethod
     def known(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
         """The scaling of rows of this shape, where it does not depend on what is scaled; `name` is the argument that
         messages begin with."""
-        return None
-
-    @abstractmethod
-    def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
-        """The scaling of these columns."""
-
-
-class Learned(Scaler):
-    """One that depends on the numbers of each column."""
-
-    target: ClassVar[float]  # where the origin of a column goes
-
-    @abstractmethod
-    def _choose(
-        self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Origin and factor of columns whose smallest number is `low` and whose largest low + 2 half."""
 
     def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
         """The scaling of these columns.
@@ -71,7 +55,8 @@ class Learned(Scaler):
         Returns
         -------
         Scaling
-            A column that is the same number in all rows gets the factor 1, and becomes 0 (with MinMax, `low`).
+            A column that is the same number in all rows gets the factor 1, and becomes 0 (with MinMax, `low`). What is
+            known beforehand is that, whatever the rows are.
 
         Raises
         ------
@@ -81,6 +66,29 @@ class Learned(Scaler):
             It is not an array of real numbers.
         """
         rows = numbers(name, array)
+        known = self.known(name, rows.shape[1:] or (1,))
+        return self._found(rows, name) if known is None else known
+
+    def _found(self, rows: NDArray[Any], name: str) -> Scaling:
+        """The scaling of columns where `known` says none."""
+        raise NotImplementedError
+
+
+class Learned(Scaler):
+    """One that depends on the numbers of each column."""
+
+    target: ClassVar[float]  # where the origin of a column goes
+
+    def known(self, name: str, shape: tuple[int, ...]) -> Scaling | None:
+        return None
+
+    @abstractmethod
+    def _choose(
+        self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Origin and factor of columns whose smallest number is `low` and whose largest low + 2 half."""
+
+    def _found(self, rows: NDArray[Any], name: str) -> Scaling:
         if rows.ndim not in (1, 2) or rows.size == 0:
             raise ValueError(f"{name} must have shape (rows, columns), at least one of each, got {rows.shape}")
         rows = rows[:, None] if rows.ndim == 1 else rows
@@ -133,14 +141,6 @@ class Standardize(Learned):
         mean, std = (_spread(name, what, getattr(self, what), shape) for what in ("mean", "std"))
         with np.errstate(over="ignore"):  # Scaling looks at what comes out
             return Scaling(self.name, mean, 1 / std)
-
-    def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
-        if self.mean is None:
-            return super().fit(array, name)
-        rows = numbers(name, array)
-        known = self.known(name, rows.shape[1:] or (1,))
-        assert known is not None
-        return known
 
     def _choose(
         self, low: NDArray[np.float64], half: NDArray[np.float64], rows: NDArray[Any]
@@ -200,10 +200,6 @@ class Pixels(Scaler):
 
     def known(self, name: str, shape: tuple[int, ...]) -> Scaling:
         return Scaling(self.name, np.array(0.0), np.array(1 / 255))
-
-    def fit(self, array: ArrayLike, name: str = "array") -> Scaling:
-        """The same scaling, whatever the columns are."""
-        return self.known(name, numbers(name, array).shape[1:])
 
 
 SCALERS: dict[str, type[Scaler]] = {kind.name: kind for kind in (Standardize, MinMax, Pixels)}
