@@ -1,11 +1,12 @@
 """Does it pay to leave the number of threads to nnc? `python -m benchmarks.threads`, from the checkout's root.
 
 The works of the benchmark and an estimator are trained with one thread, with as many as there are processors, and
-with the number left to nnc, in turns, in one process; and all of that with an idle machine, beside one and two
-processes that do nothing but take time, on one processor, and in a control group that may have half of one. What is
-printed is the median time of each, and how many times the choice takes as long as the better of the other two, with
-the standard error of that: beside other processes the same work takes now this long and now half of it again, as the
-scheduler places it, so that equal runs differ by a tenth after fifteen turns of a tenth of a second.
+with the number left to nnc, in turns, each in a process of its own, for where the scheduler has placed a team decides
+about what the process does next; and all of that with an idle machine, beside one and two processes that do nothing but
+take time, on one processor, and in a control group that may have half of one. What is printed is the median time of
+each, and how many times the choice takes as long as the better of the other two, with the standard error of that:
+beside other processes the same work takes now this long and now half of it again, as the scheduler places it, so that
+equal runs differ by a tenth after fifteen turns of a tenth of a second.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import cycle, islice, permutations
 from pathlib import Path
 from statistics import median
@@ -73,19 +74,43 @@ def error(times):
     return float(np.std(ratio(times[:, rounds])))
 
 
-def measure(keys, rounds, seconds):
-    """Prints a line for each work: its name, the median seconds with one thread, with all, and with the choice, and how
-    the choice compares, with the error."""
-    for key in keys:
-        make = estimator if key == ESTIMATOR else lambda threads, key=key: fit(WORKS[key], threads)
-        runs = [make(threads) for threads in (1, ALL, None)]
-        for run in runs:
-            run()
+def serve(key, threads, seconds):
+    """In a process of its own: a turn, and the mean seconds of its runs, for each line that comes."""
+    run = estimator(threads) if key == ESTIMATOR else fit(WORKS[key], threads)
+    run()
+    for _ in sys.stdin:
+        print(turns(run, seconds), flush=True)
+
+
+@contextmanager
+def served(key, threads, seconds, how):
+    """A function that has a turn taken by such a process, and gives its seconds."""
+    command = [sys.executable, "-P", "-m", "benchmarks.threads", "--serve", key, str(threads or 0), str(seconds)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, **how
+    ) as process:
+
+        def turn():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        try:
+            yield turn
+        finally:
+            process.kill()
+
+
+def measure(key, rounds, seconds, how):
+    """The seconds of so many turns of a work with one thread, with all, and with the choice (3, rounds)."""
+    with ExitStack() as stack:
+        takers = [stack.enter_context(served(key, threads, seconds, how)) for threads in (1, ALL, None)]
         times = [[], [], []]
-        for order in islice(cycle(permutations(range(3))), rounds):  # where processes are depends on what was before
+        for order in islice(cycle(permutations(range(3))), rounds):
             for k in order:
-                times[k].append(turns(runs[k], seconds))
-        print(key, *map(median, times), ratio(times), error(times), flush=True)
+                times[k].append(takers[k]())
+    return times
 
 
 @contextmanager
@@ -137,30 +162,24 @@ def main():
     parser.add_argument("--rounds", type=int, default=15, help="turns of each")
     parser.add_argument("--seconds", type=float, default=0.1, help="of a turn, at least")
     parser.add_argument("--conditions", default=",".join(CONDITIONS), help="which, with commas between")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    keys = arguments.works.split(",")
-    if arguments.here:
-        measure(keys, arguments.rounds, arguments.seconds)
+    if arguments.serve:
+        key, threads, seconds = arguments.serve
+        serve(key, int(threads) or None, float(seconds))
         return
-    command = [sys.executable, "-P", "-m", "benchmarks.threads", "--here", "--works", arguments.works]
-    command += ["--rounds", str(arguments.rounds), "--seconds", str(arguments.seconds)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))}
     worst = 0.0
     for name in arguments.conditions.split(","):
         print(f"\n{name}\n{'work':10}{'one, ms':>12}{f'{ALL}, ms':>12}{'left, ms':>12}{'left / better':>18}")
         try:
             with CONDITIONS[name]() as how:
-                child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **how)
-                for line in child.stdout:
-                    key, *numbers = line.split()
-                    *times, times_longer, doubt = map(float, numbers)
-                    worst = max(worst, times_longer)
-                    row = "".join(f"{1e3 * time:12.3f}" for time in times)
-                    print(f"{key:10}{row}{times_longer:10.3f} \u00b1 {doubt:5.3f}", flush=True)
-                child.wait()
-        except OSError as error:
-            print(f"left out: {error}")
+                for key in arguments.works.split(","):
+                    times = measure(key, arguments.rounds, arguments.seconds, how)
+                    worst = max(worst, ratio(times))
+                    row = "".join(f"{1e3 * median(each):12.3f}" for each in times)
+                    print(f"{key:10}{row}{ratio(times):10.3f} \u00b1 {error(times):5.3f}", flush=True)
+        except OSError as refusal:
+            print(f"left out: {refusal}")
     print(f"\nat most {worst:.3f} times the better one")
 
 

@@ -104,7 +104,7 @@ class NeuralNetwork:
         `nnc.Pixels()`, which divides by 255. The first `fit` finds the scaling, where it is not known as that of pixels
         or by `nnc.Standardize(mean, std)`, files keep it, and `predict` undoes that of the targets: a network takes and
         gives raw numbers. Losses are those of the scaled targets; only losses of numbers go with scale_y. "auto" is
-        None but where the network, whose weights nobody has given, begins with a `fit` that leaves everything out.
+        None but where the network, whose weights nobody has given, begins with a `fit` that names no rate or optimizer.
 
     Raises
     ------
@@ -823,17 +823,17 @@ class NeuralNetwork:
             first fit learns which classes there are, see `classes`. Bytes and dates become text.
         epochs : int, optional
             Passes over the data. May be left out where another rule ends the training: patience, target_loss,
-            max_seconds or a callback; or with lr, optimizer and all of these, see Notes.
+            max_seconds or a callback; or with lr and optimizer, see Notes.
         lr : float, schedule or callable, optional
             Learning rate: a number, a schedule such as nnc.CosineLR(0.1), or a function of the epoch, which is counted
-            from 0 since the optimizer began. Default: as before, at first the optimizer's. A function has to be given
-            again after `load`.
+            from 0 since the optimizer began. A function has to be given again after `load`. Default: as before, at
+            first the optimizer's; without one see Notes.
         optimizer : str or object, optional
             "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
             "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). A named one begins anew. Default:
-            the one of the fit before goes on with all that it keeps, also after `load` of a checkpoint; at first "sgd".
+            as before, with all that it keeps, also after `load` of a checkpoint; at first "sgd", without lr see Notes.
         batch_size : int, optional
-            Rows in a step; the last step of an epoch takes what is left. Default: all of them, one step an epoch.
+            Rows in a step; the last of an epoch takes what is left. Default: all, one step an epoch, but see Notes.
         shuffle : bool, default True
             Whether mini-batches take the rows in a new order every epoch, which `seed` determines. One batch of all
             rows is not shuffled.
@@ -916,12 +916,13 @@ class NeuralNetwork:
 
         Notes
         -----
-        A fit that names neither epochs, lr and optimizer nor another end, such as `fit(X, y)`, begins Adam anew. Its
-        rate falls from 0.02 to 0 step by step along half a wave of the cosine. A step takes a hundredth of the rows, at
-        least 32 and at most 256 (one more where one row would be left over), unless batch_size says it, and there are
-        20 epochs or as many as 10,000 steps take. With scale_X and scale_y "auto", a new network standardizes inputs,
-        and targets where they are numbers and the output is the identity; images of uint8 are divided by 255, others
-        stay. Such a fit reads a numpy.memmap into memory.
+        A fit that names neither lr nor optimizer, of a network that has none to go on with, trains by Adam, as
+        `fit(X, y)` and `fit(X, y, epochs=50)` do. Its rate falls from 0.02 to 0 step by step along half a wave of the
+        cosine; without epochs, but with patience, target_loss or max_seconds, it is 0.001. A step takes a hundredth of
+        the rows, at least 32 and at most 256 (one more where one row would be left over), and there are 20 epochs or as
+        many as 10,000 steps take, unless they are said. With scale_X and scale_y "auto", a new network standardizes
+        inputs, and targets where they are numbers and the output is the identity; images of uint8 are divided by 255.
+        The next such fit goes on, at the rates of one fit of all epochs; `fit(X, y)` after others begins Adam anew.
         """
 
     def fit_batches(
@@ -943,7 +944,7 @@ class NeuralNetwork:
         epochs : int or None, default 1
         **options
             The other arguments of `fit` but batch_size, shuffle, sample_weight and class_weight; `validation` is no
-            fraction here.
+            fraction here. Where `fit` goes by its Notes, Adam's rate is 0.001.
 
         Returns
         -------

@@ -54,7 +54,7 @@ def dead(activation="relu", **settings):
 
 def test_not_converged():
     kind, net = nnc.NotConvergedWarning, regressor()
-    only(kind, lambda: net.fit(X, Y, epochs=3, target_loss=1e-9), "after 3 epochs", "target_loss of 1e-09")
+    only(kind, lambda: net.fit(X, Y, epochs=3, lr=0.001, target_loss=1e-9), "after 3 epochs", "target_loss of 1e-09")
     only(kind, lambda: net.fit(X, Y, epochs=20, lr=0.1, patience=50), "after 20 epochs", "loss was still falling")
     falls = {"epochs": 9, "lr": 0.1, "patience": 4, "metrics": "r2", "monitor": "r2", "restore_best": False}
     only(kind, lambda: regressor().fit(X, Y, **falls), "r2 was still rising")
@@ -78,13 +78,17 @@ def test_several_layers_give_one_warning(activation):
     net = dead(activation)
     net.biases[0] = np.full(6, -1e5)
     kind = nnc.DeadLayerWarning if activation == "relu" else nnc.SaturatedLayerWarning
-    only(kind, lambda: net.fit(X, Y, epochs=3), f"hidden layers 1 ({activation}) and 2 ({activation}) ")
+    only(kind, lambda: net.fit(X, Y, epochs=3, lr=0.001), f"hidden layers 1 ({activation}) and 2 ({activation}) ")
 
 
 def test_dead_layer_in_batches():
-    only(nnc.DeadLayerWarning, lambda: dead().fit_batches([(X, Y)], epochs=3), "hidden layer 2 (relu)")
-    only(nnc.DeadLayerWarning, lambda: dead().fit(X, Y, epochs=3, batch_size=1), "hidden layer 2 (relu)")
-    only(nnc.DeadLayerWarning, lambda: dead(dtype="float32").fit(X, Y, epochs=3, batch_size=7), "hidden layer 2 (relu)")
+    only(nnc.DeadLayerWarning, lambda: dead().fit_batches([(X, Y)], epochs=3, lr=0.001), "hidden layer 2 (relu)")
+    only(nnc.DeadLayerWarning, lambda: dead().fit(X, Y, epochs=3, lr=0.001, batch_size=1), "hidden layer 2 (relu)")
+    only(
+        nnc.DeadLayerWarning,
+        lambda: dead(dtype="float32").fit(X, Y, epochs=3, lr=0.001, batch_size=7),
+        "hidden layer 2 (relu)",
+    )
 
 
 def test_a_row_that_a_layer_answers_with_zeros_is_not_dead():
@@ -160,7 +164,7 @@ def test_a_plateau_that_has_lowered_the_rate():
 
 
 SLOW = [
-    ({"epochs": 200}, {}),
+    ({"epochs": 200, "lr": 0.001}, {}),
     ({"epochs": 200, "batch_size": 300, "lr": 1e-4}, {}),
     ({"epochs": 100, "optimizer": "adam", "lr": 1e-7}, {}),
     ({"epochs": 100, "optimizer": "momentum", "lr": 1e-4}, {"activation": "relu"}),
@@ -214,7 +218,7 @@ def test_unscaled_input():
     net = regressor(activation="relu")
     only(nnc.UnscaledInputWarning, lambda: net.fit_batches([(1000 * X, Y), (X, Y)], lr=1e-9), "X reaches up to 99")
     scaled = regressor(scale_X="standardize")
-    assert warned(lambda: scaled.fit(1000 * X, Y, epochs=1))[0] == []
+    assert warned(lambda: scaled.fit(1000 * X, Y, epochs=1, lr=0.001))[0] == []
 
 
 def test_unscaled_input_is_that_of_the_training():
@@ -287,7 +291,7 @@ def test_a_dead_output():
     net = regressor(output="relu")
     net.biases[1] = [-1e5, -1e5]
     words = "the output layer (relu) puts out nothing but zeros"
-    only(nnc.DeadLayerWarning, lambda: net.fit(X, 1 + Y, epochs=20), words)
+    only(nnc.DeadLayerWarning, lambda: net.fit(X, 1 + Y, epochs=20, lr=0.001), words)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
@@ -295,14 +299,14 @@ def test_equal_neurons(activation):
     kind, words = nnc.EqualNeuronsWarning, ("hidden layer 1", "leave out init")
     only(kind, lambda: regressor(activation=activation, init="zeros").fit(X, Y, epochs=200, lr=0.1), *words)
     ones = regressor(activation=activation, init=[np.ones((3, 8)) / 8, np.ones((8, 2)) / 8])
-    only(kind, lambda: ones.fit_batches([(X, Y)], epochs=2), *words)
+    only(kind, lambda: ones.fit_batches([(X, Y)], epochs=2, lr=0.001), *words)
     deep = NeuralNetwork([3, 4, 5, 2], activation=activation, loss="mse", init="zeros")
-    only(kind, lambda: deep.fit(X, Y, epochs=2), f"hidden layers 1 ({activation}) and 2 ({activation}) ")
+    only(kind, lambda: deep.fit(X, Y, epochs=2, lr=0.001), f"hidden layers 1 ({activation}) and 2 ({activation}) ")
     apart = regressor(init=[np.ones((3, 8)), np.arange(16).reshape(8, 2) / 100])  # as the weights that go out are
     for well in (apart, NeuralNetwork([3, 2], init="zeros")):
         assert warned(lambda well=well: well.fit(X, (1 + Y) / 2, epochs=50, lr=0.01))[0] == []
     one = NeuralNetwork([3, 1, 2], loss="mse", init="zeros")
-    assert warned(lambda: one.fit(X, Y, epochs=2))[0] == []  # a single one has no equal
+    assert warned(lambda: one.fit(X, Y, epochs=2, lr=0.001))[0] == []  # a single one has no equal
 
 
 def test_each_warning_comes_once():
@@ -324,7 +328,7 @@ def test_as_errors_they_leave_a_trained_network():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(nnc.NotConvergedWarning):
-            net.fit(X, Y, epochs=5, target_loss=0.0)
+            net.fit(X, Y, epochs=5, lr=0.001, target_loss=0.0)
     assert net.state.epoch == 5
 
 

@@ -168,7 +168,7 @@ def test_a_header_says_its_names(tmp_path):
 def test_a_self_test_passes_in_the_other_dtype(tmp_path):
     for dtype, other in (("float32", "float64"), ("float64", "float32")):
         net = NeuralNetwork([3, 4, 1], seed=0, dtype=dtype)
-        net.fit([[0, 0, 1], [1, 0, 1]], [[0], [1]], epochs=2)
+        net.fit([[0, 0, 1], [1, 0, 1]], [[0], [1]], epochs=2, lr=0.001)
         net.to_c(tmp_path / "net.h", dtype=other)
         (tmp_path / "net.c").write_text('#include "net.h"\nint main(void) { return net_self_test(); }\n')
         subprocess.run(["gcc", "net.c", "-o", "net", "-lm"], cwd=tmp_path, check=True)

@@ -220,11 +220,11 @@ def test_the_optimizer_goes_on_until_another_is_named(tmp_path):
 def test_a_file_without_training_goes_on_in_the_streams():
     """The order of rows and the masks are not repeated, whatever came between."""
     net = network()
-    net.fit(X, Y, epochs=3, batch_size=7, dropout=0.2)
+    net.fit(X, Y, epochs=3, lr=0.001, batch_size=7, dropout=0.2)
     places = net.streams.draws, net.streams.drops
     assert places == (3 * 49, 3 * 8)
     net.train_step(X, Y)
-    net.fit(X, Y, epochs=2)
+    net.fit(X, Y, epochs=2, lr=0.001)
     net.fit_batches([(X[:5], Y[:5]), (X, Y)], dropout=0.1)
     assert net.streams.draws == places[0]
     assert net.streams.drops == places[1] + 1 + 2 + 2
@@ -496,15 +496,15 @@ def test_the_last_epoch_is_saved_where_training_ends_within_the_next(tmp_path, r
 def test_the_history_of_all_fits(tmp_path):
     net = network()
     assert net.history is None
-    first = net.fit(X, Y, epochs=3, validation=(XV, YV))
+    first = net.fit(X, Y, epochs=3, lr=0.001, validation=(XV, YV))
     again = through_file(net, tmp_path)
-    second = again.fit(X, Y, epochs=2, validation=(XV, YV))
+    second = again.fit(X, Y, epochs=2, lr=0.001, validation=(XV, YV))
     assert again.history.val_loss.tolist() == [*first.val_loss, *second.val_loss]
     assert net.history.epochs == 3
 
 
 def test_one_file_takes_the_place_of_the_other(tmp_path):
-    network().fit(X, Y, epochs=6, callback=Checkpoint(str(tmp_path / "net.json"), every=2))
+    network().fit(X, Y, epochs=6, lr=0.001, callback=Checkpoint(str(tmp_path / "net.json"), every=2))
     assert os.listdir(tmp_path) == ["net.json"]
     assert NeuralNetwork.load(tmp_path / "net.json").state.epoch == 6
 
@@ -521,10 +521,10 @@ def test_a_folder_that_is_not_there_is_noticed_before_the_first_epoch(tmp_path, 
         ("", FileNotFoundError),
     ):
         with pytest.raises(error, match="cannot save the "):
-            net.fit(X, Y, epochs=6, callback=kind(path, every=1000))
+            net.fit(X, Y, epochs=6, lr=0.001, callback=kind(path, every=1000))
         assert net.state is None
         assert net.params.tobytes() == before.tobytes()
-    assert net.fit(X, Y, epochs=2, callback=Checkpoint(tmp_path / "net-{epoch}.json", every=1000)).epochs == 2
+    assert net.fit(X, Y, epochs=2, lr=0.001, callback=Checkpoint(tmp_path / "net-{epoch}.json", every=1000)).epochs == 2
     assert (tmp_path / "net-2.json").exists()
 
 
@@ -532,7 +532,7 @@ def test_folders_may_come_with_their_epochs(tmp_path):
     def make(record):
         (tmp_path / str(record.epoch)).mkdir()
 
-    network().fit(X, Y, epochs=2, callback=[make, Checkpoint(tmp_path / "{epoch}" / "net.json")])
+    network().fit(X, Y, epochs=2, lr=0.001, callback=[make, Checkpoint(tmp_path / "{epoch}" / "net.json")])
     assert (tmp_path / "2" / "net.json").exists()
 
 

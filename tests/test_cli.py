@@ -206,7 +206,7 @@ def test_predict(saved, tmp_path, capsys, text):
 def test_predict_says_the_names_of_classes(tmp_path, monkeypatch):
     """Whatever the terminal has characters for."""
     net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
-    net.fit(X, ["猫", "hund", "hund", "猫"], epochs=1)
+    net.fit(X, ["猫", "hund", "hund", "猫"], epochs=1, lr=0.001)
     net.save(tmp_path / "net.json")
     (tmp_path / "rows.csv").write_text("0,0,1\n")
     command = ("-m", "nnc", "predict", "net.json", "rows.csv")

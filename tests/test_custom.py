@@ -316,7 +316,11 @@ def test_a_training_that_diverges():
     ("call", "error", "message"),
     [
         (lambda net, X, y: net.loss(X, y, np.ones(5)), ValueError, "sample_weight does not go with a loss that is a f"),
-        (lambda net, X, y: net.fit(X, y, epochs=1, class_weight="balanced"), ValueError, "class_weight is for losses"),
+        (
+            lambda net, X, y: net.fit(X, y, epochs=1, lr=0.001, class_weight="balanced"),
+            ValueError,
+            "class_weight is for losses",
+        ),
         (
             lambda net, X, y: net.fit(X, y, epochs=1, optimizer="levenberg_marquardt"),
             ValueError,
@@ -399,7 +403,7 @@ def test_copies(way):
     net, X, y = trained()
     other = way(net)
     assert other.loss(X, y) == net.loss(X, y)
-    assert other.fit(X, y, epochs=2).loss.tolist() == net.fit(X, y, epochs=2).loss.tolist()
+    assert other.fit(X, y, epochs=2, lr=0.001).loss.tolist() == net.fit(X, y, epochs=2, lr=0.001).loss.tolist()
 
 
 def test_what_it_is_called():

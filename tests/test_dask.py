@@ -271,6 +271,17 @@ def test_partitions_one_after_the_other(tmp_path):
     of_classes = [NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)]
     nnc.dask.fit_partitions(of_classes, dX, da.from_array(names, (chunks,)), batch_size=16)
     assert of_classes[0].classes.tolist() == ["a", "b", "c"]
+    assert of_classes[0].state.optimizer == nnc.Adam()
+    assert of_classes[0].history.lr.tolist() == [0.001] * 3
+    by_rule = networks(2)
+    nnc.fit_many(by_rule, X, Y, epochs=2)
+    nnc.dask.fit_partitions(by_rule, dX, dy)
+    assert by_rule[0].history.lr[2:].tolist() == [0.001] * 3
+    by_hand = networks(2)
+    nnc.fit_many(by_hand, X, Y, epochs=2)
+    for k, rows in enumerate((slice(90), slice(90, 97), slice(97, 200))):
+        nnc.fit_many(by_hand, X[rows], Y[rows], epochs=1, batch_size=(32, 32, 32)[k], lr=0.001)
+    assert [a.params.tobytes() for a in by_rule] == [b.params.tobytes() for b in by_hand]
 
 
 def test_partial_fit():

@@ -37,8 +37,8 @@ def test_kinds_of_numbers(kind):
     whole = rng.integers(0, 2, (20, 3)), rng.integers(0, 2, (20, 2))
     given = [array.tolist() if kind is list else array.astype(kind) for array in whole]
     net, same = regressor(), regressor()
-    net.fit(*given, epochs=3, validation=tuple(given))
-    same.fit(*[array.astype(float) for array in whole], epochs=3)
+    net.fit(*given, epochs=3, lr=0.001, validation=tuple(given))
+    same.fit(*[array.astype(float) for array in whole], epochs=3, lr=0.001)
     assert np.array_equal(net.params, same.params)
 
 
@@ -59,8 +59,8 @@ def test_a_memory_map_of_the_dtype_is_used_where_it_is(tmp_path, monkeypatch):
             is_finite=core.is_finite,
         ),
     )
-    net.fit(memmap, Y, epochs=3, batch_size=7)
-    same.fit(np.array(memmap), Y, epochs=3, batch_size=7)
+    net.fit(memmap, Y, epochs=3, lr=0.001, batch_size=7)
+    same.fit(np.array(memmap), Y, epochs=3, lr=0.001, batch_size=7)
     assert np.shares_memory(taken[0], memmap)
     assert np.array_equal(net.params, same.params)
 
@@ -91,7 +91,14 @@ def test_labels_and_class_weights_of_a_memory_map(tmp_path):
     nets = [NeuralNetwork([3, 3], loss="cross_entropy", seed=0) for _ in range(2)]
     for net, rows in zip(nets, (memmap, np.array(memmap)), strict=True):
         net.fit(
-            rows, labels, epochs=2, batch_size=8, class_weight="balanced", validation=(rows, labels), metrics=["f1"]
+            rows,
+            labels,
+            epochs=2,
+            lr=0.001,
+            batch_size=8,
+            class_weight="balanced",
+            validation=(rows, labels),
+            metrics=["f1"],
         )
     assert np.array_equal(nets[0].params, nets[1].params)
     with pytest.raises(ValueError, match="metrics need validation rows"):
@@ -134,7 +141,7 @@ def test_a_memory_map_of_the_wrong_shape(tmp_path, shape, message):
     net = regressor()
     before = net.params
     with pytest.raises(ValueError, match=message):
-        net.fit(memmap, Y, epochs=2, batch_size=3)
+        net.fit(memmap, Y, epochs=2, lr=0.001, batch_size=3)
     assert np.array_equal(net.params, before)
 
 
@@ -143,7 +150,9 @@ def test_a_memory_map_with_nan(tmp_path, shuffle):
     array = X.copy()
     array[41, 2] = np.nan
     with pytest.raises(ValueError, match="X must be finite in float64, got nan in row 41, column 2"):
-        regressor().fit(on_disk(tmp_path / "X", array, np.float32), Y, epochs=2, batch_size=7, shuffle=shuffle)
+        regressor().fit(
+            on_disk(tmp_path / "X", array, np.float32), Y, epochs=2, lr=0.001, batch_size=7, shuffle=shuffle
+        )
 
 
 # -------------------------------------------------------------------------------------------- batches
@@ -172,7 +181,7 @@ def test_a_batch_whose_rows_do_not_count(tmp_path):
     weights = np.ones(60)
     weights[14:28] = 0
     memmap = on_disk(tmp_path / "X", X, np.float32)
-    settings = {"epochs": 3, "batch_size": 14, "shuffle": False, "sample_weight": weights, "l2": 1e-2}
+    settings = {"epochs": 3, "batch_size": 14, "shuffle": False, "sample_weight": weights, "l2": 1e-2, "lr": 0.001}
     one, other = regressor(), regressor()
     wanted = one.fit(np.array(memmap), Y, **settings)
     found = other.fit(memmap, Y, **settings)
@@ -183,15 +192,15 @@ def test_a_batch_whose_rows_do_not_count(tmp_path):
 
 def test_kinds_of_batches():
     wanted = regressor()
-    wanted.fit(X, Y, epochs=3, batch_size=7, shuffle=False)
+    wanted.fit(X, Y, epochs=3, lr=0.001, batch_size=7, shuffle=False)
     batches = cut(X, Y)
     for source in (batches, tuple(batches), lambda: iter(batches), lambda: (batch for batch in batches)):
         net = regressor()
-        assert net.fit_batches(source, epochs=3).epochs == 3
+        assert net.fit_batches(source, epochs=3, lr=0.001).epochs == 3
         assert np.array_equal(net.params, wanted.params)
     net = regressor()
     for _ in range(3):
-        net.fit_batches(batch for batch in batches)  # a generator, for one epoch
+        net.fit_batches((batch for batch in batches), lr=0.001)  # a generator, for one epoch
     assert np.array_equal(net.params, wanted.params)
 
 
@@ -283,20 +292,20 @@ FORMS = {
 
 def test_labels_of_objects_that_are_none():
     net = NeuralNetwork([3, 4, 2], loss="cross_entropy", seed=0)
-    net.fit(X, np.array(["a", "3"], dtype=object)[INDEX.clip(0, 1)], epochs=1)
+    net.fit(X, np.array(["a", "3"], dtype=object)[INDEX.clip(0, 1)], epochs=1, lr=0.001)
     for wrong in (3, [1], b"b"):
         objects = np.empty(len(X), object)
         objects[:] = [wrong if i == 3 else "a" for i in range(len(X))]
         with pytest.raises(TypeError, match=r"y must have labels of one kind, got (3|\[1\]|b'b') in row 3 beside 'a'"):
-            NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, objects, epochs=1)
+            NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, objects, epochs=1, lr=0.001)
     lists = np.empty(len(X), object)
     lists[:] = [[1, 2] if i == 3 else 1 for i in range(len(X))]
     with pytest.raises(TypeError, match=r"y must be an array of real numbers, got \[1, 2\] of type list in row 3"):
-        NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, lists, epochs=1)
+        NeuralNetwork([3, 4, 2], loss="cross_entropy").fit(X, lists, epochs=1, lr=0.001)
     with pytest.raises(ValueError, match=r"y must have one label for each row of X, got shape \(2,\)"):
-        net.fit(X, ["a", "3"], epochs=1)
+        net.fit(X, ["a", "3"], epochs=1, lr=0.001)
     with pytest.raises(TypeError, match="no ASCII text"):
-        net.fit(X, [b"\xff"] * len(X), epochs=1)
+        net.fit(X, [b"\xff"] * len(X), epochs=1, lr=0.001)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -335,7 +344,7 @@ def test_strings_of_numpy_2():
         pytest.skip("needs NumPy 2")
     net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
     y = np.array(["no", "yes", "who knows"])[INDEX]
-    net.fit(X, y.astype(np.dtypes.StringDType()), epochs=2)
+    net.fit(X, y.astype(np.dtypes.StringDType()), epochs=2, lr=0.001)
     assert set(net.classes) == set(y)
 
 
@@ -344,13 +353,13 @@ def test_labels_that_are_refused(loss):
     net = NeuralNetwork([3, 3], loss=loss, seed=0)
     names = np.array(["a", "b", "c"])[INDEX]
     with pytest.raises(ValueError, match=r"y must have 3 classes to fit this network of 3 outputs, got 2: 'a', 'b'"):
-        net.fit(X[INDEX < 2], names[INDEX < 2], epochs=1)
+        net.fit(X[INDEX < 2], names[INDEX < 2], epochs=1, lr=0.001)
     with pytest.raises(ValueError, match=r"y must have 3 classes .*, got 4"):
-        net.fit(X[:4], list("abcd"), epochs=1)
+        net.fit(X[:4], list("abcd"), epochs=1, lr=0.001)
     with pytest.raises(ValueError, match=r"y must hold labels from 0 to 2.* got 7 in row 1"):
-        net.fit(X[:3], [0, 7, 7], epochs=1)
+        net.fit(X[:3], [0, 7, 7], epochs=1, lr=0.001)
     assert net.classes is None
-    net.fit(X, names, epochs=1)
+    net.fit(X, names, epochs=1, lr=0.001)
     for use in (net.loss, net.score, net.gradients, net.train_step):
         with pytest.raises(
             ValueError, match=r"y must hold the classes of this network, 'a', 'b', 'c', got 'x' in row 1"
@@ -359,7 +368,7 @@ def test_labels_that_are_refused(loss):
     with pytest.raises(ValueError, match=r"y must hold the classes of this network.*got 1 in row 0"):
         net.score(X[:2], [1, 2])
     with pytest.raises(ValueError, match=r"validation: y must hold the classes of this network, .*, got 'x' in row 0"):
-        net.fit(X, names, epochs=1, validation=(X[:1], ["x"]))
+        net.fit(X, names, epochs=1, lr=0.001, validation=(X[:1], ["x"]))
 
 
 def test_class_weights():
@@ -396,7 +405,7 @@ def test_class_weights():
 def test_wrong_class_weights(weight, error, message):
     net = NeuralNetwork([3, 3], loss="cross_entropy", seed=0)
     with pytest.raises(error, match=message):
-        net.fit(X, np.array(["a", "b", "c"])[INDEX], epochs=1, class_weight=weight)
+        net.fit(X, np.array(["a", "b", "c"])[INDEX], epochs=1, lr=0.001, class_weight=weight)
     assert net.classes is None
 
 
@@ -435,7 +444,7 @@ def test_scaled_networks_take_and_give_raw_numbers(scaler, dtype):
 @pytest.mark.parametrize("scale_X", SCALERS[:2])
 def test_gradients_in_raw_units(scale_X, scale_y):
     net = regressor(scale_X=scale_X, scale_y=scale_y)
-    net.fit(RAW, RAW_Y if scale_y else Y, epochs=5)
+    net.fit(RAW, RAW_Y if scale_y else Y, epochs=5, lr=0.001)
     y = (RAW_Y if scale_y else Y)[:4]
     gradients = net.input_gradients(RAW[:4], y)
     for i in range(4):
@@ -466,7 +475,7 @@ def test_a_scaling_is_that_of_the_first_fit():
         regressor(scale_y="minmax").predict(X)
     with pytest.raises(nnc.ModelFileError, match="its scaling is not known before the first fit; nothing was written"):
         net.to_json()
-    net.fit(X, Y, epochs=1)
+    net.fit(X, Y, epochs=1, lr=0.001)
     before = net.predict(X[:1])
     net.fit(5 * X[:5], 5 * Y[:5], epochs=1, lr=1e-300)
     assert np.array_equal(net.predict(X[:1]), before)
@@ -606,7 +615,7 @@ def test_a_callback_with_a_wrong_pace():
     ):
         callback.every = every
         with pytest.raises((ValueError, TypeError), match=message):
-            regressor().fit(X, Y, epochs=3, callback=callback)
+            regressor().fit(X, Y, epochs=3, lr=0.001, callback=callback)
 
 
 @pytest.mark.parametrize(
@@ -623,9 +632,9 @@ def test_a_callback_with_a_wrong_time(pace, message):
 
     vars(callback).update(pace)
     with pytest.raises((ValueError, TypeError), match=message):
-        regressor().fit(X, Y, epochs=3, callback=callback)
+        regressor().fit(X, Y, epochs=3, lr=0.001, callback=callback)
 
 
 def test_zero_is_no_dropout_for_a_network_without_hidden_layers():
     for dropout in (0, 0.0, []):
-        assert NeuralNetwork([3, 2], loss="mse").fit(X, Y, epochs=1, dropout=dropout).epochs == 1
+        assert NeuralNetwork([3, 2], loss="mse").fit(X, Y, epochs=1, lr=0.001, dropout=dropout).epochs == 1

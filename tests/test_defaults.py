@@ -1,4 +1,4 @@
-"""What a fit does that leaves everything out."""
+"""What a fit does that says nothing of its rate and optimizer."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_learns_numbers():
 def test_is_the_fit_that_says_all_of_it(n, batch, epochs):
     from nnc.training.defaults import filled
 
-    said = filled({}, NeuralNetwork([1, 1]).intake, n)
+    said = filled({}, n, None)
     assert said == {
         "batch_size": batch,
         "epochs": epochs,
@@ -66,8 +66,76 @@ def test_to_the_bit():
     assert "inputs scaled (standardize), targets scaled (standardize)" in left_out.summary()
     again = NeuralNetwork.from_json(left_out.to_json())
     assert (again.predict(X) == left_out.predict(X)).all()
-    assert left_out.fit(X, Y).epochs == left_out.history.epochs == 3334  # begins anew, from the weights there are
-    assert left_out.loss(X, Y) <= said.loss(X, Y)
+
+
+@pytest.mark.parametrize("way", ["as it is", "a function", "a file"])
+def test_epochs_are_those_that_are_said(way, tmp_path):
+    loss = squares if way == "a function" else "mse"
+    left_out, said = (NeuralNetwork([3, 5, 1], loss=loss, seed=1, dtype="float32") for _ in range(2))
+    rows = X
+    if way == "a file":
+        rows = np.memmap(tmp_path / "rows", dtype=np.float64, mode="w+", shape=X.shape)
+        rows[:] = X
+    said.intake.scale_by(nnc.Standardize(), None if way == "a function" else nnc.Standardize())
+    history = left_out.fit(rows, Y / 1000, epochs=7)
+    rate = nnc.PerStep(nnc.CosineLR(0.02))
+    wanted = said.fit(X, Y / 1000, epochs=7, batch_size=32, optimizer="adam", lr=rate)
+    assert history.epochs == 7
+    assert history.loss == pytest.approx(wanted.loss, rel=1e-6)
+    assert (left_out.params == said.params).all()
+    first = history.lr
+    history = left_out.fit(rows, Y / 1000, epochs=3)  # goes on
+    assert left_out.state.epoch == left_out.history.epochs == 10
+    assert history.lr[0] == pytest.approx(0.01 * (1 + np.cos(np.pi * 7 / 10)))
+    assert first[-1] < history.lr[0]
+    wanted = said.fit(X, Y / 1000, epochs=3, batch_size=32, lr=rate)
+    assert (left_out.params == said.params).all()
+
+
+@pytest.mark.filterwarnings("ignore::nnc.NotConvergedWarning")
+@pytest.mark.parametrize("end", [{"patience": 3}, {"target_loss": 0.05}, {"max_seconds": 0.05}])
+def test_what_ends_by_another_rule_has_the_rate_of_the_optimizer(end):
+    net = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
+    history = net.fit(X, Y, **end)
+    assert history.stop_reason == next(iter(end))
+    assert set(history.lr) == {0.001}
+    assert net.state.optimizer == nnc.Adam()
+    assert net.intake.scaler_X == net.intake.scaler_y == nnc.Standardize()
+    assert set(net.fit(X, Y, epochs=2).lr) == {0.001}  # goes on
+    assert NeuralNetwork([3, 1], loss="mse", seed=1).fit(X, Y, epochs=2, **end).lr[0] == 0.02
+
+
+def test_a_callback_alone_sets_no_end():
+    seen = []
+    assert NeuralNetwork([3, 1], loss="mse", seed=1).fit(X, Y, batch_size=45, callback=seen.append).epochs == 5000
+    assert len(seen) == 5000
+
+
+@pytest.mark.parametrize("named", [{"lr": 0.001}, {"optimizer": "sgd"}])
+def test_who_names_a_rate_or_an_optimizer_has_the_rest_to_say(named):
+    net, plain = (NeuralNetwork([3, 2, 1], loss="mse", seed=0) for _ in range(2))
+    for _ in range(2):
+        net.fit(X / 500, Y / 1000, epochs=2, **named)
+        plain.fit(X / 500, Y / 1000, epochs=2, optimizer="sgd", lr=0.001)
+        assert (net.params == plain.params).all()
+        named = {}  # as before
+    assert net.intake.scaler_X is net.intake.scaler_y is None
+    assert net.fit(X / 500, Y / 1000).epochs == 3334  # nothing is said of an end: by the rule, anew
+    assert net.history.epochs == 3334
+
+
+def test_steps_and_batches_go_on_at_the_rate_of_the_optimizer():
+    net = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
+    net.fit(X, Y, epochs=3)
+    same = net.copy()
+    loss = net.train_step(X, Y)
+    assert net.state.schedule is None
+    assert same.fit(X, Y, epochs=1, lr=0.001).loss[0] == loss
+    assert (net.params == same.params).all()
+    assert net.fit_batches([(X, Y)], epochs=2).lr.tolist() == [0.001] * 2
+    fresh = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
+    fresh.fit_batches([(X / 500, Y / 1000)], epochs=2)
+    assert fresh.state.optimizer == nnc.Adam()
 
 
 def scalers(net, **fit):
@@ -127,7 +195,8 @@ def test_scales_only_what_is_new_and_left_open():
     drawn = new().weights
     for old in (NeuralNetwork.from_json(new().to_json()), new(init=list(drawn))):
         assert scalers(old, **few) == (None, None)
-    assert scalers(new(), epochs=1) == (None, None)
+    assert scalers(new(), epochs=1) == both
+    assert scalers(new(), epochs=1, lr=1e-9) == scalers(new(), epochs=1, optimizer="adam") == (None, None)
 
 
 def test_reads_X_once():
@@ -175,10 +244,11 @@ def test_goes_with_what_is_said_beside():
         net.fit(X, Y, lr=0.1)
 
 
-def test_losses_that_are_functions_and_files(tmp_path):
-    def squares(P, Y):
-        return float(((P - Y) ** 2).mean()), 2 * (P - Y) / P.size
+def squares(P, Y):
+    return float(((P - Y) ** 2).mean()), 2 * (P - Y) / P.size
 
+
+def test_losses_that_are_functions_and_files(tmp_path):
     net = NeuralNetwork([3, 1], loss=squares, seed=0)
     history = net.fit(X, Y / 1000, batch_size=90)
     assert history["loss"][-1] < history["loss"][0]

@@ -102,7 +102,7 @@ def test_a_network_keeps_its_core(monkeypatch):
     P = net.predict(np.eye(3))
     monkeypatch.setenv("NNC_ISA", "none")
     assert np.array_equal(net.predict(np.eye(3)), P)
-    assert net.fit(np.eye(3), [0, 1, 0], epochs=3).epochs == 3
+    assert net.fit(np.eye(3), [0, 1, 0], epochs=3, lr=0.001).epochs == 3
 
 
 def test_variants_agree(monkeypatch):
@@ -260,7 +260,7 @@ FIT = {
         ),
     )
 }
-WORK = "from nnc import NeuralNetwork; n = NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2)"
+WORK = "import nnc; n = nnc.NeuralNetwork([3, 1]); n.predict([0, 0, 1]); n.fit([0, 0, 1], [1], epochs=2, lr=1)"
 
 
 @pytest.mark.parametrize(

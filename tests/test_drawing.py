@@ -160,7 +160,7 @@ def test_names_of_columns_and_classes():
         np.random.default_rng(0).random((20, 2)), columns=["a < b & c", "a name that is far too long"]
     )
     net = NeuralNetwork([2, 3, 2], loss="cross_entropy", seed=0)
-    net.fit(frame, np.where(frame.iloc[:, 0] > 0.5, 'say "yes"', "n\x01o\n"), epochs=1)
+    net.fit(frame, np.where(frame.iloc[:, 0] > 0.5, 'say "yes"', "n\x01o\n"), epochs=1, lr=0.001)
     written = [text for text, _ in texts(drawn(net.to_svg(row=frame[:1])))]
     assert {"a < b & c", "a name that is far …", "n o ", 'say "yes"'} <= set(written)
     assert short(frame.iloc[0, 0]) in written
@@ -379,7 +379,7 @@ def test_summary_shows_how_it_was_trained():
 def results():
     net = NeuralNetwork([2, 3, 1], seed=0)
     X, y = [[0.0, 1.0], [1.0, 0.5]], [0.0, 1.0]
-    made = net.fit(X, y, epochs=5, validation=(X, y))
+    made = net.fit(X, y, epochs=5, lr=0.001, validation=(X, y))
     comparison = nnc.compare([2, 3, 1], X, y, epochs=5, verbose=False)
     return net, made, net.explain_step(X, y), net.check_gradients(X, y), comparison, net.plot()
 

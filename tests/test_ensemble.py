@@ -56,7 +56,7 @@ def test_it_answers_with_the_mean(numbers, classes):
 def test_it_knows_what_its_networks_learn_later():
     networks = nnc.clones(NeuralNetwork([3, 4, 3], loss="cross_entropy", scale_X="standardize", seed=0), 2)
     ensemble = nnc.Ensemble(networks)
-    nnc.fit_many(networks, X, NAMES, epochs=2)
+    nnc.fit_many(networks, X, NAMES, epochs=2, lr=0.001)
     assert ensemble.predict_classes(X).tolist() == nnc.Ensemble(networks).predict_classes(X).tolist()
     assert set(ensemble.predict_classes(X)) <= set(NAMES)
     assert ensemble.score(X, NAMES) == np.mean(ensemble.predict_classes(X) == NAMES)

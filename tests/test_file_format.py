@@ -118,7 +118,7 @@ def test_what_is_wrong_is_not_valid(place, value):
 def test_the_reader_of_the_page_predicts(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     net = NeuralNetwork([3, 4, 2], activation="relu", loss="cross_entropy", seed=0, scale_X="standardize")
-    net.fit(np.random.default_rng(0).normal(20, 5, (20, 3)), ["no", "yes"] * 10, epochs=1)
+    net.fit(np.random.default_rng(0).normal(20, 5, (20, 3)), ["no", "yes"] * 10, epochs=1, lr=0.001)
     net.save("net.json")
     names = {}
     exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], names)

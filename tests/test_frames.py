@@ -40,7 +40,7 @@ def columns(a=X, names=NAMES):
 
 def trained(data, **settings):
     net = regressor(**settings)
-    net.fit(data, Y, epochs=3)
+    net.fit(data, Y, epochs=3, lr=0.001)
     return net.params
 
 
@@ -70,9 +70,9 @@ def test_missing_labels_are_no_class(kind, n_out, split):
         else:
             y = pytest.importorskip("pandas").Series(labels, dtype=kind)
     for call in (
-        lambda net: net.fit(X, y, epochs=1, validation=split),
+        lambda net: net.fit(X, y, epochs=1, lr=0.001, validation=split),
         lambda net: net.fit_batches([(X, y)]),
-        lambda net: net.fit(X, np.arange(40) % 2, epochs=1, validation=(X, y)),
+        lambda net: net.fit(X, np.arange(40) % 2, epochs=1, lr=0.001, validation=(X, y)),
     ):
         with pytest.raises(ValueError, match=r"y must have no missing values, got (None|nan|NaT|<NA>) in row 7"):
             call(classifier(n_out))
@@ -82,7 +82,7 @@ def test_missing_labels_are_no_class(kind, n_out, split):
 def test_a_missing_label_among_others(missing):
     for labels in (["a", "b", missing, "a"] * 10, [["a"], ["b"], [missing], ["a"]] * 10):
         with pytest.raises(ValueError, match=r"y must have no missing values, got .* in row 2"):
-            classifier().fit(X, labels, epochs=1)
+            classifier().fit(X, labels, epochs=1, lr=0.001)
 
 
 # ------------------------------------------------------------------------------------------------- exact labels
@@ -92,7 +92,7 @@ def test_a_missing_label_among_others(missing):
 @pytest.mark.parametrize("pair", [[2**63 + 1, 2**63 + 2], [2**60, 2**60 + 1], [-(2**63), 2**63 - 1], [-(2.0**60), 0.5]])
 def test_large_labels_are_exact(pair, kind):
     net, y = classifier(), kind(pair * 20)
-    net.fit(X, y, epochs=1)
+    net.fit(X, y, epochs=1, lr=0.001)
     assert net.classes.tolist() == sorted(pair)
     again = NeuralNetwork.from_json(net.to_json())
     assert again.classes.dtype == net.classes.dtype
@@ -104,24 +104,24 @@ def test_large_labels_are_exact(pair, kind):
 def test_small_and_large_labels_of_64_bits_without_a_sign():
     """A list of a small and a large integer is an array of floats to NumPy."""
     net = classifier()
-    net.fit(X, [3, 2**63 + 1] * 20, epochs=1)
+    net.fit(X, [3, 2**63 + 1] * 20, epochs=1, lr=0.001)
     again = NeuralNetwork.from_json(net.to_json())
     assert net.classes.tolist() == again.classes.tolist() == [3, 2**63 + 1]
 
 
 def test_large_labels_are_not_taken_for_their_neighbors():
     net = classifier()
-    net.fit(X, np.array([2**60, 2**60 + 1] * 20), epochs=1)
+    net.fit(X, np.array([2**60, 2**60 + 1] * 20), epochs=1, lr=0.001)
     assert net.score(X, np.array([2**60, 2**60 + 1] * 20, np.uint64)) == net.score(X, [2**60, 2**60 + 1] * 20)
     for near in (np.full(40, 2**60 + 2), np.full(40, 2**60 + 2, np.uint64), np.full(40, 2.0**60 + 2**10)):
         with pytest.raises(ValueError, match=r"y must hold the classes of this network, .* in row 0"):
             net.score(X, near)
     net = classifier()
-    net.fit(X, np.array([2**53, 2**53 + 1] * 20), epochs=1)
+    net.fit(X, np.array([2**53, 2**53 + 1] * 20), epochs=1, lr=0.001)
     with pytest.raises(ValueError, match=r"y must hold the classes of this network"):
         net.score(X, np.array([0.5] + [2.0**53] * 39))
     other = classifier()
-    other.fit(X, np.array([2.0**53, 0.5] * 20), epochs=1)
+    other.fit(X, np.array([2.0**53, 0.5] * 20), epochs=1, lr=0.001)
     with pytest.raises(ValueError, match=r"y must hold the classes of this network"):
         other.score(X, np.full(40, 2**53 + 1))
 
@@ -129,19 +129,19 @@ def test_large_labels_are_not_taken_for_their_neighbors():
 @pytest.mark.parametrize("pair", [[-1, 2**63], [0.5, 2**53 + 1], [1, 2**64]])
 def test_labels_that_no_type_holds(pair):
     with pytest.raises(ValueError, match=r"y must have labels that one type of number holds exactly, got "):
-        classifier().fit(X, pair * 20, epochs=1)
+        classifier().fit(X, pair * 20, epochs=1, lr=0.001)
 
 
 @pytest.mark.parametrize("kind", [list, lambda y: np.array(y, object)])
 def test_text_that_numpy_would_merge(kind):
     for pair in (["a", "a\0"], [b"a", b"a\0"]):
         with pytest.raises(ValueError, match=r"y must have labels that do not end in a NUL character, got .* in row 1"):
-            classifier().fit(X, kind(pair * 20), epochs=1)
+            classifier().fit(X, kind(pair * 20), epochs=1, lr=0.001)
     for pair in (["3", 3], ["a", 1.5], ["a", b"a"], ["True", True]):
         with pytest.raises(TypeError, match=r"y must have labels of one kind, got .* in row 1 beside "):
-            classifier().fit(X, kind(pair * 20), epochs=1)
+            classifier().fit(X, kind(pair * 20), epochs=1, lr=0.001)
     net = classifier()
-    net.fit(X, kind(["a", "\0a"] * 20), epochs=1)
+    net.fit(X, kind(["a", "\0a"] * 20), epochs=1, lr=0.001)
     assert net.classes.tolist() == ["\0a", "a"]
 
 
@@ -149,10 +149,10 @@ def test_strings_of_any_length():
     if not hasattr(np.dtypes, "StringDType"):
         pytest.skip("NumPy 1 has none")
     with pytest.raises(ValueError, match=r"NUL character"):
-        classifier().fit(X, np.array(["a", "a\0"] * 20, dtype=np.dtypes.StringDType()), epochs=1)
+        classifier().fit(X, np.array(["a", "a\0"] * 20, dtype=np.dtypes.StringDType()), epochs=1, lr=0.001)
     holes = np.array(["a", None, "b", "a"] * 10, dtype=np.dtypes.StringDType(na_object=None))
     with pytest.raises(ValueError, match=r"y must have no missing values, got None in row 1"):
-        classifier().fit(X, holes, epochs=1)
+        classifier().fit(X, holes, epochs=1, lr=0.001)
 
 
 # ------------------------------------------------------------------------------------------------- masks
@@ -201,11 +201,11 @@ def test_weights_whose_sum_is_out_of_range(dtype, weight):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match=f"^sample_weight must have a sum from .*, the range of {dtype}, got"):
-            regressor(dtype=dtype).fit(X, Y, epochs=1, sample_weight=np.full(40, weight))
+            regressor(dtype=dtype).fit(X, Y, epochs=1, lr=0.001, sample_weight=np.full(40, weight))
         with pytest.raises(ValueError, match=f"^class_weight must have a sum from .*, the range of {dtype}, got"):
-            classifier(dtype=dtype).fit(X, [0, 1] * 20, epochs=1, class_weight={0: weight, 1: weight})
+            classifier(dtype=dtype).fit(X, [0, 1] * 20, epochs=1, lr=0.001, class_weight={0: weight, 1: weight})
         if weight < 1:  # one such weight beside others does no harm
-            regressor(dtype=dtype).fit(X, Y, epochs=1, sample_weight=[weight] + [1.0] * 39)
+            regressor(dtype=dtype).fit(X, Y, epochs=1, lr=0.001, sample_weight=[weight] + [1.0] * 39)
 
 
 def test_products_of_weights_out_of_range():
@@ -214,7 +214,9 @@ def test_products_of_weights_out_of_range():
         warnings.simplefilter("error")
         for weight in (1e200, 1e-200):
             with pytest.raises(ValueError, match=r"^class_weight times sample_weight must"):
-                classifier().fit(X, y, epochs=1, sample_weight=np.full(40, weight), class_weight={0: weight, 1: weight})
+                classifier().fit(
+                    X, y, epochs=1, lr=0.001, sample_weight=np.full(40, weight), class_weight={0: weight, 1: weight}
+                )
 
 
 def test_scores_of_enormous_numbers():
@@ -268,7 +270,9 @@ def test_weights_that_a_callback_makes_infinite(batches):
     spoil.every = 2
     net = regressor()
     with pytest.raises(ValueError, match=r"got inf in W\[0, 0\] of its Output Layer, which a callback has put there"):
-        net.fit_batches([(X, Y)], epochs=9, callback=spoil) if batches else net.fit(X, Y, epochs=9, callback=spoil)
+        net.fit_batches([(X, Y)], epochs=9, lr=0.001, callback=spoil) if batches else net.fit(
+            X, Y, epochs=9, lr=0.001, callback=spoil
+        )
     assert net.history.epochs == 2
 
 
@@ -299,14 +303,14 @@ def test_nullable_types(pd, dtype):
     with pytest.raises(
         ValueError, match=rf"^X must have no missing values, got <NA> in row 3, column 0 \('age'.*{dtype}"
     ):
-        regressor().fit(data, Y, epochs=1)
+        regressor().fit(data, Y, epochs=1, lr=0.001)
     with pytest.raises(ValueError, match=r"^validation: X must have no missing values"):
-        regressor().fit(X, Y, epochs=1, validation=(data, Y))
+        regressor().fit(X, Y, epochs=1, lr=0.001, validation=(data, Y))
     targets = pd.Series(values, dtype=dtype)
     with pytest.raises(
         ValueError, match=r"^y must (have no missing values|be finite in float64), got (<NA>|nan) in row 3"
     ):
-        regressor().fit(X, targets, epochs=1)
+        regressor().fit(X, targets, epochs=1, lr=0.001)
 
 
 @pytest.mark.parametrize("dtype", ["double[pyarrow]", "int64[pyarrow]"])
@@ -320,7 +324,7 @@ def test_tables():
     pa = pytest.importorskip("pyarrow")
     table = pa.table(columns())
     net = regressor()
-    net.fit(table, Y, epochs=3)
+    net.fit(table, Y, epochs=3, lr=0.001)
     assert np.array_equal(net.params, trained(X))
     assert net.feature_names == tuple(NAMES)
     assert np.array_equal(net.predict(table.select(NAMES[::-1])), net.predict(X))
@@ -347,7 +351,9 @@ class Elsewhere:
 def test_tensors():
     assert np.array_equal(trained(Tensor(X)), trained(X))
     net = regressor()
-    net.fit(Tensor(X), Tensor(Y), epochs=3, sample_weight=Tensor(np.ones(40)), validation=(Tensor(X), Tensor(Y)))
+    net.fit(
+        Tensor(X), Tensor(Y), epochs=3, lr=0.001, sample_weight=Tensor(np.ones(40)), validation=(Tensor(X), Tensor(Y))
+    )
     assert np.array_equal(net.params, trained(X))
     with pytest.raises(TypeError, match=r"^X must be an array of real numbers, got a Elsewhere: .*use x\.cpu\(\)"):
         net.predict(Elsewhere())
@@ -386,7 +392,7 @@ def test_objects_that_are_numbers():
 def test_columns_that_are_no_numbers(frame, column, message):
     data = frame({**columns(), "height": column})
     with pytest.raises(TypeError, match=f"^X must be an array of real numbers, got .*({message})"):
-        regressor().fit(data, Y, epochs=1)
+        regressor().fit(data, Y, epochs=1, lr=0.001)
 
 
 def test_containers_that_are_no_arrays():
@@ -394,13 +400,13 @@ def test_containers_that_are_no_arrays():
     with pytest.raises(
         TypeError, match=r"^X must be an array of real numbers, got a LazyFrame; .* its collect\(\) gives"
     ):
-        regressor().fit(lazy, Y, epochs=1)
+        regressor().fit(lazy, Y, epochs=1, lr=0.001)
     with pytest.raises(TypeError, match=r"^X must be an array of real numbers, got a dict"):
-        regressor().fit(columns(), Y, epochs=1)
+        regressor().fit(columns(), Y, epochs=1, lr=0.001)
     with pytest.raises(
         TypeError, match=r"^X must be an array of real numbers, got a structured array with the fields a, b"
     ):
-        regressor().fit(np.zeros(40, [("a", float), ("b", float)]), Y, epochs=1)
+        regressor().fit(np.zeros(40, [("a", float), ("b", float)]), Y, epochs=1, lr=0.001)
 
 
 # ------------------------------------------------------------------------------------------------- names of columns
@@ -408,7 +414,7 @@ def test_containers_that_are_no_arrays():
 
 def named(frame, **settings):
     net = regressor(**settings)
-    net.fit(frame(columns()), Y, epochs=3)
+    net.fit(frame(columns()), Y, epochs=3, lr=0.001)
     return net
 
 
@@ -423,10 +429,16 @@ def test_columns_are_put_in_order(frame, scale_X):
     assert np.array_equal(net.gradients(other, Y)[0][0], net.gradients(X, Y)[0][0])
     assert np.array_equal(net.forward(other)[0], net.forward(X)[0])
     same = named(frame, scale_X=scale_X)
-    found, wanted = net.fit(other, Y, epochs=2, validation=(other, Y)), same.fit(X, Y, epochs=2, validation=(X, Y))
+    found, wanted = (
+        net.fit(other, Y, epochs=2, lr=0.001, validation=(other, Y)),
+        same.fit(X, Y, epochs=2, lr=0.001, validation=(X, Y)),
+    )
     assert np.array_equal(found.loss, wanted.loss)
     assert np.array_equal(found["val_loss"], wanted["val_loss"])
-    found, wanted = net.fit(other, Y, epochs=2, validation=0.25), same.fit(X, Y, epochs=2, validation=0.25)
+    found, wanted = (
+        net.fit(other, Y, epochs=2, lr=0.001, validation=0.25),
+        same.fit(X, Y, epochs=2, lr=0.001, validation=0.25),
+    )
     assert np.array_equal(found["val_loss"], wanted["val_loss"])
     net.fit_batches([(other, Y)]), same.fit_batches([(X, Y)])
     assert net.train_step(other, Y) == same.train_step(X, Y)
@@ -467,19 +479,19 @@ def test_arrays_without_names_are_taken_as_they_are(pd, frame):
     net = named(frame)
     assert np.array_equal(net.predict(X.tolist()), net.predict(X))
     assert np.array_equal(net.predict(pd.DataFrame(X)), net.predict(X))
-    net.fit(X, Y, epochs=1)
+    net.fit(X, Y, epochs=1, lr=0.001)
     assert net.feature_names == tuple(NAMES)
     later = regressor()
-    later.fit(X, Y, epochs=1)
+    later.fit(X, Y, epochs=1, lr=0.001)
     assert later.feature_names is None
-    later.fit(frame(columns()), Y, epochs=1, validation=0.25)
+    later.fit(frame(columns()), Y, epochs=1, lr=0.001, validation=0.25)
     assert later.feature_names == tuple(NAMES)
 
 
 def test_names_that_are_not_kept(pd):
     for names in ([0, 1, 2], ["a", "a", "b"], ["a", "b", 3], [("a", 1), ("a", 2), ("b", 1)]):
         net = regressor()
-        net.fit(pd.DataFrame(X).set_axis(names, axis=1), Y, epochs=3)
+        net.fit(pd.DataFrame(X).set_axis(names, axis=1), Y, epochs=3, lr=0.001)
         assert net.feature_names is None
         assert np.array_equal(net.params, trained(X))
     net = named(pd.DataFrame)
@@ -495,7 +507,7 @@ def test_a_row_of_a_frame(pd):
     with pytest.raises(ValueError, match=r"got it without 'age' and with the unknown 'year'"):
         net.predict(data.iloc[3].rename({"age": "year"}))
     one = NeuralNetwork([1, 2, 1], loss="mse", seed=0)
-    one.fit(data[["age"]], Y, epochs=1)
+    one.fit(data[["age"]], Y, epochs=1, lr=0.001)
     rows = data["age"].set_axis([f"row {i}" for i in range(40)])  # a column, whose index are rows
     assert np.array_equal(one.predict(rows), one.predict(X[:, :1]))
 

@@ -148,11 +148,11 @@ def test_a_run_that_comes_again_sees_what_has_been_frozen():
     for frozen in ((), (0,), (0,), ()):
         freeze(net, *frozen)
         before = bits(net, 0)
-        net.fit(X, Y, epochs=3)
+        net.fit(X, Y, epochs=3, lr=0.001)
         assert (bits(net, 0) == before) == bool(frozen)
         freeze(other, *frozen)
         other._kept = None
-        other.fit(X, Y, epochs=3)
+        other.fit(X, Y, epochs=3, lr=0.001)
         assert net.params.tobytes() == other.params.tobytes()
 
 
@@ -221,7 +221,7 @@ def test_layers_of_images(frozen, activation):
     for n_threads in (1, 2, 3):
         again = images(activation=activation)
         freeze(again, *(computing[number] for number in frozen))
-        again.fit(X, y, epochs=2, batch_size=20, n_threads=n_threads)
+        again.fit(X, y, epochs=2, lr=0.001, batch_size=20, n_threads=n_threads)
         results.add(again.params.tobytes())
     assert len(results) == 1
 
@@ -336,7 +336,7 @@ def test_what_is_wrong_is_said():
     with pytest.raises(TypeError, match="trainable must be True or False, got 'no'"):
         net.layers[0].trainable = "no"
     freeze(net, 0, 1, 2)
-    for train in (lambda: net.fit(X, Y, epochs=1), lambda: net.train_step(X, Y), lambda: net.stepper()):
+    for train in (lambda: net.fit(X, Y, epochs=1, lr=0.001), lambda: net.train_step(X, Y), lambda: net.stepper()):
         with pytest.raises(ValueError, match="all layers are frozen"):
             train()
 
@@ -345,7 +345,7 @@ def test_what_is_wrong_is_said():
 
     net.layers[2].trainable = True
     with pytest.raises(RuntimeError, match="is being trained: trainable of a layer can be changed before and after"):
-        net.fit(X, Y, epochs=1, callback=thaw)
+        net.fit(X, Y, epochs=1, lr=0.001, callback=thaw)
     assert not net.layers[0].trainable
 
 

@@ -276,7 +276,11 @@ def test_check_gradients(missing):
         (lambda: network().predict_classes(np.zeros((1, 4))), ValueError, "predict_classes is for one loss"),
         (lambda: network().predict_proba(np.zeros((1, 4))), ValueError, "predict_proba is for one loss"),
         (lambda: network().score(*data(network())), ValueError, "score is of one loss"),
-        (lambda: network().fit(*data(network()), epochs=1, metrics=["r2"]), ValueError, "metrics are of one loss"),
+        (
+            lambda: network().fit(*data(network()), epochs=1, lr=0.001, metrics=["r2"]),
+            ValueError,
+            "metrics are of one loss",
+        ),
         (lambda: network().loss(*data(network()), np.ones(40)), ValueError, "sample_weight does not go with heads"),
         (lambda: network().explain_step(*data(network())), ValueError, "explain_step knows single losses"),
         (lambda: network().fit(*data(network()), epochs=1, optimizer="levenberg_marquardt"), ValueError, "squared"),

@@ -127,7 +127,12 @@ def test_other_shapes_are_refused(shape, message):
     net, X = network(COLOR), np.zeros(shape)
     expected = f"X must have shape (n, 7, 6, 3) or (n, 126) to fit this network, or be one such image, got {message}"
     n = shape[0] if shape else 1
-    for call in (net.predict, net.forward, lambda X: net.loss(X, LABELS[:n]), lambda X: net.fit(X, [0] * n, epochs=1)):
+    for call in (
+        net.predict,
+        net.forward,
+        lambda X: net.loss(X, LABELS[:n]),
+        lambda X: net.fit(X, [0] * n, epochs=1, lr=0.001),
+    ):
         with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
             call(X)
 
@@ -147,7 +152,12 @@ def test_what_is_not_finite_is_told_by_its_pixel():
     X = COLOR.copy()
     X[5, 4, 3, 2] = np.nan
     net, message = network(COLOR), r"X must be finite in float64, got nan in row 4, column 3, channel 2 of image 5$"
-    for call in (net.predict, net.forward, lambda X: net.loss(X, LABELS), lambda X: net.fit(X, LABELS, epochs=1)):
+    for call in (
+        net.predict,
+        net.forward,
+        lambda X: net.loss(X, LABELS),
+        lambda X: net.fit(X, LABELS, epochs=1, lr=0.001),
+    ):
         with pytest.raises(ValueError, match=message):
             call(X)
 

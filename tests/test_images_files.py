@@ -111,7 +111,7 @@ def test_networks_come_back_to_the_bit(dtype, way, tmp_path):
     assert again.predict(X).tobytes() == net.predict(X).tobytes()
     assert again.model.stack == net.model.stack
     for n in (net, again):
-        n.fit(X, LABELS, epochs=2, batch_size=6)
+        n.fit(X, LABELS, epochs=2, lr=0.001, batch_size=6)
     assert np.array_equal(again.params, net.params)
     again.weights[0][...] = 0
     assert net.weights[0].any()

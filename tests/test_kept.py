@@ -103,7 +103,7 @@ def test_every_kind_of_data(loss, kind):
     if kind is str and loss == "bce":
         y = LABELS[:, None] == [0, 1]
     for _ in range(4):
-        assert net.fit(X, y, epochs=2).loss.tolist() == anew(other, X, y, epochs=2).loss.tolist()
+        assert net.fit(X, y, epochs=2, lr=0.001).loss.tolist() == anew(other, X, y, epochs=2, lr=0.001).loss.tolist()
         assert same(net, other)
 
 
@@ -162,12 +162,12 @@ def test_what_may_change_is_not_kept():
     for share in (0.1, 0.5):
         shares[0] = share
         for _ in range(2):
-            net.fit(X, Y, epochs=1, dropout=shares)
-            anew(other, X, Y, epochs=1, dropout=share)
+            net.fit(X, Y, epochs=1, lr=0.001, dropout=shares)
+            anew(other, X, Y, epochs=1, lr=0.001, dropout=share)
         assert same(net, other)
-    assert "mae" not in net.fit(X, Y, epochs=1, metrics=wanted)
+    assert "mae" not in net.fit(X, Y, epochs=1, lr=0.001, metrics=wanted)
     wanted.append("mae")
-    assert "mae" in net.fit(X, Y, epochs=1, metrics=wanted)
+    assert "mae" in net.fit(X, Y, epochs=1, lr=0.001, metrics=wanted)
 
 
 def test_a_named_optimizer_begins_anew_each_time():
@@ -181,7 +181,7 @@ def test_a_named_optimizer_begins_anew_each_time():
 def test_callbacks_are_called_each_time():
     net, calls = network(), []
     for _ in range(3):
-        net.fit(X, Y, epochs=2, callback=calls.append)
+        net.fit(X, Y, epochs=2, lr=0.001, callback=calls.append)
     assert [call.epoch for call in calls] == [1, 2, 3, 4, 5, 6]
     assert all(call.network is net for call in calls)
 
@@ -189,8 +189,8 @@ def test_callbacks_are_called_each_time():
 def test_rules_hold_each_time():
     net = network()
     for _ in range(3):
-        assert net.fit(X, Y, epochs=10, target_loss=1e9).epochs == 1
-        assert net.fit(X, Y, epochs=10).epochs == 10
+        assert net.fit(X, Y, epochs=10, lr=0.001, target_loss=1e9).epochs == 1
+        assert net.fit(X, Y, epochs=10, lr=0.001).epochs == 10
 
 
 # ---------------------------------------------------------------------------------------------- what is raised
@@ -201,27 +201,27 @@ def test_bad_data_is_refused_as_ever():
     bad, strange = X.copy(), Y.copy()
     bad[2, 1], strange[3, 1] = np.nan, np.inf
     for _ in range(2):
-        net.fit(X, Y, epochs=1)
+        net.fit(X, Y, epochs=1, lr=0.001)
         before = net.to_json(checkpoint=True)
         with pytest.raises(ValueError, match="X must be finite in float64, got nan in row 2, column 1"):
-            net.fit(bad, Y, epochs=1)
-        net.fit(X, Y, epochs=1)
+            net.fit(bad, Y, epochs=1, lr=0.001)
+        net.fit(X, Y, epochs=1, lr=0.001)
         with pytest.raises(ValueError, match="y must be finite in float64, got inf in row 3, column 1"):
-            net.fit(X, strange, epochs=1)
+            net.fit(X, strange, epochs=1, lr=0.001)
         with pytest.raises(ValueError, match="y must have shape"):
-            net.fit(X, Y[:3], epochs=1)
+            net.fit(X, Y[:3], epochs=1, lr=0.001)
         assert net.to_json(checkpoint=True) != before
 
 
 def test_a_weight_that_is_not_finite_is_found():
     net = network()
     for _ in range(3):
-        net.fit(X, Y, epochs=1)
+        net.fit(X, Y, epochs=1, lr=0.001)
     net.weights[0][1, 1] = np.nan
     with pytest.raises(ValueError, match="the weights of the network must be finite"):
-        net.fit(X, Y, epochs=1)
+        net.fit(X, Y, epochs=1, lr=0.001)
     net.weights[0][1, 1] = 0.5
-    assert net.fit(X, Y, epochs=1).epochs == 1
+    assert net.fit(X, Y, epochs=1, lr=0.001).epochs == 1
 
 
 @pytest.mark.parametrize("rows", [12, 4])
@@ -280,7 +280,7 @@ def test_an_exception_out_of_the_blue():
             try:
                 signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 97))
                 for _ in range(20):
-                    net.fit(X, Y, epochs=1)
+                    net.fit(X, Y, epochs=1, lr=0.001)
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except Bell:
                 rung += 1
@@ -292,7 +292,7 @@ def test_an_exception_out_of_the_blue():
     assert signal.getsignal(signal.SIGINT) is ctrl_c  # which a fit had to put back, perhaps, when it rang
     other = net.copy()
     for _ in range(3):
-        assert net.fit(X, Y, epochs=1).loss.tolist() == anew(other, X, Y, epochs=1).loss.tolist()
+        assert net.fit(X, Y, epochs=1, lr=0.001).loss.tolist() == anew(other, X, Y, epochs=1).loss.tolist()
     assert np.array_equal(net.params, other.params)
 
 
@@ -307,15 +307,15 @@ def pickled(net):
 def test_copies_have_none(copied):
     net = network()
     for _ in range(3):
-        net.fit(X, Y, epochs=1)
+        net.fit(X, Y, epochs=1, lr=0.001)
     other = copied(net)
     assert other._kept is None
     before = net.params
     for _ in range(2):
-        other.fit(X, Y, epochs=1)
+        other.fit(X, Y, epochs=1, lr=0.001)
     assert np.array_equal(net.params, before)
     for _ in range(2):
-        net.fit(X, Y, epochs=1)
+        net.fit(X, Y, epochs=1, lr=0.001)
     assert same(net, other)
 
 
@@ -326,11 +326,11 @@ def test_threads_do_not_share_it():
     def train():
         for _ in range(300):
             try:
-                done.append(net.fit(X, Y, epochs=1).epochs)
+                done.append(net.fit(X, Y, epochs=1, lr=0.001).epochs)
             except RuntimeError as error:
                 failures.append(str(error))
 
-    net.fit(X, Y, epochs=1)
+    net.fit(X, Y, epochs=1, lr=0.001)
     threads = [threading.Thread(target=train) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -339,7 +339,7 @@ def test_threads_do_not_share_it():
     assert all("is being trained" in failure for failure in failures)
     assert len(done) + len(failures) == 1200
     assert np.isfinite(net.params).all()
-    net.fit(X, Y, epochs=1)
+    net.fit(X, Y, epochs=1, lr=0.001)
 
 
 def test_nothing_of_the_users_is_held():
@@ -369,7 +369,7 @@ def test_memory_does_not_grow():
 
     def fits(count):
         for _ in range(count):
-            net.fit(x, y, epochs=1)
+            net.fit(x, y, epochs=1, lr=0.001)
 
     fits(2000)  # the history is full then
     tracemalloc.start()
@@ -395,7 +395,7 @@ def test_what_is_looked_at_is_not_kept(optimizer):
 
 def test_large_runs_are_not_kept():
     net = network()
-    net.fit(X, Y, epochs=5000)
+    net.fit(X, Y, epochs=5000, lr=0.001)
     assert net._kept is None
-    net.fit(X, Y, max_seconds=0.01)
+    net.fit(X, Y, max_seconds=0.01, lr=0.001)
     assert net._kept is None

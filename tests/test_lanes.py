@@ -226,15 +226,15 @@ def test_a_schedule_longer_than_rates_are_worked_out_for(groups):
 
 def test_which_go_side_by_side(groups):
     n = lanes("float64")
-    train(*both(n), X, Y, n_jobs=n, epochs=2)  # a thread for each
-    train(*both(n), X, Y, epochs=2, sample_weight=np.ones(40))
-    train(*both(n), X, Y, epochs=2, l2=0.1)
-    train(*both(n, [3, 40, 40, 2]), X, Y, epochs=2)
+    train(*both(n), X, Y, n_jobs=n, epochs=2, lr=0.1)  # a thread for each
+    train(*both(n), X, Y, epochs=2, lr=0.1, sample_weight=np.ones(40))
+    train(*both(n), X, Y, epochs=2, lr=0.1, l2=0.1)
+    train(*both(n, [3, 40, 40, 2]), X, Y, epochs=2, lr=0.1)
     train(*both(n), X, Y, epochs=2, optimizer="adam", lr=list(np.linspace(0.1, 0.2, n)))
     assert set(groups) <= {1}
     train(*both(n), X, Y, epochs=2, optimizer="adam", lr=[0.1, 0.2] * (n // 2), n_jobs=1)
     mixed = [network for pair in zip(made(n), made(n, activation="tanh"), strict=True) for network in pair]
-    train(mixed, [network.copy() for network in mixed], X, Y, epochs=2)
+    train(mixed, [network.copy() for network in mixed], X, Y, epochs=2, lr=0.1)
     assert sorted(groups)[-2:] == [n, n]
 
 
@@ -260,13 +260,13 @@ def test_ctrl_c(groups):
         alone, many = both(n)
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         began = time.monotonic()
-        history = nnc.fit_many(many, X[:5], Y[:5], epochs=10**8, n_jobs=1)
+        history = nnc.fit_many(many, X[:5], Y[:5], epochs=10**8, lr=0.001, n_jobs=1)
     finally:
         signal.signal(signal.SIGINT, old)
     assert time.monotonic() - began < 30
     assert set(history.stop_reasons) == {"interrupt"}
     assert max(groups) == n
     for one, other in zip(alone, many, strict=True):
-        one.fit(X[:5], Y[:5], epochs=other.history.epochs, n_threads=1)
+        one.fit(X[:5], Y[:5], epochs=other.history.epochs, lr=0.001, n_threads=1)
         assert one.params.tobytes() == other.params.tobytes()
         assert one.history.loss.tobytes() == other.history.loss.tobytes()

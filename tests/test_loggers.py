@@ -46,11 +46,11 @@ def test_short_epochs_share_a_line(capsys):
     assert len(lines) < 50
     assert Lines.__init__.__defaults__ == (0, False)
     assert Lines(10).seconds == 0.1
-    net().fit(X, Y, max_seconds=0.01, verbose=True)
+    net().fit(X, Y, max_seconds=0.01, lr=0.001, verbose=True)
     assert re.match(r"Epoch \d+ - ", capsys.readouterr().out)
-    net().fit_batches([(X, Y), (X, Y)], epochs=2, verbose=2)
+    net().fit_batches([(X, Y), (X, Y)], epochs=2, lr=0.001, verbose=2)
     assert len(capsys.readouterr().out.splitlines()) == 2
-    net().fit(X, Y, epochs=2)
+    net().fit(X, Y, epochs=2, lr=0.001)
     assert capsys.readouterr().out == ""
 
 
@@ -68,9 +68,9 @@ def test_numbers_of_a_line_are_as_in_keras(capsys):
 def test_verbose_is_checked():
     for wrong in (3, -1, "1", None, 0.5):
         with pytest.raises(ValueError, match=r"verbose must be 0, 1 or 2, got "):
-            net().fit(X, Y, epochs=1, verbose=wrong)
+            net().fit(X, Y, epochs=1, lr=0.001, verbose=wrong)
     with pytest.raises(ValueError, match="verbose must be left out where progress=True shows a bar, got 1"):
-        net().fit(X, Y, epochs=1, verbose=1, progress=True)
+        net().fit(X, Y, epochs=1, lr=0.001, verbose=1, progress=True)
 
 
 def test_many_networks_print_no_lines():
@@ -80,7 +80,7 @@ def test_many_networks_print_no_lines():
 
 def test_a_bar_shows_metrics(capsys):
     pytest.importorskip("tqdm")
-    net().fit(X, Y, epochs=5, validation=(X, Y), metrics=["r2"], progress=True)
+    net().fit(X, Y, epochs=5, lr=0.001, validation=(X, Y), metrics=["r2"], progress=True)
     assert re.search(r"loss=\S+, val_loss=\S+, val_r2=", capsys.readouterr().err)
 
 
@@ -108,7 +108,7 @@ def test_callbacks_are_closed_however_a_run_ends(optimizer):
     with pytest.raises(RuntimeError, match="no"):
         net().fit(X, Y, epochs=2, optimizer=optimizer, callback=[fine, failing])
     assert (fine.closed, failing.closed) == (2, 1)
-    net().fit_batches([(X, Y)], epochs=1, callback=fine)
+    net().fit_batches([(X, Y)], epochs=1, lr=0.001, callback=fine)
     assert fine.closed == 3
 
 
@@ -152,25 +152,25 @@ def test_csv(tmp_path):
 
 def test_csv_goes_on(tmp_path):
     path, network = tmp_path / "log.csv", net()
-    network.fit(X, Y, epochs=4, callback=CSVLogger(path, append=True, every=2))
-    network.fit(X, Y, epochs=3, callback=CSVLogger(path, append=True, every=2))
+    network.fit(X, Y, epochs=4, lr=0.001, callback=CSVLogger(path, append=True, every=2))
+    network.fit(X, Y, epochs=3, lr=0.001, callback=CSVLogger(path, append=True, every=2))
     assert [row["epoch"] for row in rows(path)] == ["2", "4", "6", "7"]
     with pytest.raises(ValueError, match="give it another file"):
-        network.fit(X, Y, epochs=1, validation=(X, Y), callback=CSVLogger(path, append=True))
+        network.fit(X, Y, epochs=1, lr=0.001, validation=(X, Y), callback=CSVLogger(path, append=True))
     path.write_text("")
-    network.fit(X, Y, epochs=1, callback=CSVLogger(path, append=True))
+    network.fit(X, Y, epochs=1, lr=0.001, callback=CSVLogger(path, append=True))
     assert [row["epoch"] for row in rows(path)] == ["9"]
 
 
 def test_csv_that_cannot_be_written(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"cannot save the log: the folder .* does not exist"):
-        net().fit(X, Y, epochs=1, callback=CSVLogger(tmp_path / "no" / "log.csv"))
+        net().fit(X, Y, epochs=1, lr=0.001, callback=CSVLogger(tmp_path / "no" / "log.csv"))
     logger = CSVLogger(tmp_path / "log.csv")
-    net().fit(X, Y, epochs=1, callback=logger)
+    net().fit(X, Y, epochs=1, lr=0.001, callback=logger)
     (tmp_path / "log.csv").unlink()
     (tmp_path / "log.csv").mkdir()
     with pytest.raises(IsADirectoryError, match="cannot save the log: this is a folder"):
-        net().fit(X, Y, epochs=1, callback=logger)
+        net().fit(X, Y, epochs=1, lr=0.001, callback=logger)
     assert repr(CSVLogger("a.csv", every=3)) == "CSVLogger('a.csv', append=False, every=3)"
     for wrong in ({"every": 0}, {"append": 1}):
         with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):

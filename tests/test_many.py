@@ -61,19 +61,22 @@ def assert_equal(one, other):
 
 
 OPTIONS = {
-    "all rows": {"epochs": 30},
-    "batches": {"epochs": 5, "batch_size": 8},
+    "all rows": {"epochs": 30, "lr": 0.01},
+    "batches": {"epochs": 5, "batch_size": 8, "lr": 0.01},
+    "by rule": {"epochs": 5},
+    "all by rule": {"batch_size": 60},
+    "by rule, until it stays": {"patience": 2, "validation": 0.2, "batch_size": 20},
     "adam": {"epochs": 4, "batch_size": 16, "optimizer": "adam", "l2": 1e-3, "clip_norm": 1.0},
     "as they lie": {"epochs": 4, "batch_size": 16, "shuffle": False, "optimizer": "momentum"},
-    "a share held out": {"epochs": 9, "validation": 0.2, "patience": 2},
-    "rows held out": {"epochs": 4, "validation": (X[:20], Y[:20]), "metrics": ("r2",), "batch_size": 10},
-    "a metric": {"epochs": 3, "metrics": "mae"},
+    "a share held out": {"epochs": 9, "validation": 0.2, "patience": 2, "lr": 0.01},
+    "rows held out": {"epochs": 4, "validation": (X[:20], Y[:20]), "metrics": ("r2",), "batch_size": 10, "lr": 0.01},
+    "a metric": {"epochs": 3, "metrics": "mae", "lr": 0.01},
     "schedule": {"epochs": 5, "lr": nnc.CosineLR(0.1), "batch_size": 30},
     "schedule of steps": {"epochs": 5, "lr": nnc.PerStep(nnc.CosineLR(0.1)), "batch_size": 30},
     "plateau": {"epochs": 9, "lr": nnc.ReduceLROnPlateau(0.1, patience=1)},
     "target": {"epochs": 500, "target_loss": 0.9, "lr": 0.05},
     "second order": {"epochs": 5, "optimizer": "lbfgs"},
-    "weights": {"epochs": 3, "batch_size": 20, "sample_weight": np.arange(90.0)},
+    "weights": {"epochs": 3, "batch_size": 20, "sample_weight": np.arange(90.0), "lr": 0.01},
 }
 
 
@@ -93,11 +96,12 @@ def test_each_as_if_alone(options, n_jobs):
 
 @pytest.mark.parametrize("make", [regressors, scaled], ids=["as it is", "scaled"])
 @pytest.mark.parametrize("validation", [None, 0.25, (X[:10], Y[:10])], ids=["none", "share", "rows"])
-def test_rows_of_their_own(make, validation):
+@pytest.mark.parametrize("rate", [{"lr": 0.01}, {}], ids=["a rate", "by rule"])
+def test_rows_of_their_own(make, validation, rate):
     alone, many = make(), make()
     rows = [RNG.integers(0, 90, 60) for _ in many]
     rows[0], rows[1] = None, X[:, 0] > 0
-    options = {"epochs": 4, "batch_size": 7, "validation": validation}
+    options = {"epochs": 4, "batch_size": 7, "validation": validation, **rate}
     for network, index in zip(alone, rows, strict=True):
         own = slice(None) if index is None else index
         network.fit(X[own], Y[own], n_threads=1, **options)
@@ -117,16 +121,19 @@ def test_weights_of_their_own(validation, own_rows):
     for i, network in enumerate(alone):
         own = slice(None) if rows is None else rows[i]
         w = None if weights[i] is None else weights[i][own]
-        network.fit(X[own], Y[own], n_threads=1, epochs=3, batch_size=20, sample_weight=w, validation=validation)
-    nnc.fit_many(many, X, Y, rows=rows, weights=weights, epochs=3, batch_size=20, validation=validation)
+        network.fit(
+            X[own], Y[own], n_threads=1, epochs=3, lr=0.001, batch_size=20, sample_weight=w, validation=validation
+        )
+    nnc.fit_many(many, X, Y, rows=rows, weights=weights, epochs=3, lr=0.001, batch_size=20, validation=validation)
     for one, other in zip(alone, many, strict=True):
         assert_equal(one, other)
 
 
 @pytest.mark.parametrize("validation", [None, 0.25])
-def test_classes(validation):
+@pytest.mark.parametrize("rate", [{"lr": 0.01}, {}], ids=["a rate", "by rule"])
+def test_classes(validation, rate):
     alone, many = classifiers(), classifiers()
-    options = {"epochs": 5, "batch_size": 9, "class_weight": "balanced", "validation": validation}
+    options = {"epochs": 5, "batch_size": 9, "class_weight": "balanced", "validation": validation, **rate}
     rows = [None, np.arange(60), np.arange(30, 90), np.arange(90)[::-1]]
     for network, index in zip(alone, rows, strict=True):
         own = slice(None) if index is None else index
@@ -167,7 +174,7 @@ def test_many_small_ones_with_a_rate_for_each_step():
 
 def test_classes_are_those_of_all_rows():
     network = classifiers()[0]
-    nnc.fit_many([network], X, NAMES, rows=[NAMES != "cedar"], epochs=1)
+    nnc.fit_many([network], X, NAMES, rows=[NAMES != "cedar"], epochs=1, lr=0.001)
     assert network.classes.tolist() == ["ash", "birch", "cedar"]
 
 
@@ -188,22 +195,22 @@ def test_going_on_and_options_of_their_own():
 
 def test_data_is_taken_in_once_and_not_copied():
     source, networks = Source(X, Y), regressors()
-    taken = [source.taken(network) for network in networks]
+    taken = [source.taken(network.intake) for network in networks]
     assert taken[0] is taken[2] is taken[4]
     assert taken[1] is taken[3]
     assert np.shares_memory(taken[0].data.X, X)
-    _, data, _ = taken[0].rows_of(networks[0], {}, None, np.ones(90))
+    _, data, _ = taken[0].rows_of(networks[0], networks[0].intake, {}, None, np.ones(90))
     assert np.shares_memory(data.X, X)
 
 
 def test_history():
-    history = nnc.fit_many(regressors(), X, Y, epochs=[1, 2, 3, 4, 5, 6], validation=(X, Y))
+    history = nnc.fit_many(regressors(), X, Y, epochs=[1, 2, 3, 4, 5, 6], lr=0.001, validation=(X, Y))
     assert history.epochs.tolist() == [1, 2, 3, 4, 5, 6]
     assert history.loss.tolist() == [one.loss[-1] for one in history]
     assert history.val_loss.tolist() == [one.val_loss[-1] for one in history]
     assert history.stop_reasons == ("epochs",) * 6
     assert "6 networks, 21 epochs" in repr(history)
-    assert nnc.fit_many(regressors(), X, Y, epochs=1).val_loss is None
+    assert nnc.fit_many(regressors(), X, Y, epochs=1, lr=0.001).val_loss is None
 
 
 def test_one_that_diverges_does_not_end_the_others():
@@ -230,7 +237,7 @@ def test_an_exception_ends_all_and_says_where_it_was():
 
     networks = regressors()
     with pytest.raises(KeyError) as caught:
-        nnc.fit_many(networks, X, Y, epochs=10**9, callback=[None] * 3 + [fail] + [None] * 2, n_jobs=6)
+        nnc.fit_many(networks, X, Y, epochs=10**9, lr=0.001, callback=[None] * 3 + [fail] + [None] * 2, n_jobs=6)
     assert "in networks[3] of fit_many" in caught.value.__notes__
     networks[0].fit(X, Y, epochs=1)  # no turn is left taken
     networks[3].fit(X, Y, epochs=1)
@@ -267,16 +274,16 @@ def test_ctrl_c_leaves_each_as_it_is(ctrl_c):
             called.set()
             os.kill(os.getpid(), signal.SIGINT)
 
-    history = nnc.fit_many(networks, X, Y, epochs=10**9, n_jobs=2, callback=interrupt)
+    history = nnc.fit_many(networks, X, Y, epochs=10**9, lr=0.001, n_jobs=2, callback=interrupt)
     assert set(history.stop_reasons) == {"interrupt"}
     assert history.epochs.max() > 0
     for i, network in enumerate(networks):
         if history.epochs[i] == 0:
             assert network.params.tobytes() == before[i].params.tobytes()
         else:
-            before[i].fit(X, Y, epochs=int(history.epochs[i]))
+            before[i].fit(X, Y, epochs=int(history.epochs[i]), lr=0.001)
             assert network.params.tobytes() == before[i].params.tobytes()
-        network.fit(X, Y, epochs=1)
+        network.fit(X, Y, epochs=1, lr=0.001)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -304,7 +311,7 @@ def test_warnings_are_one_of_each_kind():
     networks = [NeuralNetwork([3, 4, 1], init="zeros", seed=i) for i in range(5)]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        nnc.fit_many(networks, X, Y > 0, epochs=1)
+        nnc.fit_many(networks, X, Y > 0, epochs=1, lr=0.001)
     assert [entry.category for entry in caught] == [nnc.EqualNeuronsWarning]
     assert str(caught[0].message).startswith("networks[0] (and so of 4 other networks): ")
     assert caught[0].filename == __file__
@@ -327,7 +334,7 @@ def test_warnings_are_one_of_each_kind():
         ({"epochs": 1, "weights": np.ones((6, 9))}, ValueError, "weights must have shape"),
         ({"epochs": 1, "weights": np.ones((6, 90)), "sample_weight": np.ones(90)}, ValueError, "one of them"),
         ({"epochs": 1, "n_jobs": 0}, ValueError, "n_jobs"),
-        ({}, TypeError, "epochs must be given"),
+        ({"lr": 0.1}, TypeError, "epochs must be given"),
     ],
 )
 def test_what_is_refused(arguments, error, message):
@@ -349,29 +356,29 @@ def test_networks_are_checked():
     with pytest.raises(TypeError, match="sequence of networks"):
         nnc.fit_many(network, X, Y, epochs=1)
     with pytest.raises(ValueError, match=r"X must have 2 columns"):
-        nnc.fit_many([network, NeuralNetwork([2, 1])], X, Y, epochs=1)
+        nnc.fit_many([network, NeuralNetwork([2, 1])], X, Y, epochs=1, lr=0.001)
     broken = NeuralNetwork([3, 1])
     broken.weights[0][0, 0] = np.nan
     with pytest.raises(ValueError, match="must be finite"):
-        nnc.fit_many([network, broken], X, Y, epochs=1)
+        nnc.fit_many([network, broken], X, Y, epochs=1, lr=0.001)
     assert network.state is None
 
 
 def test_progress():
     pytest.importorskip("tqdm")
-    nnc.fit_many(regressors(), X, Y, epochs=1, progress=True)
+    nnc.fit_many(regressors(), X, Y, epochs=1, lr=0.001, progress=True)
 
 
 def test_clones():
     net = NeuralNetwork([3, 5, 2], activation="tanh", dtype="float32", scale_X="standardize", seed=7)
-    net.fit(X, X[:, :2], epochs=2)
+    net.fit(X, X[:, :2], epochs=2, lr=0.001)
     made = nnc.clones(net, 3)
     assert [one.seed for one in made] == [7, 8, 9]
     for one in made:
         fresh = NeuralNetwork([3, 5, 2], activation="tanh", dtype="float32", scale_X="standardize", seed=one.seed)
         assert one.params.tobytes() == fresh.params.tobytes()
-        one.fit(X, X[:, :2], epochs=2, batch_size=8)
-        fresh.fit(X, X[:, :2], epochs=2, batch_size=8)
+        one.fit(X, X[:, :2], epochs=2, lr=0.001, batch_size=8)
+        fresh.fit(X, X[:, :2], epochs=2, lr=0.001, batch_size=8)
         assert_equal(one, fresh)
     drawn = nnc.clones(net, 2, seeds=[1, 2], init="he_normal")
     fresh = NeuralNetwork([3, 5, 2], activation="tanh", dtype="float32", init="he_normal", seed=2)
@@ -390,12 +397,12 @@ def test_clones_have_the_statistics_of_a_new_network():
         return NeuralNetwork(layers, loss="mse", seed=7)
 
     net, fresh = made(), made()
-    net.fit(X, X[:, :2], epochs=3)
+    net.fit(X, X[:, :2], epochs=3, lr=0.001)
     (clone,) = nnc.clones(net, 1)
     assert clone.layers[1].running_var.tolist() == [1] * 4
     assert clone.predict(X).tobytes() == fresh.predict(X).tobytes()
     for one in (clone, fresh):
-        one.fit(X, X[:, :2], epochs=2)
+        one.fit(X, X[:, :2], epochs=2, lr=0.001)
     assert clone.predict(X).tobytes() == fresh.predict(X).tobytes()
 
 
@@ -447,12 +454,12 @@ def test_processes_of_an_executor(processes):
 
 def test_classes_and_scalings_come_back(processes):
     alone, many = classifiers(), classifiers()
-    nnc.fit_many(alone, X, NAMES, epochs=2)
-    nnc.fit_many(many, X, NAMES, epochs=2, executor=processes)
+    nnc.fit_many(alone, X, NAMES, epochs=2, lr=0.001)
+    nnc.fit_many(many, X, NAMES, epochs=2, lr=0.001, executor=processes)
     assert [network.classes.tolist() for network in many] == [network.classes.tolist() for network in alone]
     alone, many = scaled(), scaled()
-    nnc.fit_many(alone, X, Y, epochs=2)
-    nnc.fit_many(many, X, Y, epochs=2, executor=processes)
+    nnc.fit_many(alone, X, Y, epochs=2, lr=0.001)
+    nnc.fit_many(many, X, Y, epochs=2, lr=0.001, executor=processes)
     assert all((a.predict(X) == b.predict(X)).all() for a, b in zip(alone, many, strict=True))
 
 
@@ -461,12 +468,12 @@ def test_networks_of_one_known_scaling_take_the_rows_once(scaler, monkeypatch):
     """A copy of the rows for each of them would be much of them."""
     first = NeuralNetwork([3, 4, 1], loss="mse", scale_X="standardize" if scaler == "learned" else scaler, seed=0)
     if scaler == "learned":
-        first.fit(X, Y, epochs=1)
+        first.fit(X, Y, epochs=1, lr=0.001)
     copies, taken, take = [pickle.loads(pickle.dumps(first)) for _ in range(5)], [], source.Taken
     monkeypatch.setattr(source, "Taken", lambda *arguments: taken.append(take(*arguments)) or taken[-1])
-    nnc.fit_many(copies, X, Y, epochs=2)
+    nnc.fit_many(copies, X, Y, epochs=2, lr=0.001)
     assert len(taken) == 1
-    first.fit(X, Y, epochs=2)
+    first.fit(X, Y, epochs=2, lr=0.001)
     assert_equal(copies[0], first)
 
 
@@ -474,7 +481,7 @@ def test_an_exception_in_a_worker(processes):
     networks = regressors()
     with pytest.raises(ValueError, match="takes all rows at once"):
         nnc.fit_many(networks, X, Y, epochs=2, batch_size=4, optimizer="lbfgs", executor=processes)
-    networks[0].fit(X, Y, epochs=1)
+    networks[0].fit(X, Y, epochs=1, lr=0.001)
 
 
 def test_ctrl_c_drops_what_has_not_begun(ctrl_c):
@@ -488,7 +495,7 @@ def test_ctrl_c_drops_what_has_not_begun(ctrl_c):
     assert set(history.stop_reasons) == {"interrupt"}
     assert (history.epochs == 0).sum() >= 28
     for network in networks:
-        network.fit(X, Y, epochs=1)
+        network.fit(X, Y, epochs=1, lr=0.001)
 
 
 def test_what_is_no_executor():

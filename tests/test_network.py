@@ -356,7 +356,7 @@ def test_numbers_too_large_for_float32():
     refused(ValueError, "biases[0] must be finite", setattr, net, "biases", [[1e39] * 4, [0]])
     refused(ValueError, "init[0] must be finite", NeuralNetwork, [1, 1], init=[[[1e39]]], dtype="float32")
     message = "X must be finite in float32, got inf in row 1, column 2"
-    for call in (net.predict, lambda X: net.loss(X, [0, 0]), lambda X: net.fit(X, [0, 0], epochs=1)):
+    for call in (net.predict, lambda X: net.loss(X, [0, 0]), lambda X: net.fit(X, [0, 0], epochs=1, lr=0.001)):
         refused(ValueError, message, call, [[0, 0, 0], [0, 0, 1e39]])
     refused(ValueError, "y must be finite in float32, got -inf in row 0, column 0", net.loss, [[0, 0, 0]], [-1e300])
     assert np.array_equal(net.params, before)
@@ -798,7 +798,7 @@ def test_a_vector_is_a_column_for_one_input():
     assert net.predict([0.5, 1, 2]).shape == (3, 2)
     assert np.array_equal(net.predict([0.5, 1, 2]), net.predict([[0.5], [1], [2]]))
     assert net.predict([0.5]).shape == (1, 2)
-    assert net.fit([0.5, 1, 2], [[0, 1]] * 3, epochs=1).epochs == 1
+    assert net.fit([0.5, 1, 2], [[0, 1]] * 3, epochs=1, lr=0.001).epochs == 1
 
 
 CALLS = {
@@ -807,7 +807,7 @@ CALLS = {
     "score": lambda net, X, y: net.score(X, y),
     "loss": lambda net, X, y: net.loss(X, y),
     "gradients": lambda net, X, y: net.gradients(X, y),
-    "fit": lambda net, X, y: net.fit(X, y, epochs=2),
+    "fit": lambda net, X, y: net.fit(X, y, epochs=2, lr=0.001),
     "train_step": lambda net, X, y: net.train_step(X, y),
 }
 
@@ -1099,7 +1099,9 @@ def test_default_learning_rate_and_momentum(net, optimizer, lr):
 
 
 def test_full_batch_is_the_default(net):
-    runs = [net.copy().fit(X4, Y4, epochs=5, batch_size=size, shuffle=True).loss for size in (None, 4, 5, 10**9)]
+    runs = [
+        net.copy().fit(X4, Y4, epochs=5, lr=0.001, batch_size=size, shuffle=True).loss for size in (None, 4, 5, 10**9)
+    ]
     assert all(np.array_equal(run, runs[0]) for run in runs)
 
 
@@ -1177,7 +1179,7 @@ def test_numbers_of_other_kinds_as_settings(net):
 
 def test_more_epochs_than_memory(net):
     with pytest.raises((MemoryError, ValueError)):
-        net.fit(X4, Y4, epochs=10**15)
+        net.fit(X4, Y4, epochs=10**15, lr=0.001)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -1281,7 +1283,7 @@ def test_signatures_are_those_of_the_methods():
     assert inspect.Parameter.VAR_KEYWORD not in {parameter.kind for parameter in parameters.values()}
     net = NeuralNetwork([3, 1])
     with pytest.raises(TypeError, match="of a callback"):
-        net.fit(X4, Y4[:, :1], epochs=1, callback=raises(TypeError("of a callback")))
+        net.fit(X4, Y4[:, :1], epochs=1, lr=0.001, callback=raises(TypeError("of a callback")))
 
 
 def raises(error):
@@ -1350,7 +1352,7 @@ def test_outputs_that_are_no_probabilities(settings, message):
 def test_a_metric_that_does_not_go_with_the_loss(loss, metric, choice):
     net = NeuralNetwork([3, 4, 1], loss=loss, seed=0)
     with pytest.raises(ValueError, match=f"metrics: {metric!r} is for losses of .*: choose from {choice}$"):
-        net.fit(X4, [0, 1, 1, 0], epochs=1, metrics=[metric])
+        net.fit(X4, [0, 1, 1, 0], epochs=1, lr=0.001, metrics=[metric])
 
 
 # ----------------------------------------------------------------------------------- predict into an array
@@ -1362,7 +1364,7 @@ def test_predict_writes_into_out(dtype, scale_y):
     rng = np.random.default_rng(0)
     X, y = rng.uniform(-1, 1, (700, 3)).astype(dtype), rng.uniform(0, 1, (700, 3)).astype(dtype)
     net = NeuralNetwork([3, 5, 3], loss="mse", dtype=dtype, seed=0, scale_y=scale_y)
-    net.fit(X, y, epochs=2)
+    net.fit(X, y, epochs=2, lr=0.001)
     wanted = net.predict(X)
     out = np.full((700, 3), 7, dtype)
     assert net.predict(X, out=out) is out

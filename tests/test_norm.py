@@ -468,7 +468,7 @@ def test_what_it_refuses():
     with pytest.raises(ValueError, match="'levenberg_marquardt' tries"):
         net.fit(X, Y, epochs=1, optimizer="levenberg_marquardt")
     with pytest.raises(ValueError, match="dropout must be said by Dropout layers"):
-        net.fit(X, Y, epochs=1, dropout=0.5)
+        net.fit(X, Y, epochs=1, lr=0.001, dropout=0.5)
     with pytest.raises(ValueError, match="explain_step follows rows one by one"):
         net.explain_step(X[:2], Y[:2])
 
@@ -478,20 +478,20 @@ def test_a_batch_of_one_row():
     one = "two rows or more in every batch where a BatchNorm stands behind a dense layer, but one has a single row"
     calls = (
         lambda: net.train_step(X[:1], Y[:1]), lambda: net.gradients(X[:1], Y[:1]),
-        lambda: net.fit(X, Y, epochs=1, batch_size=1), lambda: net.fit(X[:1], Y[:1], epochs=1),
+        lambda: net.fit(X, Y, epochs=1, lr=0.001, batch_size=1), lambda: net.fit(X[:1], Y[:1], epochs=1, lr=0.001),
         lambda: net.fit_batches([(X[:20], Y[:20]), (X[20:], Y[20:])]),
     )  # fmt: skip
     for call in calls:
         with pytest.raises(ValueError, match=one):
             call()
     with pytest.raises(ValueError, match="but batch_size leaves one of 21 rows for the last"):
-        net.fit(X, Y, epochs=1, batch_size=20)
-    net.fit(X, Y, epochs=1, batch_size=19)
+        net.fit(X, Y, epochs=1, lr=0.001, batch_size=20)
+    net.fit(X, Y, epochs=1, lr=0.001, batch_size=19)
     assert net.predict(X[:1]).shape == (1, 2)
     assert np.isfinite(net.loss(X[:1], Y[:1]))
     assert np.isfinite(net.input_gradients(X[:1], Y[:1])).all()
     images, (X, Y) = network(ON_POOLS), data(ON_POOLS, 9)  # of images one is enough, where it has some pixels
-    images.fit(X, Y, epochs=1, batch_size=1)
+    images.fit(X, Y, epochs=1, lr=0.001, batch_size=1)
     assert np.isfinite(statistics(images)).all()
     plain = reference.NeuralNetwork([3, 2, BatchNorm(), 1], loss="mse")
     with pytest.raises(ValueError, match="two rows or more"):

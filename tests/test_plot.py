@@ -240,7 +240,7 @@ def test_calibration(classifier, ax):
 def test_calibration_of_yes_and_no():
     yes = np.where(X[:, 0] > 0, "yes", "no")
     net = NeuralNetwork([3, 1], loss="bce", seed=0)
-    net.fit(X, yes, epochs=10)
+    net.fit(X, yes, epochs=10, lr=0.001)
     ax = plot.predictions(net, X, yes)
     assert labels(ax) == ("predicted probability of yes", "share of yes")
     line = ax.get_lines()[1].get_xydata()
@@ -336,7 +336,7 @@ def test_one_neuron_has_one_tick():
 def test_weights_of_named_columns():
     pandas = pytest.importorskip("pandas")
     net = NeuralNetwork([3, 2, 1], loss="mse", seed=0)
-    net.fit(pandas.DataFrame(X, columns=["a", "b", "c"]), X[:, 0], epochs=1)
+    net.fit(pandas.DataFrame(X, columns=["a", "b", "c"]), X[:, 0], epochs=1, lr=0.001)
     assert [tick.get_text() for tick in plot.weights(net).get_yticklabels()] == ["a", "b", "c"]
     ax = plot.decision_boundary(net, pandas.DataFrame(X, columns=["a", "b", "c"]), features=(0, 2), resolution=5)
     assert labels(ax) == ("a", "c")

@@ -295,7 +295,7 @@ def test_the_history_says_how_many_it_were():
     histories = []
     for n_threads in (None, 2):
         net = NeuralNetwork([8, 60, 2], loss="mse", seed=0)
-        histories.append(net.fit(X, y, epochs=2, n_threads=n_threads))
+        histories.append(net.fit(X, y, epochs=2, lr=0.001, n_threads=n_threads))
     assert [history.n_threads for history in histories] == [1, 2]  # what is short is for one
     for history in histories:
         assert nnc.History.from_dict(history.to_dict()).n_threads == history.n_threads

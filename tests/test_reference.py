@@ -188,8 +188,8 @@ def test_full_batch_epoch_is_one_step() -> None:
 @pytest.mark.parametrize("batch_size", [4, 5, 100])
 def test_batch_of_all_rows_draws_no_order(batch_size: int) -> None:
     whole, batched = (NeuralNetwork([3, 4, 1], seed=2) for _ in range(2))
-    whole.fit(TUTORIAL_X, TUTORIAL_Y, epochs=3)
-    batched.fit(TUTORIAL_X, TUTORIAL_Y, epochs=3, batch_size=batch_size)
+    whole.fit(TUTORIAL_X, TUTORIAL_Y, epochs=3, lr=0.001)
+    batched.fit(TUTORIAL_X, TUTORIAL_Y, epochs=3, lr=0.001, batch_size=batch_size)
     assert whole.weights == batched.weights
     assert '"shuffle_position": 0' in batched.to_json()
 
@@ -373,7 +373,7 @@ def test_inspect_text_works_on_plain_lists() -> None:
 def test_saved_and_loaded_network_is_the_same(tmp_path: Path, bias: bool) -> None:
     net = NeuralNetwork([3, 4, 2], activation="tanh", output="identity", loss="mse", bias=bias, seed=4)
     X, y = TUTORIAL_X, [[0, 1], [1, 0], [1, 1], [0, 0]]
-    net.fit(X, y, epochs=3, batch_size=2)
+    net.fit(X, y, epochs=3, lr=0.001, batch_size=2)
     net.save(tmp_path / "net.json")
     for other in (NeuralNetwork.load(tmp_path / "net.json"), NeuralNetwork.from_json(net.to_json())):
         names = ("sizes", "activations", "loss_name", "bias", "dtype", "seed", "weights", "biases")
@@ -381,7 +381,9 @@ def test_saved_and_loaded_network_is_the_same(tmp_path: Path, bias: bool) -> Non
         assert other.predict(X) == net.predict(X)
         assert other.to_json() == net.to_json()
     # It goes on from where it was, the order of the rows included.
-    assert other.fit(X, y, epochs=3, batch_size=2).loss == net.fit(X, y, epochs=3, batch_size=2).loss
+    assert (
+        other.fit(X, y, epochs=3, lr=0.001, batch_size=2).loss == net.fit(X, y, epochs=3, lr=0.001, batch_size=2).loss
+    )
 
 
 def test_file_with_what_only_the_engine_has_is_refused() -> None:

@@ -220,7 +220,7 @@ def test_what_is_known_beforehand(of_each, tmp_path):
     for same in (NeuralNetwork.load(tmp_path / "net.json"), pickle.loads(pickle.dumps(net)), net.copy()):
         assert np.array_equal(same.predict(X), net.predict(X))
     assert eval(repr(told)) == told == network().intake.scaler_X
-    network().fit(X[:1], y[:1], epochs=1)
+    network().fit(X[:1], y[:1], epochs=1, lr=0.001)
 
 
 def test_of_images_channels_may_be_known():
@@ -313,10 +313,10 @@ def test_a_network_does_not_learn_a_scaling_from_one_row(name, scaler, tmp_path)
     lazy = np.memmap(tmp_path / "X", dtype=np.float32, mode="w+", shape=(1, 3))
     for learn in (
         lambda net: net.train_step(X[:1], y[:1]),
-        lambda net: net.fit(X[:1], y[:1], epochs=3),
-        lambda net: net.fit(lazy, y[:1], epochs=3, batch_size=1),
-        lambda net: net.fit(X[:2], y[:2], epochs=3, validation=0.5),
-        lambda net: net.fit_batches([(X[:1], y[:1]), (X, y)], epochs=3),
+        lambda net: net.fit(X[:1], y[:1], epochs=3, lr=0.001),
+        lambda net: net.fit(lazy, y[:1], epochs=3, lr=0.001, batch_size=1),
+        lambda net: net.fit(X[:2], y[:2], epochs=3, lr=0.001, validation=0.5),
+        lambda net: net.fit_batches([(X[:1], y[:1]), (X, y)], epochs=3, lr=0.001),
     ):
         net = NeuralNetwork([3, 2, 1], loss="mse", seed=0, **{name: scaler})
         with pytest.raises(ValueError, match=f"{name} needs two rows or more to find the scaling from, got 1.*{said}"):

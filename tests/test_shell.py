@@ -172,7 +172,7 @@ def test_predict_of_a_network_in_any_format(shell, ending, dtype):
 
     X, y = load_iris()
     net = NeuralNetwork([4, 3], loss="cross_entropy", dtype=dtype, seed=0)
-    net.fit(X, np.array(IRIS_CLASSES)[y], epochs=3)
+    net.fit(X, np.array(IRIS_CLASSES)[y], epochs=3, lr=0.001)
     net.save("net.json")
     text = iris().drop("species").write_csv()
     assert shell(f"predict net.json rows.csv.gz -o out.{ending}", rows_csv_gz=gzip.compress(text.encode())) == (

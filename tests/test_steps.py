@@ -536,7 +536,7 @@ def test_a_vector_is_a_column(dtype):
 def test_wrong_arrays_of_labels_are_refused(loss, n_out, y, message):
     net = NeuralNetwork([4, 7, n_out], loss=loss, seed=5)
     X = np.ones((len(y), 4))
-    for call in (net.loss, net.gradients, net.train_step, lambda *data: net.fit(*data, epochs=1)):
+    for call in (net.loss, net.gradients, net.train_step, lambda *data: net.fit(*data, epochs=1, lr=0.001)):
         with pytest.raises(ValueError, match=message):
             call(X, y)
         with pytest.raises(ValueError, match="X must be finite"):

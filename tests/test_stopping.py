@@ -47,14 +47,14 @@ def complete(history):
 
 
 def test_epochs():
-    history = complete(regressor().fit(X, Y, epochs=7))
+    history = complete(regressor().fit(X, Y, epochs=7, lr=0.001))
     assert (history.epochs, history.stop_reason, history.best_epoch) == (7, "epochs", None)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("epochs", [None, 10**9])
 def test_max_seconds(epochs, n_threads):
-    history = complete(regressor().fit(X, Y, epochs=epochs, max_seconds=0.1, n_threads=n_threads))
+    history = complete(regressor().fit(X, Y, epochs=epochs, lr=0.001, max_seconds=0.1, n_threads=n_threads))
     assert history.stop_reason == "max_seconds"
     assert history.epochs > 0
     assert 0.1 <= history.seconds < 2  # the machine may be busy
@@ -65,12 +65,12 @@ def test_max_seconds_within_a_long_epoch(n_threads):
     big = NeuralNetwork([8, 400, 400, 1], loss="mse", seed=0)
     X, y = np.zeros((200_000, 8)), np.zeros((200_000, 1))
     before = big.params
-    history = complete(big.fit(X, y, batch_size=500, max_seconds=0.2, n_threads=n_threads))
+    history = complete(big.fit(X, y, batch_size=500, max_seconds=0.2, lr=0.001, n_threads=n_threads))
     assert (history.epochs, history.stop_reason) == (0, "max_seconds")
     assert history.seconds < 3
     assert not np.array_equal(big.params, before)
     assert np.isfinite(big.params).all()
-    assert big.fit(X[:5], y[:5], epochs=2).epochs == 2
+    assert big.fit(X[:5], y[:5], epochs=2, lr=0.001).epochs == 2
 
 
 @pytest.mark.parametrize("watched", [{}, {"validation": (XV, YV)}, {"callback": lambda record: None}])
@@ -141,13 +141,13 @@ def test_patience_on_accuracy():
 
 def test_best_epoch_of_a_fit_that_goes_on():
     net = regressor()
-    net.fit(X, Y, epochs=5, validation=(XV, YV))
-    history = net.fit(X, Y, epochs=5, validation=(XV, YV))
+    net.fit(X, Y, epochs=5, lr=0.001, validation=(XV, YV))
+    history = net.fit(X, Y, epochs=5, lr=0.001, validation=(XV, YV))
     assert history.best_epoch == 1 + int(history.val_loss.argmin())  # of this fit
 
 
 def test_callback_ends_the_training():
-    history = complete(regressor().fit(X, Y, callback=every(3, lambda record: record.epoch >= 9)))
+    history = complete(regressor().fit(X, Y, callback=every(3, lambda record: record.epoch >= 9), lr=0.001))
     assert (history.epochs, history.stop_reason) == (9, "callback")
 
 
@@ -242,15 +242,15 @@ def test_f1_counts_the_same_classes_in_every_epoch():
 
 def test_metrics_without_validation_are_of_the_training_rows():
     net = classifier()
-    history = net.fit(X, LABELS, epochs=5, batch_size=7, metrics=["accuracy"])
+    history = net.fit(X, LABELS, epochs=5, lr=0.001, batch_size=7, metrics=["accuracy"])
     assert history.accuracy[-1] == net.score(X, LABELS)
     assert "val_accuracy" not in history
 
 
 def test_validation_changes_nothing_else():
     plain, watched = regressor(), regressor()
-    plain.fit(X, Y, epochs=10, batch_size=7)
-    watched.fit(X, Y, epochs=10, batch_size=7, validation=(XV, YV), metrics=["r2"])
+    plain.fit(X, Y, epochs=10, lr=0.001, batch_size=7)
+    watched.fit(X, Y, epochs=10, lr=0.001, batch_size=7, validation=(XV, YV), metrics=["r2"])
     assert np.array_equal(plain.params, watched.params)
 
 
@@ -263,7 +263,7 @@ def test_fraction(share):
     """Rows that are validated on are not trained on, and the seed says which."""
     marked = np.arange(60) / 60
     inputs = np.column_stack([marked, X[:, 1:]])
-    histories = [regressor(seed=seed).fit(inputs, Y, epochs=3, validation=share) for seed in (1, 1, 2)]
+    histories = [regressor(seed=seed).fit(inputs, Y, epochs=3, lr=0.001, validation=share) for seed in (1, 1, 2)]
     assert np.array_equal(histories[0].val_loss, histories[1].val_loss)
     assert not np.array_equal(histories[0].val_loss, histories[2].val_loss)
     net = regressor()
@@ -272,7 +272,7 @@ def test_fraction(share):
     assert (len(X_train), len(X_val)) == (45, 15)
     assert set(X_train[:, 0]) | set(X_val[:, 0]) == set(marked)
     same = regressor()
-    history = same.fit(X_train, y_train, epochs=3, validation=(X_val, y_val))
+    history = same.fit(X_train, y_train, epochs=3, lr=0.001, validation=(X_val, y_val))
     assert np.array_equal(history.val_loss, histories[0].val_loss)
 
 
@@ -283,7 +283,7 @@ def test_fraction_with_weights():
     rows = {tuple(row): w for row, w in zip(X, weights, strict=True)}
     assert all(rows[tuple(row)] == w for row, w in zip(X_train, w_train, strict=True))
     assert all(rows[tuple(row)] == w for row, w in zip(X_val, w_val, strict=True))
-    assert net.fit(X, Y, epochs=2, sample_weight=weights, validation=0.25).epochs == 2
+    assert net.fit(X, Y, epochs=2, lr=0.001, sample_weight=weights, validation=0.25).epochs == 2
 
 
 @pytest.mark.parametrize("kind", ["labels", "strings", "one-hot", "signs"])
@@ -304,7 +304,7 @@ def test_fraction_keeps_the_share_of_every_class(kind):
 def test_fraction_of_soft_targets():
     """Numbers between 0 and 1 are no classes of one row each."""
     net = NeuralNetwork([3, 1], loss="bce", seed=0)
-    assert len(net.fit(X, rng.uniform(0, 1, 60), epochs=2, validation=0.2).val_loss) == 2
+    assert len(net.fit(X, rng.uniform(0, 1, 60), epochs=2, lr=0.001, validation=0.2).val_loss) == 2
 
 
 # ----------------------------------------------------------------------------------- patience without epochs
@@ -353,7 +353,7 @@ def every(epochs, function):
 
 def test_record():
     net, records = regressor(), []
-    net.fit(X, Y, epochs=4)
+    net.fit(X, Y, epochs=4, lr=0.001)
     history = net.fit(
         X, Y, epochs=6, lr=nnc.StepLR(0.1, 2), validation=(XV, YV), metrics=["mae"], callback=every(1, records.append)
     )
@@ -378,16 +378,16 @@ def test_several_callbacks_each_at_its_pace(batches):
     net = regressor()
     for epochs in (4, 16):
         if batches:
-            net.fit_batches([(X, Y)], epochs=epochs, callback=callbacks)
+            net.fit_batches([(X, Y)], epochs=epochs, lr=0.001, callback=callbacks)
         else:
-            net.fit(X, Y, epochs=epochs, callback=tuple(callbacks))
+            net.fit(X, Y, epochs=epochs, lr=0.001, callback=tuple(callbacks))
     assert calls == {1: [*range(1, 21)], 3: [3, 4, 6, 9, 12, 15, 18, 20], 7: [4, 7, 14, 20]}  # and after the last
 
 
 def test_all_callbacks_are_called_where_one_ends_the_training():
     seen = []
     callbacks = [every(2, lambda record: seen.append("a") or True), every(2, lambda record: seen.append("b"))]
-    assert regressor().fit(X, Y, epochs=10, callback=callbacks).epochs == 2
+    assert regressor().fit(X, Y, epochs=10, lr=0.001, callback=callbacks).epochs == 2
     assert seen == ["a", "b"]
 
 
@@ -401,7 +401,7 @@ def test_a_callback_that_asks_for_time_in_between(validation):
             time.sleep(pause)
 
         callback.seconds = 0.05
-        history = net.fit(X, Y, max_seconds=0.4, validation=validation, callback=callback)
+        history = net.fit(X, Y, max_seconds=0.4, lr=0.001, validation=validation, callback=callback)
         assert history.epochs > 5 * len(times)
         assert 1 <= len(times) <= 9
         assert all(b - a >= 0.05 for a, b in itertools.pairwise(times[:-1]))
@@ -430,11 +430,11 @@ def test_a_progress_bar_asks_for_time_in_between():
 def test_a_callback_sees_the_network_of_its_epoch():
     states = {}
     regressor().fit(
-        X, Y, epochs=9, batch_size=7, callback=every(3, lambda r: states.update({r.epoch: r.network.params}))
+        X, Y, epochs=9, lr=0.001, batch_size=7, callback=every(3, lambda r: states.update({r.epoch: r.network.params}))
     )
     for epoch, params in states.items():
         net = regressor()
-        net.fit(X, Y, epochs=epoch, batch_size=7)
+        net.fit(X, Y, epochs=epoch, lr=0.001, batch_size=7)
         assert np.array_equal(net.params, params)
 
 
@@ -492,7 +492,7 @@ def test_an_exception_in_a_metric(monkeypatch):
     net = regressor()
     monkeypatch.setitem(metrics.METRICS, "mae", metrics.Metric("mae", broken, "values", False))
     with pytest.raises(RuntimeError):
-        net.fit(X, Y, epochs=3, validation=(XV, YV), metrics=["r2", "mae"])
+        net.fit(X, Y, epochs=3, lr=0.001, validation=(XV, YV), metrics=["r2", "mae"])
     monkeypatch.undo()
     net.fit(X, Y, epochs=2)
     complete(net.state.history)
@@ -505,12 +505,12 @@ def test_an_exception_in_a_metric(monkeypatch):
 def test_progress(capsys):
     pytest.importorskip("tqdm")
     net = regressor()
-    net.fit(X, Y, epochs=10)
-    net.fit(X, Y, epochs=2000, validation=(XV, YV), progress=True)
+    net.fit(X, Y, epochs=10, lr=0.001)
+    net.fit(X, Y, epochs=2000, lr=0.001, validation=(XV, YV), progress=True)
     err = capsys.readouterr().err
     assert "2000/2000" in err
     assert "val_loss=" in err
-    net.fit(X, Y, max_seconds=0.1, progress=True)
+    net.fit(X, Y, max_seconds=0.1, lr=0.001, progress=True)
     assert "epoch/s" in capsys.readouterr().err
 
 
@@ -528,7 +528,7 @@ def test_progress_without_tqdm(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     net = regressor()
     with pytest.raises(ImportError, match=r'a progress bar needs tqdm .*pip install "nnc-cython\[progress\]"'):
-        net.fit(X, Y, epochs=3, progress=True)
+        net.fit(X, Y, epochs=3, lr=0.001, progress=True)
     assert net.state is None
     with pytest.raises(ImportError, match="tqdm"):
         Progress(3)

@@ -323,7 +323,7 @@ def test_all_turns_or_none():
 def test_a_second_training_is_refused(train):
     net = network()
     calls = {
-        "fit": lambda: net.fit(X, Y, epochs=1),
+        "fit": lambda: net.fit(X, Y, epochs=1, lr=0.001),
         "fit_batches": lambda: net.fit_batches([(X, Y)]),
         "train_step": lambda: net.train_step(X, Y),
     }
@@ -342,7 +342,7 @@ def test_a_second_training_is_refused(train):
         except RuntimeError as error:
             errors.append(str(error))
 
-    history = net.fit(X, Y, epochs=3, callback=nested)
+    history = net.fit(X, Y, epochs=3, lr=0.001, callback=nested)
     assert history.epochs == 3
     assert errors
     assert net.history.epochs == 3
@@ -392,7 +392,14 @@ def test_a_run_is_going_on_or_over_to_who_asks():
 
     closed = Closed()
     best = []
-    net.fit(X, Y, epochs=4, callback=[closed, lambda record: best.append((record.loss, net.params))], restore_best=True)
+    net.fit(
+        X,
+        Y,
+        epochs=4,
+        lr=0.001,
+        callback=[closed, lambda record: best.append((record.loss, net.params))],
+        restore_best=True,
+    )
     assert closed.epochs == 4
     assert closed.params.tobytes() == net.params.tobytes()
 
@@ -400,7 +407,7 @@ def test_a_run_is_going_on_or_over_to_who_asks():
         raise LookupError
 
     with pytest.raises(LookupError):
-        net.fit(X, Y, epochs=4, callback=[fails, closed])
+        net.fit(X, Y, epochs=4, lr=0.001, callback=[fails, closed])
     assert closed.epochs == 5
     assert net.history.stop_reason == "error"
 
@@ -415,7 +422,7 @@ def test_what_closing_raises_leaves_the_history():
     callback.close = fails
     net = network()
     with pytest.raises(LookupError, match="closing"):
-        net.fit(X, Y, epochs=4, callback=callback)
+        net.fit(X, Y, epochs=4, lr=0.001, callback=callback)
     assert (net.history.epochs, net.history.stop_reason, net.state.epoch) == (4, "epochs", 4)
 
 
@@ -488,13 +495,14 @@ def test_what_other_threads_save_is_of_one_moment():
 def test_two_networks_train_side_by_side():
     nets = [network(seed=seed) for seed in range(3)]
     plain = [network(seed=seed) for seed in range(3)]
-    threads = [threading.Thread(target=net.fit, args=(X, Y), kwargs={"epochs": 200, "n_threads": 2}) for net in nets]
+    options = {"epochs": 200, "lr": 0.001, "n_threads": 2}
+    threads = [threading.Thread(target=net.fit, args=(X, Y), kwargs=options) for net in nets]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for net, same in zip(nets, plain, strict=True):
-        same.fit(X, Y, epochs=200)
+        same.fit(X, Y, epochs=200, lr=0.001)
         assert net.params.tobytes() == same.params.tobytes()
 
 
@@ -595,9 +603,9 @@ def test_nothing_stays_behind_where_memory_is_short_at_the_end(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(fit.Fit, "history", history)
             with pytest.raises(MemoryError):
-                net.fit(X, Y, epochs=5)
+                net.fit(X, Y, epochs=5, lr=0.001)
         assert runs
         assert runs[0]() is None
     finally:
         gc.enable()
-    assert net.fit(X, Y, epochs=5).epochs == 5
+    assert net.fit(X, Y, epochs=5, lr=0.001).epochs == 5

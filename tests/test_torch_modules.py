@@ -197,7 +197,7 @@ def test_scalings_come_back():
     rng = np.random.default_rng(0)
     X, y = rng.normal(2000, 5, (30, 3)), rng.normal(-70, 3, (30, 2))
     net = NeuralNetwork([3, Scale(init=0.5), 4, 2], loss="mse", scale_X="minmax", scale_y="standardize", seed=1)
-    net.fit(X, y, epochs=3)
+    net.fit(X, y, epochs=3, lr=0.001)
     again = NeuralNetwork.from_torch(net.to_torch())
     assert [type(layer.kind) for layer in again.layers] == [type(layer.kind) for layer in net.layers]
     assert again.params.tobytes() == net.params.tobytes()

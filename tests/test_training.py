@@ -58,7 +58,7 @@ def rows_in_a_block(net, rows):
 
     twin.model.core = SimpleNamespace(**{**vars(core), "Training": training_of})
     y = np.zeros(rows) if net.loss_name == "cross_entropy" else np.zeros((rows, net.sizes[-1]))
-    twin.fit(np.ones((rows, net.sizes[0])), y, epochs=1)
+    twin.fit(np.ones((rows, net.sizes[0])), y, epochs=1, lr=0.001)
     return blocks[0]
 
 
@@ -509,7 +509,7 @@ def test_loss_of_an_epoch(loss):
 def test_history():
     net = NeuralNetwork([3, 4, 1], seed=0)
     X, y = data(10, 3, 1)
-    history = net.fit(X, y, epochs=7)
+    history = net.fit(X, y, epochs=7, lr=0.001)
     assert history.loss.dtype == np.float64
     assert history.loss.shape == (7,)
     assert history.epochs == 7
@@ -736,10 +736,10 @@ print(json.dumps({
 @pytest.mark.parametrize(
     ("sizes", "rows", "settings", "epochs", "steps"),
     [
-        ([3, 4, 1], 4, {"epochs": 10**8}, True, True),
-        ([20, 50, 10], 2000, {"epochs": 10**7, "batch_size": 100}, True, True),
-        ([8, 512, 512, 1], 200_000, {"epochs": 3, "batch_size": 1000}, False, True),  # an epoch of many seconds
-        ([8, 512, 512, 1], 200_000, {"epochs": 3}, False, False),  # a step of many seconds
+        ([3, 4, 1], 4, {"epochs": 10**8, "lr": 0.001}, True, True),
+        ([20, 50, 10], 2000, {"epochs": 10**7, "lr": 0.001, "batch_size": 100}, True, True),
+        ([8, 512, 512, 1], 200_000, {"epochs": 3, "lr": 1e-3, "batch_size": 1000}, False, True),  # an epoch of seconds
+        ([8, 512, 512, 1], 200_000, {"epochs": 3, "lr": 0.001}, False, False),  # a step of many seconds
     ],
     ids=["tutorial", "batches", "long epoch", "long step"],
 )
@@ -770,7 +770,7 @@ def test_interrupt_of_a_program_with_its_own_handler():
         timer.start()
         net = NeuralNetwork([3, 4, 1], seed=0)
         while not calls:
-            assert net.fit(X, y, epochs=1000).stop_reason == "epochs"
+            assert net.fit(X, y, epochs=1000, lr=0.001).stop_reason == "epochs"
         timer.join()
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
@@ -808,7 +808,7 @@ X, y = rng.uniform(-1, 1, (1000, 2)), rng.uniform(0, 1, (1000, 1))
 net = NeuralNetwork([2, 2, 1], seed=0)
 
 def steps(epochs):
-    net.fit(X, y, epochs=epochs, batch_size=1, n_threads=1)
+    net.fit(X, y, epochs=epochs, lr=0.001, batch_size=1, n_threads=1)
 
 def calls(number):
     for _ in range(number):
@@ -963,8 +963,8 @@ def test_numpy_keeps_its_small_numbers():
         lambda: net.loss(X, y),
         lambda: net.gradients(X, y),
         lambda: net.train_step(X, y),
-        lambda: net.fit(X, y, epochs=3, n_threads=1),
-        lambda: net.fit(X, y, epochs=3, n_threads=3, batch_size=7),
+        lambda: net.fit(X, y, epochs=3, lr=0.001, n_threads=1),
+        lambda: net.fit(X, y, epochs=3, lr=0.001, n_threads=3, batch_size=7),
         lambda: diverged(NeuralNetwork([3, 2], loss="mse"), X, y, epochs=1000, lr=1e10),
     ]
     for call in calls:

@@ -16,6 +16,7 @@ from nnc.data import targets
 from nnc.many.executors import take_back
 from nnc.many.fit import checked_networks, fit_many
 from nnc.network import NeuralNetwork
+from nnc.training.defaults import OPTIMIZER, RATE, batch_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +49,8 @@ def fit_partitions(
         bits as if nothing had happened; partitions that had their turn are read, not learned from. It may be removed
         in the end.
     **fit_options
-        As in `nnc.fit_many`, but epochs. Scalings are found in the first partition that has rows; labels in all.
+        As in `nnc.fit_many`, but epochs. Scalings are found in the first partition that has rows; labels in all. Where
+        neither lr nor optimizer is named, new networks begin Adam, whose rate is 0.001, with the batches of `fit`.
 
     Raises
     ------
@@ -66,6 +68,7 @@ def fit_partitions(
         raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
     _learn_classes(networks, parts[1])
     first = {"optimizer": fit_options.pop("optimizer", None), "lr": fit_options.pop("lr", None)}
+    begins = [first["optimizer"] is first["lr"] is None and (n.state is None or n.state.rule_is_over) for n in networks]
     before = networks[0].state if first["optimizer"] is None else None  # whose epochs are counted on
     done = 0
     if checkpoint is not None:
@@ -74,8 +77,13 @@ def fit_partitions(
     for position, (rows, target, weights) in enumerate(_in_order(parts, passes), 1):
         if position <= done:
             continue
-        begin = first if position == 1 else {}
-        fit_many(networks, rows, target, sample_weight=weights, epochs=1, **begin, **fit_options)
+        options = first if position == 1 else {}
+        if any(begins):  # which by the rule of `fit` would have to know how many rows there are in all
+            options = {"batch_size": [batch_of(len(rows)) if begin else None for begin in begins]}
+            if position == 1:
+                options["optimizer"] = [OPTIMIZER if network.state is None else None for network in networks]
+                options["lr"] = [RATE if begin else None for begin in begins]
+        fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**options, **fit_options})
         if checkpoint is not None:
             saving.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
 

@@ -314,8 +314,8 @@ class Intake:
         if self.scaler_y is None:
             Y = cast(values, model.dtype)
         else:
-            if learn and self.scaling_y is None:
-                self.scaling_y = _learned("scale_y", self.scaler_y, values, "y")
+            if learn and self.scaling_y is None:  # in one order, for a mean has other last bits in another
+                self.scaling_y = _learned("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
             Y = _known("scale_y", self.scaling_y).apply(values, model.dtype)
         position, _ = model.core.scan(Y)
         if position >= 0:

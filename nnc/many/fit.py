@@ -184,18 +184,19 @@ def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, weight
     if validation is not None and type(validation) is not list and not is_share(validation):
         source.validation, given = validation, {**given, "validation": Held.HELD}
     saids = options_of(given, len(networks))
-    data = source.taken(networks[0]).data
-    indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, data.n))
+    n = source.taken(networks[0].intake).n
+    indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, n))
     counted_rows = _each("weights", weights, networks, lambda name, value: value)
     jobs = []
     for i, (network, said) in enumerate(zip(networks, saids, strict=True)):
-        source.taken(network)  # or it does not fit
         own = counted_rows[i]
         if "sample_weight" in said:
             if own is not None:
                 raise ValueError("weights and sample_weight say the same: give one of them")
             own = said.pop("sample_weight")
-        jobs.append(Job(i, network, said, indices[i], own))
+        job = Job(i, network, said, indices[i], own)
+        job.take(source)  # or the data does not fit it
+        jobs.append(job)
     return jobs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -59,11 +60,11 @@ class Source:
     def __reduce__(self) -> tuple[Any, ...]:
         return Source, (self.X, self.y, self.validation)
 
-    def taken(self, network: Any) -> Taken:
-        """X and y as this network takes them, and all of its kind."""
-        key = _kind(network.intake)
+    def taken(self, intake: Intake) -> Taken:
+        """X and y as a network with this intake takes them, and all of its kind."""
+        key = _kind(intake)
         if key not in self._taken:
-            self._taken[key] = Taken(network.intake, self)
+            self._taken[key] = Taken(intake, self)
         return self._taken[key]
 
 
@@ -85,9 +86,10 @@ class Taken:
 
     Attributes
     ----------
+    n : int
+        How many rows there are.
     intake : Intake
-        What was learned of all rows: classes, names of columns, scalings.
-    data : Data
+        What was learned of all rows, once there is `data`: classes, names of columns, scalings.
     """
 
     def __init__(self, intake: Intake, source: Source) -> None:
@@ -96,18 +98,48 @@ class Taken:
         self.intake = intake.learner()
         self._X = self.intake.array(source.X, learn=True)
         self._y = source.y
-        self.data = self.intake.data(self._X, source.y, learn=True)
+        self.n = len(self.intake.rows(self._X))
         self.given = source.validation
-        self.held = None if self.scales else self.intake.validation(self.given)
+
+    @cached_property
+    def _both(self) -> tuple[Data, Data | None]:
+        """Made when the first network wants it: those that turn out to be of another kind want no more than n."""
+        data = self.intake.data(self._X, self._y, learn=True)
+        return data, None if self.scales else self.intake.validation(self.given)
+
+    @property
+    def data(self) -> Data:
+        """All rows."""
+        return self._both[0]
+
+    @property
+    def held(self) -> Data | None:
+        """The validation rows that are the same for all networks."""
+        return self._both[1]
+
+    def parted(self, network: Any, said: Mapping[str, Any], index: Index | None) -> tuple[Index | None, Index | None]:
+        """The rows that a network learns from, and those that it is held against; None: all, and none."""
+        validation = said.get("validation")
+        if isinstance(validation, Apart):
+            return np.arange(self.n) if index is None else index, validation.rows
+        if not is_share(validation):
+            return index, None
+        index = np.arange(self.n) if index is None else index
+        share, key = fraction("validation", validation), network.streams.key(SPLIT)
+        strata = targets.strata(targets.as_given(self._y)[index], network.model.loss, self.intake.classes)
+        train, test = split(len(index), share, key, strata, name="validation")
+        return index[train], index[test]
 
     def rows_of(
-        self, network: Any, said: Mapping[str, Any], index: Index | None, weights: Any
+        self, network: Any, chosen: Intake, said: Mapping[str, Any], index: Index | None, weights: Any
     ) -> tuple[Intake, Data, Data | None]:
         """What one network learns from, and is held against.
 
         Parameters
         ----------
         network : NeuralNetwork
+        chosen : Intake
+            The one that has been asked for, see Source.taken.
         said : dict
             Arguments of its `fit`.
         index : array (m,), optional
@@ -115,27 +147,19 @@ class Taken:
         weights : array (n,), optional
             How much each of all rows counts.
         """
-        intake, data, validation = self.intake.copy(network.model), self.data, said.get("validation")
-        held: Data | None = None
+        data, validation = self.data, said.get("validation")
+        intake, held = self.intake.copy(network.model), None
         common = validation is Held.HELD
         if common:
             validation = self.given
         if weights is not None:
             weights = intake.row_weights("weights", weights, data.n)
-        if index is None and not isinstance(validation, Apart) and not is_share(validation):
+        index, apart = self.parted(network, said, index)
+        if index is None:
             held = self.held if common and self.held is not None else intake.validation(validation)
             return intake, data if weights is None else data.with_weights(weights), held
-        index, apart = np.arange(data.n) if index is None else index, None
-        if isinstance(validation, Apart):
-            apart = validation.rows
-        elif is_share(validation):
-            share, key = fraction("validation", validation), network.streams.key(SPLIT)
-            strata = targets.strata(targets.as_given(self._y)[index], network.model.loss, intake.classes)
-            train, test = split(len(index), share, key, strata, name="validation")
-            index, apart = index[train], index[test]
         if self.scales:  # with the scaling of its own rows, as if there were no others
-            intake.scaling_X = network.intake.scaling_X
-            intake.scaling_y = network.intake.scaling_y
+            intake.scaling_X, intake.scaling_y = chosen.scaling_X, chosen.scaling_y
             rows, y = intake.rows(self._X), targets.as_given(self._y)
             data = intake.data(rows[index], y[index], learn=True)
             held = intake.data(rows[apart], y[apart]) if apart is not None else intake.validation(validation)

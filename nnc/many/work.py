@@ -15,6 +15,7 @@ from nnc.training.advice import findings
 from nnc.training.divergence import DivergedError
 from nnc.training.fit import Fit
 from nnc.training.history import History
+from nnc.training.plan import left_to_rule
 from nnc.training.start import begin, checked, on_data, prepare
 from nnc.training.threads import SLICE, settle
 
@@ -65,21 +66,34 @@ class Job:
 
     def prepare(self, source: Source) -> None:
         """Checks all that can be checked before its turn, and says what it will take."""
-        self.said = checked(self.said)
-        self.taken = source.taken(self.network)
+        self.take(source)
         self.network.model.check_parameters()
         self.state: State
         self.plan: dict[str, Any]
-        self.state, self.plan = prepare(self.network, self.said)
-        self.seconds = self.estimate(self.taken.data.n)
+        self.state, self.plan = prepare(self.network, self.options)
+        self.seconds = self.estimate()
 
-    def estimate(self, n: int) -> float:
-        """The seconds that it takes, roughly, where there are n rows."""
-        n = n if self.index is None else len(self.index)
-        batch = min(n, self.said.get("batch_size") or n)
-        steps = -(-n // batch)
-        epoch: float = steps * STEP_SECONDS + 3 * n * self.network.model.n_params * MULTIPLY_ADD_SECONDS
-        return FIT_SECONDS + (self.said.get("epochs") or MANY_EPOCHS) * epoch
+    def take(self, source: Source) -> None:
+        """Finds out how its network takes the data, and by which arguments it learns, some of which a rule may say."""
+        network, intake, said = self.network, self.network.intake, checked(self.said)
+        if left_to_rule(said, network.state):
+            from nnc.training.defaults import filled, scale
+
+            taken, intake = source.taken(intake), intake.learner()
+            rows = taken.parted(network, said, self.index)[0]
+            n = taken.n if rows is None else len(rows)
+            scale(intake, network._open_scalings(), source.X, n)
+            said = filled(said, n, network.state)
+        self.intake, self.options = intake, said
+        self.taken = source.taken(intake)
+        self.rows = self.taken.data.n if self.index is None else len(self.index)
+
+    def estimate(self) -> float:
+        """The seconds that it takes, roughly."""
+        batch = min(self.rows, self.options.get("batch_size") or self.rows)
+        steps = -(-self.rows // batch)
+        epoch: float = steps * STEP_SECONDS + 3 * self.rows * self.network.model.n_params * MULTIPLY_ADD_SECONDS
+        return FIT_SECONDS + (self.options.get("epochs") or MANY_EPOCHS) * epoch
 
     @property
     def narrow(self) -> Any:
@@ -93,13 +107,12 @@ class Job:
             or not plan["settings"].keys() <= {"decay", "biases_too"}
             or self.weights is not None
             or self.taken.data.weights is not None
-            or "class_weight" in self.said
+            or "class_weight" in self.options
         ):
             return None
-        rows = self.taken.data.n if self.index is None else len(self.index)
         rate = state.lr if len(state.moments) else None  # gradient descent alone may have another in each lane
         layers = model.core, model.shape, model.sizes, model.activations, model.loss
-        return layers, rows, self.said.get("batch_size"), plan["epochs"], state.optimizer, rate
+        return layers, self.rows, self.options.get("batch_size"), plan["epochs"], state.optimizer, rate
 
     def findings(self, run: Fit, history: History) -> Findings:
         """What is to be warned of."""
@@ -108,8 +121,8 @@ class Job:
     def run(self) -> Fit:
         """Its run, on its rows."""
         network = self.network
-        intake, data, held = self.taken.rows_of(network, self.said, self.index, self.weights)
-        return on_data(network.model, intake, data, held, self.said, self.state, self.plan)
+        intake, data, held = self.taken.rows_of(network, self.intake, self.options, self.index, self.weights)
+        return on_data(network.model, intake, data, held, self.options, self.state, self.plan)
 
 
 class Outcome(NamedTuple):

@@ -207,9 +207,10 @@ class NeuralNetwork:
     ) -> History:
         """Go through all rows `epochs` times, with a step of gradient descent for every `batch_size` of them.
 
-        `lr` is the learning rate (default 0.001). Without `batch_size`, all rows are one batch. `shuffle` puts
-        the rows in a new order every epoch. The loss of an epoch is that of its batches, each before its
-        step. If a number is no longer finite, ArithmeticError is raised and that epoch undone.
+        `lr` is the learning rate (default 0.001; the compiled network has a rule for fits that name none).
+        Without `batch_size`, all rows are one batch. `shuffle` puts the rows in a new order every epoch. The
+        loss of an epoch is that of its batches, each before its step. If a number is no longer finite,
+        ArithmeticError is raised and that epoch undone.
         """
         X, y = self._data(X, y)
         epochs, lr = whole("epochs", epochs, 0), positive("lr", 0.001 if lr is None else lr)

@@ -31,12 +31,20 @@ class BatchFit(Fit):
     ----------
     passes : callable
         Gives an iterator of Data for each epoch.
+    number : int, optional
+        How many batches an epoch has, where that is known.
     """
 
     def __init__(
-        self, model: Model, intake: Intake, passes: Callable[[], Iterator[Data]], plan: Plan, state: State
+        self,
+        model: Model,
+        intake: Intake,
+        passes: Callable[[], Iterator[Data]],
+        plan: Plan,
+        state: State,
+        number: int | None = None,
     ) -> None:
-        if state.changes_by_step:
+        if state.changes_by_step and number is None:
             raise ValueError("lr: PerStep has to know how many batches there are, which come one by one here")
         self.passes = passes
         self.iterator = passes()
@@ -44,8 +52,10 @@ class BatchFit(Fit):
         if first is None:
             raise ValueError("batches must give at least one batch, got none")
         super().__init__(model, intake, first, plan, state)
+        if state.changes_by_step:
+            self.rates_an_epoch = number or 1
         self.waiting: Data | None = first
-        self.complete = self.steps_taken = 0
+        self.complete = self.steps_taken = self.turn = 0
         self.every = 1
         self.one_loss, self.one_rate = np.empty(1), np.empty(1)
 
@@ -91,7 +101,8 @@ class BatchFit(Fit):
         total = penalties = weight = 0.0
         adds_up = self.adds_up
         self.training.refresh()
-        for data in self.batches():
+        for number, data in enumerate(self.batches()):
+            self.turn = number if self.rates_an_epoch > 1 else 0
             rows = data.weight
             loss = self.step(data)
             penalty = self.training.penalty
@@ -121,7 +132,8 @@ class BatchFit(Fit):
         """One step on a batch; returns its loss."""
         self.make_room(data)
         self.training.feed(*data)
-        self.one_rate[0], self.one_loss[0] = self.rates[self.complete], np.nan
+        rate = self.rates[self.complete * self.rates_an_epoch + self.turn]
+        self.one_rate[0], self.one_loss[0] = rate, np.nan
         self.training.plan(self.one_loss, self.one_rate, 1)
         while not self.training.done:
             self.go_on()

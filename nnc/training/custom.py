@@ -41,9 +41,10 @@ class CustomFit(BatchFit):
         passes: Callable[[], Iterator[Data]],
         plan: Plan,
         state: State,
+        number: int | None = None,
         whole: Data | None = None,
     ) -> None:
-        super().__init__(model, intake, passes, plan, state)
+        super().__init__(model, intake, passes, plan, state, number)
         self.whole = whole
 
     @property

@@ -1,5 +1,5 @@
-"""What `fit` does where its user leaves everything out: how long, in which steps, at which rate, how scaled. The rule
-was chosen with benchmarks/defaults.py."""
+"""What `fit` does where its user says nothing of rate and optimizer: how long, in which steps, at which rate, how
+scaled. The rule was chosen with benchmarks/defaults.py."""
 
 from __future__ import annotations
 
@@ -14,24 +14,49 @@ if TYPE_CHECKING:
 
     from nnc.data.intake import Intake
 
-OPTIMIZER = "adam"
-RATE = 0.02  # of the first step; the last one's is next to 0
+OPTIMIZER, RATE = "adam", 0.001  # where it is not known how long; its own
+FALLING = CosineLR(0.02)  # the rate of the first step; the last one's is next to 0
 STEPS, EPOCHS = 10_000, 20  # at least
 FEWEST, MOST = 32, 256  # rows of a step, in between a hundredth of all
+ENDS = ("patience", "target_loss", "max_seconds")  # what ends a training that has no epochs
 
 
-def filled(said: Mapping[str, Any], intake: Intake, n: int) -> dict[str, Any]:
-    """The arguments of a fit on n rows that leaves all of this out, and what it takes for them."""
-    batch = said.get("batch_size")
-    if batch is None:
-        batch = min(max(FEWEST, n // 100), MOST)
-        while batch < n and n % batch == 1:  # a BatchNorm needs two rows
-            batch += 1
-    epochs = max(EPOCHS, -(-STEPS // -(-n // batch)))
-    falling = CosineLR(RATE)
-    by_step = intake.model.custom is None  # whose batches come one by one
-    lr = PerStep(falling) if by_step else falling
-    return {**said, "batch_size": batch, "epochs": epochs, "optimizer": OPTIMIZER, "lr": lr}
+def is_over(rate: Any, epoch: int) -> bool:
+    """Whether a rate is that of a fit by this rule, and at its end before this epoch."""
+    return isinstance(rate, PerStep) and rate == PerStep(FALLING, rate.epochs) and rate.is_over(epoch)
+
+
+def batch_of(n: int) -> int:
+    """How many of n rows a step takes."""
+    batch = min(max(FEWEST, n // 100), MOST)
+    while batch < n and n % batch == 1:  # a BatchNorm needs two rows
+        batch += 1
+    return batch
+
+
+def filled(said: Mapping[str, Any], n: int, before: Any) -> dict[str, Any]:
+    """The arguments of a fit that leaves its rate and optimizer out, and what it takes for them.
+
+    Parameters
+    ----------
+    said : dict
+        The arguments, those that are not the defaults.
+    n : int
+        How many rows there are.
+    before : State or None
+        What the network could go on from. Where that went by this rule and is over, it does: the rate falls once more,
+        from where it would be in one fit of all epochs.
+    """
+    batch = said.get("batch_size") or batch_of(n)
+    filled = {**said, "batch_size": batch}
+    if before is None or not before.rule_is_over:
+        filled["optimizer"] = OPTIMIZER
+    if "epochs" not in said:
+        if not said.keys().isdisjoint(ENDS):  # nobody knows when: at the optimizer's own rate
+            return filled
+        filled["epochs"] = max(EPOCHS, -(-STEPS // -(-n // batch)))
+    filled["lr"] = PerStep(FALLING)
+    return filled
 
 
 def scale(intake: Intake, open_: frozenset[str], X: Any, n: int) -> None:

@@ -73,9 +73,12 @@ MOST_THREADS = 64  # or as many as there are processors: more of them would only
 RULES = ("patience", "target_loss", "max_seconds", "callback")  # what may end a training, beside its epochs
 
 
-def leaves_all_out(said: Mapping[str, Any]) -> bool:
-    """Whether the arguments of a fit say neither how it learns nor when it ends."""
-    return said.keys().isdisjoint(("epochs", "lr", "optimizer", *RULES))
+def left_to_rule(said: Mapping[str, Any], state: State | None) -> bool:
+    """Whether a fit goes by the rule of nnc/training/defaults.py: nothing says how fast it learns, neither an argument
+    nor what the network goes on from. One that says nothing of its end either begins anew."""
+    if "lr" in said or "optimizer" in said:
+        return False
+    return state is None or said.keys().isdisjoint(("epochs", *RULES)) or state.rule_is_over
 
 
 def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, Any]:

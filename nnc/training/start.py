@@ -16,7 +16,7 @@ from nnc.training.advice import advise
 from nnc.training.batches import BatchFit, epochs_of
 from nnc.training.fit import Fit
 from nnc.training.kept import keep
-from nnc.training.plan import Plan, leaves_all_out, options
+from nnc.training.plan import Plan, left_to_rule, options
 from nnc.training.state import State
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def at_once(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit | None
         said.keys() <= LITTLE
         and type(epochs) is int
         and epochs > 0
-        and (lr is None or (type(lr) is float and 0 < lr < inf))
+        and (type(lr) is float and 0 < lr < inf if lr is not None else "optimizer" in said)
         and (threads is None or (type(threads) is int and threads == 1))
         and (network.state is None or "optimizer" in said)
         and model.plain
@@ -97,21 +97,20 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
     if validation is not None and is_share(validation):
         share = fraction("validation", validation)
         X, y, sample_weight, validation = intake.split(X, y, sample_weight, share, streams.key(SPLIT))
-    all_left_out = leaves_all_out(said)
-    if all_left_out:
+    if left_to_rule(said, network.state):
         from nnc.training.defaults import filled, scale
 
         X = X if isinstance(X, np.memmap) else intake.array(X, learn=True)
         n = len(intake.rows(X))
         scale(intake, network._open_scalings(), X, n)
-        said = filled(said, intake, n)
+        said = filled(said, n, network.state)
     state, plan = prepare(network, said)
-    batch = None if all_left_out else said.get("batch_size")
+    batch = said.get("batch_size")
     if batch is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(X) and batch < len(X):
         streams = state.streams = streams.copy()  # the first batch draws, and may be refused
         shuffles = said.get("shuffle", True)
         passes = _lazy_passes(intake, streams, X, y, sample_weight, said.get("class_weight"), batch, shuffles)
-        return _on_batches(model, intake, state, passes, validation, plan)
+        return _on_batches(model, intake, state, passes, validation, plan, -(-len(X) // batch))
     data = intake.data(X, y, sample_weight, learn=True)
     held = None if validation is None else intake.validation(validation)
     return on_data(model, intake, data, held, said, state, plan)
@@ -162,7 +161,8 @@ def on_data(
         from nnc.training.custom import CustomFit
 
         streams = state.streams = state.streams.copy()
-        return CustomFit(model, intake, epochs_of(model, streams, data, batch, shuffles), Plan(**plan), state, data)
+        passes = epochs_of(model, streams, data, batch, shuffles)
+        return CustomFit(model, intake, passes, Plan(**plan), state, -(-n // batch), data)
     if shuffles:
         plan["order"] = np.arange(n, dtype=np.int32)
         plan["settings"]["key"] = state.streams.key(SHUFFLE)
@@ -209,7 +209,10 @@ def from_batches(network: Any, batches: Any, said: Mapping[str, Any]) -> BatchFi
     validation, epochs = said.get("validation"), said.get("epochs")
     if is_share(validation):
         raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
-    state = State.begin(network.state, model, said.get("optimizer"), said.get("lr"), epochs, streams)
+    optimizer = said.get("optimizer")
+    if network.state is None and left_to_rule(said, None):  # as far as it needs no number of rows
+        from nnc.training.defaults import OPTIMIZER as optimizer
+    state = State.begin(network.state, model, optimizer, said.get("lr"), epochs, streams)
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
     plan = options(said, network, state)
@@ -237,13 +240,14 @@ def _on_batches(
     passes: Callable[[], Iterator[Data]],
     validation: Any,
     plan: dict[str, Any],
+    number: int | None = None,
 ) -> BatchFit:
     if plan.get("metrics") and validation is None:
         raise ValueError("metrics need validation rows where rows come batch by batch, got validation=None")
     kind: type[BatchFit] = BatchFit
     if model.custom is not None:
         from nnc.training.custom import CustomFit as kind
-    return kind(model, intake, passes, Plan(validation=intake.validation(validation), **plan), state)
+    return kind(model, intake, passes, Plan(validation=intake.validation(validation), **plan), state, number)
 
 
 def _lazy_passes(

@@ -118,6 +118,8 @@ class State:
                 state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
         elif state.schedule is left_behind:
             left_behind(state.epoch)
+        elif state.rule_is_over:  # steps and batches, whose number is not known, go on at the optimizer's own rate
+            state.schedule = None
         if state.schedule is not None:
             state.refuse_rest("lr", BEGIN_ANEW)
         if state.optimizer.keeps_steps and state.steps == 0:
@@ -198,6 +200,15 @@ class State:
             self.schedule = lr.resolved(self.epoch + (epochs or 1))
             if epochs is None and self.schedule != lr:
                 raise ValueError(f"lr must have a length of its own where epochs is not given, got {lr!r}")
+
+    @property
+    def rule_is_over(self) -> bool:
+        """Whether its rate is the one of nnc/training/defaults.py, and at its end."""
+        if self.schedule is None:
+            return False
+        from nnc.training.defaults import is_over
+
+        return is_over(self.schedule, self.epoch)
 
     def refuse_rest(self, name: str, remedy: str) -> None:
         """Raises where the schedule is over and its rate 0, so that nothing would be learned. A function of the user's

@@ -89,7 +89,7 @@ ARGUMENTS = {
     "fit X": (["X", "y"], X, lambda value: fit(regressor(), value, Y)),
     "fit X float32": (["X", "y"], X, lambda value: fit(regressor(dtype="float32"), value, Y, batch_size=5)),
     "fit X scaled": (["X", "y", "scale_X"], X, lambda value: fit(regressor(scale_X="standardize"), value, Y)),
-    "fit images": (["X", "y"], X, lambda value: fit(of_images(), value, Y)),
+    "fit images": (["X", "y"], X, lambda value: fit(of_images(), value, Y, lr=0.1)),  # by rule bytes are pixels
     "fit images scaled": (["X", "y"], X, lambda value: fit(of_images(scale_X="pixels", dtype="float32"), value, Y)),
     "predict images": (["X"], X, lambda value: of_images().predict(value)),
     "fit X split": (["X", "y"], X, lambda value: fit(regressor(), value, Y, validation=0.25)),

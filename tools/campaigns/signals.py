@@ -41,7 +41,7 @@ options = {
     "normed": {"batch_size": 64}, "images": {"batch_size": 64}, "own": {"batch_size": 64},
 }[kind]
 if kind != "second":
-    options["n_threads"] = n_threads
+    options.update(lr=0.001, n_threads=n_threads)
 net.fit(X, y, epochs=2, **options)
 
 def tasks():

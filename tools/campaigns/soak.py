@@ -50,7 +50,7 @@ def soak(seconds: float) -> tuple[float, float, int]:
             with suppress(DivergedError):
                 net.fit(X, Y, epochs=50, optimizer="sgd", lr=1e9)
             lasting.train_step(X, Y)
-            lasting.fit(X, Y, epochs=1)
+            lasting.fit(X, Y, epochs=1, lr=0.001)
             rounds += 1
             if not first and passed > seconds / 10:
                 gc.collect()
