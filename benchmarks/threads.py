@@ -160,7 +160,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--works", default="A,B,C,D,E,F,G,L32,L128," + ESTIMATOR, help="which, with commas between")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each")
-    parser.add_argument("--seconds", type=float, default=0.1, help="of a turn, at least")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of a turn, at least")
     parser.add_argument("--conditions", default=",".join(CONDITIONS), help="which, with commas between")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -143,6 +143,8 @@ print(most - before)
 class Machine:
     """Work on a clock of its own, at given rows a second for each number of threads."""
 
+    block = 0.0  # rows that a slice has at least
+
     def __init__(self, rates, limit=None):
         self.rates, self.now, self.rows, self.turns = dict(rates), 0.0, 0.0, {}
         self.chooser = Chooser(list(rates), limit)
@@ -153,7 +155,7 @@ class Machine:
         while self.now < end and left > 0:
             size, slice_seconds = self.chooser.next(self.now, left)
             rate = self.rate(size, slice_seconds)
-            rows = min(rate * slice_seconds, left)
+            rows = min(max(rate * slice_seconds, self.block), left)
             taken = rows / rate
             self.now += taken
             self.rows += rows
@@ -203,6 +205,33 @@ def test_a_turn_that_flatters_a_team_costs_little(rate, left):
         machine.run(10, left)
         machine.chooser = machine.chooser.again(None)
     assert machine.rows > 0.97 * 1e6 * machine.now
+
+
+class Waking(Machine):
+    """One whose team is slow until its threads are awake; and, whatever it does, for the first `bad` seconds."""
+
+    size, begun, bad = 1, 0.0, 0.0
+
+    def rate(self, size, seconds):
+        if size != self.size:
+            self.size, self.begun = size, self.now
+        is_slow = size > 1 and (self.now < self.bad or self.now - self.begun < 0.0002)
+        return self.rates[size] * (0.1 if is_slow else 1)
+
+
+def test_waking_threads_do_not_count():
+    machine = Waking({1: 1e6, 2: 1.9e6})
+    for _ in range(10):
+        machine.run(10, left=5e4)
+        machine.chooser = machine.chooser.again(None)
+    assert machine.best == 2
+    assert machine.now < 0.7 * 0.5
+
+
+def test_what_a_first_comparison_loses_is_no_reason_to_wait_for_long():
+    machine = Waking({1: 1e6, 2: 1.9e6})
+    machine.block, machine.bad = 1e3, 0.03
+    assert machine.run(0.5).best == 2
 
 
 def test_luck_that_comes_and_goes_costs_little():

@@ -83,17 +83,21 @@ class Chooser:
         self.known: dict[int, float] = {}  # seconds of work that this is the mean of
         self.turns: list[int] = []  # whose turn it is, in a comparison, and whose come then
         self.found: list[tuple[int, float, float]] = []  # of the turns that are over: the number, rows and seconds
+        self.waking: list[tuple[float, float]] = []  # rows and seconds of what went before them
+        self.is_awake = False  # whether the one whose turn it is has begun to count
         self.rows = self.seconds = 0.0  # of the turn, or of the window
         self.compared = self.wait = 0.0  # when that was, and how long it is good for
         self.lost = self.worked = 0.0  # seconds that it has cost, and those of work since
         self.usual = 0.0  # the rate of the best then
         self.on_trial = False  # it has been nominated, and no window of work has passed since
+        self.met: set[int] = set()  # those that have had turns
+        self.is_first = False  # one of them in the last comparison for the first time
 
     def again(self, limit: Callable[[], int]) -> Chooser:
         """One for a run of the same work, which goes on from what was found."""
         other = copy(self)
         other.limit, other.rates, other.known = limit, self.rates.copy(), self.known.copy()
-        other.turns, other.found = [], []
+        other.turns, other.found, other.waking, other.is_awake, other.met = [], [], [], False, self.met.copy()
         if self.turns:
             other.rows = other.seconds = 0.0
         return other
@@ -104,7 +108,7 @@ class Chooser:
         if not self.turns and len(self.sizes) > 1 and left > SHORT and self.is_due(now):
             self.begin(now)
         if self.turns:
-            return self.turns[0], max(self.turn(left) - self.seconds, 1e-4)
+            return self.turns[0], max(self.turn(left, self.turns[0]) - self.seconds, 1e-4)
         if left <= SOON:
             return self.sizes[0], SLICE
         return self.best, SLICE if self.known.get(self.best, WINDOW) >= WINDOW else WINDOW
@@ -139,9 +143,9 @@ class Chooser:
         return rows / self.rates[self.best] if self.best in self.rates else inf
 
     @staticmethod
-    def turn(left: float) -> float:
-        """Seconds of a turn, of a run that takes so many."""
-        return min(TRY, max(0.01 * left, 1e-4))
+    def turn(left: float, size: int) -> float:
+        """Seconds of a turn, or of each half of a team's, of a run that takes so many."""
+        return min(TRY, max(0.01 * left, 1e-4)) / min(size, 2)
 
     def judge(self, size: int, rows: float, seconds: float, now: float, rows_left: float) -> None:
         """Takes account of a slice of work."""
@@ -154,13 +158,17 @@ class Chooser:
                 if self.seconds >= WINDOW:
                     self.decide()
             return
+        if size > 1 and not self.is_awake:  # in a first half threads wake up, and may meet their memory
+            self.is_awake = True
+            self.waking.append((rows, seconds))
+            return
         self.rates.setdefault(size, rows / seconds)
         self.rows += rows
         self.seconds += seconds
-        if self.seconds < self.turn(self.seconds_of(rows_left)):
+        if self.seconds < self.turn(self.seconds_of(rows_left), size):
             return
         self.found.append((self.turns.pop(0), self.rows, self.seconds))
-        self.rows = self.seconds = 0.0
+        self.rows, self.seconds, self.is_awake = 0.0, 0.0, False
         if not self.turns:
             self.nominate(now)
 
@@ -181,14 +189,21 @@ class Chooser:
     def nominate(self, now: float) -> None:
         """The end of a comparison. Of a number's turns the better one counts: the first one of a team has its threads
         placed."""
-        for size in {size for size, _, _ in self.found}:
+        sizes = {size for size, _, _ in self.found}
+        self.is_first = not sizes <= self.met
+        self.met |= sizes
+        for size in sizes:
             self.rates[size], self.known[size] = max((r / s, s) for number, r, s in self.found if number == size)
         before, self.best = self.best, self.fastest()
         self.on_trial = self.best != before
         if len(self.rates) > 1:
-            self.lost = sum(max(0.0, s - r / self.rates[self.best]) for _, r, s in self.found)
+            turns = [(rows, seconds) for _, rows, seconds in self.found]
+            self.lost = sum(max(0.0, s - r / self.rates[self.best]) for r, s in turns + self.waking)
+            if self.is_first:  # threads are being placed, others' are awake still: it will not be so again
+                self.lost = min(self.lost, TRY)
             self.compared, self.worked, self.usual = now, 0.0, self.rates[self.best]
         self.found.clear()
+        self.waking.clear()
 
     def decide(self) -> None:
         """The end of a window of work."""
@@ -197,7 +212,7 @@ class Chooser:
         if self.best != before:
             self.known[self.best] = min(self.known[self.best], WINDOW)  # it is long ago
             self.usual = rate
-            if self.on_trial:
+            if self.on_trial and not self.is_first:
                 self.lost += max(0.0, self.seconds - self.rows / rate)
             else:  # for good, or by a disturbance that is over soon
                 self.wait = WAIT[0]
