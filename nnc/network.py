@@ -916,13 +916,13 @@ class NeuralNetwork:
 
         Notes
         -----
-        A fit that names neither lr nor optimizer, of a network that has none to go on with, trains by Adam, as
-        `fit(X, y)` and `fit(X, y, epochs=50)` do. Its rate falls from 0.02 to 0 step by step along half a wave of the
-        cosine; without epochs, but with patience, target_loss or max_seconds, it is 0.001. A step takes a hundredth of
-        the rows, at least 32 and at most 256 (one more where one row would be left over), and there are 20 epochs or as
-        many as 10,000 steps take, unless they are said. With scale_X and scale_y "auto", a new network standardizes
-        inputs, and targets where they are numbers and the output is the identity; images of uint8 are divided by 255.
-        The next such fit goes on, at the rates of one fit of all epochs; `fit(X, y)` after others begins Adam anew.
+        A fit that names neither lr nor optimizer, of a network that has none to go on with, trains by Adam, as in
+        `fit(X, y)` and `fit(X, y, epochs=50)`. Its rate falls step by step along half a wave of the cosine, to 0 from
+        0.02, or 0.02 sqrt(64 / k) where a neuron has k > 64 inputs; with patience, target_loss or max_seconds and no
+        epochs it is 0.001. A step takes a hundredth of the rows, 32 at least and 256 at most (one more where one would
+        be left over); there are 20 epochs or as many as 10,000 steps take, unless they are said. With scale_X and
+        scale_y "auto", a new network standardizes inputs, and targets if they are numbers and the output the identity,
+        and divides images of uint8 by 255. The next such fit goes on as in one of all epochs.
         """
 
     def fit_batches(

@@ -44,7 +44,7 @@ def test_learns_numbers():
 def test_is_the_fit_that_says_all_of_it(n, batch, epochs):
     from nnc.training.defaults import filled
 
-    said = filled({}, n, None)
+    said = filled({}, n, NeuralNetwork([1, 1]).model, None)
     assert said == {
         "batch_size": batch,
         "epochs": epochs,
@@ -103,6 +103,21 @@ def test_what_ends_by_another_rule_has_the_rate_of_the_optimizer(end):
     assert net.intake.scaler_X == net.intake.scaler_y == nnc.Standardize()
     assert set(net.fit(X, Y, epochs=2).lr) == {0.001}  # goes on
     assert NeuralNetwork([3, 1], loss="mse", seed=1).fit(X, Y, epochs=2, **end).lr[0] == 0.02
+
+
+def test_the_rate_is_smaller_where_neurons_have_many_inputs():
+    def first(layers, shape, loss="mse"):
+        rows = np.linspace(0, 1, 2 * np.prod(shape)).reshape(2, *shape)
+        net = NeuralNetwork(layers, loss=loss, seed=0)
+        rate = net.fit(rows, [[0.0], [1.0]], epochs=2).lr[0]
+        assert net.fit(rows, [[0.0], [1.0]], epochs=2).lr[0] == pytest.approx(rate / 2)  # goes on
+        return rate
+
+    assert first([64, 3, 1], (64,)) == 0.02
+    assert first([256, 3, 1], (256,)) == 0.01
+    assert first([3, 256, 1], (3,)) == 0.01
+    images = [nnc.layers.Input(6, 6, 4), nnc.layers.Conv2D(2, 5), 1]
+    assert first(images, (6, 6, 4)) == pytest.approx(0.02 * np.sqrt(0.64))
 
 
 def test_a_callback_alone_sets_no_end():

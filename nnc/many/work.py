@@ -83,7 +83,7 @@ class Job:
             rows = taken.parted(network, said, self.index)[0]
             n = taken.n if rows is None else len(rows)
             scale(intake, network._open_scalings(), source.X, n)
-            said = filled(said, n, network.state)
+            said = filled(said, n, network.model, network.state)
         self.intake, self.options = intake, said
         self.taken = source.taken(intake)
         self.rows = self.taken.data.n if self.index is None else len(self.index)

@@ -141,12 +141,11 @@ def steps_of(rows: int) -> tuple[int, int]:
 def options(task: Task, rows: int) -> dict[str, Any]:
     """The arguments of `fit`, for so many training rows."""
     batch, epochs = steps_of(rows)
-    schedule = CosineLogLR(RATES[task.kind])
     return {
         "epochs": epochs,
         "batch_size": batch,
         "optimizer": Adam(betas=(0.9, 0.95)),
-        "lr": schedule if task.quantiles else PerStep(schedule),  # heads take batches one by one
+        "lr": PerStep(CosineLogLR(RATES[task.kind])),
         "metrics": task.metric or (),
         "restore_best": "last",
         "monitor": task.metric,

@@ -3,6 +3,7 @@ scaled. The rule was chosen with benchmarks/defaults.py."""
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,17 +14,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nnc.data.intake import Intake
+    from nnc.model.model import Model
 
 OPTIMIZER, RATE = "adam", 0.001  # where it is not known how long; its own
-FALLING = CosineLR(0.02)  # the rate of the first step; the last one's is next to 0
+PEAK, FEW_INPUTS = 0.02, 64  # the rate of the first step, where no neuron has more inputs; the last one's is next to 0
 STEPS, EPOCHS = 10_000, 20  # at least
 FEWEST, MOST = 32, 256  # rows of a step, in between a hundredth of all
 ENDS = ("patience", "target_loss", "max_seconds")  # what ends a training that has no epochs
 
 
 def is_over(rate: Any, epoch: int) -> bool:
-    """Whether a rate is that of a fit by this rule, and at its end before this epoch."""
-    return isinstance(rate, PerStep) and rate == PerStep(FALLING, rate.epochs) and rate.is_over(epoch)
+    """Whether a rate is one of a fit by this rule, and at its end before this epoch."""
+    if not isinstance(rate, PerStep) or rate.epochs is None or not isinstance(rate.schedule, CosineLR):
+        return False
+    return rate.schedule == CosineLR(rate.schedule.lr) and rate.is_over(epoch)
+
+
+def falling(model: Model) -> CosineLR:
+    """The rate. A step of Adam changes each weight by as much, and so what a neuron adds up by the more, the more
+    inputs it has."""
+    most = max(len(W) for W in model.W if W is not None)
+    return CosineLR(PEAK * min(1.0, sqrt(FEW_INPUTS / most)))
 
 
 def batch_of(n: int) -> int:
@@ -34,7 +45,7 @@ def batch_of(n: int) -> int:
     return batch
 
 
-def filled(said: Mapping[str, Any], n: int, before: Any) -> dict[str, Any]:
+def filled(said: Mapping[str, Any], n: int, model: Model, before: Any) -> dict[str, Any]:
     """The arguments of a fit that leaves its rate and optimizer out, and what it takes for them.
 
     Parameters
@@ -43,19 +54,21 @@ def filled(said: Mapping[str, Any], n: int, before: Any) -> dict[str, Any]:
         The arguments, those that are not the defaults.
     n : int
         How many rows there are.
+    model : Model
     before : State or None
         What the network could go on from. Where that went by this rule and is over, it does: the rate falls once more,
         from where it would be in one fit of all epochs.
     """
     batch = said.get("batch_size") or batch_of(n)
     filled = {**said, "batch_size": batch}
-    if before is None or not before.rule_is_over:
+    goes_on = before is not None and before.rule_is_over
+    if not goes_on:
         filled["optimizer"] = OPTIMIZER
     if "epochs" not in said:
         if not said.keys().isdisjoint(ENDS):  # nobody knows when: at the optimizer's own rate
             return filled
         filled["epochs"] = max(EPOCHS, -(-STEPS // -(-n // batch)))
-    filled["lr"] = PerStep(FALLING)
+    filled["lr"] = PerStep(before.schedule.schedule if goes_on else falling(model))
     return filled
 
 

@@ -103,7 +103,7 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
         X = X if isinstance(X, np.memmap) else intake.array(X, learn=True)
         n = len(intake.rows(X))
         scale(intake, network._open_scalings(), X, n)
-        said = filled(said, n, network.state)
+        said = filled(said, n, model, network.state)
     state, plan = prepare(network, said)
     batch = said.get("batch_size")
     if batch is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(X) and batch < len(X):
