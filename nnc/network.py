@@ -922,7 +922,7 @@ class NeuralNetwork:
         epochs it is 0.001. A step takes a hundredth of the rows, 32 at least and 256 at most (one more where one would
         be left over); there are 20 epochs or as many as 10,000 steps take, unless they are said. With scale_X and
         scale_y "auto", a new network standardizes inputs, and targets if they are numbers and the output the identity,
-        and divides images of uint8 by 255. The next such fit goes on as in one of all epochs.
+        and divides images of uint8 by 255. The next such fit does what is left, or begins anew.
         """
 
     def fit_batches(

@@ -271,6 +271,10 @@ def test_partitions_one_after_the_other(tmp_path):
     of_classes = [NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)]
     nnc.dask.fit_partitions(of_classes, dX, da.from_array(names, (chunks,)), batch_size=16)
     assert of_classes[0].classes.tolist() == ["a", "b", "c"]
+    refused = NeuralNetwork([3, 4, 3], loss="cross_entropy", seed=0)
+    with pytest.raises(ValueError, match="patience"):
+        nnc.dask.fit_partitions([refused], dX, da.from_array(names, (chunks,)), patience=0)
+    assert refused.classes is None
     assert of_classes[0].state.optimizer == nnc.Adam()
     assert of_classes[0].history.lr.tolist() == [0.001] * 3
     by_rule = networks(2)
@@ -282,6 +286,12 @@ def test_partitions_one_after_the_other(tmp_path):
     for k, rows in enumerate((slice(90), slice(90, 97), slice(97, 200))):
         nnc.fit_many(by_hand, X[rows], Y[rows], epochs=1, batch_size=(32, 32, 32)[k], lr=0.001)
     assert [a.params.tobytes() for a in by_rule] == [b.params.tobytes() for b in by_hand]
+    steps = by_rule[0].state.steps
+    nnc.dask.fit_partitions(by_rule, dX, dy)
+    assert by_rule[0].state.steps == steps + 3 + 1 + 4
+    some = networks(2)
+    nnc.dask.fit_partitions(some, dX, dy, lr=[None, 0.1])
+    assert [set(network.history.lr) for network in some] == [{0.001}, {0.1}]
 
 
 def test_partial_fit():

@@ -1,5 +1,8 @@
 """What a fit does that says nothing of its rate and optimizer."""
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 
@@ -83,12 +86,10 @@ def test_epochs_are_those_that_are_said(way, tmp_path):
     assert history.epochs == 7
     assert history.loss == pytest.approx(wanted.loss, rel=1e-6)
     assert (left_out.params == said.params).all()
-    first = history.lr
-    history = left_out.fit(rows, Y / 1000, epochs=3)  # goes on
-    assert left_out.state.epoch == left_out.history.epochs == 10
-    assert history.lr[0] == pytest.approx(0.01 * (1 + np.cos(np.pi * 7 / 10)))
-    assert first[-1] < history.lr[0]
-    wanted = said.fit(X, Y / 1000, epochs=3, batch_size=32, lr=rate)
+    history = left_out.fit(rows, Y / 1000, epochs=3)  # begins anew, from the weights there are
+    assert left_out.state.epoch == left_out.history.epochs == 3
+    assert history.lr[0] == 0.02
+    wanted = said.fit(X, Y / 1000, epochs=3, batch_size=32, optimizer="adam", lr=rate)
     assert (left_out.params == said.params).all()
 
 
@@ -101,7 +102,10 @@ def test_what_ends_by_another_rule_has_the_rate_of_the_optimizer(end):
     assert set(history.lr) == {0.001}
     assert net.state.optimizer == nnc.Adam()
     assert net.intake.scaler_X == net.intake.scaler_y == nnc.Standardize()
-    assert set(net.fit(X, Y, epochs=2).lr) == {0.001}  # goes on
+    steps = net.state.steps
+    assert set(net.fit(X, Y, **end).lr) == {0.001}
+    assert net.state.steps > steps  # goes on
+    assert net.fit(X, Y, epochs=2).lr[0] == 0.02
     assert NeuralNetwork([3, 1], loss="mse", seed=1).fit(X, Y, epochs=2, **end).lr[0] == 0.02
 
 
@@ -109,9 +113,7 @@ def test_the_rate_is_smaller_where_neurons_have_many_inputs():
     def first(layers, shape, loss="mse"):
         rows = np.linspace(0, 1, 2 * np.prod(shape)).reshape(2, *shape)
         net = NeuralNetwork(layers, loss=loss, seed=0)
-        rate = net.fit(rows, [[0.0], [1.0]], epochs=2).lr[0]
-        assert net.fit(rows, [[0.0], [1.0]], epochs=2).lr[0] == pytest.approx(rate / 2)  # goes on
-        return rate
+        return net.fit(rows, [[0.0], [1.0]], epochs=2).lr[0]
 
     assert first([64, 3, 1], (64,)) == 0.02
     assert first([256, 3, 1], (256,)) == 0.01
@@ -279,3 +281,95 @@ def test_one_row_is_not_scaled():
     net = NeuralNetwork([2, 1], loss="mse", seed=0)
     net.fit([[1.0, 2.0]], [3.0])
     assert net.predict([[1.0, 2.0]])[0, 0] == pytest.approx(3)
+
+
+def epoch_of(path, network):
+    """A checkpoint after 10 of 30 epochs by the rule, from which another network goes on."""
+    with pytest.raises(KeyboardInterrupt):
+        network.fit(X, Y, epochs=30, callback=[nnc.Checkpoint(path, every=10), stop_after(12)])
+    return NeuralNetwork.load(path)
+
+
+def stop_after(epoch):
+    def stop(record):
+        if record.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_a_checkpoint_goes_on_to_the_bit(tmp_path):
+    whole, part = (NeuralNetwork([3, 5, 1], loss="mse", seed=1) for _ in range(2))
+    whole.fit(X, Y, epochs=30)
+    path = tmp_path / "run.json"
+    again = epoch_of(path, part)
+    assert again.state.epoch == 10
+    for other in (again, again.copy(), pickle.loads(pickle.dumps(again))):
+        history = other.fit(X, Y, epochs=20)
+        assert (other.params == whole.params).all()
+        assert (history.lr == whole.history.lr[10:]).all()
+    anew = NeuralNetwork.load(path)
+    assert anew.fit(X, Y, epochs=21).lr[0] == 0.02  # more than is left of it
+    assert anew.fit(X, Y, patience=2).lr[0] == 0.001
+    document = json.loads(path.read_text())
+    assert document["training"]["by_rule"] is True
+    document["training"]["by_rule"] = 1
+    del document["sha256"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(nnc.ModelFileError, match=r"training\.by_rule"):
+        NeuralNetwork.load(path)
+    whole.fit(X, Y, epochs=1, lr=0.1)
+    assert "by_rule" not in json.loads(whole.to_json(checkpoint=True))["training"]
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@pytest.mark.parametrize("end", [{"patience": 1, "min_delta": 10.0}, {"callback": lambda record: record.epoch >= 2}])
+def test_what_has_ended_early_is_gone_on_with_by_the_rule(end):
+    net = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
+    assert net.fit(X, Y, epochs=30, **end).epochs == 2
+    steps = net.state.steps
+    assert net.fit(X, Y, epochs=10).lr[0] < 0.02  # what is left of it
+    assert net.state.steps == steps + 10 * 3
+    assert net.fit(X, Y, epochs=60).lr[-1] > 0
+    assert net.state.steps == 60 * 3
+    net.train_step(X, Y)
+    assert net.fit(X, Y, epochs=2).lr[0] == 0.02
+    assert net.state.steps == 2 * 3
+    net.fit_batches([(X, Y)])
+    assert net.fit(X, Y, epochs=2).lr[0] == 0.02
+
+
+def test_a_schedule_of_ones_own_is_not_the_rules():
+    net = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
+    rate = nnc.PerStep(nnc.CosineLR(0.02))
+    for optimizer in ("momentum", "adam"):
+        net.fit(X / 500, Y / 1000, lr=rate, optimizer=optimizer, epochs=2, batch_size=32)
+        for more in (lambda: net.fit(X, Y, epochs=5), lambda: net.train_step(X, Y), lambda: net.fit_batches([(X, Y)])):
+            with pytest.raises(ValueError, match="is 0 from epoch 2 on"):
+                more()
+
+
+def test_batches_of_a_file_behind_a_batch_norm(tmp_path):
+    rows = np.memmap(tmp_path / "rows", dtype=np.float32, mode="w+", shape=X.shape)
+    rows[:] = X / 500
+    layers = [3, nnc.layers.Dense(4, "identity"), nnc.layers.BatchNorm("relu"), 1]
+    of_file, of_array = (NeuralNetwork(layers, loss="mse", seed=0) for _ in range(2))
+    of_file.fit(rows, Y / 1000, epochs=2, batch_size=30, lr=0.01)
+    of_array.fit(np.array(rows), Y / 1000, epochs=2, batch_size=30, lr=0.01)
+    assert (of_file.params == of_array.params).all()
+    assert NeuralNetwork(layers, loss="mse", seed=0).fit(rows, Y, epochs=2, metrics="r2").epochs == 2  # all at hand
+
+
+def test_a_search_goes_by_it():
+    def make(width, seed):
+        return NeuralNetwork([3, width, 1], loss="mse", seed=seed)
+
+    found = nnc.search(make, {"width": [2, 4, 8]}, X, Y, epochs=9, trials=3, seed=0)
+    assert found.network.history.lr[0] == 0.02
+    assert found.network.intake.scaler_X == nnc.Standardize()
+
+
+def test_targets_that_do_not_fit_are_refused_by_many_as_by_one():
+    for y in (Y[:5], 3.0):
+        with pytest.raises(ValueError, match="y must have"):
+            nnc.fit_many([NeuralNetwork([3, 1], loss="mse", seed=0)], X, y, epochs=2, validation=0.2)

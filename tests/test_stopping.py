@@ -547,7 +547,7 @@ how = sys.argv[1]
 rng = np.random.default_rng(0)
 X, y = rng.uniform(-1, 1, (50, 8)), rng.uniform(0, 1, (50, 1))
 net = NeuralNetwork([8, 300, 300, 1], loss="mse", seed=0)
-net.fit(X, y, epochs=1)
+net.fit(X, y, epochs=1, lr=0.001)
 settings = {"epochs": 10**7}
 if how == "validation":  # seconds of it after each epoch, which takes milliseconds
     many = rng.uniform(-1, 1, (400_000, 8))

@@ -66,10 +66,15 @@ def fit_partitions(
     parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
         raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
-    _learn_classes(networks, parts[1])
+    new = _learn_classes(networks, parts[1])
     first = {"optimizer": fit_options.pop("optimizer", None), "lr": fit_options.pop("lr", None)}
-    begins = [first["optimizer"] is first["lr"] is None and (n.state is None or n.state.rule_is_over) for n in networks]
-    before = networks[0].state if first["optimizer"] is None else None  # whose epochs are counted on
+    first = {name: list(value) if type(value) is list else [value] * len(networks) for name, value in first.items()}
+    ruled = [  # those that go by the rule of `fit`, as far as it need not know how many rows there are in all
+        i
+        for i, (network, *given) in enumerate(zip(networks, *first.values(), strict=False))
+        if given == [None, None] and (network.state is None or network.state.by_rule)
+    ]
+    before = networks[0].state if first["optimizer"][:1] == [None] else None  # whose epochs are counted on
     done = 0
     if checkpoint is not None:
         with suppress(FileNotFoundError):
@@ -77,13 +82,22 @@ def fit_partitions(
     for position, (rows, target, weights) in enumerate(_in_order(parts, passes), 1):
         if position <= done:
             continue
-        options = first if position == 1 else {}
-        if any(begins):  # which by the rule of `fit` would have to know how many rows there are in all
-            options = {"batch_size": [batch_of(len(rows)) if begin else None for begin in begins]}
-            if position == 1:
-                options["optimizer"] = [OPTIMIZER if network.state is None else None for network in networks]
-                options["lr"] = [RATE if begin else None for begin in begins]
-        fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**options, **fit_options})
+        options: dict[str, list[Any]]
+        options = {name: [*values] if position == 1 else [None] * len(values) for name, values in first.items()}
+        options["batch_size"] = [batch_of(len(rows)) if i in ruled else None for i in range(len(networks))]
+        for i in ruled:
+            options["lr"][i], options["optimizer"][i] = RATE, OPTIMIZER if networks[i].state is None else None
+        try:
+            fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**options, **fit_options})
+        except BaseException:
+            for network in new:
+                if network.state is None:  # nothing has been trained
+                    network.intake.classes = None
+            raise
+        for i in ruled:
+            state = networks[i].state
+            if state is not None:  # after Ctrl-C
+                state.by_rule = True
         if checkpoint is not None:
             saving.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
 
@@ -112,16 +126,17 @@ def _in_order(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any, Any, A
                 yield rows, target, weight
 
 
-def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> None:
-    """What labels mean, of all partitions, where networks are of classes and do not know it yet."""
-    new = [net for net in networks if net.intake.loss.of_classes and net.state is None]
+def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> list[NeuralNetwork]:
+    """What labels mean, of all partitions, where networks are of classes and do not know it yet; returns these."""
+    new = [net for net in networks if net.intake.loss.of_classes and net.state is None and net.intake.classes is None]
     if not new:
-        return
+        return new
     found = [labels for labels in dask.compute(*map(dask.delayed(_labels), parts)) if labels is not None]
     labels = np.unique(np.concatenate(found)) if found else None
     for network in new:
-        if labels is not None and network.intake.classes is None:
+        if labels is not None:
             network.intake.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
+    return new
 
 
 def _labels(part: Any) -> Any:

@@ -17,6 +17,8 @@ from nnc.data.splits import split
 from nnc.many.fit import NOT_HERE, checked_networks, outcomes_of
 from nnc.network import OF_FIT
 from nnc.training.advice import LearningRateWarning
+from nnc.training.defaults import filled, scale
+from nnc.training.plan import left_to_rule
 from nnc.training.schedules import Schedule
 from nnc.training.start import is_share
 
@@ -335,6 +337,11 @@ def _train(
     saids: list[dict[str, Any]] = []
     for trial in trials:
         said = {**common, **trial.options, "epochs": goal - trial.epochs}
+        if left_to_rule(said, None):
+            rows = held.rows[0] if held.rows is not None else X
+            said = filled(said, len(rows), trial.networks[0].model, None)
+            for network in () if trial.epochs else trial.networks:
+                scale(network.intake, network._open_scalings(), X, len(rows))
         if isinstance(said.get("lr"), Schedule):
             said["lr"] = said["lr"].resolved(epochs)  # whatever the round
         if trial.epochs:  # it goes on

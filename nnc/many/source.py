@@ -124,9 +124,12 @@ class Taken:
             return np.arange(self.n) if index is None else index, validation.rows
         if not is_share(validation):
             return index, None
+        y = targets.as_given(self._y)
+        if y.ndim == 0 or len(y) != self.n:
+            self.data  # noqa: B018  says what is wrong with it
         index = np.arange(self.n) if index is None else index
         share, key = fraction("validation", validation), network.streams.key(SPLIT)
-        strata = targets.strata(targets.as_given(self._y)[index], network.model.loss, self.intake.classes)
+        strata = targets.strata(y[index], network.model.loss, self.intake.classes)
         train, test = split(len(index), share, key, strata, name="validation")
         return index[train], index[test]
 

@@ -71,12 +71,14 @@ class Job:
         self.state: State
         self.plan: dict[str, Any]
         self.state, self.plan = prepare(self.network, self.options)
+        self.state.by_rule = self.by_rule
         self.seconds = self.estimate()
 
     def take(self, source: Source) -> None:
         """Finds out how its network takes the data, and by which arguments it learns, some of which a rule may say."""
         network, intake, said = self.network, self.network.intake, checked(self.said)
-        if left_to_rule(said, network.state):
+        self.by_rule = left_to_rule(said, network.state)
+        if self.by_rule:
             from nnc.training.defaults import filled, scale
 
             taken, intake = source.taken(intake), intake.learner()

@@ -46,6 +46,7 @@ As JSON writes it::
     "powers": [3 numbers], "epoch": 0, "schedule": null or {"name": ..., constants}, "moments": [a vector of all
     parameters, ...], "history": {"loss": [...], "lr": [...], "seconds": [...], further ones by name}}. Where a
     further one was not finite, null stands. A schedule named "function" was the user's function, which is not here.
+    "by_rule": true where optimizer, rate and batches were left to nnc's rule, else missing.
 `sha256`
     The checksum of everything else that is known here (see `text.checksum`). Where it is missing, nothing is compared.
 
@@ -432,7 +433,8 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
     if training is None:
         return None
     where = "training."
-    fields.exactly(training, TRAINING_KEYS, "training")
+    by_rule = "by_rule" in fields.members_of(training, "training")
+    fields.exactly(training, (*TRAINING_KEYS, *["by_rule"] * by_rule), "training")
     optimizer = _checked_optimizer(fields.member(training, "optimizer", dict, where=where), where + "optimizer")
     powers = fields.vector(fields.member(training, "powers", list, where=where), 3, where + "powers")
     schedule = fields.member(training, "schedule", dict, type(None), where=where)
@@ -457,6 +459,7 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
         "schedule": None if schedule is None else _checked_schedule(schedule, where + "schedule"),
         "moments": moments,
         "history": _checked_history(fields.member(training, "history", dict, where=where)),
+        **({"by_rule": fields.member(training, "by_rule", bool, where=where)} if by_rule else {}),
     }
 
 

@@ -51,6 +51,7 @@ class BatchFit(Fit):
         first = next(self.iterator, None)
         if first is None:
             raise ValueError("batches must give at least one batch, got none")
+        plan.batch_size = first.n
         super().__init__(model, intake, first, plan, state)
         if state.changes_by_step:
             self.rates_an_epoch = number or 1

@@ -23,13 +23,6 @@ FEWEST, MOST = 32, 256  # rows of a step, in between a hundredth of all
 ENDS = ("patience", "target_loss", "max_seconds")  # what ends a training that has no epochs
 
 
-def is_over(rate: Any, epoch: int) -> bool:
-    """Whether a rate is one of a fit by this rule, and at its end before this epoch."""
-    if not isinstance(rate, PerStep) or rate.epochs is None or not isinstance(rate.schedule, CosineLR):
-        return False
-    return rate.schedule == CosineLR(rate.schedule.lr) and rate.is_over(epoch)
-
-
 def falling(model: Model) -> CosineLR:
     """The rate. A step of Adam changes each weight by as much, and so what a neuron adds up by the more, the more
     inputs it has."""
@@ -56,20 +49,18 @@ def filled(said: Mapping[str, Any], n: int, model: Model, before: Any) -> dict[s
         How many rows there are.
     model : Model
     before : State or None
-        What the network could go on from. Where that went by this rule and is over, it does: the rate falls once more,
-        from where it would be in one fit of all epochs.
+        What the network could go on from. Where that went by this rule, it does for the epochs that are left of it, as
+        from a checkpoint, and where nobody knows how long; else Adam begins anew.
     """
     batch = said.get("batch_size") or batch_of(n)
     filled = {**said, "batch_size": batch}
-    goes_on = before is not None and before.rule_is_over
-    if not goes_on:
-        filled["optimizer"] = OPTIMIZER
-    if "epochs" not in said:
-        if not said.keys().isdisjoint(ENDS):  # nobody knows when: at the optimizer's own rate
-            return filled
-        filled["epochs"] = max(EPOCHS, -(-STEPS // -(-n // batch)))
-    filled["lr"] = PerStep(before.schedule.schedule if goes_on else falling(model))
-    return filled
+    goes_on = before is not None and before.by_rule
+    if "epochs" not in said and not said.keys().isdisjoint(ENDS):  # nobody knows when: at the optimizer's own rate
+        return {**filled, "lr": RATE, **({} if goes_on else {"optimizer": OPTIMIZER})}
+    epochs = filled.setdefault("epochs", max(EPOCHS, -(-STEPS // -(-n // batch))))
+    if goes_on and isinstance(before.schedule, PerStep) and before.epoch + epochs <= before.schedule.epochs:
+        return {**filled, "lr": before.schedule}
+    return {**filled, "lr": PerStep(falling(model)), "optimizer": OPTIMIZER}
 
 
 def scale(intake: Intake, open_: frozenset[str], X: Any, n: int) -> None:

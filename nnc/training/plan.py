@@ -78,7 +78,7 @@ def left_to_rule(said: Mapping[str, Any], state: State | None) -> bool:
     nor what the network goes on from. One that says nothing of its end either begins anew."""
     if "lr" in said or "optimizer" in said:
         return False
-    return state is None or said.keys().isdisjoint(("epochs", *RULES)) or state.rule_is_over
+    return state is None or state.by_rule or said.keys().isdisjoint(("epochs", *RULES))
 
 
 def options(said: Mapping[str, Any], network: Any, state: State) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
     if validation is not None and is_share(validation):
         share = fraction("validation", validation)
         X, y, sample_weight, validation = intake.split(X, y, sample_weight, share, streams.key(SPLIT))
-    if left_to_rule(said, network.state):
+    batch, by_rule = said.get("batch_size"), left_to_rule(said, network.state)
+    if by_rule:
         from nnc.training.defaults import filled, scale
 
         X = X if isinstance(X, np.memmap) else intake.array(X, learn=True)
@@ -105,7 +106,7 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
         scale(intake, network._open_scalings(), X, n)
         said = filled(said, n, model, network.state)
     state, plan = prepare(network, said)
-    batch = said.get("batch_size")
+    state.by_rule = by_rule
     if batch is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(X) and batch < len(X):
         streams = state.streams = streams.copy()  # the first batch draws, and may be refused
         shuffles = said.get("shuffle", True)
@@ -209,10 +210,11 @@ def from_batches(network: Any, batches: Any, said: Mapping[str, Any]) -> BatchFi
     validation, epochs = said.get("validation"), said.get("epochs")
     if is_share(validation):
         raise TypeError(f"validation must be (X, y) with batches, got {validation!r}")
-    optimizer = said.get("optimizer")
-    if network.state is None and left_to_rule(said, None):  # as far as it needs no number of rows
+    optimizer, by_rule = said.get("optimizer"), left_to_rule(said, network.state)
+    if by_rule and network.state is None:  # as far as it needs no number of rows
         from nnc.training.defaults import OPTIMIZER as optimizer
     state = State.begin(network.state, model, optimizer, said.get("lr"), epochs, streams)
+    state.by_rule = by_rule
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
     plan = options(said, network, state)

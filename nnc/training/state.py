@@ -60,6 +60,8 @@ class State:
         Brings all of this up to date with the fit that is going on, and gives its History.
     live : core.Training or None
         What single steps are taken with, which counts them.
+    by_rule : bool
+        Whether optimizer, rate and batches were left to nnc/training/defaults.py.
     """
 
     optimizer: Optimizer
@@ -77,6 +79,7 @@ class State:
     missed: tuple[int, ...] = ()  # the steps that each was frozen in, which its optimizer does not count
     current: Callable[[], History] | None = None
     live: Any = None
+    by_rule: bool = False
 
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
         self.optimizer, self.moments, self.lr, self.streams = optimizer, moments, lr, streams
@@ -106,6 +109,7 @@ class State:
             before.catch_up()
             state = before.__copy__()
             state.streams, state.live = streams, None
+            state.by_rule = state.by_rule and lr is None
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
                 raise ValueError(f"lr is for optimizers that have a learning rate, {state.optimizer.name!r} has none")
@@ -118,7 +122,7 @@ class State:
                 state.lr, state.schedule, state.plateau = positive("lr", lr), None, None
         elif state.schedule is left_behind:
             left_behind(state.epoch)
-        elif state.rule_is_over:  # steps and batches, whose number is not known, go on at the optimizer's own rate
+        elif state.by_rule:  # steps and batches, whose number is not known, go on at the optimizer's own rate
             state.schedule = None
         if state.schedule is not None:
             state.refuse_rest("lr", BEGIN_ANEW)
@@ -201,15 +205,6 @@ class State:
             if epochs is None and self.schedule != lr:
                 raise ValueError(f"lr must have a length of its own where epochs is not given, got {lr!r}")
 
-    @property
-    def rule_is_over(self) -> bool:
-        """Whether its rate is the one of nnc/training/defaults.py, and at its end."""
-        if self.schedule is None:
-            return False
-        from nnc.training.defaults import is_over
-
-        return is_over(self.schedule, self.epoch)
-
     def refuse_rest(self, name: str, remedy: str) -> None:
         """Raises where the schedule is over and its rate 0, so that nothing would be learned. A function of the user's
         may begin with 0."""
@@ -272,6 +267,7 @@ class State:
             "schedule": self._schedule_to_dict(),
             "moments": [numbers(model.pack(row)) for row in self.moments],
             "history": columns,
+            **({"by_rule": True} if self.by_rule else {}),
         }
 
     @classmethod
@@ -283,6 +279,7 @@ class State:
         power1, power2, mu_product = document["powers"]
         state.powers = power1, power2, mu_product
         state.steps, state.epoch = document["steps"], document["epoch"]
+        state.by_rule = document.get("by_rule", False)
         state._take_schedule(document["schedule"])
         columns = dict(document["history"])
         columns["epoch_seconds"] = columns.pop("seconds")
