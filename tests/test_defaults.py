@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import nnc
 from nnc import NeuralNetwork
 from nnc.datasets import load_digits, load_iris, train_test_split
+from nnc.many.work import Job
 
 XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 YES = np.array([0, 1, 1, 0])
@@ -373,3 +375,83 @@ def test_targets_that_do_not_fit_are_refused_by_many_as_by_one():
     for y in (Y[:5], 3.0):
         with pytest.raises(ValueError, match="y must have"):
             nnc.fit_many([NeuralNetwork([3, 1], loss="mse", seed=0)], X, y, epochs=2, validation=0.2)
+
+
+@pytest.mark.parametrize("how", [{"folds": 3}, {"validation": (X[:20], Y[:20])}, {}], ids=["folds", "rows", "share"])
+@pytest.mark.parametrize("space", [{}, {"optimizer": [None]}], ids=["", "None"])
+def test_a_search_has_one_schedule_over_its_rounds(how, space):
+    layers = [3, nnc.layers.Dense(4, "identity"), nnc.layers.BatchNorm("relu"), 1]
+
+    def make(width, seed):
+        return NeuralNetwork(layers, loss="mse", seed=seed)
+
+    rows = np.concatenate([X, X[:7]]), np.concatenate([Y, Y[:7]])  # of which a fold of three has 65
+    found = nnc.search(make, {"width": [2, 4, 8, 3], **space}, *rows, epochs=9, trials=4, seed=0, **how)
+    rates = found.network.history.lr
+    assert len(rates) == 9
+    assert rates[0] == 0.02
+    assert (np.diff(rates) < 0).all()
+    assert found.network.fit(*rows, epochs=2).lr[0] == 0.02
+    assert found.network.intake.scaler_X == nnc.Standardize()
+
+
+def test_what_is_wrong_is_said_in_the_same_words():
+    net = NeuralNetwork([3, 1], loss="mse", seed=0)
+    net.fit(X, Y, epochs=3)
+    for epochs in ("3", [3], 2.5):
+        with pytest.raises(TypeError, match="epochs must be a whole number"):
+            net.fit(X, Y, epochs=epochs)
+    for words, wrong in ((r"X must have", (5.0, Y)), ("batch_size must be", (X, Y))):
+        with pytest.raises((TypeError, ValueError), match=words):
+            nnc.search(
+                lambda width, seed: NeuralNetwork([3, width, 1], loss="mse", seed=seed), {"width": [2]}, *wrong,
+                epochs=2, trials=1, validation=(X, Y), **({"batch_size": "a"} if wrong[0] is X else {}),
+            )  # fmt: skip
+
+
+def test_bytes_of_another_kind_of_array_are_pixels_to_many_as_well():
+    class Table:
+        def __init__(self, array):
+            self.array = array
+
+        def __array__(self, dtype=None, copy=None):
+            return self.array
+
+    images = Table(rng.integers(0, 256, (20, 4, 4, 1)).astype(np.uint8))
+    one, other = (NeuralNetwork([nnc.layers.Input(4, 4, 1), 2], loss="cross_entropy", seed=0) for _ in range(2))
+    one.fit(images, np.arange(20) % 2, epochs=2)
+    nnc.fit_many([other], images, np.arange(20) % 2, epochs=2)
+    assert other.intake.scaler_X == nnc.Pixels()
+    assert (one.params == other.params).all()
+
+
+def test_an_optimizer_named_in_a_step_leaves_the_rule():
+    net = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
+    net.fit(X, Y, epochs=3)
+    net.train_step(X, Y, optimizer="adam")
+    assert set(net.fit(X, Y, epochs=2).lr) == {0.001}
+
+
+def test_files_whose_rule_does_not_fit_are_refused():
+    net = NeuralNetwork([3, 5, 1], loss="mse", seed=1)
+    net.fit(X, Y, epochs=3)
+    document = json.loads(net.to_json(checkpoint=True))
+    del document["sha256"]
+    document["training"]["schedule"]["epochs"] = None
+    with pytest.raises(nnc.ModelFileError, match="by_rule"):
+        NeuralNetwork.from_json(json.dumps(document))
+
+
+def falls(epoch):
+    return 0.01 / (1 + epoch)
+
+
+def test_a_task_after_a_function_as_rate_goes_by_it():
+    nets = [NeuralNetwork([3, 2, 1], loss="mse", seed=0) for _ in range(2)]
+    for net in nets:
+        net.fit(X / 500, Y / 1000, epochs=2, lr=falls, optimizer="sgd")
+    with ThreadPoolExecutor(1) as executor:
+        nnc.fit_many([pickle.loads(pickle.dumps(nets[0]))], X / 500, Y / 1000, executor=executor)
+    job = pickle.loads(pickle.dumps(Job(0, nets[0], {"batch_size": 90}, None, None)))
+    assert job.said == {"batch_size": 90}
+    assert "lr" in pickle.loads(pickle.dumps(Job(0, nets[0], {"epochs": 1}, None, None))).said

@@ -94,10 +94,11 @@ def fit_partitions(
                 if network.state is None:  # nothing has been trained
                     network.intake.classes = None
             raise
-        for i in ruled:
-            state = networks[i].state
-            if state is not None:  # after Ctrl-C
-                state.by_rule = True
+        finally:
+            for i in ruled:
+                state = networks[i].state
+                if state is not None:  # it has had its turn
+                    state.by_rule = True
         if checkpoint is not None:
             saving.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
 

@@ -20,7 +20,7 @@ from nnc.training.advice import LearningRateWarning
 from nnc.training.defaults import filled, scale
 from nnc.training.plan import left_to_rule
 from nnc.training.schedules import Schedule
-from nnc.training.start import is_share
+from nnc.training.start import checked, is_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,10 +278,17 @@ class HeldOut:
         Those that the network of each fold learns from.
     apart : list of (X, y) or (X, y, sample_weight)
         What it is held against.
+    X : array
+        All rows, as they came.
+    sizes : list of int
+        How many rows each network learns from.
     """
 
-    def __init__(self, rows: list[NDArray[np.intp]] | None, apart: list[tuple[Any, ...]]) -> None:
-        self.rows, self.apart = rows, apart
+    def __init__(
+        self, X: NDArray[Any], n: int, rows: list[NDArray[np.intp]] | None, apart: list[tuple[Any, ...]]
+    ) -> None:
+        self.X, self.rows, self.apart = X, rows, apart
+        self.sizes = [n] if rows is None else [len(each) for each in rows]
 
     @property
     def of_all(self) -> bool:
@@ -294,14 +301,15 @@ def _held_out(
 ) -> HeldOut:
     """By a share of the rows, by folds, both with the same share of every class and the weights of their rows, or by
     other rows."""
+    intake = network.intake.learner()
+    array = intake.array(X, learn=True)
+    rows = intake.rows(array)
+    n = len(rows)
     if folds == 1 and not is_share(validation):
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation must be a fraction, (X, y) or (X, y, sample_weight), got {shown(validation)}")
-        return HeldOut(None, [tuple(validation)])
-    intake = network.intake.learner()
-    rows = intake.rows(intake.array(X, learn=True))
+        return HeldOut(array, n, None, [tuple(validation)])
     labels = targets.as_given(y)
-    n = len(rows)
     if labels.ndim == 0 or len(labels) != n:
         raise ValueError(f"y must have one row for each row of X, got shapes {labels.shape} and {rows.shape}")
     strata = targets.strata(labels, network.model.loss, intake.classes)
@@ -319,7 +327,8 @@ def _held_out(
     known = [rows, labels]
     if sample_weight is not None:
         known.append(intake.row_weights("sample_weight", sample_weight, n))
-    return HeldOut([train for train, _ in parts], [tuple(part[test] for part in known) for _, test in parts])
+    apart = [tuple(part[test] for part in known) for _, test in parts]
+    return HeldOut(array, n, [train for train, _ in parts], apart)
 
 
 def _train(
@@ -335,22 +344,29 @@ def _train(
     """Trains all trials until they have had so many epochs; returns whether Ctrl-C or the time has ended that."""
     networks = [network for trial in trials for network in trial.networks]
     saids: list[dict[str, Any]] = []
+    ruled = []
     for trial in trials:
         said = {**common, **trial.options, "epochs": goal - trial.epochs}
-        if left_to_rule(said, None):
-            rows = held.rows[0] if held.rows is not None else X
-            said = filled(said, len(rows), trial.networks[0].model, None)
-            for network in () if trial.epochs else trial.networks:
-                scale(network.intake, network._open_scalings(), X, len(rows))
         if isinstance(said.get("lr"), Schedule):
             said["lr"] = said["lr"].resolved(epochs)  # whatever the round
         if trial.epochs:  # it goes on
             said = {name: value for name, value in said.items() if name not in ("optimizer", "lr")}
-        saids += [said] * len(trial.networks)
+        for network, n in zip(trial.networks, held.sizes, strict=True):
+            own = dict(checked({name: value for name, value in said.items() if value is not OF_FIT.get(name)}))
+            if not trial.epochs and left_to_rule(own, network.state):  # of which the next rounds have what is left
+                scale(network.intake, network._open_scalings(), held.X, n)
+                own = filled(own, n, network.model, None)
+                own["lr"] = own["lr"].resolved(epochs)
+                ruled.append(network)
+            saids.append(own)
         trial.epochs = goal
     options = {name: [said.get(name, OF_FIT.get(name)) for said in saids] for said in saids for name in said}
     rows = None if held.rows is None else held.rows * len(trials)
-    return _fit_all(networks, X, y, rows, options, **elsewhere)
+    stopped = _fit_all(networks, X, y, rows, options, **elsewhere)
+    for network in ruled:
+        if network.state is not None:
+            network.state.by_rule = True
+    return stopped
 
 
 def _fit_all(

@@ -86,6 +86,8 @@ class Taken:
 
     Attributes
     ----------
+    X : array
+        As it came, with its columns in order.
     n : int
         How many rows there are.
     intake : Intake
@@ -96,15 +98,15 @@ class Taken:
         pairs = (intake.scaler_X, intake.scaling_X), (intake.scaler_y, intake.scaling_y)
         self.scales = any(scaler is not None and scaling is None for scaler, scaling in pairs)
         self.intake = intake.learner()
-        self._X = self.intake.array(source.X, learn=True)
+        self.X = self.intake.array(source.X, learn=True)
         self._y = source.y
-        self.n = len(self.intake.rows(self._X))
+        self.n = len(self.intake.rows(self.X))
         self.given = source.validation
 
     @cached_property
     def _both(self) -> tuple[Data, Data | None]:
         """Made when the first network wants it: those that turn out to be of another kind want no more than n."""
-        data = self.intake.data(self._X, self._y, learn=True)
+        data = self.intake.data(self.X, self._y, learn=True)
         return data, None if self.scales else self.intake.validation(self.given)
 
     @property
@@ -163,7 +165,7 @@ class Taken:
             return intake, data if weights is None else data.with_weights(weights), held
         if self.scales:  # with the scaling of its own rows, as if there were no others
             intake.scaling_X, intake.scaling_y = chosen.scaling_X, chosen.scaling_y
-            rows, y = intake.rows(self._X), targets.as_given(self._y)
+            rows, y = intake.rows(self.X), targets.as_given(self._y)
             data = intake.data(rows[index], y[index], learn=True)
             held = intake.data(rows[apart], y[apart]) if apart is not None else intake.validation(validation)
             if weights is not None:

@@ -59,7 +59,7 @@ class Job:
 
     def __reduce__(self) -> tuple[Any, ...]:  # to another process, where it is prepared anew
         state, said = self.network.state, self.said
-        goes_on = state is not None and "lr" not in said and "optimizer" not in said
+        goes_on = state is not None and "lr" not in said and "optimizer" not in said and not left_to_rule(said, state)
         if goes_on and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
             said = {**said, "lr": state.schedule}  # a function of the user's, which a pickled network leaves behind
         return Job, (self.place, self.network, said, self.index, self.weights)
@@ -84,7 +84,7 @@ class Job:
             taken, intake = source.taken(intake), intake.learner()
             rows = taken.parted(network, said, self.index)[0]
             n = taken.n if rows is None else len(rows)
-            scale(intake, network._open_scalings(), source.X, n)
+            scale(intake, network._open_scalings(), taken.X, n)
             said = filled(said, n, network.model, network.state)
         self.intake, self.options = intake, said
         self.taken = source.taken(intake)

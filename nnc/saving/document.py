@@ -451,6 +451,14 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
         i = next(i for i, number in enumerate(moments[-1]) if number < 0)
         place = f"training.moments[{len(moments) - 1}][{i}]"
         raise ValueError(f"{place} is {fields.shown(moments[-1][i])}, expected 0 or more: a mean of squares, or a step")
+    if by_rule and not (
+        fields.member(training, "by_rule", bool, where=where)
+        and optimizer["name"] == "adam"
+        and (schedule is None or (schedule.get("name") == "PerStep" and schedule.get("epochs") is not None))
+    ):
+        raise ValueError(
+            f"{where}by_rule goes with Adam and a rate by steps of so many epochs, or a constant one, alone"
+        )
     return {
         "optimizer": optimizer,
         "steps": fields.unsigned(training, "steps", 0, where, COUNTED),
@@ -459,7 +467,7 @@ def _checked_training(training: Any, n_params: int, largest: float) -> dict[str,
         "schedule": None if schedule is None else _checked_schedule(schedule, where + "schedule"),
         "moments": moments,
         "history": _checked_history(fields.member(training, "history", dict, where=where)),
-        **({"by_rule": fields.member(training, "by_rule", bool, where=where)} if by_rule else {}),
+        **({"by_rule": True} if by_rule else {}),
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc.base.checks import count
 from nnc.training.schedules import CosineLR, PerStep
 
 if TYPE_CHECKING:
@@ -57,9 +58,12 @@ def filled(said: Mapping[str, Any], n: int, model: Model, before: Any) -> dict[s
     goes_on = before is not None and before.by_rule
     if "epochs" not in said and not said.keys().isdisjoint(ENDS):  # nobody knows when: at the optimizer's own rate
         return {**filled, "lr": RATE, **({} if goes_on else {"optimizer": OPTIMIZER})}
-    epochs = filled.setdefault("epochs", max(EPOCHS, -(-STEPS // -(-n // batch))))
-    if goes_on and isinstance(before.schedule, PerStep) and before.epoch + epochs <= before.schedule.epochs:
-        return {**filled, "lr": before.schedule}
+    if "epochs" not in said:
+        filled["epochs"] = max(EPOCHS, -(-STEPS // -(-n // batch)))
+    elif goes_on and isinstance(before.schedule, PerStep):
+        left = before.schedule.epochs - before.epoch
+        if count("epochs", said["epochs"]) <= left:
+            return {**filled, "lr": before.schedule}
     return {**filled, "lr": PerStep(falling(model)), "optimizer": OPTIMIZER}
 
 

@@ -63,6 +63,7 @@ class Steps:
         elif before is None and wanted is None and lr is None:
             lr = FIRST_RATE
         state = State.begin(before, model, wanted, lr, 1, network.streams)
+        state.by_rule = state.by_rule and self.optimizer is None
         if not hasattr(state.optimizer, "lr"):
             raise ValueError(
                 f"optimizer must be one that takes single steps, got {state.optimizer.name!r}, "
