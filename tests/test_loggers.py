@@ -183,7 +183,7 @@ def test_csv_that_cannot_be_written(tmp_path):
 def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboardX")
     logger, network = TensorBoard(tmp_path / "run", histograms=True), net()
-    first = network.fit(X, Y, epochs=3, validation=(X, Y), callback=logger)
+    first = network.fit(X, Y, epochs=3, lr=0.001, validation=(X, Y), callback=logger)
     second = network.fit(X, Y, epochs=2, validation=(X, Y), callback=logger)
     assert logger.log_dir == str(tmp_path / "run")
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
