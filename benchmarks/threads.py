@@ -6,7 +6,7 @@ about what the process does next; and all of that with an idle machine, beside o
 take time, on one processor, and in a control group that may have half of one. What is printed is the median time of
 each, and how many times the choice takes as long as the better of the other two, with the standard error of that:
 beside other processes the same work takes now this long and now half of it again, as the scheduler places it, so that
-equal runs differ by a tenth after fifteen turns of a tenth of a second.
+equal runs differed by a quarter after thirty turns of a tenth of a second, and hence they are longer.
 """
 
 from __future__ import annotations

@@ -332,9 +332,7 @@ class Intake:
         from nnc.data.splits import split
 
         X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
-        y = targets.as_given(y)
-        if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
-            raise ValueError(f"y must have one row for each row of X, got shapes {y.shape} and {X.shape}")
+        y = targets.beside(X, y)
         classes = targets.strata(y, self.model.loss, self.classes)
         for name, array in (("X", X), ("y", y)):  # here, while rows have the numbers that the user knows
             if name == "y" and self.model.heads is not None:  # which may have none

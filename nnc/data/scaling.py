@@ -65,13 +65,11 @@ class Scaler(ABC):
         TypeError
             It is not an array of real numbers.
         """
-        rows = numbers(name, array)
-        known = self.known(name, rows.shape[1:] or (1,))
-        return self._found(rows, name) if known is None else known
+        return self._fit(numbers(name, array), name)
 
-    def _found(self, rows: NDArray[Any], name: str) -> Scaling:
-        """The scaling of columns where `known` says none."""
-        raise NotImplementedError
+    @abstractmethod
+    def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
+        """The same of what is an array of numbers."""
 
 
 class Learned(Scaler):
@@ -88,7 +86,10 @@ class Learned(Scaler):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Origin and factor of columns whose smallest number is `low` and whose largest low + 2 half."""
 
-    def _found(self, rows: NDArray[Any], name: str) -> Scaling:
+    def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
+        known = self.known(name, rows.shape[1:] or (1,))
+        if known is not None:
+            return known
         if rows.ndim not in (1, 2) or rows.size == 0:
             raise ValueError(f"{name} must have shape (rows, columns), at least one of each, got {rows.shape}")
         rows = rows[:, None] if rows.ndim == 1 else rows
@@ -200,6 +201,9 @@ class Pixels(Scaler):
 
     def known(self, name: str, shape: tuple[int, ...]) -> Scaling:
         return Scaling(self.name, np.array(0.0), np.array(1 / 255))
+
+    def _fit(self, rows: NDArray[Any], name: str) -> Scaling:
+        return self.known(name, rows.shape[1:])
 
 
 SCALERS: dict[str, type[Scaler]] = {kind.name: kind for kind in (Standardize, MinMax, Pixels)}

@@ -21,6 +21,14 @@ def as_given(y: Any) -> NDArray[Any]:
     return y if type(y) is np.ndarray else _objects(y)
 
 
+def beside(X: NDArray[Any], y: Any) -> NDArray[Any]:
+    """The same, known to have a row for each of X."""
+    given = as_given(y)
+    if X.ndim == 0 or given.ndim == 0 or len(X) != len(given):
+        raise ValueError(f"y must have one row for each row of X, got shapes {given.shape} and {X.shape}")
+    return given
+
+
 def as_labels(y: Any, n: int) -> NDArray[Any] | None:
     """y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
     values = as_given(y)

@@ -17,7 +17,7 @@ from nnc.data.splits import split
 from nnc.many.fit import NOT_HERE, checked_networks, outcomes_of
 from nnc.network import OF_FIT
 from nnc.training.advice import LearningRateWarning
-from nnc.training.defaults import filled, scale
+from nnc.training.defaults import chosen
 from nnc.training.plan import left_to_rule
 from nnc.training.schedules import Schedule
 from nnc.training.start import checked, is_share
@@ -309,9 +309,7 @@ def _held_out(
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation must be a fraction, (X, y) or (X, y, sample_weight), got {shown(validation)}")
         return HeldOut(array, n, None, [tuple(validation)])
-    labels = targets.as_given(y)
-    if labels.ndim == 0 or len(labels) != n:
-        raise ValueError(f"y must have one row for each row of X, got shapes {labels.shape} and {rows.shape}")
+    labels = targets.beside(rows, y)
     strata = targets.strata(labels, network.model.loss, intake.classes)
     if folds == 1:
         train, test = split(n, fraction("validation", validation), seed, strata, name="validation")
@@ -354,8 +352,7 @@ def _train(
         for network, n in zip(trial.networks, held.sizes, strict=True):
             own = dict(checked({name: value for name, value in said.items() if value is not OF_FIT.get(name)}))
             if not trial.epochs and left_to_rule(own, network.state):  # of which the next rounds have what is left
-                scale(network.intake, network._open_scalings(), held.X, n)
-                own = filled(own, n, network.model, None)
+                own = chosen(own, network, network.intake, held.X, n, None)
                 own["lr"] = own["lr"].resolved(epochs)
                 ruled.append(network)
             saids.append(own)

@@ -126,9 +126,7 @@ class Taken:
             return np.arange(self.n) if index is None else index, validation.rows
         if not is_share(validation):
             return index, None
-        y = targets.as_given(self._y)
-        if y.ndim == 0 or len(y) != self.n:
-            self.data  # noqa: B018  says what is wrong with it
+        y = targets.beside(self.intake.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
         share, key = fraction("validation", validation), network.streams.key(SPLIT)
         strata = targets.strata(y[index], network.model.loss, self.intake.classes)

@@ -66,12 +66,12 @@ class Job:
 
     def prepare(self, source: Source) -> None:
         """Checks all that can be checked before its turn, and says what it will take."""
-        self.take(source)
+        if not hasattr(self, "taken"):  # it has come from another process
+            self.take(source)
         self.network.model.check_parameters()
         self.state: State
         self.plan: dict[str, Any]
-        self.state, self.plan = prepare(self.network, self.options)
-        self.state.by_rule = self.by_rule
+        self.state, self.plan = prepare(self.network, self.options, self.by_rule)
         self.seconds = self.estimate()
 
     def take(self, source: Source) -> None:
@@ -79,13 +79,11 @@ class Job:
         network, intake, said = self.network, self.network.intake, checked(self.said)
         self.by_rule = left_to_rule(said, network.state)
         if self.by_rule:
-            from nnc.training.defaults import filled, scale
+            from nnc.training.defaults import chosen
 
             taken, intake = source.taken(intake), intake.learner()
             rows = taken.parted(network, said, self.index)[0]
-            n = taken.n if rows is None else len(rows)
-            scale(intake, network._open_scalings(), taken.X, n)
-            said = filled(said, n, network.model, network.state)
+            said = chosen(said, network, intake, taken.X, taken.n if rows is None else len(rows), network.state)
         self.intake, self.options = intake, said
         self.taken = source.taken(intake)
         self.rows = self.taken.data.n if self.index is None else len(self.index)

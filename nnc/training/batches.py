@@ -56,7 +56,7 @@ class BatchFit(Fit):
         if state.changes_by_step:
             self.rates_an_epoch = number or 1
         self.waiting: Data | None = first
-        self.complete = self.steps_taken = self.turn = 0
+        self.complete = self.steps_taken = 0
         self.every = 1
         self.one_loss, self.one_rate = np.empty(1), np.empty(1)
 
@@ -102,8 +102,7 @@ class BatchFit(Fit):
         total = penalties = weight = 0.0
         adds_up = self.adds_up
         self.training.refresh()
-        for number, data in enumerate(self.batches()):
-            self.turn = number if self.rates_an_epoch > 1 else 0
+        for data in self.batches():
             rows = data.weight
             loss = self.step(data)
             penalty = self.training.penalty
@@ -133,8 +132,8 @@ class BatchFit(Fit):
         """One step on a batch; returns its loss."""
         self.make_room(data)
         self.training.feed(*data)
-        rate = self.rates[self.complete * self.rates_an_epoch + self.turn]
-        self.one_rate[0], self.one_loss[0] = rate, np.nan
+        at = self.steps_taken if self.state.changes_by_step else self.complete
+        self.one_rate[0], self.one_loss[0] = self.rates[at], np.nan
         self.training.plan(self.one_loss, self.one_rate, 1)
         while not self.training.done:
             self.go_on()

@@ -13,39 +13,21 @@ from nnc.training.batches import BatchFit
 from nnc.training.divergence import DivergedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from nnc.data.intake import Intake
     from nnc.model.data import Data
-    from nnc.model.model import Model
     from nnc.training.history import History
-    from nnc.training.plan import Plan
-    from nnc.training.state import State
 
 
 class CustomFit(BatchFit):
     """One call of `fit` or `fit_batches`. The loss of an epoch is the mean of its batches' losses by their rows.
 
-    Parameters
+    Attributes
     ----------
-    whole : Data, optional
-        All rows, of which metrics are taken where none are held out.
+    whole : Data or None
+        All rows, where they are at hand, of which metrics are taken where none are held out.
     """
 
     adds_up = False
-
-    def __init__(
-        self,
-        model: Model,
-        intake: Intake,
-        passes: Callable[[], Iterator[Data]],
-        plan: Plan,
-        state: State,
-        number: int | None = None,
-        whole: Data | None = None,
-    ) -> None:
-        super().__init__(model, intake, passes, plan, state, number)
-        self.whole = whole
+    whole: Data | None = None
 
     @property
     def measured(self) -> Data:

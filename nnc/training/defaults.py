@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.base.checks import count
+from nnc.training.plan import RULES
 from nnc.training.schedules import CosineLR, PerStep
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ OPTIMIZER, RATE = "adam", 0.001  # where it is not known how long; its own
 PEAK, FEW_INPUTS = 0.02, 64  # the rate of the first step, where no neuron has more inputs; the last one's is next to 0
 STEPS, EPOCHS = 10_000, 20  # at least
 FEWEST, MOST = 32, 256  # rows of a step, in between a hundredth of all
-ENDS = ("patience", "target_loss", "max_seconds")  # what ends a training that has no epochs
+ENDS = {*RULES} - {"callback"}  # what ends a training that has no epochs, and was not made to look on alone
 
 
 def falling(model: Model) -> CosineLR:
@@ -37,6 +38,12 @@ def batch_of(n: int) -> int:
     while batch < n and n % batch == 1:  # a BatchNorm needs two rows
         batch += 1
     return batch
+
+
+def chosen(said: Mapping[str, Any], network: Any, intake: Intake, X: Any, n: int, before: Any) -> dict[str, Any]:
+    """The arguments of a fit on n rows of X that goes by the rule; `intake` gets the scalings. See `filled`."""
+    scale(intake, network._open_scalings(), X, n)
+    return filled(said, n, network.model, before)
 
 
 def filled(said: Mapping[str, Any], n: int, model: Model, before: Any) -> dict[str, Any]:

@@ -99,14 +99,11 @@ def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
         X, y, sample_weight, validation = intake.split(X, y, sample_weight, share, streams.key(SPLIT))
     batch, by_rule = said.get("batch_size"), left_to_rule(said, network.state)
     if by_rule:
-        from nnc.training.defaults import filled, scale
+        from nnc.training.defaults import chosen
 
         X = X if isinstance(X, np.memmap) else intake.array(X, learn=True)
-        n = len(intake.rows(X))
-        scale(intake, network._open_scalings(), X, n)
-        said = filled(said, n, model, network.state)
-    state, plan = prepare(network, said)
-    state.by_rule = by_rule
+        said = chosen(said, network, intake, X, len(intake.rows(X)), network.state)
+    state, plan = prepare(network, said, by_rule)
     if batch is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(X) and batch < len(X):
         streams = state.streams = streams.copy()  # the first batch draws, and may be refused
         shuffles = said.get("shuffle", True)
@@ -132,10 +129,12 @@ def checked(said: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**said, "batch_size": count("batch_size", batch)}
 
 
-def prepare(network: Any, said: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
-    """What a run goes on from, and what it does, as far as no data is needed for that: all arguments are checked."""
+def prepare(network: Any, said: Mapping[str, Any], by_rule: bool) -> tuple[State, dict[str, Any]]:
+    """What a run goes on from, and what it does, as far as no data is needed for that: all arguments are checked.
+    `by_rule` is whether some of them were not the user's."""
     optimizer, lr, epochs = said.get("optimizer"), said.get("lr"), said.get("epochs")
     state = State.begin(network.state, network.model, optimizer, lr, epochs, network.streams)
+    state.by_rule = by_rule
     return state, options(said, network, state)
 
 
@@ -163,7 +162,9 @@ def on_data(
 
         streams = state.streams = state.streams.copy()
         passes = epochs_of(model, streams, data, batch, shuffles)
-        return CustomFit(model, intake, passes, Plan(**plan), state, -(-n // batch), data)
+        run = CustomFit(model, intake, passes, Plan(**plan), state, -(-n // batch))
+        run.whole = data
+        return run
     if shuffles:
         plan["order"] = np.arange(n, dtype=np.int32)
         plan["settings"]["key"] = state.streams.key(SHUFFLE)
