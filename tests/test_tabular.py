@@ -252,15 +252,67 @@ def training(n=23, task=None, bins=False, seed=0):
     return Training(task, Rows(X, X if bins else None, y, None), seed, 1)
 
 
-def test_every_row_is_held_out_in_one_fold_of_those_that_follow():
+def test_every_row_is_held_out_in_one_fold():
     work = training(53)
-    for start in (0, FOLDS):
-        held = np.stack([work.held(fold) for fold in range(start, start + FOLDS)])
-        assert (held.sum(axis=0) == 1).all()
-        for label in range(3):
-            counts = held[:, work.rows.y == label].sum(axis=1)
-            assert counts.max() - counts.min() <= 1
-    assert not np.array_equal(work.held(0), work.held(FOLDS))
+    held = np.stack([work.held(fold) for fold in range(FOLDS)])
+    assert (held.sum(axis=0) == 1).all()
+    for label in range(3):
+        counts = held[:, work.rows.y == label].sum(axis=1)
+        assert counts.max() - counts.min() <= 1
+    assert not work.held(None).any()
+
+
+@pytest.mark.parametrize(
+    ("bins", "count", "folds"),
+    [
+        (False, 1, [0]),
+        (False, 2, [0, None]),
+        (False, 3, [0, 1, None]),
+        (False, 12, [0, 1, 2, 3, 4, *[None] * 7]),
+        (True, 1, [0]),
+        (True, 2, [0, 0]),
+        (True, 3, [0, 0, 1]),
+        (True, 10, [0, 0, 1, 1, 2, 3, 4, None, None, None]),
+        (True, 24, [0, 0, 1, 1, 2, 2, 3, 3, 4, *[None] * 15]),
+        (True, 90, [*np.repeat(range(5), 2), *[None] * 80]),
+    ],
+)
+def test_which_rows_members_are_held_against(bins, count, folds, monkeypatch):
+    work = training(bins=bins)
+    specs = []
+    monkeypatch.setattr(work, "train", specs.extend)
+    monkeypatch.setattr(work, "better", lambda pairs: (False, True))
+    with pytest.raises(KeyboardInterrupt):  # nothing was trained
+        work.run(count)
+    assert [spec.fold for spec in specs] == folds
+    assert [spec.place for spec in specs] == list(range(count))
+    specs.clear()
+    few = training(9, bins=bins)
+    monkeypatch.setattr(few, "train", specs.extend)
+    with pytest.raises(KeyboardInterrupt):
+        few.run(count)
+    assert [spec.fold for spec in specs] == [None] * count
+
+
+@pytest.mark.parametrize("task", [Task(CLASSES, 3), Task("squared_error", 1)])
+def test_members_behind_the_cross_validation_learn_from_all_rows_for_the_epochs_that_were_best(task):
+    work = training(200, task)
+    members = work.run(7)
+    checked, whole = members[:4], members[4:]
+    assert all(len(member.curve) > 1 and np.isfinite(member.error) for member in checked)
+    best = []
+    for member in checked:
+        curve = np.array(member.curve) * (1 if task.kind == "classes" else -1)
+        best.append(np.flatnonzero(curve == curve.max())[-1] + 1)
+    last = work.lasting(False)
+    assert last == sorted(best)[2]
+    assert work.lasting(True) is None
+    arguments = {k: v for k, v in options(task, 160).items() if k not in ("metrics", "monitor", "restore_best")}
+    for member in whole:
+        net = network(task, 2, work.seed_of(member.spec))
+        net.fit(work.rows.plain, work.y, callback=lambda record: record.epoch == last, **arguments)
+        assert net.params.tobytes() == member.network.params.tobytes()
+        assert member.curve == ()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
     {"task": {"loss": "cross_entropy", "quantiles": []}, "schema": as Schema.document gives it,
      "target": as Target.document does,
-     "members": [{"place": 0, "bins": false, "fold": 0, "curve": [0.5, ...]}, ... one for each network],
+     "members": [{"place": 0, "bins": false, "fold": 0 or null, "curve": [0.5, ...]}, ... one for each network],
      "scaling": null or as Scaling.to_dict gives it, of the targets,
      "bounds": null or [[least target, ...], [largest, ...]], "baseline": [a number for each input],
      "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
@@ -142,7 +142,8 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
 def _member(given: Any, network: NeuralNetwork, where: str) -> Member:
     members = fields.members_of(given, where)
     bins = fields.member(members, "bins", bool, where=f"{where}.")
-    place, fold = (fields.unsigned(members, key, 0, f"{where}.", bits=31) or 0 for key in ("place", "fold"))
+    place = fields.unsigned(members, "place", 0, f"{where}.", bits=31) or 0
+    fold = fields.unsigned(members, "fold", None, f"{where}.", bits=31)
     curve = fields.member(members, "curve", list, where=f"{where}.")
     error = members.get("error")  # in checkpoints
     error = np.nan if error is None else fields.number(error, f"{where}.error")

@@ -1,5 +1,5 @@
 """What a fit of a table leaves: how columns become numbers, the members that answer together, and what the rows that
-each of them was held against say of the answers."""
+some of them were held against say of the answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from nnc.data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients, permutation_importances
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
-from nnc.tabular.training import FOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,21 +32,6 @@ MANY, MOST = 1 << 18, 1 << 20  # rows, and outputs of all members for them: of m
 WIDE, WIDEST = 100, 1000  # columns up to which importances take a tenth of the time of a fit at most, and some seconds
 REPEATS, PASSES = 5, 60  # orders that columns are shuffled to: as many, or of many columns so many of all of them
 TINY = 1e-30
-
-
-class Answers(NamedTuple):
-    """What members say of rows that they have not learned from.
-
-    Attributes
-    ----------
-    rows : int array (k,)
-        Those of the training rows that a member was held against.
-    outputs : array (k, n_out)
-        The mean of what these members say.
-    """
-
-    rows: NDArray[np.intp]
-    outputs: NDArray[np.float64]
 
 
 class HeldOut(NamedTuple):
@@ -188,12 +172,12 @@ class TableModel:
 
     # ------------------------------------------------------------------------------------------ how far it is trusted
 
-    def learn_from_held_out(self, rows: Rows, held: Callable[[int], NDArray[np.bool_]], seed: int) -> None:
+    def learn_from_held_out(self, rows: Rows, held: Callable[[int | None], NDArray[np.bool_]], seed: int) -> None:
         """Finds the temperature, the score, the scores for intervals, and the importances of few columns; `held` tells
         which rows a fold holds out."""
         n, outputs = len(rows.y), self.task.outputs
         few = np.ones(n, bool)
-        most = max(SCORES, min(MANY, MOST // outputs // -(-len(self.members) // FOLDS)))
+        most = max(SCORES, min(MANY, MOST // outputs // 2))  # a row is held out by two members at most, of a pair
         if most < n:
             few[np.random.default_rng([seed, 2]).permutation(n)[most:]] = False
         asked = [np.flatnonzero(held(member.spec.fold) & few) for member in self.members]
@@ -202,11 +186,13 @@ class TableModel:
             return
         y, weights = rows.y[known], None if rows.weights is None else rows.weights[known]
         classes = self.task.kind == "classes"
-        raw = []
+        raw, places = [], []
         for member, index in zip(self.members, asked, strict=True):
+            if not len(index):
+                continue
             parts, inputs = np.array_split(index, 1 + len(index) // PART), rows.inputs(member.spec.bins)
             raw.append(np.concatenate([member.network.predict(inputs[part]) for part in parts if len(part)]))
-        places = [np.searchsorted(known, index) for index in asked]
+            places.append(np.searchsorted(known, index))
         if classes:
             at = np.concatenate(places)
             logits = np.concatenate(raw).astype(np.float64)

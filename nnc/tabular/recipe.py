@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-PRESETS = {"fast": 3, "default": 10, "best": 24}  # networks that are trained, of up to MANY rows
+PRESETS = {"fast": 3, "default": 12, "best": 24}  # networks that are trained, of up to MANY rows
 MANY, LEAST_MEMBERS = 10_000, 2
 DEPTH, WIDTH = 3, 128  # of the hidden layers
 EPOCHS, MOST_EPOCHS, LEAST_STEPS = 56, 112, 1800  # more epochs of few rows, so that there are so many steps

@@ -1,8 +1,13 @@
-"""The members of a table's model: which rows each is held against, on what they are trained, and which are kept."""
+"""The members of a table's model: which rows each is held against, on what they are trained, and which are kept.
+
+The first of them are a cross-validation: each learns from four fifths of the rows, and is held against the rest, which
+say which encoding is kept and which epoch was the best. The others learn from all rows, for as many epochs.
+"""
 
 from __future__ import annotations
 
 from math import isfinite, nan
+from statistics import median_high
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from nnc.training.divergence import DivergedError
     from nnc.training.history import History
 
-FOLDS = 5  # a member learns from all rows but one of so many parts
+FOLDS = 5  # a member of the cross-validation learns from all rows but one of so many parts
 PACE = 5.0  # seconds from one checkpoint to the next: all networks are written each time
 LEAST_ROWS = 2 * FOLDS  # with fewer none are held out
 ALIKE = {"classes": 0.25, "numbers": 0.06}  # so much the errors of both encodings may differ for both to be kept
@@ -33,7 +38,7 @@ MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plai
 
 
 def learned_from(rows: int) -> int:
-    """How many of so many rows a member learns from."""
+    """How many of so many rows a member of the cross-validation learns from."""
     return rows if rows < LEAST_ROWS else rows - rows // FOLDS
 
 
@@ -47,7 +52,7 @@ class Spec(NamedTuple):
 
     place: int  # says the seed
     bins: bool  # which encoding it sees
-    fold: int  # which rows it is held against
+    fold: int | None  # which rows it is held against; None: it learns from all
 
 
 class Member(NamedTuple):
@@ -73,29 +78,35 @@ class Rows(NamedTuple):
 
 
 class Watch:
-    """What is called after each epoch of a member. Waves of the rate are twice as long as those before them: where the
-    third one, which is over by LOOK, has brought nothing, the fourth is spared.
+    """What is called after each epoch of a member, and ends its training. Waves of the rate are twice as long as those
+    before them: where held-out rows say that the third one, which is over by LOOK, has brought nothing, the fourth is
+    spared.
 
     Parameters
     ----------
     place : int
-    epochs : int or None
-        Those that there will be; None where no rows are held out, which could tell.
+    epochs : int
+        Those that the rate is planned for.
+    last : int or None
+        The last of them, where that is known; None: held-out rows say it.
     callback : callable or None
         See Training.
     """
 
-    def __init__(self, place: int, epochs: int | None, callback: Callable[[int, Any], Any] | None) -> None:
-        self.place, self.epochs, self.callback = place, epochs, callback
+    def __init__(self, place: int, epochs: int, last: int | None, callback: Callable[[int, Any], Any] | None) -> None:
+        self.place, self.epochs, self.last, self.callback = place, epochs, last, callback
         self.best = 0
 
     def __call__(self, record: Record) -> bool:
         epoch: int = record["epoch"]
         if record["best"]:
             self.best = epoch
-        over = False
-        if self.epochs is not None and epoch == round(LOOK * self.epochs) and self.best <= PAST * self.epochs:
-            over, record["spared"] = True, self.epochs - epoch
+        if self.last is None:
+            over = epoch == round(LOOK * self.epochs) and self.best <= PAST * self.epochs
+        else:
+            over = epoch == self.last
+        if over and epoch < self.epochs:
+            record["spared"] = self.epochs - epoch
         return bool(self.callback is not None and self.callback(self.place, record)) or over
 
 
@@ -145,20 +156,23 @@ class Training:
     def run(self, count: int, done: Iterable[Member] = ()) -> list[Member]:
         """Trains so many members, without those that are `done`, and returns those that are kept.
 
-        Where there are two encodings, a quarter of the members are pairs, one of each on the same rows; which rows are
-        held out says whether the rest have one of them or both.
+        Half of them, but no more folds than there are, are the cross-validation. Where there are two encodings, it
+        begins with pairs, one of each on the same rows, which say whether the rest have one of them or both.
         """
         self.members = {member.spec: member for member in done}
-        pairs = max(1, count // 4) if self.rows.bins is not None and count > 1 and len(self.rows.y) >= LEAST_ROWS else 0
+        folds = min(FOLDS, (count + 1) // 2) if len(self.rows.y) >= LEAST_ROWS else 0
+        pairs = min(folds, max(1, count // 5)) if self.rows.bins is not None and count > 1 else 0
         first = [Spec(2 * fold + bins, bool(bins), fold) for fold in range(pairs) for bins in (0, 1)]
         self.train(first)
         kept = self.better(pairs) if pairs else (False,)
         rest = range(len(first), count)
-        self.train([Spec(place, kept[place % len(kept)], place - pairs) for place in rest])
+        specs = [Spec(i, kept[i % len(kept)], i - pairs if i - pairs < folds else None) for i in rest]
+        self.train([spec for spec in specs if spec.fold is not None])
+        self.train([spec for spec in specs if spec.fold is None])
         if not self.members and self.diverged is None and self.end is not None and monotonic() > self.end:
             self.end, self.over, self.epochs = None, False, 1  # the time was too short for an epoch: one gets it
             kept = (False,)
-            self.train([Spec(0, False, 0)])
+            self.train([Spec(0, False, 0 if folds else None)])
             self.over = True
         members = [member for spec, member in sorted(self.members.items()) if spec.bins in kept]
         finished = [member for member in members if member.whole]
@@ -172,7 +186,7 @@ class Training:
         """The encodings that are kept: (False,), (True,) or both."""
         errors = {bins: [] for bins in (False, True)}  # type: dict[bool, list[float]]
         for spec, member in self.members.items():
-            if spec.fold < pairs:
+            if spec.fold is not None and spec.fold < pairs:
                 errors[spec.bins].append(member.error)
         if not all(errors.values()):
             return (bool(errors[True]),)
@@ -195,6 +209,13 @@ class Training:
         """What is told of a member's training: what is not known of an epoch, as Ctrl-C came before it, is left out."""
         name = f"val_{self.task.metric or 'loss'}"
         return tuple(filter(isfinite, history[name].tolist())) if name in history else ()
+
+    def lasting(self, bins: bool) -> int | None:
+        """How many epochs were the best in the cross-validation, of an encoding; None where nothing is known. The best
+        is the later of equals, as `restore_best="last"` has it."""
+        best = min if self.task.metric is None else max
+        curves = [member.curve[::-1] for member in self.members.values() if member.spec.bins is bins and member.curve]
+        return median_high([len(curve) - curve.index(best(curve)) for curve in curves]) if curves else None
 
     # ------------------------------------------------------------------------------------------ some of them
 
@@ -229,7 +250,7 @@ class Training:
             self.kept = monotonic()
 
     def train_alike(self, specs: Sequence[Spec], bins: bool) -> None:
-        """Those of one encoding."""
+        """Those of one encoding, which are all held against rows, or none of them."""
         if not specs or self.over:
             return
         seconds = None if self.end is None else self.end - monotonic()
@@ -238,20 +259,18 @@ class Training:
             return
         X, y, weights = self.rows.inputs(bins), self.y, self.rows.weights
         networks = [network(self.task, X.shape[1], self.seed_of(spec)) for spec in specs]
-        rows, validation = [], []
-        for spec in specs:
-            held = self.held(spec.fold)
-            rows.append(np.flatnonzero(~held))
-            validation.append(Apart(np.flatnonzero(held)))
-        arguments = options(self.task, len(rows[0]))
+        arguments = options(self.task, learned_from(len(y)))
         if self.epochs is not None:
             arguments["epochs"] = self.epochs
-        epochs = None
-        if len(y) >= LEAST_ROWS:
-            arguments["validation"], epochs = validation, arguments["epochs"]
-        else:
+        last = None
+        held = [self.held(spec.fold) for spec in specs]
+        if specs[0].fold is None:
             del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
-        arguments["callback"] = [Watch(spec.place, epochs, self.callback) for spec in specs]
+            last = self.lasting(bins) or arguments["epochs"]
+        else:
+            arguments["validation"] = [Apart(np.flatnonzero(rows)) for rows in held]
+        arguments["callback"] = [Watch(spec.place, arguments["epochs"], last, self.callback) for spec in specs]
+        rows = [np.flatnonzero(~rows) for rows in held]
         each = None if weights is None else [weights] * len(specs)
         outcomes = outcomes_of(networks, X, y, rows, each, arguments, self.n_jobs, seconds=seconds)
         for spec, net, outcome in zip(specs, networks, outcomes, strict=True):
@@ -267,15 +286,14 @@ class Training:
         """Of a member's weights, and of the order of its rows."""
         return int(np.random.default_rng([self.seed, 0, spec.place]).integers(2**31))
 
-    def held(self, fold: int) -> NDArray[np.bool_]:
-        """Which rows are held out in a fold: each row in one of FOLDS that follow each other, with the same share of
-        every class."""
+    def held(self, fold: int | None) -> NDArray[np.bool_]:
+        """Which rows are held out in a fold: each row in one of FOLDS, with the same share of every class."""
         n = len(self.rows.y)
-        if n < LEAST_ROWS:
-            return np.zeros(n, bool)
-        order = np.random.default_rng([self.seed, 1, fold // FOLDS]).permutation(n)
+        held = np.zeros(n, bool)
+        if fold is None:
+            return held
+        order = np.random.default_rng([self.seed, 1]).permutation(n)
         if self.task.kind == "classes":
             order = order[np.argsort(self.rows.y[order], kind="stable")]
-        held = np.zeros(n, bool)
-        held[order[fold % FOLDS :: FOLDS]] = True
+        held[order[fold::FOLDS]] = True
         return held
