@@ -3,7 +3,7 @@ parameters), data/ (what comes in), training/ (a run), saving/ (files)."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -1049,13 +1049,7 @@ class NeuralNetwork:
 
         steps = Steps(optimizer, lr, options)
         steps.start(self)  # so that what is wrong is said here
-
-        def step(
-            X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None, *, dP: ArrayLike | None = None
-        ) -> float:
-            return steps.take(self, X, y, sample_weight, dP)
-
-        return step
+        return partial(steps.step, self)
 
     # ------------------------------------------------------------------------------------------ files and copies
 

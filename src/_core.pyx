@@ -21,7 +21,7 @@ cimport vmath
 from dropout cimport mask_row
 from losses cimport loss_scale
 from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer, set_constant
-from threads cimport Task, barrier_abort, barrier_init, now, smaller
+from threads cimport Single, Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure
@@ -50,6 +50,9 @@ TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
 cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # of a number in a buffer
 cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")
+
+cdef enum:
+    BRIEF = 1 << 13       # rows times parameters of a call that is over before it would pay to give Python's lock away
 
 # Settings of a run that are none of its optimizer.
 cdef set OF_RUN = {"key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows", "dropout",
@@ -178,6 +181,35 @@ cdef Data as_they_are(X, Y, Py_ssize_t n_in, Py_ssize_t n_out) noexcept:
     if rows is NULL or targets is NULL or n != m:
         return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
     return Data(n, rows, targets, NULL, NULL, n, NULL, NULL)
+
+
+cdef bint labels_of(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept:
+    # Writes them into labels; False where they are not n numbers of classes, as NumPy has integers.
+    cdef Py_buffer buffer
+    cdef int64_t label
+    cdef Py_ssize_t i
+    cdef bint right
+    try:
+        PyObject_GetBuffer(array, &buffer, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+    except Exception:
+        return False
+    right = (buffer.ndim == 1 and buffer.shape[0] == n and buffer.format is not NULL and buffer.format[0] in b"ilq"
+             and buffer.format[1] == 0 and <size_t>buffer.buf % buffer.itemsize == 0)
+    for i in range(n if right else 0):
+        label = (<int64_t*>buffer.buf)[i] if buffer.itemsize == sizeof(int64_t) else (<int*>buffer.buf)[i]
+        right = right and 0 <= label < n_out
+        labels[i] = <int>label
+    PyBuffer_Release(&buffer)
+    return right
+
+
+cdef Data as_labelled(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_ssize_t n) noexcept:
+    # The same of n rows X and numbers of classes y, which go into labels.
+    cdef Py_ssize_t m = 0
+    cdef const real* rows = rows_of(X, n_in, 0, &m)
+    if rows is NULL or m != n or not labels_of(y, labels, n, n_out):
+        return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
+    return Data(n, rows, NULL, labels, NULL, n, NULL, NULL)
 
 
 cdef int number_of(str what, name, tuple names) except -1:

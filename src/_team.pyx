@@ -1,5 +1,5 @@
 # A team of threads that do a piece of work together, again and again, for as long as a call of fit takes; and two locks, a number of
-# those that are at work, and the handler of Ctrl-C, which are left as surely.
+# those that are at work, a step under both locks, and the handler of Ctrl-C, which are left as surely.
 #
 # A function of Python can be left between any two of its bytecodes, by the exception of a signal handler; what is written here cannot.
 # So whatever is raised, and wherever, the caller waits for all others before it leaves, and they go home when the `with` is left.
@@ -7,19 +7,22 @@
 from cython cimport critical_section
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pycapsule cimport PyCapsule_CheckExact, PyCapsule_GetPointer
-from cpython.pythread cimport (NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+from cpython.pythread cimport (WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
                                PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
 
-from threads cimport (Task, counter, counter_add, counter_changes, counter_get, counter_set, counter_swap, counter_turn, now,
+from threads cimport (Single, Task, counter, counter_add, counter_changes, counter_get, counter_set, counter_swap, counter_turn, now,
                       processor_number, yield_processor)
 
 # The C module: its Python face turns numbers into enums, 25 microseconds a fit.
 from _signal import SIGINT, default_int_handler, getsignal, signal
 import _thread
 
+from numpy import ndarray
+
 
 cdef enum:
     CLOSED, OPEN, SLEPT_AT        # a gate
+    FREE = 0, HELD, WANTED        # a Still
     LOOKS = 64                    # at a gate, between two looks at the clock
 
 cdef double PATIENCE = 300e-6     # seconds that a thread spins for at most, where it usually has not to wait for longer
@@ -83,66 +86,160 @@ cdef void free_gate(Gate* gate) noexcept:
         PyThread_free_lock(gate.lock)
 
 
-cdef class Lock:
-    """What Turn and Still are made from. It is theirs alone: nothing but a `with` takes or gives it."""
-    cdef PyThread_type_lock lock
-
-    def __cinit__(self):
-        self.lock = PyThread_allocate_lock()
-        if self.lock is NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        if self.lock is not NULL:
-            PyThread_free_lock(self.lock)
-
-
-cdef class Turn(Lock):
+cdef class Turn:
     """A `with` that one can be in at a time: RuntimeError with this message where somebody is."""
     cdef str message
+    cdef counter taken
 
     def __cinit__(self, str message):
         self.message = message
 
     def __enter__(self):
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            raise RuntimeError(self.message)
+        self.take()
 
     def __exit__(self, kind, error, trace):
-        PyThread_release_lock(self.lock)
+        self.give()
+
+    cdef int take(self) except -1:
+        if not counter_turn(&self.taken, False, True):
+            raise RuntimeError(self.message)
+        return 0
+
+    cdef void give(self) noexcept:
+        counter_set(&self.taken, False)
 
 
-cdef class Still(Lock):
+cdef class Still:
     """A `with` that one thread can be in at a time, and others wait for. `awaited` says whether somebody does.
 
     The one that is in it comes in again: a signal handler runs in the thread that it disturbs, and may want to save the network.
     """
+    cdef counter state            # FREE, HELD, or WANTED: held while others wait, or did a moment ago
     cdef counter waiting
     cdef counter owner            # the thread that is in it, or 0
     cdef int depth                # how often it has come in again
+    cdef PyThread_type_lock lock  # held, but in passing: who waits waits for it, and tries again
+
+    def __cinit__(self):
+        self.lock = PyThread_allocate_lock()
+        if self.lock is NULL:
+            raise MemoryError
+        wait(self.lock)
+
+    def __dealloc__(self):
+        if self.lock is not NULL:
+            PyThread_free_lock(self.lock)
 
     @property
     def awaited(self):
         return counter_get(&self.waiting) > 0
 
     def __enter__(self):
+        self.take()
+
+    def __exit__(self, kind, error, trace):
+        self.give()
+
+    cdef void take(self) noexcept:
         cdef long me = <long>PyThread_get_thread_ident()
         if counter_get(&self.owner) == me:
             self.depth += 1
             return
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+        if not counter_turn(&self.state, FREE, HELD):
             counter_add(&self.waiting, 1)
             with nogil:
-                wait(self.lock)
+                while counter_swap(&self.state, WANTED) != FREE:
+                    wait(self.lock)
             counter_add(&self.waiting, -1)
         counter_set(&self.owner, me)
 
-    def __exit__(self, kind, error, trace):
+    cdef void give(self) noexcept:
         if self.depth > 0:
             self.depth -= 1
             return
         counter_set(&self.owner, 0)
-        PyThread_release_lock(self.lock)
+        if counter_swap(&self.state, FREE) == WANTED and counter_get(&self.waiting) > 0:
+            PyThread_release_lock(self.lock)
+
+
+cdef class Stepping:
+    """How a training step is taken where nothing has changed since the last one: in Python that took twice as long as the arithmetic of a
+    small network. nnc/training/step.py has the rest.
+
+    Attributes
+    ----------
+    state : State
+        What the steps go on with.
+    training : Training
+        The core's run.
+    lr : object
+        As it was given at last.
+    kept, stack : object
+        The state of the network and the stack of its model, as the last step has left them.
+    """
+    cdef public object state, lr, kept, stack
+    cdef object model, run, intake
+    cdef Turn turn                # of the model
+    cdef Still still
+    cdef Single* single           # of the run
+    cdef bint slopes              # it takes dP, and no targets
+
+    @property
+    def training(self):
+        return self.run
+
+    @training.setter
+    def training(self, run):
+        self.intake = None
+        self.run = run
+        self.single = NULL if run is None else <Single*>PyCapsule_GetPointer(run.single, NULL)
+
+    def repeats(self, model, intake, bint slopes):
+        """To be called after a step, on targets or slopes, where the next one on such arrays depends on nothing else."""
+        self.model, self.turn, self.still, self.intake, self.slopes = model, model.turn, model.still, intake, slopes
+
+    def take(self, network, X, y, sample_weight, dP, lr):
+        """One step; returns the loss before it, or where its derivatives are given the sum of dP * P. A learning rate that `takes_rate`
+        has found good is that of this step and of those to come."""
+        return self.taken(network, X, y, sample_weight, dP, lr)
+
+    def step(self, network, X, y=None, sample_weight=None, *, dP=None):
+        """The same, at the rate that there is."""
+        return self.taken(network, X, y, sample_weight, dP, None)
+
+    cdef taken(self, network, X, y, sample_weight, dP, lr):
+        cdef Turn turn = self.turn if self.turn is not None else network.model.turn
+        turn.take()
+        try:
+            if (self.intake is not None and sample_weight is None and (y if self.slopes else dP) is None
+                    and network.intake is self.intake and network.state is self.kept and self.model.stack is self.stack):
+                loss = self.taken_again(network, X, dP if self.slopes else y, lr)
+                if loss is not None:
+                    return loss
+            self.intake = None
+            return self.take_any(network, X, y, sample_weight, dP, lr)
+        finally:
+            turn.give()
+
+    cdef taken_again(self, network, X, Y, lr):
+        # The same; None, with nothing done, where X and Y cannot go to the core as they are.
+        cdef double loss
+        state = self.state
+        if not (type(X) is type(Y) is ndarray):
+            return None
+        rate = state.lr if lr is None or lr is self.lr else float(lr)
+        self.still.take()
+        try:
+            if not self.single.take(self.single.what, X, Y, rate, &loss):
+                return None
+            if loss - loss != 0:
+                self.fail(network, X, Y, "dP" if self.slopes else "y", rate)
+            if rate is not state.lr:
+                self.lr = state.lr = rate
+            state.epoch += 1
+            return loss
+        finally:
+            self.still.give()
 
 
 cdef class Every:

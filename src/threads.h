@@ -1,5 +1,5 @@
 /* A clock; a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late; and
-   what a thread needs that waits for another one for longer. */
+   what a thread needs that waits for another one for longer; and what modules hand each other as capsules. Python.h has been included. */
 #ifndef NNC_THREADS_H
 #define NNC_THREADS_H
 
@@ -71,6 +71,12 @@ typedef struct {
     void (*work)(void *what, int thread, Py_ssize_t amount);
     void *what;
 } Task;
+
+/* A training step on two arrays at a learning rate; 0, with nothing done, where they cannot be taken as they are. */
+typedef struct {
+    int (*take)(void *what, PyObject *X, PyObject *y, double rate, double *loss);
+    void *what;
+} Single;
 
 typedef struct {
     long threads;

@@ -15,6 +15,9 @@ cdef extern from "threads.h" nogil:
     ctypedef struct Task:
         void (*work)(void* what, int thread, Py_ssize_t amount) noexcept nogil
         void* what
+    ctypedef struct Single:
+        bint (*take)(void* what, object X, object y, double rate, double* loss) noexcept
+        void* what
     double now()
     void barrier_init(Barrier* b, long threads)
     bint barrier_wait(Barrier* b)

@@ -33,10 +33,14 @@ cdef class Training:
     """
     cdef Run run
     cdef Task of_thread
+    cdef Single of_array
     cdef void* memory
     cdef Layer* layers            # the engine's, with what this run drops of their outputs, and how they learn
     cdef Own* own
     cdef double rate              # of all epochs, where there is one
+    cdef bint is_brief            # a step takes less than to let other threads have Python's lock meanwhile
+    cdef bint is_labelled
+    cdef int* labels              # those of a single step, once there was one
     cdef object keep_alive
     cdef dict settings
 
@@ -51,12 +55,15 @@ cdef class Training:
         cdef int l
         memset(run, 0, sizeof(Run))
         self.of_thread = Task(work_on_run, run)
+        self.of_array = Single(take_single, <void*>self)
+        self.is_brief = engine.plan.images == 0 and batch_size * engine.size <= BRIEF
         # the arrays themselves: views of them take time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
         if labels is weights is order is rows is None:
             run.data = as_they_are(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
         if run.data.n == 0:
             run.data = as_data(X, Y, labels, weights, order, rows)
+        self.is_labelled = labels is not None
         run.batch, run.shuffles, run.target_loss = batch_size, order is not None, -1e308
         run.loss_factor = run.delta_factor = 1
         run.last_loss = 1e308
@@ -143,6 +150,7 @@ cdef class Training:
         free(self.memory)
         free(self.layers)
         free(self.own)
+        free(self.labels)
 
     def change(self, double decay, dropout):
         """Another weight decay from here on, and other shares of outputs to drop: a number for each hidden layer, of which those that began
@@ -232,11 +240,11 @@ cdef class Training:
         it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""
         return self.descend(as_data(X, Y, labels, weights, None), rate)
 
-    def step_as_is(self, X, Y, double rate):
-        """The same on two arrays of any kind; None, with nothing done, where they are not what `step` takes as X and Y."""
-        cdef const Network* net = &self.run.net
-        cdef Data data = as_they_are(X, Y, net.layers[0].n_in, net.layers[net.count - 1].n_out)
-        return self.descend(data, rate) if data.n == self.run.batch else None
+    @property
+    def single(self):
+        """For what takes such steps again and again, on two arrays of any kind: nothing is done where they are not what `step` takes as X
+        and Y. It is good for as long as this object is."""
+        return PyCapsule_New(&self.of_array, NULL, NULL)
 
     cdef double descend(self, Data data, double rate) noexcept:
         cdef Run* run = &self.run
@@ -245,12 +253,11 @@ cdef class Training:
         run.losses, run.rates, run.rate_step, run.epochs = &loss, &rate, 0, 1
         run.epoch = run.row = 0
         run.resident = False
-        with nogil:
-            if are_finite(&run.data, run.net.layers, run.net.count):
-                refresh_network(&run.net)
-                if run.net.is_tiny:
-                    tiny.fetch(&run.net, &run.data)
-                work_on_run(run, 0, run.batch)        # blocks, at most
+        if self.is_brief:
+            take_step(run)
+        else:
+            with nogil:
+                take_step(run)
         self.let_go()
         return NAN if is_broken(&run.net) else loss
 
@@ -356,6 +363,33 @@ cdef class Training:
         for l in range(net.count - 1):
             shares.append(0.0 if ends[l] is None else share_beyond(net, l, rows, ends[l][0], ends[l][1]))
         return shares
+
+
+cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
+    cdef Training self = <Training>what
+    cdef const Network* net = &self.run.net
+    cdef Py_ssize_t n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
+    cdef Data data
+    if not self.is_labelled:
+        data = as_they_are(X, Y, n_in, n_out)
+    else:
+        if self.labels is NULL:
+            self.labels = <int*>malloc(self.run.batch * sizeof(int))
+        if self.labels is NULL:
+            return False
+        data = as_labelled(X, Y, n_in, n_out, self.labels, self.run.batch)
+    if data.n != self.run.batch:
+        return False
+    loss[0] = self.descend(data, rate)
+    return True
+
+
+cdef void take_step(Run* run) noexcept nogil:
+    if are_finite(&run.data, run.net.layers, run.net.count):
+        refresh_network(&run.net)
+        if run.net.is_tiny:
+            tiny.fetch(&run.net, &run.data)
+        work_on_run(run, 0, run.batch)        # blocks, at most
 
 
 cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:

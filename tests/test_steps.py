@@ -224,21 +224,31 @@ def unaligned(A):
     return buffer
 
 
-def test_kinds_of_steps_in_turns():
+@pytest.mark.parametrize("what", ["targets", "labels", "slopes"])
+def test_kinds_of_steps_in_turns(what):
     """Arrays that come as they are take a way of their own, which none of the others may leave open or find open."""
-    net, twin = network(), network()
+    loss = "cross_entropy" if what == "labels" else "mse"
+    net, twin = network(loss=loss), network(loss=loss)
     X, y = data(net)
+    slopes = data(network())[1] - net.dtype.type(0.5)
     weights = np.linspace(0.5, 2, len(X))
 
     def freezes(one, trainable):
         one.layers[0].trainable = trainable
 
-    plain = lambda one, of: one.train_step(of(X), of(y))  # noqa: E731
+    targets = lambda one, of: one.train_step(of(X), of(y))  # noqa: E731
+    by_slopes = lambda one, of: one.train_step(of(X), dP=of(slopes))  # noqa: E731
+    plain = by_slopes if what == "slopes" else targets
     others = [
-        lambda one, of: one.train_step(of(X), dP=of(y - 0.5)),
+        targets,
+        by_slopes,
+        lambda one, of: one.train_step(of(X[:4]), dP=of(slopes[:4])),
+        lambda one, of: one.train_step(unaligned(X), dP=of(slopes)),
+        lambda one, of: one.train_step(of(X), dP=unaligned(slopes)),
+        lambda one, of: one.train_step(of(X), of(y[::-1])),
         lambda one, of: one.train_step(of(X), of(y), sample_weight=weights),
         lambda one, of: one.train_step(of(X[:4]), of(y[:4])),
-        lambda one, of: one.train_step(of(X[0]), of(y[0])),
+        lambda one, of: one.train_step(of(X[0]), of(y[:1] if what == "labels" else y[0])),
         lambda one, of: one.train_step(unaligned(X), of(y)),
         lambda one, of: one.train_step(of(X), unaligned(y)),
         lambda one, of: one_epoch(one, of(X), of(y)),
@@ -299,21 +309,70 @@ def test_weights_assigned_between_steps_are_seen():
     assert same(net, twin)
 
 
-@pytest.mark.parametrize("which", ["X", "y"])
-def test_rows_that_are_not_finite_leave_the_network_as_it_was(which):
+@pytest.mark.parametrize(("which", "name"), [("X", "y"), ("y", "y"), ("X", "dP"), ("dP", "dP")])
+def test_rows_that_are_not_finite_leave_the_network_as_it_was(which, name):
     net = network()
     X, y = data(net)
     step = net.stepper("adam", 0.01)
-    step(X, y)
-    before, bad = net.params.tobytes(), {"X": X.copy(), "y": y.copy()}
+    for _ in range(2):
+        step(X, **{name: y})
+    before, bad = net.params.tobytes(), {"X": X.copy(), name: y.copy()}
     bad[which][2, 1] = np.nan
-    with pytest.raises(ValueError, match=rf"{which}.*nan.*row 2"):
-        step(bad["X"], bad["y"])
+    with pytest.raises(ValueError, match=rf"{which} must.*nan.*row 2"):
+        step(**bad)
     assert net.params.tobytes() == before
     twin = network()
+    for _ in range(3):
+        twin.train_step(X, lr=0.01, optimizer="adam", **{name: y})
+    step(X, **{name: y})  # as if nothing had been
+    assert same(net, twin)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([0, 3, 1, 2]),
+        np.array([0, -1, 1, 2]),
+        np.array([0, 2**32, 1, 2]),
+        np.array([0, 3, 1, 2], np.int32),
+        np.array([[0, 1, 1, 1]]),
+        np.array([0, 1]),
+        np.array(["a", "b", "c", "d"]),
+        np.array([0.0, np.nan, 1.0, 2.0]),
+    ],
+    ids=str,
+)
+def test_wrong_labels_are_refused_at_every_step(y):
+    net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
+    X, labels = data(net, 4)
+    for one in (net, twin):
+        one.train_step(X, labels, 0.01, "adam")
+        one.train_step(X, labels)
+    with pytest.raises(ValueError, match="y must"):
+        net.train_step(X, y)
+    assert same(net, twin)
     for _ in range(2):
-        twin.train_step(X, y, 0.01, "adam")
-    step(X, y)  # as if nothing had been
+        assert net.train_step(X, labels) == twin.train_step(X, labels.tolist())
+    assert same(net, twin)
+
+
+@pytest.mark.parametrize("kind", [">i8", ">i4", np.uint8, np.int16, np.uint64])
+def test_labels_of_other_kinds_are_taken_at_every_step(kind):
+    net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
+    X, labels = data(net, 3)
+    for y in (labels, labels.astype(kind), labels, np.repeat(labels, 2).astype(kind)[::2]):
+        for _ in range(2):
+            assert net.train_step(X, y, 0.1) == twin.train_step(X, labels.tolist(), 0.1)
+    assert same(net, twin)
+
+
+def test_labels_that_stand_for_others_are_not_taken_as_they_are():
+    net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
+    X, labels = data(net)
+    for one in (net, twin):
+        one.fit(X, np.arange(6) % 3 + 1, epochs=1, lr=0.01)  # 1, 2 and 3
+    for _ in range(3):
+        assert net.train_step(X, labels % 2 + 1) == twin.train_step(X, (labels % 2 + 1).tolist())
     assert same(net, twin)
 
 
@@ -477,7 +536,9 @@ def test_weights_that_are_nan_are_named():
 # --------------------------------------------------------------------------------------------- labels and shares
 
 
-@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, np.uint64, np.float64, "one-hot", "column", bool])
+@pytest.mark.parametrize(
+    "kind", [np.int64, np.int32, np.uint8, np.uint64, np.float64, "one-hot", "column", "strided", bool]
+)
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
 @pytest.mark.parametrize("call", ["train_step", "loss", "gradients", "fit"])
 def test_arrays_of_labels_are_what_lists_are(call, loss, kind):
@@ -490,6 +551,8 @@ def test_arrays_of_labels_are_what_lists_are(call, loss, kind):
         y = np.eye(2)[labels][:, -n_out:].copy()
     elif kind == "column":
         y = labels[:, None]
+    elif kind == "strided":
+        y = np.repeat(labels, 2)[::2]
     else:
         y = labels.astype(kind)
     options = {"epochs": 2} if call == "fit" else {}

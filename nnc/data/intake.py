@@ -110,8 +110,11 @@ class Intake:
 
     def goes_as_it_is(self, X: Any, y: Any) -> bool:
         """Whether the engine may look itself: targets may be any numbers, and nothing is scaled or converted."""
-        arrays = type(X) is type(y) is ndarray and X.ndim == y.ndim == 2 and X.dtype is y.dtype is self.model.dtype
-        return arrays and self.is_direct and self.loss.takes == "numbers"
+        return self.is_as_it_is(X, y) and self.is_direct and self.loss.takes == "numbers"
+
+    def is_as_it_is(self, X: Any, y: Any) -> bool:
+        """Whether both are matrices of the numbers that the engine has."""
+        return type(X) is type(y) is ndarray and X.ndim == y.ndim == 2 and X.dtype is y.dtype is self.model.dtype
 
     def is_lazy(self, X: Any) -> bool:
         """Whether X, which lies in a file, would have to be converted: that is done batch by batch then."""
@@ -216,7 +219,7 @@ class Intake:
         labels = np.empty(n, np.int32)
         if y.dtype is model.dtype:
             return (X, None, labels, None) if model.core.one_hot(y, labels) else None
-        if y.shape != (n,) or not model.core.as_labels(y.astype(np.int64, copy=False), labels, n_out):
+        if y.shape != (n,) or not model.core.as_labels(np.ascontiguousarray(y, np.int64), labels, n_out):
             return None
         return X, None, labels, None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
+from nnc._team import Stepping
 from nnc.base.arrays import not_finite
 from nnc.base.checks import positive
 from nnc.data.derivatives import by_outputs
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 FIRST_RATE = 0.01  # of plain descent, on a network that has no optimizer yet
 
 
-class Steps:
+class Steps(Stepping):
     """What the steps of one network have in common: the state that they go on with, and the core's run.
 
     A step is a fit of one epoch on all rows that leaves no history. The network is handed in at each step and not kept,
@@ -42,18 +43,12 @@ class Steps:
     """
 
     optimizer: Any
-    lr: Any
     options: Mapping[str, Any]
 
     def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any]) -> None:
         self.optimizer, self.lr, self.options = optimizer, lr, options
-        self.state: State | None = None
-        self.kept: State | None = None  # the network's after a step, which a fit may replace
-        self.stack: Any = None  # the network's then, whose layers may be frozen since
         self.settings: Mapping[str, Any] = {}
         self.shape: tuple[int, bool, bool, bool] | None = None  # of the data that the run is prepared for
-        self.training: Any = None
-        self.intake: Any = None  # the network's, where arrays can go to that run as they are
 
     def start(self, network: Any) -> State:
         """The state that the next step goes on with. Changes nothing of the network."""
@@ -90,81 +85,57 @@ class Steps:
         )
         self.shape = n, Y is None, weights is None, engine is model.engine
 
-    def take(
-        self,
-        network: Any,
-        X: ArrayLike,
-        y: Any,
-        sample_weight: ArrayLike | None,
-        dP: ArrayLike | None = None,
-        lr: Any = None,
-    ) -> float:
-        """One step; returns the loss before it, or where its derivatives are given the sum of dP * P. A learning rate
-        that `takes_rate` has found good is that of this step and of those to come."""
+    def take_any(self, network: Any, X: ArrayLike, y: Any, sample_weight: Any, dP: Any, lr: Any) -> float:
+        """What `take` does, whatever has changed, in its turn."""
         model = network.model
-        with model.turn:
-            state: Any = self.state
-            if (
-                network.intake is self.intake  # nothing is to be looked at but shapes
-                and network.state is self.kept
-                and model.stack is self.stack
-                and sample_weight is None
-                and dP is None
-                and type(X) is type(y) is ndarray
-                and X.ndim == y.ndim == 2
-            ):
-                rate = state.lr if lr is None or lr is self.lr else float(lr)
-                with model.still:
-                    product = self.training.step_as_is(X, y, rate)
-                    if product is not None:
-                        if product - product != 0:
-                            self.fail(network, X, y, "y", rate)
-                        if rate is not state.lr:
-                            self.lr = state.lr = rate
-                        state.epoch += 1
-                        return product  # type: ignore[no-any-return]
-            self.intake = None
-            if dP is None:
-                engine = model.engine
-                intake, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
-            else:
-                engine, labels, weights = model.linear, None, None
-                intake, rows, Y = self.slopes(network, X, y, sample_weight, dP)
-            if self.state is None or network.state is not self.kept or model.stack is not self.stack:
-                begun = self.start(network)
-                self.check(network, rows, Y, "y" if dP is None else "dP")
-                self.state, self.training, self.shape = begun, None, None
-                if self.optimizer is not None or network.state is not None:  # else plain descent, which leaves none
-                    network.state = begun
-                self.kept, self.stack = network.state, model.stack
-            network.intake = intake
-            state = self.state
-            given, is_custom = Y, model.custom is not None and (dP is None or model.heads is not None)
-            if is_custom:  # derivatives by the outputs come in place of what is given
-                Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
-            if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
-                self.open(network, engine, rows, Y, labels, weights)
-            if lr is None or lr is self.lr:
-                lr, rate = self.lr, state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
-            else:
-                rate = float(lr)
-            if rate == 0:
-                state.refuse_rest("lr", BEGIN_ANEW)
-            if is_custom:
-                loss, Y = self.differentiate(network, rows, given, Y, rate, of_targets=dP is None)
-            with model.still:
-                product = self.training.step(rows, Y, labels, weights, rate)
-                if product - product != 0:
-                    self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
-                if lr is not self.lr:
-                    self.lr = state.lr = rate
-                loss = loss + self.training.penalty if is_custom else product
-                state.epoch += 1
-                if state.plateau is not None:
-                    state.plateau.observe(loss)
-            if engine is model.engine and weights is None and state.schedule is None and intake.goes_as_it_is(X, y):
-                self.intake = intake
-            return loss  # type: ignore[no-any-return]
+        if dP is None:
+            engine = model.engine
+            intake, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
+        else:
+            engine, labels, weights = model.linear, None, None
+            intake, rows, Y = self.slopes(network, X, y, sample_weight, dP)
+        if self.state is None or network.state is not self.kept or model.stack is not self.stack:
+            begun = self.start(network)
+            self.check(network, rows, Y, "y" if dP is None else "dP")
+            self.state, self.training, self.shape = begun, None, None
+            if self.optimizer is not None or network.state is not None:  # else plain descent, which leaves none
+                network.state = begun
+            self.kept, self.stack = network.state, model.stack
+        network.intake = intake
+        state = self.state
+        given, is_custom = Y, model.custom is not None and (dP is None or model.heads is not None)
+        if is_custom:  # derivatives by the outputs come in place of what is given
+            Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
+        if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
+            self.open(network, engine, rows, Y, labels, weights)
+        if lr is None or lr is self.lr:
+            lr, rate = self.lr, state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
+        else:
+            rate = float(lr)
+        if rate == 0:
+            state.refuse_rest("lr", BEGIN_ANEW)
+        if is_custom:
+            loss, Y = self.differentiate(network, rows, given, Y, rate, of_targets=dP is None)
+        with model.still:
+            product = self.training.step(rows, Y, labels, weights, rate)
+            if product - product != 0:
+                self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
+            if lr is not self.lr:
+                self.lr = state.lr = rate
+            loss = loss + self.training.penalty if is_custom else product
+            state.epoch += 1
+            if state.plateau is not None:
+                state.plateau.observe(loss)
+        if weights is None and state.schedule is None and not is_custom and self.goes_as_it_is(intake, X, y, labels, dP):
+            self.repeats(model, intake, dP is not None)
+        return loss  # type: ignore[no-any-return]
+
+    @staticmethod
+    def goes_as_it_is(intake: Any, X: Any, y: Any, labels: Any, dP: Any) -> bool:
+        """Whether the core may look itself at arrays like these: numbers of its kind, or numbers of classes."""
+        if labels is not None:
+            return type(X) is ndarray and intake.is_direct and intake.classes is None
+        return intake.goes_as_it_is(X, y) if dP is None else intake.is_direct and intake.is_as_it_is(X, dP)
 
     def differentiate(
         self, network: Any, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
@@ -235,7 +206,7 @@ class Steps:
         state, training = self.state, self.training
         assert state is not None
         state.catch_up()
-        self.training = self.shape = self.intake = state.live = None  # the core's run is over
+        self.training = self.shape = state.live = None  # the core's run is over
         cause = too_fast(rate, self.check(network, X, Y, what))
         history = state.history
         history.stop_reason = "diverged"
