@@ -18,13 +18,16 @@ class Still:
     ) -> None: ...
 
 class Stepping:
+    optimizer: Any
+    lr: Any
     state: Any
     training: Any
-    lr: Any
     kept: Any
     stack: Any
     def repeats(self, model: Any, intake: Any, slopes: bool) -> None: ...
-    def take(self, network: Any, X: Any, y: Any, sample_weight: Any, dP: Any, lr: Any) -> float: ...
+    def take(
+        self, network: Any, X: Any, y: Any, sample_weight: Any, dP: Any, lr: Any, optimizer: Any
+    ) -> float | None: ...
     def step(self, network: Any, X: Any, y: Any = None, sample_weight: Any = None, *, dP: Any = None) -> float: ...
 
 class Every:

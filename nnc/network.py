@@ -1003,12 +1003,13 @@ class NeuralNetwork:
         stepper : with penalties, clipping and dropout.
         """
         steps = self._steps
-        if steps is None or steps.optimizer is not optimizer or (steps.lr is not lr and not steps.takes_rate(lr)):
+        loss = None if steps is None else steps.take(self, X, y, sample_weight, dP, lr, optimizer)
+        if loss is None:
             from nnc.training.step import Steps
 
             steps = self._steps = Steps(optimizer, lr, {})
-        loss: float = steps.take(self, X, y, sample_weight, dP, lr)
-        return loss
+            loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
+        return loss  # type: ignore[return-value]
 
     @explains_arguments(elsewhere="fit")
     def stepper(

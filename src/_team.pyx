@@ -168,16 +168,16 @@ cdef class Stepping:
 
     Attributes
     ----------
+    optimizer, lr : object
+        As they were given, the rate at last.
     state : State
         What the steps go on with.
     training : Training
-        The core's run.
-    lr : object
-        As it was given at last.
+        The core's run, which counts them.
     kept, stack : object
         The state of the network and the stack of its model, as the last step has left them.
     """
-    cdef public object state, lr, kept, stack
+    cdef public object optimizer, lr, state, kept, stack
     cdef object model, run, intake
     cdef Turn turn                # of the model
     cdef Still still
@@ -198,9 +198,11 @@ cdef class Stepping:
         """To be called after a step, on targets or slopes, where the next one on such arrays depends on nothing else."""
         self.model, self.turn, self.still, self.intake, self.slopes = model, model.turn, model.still, intake, slopes
 
-    def take(self, network, X, y, sample_weight, dP, lr):
-        """One step; returns the loss before it, or where its derivatives are given the sum of dP * P. A learning rate that `takes_rate`
-        has found good is that of this step and of those to come."""
+    def take(self, network, X, y, sample_weight, dP, lr, optimizer):
+        """One step; returns the loss before it, or where its derivatives are given the sum of dP * P. None, with nothing done, where it
+        takes other steps for this optimizer and rate."""
+        if self.optimizer is not optimizer or (self.lr is not lr and not self.takes_rate(lr)):
+            return None
         return self.taken(network, X, y, sample_weight, dP, lr)
 
     def step(self, network, X, y=None, sample_weight=None, *, dP=None):
@@ -224,19 +226,17 @@ cdef class Stepping:
     cdef taken_again(self, network, X, Y, lr):
         # The same; None, with nothing done, where X and Y cannot go to the core as they are.
         cdef double loss
-        state = self.state
         if not (type(X) is type(Y) is ndarray):
             return None
-        rate = state.lr if lr is None or lr is self.lr else float(lr)
+        rate = self.state.lr if lr is None or lr is self.lr else float(lr)
         self.still.take()
         try:
             if not self.single.take(self.single.what, X, Y, rate, &loss):
                 return None
             if loss - loss != 0:
                 self.fail(network, X, Y, "dP" if self.slopes else "y", rate)
-            if rate is not state.lr:
-                self.lr = state.lr = rate
-            state.epoch += 1
+            if not (lr is None or lr is self.lr):
+                self.lr = self.state.lr = rate
             return loss
         finally:
             self.still.give()

@@ -39,6 +39,7 @@ cdef class Training:
     cdef Own* own
     cdef double rate              # of all epochs, where there is one
     cdef bint is_brief            # a step takes less than to let other threads have Python's lock meanwhile
+    cdef readonly Py_ssize_t singles      # steps
     cdef bint is_labelled
     cdef int* labels              # those of a single step, once there was one
     cdef object keep_alive
@@ -259,7 +260,16 @@ cdef class Training:
             with nogil:
                 take_step(run)
         self.let_go()
-        return NAN if is_broken(&run.net) else loss
+        if is_broken(&run.net):
+            loss = NAN
+        self.singles += loss - loss == 0
+        return loss
+
+    def counted(self):
+        """The single steps, which are counted from 0 again."""
+        cdef Py_ssize_t singles = self.singles
+        self.singles = 0
+        return singles
 
     def resume(self, int threads, double seconds=1e9):
         """To be called before each round of work, by so many threads; two or more of them may take so long."""

@@ -70,7 +70,7 @@ class State:
     streams: Streams
 
     steps: int = 0
-    epoch: int = 0
+    counted: int = 0  # epochs, but for what `live` has counted
     powers: tuple[float, float, float] = (1.0, 1.0, 1.0)
     schedule: Schedule | Callable[[int], float] | None = None
     plateau: PlateauState | None = None
@@ -163,6 +163,16 @@ class State:
         """Takes over what single steps have counted."""
         if self.live is not None:
             self.take(self.live.counters)
+            self.counted += self.live.counted()
+
+    @property
+    def epoch(self) -> int:
+        return self.counted if self.live is None else self.counted + self.live.singles
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.catch_up()
+        self.counted = epoch
 
     # ------------------------------------------------------------------------------------------ the history
 

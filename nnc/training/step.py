@@ -42,7 +42,6 @@ class Steps(Stepping):
         Penalties, clipping and dropout, as `stepper` has them.
     """
 
-    optimizer: Any
     options: Mapping[str, Any]
 
     def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any]) -> None:
@@ -80,9 +79,8 @@ class Steps(Stepping):
         constants = {**state.optimizer.settings(), **self.settings, **state.counters()}
         n = len(X)
         model.check_rows(n)
-        self.training = state.live = model.core.Training(
-            engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants
-        )
+        training = model.core.Training(engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants)
+        self.training = state.live = training
         self.shape = n, Y is None, weights is None, engine is model.engine
 
     def take_any(self, network: Any, X: ArrayLike, y: Any, sample_weight: Any, dP: Any, lr: Any) -> float:
@@ -123,7 +121,6 @@ class Steps(Stepping):
             if lr is not self.lr:
                 self.lr = state.lr = rate
             loss = loss + self.training.penalty if is_custom else product
-            state.epoch += 1
             if state.plateau is not None:
                 state.plateau.observe(loss)
         if weights is None and state.schedule is None and not is_custom and self.goes_as_it_is(intake, X, y, labels, dP):
