@@ -4,8 +4,8 @@ The works S1 and S32 of `python -m benchmarks`, with what a median does not say:
 64-64-10 in float32, by plain descent and by Adam, one step of training a call, as reinforcement learning and control
 make them by the million. All peers are in one process, on one thread, in turns. What is printed is the median of a call
 in microseconds, its 99.9th percentile, how many times the median that is, and how many times nnc's median the median
-is; then nnc's other calls of one row through 4-16-3, and each step beside a sum of NumPy's that takes as long: what the
-machine itself does to calls of that length.
+is; then nnc's other calls of one row through 4-16-3, and each step beside two calls of NumPy's that take as long, a sum
+of many numbers and a product of matrices: what the machine itself does to calls of that length.
 """
 
 from __future__ import annotations
@@ -53,26 +53,35 @@ def calls_of(work, peers, compiled):
     return calls
 
 
-def sum_as_long(call):
-    """A call of NumPy's that takes as long, which the machine disturbs as often."""
+def as_long(call, make):
+    """A call of NumPy's that takes as long, which the machine disturbs as often: make(n) with the n for it."""
 
     def usual(of):
         return min(np.median(measured({"": of}, 0.002, 1)[""]) for _ in range(5))
 
-    goal, n = usual(call), 64
+    goal, n = usual(call), 8
     while True:
-        numbers = np.zeros(n, "f")
-        add = partial(np.add, numbers, numbers, numbers)
-        if usual(add) >= goal:
-            return add
-        n += n // 8
+        made = make(n)
+        if usual(made) >= goal:
+            return made
+        n += max(1, n // 8)
+
+
+def numpy_sum(n):
+    numbers = np.zeros(n, "f")
+    return partial(np.add, numbers, numbers, numbers)
+
+
+def numpy_product(n):
+    X, W = np.zeros((n, 16), "f"), np.zeros((16, 16), "f")
+    return partial(np.matmul, X, W, np.zeros((n, 16), "f"))
 
 
 def measured(calls, seconds, rounds):
     """Microseconds of each call, by its name, of turns of so many seconds. Nothing that is kept is made between two
     calls, or the memory of the kept would be asked for in the calls."""
     found = {name: [] for name in calls}
-    taken = np.zeros(MOST)
+    taken = np.ones(MOST)  # of which every page is there
     for _ in range(rounds):
         for name, call in calls.items():
             end, n = perf_counter_ns() + int(1e9 * seconds), 0
@@ -136,7 +145,9 @@ def run(arguments):
     work = works[0]
     X, Y, net = work.X, work.Y, network(work)
     net.fit(X, Y, epochs=1, lr=0.01)
+    step = net.stepper(lr=0.01)
     calls = {
+        "stepper": lambda: step(X, Y),
         "predict": lambda: net.predict(X),
         "loss": lambda: net.loss(X, Y),
         "gradients": lambda: net.gradients(X, Y),
@@ -149,7 +160,11 @@ def run(arguments):
     show("nnc, 1 row, 4-16-3", found)
     for work in works:
         step = calls_of(work, {"nnc": peers["nnc"]}, compiled=False)["nnc"]
-        calls = {"train_step": step, "NumPy's sum": sum_as_long(step)}
+        calls = {
+            "train_step": step,
+            "NumPy's sum": as_long(step, numpy_sum),
+            "NumPy's product": as_long(step, numpy_product),
+        }
         show(f"as long: {work.key}", measured(calls, 0.1 * arguments.seconds, 10 * arguments.rounds))
 
 

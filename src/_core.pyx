@@ -124,14 +124,18 @@ def as_labels(const int64_t[::1] y, int[::1] labels, Py_ssize_t n_out):
 
 def one_hot(const real[:, ::1] Y, int[::1] labels):
     """Writes the column of the 1 in each row of Y into labels; returns whether each has one, and zeros else."""
+    return are_one_hot(&Y[0, 0], Y.shape[0], Y.shape[1], &labels[0])
+
+
+cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels) noexcept:
     cdef Py_ssize_t i, j
     cdef int found
-    for i in range(Y.shape[0]):
+    for i in range(n):
         found = -1
-        for j in range(Y.shape[1]):
-            if Y[i, j] == 1 and found < 0:
+        for j in range(n_out):
+            if Y[i * n_out + j] == 1 and found < 0:
                 found = <int>j
-            elif Y[i, j] != 0:
+            elif Y[i * n_out + j] != 0:
                 return False
         if found < 0:
             return False
@@ -204,10 +208,15 @@ cdef bint labels_of(array, int* labels, Py_ssize_t n, Py_ssize_t n_out) noexcept
 
 
 cdef Data as_labelled(X, y, Py_ssize_t n_in, Py_ssize_t n_out, int* labels, Py_ssize_t n) noexcept:
-    # The same of n rows X and numbers of classes y, which go into labels.
-    cdef Py_ssize_t m = 0
+    # The same of n rows X and numbers of classes, or one-hot rows, y; the numbers go into labels.
+    cdef Py_ssize_t m = 0, k = 0
     cdef const real* rows = rows_of(X, n_in, 0, &m)
-    if rows is NULL or m != n or not labels_of(y, labels, n, n_out):
+    cdef const real* targets
+    cdef bint right = rows is not NULL and m == n
+    if right and not labels_of(y, labels, n, n_out):
+        targets = rows_of(y, n_out, 0, &k)
+        right = targets is not NULL and k == n and are_one_hot(targets, n, n_out, labels)
+    if not right:
         return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
     return Data(n, rows, NULL, labels, NULL, n, NULL, NULL)
 

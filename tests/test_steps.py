@@ -338,6 +338,8 @@ def test_rows_that_are_not_finite_leave_the_network_as_it_was(which, name):
         np.array([[0, 1, 1, 1]]),
         np.array([0, 1]),
         np.array(["a", "b", "c", "d"]),
+        np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 1, 0]], "f"),
+        np.array([[1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]], "f"),
         np.array([0.0, np.nan, 1.0, 2.0]),
     ],
     ids=str,
@@ -360,7 +362,8 @@ def test_wrong_labels_are_refused_at_every_step(y):
 def test_labels_of_other_kinds_are_taken_at_every_step(kind):
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, labels = data(net, 3)
-    for y in (labels, labels.astype(kind), labels, np.repeat(labels, 2).astype(kind)[::2]):
+    one_hot = np.eye(3, dtype=net.dtype)[labels]
+    for y in (labels, labels.astype(kind), labels, np.repeat(labels, 2).astype(kind)[::2], one_hot, labels):
         for _ in range(2):
             assert net.train_step(X, y, 0.1) == twin.train_step(X, labels.tolist(), 0.1)
     assert same(net, twin)
