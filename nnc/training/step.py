@@ -123,7 +123,8 @@ class Steps(Stepping):
             loss = loss + self.training.penalty if is_custom else product
             if state.plateau is not None:
                 state.plateau.observe(loss)
-        if weights is None and state.schedule is None and not is_custom and self.goes_as_it_is(intake, X, y, labels, dP):
+        plain = weights is None and state.schedule is None and not is_custom
+        if plain and self.goes_as_it_is(intake, X, y, labels, dP):
             self.repeats(model, intake, dP is not None)
         return loss  # type: ignore[no-any-return]
 
@@ -131,8 +132,8 @@ class Steps(Stepping):
     def goes_as_it_is(intake: Any, X: Any, y: Any, labels: Any, dP: Any) -> bool:
         """Whether the core may look itself at arrays like these: numbers of its kind, or numbers of classes."""
         if labels is not None:
-            return type(X) is ndarray and intake.is_direct and intake.classes is None
-        return intake.goes_as_it_is(X, y) if dP is None else intake.is_direct and intake.is_as_it_is(X, dP)
+            return type(X) is ndarray and bool(intake.is_direct) and intake.classes is None
+        return bool(intake.goes_as_it_is(X, y) if dP is None else intake.is_direct and intake.is_as_it_is(X, dP))
 
     def differentiate(
         self, network: Any, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
