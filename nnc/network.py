@@ -1007,6 +1007,7 @@ class NeuralNetwork:
         if loss is None:
             from nnc.training.step import Steps
 
+            self._catch_up()
             steps = self._steps = Steps(optimizer, lr, {})
             loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
@@ -1505,8 +1506,9 @@ class NeuralNetwork:
 
     def _catch_up(self) -> None:
         """Takes over how far single steps have used the streams of random numbers."""
-        if self.state is not None:
-            self.state.catch_up()
+        for state in (self.state, None if self._steps is None else self._steps.state):
+            if state is not None:
+                state.catch_up()
 
     def __copy__(self) -> NeuralNetwork:
         return self.copy()

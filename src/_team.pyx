@@ -234,7 +234,7 @@ cdef class Stepping:
             if not self.single.take(self.single.what, X, Y, rate, &loss):
                 return None
             if loss - loss != 0:
-                self.fail(network, X, Y, "dP" if self.slopes else "y", rate)
+                self.fail(network, X, Y if Y.ndim == 2 else None, "dP" if self.slopes else "y", rate)
             if not (lr is None or lr is self.lr):
                 self.lr = self.state.lr = rate
             return loss

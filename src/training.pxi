@@ -265,12 +265,6 @@ cdef class Training:
         self.singles += loss - loss == 0
         return loss
 
-    def counted(self):
-        """The single steps, which are counted from 0 again."""
-        cdef Py_ssize_t singles = self.singles
-        self.singles = 0
-        return singles
-
     def resume(self, int threads, double seconds=1e9):
         """To be called before each round of work, by so many threads; two or more of them may take so long."""
         self.run.pause = False

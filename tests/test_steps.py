@@ -380,6 +380,53 @@ def test_labels_that_stand_for_others_are_not_taken_as_they_are():
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@pytest.mark.parametrize("which", [0, 1], ids=["int64", "one-hot"])
+def test_steps_on_labels_that_fail_say_what_slow_ones_do(which):
+    net = NeuralNetwork([4, 7, 3], activation="relu", loss="cross_entropy", seed=0)
+    twin = net.copy()
+    X, labels = np.random.default_rng(0).normal(size=(6, 4)), np.arange(6) % 3
+    y = (labels, np.eye(3)[labels])[which]
+    nans = X.copy()
+    nans[2, 1] = np.nan
+    for one, of in ((net, np.asarray), (twin, np.ndarray.tolist)):
+        for _ in range(2):
+            one.train_step(of(X), of(y), 0.1)
+        with pytest.raises(ValueError, match="X must be finite in float64, got nan in row 2, column 1"):
+            one.train_step(of(nans), of(y), 0.1)
+        one.train_step(of(X), of(y), 0.1)
+        with pytest.raises(nnc.DivergedError):  # noqa: PT012
+            for factor in (1e200, 1, 1):
+                one.train_step(of(factor * X), of(y), 0.1)
+    assert same(net, twin)
+
+
+def test_catching_up_twice_counts_once():
+    """As a signal handler does that saves the network while it catches up."""
+    net = network()
+    X, y = data(net)
+    for _ in range(5):
+        net.train_step(X, y, 0.01, "adam")
+    state = net.state
+    state.catch_up()
+    assert state.epoch == state.steps == net.history.forgotten == 5
+    state.catch_up()
+    net.train_step(X[:3], y[:3])
+    assert net.copy().state.epoch == pickle.loads(pickle.dumps(net)).state.epoch == 6
+
+
+def test_plain_steps_at_another_rate_draw_other_masks():
+    net = NeuralNetwork([4, 9, nnc.layers.Dropout(0.5), 3], loss="mse", seed=0)
+    X, y = data(network(dtype="float64"))
+    before = net.params
+    losses = []
+    for rate in (0.02, None, 0.03):
+        net.params = before
+        losses.append(net.train_step(X, y, rate))
+    assert len(set(losses)) == 3
+    assert net.copy().streams.drops == 3
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 def test_divergence_is_told():
     net = NeuralNetwork([2, 3, 1], activation="relu", output="identity", seed=0)
     X, y = np.full((2, 2), 1e100), np.zeros((2, 1))

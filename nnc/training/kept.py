@@ -37,6 +37,7 @@ class Kept:
             said.keys() == self.said.keys()
             and all(map(is_, said.values(), self.said.values()))
             and network.state is state
+            and state.live is None
             and state.epoch == self.epoch
             and state.lr == self.lr
             and network.model is run.model

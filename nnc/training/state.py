@@ -58,8 +58,8 @@ class State:
         Of the fits so far.
     current : callable or None
         Brings all of this up to date with the fit that is going on, and gives its History.
-    live : core.Training or None
-        What single steps are taken with, which counts them.
+    live : (core.Training, int) or None
+        What single steps are taken with, which counts them, and the epoch at which it began.
     by_rule : bool
         Whether optimizer, rate and batches were left to nnc/training/defaults.py.
     """
@@ -70,7 +70,7 @@ class State:
     streams: Streams
 
     steps: int = 0
-    counted: int = 0  # epochs, but for what `live` has counted
+    counted: int = 0  # epochs, when it was last caught up
     powers: tuple[float, float, float] = (1.0, 1.0, 1.0)
     schedule: Schedule | Callable[[int], float] | None = None
     plateau: PlateauState | None = None
@@ -78,7 +78,7 @@ class State:
     frozen: tuple[bool, ...] = ()  # which layers do not learn now; none at all where all do
     missed: tuple[int, ...] = ()  # the steps that each was frozen in, which its optimizer does not count
     current: Callable[[], History] | None = None
-    live: Any = None
+    live: tuple[Any, int] | None = None
     by_rule: bool = False
 
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
@@ -161,18 +161,24 @@ class State:
 
     def catch_up(self) -> None:
         """Takes over what single steps have counted."""
-        if self.live is not None:
-            self.take(self.live.counters)
-            self.counted += self.live.counted()
+        live = self.live
+        if live is not None:
+            self.take(live[0].counters)
+            self.counted = live[1] + live[0].singles
+
+    def attend(self, training: Any) -> None:
+        """Single steps are taken with this from here on, and counted there."""
+        self.catch_up()
+        self.live = training, self.counted
 
     @property
     def epoch(self) -> int:
-        return self.counted if self.live is None else self.counted + self.live.singles
+        live = self.live
+        return self.counted if live is None else live[1] + live[0].singles
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
-        self.catch_up()
-        self.counted = epoch
+        self.live, self.counted = None, epoch
 
     # ------------------------------------------------------------------------------------------ the history
 

@@ -80,7 +80,8 @@ class Steps(Stepping):
         n = len(X)
         model.check_rows(n)
         training = model.core.Training(engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants)
-        self.training = state.live = training
+        self.training = training
+        state.attend(training)
         self.shape = n, Y is None, weights is None, engine is model.engine
 
     def take_any(self, network: Any, X: ArrayLike, y: Any, sample_weight: Any, dP: Any, lr: Any) -> float:
