@@ -4,7 +4,7 @@
 from libc.math cimport sqrt as sqrt_double
 from simd cimport TILE_ROWS, real, vec, all_finite
 from optimizers cimport Optimizer, complete, update
-from matmul cimport K_BLOCK, PACK_FROM, Ahead, Form
+from matmul cimport K_BLOCK, Ahead, Form
 from threads cimport smaller
 from layer cimport Layer, is_spared
 cimport layers
@@ -12,7 +12,6 @@ cimport layers
 cdef enum:
     # Rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache: whole tiles.
     STRIP = 36 // TILE_ROWS * TILE_ROWS
-    PIECE = PACK_FROM     # rows that WT takes at a time, while the second-level cache has them
 
 
 cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
@@ -26,12 +25,7 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
     cdef vec bad
     # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
-        while k < high:
-            count = smaller(PIECE, high - k) if layer.WT is not NULL else high - k
-            layers.gradient(layer, X, form, rows, k, k + count, layer.W + k * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
-            if layer.WT is not NULL:
-                layers.transpose_rows(layer, k, smaller(k + count, top))
-            k += count
+        layers.gradient(layer, X, form, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
     else:
         while k < high:
             bias, spared = k == layer.rows, is_spared(layer, k)
@@ -49,8 +43,8 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
                 else:
                     square_rows(g, count, ld, squares + k)
             k += count
-        if layer.WT is not NULL and last_block and optimizer is not NULL and squares is NULL:
-            layers.transpose_rows(layer, low, top)
+    if layer.WT is not NULL and last_block and optimizer is not NULL and squares is NULL:
+        layers.transpose_rows(layer, low, top)
     if last_block and optimizer is not NULL and low == 0 and high > 0:
         layers.run_on(layer)
 
