@@ -266,13 +266,12 @@ def test_every_row_is_held_out_in_one_fold():
     ("bins", "count", "folds"),
     [
         (False, 1, [0]),
-        (False, 2, [0, None]),
-        (False, 3, [0, 1, None]),
-        (False, 12, [0, 1, 2, 3, 4, *[None] * 7]),
+        (False, 3, [0, 1, 2]),
+        (False, 7, [0, 1, 2, 3, 4, None, None]),
         (True, 1, [0]),
         (True, 2, [0, 0]),
         (True, 3, [0, 0, 1]),
-        (True, 10, [0, 0, 1, 1, 2, 3, 4, None, None, None]),
+        (True, 12, [0, 0, 1, 1, 2, 3, 4, *[None] * 5]),
         (True, 24, [0, 0, 1, 1, 2, 2, 3, 3, 4, *[None] * 15]),
         (True, 90, [*np.repeat(range(5), 2), *[None] * 80]),
     ],
@@ -280,10 +279,14 @@ def test_every_row_is_held_out_in_one_fold():
 def test_which_rows_members_are_held_against(bins, count, folds, monkeypatch):
     work = training(bins=bins)
     specs = []
-    monkeypatch.setattr(work, "train", specs.extend)
+
+    def train(asked):
+        specs.extend(asked)
+        work.members = dict.fromkeys(specs, Member(Spec(0, False, 0), None, whole=False))
+
+    monkeypatch.setattr(work, "train", train)
     monkeypatch.setattr(work, "better", lambda pairs: (False, True))
-    with pytest.raises(KeyboardInterrupt):  # nothing was trained
-        work.run(count)
+    work.run(count)
     assert [spec.fold for spec in specs] == folds
     assert [spec.place for spec in specs] == list(range(count))
     specs.clear()
@@ -298,7 +301,7 @@ def test_which_rows_members_are_held_against(bins, count, folds, monkeypatch):
 def test_members_behind_the_cross_validation_learn_from_all_rows_for_the_epochs_that_were_best(task):
     work = training(200, task)
     members = work.run(7)
-    checked, whole = members[:4], members[4:]
+    checked, whole = members[:5], members[5:]
     assert all(len(member.curve) > 1 and np.isfinite(member.error) for member in checked)
     best = []
     for member in checked:
@@ -432,13 +435,13 @@ class StopError(Exception):
 def test_a_checkpoint_goes_on_to_the_same_model(tmp_path, table):
     X, y = table
     path = tmp_path / "fit.json"
-    expected = TableRegressor("fast", members=5, random_state=0, n_jobs=1).fit(X, y)
+    expected = TableRegressor("fast", members=7, random_state=0, n_jobs=1).fit(X, y)
 
     def stop(place, record):
-        if place == 4:
+        if place == 6:
             raise StopError
 
-    arguments = {"members": 5, "random_state": 0, "n_jobs": 1, "checkpoint": path}
+    arguments = {"members": 7, "random_state": 0, "n_jobs": 1, "checkpoint": path}
     with pytest.raises(StopError):
         TableRegressor("fast", callback=stop, **arguments).fit(X, y)
     assert path.exists()
@@ -448,10 +451,48 @@ def test_a_checkpoint_goes_on_to_the_same_model(tmp_path, table):
         nnc.NeuralNetwork.load(path)
     places = set()
     model = TableRegressor("fast", callback=lambda place, record: places.add(place), **arguments).fit(X, y)
-    assert places == {4}
+    assert places == {6}
     assert not path.exists()
     assert np.array_equal(model.predict(X), expected.predict(X))
     assert model.held_out_.score == expected.held_out_.score
+
+
+def test_a_network_of_an_epoch_for_which_there_was_no_time_is_in_no_checkpoint(tmp_path, table, monkeypatch):
+    monkeypatch.setattr("nnc.tabular.training.PACE", 0.0)
+    arguments = {"members": 1, "random_state": 0, "checkpoint": tmp_path / "fit.json"}
+    model = TableRegressor(max_seconds=1e-9, **arguments).fit(*table)
+    assert not model.complete_
+    expected = TableRegressor(members=1, random_state=0).fit(*table)
+    assert np.array_equal(TableRegressor(**arguments).fit(*table).predict(table[0]), expected.predict(table[0]))
+
+
+def test_the_progress_of_a_fit_that_goes_on_comes_to_its_end(tmp_path, table, capfd):
+    pytest.importorskip("tqdm")
+    arguments = {"members": 3, "random_state": 0, "n_jobs": 1, "checkpoint": tmp_path / "fit.json"}
+
+    def stop(place, record):
+        if place == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        TableRegressor(callback=stop, **arguments).fit(*table)
+    capfd.readouterr()
+    TableRegressor(progress=True, **arguments).fit(*table)
+    assert "100%" in capfd.readouterr().err
+
+
+def test_nothing_is_learned_from_all_rows_where_the_cross_validation_diverges(monkeypatch):
+    work = training(50)
+    seen = []
+
+    def train(specs):
+        seen.extend(specs)
+        work.diverged = nnc.DivergedError("no", None, 1, 1)
+
+    monkeypatch.setattr(work, "train", train)
+    with pytest.raises(nnc.DivergedError):
+        work.run(9)
+    assert [spec.fold for spec in seen] == [0, 1, 2, 3, 4]
 
 
 def test_ctrl_c_keeps_what_there_is(table):

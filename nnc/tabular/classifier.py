@@ -32,7 +32,7 @@ OWN = """
 
 class TableClassifier(ClassifierMixin, TableEstimator):
     __doc__ = f"""Classes from a table of any columns, with nothing to set: several small networks, which answer
-    together. The first of them are held against rows of their own, and say how long the others learn, from all rows.
+    together. The first five are held against rows of their own, and say how long others learn, from all rows.
 
     Parameters
     ----------

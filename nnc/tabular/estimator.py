@@ -59,8 +59,8 @@ PARAMETERS = """
         its end it is deleted.
     callback : callable, default=None
         Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
-        thread that trains it. In the last record of a network whose training has passed its best epoch for good,
-        "spared" is how many epochs it does not need.
+        thread that trains it. In the last record of a network that ends before its time, as its best epoch has passed
+        or was that of others, "spared" is how many epochs it does not need.
     progress : bool, default=False
         Shows a progress bar of epochs (extra `[progress]`).
 
@@ -94,7 +94,7 @@ def _weights(weights: Any, n: int) -> NDArray[np.float64]:
 
 def _that_count(table: Table, y: NDArray[Any], weights: NDArray[np.float64]) -> Any:
     """The rows that have a weight; the others are as if they were not there, so every member has some to learn from,
-    and some to be held against."""
+    and those of the cross-validation some to be held against."""
     count = (weights > 0) & (weights >= LEAST_WEIGHT * weights.max())
     if count.sum() < 2:
         raise ValueError(f"sample_weight and class_weight must leave two rows or more that count, got {count.sum()}")
@@ -252,7 +252,7 @@ class TableEstimator(BaseEstimator):
             file.write_checkpoint(self.checkpoint, key, members)
 
         left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
-        with told(self.callback, self.progress, epochs_in_all(n, count)) as callback:
+        with told(self.callback, self.progress, epochs_in_all(n, count - len(done))) as callback:
             training = Training(
                 task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 WHAT = "table model"
+PLAN = 2  # which member learns from what: a checkpoint of another plan is of another fit
 
 
 def write(path: Any, model: TableModel) -> None:
@@ -224,7 +225,7 @@ def _held_out(given: dict[str, Any], n_targets: int) -> HeldOut:
 
 def fingerprint(rows: Rows, task: Task, preset: str, seed: int, count: int) -> str:
     """What says that a fit is the same: of its data and of all that decides about the members."""
-    found = sha256(f"{task!r} {preset} {seed} {count}".encode())
+    found = sha256(f"{PLAN} {task!r} {preset} {seed} {count}".encode())
     for array in rows:
         if array is not None:
             found.update(f"{array.dtype} {array.shape}".encode())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 22  # inputs that are made at a time
 SCORES, SHUFFLED = 2000, 1000  # held-out rows that intervals rest on, and importances
 PART = 1 << 14  # held-out rows that are copied at a time
-MANY, MOST = 1 << 18, 1 << 20  # rows, and outputs of all members for them: of more, some rows tell as much
+MANY, MOST = 1 << 18, 1 << 20  # rows, and outputs for them: of more, some rows tell as much
 WIDE, WIDEST = 100, 1000  # columns up to which importances take a tenth of the time of a fit at most, and some seconds
 REPEATS, PASSES = 5, 60  # orders that columns are shuffled to: as many, or of many columns so many of all of them
 TINY = 1e-30

@@ -33,7 +33,7 @@ OWN = """
 
 class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
     __doc__ = f"""Numbers from a table of any columns, with nothing to set: several small networks, which answer
-    together. The first of them are held against rows of their own, and say how long the others learn, from all rows.
+    together. The first five are held against rows of their own, and say how long others learn, from all rows.
     What they predict stays between the least and the largest target of the training.
 
     Parameters

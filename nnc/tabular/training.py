@@ -156,11 +156,11 @@ class Training:
     def run(self, count: int, done: Iterable[Member] = ()) -> list[Member]:
         """Trains so many members, without those that are `done`, and returns those that are kept.
 
-        Half of them, but no more folds than there are, are the cross-validation. Where there are two encodings, it
-        begins with pairs, one of each on the same rows, which say whether the rest have one of them or both.
+        One for each fold is the cross-validation, those behind it learn from all rows. Where there are two encodings,
+        it begins with pairs, one of each on the same rows, which say whether the rest have one of them or both.
         """
         self.members = {member.spec: member for member in done}
-        folds = min(FOLDS, (count + 1) // 2) if len(self.rows.y) >= LEAST_ROWS else 0
+        folds = FOLDS if len(self.rows.y) >= LEAST_ROWS else 0
         pairs = min(folds, max(1, count // 5)) if self.rows.bins is not None and count > 1 else 0
         first = [Spec(2 * fold + bins, bool(bins), fold) for fold in range(pairs) for bins in (0, 1)]
         self.train(first)
@@ -168,9 +168,11 @@ class Training:
         rest = range(len(first), count)
         specs = [Spec(i, kept[i % len(kept)], i - pairs if i - pairs < folds else None) for i in rest]
         self.train([spec for spec in specs if spec.fold is not None])
-        self.train([spec for spec in specs if spec.fold is None])
+        if self.members or not folds:
+            self.train([spec for spec in specs if spec.fold is None])
         if not self.members and self.diverged is None and self.end is not None and monotonic() > self.end:
-            self.end, self.over, self.epochs = None, False, 1  # the time was too short for an epoch: one gets it
+            self.end, self.over = None, False  # the time was too short for an epoch: one gets it
+            self.epochs, self.keep = 1, None
             kept = (False,)
             self.train([Spec(0, False, 0 if folds else None)])
             self.over = True
