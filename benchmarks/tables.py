@@ -198,7 +198,7 @@ class Results:
             axes.annotate(way, (x, y), xytext=(6, 5), textcoords="offset points")
         axes.set(xscale="log", xlabel=f"CPU seconds of a fit / {REFERENCE}", ylabel=f"error / {REFERENCE}")
         axes.set_title("Ten tables, geometric means")
-        axes.margins(x=0.2, y=0.1)
+        axes.margins(x=0.35, y=0.1)
         figure.savefig(path)
 
 

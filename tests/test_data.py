@@ -638,3 +638,27 @@ def test_a_callback_with_a_wrong_time(pace, message):
 def test_zero_is_no_dropout_for_a_network_without_hidden_layers():
     for dropout in (0, 0.0, []):
         assert NeuralNetwork([3, 2], loss="mse").fit(X, Y, epochs=1, lr=0.001, dropout=dropout).epochs == 1
+
+
+@pytest.mark.parametrize("way", ["fit", "fit on lists", "train_step", "fit_batches"])
+@pytest.mark.parametrize(("loss", "n_out", "numbers", "others"), [
+    ("cross_entropy", 3, [0, 1, 2, 0], [0, 3, 1, 3]),
+    ("bce", 1, [0, 1, 1, 0], [1, 2, 1, 2]),
+    ("hinge", 1, [-1, 1, 1, -1], [0, 1, 1, 0]),
+])  # fmt: skip
+def test_labels_that_stood_for_themselves_are_no_others_later(way, loss, n_out, numbers, others):
+    """They were taken for classes of their own: the same number meant another output than before."""
+    net, X = NeuralNetwork([2, 3, n_out], loss=loss, seed=0), np.arange(8.0).reshape(4, 2) / 8
+    into = np.ndarray.tolist if way == "fit on lists" else np.asarray
+    learn = {
+        "train_step": lambda y: net.train_step(X, into(np.array(y)), 0.01),
+        "fit_batches": lambda y: net.fit_batches([(X, into(np.array(y)))], epochs=1, lr=0.01),
+    }.get(way, lambda y: net.fit(X, into(np.array(y)), epochs=1, lr=0.01))
+    learn(numbers)
+    with pytest.raises(ValueError, match="y must"):
+        learn(others)
+    assert net.classes is None
+    learn(numbers)
+    fresh = net.copy()
+    with pytest.raises(ValueError, match="y must"):
+        fresh.fit(X, np.array(others), epochs=1, lr=0.01)

@@ -46,6 +46,8 @@ class Intake:
         Whether numbers go to the engine and come from it as they are.
     largest : float
         The largest absolute value of the inputs that were learned from.
+    numbered : bool
+        Whether targets have been learned that stand for themselves, where labels could be others: those are refused.
     open : set of str
         Which scalings the first fit may choose, where it begins with the weights of the network's seed.
     """
@@ -55,6 +57,7 @@ class Intake:
     scaler_y: Scaler | None
     is_direct: bool
     largest: float
+    numbered: bool = False
     open: frozenset[str] = frozenset()
 
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
@@ -81,7 +84,7 @@ class Intake:
         other.model, other.loss, other.scaler_X, other.scaler_y = self.model, self.loss, self.scaler_X, self.scaler_y
         other.is_direct = self.is_direct
         other.scaling_X, other.scaling_y, other.largest = self.scaling_X, self.scaling_y, 0.0
-        other.classes, other.feature_names = self.classes, self.feature_names
+        other.classes, other.feature_names, other.numbered = self.classes, self.feature_names, self.numbered
         return other
 
     def copy(self, model: Model | None = None) -> Intake:
@@ -234,8 +237,9 @@ class Intake:
             rows, Y, labels, _ = ready
             largest = model.core.largest(rows, Y)
         if largest is not None:  # all is finite
-            if learn and largest > self.largest:
-                self.largest = largest
+            if learn:
+                self.largest = max(largest, self.largest)
+                self.numbered = self.numbered or self.loss.of_classes
             return Data(rows, Y, labels)
         rows = self.checked_inputs(X, learn)
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, len(rows))
@@ -284,8 +288,9 @@ class Intake:
         model, row, n_out = self.model, self.loss, self.model.sizes[-1]
         if row.of_classes:
             column = targets.as_labels(y, n)
-            if column is not None and self.classes is None and learn:
+            if column is not None and self.classes is None and learn and not self.numbered:
                 self.classes = targets.find_classes(column, row.name, n_out)
+            self.numbered = self.numbered or (learn and self.classes is None)
             if column is not None and (self.classes is not None or (row.takes != "shares" and n_out > 1)):
                 if self.classes is not None:
                     index = targets.encode(column, self.classes)

@@ -166,6 +166,7 @@ class Steps(Stepping):
         intake = network.intake
         ready = intake.at_once(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
+            intake.numbered = intake.numbered or intake.loss.of_classes
             return intake, *ready
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; or dP takes its place")
