@@ -3,11 +3,12 @@ parameters), data/ (what comes in), training/ (a run), saving/ (files)."""
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._team import Stepper
 from nnc.base.arrays import finite, frozen, shortest
 from nnc.base.checks import done_by, explains_arguments, flag, one_of, positive
 from nnc.base.random import Streams, checked_seed
@@ -1025,7 +1026,7 @@ class NeuralNetwork:
         clip_value: float | None = None,
         max_norm: float | None = None,
         regularize_bias: bool = False,
-    ) -> Callable[..., float]:
+    ) -> Stepper:
         """A function for a loop of your own: each call takes one step, as `train_step` does.
 
         Parameters
@@ -1038,7 +1039,8 @@ class NeuralNetwork:
         Returns
         -------
         callable
-            `step(X, y, sample_weight=None)`, or `step(X, dP=dP)`, returns what `train_step` does.
+            `step(X, y, sample_weight=None)`, or `step(X, dP=dP)`, returns what `train_step` does. It holds the network
+            until `step.close()`, or the end of `with net.stepper(...) as step:`. It is not pickled with the network.
 
         Examples
         --------
@@ -1051,7 +1053,7 @@ class NeuralNetwork:
 
         steps = Steps(optimizer, lr, options)
         steps.start(self)  # so that what is wrong is said here
-        return partial(steps.step, self)
+        return Stepper(self, steps)
 
     # ------------------------------------------------------------------------------------------ files and copies
 

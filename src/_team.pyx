@@ -205,10 +205,6 @@ cdef class Stepping:
             return None
         return self.taken(network, X, y, sample_weight, dP, lr)
 
-    def step(self, network, X, y=None, sample_weight=None, *, dP=None):
-        """The same, at the rate that there is."""
-        return self.taken(network, X, y, sample_weight, dP, None)
-
     cdef taken(self, network, X, y, sample_weight, dP, lr):
         cdef Turn turn = self.turn if self.turn is not None else network.model.turn
         turn.take()
@@ -240,6 +236,34 @@ cdef class Stepping:
             return loss
         finally:
             self.still.give()
+
+
+cdef class Stepper:
+    """Takes a step of its network's training in each call, until it is closed or its `with` is left: see NeuralNetwork.stepper."""
+    cdef object network
+    cdef Stepping steps
+
+    def __init__(self, network, Stepping steps):
+        self.network, self.steps = network, steps
+
+    def __call__(self, X, y=None, sample_weight=None, *, dP=None):
+        cdef Stepping steps = self.steps
+        if steps is None:
+            raise ValueError("the stepper is closed: make another one with net.stepper(...)")
+        return steps.taken(self.network, X, y, sample_weight, dP, None)
+
+    def close(self):
+        """Lets go of the network, and of what was prepared."""
+        self.network = self.steps = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close()
+
+    def __reduce__(self):
+        raise TypeError("a stepper cannot be pickled: pickle the network, and make another one with net.stepper(...)")
 
 
 cdef class Every:

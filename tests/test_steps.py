@@ -565,6 +565,43 @@ def test_a_fit_between_steps():
         assert same(net, twin)
 
 
+def test_a_stepper_can_be_closed():
+    net, twin = network(), network()
+    X, y = data(net)
+    with net.stepper("adam", 0.01) as step:
+        for _ in range(3):
+            assert step(X, y) == twin.train_step(X, y, 0.01, "adam")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the stepper is closed"):
+            step(X, y)
+        step.close()
+    assert net.copy().state.steps == net.state.epoch == 3
+    assert net.train_step(X, y) == twin.train_step(X, y)
+    assert same(net, twin)
+    gone, step = weakref.ref(net), net.stepper()
+    step(X, y)
+    step.close()
+    del net
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_stepper_is_left_out_of_a_pickle():
+    net, twin = network(), network()
+    X, y = data(net)
+    step = net.stepper("adam", 0.01)
+    for _ in range(2):
+        assert step(X, y) == twin.train_step(X, y, 0.01, "adam")
+    other = pickle.loads(pickle.dumps(net))
+    assert other.train_step(X, y) == twin.train_step(X, y)
+    with pytest.raises(TypeError, match="a stepper cannot be pickled"):
+        pickle.dumps(step)
+    with pytest.raises(TypeError, match="y"):
+        step(X)
+    with pytest.raises(TypeError):
+        step()
+
+
 def test_steps_do_not_keep_a_network():
     net = network()
     net.train_step(*data(net))
