@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._team import Stepper
 from nnc.base.arrays import finite, frozen, shortest
 from nnc.base.checks import done_by, explains_arguments, flag, one_of, positive
 from nnc.base.random import Streams, checked_seed
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc._team import Stepper
     from nnc.data.metrics import Metric
     from nnc.data.scaling import Scaler
     from nnc.drawing.svg import Drawing
@@ -1049,6 +1049,7 @@ class NeuralNetwork:
         ...     loss = step(x, y)
         """
         options = {name: value for name, value in locals().items() if name not in ("self", "optimizer", "lr")}
+        from nnc._team import Stepper
         from nnc.training.step import Steps
 
         steps = Steps(optimizer, lr, options)
