@@ -39,7 +39,7 @@ cdef class Training:
     cdef Own* own
     cdef double rate              # of all epochs, where there is one
     cdef bint is_brief            # a step takes less than to let other threads have Python's lock meanwhile
-    cdef readonly Py_ssize_t singles      # steps
+    cdef readonly Py_ssize_t singles      # single steps, those that were none left out
     cdef bint is_labelled
     cdef int* labels              # those of a single step, once there was one
     cdef object keep_alive

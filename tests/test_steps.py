@@ -369,6 +369,15 @@ def test_labels_of_other_kinds_are_taken_at_every_step(kind):
     assert same(net, twin)
 
 
+def test_a_step_that_is_refused_decides_nothing_about_labels():
+    net = network(loss="cross_entropy")
+    X, labels = data(net, 3)
+    with pytest.raises(ValueError, match="X must be finite"):
+        net.train_step(np.full_like(X, np.nan), labels)
+    net.train_step(X, np.array([1, 2, 3]))
+    assert net.classes.tolist() == [1, 2, 3]
+
+
 def test_labels_that_stand_for_others_are_not_taken_as_they_are():
     net, twin = network(loss="cross_entropy"), network(loss="cross_entropy")
     X, labels = data(net)

@@ -239,7 +239,7 @@ class Intake:
         if largest is not None:  # all is finite
             if learn:
                 self.largest = max(largest, self.largest)
-                self.numbered = self.numbered or self.loss.of_classes
+                self.numbered = self.loss.of_classes and self.classes is None
             return Data(rows, Y, labels)
         rows = self.checked_inputs(X, learn)
         weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, len(rows))

@@ -124,6 +124,8 @@ class Steps(Stepping):
             loss = loss + self.training.penalty if is_custom else product
             if state.plateau is not None:
                 state.plateau.observe(loss)
+        if dP is None:
+            intake.numbered = intake.loss.of_classes and intake.classes is None
         plain = weights is None and state.schedule is None and not is_custom
         if plain and self.goes_as_it_is(intake, X, y, labels, dP):
             self.repeats(model, intake, dP is not None)
@@ -166,7 +168,6 @@ class Steps(Stepping):
         intake = network.intake
         ready = intake.at_once(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
-            intake.numbered = intake.numbered or intake.loss.of_classes
             return intake, *ready
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; or dP takes its place")
