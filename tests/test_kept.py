@@ -263,6 +263,7 @@ def test_a_warning_that_is_an_error_keeps_nothing():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it rang in others' garbage callback
 def test_an_exception_out_of_the_blue():
     """A signal handler may raise between any two bytecodes."""
 
