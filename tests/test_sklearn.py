@@ -659,6 +659,23 @@ def test_copies_go_on(copier, solver):
     assert not hasattr(clone(model), "coefs_")
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_steps_of_the_network_between_calls_of_partial_fit(solver):
+    X, y = numbers()
+    model = MLPRegressor(**SMALL, solver=solver).partial_fit(X, y)
+    twin = copy.deepcopy(model)
+    net, other = model.network_, twin.network_
+    rows, targets = np.ascontiguousarray(X[:3], net.dtype), np.ascontiguousarray(y[:3, None], net.dtype)
+    for _ in range(3):
+        for _ in range(3):
+            net.train_step(rows, targets)
+            other.fit(rows, targets, epochs=1)
+        assert np.array_equal(net.params, other.params)
+        model.partial_fit(X, y)
+        twin.partial_fit(X, y)
+        assert np.array_equal(net.params, other.params)
+
+
 def test_memory_mapped_models(tmp_path):
     X, y = numbers()
     model = MLPRegressor(**SMALL).fit(X, y)

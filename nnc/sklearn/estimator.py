@@ -382,8 +382,9 @@ class Estimator:
         if self.early_stopping and not self.loss_curve_:
             run.best_params = run.params.copy()  # where no score is a number
         self.n_iter_ = 0
-        net.state = state
-        reason = run.run().stop_reason
+        with net.model.turn:
+            net.state = state
+            reason = run.run().stop_reason
         state.forget()  # what loss_curve_ and its like tell
         if run.best_params is not None:
             run.params[...] = run.best_params
@@ -403,7 +404,7 @@ class Estimator:
         """What the optimizer goes on from: in partial_fit from where it is, in fit anew."""
         schedule = self.learning_rate if callable(self.learning_rate) else None
         kept = vars(self).get("_optimizer") if incremental else None
-        state = None if kept is None else net.state
+        state = None if kept is None or net.state is None else net.state.successor(net.streams)
         if state is None:
             state = State.begin(None, net.model, optimizer, schedule, self.max_iter, net.streams)
             if kept is not None:

@@ -106,9 +106,7 @@ class State:
         if optimizer is not None or before is None:
             state = cls.new(model, "sgd" if optimizer is None else optimizer, streams)
         else:
-            before.catch_up()
-            state = before.__copy__()
-            state.streams, state.live = streams, None
+            state = before.successor(streams)
             state.by_rule = state.by_rule and lr is None
         if lr is not None:
             if not hasattr(state.optimizer, "lr"):
@@ -130,6 +128,13 @@ class State:
             state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
             model.scale_rates(state.moments[-1])
         state.frozen = model.frozen
+        return state
+
+    def successor(self, streams: Streams) -> State:
+        """Another one that goes on from here, and from what single steps have counted."""
+        self.catch_up()
+        state = self.__copy__()
+        state.streams, state.live = streams, None
         return state
 
     def counters(self) -> dict[str, Any]:
