@@ -34,8 +34,10 @@ from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jaco
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
 from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, train
 cimport lanes
+cimport single
 cimport tiny
 
+import numpy
 from numpy import dtype, empty
 
 # The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
@@ -50,6 +52,7 @@ TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
 cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # of a number in a buffer
 cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")
+cdef object ndarray = numpy.ndarray       # no name of the module, which would be looked up
 
 cdef enum:
     BRIEF = 1 << 13       # rows times parameters of a call that is over before it would pay to give Python's lock away
@@ -163,15 +166,17 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
 
 cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
     # The numbers of an array of any kind, and of how many rows; NULL where they are not (n, columns) as the engine takes them. `how` may
-    # ask for one that can be written to. A typed view would say the same, for three times as long.
+    # ask for one that can be written to. A typed view would say the same, for three times as long, and a format takes NumPy longer than
+    # all the rest.
     cdef Py_buffer buffer
     cdef real* numbers = NULL
+    cdef bint known = type(array) is ndarray and array.dtype is DTYPE
     try:
-        PyObject_GetBuffer(array, &buffer, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | how)
+        PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS | how | (0 if known else PyBUF_FORMAT))
     except Exception:
         return NULL
     if (buffer.ndim == 2 and buffer.shape[0] > 0 and buffer.shape[1] == columns and <size_t>buffer.buf % sizeof(real) == 0
-            and buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0):
+            and (known or buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0)):
         n[0], numbers = buffer.shape[0], <real*>buffer.buf
     PyBuffer_Release(&buffer)
     return numbers

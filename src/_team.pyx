@@ -17,7 +17,9 @@ from threads cimport (Single, Task, counter, counter_add, counter_changes, count
 from _signal import SIGINT, default_int_handler, getsignal, signal
 import _thread
 
-from numpy import ndarray
+import numpy
+
+cdef object ndarray = numpy.ndarray       # no name of the module, which would be looked up
 
 
 cdef enum:
@@ -90,6 +92,7 @@ cdef class Turn:
     """A `with` that one can be in at a time: RuntimeError with this message where somebody is."""
     cdef str message
     cdef counter taken
+    cdef unsigned long long times         # that somebody has come in
 
     def __cinit__(self, str message):
         self.message = message
@@ -103,6 +106,7 @@ cdef class Turn:
     cdef int take(self) except -1:
         if not counter_turn(&self.taken, False, True):
             raise RuntimeError(self.message)
+        self.times += 1
         return 0
 
     cdef void give(self) noexcept:
@@ -179,7 +183,9 @@ cdef class Stepping:
     """
     cdef public object optimizer, lr, state, kept, stack
     cdef object model, run, intake
+    cdef double rate
     cdef Turn turn                # of the model
+    cdef unsigned long long next  # how often somebody has come in there, where the next one is this
     cdef Still still
     cdef Single* single           # of the run
     cdef bint slopes              # it takes dP, and no targets
@@ -197,6 +203,16 @@ cdef class Stepping:
     def repeats(self, model, intake, bint slopes):
         """To be called after a step, on targets or slopes, where the next one on such arrays depends on nothing else."""
         self.model, self.turn, self.still, self.intake, self.slopes = model, model.turn, model.still, intake, slopes
+        self.rate, self.next = self.state.lr, self.turn.times + 1
+
+    cdef bint stands(self, network):
+        # Whether nobody has been here since the last step who has changed what the next one depends on: that takes a turn.
+        if self.turn.times != self.next:
+            if not (network.intake is self.intake and network.state is self.kept and self.model.stack is self.stack):
+                return False
+            self.rate = self.state.lr
+        self.next = self.turn.times + 1
+        return True
 
     def take(self, network, X, y, sample_weight, dP, lr, optimizer):
         """One step; returns the loss before it, or where its derivatives are given the sum of dP * P. None, with nothing done, where it
@@ -210,7 +226,7 @@ cdef class Stepping:
         turn.take()
         try:
             if (self.intake is not None and sample_weight is None and (y if self.slopes else dP) is None
-                    and network.intake is self.intake and network.state is self.kept and self.model.stack is self.stack):
+                    and self.stands(network)):
                 loss = self.taken_again(network, X, dP if self.slopes else y, lr)
                 if loss is not None:
                     return loss
@@ -221,10 +237,9 @@ cdef class Stepping:
 
     cdef taken_again(self, network, X, Y, lr):
         # The same; None, with nothing done, where X and Y cannot go to the core as they are.
-        cdef double loss
+        cdef double loss, rate = self.rate if lr is None or lr is self.lr else lr
         if not (type(X) is type(Y) is ndarray):
             return None
-        rate = self.state.lr if lr is None or lr is self.lr else float(lr)
         self.still.take()
         try:
             if not self.single.take(self.single.what, X, Y, rate, &loss):
@@ -232,7 +247,8 @@ cdef class Stepping:
             if loss - loss != 0:
                 self.fail(network, X, Y if Y.ndim == 2 else None, "dP" if self.slopes else "y", rate)
             if not (lr is None or lr is self.lr):
-                self.lr = self.state.lr = rate
+                self.rate, self.lr = rate, float(lr)
+                self.state.lr = self.lr
             return loss
         finally:
             self.still.give()

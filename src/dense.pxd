@@ -88,18 +88,25 @@ cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noe
     return layer.WT + j * layer.ldt + k
 
 
+cdef inline void transpose_square(const real* W, Py_ssize_t ld, Py_ssize_t rows, vec* square) noexcept nogil:
+    # Column by column, VL columns of so many rows, and zeros below them.
+    cdef Py_ssize_t i
+    for i in range(VL):
+        square[i] = splat(0)
+    for i in range(rows):
+        square[i] = load(W + i * ld)
+    transpose(square)
+
+
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
     # Brings WT up to date with rows low <= k < high of W; low is a multiple of VL. Columns of WT beyond n_in stay zero.
     cdef vec square[MAX_LANES]
     cdef Py_ssize_t start, k, j
-    cdef int i, inputs
+    cdef int i
     for start from low <= start < high by LINE:       # whole lines of WT, which the first-level cache may not hold until the next rows
         for j from 0 <= j < layer.n_out by VL:
             for k from start <= k < smaller(start + LINE, high) by VL:
-                inputs = VL if high - k > VL else high - k
-                for i in range(VL):
-                    square[i] = load(layer.W + (k + i) * layer.ld + j) if i < inputs else splat(0)
-                transpose(square)
+                transpose_square(layer.W + k * layer.ld + j, layer.ld, smaller(VL, high - k), square)
                 for i in range(VL):
                     if j + i < layer.n_out:
                         store(layer.WT + (j + i) * layer.ldt + k, square[i])

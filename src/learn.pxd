@@ -43,8 +43,6 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
                 else:
                     square_rows(g, count, ld, squares + k)
             k += count
-    if layer.WT is not NULL and last_block and optimizer is not NULL and squares is NULL:
-        layers.transpose_rows(layer, low, top)
     if last_block and optimizer is not NULL and low == 0 and high > 0:
         layers.run_on(layer)
 
@@ -60,8 +58,6 @@ cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optim
         at = layer.rows * layer.ld
         update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, True, &bad)
         note(layer, bad)
-    if layer.WT is not NULL:
-        layers.transpose_rows(layer, low, top)
 
 
 cdef inline void note(Layer* layer, vec bad) noexcept nogil:

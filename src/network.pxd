@@ -51,6 +51,7 @@ cdef struct Network:
     bint by_pixels        # the layers of images have that of pixels.pxd
     bint norms            # there are BATCH_NORMs, and a backward pass, in which they gather deltas
     bint waits            # and between two layers they wait for all rows of a batch, of which they take mean and variance
+    bint refreshed        # each step begins with refresh(), so none has to end with it
     Barrier* barrier      # where it waits for other threads; NULL where one does all
     Block block
     real* mask            # (ld of the output) 1 for an output, 0 for padding
@@ -312,8 +313,8 @@ cdef inline void backward_through(const Network* net, int start, int end, Py_ssi
             layers.input_backward(&net.layers[0], first, rows, thread, net.by_inputs + first * net.block.n_in)
 
 
-cdef inline void learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
-                       const Optimizer* optimizer, double* squares, int thread, int threads, Ahead* ahead) noexcept nogil:
+cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
+                                const Optimizer* optimizer, double* squares, int thread, int threads, Ahead* ahead) noexcept nogil:
     # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters; meanwhile rows of the
     # next block are on their way.
     cdef const real** X = net.block.inputs
@@ -326,6 +327,8 @@ cdef inline void learn(const Network* net, Py_ssize_t rows, bint first_block, bi
             learn_layer(layer, X, form, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
                         optimizer if layer.own is NULL or optimizer is NULL else &layer.own.optimizer, squares,
                         net.scratch + thread * net.scratch_size, ahead if l == 0 else NULL)
+            if last_block and optimizer is not NULL and squares is NULL:
+                follow_rows(net, layer, thread, threads)
         if squares is not NULL:
             squares += parameter_rows(layer)
         X, form = layer.outs, COLUMNS
@@ -360,6 +363,13 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
         step_layer(layer, first_row(layer, thread, threads), last_row(layer, thread, threads),
                    optimizer if layer.own is NULL else &layer.own.optimizer,
                    optimizer.clip_norm / length if length > optimizer.clip_norm else 1)
+        follow_rows(net, layer, thread, threads)
+
+
+cdef inline void follow_rows(const Network* net, const Layer* layer, int thread, int threads) noexcept nogil:
+    # Brings WT up to date with the thread's share of W.
+    if layer.WT is not NULL and not net.refreshed:
+        layers.transpose_rows(layer, first_row(layer, thread, threads), smaller(last_row(layer, thread, threads), layer.rows))
 
 
 cdef inline void constrain(const Network* net, double limit, int thread, int threads) noexcept nogil:

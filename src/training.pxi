@@ -88,6 +88,7 @@ cdef class Training:
             plan.layers[l].dropped = dropped
         self.set_learning(plan.layers, learning)
         is_tiny = tiny.suits(run, &plan)
+        run.single = not is_tiny and single.suits(run, &plan)
         lay_out_run(run, &plan, &arena, block, threads, is_tiny)
         self.memory = reserve(&arena, block)
         lay_out_run(run, &plan, &arena, block, threads, is_tiny)
@@ -282,7 +283,7 @@ cdef class Training:
     @property
     def alone(self):
         """Whether one thread has to do it, however many there are."""
-        return self.run.net.is_tiny
+        return self.run.net.is_tiny or self.run.single
 
     @property
     def epoch(self):
@@ -390,7 +391,9 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
 
 cdef void take_step(Run* run) noexcept nogil:
     if are_finite(&run.data, run.net.layers, run.net.count):
-        refresh_network(&run.net)
+        if not run.single:
+            run.net.refreshed = True
+            refresh_network(&run.net)
         if run.net.is_tiny:
             tiny.fetch(&run.net, &run.data)
         work_on_run(run, 0, run.batch)        # blocks, at most
@@ -401,6 +404,8 @@ cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef unsigned int mode = flush_denormals()
     if run.net.is_tiny:
         tiny.train(run, blocks)
+    elif run.single:
+        single.train(run, blocks)
     else:
         train(run, thread, blocks)
     restore_denormals(mode)

@@ -613,9 +613,7 @@ def test_chains_that_measure_the_peak_are_all_there(core):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 16, 21, 64])
-@pytest.mark.parametrize(
-    ("key", "row", "share"), [(0, 0, 0.5), (2**64 - 1, 77, 0.1), (3**40, 10**6, 0.999)]
-)
+@pytest.mark.parametrize(("key", "row", "share"), [(0, 0, 0.5), (2**64 - 1, 77, 0.1), (3**40, 10**6, 0.999)])
 def test_a_mask_of_dropout_is_what_its_hash_says(core, n, key, row, share):
     def mixed(z):
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64

@@ -493,6 +493,89 @@ def test_batches_for_a_tiny_network_may_get_smaller(isa):
     assert np.array_equal(net.params, other.params)
 
 
+# ---------------------------------------------------------------------------------------------- single rows
+
+SINGLE = [
+    *TINY,
+    ("leaky_relu", "cross_entropy"),
+    ("softplus", nnc.CrossEntropy(0.1)),
+    ("selu", "huber"),
+]
+
+
+def row_by_row(sizes, rows, activation, loss, bias, dtype, seed, optimizer="sgd", lr=0.01, **options):
+    """A fit on one row after another, and one whose rows have weights, all of them 1, which keeps it from the way for
+    single rows."""
+    X, y = data(rows, sizes[0], sizes[-1], seed=seed)
+    y = np.where(y < 0.5, -1, 1) if loss == "hinge" else y
+    if isinstance(loss, nnc.CrossEntropy) or loss == "cross_entropy":
+        sizes = [*sizes[:-1], max(2, sizes[-1])]
+        y = np.arange(rows) % sizes[-1]
+    fits = []
+    for weights in (None, np.ones(rows)):
+        net = NeuralNetwork(sizes, activation=activation, loss=loss, bias=bias, dtype=dtype, seed=seed)
+        said = {"epochs": 5, "batch_size": 1, "optimizer": optimizer, "lr": lr, "sample_weight": weights, **options}
+        try:
+            history, error = net.fit(X, y, **said), None
+        except DivergedError as diverged:
+            history, error = diverged.history, diverged
+        fits.append((net, history, error))
+    return fits
+
+
+def assert_same_way(fits):
+    (net, history, error), (other, expected, wanted) = fits
+    assert np.array_equal(net.params, other.params)
+    assert history.loss.tolist() == expected.loss.tolist()
+    assert (error and (error.epoch, error.layer)) == (wanted and (wanted.epoch, wanted.layer))
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=2, max_size=4),
+    rows=st.integers(1, 9),
+    partners=st.sampled_from(SINGLE),
+    bias=st.booleans(),
+    shuffle=st.booleans(),
+    optimizer=st.sampled_from(["sgd", "momentum", "adam"]),
+    dtype=st.sampled_from(["float64", "float32"]),
+    seed=st.integers(0, 1000),
+)
+@searching(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_single_rows_give_the_weights_that_others_give(
+    isa, sizes, rows, partners, bias, shuffle, optimizer, dtype, seed
+):
+    assert_same_way(row_by_row(sizes, rows, *partners, bias, dtype, seed, optimizer, shuffle=shuffle))
+
+
+@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
+@pytest.mark.parametrize("activation", HIDDEN)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_every_activation_of_single_rows(isa, activation, dtype):
+    assert_same_way(row_by_row([3, 17, 2], 4, activation, "mse", True, dtype, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("lr", [1e3, 1e30, 1e300])
+@pytest.mark.parametrize("sizes", [[3, 3, 1], [3, 70, 3]])
+def test_single_rows_diverge_as_others_do(isa, dtype, lr, sizes):
+    lr = lr if dtype == "float64" else min(lr, 1e30)
+    fits = row_by_row(sizes, 3, "identity", "mse", True, dtype, 1, lr=lr)
+    assert fits[0][2] is not None
+    assert np.isfinite(fits[0][0].params).all()
+    assert_same_way(fits)
+
+
+def test_threads_that_are_asked_for_do_not_disturb_single_rows(isa):
+    assert len({trained([20, 30, 3], 6, batch_size=1, epochs=5, n_threads=n) for n in (1, 2, 3)}) == 1
+
+
+@pytest.mark.parametrize("options", [{"l2": 0.1}, {"clip_norm": 0.1}, {"clip_value": 0.1}, {"dropout": 0.5}])
+def test_single_rows_with_more_than_a_loss(options):
+    """Whatever way they take, it is that of the others."""
+    assert_same_way(row_by_row([5, 20, 2], 4, "tanh", "mse", True, "float64", 1, **options))
+
+
 @pytest.mark.parametrize("loss", ["sse", "half_sse", "mse", "bce", "cross_entropy"])
 def test_loss_of_an_epoch(loss):
     """The sum of its batches' losses, or their mean by rows, each before its step."""

@@ -42,7 +42,7 @@ class Steps(Stepping):
         Penalties, clipping and dropout, as `stepper` has them.
     """
 
-    options: Mapping[str, Any]
+    __slots__ = ("options", "settings", "shape")
 
     def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any]) -> None:
         self.optimizer, self.lr, self.options = optimizer, lr, options

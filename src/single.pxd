@@ -1,0 +1,157 @@
+# The run of run.pxd once more, for batches of a single row through a few dense layers, as a loop of the user's takes them: there the way
+# to the kernels takes longer than they do, and so does WT, which each step would write and read once.
+#
+# The buffers and the order of every sum are those of run.pxd and dense.pxd, so the weights and losses are the same to the last bit.
+
+from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
+from squares cimport MAX_LANES
+from activations cimport SOFTMAX, activate, softmax
+from losses cimport loss_scale
+from optimizers cimport Optimizer, count_step
+from matmul cimport COLUMNS, K_BLOCK
+from threads cimport smaller
+from layer cimport DENSE, Layer, biases, last_row, to_net_input
+from dense cimport transpose_square
+from rows cimport fetch
+from learn cimport learn as learn_layer
+from network cimport Network, Plan, is_broken, output_delta
+from run cimport Run, draw_order, end_epoch, loss_of_epoch, rate_place
+
+cdef enum:
+    SIDE = 4              # sums side by side, which hide the latency of a multiply-add
+    FEW = 1 << 17         # parameters
+
+
+cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
+    # Whether all that is asked for is known here, and this is faster.
+    cdef const Optimizer* optimizer = &run.optimizer
+    cdef const Layer* layer
+    cdef int l
+    for l in range(plan.count):
+        layer = &plan.layers[l]
+        if layer.kind != DENSE or layer.narrow or layer.n_in > K_BLOCK or layer.n_out > K_BLOCK or layer.dropped > 0:
+            return False
+        if layer.frozen or layer.own is not NULL:
+            return False
+    return (run.batch == 1 and plan.size <= FEW and run.data.weights is NULL and optimizer.clip_norm == 0 and optimizer.max_norm == 0 and
+            optimizer.l1 == 0 and optimizer.l2 == 0)
+
+
+cdef inline always_inlined net_inputs(int side, const Layer* layer, const real* x, Py_ssize_t j) noexcept nogil:
+    # Z = b + x @ W from column j on, for `side` vectors, a literal at every call.
+    cdef const real* b = biases(layer)
+    cdef const real* w = layer.W + j
+    cdef vec z[SIDE]
+    cdef Py_ssize_t k
+    cdef int s
+    for s in range(side):
+        z[s] = splat(0) if b is NULL else load(b + j + s * VL)
+    for k in range(layer.n_in):
+        for s in range(side):
+            z[s] = madd(splat(x[k]), load(w + s * VL), z[s])
+        w += layer.ld
+    for s in range(side):
+        store(layer.Z + j + s * VL, z[s])
+
+
+cdef inline void forward(const Layer* layer, const real* x, real* scratch) noexcept nogil:
+    # Z, and A = f(Z)
+    cdef Py_ssize_t j = 0
+    while layer.ld - j >= SIDE * VL:
+        net_inputs(SIDE, layer, x, j)
+        j += SIDE * VL
+    while j < layer.ld:
+        net_inputs(1, layer, x, j)
+        j += VL
+    if layer.activation == SOFTMAX:
+        softmax(layer.Z, layer.A, layer.log_sum, 1, layer.n_out, layer.ld, scratch)
+    else:
+        activate(layer.activation, layer.Z, layer.A, layer.ld)
+
+
+cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
+    # delta of the layer below = (W @ delta) * f'(its Z), where squares of W are transposed on the way
+    cdef vec square[MAX_LANES]
+    cdef vec sum
+    cdef Py_ssize_t i, j, k
+    for k from 0 <= k < below.ld by VL:               # no rows of W where there is nothing but padding
+        sum = splat(0)
+        for j from 0 <= j < layer.n_out by VL:
+            transpose_square(layer.W + k * layer.ld + j, layer.ld, smaller(VL, layer.n_in - k), square)
+            for i in range(smaller(VL, layer.n_out - j)):
+                sum = madd(splat(layer.D[j + i]), square[i], sum)
+        store(below.D + k, sum)
+    to_net_input(below, 0, 1)
+
+
+cdef inline void descend(Layer* layer, const real* x, real rate) noexcept nogil:
+    # W -= lr x.T @ delta, b -= lr delta
+    cdef const real* D = layer.D
+    cdef real* w = layer.W
+    cdef vec bad = splat(0)
+    cdef Py_ssize_t j, k
+    for k in range(layer.n_in):
+        for j from 0 <= j < layer.ld by VL:
+            move(w + j, madd(splat(x[k]), load(D + j), splat(0)), rate, &bad)
+        w += layer.ld
+    if layer.bias:
+        for j from 0 <= j < layer.ld by VL:
+            move(w + j, load(D + j) + splat(0), rate, &bad)
+    if not all_finite(bad):
+        layer.broken = True
+
+
+cdef inline always_inlined move(real* w, vec gradient, real rate, vec* bad) noexcept nogil:
+    cdef vec old = load(w)
+    cdef vec x = madd(splat(-rate), gradient, old)
+    bad[0] = bad[0] + (x - x)
+    store(w, if_finite(x, x, old))
+
+
+cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
+    # Takes the run `steps` steps further.
+    cdef Network* net = &run.net
+    cdef Layer* out = &net.layers[net.count - 1]
+    cdef Optimizer* optimizer = &run.optimizer
+    cdef Layer* layer
+    cdef const real** X
+    cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
+    cdef double scale = run.delta_factor * loss_scale(net.loss, 1, out.n_out), total = run.total, loss
+    cdef int l
+    while steps > 0 and epoch < run.epochs and not run.stop and not is_broken(net):
+        if row == 0 and run.shuffles:
+            draw_order(run)
+        if not run.resident:
+            fetch(&net.block, &run.data, row, 0, 1)
+        X = net.block.inputs
+        for l in range(net.count):
+            forward(&net.layers[l], X[0], net.scratch)
+            X = net.layers[l].outs
+        output_delta(net, 0, 1, scale)
+        for l in range(net.count - 1, 0, -1):
+            backward(&net.layers[l], &net.layers[l - 1])
+        total += net.partial[0]
+        loss = loss_of_epoch(run, total) if row == n - 1 else total
+        if not loss - loss == 0:              # there is nothing to learn from it
+            run.lost = run.stop = True
+            break
+        optimizer.lr = optimizer.bias_lr = run.rates[rate_place(run, epoch, row) * run.rate_step]
+        if not optimizer.plain:
+            count_step(optimizer, 1)
+        X = net.block.inputs
+        for l in range(net.count):
+            layer = &net.layers[l]
+            if optimizer.plain and layer.gradient is NULL:
+                descend(layer, X[0], <real>optimizer.lr)
+            else:
+                learn_layer(layer, X, COLUMNS, 1, 0, last_row(layer, 0, 1), True, True, optimizer, NULL, net.scratch, NULL)
+            X = layer.outs
+        run.drops += 1
+        row += 1
+        if row == n:
+            end_epoch(run, epoch, loss)
+            row, total = 0, 0
+            epoch += 1
+        steps -= 1
+    run.epoch = epoch - (row == 0 and is_broken(net))         # an epoch whose last step was not whole is none
+    run.row, run.total = row, total
