@@ -6,9 +6,11 @@ from arena cimport TRAIN, Arena, Purpose, take, take_zeros
 from activations cimport RELU, SOFTMAX, activate, softmax
 from matmul cimport ROWS, Ahead, Form, Rows, product
 from threads cimport smaller
-from layer cimport Layer, biases, padded
+from layer cimport Layer, biases, list_rows, padded, whole_groups
+from images cimport to_lanes
 
 cdef enum:
+    SOME = 48             # rows of W, whole tiles
     EIGHT_LINES = 512     # bytes: rows of WT so far apart lie in an eighth of the first-level cache's sets at most
 
 
@@ -22,10 +24,12 @@ cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
         layer.ldt += LINE                     # as in padded(), but no array of the user's has its form
 
 
-cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose) noexcept nogil:
+cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block) noexcept nogil:
     cdef size_t size = layer.n_out * layer.ldt * sizeof(real)
     if layer.narrow:                          # it reads whole rows of WT
         layer.WT = <real*>take_zeros(arena, size)
+    elif purpose == TRAIN and not lowest and layer.to_images:
+        layer.spread = <real*>take(arena, whole_groups(block) * layer.n_out * sizeof(real))
     elif purpose == TRAIN and not lowest:
         layer.WT = <real*>take(arena, size)
 
@@ -50,9 +54,26 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
     # d loss / d X = delta @ W.T, into D of the layer below
     if layer.narrow:
         narrow_backward(layer, below, first, rows)
+    elif layer.to_images:
+        images_backward(layer, below, first, rows)
     else:
         product(ROWS, rows, below.n_out, layer.n_out, Rows(layer.deltas + first, 0), layer.WT, layer.ldt,
                 below.D + first * below.ld, below.ld, NULL, 1, False, NULL, False, NULL)
+
+
+cdef inline void images_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # The same into images: W @ delta.T of each group of them, some rows of W at a time, which all groups find in the first-level cache.
+    # So nobody keeps WT up to date, and a FLATTEN has nothing to transpose.
+    cdef const real* W[SOME]
+    cdef Py_ssize_t i, k, count, end = first + rows
+    for i from first <= i < end by VL:
+        to_lanes(layer.deltas + i, smaller(VL, end - i), False, layer.n_out, layer.spread + i * layer.n_out)
+    for k from 0 <= k < layer.n_in by SOME:
+        count = smaller(SOME, layer.n_in - k)
+        list_rows(W, layer.W + k * layer.ld, layer.ld, count)
+        for i from first <= i < end by VL:
+            product(ROWS, count, VL, layer.n_out, Rows(&W[0], 0), layer.spread + i * layer.n_out, VL, below.D + i * below.ld + k * VL, VL,
+                    NULL, 1, False, NULL, False, NULL)
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:

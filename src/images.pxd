@@ -4,6 +4,7 @@
 # Here rows of numbers become images, and images rows: the lowest layer of such a network is INPUT, and FLATTEN stands below the dense ones.
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 from simd cimport real, vec, VL, load, splat, store
 from squares cimport MAX_LANES, transpose
 from activations cimport differentiate
@@ -57,7 +58,9 @@ cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real
     for j from 0 <= j < n by VL:
         numbers = smaller(VL, n - j)
         for i in range(VL):
-            square[i] = load(lanes + (j + i) * VL) if i < numbers else splat(0)
+            square[i] = splat(0)
+        for i in range(<int>numbers):
+            square[i] = load(lanes + (j + i) * VL)
         transpose(square)
         for i in range(<int>count):
             if numbers == VL:
@@ -88,7 +91,10 @@ cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_
 
 
 cdef inline void flatten_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
-    to_lanes(layer.deltas + first, rows, False, layer.n_out, delta_of(below, first, thread))
+    if (layer + 1).to_images:
+        memcpy(delta_of(below, first, thread), layer.D + first * layer.ld, layer.n_out * VL * sizeof(real))
+    else:
+        to_lanes(layer.deltas + first, rows, False, layer.n_out, delta_of(below, first, thread))
 
 
 cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows,

@@ -48,11 +48,12 @@ cdef struct Layer:
     Py_ssize_t pad_x
     bint bias
     bint narrow           # dense, of so few outputs that vectors are better filled with inputs, and these are whole vectors
+    bint to_images        # dense, above a FLATTEN that drops nothing: its backward product gives images in lanes
     real* W               # (rows, ld), followed by b (ld) where there is a bias, and of a BATCH_NORM by its running mean and variance
     real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
     real* m               # the optimizer's moments, the same layout
     real* v
-    real* WT              # (n_out, ldt), n_in padded: W transposed for the backward product, and for a narrow layer; NULL in the first one
+    real* WT              # (n_out, ldt), n_in padded: W transposed for the backward product, unless it gives images; and for a narrow one
     Py_ssize_t ldt
     real* Z               # (rows of the block, ld) net input: the same memory as A unless the derivative needs both
     real* A               # (rows of the block, ld) output
@@ -69,7 +70,7 @@ cdef struct Layer:
     real* kept            # of a MAX_POOL: which of a window was the largest, laid out as A
     real* bordered        # of a CONV2D, for each thread: some rows of images with a border of zeros; NULL where there is none
     real* planes          # the same channel by channel, for the gradient; NULL where pixels do not lie a power of two apart
-    real* spread          # the deltas as the backward product reads them
+    real* spread          # the deltas as the backward product reads them; of a dense layer where that gives images
     real* sums            # the gradient, image by image
     real* panels          # some rows of deltas of some filters
     real* slots           # (grains of the block, parameters) the gradient of each grain of rows
@@ -87,6 +88,11 @@ cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
     # Whole vectors; and one line more of the cache than so many that all rows would lie in few of its sets.
     cdef Py_ssize_t length = (n + VL - 1) // VL * VL
     return length + LINE if length * <Py_ssize_t>sizeof(real) % HALF_PAGE == 0 else length
+
+
+cdef inline Py_ssize_t whole_groups(Py_ssize_t rows) noexcept nogil:
+    # So many rows, and those that are missing for whole groups of images.
+    return (rows + VL - 1) // VL * VL
 
 
 cdef inline Py_ssize_t parameter_rows(const Layer* layer) noexcept nogil:
@@ -139,7 +145,7 @@ cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, 
 
 cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint keep_z, bint with_delta, int threads) noexcept nogil:
     # The same of images.
-    cdef size_t group = VL * layer.n_out * sizeof(real), numbers = (count + VL - 1) // VL * group
+    cdef size_t group = VL * layer.n_out * sizeof(real), numbers = whole_groups(count) * layer.n_out * sizeof(real)
     layer.A = <real*>take(arena, numbers)
     layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
     layer.D = <real*>take(arena, numbers if layer.kind == BATCH_NORM else threads * group) if with_delta else NULL

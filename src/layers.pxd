@@ -68,7 +68,7 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
     # What it takes beside the buffers that all kinds have; `running` statistics are taken in training, too.
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN
     if layer.kind == DENSE:
-        dense.lay_out(layer, arena, lowest, purpose)
+        dense.lay_out(layer, arena, lowest, purpose, block)
     elif layer.kind == CONV2D:
         conv.lay_out(layer, arena, lowest, purpose, grains, threads)
     elif layer.kind == BATCH_NORM:

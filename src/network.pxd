@@ -13,7 +13,7 @@ from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport Barrier, barrier_wait, share, smaller
 from layer cimport (BATCH_NORM, DENSE, FLATTEN, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_spared, last_row, list_rows, padded,
-                    parameter_count, parameter_rows)
+                    parameter_count, parameter_rows, whole_groups)
 cimport layers
 cimport norm
 cimport pixels
@@ -106,11 +106,14 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         lowest = not learns                   # nothing below it learns
         learns = learns or layer.rows > 0 and not layer.frozen
         with_delta = learns and purpose == TRAIN or output and purpose != PREDICT
+        layer.to_images = (layer.kind == DENSE and not layer.narrow and l > 0 and plan.layers[l - 1].kind == FLATTEN and
+                           plan.layers[l - 1].dropped == 0)
         if plan.by_pixels and l < plan.images and layer.kind != FLATTEN:
             pixels.lay_out(&layer, arena, block)
         else:
             layers.take_outputs(&layer, NULL if output or not plan.pools else &plan.layers[l + 1], arena, block,
-                                SQUARE if is_tiny else block * layer.ld, keep_z, with_delta, lowest, threads)
+                                SQUARE if is_tiny else (block if layer.kind != FLATTEN else whole_groups(block)) * layer.ld, keep_z,
+                                with_delta, lowest, threads)
         if layer.lanes and layer.dropped > 0:
             widest = max(widest, padded(layer.n_out))
         if l > 0 and arena.base:

@@ -248,6 +248,27 @@ def test_batches_of_several_blocks_have_the_gradient_of_their_parts():
     assert np.array(trained.params) == pytest.approx(np.array(net.params) - 1e-4 * sum(parts), abs=1e-10)
 
 
+@pytest.mark.parametrize("n_out", [6, 40, 300])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", [1, 19, 50])
+def test_deltas_that_become_images_at_once_are_those_that_do_so_later(isa, n_out, dtype, n):
+    """A Flatten that drops outputs, here none of them, has its deltas as rows first."""
+    nets = [
+        NeuralNetwork(
+            [Input(9, 8, 2), Conv2D(5, 3, "tanh"), MaxPool2D(2), Flatten(), *dropped, n_out, 3],
+            activation="tanh",
+            loss="mse",
+            dtype=dtype,
+            seed=0,
+        )
+        for dropped in ([], [Dropout(1e-300)])
+    ]
+    X, y = rows(nets[0], n)
+    for net in nets:
+        net.fit(X, y, epochs=3, optimizer="adam", lr=0.01, batch_size=33)
+    assert np.array_equal(nets[0].params, nets[1].params)
+
+
 def test_networks_without_parameters_below_the_flatten():
     net = NeuralNetwork([Input(6, 6), AvgPool2D(2), Dropout(0.5), Dense(4, "tanh"), 2], loss="mse", seed=0)
     X, y = rows(net, 20)
