@@ -20,6 +20,7 @@ from network cimport (Network, Plan, backward, constrain, follow_step, forward, 
 
 cdef enum:
     LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
+    AHEAD_BYTES = 1 << 19         # of such rows in a block, or they drive those that are worked on out of the second-level cache
 
 cdef struct Run:
     Network net
@@ -207,7 +208,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Optimizer before
     cdef Ahead ahead
     # short rows come fast enough by themselves
-    cdef bint looks_ahead = run.data.order is not NULL and run.nets is NULL and net.layers[0].n_in >= LONG_LINES * LINE
+    cdef bint looks_ahead = (run.data.order is not NULL and run.nets is NULL and net.layers[0].n_in >= LONG_LINES * LINE and
+                             net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= AHEAD_BYTES)
     cdef double scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
