@@ -392,8 +392,7 @@ class NeuralNetwork:
         return table(head, rows, "NeuralNetwork") + said + self.plot()._repr_html_() + trained
 
     def inspect(self, file: IO[str] | None = None) -> None:
-        """Prints every layer, neuron, weight and bias, and how inputs and targets are scaled, to `file` or to the
-        standard output."""
+        """Prints all layers, neurons, weights and biases, and how inputs and targets are scaled, to `file` if given."""
         from nnc.inspection.text import network_text, scaling_text
 
         intake = self.intake
@@ -402,8 +401,8 @@ class NeuralNetwork:
             lines["inputs"] += scaling_text("Input", intake.scaling_X)
         if intake.scaling_y is not None:
             lines["targets"] += scaling_text("Output", intake.scaling_y)
-        stack, arrays = self.model.stack, self.model.lists()
-        print(network_text(stack, arrays, lines.get("inputs", ()), lines.get("targets", ())), file=file)
+        inputs, targets = lines.get("inputs", ()), lines.get("targets", ())
+        print(network_text(self.model.stack, self.model.lists(), inputs, targets), file=file)
 
     # ------------------------------------------------------------------------------------------ what it does
 
@@ -1527,7 +1526,8 @@ class NeuralNetwork:
         return dict(vars(still))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        with getattr(self, "model", state["model"]).turn:  # a stepper notices that somebody has had it
+            vars(self).update(state)
         if self.state is not None:
             self.state.unpack(self.model, self.streams)
 

@@ -34,7 +34,7 @@ from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jaco
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
 from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, train
 cimport lanes
-cimport single
+cimport one_row
 cimport tiny
 
 import numpy
@@ -52,7 +52,7 @@ TILE = TILE_ROWS, TILE_VECS   # of matmul.pxd
 
 cdef char FORMAT = b"f" if sizeof(real) == 4 else b"d"      # of a number in a buffer
 cdef object DTYPE = dtype("f" if sizeof(real) == 4 else "d")
-cdef object ndarray = numpy.ndarray       # no name of the module, which would be looked up
+cdef object ndarray = numpy.ndarray       # a C variable: a name of the module is looked up at each use
 
 cdef enum:
     BRIEF = 1 << 13       # rows times parameters of a call that is over before it would pay to give Python's lock away

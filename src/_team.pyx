@@ -19,7 +19,7 @@ import _thread
 
 import numpy
 
-cdef object ndarray = numpy.ndarray       # no name of the module, which would be looked up
+cdef object ndarray = numpy.ndarray       # a C variable: a name of the module is looked up at each use
 
 
 cdef enum:
@@ -89,10 +89,11 @@ cdef void free_gate(Gate* gate) noexcept:
 
 
 cdef class Turn:
-    """A `with` that one can be in at a time: RuntimeError with this message where somebody is."""
+    """A `with` that one can be in at a time: RuntimeError with this message where somebody is. Whoever changes the state, the intake or
+    the layers of a network is in its model's."""
     cdef str message
     cdef counter taken
-    cdef unsigned long long times         # that somebody has come in
+    cdef unsigned long long times         # that somebody has come in: a step looks no further where nobody has
 
     def __cinit__(self, str message):
         self.message = message
@@ -183,9 +184,9 @@ cdef class Stepping:
     """
     cdef public object optimizer, lr, state, kept, stack
     cdef object model, run, intake
-    cdef double rate
+    cdef double rate              # the state's
     cdef Turn turn                # of the model
-    cdef unsigned long long next  # how often somebody has come in there, where the next one is this
+    cdef unsigned long long next  # turn.times in the next step, where nobody comes in before
     cdef Still still
     cdef Single* single           # of the run
     cdef bint slopes              # it takes dP, and no targets

@@ -51,7 +51,7 @@ cdef struct Network:
     bint by_pixels        # the layers of images have that of pixels.pxd
     bint norms            # there are BATCH_NORMs, and a backward pass, in which they gather deltas
     bint waits            # and between two layers they wait for all rows of a batch, of which they take mean and variance
-    bint refreshed        # each step begins with refresh(), so none has to end with it
+    bint refreshed        # it takes single steps, each of which begins with refresh(), so that none has to end with it
     Barrier* barrier      # where it waits for other threads; NULL where one does all
     Block block
     real* mask            # (ld of the output) 1 for an output, 0 for padding

@@ -55,7 +55,7 @@ cdef struct Run:
     bint lost             # the loss is not finite: the step of the batch was not taken
     bint stop             # that, or the loss has reached the target
     double target_loss
-    bint single           # single.pxd has this run
+    bint one_row          # one_row.pxd has this run
     bint resident         # all rows are one block, which has been fetched for good
     int threads
     Barrier barrier

@@ -88,7 +88,7 @@ cdef class Training:
             plan.layers[l].dropped = dropped
         self.set_learning(plan.layers, learning)
         is_tiny = tiny.suits(run, &plan)
-        run.single = not is_tiny and single.suits(run, &plan)
+        run.one_row = not is_tiny and one_row.suits(run, &plan)
         lay_out_run(run, &plan, &arena, block, threads, is_tiny)
         self.memory = reserve(&arena, block)
         lay_out_run(run, &plan, &arena, block, threads, is_tiny)
@@ -283,7 +283,7 @@ cdef class Training:
     @property
     def alone(self):
         """Whether one thread has to do it, however many there are."""
-        return self.run.net.is_tiny or self.run.single
+        return self.run.net.is_tiny or self.run.one_row
 
     @property
     def epoch(self):
@@ -391,7 +391,7 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
 
 cdef void take_step(Run* run) noexcept nogil:
     if are_finite(&run.data, run.net.layers, run.net.count):
-        if not run.single:
+        if not run.one_row:
             run.net.refreshed = True
             refresh_network(&run.net)
         if run.net.is_tiny:
@@ -404,8 +404,8 @@ cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef unsigned int mode = flush_denormals()
     if run.net.is_tiny:
         tiny.train(run, blocks)
-    elif run.single:
-        single.train(run, blocks)
+    elif run.one_row:
+        one_row.train(run, blocks)
     else:
         train(run, thread, blocks)
     restore_denormals(mode)

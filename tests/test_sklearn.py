@@ -676,6 +676,24 @@ def test_steps_of_the_network_between_calls_of_partial_fit(solver):
         assert np.array_equal(net.params, other.params)
 
 
+def test_layers_that_are_frozen_stay_so_in_partial_fit():
+    X, y = numbers()
+    model = MLPRegressor(**SMALL).partial_fit(X, y)
+    model.network_.layers[0].trainable = False
+    before = [part.copy() for part in model.coefs_]
+    model.partial_fit(X, y)
+    assert [np.array_equal(part, old) for part, old in zip(model.coefs_, before, strict=True)] == [True, False, False]
+
+
+def test_partial_fit_of_a_network_that_is_being_trained_changes_nothing():
+    X, y = numbers()
+    model = MLPRegressor(**SMALL).fit(X, y)
+    before = model.n_iter_, model.network_.state
+    with model.network_.model.turn, pytest.raises(RuntimeError, match="trained"):
+        model.partial_fit(X, y)
+    assert (model.n_iter_, model.network_.state) == before
+
+
 def test_memory_mapped_models(tmp_path):
     X, y = numbers()
     model = MLPRegressor(**SMALL).fit(X, y)

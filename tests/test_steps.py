@@ -574,6 +574,18 @@ def test_a_fit_between_steps():
         assert same(net, twin)
 
 
+def test_a_stepper_goes_on_with_the_network_whose_state_was_set():
+    net, twin = network(), network()
+    X, y = data(net)
+    state, step = net.__getstate__(), net.stepper("adam", 0.01)
+    step(X, y)
+    step(X, y)
+    net.__setstate__(state)
+    one_epoch(twin, X, y, optimizer="adam", lr=0.01)
+    step(X, y)
+    assert same(net, twin)
+
+
 def test_a_stepper_can_be_closed():
     net, twin = network(), network()
     X, y = data(net)

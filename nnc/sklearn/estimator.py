@@ -35,6 +35,7 @@ from nnc.sklearn.runs import DenseRun, Hook, Orders, SparseRun, batches, mean
 from nnc.training.advice import TrainingWarning
 from nnc.training.callbacks import tell
 from nnc.training.plan import Plan, callbacks_of, dropout_settings
+from nnc.training.plan import settings as told_settings
 from nnc.training.state import State
 
 if TYPE_CHECKING:
@@ -277,7 +278,8 @@ class Estimator:
             if prod(X.shape) * net.dtype.itemsize <= DENSE_BYTES:
                 X = X.toarray()
         if hasattr(optimizer, "lr"):
-            self._train(net, optimizer, X, y, weights, incremental, validation)
+            with net.model.turn:  # from where it is found what to go on from
+                self._train(net, optimizer, X, y, weights, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout is for stochastic solvers, got it with {self.solver!r}")
         elif isinstance(optimizer, LBFGS):
@@ -347,6 +349,7 @@ class Estimator:
         state = self._state_for(net, optimizer, incremental)
         _, loss_factor, delta_factor = self._loss_and_factors()
         settings = {
+            **told_settings({}, net.model, state),  # of layers that learn otherwise
             "l2": self.alpha,
             "mean_penalty": True,
             "by_rows": True,
@@ -382,9 +385,8 @@ class Estimator:
         if self.early_stopping and not self.loss_curve_:
             run.best_params = run.params.copy()  # where no score is a number
         self.n_iter_ = 0
-        with net.model.turn:
-            net.state = state
-            reason = run.run().stop_reason
+        net.state = state
+        reason = run.run().stop_reason
         state.forget()  # what loss_curve_ and its like tell
         if run.best_params is not None:
             run.params[...] = run.best_params

@@ -1,7 +1,8 @@
 # The run of run.pxd once more, for batches of a single row through a few dense layers, as a loop of the user's takes them: there the way
 # to the kernels takes longer than they do, and so does WT, which each step would write and read once.
 #
-# The buffers and the order of every sum are those of run.pxd and dense.pxd, so the weights and losses are the same to the last bit.
+# The buffers and the order of every sum are those of run.pxd and dense.pxd, so the weights and losses are the same to the last bit. WT
+# is there, and nobody reads it.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from squares cimport MAX_LANES
@@ -141,7 +142,7 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
         X = net.block.inputs
         for l in range(net.count):
             layer = &net.layers[l]
-            if optimizer.plain and layer.gradient is NULL:
+            if optimizer.plain:
                 descend(layer, X[0], <real>optimizer.lr)
             else:
                 learn_layer(layer, X, COLUMNS, 1, 0, last_row(layer, 0, 1), True, True, optimizer, NULL, net.scratch, NULL)
