@@ -207,6 +207,19 @@ def test_a_turn_that_flatters_a_team_costs_little(rate, left):
     assert machine.rows > 0.97 * 1e6 * machine.now
 
 
+@pytest.mark.parametrize("until", range(1, 40))
+def test_a_run_may_end_in_the_middle_of_a_turn(until):
+    machine = Machine({1: 1e6, 2: 1.9e6, 4: 3e6})
+    for _ in range(until):  # slices of work, of a run that is long enough for turns
+        size, seconds = machine.chooser.next(machine.now, 1e9)
+        machine.now += 0.3 * seconds
+        machine.chooser.judge(size, 0.3 * machine.rates[size] * seconds, 0.3 * seconds, machine.now, 1e9)
+    for _ in range(3):
+        machine.chooser = machine.chooser.again(None)
+        machine.run(0.5)
+    assert machine.best == 4
+
+
 class Waking(Machine):
     """One whose team is slow until its threads are awake; and, whatever it does, for the first `bad` seconds."""
 

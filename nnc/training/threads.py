@@ -96,7 +96,8 @@ class Chooser:
     def again(self, limit: Callable[[], int]) -> Chooser:
         """One for a run of the same work, which goes on from what was found."""
         other = copy(self)
-        other.limit, other.rates, other.known = limit, self.rates.copy(), self.known.copy()
+        other.limit, other.known = limit, self.known.copy()
+        other.rates = {size: self.rates[size] for size in self.known}  # a turn that was not over tells nothing
         other.turns, other.found, other.waking, other.is_awake, other.met = [], [], [], False, self.met.copy()
         if self.turns:
             other.rows = other.seconds = 0.0
