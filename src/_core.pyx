@@ -12,6 +12,7 @@ from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat, sum_lanes, flush_denormals, restore_denormals
+from simd cimport over_root as quotient_over_root
 from squares cimport MAX_LANES, transpose as transpose_square
 from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
 cimport activations

@@ -81,6 +81,13 @@ def function(str name, const real[::1] x, real[::1] out):
             store(&out[i], vmath.log1p(load(&x[i])))
 
 
+def over_root(const real[::1] x, const real[::1] square, double root, double eps, real[::1] out):
+    """out = x / (root * sqrt(square) + eps). Lengths are whole vectors."""
+    cdef Py_ssize_t i
+    for i from 0 <= i < x.shape[0] by VL:
+        store(&out[i], quotient_over_root(load(&x[i]), load(&square[i]), <real>root, <real>eps))
+
+
 def softmax(const real[:, ::1] Z, Py_ssize_t n, real[:, ::1] A, real[::1] log_sum, real[::1] scratch):
     """A = softmax of the first n columns of Z, log_sum = log(sum(exp)) of each row; scratch has room for
     Z.shape[1] vectors, and for whole vectors of rows behind them."""

@@ -7,7 +7,7 @@
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport sqrt as sqrt_double
 from libc.string cimport memset
-from simd cimport never_inlined, real, vec, VL, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, vabs, vsqrt
+from simd cimport never_inlined, real, vec, VL, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, over_root, vabs
 from vmath cimport clamp, sign
 
 cdef enum Method:         # the numbers are the order of the rows in nnc/kinds
@@ -283,9 +283,7 @@ cdef inline vec adam(const Optimizer* o, double rate, real* p, const real* g, re
         x = load(g + i)
         mean = b1 * load(m + i) + c1 * x
         square = b2 * load(v + i) + (c2 * x) * x
-        x = step * mean
-        y = root * vsqrt(square) + eps
-        x = shrink * load(p + i) - x / y
+        x = shrink * load(p + i) - over_root(step * mean, square, root, eps)
         y = madd(square, splat(0), x)
         bad = bad + (y - y)
         take(m + i, y, mean)
@@ -301,8 +299,7 @@ cdef inline vec rmsprop(const Optimizer* o, double rate, real* p, const real* g,
     for i from 0 <= i < size by VL:
         x = load(g + i)
         square = b2 * load(v + i) + (c2 * x) * x
-        y = vsqrt(square) + eps
-        x = x / y
+        x = over_root(x, square, 1, eps)
         if momentum != 0:
             x = momentum * load(m + i) + x
         moved = load(p + i) - lr * x
@@ -322,9 +319,7 @@ cdef inline vec adagrad(const Optimizer* o, double rate, real* p, const real* g,
     for i from 0 <= i < size by VL:
         x = load(g + i)
         square = load(v + i) + x * x
-        y = vsqrt(square) + eps
-        x = lr * x
-        x = load(p + i) - x / y
+        x = load(p + i) - over_root(lr * x, square, 1, eps)
         y = madd(square, splat(0), x)
         bad = bad + (y - y)
         take(v + i, y, square)
@@ -344,9 +339,7 @@ cdef inline vec nadam(const Optimizer* o, double rate, real* p, const real* g, r
         x = load(g + i)
         mean = b1 * load(m + i) + c1 * x
         square = b2 * load(v + i) + (c2 * x) * x
-        y = root * vsqrt(square) + eps
-        x = of_g * x + of_m * mean
-        x = load(p + i) - x / y
+        x = load(p + i) - over_root(of_g * x + of_m * mean, square, root, eps)
         y = madd(square, splat(0), x)
         bad = bad + (y - y)
         take(m + i, y, mean)

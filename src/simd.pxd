@@ -32,7 +32,7 @@ cdef extern from "simd.h" nogil:
     vec if_negative(vec a, vec yes, vec no)
     vec vmax(vec a, vec b)
     vec vabs(vec a)
-    vec vsqrt(vec a)
+    vec over_root(vec x, vec square, real root, real eps)
     vec with_sign(vec a, vec b)
     vec pow2_of_rounded(vec n_plus_magic)
     vec split_exponent(vec a, vec* e)

@@ -247,6 +247,29 @@ def call(core, name, x):
     return out.array[: len(x)]
 
 
+@pytest.mark.parametrize(("root", "eps"), [(1.0, 1e-8), (31.6, 1e-8), (1.05, 1e-3)])
+def test_a_quotient_over_a_root(core, root, eps):
+    """Three roundings at most before the last one, also where it is not taken by the instructions for it."""
+    kind, rng, n = np.finfo(real(core)), np.random.default_rng(0), 64_000
+    exponents = rng.uniform(np.log2(LONG(kind.tiny)) + 1, np.log2(LONG(kind.max)) - 1, n).astype(float)
+    square = np.exp2(exponents).astype(kind.dtype)
+    x = (rng.choice([-1, 1], n) * np.exp2(0.5 * exponents + rng.uniform(-9, 9, n))).astype(kind.dtype)
+    out = np.empty(n, kind.dtype)
+    core.over_root(x, square, root, eps, out)
+    exact = x.astype(LONG) / (LONG(kind.dtype.type(root)) * np.sqrt(square.astype(LONG)) + LONG(kind.dtype.type(eps)))
+    normal = np.abs(exact) >= kind.tiny
+    assert ulps(out[normal], exact[normal]).max() < 3.5 + oracle_error(kind.dtype)
+
+
+def test_a_quotient_over_a_root_at_the_ends(core):
+    kind = np.finfo(real(core))
+    square = np.array([0, kind.tiny / 2, kind.tiny, kind.max], kind.dtype).repeat(core.LANES)
+    out = np.empty(len(square), kind.dtype)
+    core.over_root(np.ones_like(square), square, 1, 1e-8, out)
+    assert out.reshape(4, -1)[:3] == pytest.approx(1e8)
+    assert out.reshape(4, -1)[3] * float(np.sqrt(kind.max)) == pytest.approx(1)
+
+
 # Where a search through some hundred million arguments found the largest errors of one function or another.
 HARD = (
     *(5.8429074, 5.8437614, 4.489855445284468, 4.492169863155314),
