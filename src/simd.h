@@ -279,7 +279,7 @@ static inline void prefetch_line(const real *p) {
    for a root and a quotient of a vector, and a third of that for estimates of 14 bits that are made good: a residue is exact where a
    product and a sum are rounded once, so what it corrects is right to the last bit but in rare cases. A square of less than the least
    normal number counts as that. */
-#if defined(__AVX512F__) && !defined(NNC_SCALAR)
+#if defined(__AVX512F__) && !defined(NNC_SCALAR) && (defined(__GNUC__) || defined(__clang__))
 static inline vec over_root(vec x, vec square, real root, real eps) {
 #ifdef NNC_FLOAT64
     vec v = vmax(square, splat(0x1p-1022)), half = splat(0.5);
