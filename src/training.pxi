@@ -463,6 +463,7 @@ def work_each(list trainings, Py_ssize_t blocks):
         for g in range(groups):
             size[g] = sizes[g]
         with nogil:
+            mode = flush_denormals()
             began = now()
             k = 0
             for g in range(groups):
@@ -472,6 +473,7 @@ def work_each(list trainings, Py_ssize_t blocks):
                         work_on_run(runs[at], 0, blocks)
                 ends[g] = now()
                 k += size[g]
+            restore_denormals(mode)
         return [(ends[g] - (ends[g - 1] if g else began)) / size[g] for g in range(groups) for _ in range(size[g])]
     finally:
         free(runs)

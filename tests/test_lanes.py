@@ -208,6 +208,13 @@ def test_those_that_diverge_leave_the_others(isa, groups, dtype, batch_size):
     assert max(groups) == n
 
 
+def test_numbers_near_zero_are_flushed_as_they_are_alone(isa, groups):
+    n = lanes("float32")
+    adam = nnc.Adam(0.01, eps=1e-20)
+    train(*both(n, [3, 4, 2], dtype="float32"), 1e-18 * X, Y, epochs=5, batch_size=8, optimizer=adam)
+    assert max(groups) == n
+
+
 def test_in_slices(groups, monkeypatch):
     """Python looks in between, within epochs too."""
     monkeypatch.setattr(work, "SLICE", 1e-7)
