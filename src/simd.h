@@ -9,6 +9,7 @@
 #ifndef NNC_SIMD_H
 #define NNC_SIMD_H
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -275,18 +276,17 @@ static inline void prefetch_line(const real *p) {
 #endif
 }
 
-/* x / (root * sqrt(square) + eps) for a square that is finite and not negative, what optimizers divide by. Processors with AVX-512 take 30 cycles
-   for a root and a quotient of a vector, and a third of that for estimates of 14 bits that are made good: a residue is exact where a
-   product and a sum are rounded once, so what it corrects is right to the last bit but in rare cases. A square of less than the least
-   normal number counts as that. */
+/* x / (root * sqrt(square) + eps), what optimizers divide by; where square is not finite, any number or none. Processors with AVX-512 take
+   30 cycles for a root and a quotient of a vector, and a third of that for estimates of 14 bits that are made good: where a product and
+   a sum are rounded once a residue is exact, so what it corrects is right to the last bit but in rare cases. A square of less than the
+   least normal number counts as that, and residues of squares near it are flushed to zero: so it is for an eps beside which their roots
+   are nothing. */
 #if defined(__AVX512F__) && !defined(NNC_SCALAR) && (defined(__GNUC__) || defined(__clang__))
 static inline vec over_root(vec x, vec square, real root, real eps) {
-#ifdef NNC_FLOAT64
-    vec v = vmax(square, splat(0x1p-1022)), half = splat(0.5);
-#else
-    vec v = vmax(square, splat(0x1p-126f)), half = splat(0.5f);
-#endif
+    const real least = sizeof(real) == 8 ? (real)1e-130 : (real)1e-11, most = (real)1e30;
+    vec v = vmax(square, splat(sizeof(real) == 8 ? (real)DBL_MIN : (real)FLT_MIN)), half = splat((real)0.5);
     vec estimate = OF_REAL(_mm512_rsqrt14)(v), s = v * estimate, h = half * estimate, y, r, quotient;
+    if (!(least <= eps && eps <= most)) return x / (root * vsqrt(square) + eps);
 #ifdef NNC_FLOAT64
     r = OF_REAL(_mm512_fnmadd)(s, h, half);
     s = madd(s, r, s), h = madd(h, r, h);

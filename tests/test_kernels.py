@@ -247,7 +247,7 @@ def call(core, name, x):
     return out.array[: len(x)]
 
 
-@pytest.mark.parametrize(("root", "eps"), [(1.0, 1e-8), (31.6, 1e-8), (1.05, 1e-3)])
+@pytest.mark.parametrize(("root", "eps"), [(1.0, 1e-8), (31.6, 1e-8), (1.05, 1e-3), (1.0, 1e-30), (2.0, 1e31)])
 def test_a_quotient_over_a_root(core, root, eps):
     """Three roundings at most before the last one, also where it is not taken by the instructions for it."""
     kind, rng, n = np.finfo(real(core)), np.random.default_rng(0), 64_000

@@ -278,7 +278,7 @@ class Estimator:
             if prod(X.shape) * net.dtype.itemsize <= DENSE_BYTES:
                 X = X.toarray()
         if hasattr(optimizer, "lr"):
-            with net.model.turn:  # from where it is found what to go on from
+            with net.model.turn:  # or a step that is taken meanwhile would be lost
                 self._train(net, optimizer, X, y, weights, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout is for stochastic solvers, got it with {self.solver!r}")
