@@ -96,8 +96,7 @@ class Chooser:
     def again(self, limit: Callable[[], int]) -> Chooser:
         """One for a run of the same work, which goes on from what was found."""
         other = copy(self)
-        other.limit, other.known = limit, self.known.copy()
-        other.rates = {size: self.rates[size] for size in self.known}  # a turn that was not over tells nothing
+        other.limit, other.rates, other.known = limit, self.rates.copy(), self.known.copy()
         other.turns, other.found, other.waking, other.is_awake, other.met = [], [], [], False, self.met.copy()
         if self.turns:
             other.rows = other.seconds = 0.0
@@ -163,7 +162,8 @@ class Chooser:
             self.is_awake = True
             self.waking.append((rows, seconds))
             return
-        self.rates.setdefault(size, rows / seconds)
+        if size not in self.rates:  # the run may end before the turn does
+            self.rates[size], self.known[size] = rows / seconds, seconds
         self.rows += rows
         self.seconds += seconds
         if self.seconds < self.turn(self.seconds_of(rows_left), size):
