@@ -392,7 +392,7 @@ class NeuralNetwork:
         return table(head, rows, "NeuralNetwork") + said + self.plot()._repr_html_() + trained
 
     def inspect(self, file: IO[str] | None = None) -> None:
-        """Prints all layers, neurons, weights and biases, and how inputs and targets are scaled, to `file` if given."""
+        """Prints all layers, neurons, weights, biases and scalings, to `file` or to the standard output."""
         from nnc.inspection.text import network_text, scaling_text
 
         intake = self.intake

@@ -37,16 +37,23 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
     # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on; X is where each row of the block begins.
     cdef real* Z = layer.Z + first * layer.ld
-    cdef real* A = layer.A + first * layer.ld
-    cdef bint rectify = layer.activation == RELU and A == Z and not layer.narrow
+    cdef bint rectify = layer.activation == RELU and layer.A == layer.Z and not layer.narrow
     if layer.narrow:
         narrow_forward(layer, X + first, rows, Z)
     else:
         product(ROWS, rows, layer.n_out, layer.n_in, Rows(X + first, 0), layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
                 rectify, NULL)
+    if not rectify:
+        activate_rows(layer, first, rows, scratch)
+
+
+cdef inline void activate_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
+    # A = f(Z)
+    cdef real* Z = layer.Z + first * layer.ld
+    cdef real* A = layer.A + first * layer.ld
     if layer.activation == SOFTMAX:
         softmax(Z, A, NULL if layer.log_sum is NULL else layer.log_sum + first, rows, layer.n_out, layer.ld, scratch)
-    elif not rectify:
+    else:
         activate(layer.activation, Z, A, rows * layer.ld)
 
 

@@ -48,7 +48,7 @@ cdef struct Layer:
     Py_ssize_t pad_x
     bint bias
     bint narrow           # dense, of so few outputs that vectors are better filled with inputs, and these are whole vectors
-    bint to_images        # dense, above a FLATTEN that drops nothing: its backward product gives images in lanes
+    bint to_images        # dense, above a FLATTEN that drops nothing: it gives deltas as images in lanes, which D of the FLATTEN has then
     real* W               # (rows, ld), followed by b (ld) where there is a bias, and of a BATCH_NORM by its running mean and variance
     real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
     real* m               # the optimizer's moments, the same layout

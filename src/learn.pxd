@@ -2,7 +2,7 @@
 # parameters.
 
 from libc.math cimport sqrt as sqrt_double
-from simd cimport TILE_ROWS, real, vec, all_finite
+from simd cimport TILE_ROWS, always_inlined, real, vec, all_finite, if_finite, load, madd, splat, store
 from optimizers cimport Optimizer, complete, update
 from matmul cimport K_BLOCK, Ahead, Form
 from threads cimport smaller
@@ -58,6 +58,14 @@ cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optim
         at = layer.rows * layer.ld
         update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, True, &bad)
         note(layer, bad)
+
+
+cdef inline always_inlined move(real* w, vec gradient, real factor, vec* bad) noexcept nogil:
+    # w += factor * gradient; what would not be finite keeps its value, and `bad` gets NaN there.
+    cdef vec old = load(w)
+    cdef vec x = madd(splat(factor), gradient, old)
+    bad[0] = bad[0] + (x - x)
+    store(w, if_finite(x, x, old))
 
 
 cdef inline void note(Layer* layer, vec bad) noexcept nogil:

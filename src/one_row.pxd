@@ -4,17 +4,16 @@
 # The buffers and the order of every sum are those of run.pxd and dense.pxd, so the weights and losses are the same to the last bit. WT
 # is there, and nobody reads it.
 
-from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
+from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES
-from activations cimport SOFTMAX, activate, softmax
 from losses cimport loss_scale
 from optimizers cimport Optimizer, count_step
 from matmul cimport COLUMNS, K_BLOCK
 from threads cimport smaller
 from layer cimport DENSE, Layer, biases, last_row, to_net_input
-from dense cimport transpose_square
+from dense cimport activate_rows, transpose_square
 from rows cimport fetch
-from learn cimport learn as learn_layer
+from learn cimport learn as learn_layer, move
 from network cimport Network, Plan, is_broken, output_delta
 from run cimport Run, draw_order, end_epoch, loss_of_epoch, rate_place
 
@@ -64,10 +63,7 @@ cdef inline void forward(const Layer* layer, const real* x, real* scratch) noexc
     while j < layer.ld:
         net_inputs(1, layer, x, j)
         j += VL
-    if layer.activation == SOFTMAX:
-        softmax(layer.Z, layer.A, layer.log_sum, 1, layer.n_out, layer.ld, scratch)
-    else:
-        activate(layer.activation, layer.Z, layer.A, layer.ld)
+    activate_rows(layer, 0, 1, scratch)
 
 
 cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
@@ -93,20 +89,13 @@ cdef inline void descend(Layer* layer, const real* x, real rate) noexcept nogil:
     cdef Py_ssize_t j, k
     for k in range(layer.n_in):
         for j from 0 <= j < layer.ld by VL:
-            move(w + j, madd(splat(x[k]), load(D + j), splat(0)), rate, &bad)
+            move(w + j, madd(splat(x[k]), load(D + j), splat(0)), -rate, &bad)
         w += layer.ld
     if layer.bias:
         for j from 0 <= j < layer.ld by VL:
-            move(w + j, load(D + j) + splat(0), rate, &bad)
+            move(w + j, load(D + j) + splat(0), -rate, &bad)
     if not all_finite(bad):
         layer.broken = True
-
-
-cdef inline always_inlined move(real* w, vec gradient, real rate, vec* bad) noexcept nogil:
-    cdef vec old = load(w)
-    cdef vec x = madd(splat(-rate), gradient, old)
-    bad[0] = bad[0] + (x - x)
-    store(w, if_finite(x, x, old))
 
 
 cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:

@@ -8,12 +8,13 @@
 #
 # A step is a chain in which everything waits for what comes before it, through memory too: so what belongs together stays in registers.
 
-from simd cimport always_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
+from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
 from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, differentiate, slope, value
 from losses cimport CUSTOM, elementwise_loss, from_logits, loss_scale
 from layer cimport DENSE, Layer
 from rows cimport Data
+from learn cimport move
 from network cimport Network, Plan, is_broken
 from run cimport Run, end_epoch, loss_of_epoch
 
@@ -118,22 +119,15 @@ cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
         sum = splat(0)
         for l in range(VL):
             sum = madd(splat(X[k * VL + l]), delta[l], sum)
-        descend(W + k * VL, sum, lr, &bad)
+        move(W + k * VL, sum, <real>-lr, &bad)
     if layer.bias:
         for l in range(4):
             sums[l] = splat(0)
         for l in range(VL):
             sums[l % 4] = sums[l % 4] + delta[l]
-        descend(W + n_in * VL, (sums[0] + sums[1]) + (sums[2] + sums[3]), lr, &bad)
+        move(W + n_in * VL, (sums[0] + sums[1]) + (sums[2] + sums[3]), <real>-lr, &bad)
     if not all_finite(bad):
         layer.broken = True
-
-
-cdef inline always_inlined descend(real* w, vec gradient, double lr, vec* bad) noexcept nogil:
-    cdef vec old = load(w)
-    cdef vec x = madd(splat(<real>-lr), gradient, old)
-    bad[0] = bad[0] + (x - x)
-    store(w, if_finite(x, x, old))
 
 
 cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:

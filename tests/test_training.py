@@ -428,15 +428,19 @@ TINY = [
 ]
 
 
-def both_ways(sizes, rows, activation, loss, bias, dtype, seed, lr=0.1):
-    """A fit as it is, and one whose rows have weights, all of them 1, which keeps it from the way for tiny networks."""
+def both_ways(sizes, rows, activation, loss, bias, dtype, seed, **said):
+    """A fit as it is, and one whose rows have weights, all of them 1, which keeps it from the ways for tiny networks
+    and for single rows."""
     X, y = data(rows, sizes[0], sizes[-1], seed=seed)
     y = np.where(y < 0.5, -1, 1) if loss == "hinge" else y
+    if isinstance(loss, nnc.CrossEntropy) or loss == "cross_entropy":
+        sizes = [*sizes[:-1], max(2, sizes[-1])]
+        y = np.arange(rows) % sizes[-1]
     fits = []
     for weights in (None, np.ones(rows)):
         net = NeuralNetwork(sizes, activation=activation, loss=loss, bias=bias, dtype=dtype, seed=seed)
         try:
-            history, error = net.fit(X, y, epochs=30, lr=lr, sample_weight=weights), None
+            history, error = net.fit(X, y, **{"epochs": 30, "lr": 0.1, **said}, sample_weight=weights), None
         except DivergedError as diverged:
             history, error = diverged.history, diverged
         fits.append((net, history, error))
@@ -473,7 +477,7 @@ def test_every_activation_of_a_tiny_network(isa, activation, dtype):
 @pytest.mark.parametrize("lr", [1e3, 1e30, 1e300])
 def test_a_tiny_network_diverges_as_others_do(isa, dtype, lr):
     lr = lr if dtype == "float64" else min(lr, 1e30)
-    (net, history, error), (other, expected, wanted) = both_ways([2, 2, 1], 2, "identity", "mse", True, dtype, 1, lr)
+    (net, history, error), (other, expected, wanted) = both_ways([2, 2, 1], 2, "identity", "mse", True, dtype, 1, lr=lr)
     assert np.array_equal(net.params, other.params)
     assert np.isfinite(net.params).all()
     assert (error.epoch, error.layer, history.epochs) == (wanted.epoch, wanted.layer, expected.epochs)
@@ -503,31 +507,14 @@ SINGLE = [
 ]
 
 
-def row_by_row(sizes, rows, activation, loss, bias, dtype, seed, optimizer="sgd", lr=0.01, **options):
-    """A fit on one row after another, and one whose rows have weights, all of them 1, which keeps it from the way for
-    single rows."""
-    X, y = data(rows, sizes[0], sizes[-1], seed=seed)
-    y = np.where(y < 0.5, -1, 1) if loss == "hinge" else y
-    if isinstance(loss, nnc.CrossEntropy) or loss == "cross_entropy":
-        sizes = [*sizes[:-1], max(2, sizes[-1])]
-        y = np.arange(rows) % sizes[-1]
-    fits = []
-    for weights in (None, np.ones(rows)):
-        net = NeuralNetwork(sizes, activation=activation, loss=loss, bias=bias, dtype=dtype, seed=seed)
-        said = {"epochs": 5, "batch_size": 1, "optimizer": optimizer, "lr": lr, "sample_weight": weights, **options}
-        try:
-            history, error = net.fit(X, y, **said), None
-        except DivergedError as diverged:
-            history, error = diverged.history, diverged
-        fits.append((net, history, error))
-    return fits
-
-
-def assert_same_way(fits):
+def assert_same_way(*network, **said):
+    """One row after another; returns the first fit."""
+    fits = both_ways(*network, **{"epochs": 5, "batch_size": 1, "optimizer": "sgd", "lr": 0.01, **said})
     (net, history, error), (other, expected, wanted) = fits
     assert np.array_equal(net.params, other.params)
     assert history.loss.tolist() == expected.loss.tolist()
     assert (error and (error.epoch, error.layer)) == (wanted and (wanted.epoch, wanted.layer))
+    return fits[0]
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
@@ -545,14 +532,14 @@ def assert_same_way(fits):
 def test_single_rows_give_the_weights_that_others_give(
     isa, sizes, rows, partners, bias, shuffle, optimizer, dtype, seed
 ):
-    assert_same_way(row_by_row(sizes, rows, *partners, bias, dtype, seed, optimizer, shuffle=shuffle))
+    assert_same_way(sizes, rows, *partners, bias, dtype, seed, optimizer=optimizer, shuffle=shuffle)
 
 
 @pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 @pytest.mark.parametrize("activation", HIDDEN)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_every_activation_of_single_rows(isa, activation, dtype):
-    assert_same_way(row_by_row([3, 17, 2], 4, activation, "mse", True, dtype, 1))
+    assert_same_way([3, 17, 2], 4, activation, "mse", True, dtype, 1)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -560,10 +547,9 @@ def test_every_activation_of_single_rows(isa, activation, dtype):
 @pytest.mark.parametrize("sizes", [[3, 3, 1], [3, 70, 3]])
 def test_single_rows_diverge_as_others_do(isa, dtype, lr, sizes):
     lr = lr if dtype == "float64" else min(lr, 1e30)
-    fits = row_by_row(sizes, 3, "identity", "mse", True, dtype, 1, lr=lr)
-    assert fits[0][2] is not None
-    assert np.isfinite(fits[0][0].params).all()
-    assert_same_way(fits)
+    net, _, error = assert_same_way(sizes, 3, "identity", "mse", True, dtype, 1, lr=lr)
+    assert error is not None
+    assert np.isfinite(net.params).all()
 
 
 def test_threads_that_are_asked_for_do_not_disturb_single_rows(isa):
@@ -573,7 +559,7 @@ def test_threads_that_are_asked_for_do_not_disturb_single_rows(isa):
 @pytest.mark.parametrize("options", [{"l2": 0.1}, {"clip_norm": 0.1}, {"clip_value": 0.1}, {"dropout": 0.5}])
 def test_single_rows_with_more_than_a_loss(options):
     """Whatever way they take, it is that of the others."""
-    assert_same_way(row_by_row([5, 20, 2], 4, "tanh", "mse", True, "float64", 1, **options))
+    assert_same_way([5, 20, 2], 4, "tanh", "mse", True, "float64", 1, **options)
 
 
 @pytest.mark.parametrize("loss", ["sse", "half_sse", "mse", "bce", "cross_entropy"])
