@@ -1,6 +1,6 @@
 # The dense layer: A = f(Z), Z = b + X @ W.
 
-from simd cimport LINE, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
+from simd cimport LINE, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from squares cimport MAX_LANES, transpose
 from arena cimport TRAIN, Arena, Purpose, take, take_zeros
 from activations cimport RELU, SOFTMAX, activate, softmax
@@ -47,7 +47,7 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
         activate_rows(layer, first, rows, scratch)
 
 
-cdef inline void activate_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
+cdef inline never_inlined activate_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
     # A = f(Z)
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
