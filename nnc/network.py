@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from nnc.model.custom import Function as LossFunction
     from nnc.training.callbacks import Record
     from nnc.training.history import History
-    from nnc.training.kept import Kept
     from nnc.training.schedules import Schedule
     from nnc.training.state import State
     from nnc.training.step import Steps
@@ -160,7 +159,6 @@ class NeuralNetwork:
         self.intake.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
         self.state = None  # of the optimizer, once there was a fit
         self._steps: Steps | None = None  # that train_step has prepared
-        self._kept: Kept | None = None  # that the last fit has prepared
         self._initialize(init)
 
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
@@ -1496,7 +1494,7 @@ class NeuralNetwork:
         numbers."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
-        other._steps = other._kept = None
+        other._steps = None
         with self.model.still:
             self._catch_up()
             other.model, other.streams = self.model.copy(), self.streams.copy()

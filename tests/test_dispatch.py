@@ -252,7 +252,6 @@ FIT = {
         *(
             "training.fit",
             "training.history",
-            "training.kept",
             "training.plan",
             "training.start",
             "training.state",

@@ -68,8 +68,8 @@ class TargetRangeWarning(TrainingWarning):
 
 
 class LearningRateWarning(TrainingWarning):
-    """The learning rate is too large, as the loss has risen for several epochs in a row; or far too small, as a single
-    longer step would do more than the whole training; or its schedule is over and has left next to nothing."""
+    """The learning rate is too large, as the loss has risen for several epochs in a row; or its schedule has ended, and
+    many epochs had a rate of nearly 0."""
 
 
 class UnscaledInputWarning(TrainingWarning):
@@ -134,7 +134,7 @@ def _found(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], 
             f"of {epochs} epochs: give fit fewer epochs, the schedule more, or lr again",
         )
     elif model.custom is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
-        from nnc.training.second_look import stuck_output, targets_beyond, too_slow
+        from nnc.training.second_look import stuck_output, targets_beyond
 
         beyond, scaled = targets_beyond(run), "scaled " if run.intake.scaler_y is not None else ""
         few = run.data.n < FEW and isinstance(run, BatchFit)
@@ -146,13 +146,6 @@ def _found(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], 
                 f"the {scaled}targets reach from {beyond[0]:g} to {beyond[1]:g}, "
                 f"and outputs of {model.activations[-1]} only from {low:g} to {high:g}: scale the targets into that "
                 'range, or choose another output, such as output="identity"',
-            )
-        elif output_stuck <= SATURATED and not few and (farther := too_slow(run, history)):
-            yield (
-                LearningRateWarning,
-                f"the loss has hardly fallen in {epochs} epochs, from {loss[0]:.4g} to {loss[-1]:.4g}, and some steps "
-                f"that go {farther:.0f} times as far would lower it: try a learning rate much larger than "
-                f"{history.lr.max():g}",
             )
     if run.intake.largest > LARGE_INPUT:
         yield (

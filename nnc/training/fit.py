@@ -7,7 +7,6 @@ something has to be looked at there: validation, patience, a metric, a callback.
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from contextlib import nullcontext
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
@@ -56,7 +55,7 @@ class Fit:
     best_params: NDArray[Any] | None = None
     training: Any = None  # the core's run
     calls: Sequence[Call] = ()
-    rows_of: Counter[int] | None = None  # rows that so many threads have worked on together
+    kind: Any = None  # of work, by which the best number of threads is remembered
     rates: Any = np.empty(0)  # of epochs, as many as are known; or a number, which is that of all
     rated = 0
     rates_an_epoch = 1  # or one for each step
@@ -106,6 +105,7 @@ class Fit:
         if self.model.least_rows > 1:
             self.model.check_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         self.intake, self.data = intake, data
+        self.rows_of: dict[int, int] = {}  # rows that so many threads have worked on together
         self.first = self.state.epoch  # epochs of the fits before
         self.began = perf_counter()
         self.marks = [(0.0, 0.0)]  # (epochs, seconds) where the clock was read
@@ -127,9 +127,10 @@ class Fit:
         DivergedError
             The loss or the weights are no longer finite.
         """
-        if interrupt is None and self.is_plain and self.is_short:
-            return self.run_at_once()
-        noting = Interrupt() if interrupt is None else nullcontext(interrupt)
+        if interrupt is not None:
+            noting: Any = nullcontext(interrupt)
+        else:  # a short run is over before Ctrl-C could be heard, which is left to the caller, whose loop it ends
+            noting = nullcontext(False) if self.is_plain and self.is_short else Interrupt()
         with noting as noted, processors.at_work, Team(self.most_threads(), settle) as team:
             self.enter(noted, team)
             return self.go()
@@ -137,7 +138,7 @@ class Fit:
     def enter(self, interrupt: Interrupt, team: Team) -> None:
         """What comes before the first epoch."""
         self.interrupt, self.team = interrupt, team
-        self.chooser, self.rows_of = self.choose(), Counter()
+        self.chooser = self.choose(team.most)
         self.open(team.most)
 
     def go(self) -> History:
@@ -152,33 +153,18 @@ class Fit:
             self.fail(error)
             raise
         finally:
-            remember(self.kind, self.chooser)
-
-    def run_at_once(self) -> History:
-        """The same in one piece, on one thread, for a short run that nothing is looked at in. It is over before Ctrl-C
-        could be heard, which is left to the caller, whose loop it ends."""
-        state = self.state
-        try:
-            self.open(1)
-            losses = self.losses
-            self.rates = state.lr if state.schedule is None else state.rates(self.first, self.first + len(losses))
-            with self.model.still:
-                if not self.training.run_through(losses, self.rates):
-                    self.diverged()
-                self.note()  # and what else `close` does
-                history = self.history("epochs")
-                state.current = None
-                state.remember(history)
-                return history
-        except BaseException as error:
-            self.fail(error)
-            raise
+            if self.kind is not None:
+                remember(self.kind, self.chooser)
 
     def fail(self, error: BaseException) -> None:
         """To be called where an exception ends it, at whatever point."""
         if self.state.current is not None:  # else it was over
             reasons = {DivergedError: "diverged", KeyboardInterrupt: "interrupt"}
-            self.close(reasons.get(type(error), "error"))
+            try:
+                self.close(reasons.get(type(error), "error"))
+            finally:
+                self.state.current = None  # which holds the run
+                self.close_callbacks()
 
     def finish(self, reason: str) -> History:
         """To be called where it has come to its end."""
@@ -187,26 +173,19 @@ class Fit:
     def close(self, reason: str, params: NDArray[Any] | None = None) -> History:
         """What has to be done however a run ends; `params` are those that it ends with, if not the last ones. Other
         threads see it as it goes on, or as it is over."""
-        state = self.state
-        try:
-            with self.model.still:
-                try:
-                    self.sync()
-                    history = self.history(reason)
-                finally:
-                    state.current = None  # which holds the run
-                state.remember(history)
-                if params is not None:
-                    self.params[...] = params
-        finally:
-            if self.calls:
-                tell((call.callback for call in self.calls), "close")
+        with self.model.still:
+            self.sync()
+            history = self.history(reason)
+            self.state.remember(history)
+            if params is not None:
+                self.params[...] = params
+        self.close_callbacks()
         return history
 
-    def release(self) -> None:
-        """Lets go of the data, until the run begins again."""
-        self.training.release()
-        del self.data, self.losses, self.intake
+    def close_callbacks(self) -> None:
+        """Tell the callbacks, once, that the run is over."""
+        calls, self.calls = self.calls, ()
+        tell((call.callback for call in calls), "close")
 
     @property
     def is_short(self) -> bool:
@@ -241,14 +220,14 @@ class Fit:
         if self.plan.n_threads is not None:
             return self.plan.n_threads
         pay = model.engine.blocks(batch) or 3 * model.n_params * batch // LEAST
-        return max(1, min(processors.get_num_threads(), pay))
+        return min(processors.get_num_threads(), pay) if pay > 1 else 1
 
-    def choose(self) -> Chooser:
-        """Who says how many of them go on."""
-        model, batch, most = self.model, self.plan.batch_size, self.team.most
-        self.kind = model.core.__name__, model.shape, *model.sizes, model.n_params, batch, type(self.state.optimizer)
-        if self.plan.n_threads is not None:
+    def choose(self, most: int) -> Chooser:
+        """Return what chooses the number of threads of each slice."""
+        model, batch = self.model, self.plan.batch_size
+        if most == 1 or self.plan.n_threads is not None:
             return Chooser([most])
+        self.kind = model.core.__name__, model.shape, *model.sizes, model.n_params, batch, type(self.state.optimizer)
         return chooser(self.kind, doubling(most), processors.get_num_threads)
 
     def open(self, threads: int) -> None:
@@ -356,8 +335,7 @@ class Fit:
             self.team.run(training.task, blocks, threads, training.abort)
             now = perf_counter()
             rows = training.epoch * n + training.row - before
-            assert self.rows_of is not None
-            self.rows_of[threads] += rows
+            self.rows_of[threads] = self.rows_of.get(threads, 0) + rows
             self.mark(now)
         if rows:
             self.chooser.judge(threads, rows, now - began, now, left - rows)
@@ -533,7 +511,7 @@ class Fit:
             columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), at, when))
         for name, values in self.columns.items():  # an exception may have come between an epoch and its values
             columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
-        threads = self.rows_of.most_common(1)[0][0] if self.rows_of else 1
+        threads = max(self.rows_of, key=self.rows_of.__getitem__, default=1)
         return History(columns, seconds, reason, self.best_epoch, n_threads=threads)
 
     # ------------------------------------------------------------------------------------------ divergence

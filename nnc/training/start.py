@@ -3,7 +3,6 @@ checked before anything changes."""
 
 from __future__ import annotations
 
-from math import inf
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from nnc.model.data import Data
 from nnc.training.advice import advise
 from nnc.training.batches import BatchFit, epochs_of
 from nnc.training.fit import Fit
-from nnc.training.kept import keep
 from nnc.training.plan import Plan, left_to_rule, options
 from nnc.training.state import State
 
@@ -29,25 +27,13 @@ if TYPE_CHECKING:
     from nnc.model.model import Model
     from nnc.training.history import History
 
-LITTLE = {"epochs", "lr", "optimizer", "n_threads"}  # arguments of most short fits
 OF_ARRAYS = {"batch_size", "shuffle", "sample_weight", "class_weight"}  # arguments of `fit` that `fit_batches` has not
 
 
 def fit(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> History:
-    """What `NeuralNetwork.fit` does with the arguments that are said, those that are not the defaults."""
-    stacklevel = 3  # for warnings: the frame of the user, that of this function being the first
+    """Train on arrays: `said` are the arguments of `NeuralNetwork.fit` that are not the defaults."""
     with network.model.turn:  # from where it is asked what to go on from
-        kept, network._kept = network._kept, None  # what is raised leaves nothing behind
-        goes_on = network.state is not None
-        if kept is not None and (run := kept.again(network, X, y, said)) is not None:
-            history = complete(network, run, stacklevel + 1)
-            network._kept = kept.over()
-            return history
-        run = at_once(network, X, y, said) or from_arrays(network, X, y, said)
-        history = complete(network, run, stacklevel + 1)
-        if goes_on:  # as a second fit does: most networks are fitted once, and keeping takes time, too
-            network._kept = keep(run, said)
-        return history
+        return complete(network, from_arrays(network, X, y, said), stacklevel=4)
 
 
 def complete(network: Any, run: Fit, stacklevel: int) -> History:
@@ -62,31 +48,6 @@ def begin(network: Any, run: Fit) -> None:
     """The network has from here on what the run learns."""
     with network.model.still:
         network.state, network.streams, network.intake = run.state, run.state.streams, run.intake
-
-
-def at_once(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit | None:
-    """The run of a fit that says little, by an optimizer that begins here, as most short ones are: with no more done
-    than it takes, since a whole fit may be over in some microseconds. None where `from_arrays` has to look at it."""
-    model, epochs, lr, threads = network.model, said.get("epochs"), said.get("lr"), said.get("n_threads")
-    if not (
-        said.keys() <= LITTLE
-        and type(epochs) is int
-        and epochs > 0
-        and (type(lr) is float and 0 < lr < inf if lr is not None else "optimizer" in said)
-        and (threads is None or (type(threads) is int and threads == 1))
-        and (network.state is None or "optimizer" in said)
-        and model.plain
-    ):
-        return None
-    state = State.new(model, said.get("optimizer", "sgd"), network.streams)
-    if not hasattr(state.optimizer, "lr") or state.optimizer.keeps_steps:
-        return None
-    if lr is not None:
-        state.lr = lr
-    intake = network.intake.learner()
-    data = intake.data(X, y, learn=True)
-    plan = Plan(epochs=epochs, settings={}, batch_size=data.n, n_threads=threads, is_bare=True)
-    return Fit(model, intake, data, plan, state)
 
 
 def from_arrays(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit:
