@@ -13,7 +13,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.training.fit import Fit
+from nnc.training.loop import TrainingLoop
 
 rng = np.random.default_rng(5)
 X, Y = rng.uniform(-1, 1, (12, 3)), rng.uniform(0, 1, (12, 2))
@@ -62,17 +62,17 @@ def test_a_refused_fit_changes_nothing(options, data):
     net.fit(X, Y, epochs=1, lr=0.1)  # nothing is left in the way
 
 
-@pytest.mark.parametrize("method", ["open", "note", "history"])
+@pytest.mark.parametrize("method", ["open", "sync", "history"])
 def test_ctrl_c_ends_the_loop_around_short_fits(method, monkeypatch):
     net, same = network(), network()
-    undisturbed = getattr(Fit, method)
+    undisturbed = getattr(TrainingLoop, method)
 
     def disturbed(run, *arguments):
-        monkeypatch.setattr(Fit, method, undisturbed)
+        monkeypatch.setattr(TrainingLoop, method, undisturbed)
         signal.raise_signal(signal.SIGINT)
         return undisturbed(run, *arguments)
 
-    monkeypatch.setattr(Fit, method, disturbed)
+    monkeypatch.setattr(TrainingLoop, method, disturbed)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, Y, epochs=2, lr=0.1)
     done = 0 if method == "open" else 2

@@ -10,7 +10,7 @@ from nnc.kinds import activations, losses
 
 if TYPE_CHECKING:
     from nnc.model.data import Data
-    from nnc.training.fit import Fit
+    from nnc.training.loop import TrainingLoop
 
 ROWS = 1000  # to look at
 SOME = 0.01  # of the targets, and of their spread: less is noise
@@ -25,7 +25,7 @@ def sample(data: Data) -> Data:
     return data.rows(counting[:: -(-len(counting) // ROWS)])
 
 
-def targets_beyond(run: Fit) -> tuple[float, float] | None:
+def targets_beyond(run: TrainingLoop) -> tuple[float, float] | None:
     """The smallest and the largest target, where a part of them lies out of what the output can give."""
     low, high = activations.ROWS[run.model.activations[-1]].bounds
     if low == -high == -np.inf or losses.ROWS[run.model.loss].needed:  # whose targets are checked before a training
@@ -40,7 +40,7 @@ def targets_beyond(run: Fit) -> tuple[float, float] | None:
     return (least, most) if beyond.mean() > SOME else None
 
 
-def stuck_output(run: Fit) -> float:
+def stuck_output(run: TrainingLoop) -> float:
     """The share of outputs at an end of their range, where a good part of the rows should be at the other one; else 0.
     Where the slope of the output is no part of the gradient, it learns on."""
     row = activations.ROWS[run.model.activations[-1]]

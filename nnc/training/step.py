@@ -13,8 +13,8 @@ from nnc.base.checks import positive
 from nnc.data.derivatives import by_outputs
 from nnc.kinds.optimizers import as_optimizer
 from nnc.training.divergence import divergence, too_fast
-from nnc.training.plan import settings
-from nnc.training.state import BEGIN_ANEW, State
+from nnc.training.options import settings
+from nnc.training.state import BEGIN_ANEW, TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc.kinds.optimizers import Optimizer
+    from nnc.training.arguments import FitArguments
 
 
 FIRST_RATE = 0.01  # of plain descent, on a network that has no optimizer yet
@@ -38,25 +39,25 @@ class Steps(Stepping):
     optimizer : str or Optimizer, optional
         Default: the one that the network goes on with, at first plain gradient descent, which leaves no state behind.
     lr : float, Schedule or callable, optional
-    options : dict
+    options : FitArguments
         Penalties, clipping and dropout, as `stepper` has them.
     """
 
     __slots__ = ("options", "settings", "shape")
 
-    def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any]) -> None:
+    def __init__(self, optimizer: Any, lr: Any, options: FitArguments) -> None:
         self.optimizer, self.lr, self.options = optimizer, lr, options
         self.settings: Mapping[str, Any] = {}
         self.shape: tuple[int, bool, bool, bool] | None = None  # of the data that the run is prepared for
 
-    def start(self, network: Any) -> State:
+    def start(self, network: Any) -> TrainingState:
         """The state that the next step goes on with. Changes nothing of the network."""
         model, before, wanted, lr = network.model, network.state, self.optimizer, self.lr
         if before is not None and wanted is not None:
             wanted, lr = _going_on(before.optimizer, wanted, lr)
         elif before is None and wanted is None and lr is None:
             lr = FIRST_RATE
-        state = State.begin(before, model, wanted, lr, 1, network.streams)
+        state = TrainingState.begin(before, model, wanted, lr, 1, network.streams)
         state.by_rule = state.by_rule and self.optimizer is None
         if not hasattr(state.optimizer, "lr"):
             raise ValueError(
@@ -127,16 +128,16 @@ class Steps(Stepping):
         if dP is None:
             intake.numbered = intake.loss.of_classes and intake.classes is None
         plain = weights is None and state.schedule is None and not is_custom
-        if plain and self.goes_as_it_is(intake, X, y, labels, dP):
+        if plain and self.is_repeatable(intake, X, y, labels, dP):
             self.repeats(model, intake, dP is not None)
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
-    def goes_as_it_is(intake: Any, X: Any, y: Any, labels: Any, dP: Any) -> bool:
-        """Whether the core may look itself at arrays like these: numbers of its kind, or numbers of classes."""
+    def is_repeatable(intake: Any, X: Any, y: Any, labels: Any, dP: Any) -> bool:
+        """Return whether the core can check and read arrays like these itself."""
         if labels is not None:
             return type(X) is ndarray and bool(intake.is_direct) and intake.classes is None
-        return bool(intake.goes_as_it_is(X, y) if dP is None else intake.is_direct and intake.is_as_it_is(X, dP))
+        return bool(intake.is_unconverted(X, y) if dP is None else intake.is_unconverted(X, dP, of_outputs=True))
 
     def differentiate(
         self, network: Any, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
