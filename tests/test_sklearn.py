@@ -335,7 +335,7 @@ def test_a_way_of_shuffling_of_ones_own():
 def test_sparse_input(monkeypatch, whole, solver, form):
     if not whole:  # as large ones are treated: batch by batch
         monkeypatch.setattr(ours.estimator, "DENSE_BYTES", 0)
-        monkeypatch.setattr(ours.estimator, "BLOCK_BYTES", 1000)
+        monkeypatch.setattr(ours.solvers, "BLOCK_BYTES", 1000)
     X, y = digits(230)
     sparse = getattr(scipy.sparse, form)(X)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))

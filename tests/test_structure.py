@@ -10,7 +10,12 @@ HOME = Path(__file__).parent.parent
 MAX_METHODS = 40  # of a class statement
 MAX_CLASS_LINES = 300  # of code, without docstrings
 MAX_FUNCTION_LINES = 70  # of code, without docstrings
+MAX_UNTYPED = 19  # parameters in nnc/training
 MAX_CALLS = 4  # from NeuralNetwork.fit to the training loop
+CONTAINERS = {
+    *("dict", "list", "tuple", "set", "frozenset", "deque", "type"),
+    *("Mapping", "Sequence", "Iterable", "Iterator", "Callable", "Collection"),
+}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 pytestmark = pytest.mark.skipif(not (HOME / "src").is_dir(), reason="needs the checkout")
@@ -68,6 +73,27 @@ def parameters(function):
     arguments = function.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
     return [parameter for parameter in every if parameter is not None and parameter.arg not in ("self", "cls")]
+
+
+def is_untyped(parameter, lines):
+    """Whether the type of a parameter says nothing, or is silenced."""
+    if parameter.annotation is None or "type: ignore" in lines[parameter.lineno - 1]:
+        return True
+    parts = {part.strip() for part in ast.unparse(parameter.annotation).strip("'\"").split("|")}
+    return not parts.isdisjoint({"Any", "object"} | CONTAINERS)
+
+
+def test_parameters_of_the_training_package_have_types():
+    untyped = [
+        f"{module}.{node.name}({parameter.arg})"
+        for module, tree in TREES.items()
+        if module.startswith("nnc.training")
+        for node in ast.walk(tree)
+        if isinstance(node, FUNCTIONS)
+        for parameter in parameters(node)
+        if is_untyped(parameter, SOURCES[module].splitlines())
+    ]
+    assert len(untyped) <= MAX_UNTYPED, untyped
 
 
 def imported(module, name):
