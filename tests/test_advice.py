@@ -163,48 +163,6 @@ def test_a_plateau_that_has_lowered_the_rate():
     only(nnc.LearningRateWarning, lambda: net.fit(X, Y, epochs=20), "in 20 of 20 epochs")
 
 
-SLOW = [
-    ({"epochs": 200, "lr": 0.001}, {}),
-    ({"epochs": 200, "batch_size": 300, "lr": 1e-4}, {}),
-    ({"epochs": 100, "optimizer": "adam", "lr": 1e-7}, {}),
-    ({"epochs": 100, "optimizer": "momentum", "lr": 1e-4}, {"activation": "relu"}),
-    ({"epochs": 100, "lr": 1e-12}, {"dtype": "float32"}),
-    ({"epochs": 100, "lr": 1e-8}, {"loss": "sse", "output": "softmax"}),
-]
-
-
-@pytest.mark.parametrize(("fit", "settings"), SLOW, ids=range(len(SLOW)))
-def test_a_learning_rate_that_is_far_too_small(fit, settings):
-    X, y = load_digits()
-    net = NeuralNetwork([64, 32, 10], **{"loss": "cross_entropy", "seed": 0, **settings})
-    y = np.eye(10)[y] if "output" in settings else y
-    words = f"has hardly fallen in {fit['epochs']} epochs", f"larger than {fit.get('lr', 0.001):g}"
-    before = net.copy()
-    only(nnc.LearningRateWarning, lambda: net.fit(X / 16, y, **fit), *words)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before.fit(X / 16, y, **fit)
-    assert np.array_equal(net.params, before.params)
-    batches = [(X[:900] / 16, y[:900]), (X[900:] / 16, y[900:])]
-    fit = {name: value for name, value in fit.items() if name != "batch_size"}
-    only(nnc.LearningRateWarning, lambda: net.copy().fit_batches(batches, **fit), "has hardly fallen")
-
-
-def test_a_learning_rate_of_0():
-    X, y = load_digits()
-    net = NeuralNetwork([64, 10], loss="cross_entropy", seed=0)
-    only(nnc.LearningRateWarning, lambda: net.fit(X / 16, y, epochs=100, lr=lambda epoch: 0.0), "inf times as far")
-
-
-def test_a_small_rate_for_a_network_that_has_learned_is_all_right():
-    for noise in (0, 1):
-        y = Y + noise * np.random.default_rng(1).standard_normal(Y.shape)
-        net = regressor()
-        for lr in (0.1, 0.01, 1e-3, 1e-4):
-            assert warned(lambda net=net, y=y, lr=lr: net.fit(X, y, epochs=2000, lr=lr))[0] == []
-        assert warned(lambda net=net, y=y: net.fit(X, y, epochs=1000, optimizer="adam", lr=1e-5))[0] == []
-
-
 def test_batches_whose_losses_rise_are_no_sign():
     """What counts is the loss of one epoch after the other."""
     batches = [(X, (1 + 10 * i) * Y) for i in range(8)]

@@ -11,6 +11,7 @@ import nnc
 from nnc import NeuralNetwork
 from nnc.datasets import load_digits, load_iris, train_test_split
 from nnc.many.work import Job
+from nnc.training.arguments import FitArguments
 
 XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 YES = np.array([0, 1, 1, 0])
@@ -49,8 +50,8 @@ def test_learns_numbers():
 def test_is_the_fit_that_says_all_of_it(n, batch, epochs):
     from nnc.training.defaults import filled
 
-    said = filled({}, n, NeuralNetwork([1, 1]).model, None)
-    assert said == {
+    arguments = filled(FitArguments(), n, NeuralNetwork([1, 1]).model, None)
+    assert arguments.given() == {
         "batch_size": batch,
         "epochs": epochs,
         "optimizer": "adam",
@@ -452,6 +453,7 @@ def test_a_task_after_a_function_as_rate_goes_by_it():
         net.fit(X / 500, Y / 1000, epochs=2, lr=falls, optimizer="sgd")
     with ThreadPoolExecutor(1) as executor:
         nnc.fit_many([pickle.loads(pickle.dumps(nets[0]))], X / 500, Y / 1000, executor=executor)
-    job = pickle.loads(pickle.dumps(Job(0, nets[0], {"batch_size": 90}, None, None)))
-    assert job.said == {"batch_size": 90}
-    assert "lr" in pickle.loads(pickle.dumps(Job(0, nets[0], {"epochs": 1}, None, None))).said
+    job = pickle.loads(pickle.dumps(Job(0, nets[0], FitArguments(batch_size=90), None, None)))
+    assert job.arguments.given() == {"batch_size": 90}
+    job = pickle.loads(pickle.dumps(Job(0, nets[0], FitArguments(epochs=1), None, None)))
+    assert job.arguments.lr is not None

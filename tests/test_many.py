@@ -19,6 +19,7 @@ from nnc import NeuralNetwork
 from nnc.many import source
 from nnc.many.fit import outcomes_of
 from nnc.many.source import Source
+from nnc.training.arguments import FitArguments
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 3))
@@ -199,8 +200,8 @@ def test_data_is_taken_in_once_and_not_copied():
     assert taken[0] is taken[2] is taken[4]
     assert taken[1] is taken[3]
     assert np.shares_memory(taken[0].data.X, X)
-    _, data, _ = taken[0].rows_of(networks[0], networks[0].intake, {}, None, np.ones(90))
-    assert np.shares_memory(data.X, X)
+    dataset = taken[0].rows_of(networks[0], networks[0].intake, FitArguments(), None, np.ones(90))
+    assert np.shares_memory(dataset.rows.X, X)
 
 
 def test_history():

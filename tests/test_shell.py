@@ -688,16 +688,16 @@ def test_images_interrupted_and_resumed(shell, images, monkeypatch):
 @pytest.mark.parametrize(("at", "status"), [(1, 130), (2, 0)])
 def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatch, at, status):
     """The first of two, and the last: then all is done."""
-    keeper, fit = import_module("nnc.cli.images").Keeper, import_module("nnc.training.fit").Fit
+    keeper, loop = import_module("nnc.cli.images").Keeper, import_module("nnc.training.loop").TrainingLoop
     monkeypatch.setattr(keeper, "seconds", 1e-9)
-    evaluate = fit.evaluate
+    evaluate = loop.evaluate
 
     def interrupted(self):
-        if self.first + self.epoch == at:
+        if self.records.first + self.epoch == at:
             os.kill(os.getpid(), signal.SIGINT)
         evaluate(self)
 
-    monkeypatch.setattr(fit, "evaluate", interrupted)
+    monkeypatch.setattr(loop, "evaluate", interrupted)
     _, err, found = shell("train --images images -o m.json --epochs 2")
     assert found == status
     assert ("interrupted: the best so far, which is of no whole epoch" in err) == (at == 1)

@@ -1,106 +1,38 @@
-"""The short way into a fit is the long one to the bit, and takes nothing that the long one refuses."""
+"""Short fits, alone and repeated: refusals, interruptions, copies, memory, and arrays of every layout."""
 
+import copy
+import gc
+import pickle
 import signal
+import threading
+import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.layers import BatchNorm, Dense, Dropout
-from nnc.training import start
-from nnc.training.fit import Fit
+from nnc.training.loop import TrainingLoop
 
 rng = np.random.default_rng(5)
 X, Y = rng.uniform(-1, 1, (12, 3)), rng.uniform(0, 1, (12, 2))
-SAID = {
-    "rate": {"lr": 0.05},
-    "optimizer": {"optimizer": "adam"},
-    "both": {"optimizer": nnc.RMSprop(momentum=0.5), "lr": 0.01},
-    "one thread": {"lr": 0.05, "n_threads": 1},
-    "many epochs": {"lr": 0.05, "epochs": 30},
-}
-NETWORKS = {
-    "dense": lambda: NeuralNetwork([3, 5, 2], activation="tanh", loss="mse", seed=7),
-    "float32": lambda: NeuralNetwork([3, 5, 2], activation="tanh", loss="mse", seed=7, dtype="float32"),
-    "scaled": lambda: NeuralNetwork([3, 5, 2], scale_X="standardize", scale_y="minmax", seed=7),
-    "dropout": lambda: NeuralNetwork([3, Dense(5, "relu"), Dropout(0.3), 2], loss="mse", seed=7),
-    "batch norm": lambda: NeuralNetwork([3, 5, BatchNorm(), 2], loss="mse", seed=7),
-    "own rates": lambda: NeuralNetwork([3, Dense(5, "tanh", lr_factor=3.0), 2], loss="mse", seed=7),
-    "own loss": lambda: NeuralNetwork([3, 5, 2], loss=lambda P, T: (((P - T) ** 2).sum(), 2 * (P - T)), seed=7),
-    "classes": lambda: NeuralNetwork([3, 5, 2], loss="cross_entropy", seed=7),
-}
-TAKEN = {"dense", "float32", "scaled", "batch norm", "classes"}
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """How often the short way was taken. It can be closed."""
-    ways, at_once = [], start.at_once
-
-    def noting(*arguments):
-        run = at_once(*arguments) if noting.is_open else None
-        ways.append(run is not None)
-        return run
-
-    noting.is_open, noting.ways = True, ways
-    monkeypatch.setattr(start, "at_once", noting)
-    return noting
+def network(loss="mse", **settings):
+    return NeuralNetwork([3, 5, 2], **{"activation": "tanh", "loss": loss, "seed": 7, **settings})
 
 
-def everything(net, history):
+def everything(net):
+    """A checkpoint of a network without its times."""
     document = net._document(checkpoint=True)
     if document["training"] is not None:
         del document["training"]["history"]["seconds"]
-    if history is None:
-        return document
-    columns = {name: column.tolist() for name, column in dict(history).items() if name != "epoch_seconds"}
-    return document, columns, history.stop_reason, history.n_threads
-
-
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
-@pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("said", SAID)
-def test_both_ways_are_one(short, kind, said):
-    y = rng.integers(0, 2, 12) if kind == "classes" else Y
-    found = []
-    for short.is_open in (True, False):
-        net = NETWORKS[kind]()
-        data = X.astype(net.dtype), y if kind == "classes" else y.astype(net.dtype)
-        history = net.fit(*data, **{"epochs": 2, **SAID[said]})
-        again = net.fit(*data, epochs=3)
-        named = net.fit(*data, epochs=1, optimizer="adam", lr=0.01)
-        found.append([everything(net, part) for part in (history, again, named)])
-    assert found[0] == found[1]
-    assert short.ways == [kind in TAKEN, False, kind in TAKEN, False, False, False]
-
-
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"lr": 1},
-        {"lr": np.float64(0.1)},
-        {"epochs": np.int64(2), "lr": 0.1},
-        {"lr": lambda epoch: 0.1},
-        {"lr": nnc.CosineLR(0.1)},
-        {"optimizer": "rprop"},
-        {"optimizer": "lbfgs"},
-        {"n_threads": 2, "lr": 0.1},
-        {"batch_size": 5, "lr": 0.1},
-        {"l2": 0.1, "lr": 0.1},
-        {"patience": 2, "lr": 0.1},
-        {"callback": lambda record: None, "lr": 0.1},
-    ],
-    ids=str,
-)
-def test_what_has_to_be_looked_at_goes_the_long_way(short, said):
-    NETWORKS["dense"]().fit(X, Y, **{"epochs": 2, **said})
-    assert short.ways == [False]
+    return document
 
 
 @pytest.mark.parametrize(
-    ("said", "data"),
+    ("options", "data"),
     [
         ({"epochs": 0}, (X, Y)),
         ({"epochs": True}, (X, Y)),
@@ -121,50 +53,26 @@ def test_what_has_to_be_looked_at_goes_the_long_way(short, said):
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_both_ways_refuse_in_the_same_words(short, said, data):
-    messages = []
-    for short.is_open in (True, False):
-        net = NETWORKS["dense"]()
-        before = everything(net, net.history)
-        with pytest.raises((TypeError, ValueError)) as caught:
-            net.fit(*data, **{"epochs": 2, **said})
-        messages.append((caught.type, str(caught.value)))
-        assert everything(net, net.history) == before
-        net.fit(X, Y, epochs=1, lr=0.1)  # nothing is left in the way
-    assert messages[0] == messages[1]
+def test_a_refused_fit_changes_nothing(options, data):
+    net = network()
+    before = everything(net)
+    with pytest.raises((TypeError, ValueError)):
+        net.fit(*data, **{"epochs": 2, **options})
+    assert everything(net) == before
+    net.fit(X, Y, epochs=1, lr=0.1)  # nothing is left in the way
 
 
-def test_weights_that_are_not_finite_are_refused(short):
-    net = NETWORKS["dense"]()
-    net.weights[0][1, 2] = np.nan
-    with pytest.raises(ValueError, match="weights of the network must be finite, got nan"):
-        net.fit(X, Y, epochs=1, lr=0.1)
-    assert short.ways == []
-
-
-@pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
-def test_a_short_fit_that_diverges(short):
-    found = []
-    for short.is_open in (True, False):
-        net = NeuralNetwork([3, 5, 2], activation="relu", loss="mse", seed=7)
-        with pytest.raises(nnc.DivergedError) as caught:
-            net.fit(X, Y, epochs=200, lr=1e5)
-        found.append((str(caught.value), everything(net, caught.value.history)))
-    assert short.ways == [True, False]
-    assert found[0] == found[1]
-
-
-@pytest.mark.parametrize("method", ["open", "note", "history"])
+@pytest.mark.parametrize("method", ["open", "sync", "history"])
 def test_ctrl_c_ends_the_loop_around_short_fits(method, monkeypatch):
-    net, same = NETWORKS["dense"](), NETWORKS["dense"]()
-    undisturbed = getattr(Fit, method)
+    net, same = network(), network()
+    undisturbed = getattr(TrainingLoop, method)
 
     def disturbed(run, *arguments):
-        monkeypatch.setattr(Fit, method, undisturbed)
+        monkeypatch.setattr(TrainingLoop, method, undisturbed)
         signal.raise_signal(signal.SIGINT)
         return undisturbed(run, *arguments)
 
-    monkeypatch.setattr(Fit, method, disturbed)
+    monkeypatch.setattr(TrainingLoop, method, disturbed)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, Y, epochs=2, lr=0.1)
     done = 0 if method == "open" else 2
@@ -215,7 +123,7 @@ def test_arrays_of_every_layout_give_the_same(dtype):
         other.fit(plain, plain_y, epochs=2, lr=0.1)
         one.train_step(given, targets)
         other.train_step(plain, plain_y)
-        assert everything(one, one.history) == everything(other, other.history), name
+        assert everything(one) == everything(other), name
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -239,3 +147,176 @@ def test_where_predictions_are_written(dtype):
     for wrong in (np.zeros((11, 2), dtype), np.zeros((12, 3), dtype), np.zeros((0, 2), dtype), np.zeros(24, dtype)):
         with pytest.raises((TypeError, ValueError), match="out"):
             net.predict(A, out=wrong)
+
+
+def test_options_are_checked_in_every_fit():
+    net = network()
+    for _ in range(3):
+        net.fit(X, Y, epochs=1, lr=1.0, batch_size=12)
+    for wrong in ({"epochs": True}, {"epochs": 1.0}, {"lr": True}, {"batch_size": 12.0}, {"shuffle": 1}):
+        with pytest.raises(TypeError):
+            net.fit(X, Y, **{"epochs": 1, "lr": 1.0, "batch_size": 12, **wrong})
+
+
+def test_a_named_optimizer_begins_anew_each_time():
+    net = network()
+    for _ in range(3):
+        net.fit(X, Y, epochs=2, optimizer="adam")
+        assert net.state.epoch == net.state.steps == 2
+        assert net.history.epochs == 2
+
+
+def test_callbacks_are_called_each_time():
+    net, calls = network(), []
+    for _ in range(3):
+        net.fit(X, Y, epochs=2, lr=0.001, callback=calls.append)
+    assert [call.epoch for call in calls] == [1, 2, 3, 4, 5, 6]
+    assert all(call.network is net for call in calls)
+
+
+def test_rules_hold_each_time():
+    net = network()
+    for _ in range(3):
+        assert net.fit(X, Y, epochs=10, lr=0.001, target_loss=1e9).epochs == 1
+        assert net.fit(X, Y, epochs=10, lr=0.001).epochs == 10
+
+
+def test_bad_data_is_refused_in_every_fit():
+    net = network()
+    bad, strange = X.copy(), Y.copy()
+    bad[2, 1], strange[3, 1] = np.nan, np.inf
+    for _ in range(2):
+        net.fit(X, Y, epochs=1, lr=0.001)
+        before = net.to_json(checkpoint=True)
+        with pytest.raises(ValueError, match="X must be finite in float64, got nan in row 2, column 1"):
+            net.fit(bad, Y, epochs=1, lr=0.001)
+        net.fit(X, Y, epochs=1, lr=0.001)
+        with pytest.raises(ValueError, match="y must be finite in float64, got inf in row 3, column 1"):
+            net.fit(X, strange, epochs=1, lr=0.001)
+        with pytest.raises(ValueError, match="y must have shape"):
+            net.fit(X, Y[:3], epochs=1, lr=0.001)
+        assert net.to_json(checkpoint=True) != before
+
+
+def test_warnings_come_each_time():
+    net = network(activation="identity")
+    for _ in range(3):
+        with pytest.warns(nnc.UnscaledInputWarning, match="X reaches up to 1000") as caught:
+            net.fit(np.full((4, 3), 1000.0), Y[:4], epochs=1, lr=1e-9)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it rang in others' garbage callback
+def test_an_exception_of_a_signal_handler_leaves_a_network_that_trains_on():
+    """A signal handler may raise between any two bytecodes."""
+
+    class Bell(Exception):
+        pass
+
+    def ring(number, frame):
+        raise Bell
+
+    net = network()
+    before, ctrl_c = signal.signal(signal.SIGALRM, ring), signal.getsignal(signal.SIGINT)
+    rung = 0
+    try:
+        for number in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 97))
+                for _ in range(20):
+                    net.fit(X, Y, epochs=1, lr=0.001)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Bell:
+                rung += 1
+                assert np.isfinite(net.params).all()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert rung
+    assert signal.getsignal(signal.SIGINT) is ctrl_c  # which a fit had to put back, perhaps, when it rang
+    other = net.copy()
+    for _ in range(3):
+        assert net.fit(X, Y, epochs=1).loss.tolist() == other.fit(X, Y, epochs=1).loss.tolist()
+    assert np.array_equal(net.params, other.params)
+
+
+def pickled(net):
+    return pickle.loads(pickle.dumps(net))
+
+
+@pytest.mark.parametrize("copied", [NeuralNetwork.copy, copy.deepcopy, copy.copy, pickled])
+def test_copies_train_independently(copied):
+    net = network()
+    for _ in range(3):
+        net.fit(X, Y, epochs=1, lr=0.001)
+    other = copied(net)
+    before = net.params
+    for _ in range(2):
+        other.fit(X, Y, epochs=1, lr=0.001)
+    assert np.array_equal(net.params, before)
+    for _ in range(2):
+        net.fit(X, Y, epochs=1, lr=0.001)
+    assert everything(net) == everything(other)
+
+
+def test_a_fit_during_a_fit_of_another_thread_is_refused():
+    net = network()
+    failures, done = [], []
+
+    def train():
+        for _ in range(300):
+            try:
+                done.append(net.fit(X, Y, epochs=1, lr=0.001).epochs)
+            except RuntimeError as error:
+                failures.append(str(error))
+
+    net.fit(X, Y, epochs=1, lr=0.001)
+    threads = [threading.Thread(target=train) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all("is being trained" in failure for failure in failures)
+    assert len(done) + len(failures) == 1200
+    assert np.isfinite(net.params).all()
+    net.fit(X, Y, epochs=1, lr=0.001)
+
+
+def test_a_fit_releases_the_arrays_of_the_caller():
+    net = network()
+    x, y = X.copy(), Y.copy()
+    for _ in range(3):
+        history = net.fit(x, y, epochs=1, lr=0.1)
+    holders = weakref.ref(x), weakref.ref(y)
+    del x, y
+    assert [holder() for holder in holders] == [None, None]
+    known = history.loss.copy(), history.lr.copy()
+    net.fit(X, Y, epochs=1, lr=0.1)
+    assert np.array_equal(history.loss, known[0])
+    assert np.array_equal(history.lr, known[1])
+    gone = weakref.ref(net)
+    gc.disable()
+    try:
+        del net
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_memory_does_not_grow():
+    net = NeuralNetwork([3, 2, 1], seed=0)
+    x, y = X[:4].copy(), Y[:4, :1].copy()
+
+    def fits(count):
+        for _ in range(count):
+            net.fit(x, y, epochs=1, lr=0.001)
+
+    fits(2000)  # the history is full then
+    tracemalloc.start()
+    fits(1000)
+    before = tracemalloc.get_traced_memory()[0]
+    fits(3000)
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert after < before + 20_000

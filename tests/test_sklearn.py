@@ -258,7 +258,7 @@ def test_ends_after_the_same_epoch(seed, patience, rate, batch):
 def test_generators_of_others_are_not_held(random_state, monkeypatch):
     """Who draws from them meanwhile, in another thread, need not wait for the training."""
     free = []
-    go_on = ours.runs.DenseRun.go_on
+    go_on = ours.runs.DenseRun.run_slice
 
     def drawing(run):
         thread = threading.Thread(target=run.draw.random.rand, daemon=True)
@@ -283,7 +283,7 @@ def test_generators_of_others_are_not_held(random_state, monkeypatch):
             free.append(not self.thread.is_alive())
             self.training.resume(*arguments)
 
-    monkeypatch.setattr(ours.runs.DenseRun, "go_on", drawing)
+    monkeypatch.setattr(ours.runs.DenseRun, "run_slice", drawing)
     MLPClassifier(**{**SMALL, "random_state": random_state, "max_iter": 3}).fit(*labels(2))
     assert free == [True] * len(free)
     assert len(free) >= 3
@@ -335,7 +335,7 @@ def test_a_way_of_shuffling_of_ones_own():
 def test_sparse_input(monkeypatch, whole, solver, form):
     if not whole:  # as large ones are treated: batch by batch
         monkeypatch.setattr(ours.estimator, "DENSE_BYTES", 0)
-        monkeypatch.setattr(ours.estimator, "BLOCK_BYTES", 1000)
+        monkeypatch.setattr(ours.solvers, "BLOCK_BYTES", 1000)
     X, y = digits(230)
     sparse = getattr(scipy.sparse, form)(X)
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))

@@ -541,7 +541,6 @@ import json, os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
 from nnc import NeuralNetwork
-from nnc.training.fit import Fit
 
 how = sys.argv[1]
 rng = np.random.default_rng(0)

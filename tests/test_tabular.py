@@ -22,7 +22,7 @@ from nnc.saving import ModelFileError  # noqa: E402
 from nnc.tabular import TableClassifier, TableRegressor, file, load, read_table  # noqa: E402
 from nnc.tabular.recipe import CLASSES, PRESETS, Task, loss_by_rule, members_by_rule, network, options  # noqa: E402
 from nnc.tabular.training import FOLDS, Member, Rows, Spec, Training  # noqa: E402
-from nnc.training.fit import Fit  # noqa: E402
+from nnc.training.loop import TrainingLoop  # noqa: E402
 
 KINDS = (TableClassifier, TableRegressor)
 
@@ -520,14 +520,14 @@ def test_max_seconds(table):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_of_a_fit_that_was_ended_while_an_epoch_was_measured(kind, epochs, table, labels, tmp_path, monkeypatch):
     X, y = table
-    evaluate = Fit.evaluate
+    evaluate = TrainingLoop.evaluate
 
     def ended(self):
         if self.epoch == epochs:
             self.interrupt.stop()
         evaluate(self)
 
-    monkeypatch.setattr(Fit, "evaluate", ended)
+    monkeypatch.setattr(TrainingLoop, "evaluate", ended)
     model = kind("fast", random_state=0, n_jobs=1).fit(X, labels if kind is TableClassifier else y)
     assert not model.complete_
     model.save(tmp_path / "model.json")

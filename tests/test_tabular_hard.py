@@ -15,7 +15,7 @@ from nnc.tabular import Schema, TableClassifier, TableRegressor, estimator, load
 from nnc.tabular import model as models
 from nnc.tabular.cells import CellError
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature
-from nnc.training.fit import Fit
+from nnc.training.loop import TrainingLoop
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 3))
@@ -73,14 +73,14 @@ def test_ctrl_c_before_the_training_leaves_the_model_that_was_there(monkeypatch)
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_ctrl_c_while_validation_rows_are_looked_at(epoch, monkeypatch, tmp_path):
-    evaluate = Fit.evaluate
+    evaluate = TrainingLoop.evaluate
 
     def interrupted(run):
         if run.epoch == epoch:
             signal.raise_signal(signal.SIGINT)
         evaluate(run)
 
-    monkeypatch.setattr(Fit, "evaluate", interrupted)
+    monkeypatch.setattr(TrainingLoop, "evaluate", interrupted)
     model = TableRegressor("fast", members=1, n_jobs=1, random_state=0).fit(X, Y)
     assert not model.complete_
     assert len(model.model_.members[0].curve) == epoch - 1

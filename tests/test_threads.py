@@ -19,7 +19,7 @@ from nnc import DivergedError, NeuralNetwork, fit_many
 from nnc._team import Crowd, Every, Interrupt, Still, Team, Turn
 from nnc.base import processors
 from nnc.model.data import Data
-from nnc.training import fit
+from nnc.training import loop
 from nnc.training.threads import Chooser
 
 rng = np.random.default_rng(0)
@@ -63,10 +63,10 @@ def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
             self.best = 4 if not sizes else 2
             return self.best, 0.0
 
-    monkeypatch.setattr(fit, "Team", Watched)
-    monkeypatch.setattr(fit, "LEAST", 1)
+    monkeypatch.setattr(loop, "Team", Watched)
+    monkeypatch.setattr(loop, "MIN_THREAD_MULTIPLY_ADDS", 1)
     monkeypatch.setattr(processors, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(fit, "chooser", lambda work, sizes, limit: Falling(sizes, limit))
+    monkeypatch.setattr(loop, "chooser", lambda work, sizes, limit: Falling(sizes, limit))
     network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}
@@ -136,7 +136,7 @@ def test_a_thread_that_fails_ends_the_fit(monkeypatch, batch_size):
     for each in (net, plain):
         each.fit(X, Y, epochs=3, lr=0.1, batch_size=batch_size, optimizer="adam", n_threads=2)
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "settle", fails)
+        patch.setattr(loop, "settle", fails)
         with pytest.raises(MemoryError, match="no more"):
             net.fit(X, Y, epochs=1000, n_threads=3, batch_size=batch_size, validation=(X, Y))
     assert net.history.stop_reason == "error"
@@ -570,10 +570,10 @@ def test_an_exception_of_a_callback_is_no_interrupt():
 @pytest.mark.parametrize(
     ("optimizer", "where"),
     [
-        ("sgd", "fit.Fit.advance"),
-        ("lbfgs", "second_order.SecondOrderFit.stored_pairs"),
-        ("lbfgs", "second_order.SecondOrderFit.objective"),
-        ("levenberg_marquardt", "second_order.SecondOrderFit.loss_of"),
+        ("sgd", "loop.TrainingLoop.advance"),
+        ("lbfgs", "second_order.SecondOrderLoop.stored_pairs"),
+        ("lbfgs", "second_order.SecondOrderLoop.objective"),
+        ("levenberg_marquardt", "second_order.SecondOrderLoop.loss_of"),
     ],
 )
 def test_a_lack_of_memory_stays_one(monkeypatch, optimizer, where):
@@ -601,7 +601,7 @@ def test_nothing_stays_behind_where_memory_is_short_at_the_end(monkeypatch):
     gc.disable()
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(fit.Fit, "history", history)
+            patch.setattr(loop.TrainingLoop, "history", history)
             with pytest.raises(MemoryError):
                 net.fit(X, Y, epochs=5, lr=0.001)
         assert runs

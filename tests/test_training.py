@@ -25,7 +25,7 @@ from nnc import SGD, DivergedError, NeuralNetwork, _cpu
 from nnc._team import Interrupt, Team
 from nnc.base import processors
 from nnc.kinds.activations import HIDDEN
-from nnc.training import fit, threads
+from nnc.training import loop, threads
 from nnc.training.threads import Chooser, may_move, settle
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
@@ -926,12 +926,12 @@ def test_the_number_of_threads_changes_no_bit_while_it_is_chosen(monkeypatch):
         def next(self, now, rows_left):
             return self.sizes[len(sizes) % len(self.sizes)], 0.0  # a block of rows a slice
 
-    monkeypatch.setattr(fit, "Team", Watched)
-    monkeypatch.setattr(fit, "LEAST", 1)
+    monkeypatch.setattr(loop, "Team", Watched)
+    monkeypatch.setattr(loop, "MIN_THREAD_MULTIPLY_ADDS", 1)
     monkeypatch.setattr(processors, "get_num_threads", lambda: 3)
     nets, seen = [], []
     for kind, n_threads in ((Chooser, 1), (Chooser, 3), (Fickle, None)):
-        monkeypatch.setattr(fit, "chooser", lambda work, sizes, limit, kind=kind: kind(sizes, limit))
+        monkeypatch.setattr(loop, "chooser", lambda work, sizes, limit, kind=kind: kind(sizes, limit))
         sizes.clear()
         net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)
         history = net.fit(X, y, epochs=20, batch_size=100, lr=0.1, n_threads=n_threads)

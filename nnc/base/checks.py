@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import wraps
-from importlib import import_module
 from numbers import Integral  # what NumPy's integers are, too
 from reprlib import repr as shown  # short, whatever the value is
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -150,31 +149,6 @@ def explains_arguments(elsewhere: str) -> Callable[[F], F]:
     return decorate
 
 
-def done_by(module: str, function: str, elsewhere: str) -> Callable[[F], F]:
-    """Lets a function of a module that is loaded with the first call do what a method of X, y and options says with its
-    signature and docstring alone: it is called with self, X, y and a dict of the options that are given and are not
-    the defaults. Explains unknown arguments as above. So a call does not go through some 25 arguments twice."""
-
-    def decorate(method: F) -> F:
-        defaults = method.__kwdefaults__ or {}
-        does: Any = None
-
-        @wraps(method)
-        def doing(self: Any, X: Any, y: Any, **named: Any) -> Any:
-            nonlocal does
-            try:
-                said = {name: value for name, value in named.items() if value is not defaults[name]}
-            except KeyError:
-                raise _unknown(method, self, named, elsewhere) from None
-            if does is None:
-                does = getattr(import_module(module), function)
-            return does(self, X, y, said)
-
-        return doing  # type: ignore[return-value]
-
-    return decorate
-
-
 def _unknown(method: Any, of: Any, named: Collection[str], elsewhere: str) -> TypeError:
     """What to raise where a method has no argument of one of these names."""
     from nnc.base.names import argument_suggestion
@@ -183,7 +157,7 @@ def _unknown(method: Any, of: Any, named: Collection[str], elsewhere: str) -> Ty
     unknown = next(name for name in named if name not in known)
     further = {cls.__name__ if elsewhere == "__init__" else elsewhere: _arguments(getattr(cls, elsewhere))}
     hint = argument_suggestion(unknown, known, further)
-    return TypeError(f"{method.__qualname__}() got an unexpected keyword argument {unknown!r}{hint}")
+    return TypeError(f"{cls.__name__}.{method.__name__}() got an unexpected keyword argument {unknown!r}{hint}")
 
 
 def _arguments(function: Any) -> tuple[str, ...]:

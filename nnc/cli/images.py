@@ -67,15 +67,7 @@ def train(arguments: Namespace) -> int:
     )
     batch = BATCH if len(X_train) >= FEW else BATCH // 4
     epochs = arguments.epochs or min(5 * EPOCHS, max(EPOCHS, ceil(STEPS * batch / len(X_train))))
-    if arguments.resume:
-        net = nnc.NeuralNetwork.load(unfinished)
-        if (net.model.stack.shape[:2], net.sizes[-1]) != ((height, width), len(labels)):
-            raise ValueError(f"{unfinished} is of other images than {arguments.images}")
-    else:
-        layers = small_images(len(labels), height, width, 1 if X.ndim == 3 else X.shape[3])
-        net = nnc.NeuralNetwork(
-            layers, activation="relu", loss="cross_entropy", dtype="float32", scale_X="pixels", seed=arguments.seed
-        )
+    net = _network(arguments, unfinished, X, len(labels))
     done = 0 if net.history is None else net.history.epochs
     known = provenance(arguments, arguments.images, digest)
     best, best_net = -1.0, net
@@ -125,6 +117,20 @@ def train(arguments: Namespace) -> int:
         print(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} FOLDER")
     kept = f"the epoch with a validation accuracy of {best:.4g}" if best >= 0 else "which is of no whole epoch"
     return ended(complete, kept, arguments, unfinished, screen)
+
+
+def _network(arguments: Namespace, unfinished: str, X: NDArray[Any], n_classes: int) -> nnc.NeuralNetwork:
+    """Return the network to train: a new one, or with --resume that of the file of an unfinished training."""
+    height, width = X.shape[1:3]
+    if arguments.resume:
+        net = nnc.NeuralNetwork.load(unfinished)
+        if (net.model.stack.shape[:2], net.sizes[-1]) != ((height, width), n_classes):
+            raise ValueError(f"{unfinished} is of other images than {arguments.images}")
+        return net
+    layers = small_images(n_classes, height, width, 1 if X.ndim == 3 else X.shape[3])
+    return nnc.NeuralNetwork(
+        layers, activation="relu", loss="cross_entropy", dtype="float32", scale_X="pixels", seed=arguments.seed
+    )
 
 
 class Keeper:

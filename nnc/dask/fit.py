@@ -199,7 +199,7 @@ class _Run:
             with suppress(TimeoutError, OSError, KeyError):  # where it lies is lost, or silent: it is done again
                 results = future.result(timeout=GATHER_SECONDS)
                 for job, (network, outcome) in zip(self.groups[task], results, strict=True):
-                    take_back(job.network, network, job.said)
+                    take_back(job.network, network, job.arguments)
                     self.outcomes[job.place] = outcome
                 futures = self.pending.pop(task)
                 self._cancel(futures)

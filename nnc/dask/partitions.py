@@ -16,6 +16,7 @@ from nnc.data import targets
 from nnc.many.executors import take_back
 from nnc.many.fit import checked_networks, fit_many
 from nnc.network import NeuralNetwork
+from nnc.training.arguments import FitArguments
 from nnc.training.defaults import OPTIMIZER, RATE, batch_of
 
 if TYPE_CHECKING:
@@ -156,6 +157,6 @@ def _resume(networks: list[NeuralNetwork], path: Any) -> int:
         loaded = NeuralNetwork._from_document(document, disk.place(path), getattr(custom, "function", None))
         if loaded.model.stack != network.model.stack or loaded.state is None:
             raise ValueError(f"checkpoint has another network in place of networks[{i}], or it was not trained")
-        take_back(network, loaded, {})
+        take_back(network, loaded, FitArguments())
     assert networks[0].state is not None
     return networks[0].state.epoch

@@ -14,7 +14,7 @@ from nnc.layers.operations import Activate, MatMul, Scale
 MISSING = 'nnc.sklearn needs scikit-learn 1.7 or later ({}); install it with pip install "nnc-cython[sklearn]"'
 
 try:
-    from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
     raise ImportError(MISSING.format(error)) from error
@@ -40,7 +40,7 @@ def parts_of(mlp: Any, dtype: Any = None) -> Parts:
     NotFittedError
         It has not been trained; a ValueError and an AttributeError.
     """
-    if not isinstance(mlp, BaseMultilayerPerceptron):
+    if not isinstance(mlp, (MLPClassifier, MLPRegressor)):
         raise TypeError(f"mlp must be an MLPClassifier or MLPRegressor, got {type(mlp).__name__}")
     check_is_fitted(mlp, "coefs_")
     coefs = [np.asarray(W) for W in mlp.coefs_]
@@ -99,7 +99,6 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
 
     `classes` are those of the network, an array or None.
     """
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.preprocessing import LabelBinarizer
 
     made = program(document)

@@ -90,13 +90,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
             E = problem.images(forward[-1].A)
         last, top = forward[-1], steps[-1]
         E_y = eps * abs(problem.y)
-        ends = _around(top.A, last.A + E_y)
-        E_dA = _largest_change(top.dA, map(problem.slope, ends)) + 2 * eps * abs(top.dA)
-        bends = np.zeros(top.A.shape, bool)
-        if problem.loss.side is not None:
-            below, above = (problem.loss.side(problem.y, p, problem.parameter) for p in ends)
-            bends = below != above
-            E_dA = np.where(bends, 0.0, E_dA)
+        E_dA, bends = _of_output_gradient(problem, top, last.A + E_y, eps)
         errors: list[Array] = []
         masks: list[Mask] = []
         for l in range(len(steps) - 1, -1, -1):
@@ -137,6 +131,17 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                 shape = steps[l - 1].A.shape
                 E_dA, bends = E_dA.reshape(shape), bends.reshape(shape)
         return Bounds(errors, masks, _of_loss(problem, top, last, eps))
+
+
+def _of_output_gradient(problem: Problem, top: LayerStep, error: Array, eps: float) -> tuple[Array, Mask]:
+    """Return the error of the derivative of the loss by the outputs, and where the loss may have a kink."""
+    ends = _around(top.A, error)
+    E_dA = _largest_change(top.dA, map(problem.slope, ends)) + 2 * eps * abs(top.dA)
+    if problem.loss.side is None:
+        return E_dA, np.zeros(top.A.shape, bool)
+    below, above = (problem.loss.side(problem.y, p, problem.parameter) for p in ends)
+    bends = below != above
+    return np.where(bends, 0.0, E_dA), bends
 
 
 def _terms(n: int) -> float:

@@ -12,10 +12,11 @@ from nnc.many.work import Job, Outcome, train, untouched
 from nnc.training.state import left_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from nnc.many.source import Source
     from nnc.network import NeuralNetwork
+    from nnc.training.arguments import FitArguments
 
 LOOK_SECONDS = 0.1  # after which Ctrl-C is looked for
 # Of a task, roughly: longer than what handing it over takes, and not too long to lose.
@@ -43,7 +44,7 @@ def train_on(
                 if future.cancelled():
                     continue
                 for job, (network, outcome) in zip(group, future.result(), strict=True):
-                    take_back(job.network, network, job.said)
+                    take_back(job.network, network, job.arguments)
                     outcomes[job.place] = outcome
                 done(len(group))
             if interrupt and not cancelled:  # those that are at work end by themselves, or are waited for
@@ -80,7 +81,7 @@ def work_on(jobs: Sequence[Job], source: Source, interrupt: Interrupt) -> list[t
     return [(job.network, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
 
 
-def take_back(network: NeuralNetwork, trained: NeuralNetwork, said: Mapping[str, Any]) -> None:
+def take_back(network: NeuralNetwork, trained: NeuralNetwork, arguments: FitArguments) -> None:
     """What a copy in another process has learned, by these arguments of `fit`, goes into the network itself."""
     if trained is network:
         return
@@ -91,4 +92,4 @@ def take_back(network: NeuralNetwork, trained: NeuralNetwork, said: Mapping[str,
         network.streams, network.state = trained.streams, trained.state
     state = network.state
     if state is not None and state.schedule is left_behind:  # a function, which is here
-        state.schedule = said.get("lr", before and before.schedule)
+        state.schedule = arguments.lr if callable(arguments.lr) else None if before is None else before.schedule

@@ -17,13 +17,14 @@ from nnc.base.processors import get_num_threads
 from nnc.many.history import ManyHistory
 from nnc.many.source import Held, Source
 from nnc.many.work import Job, Outcome, train
-from nnc.network import OF_FIT, NeuralNetwork
+from nnc.network import NeuralNetwork
 from nnc.training.advice import DivergedWarning
+from nnc.training.arguments import DEFAULTS, FitArguments
 from nnc.training.callbacks import bar_of
-from nnc.training.start import is_share
+from nnc.training.start import is_fraction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -181,28 +182,29 @@ def checked_networks(name: str, networks: Any) -> list[NeuralNetwork]:
 def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, weights: Any, given: Any) -> list[Job]:
     """A job for each network, of the arguments of fit_many."""
     validation = given.get("validation")
-    if validation is not None and type(validation) is not list and not is_share(validation):
+    if validation is not None and type(validation) is not list and not is_fraction(validation):
         source.validation, given = validation, {**given, "validation": Held.HELD}
-    saids = options_of(given, len(networks))
+    arguments = arguments_of(given, len(networks))
     n = source.taken(networks[0].intake).n
     indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, n))
     counted_rows = _each("weights", weights, networks, lambda name, value: value)
     jobs = []
-    for i, (network, said) in enumerate(zip(networks, saids, strict=True)):
-        own = counted_rows[i]
-        if "sample_weight" in said:
-            if own is not None:
+    for i, (network, own_arguments) in enumerate(zip(networks, arguments, strict=True)):
+        own_weights = counted_rows[i]
+        if own_arguments.sample_weight is not None:
+            if own_weights is not None:
                 raise ValueError("weights and sample_weight say the same: give one of them")
-            own = said.pop("sample_weight")
-        job = Job(i, network, said, indices[i], own)
+            own_weights = own_arguments.sample_weight
+            own_arguments.sample_weight = None
+        job = Job(i, network, own_arguments, indices[i], own_weights)
         job.take(source)  # or the data does not fit it
         jobs.append(job)
     return jobs
 
 
-def options_of(given: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
-    """The arguments of `fit` for each of n networks, those that are not its defaults."""
-    known = OF_FIT.keys() - NOT_HERE
+def check_names(given: Iterable[str]) -> None:
+    """Raise where one of these is no argument that `fit_many` hands on to `fit`."""
+    known = DEFAULTS.keys() - NOT_HERE
     for name in given:
         if name not in known:
             from nnc.base.names import argument_suggestion
@@ -210,6 +212,11 @@ def options_of(given: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
             hints = {"n_threads": "; it is 1 here, see n_jobs", "verbose": "; progress=True shows a bar"}
             hint = hints.get(name) or argument_suggestion(name, known)
             raise TypeError(f"fit_many has no argument {name!r}{hint}")
+
+
+def arguments_of(given: Mapping[str, Any], n: int) -> list[FitArguments]:
+    """Return the arguments of `fit` for each of n networks."""
+    check_names(given)
     lists = {name: value for name, value in given.items() if type(value) is list}
     for name, values in lists.items():
         if len(values) != n:
@@ -217,14 +224,9 @@ def options_of(given: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
                 f"{name} must have one value for each of {counted(n, 'network')} where it is a list, "
                 f"got {len(values)}; what is the same for all is written as a tuple"
             )
-    common = {name: value for name, value in given.items() if name not in lists and value is not OF_FIT[name]}
+    common = {name: value for name, value in given.items() if name not in lists}
     common["n_threads"] = 1
-    saids = [common.copy() for _ in range(n)]
-    for name, values in lists.items():
-        for said, value in zip(saids, values, strict=True):
-            if value is not OF_FIT[name]:
-                said[name] = value
-    return saids
+    return [FitArguments(**common, **{name: values[i] for name, values in lists.items()}) for i in range(n)]
 
 
 def _each(name: str, values: Any, networks: Sequence[Any], check: Any) -> list[Any]:

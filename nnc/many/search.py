@@ -14,13 +14,13 @@ from nnc.base.checks import count, flag, fraction, optional, positive
 from nnc.base.random import Stream, checked_seed, mix
 from nnc.data import targets
 from nnc.data.splits import split
-from nnc.many.fit import NOT_HERE, checked_networks, outcomes_of
-from nnc.network import OF_FIT
+from nnc.many.fit import NOT_HERE, check_names, checked_networks, outcomes_of
 from nnc.training.advice import LearningRateWarning
+from nnc.training.arguments import DEFAULTS, FitArguments
 from nnc.training.defaults import chosen
-from nnc.training.plan import left_to_rule
+from nnc.training.options import left_to_rule
 from nnc.training.schedules import Schedule
-from nnc.training.start import checked, is_share
+from nnc.training.start import is_fraction, with_checked_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ class Trial:
 
     def __init__(self, make: Callable[..., NeuralNetwork], seed: int, parameters: dict[str, Any], folds: int) -> None:
         self.seed, self.parameters = seed, parameters
-        self.options = {name: value for name, value in parameters.items() if name in OF_FIT}
+        self.options = {name: value for name, value in parameters.items() if name in DEFAULTS}
         self._make = make
         self.networks = [self.network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
@@ -98,7 +98,7 @@ class Trial:
 
     def network(self) -> NeuralNetwork:
         """A new one of these parameters."""
-        made = {name: value for name, value in self.parameters.items() if name not in OF_FIT}
+        made = {name: value for name, value in self.parameters.items() if name not in DEFAULTS}
         return checked_networks("what make gives", [self._make(seed=self.seed, **made)])[0]
 
 
@@ -305,7 +305,7 @@ def _held_out(
     array = intake.array(X, learn=True)
     rows = intake.rows(array)
     n = len(rows)
-    if folds == 1 and not is_share(validation):
+    if folds == 1 and not is_fraction(validation):
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation must be a fraction, (X, y) or (X, y, sample_weight), got {shown(validation)}")
         return HeldOut(array, n, None, [tuple(validation)])
@@ -340,6 +340,7 @@ def _train(
     elsewhere: dict[str, Any],
 ) -> bool:
     """Trains all trials until they have had so many epochs; returns whether Ctrl-C or the time has ended that."""
+    check_names(common)
     networks = [network for trial in trials for network in trial.networks]
     saids: list[dict[str, Any]] = []
     ruled = []
@@ -350,14 +351,15 @@ def _train(
         if trial.epochs:  # it goes on
             said = {name: value for name, value in said.items() if name not in ("optimizer", "lr")}
         for network, n in zip(trial.networks, held.sizes, strict=True):
-            own = dict(checked({name: value for name, value in said.items() if value is not OF_FIT.get(name)}))
-            if not trial.epochs and left_to_rule(own, network.state):  # of which the next rounds have what is left
+            own = with_checked_batches(FitArguments(**said))
+            if not trial.epochs and left_to_rule(own, network.state):  # the next rounds continue its schedule
                 own = chosen(own, network, network.intake, held.X, n, None)
-                own["lr"] = own["lr"].resolved(epochs)
+                assert isinstance(own.lr, Schedule)
+                own.lr = own.lr.resolved(epochs)
                 ruled.append(network)
-            saids.append(own)
+            saids.append(own.given())
         trial.epochs = goal
-    options = {name: [said.get(name, OF_FIT.get(name)) for said in saids] for said in saids for name in said}
+    options = {name: [said.get(name, DEFAULTS.get(name)) for said in saids] for said in saids for name in said}
     rows = None if held.rows is None else held.rows * len(trials)
     stopped = _fit_all(networks, X, y, rows, options, **elsewhere)
     for network in ruled:

@@ -13,16 +13,16 @@ from nnc.base.random import SPLIT
 from nnc.data import targets
 from nnc.data.splits import split
 from nnc.model.data import Chosen
-from nnc.training.start import is_share
+from nnc.training.dataset import Dataset
+from nnc.training.start import is_fraction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from nnc.data.intake import Intake
     from nnc.data.scaling import Scaling
     from nnc.model.data import Data
+    from nnc.training.arguments import FitArguments
 
     Index = NDArray[np.intp]
 
@@ -119,12 +119,12 @@ class Taken:
         """The validation rows that are the same for all networks."""
         return self._both[1]
 
-    def parted(self, network: Any, said: Mapping[str, Any], index: Index | None) -> tuple[Index | None, Index | None]:
+    def parted(self, network: Any, arguments: FitArguments, index: Index | None) -> tuple[Index | None, Index | None]:
         """The rows that a network learns from, and those that it is held against; None: all, and none."""
-        validation = said.get("validation")
+        validation: Any = arguments.validation
         if isinstance(validation, Apart):
             return np.arange(self.n) if index is None else index, validation.rows
-        if not is_share(validation):
+        if not is_fraction(validation):
             return index, None
         y = targets.beside(self.intake.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
@@ -134,33 +134,34 @@ class Taken:
         return index[train], index[test]
 
     def rows_of(
-        self, network: Any, chosen: Intake, said: Mapping[str, Any], index: Index | None, weights: Any
-    ) -> tuple[Intake, Data, Data | None]:
-        """What one network learns from, and is held against.
+        self, network: Any, chosen: Intake, arguments: FitArguments, index: Index | None, weights: Any
+    ) -> Dataset:
+        """Return the training and validation rows of one network.
 
         Parameters
         ----------
         network : NeuralNetwork
         chosen : Intake
             The one that has been asked for, see Source.taken.
-        said : dict
-            Arguments of its `fit`.
+        arguments : FitArguments
+            Of its `fit`.
         index : array (m,), optional
             The rows that it learns from. Default: all.
         weights : array (n,), optional
             How much each of all rows counts.
         """
-        data, validation = self.data, said.get("validation")
+        data = self.data
+        validation: Any = arguments.validation
         intake, held = self.intake.copy(network.model), None
         common = validation is Held.HELD
         if common:
             validation = self.given
         if weights is not None:
             weights = intake.row_weights("weights", weights, data.n)
-        index, apart = self.parted(network, said, index)
+        index, apart = self.parted(network, arguments, index)
         if index is None:
             held = self.held if common and self.held is not None else intake.validation(validation)
-            return intake, data if weights is None else data.with_weights(weights), held
+            return Dataset(intake, data if weights is None else data.with_weights(weights), held)
         if self.scales:  # with the scaling of its own rows, as if there were no others
             intake.scaling_X, intake.scaling_y = chosen.scaling_X, chosen.scaling_y
             rows, y = intake.rows(self.X), targets.as_given(self._y)
@@ -181,7 +182,7 @@ class Taken:
         if weights is not None:
             for part in (index,) if apart is None else (index, apart):
                 intake.row_weights("weights", weights[part], len(part))  # which may be too small together
-        return intake, data, held
+        return Dataset(intake, data, held)
 
 
 def _some(data: Data, index: Index) -> Data:

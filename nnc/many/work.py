@@ -13,18 +13,20 @@ from nnc._team import Every, Interrupt, Team
 from nnc.base.arrays import constant
 from nnc.training.advice import findings
 from nnc.training.divergence import DivergedError
-from nnc.training.fit import Fit
 from nnc.training.history import History
-from nnc.training.plan import left_to_rule
-from nnc.training.start import begin, checked, on_data, prepare
+from nnc.training.loop import TrainingLoop
+from nnc.training.options import left_to_rule
+from nnc.training.start import begin, loop_on, prepare, with_checked_batches
 from nnc.training.threads import SLICE, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from nnc.many.source import Source
     from nnc.training.advice import TrainingWarning
-    from nnc.training.state import State
+    from nnc.training.arguments import FitArguments
+    from nnc.training.options import TrainingOptions
+    from nnc.training.state import TrainingState
 
     Findings = list[tuple[type[TrainingWarning], str]]
 
@@ -46,83 +48,84 @@ class Job:
     place : int
         Its number among the networks.
     network : NeuralNetwork
-    said : dict
-        Arguments of its `fit`, those that are not the defaults.
+    arguments : FitArguments
+        Of its `fit`.
     index : int array, optional
         Its rows.
     weights : array (n,), optional
         How much each of all rows counts.
     """
 
-    def __init__(self, place: int, network: Any, said: Mapping[str, Any], index: Any, weights: Any) -> None:
-        self.place, self.network, self.said, self.index, self.weights = place, network, said, index, weights
+    def __init__(self, place: int, network: Any, arguments: FitArguments, index: Any, weights: Any) -> None:
+        self.place, self.network, self.arguments, self.index, self.weights = place, network, arguments, index, weights
 
     def __reduce__(self) -> tuple[Any, ...]:  # to another process, where it is prepared anew
-        state, said = self.network.state, self.said
-        goes_on = state is not None and "lr" not in said and "optimizer" not in said and not left_to_rule(said, state)
-        if goes_on and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
-            said = {**said, "lr": state.schedule}  # a function of the user's, which a pickled network leaves behind
-        return Job, (self.place, self.network, said, self.index, self.weights)
+        state, arguments = self.network.state, self.arguments
+        is_open = arguments.lr is None and arguments.optimizer is None and not left_to_rule(arguments, state)
+        if state is not None and is_open and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
+            arguments = arguments.replaced(lr=state.schedule)  # a function, which a pickled network leaves behind
+        return Job, (self.place, self.network, arguments, self.index, self.weights)
 
     def prepare(self, source: Source) -> None:
         """Checks all that can be checked before its turn, and says what it will take."""
         if not hasattr(self, "taken"):  # it has come from another process
             self.take(source)
         self.network.model.check_parameters()
-        self.state: State
-        self.plan: dict[str, Any]
-        self.state, self.plan = prepare(self.network, self.options, self.by_rule)
+        self.state: TrainingState
+        self.options: TrainingOptions
+        self.state, self.options = prepare(self.network, self.completed, self.by_rule)
         self.seconds = self.estimate()
 
     def take(self, source: Source) -> None:
         """Finds out how its network takes the data, and by which arguments it learns, some of which a rule may say."""
-        network, intake, said = self.network, self.network.intake, checked(self.said)
-        self.by_rule = left_to_rule(said, network.state)
+        network, intake, arguments = self.network, self.network.intake, with_checked_batches(self.arguments)
+        self.by_rule = left_to_rule(arguments, network.state)
         if self.by_rule:
             from nnc.training.defaults import chosen
 
             taken, intake = source.taken(intake), intake.learner()
-            rows = taken.parted(network, said, self.index)[0]
-            said = chosen(said, network, intake, taken.X, taken.n if rows is None else len(rows), network.state)
-        self.intake, self.options = intake, said
+            rows = taken.parted(network, arguments, self.index)[0]
+            n = taken.n if rows is None else len(rows)
+            arguments = chosen(arguments, network, intake, taken.X, n, network.state)
+        self.intake, self.completed = intake, arguments  # those that a rule has chosen included
         self.taken = source.taken(intake)
         self.rows = self.taken.data.n if self.index is None else len(self.index)
 
     def estimate(self) -> float:
         """The seconds that it takes, roughly."""
-        batch = min(self.rows, self.options.get("batch_size") or self.rows)
+        batch = min(self.rows, self.completed.batch_size or self.rows)
         steps = -(-self.rows // batch)
         epoch: float = steps * STEP_SECONDS + 3 * self.rows * self.network.model.n_params * MULTIPLY_ADD_SECONDS
-        return FIT_SECONDS + (self.options.get("epochs") or MANY_EPOCHS) * epoch
+        return FIT_SECONDS + (self.completed.epochs or MANY_EPOCHS) * epoch
 
     @property
     def narrow(self) -> Any:
         """What jobs have in common that the core may train side by side, one network in each lane of a vector; None of
         one that goes by itself. It need not be exact: the core looks at the runs themselves."""
-        model, state, plan = self.network.model, self.state, self.plan
+        model, state, options = self.network.model, self.state, self.options
         if (
             model.engine.abreast == 1
             or model.uneven
-            or not plan.keys() <= {"epochs", "is_bare", "settings", "n_threads"}
-            or not plan["settings"].keys() <= {"decay", "biases_too"}
+            or not options.is_plain
+            or self.completed.validation is not None
+            or not options.settings.keys() <= {"decay", "biases_too"}
             or self.weights is not None
             or self.taken.data.weights is not None
-            or "class_weight" in self.options
+            or self.completed.class_weight is not None
         ):
             return None
         rate = state.lr if len(state.moments) else None  # gradient descent alone may have another in each lane
         layers = model.core, model.shape, model.sizes, model.activations, model.loss
-        return layers, self.rows, self.options.get("batch_size"), plan["epochs"], state.optimizer, rate
+        return layers, self.rows, options.batch_size, options.epochs, state.optimizer, rate
 
-    def findings(self, run: Fit, history: History) -> Findings:
+    def findings(self, run: TrainingLoop, history: History) -> Findings:
         """What is to be warned of."""
         return [] if self.seconds < SHORT and self.place >= FIRST else [*findings(run, history)]
 
-    def run(self) -> Fit:
-        """Its run, on its rows."""
-        network = self.network
-        intake, data, held = self.taken.rows_of(network, self.intake, self.options, self.index, self.weights)
-        return on_data(network.model, intake, data, held, self.options, self.state, self.plan)
+    def run(self) -> TrainingLoop:
+        """Return its training loop, on its rows."""
+        dataset = self.taken.rows_of(self.network, self.intake, self.completed, self.index, self.weights)
+        return loop_on(self.network, dataset, self.completed, self.options, self.state)
 
 
 class Outcome(NamedTuple):
@@ -244,9 +247,9 @@ class _Work:
 
     def train(self, group: Unit) -> None:
         runs = [(at, job, job.run()) for at, job in group.jobs]
-        together: dict[Any, list[Fit]] = {}
+        together: dict[Any, list[TrainingLoop]] = {}
         for _, job, run in runs:
-            if len(runs) > 1 and type(run) is Fit and run.is_plain:
+            if len(runs) > 1 and type(run) is TrainingLoop and run.is_plain:
                 begin(job.network, run)
                 together.setdefault(run.model.core, []).append(run)
         for core, small in together.items():
@@ -269,13 +272,13 @@ class _Work:
         self.done(len(group.jobs))
 
 
-def _work_each(core: Any, runs: list[Fit], seconds: float, interrupt: Interrupt) -> None:
+def _work_each(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: Interrupt) -> None:
     """Takes runs in which nothing is looked at, and which take so long, to their ends, as far as nothing interrupts
     them, in slices of time, each of them one call of the core: Python's lock, for which threads wait, is taken once for
     all of them."""
     for run in runs:
         run.enter(interrupt, Team(1))
-    steps = -(-runs[0].data.n // runs[0].plan.batch_size) * (runs[0].plan.epochs or MANY_EPOCHS)
+    steps = -(-runs[0].data.n // runs[0].batch_size) * (runs[0].options.epochs or MANY_EPOCHS)
     blocks = maxsize if seconds <= SLICE else max(1, int(steps * SLICE / seconds))
     took = dict.fromkeys(runs, 0.0)
     going = runs
@@ -288,7 +291,7 @@ def _work_each(core: Any, runs: list[Fit], seconds: float, interrupt: Interrupt)
             took[run] += part
         if blocks < maxsize:
             blocks = max(1, int(blocks * min(10, SLICE / sum(parts))))
-        going = [run for run in going if not (run.training.ended or run.epoch == run.plan.epochs)]
+        going = [run for run in going if not (run.training.ended or run.epoch == run.options.epochs)]
     now = perf_counter()
     for run in runs:
-        run.began = now - took[run]
+        run.records.began = now - took[run]

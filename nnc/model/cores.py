@@ -9,7 +9,7 @@ import os
 from functools import cache
 from importlib import import_module
 from importlib.machinery import PathFinder
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,16 @@ except ModuleNotFoundError as error:
         name="nnc",
         path=__file__,
     ) from None
+
+
+class CoreTraining(Protocol):
+    """A run of the compiled core, `core.Training`; the methods that do not depend on the type of its numbers."""
+
+    counters: tuple[Any, ...]
+    singles: int  # single steps
+
+    def change(self, decay: float, dropout: Sequence[float]) -> None:
+        """Set weight decay and the shares of outputs to drop."""
 
 
 @cache

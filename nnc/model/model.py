@@ -405,12 +405,6 @@ class Model:
         loss = self.gradient(data, flat)
         return loss, self.pack(flat)
 
-    def input_gradient(self, data: Data) -> NDArray[Any]:
-        """The gradient of the loss by the inputs (n, n_in)."""
-        gradient = np.empty(data.X.shape, self.dtype)
-        self.gradient(data, self.zeros(), gradient)
-        return gradient
-
     @property
     def linear(self) -> Any:
         """An engine of the same layers whose targets are dP, the derivatives of any loss by the outputs P, and whose

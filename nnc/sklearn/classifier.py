@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn import neural_network
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from nnc.base.arrays import cast
+from nnc.base.sklearn_private import StrOptions
 from nnc.kinds import losses
 from nnc.kinds.losses import CrossEntropy
 from nnc.sklearn.estimator import Estimator

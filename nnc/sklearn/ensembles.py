@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from nnc.base.sklearn_private import Interval, StrOptions, checked_sample_weight
 from nnc.kinds.optimizers import Optimizer, as_optimizer
 from nnc.many.ensemble import Ensemble
 from nnc.many.fit import fit_many
@@ -149,7 +149,7 @@ class _Bagged(BaseEstimator):
             rows = [rng.randint(n, size=m) for _ in self.estimators_]
         elif m < n:
             rows = [rng.permutation(n)[:m] for _ in self.estimators_]
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weights = None if sample_weight is None else checked_sample_weight(sample_weight, X)
         options = {**self._steps(m), "epochs": self.max_iter}
         if self.early_stopping:
             options.update(validation=float(self.validation_fraction), patience=self.n_iter_no_change)

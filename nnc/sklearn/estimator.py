@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from itertools import pairwise
 from math import prod
@@ -10,19 +9,13 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.optimize
 from scipy.sparse import issparse
-from sklearn.base import _fit_context, is_classifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.neural_network._stochastic_optimizers import BaseOptimizer, SGDOptimizer
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnc.base.arrays import cast
 from nnc.base.random import Streams
+from nnc.base.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
 from nnc.exchange.scikit_learn import hidden_activations, renamed
 from nnc.kinds import optimizers
 from nnc.kinds.activations import HIDDEN
@@ -31,27 +24,19 @@ from nnc.kinds.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimize
 from nnc.model.data import Data
 from nnc.network import NeuralNetwork
 from nnc.sklearn import inside
-from nnc.sklearn.runs import DenseRun, Hook, Orders, SparseRun, batches, mean
-from nnc.training.advice import TrainingWarning
-from nnc.training.callbacks import tell
-from nnc.training.plan import Plan, callbacks_of, dropout_settings
-from nnc.training.plan import settings as told_settings
-from nnc.training.state import State
+from nnc.sklearn.solvers import Solvers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from nnc.kinds.losses import Loss
 
 DENSE_BYTES = 1 << 28  # a sparse X that takes no more than this is made dense at once, others batch by batch
-BLOCK_BYTES = 1 << 24  # rows of them that are made dense at a time outside of training
 SOLVERS = tuple(optimizers.ROWS)
 BELOW_ONE = float(np.nextafter(1, 0))
 
 
-class Estimator:
+class Estimator(Solvers):
     """What both estimators put in place of scikit-learn's. It comes before scikit-learn's class among the bases."""
 
     coefs_: list[NDArray[Any]]
@@ -208,7 +193,7 @@ class Estimator:
 
     # ------------------------------------------------------------------------------------------ training
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self: Any,
         X: Any,
@@ -256,7 +241,7 @@ class Estimator:
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
+            sample_weight = checked_sample_weight(sample_weight, X)
         y = y.reshape(len(y), -1)
         weights = self._weights_of(y, sample_weight, incremental)
         self.n_outputs_ = y.shape[1]
@@ -304,219 +289,7 @@ class Estimator:
         X, y = self._validation_input(X, y)
         if issparse(X):
             X = X.toarray()
-        return X, y.reshape(len(y), -1), None if weights is None else _check_sample_weight(weights, X)
-
-    def _train(
-        self: Any,
-        net: NeuralNetwork,
-        optimizer: Optimizer,
-        X: Any,
-        y: NDArray[Any],
-        weights: Any,
-        incremental: bool,
-        validation: Any,
-    ) -> None:
-        """A stochastic solver."""
-        if self.early_stopping and validation is None:
-            stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
-            rows, held = train_test_split(
-                np.arange(len(y)),
-                random_state=self._random_state,
-                test_size=self.validation_fraction,
-                stratify=stratify,
-            )
-            if len(held) < 2:
-                raise ValueError(
-                    "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-                )
-            X_val = X[held].toarray() if issparse(X) else X[held]
-            validation = X_val, y[held], None if weights is None else weights[held]
-            X, y, weights = X[rows], y[rows], None if weights is None else weights[rows]
-        n = len(y)
-        if self.batch_size == "auto":
-            batch = min(200, n)
-        else:
-            if self.batch_size > n:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
-                )
-            batch = int(min(self.batch_size, n))
-        data = self._data(net, X, y, weights)
-        held_data = None if validation is None else self._data(net, *validation)
-        self._begin_curves(self.early_stopping)
-        if held_data is not None and self.validation_loss_curve_ is None:
-            self.validation_loss_curve_ = []
-        state = self._state_for(net, optimizer, incremental)
-        _, loss_factor, delta_factor = self._loss_and_factors()
-        settings = {
-            **told_settings({}, net.model, state),  # of layers that learn otherwise
-            "l2": self.alpha,
-            "mean_penalty": True,
-            "by_rows": True,
-            "loss_factor": loss_factor,
-            "delta_factor": delta_factor,
-            "eps_last": self.solver == "adam",
-        }
-        if np.any(self.dropout):
-            settings |= dropout_settings(self.dropout, net.model, state)
-        draw = Orders(n, self._random_state, net.model.core) if self.shuffle else None
-        # a single batch has all rows in any order, and those of a sparse matrix come in theirs
-        order = draw.order if draw is not None and batch < n and not issparse(X) else None
-        if order is not None and draw is not None and draw.bits is not None and isinstance(self.random_state, Integral):
-            settings["generator"] = draw.bits  # which nobody else has, so that nobody has to wait for it
-        else:
-            settings["shuffles"] = False  # the order is drawn here, if at all
-        plan = Plan(
-            epochs=1 if incremental else self.max_iter,
-            batch_size=batch,
-            order=order,
-            settings=settings,
-            n_threads=self.n_threads,
-            validation=held_data,
-            max_seconds=self.max_seconds,
-            network=net,
-            callbacks=callbacks_of(self.callback),
-        )
-        run: Any
-        if issparse(X):
-            run = SparseRun(self, loss_factor, n, net, lambda: batches(data, batch, draw), plan, state)
-        else:
-            run = DenseRun(self, loss_factor, draw, net, data, plan, state)
-        if self.early_stopping and not self.loss_curve_:
-            run.best_params = run.params.copy()  # where no score is a number
-        self.n_iter_ = 0
-        net.state = state
-        reason = run.run().stop_reason
-        state.forget()  # what loss_curve_ and its like tell
-        if run.best_params is not None:
-            run.params[...] = run.best_params
-        if not self.loss_curve_:  # max_seconds was too short for one epoch
-            self.loss_ = np.nan
-        if reason == "interrupt":
-            warnings.warn("Training interrupted by user.", stacklevel=5)
-        if reason == "epochs" and not incremental:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-                "converged yet.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-
-    def _state_for(self: Any, net: NeuralNetwork, optimizer: Optimizer, incremental: bool) -> State:
-        """What the optimizer goes on from: in partial_fit from where it is, in fit anew."""
-        schedule = self.learning_rate if callable(self.learning_rate) else None
-        kept = vars(self).get("_optimizer") if incremental else None
-        state = None if kept is None or net.state is None else net.state.successor(net.streams)
-        if state is None:
-            state = State.begin(None, net.model, optimizer, schedule, self.max_iter, net.streams)
-            if kept is not None:
-                state.lr = kept.learning_rate
-        else:
-            state.refuse_rest(
-                "learning_rate", "give the schedule as many epochs as there will be calls of partial_fit, or call fit"
-            )
-        if kept is None and self.solver == "sgd" and schedule is None:
-            rate, rule = self.learning_rate_init, self.learning_rate
-            self._optimizer = SGDOptimizer([], rate, rule, self.momentum, self.nesterovs_momentum, self.power_t)
-        elif kept is None:
-            self._optimizer = BaseOptimizer(state.lr)
-        return state
-
-    # ------------------------------------------------------------------------------------------ all rows at once
-
-    def _blocks(self: Any, data: Data) -> Iterator[Data]:
-        """The data as the engine takes it: as it is, or a sparse X some rows at a time."""
-        if not issparse(data.X):
-            yield data
-            return
-        rows = max(1, BLOCK_BYTES // (8 * data.X.shape[1]))
-        for start in range(0, data.X.shape[0], rows):
-            part = data.rows(slice(start, start + rows))
-            yield part.with_inputs(part.X.toarray())  # type: ignore[attr-defined]
-
-    def _loss_grad_lbfgs(
-        self: Any, packed: NDArray[np.float64], X: Any, y: NDArray[Any], sample_weight: Any, *buffers: Any
-    ) -> tuple[float, NDArray[np.float64]]:
-        """The loss and its gradient, in scikit-learn's order: all weights, then all biases."""
-        net = self._connect()
-        return self._objective(net, packed, self._data(net, X, y, sample_weight))  # type: ignore[no-any-return]
-
-    def _objective(
-        self: Any, net: NeuralNetwork, packed: NDArray[np.float64], data: Data
-    ) -> tuple[float, NDArray[np.float64]]:
-        inside.unpack(net.model, packed)
-        _, loss_factor, delta_factor = self._loss_and_factors()
-        total = float(data.weight)
-        loss = offset = 0.0
-        gradient = np.zeros(len(packed))
-        for part in self._blocks(data):
-            share = part.weight / total
-            part_loss, part_gradient = inside.loss_and_gradient(net.model, part)
-            loss += share * part_loss
-            offset += share * mean(self._offsets(part.Y), part.weights)
-            gradient += share * part_gradient
-        gradient *= delta_factor
-        n_weights = sum(W.size for W in net.weights)
-        W = packed[:n_weights]
-        gradient[:n_weights] += self.alpha / total * W
-        return loss_factor * loss + offset + 0.5 * self.alpha * float(W @ W) / total, gradient
-
-    def _minimize(
-        self: Any, net: NeuralNetwork, optimizer: LBFGS, X: Any, y: NDArray[Any], weights: Any, validation: Any
-    ) -> None:
-        """L-BFGS-B, called as scikit-learn does."""
-        data = self._data(net, X, y, weights)
-        hook = Hook(self, net, validation)
-        try:
-            result = scipy.optimize.minimize(
-                lambda packed: self._objective(net, packed, data),
-                inside.packed(net.model),
-                method="L-BFGS-B",
-                jac=True,
-                callback=hook if hook.is_needed else None,
-                options={
-                    "maxfun": self.max_fun,
-                    "maxiter": self.max_iter,
-                    "gtol": self.tol,
-                    "maxcor": optimizer.history_size,
-                },
-            )
-        finally:
-            tell(hook.calls, "close")
-        inside.unpack(net.model, result.x)
-        self.n_iter_ = result.nit if hook.stopped else _check_optimize_result("lbfgs", result, self.max_iter)
-        self.loss_ = float(result.fun)
-
-    def _least_squares(
-        self: Any, net: NeuralNetwork, optimizer: Optimizer, X: Any, y: NDArray[Any], weights: Any, validation: Any
-    ) -> None:
-        """Levenberg and Marquardt's method."""
-        X = X.toarray() if issparse(X) else X
-        self._begin_curves(False)
-        total = float(len(X) if weights is None else np.sum(weights))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TrainingWarning)
-            history = net.fit(
-                X,
-                y,
-                epochs=self.max_iter,
-                optimizer=optimizer,
-                sample_weight=weights,
-                l2=2 * self.alpha / (total * net.sizes[-1]),
-                validation=None if validation is None else tuple(part for part in validation if part is not None),
-                max_seconds=self.max_seconds,
-                callback=self.callback,
-            )
-        self.n_iter_ = history.epochs
-        self.t_ += history.epochs * len(X)
-        self.loss_curve_.extend((history.loss / 2).tolist())
-        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else np.nan
-        self.best_loss_ = min(self.loss_curve_, default=np.inf)
-        if history.val_loss is not None:
-            self.validation_loss_curve_ = [*(self.validation_loss_curve_ or []), *(history.val_loss / 2).tolist()]
-        if history.stop_reason == "epochs":
-            message = f"levenberg_marquardt has not converged after {self.max_iter} iterations."
-            warnings.warn(message, ConvergenceWarning, stacklevel=5)
+        return X, y.reshape(len(y), -1), None if weights is None else checked_sample_weight(weights, X)
 
     # ------------------------------------------------------------------------------------------ predictions
 

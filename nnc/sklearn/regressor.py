@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import xlogy
 from sklearn import neural_network
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
+from nnc.base.sklearn_private import StrOptions
 from nnc.data.metrics import r2
 from nnc.kinds.losses import Huber, Quantile
 from nnc.sklearn.estimator import Estimator

@@ -6,13 +6,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
+from nnc.base.sklearn_private import SGDOptimizer
 from nnc.sklearn import inside
-from nnc.training.batches import BatchFit
+from nnc.training.batches import BatchLoop
 from nnc.training.callbacks import Record, asked, tell
-from nnc.training.fit import Fit
-from nnc.training.plan import callbacks_of
+from nnc.training.dataset import Dataset
+from nnc.training.evaluation import Evaluator
+from nnc.training.loop import TrainingLoop
+from nnc.training.options import callbacks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,25 +23,26 @@ if TYPE_CHECKING:
 
     from nnc.model.data import Data
     from nnc.network import NeuralNetwork
-    from nnc.training.plan import Plan
-    from nnc.training.state import State
+    from nnc.training.options import TrainingOptions
+    from nnc.training.state import TrainingState
 
 
-class _Watched(Fit):
+class _Watched(TrainingLoop):
     """What is done after an epoch of a stochastic solver: scikit-learn's rules, in its order."""
 
     def watch_for(self, estimator: Any, rows: int, factor: float) -> None:
         """`factor` is what scikit-learn's loss is larger by than the engine's; the offsets come on top of it."""
         self.estimator, self.n, self.factor = estimator, rows, factor
-        self.every = 1
+        self.is_plain, self.every = False, 1
         self.lost = False  # the weights have stopped being finite
         self.val_offset = 0.0
-        validation = self.plan.validation
+        validation, columns = self.dataset.validation, self.records.columns
         if validation is not None:
             self.val_offset = mean(estimator._offsets(validation.Y), validation.weights)
-            self.outputs = np.empty((len(validation.X), self.model.sizes[-1]), self.model.dtype)
+            outputs = np.empty((len(validation.X), self.model.sizes[-1]), self.model.dtype)
+            self.evaluator = Evaluator(self.model, self.dataset, self.options, columns, outputs)
         if estimator.early_stopping:
-            self.columns["val_score"] = []
+            columns["val_score"] = []
 
     def diverged(self) -> None:
         # scikit-learn goes on with weights that are NaN and says so when it is over; so does this, but computes no more
@@ -57,16 +60,17 @@ class _Watched(Fit):
 
     def after_epoch(self, epoch: int) -> str:
         estimator, state = self.estimator, self.state
-        loss = self.losses[epoch - 1] = float(self.losses[epoch - 1]) + self.offset()
+        losses = self.records.losses
+        loss = losses[epoch - 1] = float(losses[epoch - 1]) + self.offset()
         estimator.n_iter_ = epoch
         estimator.loss_ = loss
         estimator.t_ += self.n
         estimator.loss_curve_.append(loss)
         if estimator.verbose:
             print(f"Iteration {epoch}, loss = {loss:.8f}")
-        if self.plan.validation is not None:
+        if self.evaluator is not None:
             self.evaluate()
-            values = self.columns["val_loss"]
+            values = self.records.columns["val_loss"]
             loss = values[-1] = values[-1] * self.factor + self.val_offset
             estimator.validation_loss_curve_.append(loss)
         better = self.improve(estimator) if estimator.early_stopping else _improve_loss(estimator)
@@ -89,7 +93,7 @@ class _Watched(Fit):
             # scikit-learn's velocity has the rate in it, and keeps what it had when the rate changes
             state.moments *= state.lr / optimizer.learning_rate
             state.lr = optimizer.learning_rate
-        if self.calls and self.call_back(epoch, better, last=bool(reason) or epoch == self.plan.epochs):
+        if self.call_back(epoch, better, last=bool(reason) or epoch == self.options.epochs):
             reason = reason or "callback"
         return reason
 
@@ -99,9 +103,10 @@ class _Watched(Fit):
 
     def improve(self, estimator: Any) -> bool:
         """Counts epochs without a better validation score, and keeps the weights of the best."""
-        score = estimator._score_of(self.plan.validation, self.outputs)
+        assert self.evaluator is not None
+        score = estimator._score_of(self.dataset.validation, self.evaluator.outputs)
         estimator.validation_scores_.append(score)
-        self.columns["val_score"].append(score)
+        self.records.columns["val_score"].append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
         if score < estimator.best_validation_score_ + estimator.tol:
@@ -111,9 +116,7 @@ class _Watched(Fit):
         if not score > estimator.best_validation_score_:
             return False
         estimator.best_validation_score_ = score
-        if self.best_params is None:
-            self.best_params = np.empty_like(self.params)
-        self.best_params[...] = self.params
+        self.monitor.keep(self.params)
         return True
 
 
@@ -123,24 +126,32 @@ class DenseRun(_Watched):
     Parameters
     ----------
     draw : callable or None
-        Draws the order of an epoch from scikit-learn's random numbers, into `plan.order` where that matters; None takes
-        the rows as they lie.
+        Draws the order of an epoch from scikit-learn's random numbers, into `options.order` where that matters; None
+        keeps the order of the rows.
     """
 
     def __init__(
-        self, estimator: Any, factor: float, draw: Any, net: NeuralNetwork, data: Data, plan: Plan, state: State
+        self,
+        estimator: Any,
+        factor: float,
+        draw: Any,
+        net: NeuralNetwork,
+        data: Data,
+        validation: Data | None,
+        options: TrainingOptions,
+        state: TrainingState,
     ) -> None:
-        super().__init__(net.model, net.intake, data, plan, state)
+        super().__init__(net.model, Dataset(net.intake, data, validation), options, state)
         self.watch_for(estimator, len(data.X), factor)
         self.offsets = estimator._offsets(data.Y)
         self.draw, self.drawn = draw, 0
-        self.core_draws = "generator" in plan.settings
+        self.core_draws = "generator" in options.settings
         self.lost_epochs = 0
         # Whether nobody wants to see or to change anything before a rule may end it.
         weighted = self.offsets is not None and data.weights is not None
         self.is_unwatched = (
-            (plan.order is None or self.core_draws)
-            and not (estimator.verbose or plan.validation or plan.callbacks or state.plateau or weighted)
+            (options.order is None or self.core_draws)
+            and not (estimator.verbose or validation or options.callbacks or state.plateau or weighted)
             and estimator.learning_rate != "invscaling"
         )
 
@@ -157,8 +168,8 @@ class DenseRun(_Watched):
         if self.lost or not self.is_unwatched:
             return 1
         patience = self.estimator.n_iter_no_change - self.estimator._no_improvement_count
-        assert self.plan.epochs is not None
-        left = self.plan.epochs - self.epoch
+        assert self.options.epochs is not None
+        left = self.options.epochs - self.epoch
         return left if patience >= left else max(1, int(patience) + 1)
 
     def advance(self, goal: int) -> None:
@@ -166,7 +177,7 @@ class DenseRun(_Watched):
             while self.draw is not None and self.drawn < goal:
                 self.draw()
                 self.drawn += 1
-        self.losses[self.epoch : goal] = np.nan  # until the core knows better
+        self.records.losses[self.epoch : goal] = np.nan  # until the core knows better
         if not self.lost:
             super().advance(goal)
         if self.lost and self.epoch < goal:
@@ -177,7 +188,7 @@ class DenseRun(_Watched):
     def offset(self) -> float:
         if self.offsets is None or self.data.weights is None:
             return mean(self.offsets, None)
-        n, batch, order = self.n, self.plan.batch_size, self.plan.order
+        n, batch, order = self.n, self.batch_size, self.options.order
         total = 0.0
         for start in range(0, n, batch):
             rows: Any = slice(start, start + batch) if order is None else order[start : start + batch]
@@ -185,13 +196,21 @@ class DenseRun(_Watched):
         return total / n
 
 
-class SparseRun(_Watched, BatchFit):
+class SparseRun(_Watched, BatchLoop):
     """Rows of a sparse matrix, of which one batch at a time is made dense."""
 
     def __init__(
-        self, estimator: Any, factor: float, rows: int, net: NeuralNetwork, passes: Any, plan: Plan, state: State
+        self,
+        estimator: Any,
+        factor: float,
+        rows: int,
+        net: NeuralNetwork,
+        passes: Any,
+        validation: Data | None,
+        options: TrainingOptions,
+        state: TrainingState,
     ) -> None:
-        super().__init__(net.model, net.intake, passes, plan, state)
+        BatchLoop.__init__(self, net.model, net.intake, passes, options, state, validation)
         self.watch_for(estimator, rows, factor)
 
     def advance(self, goal: int) -> None:
@@ -201,7 +220,7 @@ class SparseRun(_Watched, BatchFit):
             total += loss * len(data.X)
             if self.interrupt or self.is_late():
                 return
-        self.losses[self.complete] = total / self.n
+        self.records.losses[self.complete] = total / self.n
         self.complete += 1
         self.mark(perf_counter())
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from nnc._team import Interrupt
 from nnc.base import disk
 from nnc.base.arrays import finite
+from nnc.base.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.saving import ModelFileError
 from nnc.tabular import file
 from nnc.tabular.export import program

@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from nnc.kinds import activations
-from nnc.training.batches import BatchFit
+from nnc.training.batches import BatchLoop
 from nnc.training.divergence import LARGE_INPUT, scaler_for
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.model.model import Model
-    from nnc.training.fit import Fit
     from nnc.training.history import History
-    from nnc.training.plan import Plan
+    from nnc.training.loop import TrainingLoop
+    from nnc.training.options import TrainingOptions
 
 SATURATED = 0.99  # share of a layer's outputs that are near the ends of their range
 RISES = 5  # epochs in a row
@@ -68,45 +68,45 @@ class TargetRangeWarning(TrainingWarning):
 
 
 class LearningRateWarning(TrainingWarning):
-    """The learning rate is too large, as the loss has risen for several epochs in a row; or far too small, as a single
-    longer step would do more than the whole training; or its schedule is over and has left next to nothing."""
+    """The learning rate is too large, as the loss has risen for several epochs in a row; or its schedule has ended, and
+    many epochs had a rate of nearly 0."""
 
 
 class UnscaledInputWarning(TrainingWarning):
     """Inputs are so large that training is slow, or diverges."""
 
 
-def advise(run: Fit, history: History, stacklevel: int) -> None:
+def advise(run: TrainingLoop, history: History, stacklevel: int) -> None:
     """Looks at a training that is over, in some microseconds, and warns the caller of `fit`, so many frames up."""
     for kind, message in findings(run, history):
         warnings.warn(message, kind, stacklevel)
 
 
-def _looks_well(run: Fit, loss: NDArray[np.float64]) -> bool:
+def _looks_well(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
     """Whether there is nothing to find, seen at one glance: nearly always in short runs."""
     model = run.model
     return (
         run.is_plain
         and run.state.schedule is None
-        and run.intake.largest <= LARGE_INPUT
+        and run.dataset.intake.largest <= LARGE_INPUT
         and (len(loss) < SOME_EPOCHS or loss.item(-1) <= LARGE_LOSS * loss.item(0))
         and not model.images
         and run.training.looks_well(model.ends, RISES, SATURATED)
     )
 
 
-def findings(run: Fit, history: History) -> Iterable[tuple[type[TrainingWarning], str]]:
+def findings(run: TrainingLoop, history: History) -> Iterable[tuple[type[TrainingWarning], str]]:
     """The mistakes, one by one."""
     loss = history.loss
     return () if not len(loss) or _looks_well(run, loss) else _found(run, history)
 
 
-def _found(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
+def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingWarning], str]]:
     """What takes longer, where something looks bad."""
-    model, plan, loss = run.model, run.plan, history.loss
+    model, options, loss = run.model, run.options, history.loss
     epochs = len(loss)
-    if history.stop_reason == "epochs" and (plan.target_loss is not None or plan.patience is not None):
-        unmet = _unmet(plan, history)
+    if history.stop_reason == "epochs" and (options.target_loss is not None or options.patience is not None):
+        unmet = _unmet(options, history)
         if unmet:
             yield (
                 NotConvergedWarning,
@@ -134,10 +134,10 @@ def _found(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], 
             f"of {epochs} epochs: give fit fewer epochs, the schedule more, or lr again",
         )
     elif model.custom is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
-        from nnc.training.second_look import stuck_output, targets_beyond, too_slow
+        from nnc.training.second_look import stuck_output, targets_beyond
 
-        beyond, scaled = targets_beyond(run), "scaled " if run.intake.scaler_y is not None else ""
-        few = run.data.n < FEW and isinstance(run, BatchFit)
+        beyond, scaled = targets_beyond(run), "scaled " if run.dataset.intake.scaler_y is not None else ""
+        few = run.data.n < FEW and isinstance(run, BatchLoop)
         output_stuck = 0.0 if beyond or few else stuck_output(run)
         if beyond:
             low, high = activations.ROWS[model.activations[-1]].bounds
@@ -147,19 +147,29 @@ def _found(run: Fit, history: History) -> Iterator[tuple[type[TrainingWarning], 
                 f"and outputs of {model.activations[-1]} only from {low:g} to {high:g}: scale the targets into that "
                 'range, or choose another output, such as output="identity"',
             )
-        elif output_stuck <= SATURATED and not few and (farther := too_slow(run, history)):
-            yield (
-                LearningRateWarning,
-                f"the loss has hardly fallen in {epochs} epochs, from {loss[0]:.4g} to {loss[-1]:.4g}, and some steps "
-                f"that go {farther:.0f} times as far would lower it: try a learning rate much larger than "
-                f"{history.lr.max():g}",
-            )
-    if run.intake.largest > LARGE_INPUT:
+    if run.dataset.intake.largest > LARGE_INPUT:
         yield (
             UnscaledInputWarning,
-            f"X reaches up to {run.intake.largest:g}, and networks learn best from inputs around -1 to 1: pass "
-            f'scale_X="{scaler_for(run.intake.largest)}" to NeuralNetwork, or scale X',
+            f"X reaches up to {run.dataset.intake.largest:g}, and networks learn best from inputs around -1 to 1: pass "
+            f'scale_X="{scaler_for(run.dataset.intake.largest)}" to NeuralNetwork, or scale X',
         )
+    yield from _about_layers(run, equal, output_stuck)
+
+
+def _about_layers(
+    run: TrainingLoop, equal: list[int], output_stuck: float
+) -> Iterator[tuple[type[TrainingWarning], str]]:
+    """Find layers that hardly learn.
+
+    Parameters
+    ----------
+    run : TrainingLoop
+    equal : list of int
+        Hidden layers to leave out.
+    output_stuck : float
+        Share of the outputs of the last layer that are at the wrong end of their range.
+    """
+    model = run.model
     shares = [(l, share) for l, share in enumerate(_idle(run)) if share > SATURATED and l not in equal]
     if output_stuck > SATURATED:
         shares.append((len(model.activations) - 1, output_stuck))
@@ -192,19 +202,19 @@ def _layers(model: Model, layers: list[int]) -> str:
     return " and ".join(parts)
 
 
-def _unmet(plan: Plan, history: History) -> str:
+def _unmet(options: TrainingOptions, history: History) -> str:
     """What was to end the training and has not, in words; nothing where its end by `epochs` is as good. With patience,
     epochs are an upper limit, and all is well unless what is monitored has got markedly better of late."""
-    if plan.target_loss is not None:
-        return f"before its target_loss of {plan.target_loss:g} was met"
-    assert plan.patience is not None
-    late = min(plan.patience, history.epochs // 2)
+    if options.target_loss is not None:
+        return f"before its target_loss of {options.target_loss:g} was met"
+    assert options.patience is not None
+    late = min(options.patience, history.epochs // 2)
     if not late:
         return ""
-    values = -history[plan.monitor] if plan.larger_is_better else history[plan.monitor]
+    values = -history[options.monitor] if options.larger_is_better else history[options.monitor]
     before, lately = values[:-late].min(), values[-late:].min()
-    way = "rising" if plan.larger_is_better else "falling"
-    return f"while {plan.monitor} was still {way}" if before - lately > FALLING * abs(before) else ""
+    way = "rising" if options.larger_is_better else "falling"
+    return f"while {options.monitor} was still {way}" if before - lately > FALLING * abs(before) else ""
 
 
 def _equal(model: Model) -> list[int]:
@@ -220,7 +230,7 @@ def _equal(model: Model) -> list[int]:
     return found
 
 
-def _spent(run: Fit, history: History) -> int:
+def _spent(run: TrainingLoop, history: History) -> int:
     """In how many epochs the rate of a schedule was next to nothing; 0 where they are few, or patience has seen to it
     that they are. A plateau may have lowered its rate in this fit, as nothing was to be gained any more."""
     if history.stop_reason == "patience":
@@ -230,7 +240,7 @@ def _spent(run: Fit, history: History) -> int:
     return spent if spent > (history.epochs - 1 if run.state.plateau is not None else MANY * history.epochs) else 0
 
 
-def _idle(run: Fit) -> list[float]:
+def _idle(run: TrainingLoop) -> list[float]:
     """Of each hidden layer the share of outputs whose derivative is nearly zero. The last block is at hand; where
     it looks bad, more rows are asked: it may have been a single one. Where there are none, as a batch is all that is
     held, and the batch is small, nothing can be said."""
@@ -241,7 +251,7 @@ def _idle(run: Fit) -> list[float]:
     from nnc.training.second_look import sample
 
     rows = sample(run.data).X
-    if len(rows) < FEW and isinstance(run, BatchFit):
+    if len(rows) < FEW and isinstance(run, BatchLoop):
         return []
     outs = run.model.forward(rows)
     shares = [0.0] * len(run.model.ends)

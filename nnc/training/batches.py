@@ -1,4 +1,4 @@
-"""A run on rows that come batch by batch: one step each, and no more of them are held than one batch."""
+"""Training on batches that arrive one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from nnc.base.random import SHUFFLE
 from nnc.kinds import losses
-from nnc.training.fit import Fit
+from nnc.training.dataset import Dataset
+from nnc.training.loop import TrainingLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,19 +21,26 @@ if TYPE_CHECKING:
     from nnc.data.intake import Intake
     from nnc.model.data import Data
     from nnc.model.model import Model
-    from nnc.training.plan import Plan
-    from nnc.training.state import State
+    from nnc.training.options import TrainingOptions
+    from nnc.training.state import TrainingState
 
 
-class BatchFit(Fit):
-    """One call of `fit_batches`: the rows come batch by batch, and no more of them are held than one batch.
+class BatchLoop(TrainingLoop):
+    """One call of `fit_batches`: one step for each batch; no more than one batch is in memory.
 
     Parameters
     ----------
+    model : Model
+    intake : Intake
     passes : callable
-        Gives an iterator of Data for each epoch.
+        Returns an iterator of Data for each epoch.
+    options : TrainingOptions
+    state : TrainingState
+    validation : Data, optional
+    whole : Data, optional
+        All rows, where they are at hand: metrics are computed on them where there are no validation rows.
     number : int, optional
-        How many batches an epoch has, where that is known.
+        Number of batches in an epoch, where that is known.
     """
 
     def __init__(
@@ -40,8 +48,10 @@ class BatchFit(Fit):
         model: Model,
         intake: Intake,
         passes: Callable[[], Iterator[Data]],
-        plan: Plan,
-        state: State,
+        options: TrainingOptions,
+        state: TrainingState,
+        validation: Data | None = None,
+        whole: Data | None = None,
         number: int | None = None,
     ) -> None:
         if state.changes_by_step and number is None:
@@ -51,41 +61,36 @@ class BatchFit(Fit):
         first = next(self.iterator, None)
         if first is None:
             raise ValueError("batches must give at least one batch, got none")
-        plan.batch_size = first.n
-        super().__init__(model, intake, first, plan, state)
+        options.batch_size = first.n
+        super().__init__(model, Dataset(intake, first if whole is None else whole, validation), options, state, first)
         if state.changes_by_step:
-            self.rates_an_epoch = number or 1
+            self.records.steps_per_epoch = number or 1
         self.waiting: Data | None = first
         self.complete = self.steps_taken = 0
-        self.every = 1
+        self.is_plain, self.every = False, 1
         self.one_loss, self.one_rate = np.empty(1), np.empty(1)
 
     @property
     def adds_up(self) -> bool:
-        """Whether the loss of an epoch is the sum of those of its batches, no mean."""
+        """Whether the loss of an epoch is the sum of the losses of its batches, not their mean."""
         return losses.ROWS[self.model.loss].adds_up
 
     @property
     def epoch(self) -> int:
         return self.complete
 
-    @property
-    def steps(self) -> int:
-        return self.steps_taken
-
     def rises(self) -> tuple[int, float]:
-        losses = self.losses[: self.complete]
+        losses = self.records.losses[: self.complete]
         fallen = np.flatnonzero(losses[1:] <= losses[:-1])
         last = int(fallen[-1]) + 1 if len(fallen) else 0
         return len(losses) - 1 - last, float(losses[last])
 
     def most_threads(self) -> int:
-        self.plan.batch_size = self.data.n
+        self.batch_size = self.data.n
         return super().most_threads()
 
     def open(self, threads: int) -> None:
-        self.plan.batch_size = self.data.n
-        self.training = None  # with room for so many
+        self.batch_size = self.data.n  # for which the core has memory then
         super().open(threads)
 
     def batches(self) -> Iterator[Data]:
@@ -114,7 +119,7 @@ class BatchFit(Fit):
         if not weight:
             raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
         with self.model.still:
-            self.losses[self.complete] = (total if adds_up else total / weight) + penalties / weight
+            self.records.losses[self.complete] = (total if adds_up else total / weight) + penalties / weight
             self.complete += 1
             self.mark(perf_counter())
 
@@ -126,17 +131,18 @@ class BatchFit(Fit):
             self.sync()
             self.data = data
             self.open(self.team.most)
-            self.plan.changes(self.training, self.first + self.epoch)
+            if self.options.changes is not None:
+                self.options.changes(self.training, self.records.first + self.epoch)
 
     def step(self, data: Data) -> float:
         """One step on a batch; returns its loss."""
         self.make_room(data)
         self.training.feed(*data)
         at = self.steps_taken if self.state.changes_by_step else self.complete
-        self.one_rate[0], self.one_loss[0] = self.rates[at], np.nan
+        self.one_rate[0], self.one_loss[0] = self.records.rate_of_step(at), np.nan
         self.training.plan(self.one_loss, self.one_rate, 1)
         while not self.training.done:
-            self.go_on()
+            self.run_slice()
         if self.training.lost or self.training.broken_layer:
             self.data = data
             self.diverged()
@@ -147,7 +153,7 @@ class BatchFit(Fit):
         return np.inf
 
     def mark(self, now: float) -> None:
-        self.marks.append((self.complete, now - self.began))
+        self.records.marks.append((self.complete, now - self.records.began))
 
 
 def epochs_of(

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from nnc.base import disk
 from nnc.base.checks import count, flag, positive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 
 class Record(dict[str, Any]):
@@ -65,7 +66,7 @@ class Call:
         return now - self.at >= self.seconds if self.every is None else epoch % self.every == 0
 
 
-def pace(callback: Any) -> tuple[int | None, float | None]:
+def pace(callback: Callable[[Record], Any]) -> tuple[int | None, float | None]:
     """The attributes `every` and `seconds` of a callback, checked."""
     every, seconds = getattr(callback, "every", None), getattr(callback, "seconds", None)
     if every is not None and seconds is not None:
@@ -92,6 +93,71 @@ def tell(callbacks: Iterable[Any], event: str) -> None:
         method = getattr(callback, event, None)
         if callable(method):
             method()
+
+
+class CallbackRunner:
+    """Call the callbacks of a run when they are due. Made before the first epoch, of which it tells them.
+
+    Parameters
+    ----------
+    callbacks : sequence of callables
+    began : float
+        Time of the start, by `perf_counter`.
+    """
+
+    def __init__(self, callbacks: Sequence[Callable[[Record], Any]], began: float) -> None:
+        self.calls = [Call(callback, began) for callback in callbacks]
+        tell(callbacks, "open")
+
+    def close(self) -> None:
+        """Tell them that the run is over."""
+        tell((call.callback for call in self.calls), "close")
+
+    def epochs_until_due(self, epoch: int, first: int, training_seconds: float) -> int:
+        """Return how many epochs run before the next callback is due.
+
+        Parameters
+        ----------
+        epoch : int
+            Epochs of this run up to now.
+        first : int
+            Epochs before this run.
+        training_seconds : float
+            What the epochs of this run took.
+        """
+        return min(
+            self._epochs_for(call, epoch, training_seconds)
+            if call.every is None
+            else call.every - (first + epoch) % call.every
+            for call in self.calls
+        )
+
+    @staticmethod
+    def _epochs_for(call: Call, epoch: int, training_seconds: float) -> int:
+        """Return the number of epochs until a callback that waits for some time is due."""
+        per_second = epoch / max(training_seconds, 1e-9)
+        return max(1, int(per_second * (call.at + call.seconds - perf_counter())))
+
+    def due(self, epoch: int, total: int, last: bool) -> list[Call]:
+        """Return the calls that are due after an epoch; all that have not been made after the last one.
+
+        Parameters
+        ----------
+        epoch, total : int
+            Number of the epoch in this run, and over all fits.
+        last : bool
+        """
+        now = perf_counter()
+        return [call for call in self.calls if call.epoch != epoch and (last or call.is_due(total, now))]
+
+    def call(self, due: Sequence[Call], record: Record, epoch: int) -> bool:
+        """Call them; return whether one of them ends the training."""
+        stop = False
+        for call in due:
+            call.epoch = epoch
+            stop = asked(call.callback, record) or stop
+            call.at = perf_counter()
+        return stop
 
 
 def judged(record: Record, form: Callable[[float], str]) -> dict[str, str]:

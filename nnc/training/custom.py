@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnc.model.custom import NoNumberError, placeholder
-from nnc.training.batches import BatchFit
+from nnc.training.batches import BatchLoop
 from nnc.training.divergence import DivergedError
 
 if TYPE_CHECKING:
@@ -17,21 +17,13 @@ if TYPE_CHECKING:
     from nnc.training.history import History
 
 
-class CustomFit(BatchFit):
-    """One call of `fit` or `fit_batches`. The loss of an epoch is the mean of its batches' losses by their rows.
+class CustomLossLoop(BatchLoop):
+    """One call of `fit` or `fit_batches` with a loss of the user's.
 
-    Attributes
-    ----------
-    whole : Data or None
-        All rows, where they are at hand, of which metrics are taken where none are held out.
+    The loss of an epoch is the mean of the losses of its batches, weighted by their rows.
     """
 
     adds_up = False
-    whole: Data | None = None
-
-    @property
-    def measured(self) -> Data:
-        return super().measured if self.plan.validation is not None or self.whole is None else self.whole
 
     def open(self, threads: int) -> None:
         given = self.data

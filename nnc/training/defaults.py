@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.base.checks import count
-from nnc.training.plan import RULES
+from nnc.training.options import STOPPING
 from nnc.training.schedules import CosineLR, PerStep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from numpy.typing import NDArray
 
     from nnc.data.intake import Intake
     from nnc.model.model import Model
+    from nnc.training.arguments import FitArguments
+    from nnc.training.state import TrainingState
+    from nnc.training.trainable import Trainable
 
 OPTIMIZER, RATE = "adam", 0.001  # where it is not known how long; its own
 PEAK, FEW_INPUTS = 0.02, 64  # the rate of the first step, where no neuron has more inputs; the last one's is next to 0
 STEPS, EPOCHS = 10_000, 20  # at least
 FEWEST, MOST = 32, 256  # rows of a step, in between a hundredth of all
-ENDS = {*RULES} - {"callback"}  # what ends a training that has no epochs, and was not made to look on alone
+ENDS = {*STOPPING} - {"callback"}  # end a training without epochs; a callback may only look on
 
 
 def falling(model: Model) -> CosineLR:
@@ -40,41 +43,56 @@ def batch_of(n: int) -> int:
     return batch
 
 
-def chosen(said: Mapping[str, Any], network: Any, intake: Intake, X: Any, n: int, before: Any) -> dict[str, Any]:
-    """The arguments of a fit on n rows of X that goes by the rule; `intake` gets the scalings. See `filled`."""
+def chosen(
+    arguments: FitArguments,
+    network: Trainable,
+    intake: Intake,
+    X: NDArray[Any],
+    n: int,
+    before: TrainingState | None,
+) -> FitArguments:
+    """Return the arguments of a fit on n rows of X with those of the rule; `intake` gets the scalings. See `filled`."""
     scale(intake, network._open_scalings(), X, n)
-    return filled(said, n, network.model, before)
+    return filled(arguments, n, network.model, before)
 
 
-def filled(said: Mapping[str, Any], n: int, model: Model, before: Any) -> dict[str, Any]:
-    """The arguments of a fit that leaves its rate and optimizer out, and what it takes for them.
+def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState | None) -> FitArguments:
+    """Return the arguments of a fit that leaves out its learning rate and optimizer with those of the rule.
 
     Parameters
     ----------
-    said : dict
-        The arguments, those that are not the defaults.
+    arguments : FitArguments
     n : int
-        How many rows there are.
+        Number of rows.
     model : Model
-    before : State or None
-        What the network could go on from. Where that went by this rule, it does for the epochs that are left of it, as
-        from a checkpoint, and where nobody knows how long; else Adam begins anew.
+    before : TrainingState or None
+        The state that the network could continue. Where that followed this rule, the fit continues it for the epochs
+        that are left, as from a checkpoint, and where the length is not known; else Adam begins anew.
     """
-    batch = said.get("batch_size") or batch_of(n)
-    filled = {**said, "batch_size": batch}
-    goes_on = before is not None and before.by_rule
-    if "epochs" not in said and not said.keys().isdisjoint(ENDS):  # nobody knows when: at the optimizer's own rate
-        return {**filled, "lr": RATE, **({} if goes_on else {"optimizer": OPTIMIZER})}
-    if "epochs" not in said:
-        filled["epochs"] = max(EPOCHS, -(-STEPS // -(-n // batch)))
-    elif goes_on and isinstance(before.schedule, PerStep):
-        left = before.schedule.epochs - before.epoch
-        if count("epochs", said["epochs"]) <= left:
-            return {**filled, "lr": before.schedule}
-    return {**filled, "lr": PerStep(falling(model)), "optimizer": OPTIMIZER}
+    batch = arguments.batch_size or batch_of(n)
+    filled = arguments.replaced(batch_size=batch)
+    continues = before is not None and before.by_rule
+    epochs = arguments.epochs
+    if epochs is None and any(getattr(arguments, name) is not None for name in ENDS):  # at Adam's own rate
+        filled.lr = RATE
+        if not continues:
+            filled.optimizer = OPTIMIZER
+        return filled
+    if epochs is None:
+        filled.epochs = max(EPOCHS, -(-STEPS // -(-n // batch)))
+    elif (
+        continues
+        and before is not None
+        and isinstance(before.schedule, PerStep)
+        and count("epochs", epochs) <= (before.schedule.epochs or 0) - before.epoch
+    ):
+        filled.lr = before.schedule
+        return filled
+    filled.lr, filled.optimizer = PerStep(falling(model)), OPTIMIZER
+    return filled
 
 
-def scale(intake: Intake, open_: frozenset[str], X: Any, n: int) -> None:
+def scale(intake: Intake, open_: frozenset[str], X: NDArray[Any], n: int) -> None:
     """Chooses the scalings that a fresh network leaves open. Images of whole bytes are pixels, others stay as they are;
     of targets, those are scaled that are numbers of any size."""
     from nnc.data.scaling import Pixels, Standardize
@@ -83,7 +101,7 @@ def scale(intake: Intake, open_: frozenset[str], X: Any, n: int) -> None:
     if "scale_X" in open_:
         if len(model.shape) == 1:
             scaler_X = Standardize() if n > 1 else None
-        elif getattr(X, "dtype", None) == np.uint8:
+        elif X.dtype == np.uint8:
             scaler_X = Pixels()
             intake.scaling_X = scaler_X.known("scale_X", model.shape)
     of_numbers = intake.loss.takes == "numbers" and model.activations[-1] == "identity"

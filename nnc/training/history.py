@@ -13,7 +13,7 @@ from nnc.base.arrays import constant
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, KeysView
-    from typing import Any
+    from typing import IO, Any
 
     from numpy.typing import NDArray
 
@@ -288,7 +288,7 @@ class History:
             for name, column in columns.items()
         ]
 
-    def to_svg(self, path: Any = None) -> str:
+    def to_svg(self, path: str | os.PathLike[str] | IO[str] | None = None) -> str:
         """Small curves of the losses, of the metrics and of a learning rate that changes, as SVG: what notebooks show.
 
         Parameters
@@ -352,7 +352,7 @@ class History:
         return history(self, ax)
 
 
-def _column(name: Any, values: Any) -> NDArray[np.float64]:
+def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:
     if not isinstance(name, str) or name.startswith("_"):
         raise ValueError(f"the columns of a history must have names, got {shown(name)}")
     if not isinstance(values, list) or not set(map(type, values)) <= {int, float, type(None)}:

@@ -12,6 +12,8 @@ from nnc.base import disk
 from nnc.base.checks import count, flag
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nnc.training.callbacks import Record
 
 
@@ -79,7 +81,7 @@ class CSVLogger:
         return f"CSVLogger({self.path!r}, append={self.append}, every={self.every})"
 
 
-def _line(cells: Any) -> bytes:
+def _line(cells: Iterable[str | float]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()

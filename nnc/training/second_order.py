@@ -16,31 +16,31 @@ from nnc.kinds import losses
 from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training.curvature import lbfgs, levenberg_marquardt
 from nnc.training.divergence import unscaled
-from nnc.training.fit import Fit
+from nnc.training.loop import TrainingLoop
 from nnc.training.threads import Chooser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nnc.data.intake import Intake
-    from nnc.model.data import Data
     from nnc.model.model import Model
     from nnc.training.curvature import Pair, Vector
+    from nnc.training.dataset import Dataset
     from nnc.training.history import History
-    from nnc.training.plan import Plan
-    from nnc.training.state import State
+    from nnc.training.options import TrainingOptions
+    from nnc.training.state import TrainingState
 
 
-class SecondOrderFit(Fit):
+class SecondOrderLoop(TrainingLoop):
     """One call of `fit` with one of these optimizers."""
 
-    def __init__(self, model: Model, intake: Intake, data: Data, plan: Plan, state: State) -> None:
+    def __init__(self, model: Model, dataset: Dataset, options: TrainingOptions, state: TrainingState) -> None:
+        data, settings = dataset.rows, options.settings
         loss = losses.ROWS[model.loss]
         for name in ("dropout", "clip_norm", "clip_value", "max_norm", "l1"):
-            if plan.settings.get(name):
+            if settings.get(name):
                 raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
-        if plan.batch_size < data.n:
-            raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={plan.batch_size}")
+        if options.batch_size is not None and options.batch_size < data.n:
+            raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={options.batch_size}")
         if model.stack.norms:
             raise ValueError(
                 f"{state.optimizer.name!r} tries points that it does not take, and a BatchNorm gathers its running "
@@ -59,14 +59,14 @@ class SecondOrderFit(Fit):
                     f"{layer.name} has an lr_factor, which is for optimizers that have a learning rate: "
                     f"{state.optimizer.name!r} has none"
                 )
-        super().__init__(model, intake, data, plan, state)
-        self.every = 1
+        super().__init__(model, dataset, options, state)
+        self.is_plain, self.every = False, 1
         self.complete = 0
         self.reason = ""
         self.before = math.nan  # the loss before the epoch
         self.memory: Any = None  # what the optimizer goes on from: the damping, or the pairs
         self.scale = loss.squared / loss.divisor(data.weight, model.sizes[-1])  # of squared errors
-        self.l2 = plan.settings.get("l2", 0.0)
+        self.l2 = settings.get("l2", 0.0)
         self.free: Any = slice(None)  # which parameters learn
         if model.frozen:
             self.free = np.concatenate(
@@ -74,7 +74,7 @@ class SecondOrderFit(Fit):
             )
         self.penalized = np.concatenate(
             [
-                np.full(part.size, (name == "W" and not layer.kind.by_column) or "biases_too" in plan.settings)
+                np.full(part.size, (name == "W" and not layer.kind.by_column) or "biases_too" in settings)
                 for layer, *parts in zip(model.stack.computing, model.W, model.b, strict=True)
                 for name, part in zip("Wb", parts, strict=True)
                 if part is not None
@@ -87,7 +87,7 @@ class SecondOrderFit(Fit):
 
     def run(self, interrupt: Interrupt | None = None) -> History:
         model, optimizer = self.model, self.state.optimizer
-        epochs = sys.maxsize if self.plan.epochs is None else self.plan.epochs
+        epochs = sys.maxsize if self.options.epochs is None else self.options.epochs
         self.start = model.params.astype(np.float64)
         start = self.start[self.free]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
@@ -119,7 +119,7 @@ class SecondOrderFit(Fit):
                 raise
 
     def cause(self) -> str:
-        return f"Probably {unscaled(self.intake.largest)}."
+        return f"Probably {unscaled(self.dataset.intake.largest)}."
 
     def loss_of(self, params: Vector) -> float:
         self.model.params = self.whole(params)
@@ -162,13 +162,14 @@ class SecondOrderFit(Fit):
             root_l2 = math.sqrt(self.l2 / (2 * self.scale))
             yield root_l2 * params[self.penalized], root_l2 * np.eye(len(params))[self.penalized]
 
-    def keep_going(self, epoch: int, loss: float, params: Vector, memory: Any) -> bool:
-        self.look_ahead(self.complete, epoch)
+    def keep_going(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
+        records = self.records
+        records.plan(self.complete, epoch)
         with self.model.still:
-            self.losses[epoch - 1], self.before = self.before, loss
+            records.losses[epoch - 1], self.before = self.before, loss
             self.complete, self.memory = epoch, memory
             self.model.params = self.whole(params)
-            self.marks.append((epoch, perf_counter() - self.began))
+            records.marks.append((epoch, perf_counter() - records.began))
         self.reason = self.look()
         return not self.reason
 

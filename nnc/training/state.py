@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from nnc.base.random import Streams
     from nnc.kinds.optimizers import Optimizer
+    from nnc.model.cores import CoreTraining
     from nnc.model.model import Model
+    from nnc.training.arguments import Rate
     from nnc.training.schedules import PlateauState, Schedule
 
 NO_MOMENTS = {np.dtype(number): np.zeros((0, 0), number) for number in (np.float32, np.float64)}
@@ -35,7 +37,7 @@ def left_behind(epoch: int) -> float:
     raise ValueError("lr was a function when the network was saved, which no file can hold: give it again")
 
 
-class State:
+class TrainingState:
     """What a fit goes on from.
 
     Parameters
@@ -78,20 +80,20 @@ class State:
     frozen: tuple[bool, ...] = ()  # which layers do not learn now; none at all where all do
     missed: tuple[int, ...] = ()  # the steps that each was frozen in, which its optimizer does not count
     current: Callable[[], History] | None = None
-    live: tuple[Any, int] | None = None
+    live: tuple[CoreTraining, int] | None = None
     by_rule: bool = False
 
     def __init__(self, optimizer: Optimizer, moments: NDArray[Any], lr: float, streams: Streams) -> None:
         self.optimizer, self.moments, self.lr, self.streams = optimizer, moments, lr, streams
         self.histories: deque[History] = deque()
 
-    def __copy__(self) -> State:
+    def __copy__(self) -> TrainingState:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         return other
 
     @classmethod
-    def new(cls, model: Model, optimizer: Any, streams: Streams) -> State:
+    def new(cls, model: Model, optimizer: str | Optimizer, streams: Streams) -> TrainingState:
         """At the beginning of an optimizer."""
         chosen = as_optimizer(optimizer)
         kept = chosen.moments
@@ -100,8 +102,14 @@ class State:
 
     @classmethod
     def begin(
-        cls, before: State | None, model: Model, optimizer: Any, lr: Any, epochs: int | None, streams: Streams
-    ) -> State:
+        cls,
+        before: TrainingState | None,
+        model: Model,
+        optimizer: str | Optimizer | None,
+        lr: Rate | None,
+        epochs: int | None,
+        streams: Streams,
+    ) -> TrainingState:
         """What a fit goes on from, by its arguments; the state before stays as it is."""
         if optimizer is not None or before is None:
             state = cls.new(model, "sgd" if optimizer is None else optimizer, streams)
@@ -130,7 +138,7 @@ class State:
         state.frozen = model.frozen
         return state
 
-    def successor(self, streams: Streams) -> State:
+    def successor(self, streams: Streams) -> TrainingState:
         """Another one that goes on from here, and from what single steps have counted."""
         self.catch_up()
         state = self.__copy__()
@@ -171,7 +179,7 @@ class State:
             self.take(live[0].counters)
             self.counted = live[1] + live[0].singles
 
-    def attend(self, training: Any) -> None:
+    def attend(self, training: CoreTraining) -> None:
         """Single steps are taken with this from here on, and counted there."""
         self.catch_up()
         self.live = training, self.counted
@@ -214,7 +222,7 @@ class State:
 
     # ------------------------------------------------------------------------------------------ the learning rate
 
-    def follow(self, lr: Any, epochs: int | None) -> None:
+    def follow(self, lr: Schedule | Callable[[int], float], epochs: int | None) -> None:
         """Takes the learning rate from here on: a schedule or a callable of the epoch."""
         from nnc.training.schedules import ReduceLROnPlateau, Schedule
 
@@ -292,7 +300,7 @@ class State:
         }
 
     @classmethod
-    def from_dict(cls, document: dict[str, Any], model: Model, streams: Streams) -> State:
+    def from_dict(cls, document: dict[str, Any], model: Model, streams: Streams) -> TrainingState:
         """The state that `to_dict` wrote; ValueError or TypeError where it is none."""
         state = cls.new(model, optimizer_from_dict(document["optimizer"]), streams)
         for row, values in zip(state.moments, document["moments"], strict=True):
@@ -333,7 +341,7 @@ class State:
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.plateau = self.schedule.resume(plateau)
 
-    def packed(self, model: Model) -> State:
+    def packed(self, model: Model) -> TrainingState:
         """A copy that stands for itself, whose moments have no padding: for another core, perhaps."""
         self.catch_up()
         histories = deque([self.history])

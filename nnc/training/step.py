@@ -13,15 +13,18 @@ from nnc.base.checks import positive
 from nnc.data.derivatives import by_outputs
 from nnc.kinds.optimizers import as_optimizer
 from nnc.training.divergence import divergence, too_fast
-from nnc.training.plan import settings
-from nnc.training.state import BEGIN_ANEW, State
+from nnc.training.options import settings
+from nnc.training.state import BEGIN_ANEW, TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc.data.intake import Intake
     from nnc.kinds.optimizers import Optimizer
+    from nnc.training.arguments import FitArguments, Rate
+    from nnc.training.trainable import Trainable
 
 
 FIRST_RATE = 0.01  # of plain descent, on a network that has no optimizer yet
@@ -38,25 +41,25 @@ class Steps(Stepping):
     optimizer : str or Optimizer, optional
         Default: the one that the network goes on with, at first plain gradient descent, which leaves no state behind.
     lr : float, Schedule or callable, optional
-    options : dict
+    options : FitArguments
         Penalties, clipping and dropout, as `stepper` has them.
     """
 
     __slots__ = ("options", "settings", "shape")
 
-    def __init__(self, optimizer: Any, lr: Any, options: Mapping[str, Any]) -> None:
+    def __init__(self, optimizer: str | Optimizer | None, lr: Rate | None, options: FitArguments) -> None:
         self.optimizer, self.lr, self.options = optimizer, lr, options
         self.settings: Mapping[str, Any] = {}
         self.shape: tuple[int, bool, bool, bool] | None = None  # of the data that the run is prepared for
 
-    def start(self, network: Any) -> State:
+    def start(self, network: Trainable) -> TrainingState:
         """The state that the next step goes on with. Changes nothing of the network."""
         model, before, wanted, lr = network.model, network.state, self.optimizer, self.lr
         if before is not None and wanted is not None:
             wanted, lr = _going_on(before.optimizer, wanted, lr)
         elif before is None and wanted is None and lr is None:
             lr = FIRST_RATE
-        state = State.begin(before, model, wanted, lr, 1, network.streams)
+        state = TrainingState.begin(before, model, wanted, lr, 1, network.streams)
         state.by_rule = state.by_rule and self.optimizer is None
         if not hasattr(state.optimizer, "lr"):
             raise ValueError(
@@ -66,12 +69,20 @@ class Steps(Stepping):
         self.settings = settings(self.options, model, state)
         return state
 
-    def takes_rate(self, lr: Any) -> bool:
+    def takes_rate(self, lr: Rate | None) -> bool:
         """Whether a step may have this learning rate instead, and all the rest stays as it is."""
         state, numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
         return numbers and state is not None and not state.optimizer.keeps_steps and positive("lr", lr) > 0
 
-    def open(self, network: Any, engine: Any, X: Any, Y: Any, labels: Any, weights: Any) -> None:
+    def open(
+        self,
+        network: Trainable,
+        engine: Any,
+        X: NDArray[Any],
+        Y: NDArray[Any] | None,
+        labels: NDArray[np.int32] | None,
+        weights: NDArray[Any] | None,
+    ) -> None:
         """Prepares the core's run on this engine, for as many rows, of that kind."""
         model, state = network.model, self.state
         assert state is not None
@@ -84,7 +95,15 @@ class Steps(Stepping):
         state.attend(training)
         self.shape = n, Y is None, weights is None, engine is model.engine
 
-    def take_any(self, network: Any, X: ArrayLike, y: Any, sample_weight: Any, dP: Any, lr: Any) -> float:
+    def take_any(
+        self,
+        network: Trainable,
+        X: ArrayLike,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        dP: ArrayLike | None,
+        lr: Rate | None,
+    ) -> float:
         """What `take` does, whatever has changed, in its turn."""
         model = network.model
         if dP is None:
@@ -110,6 +129,7 @@ class Steps(Stepping):
         if lr is None or lr is self.lr:
             lr, rate = self.lr, state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
         else:
+            assert not callable(lr)  # such a rate has a stepper of its own
             rate = float(lr)
         if rate == 0:
             state.refuse_rest("lr", BEGIN_ANEW)
@@ -127,19 +147,21 @@ class Steps(Stepping):
         if dP is None:
             intake.numbered = intake.loss.of_classes and intake.classes is None
         plain = weights is None and state.schedule is None and not is_custom
-        if plain and self.goes_as_it_is(intake, X, y, labels, dP):
+        if plain and self.is_repeatable(intake, X, y, labels, dP):
             self.repeats(model, intake, dP is not None)
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
-    def goes_as_it_is(intake: Any, X: Any, y: Any, labels: Any, dP: Any) -> bool:
-        """Whether the core may look itself at arrays like these: numbers of its kind, or numbers of classes."""
+    def is_repeatable(
+        intake: Intake, X: ArrayLike, y: ArrayLike | None, labels: NDArray[np.int32] | None, dP: ArrayLike | None
+    ) -> bool:
+        """Return whether the core can check and read arrays like these itself."""
         if labels is not None:
             return type(X) is ndarray and bool(intake.is_direct) and intake.classes is None
-        return bool(intake.goes_as_it_is(X, y) if dP is None else intake.is_direct and intake.is_as_it_is(X, dP))
+        return bool(intake.is_unconverted(X, y) if dP is None else intake.is_unconverted(X, dP, of_outputs=True))
 
     def differentiate(
-        self, network: Any, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
+        self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
     ) -> tuple[float, NDArray[Any]]:
         """The loss where it is custom, and its derivative by the engine's outputs in the step to come, for which P has
         the room. Y are targets, or derivatives by what heads make of these outputs."""
@@ -154,7 +176,8 @@ class Steps(Stepping):
             self.fail(network, X, Y, "y" if of_targets else "dP", rate)
         if of_targets:
             try:
-                return model.custom(P, Y)  # type: ignore[no-any-return]
+                assert model.custom is not None
+                return model.custom(P, Y)
             except NoNumberError as error:
                 cause = too_fast(rate, self.check(network, X, Y, "y"))
                 raise no_number(error, state.epoch + 1, state.history, cause) from None
@@ -162,7 +185,7 @@ class Steps(Stepping):
         return float((model.heads.outputs(P) * Y).sum()), slope
 
     @staticmethod
-    def data(network: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+    def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
         """What the engine takes, behind the intake that has learned from it; what most calls bring can go there as it
         is."""
         intake = network.intake
@@ -175,7 +198,9 @@ class Steps(Stepping):
         return learner, *learner.data(X, y, sample_weight, learn=True)
 
     @staticmethod
-    def slopes(network: Any, X: Any, y: Any, sample_weight: Any, dP: Any) -> Any:
+    def slopes(
+        network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
+    ) -> Any:
         """The intake, which has nothing to learn, X as the engine takes it, and derivatives by its outputs."""
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
@@ -188,7 +213,7 @@ class Steps(Stepping):
         return network.intake, *by_outputs(network.intake, X, dP)
 
     @staticmethod
-    def check(network: Any, X: Any, Y: Any, what: str) -> float:
+    def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:
         """Raises where the weights or what came in is not finite; returns the largest of the inputs. `what` are the
         targets called."""
         network.model.check_parameters()
@@ -202,7 +227,7 @@ class Steps(Stepping):
                     raise not_finite(name, rows, position, shape=network.model.shape if name == "X" else ())
         return largest
 
-    def fail(self, network: Any, X: Any, Y: Any, what: str, rate: float) -> None:
+    def fail(self, network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str, rate: float) -> None:
         """Says why a step was none: something is not finite, or the training diverges."""
         state, training = self.state, self.training
         assert state is not None
@@ -214,7 +239,7 @@ class Steps(Stepping):
         raise divergence(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
 
 
-def _going_on(optimizer: Any, wanted: Any, lr: Any) -> tuple[Optimizer | None, Any]:
+def _going_on(optimizer: Any, wanted: str | Optimizer | None, lr: Rate | None) -> tuple[Optimizer | None, Any]:
     """The optimizer to begin with, None where the one at hand is wanted, and the learning rate. A checkpoint holds the
     rate of the moment as that of the optimizer, so optimizers that differ in it alone are the same; the rate that an
     object says counts all the same."""

@@ -1,0 +1,290 @@
+"""Conversion of a network to and from other libraries and languages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from nnc.network.files import Files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nnc.exchange.int8 import Quantization
+    from nnc.exchange.parts import Parts
+    from nnc.kinds.losses import Loss
+
+
+class Conversion(Files):
+    """Import from scikit-learn, PyTorch, Keras and ONNX; export to these, C, Python and JavaScript."""
+
+    @classmethod
+    def from_sklearn(cls, mlp: Any, dtype: Any = None) -> Self:
+        """The network of a trained MLPClassifier or MLPRegressor of scikit-learn (extra `[sklearn]`), whose
+        predictions are the same to rounding; in the dtype of its weights, unless another one is asked for.
+
+        Raises
+        ------
+        ImportError
+            scikit-learn is not installed.
+        TypeError
+            It is no MLPClassifier or MLPRegressor.
+        ValueError
+            It has not been trained.
+        """
+        from nnc.exchange.scikit_learn import parts_of
+
+        return cls._from_parts(parts_of(mlp, dtype))
+
+    @classmethod
+    def from_torch(cls, module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None) -> Self:
+        """The network of a PyTorch nn.Sequential, whose predictions are the same to rounding.
+
+        Linear, Conv2d, ZeroPad2d before it, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, Dropout, BatchNorm,
+        the activations that nnc has, and the scalings of what `to_torch` makes, whose BatchNorm may become a part of
+        the layer before. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
+
+        Parameters
+        ----------
+        module : torch.nn.Sequential
+        shape : (height, width, channels), optional
+            Of images, where the first layer is one for them.
+        loss : str or object, optional
+            Default: "cross_entropy" with a softmax at the end, "bce" with a sigmoid, else "mse". PyTorch's losses take
+            net inputs: say "cross_entropy" or "bce" here, and an output without an activation gets theirs.
+
+        Raises
+        ------
+        ImportError
+            PyTorch is not installed.
+        TypeError
+            It is no nn.Sequential.
+        ValueError
+            nnc has not what a module does; the message names it.
+        """
+        from nnc.exchange.torch_modules import parts_of
+
+        return cls._from_parts(parts_of(module, shape, loss))
+
+    @classmethod
+    def from_keras(cls, model: Any, loss: str | Loss | None = None) -> Self:
+        """The network of a Sequential model of Keras, whose predictions are the same to rounding.
+
+        Dense, Conv2D, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D, Flatten, Dropout, BatchNormalization,
+        Rescaling and Normalization at the beginning, and the activations that nnc has.
+
+        Parameters
+        ----------
+        model : keras.Sequential
+        loss : str or object, optional
+            As in `from_torch`.
+
+        Raises
+        ------
+        TypeError
+            It is no Sequential model.
+        ValueError
+            nnc has not what a layer does; the message names it.
+        """
+        from nnc.exchange.keras_layers import parts_of
+
+        return cls._from_parts(parts_of(model, loss))
+
+    @classmethod
+    def from_onnx(cls, path: Any, loss: str | Loss | None = None) -> Self:
+        """The network of an ONNX model, whose predictions are the same to rounding: of models that `to_onnx`, skl2onnx,
+        PyTorch or Keras have written of networks whose layers nnc has. The onnx package is not needed.
+
+        Names of classes come along, and the scaling of inputs. Images are channels last here, however the model has
+        them.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+        loss : str or object, optional
+            As in `from_torch`; with labels and no probabilities "hinge".
+
+        Raises
+        ------
+        OSError
+            The file cannot be read, as in `load`.
+        ModelFileError
+            It is no ONNX model, or a node of it is none that nnc has; the message names it.
+        """
+        from nnc.exchange.read_onnx import parts_of
+
+        return cls._from_parts(parts_of(path, loss))
+
+    @classmethod
+    def _from_parts(cls, parts: Parts) -> Self:
+        """The network that is put together from these."""
+        network = cls(**parts.arguments)
+        network.weights = parts.weights
+        if network.bias:
+            network.biases.assign(parts.biases)
+        network.model.assign_statistics(parts.statistics)
+        scalings = {"scale_X": parts.scale_X, "scale_y": parts.scale_y}
+        network.intake.take({"classes": None, "feature_names": None, **scalings})
+        network.intake.classes = parts.classes
+        return network
+
+    def to_onnx(self, path: Any, dtype: Any = None) -> None:
+        """Writes the network as an ONNX model, which onnxruntime and many others run: standard operators of opset 17.
+
+        The input is "X" (n, n_in), or (n, height, width, channels), any number of raw rows: scalings are in the graph.
+        Where the loss is one of classes, the outputs are "label" (n,), what `predict_classes` answers, and
+        "probabilities" (n, n_classes), as `predict_proba` has them ("output" with "hinge", whose outputs are none);
+        of other networks "output" (n, n_out), what `predict` gives.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+        dtype : "float64" or "float32", optional
+            Of the input, the arithmetic and the output. Default: the network's. onnxruntime has most operators in
+            float32 alone: convolutions, for one.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+        ValueError
+            dtype is neither or does not hold a parameter, a kind of layer has no form there, or the model would be
+            larger than 2 GiB.
+        """
+        from nnc.base import disk
+        from nnc.exchange.onnx import to_onnx
+
+        disk.replace(path, to_onnx([self._whole()], self._named(dtype)), "network")
+
+    def to_c(
+        self, path: Any, name: str | None = None, dtype: Any = None, calibrate: Any = None, validation: Any = None
+    ) -> Quantization | None:
+        """Writes the network as one header of C99 (or C++11), which needs nothing but math.h: constants, plain loops,
+        static memory.
+
+        `name_predict(in, out)` makes of NAME_N_IN raw inputs NAME_N_OUT outputs as `predict` gives them; where the loss
+        is one of classes, `name_class(out)` is the number of the class and `name_labels[...]` its name.
+        `name_self_test()` is 0 where all of this computes what the network does.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+        name : str, optional
+            What all names in the header begin with. Default: the file's.
+        dtype : "float64", "float32" or "int8", optional
+            double or float. Default: the network's. With "int8" the layers compute in whole numbers of 8 bits, with
+            sums of 32: weights take a quarter of float's memory, and no unit for floats is needed but for what comes in
+            and goes out.
+        calibrate : array (n, n_in), optional
+            With "int8": rows, some hundred, from which it follows how large numbers get between layers.
+        validation : (X, y), optional
+            With "int8": rows to compare both on. Default: those of `calibrate`, of which no score is known.
+
+        Returns
+        -------
+        Quantization, with "int8"
+            How much is lost: the largest error of an output, the share of rows that get the same class, both scores.
+            The header says so, too.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+        ValueError
+            name is no identifier of C, dtype is none of these or does not hold a parameter, a kind of layer has no form
+            there, or calibrate is missing with "int8" or given without.
+        """
+        from nnc.base import disk
+        from nnc.exchange.c_source import name_of, to_c
+
+        name = name_of(path) if name is None else name
+        if isinstance(dtype, str) and dtype == "int8":
+            from nnc.exchange.c_int8 import to_c_int8
+
+            text, report = to_c_int8(self, name, calibrate, validation)
+        elif calibrate is not None or validation is not None:
+            raise ValueError("calibrate and validation are for dtype='int8'")
+        else:
+            text, report = to_c([self._whole()], name, self._named(dtype), self.predict), None
+        disk.write(path, text, "network")
+        return report
+
+    def to_python(self, path: Any) -> None:
+        """Writes the network as one module of plain Python, which needs nothing but the standard library.
+
+        `predict(row)` makes of a list of raw numbers a list of outputs as `predict` gives them; where the loss is one
+        of classes, `predict_class(row)` gives one of `CLASSES`. `self_test()` raises where this is not what the network
+        computes.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
+        ValueError
+            A kind of layer has no form there.
+        """
+        from nnc.base import disk
+        from nnc.exchange.python_source import to_python
+
+        disk.write(path, to_python([self._whole()], self.predict), "network")
+
+    def to_js(self, path: Any) -> None:
+        """Writes the network as one ES module for browsers and Node.js, without dependencies.
+
+        It exports `predict(row)`, which makes of an array of raw numbers an array of outputs as `predict` gives them;
+        where the loss is one of classes, `predictClass(row)`, which gives one of `classes`; and `selfTest()`, whether
+        this is what the network computes.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Replaced whole, as `save` does.
+
+        Raises
+        ------
+        OSError, ValueError
+            As in `to_python`.
+        """
+        from nnc.base import disk
+        from nnc.exchange.js_source import to_js
+
+        disk.write(path, to_js([self._whole()], self.predict), "network")
+
+    def to_torch(self) -> Any:
+        """The network as an nn.Sequential of PyTorch, in its mode for evaluation, which gives what `predict` does.
+
+        It takes raw rows of the network's dtype; images channels first, as PyTorch has them. What Dropout drops in
+        training is not in it.
+
+        Raises
+        ------
+        ImportError
+            PyTorch is not installed.
+        ValueError
+            A kind of layer has no form there. A ModelFileError where a parameter is NaN or infinite.
+        """
+        from nnc.exchange.torch_modules import to_torch
+
+        return to_torch(self._whole())
+
+    def to_sklearn(self) -> Any:
+        """The network as scikit-learn's own MLPClassifier, or MLPRegressor where the loss is none of classes (extra
+        `[sklearn]`): trained, in float64, scalings taken into the first and the last weights.
+
+        Raises
+        ------
+        ImportError
+            scikit-learn is not installed.
+        ValueError
+            It has other layers than dense ones, different activations in its hidden layers or others than identity,
+            sigmoid, tanh and relu, or an output that scikit-learn's MLP has not.
+        """
+        from nnc.exchange.scikit_learn import to_mlp
+
+        return to_mlp(self._whole(), self.classes)

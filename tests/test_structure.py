@@ -1,0 +1,196 @@
+"""The structure of nnc/: sizes of classes and functions, types in nnc/training, and the way from `fit` to the loop."""
+
+import ast
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parent.parent
+MAX_METHODS = 40  # of a class statement
+MAX_CLASS_LINES = 300  # of code, without docstrings
+MAX_FUNCTION_LINES = 70  # of code, without docstrings
+MAX_UNTYPED = 19  # parameters in nnc/training
+MAX_CALLS = 4  # from NeuralNetwork.fit to the training loop
+CONTAINERS = {
+    *("dict", "list", "tuple", "set", "frozenset", "deque", "type"),
+    *("Mapping", "Sequence", "Iterable", "Iterator", "Callable", "Collection"),
+}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+pytestmark = pytest.mark.skipif(not (HOME / "src").is_dir(), reason="needs the checkout")
+
+
+def name_of(path):
+    parts = path.relative_to(HOME).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {name_of(path): path.read_text(encoding="utf-8") for path in sorted((HOME / "nnc").rglob("*.py"))}
+TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
+
+
+def docstring_lines(node):
+    """The lines of all docstrings in a class or function."""
+    for part in ast.walk(node):
+        if isinstance(part, (ast.ClassDef, *FUNCTIONS)) and ast.get_docstring(part, clean=False) is not None:
+            yield from range(part.body[0].lineno, part.body[0].end_lineno + 1)
+
+
+def code_lines(node, text):
+    """Lines of code of a class or function, without blank lines, comments and docstrings."""
+    skipped = set(docstring_lines(node))
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    lines = enumerate(text.splitlines()[first - 1 : node.end_lineno], first)
+    return sum(bool(line.strip()) and not line.strip().startswith("#") and i not in skipped for i, line in lines)
+
+
+def lists_only_parameters(function):
+    """Whether a function is a constructor that stores its parameters, and no more."""
+    stored = all(
+        isinstance(part, ast.Assign)
+        and isinstance(part.targets[0], ast.Attribute)
+        and isinstance(part.value, ast.Name)
+        and part.targets[0].attr == part.value.id
+        for part in function.body
+    )
+    return function.name == "__init__" and stored
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_classes_and_functions_are_short(module):
+    text = SOURCES[module]
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.ClassDef):
+            methods = sum(isinstance(part, FUNCTIONS) for part in node.body)
+            assert methods <= MAX_METHODS, f"{node.name} has {methods} methods"
+            assert code_lines(node, text) <= MAX_CLASS_LINES, f"{node.name} has {code_lines(node, text)} lines of code"
+        elif isinstance(node, FUNCTIONS) and not lists_only_parameters(node):
+            assert code_lines(node, text) <= MAX_FUNCTION_LINES, f"{node.name} has {code_lines(node, text)} lines"
+
+
+def parameters(function):
+    arguments = function.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    return [parameter for parameter in every if parameter is not None and parameter.arg not in ("self", "cls")]
+
+
+def is_untyped(parameter, lines):
+    """Whether the type of a parameter says nothing, or is silenced."""
+    if parameter.annotation is None or "type: ignore" in lines[parameter.lineno - 1]:
+        return True
+    parts = {part.strip() for part in ast.unparse(parameter.annotation).strip("'\"").split("|")}
+    return not parts.isdisjoint({"Any", "object"} | CONTAINERS)
+
+
+def test_parameters_of_the_training_package_have_types():
+    untyped = [
+        f"{module}.{node.name}({parameter.arg})"
+        for module, tree in TREES.items()
+        if module.startswith("nnc.training")
+        for node in ast.walk(tree)
+        if isinstance(node, FUNCTIONS)
+        for parameter in parameters(node)
+        if is_untyped(parameter, SOURCES[module].splitlines())
+    ]
+    assert len(untyped) <= MAX_UNTYPED, untyped
+
+
+def imported(module, name):
+    """The module and the name that `name` was imported from in a module, or the module itself."""
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return node.module, alias.name
+    return module, name
+
+
+def definition(module, name):
+    """The module and the node of a function or class that is called by this name in a module; or None."""
+    module, name = imported(module, name)
+    for node in TREES.get(module, ast.Module([], [])).body:
+        if isinstance(node, (ast.ClassDef, *FUNCTIONS)) and node.name == name:
+            return module, node
+    return None
+
+
+def method(module, kind, name):
+    """The module and the node of a method of a class or its bases; or None."""
+    for node in kind.body:
+        if isinstance(node, FUNCTIONS) and node.name == name:
+            return module, node
+    for base in kind.bases:
+        found = isinstance(base, ast.Name) and definition(module, base.id)
+        found = found and method(*found, name)
+        if found:
+            return found
+    return None
+
+
+def result(module, function):
+    """The module and the node of the class that a function returns by its annotation; or None."""
+    return definition(module, function.returns.id) if isinstance(function.returns, ast.Name) else None
+
+
+def callees(module, function):
+    """The functions and methods that a function calls, as far as names and annotations tell."""
+    kinds = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
+            made = definition(module, node.value.func.id)
+            if made and isinstance(node.targets[0], ast.Name):
+                kinds[node.targets[0].id] = made if isinstance(made[1], ast.ClassDef) else result(*made)
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Name):
+                found = definition(module, called.id)
+            elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+                kind = kinds.get(called.value.id)
+                found = kind and method(*kind, called.attr)
+            else:
+                found = None
+            if found and isinstance(found[1], FUNCTIONS):
+                yield found
+
+
+def test_fit_leads_to_the_training_loop_in_a_few_typed_calls():
+    network = definition("nnc.network", "NeuralNetwork")
+    start, goal = method(*network, "fit"), method(*definition("nnc.training.loop", "TrainingLoop"), "run")
+    assert start
+    assert goal
+    queue, calls = deque([start]), {start[1]: 0}
+    while queue and goal[1] not in calls:
+        module, function = queue.popleft()
+        if function.returns is None or any(parameter.annotation is None for parameter in parameters(function)):
+            continue  # its types end here
+        for found in callees(module, function):
+            if found[1] not in calls:
+                calls[found[1]] = calls[function] + 1
+                queue.append(found)
+    assert calls[goal[1]] <= MAX_CALLS
+
+
+def test_every_public_method_of_a_network_has_a_body():
+    module, kind = definition("nnc.network", "NeuralNetwork")
+    kinds = [(module, kind)]
+    for module, kind in kinds:
+        kinds += [definition(module, base.id) for base in kind.bases]
+        for node in kind.body:
+            if isinstance(node, FUNCTIONS):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                assert body, f"{node.name} has no body"
+                assert node.returns is not None, node.name
+                assert all(parameter.annotation for parameter in parameters(node)), node.name
+    assert len(kinds) > 5
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if name != "nnc.base.sklearn_private"])
+def test_private_names_of_scikit_learn_are_imported_in_one_module(module):
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sklearn":
+            private = [name for name in (*node.module.split("."), *(a.name for a in node.names)) if name[0] == "_"]
+            assert not private
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("sklearn.") and "._" in alias.name for alias in node.names)
