@@ -79,12 +79,13 @@ def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.Dat
     """The rows that have a target, their targets, and which rows of the file they are."""
     frame, slips = tables.read(file)
     screen.say(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
-    for slip in slips:
-        screen.warn(
-            f"{slip.place}: {slip.first!r} is no number, as all but {slip.cells:,} cells of {slip.column!r} are, which "
-            "is taken as text; where it stands for a missing number, leave the cell empty"
-        )
     target = tables.column_of(arguments.target, frame.columns, file, "--target")
+    for slip in slips:
+        if slip.column == target:  # Schema.learn warns of the others
+            screen.warn(
+                f"{slip.place}: {slip.first!r} is no number, as all but {slip.cells:,} cells of the target are, which "
+                "is taken as text; where it stands for a missing number, leave the cell empty"
+            )
     dropped = [tables.column_of(name, frame.columns, file, "--drop") for name in arguments.drop]
     y = frame[target]
     kept = y.is_not_null()

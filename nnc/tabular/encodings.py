@@ -21,7 +21,7 @@ from nnc.base import fields
 from nnc.base.checks import counted, finite, fraction
 from nnc.base.value import field
 from nnc.exchange.table import Written
-from nnc.tabular.cells import Column, as_dates, as_numbers, meaning, wrong_kind
+from nnc.tabular.cells import Column, as_dates, as_levels, as_numbers, wrong_kind
 from nnc.tabular.dates import DAY, FORMULAS, PARTS, circle, parts_of
 from nnc.tabular.encoding import (
     TINY,
@@ -385,15 +385,24 @@ class Category(Encoding):
     def width(self) -> int:
         return (1 if self.is_binary else len(self.levels) + bool(self.rare)) + (self.missing > 0)
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The texts that `coded` gives places of."""
+        return self.levels
+
+    def as_text(self, column: Column) -> Column:
+        """Return a column as text; CellError if it has dates, or numbers that are none of the levels."""
+        if column.is_text:
+            return column
+        if column.kind == "date" and not column.missing.all():
+            raise wrong_kind(column, "text", int((~column.missing).argmax()))
+        return as_levels(column, (*self.levels, *self.rare))
+
     def taken(self, column: Column) -> NDArray[Any]:
         """The places of levels, behind them that of the rare ones and that of what is missing; -1 has no place."""
         n = len(self.levels)
         other, nothing = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
-        there = ~column.missing
-        if not column.is_text:
-            if there.any():
-                raise wrong_kind(column, "text", int(there.argmax()))
-            return np.full(len(there), nothing, np.int32)
+        column = self.as_text(column)
         known = {level: place for place, level in enumerate(self.levels)}
         places = [known.get(level, other) for level in column.levels]
         found: NDArray[np.int32] = np.array([*places, nothing], np.int32)[column.values]
@@ -422,9 +431,8 @@ class Category(Encoding):
         return Written(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
 
     def unseen(self, column: Column) -> dict[str, int]:
-        if not column.is_text:
-            return {}
-        known = {*self.levels, *self.rare}
+        column = self.as_text(column)
+        known = {*self.listed, *self.rare}
         counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()
         return {level: n for level, n in zip(column.levels, counts, strict=True) if n and level not in known}
 
@@ -437,12 +445,77 @@ class Category(Encoding):
         return made + (f", {100 * self.missing:.2g} % missing" if self.missing else "")
 
 
+class OrderedCategory(Category):
+    """Categories whose container orders them: the columns of `Category`, and one for the rank, from -1 for the lowest
+    category to 1 for the highest.
+
+    Parameters
+    ----------
+    levels, rare, missing
+        As in `Category`.
+    order : tuple of str
+        All categories, the lowest first, including those without a training row. What is missing or unknown has the
+        rank 0.
+    """
+
+    type = "ordered_category"
+
+    order: tuple[str, ...] = field(check=some_texts)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not {*self.levels, *self.rare} <= set(self.order) or len(self.order) < 2:
+            raise ValueError("order must have all levels")
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        others = set(self.order).difference(self.levels)
+        return (*self.levels, *(level for level in self.order if level in others))
+
+    @property
+    def ranks(self) -> list[float]:
+        """Return the rank of each of `listed`."""
+        rank = {level: 2 * i / (len(self.order) - 1) - 1 for i, level in enumerate(self.order)}
+        return [rank[level] for level in self.listed]
+
+    @property
+    def width(self) -> int:
+        return super().width + 1
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        """The places in `listed`; -1 of other text, and -2 of what is missing."""
+        known = {level: place for place, level in enumerate(self.listed)}
+        column = self.as_text(column)
+        places = np.array([*(known.get(level, -1) for level in column.levels), -2], np.int32)
+        found: NDArray[np.int32] = places[column.values]
+        return found
+
+    def write(self, cells: NDArray[Any], out: Out) -> None:
+        n = len(self.levels)
+        other, nothing = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
+        super().write(np.where(cells == -2, nothing, np.where((cells < 0) | (cells >= n), other, cells)), out[:, :-1])
+        out[:, -1] = np.array([*self.ranks, 0, 0])[cells]
+
+    def coded(self, column: Column) -> Floats:
+        """Places in `listed`; -1 for all that is not there."""
+        cells = self.taken(column)
+        codes: Floats = np.where(cells == -2, np.nan, cells)
+        return codes
+
+    def written(self) -> Written:
+        plain, bins, steps, vectors = super().written()
+        places = {"listed": range(len(self.listed)), "rank": self.ranks}
+        return Written((*plain, "sum(rank if x == listed else 0)"), bins, steps, {**vectors, **places})
+
+    def made(self) -> str:
+        return f"{super().made()}, in their order"
+
+
 # --------------------------------------------------------------------------------------------- which way
 
 
 def learn(column: Column, bins: int, scores: bool = False) -> Encoding:
     """What is to be made of a column, by its training rows."""
-    column = meaning(column)
     nothing = column.missing
     missing = float(nothing.mean())
     if missing == 1:
@@ -454,7 +527,7 @@ def learn(column: Column, bins: int, scores: bool = False) -> Encoding:
     low, high = values.min(), values.max()
     if not low / 2 < high / 2:
         return _same(missing)
-    if column.kind == "date":
+    if column.kind == "date" or column.is_clock:
         return Date.learn(values, missing, bins, scores)
     if np.all((values == low) | (values == high)):
         return Binary(missing=missing, low=low, high=high)
@@ -473,12 +546,17 @@ def _of_text(column: Column, missing: float, there: int) -> Encoding:
     if different > NAMES and 2 * different > there:  # most levels have one row
         reason = f"{different} different texts in {counted(there, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
-    return Category.learn(column, counts, missing)
+    found = Category.learn(column, counts, missing)
+    if not column.order or found.is_binary:
+        return found
+    return OrderedCategory(levels=found.levels, rare=found.rare, missing=missing, order=column.order)
 
 
 # --------------------------------------------------------------------------------------------- documents
 
-WAYS: dict[str, type[Encoding]] = {way.type: way for way in (LeftOut, Presence, Number, Binary, Date, Category)}
+WAYS: dict[str, type[Encoding]] = {
+    way.type: way for way in (LeftOut, Presence, Number, Binary, Date, Category, OrderedCategory)
+}
 
 
 def read_encoding(document: Any, where: str, ways: Mapping[str, type[Encoding]] = WAYS) -> Any:

@@ -20,6 +20,7 @@ from nnc.saving import ModelFileError
 from nnc.tabular import file
 from nnc.tabular.export import program
 from nnc.tabular.frames import read_table
+from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
@@ -244,6 +245,7 @@ class TableEstimator(BaseEstimator):
         n = len(table)
         count = members_by_rule(self.preset, n) if self.members is None else int(self.members)
         schema = _schema(table)
+        warn_of_leakage(schema, table, encoded, seed)
         rows = _rows(schema, table, encoded, weights)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
         done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []
@@ -294,7 +296,7 @@ class TableEstimator(BaseEstimator):
     def _table(self, X: Any) -> Table:
         names = self._model().schema.names
         table = read_table(X)
-        if not table.named and len(table.names) != len(names):
+        if not (table.named or table.numbered) and len(table.names) != len(names):
             raise ValueError(
                 f"X has {len(table.names)} features, but {type(self).__name__} is expecting {len(names)} features as "
                 "input"
