@@ -304,8 +304,7 @@ class TableEstimator(BaseEstimator):
         return table
 
     def _answer(self, X: Any) -> NDArray[np.float64]:
-        table = self._table(X)
-        return self.model_.predict(table)
+        return self._model().predict(self._table(X))
 
     def _explained(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:
         """Of the outputs with these numbers, one for each row."""

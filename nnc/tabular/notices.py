@@ -20,6 +20,6 @@ class LeakageWarning(TrainingWarning):
 def warn_user(message: str, category: type[Warning]) -> None:
     """Warn with the line of the first caller outside of this package."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_back.f_globals.get("__name__", "").partition(".")[0] == "nnc":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "nnc":
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

@@ -20,12 +20,14 @@ from nnc.base.checks import count, counted
 from nnc.base.names import meant
 from nnc.exchange.table import Raw
 from nnc.tabular import encodings
+from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_truths
 from nnc.tabular.encoding import Encoding
-from nnc.tabular.encodings import Category, Date, LeftOut, Presence
+from nnc.tabular.encodings import Date, LeftOut, Presence
+from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
 from nnc.tabular.notices import ColumnWarning, warn_user
-from nnc.tabular.text_values import DateFormat, NumberFormat, TimeFormat, find_format, read_format
+from nnc.tabular.text_values import DateFormat, NumberFormat, TimeFormat, read_format
 from nnc.tabular.zones import local_time
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.tabular.text_values import Format, Found
+    from nnc.tabular.format_search import Found
+    from nnc.tabular.text_values import Format
 
 
 ROWS = 1 << 13  # that are encoded at a time: what a column takes for it stays in the cache

@@ -1,10 +1,7 @@
 """Formats of text columns whose cells are numbers, dates or times of day.
 
-The format of a column is found once, from all cells of the training rows, and is saved with the model. Later tables are
-read by the same format, so a text never changes its value from one table to the next::
-
-    found = find_format(column)  # found.format is None where the column stays text
-    found.format.read(column)  # the column as numbers or dates
+The format of a column is found once, from the training rows (format_search.py), and is saved with the model. Later
+tables are read by the same format, so a text never changes its value from one table to the next.
 """
 
 from __future__ import annotations
@@ -12,51 +9,28 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from reprlib import repr as shown
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nnc.base import fields
 from nnc.base.value import Value, field
-from nnc.tabular.cells import Column, iso_date, merges_integers, wrong_kind
+from nnc.tabular.cells import Column, iso_date, wrong_kind
 from nnc.tabular.encoding import some_texts
 from nnc.tabular.notices import ColumnWarning, warn_user
 from nnc.tabular.zones import local_moment, offset_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
 
-MAX_BAD_SHARE = 0.1  # of the cells: a column with more unreadable ones stays text
-MIN_NUMBERS = 10  # different values from which on a few unreadable cells are slips; fewer values are categories
-MIN_LOOKALIKE_SHARE = 0.5  # of the cells that look like numbers or dates, from which on lost text is warned of
-MAX_LOOKALIKE_LENGTH = 40  # characters: longer text is prose
 MISSING_SIGNS = {"?", "-", "--", "---", "\u2013", "\u2014", ".", "na", "n/a", "n.a.", "n.a", "nan", "null", "nil"}
-MISSING_SIGNS |= {
-    "none",
-    "<na>",
-    "unknown",
-    "missing",
-    "#n/a",
-    "#value!",
-    "#div/0!",
-    "#ref!",
-    "#name?",
-    "#num!",
-    "#null!",
-}
+MISSING_SIGNS |= {"none", "<na>", "unknown", "missing", "#n/a", "#value!", "#div/0!", "#ref!", "#name?", "#num!"}
 
 SPACES = " \u00a0\u2009\u202f"
 SIGN = "[+\\-\u2212]?"
 CODES = "USD EUR GBP CHF JPY CNY INR CAD AUD NZD SEK NOK DKK PLN CZK HUF BRL MXN ZAR KRW TRY RUB"
 CURRENCY = rf"(?:[$\u00a2-\u00a5\u20a0-\u20c0]|{CODES.replace(' ', '|')})"
 GROUPINGS = {"": "", ",": ",", ".": r"\.", " ": f"[{SPACES}]", "'": "['\u2019]"}
-CONVENTIONS = [(".", ""), (".", ","), (",", ""), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'")]
-DIGIT = re.compile("[0-9]")
-LEADING_ZERO = re.compile(r"[+-]?0\d+", re.ASCII)
-CURRENCY_BEFORE = re.compile(rf"{SIGN}({CURRENCY})")
-SIGN_AFTER = re.compile(rf"(?:{CURRENCY}|%)$")
-MAX_SIGN_LENGTH = 4  # characters of the longest currency, and one more
 THOUSAND = re.compile(r"[1-9]\d{0,2}([.,])\d{3}")  # read either as a decimal or as a whole number
 TIME = r"(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>[.,]\d+)?)?"
 TIME += r"(?:\s?(?P<half>[APap])[Mm])?"
@@ -64,9 +38,6 @@ DAY_FIELDS = {"ymd": r"(\d{4})([-/.])(\d\d?)\2(\d\d?)", "mdy": r"(\d\d?)([-/])(\
               "dmy": r"(\d\d?)([-/.])(\d\d?)\2(\d{4})"}  # fmt: skip
 DATES = {order: re.compile(rf"{day}(?:(?:T|,?\s+){TIME})?", re.ASCII) for order, day in DAY_FIELDS.items()}
 CLOCK = re.compile(TIME, re.ASCII)
-LOOKALIKE = re.compile(
-    rf"{SIGN}{CURRENCY}?\s?{SIGN}\d[\d.,:/'\s]*(?:[^\W\d_]{{1,4}}\.?|%)?|\d{{1,4}}([-/.])\d\d?\1\d{{2,4}}\b.*"
-)
 
 
 class Format(Value):
@@ -113,12 +84,12 @@ class Format(Value):
         """
         if not column.is_text:
             return self.accept(column)
-        used = np.unique(column.values)
+        used, unreadable = np.unique(column.values), frozenset(self.missing)
         values = np.full(len(column.levels) + 1, np.nan)  # the last one is for code -1
         bad = []
         for place in used[used >= 0].tolist():
             text = column.levels[place].strip()
-            if text.casefold() in MISSING_SIGNS or text in self.missing:
+            if text.casefold() in MISSING_SIGNS or text in unreadable:
                 continue
             value = self.parse_in(text, zone)
             if value is None:
@@ -234,7 +205,7 @@ class NumberFormat(Format):
         """Warn where all cells of a later table with a decimal mark might be whole numbers of another convention."""
         texts = [column.levels[place].strip() for place in np.unique(column.values[column.values >= 0])]
         marked = [text for text in texts if self.decimal in text]
-        if marked and all(_is_thousand(text, self.decimal) for text in marked):
+        if marked and all(is_thousand(text, self.decimal) for text in marked):
             warn_user(
                 f"column {column.name!r} has {marked[0]!r}, where the training rows had no numbers with three decimals;"
                 f" it is read with {self.decimal!r} as the decimal mark, as in training; if that is not meant, convert "
@@ -263,7 +234,8 @@ def _number_pattern(decimal: str, grouping: str, percent: bool, currency: str) -
     return re.compile(rf"(?P<sign>{SIGN}){before}(?P<inner>{inner})(?P<digits>{digits}){after}", re.ASCII)
 
 
-def _is_thousand(text: str, mark: str) -> bool:
+def is_thousand(text: str, mark: str) -> bool:
+    """Return whether a number is written as "1.234" with this mark, which may be a decimal or a whole number."""
     found = THOUSAND.search(re.sub(r"[^\d.,]", "", text))
     return found is not None and found[1] == mark and len(found[0]) == len(re.sub(r"[^\d.,]", "", text))
 
@@ -359,164 +331,6 @@ def _seconds_of_day(found: re.Match[str]) -> float | None:
         hour = hour % 12 + 12 * (found["half"] in "pP")
     part = float(f"0{found['part'].replace(',', '.')}") if found["part"] else 0.0
     return 3600.0 * hour + 60 * int(found["minute"]) + int(found["second"] or 0) + part
-
-
-# --------------------------------------------------------------------------------------------- finding a format
-
-
-class Found(NamedTuple):
-    """The format of a column.
-
-    Attributes
-    ----------
-    format : Format or None
-        None if the column is not text, or stays text.
-    warning : str
-        What the user should know about it; "" for nothing.
-    lookalike : str
-        A cell of a column that stays text although most of its cells look like numbers or dates; "" if it does not.
-    """
-
-    format: Format | None = None
-    warning: str = ""
-    lookalike: str = ""
-
-
-class _Trial(NamedTuple):
-    """What a format makes of the different texts of a column."""
-
-    format: Format
-    values: list[float | None]
-    rows: int  # whose text it can read
-
-
-def find_format(column: Column) -> Found:
-    """Return the format that fits all cells of a text column, or all but a few.
-
-    A format is used if it reads all cells that are not missing, or at least 90 % of them and more than 10 different
-    values. Texts of digits that begin with 0, such as postal codes, are never numbers.
-    """
-    if column.kind != "text" or not column.levels:
-        return Found()
-    counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()
-    texts: dict[str, int] = {}
-    for level, rows in zip(column.levels, counts, strict=True):
-        text = level.strip()
-        if rows and text.casefold() not in MISSING_SIGNS:
-            texts[text] = texts.get(text, 0) + rows
-    if not texts:
-        return Found()
-    if sum(rows for text, rows in texts.items() if DIGIT.search(text)) < (1 - MAX_BAD_SHARE) * sum(texts.values()):
-        return Found(lookalike=_lookalike(texts))
-    if any(LEADING_ZERO.match(text) and not re.search("[:/.-]", text[1:]) for text in texts):
-        return Found()
-    names = list(texts)
-    for find in (_find_number, _find_date, _find_time):
-        trial, remark = find(names, texts)
-        if trial is not None and _fits(trial, sum(texts.values())):
-            return _finished(column.name, trial, remark, texts)
-    return Found(lookalike=_lookalike(texts))
-
-
-def _lookalike(texts: Mapping[str, int]) -> str:
-    alike = [text for text in texts if len(text) <= MAX_LOOKALIKE_LENGTH and LOOKALIKE.fullmatch(text)]
-    if sum(texts[text] for text in alike) < MIN_LOOKALIKE_SHARE * sum(texts.values()):
-        return ""
-    return alike[0]
-
-
-def _try(format: Format, names: list[str], texts: Mapping[str, int]) -> _Trial:
-    values = [format.parse(name) for name in names]
-    readable = [name for name, value in zip(names, values, strict=True) if value is not None]
-    return _Trial(format, values, sum(texts[name] for name in readable))
-
-
-def _fits(trial: _Trial, rows: int) -> bool:
-    if trial.rows == rows:
-        return True
-    return trial.rows >= (1 - MAX_BAD_SHARE) * rows and len(set(trial.values)) - 1 > MIN_NUMBERS
-
-
-def _finished(name: str, trial: _Trial, remark: str, texts: Mapping[str, int]) -> Found:
-    """Return the format of a trial with the texts that it cannot read, and a warning of them."""
-    pairs = list(zip(texts, trial.values, strict=True))
-    if isinstance(trial.format, NumberFormat):
-        whole = [text for text, value in pairs if value is not None and value == int(value)]
-        if merges_integers([int(text) for text in whole if re.fullmatch(r"[+-]?\d+", text, re.ASCII)]):
-            return Found()  # identifiers that float64 cannot tell apart
-    bad = [text for text, value in pairs if value is None]
-    format = trial.format.replace(missing=tuple(sorted(bad)))
-    remarks = [remark] if remark else []
-    if bad:
-        cells = sum(texts[text] for text in bad)
-        what = {"number": "numbers", "date": "dates", "time": "times of day"}[format.type]
-        remarks.append(
-            f"{cells} of {sum(texts.values())} cells cannot be read as {what}, such as {shown(bad[0])}, and "
-            f"count{'s' * (cells == 1)} as missing; correct such cells or leave them empty"
-        )
-    return Found(format, f"column {name!r}: {'; '.join(remarks)}" if remarks else "")
-
-
-def _find_number(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | None, str]:
-    plain = _try(NumberFormat(), names, texts)
-    if plain.rows == sum(texts.values()):
-        return _with_thousandths(plain, names), ""
-    currencies: dict[str, int] = {}
-    percent = 0
-    for name in names:
-        before, after = CURRENCY_BEFORE.match(name), SIGN_AFTER.search(name[-MAX_SIGN_LENGTH:])
-        percent += texts[name] * (after is not None and after[0] == "%")
-        sign = before[1] if before else after[0].replace("%", "") if after else ""
-        if sign:
-            currencies[sign] = currencies.get(sign, 0) + texts[name]
-    is_percent = 2 * percent > sum(texts.values())
-    currency = max(sorted(currencies), key=lambda sign: currencies[sign], default="")
-    trials = [
-        _try(NumberFormat(decimal=decimal, grouping=grouping, percent=is_percent, currency=currency), names, texts)
-        for decimal, grouping in CONVENTIONS
-    ]
-    best = max(trials, key=lambda trial: trial.rows)  # the first of several
-    format, other = best.format, next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
-    assert isinstance(format, NumberFormat)
-    remark = ""
-    if other is not None and (format.decimal, format.grouping) == (".", ","):
-        text = next(name for name, a, b in zip(names, best.values, other.values, strict=True) if a != b)
-        remark = (
-            f"the comma in {text!r} may separate thousands or decimals, and no cell decides which; it is read as "
-            f"{best.values[names.index(text)]:g}; if that is not meant, convert the column to numbers"
-        )
-    return _with_thousandths(best, names), remark
-
-
-def _with_thousandths(trial: _Trial, names: Iterable[str]) -> _Trial:
-    """Record whether cells have three decimals, which later tables may then have without a warning."""
-    format = trial.format
-    assert isinstance(format, NumberFormat)
-    pairs = zip(names, trial.values, strict=True)
-    found = any(value is not None and _is_thousand(name, format.decimal) for name, value in pairs)
-    return trial._replace(format=format.replace(thousandths=found))
-
-
-def _find_date(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | None, str]:
-    trials = [_try(DateFormat(order=order), names, texts) for order in DAY_FIELDS]
-    best = max(trials, key=lambda trial: trial.rows)
-    other = next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
-    if best.rows == 0 or other is None:
-        return best, ""
-    parts = [found for name in names if (found := DATES["mdy"].fullmatch(name))]
-    if len({found[1] for found in parts}) == 1 < len({found[3] for found in parts}):
-        best = other  # such as the first day of each month
-    assert isinstance(best.format, DateFormat)
-    order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
-    text = next(name for name, value in zip(names, best.values, strict=True) if value is not None)
-    return best, (
-        f"dates such as {text!r} may have the day or the month first, and no cell decides which; they are read with "
-        f"the {order}; if that is not meant, convert the column to dates"
-    )
-
-
-def _find_time(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | None, str]:
-    return _try(TimeFormat(), names, texts), ""
 
 
 # --------------------------------------------------------------------------------------------- documents
