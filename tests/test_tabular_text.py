@@ -149,10 +149,12 @@ def test_a_comma_that_no_cell_explains_separates_thousands_and_is_reported():
 
 def test_later_numbers_that_may_be_thousands_are_reported():
     schema = learned([f"{x:.2f}" for x in NUMBERS])
-    with pytest.warns(
-        ColumnWarning, match=r"^column 'a' has '1.234', where the training rows had no numbers with three"
-    ):
+    with pytest.warns(ColumnWarning, match=r"^column 'a' has '1.234', no training row has .* read as 1.234, by the"):
         assert read(schema, ["1.234", "17"]).tolist() == [1.234, 17]
+    grouped = learned([german(x) for x in NUMBERS])
+    with pytest.warns(ColumnWarning, match=r"^column 'a' has '1.234', no training row has .* read as 1234, by the"):
+        assert read(grouped, ["1.234", "17"]).tolist() == [1234, 17]
+    assert read(grouped, ["1.234", "5,5"]).tolist() == [1234, 5.5]
     assert read(schema, ["1.234", "0.5"]).tolist() == [1.234, 0.5]
     assert read(learned([*(f"{x:.2f}" for x in NUMBERS), "7.125"]), ["1.234"]).tolist() == [1.234]
 

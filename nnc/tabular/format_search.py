@@ -99,6 +99,8 @@ def find_format(column: Column) -> Found:
 
 
 def _lookalike(texts: Mapping[str, int]) -> str:
+    if len(texts) <= MIN_NUMBERS:  # all of them are categories
+        return ""
     alike = [text for text in texts if len(text) <= MAX_LOOKALIKE_LENGTH and LOOKALIKE.fullmatch(text)]
     if sum(texts[text] for text in alike) < MIN_LOOKALIKE_SHARE * sum(texts.values()):
         return ""
@@ -140,7 +142,7 @@ def _finished(name: str, trial: _Trial, remark: str, texts: Mapping[str, int]) -
 def _find_number(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | None, str]:
     plain = _try(NumberFormat(), names, texts)
     if plain.rows == sum(texts.values()):
-        return _with_thousandths(plain, names), ""
+        return _with_three_digits(plain, names), ""
     currencies: dict[str, int] = {}
     percent = 0
     for name in names:
@@ -165,16 +167,16 @@ def _find_number(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | N
             f"the comma in {text!r} may separate thousands or decimals, and no cell decides which; it is read as "
             f"{best.values[names.index(text)]:g}; if that is not meant, convert the column to numbers"
         )
-    return _with_thousandths(best, names), remark
+    return _with_three_digits(best, names), remark
 
 
-def _with_thousandths(trial: _Trial, names: Iterable[str]) -> _Trial:
-    """Record whether cells have three decimals, which later tables may then have without a warning."""
+def _with_three_digits(trial: _Trial, names: Iterable[str]) -> _Trial:
+    """Record the marks with three digits behind them, which later tables may then have without a warning."""
     format = trial.format
     assert isinstance(format, NumberFormat)
-    pairs = zip(names, trial.values, strict=True)
-    found = any(value is not None and is_thousand(name, format.decimal) for name, value in pairs)
-    return trial._replace(format=format.replace(thousandths=found))
+    read = [name for name, value in zip(names, trial.values, strict=True) if value is not None]
+    marks = "".join(mark for mark in ",." if any(is_thousand(name, mark) for name in read))
+    return trial._replace(format=format.replace(three_digits=marks))
 
 
 def _find_date(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | None, str]:

@@ -147,8 +147,9 @@ class NumberFormat(Format):
         Whether each cell ends in %; the value is the number before it.
     currency : str
         The sign that cells may begin or end with; "" for none.
-    thousandths : bool
-        Whether a training row has a cell such as "1.234", which another convention reads as 1234.
+    three_digits : {"", ",", ".", ",."}
+        Marks for which a training row has a cell such as "1,234": that mark alone, and three digits behind it. Such a
+        cell has another value in another convention.
     """
 
     type = "number"
@@ -158,7 +159,7 @@ class NumberFormat(Format):
     grouping: str = field(default="", check=_one_of(*GROUPINGS))
     percent: bool = field(default=False, check=_one_of(False, True))
     currency: str = field(default="", check=_currency)
-    thousandths: bool = field(default=False, check=_one_of(False, True))
+    three_digits: str = field(default="", check=_one_of("", ",", ".", ",."))
 
     def __post_init__(self) -> None:
         if self.decimal == self.grouping:
@@ -197,18 +198,19 @@ class NumberFormat(Format):
 
     def read(self, column: Column, zone: str | None = None) -> Column:
         read = super().read(column, zone)
-        if column.is_text and not self.thousandths:
-            self._warn_of_thousandths(column)
+        if column.is_text:
+            self._warn_of_three_digits(column)
         return read
 
-    def _warn_of_thousandths(self, column: Column) -> None:
-        """Warn where all cells of a later table with a decimal mark might be whole numbers of another convention."""
+    def _warn_of_three_digits(self, column: Column) -> None:
+        """Warn where all cells with a mark may have another value in another convention, and no training row is so."""
         texts = [column.levels[place].strip() for place in np.unique(column.values[column.values >= 0])]
-        marked = [text for text in texts if self.decimal in text]
-        if marked and all(is_thousand(text, self.decimal) for text in marked):
+        marked = [text for text in texts if "." in text or "," in text]
+        marks = set(",.").difference(self.three_digits)
+        if marked and all(any(is_thousand(text, mark) for mark in marks) for text in marked):
             warn_user(
-                f"column {column.name!r} has {marked[0]!r}, where the training rows had no numbers with three decimals;"
-                f" it is read with {self.decimal!r} as the decimal mark, as in training; if that is not meant, convert "
+                f"column {column.name!r} has {marked[0]!r}, no training row has one mark before three digits; it is "
+                f"read as {self.parse(marked[0]):g}, by the format of the training rows; if that is not meant, convert "
                 "the column to numbers",
                 ColumnWarning,
             )
