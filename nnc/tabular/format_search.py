@@ -90,10 +90,9 @@ def find_format(column: Column) -> Found:
         return Found(lookalike=_lookalike(texts))
     if any(LEADING_ZERO.match(text) and not re.search("[:/.-]", text[1:]) for text in texts):
         return Found()
-    names = list(texts)
     for find in (_find_number, _find_date, _find_time):
-        trial, remark = find(names, texts)
-        if trial is not None and _fits(trial, sum(texts.values())):
+        trial, remark = find(texts)
+        if _fits(trial, sum(texts.values())):
             return _finished(column.name, trial, remark, texts)
     return Found(lookalike=_lookalike(texts))
 
@@ -107,16 +106,24 @@ def _lookalike(texts: Mapping[str, int]) -> str:
     return alike[0]
 
 
-def _try(format: Format, names: list[str], texts: Mapping[str, int]) -> _Trial:
-    values = [format.parse(name) for name in names]
-    readable = [name for name, value in zip(names, values, strict=True) if value is not None]
-    return _Trial(format, values, sum(texts[name] for name in readable))
+def _try(format: Format, texts: Mapping[str, int]) -> _Trial:
+    """Return what a format makes of texts, or an empty trial as soon as there are too many that it cannot read."""
+    values: list[float | None] = []
+    total = sum(texts.values())
+    unreadable = 0
+    for text, rows in texts.items():
+        values.append(format.parse(text))
+        if values[-1] is None:
+            unreadable += rows
+            if unreadable > MAX_BAD_SHARE * total:
+                return _Trial(format, [], 0)
+    return _Trial(format, values, total - unreadable)
 
 
 def _fits(trial: _Trial, rows: int) -> bool:
     if trial.rows == rows:
         return True
-    return trial.rows >= (1 - MAX_BAD_SHARE) * rows and len(set(trial.values)) - 1 > MIN_NUMBERS
+    return trial.rows > 0 and len(set(trial.values)) - 1 > MIN_NUMBERS
 
 
 def _finished(name: str, trial: _Trial, remark: str, texts: Mapping[str, int]) -> Found:
@@ -139,63 +146,67 @@ def _finished(name: str, trial: _Trial, remark: str, texts: Mapping[str, int]) -
     return Found(format, f"column {name!r}: {'; '.join(remarks)}" if remarks else "")
 
 
-def _find_number(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | None, str]:
-    plain = _try(NumberFormat(), names, texts)
+def _find_number(texts: Mapping[str, int]) -> tuple[_Trial, str]:
+    """Return the best trial of all conventions of numbers, and a remark if another one fits as well."""
+    plain = _try(NumberFormat(), texts)
     if plain.rows == sum(texts.values()):
-        return _with_three_digits(plain, names), ""
+        return _with_three_digits(plain, texts), ""
     currencies: dict[str, int] = {}
     percent = 0
-    for name in names:
-        before, after = CURRENCY_BEFORE.match(name), SIGN_AFTER.search(name[-MAX_SIGN_LENGTH:])
-        percent += texts[name] * (after is not None and after[0] == "%")
+    for text, rows in texts.items():
+        before, after = CURRENCY_BEFORE.match(text), SIGN_AFTER.search(text[-MAX_SIGN_LENGTH:])
+        percent += rows * (after is not None and after[0] == "%")
         sign = before[1] if before else after[0].replace("%", "") if after else ""
         if sign:
-            currencies[sign] = currencies.get(sign, 0) + texts[name]
+            currencies[sign] = currencies.get(sign, 0) + rows
     is_percent = 2 * percent > sum(texts.values())
     currency = max(sorted(currencies), key=lambda sign: currencies[sign], default="")
     trials = [
-        _try(NumberFormat(decimal=decimal, grouping=grouping, percent=is_percent, currency=currency), names, texts)
+        _try(NumberFormat(decimal=decimal, grouping=grouping, percent=is_percent, currency=currency), texts)
         for decimal, grouping in CONVENTIONS
     ]
     best = max(trials, key=lambda trial: trial.rows)  # the first of several
+    if not best.rows:
+        return best, ""
     format, other = best.format, next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
     assert isinstance(format, NumberFormat)
     remark = ""
     if other is not None and (format.decimal, format.grouping) == (".", ","):
-        text = next(name for name, a, b in zip(names, best.values, other.values, strict=True) if a != b)
+        text, value = next((text, a) for text, a, b in zip(texts, best.values, other.values, strict=True) if a != b)
         remark = (
             f"the comma in {text!r} may separate thousands or decimals, and no cell decides which; it is read as "
-            f"{best.values[names.index(text)]:g}; if that is not meant, convert the column to numbers"
+            f"{value:g}; if that is not meant, convert the column to numbers"
         )
-    return _with_three_digits(best, names), remark
+    return _with_three_digits(best, texts), remark
 
 
-def _with_three_digits(trial: _Trial, names: Iterable[str]) -> _Trial:
+def _with_three_digits(trial: _Trial, texts: Iterable[str]) -> _Trial:
     """Record the marks with three digits behind them, which later tables may then have without a warning."""
     format = trial.format
     assert isinstance(format, NumberFormat)
-    read = [name for name, value in zip(names, trial.values, strict=True) if value is not None]
-    marks = "".join(mark for mark in ",." if any(is_thousand(name, mark) for name in read))
+    read = [text for text, value in zip(texts, trial.values, strict=True) if value is not None]
+    marks = "".join(mark for mark in ",." if any(is_thousand(text, mark) for text in read))
     return trial._replace(format=format.replace(three_digits=marks))
 
 
-def _find_date(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | None, str]:
-    trials = [_try(DateFormat(order=order), names, texts) for order in DAY_FIELDS]
+def _find_date(texts: Mapping[str, int]) -> tuple[_Trial, str]:
+    """Return the best trial of all orders of day, month and year, and a remark if another one fits as well."""
+    trials = [_try(DateFormat(order=order), texts) for order in DAY_FIELDS]
     best = max(trials, key=lambda trial: trial.rows)
     other = next((t for t in trials if t.rows == best.rows and t.values != best.values), None)
-    if best.rows == 0 or other is None:
+    if not best.rows or other is None:
         return best, ""
-    parts = [found for name in names if (found := DATES["mdy"].fullmatch(name))]
+    parts = [found for text in texts if (found := DATES["mdy"].fullmatch(text))]
     if len({found[1] for found in parts}) == 1 < len({found[3] for found in parts}):
         best = other  # such as the first day of each month
     assert isinstance(best.format, DateFormat)
     order = {"mdy": "month first", "dmy": "day first"}[best.format.order]
-    text = next(name for name, value in zip(names, best.values, strict=True) if value is not None)
+    text = next(text for text, value in zip(texts, best.values, strict=True) if value is not None)
     return best, (
         f"dates such as {text!r} may have the day or the month first, and no cell decides which; they are read with "
         f"the {order}; if that is not meant, convert the column to dates"
     )
 
 
-def _find_time(names: list[str], texts: Mapping[str, int]) -> tuple[_Trial | None, str]:
-    return _try(TimeFormat(), names, texts), ""
+def _find_time(texts: Mapping[str, int]) -> tuple[_Trial, str]:
+    return _try(TimeFormat(), texts), ""
