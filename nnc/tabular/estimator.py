@@ -445,8 +445,8 @@ class TableEstimator(BaseEstimator):
     def codes(self, X: Any) -> NDArray[np.float64]:
         """A table as the matrix (n, columns) that models take which `to_onnx` and `to_c` write.
 
-        Numbers are as they are, of booleans 0 and 1, dates seconds since 1970 (UTC); of text the place of each cell in
-        the table of its column, which stands in the file, and -1 where it is not there. What is missing is NaN.
+        Numbers are as they are, booleans 0 and 1, dates seconds since 1970 (local time if the column has a time zone);
+        text has its index in the list of its column, which stands in the file, or else -1. What is missing is NaN.
 
         Parameters
         ----------

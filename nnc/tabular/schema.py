@@ -269,12 +269,12 @@ class Schema:
 
     def _matched(self, table: Table) -> Iterator[tuple[int, Known, Column]]:
         """The columns that are not left out, with their numbers and those of a table."""
-        places = self.places(table)
+        places = self._places(table)
         for j, known in enumerate(self.columns):
             if known.encoding.width:
                 yield j, known, known.read(table.columns[places[j]])
 
-    def places(self, table: Table) -> list[int]:
+    def _places(self, table: Table) -> list[int]:
         """Return the index in a table of each of `columns`: by name if both have names, else by position. The default
         names 0, 1, ... of a frame count as names if those of the other side are numbers.
 
