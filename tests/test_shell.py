@@ -389,6 +389,9 @@ def test_slips_in_columns_of_numbers_are_reported(shell):
     assert "line 4, column 1 (a) of u.csv: expected numbers, as in training, found '6y'" in err
     _, err, _ = shell("train t.csv --target a -o t.json --members 1 -f", t_csv=table)
     assert "line 22, column 1 (a) of t.csv: '12x' is no number, as all but 1 cells of the target are" in err
+    table = "\n".join(["a,b", *(f"{i * 7 % 5},${i % 9}" for i in range(40))])
+    _, err, _ = shell("train t.csv --target b -o t.json --members 1 -f", t_csv=table)
+    assert "note: the target b has numbers with other signs, such as '$0', and is taken as text" in err
 
 
 @pytest.mark.filterwarnings("always::nnc.tabular.ColumnWarning")

@@ -156,6 +156,14 @@ def test_the_order_of_categories_is_a_column(library):
         Schema.from_document(document)
 
 
+def test_blank_categories_have_no_place_in_the_order():
+    values = ["", "a", "b", "c"] * 6
+    schema = learned(pd.Categorical(values, ["", "a", "b", "c"], ordered=True))
+    assert schema.describe()[0].made == "3 categories, 25 % missing, in their order"
+    assert same(schema, values)[:4, 4].tolist() == [0, -1, 0, 1]
+    assert learned(pd.cut(np.arange(24.0), 5)).describe()[0].made == "5 categories, in their order"
+
+
 def test_categories_without_an_order_have_none():
     for values in (pd.Categorical(["S", "M", "L"] * 8), pd.Categorical(["S", "M"] * 12, SIZES, ordered=True)):
         assert "order" not in learned(values).describe()[0].made

@@ -246,6 +246,8 @@ def test_times_of_day_are_on_a_circle():
     assert np.array_equal(read(schema, clocks), minutes * 60.0)
     assert np.array_equal(learned(clocks).encode(table(clocks)), schema.encode(table(texts)))
     assert np.array_equal(read(learned(clocks), texts), minutes * 60.0)
+    with pytest.raises(CellError, match=r"^X must have dates in column 'a', as the training rows had, got 29700.0 in"):
+        read(learned(DAYS), [dt.time(8, 15)])
 
 
 # --------------------------------------------------------------------------------------------- time zones

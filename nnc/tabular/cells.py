@@ -368,10 +368,7 @@ def as_numbers(column: Column) -> Column:
 
 
 def as_dates(column: Column) -> Column:
-    """A column of dates or times of day, or of text that is, as ISO 8601 has it; ValueError with the first cell that is
-    none."""
-    if column.is_clock:
-        return Column(column.name, "date", column.values)
+    """A column of dates, or of text that is, as ISO 8601 has it; ValueError with the first cell that is none."""
     return _said(column, "dates", "date", _date)
 
 

@@ -363,7 +363,7 @@ def learn(column: Column, bins: int, scores: bool = False) -> Encoding:
     low, high = values.min(), values.max()
     if not low / 2 < high / 2:
         return _same(missing)
-    if column.kind == "date" or column.is_clock:
+    if column.kind == "date":
         return Date.learn(values, missing, bins, scores)
     if np.all((values == low) | (values == high)):
         return Binary(missing=missing, low=low, high=high)

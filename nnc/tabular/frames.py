@@ -157,12 +157,18 @@ def _of_series(series: Any) -> tuple[Any, ...]:
         )
     is_category = isinstance(dtype, (nw.Categorical, nw.Enum))
     if is_category or isinstance(dtype, nw.String):  # to_numpy is slow, and loses what Arrow's categories miss
-        order = tuple(map(str, dtype.categories)) if isinstance(dtype, nw.Enum) else ()
+        order = _order(dtype.categories) if isinstance(dtype, nw.Enum) else ()
         return _objects(series.to_list()), is_category, order
     array = np.asarray(series.to_numpy())
     if dtype.is_integer() and array.dtype.kind == "f" and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT:
         array = _objects(series.to_list())  # with missing values, integers have become floats
     return array, False, (), dtype.time_zone if isinstance(dtype, nw.Datetime) else None
+
+
+def _order(categories: Iterable[Any]) -> tuple[str, ...]:
+    """Return ordered categories as text, without blank ones, which are missing; none if two have the same text."""
+    order = [text for text in map(str, categories) if text.strip()]
+    return tuple(order) if len(set(order)) == len(order) else ()
 
 
 # --------------------------------------------------------------------------------------------- arrays

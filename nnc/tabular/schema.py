@@ -163,18 +163,17 @@ class Schema:
         first: dict[tuple[Any, ...], str] = {}
         for column in table:
             found = find_format(column)
-            zone = found.format.zone(column) if isinstance(found.format, DateFormat) else column.zone
-            read = _localized(column if found.format is None else found.format.read(column, zone), zone)
+            format = TimeFormat() if column.is_clock else found.format
+            zone = format.zone(column) if isinstance(format, DateFormat) else column.zone
+            read = _localized(column if format is None else format.read(column, zone), zone)
             encoding = encodings.learn(read, bins, scores)
             _warn(column.name, found, encoding)
             if encoding.width:
                 before = first.setdefault(_fingerprint(encoding, read), column.name)
                 if before != column.name:
                     encoding = LeftOut(f"the same as {before!r}")
-            if column.is_clock:
-                columns.append(Known(column.name, "date", encoding, TimeFormat()))
-            else:
-                columns.append(Known(column.name, column.kind, encoding, found.format, zone))
+            kind = "date" if column.is_clock else column.kind
+            columns.append(Known(column.name, kind, encoding, format, zone))
         schema = cls(columns, table.named)
         if schema.width() == 0:
             why = "; ".join(f"{made.column!r} is {made.made}" for made in schema.describe()[:3])

@@ -322,7 +322,7 @@ class TimeFormat(Format):
     def accept(self, column: Column) -> Column:
         if not column.is_clock:
             _refuse_values(column, self.expected)
-        return column
+        return Column(column.name, self.kind, column.values)
 
 
 def _seconds_of_day(found: re.Match[str]) -> float | None:
