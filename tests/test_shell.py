@@ -336,6 +336,7 @@ def test_inspect_plot_export(shell):
 # ------------------------------------------------------------------------------------------ what columns are
 
 
+@pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")  # x and real are the same
 def test_the_target_says_what_is_to_be_learned(shell):
     rows = "\n".join(f"{i},{i % 3},{i / 7},{'no' if i % 2 else 'yes'}" for i in range(60))
     text = f"x,three,real,answer\n{rows}\n"
@@ -349,6 +350,7 @@ def test_the_target_says_what_is_to_be_learned(shell):
     assert "needs a target of numbers" in shell("train t.csv --target answer --task regression")[1]
 
 
+@pytest.mark.filterwarnings("always::nnc.tabular.LeakageWarning")
 def test_columns_of_all_kinds(shell):
     """Ids, dates, constants, free text, postal codes: each is told of, and none is in the way."""
     rng = np.random.default_rng(0)
@@ -359,7 +361,9 @@ def test_columns_of_all_kinds(shell):
     )
     text = f"key,day,one,story,code,n,flag,y\n{rows}\n"
     out, err, status = shell("train t.csv --target y -o t.json --members 1 --preset fast", t_csv=text)
-    assert (status, "note:" in err) == (0, False)
+    assert status == 0
+    notes = [line for line in err.splitlines() if line.startswith("note:")]
+    assert [re.search("column '(.*?)' determines the target", line)[1] for line in notes] == ["code", "flag"]
     made = {line.split()[0]: line for line in out.splitlines() if line}
     for name, told in {
         "key": "left out",
@@ -372,12 +376,64 @@ def test_columns_of_all_kinds(shell):
     assert shell("predict t.json t.csv --id key")[0].splitlines()[1].startswith("k0000,a,")
 
 
-def test_a_slip_in_a_column_of_numbers_is_told_of(shell):
-    rows = [f"{i},{i % 7},{i % 2}" for i in range(40)]
-    rows[20] = "12x,3,0"
-    _, err, status = shell("train t.csv --target y -o t.json --members 1", t_csv="\n".join(["a,b,y", *rows]))
+@pytest.mark.filterwarnings("always::nnc.tabular.ColumnWarning")
+def test_slips_in_columns_of_numbers_are_reported(shell):
+    rows = [f"{i},{i * 7 % 5},{i * 7 % 3},{'p' if i % 3 else 'q'}" for i in range(40)]
+    rows[20] = "12x,3,0,q"
+    table = "\n".join(["a,b,c,y", *rows])
+    _, err, status = shell("train t.csv --target y -o t.json --members 1 --drop c", t_csv=table)
     assert status == 0
-    assert "line 22, column 1 (a) of t.csv: '12x' is no number, as all but 1 cells of 'a' are" in err
+    assert "note: column 'a': 1 of 40 cells cannot be read as numbers, such as '12x', and counts as missing" in err
+    _, err, status = shell("predict t.json u.csv", u_csv="a,b\n5,1\n12x,2\n6y,1\n")
+    assert status == 1
+    assert "line 4, column 1 (a) of u.csv: expected numbers, as in training, found '6y'" in err
+    _, err, _ = shell("train t.csv --target a -o t.json --members 1 -f", t_csv=table)
+    assert "line 22, column 1 (a) of t.csv: '12x' is no number, as all but 1 cells of the target are" in err
+    table = "\n".join(["a,b", *(f"{i * 7 % 5},${i % 9}" for i in range(40))])
+    _, err, _ = shell("train t.csv --target b -o t.json --members 1 -f", t_csv=table)
+    assert "note: the target b has numbers with other signs, such as '$0', and is taken as text" in err
+
+
+@pytest.mark.filterwarnings("always::nnc.tabular.ColumnWarning")
+def test_text_of_numbers_and_dates_is_read_as_in_training(shell):
+    rng = np.random.default_rng(0)
+    price, month = rng.uniform(500, 5000, 300), rng.integers(1, 13, 300)
+
+    def line(a, m, y):
+        return f'"{a:,.2f}",{100 - a / 50:.2f}%,{m}/28/2024,{m + 5:02}:30,{a:.0f} kg,{y}'
+
+    noise = rng.normal(0, 0.1, 300)
+    rows = [line(a, m, f"{np.log(a) + np.sin(m) + e:.3f}") for a, m, e in zip(price, month, noise, strict=True)]
+    _, err, status = shell(
+        "train t.csv --target y -o t.json --members 2 --preset fast",
+        t_csv="\n".join(["price,share,day,clock,weight,y", *rows]),
+    )
+    assert status == 0
+    notes = [text for text in err.splitlines() if text.startswith("note:")]
+    assert len(notes) == 1
+    assert "column 'weight': most cells look like numbers or dates, such as" in notes[0]
+    out, _, _ = shell("evaluate t.json t.csv --json")
+    assert json.loads(out)["r2"] > 0.9
+    head = "price,share,day,clock,weight"
+    for cell, expected in (
+        ('"1.234,50",80%,1/28/2024,06:30,1', "column 1 (price) of u.csv: expected numbers such as 1,234.5"),
+        ("1500,0.8,1/28/2024,06:30,1", "column 2 (share) of u.csv: expected numbers such as 12.5%"),
+        ("1500,80%,28/1/2024,06:30,1", "column 3 (day) of u.csv: expected dates such as 12/31/2024"),
+        ("1500,80%,1/28/2024,6.5,1", "column 4 (clock) of u.csv: expected times of day such as 08:15"),
+    ):
+        _, err, status = shell("predict t.json u.csv", u_csv=f"{head}\n{cell}\n")
+        assert (status, expected in err) == (1, True), err
+    out, _, status = shell("predict t.json u.csv", u_csv=f"{head}\n?,n/a,,unknown,1\n")
+    assert (status, len(out.splitlines())) == (0, 2)
+
+
+def test_identifiers_beyond_float64_stay_apart(shell):
+    ids = [9007199254740992 + i for i in range(8)]
+    rows = [f"{ids[i % 8]},{i * 7 % 5},{'ab'[(i % 8 > 3) ^ (i % 20 == 7)]}" for i in range(160)]
+    table = "\n".join(["id,b,y", *rows])
+    out, _, status = shell("train t.csv --target y -o t.json --members 1 --preset fast", t_csv=table)
+    assert (status, re.search(r"\nid +text +8 categories", out) is not None) == (0, True)
+    assert json.loads(shell("evaluate t.json t.csv --json")[0])["accuracy"] > 0.9
 
 
 def test_ten_thousand_columns(shell):

@@ -336,6 +336,7 @@ def tables(draw):
     return [[float(i), *row] for i, row in enumerate(rows)]
 
 
+@pytest.mark.filterwarnings("ignore::nnc.tabular.ColumnWarning")
 @given(tables(), st.randoms())
 def test_encodings_are_exact(rows, random):
     t = read_table(rows)

@@ -50,6 +50,11 @@ def frame(n=300, seed=0):
         "large": rng.standard_normal(n) * 1e9 + 1e12, "number": rng.exponential(size=n), "few": few, "many": many,
         "two": two, "two, missing": two_missing, "wet": rng.random(n) < 0.5, "of 3 and 7": rng.choice([3.0, 7.0], n),
         "when": dates.where(rng.random(n) < 0.9), "day": dates.normalize(),
+        "size": pd.Categorical(rng.choice(["S", "M", "XL"], n), ["XS", "S", "M", "L", "XL"], ordered=True),
+        "grade": pd.Categorical([f"g{k}" for k in rng.integers(0, 40, n)], [f"g{k}" for k in range(45)], ordered=True),
+        "price": [f"${x:,.2f}" for x in rng.lognormal(7, 2, n)], "share": [f"{x:.1f}%" for x in rng.normal(0, 9, n)],
+        "clock": [f"{t // 60:02}:{t % 60:02}" for t in rng.integers(0, 1440, n)],
+        "local": pd.Series(dates).dt.tz_localize("UTC").dt.tz_convert("Asia/Kolkata"),
         "same": 1, "there": np.where(rng.random(n) < 0.5, 5.0, np.nan), "written": rng.integers(0, 99, n).astype(str),
     })  # fmt: skip
     for name in ("number", "few", "two, missing"):
@@ -63,6 +68,9 @@ def other(X):
     X = X.astype(object)
     X.loc[:9, ["few", "many", "two"]] = "never seen"
     X.loc[10:19] = None
+    X.loc[20:23, "size"] = ["XS", "L", "XXL", None]
+    X.loc[20:24, "grade"] = ["g41", "g44", "g99", "g0", None]
+    X.loc[20:23, "share"] = ["3 %", "-1.25%", "n/a", "1e2%"]
     X.loc[20:25, "number"] = [-1e300, 1e300, 1e-300, 0.0, -3.0, 17.0]
     X.loc[26:29, "of 3 and 7"] = [5.0, -1e308, 1e308, 6.5]
     X.loc[30:33, "when"] = [pd.Timestamp(text) for text in ("1600-02-29 23:59:59", "2000-12-31", "2100-03-01", "1970")]
@@ -126,9 +134,9 @@ def test_what_is_written_has_the_widths_of_the_encodings(trained):
 def test_codes(trained, rows):
     codes = trained["numbers"].codes(rows)
     few = program(trained["numbers"]._model()).columns[2]
-    assert codes.shape == (120, 13)
+    assert codes.shape == (120, 19)
     assert codes[0, 2] == -1
-    assert np.isnan(codes[10]).sum() == 12
+    assert np.isnan(codes[10]).sum() == 18
     assert [few.levels[int(code)] for code in codes[50:60, 2] if code >= 0] == rows["few"][50:60].dropna().tolist()
 
 
@@ -192,6 +200,6 @@ def test_a_header_says_its_tables(trained, tmp_path):
     text = (tmp_path / "model.h").read_text()
     assert '       in[2]  "few": the place of the text in town_levels2\n' in text
     assert "static const char *const town_levels2[4]" in text
-    assert "#define TOWN_N_IN 13\n#define TOWN_N_OUT 3\n" in text
+    assert "#define TOWN_N_IN 19\n#define TOWN_N_OUT 3\n" in text
     with pytest.raises(ValueError, match=r"^name must be an identifier of C such as 'digits', got 'a b'$"):
         trained["text"].to_c(tmp_path / "model.h", name="a b")

@@ -17,6 +17,8 @@ from nnc.tabular.cells import CellError
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature
 from nnc.training.loop import TrainingLoop
 
+pytestmark = pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")  # targets are functions of a column
+
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 3))
 Y = X[:, 0]

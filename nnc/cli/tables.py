@@ -10,7 +10,7 @@ import polars as pl
 
 from nnc.base.names import meant
 from nnc.cli.formats import TableFileError
-from nnc.tabular.cells import CellError
+from nnc.tabular.cells import TRUTHS, CellError, merges_integers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ ROWS = 50_000  # that are predicted at a time
 MISSING = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
 # As nnc.tabular.cells has it: digits that begin with 0 are a name, as that of a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
-TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 BY_NAME = re.compile(r"^(X|y)(?= must|:)")  # what errors of nnc.tabular begin with
 NAMES = {"X": "the table {}", "y": "the target of {}"}
+DIGITS = 16  # of the least integer that float64 may not hold
 MOSTLY = 0.9  # of the cells of text: so many numbers make one think that the others are slips
 
 
@@ -38,7 +38,8 @@ class Slip(NamedTuple):
 
 
 def read(file: TableFile) -> tuple[pl.DataFrame, list[Slip]]:
-    """The whole table. Of text, columns whose cells are all numbers are numbers, all others text."""
+    """Return the whole table, and the columns of text that are nearly numbers. Of text, columns whose cells are all
+    numbers are numbers, unless they are integers that float64 cannot tell apart; all others stay text."""
     with _explained(file):
         frame = _scan(file).collect()
     if file.kind == "text":
@@ -57,7 +58,15 @@ def read(file: TableFile) -> tuple[pl.DataFrame, list[Slip]]:
             if slip.any():
                 row = int(slip.arg_max() or 0)
                 slips.append(Slip(name, n - numbers, cells[name][row], file.place(row, name)))
-    return cells.with_columns(_numbers(pl.col([name for name, numbers, n in found if numbers == n > 0]), file)), slips
+    numbers = [name for name, numbers, n in found if numbers == n > 0 and not _are_identifiers(cells[name])]
+    return cells.with_columns(_numbers(pl.col(numbers), file)), slips
+
+
+def _are_identifiers(cells: pl.Series) -> bool:
+    """Return whether a column has integers that float64 cannot tell apart."""
+    if not ((cells.str.len_bytes() >= DIGITS).any() and cells.str.contains(r"^[+-]?\d+$").all()):
+        return False
+    return merges_integers(map(int, cells.drop_nulls().unique().to_list()))
 
 
 def batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:

@@ -13,8 +13,10 @@ from nnc.cli.formats import Said, TableFileError, opened
 from nnc.cli.runs import UNFINISHED, check_files, ended, logging, networks_in, now, provenance
 from nnc.cli.screen import Bar, Screen, figures
 from nnc.inspection.text import aligned
-from nnc.tabular import TableClassifier, TableRegressor
+from nnc.tabular import TableClassifier, TableRegressor, read_table
+from nnc.tabular.format_search import find_format
 from nnc.tabular.recipe import members_by_rule
+from nnc.tabular.text_values import NumberFormat
 from nnc.tabular.training import epochs_in_all
 
 if TYPE_CHECKING:
@@ -79,12 +81,18 @@ def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.Dat
     """The rows that have a target, their targets, and which rows of the file they are."""
     frame, slips = tables.read(file)
     screen.say(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
-    for slip in slips:
-        screen.warn(
-            f"{slip.place}: {slip.first!r} is no number, as all but {slip.cells:,} cells of {slip.column!r} are, which "
-            "is taken as text; where it stands for a missing number, leave the cell empty"
-        )
     target = tables.column_of(arguments.target, frame.columns, file, "--target")
+    slip = next((slip for slip in slips if slip.column == target), None)  # Schema.learn warns of other columns
+    if slip is not None:
+        screen.warn(
+            f"{slip.place}: {slip.first!r} is no number, as all but {slip.cells:,} cells of the target are, which is "
+            "taken as text; where it stands for a missing number, leave the cell empty"
+        )
+    elif (example := _formatted_number(frame.select(target))) is not None:
+        screen.warn(
+            f"the target {target} has numbers with other signs, such as {example!r}, and is taken as text; write plain "
+            "numbers, such as 1234.5, to predict numbers"
+        )
     dropped = [tables.column_of(name, frame.columns, file, "--drop") for name in arguments.drop]
     y = frame[target]
     kept = y.is_not_null()
@@ -105,6 +113,14 @@ def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.Dat
     if X.width == 0:
         raise TableFileError(f"{file.name} has no column but the target: expected one to learn from")
     return X, y, kept
+
+
+def _formatted_number(column: pl.DataFrame) -> str | None:
+    """Return a cell of a text column that is numbers in some format, None of other columns."""
+    if column.dtypes[0] != pl.String:
+        return None
+    (found,) = read_table(column).columns
+    return found.levels[0] if isinstance(find_format(found).format, NumberFormat) else None
 
 
 def _is_numeric(y: pl.Series, task: str | None, screen: Screen) -> bool:

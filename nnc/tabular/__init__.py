@@ -22,9 +22,19 @@ try:
     from nnc.tabular.classifier import TableClassifier
     from nnc.tabular.frames import Table, read_table
     from nnc.tabular.load import load
+    from nnc.tabular.notices import ColumnWarning, LeakageWarning
     from nnc.tabular.regressor import TableRegressor
     from nnc.tabular.schema import Schema
 except ImportError as error:
     raise ImportError(MISSING.format(error)) from error
 
-__all__ = ["Schema", "Table", "TableClassifier", "TableRegressor", "load", "read_table"]
+__all__ = [
+    "ColumnWarning",
+    "LeakageWarning",
+    "Schema",
+    "Table",
+    "TableClassifier",
+    "TableRegressor",
+    "load",
+    "read_table",
+]

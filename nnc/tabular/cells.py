@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
+from numbers import Integral
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc.base.containers import MISSING, is_missing, is_number
+from nnc.tabular.zones import zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 NUMBER_TEXT = re.compile(r"\s*[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 DATE_TEXT = re.compile(r"\s*\d{4}-\d\d-\d\d(?:[ T].*)?\s*", re.ASCII)
 KINDS = ("number", "boolean", "text", "category", "date")
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}  # text of booleans, casefolded
+MAX_EXACT = 2**53  # float64 holds all integers up to here
+MAX_MERGED_SHARE = 0.01  # of different integers that float64 cannot tell apart: more are identifiers
 
 
 class CellError(ValueError):
@@ -69,10 +73,27 @@ class Column:
         NaN. Of "text" and "category" int32, places in `levels`, missing ones -1; so is blank text.
     levels : tuple of str
         The different texts, in the order in which rows have them first; () of other kinds.
+    zone : str, optional
+        The time zone of dates, such as "Asia/Tokyo" or "UTC+09:00". Default: the dates have none.
+    order : tuple of str, optional
+        All categories of a column whose container orders them, the lowest first.
+    is_clock : bool, default False
+        Whether numbers are times of day.
     """
 
-    def __init__(self, name: str, kind: str, values: NDArray[Any], levels: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        values: NDArray[Any],
+        levels: tuple[str, ...] = (),
+        *,
+        zone: str | None = None,
+        order: tuple[str, ...] = (),
+        is_clock: bool = False,
+    ) -> None:
         self.name, self.kind, self.values, self.levels = name, kind, values, levels
+        self.zone, self.order, self.is_clock = zone, order, is_clock
 
     def __repr__(self) -> str:
         return f"<Column {self.name!r} of kind {self.kind!r}, {len(self.values)} rows>"
@@ -92,7 +113,13 @@ class Column:
     def take(self, rows: ArrayLike | slice) -> Column:
         """The rows of these numbers, or of a mask or slice."""
         at = rows if isinstance(rows, slice) else np.asarray(rows)
-        return Column(self.name, self.kind, self.values[at], self.levels)
+        return self.replace(self.values[at])
+
+    def replace(self, values: NDArray[Any]) -> Column:
+        """Return a column with other values and the same properties."""
+        return Column(
+            self.name, self.kind, values, self.levels, zone=self.zone, order=self.order, is_clock=self.is_clock
+        )
 
     def cell(self, row: int) -> str:
         """A cell that has a value, as messages show it."""
@@ -102,17 +129,42 @@ class Column:
         return str(np.datetime64(round(value), "s")) if self.kind == "date" else repr(value)
 
 
-def read(name: str, array: NDArray[Any], is_category: bool = False) -> Column:
-    """An array (n,) as a column; TypeError, ValueError with the first cell that cannot be in one."""
+def read(
+    name: str,
+    array: NDArray[Any],
+    is_category: bool = False,
+    order: tuple[str, ...] = (),
+    zone: str | None = None,
+) -> Column:
+    """Return an array (n,) as a column.
+
+    Parameters
+    ----------
+    name : str
+    array : array (n,)
+    is_category : bool, default False
+        Whether its container calls it a column of categories.
+    order : tuple of str, optional
+        The ordered categories, see `Column`.
+    zone : str, optional
+        The time zone of dates, see `Column`; the array has them in UTC.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A cell cannot be in a column; the message names the first one.
+    """
     kind = array.dtype.kind
     if is_category or kind in "OTUS":
-        return _of_objects(name, array.tolist(), is_category)
+        column = _of_objects(name, array.tolist(), is_category)
+        column.order = order
+        return column
     if kind == "b":
         return Column(name, "boolean", array)
     if kind in "iuf":
         return _numbers(name, array)
     if kind == "M":
-        return Column(name, "date", _seconds(array))
+        return Column(name, "date", _seconds(array), zone=zone)
     if kind == "m":
         return _numbers(name, _seconds(array))
     if kind == "c":
@@ -133,7 +185,21 @@ def _numbers(name: str, values: NDArray[Any]) -> Column:
             f"X must have no infinite numbers, got {values[row]} in row ",
             f", column {name!r}; where it stands for a missing number, make it NaN",
         )
+    if values.dtype.itemsize == 8 and values.dtype.kind in "iu" and _are_identifiers(values):
+        return _levels(name, "text", values.tolist(), str)
     return Column(name, "number", values)
+
+
+def _are_identifiers(values: NDArray[Any]) -> bool:
+    if not len(values) or (values.max() <= MAX_EXACT and values.min() >= -MAX_EXACT):
+        return False
+    return merges_integers(np.unique(values).tolist())
+
+
+def merges_integers(items: Iterable[int]) -> bool:
+    """Return whether float64 cannot tell more than a few different integers apart, which then are identifiers."""
+    different = set(items)
+    return len(set(map(float, different))) < (1 - MAX_MERGED_SHARE) * len(different)
 
 
 def _seconds(times: NDArray[Any]) -> NDArray[np.float64]:
@@ -153,7 +219,7 @@ def _group(kind: type) -> str | None:
     """What objects of a type are to a column; None where they cannot be in one."""
     if issubclass(kind, (str, bytes)):
         return TEXT
-    if issubclass(kind, (date, np.datetime64)):
+    if issubclass(kind, (date, np.datetime64)) or _is_period(kind):
         return DATE
     if issubclass(kind, (time, timedelta, np.timedelta64)):
         return SPAN
@@ -178,15 +244,33 @@ def _of_objects(name: str, items: list[Any], is_category: bool) -> Column:
         return _levels(name, "text", items, _decoded)
     if groups == {DATE}:
         times = [None if is_missing(item) else _utc(item) for item in items]
-        return Column(name, "date", _seconds(np.array(times, "M8[us]")))
+        return Column(name, "date", _seconds(np.array(times, "M8[us]")), zone=_common_zone(items))
     spans = [None if is_missing(item) else _span(item) for item in items]
-    return _numbers(name, _seconds(np.array(spans, "m8[us]")))
+    column = _numbers(name, _seconds(np.array(spans, "m8[us]")))
+    column.is_clock = all(isinstance(item, time) for item in items if not is_missing(item))
+    return column
+
+
+def _is_period(kind: type) -> bool:
+    """Return whether a type is pandas' Period, a date that stands for its day, month or year."""
+    return kind.__name__ == "Period" and hasattr(kind, "to_timestamp")
+
+
+def _common_zone(items: list[Any]) -> str | None:
+    """Return the time zone of dates, "UTC" if they have several, None if a date has none."""
+    zones = {getattr(item, "tzinfo", None) for item in items if not is_missing(item)}
+    if not zones or None in zones:
+        return None
+    names = {zone_name(zone) for zone in zones}
+    return (names.pop() if len(names) == 1 else None) or "UTC"
 
 
 def _real(name: str, items: list[Any], group: str) -> Column:
     """A column of numbers, or of True and False, as objects."""
     if group == TRUTH and not any(map(is_missing, set(items))):
         return Column(name, "boolean", np.array(items, bool))
+    if _has_inexact_integer(items):
+        return _levels(name, "text", items, lambda item: str(int(item)))
     try:
         values = np.array([np.nan if type(item).__name__ in MISSING else item for item in items], np.float64)
     except OverflowError:
@@ -199,6 +283,17 @@ def _real(name: str, items: list[Any], group: str) -> Column:
             f", column {name!r}",
         ) from None
     return Column(name, "boolean", values) if group == TRUTH else _numbers(name, values)
+
+
+def _has_inexact_integer(items: list[Any]) -> bool:
+    """Return whether all numbers are integers and float64 does not hold one of them."""
+    inexact = False
+    for kind, item in zip(map(type, items), items, strict=True):
+        if issubclass(kind, (Integral, np.bool_)):
+            inexact = inexact or (abs(item) > MAX_EXACT and abs(item) < sys.float_info.max and float(item) != item)
+        elif not is_missing(item):
+            return False
+    return inexact
 
 
 def _levels(name: str, kind: str, items: list[Any], text: Callable[[Any], str]) -> Column:
@@ -230,7 +325,9 @@ def _decoded(item: str | bytes) -> str:
 
 
 def _utc(item: Any) -> Any:
-    """A date or time without a time zone."""
+    """A date or time without a time zone; of a period its start."""
+    if _is_period(type(item)):
+        return item.start_time.to_pydatetime()
     if isinstance(item, datetime) and item.tzinfo is not None:
         return item.astimezone(UTC).replace(tzinfo=None)
     return item
@@ -275,26 +372,66 @@ def as_dates(column: Column) -> Column:
     return _said(column, "dates", "date", _date)
 
 
-def meaning(column: Column) -> Column:
-    """The column, or where all of its plain text is numbers, or dates, a column of them."""
-    if column.kind == "text" and column.levels:
-        for pattern, read_as in ((NUMBER_TEXT, as_numbers), (DATE_TEXT, as_dates)):
-            if all(map(pattern.fullmatch, column.levels)):
-                with suppress(ValueError):  # a number beyond the range, the 30th of February
-                    return read_as(column)
-    return column
+def as_truths(column: Column) -> Column:
+    """Return text such as "True" and "no" as booleans; a number that is text is left to `as_numbers`.
+
+    Raises
+    ------
+    CellError
+        A cell is neither; the message names the first one.
+    """
+    return _said(column, "true or false", "boolean", lambda text: float(TRUTHS[text.strip().casefold()]))
+
+
+def as_levels(column: Column, levels: Iterable[str]) -> Column:
+    """Return numbers or booleans as text, written as those of these levels that mean the same.
+
+    The integer 1 is "1" or "1.0", and true is "True", "true", "yes" or "1". A value that no level means keeps its usual
+    text if all levels are numbers, or all are booleans.
+
+    Raises
+    ------
+    CellError
+        A value cannot be one of the levels; the message names the first one.
+    """
+    known = set(levels)
+    numeric = all(map(NUMBER_TEXT.fullmatch, known))
+    there = ~column.missing
+    different, places = np.unique(column.values[there], return_inverse=True)
+    texts: dict[str, int] = {}
+    codes = []
+    for place, value in enumerate(different):
+        forms = _forms(value, column.kind == "boolean", known)
+        text = next((form for form in forms if form in known), None)
+        if text is None and not numeric:
+            row = int(np.flatnonzero(there)[(places == place).argmax()])
+            raise wrong_kind(column, "text", row)
+        codes.append(texts.setdefault(text or forms[0], len(texts)))
+    values = np.full(len(there), -1, np.int32)
+    values[there] = np.array(codes, np.int32)[places]
+    return Column(column.name, "text", values, tuple(texts))
+
+
+def _forms(value: Any, is_truth: bool, known: Iterable[str]) -> list[str]:
+    """Return the texts that mean a value, the usual one first."""
+    if is_truth:
+        return [str(bool(value)), *(text for text in known if TRUTHS.get(text.casefold()) is bool(value))]
+    text = str(value)
+    if not isinstance(value, np.floating):
+        return [text, f"{text}.0"]
+    return [str(int(value)), f"{int(value)}.0"] if value == np.floor(value) else [text]
 
 
 def _said(column: Column, what: str, kind: str, parse: Callable[[str], float]) -> Column:
     if column.kind == kind or (kind == "number" and column.kind == "boolean"):
         return column
-    if column.kind == "text":
+    if column.is_text:
         values = np.empty(len(column.levels) + 1)
         values[-1] = np.nan  # where places -1 lead
         for place, level in enumerate(column.levels):
             try:
                 values[place] = parse(level)
-            except ValueError:
+            except (KeyError, ValueError):
                 rows = np.flatnonzero(column.values == place)
                 if len(rows):  # else other rows of its table have it
                     raise wrong_kind(column, what, int(rows[0])) from None
@@ -327,7 +464,17 @@ def _number(text: str) -> float:
 
 
 def _date(text: str) -> float:
-    if not DATE_TEXT.fullmatch(text):
+    moment = iso_date(text)
+    if moment is None:
         raise ValueError(text)
-    moment = datetime.fromisoformat(text.strip())
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def iso_date(text: str) -> datetime | None:
+    """Return a date of ISO 8601 with or without a time, None of other text."""
+    if not DATE_TEXT.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:  # the 30th of February
+        return None

@@ -21,7 +21,8 @@ from nnc.base import fields
 from nnc.base.checks import counted, finite, fraction
 from nnc.base.value import field
 from nnc.exchange.table import Written
-from nnc.tabular.cells import Column, as_dates, as_numbers, meaning, wrong_kind
+from nnc.tabular.categories import Category, OrderedCategory
+from nnc.tabular.cells import Column, as_dates, as_numbers
 from nnc.tabular.dates import DAY, FORMULAS, PARTS, circle, parts_of
 from nnc.tabular.encoding import (
     TINY,
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-FEW = 30  # levels that have a column each, whatever they are
-MOST = 100  # columns for the levels of a column that has more than a few
-COMMON = 10  # rows that a level needs for one of them
 NAMES = 10  # levels from which on text may be what the rows are called
 FAR = 1e18  # beyond it a scaled number is as good as infinite, and its square still finite
 SCORES = 32  # parts of equally many training rows, between the ends of which scores are linear
@@ -349,100 +347,11 @@ class Date(Encoding):
         return f"days{' and ' if parts else ''}{parts}{self.days.also()}"
 
 
-# --------------------------------------------------------------------------------------------- text
-
-
-class Category(Encoding):
-    """Text: a column for each level, the more frequent first, one for all rare ones, and one for what is missing where
-    training rows had that; -1 and 1 in one column where there are two levels. What no training row had is rare, or 0
-    everywhere."""
-
-    type = "category"
-    codes = "the place of the text"
-
-    levels: tuple[str, ...] = field(check=some_texts)
-    rare: tuple[str, ...] = field(check=some_texts)
-    missing: float = field(check=fraction)
-
-    def __post_init__(self) -> None:
-        if len(self.levels) < 2 - bool(self.rare) or not set(self.levels).isdisjoint(self.rare):
-            raise ValueError("levels must be two or more texts, none of which is rare")
-
-    @classmethod
-    def learn(cls, column: Column, counts: NDArray[Any], missing: float) -> Category:
-        """Of text, the counts of whose levels are known."""
-        found = sorted((-count, level) for count, level in zip(counts.tolist(), column.levels, strict=True) if count)
-        levels, n = [level for _, level in found], len(found)
-        if n > FEW:
-            n = min(MOST, max(FEW, sum(-count >= COMMON for count, _ in found)))
-        return cls(levels=tuple(levels[:n]), rare=tuple(levels[n:]), missing=missing)
-
-    @property
-    def is_binary(self) -> bool:
-        return len(self.levels) == 2 and not self.rare
-
-    @property
-    def width(self) -> int:
-        return (1 if self.is_binary else len(self.levels) + bool(self.rare)) + (self.missing > 0)
-
-    def taken(self, column: Column) -> NDArray[Any]:
-        """The places of levels, behind them that of the rare ones and that of what is missing; -1 has no place."""
-        n = len(self.levels)
-        other, nothing = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
-        there = ~column.missing
-        if not column.is_text:
-            if there.any():
-                raise wrong_kind(column, "text", int(there.argmax()))
-            return np.full(len(there), nothing, np.int32)
-        known = {level: place for place, level in enumerate(self.levels)}
-        places = [known.get(level, other) for level in column.levels]
-        found: NDArray[np.int32] = np.array([*places, nothing], np.int32)[column.values]
-        return found
-
-    def write(self, cells: NDArray[Any], out: Out) -> None:
-        if self.is_binary:
-            out[:, 0] = np.array([-1, 1, 0, 0])[cells]
-            if self.missing:
-                out[:, 1] = cells == 2
-            return
-        rows = np.flatnonzero(cells >= 0)
-        out[rows, cells[rows]] = 1
-
-    def coded(self, column: Column) -> Floats:
-        """Places in `levels`; -1 for all that is not there."""
-        cells = self.taken(column)
-        return np.where(column.missing, np.nan, np.where(cells < len(self.levels), cells, -1))
-
-    def written(self) -> Written:
-        missing = ("1 if missing(x) else 0",) if self.missing else ()
-        if self.is_binary:
-            return Written(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
-        n = len(self.levels)
-        rare = (f"0 if missing(x) else 1 if x < 0 else 1 if x >= {n} else 0",) if self.rare else ()
-        return Written(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
-
-    def unseen(self, column: Column) -> dict[str, int]:
-        if not column.is_text:
-            return {}
-        known = {*self.levels, *self.rare}
-        counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()
-        return {level: n for level, n in zip(column.levels, counts, strict=True) if n and level not in known}
-
-    def made(self) -> str:
-        if self.is_binary:
-            made = f"-1 for {shown(self.levels[0])}, 1 for {shown(self.levels[1])}"
-        else:
-            rare = f" and {len(self.rare)} rare ones together" if self.rare else ""
-            made = f"{len(self.levels)} categories{rare}"
-        return made + (f", {100 * self.missing:.2g} % missing" if self.missing else "")
-
-
 # --------------------------------------------------------------------------------------------- which way
 
 
 def learn(column: Column, bins: int, scores: bool = False) -> Encoding:
     """What is to be made of a column, by its training rows."""
-    column = meaning(column)
     nothing = column.missing
     missing = float(nothing.mean())
     if missing == 1:
@@ -473,12 +382,17 @@ def _of_text(column: Column, missing: float, there: int) -> Encoding:
     if different > NAMES and 2 * different > there:  # most levels have one row
         reason = f"{different} different texts in {counted(there, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
-    return Category.learn(column, counts, missing)
+    found = Category.learn(column, counts, missing)
+    if not column.order or found.is_binary:
+        return found
+    return OrderedCategory(levels=found.levels, rare=found.rare, missing=missing, order=column.order)
 
 
 # --------------------------------------------------------------------------------------------- documents
 
-WAYS: dict[str, type[Encoding]] = {way.type: way for way in (LeftOut, Presence, Number, Binary, Date, Category)}
+WAYS: dict[str, type[Encoding]] = {
+    way.type: way for way in (LeftOut, Presence, Number, Binary, Date, Category, OrderedCategory)
+}
 
 
 def read_encoding(document: Any, where: str, ways: Mapping[str, type[Encoding]] = WAYS) -> Any:

@@ -20,6 +20,7 @@ from nnc.saving import ModelFileError
 from nnc.tabular import file
 from nnc.tabular.export import program
 from nnc.tabular.frames import read_table
+from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
@@ -244,6 +245,7 @@ class TableEstimator(BaseEstimator):
         n = len(table)
         count = members_by_rule(self.preset, n) if self.members is None else int(self.members)
         schema = _schema(table)
+        warn_of_leakage(schema, table, encoded, seed)
         rows = _rows(schema, table, encoded, weights)
         key = file.fingerprint(rows, task, self.preset, seed, count) if self.checkpoint is not None else ""
         done = file.read_checkpoint(self.checkpoint, key) if self.checkpoint is not None else []
@@ -294,7 +296,7 @@ class TableEstimator(BaseEstimator):
     def _table(self, X: Any) -> Table:
         names = self._model().schema.names
         table = read_table(X)
-        if not table.named and len(table.names) != len(names):
+        if not (table.named or table.numbered) and len(table.names) != len(names):
             raise ValueError(
                 f"X has {len(table.names)} features, but {type(self).__name__} is expecting {len(names)} features as "
                 "input"
@@ -302,8 +304,7 @@ class TableEstimator(BaseEstimator):
         return table
 
     def _answer(self, X: Any) -> NDArray[np.float64]:
-        table = self._table(X)
-        return self.model_.predict(table)
+        return self._model().predict(self._table(X))
 
     def _explained(self, table: Table, outputs: NDArray[np.intp]) -> Explanations:
         """Of the outputs with these numbers, one for each row."""
@@ -444,8 +445,8 @@ class TableEstimator(BaseEstimator):
     def codes(self, X: Any) -> NDArray[np.float64]:
         """A table as the matrix (n, columns) that models take which `to_onnx` and `to_c` write.
 
-        Numbers are as they are, of booleans 0 and 1, dates seconds since 1970 (UTC); of text the place of each cell in
-        the table of its column, which stands in the file, and -1 where it is not there. What is missing is NaN.
+        Numbers are as they are, booleans 0 and 1, dates seconds since 1970 (local time if the column has a time zone);
+        text has its index in the list of its column, which stands in the file, or else -1. What is missing is NaN.
 
         Parameters
         ----------

@@ -8,6 +8,7 @@ Frames are read by narwhals, which scikit-learn brings, column by column; number
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from importlib.util import find_spec
 from reprlib import repr as shown
@@ -17,7 +18,7 @@ import narwhals.stable.v2 as nw  # comes with scikit-learn
 import numpy as np
 
 from nnc.base.checks import counted
-from nnc.base.containers import as_array
+from nnc.base.containers import as_array, column_names
 from nnc.tabular import cells
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from nnc.tabular.cells import Column
 
-    # names, shape, and of each column the cells, and whether they are categories
-    Read = tuple[Sequence[Any] | None, tuple[int, int], Iterable[tuple[NDArray[Any], bool]]]
+    # names, shape, and of each column the arguments of cells.read that follow the name
+    Read = tuple[Sequence[Any] | None, tuple[int, int], Iterable[tuple[Any, ...]]]
 
 
 class Table:
@@ -39,14 +40,18 @@ class Table:
     columns : sequence of Column
     named : bool
         Whether the names are the user's; where not, they are x0, x1, ..., and columns are known by their places.
+    numbered : bool, default False
+        Whether it comes from a frame whose columns have the default names 0, 1, ...: then it is not `named`, and a
+        schema whose names are numbers still finds its columns by them.
     """
 
     columns: tuple[Column, ...]
     named: bool
+    numbered: bool
     names: tuple[str, ...]
 
-    def __init__(self, columns: Sequence[Column], named: bool) -> None:
-        self.columns, self.named = tuple(columns), named
+    def __init__(self, columns: Sequence[Column], named: bool, numbered: bool = False) -> None:
+        self.columns, self.named, self.numbered = tuple(columns), named, numbered
         self.names = tuple(column.name for column in columns)
 
     def __len__(self) -> int:
@@ -57,7 +62,7 @@ class Table:
 
     def take(self, rows: ArrayLike | slice) -> Table:
         """The rows of these numbers, or of a mask or slice."""
-        return Table([column.take(rows) for column in self.columns], self.named)
+        return Table([column.take(rows) for column in self.columns], self.named, self.numbered)
 
 
 def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
@@ -68,7 +73,8 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
     X : frame, array or list of rows
         A frame of pandas, polars or pyarrow, or what else narwhals knows or has `__arrow_c_stream__`; an array
         (n, columns), also of objects, structured or masked; a list of rows. What is missing is None, NaN, NaT, NA,
-        masked, or blank text.
+        masked, or blank text. Column names that are not text, such as integers or the tuples of a MultiIndex, become
+        text; the default names 0, 1, ... of pandas are none.
     names : sequence of str, optional
         What the columns are called, whatever X says.
 
@@ -92,22 +98,25 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
     if n == 0 or n_columns == 0:
         what = "sample" if n_columns else "feature"
         raise ValueError(f"X has 0 {what}(s) (shape=({n}, {n_columns})) while a minimum of 1 is required.")
-    known = _checked(found)
+    numbered = found is not None and list(found) == list(range(len(found)))
+    known = None if found is None or numbered else _checked(found)
     called = known or [f"x{j}" for j in range(n_columns)]
-    return Table([cells.read(name, *column) for name, column in zip(called, columns, strict=True)], known is not None)
+    read = [cells.read(name, *column) for name, column in zip(called, columns, strict=True)]
+    return Table(read, known is not None, numbered)
 
 
-def _checked(names: Sequence[Any] | None) -> list[str] | None:
-    """The names of columns, if they have any: plain numbers are none."""
-    if names is None or not any(isinstance(name, str) for name in names):
-        return None
-    for j, name in enumerate(names):
-        if not isinstance(name, str):
-            raise TypeError(f"X must have column names that are all text, got {shown(name)} for column {j}")
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"X must have columns of different names, got more than one called {twice!r}")
-    return list(map(str, names))
+def _checked(names: Sequence[Any]) -> list[str]:
+    """Return the names of columns as text; ValueError if two are the same."""
+    known = list(map(str, names))
+    if len(set(known)) < len(known):
+        raise _same_names(known)
+    return known
+
+
+def _same_names(names: Sequence[str]) -> ValueError:
+    twice = [f"{name!r} {times} times" for name, times in Counter(names).items() if times > 1]
+    more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+    return ValueError(f"X must have columns of different names, got {', '.join(twice[:5])}{more}; rename them")
 
 
 # --------------------------------------------------------------------------------------------- frames
@@ -119,8 +128,8 @@ def _of_frame(X: Any) -> Read | None:
         return None
     try:
         frame = nw.from_native(X, pass_through=True, allow_series=True)
-    except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"X must have columns of different names: {error}") from None
+    except nw.exceptions.DuplicateError:
+        raise _same_names(list(map(str, column_names(X) or ()))) from None
     if frame is X and not isinstance(X, (nw.DataFrame, nw.LazyFrame, nw.Series)):
         if not hasattr(X, "__arrow_c_stream__"):
             return None
@@ -139,16 +148,27 @@ def _arrow_backend(X: Any) -> str:
     raise ImportError(f"X is a {type(X).__name__}, which Arrow describes: install pyarrow or polars to read it")
 
 
-def _of_series(series: Any) -> tuple[NDArray[Any], bool]:
-    if isinstance(series.dtype, (nw.List, nw.Array, nw.Struct)):
+def _of_series(series: Any) -> tuple[Any, ...]:
+    dtype = series.dtype
+    if isinstance(dtype, (nw.List, nw.Array, nw.Struct)):
         raise TypeError(
             f"X: the argument must be a string, a number or a date in every cell, got column {series.name!r} of type "
-            f"{series.dtype}; make a column of each part of it"
+            f"{dtype}; make a column of each part of it"
         )
-    is_category = isinstance(series.dtype, (nw.Categorical, nw.Enum))
-    if is_category or isinstance(series.dtype, nw.String):  # to_numpy is slow, and loses what Arrow's categories miss
-        return _objects(series.to_list()), is_category
-    return np.asarray(series.to_numpy()), False
+    is_category = isinstance(dtype, (nw.Categorical, nw.Enum))
+    if is_category or isinstance(dtype, nw.String):  # to_numpy is slow, and loses what Arrow's categories miss
+        order = _order(dtype.categories) if isinstance(dtype, nw.Enum) else ()
+        return _objects(series.to_list()), is_category, order
+    array = np.asarray(series.to_numpy())
+    if dtype.is_integer() and array.dtype.kind == "f" and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT:
+        array = _objects(series.to_list())  # with missing values, integers have become floats
+    return array, False, (), dtype.time_zone if isinstance(dtype, nw.Datetime) else None
+
+
+def _order(categories: Iterable[Any]) -> tuple[str, ...]:
+    """Return ordered categories as text, without blank ones, which are missing; none if two have the same text."""
+    order = [text for text in map(str, categories) if text.strip()]
+    return tuple(order) if len(set(order)) == len(order) else ()
 
 
 # --------------------------------------------------------------------------------------------- arrays

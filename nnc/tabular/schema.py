@@ -7,8 +7,10 @@ schema.describe()
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from itertools import accumulate, pairwise
+from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,19 +20,29 @@ from nnc.base.checks import count, counted
 from nnc.base.names import meant
 from nnc.exchange.table import Raw
 from nnc.tabular import encodings
-from nnc.tabular.cells import KINDS, Column
+from nnc.tabular.categories import Category
+from nnc.tabular.cells import KINDS, Column, as_truths
 from nnc.tabular.encoding import Encoding
-from nnc.tabular.encodings import Category, Date, LeftOut
+from nnc.tabular.encodings import Date, LeftOut, Presence
+from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
+from nnc.tabular.notices import ColumnWarning, warn_user
+from nnc.tabular.text_values import DateFormat, NumberFormat, TimeFormat, read_format
+from nnc.tabular.zones import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from nnc.tabular.format_search import Found
+    from nnc.tabular.text_values import Format
+
 
 ROWS = 1 << 13  # that are encoded at a time: what a column takes for it stays in the cache
 BINS = 8
+INDEX = re.compile(r"0|[1-9]\d*", re.ASCII)  # the name of a column that is a number
+BEFORE_FORMATS = {"format": None, "zone": "UTC"}  # of columns in files of nnc 0.1.0
 
 
 class Made(NamedTuple):
@@ -42,11 +54,54 @@ class Made(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A column as the training rows had it."""
+    """A column as the training rows had it.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        Of nnc.tabular.cells.KINDS.
+    encoding : Encoding
+    format : Format or None
+        How its text is read as numbers or dates; None if the column is not text, or stays text.
+    zone : str or None
+        The time zone whose local time dates are encoded in; None if the training rows had none.
+    """
 
     name: str
     kind: str
     encoding: Encoding
+    format: Format | None = None
+    zone: str | None = None
+
+    def read(self, column: Column) -> Column:
+        """Return a column of a later table as the encoding takes it; CellError if a cell cannot be read."""
+        format = DateFormat() if self.format is None and isinstance(self.encoding, Date) else self.format
+        if format is not None:
+            column = format.read(column, self.zone)
+        elif self.kind == "boolean" and column.is_text:
+            column = as_truths(column)
+        return _localized(column, self.zone or column.zone)
+
+    def made(self) -> str:
+        """Return what was made of the column, in words."""
+        made = self.encoding.made()
+        if isinstance(self.format, TimeFormat):
+            return made.removeprefix("days and ")
+        if isinstance(self.format, NumberFormat) and not self.format.is_plain:
+            return f"{made}, read from text such as {self.format.example}"
+        return made
+
+
+def _localized(column: Column, zone: str | None) -> Column:
+    """Return dates that have a time zone as the local time of `zone`."""
+    if column.zone is None or zone is None:
+        return column
+    try:
+        values = local_time(column.values, zone)
+    except ValueError as error:
+        raise ValueError(f"column {column.name!r}: {error}") from None
+    return Column(column.name, column.kind, values)
 
 
 class Schema:
@@ -107,12 +162,18 @@ class Schema:
         columns: list[Known] = []
         first: dict[tuple[Any, ...], str] = {}
         for column in table:
-            encoding = encodings.learn(column, bins, scores)
+            found = find_format(column)
+            format = TimeFormat() if column.is_clock else found.format
+            zone = format.zone(column) if isinstance(format, DateFormat) else column.zone
+            read = _localized(column if format is None else format.read(column, zone), zone)
+            encoding = encodings.learn(read, bins, scores)
+            _warn(column.name, found, encoding)
             if encoding.width:
-                before = first.setdefault(_fingerprint(encoding, column), column.name)
+                before = first.setdefault(_fingerprint(encoding, read), column.name)
                 if before != column.name:
                     encoding = LeftOut(f"the same as {before!r}")
-            columns.append(Known(column.name, column.kind, encoding))
+            kind = "date" if column.is_clock else column.kind
+            columns.append(Known(column.name, kind, encoding, format, zone))
         schema = cls(columns, table.named)
         if schema.width() == 0:
             why = "; ".join(f"{made.column!r} is {made.made}" for made in schema.describe()[:3])
@@ -176,19 +237,12 @@ class Schema:
 
     def example(self) -> Table:
         """A row of what the training rows had."""
-        columns = []
-        for known in self.columns:
-            levels = _levels(known.encoding)
-            kind = "category" if levels else "date" if isinstance(known.encoding, Date) else "number"
-            value = np.array([known.encoding.example], np.int32 if levels else np.float64)
-            columns.append(Column(known.name, kind, value, levels))
-        return Table(columns, self.named)
+        return Table([_example(known) for known in self.columns], self.named)
 
     def raw(self) -> list[Raw]:
         """The columns of what `codes` gives, for other formats."""
         return [
-            Raw(known.name, known.encoding.codes, _levels(known.encoding), known.encoding.written())
-            for known in self.columns
+            Raw(known.name, _codes(known), _levels(known.encoding), known.encoding.written()) for known in self.columns
         ]
 
     def unseen(self, table: Table) -> dict[str, dict[str, int]]:
@@ -197,27 +251,67 @@ class Schema:
         found = {known.name: known.encoding.unseen(column) for _, known, column in self._matched(table)}
         return {name: texts for name, texts in found.items() if texts}
 
+    def read(self, table: Table) -> Iterator[tuple[Known, Column]]:
+        """Yield the columns that are not left out, with those of a table as their encodings take them: text that is
+        numbers or dates has been read.
+
+        Raises
+        ------
+        ValueError
+            A column is not there, or a cell is of another kind than in training.
+        """
+        return ((known, column) for _, known, column in self._matched(table))
+
     def describe(self) -> list[Made]:
         """What was made of every column, in the order of `names`."""
-        return [Made(known.name, known.kind, known.encoding.made()) for known in self.columns]
+        return [Made(known.name, known.kind, known.made()) for known in self.columns]
 
     def _matched(self, table: Table) -> Iterator[tuple[int, Known, Column]]:
         """The columns that are not left out, with their numbers and those of a table."""
-        by_name = self.named and table.named
-        if not by_name and len(table.columns) != len(self.columns):
-            raise ValueError(
-                f"X must have {counted(len(self.columns), 'column')}, as in training, got {len(table.columns)}"
-            )
-        there = {column.name: column for column in table} if by_name else {}
+        places = self._places(table)
         for j, known in enumerate(self.columns):
             if known.encoding.width:
-                if by_name and known.name not in there:
-                    raise self._not_there(table)
-                yield j, known, there[known.name] if by_name else table.columns[j]
+                yield j, known, known.read(table.columns[places[j]])
 
-    def _not_there(self, table: Table) -> ValueError:
-        names = [known.name for known in self.columns if known.encoding.width and known.name not in table.names]
-        others = [name for name in table.names if name not in self.names]
+    def _places(self, table: Table) -> list[int]:
+        """Return the index in a table of each of `columns`: by name if both have names, else by position. The default
+        names 0, 1, ... of a frame count as names if those of the other side are numbers.
+
+        Raises
+        ------
+        ValueError
+            A column is not there, or their number is another.
+        """
+        by_number = [str(j) for j in range(max(len(self.columns), len(table.columns)))]
+        names, wanted = list(table.names), list(self.names)
+        if self.named and not table.named:
+            by_name = table.numbered and all(map(INDEX.fullmatch, wanted))
+            names = by_number[: len(names)]
+        elif table.named and not self.named:
+            by_name = all(map(INDEX.fullmatch, names))
+            wanted = by_number[: len(wanted)]
+        else:
+            by_name = self.named
+        if not by_name:
+            if len(table.columns) != len(self.columns):
+                raise ValueError(
+                    f"X must have {counted(len(self.columns), 'column')}, as in training, got {len(table.columns)}"
+                )
+            return list(range(len(self.columns)))
+        there = {name: j for j, name in enumerate(names)}
+        missing = [name for name, known in zip(wanted, self.columns, strict=True) if known.encoding.width]
+        missing = [name for name in missing if name not in there]
+        if missing and not self.named:
+            raise ValueError(
+                f"X must have the columns 0 to {len(wanted) - 1} of training, got none called {missing[0]}; pass "
+                "X.to_numpy() if its columns are in the order of training"
+            )
+        if missing:
+            raise self._not_there(missing, names)
+        return [there.get(name, 0) for name in wanted]
+
+    def _not_there(self, names: Sequence[str], there: Sequence[str]) -> ValueError:
+        others = [name for name in there if name not in self.names]
         similar = [name for name in (meant(name, others, {}) for name in names) if name]
         hint = f"; did you mean {', '.join(map(repr, similar[:3]))}?" if similar else ""
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -230,7 +324,14 @@ class Schema:
     def document(self) -> dict[str, Any]:
         """As JSON holds it, exactly."""
         columns = [
-            {"name": known.name, "kind": known.kind, "encoding": known.encoding.document()} for known in self.columns
+            {
+                "name": known.name,
+                "kind": known.kind,
+                "encoding": known.encoding.document(),
+                "format": None if known.format is None else known.format.document(),
+                "zone": known.zone,
+            }
+            for known in self.columns
         ]
         return {"named": self.named, "columns": columns}
 
@@ -242,10 +343,13 @@ class Schema:
         columns = []
         for j, part in enumerate(fields.member(document, "columns", list, where=f"{where}.")):
             place = f"{where}.columns[{j}]"
-            fields.exactly(part, ("name", "kind", "encoding"), place)
+            part = {**BEFORE_FORMATS, **fields.members_of(part, place)}
+            fields.exactly(part, ("name", "kind", "encoding", "format", "zone"), place)
             name = fields.member(part, "name", str, where=f"{place}.")
             kind = fields.name(part, "kind", KINDS, f"{place}.")
-            columns.append(Known(name, kind, encodings.read_encoding(part["encoding"], f"{place}.encoding")))
+            encoding = encodings.read_encoding(part["encoding"], f"{place}.encoding")
+            zone = fields.member(part, "zone", str, type(None), where=f"{place}.")
+            columns.append(Known(name, kind, encoding, read_format(part["format"], f"{place}.format"), zone))
         if len({known.name for known in columns}) < len(columns):
             raise ValueError(f"{where}.columns have one name twice, expected different ones")
         if not any(known.encoding.width for known in columns):
@@ -254,7 +358,41 @@ class Schema:
 
 
 def _levels(encoding: Encoding) -> tuple[str, ...]:
-    return encoding.levels if isinstance(encoding, Category) else ()
+    return encoding.listed if isinstance(encoding, Category) else ()
+
+
+def _example(known: Known) -> Column:
+    """Return a column with a cell that some training row has."""
+    levels, value, format = _levels(known.encoding), known.encoding.example, known.format
+    if isinstance(format, NumberFormat) and format.percent:
+        return Column(known.name, "text", np.zeros(1, np.int32), (format.write(value),))
+    kind = "category" if levels else "date" if isinstance(known.encoding, Date) else "number"
+    values = np.array([value], np.int32 if levels else np.float64)
+    return Column(known.name, kind, values, levels, is_clock=isinstance(format, TimeFormat))
+
+
+def _codes(known: Known) -> str:
+    """Return what the numbers of a raw column mean."""
+    if isinstance(known.format, TimeFormat):
+        return "seconds since midnight"
+    if isinstance(known.encoding, Date) and known.zone not in (None, "UTC"):
+        return f"seconds since 1970 of the local time of {known.zone}"
+    if isinstance(known.format, NumberFormat) and known.format.percent:
+        return "a number, in percent"
+    return known.encoding.codes
+
+
+def _warn(name: str, found: Found, encoding: Encoding) -> None:
+    """Warn of cells that could not be read, of a text with two meanings, and of numbers or dates that are lost."""
+    if found.warning:
+        warn_user(found.warning, ColumnWarning)
+    lost = isinstance(encoding, (LeftOut, Presence)) or (isinstance(encoding, Category) and encoding.rare)
+    if found.lookalike and lost:
+        warn_user(
+            f"column {name!r}: most cells look like numbers or dates, such as {shown(found.lookalike)}, but have no "
+            f"format that can be read ({encoding.made()}); convert the column to numbers or dates, or drop it",
+            ColumnWarning,
+        )
 
 
 def _rows(table: Table) -> str:

@@ -1,0 +1,102 @@
+"""A column that determines the target almost exactly is reported, and no other one is."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.9")
+
+from sklearn import datasets
+
+from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, recipe
+
+RNG = np.random.default_rng(0)
+N = 200
+Z = RNG.normal(size=N)
+CODES = RNG.integers(0, 5, N)
+POSITIVE = np.where(RNG.random(N) < 0.4, RNG.lognormal(size=N), np.nan)
+
+
+@pytest.fixture(autouse=True)
+def _one_epoch(monkeypatch):
+    monkeypatch.setattr(recipe, "EPOCHS", 1)
+    monkeypatch.setattr(recipe, "MOST_EPOCHS", 1)
+
+
+def reported(X, y):
+    """The columns that a fit warns of, by their names x0, x1, ..."""
+    y = np.asarray(y)
+    model = TableRegressor if y.dtype.kind == "f" else TableClassifier
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LeakageWarning)
+        model("fast", members=1, random_state=0).fit(X, y)
+    for warning in caught:
+        assert warning.category is LeakageWarning
+        assert warning.filename == __file__
+        assert "determines the target almost exactly; if it is the target in other words" in str(warning.message)
+    return [str(warning.message).split("'")[1] for warning in caught]
+
+
+def beside(column):
+    """Rows with a column of noise, the column, and row numbers."""
+    return [[float(noise), cell, i] for i, (noise, cell) in enumerate(zip(RNG.normal(size=N), column, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("column", "y"),
+    [
+        (Z.tolist(), Z),
+        ((2 * Z).tolist(), Z),
+        (np.exp(3 * Z).tolist(), Z),
+        ((-(Z**3)).tolist(), np.stack([RNG.normal(size=N), Z], axis=1)),
+        ([f"{x:,.6f}" for x in 1e4 * Z], Z),
+        ([f"code {k}" for k in CODES], np.array([3.0, 1, 4, 1, 5])[CODES]),
+        (CODES.tolist(), np.array([3.0, 1, 4, 1, 5])[CODES]),
+        ([f"code {k}" for k in CODES], np.array(list("abcde"))[CODES]),
+        (CODES.tolist(), CODES > 2),
+        (Z.tolist(), np.digitize(Z, [-1, 0, 1])),
+        ([None if np.isnan(x) else x for x in POSITIVE], np.isnan(POSITIVE)),
+        ([f"patient {i // 4}" for i in range(N)], np.repeat(RNG.random(N // 4) < 0.5, 4)),
+    ],
+)
+def test_a_column_that_determines_the_target_is_reported(column, y):
+    assert reported(beside(column), y) == ["x1"]
+
+
+@pytest.mark.parametrize(
+    ("column", "y"),
+    [
+        ((Z + 0.02 * RNG.normal(size=N)).tolist(), Z),  # an R^2 of 0.9996
+        (Z.tolist(), np.sin(9 * Z) + 0.05 * RNG.normal(size=N)),
+        (Z.tolist(), (Z > 0) ^ (RNG.random(N) < 0.02)),  # an accuracy of 0.98
+        (Z.tolist(), RNG.random(N) < 1 / (1 + np.exp(-10 * Z))),
+        ([f"code {k}" for k in CODES], 5.0 * CODES + 0.2 * RNG.normal(size=N)),
+        (CODES.tolist(), np.where(RNG.random(N) < 0.02, 0, CODES)),
+        ([f"id {i}" for i in range(N)], Z),
+        ([f"id {i // 2 % 100}" for i in range(N)], RNG.random(N) < 0.5),
+        (RNG.permutation(N).tolist(), Z),
+        (RNG.permutation(N).tolist(), np.arange(N) % 2),
+        (np.arange(N).tolist(), np.sin(np.arange(N) / 9) + 0.1 * RNG.normal(size=N)),
+        (Z.tolist(), np.arange(N) == 7),  # a single row of a class
+    ],
+)
+def test_strong_predictors_and_identifiers_are_not_reported(column, y):
+    assert reported(beside(column), y) == []
+
+
+@pytest.mark.parametrize("make", ["make_friedman1", "make_friedman2", "make_friedman3", "load_iris", "load_wine"])
+def test_ordinary_data_is_not_reported(make):
+    X, y = getattr(datasets, make)(random_state=0) if "make" in make else getattr(datasets, make)(return_X_y=True)
+    assert reported(X, y) == []
+
+
+def test_few_rows_are_not_reported():
+    assert reported([[x, noise] for x, noise in zip(Z[:29].tolist(), Z[50:79].tolist(), strict=True)], Z[:29]) == []
+
+
+def test_the_target_among_the_columns_is_reported():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"noise": RNG.normal(size=N), "price": Z})
+    with pytest.warns(LeakageWarning, match="^column 'price' determines the target almost exactly"):
+        TableRegressor("fast", members=1).fit(frame, frame["price"])
