@@ -69,7 +69,7 @@ def test_a_training_on_all_rows_that_comes_out_worse_is_not_the_result(large, op
         return NeuralNetwork([5, 32, 32, 1], activation="relu", loss="mse", seed=seed)
 
     def best(lr):
-        space, of_all = {"lr": [lr]}, {"batch_size": 16, "optimizer": "adam", **options}
+        space, of_all = {"lr": [lr]}, {"batch_size": 16, "optimizer": "adam", "test": 0, **options}
         return nnc.search(deep, space, inputs, targets, epochs=27, trials=9, n_jobs=1, **of_all)
 
     with pytest.warns(nnc.LearningRateWarning, match="the network is that of the trial") as warned:
@@ -88,6 +88,61 @@ def test_a_seed_decides_all(options):
     with ThreadPoolExecutor(2) as executor:
         assert run(**options, executor=executor).table == one.table
     assert run(**options, seed=2).table != one.table
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 3}, {"validation": 0.3}], ids=str)
+def test_test_rows_neither_train_nor_select(options):
+    def found(targets):
+        options_of_all = {"epochs": 1, "trials": 2, "seed": 1, "optimizer": "adam", **options}
+        return nnc.search(make, SPACE, X, targets, **options_of_all)
+
+    expected = found(Y)
+    untouched = []
+    for row in range(120):
+        changed = Y.copy()
+        changed[row] += 10
+        result = found(changed)
+        if result.table == expected.table:
+            assert result.test_loss != expected.test_loss
+            untouched.append(row)
+    assert len(untouched) == 12
+
+
+def test_test_loss_is_that_of_the_networks_of_the_trial():
+    rows = np.arange(120) % 5 == 0
+    data, given = (X[~rows], Y[~rows]), (X[rows], Y[rows])
+    result = nnc.search(make, SPACE, *data, epochs=9, trials=4, seed=1, validation=given, test=(X[:30], Y[:30]))
+    assert result.test_loss == result.network.loss(X[:30], Y[:30])
+    assert f"test loss {result.test_loss:.6g}" in repr(result)
+    assert nnc.search(make, SPACE, *data, epochs=3, trials=2, validation=given, seed=1).test_loss is None
+    assert nnc.search(make, SPACE, *data, epochs=3, trials=2, test=0, seed=1).test_loss is None
+    assert (
+        nnc.search(make, SPACE, X[:4], Y[:4], epochs=3, trials=2, validation=0.5, seed=1).test_loss is None
+    )  # too few
+    apart = nnc.search(make, SPACE, *data, epochs=3, trials=2, validation=given, test=0.25, seed=1)
+    assert apart.test_loss is not None
+    with pytest.raises(TypeError, match="test must be a fraction"):
+        run(test="a")
+    with pytest.raises(ValueError, match="test must be at least 0 and less than 1"):
+        run(test=1.5)
+
+
+def test_test_loss_on_noise_is_not_too_low():
+    """Of targets that nothing predicts, the best of many trials has a low loss on the rows that select it."""
+    low, honest = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        noise, targets = rng.standard_normal((100, 4)), rng.standard_normal((100, 1))
+
+        def network(seed):
+            return NeuralNetwork([4, 8, 1], activation="tanh", loss="mse", seed=seed)
+
+        space = {"lr": (1e-3, 0.3, "log")}
+        result = nnc.search(network, space, noise, targets, epochs=5, trials=20, seed=seed, halving=False, test=0.3)
+        low.append(result.loss)
+        honest.append(result.test_loss)
+    assert np.mean(low) < 0.95
+    assert 0.95 < np.mean(honest) < 1.25
 
 
 @pytest.mark.parametrize("options", [{}, {"folds": 3}], ids=str)

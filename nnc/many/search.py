@@ -1,4 +1,4 @@
-"""search: options and widths at random, the worse ones given up early."""
+"""Random search over options and widths, with successive halving."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from nnc.training.schedules import Schedule
 from nnc.training.start import is_fraction, with_checked_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from nnc.network import NeuralNetwork
 
 
+TEST = 0.1  # default fraction of the rows that are set aside for the final estimate
 WORSE = 0.25  # of the loss of the best trial: so much may be added by training on all rows
 REST = 3  # one of so many trials goes on to the next round, which is so many times as long
 
 
 class SearchResult:
-    """What a search has found.
+    """Result of a search.
 
     Attributes
     ----------
@@ -45,7 +46,12 @@ class SearchResult:
     best : dict
         The parameters of the first row.
     loss : float
-        Its loss.
+        Its loss. It is the smallest one of many trials on the rows that select, so it is too low an estimate of the
+        loss on new rows: see `test_loss`.
+    test_loss : float or None
+        The loss of the best trial on the test rows, which neither train nor select a trial; the mean over folds. It
+        estimates the loss on new rows without bias for the networks of the trial. `network` has learned from more rows
+        than these, so it is usually slightly better. None without test rows.
     network : NeuralNetwork
         Made of them and trained on all rows for as many epochs. Where Ctrl-C or max_seconds has ended the search,
         `validation` has brought other rows, or the training on all rows has come to something worse (see Warns of
@@ -58,11 +64,18 @@ class SearchResult:
     best: dict[str, Any]
     network: NeuralNetwork
     seconds: float
+    test_loss: float | None
 
     def __init__(
-        self, table: list[dict[str, Any]], best: dict[str, Any], network: NeuralNetwork, seconds: float
+        self,
+        table: list[dict[str, Any]],
+        best: dict[str, Any],
+        network: NeuralNetwork,
+        seconds: float,
+        test_loss: float | None,
     ) -> None:
         self.table, self.best, self.network, self.seconds = table, best, network, seconds
+        self.test_loss = test_loss
 
     @property
     def loss(self) -> float:
@@ -70,9 +83,9 @@ class SearchResult:
         return float(self.table[0]["loss"])
 
     def __repr__(self) -> str:
-        return (
-            f"<SearchResult: {len(self.table)} trials in {self.seconds:.3g} s, loss {self.loss:.6g} with {self.best}>"
-        )
+        test = "" if self.test_loss is None else f", test loss {self.test_loss:.6g}"
+        trials = f"{len(self.table)} trials in {self.seconds:.3g} s"
+        return f"<SearchResult: {trials}, loss {self.loss:.6g}{test} with {self.best}>"
 
 
 class Trial:
@@ -86,15 +99,19 @@ class Trial:
         self.loss, self.epochs = np.inf, 0
 
     def judge(self, held: HeldOut) -> None:
-        """Works out its loss; infinite where a network had no turn, has diverged, or come to outputs that are not
-        finite."""
+        """Set `loss` to the loss on the rows that select."""
+        self.loss = self.mean_loss(held.apart)
+
+    def mean_loss(self, apart: Sequence[tuple[Any, ...]]) -> float:
+        """Return the mean loss of the networks, each on its rows; infinite if a network had no turn, has diverged, or
+        has outputs that are not finite."""
         losses = []
-        for network, apart in zip(self.networks, held.apart, strict=True):
+        for network, rows in zip(self.networks, apart, strict=True):
             history = network.history
             failed = history is None or history.stop_reason == "diverged"
-            losses.append(np.inf if failed else network.loss(*apart))
+            losses.append(np.inf if failed else network.loss(*rows))
         mean = float(np.mean(losses))
-        self.loss = mean if mean < np.inf else np.inf  # NaN is worse than any, too
+        return mean if mean < np.inf else np.inf  # NaN is worse than any, too
 
     def network(self) -> NeuralNetwork:
         """A new one of these parameters."""
@@ -111,6 +128,7 @@ def search(
     epochs: int,
     validation: Any = None,
     folds: int | None = None,
+    test: Any = None,
     trials: int = 30,
     seed: int | None = None,
     max_seconds: float | None = None,
@@ -141,6 +159,9 @@ def search(
         `sample_weight` is given, or others.
     folds : int, optional
         In place of it: each trial has so many networks, each of which is judged by another part of X.
+    test : fraction, (X, y) or (X, y, sample_weight), optional
+        Rows for `SearchResult.test_loss`, which neither train nor judge a trial: a fraction of X, 0 for none, or other
+        rows. Default: a tenth of X, of which the final network learns too; none if `validation` is other rows.
     trials : int, default 30
     seed : int, optional
         Determines all that is drawn. With it, and without max_seconds, a search gives the same to the last bit,
@@ -193,7 +214,7 @@ def search(
         for t in range(trials)
     ]
     validation, counted = 0.2 if validation is None else validation, fit_options.get("sample_weight")
-    held = _held_out(table[0].networks[0], X, y, counted, validation, folds, root)
+    held = _held_out(table[0].networks[0], X, y, counted, validation, folds, test, root)
     alive, stopped = table, False
     for goal in _rounds(epochs, trials) if flag("halving", halving) else [epochs]:
         seconds = None if limit is None else max(1e-3, began + limit - perf_counter())
@@ -223,7 +244,8 @@ def search(
                 stacklevel=2,
             )
     rows = [{"loss": one.loss, "epochs": one.epochs, "seed": one.seed, **one.parameters} for one in table]
-    return SearchResult(rows, best.parameters, network, perf_counter() - began)
+    test_loss = None if held.test is None else best.mean_loss([held.test] * folds)
+    return SearchResult(rows, best.parameters, network, perf_counter() - began, test_loss)
 
 
 def _checked_space(space: Any, fit_options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -270,63 +292,93 @@ def _rounds(epochs: int, trials: int) -> list[int]:
 
 
 class HeldOut:
-    """What trials are judged by.
+    """Rows that trials are judged by, and that the best one is tested on.
 
     Attributes
     ----------
-    rows : list of int array, or None
-        Those that the network of each fold learns from.
-    apart : list of (X, y) or (X, y, sample_weight)
-        What it is held against.
     X : array
         All rows, as they came.
     sizes : list of int
-        How many rows each network learns from.
+        Number of rows that each network learns from.
+    rows : list of int array, or None
+        The rows that the network of each fold learns from; None for all rows.
+    apart : list of (X, y) or (X, y, sample_weight)
+        The rows that it is judged by.
+    test : (X, y), (X, y, sample_weight) or None
+        The rows that the best trial is tested on.
+    of_all : bool
+        Whether the rows that judge belong to X: the best network learns from them too.
     """
 
     def __init__(
-        self, X: NDArray[Any], n: int, rows: list[NDArray[np.intp]] | None, apart: list[tuple[Any, ...]]
+        self,
+        X: NDArray[Any],
+        n: int,
+        rows: list[NDArray[np.intp]] | None,
+        apart: list[tuple[Any, ...]],
+        test: tuple[Any, ...] | None,
+        of_all: bool,
     ) -> None:
-        self.X, self.rows, self.apart = X, rows, apart
+        self.X, self.rows, self.apart, self.test, self.of_all = X, rows, apart, test, of_all
         self.sizes = [n] if rows is None else [len(each) for each in rows]
-
-    @property
-    def of_all(self) -> bool:
-        """Whether these are rows of the training data, which the best network is to learn from as well."""
-        return self.rows is not None
 
 
 def _held_out(
-    network: NeuralNetwork, X: Any, y: Any, sample_weight: Any, validation: Any, folds: int, seed: int
+    network: NeuralNetwork, X: Any, y: Any, sample_weight: Any, validation: Any, folds: int, test: Any, seed: int
 ) -> HeldOut:
-    """By a share of the rows, by folds, both with the same share of every class and the weights of their rows, or by
+    """Return fractions of the rows, or folds, with the same share of every class and the weights of their rows, or
     other rows."""
     intake = network.intake.learner()
     array = intake.array(X, learn=True)
     rows = intake.rows(array)
     n = len(rows)
-    if folds == 1 and not is_fraction(validation):
-        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-            raise TypeError(f"validation must be a fraction, (X, y) or (X, y, sample_weight), got {shown(validation)}")
-        return HeldOut(array, n, None, [tuple(validation)])
-    labels = targets.beside(rows, y)
-    strata = targets.strata(labels, network.model.loss, intake.classes)
-    if folds == 1:
-        train, test = split(n, fraction("validation", validation), seed, strata, name="validation")
-        parts = [(train, test)]
-    else:
-        if n < folds:
-            raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
-        classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]
-        order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))  # class by class, shuffled in each
-        fold = np.empty(n, np.intp)
-        fold[order] = np.arange(n) % folds
-        parts = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
-    known = [rows, labels]
+    inner = folds > 1 or is_fraction(validation)
+    if not inner:
+        _check_rows("validation", validation)
+    if test is None:
+        enough = 0 < round(TEST * n) <= n - max(folds, 2)
+        test = TEST if inner and enough else 0
+    if not is_fraction(test):
+        _check_rows("test", test)
+    elif test == 0:
+        test = None
+    if not inner and not is_fraction(test):
+        return HeldOut(array, n, None, [tuple(validation)], None if test is None else tuple(test), False)
+    known = [rows, targets.beside(rows, y)]
     if sample_weight is not None:
         known.append(intake.row_weights("sample_weight", sample_weight, n))
-    apart = [tuple(part[test] for part in known) for _, test in parts]
-    return HeldOut(array, n, [train for train, _ in parts], apart)
+    strata = targets.strata(known[1], network.model.loss, intake.classes)
+    left = np.arange(n)
+    if is_fraction(test):
+        left, out = split(n, fraction("test", test), mix(seed), strata, name="test")
+        test = tuple(part[out] for part in known)
+    if inner:
+        strata = None if strata is None else strata[left]
+        parts = [(left[train], left[out]) for train, out in _parts(len(left), validation, folds, seed, strata)]
+        apart = [tuple(part[out] for part in known) for _, out in parts]
+    else:
+        parts, apart = [(left, left[:0])], [tuple(validation)]
+    return HeldOut(array, n, [train for train, _ in parts], apart, None if test is None else tuple(test), inner)
+
+
+def _check_rows(name: str, value: Any) -> None:
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        raise TypeError(f"{name} must be a fraction, (X, y) or (X, y, sample_weight), got {shown(value)}")
+
+
+def _parts(
+    n: int, validation: Any, folds: int, seed: int, strata: NDArray[Any] | None
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Return for each fold the rows to learn from and those that judge, of n rows."""
+    if folds == 1:
+        return [split(n, fraction("validation", validation), seed, strata, name="validation")]
+    if n < folds:
+        raise ValueError(f"folds must be at most the number of rows, {n}, got {folds}")
+    classes = np.zeros(n) if strata is None else np.unique(strata, return_inverse=True)[1]
+    order = np.lexsort((Stream(mix(seed)).uniform((n,)), classes))  # class by class, shuffled in each
+    fold = np.empty(n, np.intp)
+    fold[order] = np.arange(n) % folds
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
 
 
 def _train(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from nnc.network import NeuralNetwork
     from nnc.tabular.frames import Table
-    from nnc.tabular.model import HeldOut
+    from nnc.tabular.held_out import HeldOut
     from nnc.tabular.recipe import Task
     from nnc.tabular.target import Target
 
@@ -280,7 +280,7 @@ class TableEstimator(BaseEstimator):
                 rows.inputs(any(member.spec.bins for member in members)).mean(axis=0, dtype=np.float64),
                 facts,
             )
-            model.learn_from_held_out(rows, training.held, seed)
+            model.learn_from_held_out(rows, training, seed)
             facts["seconds"] = perf_counter() - began
             self.model_ = model
             if self.checkpoint is not None and not training.over:

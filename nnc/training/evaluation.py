@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc.training.callbacks import Observer
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ SLICE_MULTIPLY_ADDS = 1e9  # of an evaluation between two looks at Ctrl-C
 
 
 class Evaluator:
-    """Compute the validation loss and the metrics of the epochs of a run.
+    """Compute the validation loss and the metrics of the epochs of a run, and pass the outputs to observers.
 
     Parameters
     ----------
@@ -41,7 +43,8 @@ class Evaluator:
     ) -> None:
         self.model, self.dataset, self.options, self.columns = model, dataset, options, columns
         self.evaluation: Any = None  # of the core
-        if outputs is None and options.metrics and model.custom is None:
+        self.observers = [callback for callback in options.callbacks if isinstance(callback, Observer)]
+        if outputs is None and (options.metrics or self.observers) and model.custom is None:
             outputs = np.empty((dataset.measured.n, model.sizes[-1]), model.dtype)
         self.outputs = outputs
 
@@ -61,6 +64,8 @@ class Evaluator:
         if dataset.validation is not None:
             self.columns["val_loss"].append(self.evaluation.loss if done else np.nan)
         self._append_metrics(self.outputs if done else None)
+        if done:
+            self._notify(self.outputs)
 
     def _evaluate_custom(self) -> None:
         rows, custom = self.dataset.measured, self.model.custom
@@ -70,6 +75,13 @@ class Evaluator:
             assert rows.Y is not None
             self.columns["val_loss"].append(custom.value(P, rows.Y))
         self._append_metrics(P)
+        self._notify(P)
+
+    def _notify(self, P: NDArray[np.floating] | None) -> None:
+        """Pass the outputs for the measured rows to the callbacks that observe them."""
+        if P is not None:
+            for observer in self.observers:
+                observer.observe(P)
 
     def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
         dataset = self.dataset
