@@ -1146,59 +1146,59 @@ class NeuralNetwork:
 
     @classmethod
     def from_torch(
-        cls, module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None
+        cls, module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None, verify: bool = True
     ) -> NeuralNetwork:
-        """The network of a PyTorch nn.Sequential, whose predictions are the same to rounding.
+        """Read a network from a PyTorch nn.Sequential; its predictions equal the module's in evaluation mode.
 
-        Linear, Conv2d, ZeroPad2d before it, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, Dropout, BatchNorm,
-        the activations that nnc has, and the scalings of what `to_torch` makes, whose BatchNorm may become a part of
-        the layer before. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
+        docs/exchange.md lists the modules that are read; others are refused, and so are subclasses, hooks and other
+        attributes. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
 
         Parameters
         ----------
         module : torch.nn.Sequential
         shape : (height, width, channels), optional
-            Of images, where the first layer is one for them.
+            Shape of an image; needed if the first layer is one for images.
         loss : str or object, optional
             Default: "cross_entropy" with a softmax at the end, "bce" with a sigmoid, else "mse". PyTorch's losses take
-            net inputs: say "cross_entropy" or "bce" here, and an output without an activation gets theirs.
+            net inputs: with "cross_entropy" or "bce" here, an output without an activation gets theirs.
+        verify : bool, default True
+            Compare outputs on 4 random rows; the tolerance is 1e-5 of the largest one in float32, 1e-10 in float64.
 
         Raises
         ------
         ImportError
             PyTorch is not installed.
         TypeError
-            It is no nn.Sequential.
+            `module` is not an nn.Sequential, or another argument is of a wrong type.
         ValueError
-            nnc has not what a module does; the message names it.
+            A module in it is not supported, which the message names, or the outputs differ.
         """
-        from nnc.exchange.torch_modules import parts_of
+        from nnc.exchange.read_torch import read
 
-        return cls._from_parts(parts_of(module, shape, loss))
+        return read(cls._from_parts, module, shape, loss, flag("verify", verify))
 
     @classmethod
-    def from_keras(cls, model: Any, loss: str | Loss | None = None) -> NeuralNetwork:
-        """The network of a Sequential model of Keras, whose predictions are the same to rounding.
+    def from_keras(cls, model: Any, loss: str | Loss | None = None, verify: bool = True) -> NeuralNetwork:
+        """Read a network from a Sequential model of Keras 3; its predictions equal the model's outside training.
 
-        Dense, Conv2D, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D, Flatten, Dropout, BatchNormalization,
-        Rescaling and Normalization at the beginning, and the activations that nnc has.
+        docs/exchange.md lists the layers that are read; subclasses, other layers and other attributes are refused.
 
         Parameters
         ----------
         model : keras.Sequential
-        loss : str or object, optional
+        loss, verify : optional
             As in `from_torch`.
 
         Raises
         ------
         TypeError
-            It is no Sequential model.
+            `model` is not a Sequential model, or another argument is of a wrong type.
         ValueError
-            nnc has not what a layer does; the message names it.
+            A layer in it is not supported, which the message names, or the outputs differ.
         """
-        from nnc.exchange.keras_layers import parts_of
+        from nnc.exchange.keras_layers import read
 
-        return cls._from_parts(parts_of(model, loss))
+        return read(cls._from_parts, model, loss, flag("verify", verify))
 
     @classmethod
     def from_onnx(cls, path: Any, loss: str | Loss | None = None) -> NeuralNetwork:
