@@ -1128,17 +1128,17 @@ class NeuralNetwork:
 
     @classmethod
     def from_sklearn(cls, mlp: Any, dtype: Any = None) -> NeuralNetwork:
-        """The network of a trained MLPClassifier or MLPRegressor of scikit-learn (extra `[sklearn]`), whose
-        predictions are the same to rounding; in the dtype of its weights, unless another one is asked for.
+        """Read a network from a trained MLPClassifier or MLPRegressor of scikit-learn or nnc (extra `[sklearn]`).
+        `dtype` is by default that of the weights. Classes that are dates become text, as in `fit`.
 
         Raises
         ------
         ImportError
             scikit-learn is not installed.
         TypeError
-            It is no MLPClassifier or MLPRegressor.
+            It is not an MLPClassifier or MLPRegressor, but a subclass or something else.
         ValueError
-            It has not been trained.
+            It has not been trained, or a network cannot have its classes.
         """
         from nnc.exchange.scikit_learn import parts_of
 
@@ -1387,8 +1387,8 @@ class NeuralNetwork:
         return to_torch(self._whole())
 
     def to_sklearn(self) -> Any:
-        """The network as scikit-learn's own MLPClassifier, or MLPRegressor where the loss is none of classes (extra
-        `[sklearn]`): trained, in float64, scalings taken into the first and the last weights.
+        """Convert the network to scikit-learn's own MLPClassifier, or MLPRegressor if outputs are no probabilities
+        (extra `[sklearn]`): trained, in float64, with scalings merged into the first and the last weights.
 
         Raises
         ------
