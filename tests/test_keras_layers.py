@@ -1,6 +1,7 @@
 """Networks from Keras' Sequential models."""
 
 import os
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -47,6 +48,10 @@ MODELS = {
         + [layers.Dense(4), layers.ReLU(), layers.Dense(1, "sigmoid")],
     ),
     "normed": ((5,), [layers.Dense(4), layers.BatchNormalization(), layers.ELU(), layers.Dense(3)]),
+    "normed at the end": ((5,), [layers.Dense(4), layers.BatchNormalization()]),
+    "normed before the last activation": (
+        (5,), [layers.Dense(4), layers.BatchNormalization(), layers.Activation("tanh")],
+    ),
     "images": (
         (8, 7, 2),
         [
@@ -56,6 +61,17 @@ MODELS = {
             layers.Dense(3, "softmax"),
         ],
     ),
+    "normalized by columns of images": (
+        (3, 4, 2), [
+            layers.Normalization(axis=(1, 3), mean=rng.normal(5, 2, (3, 2)), variance=rng.uniform(1, 4, (3, 2))),
+            layers.Flatten(), layers.Dense(2),
+        ],
+    ),
+    "pool that keeps its axes": (
+        (6, 6, 2),
+        [layers.Conv2D(3, 3), layers.GlobalAveragePooling2D(keepdims=True), layers.Flatten(), layers.Dense(2)],
+    ),
+    "exponential": ((5,), [layers.Dense(4, "selu"), layers.Dense(4, "mish"), layers.Dense(2, "exponential")]),
     "pools": (
         (6, 6),
         [
@@ -91,13 +107,122 @@ def test_inputs_that_are_scaled():
 
 
 REFUSED = {
-    r"\(LSTM\) is none that nnc has": ((5, 2), [layers.LSTM(3), layers.Dense(1)]),
-    r"\(Dense\) has the activation 'leaky_relu', which nnc has not": ((5,), [layers.Dense(3, "leaky_relu")]),
-    r"\(Dense\): the activation 'softsign' is none that nnc has": ((5,), [layers.Dense(3, "softsign")]),
-    r"\(LeakyReLU\) has negative_slope=0.3": ((5,), [layers.Dense(3), layers.LeakyReLU()]),
-    r"\(ReLU\) has max_value=6": ((5,), [layers.Dense(3), layers.ReLU(max_value=6)]),
-    r"\(Conv2D\) has dilation_rate=\(2, 2\)": ((8, 8, 1), [layers.Conv2D(3, 2, dilation_rate=2)]),
-    r"\(MaxPooling2D\) has padding='same'": ((7, 7, 1), [layers.MaxPooling2D(2, padding="same")]),
+    r"\(LSTM\) must be one of Dense, ": ((5, 2), [layers.LSTM(3), layers.Dense(1)]),
+    r"\(Dense\) must have one of the activations linear, .*, got 'leaky_relu'": ((5,), [layers.Dense(3, "leaky_relu")]),
+    r"\(Dense\) must have one of the activations linear, .*, got 'softsign'": ((5,), [layers.Dense(3, "softsign")]),
+    r"\(LeakyReLU\) must have negative_slope=0.01, got 0.3": ((5,), [layers.Dense(3), layers.LeakyReLU()]),
+    r"\(ReLU\) must have max_value=None, got 6": ((5,), [layers.Dense(3), layers.ReLU(max_value=6)]),
+    r"\(Conv2D\) must have dilation_rate=\(1, 1\), got \(2, 2\)": ((8, 8, 1), [layers.Conv2D(3, 2, dilation_rate=2)]),
+    r"\(MaxPooling2D\) must have windows within the image of \(7, 7, 1\), got padding='same'": (
+        (7, 7, 1),
+        [layers.MaxPooling2D(2, padding="same")],
+    ),
+    r"the last layer must be dense, got BatchNorm\(": ((5,), [layers.Dense(3, "relu"), layers.BatchNormalization()]),
+}
+
+
+def after_dense(*parts):
+    return (5,), [layers.Dense(4), *parts, layers.Dense(2)]
+
+
+def after_conv(*parts):
+    return (8, 8, 2), [layers.Conv2D(4, 3), *parts, layers.Flatten(), layers.Dense(2)]
+
+
+class Doubled(layers.Dense):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+def changed(layer, name, value):
+    setattr(layer, name, value)
+    return layer
+
+
+REFUSED |= {
+    rf"\(Dense\) must have one of the activations .*, got '{name}'": ((5,), [layers.Dense(4, name), layers.Dense(1)])
+    for name in ("relu6", "hard_sigmoid", "log_softmax", "glu", "celu", "hard_silu", "threshold")
+}
+REFUSED |= {
+    r"\(Activation\) must have one of the activations .*, got 'relu6'": after_dense(layers.Activation("relu6")),
+    r"\(Dense\) must have one of the activations .*, got '<lambda>'": ((5,), [layers.Dense(4, lambda x: 2 * x)]),
+    r"\(Dense\) must have one of the activations .*, got functools.partial": (
+        (5,),
+        [layers.Dense(4, partial(keras.activations.gelu, approximate=True))],
+    ),
+    r"\(Dense\) must have one of the activations .*, got <ReLU": ((5,), [layers.Dense(4, layers.ReLU(max_value=1))]),
+    r"\(Doubled\) must be one of": ((5,), [Doubled(4)]),
+    r"\(Dense\) must be keras.layers.Dense, got another class": ((5,), [type("Dense", (Doubled,), {})(4)]),
+    r"\(ReLU\) must have the methods of its class, got its own call": after_dense(
+        changed(layers.ReLU(), "call", lambda inputs: 2 * inputs)
+    ),
+    r"\(Sequential\) must be one of": ((5,), [keras.Sequential([layers.Dense(4)]), layers.Dense(2)]),
+    r"\(Masking\) must be one of": ((5, 2), [layers.Masking(), layers.Flatten(), layers.Dense(2)]),
+    r"\(PReLU\) must be one of": after_dense(layers.PReLU()),
+    r"\(BatchNormalization\) must have axis=-1, got 1": after_conv(layers.BatchNormalization(axis=1)),
+    r"\(BatchNormalization\) must have renorm=False, got True": after_dense(layers.BatchNormalization(renorm=True)),
+    r"\(Normalization\) must have invert=False, got True": (
+        (5,),
+        [layers.Normalization(mean=[1.0] * 5, variance=[4.0] * 5, invert=True), layers.Dense(2)],
+    ),
+    r"\(Normalization\): variance must be at least 0": (
+        (5,),
+        [layers.Normalization(mean=[1.0] * 5, variance=[-1.0] * 5), layers.Dense(2)],
+    ),
+    r"\(Normalization\) must be before all layers with weights": after_dense(
+        layers.Normalization(mean=[1.0] * 4, variance=[4.0] * 4)
+    ),
+    r"\(Rescaling\): scale must not be 0": ((5,), [layers.Rescaling(0.0), layers.Dense(2)]),
+    r"\(Rescaling\): operands could not be broadcast": ((5,), [layers.Rescaling([1.0, 2.0]), layers.Dense(2)]),
+    r"\(Rescaling\) must be the only layer that scales": (
+        (5,),
+        [layers.Rescaling(2.0), layers.Rescaling(2.0), layers.Dense(2)],
+    ),
+    r"\(Rescaling\) must be before all layers with weights": after_dense(layers.Rescaling(2.0)),
+    r"\(Reshape\) must be before all layers with weights": after_dense(layers.Reshape((2, 2)), layers.Flatten()),
+    r"\(Dense\) must have the dtype float32 or float64, got mixed_float16": (
+        (5,),
+        [layers.Dense(2, dtype="mixed_float16")],
+    ),
+    "model must have layers of one dtype, got float32, float64": (
+        (5,),
+        [layers.Dense(3), layers.Dense(2, dtype="float64")],
+    ),
+    "model must have dense inputs of the dtype float64, got": ((5,), [layers.Dense(2, dtype="float64")]),
+    r"\(Conv2D\) must have data_format='channels_last', got": (
+        (2, 8, 8),
+        [layers.Conv2D(4, 3, data_format="channels_first"), layers.Flatten(), layers.Dense(2)],
+    ),
+    r"\(Conv2D\) must have groups=1, got 2": ((8, 8, 2), [layers.Conv2D(4, 3, groups=2)]),
+    r"\(Flatten\) must have data_format='channels_last', got": (
+        (8, 8, 2),
+        [layers.Conv2D(4, 3), layers.Flatten(data_format="channels_first"), layers.Dense(2)],
+    ),
+    r"\(MaxPooling2D\) must have data_format='channels_last', got": after_conv(
+        layers.MaxPooling2D(2, data_format="channels_first")
+    ),
+    r"\(GlobalAveragePooling2D\) must have data_format='channels_last', got": after_conv(
+        layers.GlobalAveragePooling2D(data_format="channels_first")
+    ),
+    r"\(Dense\) takes vectors, got images \(1, 1, 4\)": (
+        (8, 8, 2),
+        [layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(keepdims=True), layers.Dense(2)],
+    ),
+    r"\(Dense\) takes vectors, got images \(6, 6, 1\)": ((6, 6), [layers.Dense(2)]),
+    r"\(Activation\) takes vectors, got images": after_conv(layers.Activation("softmax")),
+    r"\(Softmax\) must have axis=-1, got 1": ((5,), [layers.Dense(3), layers.Softmax(axis=1)]),
+    r"\(Softmax\) must be at the end of the model, got layer": after_dense(layers.Softmax()),
+    r"\(Dropout\) must have noise_shape=None, got": after_dense(layers.Dropout(0.5, noise_shape=(None, 1))),
+    r"\(Dropout\): rate must be at least 0 and less than 1": after_dense(layers.Dropout(1.0)),
+    r"\(GaussianNoise\) must be one of": after_dense(layers.GaussianNoise(0.1)),
+    r"\(ELU\) must have alpha=1.0, got 0.5": after_dense(layers.ELU(0.5)),
+    r"\(ReLU\) must have negative_slope=0.0, got 0.1": after_dense(layers.ReLU(negative_slope=0.1)),
+    r"\(ReLU\) must have threshold=0.0, got 0.5": after_dense(layers.ReLU(threshold=0.5)),
+    r"rows of 1 to 3 dimensions, got \(2, 2, 2, 2\)": ((2, 2, 2, 2), [layers.Flatten(), layers.Dense(2)]),
+    r"one input whose shape is known but for the number of rows, got \(None, None, None, 2\)": (
+        (None, None, 2),
+        [layers.Conv2D(3, 2), layers.GlobalAveragePooling2D(), layers.Dense(2)],
+    ),
 }
 
 
@@ -113,6 +238,95 @@ def test_what_is_no_model():
         NeuralNetwork.from_keras(layers.Dense(3))
     with pytest.raises(ValueError, match=r"call model.build first"):
         NeuralNetwork.from_keras(keras.Sequential([layers.Dense(3)]))
+
+
+def test_sequential_subclass_and_functional_model_are_refused():
+    with pytest.raises(TypeError, match="model must be a Sequential model of Keras, got a subclass, Net"):
+        NeuralNetwork.from_keras(type("Net", (keras.Sequential,), {})([keras.Input((5,)), layers.Dense(3)]))
+    given = keras.Input((5,))
+    hidden = layers.Dense(4)(given)
+    branched = keras.Model(given, layers.Add()([hidden, layers.ReLU()(hidden)]))
+    with pytest.raises(TypeError, match="model must be a Sequential model of Keras, got Functional"):
+        NeuralNetwork.from_keras(branched)
+
+
+def test_weights_that_are_not_what_the_layer_uses_are_refused():
+    model = trained((5,), layers.Dense(3))
+    model.layers[0].enable_lora(1)
+    with pytest.raises(ValueError, match="lora_enabled=False, got True"):
+        NeuralNetwork.from_keras(model)
+    model = trained((5,), layers.Dense(3))
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="must have the dtype float32 or float64, got int8_from_float32"):
+        NeuralNetwork.from_keras(model)
+
+
+def test_integer_inputs_are_refused():
+    model = keras.Sequential([keras.Input((5,), dtype="uint8"), layers.Rescaling(1 / 255), layers.Dense(3)])
+    with pytest.raises(ValueError, match=r"model must have dense inputs of the dtype float32, got .*uint8"):
+        NeuralNetwork.from_keras(model)
+
+
+def test_rescaling_of_channels_needs_channels_last():
+    model = keras.Sequential([keras.Input((2, 2, 2)), layers.Rescaling([1.0, 2.0]), layers.Flatten(), layers.Dense(3)])
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match=r"\(Rescaling\): scale must be one number if"):
+            NeuralNetwork.from_keras(model)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert NeuralNetwork.from_keras(model).sizes == (8, 3)
+
+
+def test_batch_normalization_keeps_momentum_and_epsilon():
+    shape, parts = after_dense(layers.BatchNormalization(axis=1, momentum=0.75, epsilon=0.5), layers.ReLU())
+    net = NeuralNetwork.from_keras(trained(shape, *parts))
+    assert [(layer.kind.momentum, layer.kind.eps) for layer in net.layers[1:2]] == [(0.25, 0.5)]
+
+
+# ------------------------------------------------------------------------------------------------ verification
+
+
+def test_reading_leaves_the_model_as_it_was():
+    shape, parts = after_dense(layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5, seed=1))
+    model = trained(shape, *parts)
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
+    NeuralNetwork.from_keras(model)
+    assert len(before) > 8  # the state of the dropout's generator is one of them
+    assert all(
+        (keras.ops.convert_to_numpy(variable) == array).all()
+        for variable, array in zip(model.variables, before, strict=True)
+    )
+
+
+def test_model_of_one_batch_size_is_verified():
+    model = keras.Sequential([keras.Input(batch_shape=(3, 5)), layers.Dense(2)])
+    assert NeuralNetwork.from_keras(model).sizes == (5, 2)
+
+
+def test_model_of_float64_is_read():
+    model = keras.Sequential([keras.Input((5,), dtype="float64"), layers.Dense(2, dtype="float64")])
+    net = NeuralNetwork.from_keras(model)
+    # Without a setting of its own JAX has arrays of float32 only.
+    assert net.dtype == keras.ops.convert_to_numpy(model.layers[0].kernel).dtype
+
+
+def test_verification_finds_a_model_that_computes_something_else(monkeypatch):
+    # A class that is changed as a whole is what no check of types and attributes can notice.
+    call = layers.ReLU.call
+    monkeypatch.setattr(layers.ReLU, "call", lambda self, inputs: call(self, inputs) * 1.001)
+    shape, parts = after_dense(layers.ReLU())
+    model = trained(shape, *parts)
+    with pytest.raises(
+        ValueError, match=r"does not compute what model computes: outputs differ by up to .*verify=False"
+    ):
+        NeuralNetwork.from_keras(model)
+    assert NeuralNetwork.from_keras(model, verify=False).activations == ("relu", "identity")
+
+
+def test_verification_includes_the_output_activation_of_the_loss():
+    for loss in ("cross_entropy", "bce", "poisson", "hinge"):
+        assert NeuralNetwork.from_keras(trained((5,), layers.Dense(3)), loss=loss).loss_name == loss
 
 
 def test_a_loss():

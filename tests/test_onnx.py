@@ -132,6 +132,46 @@ def test_estimators_in_pipelines(activation, labels, tmp_path):
 
 
 @unfinished
+@pytest.mark.parametrize("labels", [["no", "yes"], [7, 3], ["a", "b", "c"]])
+def test_classifiers_with_hinge_write_scores(labels):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    import nnc.sklearn
+
+    nnc.sklearn.register_skl2onnx()
+    X = np.random.default_rng(0).normal(5, 2, (60, 3)).astype("float32")
+    y = np.array(labels)[(X.sum(1) > 15).astype(int) + (X.sum(1) > 18) * (len(labels) - 2)]
+    model = nnc.sklearn.MLPClassifier(loss="hinge", **SETTINGS).fit(X, y)
+    D = model.decision_function(X)
+    for zipmap in (False, True):
+        content = skl2onnx.to_onnx(model, X[:1], options={id(model): {"zipmap": zipmap}}).SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        label, scores = session.run(None, {"X": X})
+        if zipmap:
+            scores = np.array([[row[name] for name in model.classes_.tolist()] for row in scores])
+        assert np.array_equal(label, model.predict(X))
+        assert np.abs(scores - (D if D.ndim == 2 else np.column_stack([-D, D]))).max() < 1e-5
+
+
+@unfinished
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ([7, 7], r"MLPClassifier must have two or more classes, got \[7\]"),
+        ([2**63, 2**63 + 1], r"classes must be integers below 2\*\*63, got 9223372036854775809"),
+    ],
+)
+def test_classes_that_skl2onnx_does_not_support_are_refused(label, message):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    import nnc.sklearn
+
+    nnc.sklearn.register_skl2onnx()
+    X = np.random.default_rng(0).normal(5, 2, (60, 3)).astype("float32")
+    model = nnc.sklearn.MLPClassifier(**SETTINGS).fit(X, np.array(label, "uint64")[(X[:, 0] > 5).astype(int)])
+    with pytest.raises(ValueError, match=message):
+        skl2onnx.to_onnx(model, X[:1])
+
+
+@unfinished
 @pytest.mark.parametrize("n_out", [1, 2])
 def test_regressors_in_pipelines(n_out):
     skl2onnx = pytest.importorskip("skl2onnx")

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -625,6 +626,33 @@ def test_from_sklearn(problem, dtype):
     network.fit(X, y, epochs=1, lr=1e-3)
 
 
+@pytest.mark.parametrize("package", [theirs, nnc.sklearn])
+@pytest.mark.parametrize("unit", ["M8[D]", "m8[s]"])
+def test_classes_that_are_dates_become_text_as_in_fit(package, unit):
+    _, X, y = PROBLEMS["3 classes"]
+    dates = np.array([3, 700, 20000]).astype(unit)
+    model = package.MLPClassifier(**SMALL).fit(X, dates[y])
+    network = NeuralNetwork.from_sklearn(model)
+    assert network.classes.tolist() == dates.astype(str).tolist()
+    index = np.searchsorted(model.classes_, np.array(model.predict(X), model.classes_.dtype))
+    assert (network.predict_classes(X) == dates.astype(str)[index]).all()
+
+
+@pytest.mark.parametrize("package", [theirs, nnc.sklearn])
+def test_from_sklearn_refuses_a_single_class(package):
+    X, _ = numbers()
+    with pytest.raises(ValueError, match=r"mlp must have 2 classes that are text, numbers or dates, got \[7\]"):
+        NeuralNetwork.from_sklearn(package.MLPClassifier(**SMALL).fit(X, np.full(len(X), 7)))
+
+
+@pytest.mark.parametrize("package", [theirs, nnc.sklearn])
+def test_from_sklearn_refuses_subclasses(package):
+    X, y = numbers()
+    model = type("Mine", (package.MLPRegressor,), {"__module__": "mine"})(**SMALL).fit(X, y)
+    with pytest.raises(TypeError, match="got a subclass, Mine, which may predict something else"):
+        NeuralNetwork.from_sklearn(model)
+
+
 def test_from_sklearn_refuses():
     with pytest.raises(TypeError, match="MLPClassifier"):
         NeuralNetwork.from_sklearn(StandardScaler())
@@ -894,10 +922,33 @@ def test_what_scales_is_taken_into_the_weights_of_an_mlp(layers, scale):
     assert np.abs(net.to_sklearn().predict(X) - net.predict(X)).max() < 1e-12
 
 
+@pytest.mark.parametrize("classes", [["b", "a"], [9, 3], [0.5, 0.25], [True, False], ["c", "a", "b"]])
+@pytest.mark.parametrize("n_out", [1, 2])
+def test_classes_of_an_mlp_keep_their_order(classes, n_out):
+    n_out = max(n_out, len(classes)) if len(classes) > 2 else n_out
+    loss = "bce" if n_out == 1 else "cross_entropy"
+    document = json.loads(NeuralNetwork([3, 4, n_out], activation="tanh", loss=loss, seed=0).to_json())
+    del document["sha256"]
+    net = NeuralNetwork.from_json(json.dumps(document | {"classes": classes}))
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    assert net.classes.tolist() == classes
+    assert len({*net.predict_classes(X).tolist()}) > 1
+    assert (net.to_sklearn().predict(X) == net.predict_classes(X)).all()
+
+
 @pytest.mark.parametrize(
     ("layers", "arguments", "message"),
     [
-        ([3, Dense(4, "tanh"), BatchNorm("tanh"), 1], {"loss": "mse"}, "has dense layers alone"),
+        (
+            [3, Dense(4, "tanh"), BatchNorm("tanh"), 1],
+            {"loss": "mse"},
+            "MLPRegressor supports an activation only directly after a dense layer",
+        ),
+        (
+            [4, Scale(), BatchNorm("tanh"), 2],
+            {"loss": "mse"},
+            "MLPRegressor supports an activation only directly after a dense layer",
+        ),
         (
             [3, 4, 1],
             {"activation": "gelu", "loss": "mse"},
@@ -906,7 +957,16 @@ def test_what_scales_is_taken_into_the_weights_of_an_mlp(layers, scale):
         ([3, 4, 5, 1], {"activation": ["tanh", "relu"], "loss": "mse"}, "this network has tanh, relu"),
         ([3, 4, 1], {}, "this network has sigmoid and the loss 'sse'"),
         ([3, 1], {"loss": "poisson"}, "this network has exp and the loss 'poisson'"),
-        ([nnc.layers.Input(4, 4), nnc.layers.Conv2D(2, 2), 1], {"loss": "mse"}, "has dense layers alone"),
+        (
+            [nnc.layers.Input(4, 4), nnc.layers.Conv2D(2, 2), 1],
+            {"loss": "mse"},
+            "MLPRegressor supports only dense layers; layer 1 is Conv2D",
+        ),
+        (
+            [nnc.layers.Input(4, 4), nnc.layers.MaxPool2D(2), nnc.layers.Flatten(), 3],
+            {"loss": "cross_entropy"},
+            "MLPClassifier supports only dense layers; layer 1 is MaxPool2D",
+        ),
     ],
 )
 def test_networks_that_scikit_learn_has_not(layers, arguments, message):

@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from nnc import NeuralNetwork
 from nnc.exchange import torch_modules
@@ -33,6 +34,7 @@ DENSE = {
     "plain": [nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)],
     "nested": [nn.Sequential(nn.Linear(5, 4), nn.Tanh()), nn.Dropout(0.2), nn.Identity(), nn.Linear(4, 2, bias=False)],
     "normed": [nn.Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.SiLU(), nn.Linear(4, 3), nn.BatchNorm1d(3)],
+    "normed before the last activation": [nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Sigmoid()],
     "normed behind the activation": [nn.Linear(5, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 3)],
     "classes": [nn.Linear(5, 6), nn.GELU(), nn.Linear(6, 5), nn.ELU(), nn.Linear(5, 4), nn.Softmax(dim=1)],
     "yes or no": [nn.Linear(5, 4), nn.LeakyReLU(), nn.Linear(4, 3), nn.Softplus(), nn.Linear(3, 1), nn.Sigmoid()],
@@ -114,36 +116,163 @@ def test_a_scale_has_no_activation():
 
 
 REFUSED = {
-    r"module 1 \(Hardtanh\) is none that nnc has": [nn.Linear(5, 4), nn.Hardtanh(), nn.Linear(4, 1)],
-    r"module 1 \(LeakyReLU\) has negative_slope=0.2, nnc has 0.01 alone": [nn.Linear(5, 4), nn.LeakyReLU(0.2)],
-    r"module 1 \(GELU\) has approximate='tanh'": [nn.Linear(5, 4), nn.GELU("tanh")],
-    r"module 0 \(Conv2d\) has groups=2": [nn.Conv2d(2, 4, 3, groups=2)],
-    r"module 0 \(Conv2d\) has dilation=\(2, 2\)": [nn.Conv2d(2, 4, 3, dilation=2)],
+    r"module 1 \(Hardtanh\) must be one of Sequential, ": [nn.Linear(5, 4), nn.Hardtanh(), nn.Linear(4, 1)],
+    r"module 1 \(LeakyReLU\) must have negative_slope=0.01, got 0.2": [nn.Linear(5, 4), nn.LeakyReLU(0.2)],
+    r"module 1 \(GELU\) must have approximate='none', got 'tanh'": [nn.Linear(5, 4), nn.GELU("tanh")],
+    r"module 0 \(Conv2d\) must have groups=1, got 2": [nn.Conv2d(2, 4, 3, groups=2)],
+    r"module 0 \(Conv2d\) must have dilation=\(1, 1\), got \(2, 2\)": [nn.Conv2d(2, 4, 3, dilation=2)],
     r"module 0 \(Conv2d\) has zeros around images \[2, 2, 2, 2\], which is neither none nor 'same'": [
         nn.Conv2d(2, 4, 3, padding=2)
     ],
-    r"module 1 \(MaxPool2d\) has padding=1": [nn.Conv2d(2, 4, 3), nn.MaxPool2d(2, padding=1)],
+    r"module 1 \(MaxPool2d\) must have padding=0, got 1": [nn.Conv2d(2, 4, 3), nn.MaxPool2d(2, padding=1)],
     r"module 0 \(Conv2d\) takes images of 3 channels, the layer before gives \(8, 8, 2\)": [nn.Conv2d(3, 4, 3)],
     r"module 1 \(Linear\) takes vectors, got images \(6, 6, 4\)": [nn.Conv2d(2, 4, 3), nn.Linear(6, 1)],
     r"module 2 \(Linear\) takes 9 numbers, the layer before gives 144": [
         nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(9, 1)
     ],
     r"module 1 \(SiLU\) must stand behind a layer with weights": [nn.MaxPool2d(2), nn.SiLU()],
-    r"module 1 \(BatchNorm1d\) keeps no running statistics": [
+    r"module 1 \(BatchNorm1d\) must keep running statistics": [
         nn.Linear(5, 4), nn.BatchNorm1d(4, track_running_stats=False)
     ],
     r"module 0 \(Dropout\) stands behind Input": [nn.Dropout(0.5), nn.Linear(5, 1)],
-    r"module 1 \(MaxPool2d\) stands behind a ZeroPad2d": [nn.ZeroPad2d(1), nn.MaxPool2d(2)],
-    r"module 1 \(Conv2d\) puts zeros around what stands behind a ZeroPad2d": [
+    r"module 0 \(ZeroPad2d\) must be before a Conv2d": [nn.ZeroPad2d(1), nn.MaxPool2d(2)],
+    r"module 1 \(Conv2d\) must have padding=0 after a ZeroPad2d, got \(1, 1\)": [
         nn.ZeroPad2d(1), nn.Conv2d(2, 4, 3, padding=1)
     ],
-    "the last layer must be a dense one, got Conv2D": [nn.Conv2d(2, 4, 3)],
+    "the last layer must be dense, got Conv2D": [nn.Conv2d(2, 4, 3)],
+    r"the last layer must be dense, got BatchNorm\(\)": [nn.Linear(5, 4), nn.ReLU(), nn.BatchNorm1d(4)],
 }  # fmt: skip
+
+
+def after_linear(*modules):
+    return [nn.Linear(5, 4), *modules, nn.Linear(4, 2)]
+
+
+def after_conv(*modules, n=144):
+    return [nn.Conv2d(2, 4, 3), *modules, nn.Flatten(), nn.Linear(n, 2)]
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Net(nn.Sequential):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def changed(module, change):
+    change(module)
+    return module
+
+
+REFUSED |= {
+    r"module 0 \(Doubled\) must be a Linear, got a subclass": [Doubled(5, 2)],
+    r"module 0 \(Net\) must be a Sequential, got a subclass": [Net(nn.Linear(5, 2))],
+    r"module 0\.0 \(LazyLinear\) must be a Linear, got a subclass": [nn.Sequential(nn.LazyLinear(2))],
+    r"module 0 \(Linear\) must have no forward hooks": [
+        changed(nn.Linear(5, 2), lambda m: m.register_forward_hook(lambda m, x, y: 2 * y))
+    ],
+    r"module 1 \(ReLU\) must have no forward hooks": after_linear(
+        changed(nn.ReLU(), lambda m: m.register_forward_pre_hook(lambda m, x: (2 * x[0],)))
+    ),
+    r"module 0 \(Sequential\) must have no forward hooks": [
+        changed(nn.Sequential(nn.Linear(5, 2)), lambda m: m.register_forward_hook(lambda m, x, y: 2 * y))
+    ],
+    r"module 0 \(Linear\) must have no forward hooks, .*pruning": [
+        changed(nn.Linear(5, 2), lambda m: prune.l1_unstructured(m, "weight", 3))
+    ],
+    r"module 0 \(ParametrizedLinear\) must not be parametrized": [
+        nn.utils.parametrizations.weight_norm(nn.Linear(5, 2))
+    ],
+    r"module 1 \(ReLU\) must have the methods of its class, got its own forward": after_linear(
+        changed(nn.ReLU(), lambda m: setattr(m, "forward", torch.tanh))
+    ),
+    r"module 0 \(Linear\) must have dense float32 or float64 .* torch.float16": [nn.Linear(5, 2).half()],
+    r"module 0 \(Linear\) must have dense float32 or float64 .* torch.complex64": [
+        nn.Linear(5, 2, dtype=torch.complex64)
+    ],
+    r"module 0 \(Linear\) must have dense float32 or float64 .* on meta": [nn.Linear(5, 2, device="meta")],
+    "module must have parameters of one dtype, got torch.float32, torch.float64": [
+        nn.Linear(5, 4),
+        nn.Linear(4, 2).double(),
+    ],
+    r"module 0 \(Linear\) must have finite weights": [changed(nn.Linear(5, 2), lambda m: m.bias.data.fill_(torch.nan))],
+    r"module 1 \(BatchNorm1d\) must have running variances of at least 0, got -1": after_linear(
+        changed(nn.BatchNorm1d(4), lambda m: m.running_var.fill_(-1))
+    ),
+    r"module 1 \(BatchNorm1d\) must have a number as momentum": after_linear(nn.BatchNorm1d(4, momentum=None)),
+    r"module 1 \(BatchNorm1d\): eps must be a positive finite number": after_linear(nn.BatchNorm1d(4, eps=0)),
+    r"module 1 \(BatchNorm1d\) must follow vectors of size 1, got rows of the shape \(4,\)": after_linear(
+        nn.BatchNorm1d(1)
+    ),
+    r"module 1 \(BatchNorm2d\) must follow images of 4 channels": after_linear(nn.BatchNorm2d(4)),
+    r"module 1 \(SyncBatchNorm\) must be one of": after_linear(nn.SyncBatchNorm(4)),
+    r"module 1 \(Softplus\) must have beta=1 and a threshold of at least 20, got 1.0 and 5": after_linear(
+        nn.Softplus(threshold=5)
+    ),
+    r"module 1 \(Softplus\) must have beta=1 and a threshold of at least 20, got 2 and 20": after_linear(
+        nn.Softplus(2)
+    ),
+    r"module 1 \(ELU\) must have alpha=1.0, got 0.5": after_linear(nn.ELU(0.5)),
+    r"module 1 \(ReLU6\) must be one of": after_linear(nn.ReLU6()),
+    r"module 1 \(Softmax\) must be at the end of the model, got module 2": after_linear(nn.Softmax(1)),
+    r"module 1 \(Softmax\) must have dim=1 or -1, got None": [nn.Linear(5, 2), nn.Softmax(None)],
+    r"module 1 \(Softmax\) takes vectors, got images": after_conv(nn.Softmax(1)),
+    r"module 2 \(Softmax\) must be at the end of the model": [
+        nn.Conv2d(2, 4, 3),
+        nn.Flatten(),
+        nn.Softmax(1),
+        nn.Linear(144, 2),
+    ],
+    r"module 1 \(AlphaDropout\) must be one of": after_linear(nn.AlphaDropout(0.5)),
+    r"module 1 \(Dropout\): rate must be at least 0 and less than 1, got 1.0": after_linear(nn.Dropout(1.0)),
+    r"module 0 \(Conv2d\) must have padding_mode='zeros', got 'reflect'": [
+        nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Flatten(),
+        nn.Linear(256, 2),
+    ],
+    r"module 1 \(MaxPool2d\) must have ceil_mode=False, got True": after_conv(nn.MaxPool2d(4, ceil_mode=True), n=16),
+    r"module 1 \(MaxPool2d\) must have dilation=1, got 2": after_conv(nn.MaxPool2d(2, dilation=2), n=16),
+    r"module 1 \(MaxPool2d\) must have return_indices=False": after_conv(nn.MaxPool2d(2, return_indices=True), n=36),
+    r"module 1 \(AvgPool2d\) must have padding=0, got 1": after_conv(
+        nn.AvgPool2d(2, padding=1, count_include_pad=False), n=64
+    ),
+    r"module 1 \(AvgPool2d\) must have divisor_override=None, got 3": after_conv(
+        nn.AvgPool2d(2, divisor_override=3), n=36
+    ),
+    r"module 1 \(AdaptiveAvgPool2d\) must have output_size=1, got \(None, 1\)": after_conv(
+        nn.AdaptiveAvgPool2d((None, 1)), n=24
+    ),
+    r"module 1 \(Flatten\) must have start_dim=1, got 2": [nn.Conv2d(2, 4, 3), nn.Flatten(2), nn.Linear(36, 2)],
+    r"module 2 \(Linear\) takes vectors, got images \(1, 1, 4\)": [
+        nn.Conv2d(2, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Linear(1, 2),
+    ],
+    r"module 1 \(Unflatten\) must be the first module": [
+        nn.Linear(5, 128),
+        nn.Unflatten(1, (2, 8, 8)),
+        nn.Conv2d(2, 4, 3),
+        nn.Flatten(),
+        nn.Linear(144, 2),
+    ],
+    r"module 0 \(Unflatten\) must have an unflattened_size of three positive numbers": [
+        nn.Unflatten(1, (2, -1, 8)),
+        nn.Conv2d(2, 4, 3),
+        nn.Flatten(),
+        nn.Linear(144, 2),
+    ],
+    r"module 1 \(ZeroPad2d\) must be before a Conv2d": [nn.Linear(5, 2), nn.ZeroPad2d(1)],
+    r"module 1 \(NoneType\) must be one of": [nn.Linear(5, 2), None],
+    "shape must be given if the first module is for images": [],
+}
 
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_nnc_has_not(message):
-    images = isinstance(REFUSED[message][0], (nn.Conv2d, nn.MaxPool2d, nn.ZeroPad2d))
+    images = isinstance(next(iter(REFUSED[message]), None), (nn.Conv2d, nn.MaxPool2d, nn.ZeroPad2d))
     with pytest.raises(ValueError, match=message):
         NeuralNetwork.from_torch(nn.Sequential(*REFUSED[message]), shape=(8, 8, 2) if images else None)
 
@@ -152,9 +281,131 @@ def test_what_is_no_sequential():
     with pytest.raises(TypeError, match=r"module must be an nn.Sequential, got Linear"):
         NeuralNetwork.from_torch(nn.Linear(3, 1))
     with pytest.raises(
-        ValueError, match=r"shape must be given where modules are for images: \(height, width, channels\)"
+        ValueError, match=r"shape must be given if the first module is for images: \(height, width, channels\)"
     ):
         NeuralNetwork.from_torch(nn.Sequential(nn.Conv2d(1, 2, 3)))
+
+
+def test_sequential_subclass_is_refused():
+    with pytest.raises(
+        TypeError, match=r"module must be an nn.Sequential, got Net; a subclass may compute something else"
+    ):
+        NeuralNetwork.from_torch(Net(nn.Linear(5, 2)))
+
+
+def test_hook_of_the_whole_module_is_refused():
+    module = nn.Sequential(nn.Linear(5, 2))
+    handle = module.register_forward_hook(lambda module, x, y: 2 * y)
+    with pytest.raises(ValueError, match="module must have no forward hooks"):
+        NeuralNetwork.from_torch(module)
+    handle.remove()
+    assert NeuralNetwork.from_torch(module).sizes == (5, 2)
+
+
+def test_module_that_contains_itself_is_refused():
+    module = nn.Sequential(nn.Linear(5, 5))
+    module.append(module)
+    with pytest.raises(ValueError, match="module must be nested less deeply, got one that contains itself"):
+        NeuralNetwork.from_torch(module)
+
+
+@pytest.mark.parametrize("shape", [5, (8.5, 8, 2), "abc"])
+def test_shape_must_be_whole_numbers(shape):
+    with pytest.raises(TypeError, match=r"shape must be \(height, width, channels\), got"):
+        NeuralNetwork.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=shape)
+
+
+def test_shape_that_contradicts_the_module_is_refused():
+    rows = nn.Sequential(nn.Unflatten(1, (2, 8, 8)), *after_conv())
+    with pytest.raises(ValueError, match=r"shape must be \(8, 8, 2\) as in module 0 \(Unflatten\), got \(8, 4, 4\)"):
+        NeuralNetwork.from_torch(rows, shape=(8, 4, 4))
+    with pytest.raises(ValueError, match=r"takes 5 numbers, the layer before gives 4"):
+        NeuralNetwork.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=(4,))
+    with pytest.raises(ValueError, match=r"shape must be \(height, width, channels\), got \(8, 8\)"):
+        NeuralNetwork.from_torch(nn.Sequential(*after_conv()), shape=(8, 8))
+
+
+# ------------------------------------------------------------------------------------------------ modules used twice
+
+
+def agrees(module, n_in=5):
+    """Whether the network that is read computes what the module does."""
+    X = torch.randn(20, n_in, dtype=torch.float64)
+    net = NeuralNetwork.from_torch(module.double(), verify=False)
+    return np.abs(net.predict(X.numpy()) - module(X).detach().numpy()).max() < 1e-12
+
+
+def test_shared_relu_is_read_at_each_use():
+    relu = nn.ReLU()
+    module = nn.Sequential(nn.Linear(5, 4), relu, nn.Linear(4, 4), relu, nn.Linear(4, 2))
+    assert NeuralNetwork.from_torch(module).activations == ("relu", "relu", "identity")
+    assert agrees(module)
+
+
+def test_tied_linear_becomes_two_layers():
+    linear, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    other.weight = linear.weight
+    module = nn.Sequential(nn.Linear(5, 4), linear, nn.Tanh(), linear, nn.Tanh(), other, nn.Linear(4, 2))
+    net = NeuralNetwork.from_torch(module)
+    assert net.sizes == (5, 4, 4, 4, 4, 2)
+    assert agrees(module)
+    net.weights[1][:] = 0
+    assert net.weights[2].any()
+
+
+def test_repeated_block_is_read_at_each_use():
+    block = nn.Sequential(nn.Linear(5, 5), nn.SiLU())
+    assert agrees(nn.Sequential(block, nn.Sequential(block, block), nn.Linear(5, 2)))
+
+
+def test_batch_norm_keeps_momentum_and_eps():
+    net = NeuralNetwork.from_torch(
+        nn.Sequential(*after_linear(nn.BatchNorm1d(4, momentum=0.3, eps=0.01, affine=False)))
+    )
+    assert [(layer.kind.momentum, layer.kind.eps) for layer in net.layers[1:2]] == [(0.3, 0.01)]
+
+
+# ------------------------------------------------------------------------------------------------ verification
+
+
+def test_reading_restores_modes_and_random_state():
+    module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2)).train()
+    module[1].eval()
+    before, state = [part.training for part in module.modules()], torch.get_rng_state()
+    arrays = {name: value.clone() for name, value in module.state_dict().items()}
+    NeuralNetwork.from_torch(module)
+    assert [part.training for part in module.modules()] == before == [True, True, False, True, True, True]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(arrays[name], value) for name, value in module.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in module.parameters())
+
+
+def test_reading_ignores_autocast_and_default_dtype():
+    module = nn.Sequential(nn.Linear(5, 2))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu"):
+            assert NeuralNetwork.from_torch(module).dtype == np.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_verification_finds_a_module_that_computes_something_else(monkeypatch):
+    # A class that is changed as a whole is what no check of types and attributes can notice.
+    forward = nn.Tanh.forward
+    monkeypatch.setattr(nn.Tanh, "forward", lambda self, x: forward(self, x) * (1 + 1e-4))
+    module = nn.Sequential(*after_linear(nn.Tanh()))
+    with pytest.raises(
+        ValueError,
+        match=r"the network does not compute what module computes: outputs differ by up to .* report .*verify=False",
+    ):
+        NeuralNetwork.from_torch(module)
+    assert NeuralNetwork.from_torch(module, verify=False).activations == ("tanh", "identity")
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce", "poisson", "hinge"])
+def test_verification_includes_the_output_activation_of_the_loss(loss):
+    assert NeuralNetwork.from_torch(nn.Sequential(nn.Linear(5, 3)), loss=loss).loss_name == loss
 
 
 # ------------------------------------------------------------------------------------------------ to PyTorch

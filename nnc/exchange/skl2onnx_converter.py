@@ -58,17 +58,44 @@ def register(classifier: type, regressor: type) -> None:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    """Writes an estimator that has been trained."""
-    document = operator.raw_operator.network_._whole()
-    if document["classes"] is not None and type(document["classes"][0]) not in (str, int):
-        document["classes"] = [int(label) for label in document["classes"]]  # skl2onnx has these two alone
+    """Write a trained estimator.
+
+    The second output of a classifier with the hinge loss is its scores. If the network has one output, it has two
+    columns: the negative of the score and the score.
+
+    Raises
+    ------
+    ValueError
+        skl2onnx cannot have its classes.
+    """
+    estimator = operator.raw_operator
+    document = estimator.network_._whole()
+    _check_classes(estimator, document)
     made = program(document)
     dtype = "float64" if type(operator.inputs[0].type).__name__ == "DoubleTensorType" else "float32"
-    names = ("label", "probabilities") if made.answer != "numbers" else ("output",)
+    names = ("output",) if made.answer == "numbers" else ("label", "probabilities" if made.probabilities else "output")
     outputs = {name: output.full_name for name, output in zip(names, operator.outputs, strict=True)}
     graph, at = Theirs(dtype, scope, container, outputs), operator.inputs[0].full_name
     if type(operator.inputs[0].type).__name__ not in ("DoubleTensorType", "FloatTensorType"):
         at = graph.node("Cast", at, to=KINDS[dtype])
     for step in made.operations:
         at = WRITERS[type(step)](graph, step, at)
+    single_score = made.answer == "yes" and not made.probabilities
+    if single_score:
+        outputs["scores"], outputs["output"] = outputs["output"], scope.get_unique_variable_name("score")
     graph.answer(made, at)
+    if single_score:
+        score = outputs["output"]
+        graph.node("Concat", graph.node("Neg", score), score, name="scores", axis=1)
+
+
+def _check_classes(estimator: Any, document: dict[str, Any]) -> None:
+    """Convert the classes in a document to text or integers, which are all that skl2onnx supports."""
+    classes = getattr(estimator, "classes_", None)
+    if classes is not None and len(classes) < 2:
+        raise ValueError(f"{type(estimator).__name__} must have two or more classes, got {classes.tolist()}")
+    if document["classes"] is None or type(document["classes"][0]) is str:
+        return
+    found = document["classes"] = [int(label) for label in document["classes"]]
+    if max(found) >= 2**63:
+        raise ValueError(f"classes must be integers below 2**63, got {max(found)}")

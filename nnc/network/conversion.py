@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from nnc.base.checks import flag
 from nnc.network.files import Files
 
 if TYPE_CHECKING:
@@ -19,75 +20,77 @@ class Conversion(Files):
 
     @classmethod
     def from_sklearn(cls, mlp: Any, dtype: Any = None) -> Self:
-        """The network of a trained MLPClassifier or MLPRegressor of scikit-learn (extra `[sklearn]`), whose
-        predictions are the same to rounding; in the dtype of its weights, unless another one is asked for.
+        """Read a network from a trained MLPClassifier or MLPRegressor of scikit-learn or nnc (extra `[sklearn]`).
+        `dtype` is by default that of the weights. Classes that are dates become text, as in `fit`.
 
         Raises
         ------
         ImportError
             scikit-learn is not installed.
         TypeError
-            It is no MLPClassifier or MLPRegressor.
+            It is not an MLPClassifier or MLPRegressor, but a subclass or something else.
         ValueError
-            It has not been trained.
+            It has not been trained, or a network cannot have its classes.
         """
         from nnc.exchange.scikit_learn import parts_of
 
         return cls._from_parts(parts_of(mlp, dtype))
 
     @classmethod
-    def from_torch(cls, module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None) -> Self:
-        """The network of a PyTorch nn.Sequential, whose predictions are the same to rounding.
+    def from_torch(
+        cls, module: Any, shape: Sequence[int] | None = None, loss: str | Loss | None = None, verify: bool = True
+    ) -> Self:
+        """Read a network from a PyTorch nn.Sequential; its predictions equal the module's in evaluation mode.
 
-        Linear, Conv2d, ZeroPad2d before it, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), Flatten, Dropout, BatchNorm,
-        the activations that nnc has, and the scalings of what `to_torch` makes, whose BatchNorm may become a part of
-        the layer before. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
+        docs/exchange.md lists the modules that are read; others are refused, and so are subclasses, hooks and other
+        attributes. Images are channels last here: `net.predict(x.permute(0, 2, 3, 1))`.
 
         Parameters
         ----------
         module : torch.nn.Sequential
         shape : (height, width, channels), optional
-            Of images, where the first layer is one for them.
+            Shape of an image; needed if the first layer is one for images.
         loss : str or object, optional
             Default: "cross_entropy" with a softmax at the end, "bce" with a sigmoid, else "mse". PyTorch's losses take
-            net inputs: say "cross_entropy" or "bce" here, and an output without an activation gets theirs.
+            net inputs: with "cross_entropy" or "bce" here, an output without an activation gets theirs.
+        verify : bool, default True
+            Compare outputs on 4 random rows; the tolerance is 1e-5 of the largest one in float32, 1e-10 in float64.
 
         Raises
         ------
         ImportError
             PyTorch is not installed.
         TypeError
-            It is no nn.Sequential.
+            `module` is not an nn.Sequential, or another argument is of a wrong type.
         ValueError
-            nnc has not what a module does; the message names it.
+            A module in it is not supported, which the message names, or the outputs differ.
         """
-        from nnc.exchange.torch_modules import parts_of
+        from nnc.exchange.read_torch import read
 
-        return cls._from_parts(parts_of(module, shape, loss))
+        return read(cls._from_parts, module, shape, loss, flag("verify", verify))
 
     @classmethod
-    def from_keras(cls, model: Any, loss: str | Loss | None = None) -> Self:
-        """The network of a Sequential model of Keras, whose predictions are the same to rounding.
+    def from_keras(cls, model: Any, loss: str | Loss | None = None, verify: bool = True) -> Self:
+        """Read a network from a Sequential model of Keras 3; its predictions equal the model's outside training.
 
-        Dense, Conv2D, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D, Flatten, Dropout, BatchNormalization,
-        Rescaling and Normalization at the beginning, and the activations that nnc has.
+        docs/exchange.md lists the layers that are read; subclasses, other layers and other attributes are refused.
 
         Parameters
         ----------
         model : keras.Sequential
-        loss : str or object, optional
+        loss, verify : optional
             As in `from_torch`.
 
         Raises
         ------
         TypeError
-            It is no Sequential model.
+            `model` is not a Sequential model, or another argument is of a wrong type.
         ValueError
-            nnc has not what a layer does; the message names it.
+            A layer in it is not supported, which the message names, or the outputs differ.
         """
-        from nnc.exchange.keras_layers import parts_of
+        from nnc.exchange.keras_layers import read
 
-        return cls._from_parts(parts_of(model, loss))
+        return read(cls._from_parts, model, loss, flag("verify", verify))
 
     @classmethod
     def from_onnx(cls, path: Any, loss: str | Loss | None = None) -> Self:
@@ -274,8 +277,8 @@ class Conversion(Files):
         return to_torch(self._whole())
 
     def to_sklearn(self) -> Any:
-        """The network as scikit-learn's own MLPClassifier, or MLPRegressor where the loss is none of classes (extra
-        `[sklearn]`): trained, in float64, scalings taken into the first and the last weights.
+        """Convert the network to scikit-learn's own MLPClassifier, or MLPRegressor if outputs are no probabilities
+        (extra `[sklearn]`): trained, in float64, with scalings merged into the first and the last weights.
 
         Raises
         ------

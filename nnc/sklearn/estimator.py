@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nnc.base.arrays import cast
 from nnc.base.random import Streams
 from nnc.base.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
-from nnc.exchange.scikit_learn import hidden_activations, renamed
+from nnc.exchange.scikit_learn import hidden_activations, parts_of, renamed
 from nnc.kinds import optimizers
 from nnc.kinds.activations import HIDDEN
 from nnc.kinds.losses import as_loss
@@ -80,7 +80,7 @@ class Estimator(Solvers):
 
     def _adopt(self: Any, dtype: Any = None) -> NeuralNetwork:
         """Makes a network of coefs_ and intercepts_, which become views of its own."""
-        net, old = NeuralNetwork.from_sklearn(self, dtype), vars(self).get("_network")
+        net, old = NeuralNetwork._from_parts(parts_of(self, dtype, strict=False)), vars(self).get("_network")
         if old is not None:
             inside.go_on_from(net, old)
         self._network = net
