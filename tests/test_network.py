@@ -1441,3 +1441,19 @@ def test_predict_leaves_out_alone_where_X_is_refused():
     with pytest.raises(ValueError, match="X must be finite"):
         net.predict(np.array([[0.0, 1, 2], [0, np.nan, 1]]), out=out)
     assert (out == 1).all()
+
+
+@pytest.mark.parametrize("value", [1e300, -3.5e38])
+def test_astype_names_the_parameter_that_is_beyond_the_dtype(value):
+    net = NeuralNetwork([3, 4, nnc.layers.BatchNorm(), 1], loss="mse", seed=0)
+    for part, where in ((net.weights[0], "W"), (net.biases[1], "b")):
+        before = part.copy()
+        part.flat[1] = value
+        with pytest.raises(ValueError, match=rf"dtype must have room .* got 'float32', and {where}\[.*1\] of its"):
+            net.astype("float32")
+        assert np.array_equal(net.astype("float64").params, net.params)
+        part[...] = before
+    net.weights[0][0, 1] = np.nan
+    for dtype in ("float32", "float64"):
+        with pytest.raises(ValueError, match=r"the weights of the network must be finite, got nan in W\[0, 1\]"):
+            net.astype(dtype)

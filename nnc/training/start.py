@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.checks import count, flag, fraction
+from nnc.base.checks import MAX_COUNT, count, flag, fraction
 from nnc.base.random import SHUFFLE, SPLIT
 from nnc.model.data import Data
 from nnc.training.advice import advise
@@ -71,7 +71,7 @@ def at_once(network: Any, X: Any, y: Any, said: Mapping[str, Any]) -> Fit | None
     if not (
         said.keys() <= LITTLE
         and type(epochs) is int
-        and epochs > 0
+        and 0 < epochs <= MAX_COUNT
         and (type(lr) is float and 0 < lr < inf if lr is not None else "optimizer" in said)
         and (threads is None or (type(threads) is int and threads == 1))
         and (network.state is None or "optimizer" in said)
