@@ -6,19 +6,22 @@ river has them.
         guess = model.predict_one(x)
         model.learn_one(x, y)
 
-The learning rate stays as it is, so that a model follows a world that changes. Inputs, and targets that are numbers,
-are standardized as they come, by their mean and variance so far (Welford, 1962); what is farther than 10 standard
-deviations away counts as so far, and the gradient of a row is clipped to a norm of 1, as a row may be a strange one.
+The learning rate is constant, so that a model follows data that change. Inputs, and targets that are numbers, are
+standardized by their mean and variance so far (Welford, 1962). One bad row does not spoil a model: a number far from
+those before it is clipped, in the row and in the statistics (see `Running`), the gradient of a row is clipped to a norm
+of 1, and a row with a number that is not finite is refused.
 """
 
 from __future__ import annotations
 
 import math
+from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.checks import count, not_negative, positive, real
+from nnc.base.checks import count, finite, is_bool, not_negative, positive
+from nnc.base.containers import is_missing
 from nnc.base.random import checked_seed
 from nnc.network import NeuralNetwork
 
@@ -27,24 +30,47 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LIMIT = 10.0  # standard deviations
-CLIP_NORM = 1.0
+LIMIT = 10.0  # standard deviations from the mean that a scaled number has at most
+UPDATE_LIMIT = 30.0  # the same for the statistics, where rare but regular events (0.1 % of the rows) have to count
+WARM_UP_ROWS = 10  # numbers that are stored, so that a bad one among them does not set the scale
+MAX_MAGNITUDE = 1e100  # larger numbers count as this one, whose square is a float
+CLIP_NORM = 1.0  # of the gradient of a row
 
 
 class Running:
-    """Mean and variance of the numbers so far."""
+    """Mean and standard deviation of a stream of numbers, robust against single outliers.
+
+    An update is clipped to UPDATE_LIMIT standard deviations around the mean so far. The first WARM_UP_ROWS numbers are
+    stored and clipped around their median instead, by their median absolute deviation, because a bad number among them
+    would set the scale of all that follow.
+    """
 
     n: int
     mean: float
     squares: float
+    first: list[float] | None
 
-    __slots__ = ("mean", "n", "squares")
+    __slots__ = ("first", "mean", "n", "squares")
 
     def __init__(self) -> None:
-        self.n, self.mean, self.squares = 0, 0.0, 0.0
+        self.n, self.mean, self.squares, self.first = 0, 0.0, 0.0, []
 
     def update(self, value: float) -> None:
-        """Takes one more number into account."""
+        """Include one more finite number."""
+        value = _clip(value, 0.0, MAX_MAGNITUDE)
+        if self.first is None:
+            self._add(_clip(value, self.mean, UPDATE_LIMIT * self.deviation))
+            return
+        self.first.append(value)
+        middle = _median(self.first)
+        spread = _median([abs(number - middle) for number in self.first]) or max(1.0, abs(middle))
+        self.n, self.mean, self.squares = 0, 0.0, 0.0
+        for number in self.first:
+            self._add(_clip(number, middle, UPDATE_LIMIT * spread))
+        if self.n == WARM_UP_ROWS:
+            self.first = None
+
+    def _add(self, value: float) -> None:
         self.n += 1
         change = value - self.mean
         self.mean += change / self.n
@@ -52,12 +78,20 @@ class Running:
 
     @property
     def deviation(self) -> float:
-        """The standard deviation, 1 where all numbers are the same."""
+        """The standard deviation, 1 if all numbers are the same."""
         return math.sqrt(self.squares / self.n) if self.squares > 0 else 1.0
 
     def scaled(self, value: float) -> float:
-        """The number in standard deviations from the mean, not farther than LIMIT."""
-        return max(-LIMIT, min(LIMIT, (value - self.mean) / self.deviation))
+        """Return the number in standard deviations from the mean, clipped to LIMIT."""
+        return _clip((value - self.mean) / self.deviation, 0.0, LIMIT)
+
+
+def _clip(value: float, center: float, distance: float) -> float:
+    return max(center - distance, min(center + distance, value))
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
 
 
 class _Online:
@@ -122,56 +156,62 @@ class _Online:
     def _stepper(self, net: NeuralNetwork) -> Callable[..., float]:
         return net.stepper(self.optimizer, self.lr, l2=self.l2, clip_norm=CLIP_NORM)
 
-    def _row(self, x: Mapping[Hashable, Any], n_in: int) -> NDArray[np.float64]:
-        """The features as a row of so many inputs: what is missing is at its mean."""
+    def _row(self, values: dict[Hashable, float | None], n_in: int) -> NDArray[np.float64]:
+        """Return the features as a row of `n_in` inputs; a missing one is at its mean."""
         row = np.zeros((1, n_in))
-        for place, (name, running) in zip(range(n_in), self._features.items(), strict=False):
-            value = _feature(name, x.get(name))
+        for column, (name, running) in zip(range(n_in), self._features.items(), strict=False):
+            value = values.get(name)
             if value is not None:
-                row[0, place] = running.scaled(value)
+                row[0, column] = running.scaled(value)
         return row
 
-    def _meet(self, x: Mapping[Hashable, Any]) -> None:
-        """Takes a row into the means and variances, and new features into their order, which does not depend on the
-        order of the row."""
-        values = _numbers(x)  # all, before anything changes
-        for name in sorted((name for name, _ in values if name not in self._features), key=repr):
-            self._features[name] = Running()
-        for name, value in values:
-            if value is not None:
-                self._features[name].update(value)
-
-    def _take(self, x: Mapping[Hashable, Any], n_out: int, target: NDArray[Any]) -> None:
-        """A step on a row that has been met."""
+    def _learn(self, values: dict[Hashable, float | None], n_out: int, target: NDArray[Any]) -> None:
+        """Take a training step on one row, after `_update`."""
         net, n_in = self._network, max(1, len(self._features))
         if net is None or net.sizes[0] < n_in or net.sizes[-1] < n_out:
             self._connect(n_in, n_out)
         elif self._step is None:  # after pickle
             self._step = self._stepper(net)
         assert self._step is not None
-        self._step(self._row(x, n_in), target)
+        self._step(self._row(values, n_in), target)
 
-    def _outputs(self, x: Mapping[Hashable, Any]) -> NDArray[Any]:
-        assert self._network is not None
-        outputs: NDArray[Any] = self._network.predict(self._row(x, self._network.sizes[0]))[0]
+    def _update(self, values: dict[Hashable, float | None]) -> None:
+        """Include a row in the statistics; new features get an order that does not depend on the order of the row."""
+        for name in sorted((name for name in values if name not in self._features), key=repr):
+            self._features[name] = Running()
+        for name, value in values.items():
+            if value is not None:
+                self._features[name].update(value)
+
+    def _outputs(self, x: Mapping[Hashable, Any]) -> NDArray[Any] | None:
+        """Return the outputs for a row, None before anything was learned."""
+        values = _numbers(x)
+        if self._network is None:
+            return None
+        outputs: NDArray[Any] = self._network.predict(self._row(values, self._network.sizes[0]))[0]
         return outputs
 
 
-def _numbers(x: Mapping[Hashable, Any]) -> list[tuple[Hashable, float | None]]:
-    """The features as numbers, all of them."""
-    return [(name, _feature(name, value)) for name, value in x.items()]
+def _numbers(x: Mapping[Hashable, Any]) -> dict[Hashable, float | None]:
+    """Return the features as finite numbers, None for missing ones."""
+    if not hasattr(x, "items"):
+        raise TypeError(f"x must be a dict of features by name, got {shown(x)}")
+    return {name: None if is_missing(value) else _number(f"x[{name!r}]", value) for name, value in x.items()}
 
 
-def _feature(name: Hashable, value: Any) -> float | None:
-    """A feature as a number; None where it is missing."""
-    if value is None:
-        return None
-    if isinstance(value, (bool, np.bool_)):
-        return float(value)
-    number = real(f"x[{name!r}]", value)
-    if math.isinf(number):
-        raise ValueError(f"x[{name!r}] must be finite, got {number}")
-    return None if math.isnan(number) else number
+def _number(name: str, value: Any) -> float:
+    return float(value) if is_bool(value) else finite(name, value)
+
+
+def _label(value: Hashable) -> Hashable:
+    """Return the class, unless it is missing or not hashable."""
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(f"y must be a class: a string, a number or a boolean, got {shown(value)}") from None
+    if is_missing(value):
+        raise ValueError(f"y must be a class, got the missing value {value!r}; leave the row out")
+    return value
 
 
 class OnlineClassifier(_Online):
@@ -221,7 +261,7 @@ class OnlineClassifier(_Online):
         seed: int | None = None,
     ) -> None:
         super().__init__(hidden, activation, optimizer, lr, l2, seed)
-        self.classes = None if classes is None else tuple(classes)
+        self.classes = None if classes is None else tuple(map(_label, classes))
         self._places = {label: place for place, label in enumerate(dict.fromkeys(self.classes or ()))}  # at the output
         if classes is not None and len(self._places) < 2:
             raise ValueError(f"classes must be two or more, got {self.classes!r}")
@@ -232,25 +272,25 @@ class OnlineClassifier(_Online):
         Parameters
         ----------
         x : dict
-            Features by name: numbers or booleans. One that is missing, None or NaN counts as average; a new one is
-            learned from here on.
+            Features by name: numbers or booleans. One that is missing (not in the dict, None, NaN, NaT or NA) counts as
+            average; a new one is learned from here on. A number more than 10 standard deviations from the mean so far
+            counts as 10, and changes the scale only a little.
         y : hashable
             The class.
 
         Raises
         ------
         ValueError, TypeError
-            y is none of the declared classes, or a feature is no number.
+            y is missing (None, NaN, NaT, NA) or none of the declared classes, or a feature is infinite or no number.
+            The model is unchanged.
         """
-        if y not in self._places:
-            if self.classes is not None:
-                raise ValueError(f"y must be one of the classes {', '.join(map(repr, self._places))}, got {y!r}")
-            self._meet(x)
-            self._places[y] = len(self._places)
-        else:
-            self._meet(x)
-        if len(self._places) > 1:  # else there is nothing to tell apart
-            self._take(x, len(self._places), np.array([self._places[y]]))
+        y, values = _label(y), _numbers(x)  # all checks, before anything changes
+        if self.classes is not None and y not in self._places:
+            raise ValueError(f"y must be one of the classes {', '.join(map(repr, self._places))}, got {y!r}")
+        self._update(values)
+        self._places.setdefault(y, len(self._places))
+        if len(self._places) > 1:  # one class needs no network
+            self._learn(values, len(self._places), np.array([self._places[y]]))
 
     def predict_proba_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
         """The probability of every class that is known; all are equal before the first row.
@@ -263,11 +303,10 @@ class OnlineClassifier(_Online):
         -------
         dict
         """
-        n = len(self._places)
-        if self._network is None:
-            _numbers(x)
-            return dict.fromkeys(self._places, 1 / n) if n else {}
-        return dict(zip(self._places, self._outputs(x).tolist(), strict=True))
+        outputs = self._outputs(x)
+        if outputs is None:
+            return {label: 1 / len(self._places) for label in self._places}
+        return dict(zip(self._places, outputs.tolist(), strict=True))
 
     def predict_one(self, x: Mapping[Hashable, Any]) -> Any:
         """The most probable class; None before one is known."""
@@ -318,19 +357,17 @@ class OnlineRegressor(_Online):
         x : dict
             As in `OnlineClassifier.learn_one`.
         y : float
-            The number.
+            The number. As with features, one more than 10 standard deviations from the mean so far counts as 10.
 
         Raises
         ------
         ValueError, TypeError
-            y or a feature is no finite number.
+            y is missing, infinite or no number, or a feature is infinite or no number. The model is unchanged.
         """
-        target = real("y", y)
-        if not math.isfinite(target):
-            raise ValueError(f"y must be a finite number, got {y!r}")
-        self._meet(x)
+        target, values = finite("y", y), _numbers(x)  # all checks, before anything changes
+        self._update(values)
         self._target.update(target)
-        self._take(x, 1, np.array([[self._target.scaled(target)]]))
+        self._learn(values, 1, np.array([[self._target.scaled(target)]]))
 
     def predict_one(self, x: Mapping[Hashable, Any]) -> float:
         """The number that is expected; 0 before the first row.
@@ -343,7 +380,7 @@ class OnlineRegressor(_Online):
         -------
         float
         """
-        if self._network is None:
-            _numbers(x)
+        outputs = self._outputs(x)
+        if outputs is None:
             return 0.0
-        return float(self._outputs(x)[0]) * self._target.deviation + self._target.mean
+        return float(outputs[0]) * self._target.deviation + self._target.mean

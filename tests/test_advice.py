@@ -335,3 +335,115 @@ def test_examples(name, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", [name])  # with no picture to be drawn
     monkeypatch.syspath_prepend(EXAMPLES)  # as for a script, whose neighbors it may import
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+# ---------------------------------------------------------------------------------------- overfitting
+
+noise = np.random.default_rng(0)
+NOISY = noise.normal(size=(60, 5))
+NOISY_Y = NOISY[:, 0] + noise.normal(size=60)
+HELD = noise.normal(size=(40, 5))
+HELD_Y = HELD[:, 0] + noise.normal(size=40)
+
+
+def wide(**settings):
+    return NeuralNetwork([5, 30, 1], **{"activation": "tanh", "loss": "mse", "seed": 0, **settings})
+
+
+def overfitting(n_held=40, **options):
+    """Options of a fit to NOISY that overfits, with so many validation rows."""
+    held = HELD[:n_held], HELD_Y[:n_held]
+    return {"epochs": 400, "lr": 0.02, "optimizer": "adam", "validation": held, **options}
+
+
+@pytest.mark.parametrize("n_held", [20, 40])
+def test_overfitting(n_held):
+    words = "val_loss has risen from", "pass restore_best=True"
+    only(nnc.OverfittingWarning, lambda: wide().fit(NOISY, NOISY_Y, **overfitting(n_held)), *words)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_overfitting_message_has_the_losses_of_the_history(optimizer, dtype):
+    options = overfitting() if optimizer == "adam" else overfitting(optimizer="lbfgs", lr=None, epochs=60)
+    with pytest.warns(nnc.OverfittingWarning) as caught:
+        history = wide(dtype=dtype).fit(NOISY, NOISY_Y, **options)
+    best = int(history.val_loss.argmin())
+    assert f"{history.val_loss[best]:.4g} after epoch {best + 1} of {history.epochs} to" in str(caught[0].message)
+    assert f"fallen from {history.loss[best]:.4g} to {history.loss[-1]:.4g}" in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_held": 19},
+        {"restore_best": True},
+        {"restore_best": "last"},
+        {"patience": 390},
+        {"epochs": 30},  # the validation loss has not risen yet
+        {"validation": (NOISY, NOISY_Y)},
+        {"validation": None},
+        {"l2": 0.3},
+    ],
+)
+def test_no_overfitting(options):
+    kinds, _ = warned(lambda: wide().fit(NOISY, NOISY_Y, **overfitting(**options)))
+    assert nnc.OverfittingWarning not in kinds
+
+
+def test_overfitting_with_patience_that_does_not_restore():
+    options = overfitting(patience=390, restore_best=False)
+    only(nnc.OverfittingWarning, lambda: wide().fit(NOISY, NOISY_Y, **options))
+
+
+def test_overfitting_in_a_continued_fit_is_that_of_its_own_epochs():
+    net, options = wide(), overfitting()
+    assert warned(lambda: net.fit(NOISY, NOISY_Y, **overfitting(epochs=30)))[0] == []
+    only(nnc.OverfittingWarning, lambda: net.fit(NOISY, NOISY_Y, **options), "of 400 to")
+    assert warned(lambda: net.fit(NOISY, NOISY_Y, epochs=1, validation=options["validation"]))[0] == []
+
+
+def test_overfitting_in_batches():
+    only(nnc.OverfittingWarning, lambda: wide().fit_batches([(NOISY, NOISY_Y)], **overfitting()))
+
+
+def test_overfitting_of_many_networks_is_one_warning():
+    networks = nnc.clones(wide(), 3)
+    only(nnc.OverfittingWarning, lambda: nnc.fit_many(networks, NOISY, NOISY_Y, **overfitting()), "2 other networks")
+
+
+def shrink(optimum, noise=0.0, val_noise=0.0, epochs=600, loss="mse"):
+    """Train one weight from 1 towards 0, where the training loss is lowest; `optimum` is the best for validation.
+
+    The noise of the targets is added to the losses as its square.
+    """
+    ones, signs = np.ones((20, 1)), np.tile([1.0, -1.0], 10)
+    net = NeuralNetwork([1, 1], output="identity", loss=loss, bias=False, init=[[[1.0]]])
+    net.fit(ones, noise * signs, epochs=epochs, lr=0.05, validation=(ones, optimum + val_noise * signs))
+
+
+@pytest.mark.parametrize(
+    ("options", "warns"),
+    [
+        ({"val_noise": 0.6}, True),  # val_loss rises from 0.36 to 0.36 + 0.25, 1.69 times as much
+        ({"val_noise": 0.8}, False),  # from 0.64 to 0.64 + 0.25, 1.39 times as much
+        ({"noise": 0.4}, True),  # loss falls from 0.16 + 0.25 to 0.16, 0.39 times as much
+        ({"noise": 0.6}, False),  # from 0.36 + 0.25 to 0.36, 0.59 times as much
+    ],
+)
+def test_overfitting_limits(options, warns):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        shrink(0.5, **options)
+    assert [warning.category for warning in caught] == [nnc.OverfittingWarning] * warns
+
+
+def test_rounding_errors_of_a_perfect_fit_are_no_overfitting():
+    shrink(1e-9)  # val_loss rises from 1e-21 to 1e-18, after 1 at the beginning
+    with pytest.warns(nnc.OverfittingWarning):
+        shrink(1e-6)
+
+
+def test_losses_that_are_not_positive_are_no_overfitting():
+    """A ratio of losses of both signs says nothing."""
+    shrink(0.5, loss=lambda P, Y: (((P - Y) ** 2).mean() - 0.1, 2 * (P - Y) / P.size))

@@ -91,3 +91,21 @@ def test_split_without_rows_on_one_side(test_size):
 def test_split_of_different_lengths():
     with pytest.raises(ValueError, match="same number of rows, got 10 and 9"):
         train_test_split(range(10), range(9))
+
+
+@pytest.mark.parametrize("size", [np.inf, -np.inf, np.nan, 1e308, 2**63, 10**400, np.float32(np.inf)])
+@pytest.mark.parametrize("stratify", [False, True])
+def test_a_size_of_the_test_that_is_no_size_is_refused(size, stratify):
+    with pytest.raises(ValueError, match=r"test_size must be a (fraction|number)"):
+        train_test_split(range(10), [0, 1] * 5, test_size=size, stratify=stratify)
+
+
+def test_sizes_and_seeds_of_other_types():
+    numbers = np.arange(10)
+    assert len(train_test_split(numbers, numbers, test_size=np.float32(0.3))[1]) == 3
+    assert len(train_test_split(numbers, numbers, test_size=np.int8(3))[1]) == 3
+    with pytest.raises(TypeError, match="test_size must be a number"):
+        train_test_split(numbers, numbers, test_size="0.2")
+    for seed in (np.inf, 1.5, None, "1"):
+        with pytest.raises(TypeError, match="seed must be a whole number, got"):
+            train_test_split(numbers, numbers, seed=seed)

@@ -338,3 +338,50 @@ def test_every_kind_of_layer_answers_alike(kind, below):
     assert eval(repr(kind)) == kind
     engine = kind.engine(below)
     assert engine is None or engine["kind"] in KINDS
+
+
+LARGE = [2**31, 2**63, 2**64, 10**400, np.uint64(2**63)]
+
+
+@pytest.mark.parametrize("value", LARGE, ids=lambda value: f"{float(min(value, 10**300)):.3g}")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: Dense(n),
+        lambda n: Input(n),
+        lambda n: Input(4, n),
+        lambda n: Input(4, 4, n),
+        lambda n: Conv2D(n, 3),
+        lambda n: Conv2D(2, n),
+        lambda n: Conv2D(2, (3, n)),
+        lambda n: Conv2D(2, 3, stride=n),
+        lambda n: MaxPool2D(n),
+        lambda n: MaxPool2D(2, n),
+        lambda n: AvgPool2D(2, (1, n)),
+    ],
+)
+def test_sizes_beyond_those_of_files_are_refused(make, value):
+    with pytest.raises(ValueError, match=r"^\w+ must be 2147483647 or less, got "):
+        make(value)
+
+
+@pytest.mark.parametrize("stride", [9, 20, 2**31 - 1])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda stride: Conv2D(2, 3, stride=stride),
+        lambda stride: Conv2D(2, 3, stride=(stride, 1), padding="same"),
+        lambda stride: Conv2D(2, 3, stride=(1, stride), padding="same"),
+        lambda stride: MaxPool2D(2, stride),
+        lambda stride: AvgPool2D((2, 3), (1, stride)),
+    ],
+)
+def test_a_stride_beyond_the_image_gives_one_window(layer, stride):
+    """It is the same as one of the size of the image, in time and memory, too."""
+    images = np.random.default_rng(0).random((5, 9, 9))
+    networks = [NeuralNetwork([Input(9, 9), layer(s), Flatten(), 2], loss="cross_entropy", seed=0) for s in (9, stride)]
+    for net in networks:
+        net.fit(images, [0, 1, 0, 1, 0], epochs=3, lr=0.1)
+    assert np.array_equal(networks[0].params, networks[1].params)
+    assert np.array_equal(networks[0].predict(images), networks[1].predict(images))
+    assert NeuralNetwork.from_json(networks[1].to_json()).layers[0].kind == networks[1].layers[0].kind

@@ -893,7 +893,7 @@ def test_place_of_what_is_not_finite(row, dtype):
             "y must have shape (4, 1), one row for each row of X and one column for each output; got shape (0,)",
         ),
         (None, TypeError, "y must be an array of real numbers, got None"),
-        (["a"] * 4, TypeError, "y must be an array of real numbers, got elements of type <U1"),
+        (["a"] * 4, TypeError, "y must be numbers for the loss 'sse', got the text 'a' in row 0"),
         ([1j] * 4, TypeError, "y must be an array of real numbers, got complex numbers"),
         ([[0], [1], [NAN], [INF]], ValueError, "y must be finite in float64, got nan in row 2, column 0"),
         ([0, -INF, 0, 0], ValueError, "y must be finite in float64, got -inf in row 1, column 0"),
@@ -905,6 +905,38 @@ def test_wrong_targets(net, call, y, error, message):
     before = net.params
     refused(error, message, CALLS[call], net, X4, y)
     assert np.array_equal(net.params, before)
+
+
+CLASSES_FOR_NUMBERS = {
+    "integers": [0, 2, 1, 2],
+    "column": [[0], [2], [1], [2]],
+    "floats": [0.0, 2.0, 1.0, 2.0],
+    "booleans": [True, False, True, True],
+    "text": ["a", "c", "b", "c"],
+    "array of text": np.array(["a", "c", "b", "c"]),
+    "objects": np.array(["a", "c", "b", "c"], object),
+    "bytes": [b"a", b"c", b"b", b"c"],
+    "columns of text": [["a", "c"]] * 4,
+}
+
+
+@pytest.mark.parametrize("n_out", [1, 2, 3])
+@pytest.mark.parametrize("loss", ["sse", "mse", "poisson", "bce"])
+@pytest.mark.parametrize("y", CLASSES_FOR_NUMBERS.values(), ids=CLASSES_FOR_NUMBERS)
+def test_labels_with_a_loss_for_numbers_name_the_loss_for_classes(y, loss, n_out):
+    net = NeuralNetwork([3, n_out], loss=loss)
+    is_text = isinstance(np.asarray(y).item(0), (str, bytes))
+    if (n_out == 1 and not is_text) or (n_out == 1 and loss == "bce") or (np.shape(y) == (4, 2) and loss == "bce"):
+        return  # numbers, two classes in one output, or refused for their shape
+    for call in ("score", "loss", "gradients", "fit", "train_step"):
+        with pytest.raises((TypeError, ValueError), match='for classes pass loss="cross_entropy" to NeuralNetwork'):
+            CALLS[call](net, X4, y)
+
+
+def test_numbers_that_are_no_labels_do_not_name_the_loss_for_classes():
+    for y in ([0.5, 2, 1, 0], [-1, 2, 1, 0], [0, 1, 2], 1):
+        with pytest.raises(ValueError, match=r"got shape \([34]?,?\)$"):
+            NeuralNetwork([3, 3], loss="mse").fit(X4, y, epochs=1, lr=0.1)
 
 
 def test_targets_of_bce():
@@ -1409,3 +1441,19 @@ def test_predict_leaves_out_alone_where_X_is_refused():
     with pytest.raises(ValueError, match="X must be finite"):
         net.predict(np.array([[0.0, 1, 2], [0, np.nan, 1]]), out=out)
     assert (out == 1).all()
+
+
+@pytest.mark.parametrize("value", [1e300, -3.5e38])
+def test_astype_names_the_parameter_that_is_beyond_the_dtype(value):
+    net = NeuralNetwork([3, 4, nnc.layers.BatchNorm(), 1], loss="mse", seed=0)
+    for part, where in ((net.weights[0], "W"), (net.biases[1], "b")):
+        before = part.copy()
+        part.flat[1] = value
+        with pytest.raises(ValueError, match=rf"dtype must have room .* got 'float32', and {where}\[.*1\] of its"):
+            net.astype("float32")
+        assert np.array_equal(net.astype("float64").params, net.params)
+        part[...] = before
+    net.weights[0][0, 1] = np.nan
+    for dtype in ("float32", "float64"):
+        with pytest.raises(ValueError, match=r"the weights of the network must be finite, got nan in W\[0, 1\]"):
+            net.astype(dtype)

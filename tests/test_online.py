@@ -1,6 +1,7 @@
 """Learning row by row from dicts: what comes up, what is missing, what changes, and how it is scaled."""
 
 import copy
+import decimal
 import math
 import pickle
 
@@ -97,7 +98,7 @@ def test_what_a_network_has_learned_stays_when_it_grows():
         model.learn_one({"a": x["a"], "b": x["b"]}, y)
     probe = {"a": 6.0, "b": -80.0}
     before = model.predict_proba_one(probe)
-    model._meet({"new": 1.0})
+    model._update({"new": 1.0})
     model._connect(3, 3)
     grown = model.network.predict([[*model._row(probe, 3)[0]]])[0]
     assert grown[:2] / grown[:2].sum() == pytest.approx(list(before.values()), rel=1e-12)
@@ -137,10 +138,15 @@ def test_copies_go_on_as_the_model_does(way, optimizer):
         (lambda: OnlineClassifier(classes=["a"]), ValueError, r"classes must be two or more, got \('a',\)"),
         (lambda: OnlineClassifier(["a", "b"]).learn_one({}, "c"), ValueError, "y must be one of the classes 'a', 'b'"),
         (lambda: OnlineRegressor().learn_one({"a": "red"}, 1.0), TypeError, r"x\['a'\] must be a number, got 'red'"),
-        (lambda: OnlineRegressor().learn_one({"a": math.inf}, 1.0), ValueError, r"x\['a'\] must be finite, got inf"),
+        (lambda: OnlineRegressor().learn_one({"a": math.inf}, 1.0), ValueError, r"x\['a'\] must be a finite number"),
         (lambda: OnlineRegressor().predict_one({"a": "red"}), TypeError, r"x\['a'\] must be a number, got 'red'"),
         (lambda: OnlineRegressor().learn_one({}, math.nan), ValueError, "y must be a finite number, got nan"),
         (lambda: OnlineRegressor().learn_one({}, "1"), TypeError, "y must be a number, got '1'"),
+        (lambda: OnlineRegressor().learn_one({}, 10**400), ValueError, "y must be a number in the range of a float"),
+        (lambda: OnlineRegressor().learn_one({"a": -math.inf}, 1), ValueError, r"x\['a'\] must be a finite number"),
+        (lambda: OnlineRegressor().learn_one({"a": 10**400}, 1), ValueError, r"x\['a'\] must be a number in the range"),
+        (lambda: OnlineRegressor().learn_one([1.0], 1), TypeError, r"x must be a dict of features .*got \[1.0\]"),
+        (lambda: OnlineClassifier().learn_one({}, ["a"]), TypeError, r"y must be a class: .*got \['a'\]"),
         (lambda: OnlineRegressor(lr=0), ValueError, "lr must be"),
         (lambda: OnlineRegressor(hidden=8), TypeError, r"hidden must be the widths .* such as \(16,\), got 8"),
         (lambda: OnlineRegressor(hidden=(0,)), ValueError, "hidden must be 1 or more, got 0"),
@@ -153,6 +159,78 @@ def test_copies_go_on_as_the_model_does(way, optimizer):
 def test_what_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+BAD_NUMBERS = [1e200, -1.7e308, 1e30, 1e6]
+
+
+def regression_errors(bad_row, bad_feature=None, bad_target=None):
+    """Errors of the predictions before and after one bad row of a stream of 900."""
+    model, errors, rng = OnlineRegressor(seed=0), [], np.random.default_rng(1)
+    for i in range(900):
+        a, b = rng.normal(300, 1), rng.normal(-100, 30)
+        y = 1000 + 3 * a - b / 10
+        if i == bad_row:
+            model.learn_one({"a": a if bad_feature is None else bad_feature, "b": b}, bad_target or y)
+        else:
+            errors.append(abs(model.predict_one({"a": a, "b": b}) - y))
+            model.learn_one({"a": a, "b": b}, y)
+    return np.array(errors)
+
+
+@pytest.mark.parametrize("bad", BAD_NUMBERS)
+@pytest.mark.parametrize("bad_row", [0, 1, 5, 300])
+def test_one_bad_row_does_not_spoil_a_regressor(bad_row, bad):
+    clean = regression_errors(None)[-300:].mean()
+    for errors in (regression_errors(bad_row, bad_feature=bad), regression_errors(bad_row, bad_target=bad)):
+        assert np.isfinite(errors).all()
+        assert errors[-300:].mean() < 2 * clean
+
+
+@pytest.mark.parametrize("bad", BAD_NUMBERS)
+def test_one_bad_row_does_not_spoil_a_classifier(bad):
+    model, right = OnlineClassifier(lr=0.02, seed=0), []
+    for i, (x, y, _) in enumerate(stream(600, np.random.default_rng(0))):
+        right.append(model.predict_one(x) == y)
+        model.learn_one({**x, "a": bad} if i in (0, 40) else x, y)
+    assert np.mean(right[300:]) > 0.9
+    assert sum(model.predict_proba_one({"a": bad}).values()) == pytest.approx(1)
+
+
+def test_a_scale_that_changes_is_followed():
+    """Only single outliers are clipped for good."""
+    model = OnlineRegressor(seed=0)
+    for _ in range(30):
+        model.learn_one({"a": 0.0}, 0.0)
+    for _ in range(300):
+        model.learn_one({"a": 5e4}, 7e6)
+    assert model.predict_one({"a": 5e4}) == pytest.approx(7e6, rel=0.3)
+
+
+def missing_values():
+    values = [None, math.nan, np.float32("nan"), np.datetime64("NaT"), decimal.Decimal("nan")]
+    try:
+        import pandas as pd
+    except ImportError:
+        return values
+    return [*values, pd.NA, pd.NaT]
+
+
+@pytest.mark.parametrize("missing", missing_values(), ids=lambda value: type(value).__name__)
+def test_missing_labels_are_refused_and_missing_features_are_average(missing):
+    model = OnlineClassifier(seed=0)
+    for x, y, _ in stream(20, np.random.default_rng(0)):
+        model.learn_one(x, y)
+    before = pickle.dumps(model)
+    with pytest.raises(ValueError, match="y must be a class, got the missing value"):
+        model.learn_one(x, missing)
+    with pytest.raises(ValueError, match="y must be a class, got the missing value"):
+        OnlineClassifier(classes=["a", missing])
+    with pytest.raises((ValueError, TypeError), match=r"y must be a (finite )?number, got"):
+        OnlineRegressor().learn_one(x, missing)
+    assert pickle.dumps(model) == before
+    absent = {name: value for name, value in x.items() if name != "a"}
+    assert model.predict_proba_one({**x, "a": missing}) == model.predict_proba_one(absent)
 
 
 def test_a_row_that_is_refused_changes_nothing():

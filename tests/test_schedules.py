@@ -375,3 +375,27 @@ def test_a_fit_whose_schedule_is_over_is_refused(schedule):
 
 def test_a_function_may_begin_with_0():
     assert network().fit(*ROWS, epochs=5, lr=lambda epoch: 0.1 * epoch).lr[0] == 0
+
+
+@pytest.mark.parametrize("value", [65, 1024, 2**63, 10**400, np.inf, 1e308, np.nan])
+def test_waves_without_end_are_refused(value):
+    with pytest.raises((TypeError, ValueError), match=r"^cycles must be "):
+        CosineLogLR(0.1, cycles=value)
+    rates = [CosineLogLR(0.1, 100, cycles=64)(epoch) for epoch in range(101)]
+    assert np.isfinite(rates).all()
+
+
+@pytest.mark.parametrize("value", [2**63, 10**400, np.inf, 1e308])
+def test_lengths_beyond_the_engine_are_refused(value):
+    for make in (
+        lambda: CosineLR(0.1, value),
+        lambda: CosineLogLR(0.1, value),
+        lambda: OneCycleLR(0.1, value),
+        lambda: PerStep(CosineLR(0.1), value),
+        lambda: StepLR(0.1, value),
+        lambda: Warmup(CosineLR(0.1), value),
+        lambda: ReduceLROnPlateau(0.1, patience=value),
+        lambda: nnc.NeuralNetwork([2, 1], loss="mse").fit([[1, 2]], [1], epochs=value, lr=0.1),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"must be (a whole number|9007199254740991 or less), got"):
+            make()

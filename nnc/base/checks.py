@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+MAX_COUNT = 2**53 - 1  # largest whole number that is exact as a float and that files hold
+MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons that files hold
+
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
@@ -67,14 +70,21 @@ def not_negative(name: str, value: Any) -> float:
     return number
 
 
-def count(name: str, value: Any, least: int = 1) -> int:
-    if type(value) is int and value >= least:
+def count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) -> int:
+    if type(value) is int and least <= value <= most:
         return value
     if is_bool(value) or not isinstance(value, (int, Integral)):
         raise TypeError(f"{name} must be a whole number, got {shown(value)}")
     if value < least:
         raise ValueError(f"{name} must be {least} or more, got {shown(value)}")
+    if int(value) > most:
+        raise ValueError(f"{name} must be {most} or less, got {shown(value)}")
     return int(value)
+
+
+def size(name: str, value: Any) -> int:
+    """Return a size of a layer: a whole number from 1 on that files can hold."""
+    return count(name, value, most=MAX_SIZE)
 
 
 def fraction(name: str, value: Any) -> float:
@@ -99,11 +109,11 @@ def within(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any],
 def pair(name: str, value: Any) -> tuple[int, int]:
     """Two whole numbers, 1 or more; one stands for both."""
     if not isinstance(value, (tuple, list)):
-        return (count(name, value),) * 2
+        return (size(name, value),) * 2
     if len(value) != 2:
         raise ValueError(f"{name} must be one whole number or two, got {shown(value)}")
     first, second = value
-    return count(name, first), count(name, second)
+    return size(name, first), size(name, second)
 
 
 def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:

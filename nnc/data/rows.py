@@ -145,7 +145,7 @@ class TargetConversion(OutputConversion):
             from nnc.data import heads
 
             return heads.targets(model.heads.made_of, y, n, model.dtype), None
-        given = numbers("y", y)
+        given = numbers("y", y) if model.custom is not None else targets.as_targets(y, row.name)
         if model.custom is not None:
             from nnc.model import custom
 
@@ -156,7 +156,7 @@ class TargetConversion(OutputConversion):
             labels = f", or be {n} labels" if row.takes == "probabilities" else ""
             raise ValueError(
                 f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
-                f"got shape {given.shape}"
+                f"got shape {given.shape}{targets.class_hint(values, (n, n_out))}"
             )
         if self.scaler_y is None:
             Y = cast(values, model.dtype)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+from numbers import Integral
+from reprlib import repr as shown
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnc.base.checks import real
 from nnc.base.containers import as_array
 from nnc.base.random import Stream, mix
 
@@ -43,13 +47,18 @@ def split(
     Raises
     ------
     ValueError
-        One of the two parts would be empty, or there are not n labels.
+        One of the two parts would be empty, size is not finite, or there are not n labels.
+    TypeError
+        size is no number, or seed no whole number.
     """
-    n_small = round(size * n) if isinstance(size, float) else int(size)
+    share = real(name, size)
+    if not abs(share) < 2**63:
+        raise ValueError(f"{name} must be a fraction of the rows or a number of rows, got {shown(size)}")
+    n_small = int(size) if isinstance(size, Integral) else round(share * n)
     if not 0 < n_small < n:
         raise ValueError(f"{name} must leave rows on both sides: {size!r} of {n} rows makes {n_small}")
     # A random number per row, from the generator that the networks use; sorting by them is the shuffle.
-    order = np.argsort(Stream(mix(int(seed) % 2**64)).uniform((n,)), kind="stable")
+    order = np.argsort(Stream(mix(_whole("seed", seed) % 2**64)).uniform((n,)), kind="stable")
     if labels is None:
         return order[n_small:], order[:n_small]
     array = as_array("labels", labels)
@@ -67,6 +76,13 @@ def split(
     small = np.empty(n, bool)
     small[by_class] = np.arange(n) - np.repeat(starts, counts) < np.repeat(quotas, counts)
     return order[~small], order[small]
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}") from None
 
 
 def _quotas(counts: NDArray[Any], total: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,31 @@ def _objects(y: Any) -> NDArray[Any]:
         if kind in "US" or (kind == "f" and values.dtype == np.float64 and abs(values).max() >= 2**53):
             return np.array(y, object)
     return values
+
+
+CLASS_LOSS = 'for classes pass loss="cross_entropy" to NeuralNetwork, with one output for each class'
+
+
+def as_targets(y: Any, loss: str) -> NDArray[Any]:
+    """Return y as an array of numbers. The TypeError for text names the loss for classes."""
+    try:
+        return numbers("y", y)
+    except TypeError:
+        for index, value in np.ndenumerate(as_given(y).astype(object)):
+            if isinstance(value, (str, bytes)):
+                raise TypeError(
+                    f"y must be numbers for the loss {loss!r}, got the text {brief(value)} in row {index[0]}; "
+                    f"{CLASS_LOSS}; convert digits with astype(float)"
+                ) from None
+        raise
+
+
+def class_hint(values: NDArray[Any], shape: tuple[int, int]) -> str:
+    """Return the remedy if a column stands where targets of this shape are expected, and looks like labels."""
+    if values.shape != (shape[0], 1):
+        return ""
+    is_labels = (values >= 0).all() and (values == np.floor(values)).all()
+    return f"; {CLASS_LOSS}" if is_labels else ""
 
 
 def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:

@@ -110,7 +110,10 @@ def train_test_split(
     Raises
     ------
     ValueError
-        If the numbers of rows differ, if one of the two parts would be empty, or if `y` is no vector with stratify.
+        If the numbers of rows differ, if one of the two parts would be empty, if `test_size` is not finite, or if `y`
+        is no vector with stratify.
+    TypeError
+        If `test_size` is no number, or `seed` no whole number.
     """
     X, y = as_array("X", X), as_array("y", y)
     n = len(X)

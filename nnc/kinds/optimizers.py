@@ -9,9 +9,10 @@ after clipping, on weights and not on biases, unless fit's `regularize_bias` say
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.checks import count, flag, fraction, not_negative, one_of, positive
+from nnc.base.checks import MAX_SIZE, count, flag, fraction, not_negative, one_of, positive
 from nnc.base.value import Value, field
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ class LBFGS(Optimizer):
     """
 
     name: ClassVar[str] = "lbfgs"
-    history_size: int = field(default=10, check=count)
+    history_size: int = field(default=10, check=partial(count, most=MAX_SIZE))
 
 
 class LevenbergMarquardt(Optimizer):

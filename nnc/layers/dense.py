@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.checks import count, flag, one_of, optional, positive
+from nnc.base.checks import flag, one_of, optional, positive, size
 from nnc.base.value import field
 from nnc.kinds.activations import NAMES as ACTIVATIONS
 from nnc.kinds.initializers import NAMES as INITIALIZERS
@@ -48,7 +48,7 @@ class Dense(Computing):
     type: ClassVar[str] = "dense"
     sides: ClassVar[tuple[str, str]] = ("n_in", "n_out")
 
-    n: int = field(check=count)
+    n: int = field(check=size)
     activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
     bias: bool | None = field(default=None, check=optional(flag))
     init: str | None = field(default=None, check=optional(partial(one_of, names=INITIALIZERS)))

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc.base import fields
-from nnc.base.checks import count, flag, one_of, optional, pair, positive
+from nnc.base.checks import flag, one_of, optional, pair, positive, size
 from nnc.base.value import field
 from nnc.kinds.activations import NAMES as ACTIVATIONS
 from nnc.kinds.initializers import NAMES as INITIALIZERS
@@ -36,6 +36,11 @@ def window(size: tuple[int, int], stride: tuple[int, int], below: Shape) -> tupl
         what = " x ".join(map(str, size))
         raise ValueError(f"has a window of {what}, which does not fit into images of shape {below}")
     return height, width
+
+
+def engine_stride(size: tuple[int, int], stride: tuple[int, int], below: Shape) -> list[int]:
+    """Return the stride without what lies beyond a single window, because buffers of the engine grow with it."""
+    return [min(s, k + n) for s, k, n in zip(stride, size, below, strict=False)]
 
 
 def stride_text(stride: tuple[int, int], usual: tuple[int, int]) -> str:
@@ -89,7 +94,7 @@ class Conv2D(Computing):
     type: ClassVar[str] = "conv2d"
     sides: ClassVar[tuple[str, str]] = ("size x channels", "filters")
 
-    filters: int = field(check=count)
+    filters: int = field(check=size)
     size: Any = field(check=pair)  # (int, int); any, for one number is taken, too
     activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
     stride: Any = field(default=(1, 1), check=pair)
@@ -129,7 +134,7 @@ class Conv2D(Computing):
             "activation": self.activation,
             "bias": self.bias,
             "window": self.size,
-            "stride": self.stride,
+            "stride": engine_stride(self.size, self.stride, below),
             "pad": self.pad(below),
         }
 
@@ -203,7 +208,7 @@ class Pool(Kind):
             "below": below,
             "out": self.shape(below),
             "window": self.size,
-            "stride": self.stride,
+            "stride": engine_stride(self.size, self.stride, below),
         }
 
     def to_dict(self, below: Shape) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.checks import count, fraction, optional
+from nnc.base.checks import fraction, optional, size
 from nnc.base.value import field
 from nnc.layers.kind import Kind
 
@@ -36,9 +36,9 @@ class Input(Kind):
 
     type: ClassVar[str] = "input"
 
-    n: int = field(check=count)
-    width: int | None = field(default=None, check=optional(count))
-    channels: int | None = field(default=None, check=optional(count))
+    n: int = field(check=size)
+    width: int | None = field(default=None, check=optional(size))
+    channels: int | None = field(default=None, check=optional(size))
 
     def __post_init__(self) -> None:
         if self.width is None and self.channels is not None:

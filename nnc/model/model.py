@@ -293,16 +293,26 @@ class Model:
             name = kind.init or init or activations.ROWS[activation].init
             initializers.draw(W, b, name, kind.arrays(layer.below)[0], stream)
 
-    def check_parameters(self, because: str = "") -> None:
-        """Raises where a weight or bias is not finite: whoever has a view may write anything into it."""
-        if self.core.is_finite(self.read):
+    def check_parameters(self, because: str = "", dtype: str | None = None) -> None:
+        """Raise ValueError if a parameter or statistic is not finite, or would not be in another dtype.
+
+        Views let users write anything into the parameters.
+        """
+        if dtype is None and self.core.is_finite(self.read):
             return
         for layer, W, b, statistics in zip(self.stack.computing, self.W, self.b, self.statistics, strict=True):
             for letter, part in (("W", W), ("b", b), *zip(("running_mean", "running_var"), statistics, strict=False)):
-                wrong = part is not None and np.argwhere(~np.isfinite(part))
-                if wrong is not False and len(wrong):
-                    assert part is not None
+                if part is None:
+                    continue
+                with np.errstate(over="ignore"):
+                    wrong = np.argwhere(~np.isfinite(part if dtype is None else part.astype(dtype)))
+                if len(wrong):
                     found, place = part[tuple(wrong[0])], ", ".join(map(str, wrong[0]))
+                    if np.isfinite(found):
+                        raise ValueError(
+                            f"dtype must have room for the numbers of the network, got {dtype!r}, and "
+                            f"{letter}[{place}] of its {layer.name} is {found:g}; keep {self.dtype.name!r}"
+                        )
                     raise ValueError(
                         f"the weights of the network must be finite, got {found} in {letter}[{place}] of its "
                         f"{layer.name}{because}; assign finite ones, or load or make the network again"

@@ -160,13 +160,11 @@ class Files(Prediction):
         Raises
         ------
         ValueError, TypeError
-            dtype is none of these, or has no room for a weight.
+            dtype is none of these, or a parameter is not finite or beyond its range.
         """
-        document = {
-            **self._document(checkpoint=False, numbers=np.array),
-            "dtype": self._named(dtype),
-            "self_test": None,
-        }
+        name = self._named(dtype)
+        self.model.check_parameters(dtype=name)
+        document = {**self._document(checkpoint=False, numbers=np.array), "dtype": name, "self_test": None}
         return self._from_document(document, "astype", getattr(self.model.custom, "function", None))
 
     def copy(self) -> Self:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nnc.kinds import activations
 from nnc.training.batches import BatchLoop
 from nnc.training.divergence import LARGE_INPUT, scaler_for
@@ -17,7 +19,6 @@ from nnc.training.divergence import LARGE_INPUT, scaler_for
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from nnc.model.model import Model
@@ -33,6 +34,9 @@ SPENT = 1e-4  # a rate below this share of the schedule's largest one trains har
 MANY = 0.1  # share of the epochs
 LARGE_LOSS = 0.01  # share of the first one: where the last is larger, and there were some epochs, it is worth a look
 SOME_EPOCHS = 10
+MIN_VALIDATION_ROWS = 20  # the loss of fewer rows is too noisy to show overfitting
+OVERFIT_VAL_RATIO = 1.5  # last validation loss divided by the lowest one
+OVERFIT_LOSS_RATIO = 0.5  # last training loss divided by that of the epoch with the lowest validation loss
 
 
 class TrainingWarning(UserWarning):
@@ -70,6 +74,12 @@ class TargetRangeWarning(TrainingWarning):
 class LearningRateWarning(TrainingWarning):
     """The learning rate is too large, as the loss has risen for several epochs in a row; or its schedule has ended, and
     many epochs had a rate of nearly 0."""
+
+
+class OverfittingWarning(TrainingWarning):
+    """The last validation loss is more than 1.5 times the lowest one, while the training loss has fallen below half of
+    its value at that epoch. From 20 validation rows on, and not with `restore_best` or `patience`, which keep the best
+    weights."""
 
 
 class UnscaledInputWarning(TrainingWarning):
@@ -112,6 +122,9 @@ def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
                 NotConvergedWarning,
                 f"the training ended after {epochs} epochs, {unmet}: give it more epochs or a larger learning rate",
             )
+    overfitting = _overfitting(run, history)
+    if overfitting:
+        yield OverfittingWarning, overfitting
     equal = _equal(model)
     if equal:
         yield (
@@ -215,6 +228,24 @@ def _unmet(options: TrainingOptions, history: History) -> str:
     before, lately = values[:-late].min(), values[-late:].min()
     way = "rising" if options.larger_is_better else "falling"
     return f"while {options.monitor} was still {way}" if before - lately > FALLING * abs(before) else ""
+
+
+def _overfitting(run: TrainingLoop, history: History) -> str:
+    """Return the message of an OverfittingWarning, empty if the validation loss does not show overfitting."""
+    loss, val_loss, validation = history.loss, history.val_loss, run.dataset.validation
+    if validation is None or val_loss is None or validation.n < MIN_VALIDATION_ROWS or run.options.keeps_best:
+        return ""
+    best = int(val_loss.argmin())
+    lowest, last = float(val_loss[best]), float(val_loss[-1])
+    if not (0 < OVERFIT_VAL_RATIO * lowest < last and loss[-1] < OVERFIT_LOSS_RATIO * loss[best]):
+        return ""
+    if last < np.finfo(run.model.dtype).eps * val_loss[0]:  # a perfect fit: only rounding errors have changed
+        return ""
+    return (
+        f"val_loss has risen from {lowest:.4g} after epoch {best + 1} of {len(loss)} to {last:.4g}, while loss has "
+        f"fallen from {loss[best]:.4g} to {loss[-1]:.4g}: the network overfits; pass restore_best=True or patience=20 "
+        "to keep the weights of the best epoch, or give it more rows, weight decay, dropout or fewer neurons"
+    )
 
 
 def _equal(model: Model) -> list[int]:

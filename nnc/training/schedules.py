@@ -175,12 +175,12 @@ class CosineLogLR(Schedule):
     epochs : int, optional
         The length of all waves; from there on the rate is 0. Default: all epochs of the fit.
     cycles : int, default 4
-        How many waves.
+        Number of waves, at most 64.
     """
 
     lr: float = field(check=positive)
     epochs: int | None = field(default=None, check=_length)
-    cycles: int = field(default=4, check=count)
+    cycles: int = field(default=4, check=partial(count, most=64))
 
     def __call__(self, epoch: int) -> float:
         share = min(epoch / _known(self, self.epochs), 1)
