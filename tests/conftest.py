@@ -41,6 +41,32 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item.nodeid not in passed]
 
 
+@pytest.fixture
+def make_fail(monkeypatch):
+    """Return a function that makes the function at a dotted path raise an error.
+
+    It stands in for failures that a test cannot cause itself: a broken disk, a lack of memory, Ctrl-C at one moment.
+    """
+
+    def replace(path, error):
+        def failing(*_, **__):
+            raise error
+
+        monkeypatch.setattr(path, failing)  # see above
+
+    return replace
+
+
+@pytest.fixture
+def set_limit(monkeypatch):
+    """Return a function that sets the constant at a dotted path.
+
+    Limits of the package lie far above what a test can afford: files of a gigabyte, millions of rows, minutes. A test
+    of what happens beyond one of them lowers it.
+    """
+    return monkeypatch.setattr
+
+
 VARIANTS = [cores.chosen()] if os.environ.get("NNC_ISA") else cores.available()
 
 

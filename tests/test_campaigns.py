@@ -80,5 +80,5 @@ def test_what_is_wrong_where_memory_is_short_is_found(planted, finding):
 @pytest.mark.parametrize(("limits", "code"), [((1,), 1), ((256,), 1), ((1, 256), 0)])
 def test_limits_that_nobody_feels_are_found(monkeypatch, limits, code):
     campaign = campaign_of("memory")
-    monkeypatch.setattr(campaign, "LIMITS", limits)
+    monkeypatch.setattr(campaign, "LIMITS", limits)  # the campaign is no module that set_limit finds
     assert campaign.main(["--limit", "--actions", "copy"]) == code

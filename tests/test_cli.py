@@ -133,14 +133,14 @@ class Broken(NeuralNetwork):
         NeuralNetwork.save(other, path)
 
 
-def test_demo_admits_what_fails(monkeypatch, capsys):
+def test_demo_admits_what_fails(monkeypatch, set_limit, capsys):
     def shuffled_labels():
         images, labels = nnc.datasets.load_digits()
         return images, np.roll(labels, 1)
 
-    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)
-    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)
-    monkeypatch.setattr(demo_command, "WANTED_AGREEMENT", -1.0)
+    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)  # the real one does not fail
+    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)  # as above
+    set_limit("nnc.cli.demo.WANTED_AGREEMENT", -1.0)
     assert main(["demo"]) == 1
     failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert len(failures) == 5
@@ -276,8 +276,8 @@ def test_compare_with_other_settings(capsys):
     assert "network 2-2, rows 32, epochs 5" in capsys.readouterr().out
 
 
-def test_compare_chooses_epochs_that_do_not_take_all_day(capsys, monkeypatch):
-    monkeypatch.setattr("nnc.cli.compare.AFFORDABLE_WORK", 20_000)
+def test_compare_chooses_epochs_that_do_not_take_all_day(capsys, set_limit):
+    set_limit("nnc.cli.compare.AFFORDABLE_WORK", 20_000)
     assert main(["compare", "--sizes", "20,10,5"]) == 0
     assert "network 20-10-5, rows 32, epochs 2" in capsys.readouterr().out
 
@@ -361,11 +361,8 @@ def test_errors_are_one_line(arguments, capsys, tmp_path, monkeypatch):
     assert arguments[-1] in err
 
 
-def test_interrupt(monkeypatch, capsys):
-    def interrupted(arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo_command, "run", interrupted)
+def test_interrupt(make_fail, capsys):
+    make_fail("nnc.cli.demo.run", KeyboardInterrupt())
     assert main(["demo"]) == 130
     assert capsys.readouterr().err == "nnc: interrupted\n"
 

@@ -89,7 +89,7 @@ def test_interrupt(monkeypatch):
     def interrupted(self, X, y, **settings):
         return nnc.History({"loss": np.zeros(3)}, 0.1, "interrupt")
 
-    monkeypatch.setattr(nnc.NeuralNetwork, "fit", interrupted)
+    monkeypatch.setattr(nnc.NeuralNetwork, "fit", interrupted)  # as a fit does that Ctrl-C has ended
     with pytest.raises(KeyboardInterrupt):
         nnc.compare([3, 4, 1], X, Y, epochs=10)
 

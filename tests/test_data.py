@@ -50,7 +50,7 @@ def test_a_memory_map_of_the_dtype_is_used_where_it_is(tmp_path, monkeypatch):
     net, same = regressor(dtype="float32"), regressor(dtype="float32")
     taken = []
     core = net.model.core
-    monkeypatch.setattr(
+    monkeypatch.setattr(  # shows which memory the core reads
         net.model,
         "core",
         SimpleNamespace(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnc.base import disk
-from nnc.datasets import FASHION_MNIST_CLASSES, idx, load_fashion_mnist, load_mnist, read_idx
+from nnc.datasets import FASHION_MNIST_CLASSES, load_fashion_mnist, load_mnist, read_idx
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -197,7 +197,7 @@ def test_what_unpacks_to_more_than_promised_is_not_unpacked(read, monkeypatch):
         unpacked.append(n)
         return original(self, n)
 
-    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)  # counts the bytes that are unpacked
 
     def refused():
         with pytest.raises(OSError, match="6 bytes, and more are there"):
@@ -214,11 +214,8 @@ def test_a_device_without_an_end(tmp_path):
         read_idx("/dev/zero")
 
 
-def test_where_memory_is_short(read, monkeypatch):
-    def short(*args):
-        raise MemoryError
-
-    monkeypatch.setattr(idx, "_array", short)
+def test_where_memory_is_short(read, make_fail):
+    make_fail("nnc.datasets.idx._array", MemoryError())
     with pytest.raises(OSError, match="cannot load the IDX file: there is not enough memory"):
         read(WHOLE)
 
@@ -249,13 +246,9 @@ def test_no_permission(tmp_path):
 
 @pytest.mark.parametrize("error", [PermissionError(13, "denied"), OSError(5, "Input/output error")])
 @pytest.mark.parametrize("packed", [False, True])
-def test_what_the_system_refuses_keeps_its_class(tmp_path, monkeypatch, error, packed):
+def test_what_the_system_refuses_keeps_its_class(tmp_path, make_fail, error, packed):
     (tmp_path / "file").write_bytes(gzip.compress(WHOLE) if packed else WHOLE)
-
-    def read(file):
-        raise error
-
-    monkeypatch.setattr(idx, "_array", read)
+    make_fail("nnc.datasets.idx._array", error)
     with pytest.raises(type(error), match="cannot load the IDX file: ") as caught:
         read_idx(tmp_path / "file")
     assert caught.value.errno == error.errno

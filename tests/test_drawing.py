@@ -1,5 +1,6 @@
 """Pictures that need no other package: of networks and of histories, in files, notebooks and terminals."""
 
+import contextlib
 import io
 import re
 import runpy
@@ -320,9 +321,9 @@ def test_blocks():
 
 
 def test_blocks_where_they_cannot_be_printed(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
-    assert blocks(np.arange(8.0)) == LETTERS
-    monkeypatch.setattr(sys, "stdout", None)
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="cp1252")):
+        assert blocks(np.arange(8.0)) == LETTERS
+    monkeypatch.setattr(sys, "stdout", None)  # as in a program without a console
     assert blocks(np.arange(8.0)) == BLOCKS
 
 

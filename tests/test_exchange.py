@@ -100,8 +100,8 @@ def test_halves_add_up_to_the_number():
     assert halves(numbers, "float64") == (numbers, [0.0] * 4)
 
 
-def test_onnx_of_more_than_2_gib_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(onnx, "LARGEST", 8 * 15)
+def test_onnx_of_more_than_2_gib_is_refused(set_limit, tmp_path):
+    set_limit("nnc.exchange.onnx.LARGEST", 8 * 15)
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match="an ONNX file holds 2 GiB at most, this network has"):
         net.to_onnx(tmp_path / "net.onnx")

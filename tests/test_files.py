@@ -1027,8 +1027,8 @@ def test_memory_is_64_times_the_file_at_most(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", set(COSTLY) - {"numbers", "wide letters", "one input"})
-def test_texts_that_would_take_much_memory(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(saving.text, "FREE", 2**21)
+def test_texts_that_would_take_much_memory(set_limit: Any, kind: str) -> None:
+    set_limit("nnc.saving.text.FREE", 2**21)
     text = COSTLY[kind]
     tracemalloc.start()
     try:
@@ -1040,22 +1040,22 @@ def test_texts_that_would_take_much_memory(monkeypatch: pytest.MonkeyPatch, kind
     assert message == f"its {len(text)} characters would take more than {limit} MiB of memory{CHECK}"
 
 
-def test_no_network_is_refused_for_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving.text, "FREE", 0)
+def test_no_network_is_refused_for_its_memory(set_limit: Any) -> None:
+    set_limit("nnc.saving.text.FREE", 0)
     for rows in ([[0.0]] * 1000, [[0.0] * 1000], [[random.random() for _ in range(30)] for _ in range(30)]):
         whole = wide(rows)
         assert saving.loads(saving.dumps(whole))["layers"] == whole["layers"]
     assert saving.loads(saving.dumps(checkpoint())) == checkpoint()
 
 
-def test_networks_that_would_not_be_read_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in [("FREE", 0), ("MOST", 10_000)]:
-        monkeypatch.setattr(saving.text, name, value)
+def test_networks_that_would_not_be_read_are_not_written(set_limit: Any) -> None:
+    set_limit("nnc.saving.text.FREE", 0)
+    set_limit("nnc.saving.text.MOST", 10_000)
     with pytest.raises(
         ModelFileError, match=r"^cannot save the network: its \d+ characters would take more than 0 MiB"
     ):
         saving.dumps(wide([[0.0]] * 1000))
-    monkeypatch.setattr(disk, "LARGEST", 100)
+    set_limit("nnc.base.disk.LARGEST", 100)
     with pytest.raises(ModelFileError, match=r"^cannot save the network: it has \d+ characters, expected 100 at most"):
         saving.dumps(document())
     assert refusal(TEXT) == f"it has {len(TEXT)} characters, expected 100 at most"
@@ -1070,8 +1070,8 @@ def test_too_large_a_file(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_file_that_is_larger_than_its_size_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "LARGEST", 2**20)
+def test_a_file_that_is_larger_than_its_size_says(set_limit: Any) -> None:
+    set_limit("nnc.base.disk.LARGEST", 2**20)
     reading, writing = os.pipe()
 
     def fill() -> None:
@@ -1121,26 +1121,23 @@ def test_load_a_device_without_an_end() -> None:
         saving.read("/dev/zero")
 
 
-def test_an_open_file_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_file_without_an_end(set_limit: Any) -> None:
     class Endless(io.StringIO):
         def read(self, size: int | None = -1) -> str:
             return "{" * (size or 0)
 
-    monkeypatch.setattr(disk, "LARGEST", 2**22)
+    set_limit("nnc.base.disk.LARGEST", 2**22)
     error = error_of(saving.read, Endless())
     assert error.errno == errno.EFBIG
     assert error.strerror == f"cannot load the network from the open file: it is larger than 1 GiB{CHECK}"
 
 
 @pytest.mark.parametrize("where", ["json.loads", "nnc.base.disk._pieces", "nnc.saving.text.checked"])
-def test_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_a_lack_of_memory(tmp_path: Path, make_fail: Any, where: str) -> None:
     path = tmp_path / "net.json"
     saving.write(path, document())
 
-    def short(*_: Any, **__: Any) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(where, short)
+    make_fail(where, MemoryError())
     error = error_of(saving.read, path)
     assert error.errno == errno.ENOMEM
     assert error.strerror == (
@@ -1267,11 +1264,8 @@ def test_load_impossible_path() -> None:
     assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
 
 
-def test_load_unreadable_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr("builtins.open", broken)
+def test_load_unreadable_disk(tmp_path: Path, make_fail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_fail("builtins.open", OSError(errno.EIO, "Input/output error"))
     message = "cannot load the network: Input/output error; check the path and the disk"
     error = error_of(saving.read, tmp_path / "net.json")
     monkeypatch.undo()
@@ -1617,7 +1611,7 @@ def test_temporary_file_is_not_more_open_than_the_old_one(tmp_path: Path, monkey
     def record(handle: int) -> None:
         modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
 
-    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "fsync", record)  # the file exists under its temporary name only until here
     saving.write(path, document())
     assert modes[0] == 0o600
 
@@ -1638,16 +1632,13 @@ def test_owner_of_an_old_file_stays(tmp_path: Path, mode: int) -> None:
 
 
 @root
-def test_another_group_gets_no_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_group_gets_no_permissions(tmp_path: Path, make_fail: Any) -> None:
     path = tmp_path / "net.json"
     path.touch()
     path.chmod(0o664)
     os.chown(path, 65533, 65532)
 
-    def refuse(*_: Any) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "chown", refuse)
+    make_fail("os.chown", PermissionError(errno.EPERM, "Operation not permitted"))
     saving.write(path, document())
     found = path.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (os.geteuid(), os.getegid(), 0o604)
@@ -1666,15 +1657,13 @@ def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_link_stays_where_it_cannot_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_stays_where_it_cannot_be_followed(
+    tmp_path: Path, make_fail: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saving.write(tmp_path / "net.json", document())
     link = tmp_path / "latest.json"
     link.symlink_to("net.json")
-
-    def broken(*_: Any, **__: Any) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "lstat", broken)
+    make_fail("os.lstat", OSError(errno.EIO, "Input/output error"))
     error = error_of(saving.write, link, document(seed=8))
     monkeypatch.undo()
     assert error.errno == errno.EIO
@@ -1705,8 +1694,8 @@ def test_everything_is_on_the_disk_before_the_old_file_goes(tmp_path: Path, monk
         calls.append("replace")
         replace(source, target)
 
-    monkeypatch.setattr(os, "fsync", record_fsync)
-    monkeypatch.setattr(os, "replace", record_replace)
+    monkeypatch.setattr(os, "fsync", record_fsync)  # the order of system calls is the contract
+    monkeypatch.setattr(os, "replace", record_replace)  # as above
     saving.write(tmp_path / "net.json", document())
     assert calls == [f"sync {len(TEXT)}", "replace", "sync folder"]
 
@@ -1716,15 +1705,11 @@ def test_everything_is_on_the_disk_before_the_old_file_goes(tmp_path: Path, monk
     "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), MemoryError()]
 )
 def test_whatever_happens_the_old_file_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
+    tmp_path: Path, make_fail: Any, name: str, error: BaseException
 ) -> None:
     path = tmp_path / "net.json"
     saving.write(path, document())
-
-    def broken(*_: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(os, name, broken)
+    make_fail(f"os.{name}", error)
     if name == "chmod" and isinstance(error, OSError):  # a file system without permissions
         saving.write(path, document(seed=8))
         assert saving.read(path)["seed"] == 8
@@ -1763,14 +1748,10 @@ def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["net.json"]
 
 
-def test_old_file_that_is_open_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_file_that_is_open_elsewhere(tmp_path: Path, make_fail: Any) -> None:
     path = tmp_path / "net.json"
     saving.write(path, document())
-
-    def refuse(source: str, target: str) -> None:  # as Windows does
-        raise PermissionError(errno.EACCES, "Access is denied", source, None, target)
-
-    monkeypatch.setattr(os, "replace", refuse)
+    make_fail("os.replace", PermissionError(errno.EACCES, "Access is denied", "source", None, str(path)))  # as Windows
     message = (
         "cannot save the network: the old file cannot be replaced; it may still be open, in this program "
         "(was it closed after reading or writing?) or in another one: close it and save again"

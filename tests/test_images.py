@@ -368,7 +368,7 @@ def test_the_example_on_mnist(options, tmp_path, monkeypatch, capsys):
         for kind, array in (("images-idx3", images[:n]), ("labels-idx1", labels[:n].astype(np.uint8))):
             head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
             (tmp_path / f"{name}-{kind}-ubyte").write_bytes(head + array.tobytes())
-    monkeypatch.setattr("sys.argv", ["mnist.py", str(tmp_path), "--epochs", "4", *options])
+    monkeypatch.setattr("sys.argv", ["mnist.py", str(tmp_path), "--epochs", "4", *options])  # as from the shell
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a few steps are no training
         runpy.run_path(str(EXAMPLE), run_name="__main__")

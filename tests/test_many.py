@@ -471,6 +471,7 @@ def test_networks_of_one_known_scaling_take_the_rows_once(scaler, monkeypatch):
     if scaler == "learned":
         first.fit(X, Y, epochs=1, lr=0.001)
     copies, taken, take = [pickle.loads(pickle.dumps(first)) for _ in range(5)], [], source.Taken
+    # Counts the conversions of X, which only cost memory.
     monkeypatch.setattr(source, "Taken", lambda *arguments: taken.append(take(*arguments)) or taken[-1])
     nnc.fit_many(copies, X, Y, epochs=2, lr=0.001)
     assert len(taken) == 1
@@ -514,7 +515,7 @@ def mean_square(P, Y):
 @pytest.mark.parametrize(
     ("width", "batch", "shuffle"), [(16, 16, True), (136, 16, True), (16, 1, True), (16, None, True), (16, 16, False)]
 )
-def test_rows_are_read_where_they_lie_to_the_same_bits(width, batch, shuffle, weighted, monkeypatch):
+def test_rows_are_read_where_they_lie_to_the_same_bits(width, batch, shuffle, weighted, set_limit):
     """Few rows are copied for their network, many are not: that changes no bit, of what is learned and of losses."""
     rng = np.random.default_rng(0)
     X, labels = rng.standard_normal((200, 5)), rng.integers(0, 3, 200)
@@ -527,7 +528,7 @@ def test_rows_are_read_where_they_lie_to_the_same_bits(width, batch, shuffle, we
             continue
         found = []
         for copied, given in ((2**40, "arrays"), (2**40, "rows"), (0, "rows")):
-            monkeypatch.setattr(source, "COPIED", copied)
+            set_limit("nnc.many.source.COPIED", copied)
             kind, n_out = mean_square if loss == "function" else loss, 3 if y is labels else 1
             nets = [NeuralNetwork([5, width, n_out], loss=kind, dtype="float32", seed=seed) for seed in range(3)]
             held = [source.Apart(index) for index in apart]

@@ -165,7 +165,7 @@ def test_users_are_shown_what_is_public_alone():
 def test_the_site_can_be_searched_in_chinese(monkeypatch):
     for package in ("sphinx", "furo", "babel", "jupytext", "nbclient"):
         pytest.importorskip(package)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "path", [*sys.path])  # docs/conf.py changes it
     search = runpy.run_path(str(DOCS / "conf.py"))["SearchBoth"]
     assert search.language_name == "English"  # by which browsers find the stemmer
     asked = "用Adam优化器, learning_rate 学习率 3"

@@ -24,7 +24,7 @@ def headless(monkeypatch):
     def show(*args, **kwargs):
         raise AssertionError("a plot was shown")
 
-    monkeypatch.setattr(pyplot, "show", show)
+    monkeypatch.setattr(pyplot, "show", show)  # nothing is shown without being asked for
     yield
     for number in pyplot.get_fignums():
         pyplot.figure(number).canvas.draw()  # what cannot be drawn fails here

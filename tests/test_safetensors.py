@@ -118,12 +118,12 @@ def test_the_system_refuses_as_with_json(tmp_path):
         NeuralNetwork.load(tmp_path / "folder.safetensors")
 
 
-def test_the_old_file_stays_where_the_new_one_cannot_be_written(tmp_path, monkeypatch):
+def test_the_old_file_stays_where_the_new_one_cannot_be_written(tmp_path, make_fail):
     net, path = network(), tmp_path / "net.safetensors"
     net.save(path)
     old = path.read_bytes()
     net.weights[0][:] = 0
-    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    make_fail("os.fsync", OSError(28, "No space left on device"))
     with pytest.raises(OSError, match="the disk is full"):
         net.save(path)
     assert path.read_bytes() == old
@@ -278,12 +278,12 @@ def test_a_header_costs_no_more_than_it_has():
     assert peak < 2**20
 
 
-def test_a_large_file_of_something_else_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("nnc.base.disk.PIECE", 64)
+def test_a_large_file_of_something_else_is_not_read(tmp_path, set_limit):
+    set_limit("nnc.base.disk.PIECE", 64)
     (tmp_path / "net.safetensors").write_bytes(b"x" * 1000)
     with pytest.raises(ModelFileError, match="it is no safetensors file"):
         NeuralNetwork.load(tmp_path / "net.safetensors")
-    monkeypatch.setattr("nnc.base.disk.LARGEST", 999)
+    set_limit("nnc.base.disk.LARGEST", 999)
     with pytest.raises(OSError, match="it is larger than"):
         NeuralNetwork.load(tmp_path / "net.safetensors")
     with pytest.raises(ModelFileError, match=r"its file would have \d+ bytes, expected 999 at most"):

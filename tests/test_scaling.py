@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from nnc import NeuralNetwork
-from nnc.data import scaling
 from nnc.data.scaling import MinMax, Scaling, Standardize
 from nnc.layers import Input
 
@@ -23,9 +22,9 @@ X = RNG.normal(3, [1, 10, 1e-3], (500, 3))
 
 
 @pytest.fixture(params=[1, 7, 1 << 17])
-def blocks(request, monkeypatch):
+def blocks(request, set_limit):
     """Blocks of one row, of some and of all."""
-    monkeypatch.setattr(scaling, "BLOCK", 3 * request.param)
+    set_limit("nnc.data.scaling.BLOCK", 3 * request.param)
 
 
 @pytest.mark.usefixtures("blocks")
