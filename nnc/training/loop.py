@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 GIVE_WAY_SECONDS = 0.001  # to a thread that wants to read the parameters
 MIN_THREAD_MULTIPLY_ADDS = 100_000  # of a thread between two barriers: with fewer it cannot be faster
 MAX_SHORT_MULTIPLY_ADDS = 1_000_000  # of a run that leaves Ctrl-C to its caller: at most a millisecond
+NOT_NOTED: AbstractContextManager[None] = nullcontext()
 FIRST_MULTIPLY_ADDS_PER_SECOND = 3e8  # assumed for the first slice of a run
 
 
@@ -68,6 +69,7 @@ class TrainingLoop:
         Rows that were trained on by this number of threads together.
     """
 
+    every = 0
     seen = 0
     looking_seconds = 0.0  # spent between epochs
     training: Any = None
@@ -92,10 +94,10 @@ class TrainingLoop:
             model.check_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         steps = -(-n // size) if state.changes_by_step else 1
         self.is_plain = options.is_plain and dataset.validation is None and state.plateau is None
-        self.every = 0
         # Where another rule may end the run, memory is allocated as it is needed; else at once, or refused at once.
-        epochs = options.epochs or CHUNK_EPOCHS
-        space = min(16 * CHUNK_EPOCHS, epochs) if options.may_stop_early else epochs
+        space = options.epochs or CHUNK_EPOCHS
+        if not self.is_plain and options.may_stop_early:
+            space = min(16 * CHUNK_EPOCHS, space)
         self.records = EpochRecords(state, space, steps)
         self.monitor = Monitor(options)
         self.rows_by_threads: dict[int, int] = {}
@@ -144,7 +146,7 @@ class TrainingLoop:
         A short run is over before Ctrl-C could be noticed: it leaves Ctrl-C to the caller, whose loop it ends.
         """
         if interrupt is not None or (self.is_plain and self.is_short):
-            return nullcontext(interrupt)
+            return NOT_NOTED if interrupt is None else nullcontext(interrupt)
         return Interrupt()
 
     def enter(self, interrupt: Interrupt | None, team: Team) -> None:
@@ -408,7 +410,8 @@ class TrainingLoop:
 
     def history(self, reason: str) -> History:
         """Return the History of the epochs that are complete."""
-        threads = max(self.rows_by_threads, key=self.rows_by_threads.__getitem__, default=1)
+        rows = self.rows_by_threads
+        threads = max(rows, key=rows.__getitem__) if len(rows) > 1 else next(iter(rows), 1)
         return self.records.history(self.epoch, reason, self.monitor.best_epoch, threads)
 
     # ------------------------------------------------------------------------------------------ divergence

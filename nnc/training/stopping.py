@@ -32,13 +32,14 @@ class Monitor:
         The parameters at the end of the best epoch, where they are kept.
     """
 
+    best = np.inf
+    best_epoch: int | None = None
+    improved = 0
+    params: NDArray[np.floating] | None = None
+    earlier_best: float | None = None
+
     def __init__(self, options: TrainingOptions) -> None:
         self.options = options
-        self.best = np.inf
-        self.best_epoch: int | None = None
-        self.improved = 0
-        self.params: NDArray[np.floating] | None = None
-        self.earlier_best: float | None = None
 
     def observe(self, value: float, number: int, epoch: int, params: NDArray[np.floating]) -> bool:
         """Take account of the value of epoch `number` at the end of `epoch`, which may be a later one.
