@@ -274,6 +274,25 @@ def test_dates_with_a_zone_are_learned_in_local_time():
     assert schema.raw()[0].what == "seconds since 1970 of the local time of Europe/Berlin"
 
 
+def test_a_zone_without_a_name_is_utc():
+    class Nameless(dt.tzinfo):
+        def utcoffset(self, moment):
+            return dt.timedelta(hours=3)
+
+        __hash__ = None
+
+    moments = [dt.datetime(2024, 1, day, 8, tzinfo=Nameless()) for day in range(1, 29)]
+    schema = learned(moments)
+    assert schema.columns[0].zone == "UTC"
+    assert read(schema, moments[:1]) == (dt.datetime(2024, 1, 1, 5) - NOON).total_seconds()
+    document = schema.document()
+    document["columns"][0]["zone"] = "Nowhere/At all"
+    with pytest.raises(
+        ValueError, match=r"^column 'a': dates must have a time zone that this system knows, got 'Nowhere"
+    ):
+        read(Schema.from_document(document), moments)
+
+
 def test_text_with_one_offset_is_local_time():
     texts = [f"2024-01-{day:02}T08:00:00-05:00" for day in range(1, 29)]
     schema = learned(texts)

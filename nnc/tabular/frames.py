@@ -20,6 +20,7 @@ import numpy as np
 from nnc.base.checks import counted
 from nnc.base.containers import as_array, column_names
 from nnc.tabular import cells
+from nnc.tabular.zones import zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -162,7 +163,8 @@ def _of_series(series: Any) -> tuple[Any, ...]:
     array = np.asarray(series.to_numpy())
     if dtype.is_integer() and array.dtype.kind == "f" and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT:
         array = _objects(series.to_list())  # with missing values, integers have become floats
-    return array, False, (), dtype.time_zone if isinstance(dtype, nw.Datetime) else None
+    zone = dtype.time_zone if isinstance(dtype, nw.Datetime) else None
+    return array, False, (), None if zone is None else zone_name(zone)
 
 
 def _order(categories: Iterable[Any]) -> tuple[str, ...]:

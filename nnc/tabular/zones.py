@@ -20,10 +20,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_DAY, MAX_DAY = -719_000, 2_932_000  # days since 1970 within the years that datetime has
 
 
-def zone_name(zone: tzinfo | None) -> str | None:
-    """Return the name of a time zone by which `local_time` finds it, None if it has none."""
-    name = getattr(zone, "key", None) or getattr(zone, "zone", None) or str(zone)
-    return name if _find(name) is not None else None
+def zone_name(zone: tzinfo | str | None) -> str:
+    """Return the name by which `local_time` finds a time zone, "UTC" if the system does not know it."""
+    name = zone if isinstance(zone, str) else getattr(zone, "key", None) or getattr(zone, "zone", None) or str(zone)
+    return "UTC" if _find(name) is None else name
 
 
 @cache
@@ -35,7 +35,7 @@ def _find(name: str) -> tzinfo | None:
         return timezone(-offset if found[1] == "-" else offset) if offset < timedelta(days=1) else None
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):  # it is not there (also ZoneInfoNotFoundError), or no name
+    except (KeyError, OSError, ValueError):  # it is not there, or no name of a zone
         return None
 
 
