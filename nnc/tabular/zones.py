@@ -63,7 +63,6 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
         return np.asarray(seconds, np.float64)
     there = ~np.isnan(seconds)
     days, inverse = np.unique(np.floor(seconds[there] / DAY), return_inverse=True)
-    days = np.clip(days, MIN_DAY, MAX_DAY)
     offsets = np.array([(_offset(day * DAY, zone), _offset((day + 1) * DAY, zone)) for day in days.tolist()])
     offsets = offsets.reshape(-1, 2)[inverse]
     changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # the days on which the offset changes
@@ -91,6 +90,7 @@ def _known(name: str) -> tzinfo:
 
 def _offset(seconds: float, zone: tzinfo) -> float:
     """Return the seconds by which a zone is ahead of UTC."""
+    seconds = min(max(seconds, MIN_DAY * DAY), MAX_DAY * DAY)
     offset = (EPOCH + timedelta(seconds=seconds)).astimezone(zone).utcoffset()
     return 0.0 if offset is None else offset.total_seconds()
 
