@@ -214,9 +214,9 @@ class NumberFormat(Format):
                 doubtful = doubtful or text
         if doubtful:
             warn_user(
-                f"column {column.name!r}: {doubtful!r} may have decimals or separated thousands, and no training row is "
-                f"so; it is read as {self.parse(doubtful):g}, by the format of the training rows; if that is not meant, "
-                "convert the column to numbers",
+                f"column {column.name!r}: {doubtful!r} may have decimals or separated thousands, and no training row "
+                f"has such a cell; it is read as {self.parse(doubtful):g}, by the format of training; if that is not "
+                "meant, convert the column to numbers",
                 ColumnWarning,
             )
 
