@@ -27,6 +27,8 @@ def encoded(schema, frame):
     [
         [10, 20, 30],
         [2, 0, 1],
+        [0.0, 1.0, 2.0],
+        [False, True, 2],
         ["a", 0, 1.5],
         pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)]),
         pd.to_datetime(["2024-01-01", "2024-02-01", "2024-03-01"]),

@@ -149,11 +149,11 @@ def test_a_comma_that_no_cell_explains_separates_thousands_and_is_reported():
 
 def test_later_numbers_that_may_be_thousands_are_reported():
     schema = learned([f"{x:.2f}" for x in NUMBERS])
-    with pytest.warns(ColumnWarning, match=r"^column 'a' has '1.234', no training row has .* read as 1.234, by the"):
+    with pytest.warns(ColumnWarning, match=r"^column 'a': '1.234' may have decimals .* it is read as 1.234, by the"):
         assert read(schema, ["1.234", "17"]).tolist() == [1.234, 17]
     grouped = learned([german(x) for x in NUMBERS])
-    with pytest.warns(ColumnWarning, match=r"^column 'a' has '1.234', no training row has .* read as 1234, by the"):
-        assert read(grouped, ["1.234", "17"]).tolist() == [1234, 17]
+    with pytest.warns(ColumnWarning, match=r"^column 'a': '1.234' may have decimals .* it is read as 1234, by the"):
+        assert read(grouped, ["1.234", "17", "n.a."])[:2].tolist() == [1234, 17]
     assert read(grouped, ["1.234", "5,5"]).tolist() == [1234, 5.5]
     assert read(schema, ["1.234", "0.5"]).tolist() == [1.234, 0.5]
     assert read(learned([*(f"{x:.2f}" for x in NUMBERS), "7.125"]), ["1.234"]).tolist() == [1.234]
@@ -274,6 +274,25 @@ def test_dates_with_a_zone_are_learned_in_local_time():
     assert schema.raw()[0].what == "seconds since 1970 of the local time of Europe/Berlin"
 
 
+def test_a_zone_without_a_name_is_utc():
+    class Nameless(dt.tzinfo):
+        def utcoffset(self, moment):
+            return dt.timedelta(hours=3)
+
+        __hash__ = None
+
+    moments = [dt.datetime(2024, 1, day, 8, tzinfo=Nameless()) for day in range(1, 29)]
+    schema = learned(moments)
+    assert schema.columns[0].zone == "UTC"
+    assert read(schema, moments[:1]) == (dt.datetime(2024, 1, 1, 5) - NOON).total_seconds()
+    document = schema.document()
+    document["columns"][0]["zone"] = "Nowhere/At all"
+    with pytest.raises(
+        ValueError, match=r"^column 'a': dates must have a time zone that this system knows, got 'Nowhere"
+    ):
+        read(Schema.from_document(document), moments)
+
+
 def test_text_with_one_offset_is_local_time():
     texts = [f"2024-01-{day:02}T08:00:00-05:00" for day in range(1, 29)]
     schema = learned(texts)
@@ -383,6 +402,7 @@ def test_a_model_keeps_the_convention_in_its_file(tmp_path, data):
         ({"currency": "(?:"}, r"format\.currency must be the sign of a currency"),
         ({"missing": [3]}, r"format\.missing must be a list of texts"),
         ({"more": 3}, r'format has the unknown key "more"'),
+        ({"type": "time"}, r'format has the unknown key "decimal"'),
     ],
 )
 def test_formats_that_are_none(changes, message):
@@ -390,6 +410,20 @@ def test_formats_that_are_none(changes, message):
     document["columns"][0]["format"] |= changes
     with pytest.raises(ValueError, match=rf"^schema\.columns\[0\]\.{message}"):
         Schema.from_document(document)
+
+
+def test_a_format_that_does_not_fit_its_encoding_is_none():
+    document = learned(["a", "b", "c"] * 9).document()
+    document["columns"][0]["format"] = {"type": "time", "missing": []}
+    message = r"^schema\.columns\[0\]\.format is one of dates, which encoding \(category\) is not"
+    with pytest.raises(ValueError, match=message):
+        Schema.from_document(document)
+
+
+def test_the_first_and_last_dates_have_a_local_time():
+    texts = [f"2024-01-{day:02}T08:00:00-05:00" for day in range(1, 29)]
+    found = read(learned(texts), ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+    assert np.array_equal(found, [-62135596800 - 10 * 3600, 253402300799])
 
 
 def test_documents_without_formats_are_read_as_before():

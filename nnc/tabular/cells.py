@@ -258,11 +258,11 @@ def _is_period(kind: type) -> bool:
 
 def _common_zone(items: list[Any]) -> str | None:
     """Return the time zone of dates, "UTC" if they have several, None if a date has none."""
-    zones = {getattr(item, "tzinfo", None) for item in items if not is_missing(item)}
-    if not zones or None in zones:
+    zones = [getattr(item, "tzinfo", None) for item in items if not is_missing(item)]
+    if None in zones:
         return None
-    names = {zone_name(zone) for zone in zones}
-    return (names.pop() if len(names) == 1 else None) or "UTC"
+    names = set(map(zone_name, zones))  # the zones themselves may have no hash
+    return names.pop() if len(names) == 1 else "UTC"
 
 
 def _real(name: str, items: list[Any], group: str) -> Column:
@@ -387,7 +387,7 @@ def as_levels(column: Column, levels: Iterable[str]) -> Column:
     """Return numbers or booleans as text, written as those of these levels that mean the same.
 
     The integer 1 is "1" or "1.0", and true is "True", "true", "yes" or "1". A value that no level means keeps its usual
-    text if all levels are numbers, or all are booleans.
+    text if all levels are numbers.
 
     Raises
     ------

@@ -98,6 +98,7 @@ def find_format(column: Column) -> Found:
 
 
 def _lookalike(texts: Mapping[str, int]) -> str:
+    """Return a text that looks like a number or a date, if most of many different ones do, else ""."""
     if len(texts) <= MIN_NUMBERS:  # all of them are categories
         return ""
     alike = [text for text in texts if len(text) <= MAX_LOOKALIKE_LENGTH and LOOKALIKE.fullmatch(text)]

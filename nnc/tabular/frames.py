@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from importlib.util import find_spec
+from numbers import Integral
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from nnc.base.checks import counted
 from nnc.base.containers import as_array, column_names
 from nnc.tabular import cells
+from nnc.tabular.zones import zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -98,11 +100,16 @@ def read_table(X: Any, names: Sequence[str] | None = None) -> Table:
     if n == 0 or n_columns == 0:
         what = "sample" if n_columns else "feature"
         raise ValueError(f"X has 0 {what}(s) (shape=({n}, {n_columns})) while a minimum of 1 is required.")
-    numbered = found is not None and list(found) == list(range(len(found)))
+    numbered = found is not None and list(map(_number, found)) == list(range(len(found)))
     known = None if found is None or numbered else _checked(found)
     called = known or [f"x{j}" for j in range(n_columns)]
     read = [cells.read(name, *column) for name, column in zip(called, columns, strict=True)]
     return Table(read, known is not None, numbered)
+
+
+def _number(name: Any) -> int | None:
+    """Return the name of a column if it is an integer; False and 0.0 are none, though they are equal to 0."""
+    return int(name) if isinstance(name, Integral) and not isinstance(name, bool) else None
 
 
 def _checked(names: Sequence[Any]) -> list[str]:
@@ -162,7 +169,8 @@ def _of_series(series: Any) -> tuple[Any, ...]:
     array = np.asarray(series.to_numpy())
     if dtype.is_integer() and array.dtype.kind == "f" and np.nanmax(np.abs(array), initial=0) > cells.MAX_EXACT:
         array = _objects(series.to_list())  # with missing values, integers have become floats
-    return array, False, (), dtype.time_zone if isinstance(dtype, nw.Datetime) else None
+    zone = dtype.time_zone if isinstance(dtype, nw.Datetime) else None
+    return array, False, (), None if zone is None else zone_name(zone)
 
 
 def _order(categories: Iterable[Any]) -> tuple[str, ...]:

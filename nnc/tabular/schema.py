@@ -23,7 +23,7 @@ from nnc.tabular import encodings
 from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_truths
 from nnc.tabular.encoding import Encoding
-from nnc.tabular.encodings import Date, LeftOut, Presence
+from nnc.tabular.encodings import Binary, Date, LeftOut, Number, Presence
 from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
 from nnc.tabular.notices import ColumnWarning, warn_user
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 ROWS = 1 << 13  # that are encoded at a time: what a column takes for it stays in the cache
 BINS = 8
 INDEX = re.compile(r"0|[1-9]\d*", re.ASCII)  # the name of a column that is a number
+ENCODINGS_OF = {"number": (Number, Binary, LeftOut, Presence), "date": (Date, LeftOut, Presence)}  # by kind of format
 BEFORE_FORMATS = {"format": None, "zone": "UTC"}  # of columns in files of nnc 0.1.0
 
 
@@ -348,8 +349,11 @@ class Schema:
             name = fields.member(part, "name", str, where=f"{place}.")
             kind = fields.name(part, "kind", KINDS, f"{place}.")
             encoding = encodings.read_encoding(part["encoding"], f"{place}.encoding")
+            format = read_format(part["format"], f"{place}.format")
+            if format is not None and not isinstance(encoding, ENCODINGS_OF[format.kind]):
+                raise ValueError(f"{place}.format is one of {format.kind}s, which encoding ({encoding.type}) is not")
             zone = fields.member(part, "zone", str, type(None), where=f"{place}.")
-            columns.append(Known(name, kind, encoding, read_format(part["format"], f"{place}.format"), zone))
+            columns.append(Known(name, kind, encoding, format, zone))
         if len({known.name for known in columns}) < len(columns):
             raise ValueError(f"{where}.columns have one name twice, expected different ones")
         if not any(known.encoding.width for known in columns):

@@ -61,7 +61,7 @@ class Format(Value):
 
     @property
     def expected(self) -> str:
-        """What error messages expect."""
+        """Valid cells, as error messages describe them."""
         raise NotImplementedError
 
     def parse_in(self, text: str, zone: str | None) -> float | None:
@@ -204,14 +204,19 @@ class NumberFormat(Format):
 
     def _warn_of_three_digits(self, column: Column) -> None:
         """Warn where all cells with a mark may have another value in another convention, and no training row is so."""
-        texts = [column.levels[place].strip() for place in np.unique(column.values[column.values >= 0])]
-        marked = [text for text in texts if "." in text or "," in text]
         marks = set(",.").difference(self.three_digits)
-        if marked and all(any(is_thousand(text, mark) for mark in marks) for text in marked):
+        doubtful = ""
+        for place in np.unique(column.values[column.values >= 0]):
+            text = column.levels[place].strip()
+            if ("." in text or "," in text) and self.parse(text) is not None:
+                if not any(is_thousand(text, mark) for mark in marks):
+                    return
+                doubtful = doubtful or text
+        if doubtful:
             warn_user(
-                f"column {column.name!r} has {marked[0]!r}, no training row has one mark before three digits; it is "
-                f"read as {self.parse(marked[0]):g}, by the format of the training rows; if that is not meant, convert "
-                "the column to numbers",
+                f"column {column.name!r}: {doubtful!r} may have decimals or separated thousands, and no training row "
+                f"has such a cell; it is read as {self.parse(doubtful):g}, by the format of training; if that is not "
+                "meant, convert the column to numbers",
                 ColumnWarning,
             )
 
@@ -238,8 +243,8 @@ def _number_pattern(decimal: str, grouping: str, percent: bool, currency: str) -
 
 def is_thousand(text: str, mark: str) -> bool:
     """Return whether a number is written as "1.234" with this mark, which may be a decimal or a whole number."""
-    found = THOUSAND.search(re.sub(r"[^\d.,]", "", text))
-    return found is not None and found[1] == mark and len(found[0]) == len(re.sub(r"[^\d.,]", "", text))
+    found = THOUSAND.fullmatch(re.sub(r"[^\d.,]", "", text))
+    return found is not None and found[1] == mark
 
 
 # --------------------------------------------------------------------------------------------- dates

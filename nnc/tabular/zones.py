@@ -20,10 +20,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_DAY, MAX_DAY = -719_000, 2_932_000  # days since 1970 within the years that datetime has
 
 
-def zone_name(zone: tzinfo | None) -> str | None:
-    """Return the name of a time zone by which `local_time` finds it, None if it has none."""
-    name = getattr(zone, "key", None) or getattr(zone, "zone", None) or str(zone)
-    return name if _find(name) is not None else None
+def zone_name(zone: tzinfo | str | None) -> str:
+    """Return the name by which `local_time` finds a time zone, "UTC" if the system does not know it."""
+    name = zone if isinstance(zone, str) else getattr(zone, "key", None) or getattr(zone, "zone", None) or str(zone)
+    return "UTC" if _find(name) is None else name
 
 
 @cache
@@ -35,7 +35,7 @@ def _find(name: str) -> tzinfo | None:
         return timezone(-offset if found[1] == "-" else offset) if offset < timedelta(days=1) else None
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):  # it is not there (also ZoneInfoNotFoundError), or no name
+    except (KeyError, OSError, ValueError):  # it is not there, or no name of a zone
         return None
 
 
@@ -63,7 +63,6 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
         return np.asarray(seconds, np.float64)
     there = ~np.isnan(seconds)
     days, inverse = np.unique(np.floor(seconds[there] / DAY), return_inverse=True)
-    days = np.clip(days, MIN_DAY, MAX_DAY)
     offsets = np.array([(_offset(day * DAY, zone), _offset((day + 1) * DAY, zone)) for day in days.tolist()])
     offsets = offsets.reshape(-1, 2)[inverse]
     changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # the days on which the offset changes
@@ -91,6 +90,7 @@ def _known(name: str) -> tzinfo:
 
 def _offset(seconds: float, zone: tzinfo) -> float:
     """Return the seconds by which a zone is ahead of UTC."""
+    seconds = min(max(seconds, MIN_DAY * DAY), MAX_DAY * DAY)
     offset = (EPOCH + timedelta(seconds=seconds)).astimezone(zone).utcoffset()
     return 0.0 if offset is None else offset.total_seconds()
 
