@@ -195,7 +195,7 @@ def _copy_standard_input(copy: BinaryIO) -> None:
     """
     if sys.stdin is None:
         raise TableFileError("standard input is closed: name a file, or pipe a table into it")
-    stream = sys.stdin.buffer
+    stream: Any = sys.stdin.buffer
     waits = False
     with suppress(OSError):  # of a stream without a descriptor
         waits = os.name == "posix" and stream.fileno() >= 0

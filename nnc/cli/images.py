@@ -42,7 +42,13 @@ BATCH, FEW = 128, 2000  # with fewer images than that, batches have a quarter as
 EPOCHS, STEPS = 18, 1500  # and so many epochs that there are so many steps, up to five times as many
 RATE = 4e-3
 GRAY = ("1", "L")  # modes of Pillow
-TABLE_OPTIONS = {"drop": [], "task": None, "loss": None, "preset": "default", "members": None}  # with their defaults
+TABLE_OPTIONS: dict[str, Any] = {
+    "drop": [],
+    "task": None,
+    "loss": None,
+    "preset": "default",
+    "members": None,
+}  # with their defaults
 
 
 # ------------------------------------------------------------------------------------------ train
@@ -126,7 +132,7 @@ def train(arguments: Namespace) -> int:
         **known,
     }
     if arguments.report is not None:
-        _write_report(arguments.report, facts, dict(zip(labels.tolist(), counts.tolist(), strict=True)), net.history)
+        _write_report(arguments.report, facts, dict(zip(labels.tolist(), counts.tolist(), strict=True)), net)
     if not arguments.quiet:
         say("\n".join(aligned([[name, fact] for name, fact in facts.items()])))
         say()
@@ -135,12 +141,14 @@ def train(arguments: Namespace) -> int:
     return ended(complete, kept, arguments, unfinished, screen)
 
 
-def _write_report(path: str, facts: dict[str, str], classes: dict[Any, int], history: nnc.History) -> None:
+def _write_report(path: str, facts: dict[str, str], classes: dict[Any, int], network: nnc.NeuralNetwork) -> None:
     """Write a page of HTML: what was trained, the images of each class, and the curves of the training."""
+    history = network.history
+    assert history is not None
     from nnc.tabular.report import Report
 
     images = {f"images of class {label}": f"{n:,}" for label, n in classes.items()}
-    curves = {"loss": history.loss, "held-out accuracy": history["val_accuracy"]}
+    curves = {"loss": history.loss.tolist(), "held-out accuracy": history["val_accuracy"].tolist()}
     Report("NeuralNetwork of images", {**facts, **images}, [], None, curves).save(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -17,7 +18,6 @@ from nnc.cli.terminal import say
 from nnc.inspection.text import aligned
 from nnc.tabular import TableClassifier, TableRegressor
 from nnc.tabular.recipe import members_by_rule
-from nnc.tabular.report import Report
 from nnc.tabular.training import epochs_in_all
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def run(arguments: Namespace) -> int:
             log.write("end", time=now(), model=arguments.output, seconds=model.model_.facts["seconds"], **facts)
     report = model.report()
     if arguments.report is not None:
-        Report(report.title, {**report.facts, **known}, report.columns, report.importances, report.curves).save(
-            arguments.report
-        )
+        page = copy(report)
+        page.facts = {**report.facts, **known}
+        page.save(arguments.report)
     if not arguments.quiet:
         say(report)
         say()
