@@ -190,6 +190,60 @@ def test_labels_are_strings_of_c():
     ]
 
 
+ODD_LABELS = [
+    "",
+    "*/",
+    "//",
+    "??=??/",
+    "%s\\n",
+    "\x1b[31m",
+    "\x012",
+    "\u2028",
+    "\U0001f600",
+    "a\"b'c",
+    "\r\n",
+    "\ufeff",
+]
+
+
+def classifier(labels):
+    rng = np.random.default_rng(0)
+    net = NeuralNetwork([2, len(labels)], loss="cross_entropy", seed=0)
+    y = np.array(labels, object)[np.arange(60) % len(labels)]
+    net.fit(rng.random((60, 2)), y, epochs=1, lr=0.01)
+    return net
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_odd_labels_come_back_from_c(tmp_path):
+    net = classifier(ODD_LABELS)
+    net.to_c(tmp_path / "odd.h", name="odd")
+    body = (
+        'for (int i = 0; i < ODD_N_OUT; i++) { for (const char *c = odd_labels[i]; *c; c++) printf("%02x", *c & 255); '
+    )
+    (tmp_path / "odd.c").write_text(f'#include <stdio.h>\n#include "odd.h"\nint main(void) {{ {body}puts(""); }} }}\n')
+    command = ["gcc", *C, "-Wall", "-Werror", "-Wno-unused-function", "odd.c", "-o", "odd", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    out = subprocess.run([tmp_path / "odd"], capture_output=True, text=True, check=True).stdout
+    assert [bytes.fromhex(line).decode() for line in out.splitlines()] == net.classes.tolist()
+
+
+@pytest.mark.parametrize("label", ["a\0b", "\x001"])
+def test_a_label_with_a_nul_is_no_string_of_c(tmp_path, label):
+    net = classifier([label, "other"])
+    for options in ({}, {"dtype": "int8", "calibrate": np.random.default_rng(0).random((20, 2))}):
+        with pytest.raises(ValueError, match=r"labels and names must have no NUL to be strings of C, got '.*x00"):
+            net.to_c(tmp_path / "nul.h", **options)
+    assert not (tmp_path / "nul.h").exists()
+
+
+def test_a_label_that_utf_8_cannot_hold_is_named(tmp_path):
+    net = classifier(["\ud800", "other"])
+    for write in (net.to_c, net.to_onnx):
+        with pytest.raises(ValueError, match=r"must be text that UTF-8 can hold, got '.ud800'"):
+            write(tmp_path / "odd.h")
+
+
 # ------------------------------------------------------------------------------------------------ in whole numbers
 
 

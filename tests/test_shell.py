@@ -5,8 +5,12 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
+import subprocess
 import sys
+import time
+import weakref
 from importlib import import_module
 from pathlib import Path
 
@@ -75,17 +79,21 @@ def shell(folder, tmp_path, monkeypatch, capfd):
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
 
-    def run(line, **files):
-        for name, content in files.items():
-            (tmp_path / name.replace("_", ".")).write_bytes(content if isinstance(content, bytes) else content.encode())
+    def run(arguments):
         capfd.readouterr()
         try:
-            status = main(line.split())
+            status = main(arguments)
         except SystemExit as end:
             status = end.code
         return (*capfd.readouterr(), status)
 
-    return run
+    def run_line(line, **files):
+        for name, content in files.items():
+            (tmp_path / name.replace("_", ".")).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return run(line.split())
+
+    run_line.run = run
+    return run_line
 
 
 # ------------------------------------------------------------------------------------------ what commands do
@@ -790,6 +798,273 @@ def test_images_refused(shell, images, line, message, status):
     out, err, found = shell(line)
     assert (out, found) == ("", status)
     assert message in err.splitlines()[-1]
+
+
+# ------------------------------------------------------------------------------------------ files that are written over
+
+
+TRAIN = "train iris.csv --target species --preset fast --members 1 -q"
+SAME_FILES = {
+    "model and report": f"{TRAIN} -o x.json --report x.json",
+    "model and log": f"{TRAIN} -o x.json --log ./x.json",
+    "log and report": f"{TRAIN} -o m.json --log x.json --report x.json",
+    "table and model": f"{TRAIN} -f -o iris.csv",
+    "table and log": f"{TRAIN} -f -o m.json --log iris.csv",
+    "table and report": f"{TRAIN} -f -o m.json --report iris.csv",
+    "table and log of a run that goes on": f"{TRAIN} --resume -o m.json --log iris.csv",
+    "another spelling": f"{TRAIN} -f -o sub/../iris.csv",
+    "a link": f"{TRAIN} -f -o link.csv",
+    "a hard link": f"{TRAIN} -f -o hard.csv",
+    "a link as the input": "train link.csv --target species -f -o hard.csv",
+    "the unfinished model": f"{TRAIN} -o x.json --log x.json.unfinished",
+    "the table as the unfinished model": "train x.json.unfinished --target species -f -o x.json",
+    "table and predictions": "predict iris.json iris.csv -f -o iris.csv",
+    "model and predictions": "predict iris.json iris.csv -f -o iris.json",
+    "explained table": "explain iris.json iris.csv -f -o hard.csv",
+    "model and picture": "plot iris.json -f -o iris.json",
+    "model and export": "export iris.json --c -f -o iris.json",
+    "model and export by default": "export iris.h --c -f",
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no links of this kind")
+@pytest.mark.parametrize("line", SAME_FILES.values(), ids=SAME_FILES)
+def test_outputs_that_are_other_files_of_the_command_are_refused(shell, tmp_path, line):
+    for name in ("iris.csv", "iris.json"):
+        content = Path(name).read_bytes()
+        Path(name).unlink()
+        Path(name).write_bytes(content)
+    Path("sub").mkdir()
+    Path("link.csv").symlink_to("iris.csv")
+    os.link("iris.csv", "hard.csv")
+    Path("iris.h").write_bytes(Path("iris.json").read_bytes())
+    if line.startswith("train x.json.unfinished"):
+        Path("x.json.unfinished").write_bytes(Path("iris.csv").read_bytes())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    out, err, status = shell(line)
+    assert (out, status) == ("", 2)
+    assert "would overwrite" in err
+    assert "name another file" in err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_devices_may_be_written_to_several_times(shell):
+    assert shell(f"{TRAIN} -o m.json --log {os.devnull} --report {os.devnull} -f") == ("", "", 0)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", "7", "no json", '{"networks": 3}', '{"networks": [1]}', "[" * 100_000, b"\xff\x00"]
+)
+def test_a_damaged_file_of_an_unfinished_run(shell, content):
+    Path("m.json.unfinished").write_bytes(content if isinstance(content, bytes) else content.encode())
+    out, err, status = shell(f"{TRAIN} -o m.json --resume")
+    assert (out, status) == ("", 1)
+    assert re.fullmatch(r"nnc: .*m\.json\.unfinished.*\n", err)
+    assert shell(f"{TRAIN} -o m.json -f") == ("", "", 0)
+
+
+# ------------------------------------------------------------------------------------------ terminals, pipes, signals
+
+ESCAPES = "\x1b[31mred\x1b]0;title\x07\u202e\x9b2J"
+
+
+def test_names_do_not_reach_the_terminal_as_control_characters(shell, tmp_path):
+    name = f"y{ESCAPES}"
+    rows = [f"{i % 7},{'cat' + ESCAPES if i % 2 else 'b'},{'class' + ESCAPES if i % 3 else 'B'}" for i in range(120)]
+    text = "\n".join([f"col{ESCAPES},b,{name}", *rows]) + "\n"
+    Path("t.csv").write_text(text, encoding="utf-8")
+    lines = (
+        ["train", "t.csv", "--target", name, "-o", "m.json", "--preset", "fast", "--members", "1"],
+        ["evaluate", "m.json", "t.csv"],
+        ["evaluate", "m.json", "t.csv", "--json"],
+        ["explain", "m.json"],
+        ["explain", "m.json", "--json"],
+        ["explain", "m.json", "t.csv"],
+        ["inspect", "m.json"],
+        ["inspect", "m.json", "--json"],
+        ["explain", "m.json", "t.csv", "--label", ESCAPES],
+        ["predict", "m.json", "iris.csv"],
+        ["predict", "m.json", ESCAPES],
+        ["train", "t.csv", "--target", ESCAPES, "-o", "n.json"],
+        ["train", "t.csv", "--target", name, "-o", f"no{ESCAPES}/m.json"],
+        ["plot", "m.json", "-o", f"{ESCAPES}.svg"],
+        ["export", "m.json", "--onnx", "-o", f"{ESCAPES}.onnx"],
+        [ESCAPES],
+        ["train", "t.csv", ESCAPES],
+        ["predict", "m.json", "--separator", ESCAPES],
+    )
+    for line in lines:
+        out, err, _ = shell.run(line)
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", out + err), line
+        if "--json" in line:
+            json.loads(out)
+
+
+def process(*arguments, **options):
+    """A process that runs a command."""
+    return subprocess.Popen([sys.executable, "-m", "nnc", *arguments], **options)
+
+
+@pytest.fixture
+def temporary(tmp_path):
+    """The folder for temporary files of processes, and their environment."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    paths = [str(Path(import_module("nnc").__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    return folder, {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def waits_for_input(started, folder):
+    """Wait until a process has begun its copy of standard input, and what was sent is in it."""
+    while not any(path.stat().st_size for path in folder.iterdir()):
+        assert started.poll() is None
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of this kind")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_standard_input_is_awaited(shell, temporary, name):
+    folder, environment = temporary
+    number = getattr(signal, name)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
+    with process("predict", "iris.json", bufsize=0, **pipes) as started:
+        started.stdin.write(b"x" * (2 << 20))  # more than the buffer of the copy
+        waits_for_input(started, folder)
+        started.send_signal(number)
+        status = started.wait(60)
+        out, err = started.stdout.read(), started.stderr.read()
+    assert out == b""
+    assert (status, err) == ((130, b"nnc: interrupted\n") if name == "SIGINT" else (-number, b""))
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals of this kind")
+def test_a_signal_while_a_model_is_trained(shell, temporary):
+    folder, environment = temporary
+    Path("iris.csv.gz").write_bytes(gzip.compress(Path("iris.csv").read_bytes()))
+    line = ["train", "iris.csv.gz", "--target", "species", "--members", "300", "--log", "run.jsonl", "-o", "m.json"]
+    with process(*line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        while not (Path("run.jsonl").exists() and "epoch" in text_of("run.jsonl")):
+            assert started.poll() is None
+            time.sleep(0.05)
+        assert list(folder.iterdir()) != []
+        started.terminate()
+        assert started.wait(60) == -signal.SIGTERM
+        assert b"Traceback" not in started.stderr.read()
+    assert list(folder.iterdir()) == []
+    assert not Path("m.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
+def test_a_signal_that_is_ignored_stays_ignored(shell, temporary):
+    folder, environment = temporary
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        started = process("predict", "iris.json", "--classes", "--id", "species", bufsize=0, **pipes)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with started:
+        text = Path("iris.csv").read_bytes()
+        started.stdin.write(text + b"1,1,1,1,z\n" * (1 << 17))
+        waits_for_input(started, folder)
+        started.send_signal(signal.SIGHUP)
+        out, _ = started.communicate(timeout=120)
+    assert started.returncode == 0
+    assert out.startswith(b"species,prediction\nsetosa,")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closed descriptors are those of POSIX")
+@pytest.mark.parametrize(
+    ("line", "closed", "status", "message"),
+    [
+        ("predict iris.json iris.csv", ">&-", 1, "nnc: standard output is closed"),
+        ("explain iris.json --json", ">&-", 1, "nnc: standard output is closed"),
+        ("inspect iris.json", ">&-", 1, "nnc: standard output is closed"),
+        ("predict iris.json", "<&-", 1, "nnc: standard input is closed"),
+        ("predict iris.json none.csv", "2>&-", 1, ""),
+        (f"{TRAIN} -o m.json", ">&- 2>&- <&-", 0, ""),
+        ("--help", ">&-", 0, ""),
+        ("inspect iris.json", ">/dev/full", 1, "nnc: No space left on device"),
+    ],
+)
+def test_closed_streams(shell, temporary, line, closed, status, message):
+    if closed == ">/dev/full" and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    command = f"{shlex.quote(sys.executable)} -m nnc {line} {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=temporary[1], check=False)
+    assert (done.stdout, done.returncode) == ("", status)
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == (message != "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes of this kind")
+@pytest.mark.parametrize("line", ["predict iris.json many.csv", "--help"])
+def test_a_reader_that_goes_away(shell, temporary, line):
+    text = text_of("iris.csv").split("\n", 1)
+    Path("many.csv").write_text("\n".join([text[0], text[1] * 300]))
+    with process(*line.split(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=temporary[1]) as started:
+        started.stdout.close()
+        assert started.stderr.read() == b""
+        assert started.wait(60) == (0 if line == "--help" else 141)
+
+
+def test_images_are_reduced_while_they_are_read(shell, tmp_path):
+    """At most two images of full size are in memory, whatever their number."""
+    image = pytest.importorskip("PIL.Image")
+    for i in range(8):
+        folder = tmp_path / "large" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.new("RGB", (1200, 1000), (20 * i, 200, 10)).save(folder / f"{i}.png")
+    stacked = import_module("nnc.cli.images")._stacked  # private: the peak of a whole training is that of its packages
+    files = sorted(map(str, (tmp_path / "large").rglob("*.png")))
+    made, most, new = [], 0, image.Image._new  # private: all copies of Pillow come from there
+
+    def counted(self, core):
+        nonlocal most
+        found = new(self, core)
+        made.append(weakref.ref(found))
+        alive = [one for one in (reference() for reference in made) if one is not None]
+        most = max(most, sum(one.size[0] >= 1000 for one in alive))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image.Image, "_new", counted)
+        assert stacked(files).shape == (8, 33, 40, 3)
+    assert 1 <= most <= 2
+
+
+def test_a_report_of_images(shell, images):
+    assert shell("train --images images -o m.json --epochs 2 -q --report r.html") == ("", "", 0)
+    page = text_of("r.html")
+    assert "images of class top left" in page
+    assert "SHA-256" in page
+    assert "held-out accuracy" in page
+    assert page.count("<svg") == 1
+
+
+@pytest.mark.parametrize("option", ["--drop x", "--task regression", "--loss poisson", "--preset best", "--members 3"])
+def test_options_of_tables_are_refused_for_images(shell, images, option):
+    out, err, status = shell(f"train --images images -o m.json {option}")
+    assert (out, status) == ("", 2)
+    assert f"{option.split()[0]} is for tables, and not for --images" in err
+
+
+@pytest.mark.parametrize("option", ["--epochs 3", "--labels y.idx"])
+def test_options_of_images_are_refused_for_tables(shell, option):
+    out, err, status = shell(f"{TRAIN} -o m.json {option}")
+    assert (out, status) == ("", 2)
+    assert f"{option.split()[0]} is for --images, and not for a table" in err
+
+
+def test_images_that_would_be_written_over(shell, images):
+    picture = "images/下面/03.png"
+    before = Path(picture).read_bytes()
+    for line in (f"train --images images -f -o {picture}", f"train --images images -f -o m.json --log {picture}"):
+        assert "would overwrite --images" in shell(line)[1]
+    assert Path(picture).read_bytes() == before
+    Path("images/m.json").write_text("a model of before")
+    assert shell("train --images images -f -o images/m.json --epochs 1 -q") == ("", "", 0)
 
 
 def test_completion():

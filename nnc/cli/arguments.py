@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nnc._version import __version__
+from nnc.cli.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,13 @@ Tables need the extra [cli]: pip install "nnc-cython[cli]"
 
 class UsageError(Exception):
     """The arguments do not go together."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of argparse, whose errors may show what was typed in a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _sizes(text: str) -> list[int]:
@@ -73,7 +81,7 @@ def _names(text: str) -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     """What parses the command line; `command` of what it gives is the module of nnc.cli that runs it."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="nnc",
         description="Train small neural networks at the speed of the processor.",
         epilog=BEGIN,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from nnc.cli.arguments import UsageError
 from nnc.cli.formats import Said, TableFileError, opened
 from nnc.cli.models import table_model
 from nnc.cli.predict_table import rows
+from nnc.cli.terminal import say, say_json
 from nnc.data.metrics import METRICS
 from nnc.inspection.text import aligned
 from nnc.tabular import TableClassifier
@@ -51,8 +50,7 @@ def run(arguments: Namespace) -> int:
         found = {name: METRICS[name](numbers, answers.reshape(len(truth), -1), None) for name in OF_NUMBERS}
         found = {"rows": len(truth), **found}
     if arguments.json:
-        json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
-        print()
+        say_json(found)
     else:
         _print(found, target)
     return 0
@@ -110,17 +108,17 @@ def _places(labels: list[Any], truth: pl.Series) -> NDArray[np.intp]:
 
 
 def _print(found: dict[str, Any], target: str) -> None:
-    print(f"{target}: {found['rows']:,} rows")
+    say(f"{target}: {found['rows']:,} rows")
     if found.get("rows_of_unknown_classes"):
-        print(f"{found['rows_of_unknown_classes']:,} of them are of classes that training had not, and count as wrong")
+        say(f"{found['rows_of_unknown_classes']:,} of them are of classes that training had not, and count as wrong")
     names = {**OF_NUMBERS, **OF_CLASSES}
-    print("\n".join(aligned([[f"  {said}", f"{found[name]:.5g}"] for name, said in names.items() if name in found])))
+    say("\n".join(aligned([[f"  {said}", f"{found[name]:.5g}"] for name, said in names.items() if name in found])))
     labels = found.get("classes", [])
     if 0 < len(labels) <= MOST_CLASSES:
-        print("\ntrue class, and what the model says\n")
+        say("\ntrue class, and what the model says\n")
         short = [label[:12] for label in labels]
         head = (
             ["", *short] if sum(len(label) + 2 for label in short) < 60 else ["", *map(str, range(1, len(short) + 1))]
         )
         lines = [[label, *(str(n or ".") for n in row)] for label, row in zip(short, found["confusion"], strict=True)]
-        print("\n".join(aligned([head, *lines])))
+        say("\n".join(aligned([head, *lines])))

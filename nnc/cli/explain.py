@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from nnc.cli.arguments import UsageError
 from nnc.cli.formats import Said, opened
 from nnc.cli.models import refuse_old, table_model
 from nnc.cli.predict_table import rows
+from nnc.cli.terminal import say, say_json
 from nnc.inspection.text import aligned
 from nnc.tabular import TableClassifier
 
@@ -52,7 +51,7 @@ def run(arguments: Namespace) -> int:
             outputs.write((_frame(model, found) for _, found in parts()), arguments.output)
         elif arguments.json:
             frames = pl.concat([_frame(model, found) for _, found in parts()])
-            _dump(frames.to_dicts())
+            say_json(frames.to_dicts())
         else:
             for start, found in parts():
                 _print(model, found, start)
@@ -83,13 +82,13 @@ def _importances(model: TableEstimator, arguments: Namespace) -> None:
         )
         return
     if arguments.json:
-        _dump(values)
+        say_json(values)
         return
     measure = "accuracy" if isinstance(model, TableClassifier) else "R^2"
-    print(f"how much lower the {measure} on held-out rows is where a column is shuffled\n")
+    say(f"how much lower the {measure} on held-out rows is where a column is shuffled\n")
     most = max(*values.values(), 1e-12)
     bars = [[_short(name), f"{value:.4f}", "#" * round(BAR * max(value, 0) / most)] for name, value in values.items()]
-    print("\n".join(aligned(bars)))
+    say("\n".join(aligned(bars)))
 
 
 def _frame(model: TableEstimator, found: Explanations) -> pl.DataFrame:
@@ -109,7 +108,7 @@ def _print(model: TableEstimator, found: Explanations, start: int) -> None:
             if isinstance(model, TableClassifier)
             else "predicted"
         )
-        print(
+        say(
             f"row {start + i + 1}: {what} is {contributions.sum() + baseline:.5g}, from {baseline:.5g} for the mean row"
         )
         order = [j for j in np.argsort(-np.abs(contributions)) if contributions[j]]
@@ -120,17 +119,12 @@ def _print(model: TableEstimator, found: Explanations, start: int) -> None:
             for j in order[:MOST]
         ]  # fmt: skip
         if bars:
-            print("\n".join(aligned(bars)))
+            say("\n".join(aligned(bars)))
         if len(order) > MOST:
             rest = contributions[order[MOST:]].sum()
-            print(f"  and {len(order) - MOST} more: {rest:+.4g}")
-        print()
+            say(f"  and {len(order) - MOST} more: {rest:+.4g}")
+        say()
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 28 else name[:27] + "~"
-
-
-def _dump(value: Any) -> None:
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
-    print()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import nnc
 from nnc.cli.models import load, one_network, refuse_old
+from nnc.cli.paths import check_distinct
+from nnc.cli.terminal import say
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -17,6 +19,7 @@ ENDINGS = {"onnx": ".onnx", "c": ".h", "python": ".py", "js": ".js"}
 def run(arguments: Namespace) -> int:
     model = load(arguments.file)
     output = arguments.output or os.path.splitext(arguments.file)[0] + ENDINGS[arguments.to]
+    check_distinct({"MODEL": arguments.file}, {"--output": output})
     refuse_old(output, arguments.force)
     if arguments.network is None and not hasattr(model, f"to_{arguments.to}"):
         raise ValueError(
@@ -26,5 +29,5 @@ def run(arguments: Namespace) -> int:
     if arguments.network is not None or isinstance(model, nnc.NeuralNetwork):
         model = one_network(model, arguments.network or 1)
     getattr(model, f"to_{arguments.to}")(output)
-    print(f"written to {output}")
+    say(f"written to {output}")
     return 0

@@ -9,11 +9,12 @@ import gzip
 import io
 import os
 import re
+import select
 import shutil
 import sys
 import zlib
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import islice
 from tempfile import NamedTemporaryFile
@@ -165,7 +166,7 @@ def opened(path: str, said: Said = Said(), expected: Collection[str] | None = ()
     try:
         if path == "-":
             with _temporary(temporary) as copy:
-                shutil.copyfileobj(sys.stdin.buffer, copy)
+                _copy_standard_input(copy)
             local = temporary[-1]
         else:
             local = path
@@ -184,6 +185,27 @@ def opened(path: str, said: Said = Said(), expected: Collection[str] | None = ()
     finally:
         for one in temporary:
             os.unlink(one)
+
+
+def _copy_standard_input(copy: BinaryIO) -> None:
+    """Copy standard input; Ctrl-C ends it at once.
+
+    polars handles SIGINT so that a read that waits is restarted, and Python does not see the signal. `select` is never
+    restarted.
+    """
+    if sys.stdin is None:
+        raise TableFileError("standard input is closed: name a file, or pipe a table into it")
+    stream: Any = sys.stdin.buffer
+    waits = False
+    with suppress(OSError):  # of a stream without a descriptor
+        waits = os.name == "posix" and stream.fileno() >= 0
+    while True:
+        if waits:
+            select.select([stream], [], [])
+        piece = stream.read1(PIECE)
+        if not piece:
+            return
+        copy.write(piece)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
+from contextlib import contextmanager
 from hashlib import sha256
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -20,26 +21,34 @@ from nnc.cli.arguments import UsageError
 from nnc.cli.models import refuse_old
 from nnc.cli.numbers import heading_and_lines
 from nnc.cli.outputs import write_rows
-from nnc.cli.runs import UNFINISHED, check_files, ended, logging, now, provenance
+from nnc.cli.paths import IMAGE_ENDINGS, UNFINISHED_IMAGES
+from nnc.cli.runs import check_files, ended, logging, now, provenance
 from nnc.cli.screen import Bar, Screen, figures
+from nnc.cli.terminal import say
 from nnc.datasets import read_idx, train_test_split
 from nnc.inspection.text import aligned
 from nnc.layers import small_images
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
     from numpy.typing import NDArray
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 LEAST, MOST = 12, 40  # pixels a side: smaller and larger images are scaled, which the default network is made for
 VALIDATION = 0.2  # of the images are held out
 BATCH, FEW = 128, 2000  # with fewer images than that, batches have a quarter as many
 EPOCHS, STEPS = 18, 1500  # and so many epochs that there are so many steps, up to five times as many
 RATE = 4e-3
 GRAY = ("1", "L")  # modes of Pillow
+TABLE_OPTIONS: dict[str, Any] = {
+    "drop": [],
+    "task": None,
+    "loss": None,
+    "preset": "default",
+    "members": None,
+}  # with their defaults
 
 
 # ------------------------------------------------------------------------------------------ train
@@ -49,7 +58,10 @@ def train(arguments: Namespace) -> int:
     """Trains the default network for small images."""
     if arguments.data is not None or arguments.target is not None:
         raise UsageError("expected a table and --target, or --images, got both")
-    screen, unfinished = Screen(arguments.quiet), f"{arguments.output}{UNFINISHED}.safetensors"
+    for name, default in TABLE_OPTIONS.items():
+        if getattr(arguments, name) != default:
+            raise UsageError(f"--{name} is for tables, and not for --images")
+    screen, unfinished = Screen(arguments.quiet), arguments.output + UNFINISHED_IMAGES
     check_files(arguments, unfinished)
     X, y, digest = _labelled(arguments)
     labels, places, counts = np.unique(y, return_inverse=True, return_counts=True)
@@ -104,17 +116,19 @@ def train(arguments: Namespace) -> int:
         log.write("end", time=now(), model=arguments.output, seconds=seconds, score=score, complete=complete)
     if complete and os.path.exists(unfinished):
         os.remove(unfinished)
+    facts = {
+        "images": f"{len(X_train):,} for training, {len(X_val):,} held out",
+        "epochs": f"{trained} of {epochs}",
+        "time": f"{seconds:.1f} s",
+        "held-out images": f"accuracy {score:.4g}",
+        **known,
+    }
+    if arguments.report is not None:
+        _write_report(arguments.report, facts, dict(zip(labels.tolist(), counts.tolist(), strict=True)), net)
     if not arguments.quiet:
-        facts = {
-            "images": f"{len(X_train):,} for training, {len(X_val):,} held out",
-            "epochs": f"{trained} of {epochs}",
-            "time": f"{seconds:.1f} s",
-            "held-out images": f"accuracy {score:.4g}",
-            **known,
-        }
-        print("\n".join(aligned([[name, fact] for name, fact in facts.items()])))
-        print()
-        print(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} FOLDER")
+        say("\n".join(aligned([[name, fact] for name, fact in facts.items()])))
+        say()
+        say(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} FOLDER")
     kept = f"the epoch with a validation accuracy of {best:.4g}" if best >= 0 else "which is of no whole epoch"
     return ended(complete, kept, arguments, unfinished, screen)
 
@@ -131,6 +145,17 @@ def _network(arguments: Namespace, unfinished: str, X: NDArray[Any], n_classes: 
     return nnc.NeuralNetwork(
         layers, activation="relu", loss="cross_entropy", dtype="float32", scale_X="pixels", seed=arguments.seed
     )
+
+
+def _write_report(path: str, facts: dict[str, str], classes: dict[Any, int], network: nnc.NeuralNetwork) -> None:
+    """Write a page of HTML: what was trained, the images of each class, and the curves of the training."""
+    history = network.history
+    assert history is not None
+    from nnc.tabular.report import Report
+
+    images = {f"images of class {label}": f"{n:,}" for label, n in classes.items()}
+    curves = {"loss": history.loss.tolist(), "held-out accuracy": history["val_accuracy"].tolist()}
+    Report("NeuralNetwork of images", {**facts, **images}, [], None, curves).save(path)
 
 
 class Keeper:
@@ -155,7 +180,7 @@ def _labelled(arguments: Namespace) -> tuple[NDArray[np.uint8], NDArray[Any], st
         files = [(label, file) for label in classes for file in _images_in(os.path.join(path, label))]
         if not files:
             raise ValueError(
-                f"{path} has no folders with images: expected one for each class ({', '.join(ENDINGS[:3])}, ...)"
+                f"{path} has no folders with images: expected one for each class ({', '.join(IMAGE_ENDINGS[:3])}, ...)"
             )
         X = _stacked([file for _, file in files])
         return X, np.array([label for label, _ in files]), _digest([file for _, file in files])
@@ -191,7 +216,7 @@ def predict(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> No
     if os.path.isdir(arguments.rows):
         files = [file for folder, _, _ in sorted(os.walk(arguments.rows)) for file in _images_in(folder)]
         if not files:
-            raise ValueError(f"{arguments.rows} has no images ({', '.join(ENDINGS[:3])}, ...)")
+            raise ValueError(f"{arguments.rows} has no images ({', '.join(IMAGE_ENDINGS[:3])}, ...)")
     elif _is_idx(arguments.rows):
         X = read_idx(arguments.rows)
         _check_idx(X, arguments.rows)
@@ -218,36 +243,53 @@ def _is_idx(path: str) -> bool:
 
 
 def _images_in(folder: str) -> list[str]:
-    names = sorted(one.name for one in os.scandir(folder) if one.is_file() and one.name.lower().endswith(ENDINGS))
+    names = sorted(one.name for one in os.scandir(folder) if one.is_file() and one.name.lower().endswith(IMAGE_ENDINGS))
     return [os.path.join(folder, name) for name in names]
 
 
 def _stacked(files: Sequence[str], size: tuple[int, int] | None = None, gray: bool | None = None) -> NDArray[np.uint8]:
-    """Images as an array (n, height, width), or (n, height, width, 3) of colors; without a size that of most, within
-    what the default network is made for."""
-    from PIL import Image
+    """Return images as an array (n, height, width), or (n, height, width, 3) if they have colors.
 
-    images = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                image.load()
-                transparent = "A" in image.getbands() or "transparency" in image.info
-                images.append(_on_white(image) if transparent else image.convert("L" if image.mode in GRAY else "RGB"))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{file} is no image that can be read: {' '.join(str(error).split())}") from None
-    if gray is None:
-        gray = all(image.mode == "L" for image in images)
+    Without a size they get that of most, within the limits of the default network. One image at a time is in memory in
+    its full size.
+    """
     if size is None:
-        (width, height), _ = Counter(image.size for image in images).most_common(1)[0]
+        sizes: Counter[tuple[int, int]] = Counter()
+        for file in files:
+            with _opened(file) as image:
+                sizes[image.size] += 1
+        (width, height), _ = sizes.most_common(1)[0]
         scale = min(1.0, MOST / max(width, height))
         size = (max(LEAST, round(scale * height)), max(LEAST, round(scale * width)))
-    mode, (height, width) = "L" if gray else "RGB", size
-    ready = (image.convert(mode) for image in images)
-    return np.stack([
-        np.asarray(image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR))
-        for image in ready
-    ])  # fmt: skip
+    images = [_small(file, size, gray) for file in files]
+    if gray is None:
+        gray = all(image.mode == "L" for image in images)
+    return np.stack([np.asarray(image.convert("L" if gray else "RGB")) for image in images])
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[Any]:
+    """An image of Pillow, which has read its header only."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            yield image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file} is no image that can be read: {' '.join(str(error).split())}") from None
+
+
+def _small(file: str, size: tuple[int, int], gray: bool | None) -> Any:
+    """Return an image of (height, width), in gray or in colors; without `gray` as it is."""
+    from PIL import Image
+
+    with _opened(file) as image:
+        image.load()
+        transparent = "A" in image.getbands() or "transparency" in image.info
+        found = _on_white(image) if transparent else image.convert("L" if image.mode in GRAY else "RGB")
+    if gray is not None:
+        found = found.convert("L" if gray else "RGB")
+    return found if found.size == size[::-1] else found.resize(size[::-1], Image.Resampling.BILINEAR)
 
 
 def _on_white(image: Any) -> Any:

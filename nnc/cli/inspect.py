@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import nnc
 from nnc.cli.models import load
+from nnc.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,17 +18,22 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     model = load(arguments.file)
     if arguments.json:
-        json.dump(_facts(model), sys.stdout, ensure_ascii=False, indent=2)
-        print()
+        say_json(_facts(model))
     elif isinstance(model, nnc.NeuralNetwork):
-        model.inspect()
+        _inspect(model)
     elif isinstance(model, nnc.Ensemble):
         for i, network in enumerate(model.networks, 1):
-            print(f"network {i} of {len(model)}")
-            network.inspect()
+            say(f"network {i} of {len(model)}")
+            _inspect(network)
     else:
-        print(model.report())
+        say(model.report())
     return 0
+
+
+def _inspect(network: nnc.NeuralNetwork) -> None:
+    text = StringIO()
+    network.inspect(text)
+    say(text.getvalue().removesuffix("\n"))
 
 
 def _facts(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator) -> dict[str, Any]:

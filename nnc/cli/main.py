@@ -16,6 +16,14 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from nnc.cli.arguments import UsageError, parser
+from nnc.cli.paths import check_outputs
+from nnc.cli.terminal import (
+    TerminatedError,
+    end_by,
+    printable,
+    replace_closed_streams,
+    terminating_signals,
+)
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -37,20 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 if all is well, 1 after an error (one line on standard error says which), 2 if the arguments are
-        wrong, 130 after Ctrl-C, 141 if the reader of standard output went away.
+        wrong, 130 after Ctrl-C, 141 if the reader of standard output went away. SIGTERM and SIGHUP end the process
+        by the signal, after temporary files are deleted.
     """
-    known = parser()
-    _complete(known)
-    arguments = known.parse_args(argv)
-    if not hasattr(arguments, "command"):
-        known.print_help(sys.stderr)
-        return 2
-    arguments.argv, arguments.began = list(sys.argv[1:] if argv is None else argv), monotonic()
+    replace_closed_streams()
     _write_all_characters()
-    warnings.showwarning = partial(_tell, getattr(arguments, "quiet", False))
     try:
-        status: int = import_module(f"nnc.cli.{arguments.command}").run(arguments)
-        sys.stdout.flush()
+        with terminating_signals():
+            status = _run(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
+    except SystemExit:  # of --help, --version and wrong arguments
+        _flush()
+        raise
+    except TerminatedError as end:
+        return end_by(end.number)
     except BrokenPipeError:
         # As with `nnc inspect FILE | head`: the reader has seen enough, which is no error to talk about.
         _discard_output()
@@ -58,16 +66,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nnc: interrupted", file=sys.stderr)
         status = 130
-    except UsageError as error:
-        print(f"nnc {arguments.command}: {error}; see nnc {arguments.command} --help", file=sys.stderr)
-        status = 2
     except (ImportError, OSError, ValueError, ArithmeticError) as error:
         print(f"nnc: {_message(error)}", file=sys.stderr)
         status = 1
+    _flush()
+    return status
+
+
+def _run(argv: list[str]) -> int:
+    """Run the command of these arguments and return the exit status."""
+    known = parser()
+    _complete(known)
+    arguments = known.parse_args(argv)
+    if not hasattr(arguments, "command"):
+        known.print_help(sys.stderr)
+        return 2
+    arguments.argv, arguments.began = argv, monotonic()
+    warnings.showwarning = partial(_tell, getattr(arguments, "quiet", False))
     try:
-        sys.stdout.flush()
-    except OSError:  # already reported, or of no use now
-        _discard_output()
+        check_outputs(arguments)
+        status: int = import_module(f"nnc.cli.{arguments.command}").run(arguments)
+    except UsageError as error:
+        print(f"nnc {arguments.command}: {printable(error)}; see nnc {arguments.command} --help", file=sys.stderr)
+        return 2
     return status
 
 
@@ -90,7 +111,7 @@ def _write_all_characters() -> None:
 def _tell(quiet: bool, message: Warning | str, *_: object) -> None:
     """A warning, in a line."""
     if not quiet:
-        print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"note: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _message(error: Exception) -> str:
@@ -103,11 +124,20 @@ def _message(error: Exception) -> str:
         text = error.strerror
         if error.filename is not None and str(error.filename) not in text:
             text += f": {error.filename}"
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # already reported, or of no use now
+        _discard_output()
 
 
 def _discard_output() -> None:
     """Let what standard output still holds go nowhere, or Python would complain about it at its end."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
+    with suppress(OSError):  # of a stream without a descriptor
+        number = sys.stdout.fileno()
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, number)
+        os.close(devnull)

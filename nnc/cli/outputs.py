@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnc.base import disk
 from nnc.cli.formats import TableFileError
+from nnc.cli.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +57,8 @@ def write(frames: Iterator[pl.DataFrame], path: str) -> None:
     written."""
     if path == "-":
         sys.stdout.flush()
-        _write_text(frames, getattr(sys.stdout, "buffer", None), ",")  # in UTF-8, whatever the terminal has
+        in_terminal = sys.stdout.isatty()  # elsewhere in UTF-8, whatever the terminal has
+        _write_text(frames, None if in_terminal else getattr(sys.stdout, "buffer", None), ",")
         return
     form = form_of(path)
     with _opened(path, form) as file:
@@ -83,7 +85,7 @@ def write_rows(heading: Sequence[str], rows: Iterable[Sequence[Any]], path: str 
     text = io.StringIO()
     csv.writer(text, delimiter=form.separator, lineterminator="\n").writerows([heading, *rows])
     if path is None or path == "-":
-        sys.stdout.write(text.getvalue())
+        _show(text.getvalue())
     else:
         with _opened(path, form) as file:
             file.write(text.getvalue().encode())
@@ -102,7 +104,12 @@ def _opened(path: str, form: Form) -> Iterator[BinaryIO]:
 def _write_text(frames: Iterator[pl.DataFrame], file: Any, separator: str) -> None:
     for i, frame in enumerate(frames):
         text = frame.write_csv(include_header=i == 0, separator=separator)
-        sys.stdout.write(text) if file is None else file.write(text.encode())
+        _show(text) if file is None else file.write(text.encode())
+
+
+def _show(text: str) -> None:
+    """Write text to standard output, escaped if that is a terminal."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
 
 
 def _as_lazy(frames: Iterator[pl.DataFrame]) -> pl.LazyFrame:

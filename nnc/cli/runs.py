@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from nnc.cli.screen import Screen
 
 
-UNFINISHED = ".unfinished"  # behind the name of the model: what a run that was ended goes on from
-
-
 def provenance(arguments: Namespace, data: str, digest: str) -> dict[str, str]:
     """What a run can be made again from."""
     packages = {name: version(name) for name in ("numpy", "scikit-learn", "polars")}
@@ -75,7 +72,13 @@ def networks_in(unfinished: str) -> int:
     if not os.path.exists(unfinished):
         return 0
     with disk.opened(unfinished, "unfinished model") as file:
-        return len(json.load(file).get("networks", ()))
+        try:
+            networks = json.load(file)["networks"]
+            if isinstance(networks, list):
+                return len(networks)
+        except (KeyError, TypeError, ValueError, RecursionError):
+            pass
+    raise ValueError(f"{unfinished} is damaged, so the run cannot go on: begin anew with --force and without --resume")
 
 
 def ended(complete: bool, kept: str, arguments: Namespace, unfinished: str, screen: Screen) -> int:

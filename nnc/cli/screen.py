@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from nnc.cli.terminal import printable
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -29,11 +31,11 @@ class Screen:
 
     def say(self, text: str = "") -> None:
         """A line."""
-        self.console.print(text)
+        self.console.print(printable(text))
 
     def warn(self, text: str) -> None:
         """A line that stands out."""
-        self.console.print(f"note: {text}", style="yellow")
+        self.console.print(f"note: {printable(text)}", style="yellow")
 
 
 class Bar:

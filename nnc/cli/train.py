@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -10,8 +11,10 @@ import polars as pl
 from nnc.cli import tables
 from nnc.cli.arguments import UsageError
 from nnc.cli.formats import Said, TableFileError, opened
-from nnc.cli.runs import UNFINISHED, check_files, ended, logging, networks_in, now, provenance
+from nnc.cli.paths import UNFINISHED
+from nnc.cli.runs import check_files, ended, logging, networks_in, now, provenance
 from nnc.cli.screen import Bar, Screen, figures
+from nnc.cli.terminal import say
 from nnc.inspection.text import aligned
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.format_search import find_format
@@ -36,6 +39,9 @@ def run(arguments: Namespace) -> int:
         return train(arguments)
     if arguments.data is None or arguments.target is None:
         raise UsageError("expected a table and --target COLUMN, or --images FOLDER")
+    for name in ("epochs", "labels"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name} is for --images, and not for a table")
     screen = Screen(arguments.quiet)
     unfinished = arguments.output + UNFINISHED
     check_files(arguments, unfinished)
@@ -62,15 +68,16 @@ def run(arguments: Namespace) -> int:
             facts = {"networks": len(model.networks_), "score": model.held_out_.score, "complete": model.complete_}
             log.write("end", time=now(), model=arguments.output, seconds=model.model_.facts["seconds"], **facts)
     report = model.report()
-    if not arguments.quiet:
-        print(report)
-        print()
-        print("\n".join(aligned(list(known.items()))))
-        print()
-        print(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} NEW.csv")
     if arguments.report is not None:
-        report.facts.update(known)
-        report.save(arguments.report)
+        page = copy(report)
+        page.facts = {**report.facts, **known}
+        page.save(arguments.report)
+    if not arguments.quiet:
+        say(report)
+        say()
+        say("\n".join(aligned(list(known.items()))))
+        say()
+        say(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} NEW.csv")
     return ended(model.complete_, f"{len(model.networks_)} of {n} networks", arguments, unfinished, screen)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._version import __version__
 from nnc.exchange.program import halves, programs, rounded, wrapped
+from nnc.exchange.protobuf import utf8
 from nnc.kinds import activations, formulas
 from nnc.layers import operations as op
 from nnc.saving.text import TOLERANCES
@@ -462,10 +463,20 @@ def initializer(values: Iterable[str]) -> str:
 
 
 def literal(label: Any) -> str:
-    """A label as a string of C, in UTF-8; what is not plain ASCII as octal numbers, and no trigraphs."""
+    """Return a label as a string of C, in UTF-8: what is not plain ASCII as octal numbers, and no trigraphs.
+
+    Raises
+    ------
+    ValueError
+        It has a NUL, at which a string of C ends.
+    """
     text = {True: "true", False: "false"}.get(label, str(label)) if type(label) is bool else str(label)
+    if "\0" in text:
+        raise ValueError(
+            f"labels and names must have no NUL to be strings of C, got {text!r}; rename it before training"
+        )
     plain = set(range(32, 127)) - set(b'"\\\\?')
-    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
+    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in utf8(text)) + '"'
 
 
 def name_of(path: Any) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnc._version import __version__
 from nnc.exchange.program import halves, in_range, program
-from nnc.exchange.protobuf import message
+from nnc.exchange.protobuf import message, utf8
 from nnc.layers import operations as op
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Graph:
         if kind in ("float32", "float64"):
             in_range(values, kind)
         if kind == "string":
-            content: tuple[int, Any] = (6, [value.encode() for value in values])
+            content: tuple[int, Any] = (6, [utf8(value) for value in values])
         else:
             content = (9, struct.pack(f"<{len(values)}{CODES[kind]}", *values))
         self.tensors.append(message((1, [*shape]), (2, KINDS[kind]), (8, name), content))

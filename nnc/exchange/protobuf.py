@@ -32,9 +32,17 @@ def message(*fields: tuple[int, Any]) -> bytes:
             elif isinstance(value, float):
                 made += varint(number << 3 | 5) + struct.pack("<f", value)
             else:
-                content = value.encode() if isinstance(value, str) else value
+                content = utf8(value) if isinstance(value, str) else value
                 made += varint(number << 3 | 2) + varint(len(content)) + content
     return bytes(made)
+
+
+def utf8(text: str) -> bytes:
+    """Return text in UTF-8; ValueError names text with a lone surrogate."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"labels and names must be text that UTF-8 can hold, got {text!r}; rename it") from None
 
 
 def fields(content: bytes) -> dict[int, list[Any]]:

@@ -196,7 +196,7 @@ class Conversion(Files):
             The file cannot be written, as in `save`; a ModelFileError where a parameter is NaN or infinite.
         ValueError
             name is no identifier of C, dtype is none of these or does not hold a parameter, a kind of layer has no form
-            there, or calibrate is missing with "int8" or given without.
+            there, a label has a NUL or is no text of UTF-8, or calibrate is missing with "int8" or given without.
         """
         from nnc.base import disk
         from nnc.exchange.c_source import name_of, to_c

@@ -92,9 +92,10 @@ class Report:
     def _lines(self) -> Iterator[str]:
         yield self.title
         yield from aligned([[f"  {name}", fact] for name, fact in self.facts.items()])
-        yield ""
-        yield from aligned([self._head(), *self._rows()])
-        yield from self._more()
+        if self.columns:
+            yield ""
+            yield from aligned([self._head(), *self._rows()])
+            yield from self._more()
         if self.curves:
             yield ""
             yield from aligned([[name, drawing.blocks(curve), _ends(curve)] for name, curve in self.curves.items()])
@@ -118,7 +119,7 @@ class Report:
     def _repr_html_(self) -> str:
         parts = [
             html.table(["of the fit", "it is"], list(self.facts.items()), self.title),
-            html.table(self._head(), self._rows()),
+            *([html.table(self._head(), self._rows())] if self.columns else []),
             *map(html.paragraph, self._more()),
         ]
         if self.curves:
