@@ -16,6 +16,7 @@ SHORT = {
     "gradients": ["100"],
     "load_fuzz": ["--seconds", "2"],
     "memory": ["--most", "20", "--actions", "save", "load", "fit"],
+    "readers": ["--models", "20"],
     "signals": ["--runs", "5", "--processes", "0"],
     "soak": ["--minutes", "0.03"],
     "threads_bits": ["--configurations", "3"],

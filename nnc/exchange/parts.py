@@ -185,6 +185,8 @@ class Builder:
         kind = self.layers[place]
         if self.open != place or not isinstance(kind, Computing):
             raise ValueError(f"{what} must stand behind a layer with weights that has no activation yet")
+        if name == "softmax" and self.shape == (1,):
+            raise ValueError(f"{what} must have two or more inputs, got 1, whose softmax is always 1")
         self.layers[place], self.open = kind.replace(activation=name), None
         if name not in activations.HIDDEN:
             self.output_only = what

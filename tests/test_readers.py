@@ -1,0 +1,86 @@
+"""Random models of PyTorch and Keras, supported or not: a network that agrees with the model, or a refusal by name."""
+
+import importlib.util
+import os
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnc import NeuralNetwork
+
+CAMPAIGN = Path(__file__).parents[1] / "tools" / "campaigns" / "readers.py"
+if not CAMPAIGN.exists():
+    pytest.skip("tools/ is not here", allow_module_level=True)
+spec = importlib.util.spec_from_file_location("readers", CAMPAIGN)
+readers = sys.modules["readers"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(readers)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+def check(data, draw):
+    """Draw a model by hypothesis, and read it."""
+    seed = data.draw(st.integers(0, 1000))
+    model = draw(lambda options: data.draw(st.sampled_from(list(options))), seed)
+    if model is not None:
+        assert [*readers.findings(model, Counter(), seed)] == [], model.text
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_torch_models_agree_or_are_refused_by_name(data):
+    pytest.importorskip("torch")
+    check(data, readers.torch_model)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_keras_models_agree_or_are_refused_by_name(data):
+    if not find_spec("torch"):
+        pytest.importorskip("jax")  # the backend "numpy" takes convolutions from it
+    os.environ.setdefault("KERAS_BACKEND", "torch" if find_spec("torch") else "numpy")
+    pytest.importorskip("keras")
+    check(data, readers.keras_model)
+
+
+# ------------------------------------------------------------------------------------------ planted errors
+
+NETWORK = NeuralNetwork([3, 4, 2], loss="mse", seed=0)
+
+
+def unknown(verify):
+    raise KeyError("Conv2d")
+
+
+def nameless(verify):
+    raise ValueError("too large")
+
+
+@pytest.mark.parametrize(
+    ("read", "outputs", "finding"),
+    [
+        (lambda verify: NETWORK, NETWORK.predict, None),
+        (lambda verify: NETWORK, lambda X: NETWORK.predict(X) * 1.001, "read as something else"),
+        (lambda verify: NETWORK, lambda X: NETWORK.predict(X)[:, :1], "read as something else"),
+        (lambda verify: nameless(verify) if verify else NETWORK, NETWORK.predict, "false alarm"),
+        (unknown, NETWORK.predict, "KeyError instead of a refusal"),
+        (nameless, NETWORK.predict, "the message names nothing"),
+    ],
+)
+def test_planted_errors_are_found(read, outputs, finding):
+    states = iter(("before", "before"))
+    found = [*readers.findings(readers.Model("", read, outputs, lambda: next(states)), Counter(), 0)]
+    assert len(found) == (finding is not None)
+    assert all(finding in text for text in found)
+
+
+def test_planted_change_of_state_is_found():
+    states = iter((np.array([1.0, 2.0]), np.array([1.0, 2.5])))
+    model = readers.Model("", lambda verify: NETWORK, NETWORK.predict, lambda: repr(next(states)))
+    assert [*readers.findings(model, Counter(), 0)] == ["the model or the random state was changed"]
