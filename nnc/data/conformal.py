@@ -2,8 +2,8 @@
 made the predictions (Vovk, Gammerman and Shafer, 2005; Lei et al., 2018).
 
 The guarantee is for new rows that are exchangeable with the held-out rows, which the model must not have learned from.
-Averaged over all draws of both, the share of new rows whose truth is inside is at least `level`, and at most 1 / (n + 1)
-more where no two scores are equal.
+Averaged over all draws of both, the share of new rows whose truth is inside is at least `level`, and at most
+1 / (n + 1) more where no two scores are equal.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class ConformalSets:
         self._limit = float(quantile(1 - P[np.arange(len(P)), index], level))
         self.threshold = 1 - self._limit
 
-    def predict_set(self, X: ArrayLike, allow_empty: bool = False) -> NDArray[np.bool_]:
+    def predict_set(self, X: ArrayLike, *, allow_empty: bool = False) -> NDArray[np.bool_]:
         """Return which classes are in the set of each row.
 
         Parameters

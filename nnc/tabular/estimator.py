@@ -25,6 +25,7 @@ from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
 from nnc.tabular.report import Report
 from nnc.tabular.schema import BINS, Schema
+from nnc.tabular.selection import without_outliers
 from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class TableEstimator(BaseEstimator):
             training = Training(
                 task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
-            members = training.run(count, done)
+            members = without_outliers(task, training.run(count, done), rows)
         with Interrupt():  # Ctrl-C comes too late to spare anything, and what has been trained would be lost
             facts = {
                 "preset": self.preset,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc.data.conformal import checked_level, quantile
+from nnc.data.conformal import checked_level, classes_within, half_width, quantile
 from nnc.data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients, permutation_importances
+from nnc.tabular.intervals import calibrate, inputs_of
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
 
 if TYPE_CHECKING:
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
     from nnc.data.scaling import Scaling
     from nnc.tabular.frames import Table
+    from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task
     from nnc.tabular.schema import Schema
     from nnc.tabular.target import Target
     from nnc.tabular.training import Member, Rows
 
 BLOCK = 1 << 22  # inputs that are made at a time
-SCORES, SHUFFLED = 2000, 1000  # held-out rows that intervals rest on, and importances
+SCORES, SHUFFLED = 2000, 1000  # held-out rows at least that are predicted, and those that importances rest on
 PART = 1 << 14  # held-out rows that are copied at a time
 MANY, MOST = 1 << 18, 1 << 20  # rows, and outputs for them: of more, some rows tell as much
 WIDE, WIDEST = 100, 1000  # columns up to which importances take a tenth of the time of a fit at most, and some seconds
@@ -46,8 +48,9 @@ class HeldOut(NamedTuple):
         Of the probabilities of classes; NaN of numbers.
     temperature : float
         Of the probabilities of classes; 1 of numbers.
-    scores : array (SCORES at most, n_targets)
-        How far the answers were from the truth, in no order: see `TableModel.strangeness`.
+    scores : array (rows, n_targets)
+        Nonconformity scores that sets and intervals are calibrated with, in no order: see `TableModel.nonconformity`.
+        With a spread they are divided by it.
     """
 
     n: int
@@ -83,6 +86,8 @@ class TableModel:
     baseline : array (width,)
         The mean of the training rows as members see them, which explanations begin at.
     held_out : HeldOut
+    spread : Spread or None
+        Scale of the intervals; None where all intervals have one width, and for classes and quantiles.
     importances : (mean, deviation) or None
         Of the columns, see `find_importances`.
     facts : dict
@@ -99,6 +104,7 @@ class TableModel:
     bounds: NDArray[np.float64] | None
     baseline: NDArray[np.float64]
     held_out: HeldOut
+    spread: Spread | None
     importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     shuffle: Shuffle | None
     facts: dict[str, Any]
@@ -119,7 +125,7 @@ class TableModel:
         self.baseline, self.facts = baseline, facts
         n_targets = 1 if task.kind == "classes" else task.n_out
         self.held_out = HeldOut(0, np.nan, np.nan, 1.0, np.empty((0, n_targets)))
-        self.importances = self.shuffle = None
+        self.spread = self.importances = self.shuffle = None
 
     # ------------------------------------------------------------------------------------------ answers
 
@@ -206,14 +212,14 @@ class TableModel:
         for P, place in zip(raw, places, strict=True):
             mean[place] += self.meant(P.astype(np.float64)) / times[place]  # sums might overflow
         answers = self.formed(mean)
-        order = np.random.default_rng([seed, 3]).permutation(len(known))
         self.held_out = HeldOut(
             len(known),
             self.score(answers, y, weights),
             expected_calibration_error(answers, y, sample_weight=weights) if classes else np.nan,
             self.held_out.temperature,
-            self.strangeness(answers, y)[order[:SCORES]],
+            self.calibrate(rows, known, answers, y, seed),
         )
+        order = np.random.default_rng([seed, 3]).permutation(len(known))
         chosen = np.sort(known[order[:SHUFFLED]])
         self.shuffle = Shuffle(
             rows.plain[chosen],
@@ -241,35 +247,82 @@ class TableModel:
         """Of the quantile that is the closest to the median; 0 where there are none."""
         return min(range(len(self.task.quantiles)), key=lambda i: abs(self.task.quantiles[i] - 0.5), default=0)
 
-    def strangeness(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
-        """How far answers are from the truth, (n, n_targets): 1 less the probability of the true class; the distance
-        from the number; how far it is outside of the outer quantiles, which is negative inside (Romano, Patterson and
-        Candes, 2019)."""
+    def nonconformity(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
+        """Return nonconformity scores (n, n_targets).
+
+        They are 1 less the probability of the true class, the absolute error of a number, or the distance from the
+        interval between the outer quantiles, negative inside (Romano, Patterson and Candes, 2019).
+        """
         if self.task.kind == "classes":
             return 1 - np.take_along_axis(answers, truth[:, None].astype(np.intp), axis=1)
         ends = (answers[:, 0], answers[:, -1]) if self.task.quantiles else (answers, answers)
-        strange: NDArray[np.float64] = np.maximum(ends[0] - truth, truth - ends[1])
-        return strange
+        scores: NDArray[np.float64] = np.maximum(ends[0] - truth, truth - ends[1])
+        return scores
+
+    def calibrate(
+        self, rows: Rows, index: NDArray[np.intp], answers: NDArray[np.float64], truth: NDArray[Any], seed: int
+    ) -> NDArray[np.float64]:
+        """Fit the spread of intervals and return the scores that they are calibrated with.
+
+        Parameters
+        ----------
+        rows : Rows
+            The training rows.
+        index : int array (n,)
+            The held-out rows among them.
+        answers : array (n, ...)
+            What members that have not learned from these rows predict for them.
+        truth : array (n,) or (n, n_targets)
+        seed : int
+        """
+
+        def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:
+            assert self.scaling is not None
+            return inputs_of(rows.plain[index[part]], answers[part], self.scaling)
+
+        adaptive = self.task.kind == "numbers" and not self.task.quantiles
+        weights = None if rows.weights is None else rows.weights[index]
+        errors = self.nonconformity(answers, truth)
+        self.spread, scores = calibrate(errors, inputs if adaptive else None, weights, seed)
+        return scores
 
     def limit(self, level: float) -> NDArray[np.float64]:
-        """What the strangeness of a share of `level` of all rows does not exceed."""
+        """Return the score (n_targets,) that a share of `level` of all rows does not exceed."""
         level = checked_level("level", level)
         if not len(self.held_out.scores):
             raise ValueError("no rows were held out, as there were too few: fit needs 10 rows or more for that")
         return quantile(self.held_out.scores, level)
 
-    def interval(self, table: Table, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The ends (n, n_targets) of intervals that hold a share of `level` of all targets."""
-        limit, answers = self.limit(level), self.predict(table)
+    def interval(self, table: Table, level: float, clip: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the ends (n, n_targets) of intervals that hold a share of `level` of all targets.
+
+        With `clip` they are 0 or more for each target that was never negative in the training.
+        """
+        limit = self.limit(level)
+        ends = [self.ends(inputs, limit) for inputs in self.blocks(table)]
+        low, high = (np.concatenate(parts) for parts in zip(*ends, strict=True))
+        if clip and self.bounds is not None:
+            least = np.where(self.bounds[0] >= 0, 0, -np.inf)
+            low, high = np.maximum(low, least), np.maximum(high, least)
+        return low, high
+
+    def ends(
+        self, inputs: NDArray[np.float32], limit: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the ends of intervals of encoded rows, for the quantile of the scores."""
+        answers, scale = self.answer(inputs), np.ones(1)
         if self.task.quantiles:
             low, high = answers[:, 0] - limit, answers[:, -1] + limit
             middle = (low + high) / 2
             return np.minimum(low, middle), np.maximum(high, middle)
-        return answers - limit, answers + limit
+        if self.spread is not None and self.scaling is not None:
+            scale = self.spread.predict(inputs_of(inputs[:, : self.schema.width()], answers, self.scaling))
+        half = half_width(limit, scale)
+        return answers - half, answers + half
 
-    def classes_within(self, table: Table, level: float) -> NDArray[np.bool_]:
-        """Which classes are in the set that holds the true one in a share of `level` of all rows."""
-        return np.asarray(1 - self.predict(table) <= self.limit(level))
+    def classes_within(self, table: Table, level: float, allow_empty: bool) -> NDArray[np.bool_]:
+        """Return which classes are in the set that holds the true one in a share of `level` of all rows."""
+        return classes_within(self.predict(table), self.limit(level), allow_empty)
 
     # ------------------------------------------------------------------------------------------ what it rests on
 
