@@ -25,7 +25,8 @@ from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
 from nnc.tabular.report import Report
 from nnc.tabular.schema import BINS, Schema
-from nnc.tabular.selection import without_outliers
+from nnc.tabular.selection import with_members, without_outliers
+from nnc.tabular.sizes import file_sizes, in_words
 from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc.exchange.table import TableProgram
     from nnc.network import NeuralNetwork
     from nnc.tabular.frames import Table
     from nnc.tabular.model import HeldOut
@@ -400,11 +402,17 @@ class TableEstimator(BaseEstimator):
         }
         if not facts["complete"]:
             told["ended early"] = "by Ctrl-C or max_seconds: the call above trains all networks"
+        measure = "accuracy" if model.task.kind == "classes" else "R^2"
         if held.n:
-            measure = "accuracy" if model.task.kind == "classes" else "R^2"
             told["held-out rows"] = f"{held.n:,}: {measure} {held.score:.4g}"
             if model.task.kind == "classes":
                 told["held-out rows"] += f", calibration error {held.calibration_error:.3g}"
+        told["size"] = ", ".join(f"{name} {in_words(size)}" for name, size in file_sizes(model).items())
+        if model.gain is not None and model.gain.is_noise:
+            told["one network"] = (
+                f"as good within noise: all together gain {model.gain.mean:.2g} +- {model.gain.error:.2g} in {measure} "
+                "on held-out rows; members=1 of save, to_onnx and to_c writes the best one"
+            )
         importances = None
         if model.importances is not None:
             importances = dict(zip(model.schema.names, model.importances[0].tolist(), strict=True))
@@ -427,20 +435,40 @@ class TableEstimator(BaseEstimator):
 
     # ------------------------------------------------------------------------------------------ files
 
-    def save(self, path: Any) -> None:
-        """Writes the model to a JSON file: columns, encodings, networks and what was learned from held-out rows.
+    def _count(self, members: Any) -> int:
+        """Return how many members are to be written, checked; all by default."""
+        n = len(self._model().members)
+        if members is None:
+            return n
+        if not isinstance(members, Integral) or isinstance(members, bool) or not 1 <= members <= n:
+            raise ValueError(
+                f"members must be a whole number from 1 to {n}, the networks of the model, got {members!r}"
+            )
+        return int(members)
+
+    def _program(self, members: Any) -> TableProgram:
+        """Return the model, or its best members, for the writers of nnc/exchange."""
+        return program(with_members(self._model(), self._count(members)))
+
+    def save(self, path: Any, *, members: int | None = None) -> None:
+        """Write the model to a JSON file: columns, encodings, networks and what was learned from held-out rows.
 
         Parameters
         ----------
         path : str, os.PathLike or text file
             As in `NeuralNetwork.save`: atomically, exact to the bit.
+        members : int, default=None
+            How many networks are written: those with the best scores on their held-out rows. `report()` says where one
+            is as good as all. Default: all.
 
         Raises
         ------
         OSError
             It cannot be written; the message says why and what to do.
+        ValueError
+            members is not from 1 to the number of networks.
         """
-        file.write(path, self._model())
+        file.write(path, self._model(), self._count(members))
 
     def codes(self, X: Any) -> NDArray[np.float64]:
         """A table as the matrix (n, columns) that models take which `to_onnx` and `to_c` write.
@@ -459,7 +487,7 @@ class TableEstimator(BaseEstimator):
         table = self._table(X)
         return self._model().schema.codes(table)
 
-    def to_onnx(self, path: Any) -> None:
+    def to_onnx(self, path: Any, *, members: int | None = None) -> None:
         """Writes the model as one ONNX model: the encoding of the columns, the networks and what is made of their
         outputs, in standard operators of opset 17.
 
@@ -472,19 +500,21 @@ class TableEstimator(BaseEstimator):
         ----------
         path : str or os.PathLike
             Replaced whole, as `save` does.
+        members : int, default=None
+            How many networks are written, as in `save`.
 
         Raises
         ------
         OSError
             The file cannot be written, as in `save`.
         ValueError
-            The model would be larger than 2 GiB.
+            The model would be larger than 2 GiB, or members is not from 1 to the number of networks.
         """
         from nnc.exchange.onnx_table import to_onnx_table
 
-        disk.replace(path, to_onnx_table(program(self._model())), "model")
+        disk.replace(path, to_onnx_table(self._program(members)), "model")
 
-    def to_c(self, path: Any, name: str | None = None) -> None:
+    def to_c(self, path: Any, name: str | None = None, *, members: int | None = None) -> None:
         """Writes the model as one header of C99 (or C++11), which needs nothing but math.h.
 
         `name_predict(in, out)` makes of NAME_N_IN raw columns, which are what `codes` gives, NAME_N_OUT outputs: the
@@ -499,19 +529,21 @@ class TableEstimator(BaseEstimator):
             Replaced whole, as `save` does.
         name : str, optional
             What all names in the header begin with. Default: the file's.
+        members : int, default=None
+            How many networks are written, as in `save`.
 
         Raises
         ------
         OSError
             The file cannot be written, as in `save`.
         ValueError
-            name is no identifier of C.
+            name is no identifier of C, or members is not from 1 to the number of networks.
         """
         from nnc.exchange.c_source import name_of
         from nnc.exchange.c_table import to_c_table
 
         name = name_of(path) if name is None else name
-        disk.write(path, to_c_table(program(self._model()), name), "model")
+        disk.write(path, to_c_table(self._program(members), name), "model")
 
     @classmethod
     def load(cls, path: Any) -> Self:

@@ -7,6 +7,7 @@
      "bounds": null or [[least target, ...], [largest, ...]], "baseline": [a number for each input],
      "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
      "spread": null or {"networks": 4, "unit": [a number for each target], "limits": [[least, ...], [largest, ...]]},
+     "gain": null or [mean, standard error], of all members over one,
      "importances": null or [[mean, ...], [deviation, ...]],
      "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "weighted": false,
                "class_weight": null, "balanced" or [a number or null for each class], "complete": true,
@@ -14,7 +15,7 @@
      "self_test": {"outputs": [...]}}
 
 Numbers that are not known, NaN elsewhere, are null here. The networks of the spread follow those of the members. Files
-of 0.1.0 have no "spread": their intervals have one width.
+of 0.1.0 have no "spread" and no "gain": their intervals have one width.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from nnc.tabular.intervals import Spread
 from nnc.tabular.model import WIDEST, HeldOut, TableModel
 from nnc.tabular.recipe import CLASSES, LOSSES, NUMBERS, PRESETS, Task
 from nnc.tabular.schema import Schema
+from nnc.tabular.selection import Gain, with_members
 from nnc.tabular.target import Target
 from nnc.tabular.training import Member, Spec
 
@@ -47,11 +49,17 @@ WHAT = "table model"
 PLAN = 2  # which member learns from what: a checkpoint of another plan is of another fit
 
 
-def write(path: Any, model: TableModel) -> None:
-    """Saves a model: see `saving.write`."""
+def write(path: Any, model: TableModel, count: int | None = None) -> None:
+    """Save a model, or its `count` best members: see `saving.write`."""
     if model.shuffle is not None and len(model.schema.names) <= WIDEST:
         model.find_importances()  # which need rows that the file has not
+    model = model if count is None else with_members(model, count)
     saving.write(path, _networks(model), _table(model))
+
+
+def text(model: TableModel) -> str:
+    """Return the text that `write` writes."""
+    return saving.dumps(_networks(model), _table(model))
 
 
 def read(path: Any) -> TableModel:
@@ -106,6 +114,7 @@ def _table(model: TableModel) -> dict[str, Any]:
             "scores": held.scores.tolist(),
         },
         "spread": _spread_document(model.spread),
+        "gain": None if model.gain is None else list(model.gain),
         "importances": None if importances is None else [part.tolist() for part in importances],
         "facts": model.facts,
         "self_test": {"outputs": model.answer(_test_row(model)).ravel().tolist()},
@@ -144,6 +153,8 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
     model.held_out = _held_out(fields.member(table, "held_out", dict), 1 if classes else task.n_out)
     if n_spread:
         model.spread = _spread(table, task, schema, networks[len(members) :])
+    if table.get("gain") is not None:
+        model.gain = Gain(*fields.vector(fields.member(table, "gain", list), 2, "gain"))
     importances = _matrix(table, "importances", 2, len(schema.names))
     model.importances = None if importances is None else (importances[0], importances[1])
     wanted = fields.member(fields.member(table, "self_test", dict), "outputs", list, where="self_test.")

@@ -12,6 +12,7 @@ from nnc.data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients, permutation_importances
 from nnc.tabular.intervals import calibrate, inputs_of
+from nnc.tabular.selection import ensemble_gain
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task
     from nnc.tabular.schema import Schema
+    from nnc.tabular.selection import Gain
     from nnc.tabular.target import Target
     from nnc.tabular.training import Member, Rows
 
@@ -88,6 +90,8 @@ class TableModel:
     held_out : HeldOut
     spread : Spread or None
         Scale of the intervals; None where all intervals have one width, and for classes and quantiles.
+    gain : Gain or None
+        Score of all members less that of one; None for one member, and without held-out rows.
     importances : (mean, deviation) or None
         Of the columns, see `find_importances`.
     facts : dict
@@ -105,6 +109,7 @@ class TableModel:
     baseline: NDArray[np.float64]
     held_out: HeldOut
     spread: Spread | None
+    gain: Gain | None
     importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     shuffle: Shuffle | None
     facts: dict[str, Any]
@@ -125,7 +130,7 @@ class TableModel:
         self.baseline, self.facts = baseline, facts
         n_targets = 1 if task.kind == "classes" else task.n_out
         self.held_out = HeldOut(0, np.nan, np.nan, 1.0, np.empty((0, n_targets)))
-        self.spread = self.importances = self.shuffle = None
+        self.spread = self.gain = self.importances = self.shuffle = None
 
     # ------------------------------------------------------------------------------------------ answers
 
@@ -219,6 +224,7 @@ class TableModel:
             self.held_out.temperature,
             self.calibrate(rows, known, answers, y, seed),
         )
+        self.gain = ensemble_gain(self, rows, known, answers)
         order = np.random.default_rng([seed, 3]).permutation(len(known))
         chosen = np.sort(known[order[:SHUFFLED]])
         self.shuffle = Shuffle(
