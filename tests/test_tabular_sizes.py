@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("sklearn", "1.9")
 
 from nnc.tabular import TableClassifier, TableRegressor, load
-from nnc.tabular.selection import with_members
 
 MAIN = """
 #include <stdio.h>
@@ -134,9 +133,9 @@ def test_members_that_learned_from_all_rows_come_last():
     model = TableRegressor(members=8, random_state=0).fit(*rows(200)).model_
     fold_members = sum(member.spec.fold is not None for member in model.members)
     assert 0 < fold_members < len(model.members)
-    kept = with_members(model, fold_members).members
+    kept = model.with_members(fold_members).members
     assert all(member.spec.fold is not None for member in kept)
-    assert with_members(model, len(model.members)) is model
+    assert model.with_members(len(model.members)) is model
 
 
 def test_the_report_says_where_one_network_is_as_good(classifier, tmp_path):

@@ -23,10 +23,9 @@ from nnc.tabular.frames import read_table
 from nnc.tabular.model import TableModel
 from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
-from nnc.tabular.report import Report
 from nnc.tabular.schema import BINS, Schema
-from nnc.tabular.selection import with_members, without_outliers
-from nnc.tabular.sizes import file_sizes, in_words
+from nnc.tabular.selection import without_outliers
+from nnc.tabular.summary import summary
 from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from nnc.tabular.frames import Table
     from nnc.tabular.model import HeldOut
     from nnc.tabular.recipe import Task
+    from nnc.tabular.report import Report
     from nnc.tabular.target import Target
 
 LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
@@ -386,44 +386,10 @@ class TableEstimator(BaseEstimator):
         return self._model().find_importances()[0]
 
     def report(self) -> Report:
-        """What the fit has come to: the columns and what was made of each, the networks, how good they are on rows that
-        were held out, what the columns are worth. `print(model.report())`; notebooks show it as HTML."""
-        model = self._model()
-        facts, held = model.facts, model.held_out
-        encodings = {True: "numbers in bins", False: "plain numbers"}
-        seen = " and ".join(encodings[bins] for bins in sorted(model.encodings))
-        told = {
-            **({} if self.target_name_ is None else {"target": self.target_name_}),
-            "rows": f"{facts['rows']:,}",
-            "networks": f"{len(model.members)} of {facts['trained']} trained, each of {model.members[0].network.sizes}",
-            "inputs": seen,
-            "time": f"{facts['seconds']:.1f} s",
-            "to make it again": self._call(),
-        }
-        if not facts["complete"]:
-            told["ended early"] = "by Ctrl-C or max_seconds: the call above trains all networks"
-        measure = "accuracy" if model.task.kind == "classes" else "R^2"
-        if held.n:
-            told["held-out rows"] = f"{held.n:,}: {measure} {held.score:.4g}"
-            if model.task.kind == "classes":
-                told["held-out rows"] += f", calibration error {held.calibration_error:.3g}"
-        told["size"] = ", ".join(f"{name} {in_words(size)}" for name, size in file_sizes(model).items())
-        if model.gain is not None and model.gain.is_noise:
-            told["one network"] = (
-                f"as good within noise: all together gain {model.gain.mean:.2g} +- {model.gain.error:.2g} in {measure} "
-                "on held-out rows; members=1 of save, to_onnx and to_c writes the best one"
-            )
-        importances = None
-        if model.importances is not None:
-            importances = dict(zip(model.schema.names, model.importances[0].tolist(), strict=True))
-        curves = [member.curve for member in model.members if member.curve]
-        shown = {}
-        if curves:
-            name, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
-            most = max(map(len, curves))  # a member that was over earlier stays as good as it is
-            whole = [[*curve, *[best(curve)] * (most - len(curve))] for curve in curves]
-            shown[f"mean {name} on held-out rows"] = np.mean(whole, axis=0)
-        return Report(type(self).__name__, told, model.schema.describe(), importances, shown)
+        """Return a summary of the fit: the columns and what was made of each, the networks, how good they are on rows
+        that were held out, what the columns are worth, and the sizes of files. `print(model.report())`; notebooks show
+        it as HTML."""
+        return summary(type(self).__name__, self._call(), self._model())
 
     def _call(self) -> str:
         """What makes the same model again, of the same data."""
@@ -440,15 +406,14 @@ class TableEstimator(BaseEstimator):
         n = len(self._model().members)
         if members is None:
             return n
-        if not isinstance(members, Integral) or isinstance(members, bool) or not 1 <= members <= n:
-            raise ValueError(
-                f"members must be a whole number from 1 to {n}, the networks of the model, got {members!r}"
-            )
+        if isinstance(members, bool) or not isinstance(members, (int, np.integer)) or not 1 <= members <= n:
+            expected = f"a whole number from 1 to {n}, the networks of the model"
+            raise ValueError(f"members must be {expected}, got {members!r}")
         return int(members)
 
     def _program(self, members: Any) -> TableProgram:
         """Return the model, or its best members, for the writers of nnc/exchange."""
-        return program(with_members(self._model(), self._count(members)))
+        return program(self._model().with_members(self._count(members)))
 
     def save(self, path: Any, *, members: int | None = None) -> None:
         """Write the model to a JSON file: columns, encodings, networks and what was learned from held-out rows.

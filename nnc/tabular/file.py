@@ -34,7 +34,7 @@ from nnc.tabular.intervals import Spread
 from nnc.tabular.model import WIDEST, HeldOut, TableModel
 from nnc.tabular.recipe import CLASSES, LOSSES, NUMBERS, PRESETS, Task
 from nnc.tabular.schema import Schema
-from nnc.tabular.selection import Gain, with_members
+from nnc.tabular.selection import Gain
 from nnc.tabular.target import Target
 from nnc.tabular.training import Member, Spec
 
@@ -53,7 +53,7 @@ def write(path: Any, model: TableModel, count: int | None = None) -> None:
     """Save a model, or its `count` best members: see `saving.write`."""
     if model.shuffle is not None and len(model.schema.names) <= WIDEST:
         model.find_importances()  # which need rows that the file has not
-    model = model if count is None else with_members(model, count)
+    model = model if count is None else model.with_members(count)
     saving.write(path, _networks(model), _table(model))
 
 

@@ -3,6 +3,7 @@ some of them were held against say of the answers."""
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from nnc.data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients, permutation_importances
 from nnc.tabular.intervals import calibrate, inputs_of
-from nnc.tabular.selection import ensemble_gain
+from nnc.tabular.selection import MAX_COMPARED_ROWS, best_members, gain
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class TableModel:
             self.held_out.temperature,
             self.calibrate(rows, known, answers, y, seed),
         )
-        self.gain = ensemble_gain(self, rows, known, answers)
+        self.gain = self.gain_over_one(rows, known, answers, seed)
         order = np.random.default_rng([seed, 3]).permutation(len(known))
         chosen = np.sort(known[order[:SHUFFLED]])
         self.shuffle = Shuffle(
@@ -291,6 +292,54 @@ class TableModel:
         errors = self.nonconformity(answers, truth)
         self.spread, scores = calibrate(errors, inputs if adaptive else None, weights, seed)
         return scores
+
+    def gain_over_one(
+        self, rows: Rows, index: NDArray[np.intp], answers: NDArray[np.float64], seed: int
+    ) -> Gain | None:
+        """Compare single members with all of them on held-out rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            The training rows.
+        index : int array (n,)
+            The held-out rows among them.
+        answers : array (n, ...)
+            What one member that has not learned from each row predicts for it.
+        seed : int
+
+        Returns
+        -------
+        Gain or None
+            None for a model of one member.
+        """
+        if len(self.members) < 2:
+            return None
+        some = np.random.default_rng([seed, 5]).permutation(len(index))[:MAX_COMPARED_ROWS]
+        chosen = index[some]
+        truth, weights = rows.y[chosen], None if rows.weights is None else rows.weights[chosen]
+        every = self.answer(rows.inputs(True in self.encodings)[chosen])
+        return gain(self.row_errors(answers[some], truth), self.row_errors(every, truth), weights)
+
+    def row_errors(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
+        """Return errors (n,) whose mean is 1 less the accuracy, or 1 less the mean R^2 of the targets."""
+        if self.scaling is None:
+            return (answers.argmax(axis=1) != truth).astype(np.float64)
+        found, wanted = self.scaling.apply(self.middle(answers)), self.scaling.apply(truth)  # whose squares are finite
+        deviation = wanted.std(axis=0)
+        relative = (found - wanted) / np.where(deviation > 0, deviation, 1)
+        errors: NDArray[np.float64] = np.square(relative).mean(axis=1)
+        return errors
+
+    def with_members(self, count: int) -> TableModel:
+        """Return a model of the `count` best members, which shares all else; the model itself for all of them."""
+        if count == len(self.members):
+            return self
+        small = copy(self)
+        small.members = best_members(self.task, self.members, count)
+        small.baseline = self.baseline[: self.schema.width(bins=True in small.encodings)]
+        small.shuffle = small.gain = None
+        return small
 
     def limit(self, level: float) -> NDArray[np.float64]:
         """Return the score (n_targets,) that a share of `level` of all rows does not exceed."""

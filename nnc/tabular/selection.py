@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.tabular.model import TableModel
     from nnc.tabular.recipe import Task
     from nnc.tabular.training import Member, Rows
 
@@ -71,62 +69,34 @@ def without_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[
     return [member for member, keep in zip(members, plausible, strict=True) if keep] or list(members)
 
 
-def ensemble_gain(model: TableModel, rows: Rows, index: NDArray[np.intp], answers: NDArray[np.float64]) -> Gain | None:
-    """Compare single members with all of them on held-out rows.
+def gain(one: NDArray[np.float64], every: NDArray[np.float64], weights: NDArray[np.float64] | None) -> Gain:
+    """Return the gain of all members over one.
 
     Parameters
     ----------
-    model : TableModel
-    rows : Rows
-        The training rows.
-    index : int array (n,)
-        The held-out rows among them.
-    answers : array (n, ...)
-        Answers of one member for each held-out row, which has not learned from it.
-
-    Returns
-    -------
-    Gain or None
-        None for a model of one member, or for fewer than two held-out rows.
+    one, every : array (n,)
+        Errors of one member and of all members for the same rows.
+    weights : array (n,), optional
+        Sample weights.
     """
-    if len(model.members) < 2 or len(index) < 2:
-        return None
-    some = np.random.default_rng([model.facts["seed"], 5]).permutation(len(index))[:MAX_COMPARED_ROWS]
-    inputs = rows.inputs(True in model.encodings)[index[some]]
-    truth = rows.y[index[some]]
-    weights = np.ones(len(some)) if rows.weights is None else rows.weights[index[some]]
-    difference = _row_errors(model, answers[some], truth) - _row_errors(model, model.answer(inputs), truth)
-    weights = weights / weights.sum()
-    mean = float(weights @ difference)
-    return Gain(mean, float(np.sqrt(weights**2 @ (difference - mean) ** 2)))
+    differences = one - every
+    w = np.ones(len(one)) if weights is None else weights
+    w = w / w.sum()
+    mean = float(w @ differences)
+    return Gain(mean, float(np.sqrt(w**2 @ (differences - mean) ** 2)))
 
 
-def _row_errors(model: TableModel, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
-    """Return errors (n,) whose mean is 1 less the score: wrong classes, or squared errors relative to the variance."""
-    if model.task.kind == "classes":
-        return (answers.argmax(axis=1) != truth).astype(np.float64)
-    scale = truth.std(axis=0)
-    relative = (model.middle(answers) - truth) / np.where(scale > 0, scale, 1)
-    errors: NDArray[np.float64] = (relative**2).mean(axis=1)
-    return errors
-
-
-def with_members(model: TableModel, count: int) -> TableModel:
-    """Return a model of the `count` best members on their held-out rows; it shares all else.
+def best_members(task: Task, members: Sequence[Member], count: int) -> list[Member]:
+    """Return the members with the best scores on their held-out rows, in the order of the model.
 
     Members that learned from all rows have no score of their own and come after the others.
     """
-    if count == len(model.members):
-        return model
 
-    def error(member: Member) -> float:
-        if not member.curve:
-            return np.inf
-        return min(member.curve) if model.task.metric is None else -max(member.curve)
+    def error(i: int) -> float:
+        curve = members[i].curve
+        if not curve:
+            return float("inf")
+        return min(curve) if task.metric is None else -max(curve)
 
-    order = sorted(range(len(model.members)), key=lambda i: error(model.members[i]))
-    small = copy(model)
-    small.members = [model.members[i] for i in sorted(order[:count])]
-    small.baseline = model.baseline[: model.schema.width(bins=True in small.encodings)]
-    small.shuffle = small.gain = None
-    return small
+    order = sorted(range(len(members)), key=error)
+    return [members[i] for i in sorted(order[:count])]

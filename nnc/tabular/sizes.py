@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from nnc.tabular import file
 from nnc.tabular.export import program
-from nnc.tabular.selection import with_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +27,10 @@ def file_sizes(model: TableModel) -> dict[str, int]:
         "ONNX": lambda part: len(to_onnx_table(program(part))),
         "C": lambda part: len(to_c_table(program(part), "model").encode()),
     }
-    one = with_members(model, 1)
+    one = model.with_members(1)
     if len(model.members) == 1:
         return {name: size(one) for name, size in writers.items()}
-    two = with_members(model, 2)
+    two = model.with_members(2)
     params = [sum(member.network.n_params for member in part.members) for part in (one, two, model)]
     share = (params[2] - params[0]) / (params[1] - params[0])
     firsts = {name: size(one) for name, size in writers.items()}
