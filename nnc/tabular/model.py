@@ -324,7 +324,7 @@ class TableModel:
     def row_errors(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
         """Return errors (n,) whose mean is 1 less the accuracy, or 1 less the mean R^2 of the targets."""
         if self.scaling is None:
-            return (answers.argmax(axis=1) != truth).astype(np.float64)
+            return np.asarray(answers.argmax(axis=1) != truth, np.float64)
         found, wanted = self.scaling.apply(self.middle(answers)), self.scaling.apply(truth)  # whose squares are finite
         deviation = wanted.std(axis=0)
         relative = (found - wanted) / np.where(deviation > 0, deviation, 1)
