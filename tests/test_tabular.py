@@ -455,6 +455,27 @@ def test_a_checkpoint_goes_on_to_the_same_model(tmp_path, table):
     assert not path.exists()
     assert np.array_equal(model.predict(X), expected.predict(X))
     assert model.held_out_.score == expected.held_out_.score
+    assert np.array_equal(model.held_out_.scores, expected.held_out_.scores)
+    assert np.array_equal(model.feature_importances_, expected.feature_importances_)
+
+
+@pytest.mark.parametrize("place", [0, 1, 4], ids=["first", "both encodings", "other folds"])
+def test_resumed_fit_gives_the_same_estimates(tmp_path, table, labels, place):
+    arguments = {"members": 7, "random_state": 0, "checkpoint": tmp_path / "fit.json"}
+    expected = TableClassifier("fast", members=7, random_state=0).fit(table[0], labels)
+
+    def stop(number, record):
+        if number == place + 1:
+            raise StopError
+
+    with pytest.raises(StopError):
+        TableClassifier("fast", callback=stop, n_jobs=1, **arguments).fit(table[0], labels)
+    model = TableClassifier("fast", n_jobs=2, **arguments).fit(table[0], labels)
+    assert model.held_out_[:4] == expected.held_out_[:4]
+    assert np.array_equal(model.held_out_.scores, expected.held_out_.scores)
+    assert np.array_equal(model.predict_proba(table[0]), expected.predict_proba(table[0]))
+    for mine, others in zip(model.model_.importances, expected.model_.importances, strict=True):
+        assert np.array_equal(mine, others)
 
 
 def test_a_network_of_an_epoch_for_which_there_was_no_time_is_in_no_checkpoint(tmp_path, table, monkeypatch):

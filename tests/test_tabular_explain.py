@@ -20,25 +20,27 @@ GROUPS = ((slice(0, 1),), (slice(1, 3),), (), (slice(3, 4), slice(4, 5)))
 # --------------------------------------------------------------------------------------------- importances
 
 
-def score(A):
-    return -float(np.mean((A @ [1, 0.5, -0.5, 0, 0] - X @ [1, 0.5, -0.5, 0, 0]) ** 2))
+def losses(A):
+    return (A @ [1, 0.5, -0.5, 0, 0] - X @ [1, 0.5, -0.5, 0, 0]) ** 2
 
 
 def test_importances():
     given = X.astype(np.float32)
-    mean, std = permutation_importances(score, given, GROUPS, repeats=20, seed=3)
+    mean, error = permutation_importances(losses, given, GROUPS, repeats=20, seed=3)
     assert np.array_equal(given, X.astype(np.float32))
     assert mean[0] == pytest.approx(2 * X[:, 0].var(), rel=0.15)  # of two draws of a column
     assert mean[1] == pytest.approx(2 * (X[:, 1:3] @ [0.5, -0.5]).var(), rel=0.15)  # shuffled together
-    assert mean[2:].tolist() == std[2:].tolist() == [0, 0]
-    assert 0 < std[0] < mean[0] / 3
-    again, _ = permutation_importances(score, given, GROUPS[::-1], repeats=20, seed=3)
+    assert mean[2:].tolist() == error[2:].tolist() == [0, 0]
+    assert 0 < error[0] < mean[0] / 3
+    half, _ = permutation_importances(losses, given, GROUPS, repeats=20, seed=3, weights=np.full(200, 0.5))
+    assert half == pytest.approx(mean)
+    again, _ = permutation_importances(losses, given, GROUPS[::-1], repeats=20, seed=3)
     assert again.tolist() == mean[::-1].tolist()  # no column depends on the others
-    other, _ = permutation_importances(score, given, GROUPS, repeats=20, seed=4)
+    other, _ = permutation_importances(losses, given, GROUPS, repeats=20, seed=4)
     assert other[0] != mean[0]
     for wrong in ({"repeats": 0}, {"seed": -1}):
         with pytest.raises(ValueError, match=r"^(repeats must be 1 or more|seed must be a whole number)"):
-            permutation_importances(score, given, GROUPS, **wrong)
+            permutation_importances(losses, given, GROUPS, **wrong)
 
 
 # --------------------------------------------------------------------------------------------- contributions

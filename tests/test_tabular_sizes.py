@@ -149,11 +149,35 @@ def test_the_report_says_where_one_network_is_as_good(classifier, tmp_path):
     assert abs(classifier.score(X, labels) - load(tmp_path / "one.json").score(X, labels)) < 0.02
 
 
-def test_the_report_is_silent_where_more_networks_are_better():
+@pytest.mark.parametrize("kind", [TableClassifier, TableRegressor])
+def test_the_report_is_silent_where_more_networks_are_better(kind):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((750, 8))
-    y = np.sin(2 * X[:, 0]) * X[:, 1] + X[:, 2] + 0.5 * rng.standard_normal(750) > 0
-    assert "one network" not in TableClassifier(random_state=0).fit(X, y).report().facts
+    y = np.sin(2 * X[:, 0]) * X[:, 1] + X[:, 2] + 0.5 * rng.standard_normal(750)
+    model = kind(members=6, random_state=0).fit(X, y > 0 if kind is TableClassifier else y)
+    assert model.model_.gain.mean > 0.01
+    assert "one network" not in model.report().facts
+
+
+def test_the_report_is_silent_where_learned_rows_tell_nothing():
+    """Every network is right for every row that it has learned; for new rows two of five answers are wrong."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 40))
+    y = X[:, 0] + 2 * rng.standard_normal(300) > 0
+    model = TableClassifier(members=6, random_state=0).fit(X, y)
+    assert model.model_.gain is None
+    assert "one network" not in model.report().facts
+
+
+def test_the_gain_of_several_networks_is_that_on_new_rows():
+    X, y = rows(4750, seed=3)
+    for seed in range(2):
+        regressor = TableRegressor(members=8, random_state=seed).fit(X[:750], y[:750])
+        model = regressor.model_
+        encoded = next(model.blocks(read(X[750:])))
+        answers = [model.formed(model.output(member, model.seen_by(member, encoded))) for member in model.members]
+        single = np.mean([1 - np.mean((answer[:, 0] - y[750:]) ** 2) / y[750:].var() for answer in answers])
+        assert model.gain.mean == pytest.approx(regressor.score(X[750:], y[750:]) - single, rel=0.3)
 
 
 def test_the_shell_exports_few_members(classifier, tmp_path):

@@ -143,7 +143,7 @@ class LossRow(Value):
         return self.shown_slope or formulas.template(self.slope)
 
     @property
-    def terms(self) -> Callable[[Array, Array, Array, float], Array]:
+    def terms(self) -> Callable[[Array, Array, Array, float | Array], Array]:
         """The term as a function of arrays of y, p and z, and of c."""
         return formulas.function(self.term, "y p z c")
 

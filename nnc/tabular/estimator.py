@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nnc.exchange.table import TableProgram
     from nnc.network import NeuralNetwork
     from nnc.tabular.frames import Table
-    from nnc.tabular.model import HeldOut
+    from nnc.tabular.held_out import HeldOut
     from nnc.tabular.recipe import Task
     from nnc.tabular.report import Report
     from nnc.tabular.target import Target
@@ -259,7 +259,9 @@ class TableEstimator(BaseEstimator):
             training = Training(
                 task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
-            members = without_outliers(task, training.run(count, done), rows)
+            trained = training.run(count, done)
+            members = without_outliers(task, trained, rows)
+            training.discard({member.spec for member in trained} - {member.spec for member in members})
         with Interrupt():  # Ctrl-C comes too late to spare anything, and what has been trained would be lost
             facts = {
                 "preset": self.preset,
@@ -281,7 +283,7 @@ class TableEstimator(BaseEstimator):
                 rows.inputs(any(member.spec.bins for member in members)).mean(axis=0, dtype=np.float64),
                 facts,
             )
-            model.learn_from_held_out(rows, training.held, seed)
+            model.learn_from_held_out(rows, training, seed)
             facts["seconds"] = perf_counter() - began
             self.model_ = model
             if self.checkpoint is not None and not training.over:

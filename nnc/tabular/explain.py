@@ -25,46 +25,57 @@ NUMBERS = 1 << 21  # that are computed at a time
 
 
 def permutation_importances(
-    score: Callable[[NDArray[np.float32]], float],
+    losses: Callable[[NDArray[np.float32]], NDArray[np.float64]],
     X: NDArray[np.float32],
     groups: Groups,
     repeats: int = 5,
     seed: int = 0,
+    weights: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much the score of rows falls where a column is shuffled among them (Breiman, 2001).
+    """Return by how much the mean loss of rows rises if a column is permuted among them (Breiman, 2001).
 
     Parameters
     ----------
-    score : callable
-        Gives a number for encoded rows (n, width), the larger the better. It must not keep what it gets.
+    losses : callable
+        Returns the loss (n,) of each encoded row (n, width). It must not keep its argument.
     X : array (n, width)
-        Encoded rows that were not learned from.
+        Encoded rows that the model has neither learned from nor been selected by.
     groups : sequence of tuples of slices
-        What belongs to each original column, and is shuffled together.
+        The encoded columns of each original column, which are permuted together.
     repeats : int, default 5
-        How many orders of the rows there are, the same ones for all columns.
+        Number of permutations, the same ones for all columns.
     seed : int, default 0
-        From which they are drawn.
+        Seed of the permutations.
+    weights : array (n,), optional
+        Weights of the rows in the means.
 
     Returns
     -------
-    mean, std : float64 arrays (columns,)
-        Of the falls over the repeats; 0 of columns that have no part in X.
+    mean, standard_error : float64 arrays (columns,)
+        The mean rise over the rows and permutations, and its standard error: the standard deviation over the rows of
+        the rise of a row's loss, averaged over the permutations, divided by the square root of the number of rows. Both
+        are 0 for a column without encoded columns; the standard error is NaN for a single row.
     """
-    key = mix(checked_seed(seed))
-    orders = [
-        np.argsort(Stream(mix(key + i)).uniform((len(X),)), kind="stable") for i in range(count("repeats", repeats))
-    ]
-    best, changed = score(X), X.copy()
-    falls = np.zeros((len(groups), repeats))
-    for group, fall in zip(groups, falls, strict=True):
-        for i, order in enumerate(orders if group else ()):
+    key, n = mix(checked_seed(seed)), len(X)
+    orders = [np.argsort(Stream(mix(key + i)).uniform((n,)), kind="stable") for i in range(count("repeats", repeats))]
+    share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    effective = 1 / (share**2).sum()  # number of rows, if weights differ (Kish, 1965)
+    base, changed = losses(X), X.copy()
+    means, errors = np.zeros(len(groups)), np.zeros(len(groups))
+    for j, group in enumerate(groups):
+        if not group:
+            continue
+        rises = np.zeros(n)
+        for order in orders:
             for part in group:
                 changed[:, part] = X[order, part]
-            fall[i] = best - score(changed)
+            rises += (losses(changed) - base) / repeats
         for part in group:
             changed[:, part] = X[:, part]
-    return falls.mean(axis=1), falls.std(axis=1)
+        means[j] = share @ rises
+        variance = share @ (rises - means[j]) ** 2
+        errors[j] = np.sqrt(variance / (effective - 1)) if effective > 1 else np.nan
+    return means, errors
 
 
 def integrated_gradients(

@@ -30,8 +30,9 @@ from nnc import saving
 from nnc.base import disk, fields
 from nnc.data.scaling import Scaling
 from nnc.network import NeuralNetwork
+from nnc.tabular.held_out import PARTS, HeldOut, with_params
 from nnc.tabular.intervals import Spread
-from nnc.tabular.model import WIDEST, HeldOut, TableModel
+from nnc.tabular.model import WIDEST, TableModel
 from nnc.tabular.recipe import CLASSES, LOSSES, NUMBERS, PRESETS, Task
 from nnc.tabular.schema import Schema
 from nnc.tabular.selection import Gain
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows
 
 WHAT = "table model"
-PLAN = 2  # which member learns from what: a checkpoint of another plan is of another fit
+PLAN = 3  # which member learns from what: a checkpoint of another plan is of another fit
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
@@ -171,11 +172,7 @@ def _member(given: Any, network: NeuralNetwork, where: str) -> Member:
     place = fields.unsigned(members, "place", 0, f"{where}.", bits=31) or 0
     fold = fields.unsigned(members, "fold", None, f"{where}.", bits=31)
     curve = fields.member(members, "curve", list, where=f"{where}.")
-    error = members.get("error")  # in checkpoints
-    error = np.nan if error is None else fields.number(error, f"{where}.error")
-    return Member(
-        Spec(place, bins, fold), network, error, True, tuple(fields.vector(curve, len(curve), f"{where}.curve"))
-    )
+    return Member(Spec(place, bins, fold), network, curve=tuple(fields.vector(curve, len(curve), f"{where}.curve")))
 
 
 def _spread_document(spread: Spread | None) -> dict[str, Any] | None:
@@ -291,19 +288,28 @@ def fingerprint(rows: Rows, task: Task, preset: str, seed: int, count: int) -> s
 
 
 def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
-    """Saves members of a fit that is not done."""
-    beside = {
-        "fit": key,
-        "members": [
-            {**member.spec._asdict(), "error": _or_null(member.error), "curve": list(member.curve)}
-            for member in members
-        ],
-    }
-    saving.write(path, [_document(member.network) for member in members], beside)
+    """Save members of a fit that is not done, with the snapshots that estimates need."""
+    networks = [member.network for member in members]
+    entries = []
+    for member in members:
+        snapshots: dict[int, int] = {}  # index among the networks, by the identity of the parameters
+        for params in member.params:
+            if id(params) not in snapshots:
+                snapshots[id(params)] = len(networks)
+                networks.append(with_params(member.network, params))
+        entries.append(
+            {
+                **_said(member),
+                "error": _or_null(member.error),
+                "snapshots": [snapshots[id(params)] for params in member.params],
+                "errors": [_or_null(error) for error in member.errors],
+            }
+        )
+    saving.write(path, [_document(network) for network in networks], {"fit": key, "members": entries})
 
 
 def read_checkpoint(path: Any, key: str) -> list[Member]:
-    """The members of such a file, none where there is no file.
+    """Return the members in such a file, none if there is no file.
 
     Raises
     ------
@@ -322,8 +328,34 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
     with saving.refusing(where, WHAT):
         given = fields.member(beside, "members", list)
         networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
-        pairs = zip(given, networks, strict=True)
-        return [_member(member, network, f"members[{i}]") for i, (member, network) in enumerate(pairs)]
+        if len(networks) < len(given):
+            raise ValueError(f"networks has {len(networks)} items, expected one for each of {len(given)} members")
+        params = [network.params for network in networks]
+        return [_member_of_checkpoint(each, i, networks[i], params) for i, each in enumerate(given)]
+
+
+def _member_of_checkpoint(given: Any, i: int, network: NeuralNetwork, params: Sequence[NDArray[np.float32]]) -> Member:
+    """Return member i of a checkpoint; `params` are those of all networks in the file."""
+    where = f"members[{i}]"
+    member = _member(given, network, where)
+    snapshots = fields.member(given, "snapshots", list, where=f"{where}.")
+    errors = fields.member(given, "errors", list, where=f"{where}.")
+    n_parts = 0 if member.spec.fold is None else PARTS
+    if len(snapshots) != n_parts or len(errors) != n_parts:
+        found = f"{len(snapshots)} snapshots and {len(errors)} errors"
+        raise ValueError(f"{where} has {found}, expected {n_parts} of each")
+    for index in snapshots:
+        if type(index) is not int or not 0 <= index < len(params) or len(params[index]) != network.n_params:
+            raise ValueError(f"{where}.snapshots has {fields.shown(index)}, expected the index of a network like it")
+    return member._replace(
+        error=_or_nan(given.get("error"), f"{where}.error"),
+        params=tuple(params[index] for index in snapshots),
+        errors=tuple(_or_nan(error, f"{where}.errors") for error in errors),
+    )
+
+
+def _or_nan(value: Any, where: str) -> float:
+    return np.nan if value is None else fields.number(value, where)
 
 
 def remove_checkpoint(path: Any) -> None:

@@ -4,73 +4,37 @@ some of them were held against say of the answers."""
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnc.data.conformal import checked_level, classes_within, half_width, quantile
 from nnc.data.metrics import METRICS
 from nnc.tabular.cells import CellError
-from nnc.tabular.explain import integrated_gradients, permutation_importances
+from nnc.tabular.explain import integrated_gradients
+from nnc.tabular.held_out import HeldOut, evaluate, find_importances
 from nnc.tabular.intervals import calibrate, inputs_of
-from nnc.tabular.selection import MAX_COMPARED_ROWS, best_members, gain
-from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
+from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, best_members, gain_over_one
+from nnc.tabular.temperature import with_temperature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from nnc.data.scaling import Scaling
     from nnc.tabular.frames import Table
+    from nnc.tabular.held_out import Shuffle
     from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task
     from nnc.tabular.schema import Schema
     from nnc.tabular.selection import Gain
     from nnc.tabular.target import Target
-    from nnc.tabular.training import Member, Rows
+    from nnc.tabular.training import Member, Rows, Training
 
 BLOCK = 1 << 22  # inputs that are made at a time
-SCORES, SHUFFLED = 2000, 1000  # held-out rows at least that are predicted, and those that importances rest on
-PART = 1 << 14  # held-out rows that are copied at a time
-MANY, MOST = 1 << 18, 1 << 20  # rows, and outputs for them: of more, some rows tell as much
 WIDE, WIDEST = 100, 1000  # columns up to which importances take a tenth of the time of a fit at most, and some seconds
-REPEATS, PASSES = 5, 60  # orders that columns are shuffled to: as many, or of many columns so many of all of them
 TINY = 1e-30
-
-
-class HeldOut(NamedTuple):
-    """What the rows say that members were held against.
-
-    Attributes
-    ----------
-    n : int
-    score : float
-        Accuracy, or R^2; the least R^2 of several targets. NaN where there were no such rows.
-    calibration_error : float
-        Of the probabilities of classes; NaN of numbers.
-    temperature : float
-        Of the probabilities of classes; 1 of numbers.
-    scores : array (rows, n_targets)
-        Nonconformity scores that sets and intervals are calibrated with, in no order: see `TableModel.nonconformity`.
-        With a spread they are divided by it.
-    """
-
-    n: int
-    score: float
-    calibration_error: float
-    temperature: float
-    scores: NDArray[np.float64]
-
-
-class Shuffle(NamedTuple):
-    """What importances are computed from: some held-out rows, and which member may be asked of which."""
-
-    plain: NDArray[np.float32]
-    bins: NDArray[np.float32] | None
-    y: NDArray[Any]
-    weights: NDArray[np.float64] | None
-    may: NDArray[np.bool_]  # (members, rows)
 
 
 class TableModel:
@@ -93,8 +57,10 @@ class TableModel:
         Scale of the intervals; None where all intervals have one width, and for classes and quantiles.
     gain : Gain or None
         Score of all members less that of one; None for one member, and without held-out rows.
-    importances : (mean, deviation) or None
+    importances : (mean, standard_error) or None
         Of the columns, see `find_importances`.
+    shuffle : Shuffle or None
+        Data that importances are computed from, until they are known.
     facts : dict
         What is told of the fit: "preset", "seed", "trained" (members), "rows", "weighted" (whether rows had weights),
         "class_weight" (None, "balanced", or of each class a number or None), "complete" (not ended before), "target"
@@ -184,59 +150,13 @@ class TableModel:
 
     # ------------------------------------------------------------------------------------------ how far it is trusted
 
-    def learn_from_held_out(self, rows: Rows, held: Callable[[int | None], NDArray[np.bool_]], seed: int) -> None:
-        """Finds the temperature, the score, the scores for intervals, and the importances of few columns; `held` tells
-        which rows a fold holds out."""
-        n, outputs = len(rows.y), self.task.outputs
-        few = np.ones(n, bool)
-        most = max(SCORES, min(MANY, MOST // outputs // 2))  # a row is held out by two members at most, of a pair
-        if most < n:
-            few[np.random.default_rng([seed, 2]).permutation(n)[most:]] = False
-        asked = [np.flatnonzero(held(member.spec.fold) & few) for member in self.members]
-        known = np.unique(np.concatenate(asked))
-        if not len(known):
-            return
-        y, weights = rows.y[known], None if rows.weights is None else rows.weights[known]
-        classes = self.task.kind == "classes"
-        raw, places = [], []
-        for member, index in zip(self.members, asked, strict=True):
-            if not len(index):
-                continue
-            parts, inputs = np.array_split(index, 1 + len(index) // PART), rows.inputs(member.spec.bins)
-            raw.append(np.concatenate([member.network.predict(inputs[part]) for part in parts if len(part)]))
-            places.append(np.searchsorted(known, index))
-        if classes:
-            at = np.concatenate(places)
-            logits = np.concatenate(raw).astype(np.float64)
-            np.log(np.maximum(logits, TINY, out=logits), out=logits)
-            temperature = fit_temperature(logits, y[at], None if weights is None else weights[at])
-            self.held_out = self.held_out._replace(temperature=temperature)
-            del logits
-        mean, times = np.zeros((len(known), outputs)), np.zeros((len(known), 1))
-        for place in places:
-            times[place] += 1
-        for P, place in zip(raw, places, strict=True):
-            mean[place] += self.meant(P.astype(np.float64)) / times[place]  # sums might overflow
-        answers = self.formed(mean)
-        self.held_out = HeldOut(
-            len(known),
-            self.score(answers, y, weights),
-            expected_calibration_error(answers, y, sample_weight=weights) if classes else np.nan,
-            self.held_out.temperature,
-            self.calibrate(rows, known, answers, y, seed),
-        )
-        self.gain = self.gain_over_one(rows, known, answers, seed)
-        order = np.random.default_rng([seed, 3]).permutation(len(known))
-        chosen = np.sort(known[order[:SHUFFLED]])
-        self.shuffle = Shuffle(
-            rows.plain[chosen],
-            rows.bins[chosen] if True in self.encodings and rows.bins is not None else None,
-            rows.y[chosen],
-            None if rows.weights is None else rows.weights[chosen],
-            np.stack([np.isin(chosen, index) for index in asked]),
-        )
-        if len(self.schema.names) <= WIDE:
-            self.find_importances()
+    def learn_from_held_out(self, rows: Rows, training: Training, seed: int) -> None:
+        """Set `held_out`, and `importances` unless there are many columns, from the held-out rows of a training."""
+        found = evaluate(self, rows, training, seed)
+        if found is not None:
+            self.held_out, self.shuffle = found
+            if len(self.schema.names) <= WIDE:
+                self.find_importances()
 
     def score(self, answers: NDArray[np.float64], truth: NDArray[Any], weights: Any = None) -> float:
         """Accuracy or R^2 of what `predict` returned."""
@@ -293,33 +213,44 @@ class TableModel:
         self.spread, scores = calibrate(errors, inputs if adaptive else None, weights, seed)
         return scores
 
-    def gain_over_one(
-        self, rows: Rows, index: NDArray[np.intp], answers: NDArray[np.float64], seed: int
-    ) -> Gain | None:
-        """Compare single members with all of them on held-out rows.
+    def compare_members(self, rows: Rows, training: Training, error: float, seed: int) -> Gain | None:
+        """Compare single members with all of them on training rows.
 
         Parameters
         ----------
         rows : Rows
             The training rows.
-        index : int array (n,)
-            The held-out rows among them.
-        answers : array (n, ...)
-            What one member that has not learned from each row predicts for it.
+        training : Training
+            It knows which rows a member has learned from.
+        error : float
+            Mean of `row_errors` of a single member for held-out rows.
         seed : int
 
         Returns
         -------
         Gain or None
-            None for a model of one member.
+            None if no row was learned by two members, and for classes if nearly all answers for learned rows are right.
         """
-        if len(self.members) < 2:
+        some = np.random.default_rng([seed, 5]).permutation(len(rows.y))[:MAX_COMPARED_ROWS]
+        learned = np.stack([~training.held(member.spec.fold)[some] for member in self.members])
+        several = learned.sum(axis=0) > 1
+        if not several.any():
             return None
-        some = np.random.default_rng([seed, 5]).permutation(len(index))[:MAX_COMPARED_ROWS]
-        chosen = index[some]
-        truth, weights = rows.y[chosen], None if rows.weights is None else rows.weights[chosen]
-        every = self.answer(rows.inputs(True in self.encodings)[chosen])
-        return gain(self.row_errors(answers[some], truth), self.row_errors(every, truth), weights)
+        some, learned = some[several], learned[:, several]
+        inputs, truth = rows.inputs(True in self.encodings)[some], rows.y[some]
+        weights = None if rows.weights is None else rows.weights[some]
+        mean, errors = np.zeros((len(some), self.task.outputs)), []
+        for member, own in zip(self.members, learned, strict=True):
+            output = self.output(member, self.seen_by(member, inputs))
+            errors.append(self.row_errors(self.formed(output), truth))
+            mean += output * (own / learned.sum(axis=0))[:, None]
+        found = gain_over_one(np.stack(errors), self.row_errors(self.formed(mean), truth), learned, weights)
+        if self.task.kind == "numbers":
+            return found
+        learned_error = float(np.stack(errors)[learned].mean())
+        if error > MAX_ERROR_RATIO * learned_error:
+            return None
+        return found.scaled(max(1.0, error / learned_error) if learned_error > 0 else 1.0)
 
     def row_errors(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
         """Return errors (n,) whose mean is 1 less the accuracy, or 1 less the mean R^2 of the targets."""
@@ -382,27 +313,12 @@ class TableModel:
     # ------------------------------------------------------------------------------------------ what it rests on
 
     def find_importances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How much the score on held-out rows falls where a column is shuffled: mean and deviation, (columns,) each."""
+        """Return by how much the score on held-out rows falls if a column is permuted, and the standard errors."""
         if self.importances is None:
-            shuffle = self.shuffle
-            if shuffle is None:
+            if self.shuffle is None:
                 raise ValueError("no importances can be found: no rows were held out, or the file has none")
-            inputs = shuffle.plain if shuffle.bins is None else shuffle.bins
-            times = np.maximum(shuffle.may.sum(axis=0), 1)[:, None]
-
-            def score(X: NDArray[np.float32]) -> float:
-                total: Any = 0.0
-                for member, may in zip(self.members, shuffle.may, strict=True):
-                    part = np.zeros((len(X), self.task.outputs))
-                    if may.any():
-                        part[may] = self.output(member, self.seen_by(member, X[may])) / times[may]
-                    total = total + part
-                return self.score(self.formed(total), shuffle.y, shuffle.weights)
-
-            groups = self.schema.groups(bins=shuffle.bins is not None)
-            repeats = max(1, min(REPEATS, PASSES // len(groups)))
-            self.importances = permutation_importances(score, inputs, groups, repeats, self.facts["seed"])
-            self.shuffle = None  # its rows have done their work
+            self.importances = find_importances(self, self.shuffle, self.facts["seed"])
+            self.shuffle = None
         return self.importances
 
     def explain(self, table: Table, output: int) -> tuple[NDArray[np.float64], float]:

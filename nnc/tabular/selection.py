@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Member, Rows
 
 MAX_OUTPUT_RATIO = 3.0  # largest output for a training row, relative to the median of the members
-MAX_COMPARED_ROWS = 2000  # held-out rows on which one member is compared with all
+MAX_COMPARED_ROWS = 1000  # training rows on which single members are compared with all
+MAX_ERROR_RATIO = 4.0  # of held-out rows to learned rows, up to which these tell the gain for classes
 NOISE_ERRORS = 2.0  # standard errors up to which a difference is noise
 
 
 class Gain(NamedTuple):
-    """How much higher the score of all members is than that of one, on held-out rows.
-
-    The rows are held out from the one member only, so the gain is overestimated rather than underestimated.
+    """How much higher the score of all members is than that of a single one, on new rows.
 
     Attributes
     ----------
@@ -39,6 +38,10 @@ class Gain(NamedTuple):
     def is_noise(self) -> bool:
         """Whether one member is as good as all within the noise."""
         return self.mean <= NOISE_ERRORS * self.error
+
+    def scaled(self, factor: float) -> Gain:
+        """Return the gain on rows where errors are more frequent by this factor."""
+        return Gain(self.mean * factor, self.error * factor)
 
 
 def without_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[Member]:
@@ -59,31 +62,48 @@ def without_outliers(task: Task, members: Sequence[Member], rows: Rows) -> list[
     Returns
     -------
     list of Member
-        All members where each of them is an outlier for one of several targets.
+        All members where none that has held-out rows would remain.
     """
     if task.loss != "poisson":
         return list(members)
     outputs = (member.network.predict(rows.inputs(member.spec.bins)) for member in members)
     largest = np.stack([output.max(axis=0).astype(np.float64) for output in outputs])
     plausible = (largest <= MAX_OUTPUT_RATIO * np.median(largest, axis=0)).all(axis=1)
-    return [member for member, keep in zip(members, plausible, strict=True) if keep] or list(members)
+    kept = [member for member, keep in zip(members, plausible, strict=True) if keep]
+    return kept if any(member.spec.fold is not None for member in kept) else list(members)
 
 
-def gain(one: NDArray[np.float64], every: NDArray[np.float64], weights: NDArray[np.float64] | None) -> Gain:
-    """Return the gain of all members over one.
+def gain_over_one(
+    one: NDArray[np.float64],
+    every: NDArray[np.float64],
+    learned: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None,
+) -> Gain:
+    """Return the gain of the mean of members over a single one, from rows that all of them have learned from.
+
+    Members and mean are compared on equal terms, as no row is held out from one of them only. The difference of squared
+    errors is the variance of the members, whatever the targets are (Krogh and Vedelsby, 1995), so for regression it is
+    the same on new rows. Wrong classes are rarer on these rows than on new ones, and so are the differences: see
+    `Gain.scaled`.
 
     Parameters
     ----------
-    one, every : array (n,)
-        Errors of one member and of all members for the same rows.
+    one : array (members, n)
+        Errors of each member.
+    every : array (n,)
+        Errors of the mean of the members that have learned from a row.
+    learned : bool array (members, n)
+        Which members have learned from a row: two or more for each row.
     weights : array (n,), optional
         Sample weights.
     """
-    differences = one - every
-    w = np.ones(len(one)) if weights is None else weights
+    w = np.ones(len(every)) if weights is None else weights
     w = w / w.sum()
-    mean = float(w @ differences)
-    return Gain(mean, float(np.sqrt(w**2 @ (differences - mean) ** 2)))
+    counts = learned.sum(axis=0)
+    differences = np.where(learned, one - every, 0)
+    mean = float(w @ (differences.sum(axis=0) / counts))
+    squares = np.where(learned, (differences - mean) ** 2, 0).sum(axis=0) / counts
+    return Gain(mean, float(np.sqrt(w**2 @ squares)))
 
 
 def best_members(task: Task, members: Sequence[Member], count: int) -> list[Member]:

@@ -44,8 +44,8 @@ def summary(title: str, call: str, model: TableModel) -> Report:
     told["size"] = ", ".join(f"{name} {in_words(size)}" for name, size in file_sizes(model).items())
     if model.gain is not None and model.gain.is_noise:
         told["one network"] = (
-            f"as good within noise: all together gain {model.gain.mean:.2g} +- {model.gain.error:.2g} in {measure} "
-            "on held-out rows; members=1 of save, to_onnx and to_c writes the best one"
+            f"as good within noise: all together gain {model.gain.mean:.2g} +- {model.gain.error:.2g} in {measure}; "
+            "members=1 of save, to_onnx and to_c writes the best one"
         )
     importances = None
     if model.importances is not None:

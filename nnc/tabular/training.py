@@ -6,6 +6,7 @@ say which encoding is kept and which epoch was the best. The others learn from a
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import isfinite, nan
 from statistics import median_high
 from time import monotonic
@@ -16,7 +17,9 @@ import numpy as np
 from nnc.base.processors import get_num_threads
 from nnc.many.fit import outcomes_of
 from nnc.many.source import Apart
+from nnc.tabular.held_out import MAX_OUTPUTS, MAX_ROWS, MAX_SCORES, PARTS, Judge, Snapshots, with_params
 from nnc.tabular.recipe import LOOK, PAST, network, options, scaling_of, steps_of
+from nnc.training.callbacks import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,6 +66,8 @@ class Member(NamedTuple):
     error: float = nan  # on its held-out rows, see Training.error
     whole: bool = True  # whether its training came to its end
     curve: tuple[float, ...] = ()  # after each epoch: its accuracy on these rows, or its loss
+    params: tuple[NDArray[np.float32], ...] = ()  # for each part of these rows, see Snapshots
+    errors: tuple[float, ...] = ()  # the same
 
 
 class Rows(NamedTuple):
@@ -77,7 +82,7 @@ class Rows(NamedTuple):
         return self.bins if bins and self.bins is not None else self.plain
 
 
-class Watch:
+class Watch(Observer):
     """What is called after each epoch of a member, and ends its training. Waves of the rate are twice as long as those
     before them: where held-out rows say that the third one, which is over by LOOK, has brought nothing, the fourth is
     spared.
@@ -91,11 +96,25 @@ class Watch:
         The last of them, where that is known; None: held-out rows say it.
     callback : callable or None
         See Training.
+    snapshots : Snapshots or None
+        Updated after each epoch.
     """
 
-    def __init__(self, place: int, epochs: int, last: int | None, callback: Callable[[int, Any], Any] | None) -> None:
-        self.place, self.epochs, self.last, self.callback = place, epochs, last, callback
+    def __init__(
+        self,
+        place: int,
+        epochs: int,
+        last: int | None,
+        callback: Callable[[int, Any], Any] | None,
+        snapshots: Snapshots | None,
+    ) -> None:
+        self.place, self.epochs, self.last, self.callback, self.snapshots = place, epochs, last, callback, snapshots
         self.best = 0
+
+    def observe(self, P: NDArray[Any]) -> None:
+        """Pass the outputs for the held-out rows to the snapshots."""
+        if self.snapshots is not None:
+            self.snapshots.update(P)
 
     def __call__(self, record: Record) -> bool:
         epoch: int = record["epoch"]
@@ -150,6 +169,7 @@ class Training:
         self.kept = monotonic()  # the last time
         self.over = False  # before its end: by Ctrl-C, or for the time
         self.epochs: int | None = None  # where it is not the recipe that says it
+        self.pairs = 0  # the first folds, in which both encodings are tried
 
     # ------------------------------------------------------------------------------------------ the whole
 
@@ -162,6 +182,7 @@ class Training:
         self.members = {member.spec: member for member in done}
         folds = FOLDS if len(self.rows.y) >= LEAST_ROWS else 0
         pairs = min(folds, max(1, count // 5)) if self.rows.bins is not None and count > 1 else 0
+        self.pairs = pairs
         first = [Spec(2 * fold + bins, bool(bins), fold) for fold in range(pairs) for bins in (0, 1)]
         self.train(first)
         kept = self.better(pairs) if pairs else (False,)
@@ -184,12 +205,17 @@ class Training:
             raise KeyboardInterrupt("no network had been trained for an epoch")
         return finished or members
 
-    def better(self, pairs: int) -> tuple[bool, ...]:
-        """The encodings that are kept: (False,), (True,) or both."""
+    def discard(self, specs: Iterable[Spec]) -> None:
+        """Forget members that are not part of the model, so that they judge no held-out rows."""
+        for spec in specs:
+            del self.members[spec]
+
+    def better(self, pairs: int, part: int | None = None) -> tuple[bool, ...]:
+        """Return the encodings that are kept: (False,), (True,) or both; without the held-out rows of a part."""
         errors = {bins: [] for bins in (False, True)}  # type: dict[bool, list[float]]
         for spec, member in self.members.items():
             if spec.fold is not None and spec.fold < pairs:
-                errors[spec.bins].append(member.error)
+                errors[spec.bins].append(member.error if part is None else member.errors[part])
         if not all(errors.values()):
             return (bool(errors[True]),)
         plain, bins = (float(np.mean(errors[encoding])) for encoding in (False, True))
@@ -266,36 +292,81 @@ class Training:
             arguments["epochs"] = self.epochs
         last = None
         held = [self.held(spec.fold) for spec in specs]
+        snapshots = [
+            None if spec.fold is None else self.snapshots(spec.fold, net)
+            for spec, net in zip(specs, networks, strict=True)
+        ]
         if specs[0].fold is None:
             del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
             last = self.lasting(bins) or arguments["epochs"]
         else:
             arguments["validation"] = [Apart(np.flatnonzero(rows)) for rows in held]
-        arguments["callback"] = [Watch(spec.place, arguments["epochs"], last, self.callback) for spec in specs]
+        arguments["callback"] = [
+            Watch(spec.place, arguments["epochs"], last, self.callback, shots)
+            for spec, shots in zip(specs, snapshots, strict=True)
+        ]
         rows = [np.flatnonzero(~rows) for rows in held]
         each = None if weights is None else [weights] * len(specs)
         outcomes = outcomes_of(networks, X, y, rows, each, arguments, self.n_jobs, seconds=seconds)
-        for spec, net, outcome in zip(specs, networks, outcomes, strict=True):
+        for spec, net, outcome, shots in zip(specs, networks, outcomes, snapshots, strict=True):
             self.over = self.over or outcome.history.stop_reason == "interrupt"
             if outcome.error is not None:
                 self.diverged = outcome.error
             elif outcome.history.epochs:
                 whole = outcome.history.stop_reason != "interrupt"
                 error, curve = self.error(outcome.history), self.curve(outcome.history)
-                self.members[spec] = Member(spec, net, error, whole, curve)
+                chosen = ((), ()) if shots is None else (tuple(shots.params), tuple(shots.errors.tolist()))
+                self.members[spec] = Member(spec, net, error, whole, curve, *chosen)
 
     def seed_of(self, spec: Spec) -> int:
         """Of a member's weights, and of the order of its rows."""
         return int(np.random.default_rng([self.seed, 0, spec.place]).integers(2**31))
 
     def held(self, fold: int | None) -> NDArray[np.bool_]:
-        """Which rows are held out in a fold: each row in one of FOLDS, with the same share of every class."""
-        n = len(self.rows.y)
-        held = np.zeros(n, bool)
-        if fold is None:
-            return held
-        order = np.random.default_rng([self.seed, 1]).permutation(n)
-        if self.task.kind == "classes":
-            order = order[np.argsort(self.rows.y[order], kind="stable")]
-        held[order[fold::FOLDS]] = True
+        """Return which rows are held out in a fold: each row in one of FOLDS, with the same share of every class."""
+        held = np.zeros(len(self.rows.y), bool)
+        if fold is not None:
+            held[self.order[fold::FOLDS]] = True
         return held
+
+    @cached_property
+    def order(self) -> NDArray[np.int32]:
+        """The rows in random order, for classification class by class."""
+        order = np.random.default_rng([self.seed, 1]).permutation(len(self.rows.y)).astype(np.int32)
+        return order[np.argsort(self.rows.y[order], kind="stable")] if self.task.kind == "classes" else order
+
+    def parts(self, fold: int) -> NDArray[np.int8]:
+        """Return the part of each held-out row of a fold, see Snapshots; -1 for rows that estimates do without."""
+        n = len(self.rows.y)
+        rows, part = self.order[fold::FOLDS], np.full(n, -1, np.int8)
+        part[rows] = np.arange(len(rows)) % PARTS
+        most = max(MAX_SCORES, min(MAX_ROWS, MAX_OUTPUTS // self.task.outputs // 2))  # a row has up to two networks
+        if most < n:
+            part[np.random.default_rng([self.seed, 2]).permutation(n)[most:]] = -1
+        return part[np.sort(rows)]
+
+    def snapshots(self, fold: int, network: NeuralNetwork) -> Snapshots:
+        """Return the observer of a network whose training begins."""
+        held, weights = self.held(fold), self.rows.weights
+        return Snapshots(self.task, network, self.y[held], None if weights is None else weights[held], self.parts(fold))
+
+    def judges(self) -> list[Judge]:
+        """Return the networks that predict held-out rows, those that are neither trained nor chosen with these rows."""
+        members = [member for _, member in sorted(self.members.items()) if member.params]
+        members = [member for member in members if member.whole] or members
+        parts: dict[tuple[Spec, int], list[int]] = {}  # of a member and its parameters
+        for part in range(PARTS):
+            kept = self.better(self.pairs, part)
+            for spec, *_, params, _ in members:
+                if spec.fold is not None and (spec.fold >= self.pairs or spec.bins in kept):
+                    parts.setdefault((spec, id(params[part])), []).append(part)
+        judges = [self.judge(self.members[spec], chosen) for (spec, _), chosen in parts.items()]
+        return [judge for judge in judges if len(judge.rows)]
+
+    def judge(self, member: Member, parts: list[int]) -> Judge:
+        """Return the network that predicts some parts of the held-out rows of a member."""
+        assert member.spec.fold is not None
+        rows, part = np.flatnonzero(self.held(member.spec.fold)), self.parts(member.spec.fold)
+        own = np.isin(part, parts)
+        network = with_params(member.network, member.params[parts[0]])
+        return Judge(network, member.spec.bins, rows[own], part[own])

@@ -16,7 +16,7 @@ import numpy as np
 
 from nnc._team import Interrupt, Team
 from nnc.base import processors
-from nnc.training.callbacks import Call, Record, asked, tell
+from nnc.training.callbacks import Call, Observer, Record, asked, tell
 from nnc.training.divergence import DivergedError, divergence, too_fast
 from nnc.training.history import History
 from nnc.training.plan import check_weights, unchanged
@@ -56,6 +56,7 @@ class Fit:
     best_params: NDArray[Any] | None = None
     training: Any = None  # the core's run
     calls: Sequence[Call] = ()
+    observers: Sequence[Any] = ()
     rows_of: Counter[int] | None = None  # rows that so many threads have worked on together
     rates: Any = np.empty(0)  # of epochs, as many as are known; or a number, which is that of all
     rated = 0
@@ -97,6 +98,7 @@ class Fit:
         plan = self.plan
         callbacks = plan.callbacks if plan.display is None else [*plan.callbacks, plan.display]
         self.calls = [Call(callback, self.began) for callback in callbacks]
+        self.observers = [each.observe for each in plan.callbacks if isinstance(each, Observer)]
         tell((call.callback for call in self.calls), "open")
 
     def begin(self, intake: Intake, data: Data) -> None:
@@ -453,10 +455,11 @@ class Fit:
                 self.columns["val_loss"].append(model.custom.value(P, rows.Y))
             for name, metric in plan.metrics.items():
                 self.columns[name].append(self.intake.measure(metric, rows, P))
+            self.show(P)
             return
         threads = self.team.grow(self.chooser.best)
         if self.evaluation is None or self.evaluation.threads != threads:
-            if plan.metrics and self.outputs is None:
+            if (plan.metrics or self.observers) and self.outputs is None:
                 self.outputs = np.empty((rows.n, model.sizes[-1]), model.dtype)
             self.evaluation = model.evaluation(rows, self.outputs, threads)
         self.evaluation.restart()
@@ -469,6 +472,13 @@ class Fit:
             assert self.outputs is not None
             done = self.evaluation.done
             self.columns[name].append(self.intake.measure(metric, rows, self.outputs) if done else np.nan)
+        if self.evaluation.done:
+            self.show(self.outputs)
+
+    def show(self, P: NDArray[Any] | None) -> None:
+        """Pass the outputs for the validation rows, or the training rows, to the callbacks that observe them."""
+        for observe in self.observers:
+            observe(P)
 
     def call_back(self, epoch: int, better: bool, last: bool) -> bool:
         """Calls the callbacks whose turn it is; returns whether one of them ends the training."""
