@@ -237,7 +237,8 @@ def target_units(model: TableModel) -> NDArray[np.float64]:
     """Return units (n_targets,) in which squares are finite: half of the range of each target, or of its size."""
     assert model.bounds is not None
     low, high = model.bounds / 2
-    return np.where(high > low, high - low, np.maximum(np.abs(high), 1))
+    units: NDArray[np.float64] = np.where(high > low, high - low, np.maximum(np.abs(high), 1))
+    return units
 
 
 def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) -> NDArray[np.float64]:
