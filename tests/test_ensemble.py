@@ -10,7 +10,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.data.conformal import quantile
+from nnc.data.conformal import ConformalSets, quantile
 from nnc.layers import Conv2D, Input
 
 RNG = np.random.default_rng(1)
@@ -131,10 +131,52 @@ def test_coverage_of_sets(classes, level):
         sure = rng.uniform(size=260) < 0.7
         truth[sure] = (rows[sure, 0] > 0).astype(int) + (rows[sure, 1] > 0.5)
         held = classes.conformal(rows[:60], classes.classes[truth[:60]], level)
-        return held.predict_set(rows[60:])[np.arange(200), truth[60:]].mean()
+        return held.predict_set(rows[60:], allow_empty=True)[np.arange(200), truth[60:]].mean()
 
     mean, error = coverage(150, level, cover)
     assert level - 4 * error <= mean <= level + 1 / 61 + 4 * error
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7, 49])
+@pytest.mark.parametrize("level", [0.1, 0.6, 0.9])
+def test_sets_of_tied_probabilities_hold_their_calibration_rows(n_classes, level):
+    rng = np.random.default_rng(n_classes)
+    P = np.repeat(rng.dirichlet(np.ones(n_classes), 8), 10, axis=0)  # eight scores of a class, ten times each
+    P[:40] = 1 / n_classes  # equally probable classes
+    truth = rng.integers(0, n_classes, 80)
+    sets = ConformalSets(lambda X: P, None, truth, level)
+    assert sets.predict_set(None)[np.arange(80), truth].mean() >= level
+    assert sets.predict_set(None, allow_empty=True)[np.arange(80), truth].mean() >= level
+
+
+def test_equally_probable_classes_are_all_in_the_set():
+    P = np.full((20, 3), 1 / 3)
+    assert ConformalSets(lambda X: P, None, np.arange(20) % 3, 0.9).predict_set(None, allow_empty=True).all()
+
+
+def test_an_empty_set_gets_the_most_probable_class(classes):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(300, 3))
+    names = classes.predict_classes(rows[:100])  # the most probable class is always right
+    sets = classes.conformal(rows[:100], names, 0.5)
+    assert sets.threshold > 0.5
+    plain, filled = sets.predict_set(rows, allow_empty=True), sets.predict_set(rows)
+    empty = ~plain.any(axis=1)
+    assert 50 < empty.sum() < 250
+    assert np.array_equal(filled[~empty], plain[~empty])
+    assert np.array_equal(filled[empty], np.eye(3, dtype=bool)[classes.predict_proba(rows)[empty].argmax(axis=1)])
+    with pytest.raises(TypeError, match="allow_empty must be True or False, got 'no'"):
+        sets.predict_set(rows, allow_empty="no")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_intervals_hold_their_calibration_rows(dtype):
+    ensemble = nnc.Ensemble([NeuralNetwork([3, 4, 1], loss="mse", seed=seed, dtype=dtype) for seed in range(3)])
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        rows, truth = rng.normal(size=(19, 3)), rng.normal(size=19) * 10.0 ** rng.integers(-3, 4)
+        low, high = ensemble.conformal(rows, truth, 0.9).predict_interval(rows)
+        assert np.sum((low[:, 0] <= truth) & (truth <= high[:, 0])) >= 18, seed
 
 
 def test_where_networks_differ_intervals_are_wider(numbers):

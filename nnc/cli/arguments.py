@@ -281,7 +281,11 @@ def _export(add: Callable[..., Any]) -> None:
     to.add_argument("--python", dest="to", action="store_const", const="python", help="Python, without NumPy")
     to.add_argument("--js", dest="to", action="store_const", const="js", help="JavaScript")
     _output(command, "the file (default: the model's name with another ending)")
-    command.add_argument("--network", metavar="N", type=_positive, help="which one of several")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--network", metavar="N", type=_positive, help="which one of several")
+    which.add_argument(
+        "--members", metavar="N", type=_positive, help="the N best networks of the model of a table (default: all)"
+    )
 
 
 def _demo(add: Callable[..., Any]) -> None:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import nnc
+from nnc.cli.arguments import UsageError
 from nnc.cli.models import load, one_network, refuse_old
 from nnc.cli.paths import check_distinct
 from nnc.cli.terminal import say
@@ -26,8 +27,11 @@ def run(arguments: Namespace) -> int:
             f"{arguments.file} is the model of a table, which --onnx and --c write whole: --network N writes one of "
             "its networks, which takes the numbers that columns become"
         )
+    if arguments.members is not None and isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+        raise UsageError(f"--members needs the model of a table, and {arguments.file} is none: see --network")
     if arguments.network is not None or isinstance(model, nnc.NeuralNetwork):
         model = one_network(model, arguments.network or 1)
-    getattr(model, f"to_{arguments.to}")(output)
+    members = {} if arguments.members is None else {"members": arguments.members}
+    getattr(model, f"to_{arguments.to}")(output, **members)
     say(f"written to {output}")
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc.base.arrays import numbers
 from nnc.data.conformal import ConformalIntervals, ConformalSets, checked_level
 from nnc.kinds import activations, losses
 from nnc.many.fit import checked_networks
@@ -170,8 +171,9 @@ class Ensemble:
         -------
         ConformalIntervals or ConformalSets
             `predict_interval(X)` gives (low, high), wider where the networks differ more: the distance is measured in
-            their standard deviation plus its median over the held-out rows. Where the loss is one of classes
-            `predict_set(X)` says which are in the set.
+            their standard deviation plus its median over the held-out rows. They do not follow noise that all networks
+            predict alike: `nnc.tabular.TableRegressor` scales its intervals by a predicted spread instead. Where the
+            loss is one of classes `predict_set(X)` says which are in the set.
 
         Raises
         ------
@@ -194,7 +196,8 @@ class Ensemble:
             mean, deviation = self._moments(rows)
             return mean, deviation + usual
 
-        return ConformalIntervals(predict, X, self._lead.undo(data.target), level)
+        truth = numbers("y", y).astype(np.float64)  # data.target may be rounded to float32
+        return ConformalIntervals(predict, X, truth.reshape(len(data.X), -1), level)
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
         """How good the predictions are, with the arguments, answers and errors of `NeuralNetwork.score`: accuracy or

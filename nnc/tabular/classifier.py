@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
-from nnc.base.checks import not_negative
+from nnc.base.checks import flag, not_negative
 from nnc.base.sklearn_private import StrOptions
 from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
 from nnc.tabular.recipe import CLASSES, Task
@@ -134,16 +134,32 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         labels: NDArray[Any] = self.classes_[self._answer(X).argmax(axis=1)]
         return labels
 
-    def predict_set(self, X: Any, level: float = 0.9) -> NDArray[np.bool_]:
-        """Which classes are in a set that holds the true one in a share of `level` of all rows, (n, n_classes): all
-        whose probability is high enough, by rows that were held out (conformal prediction: see nnc.data.conformal).
+    def predict_set(self, X: Any, level: float = 0.9, *, allow_empty: bool = False) -> NDArray[np.bool_]:
+        """Return which classes are in a set that holds the true class in a share of `level` of all rows: all classes
+        that are probable enough, by held-out rows (conformal prediction: see nnc.data.conformal).
+
+        Parameters
+        ----------
+        X : frame or array (n, columns)
+        level : float, default 0.9
+            Above 0 and below 1.
+        allow_empty : bool, default False
+            By default the most probable class stands in for an empty set, so the coverage may exceed `level`. True
+            leaves sets empty where no class is probable enough.
+
+        Returns
+        -------
+        bool array (n, n_classes)
+            In the order of `classes_`.
 
         Raises
         ------
         ValueError
             `level` is not between 0 and 1, or too few rows were held out for it.
+        TypeError
+            `allow_empty` is not a bool.
         """
-        return self._model().classes_within(self._table(X), level)
+        return self._model().classes_within(self._table(X), level, flag("allow_empty", allow_empty))
 
     def explain(self, X: Any, label: Any = None) -> Explanations:
         """What each column gives to the probability of a class, for each row: integrated gradients (Sundararajan, Taly

@@ -24,8 +24,9 @@ from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
-from nnc.tabular.report import Report
 from nnc.tabular.schema import BINS, Schema
+from nnc.tabular.selection import without_outliers
+from nnc.tabular.summary import summary
 from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc.exchange.table import TableProgram
     from nnc.network import NeuralNetwork
     from nnc.tabular.frames import Table
     from nnc.tabular.held_out import HeldOut
     from nnc.tabular.recipe import Task
+    from nnc.tabular.report import Report
     from nnc.tabular.target import Target
 
 LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
@@ -258,7 +261,9 @@ class TableEstimator(BaseEstimator):
             training = Training(
                 task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
-            members = training.run(count, done)
+            trained = training.run(count, done)
+            members = without_outliers(task, trained, rows)
+            training.discard({member.spec for member in trained} - {member.spec for member in members})
         with Interrupt():  # Ctrl-C comes too late to spare anything, and what has been trained would be lost
             facts = {
                 "preset": self.preset,
@@ -384,38 +389,10 @@ class TableEstimator(BaseEstimator):
         return self._model().find_importances()[0]
 
     def report(self) -> Report:
-        """What the fit has come to: the columns and what was made of each, the networks, how good they are on rows that
-        were held out, what the columns are worth. `print(model.report())`; notebooks show it as HTML."""
-        model = self._model()
-        facts, held = model.facts, model.held_out
-        encodings = {True: "numbers in bins", False: "plain numbers"}
-        seen = " and ".join(encodings[bins] for bins in sorted(model.encodings))
-        told = {
-            **({} if self.target_name_ is None else {"target": self.target_name_}),
-            "rows": f"{facts['rows']:,}",
-            "networks": f"{len(model.members)} of {facts['trained']} trained, each of {model.members[0].network.sizes}",
-            "inputs": seen,
-            "time": f"{facts['seconds']:.1f} s",
-            "to make it again": self._call(),
-        }
-        if not facts["complete"]:
-            told["ended early"] = "by Ctrl-C or max_seconds: the call above trains all networks"
-        if held.n:
-            measure = "accuracy" if model.task.kind == "classes" else "R^2"
-            told["held-out rows"] = f"{held.n:,}: {measure} {held.score:.4g}"
-            if model.task.kind == "classes":
-                told["held-out rows"] += f", calibration error {held.calibration_error:.3g}"
-        importances = None
-        if model.importances is not None:
-            importances = dict(zip(model.schema.names, model.importances[0].tolist(), strict=True))
-        curves = [member.curve for member in model.members if member.curve]
-        shown = {}
-        if curves:
-            name, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
-            most = max(map(len, curves))  # a member that was over earlier stays as good as it is
-            whole = [[*curve, *[best(curve)] * (most - len(curve))] for curve in curves]
-            shown[f"mean {name} on held-out rows"] = np.mean(whole, axis=0)
-        return Report(type(self).__name__, told, model.schema.describe(), importances, shown)
+        """Return a summary of the fit: the columns and what was made of each, the networks, how good they are on rows
+        that were held out, what the columns are worth, and the sizes of files. `print(model.report())`; notebooks show
+        it as HTML."""
+        return summary(type(self).__name__, self._call(), self._model())
 
     def _call(self) -> str:
         """What makes the same model again, of the same data."""
@@ -427,20 +404,39 @@ class TableEstimator(BaseEstimator):
 
     # ------------------------------------------------------------------------------------------ files
 
-    def save(self, path: Any) -> None:
-        """Writes the model to a JSON file: columns, encodings, networks and what was learned from held-out rows.
+    def _count(self, members: Any) -> int:
+        """Return how many members are to be written, checked; all by default."""
+        n = len(self._model().members)
+        if members is None:
+            return n
+        if isinstance(members, bool) or not isinstance(members, (int, np.integer)) or not 1 <= members <= n:
+            expected = f"a whole number from 1 to {n}, the networks of the model"
+            raise ValueError(f"members must be {expected}, got {members!r}")
+        return int(members)
+
+    def _program(self, members: Any) -> TableProgram:
+        """Return the model, or its best members, for the writers of nnc/exchange."""
+        return program(self._model().with_members(self._count(members)))
+
+    def save(self, path: Any, *, members: int | None = None) -> None:
+        """Write the model to a JSON file: columns, encodings, networks and what was learned from held-out rows.
 
         Parameters
         ----------
         path : str, os.PathLike or text file
             As in `NeuralNetwork.save`: atomically, exact to the bit.
+        members : int, default=None
+            How many networks are written: those with the best scores on their held-out rows. `report()` says where one
+            is as good as all. Default: all.
 
         Raises
         ------
         OSError
             It cannot be written; the message says why and what to do.
+        ValueError
+            members is not from 1 to the number of networks.
         """
-        file.write(path, self._model())
+        file.write(path, self._model(), self._count(members))
 
     def codes(self, X: Any) -> NDArray[np.float64]:
         """A table as the matrix (n, columns) that models take which `to_onnx` and `to_c` write.
@@ -459,7 +455,7 @@ class TableEstimator(BaseEstimator):
         table = self._table(X)
         return self._model().schema.codes(table)
 
-    def to_onnx(self, path: Any) -> None:
+    def to_onnx(self, path: Any, *, members: int | None = None) -> None:
         """Writes the model as one ONNX model: the encoding of the columns, the networks and what is made of their
         outputs, in standard operators of opset 17.
 
@@ -472,19 +468,21 @@ class TableEstimator(BaseEstimator):
         ----------
         path : str or os.PathLike
             Replaced whole, as `save` does.
+        members : int, default=None
+            How many networks are written, as in `save`.
 
         Raises
         ------
         OSError
             The file cannot be written, as in `save`.
         ValueError
-            The model would be larger than 2 GiB.
+            The model would be larger than 2 GiB, or members is not from 1 to the number of networks.
         """
         from nnc.exchange.onnx_table import to_onnx_table
 
-        disk.replace(path, to_onnx_table(program(self._model())), "model")
+        disk.replace(path, to_onnx_table(self._program(members)), "model")
 
-    def to_c(self, path: Any, name: str | None = None) -> None:
+    def to_c(self, path: Any, name: str | None = None, *, members: int | None = None) -> None:
         """Writes the model as one header of C99 (or C++11), which needs nothing but math.h.
 
         `name_predict(in, out)` makes of NAME_N_IN raw columns, which are what `codes` gives, NAME_N_OUT outputs: the
@@ -499,19 +497,21 @@ class TableEstimator(BaseEstimator):
             Replaced whole, as `save` does.
         name : str, optional
             What all names in the header begin with. Default: the file's.
+        members : int, default=None
+            How many networks are written, as in `save`.
 
         Raises
         ------
         OSError
             The file cannot be written, as in `save`.
         ValueError
-            name is no identifier of C.
+            name is no identifier of C, or members is not from 1 to the number of networks.
         """
         from nnc.exchange.c_source import name_of
         from nnc.exchange.c_table import to_c_table
 
         name = name_of(path) if name is None else name
-        disk.write(path, to_c_table(program(self._model()), name), "model")
+        disk.write(path, to_c_table(self._program(members), name), "model")
 
     @classmethod
     def load(cls, path: Any) -> Self:

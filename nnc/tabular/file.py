@@ -6,13 +6,16 @@
      "scaling": null or as Scaling.to_dict gives it, of the targets,
      "bounds": null or [[least target, ...], [largest, ...]], "baseline": [a number for each input],
      "held_out": {"n": 600, "score": 0.93, "calibration_error": 0.02, "temperature": 0.8, "scores": [[...], ...]},
+     "spread": null or {"networks": 4, "unit": [a number for each target], "limits": [[least, ...], [largest, ...]]},
+     "gain": null or [mean, standard error], of all members over one,
      "importances": null or [[mean, ...], [deviation, ...]],
      "facts": {"preset": "default", "seed": 0, "trained": 16, "rows": 3000, "weighted": false,
                "class_weight": null, "balanced" or [a number or null for each class], "complete": true,
                "target": "species", "seconds": 4.2},
      "self_test": {"outputs": [...]}}
 
-Numbers that are not known, NaN elsewhere, are null here.
+Numbers that are not known, NaN elsewhere, are null here. The networks of the spread follow those of the members. Files
+of 0.1.0 have no "spread" and no "gain": their intervals have one width.
 """
 
 from __future__ import annotations
@@ -28,9 +31,11 @@ from nnc.base import disk, fields
 from nnc.data.scaling import Scaling
 from nnc.network import NeuralNetwork
 from nnc.tabular.held_out import PARTS, HeldOut, with_params
+from nnc.tabular.intervals import Spread
 from nnc.tabular.model import WIDEST, TableModel
 from nnc.tabular.recipe import CLASSES, LOSSES, NUMBERS, PRESETS, Task
 from nnc.tabular.schema import Schema
+from nnc.tabular.selection import Gain
 from nnc.tabular.target import Target
 from nnc.tabular.training import Member, Spec
 
@@ -45,11 +50,17 @@ WHAT = "table model"
 PLAN = 3  # which member learns from what: a checkpoint of another plan is of another fit
 
 
-def write(path: Any, model: TableModel) -> None:
-    """Saves a model: see `saving.write`."""
+def write(path: Any, model: TableModel, count: int | None = None) -> None:
+    """Save a model, or its `count` best members: see `saving.write`."""
     if model.shuffle is not None and len(model.schema.names) <= WIDEST:
         model.find_importances()  # which need rows that the file has not
-    saving.write(path, [_document(member.network) for member in model.members], _table(model))
+    model = model if count is None else model.with_members(count)
+    saving.write(path, _networks(model), _table(model))
+
+
+def text(model: TableModel) -> str:
+    """Return the text that `write` writes."""
+    return saving.dumps(_networks(model), _table(model))
 
 
 def read(path: Any) -> TableModel:
@@ -63,6 +74,12 @@ def read(path: Any) -> TableModel:
 
 def _document(network: NeuralNetwork) -> dict[str, Any]:
     return network._document(checkpoint=False)
+
+
+def _networks(model: TableModel) -> list[dict[str, Any]]:
+    """Return the documents of all networks: those of the members, then those of the spread."""
+    networks = [member.network for member in model.members]
+    return [_document(network) for network in (*networks, *(model.spread.networks if model.spread else ()))]
 
 
 def _test_row(model: TableModel) -> NDArray[np.float32]:
@@ -97,6 +114,8 @@ def _table(model: TableModel) -> dict[str, Any]:
             "temperature": held.temperature,
             "scores": held.scores.tolist(),
         },
+        "spread": _spread_document(model.spread),
+        "gain": None if model.gain is None else list(model.gain),
         "importances": None if importances is None else [part.tolist() for part in importances],
         "facts": model.facts,
         "self_test": {"outputs": model.answer(_test_row(model)).ravel().tolist()},
@@ -111,9 +130,11 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
     classes = task.kind == "classes"
     members = []
     given = fields.member(table, "members", list)
-    if len(given) != len(networks):
-        raise ValueError(f"members has {len(given)} items, expected {len(networks)}, one for each network")
-    for i, (spec, network) in enumerate(zip(given, networks, strict=True)):
+    n_spread = _spread_networks(table)
+    if len(given) + n_spread != len(networks):
+        n_members = len(networks) - n_spread
+        raise ValueError(f"members has {len(given)} items, expected {n_members}, one for each network")
+    for i, (spec, network) in enumerate(zip(given, networks, strict=False)):
         member = _member(spec, network, f"members[{i}]")
         width = schema.width(bins=member.spec.bins)
         if (network.sizes[0], network.sizes[-1]) != (width, task.outputs):
@@ -131,6 +152,10 @@ def model_of(table: dict[str, Any], networks: Sequence[NeuralNetwork]) -> TableM
         task, schema, target, members, scaling, bounds, baseline, _facts(fields.member(table, "facts", dict), target)
     )
     model.held_out = _held_out(fields.member(table, "held_out", dict), 1 if classes else task.n_out)
+    if n_spread:
+        model.spread = _spread(table, task, schema, networks[len(members) :])
+    if table.get("gain") is not None:
+        model.gain = Gain(*fields.vector(fields.member(table, "gain", list), 2, "gain"))
     importances = _matrix(table, "importances", 2, len(schema.names))
     model.importances = None if importances is None else (importances[0], importances[1])
     wanted = fields.member(fields.member(table, "self_test", dict), "outputs", list, where="self_test.")
@@ -148,6 +173,38 @@ def _member(given: Any, network: NeuralNetwork, where: str) -> Member:
     fold = fields.unsigned(members, "fold", None, f"{where}.", bits=31)
     curve = fields.member(members, "curve", list, where=f"{where}.")
     return Member(Spec(place, bins, fold), network, curve=tuple(fields.vector(curve, len(curve), f"{where}.curve")))
+
+
+def _spread_document(spread: Spread | None) -> dict[str, Any] | None:
+    if spread is None:
+        return None
+    return {"networks": len(spread.networks), "unit": spread.unit.tolist(), "limits": spread.limits.tolist()}
+
+
+def _spread_networks(table: dict[str, Any]) -> int:
+    """Return how many networks predict the spread: 0 where there is none, as in files of 0.1.0."""
+    found = table.get("spread")
+    if found is None:
+        return 0
+    return fields.whole(fields.members_of(found, "spread").get("networks"), "spread.networks")
+
+
+def _spread(table: dict[str, Any], task: Task, schema: Schema, networks: Sequence[NeuralNetwork]) -> Spread:
+    """Return the spread that a file holds; ValueError where it does not fit the rest."""
+    given = fields.members_of(table["spread"], "spread")
+    fields.exactly(given, ("networks", "unit", "limits"), "spread")
+    if task.kind == "classes" or task.quantiles:
+        raise ValueError("spread is an object, expected null for classes and for quantiles")
+    width = schema.width() + task.n_out
+    for network in networks:
+        if (network.sizes[0], network.sizes[-1]) != (width, task.n_out):
+            found = f"{network.sizes[0]} inputs and {network.sizes[-1]} outputs"
+            raise ValueError(f"a network of the spread has {found}, expected {width} and {task.n_out}")
+    unit = np.array(fields.vector(fields.member(given, "unit", list, where="spread."), task.n_out, "spread.unit"))
+    limits = _matrix(given, "limits", 2, task.n_out)
+    if limits is None or (unit <= 0).any() or (limits[0] <= 0).any() or (limits[0] > limits[1]).any():
+        raise ValueError("spread must have a unit above 0, and rising limits above 0")
+    return Spread(tuple(networks), unit, limits)
 
 
 def _matrix(table: dict[str, Any], key: str, rows: int, n: int) -> NDArray[np.float64] | None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nnc.tabular.training import Rows, Training
 
 PARTS = 5  # of the held-out rows of a fold
-MAX_SCORES = 2000  # nonconformity scores that are kept
+MAX_SCORES = 2000  # held-out rows that are evaluated even of models with very many outputs
 MAX_SHUFFLED_ROWS = 1000  # held-out rows that importances are computed with
 MAX_SPREAD_ROWS = 500  # rows that the spread of the members is computed with
 BLOCK_ROWS = 1 << 12  # rows that are copied and predicted at a time
@@ -53,8 +53,9 @@ class HeldOut(NamedTuple):
         Expected calibration error of the probabilities, with temperatures fitted on other rows; NaN for regression.
     temperature : float
         Temperature of the probabilities, fitted on all held-out rows; 1 for regression.
-    scores : array (min(n, MAX_SCORES), n_targets)
-        Nonconformity scores of held-out rows, see `TableModel.strangeness`, in random order.
+    scores : array (rows, n_targets)
+        Nonconformity scores of the held-out rows that calibrate sets and intervals, see `TableModel.nonconformity`, in
+        random order. With a spread they are divided by it.
     """
 
     n: int
@@ -233,10 +234,11 @@ def _calibrated(
 
 
 def target_units(model: TableModel) -> NDArray[np.float64]:
-    """Return units (n_targets,) in which squares are finite: half of the range of each training target, or 1."""
+    """Return units (n_targets,) in which squares are finite: half of the range of each target, or of its size."""
     assert model.bounds is not None
     low, high = model.bounds / 2
-    return np.where(high > low, high - low, 1)
+    units: NDArray[np.float64] = np.where(high > low, high - low, np.maximum(np.abs(high), 1))
+    return units
 
 
 def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) -> NDArray[np.float64]:
@@ -325,8 +327,11 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> tu
     else:
         score = ensemble_r2(model, predictions, y, weights, member_spread(model, rows, training, seed))
         calibration_error = np.nan
+    model.held_out = model.held_out._replace(temperature=temperature)
+    error = float(np.average(model.row_errors(answers, y), weights=weights))
+    model.gain = model.compare_members(rows, training, error, seed)
+    scores = model.calibrate(rows, known, answers, y, seed)
     order = np.random.default_rng([seed, 3]).permutation(len(known))
-    scores = model.strangeness(answers, y)[order[:MAX_SCORES]]
     some = np.sort(known[order[:MAX_SHUFFLED_ROWS]])
     shuffle = Shuffle(
         rows.plain[some],

@@ -3,15 +3,18 @@ some of them were held against say of the answers."""
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.data.conformal import checked_level, quantile
+from nnc.data.conformal import checked_level, classes_within, half_width, quantile
 from nnc.data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients
 from nnc.tabular.held_out import HeldOut, evaluate, find_importances
+from nnc.tabular.intervals import calibrate, inputs_of
+from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, best_members, gain_over_one
 from nnc.tabular.temperature import with_temperature
 
 if TYPE_CHECKING:
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
     from nnc.data.scaling import Scaling
     from nnc.tabular.frames import Table
     from nnc.tabular.held_out import Shuffle
+    from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task
     from nnc.tabular.schema import Schema
+    from nnc.tabular.selection import Gain
     from nnc.tabular.target import Target
     from nnc.tabular.training import Member, Rows, Training
 
@@ -48,6 +53,10 @@ class TableModel:
     baseline : array (width,)
         The mean of the training rows as members see them, which explanations begin at.
     held_out : HeldOut
+    spread : Spread or None
+        Scale of the intervals; None where all intervals have one width, and for classes and quantiles.
+    gain : Gain or None
+        Score of all members less that of one; None for one member, and without held-out rows.
     importances : (mean, standard_error) or None
         Of the columns, see `find_importances`.
     shuffle : Shuffle or None
@@ -66,6 +75,8 @@ class TableModel:
     bounds: NDArray[np.float64] | None
     baseline: NDArray[np.float64]
     held_out: HeldOut
+    spread: Spread | None
+    gain: Gain | None
     importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     shuffle: Shuffle | None
     facts: dict[str, Any]
@@ -86,7 +97,7 @@ class TableModel:
         self.baseline, self.facts = baseline, facts
         n_targets = 1 if task.kind == "classes" else task.n_out
         self.held_out = HeldOut(0, np.nan, np.nan, 1.0, np.empty((0, n_targets)))
-        self.importances = self.shuffle = None
+        self.spread = self.gain = self.importances = self.shuffle = None
 
     # ------------------------------------------------------------------------------------------ answers
 
@@ -163,35 +174,141 @@ class TableModel:
         """Of the quantile that is the closest to the median; 0 where there are none."""
         return min(range(len(self.task.quantiles)), key=lambda i: abs(self.task.quantiles[i] - 0.5), default=0)
 
-    def strangeness(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
-        """How far answers are from the truth, (n, n_targets): 1 less the probability of the true class; the distance
-        from the number; how far it is outside of the outer quantiles, which is negative inside (Romano, Patterson and
-        Candes, 2019)."""
+    def nonconformity(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
+        """Return nonconformity scores (n, n_targets).
+
+        They are 1 less the probability of the true class, the absolute error of a number, or the distance from the
+        interval between the outer quantiles, negative inside (Romano, Patterson and Candes, 2019).
+        """
         if self.task.kind == "classes":
             return 1 - np.take_along_axis(answers, truth[:, None].astype(np.intp), axis=1)
         ends = (answers[:, 0], answers[:, -1]) if self.task.quantiles else (answers, answers)
-        strange: NDArray[np.float64] = np.maximum(ends[0] - truth, truth - ends[1])
-        return strange
+        scores: NDArray[np.float64] = np.maximum(ends[0] - truth, truth - ends[1])
+        return scores
+
+    def calibrate(
+        self, rows: Rows, index: NDArray[np.intp], answers: NDArray[np.float64], truth: NDArray[Any], seed: int
+    ) -> NDArray[np.float64]:
+        """Fit the spread of intervals and return the scores that they are calibrated with.
+
+        Parameters
+        ----------
+        rows : Rows
+            The training rows.
+        index : int array (n,)
+            The held-out rows among them.
+        answers : array (n, ...)
+            What members that have not learned from these rows predict for them.
+        truth : array (n,) or (n, n_targets)
+        seed : int
+        """
+
+        def inputs(part: NDArray[np.intp]) -> NDArray[np.float32]:
+            assert self.scaling is not None
+            return inputs_of(rows.plain[index[part]], answers[part], self.scaling)
+
+        adaptive = self.task.kind == "numbers" and not self.task.quantiles
+        weights = None if rows.weights is None else rows.weights[index]
+        errors = self.nonconformity(answers, truth)
+        self.spread, scores = calibrate(errors, inputs if adaptive else None, weights, seed)
+        return scores
+
+    def compare_members(self, rows: Rows, training: Training, error: float, seed: int) -> Gain | None:
+        """Compare single members with all of them on training rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            The training rows.
+        training : Training
+            It knows which rows a member has learned from.
+        error : float
+            Mean of `row_errors` of a single member for held-out rows.
+        seed : int
+
+        Returns
+        -------
+        Gain or None
+            None if no row was learned by two members, and for classes if nearly all answers for learned rows are right.
+        """
+        some = np.random.default_rng([seed, 5]).permutation(len(rows.y))[:MAX_COMPARED_ROWS]
+        learned = np.stack([~training.held(member.spec.fold)[some] for member in self.members])
+        several = learned.sum(axis=0) > 1
+        if not several.any():
+            return None
+        some, learned = some[several], learned[:, several]
+        inputs, truth = rows.inputs(True in self.encodings)[some], rows.y[some]
+        weights = None if rows.weights is None else rows.weights[some]
+        mean, errors = np.zeros((len(some), self.task.outputs)), []
+        for member, own in zip(self.members, learned, strict=True):
+            output = self.output(member, self.seen_by(member, inputs))
+            errors.append(self.row_errors(self.formed(output), truth))
+            mean += output * (own / learned.sum(axis=0))[:, None]
+        found = gain_over_one(np.stack(errors), self.row_errors(self.formed(mean), truth), learned, weights)
+        if self.task.kind == "numbers":
+            return found
+        learned_error = float(np.stack(errors)[learned].mean())
+        if error > MAX_ERROR_RATIO * learned_error:
+            return None
+        return found.scaled(max(1.0, error / learned_error) if learned_error > 0 else 1.0)
+
+    def row_errors(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
+        """Return errors (n,) whose mean is 1 less the accuracy, or 1 less the mean R^2 of the targets."""
+        if self.scaling is None:
+            return np.asarray(answers.argmax(axis=1) != truth, np.float64)
+        found, wanted = self.scaling.apply(self.middle(answers)), self.scaling.apply(truth)  # whose squares are finite
+        deviation = wanted.std(axis=0)
+        relative = (found - wanted) / np.where(deviation > 0, deviation, 1)
+        errors: NDArray[np.float64] = np.square(relative).mean(axis=1)
+        return errors
+
+    def with_members(self, count: int) -> TableModel:
+        """Return a model of the `count` best members, which shares all else; the model itself for all of them."""
+        if count == len(self.members):
+            return self
+        small = copy(self)
+        small.members = best_members(self.task, self.members, count)
+        small.baseline = self.baseline[: self.schema.width(bins=True in small.encodings)]
+        small.shuffle = small.gain = None
+        return small
 
     def limit(self, level: float) -> NDArray[np.float64]:
-        """What the strangeness of a share of `level` of all rows does not exceed."""
+        """Return the score (n_targets,) that a share of `level` of all rows does not exceed."""
         level = checked_level("level", level)
         if not len(self.held_out.scores):
             raise ValueError("no rows were held out, as there were too few: fit needs 10 rows or more for that")
         return quantile(self.held_out.scores, level)
 
-    def interval(self, table: Table, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The ends (n, n_targets) of intervals that hold a share of `level` of all targets."""
-        limit, answers = self.limit(level), self.predict(table)
+    def interval(self, table: Table, level: float, clip: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the ends (n, n_targets) of intervals that hold a share of `level` of all targets.
+
+        With `clip` they are 0 or more for each target that was never negative in the training.
+        """
+        limit = self.limit(level)
+        ends = [self.ends(inputs, limit) for inputs in self.blocks(table)]
+        low, high = (np.concatenate(parts) for parts in zip(*ends, strict=True))
+        if clip and self.bounds is not None:
+            least = np.where(self.bounds[0] >= 0, 0, -np.inf)
+            low, high = np.maximum(low, least), np.maximum(high, least)
+        return low, high
+
+    def ends(
+        self, inputs: NDArray[np.float32], limit: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the ends of intervals of encoded rows, for the quantile of the scores."""
+        answers, scale = self.answer(inputs), np.ones(1)
         if self.task.quantiles:
             low, high = answers[:, 0] - limit, answers[:, -1] + limit
             middle = (low + high) / 2
             return np.minimum(low, middle), np.maximum(high, middle)
-        return answers - limit, answers + limit
+        if self.spread is not None and self.scaling is not None:
+            scale = self.spread.predict(inputs_of(inputs[:, : self.schema.width()], answers, self.scaling))
+        half = half_width(limit, scale)
+        return answers - half, answers + half
 
-    def classes_within(self, table: Table, level: float) -> NDArray[np.bool_]:
-        """Which classes are in the set that holds the true one in a share of `level` of all rows."""
-        return np.asarray(1 - self.predict(table) <= self.limit(level))
+    def classes_within(self, table: Table, level: float, allow_empty: bool) -> NDArray[np.bool_]:
+        """Return which classes are in the set that holds the true one in a share of `level` of all rows."""
+        return classes_within(self.predict(table), self.limit(level), allow_empty)
 
     # ------------------------------------------------------------------------------------------ what it rests on
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
-from nnc.base.checks import within
+from nnc.base.checks import flag, within
 from nnc.base.sklearn_private import StrOptions
 from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
 from nnc.tabular.recipe import LOSSES, NUMBERS, Task, loss_by_rule
@@ -121,17 +121,25 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         answers = self._answer(X)
         return answers[:, :, 0] if model.target.n_outputs == 1 else answers
 
-    def predict_interval(self, X: Any, level: float = 0.9) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Where targets lie: intervals that hold them in a share of `level` of all rows.
+    def predict_interval(
+        self, X: Any, level: float = 0.9, *, clip: bool = True
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return intervals that hold the target in a share of `level` of all rows.
 
-        By rows that were held out (conformal prediction: see nnc.data.conformal), so they are as wide everywhere as it
-        takes; with `quantiles` they follow the outer ones (Romano, Patterson and Candes, 2019).
+        They are conformal, calibrated on held-out rows (see nnc.data.conformal), and wide where the errors are large:
+        their half-width is a multiple of a spread, which small networks predict from the columns and the prediction
+        (Lei et al., 2018). One half of the held-out rows fits the spread, the other half finds the multiple. With fewer
+        than 120 held-out rows all intervals have one width. With `quantiles` they follow the outer quantiles (Romano,
+        Patterson and Candes, 2019).
 
         Parameters
         ----------
         X : frame or array (n, columns)
         level : float, default 0.9
-            Above 0 and below 1.
+            Above 0 and below 1. It needs level / (1 - level) calibration rows: half of the held-out rows, or all of
+            them where they are fewer than 120 or `quantiles` are given.
+        clip : bool, default True
+            Replace ends below 0 by 0 for targets that were never negative in the training, as with Poisson's loss.
 
         Returns
         -------
@@ -141,9 +149,11 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         ------
         ValueError
             `level` is not between 0 and 1, or too few rows were held out for it.
+        TypeError
+            `clip` is not a bool.
         """
         model = self._model()
-        low, high = model.interval(self._table(X), level)
+        low, high = model.interval(self._table(X), level, flag("clip", clip))
         return model.target.decode(low), model.target.decode(high)
 
     def explain(self, X: Any, target: int = 0) -> Explanations:

@@ -205,6 +205,11 @@ class Training:
             raise KeyboardInterrupt("no network had been trained for an epoch")
         return finished or members
 
+    def discard(self, specs: Iterable[Spec]) -> None:
+        """Forget members that are not part of the model, so that they judge no held-out rows."""
+        for spec in specs:
+            del self.members[spec]
+
     def better(self, pairs: int, part: int | None = None) -> tuple[bool, ...]:
         """Return the encodings that are kept: (False,), (True,) or both; without the held-out rows of a part."""
         errors = {bins: [] for bins in (False, True)}  # type: dict[bool, list[float]]

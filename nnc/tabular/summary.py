@@ -1,0 +1,60 @@
+"""The report of a fitted model of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnc.tabular.report import Report
+from nnc.tabular.sizes import file_sizes, in_words
+
+if TYPE_CHECKING:
+    from nnc.tabular.model import TableModel
+
+
+def summary(title: str, call: str, model: TableModel) -> Report:
+    """Return the report of a model.
+
+    Parameters
+    ----------
+    title : str
+        Class of the estimator.
+    call : str
+        Expression that fits the same model again.
+    model : TableModel
+    """
+    facts, held = model.facts, model.held_out
+    encodings = {True: "numbers in bins", False: "plain numbers"}
+    told = {
+        **({} if facts["target"] is None else {"target": facts["target"]}),
+        "rows": f"{facts['rows']:,}",
+        "networks": f"{len(model.members)} of {facts['trained']} trained, each of {model.members[0].network.sizes}",
+        "inputs": " and ".join(encodings[bins] for bins in sorted(model.encodings)),
+        "time": f"{facts['seconds']:.1f} s",
+        "to make it again": call,
+    }
+    if not facts["complete"]:
+        told["ended early"] = "by Ctrl-C or max_seconds: the call above trains all networks"
+    measure = "accuracy" if model.task.kind == "classes" else "R^2"
+    if held.n:
+        told["held-out rows"] = f"{held.n:,}: {measure} {held.score:.4g}"
+        if model.task.kind == "classes":
+            told["held-out rows"] += f", calibration error {held.calibration_error:.3g}"
+    told["size"] = ", ".join(f"{name} {in_words(size)}" for name, size in file_sizes(model).items())
+    if model.gain is not None and model.gain.is_noise:
+        told["one network"] = (
+            f"as good within noise: all together gain {model.gain.mean:.2g} +- {model.gain.error:.2g} in {measure}; "
+            "members=1 of save, to_onnx and to_c writes the best one"
+        )
+    importances = None
+    if model.importances is not None:
+        importances = dict(zip(model.schema.names, model.importances[0].tolist(), strict=True))
+    curves = [member.curve for member in model.members if member.curve]
+    shown = {}
+    if curves:
+        name, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
+        most = max(map(len, curves))  # a member that was over earlier stays as good as it is
+        whole = [[*curve, *[best(curve)] * (most - len(curve))] for curve in curves]
+        shown[f"mean {name} on held-out rows"] = np.mean(whole, axis=0)
+    return Report(title, told, model.schema.describe(), importances, shown)
