@@ -39,7 +39,14 @@ BLOCK_BYTES = 1 << 24  # rows of a sparse X that are made dense at a time outsid
 class Solvers:
     """Stochastic solvers, L-BFGS and Levenberg-Marquardt; a base of Estimator."""
 
+    n_iter_: int
+    t_: int
+    loss_: float
+    best_loss_: float | None
+    loss_curve_: list[float]
     validation_loss_curve_: list[float] | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
 
     def _train(
         self: Any,
