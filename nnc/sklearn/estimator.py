@@ -41,9 +41,17 @@ class Estimator(Solvers):
 
     coefs_: list[NDArray[Any]]
     intercepts_: list[NDArray[Any] | None]
+    n_iter_: int
+    t_: int
     n_outputs_: int
     n_layers_: int
     out_activation_: str
+    loss_: float
+    best_loss_: float | None
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
         "activation": [StrOptions({*HIDDEN, "logistic"}), list, tuple],

@@ -40,13 +40,9 @@ class Solvers:
     """Stochastic solvers, L-BFGS and Levenberg-Marquardt; a base of Estimator."""
 
     n_iter_: int
-    t_: int
     loss_: float
     best_loss_: float | None
-    loss_curve_: list[float]
     validation_loss_curve_: list[float] | None
-    validation_scores_: list[float] | None
-    best_validation_score_: float | None
 
     def _train(
         self: Any,
