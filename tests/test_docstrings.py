@@ -64,7 +64,9 @@ def whole(name):
     thing = found(name)
     yield name, thing
     if inspect.isclass(thing):
-        for method, function in vars(thing).items():
+        homes = [kind for kind in thing.__mro__ if kind.__module__.split(".")[0] == "nnc"]
+        methods = {method: function for kind in homes[::-1] for method, function in vars(kind).items()}
+        for method, function in methods.items():
             if not method.startswith("_") and callable(function) and inspect.getdoc(function):
                 yield f"{name}.{method}", function
 

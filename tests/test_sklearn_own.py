@@ -1,6 +1,8 @@
 """scikit-learn's own tests of its MLP, as they are installed with it, with our two classes in place of theirs."""
 
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -44,3 +46,17 @@ def test_names_are_replaced():
     assert _module.MLPClassifier is nnc.sklearn.MLPClassifier
     assert _module.MLPRegressor is nnc.sklearn.MLPRegressor
     assert sklearn.neural_network.MLPClassifier is not nnc.sklearn.MLPClassifier
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("1.6.1", "must be 1.7 or later, got 1.6.1"), ("2.0", "scikit-learn 2.0 has changed a private module")],
+)
+def test_another_version_of_scikit_learn_is_named(version, words, tmp_path):
+    """A version that is too old, and one without the private names that nnc uses."""
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text(f"__version__ = {version!r}\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import nnc.base.sklearn_private"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert words in done.stderr.splitlines()[-1]

@@ -9,11 +9,16 @@ from nnc.data import targets
 from nnc.data.rows import TargetConversion
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from nnc.data.scaling import Scaler
 
 
 class Intake(TargetConversion):
     """Conversion of inputs, targets and outputs for one model."""
+
+    classes: NDArray[Any] | None
+    feature_names: tuple[str, ...] | None
 
     def to_dict(self) -> dict[str, Any]:
         """What a document holds of it; ModelFileError where a scaling is wanted and not known."""

@@ -16,9 +16,16 @@ from nnc.model.data import Data
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nnc.data.scaling import Scaling
+
 
 class TargetConversion(OutputConversion):
     """Convert targets and row weights, and split off validation rows."""
+
+    classes: NDArray[Any] | None
+    largest: float
+    numbered: bool
+    scaling_y: Scaling | None
 
     def is_unconverted(self, X: Any, Y: Any, of_outputs: bool = False) -> bool:
         """Return whether the engine can check and read two arrays where they are.

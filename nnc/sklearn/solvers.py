@@ -39,6 +39,9 @@ BLOCK_BYTES = 1 << 24  # rows of a sparse X that are made dense at a time outsid
 class Solvers:
     """Stochastic solvers, L-BFGS and Levenberg-Marquardt; a base of Estimator."""
 
+    n_iter_: int
+    loss_: float
+    best_loss_: float | None
     validation_loss_curve_: list[float] | None
 
     def _train(
