@@ -261,6 +261,27 @@ def test_weights_that_are_not_what_the_layer_uses_are_refused():
         NeuralNetwork.from_keras(model)
 
 
+def test_model_with_a_method_of_its_own_is_refused():
+    model = trained((5,), layers.Dense(3))
+    model.call = lambda inputs, training=None, mask=None: 2 * inputs
+    with pytest.raises(ValueError, match="model must have the methods of its class, got its own call"):
+        NeuralNetwork.from_keras(model)
+
+
+def test_model_that_was_compiled_and_fitted_is_read(tmp_path):
+    if keras.backend.backend() == "numpy":
+        pytest.skip("this backend does not train")
+    model = trained(
+        (5,), layers.Dense(4), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5), layers.Dense(2)
+    )
+    model.compile("adam", "mse")
+    model.fit(rng.normal(size=(20, 5)), rng.normal(size=(20, 2)), epochs=1, verbose=0)
+    net = NeuralNetwork.from_keras(model)
+    model.save(tmp_path / "model.keras")
+    again = NeuralNetwork.from_keras(keras.saving.load_model(tmp_path / "model.keras"))
+    assert again.params.tobytes() == net.params.tobytes()
+
+
 def test_integer_inputs_are_refused():
     model = keras.Sequential([keras.Input((5,), dtype="uint8"), layers.Rescaling(1 / 255), layers.Dense(3)])
     with pytest.raises(ValueError, match=r"model must have dense inputs of the dtype float32, got .*uint8"):

@@ -39,7 +39,7 @@ def test_torch_models_agree_or_are_refused_by_name(data):
     check(data, readers.torch_model)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_keras_models_agree_or_are_refused_by_name(data):
     if not find_spec("torch"):

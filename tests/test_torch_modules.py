@@ -380,6 +380,11 @@ def test_reading_restores_modes_and_random_state():
     assert all(parameter.grad is None and parameter.requires_grad for parameter in module.parameters())
 
 
+def test_verify_must_be_a_bool():
+    with pytest.raises(TypeError, match="verify must be True or False, got 'no'"):
+        NeuralNetwork.from_torch(nn.Sequential(nn.Linear(5, 2)), verify="no")
+
+
 def test_reading_ignores_autocast_and_default_dtype():
     module = nn.Sequential(nn.Linear(5, 2))
     torch.set_default_dtype(torch.float64)
@@ -401,6 +406,13 @@ def test_verification_finds_a_module_that_computes_something_else(monkeypatch):
     ):
         NeuralNetwork.from_torch(module)
     assert NeuralNetwork.from_torch(module, verify=False).activations == ("tanh", "identity")
+
+
+def test_verification_compares_outputs_that_overflow():
+    net = NeuralNetwork([3, 2], loss="poisson", dtype="float32", seed=0)
+    net.params = net.params * np.float32(1e8)
+    assert set(net.predict(np.eye(3, dtype="float32")).ravel()) == {0.0, np.inf}
+    assert NeuralNetwork.from_torch(net.to_torch()).params.tobytes() == net.params.tobytes()
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce", "poisson", "hinge"])

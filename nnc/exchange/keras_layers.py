@@ -17,7 +17,6 @@ from nnc.exchange.verification import check_outputs, random_rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
 # Attributes that change what a layer computes, and the only values that nnc supports.
 REQUIRED: dict[str, dict[str, Any]] = {
     "Dense": {"lora_enabled": False},
@@ -84,6 +83,7 @@ def parts_of(model: Any, loss: Any) -> Parts:
         It is not built, or a layer in it is not supported; the message names the layer.
     """
     keras = _keras(model)
+    _check_methods(model, "model")
     layers, shape = list(model.layers), _input_shape(model)
     for layer in layers:
         _check_plain(keras, layer, _described(layer))
@@ -162,6 +162,11 @@ def _check_plain(keras: Any, layer: Any, what: str) -> None:
         raise ValueError(f"{what} must be one of {', '.join(READERS)}")
     if type(layer) is not getattr(keras.layers, name):
         raise ValueError(f"{what} must be keras.layers.{name}, got another class of this name")
+    _check_methods(layer, what)
+
+
+def _check_methods(layer: Any, what: str) -> None:
+    """Refuse a model or layer with methods that were replaced from outside."""
     # Keras itself replaces build and quantize.
     changed = sorted(
         key for key in vars(layer) if key not in ("build", "quantize") and callable(getattr(type(layer), key, None))

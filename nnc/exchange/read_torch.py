@@ -26,7 +26,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
 # Attributes that change what a module computes, and the only values that nnc supports.
 REQUIRED: dict[type, dict[str, Any]] = {
     nn.Conv2d: {"dilation": (1, 1), "groups": 1, "padding_mode": "zeros"},
@@ -82,21 +81,21 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
     builder, scalings, pad = Builder(shape), _scalings(modules, shape), None
     for (name, part), (_, following) in zip(modules, [*modules[1:], ("", None)], strict=True):
         what = _described(name, part)
-        if type(part) is nn.ZeroPad2d:
-            if type(following) is not nn.Conv2d:
-                raise ValueError(f"{what} must be before a Conv2d")
-            left, right, top, bottom = part.padding
-            pad = top, left, bottom, right
-        else:
-            with _named(what):
-                _require(part, what)
-                if type(part) is nn.Conv2d:
-                    _conv(builder, part, what, pad)
-                elif type(part) in ACTIVATIONS:
-                    builder.activation(ACTIVATIONS[type(part)][0], what)
-                else:
-                    READERS[type(part)](builder, part, what)
-            pad = None
+        with _named(what):
+            _require(part, what)
+            if type(part) is nn.ZeroPad2d:
+                if type(following) is not nn.Conv2d:
+                    raise ValueError(f"{what} must be before a Conv2d")
+                left, right, top, bottom = map(index, part.padding)
+                pad = top, left, bottom, right
+                continue
+            if type(part) is nn.Conv2d:
+                _conv(builder, part, what, pad)
+            elif type(part) in ACTIVATIONS:
+                builder.activation(ACTIVATIONS[type(part)][0], what)
+            else:
+                READERS[type(part)](builder, part, what)
+        pad = None
     return builder.parts(loss, **scalings)
 
 
