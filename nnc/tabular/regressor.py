@@ -130,7 +130,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         their half-width is a multiple of a spread, which small networks predict from the columns and the prediction
         (Lei et al., 2018). One half of the held-out rows fits the spread, the other half finds the multiple. With fewer
         than 120 held-out rows all intervals have one width. With `quantiles` they follow the outer quantiles (Romano,
-        Patterson and Candes, 2019).
+        Patterson and Candes, 2019). The share counts each row once, whatever sample weights the training had.
 
         Parameters
         ----------
