@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from nnc.training.kept import Kept
     from nnc.training.schedules import Schedule
     from nnc.training.state import State
-    from nnc.training.step import Steps
 
 
 class NeuralNetwork:
@@ -159,7 +158,7 @@ class NeuralNetwork:
         self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
         self.intake.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
         self.state = None  # of the optimizer, once there was a fit
-        self._steps: Steps | None = None  # that train_step has prepared
+        self._steps: Stepper | None = None  # prepared by train_step
         self._kept: Kept | None = None  # that the last fit has prepared
         self._initialize(init)
 
@@ -1005,10 +1004,10 @@ class NeuralNetwork:
         steps = self._steps
         loss = None if steps is None else steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         if loss is None:
-            from nnc.training.step import Steps
+            from nnc.training.step import new_stepper
 
             self._catch_up()
-            steps = self._steps = Steps(optimizer, lr, {})
+            steps = self._steps = new_stepper(optimizer, lr, {})
             loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
 
@@ -1048,12 +1047,9 @@ class NeuralNetwork:
         ...     loss = step(x, y)
         """
         options = {name: value for name, value in locals().items() if name not in ("self", "optimizer", "lr")}
-        from nnc._team import Stepper
-        from nnc.training.step import Steps
+        from nnc.training.step import new_stepper
 
-        steps = Steps(optimizer, lr, options)
-        steps.start(self)  # so that what is wrong is said here
-        return Stepper(self, steps)
+        return new_stepper(optimizer, lr, options, self)
 
     # ------------------------------------------------------------------------------------------ files and copies
 
@@ -1508,7 +1504,7 @@ class NeuralNetwork:
 
     def _catch_up(self) -> None:
         """Takes over how far single steps have used the streams of random numbers."""
-        for state in (self.state, None if self._steps is None else self._steps.state):
+        for state in (self.state, None if self._steps is None else self._steps.general.state):
             if state is not None:
                 state.catch_up()
 

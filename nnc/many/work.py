@@ -9,7 +9,7 @@ from threading import Semaphore
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nnc._team import Every, Interrupt, Team
+from nnc._team import Interrupt, LockGroup, Team
 from nnc.base.arrays import constant
 from nnc.training.advice import findings
 from nnc.training.divergence import DivergedError
@@ -163,7 +163,7 @@ def train(
     list of Outcome
         One for each job.
     """
-    with Every(job.network.model.turn for job in jobs):
+    with LockGroup(job.network.model.turn for job in jobs):
         for job in jobs:  # before anything changes
             job.prepare(source)
         work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
@@ -282,7 +282,7 @@ def _work_each(core: Any, runs: list[Fit], seconds: float, interrupt: Interrupt)
     while going and not interrupt:
         for run in going:
             run.aim(run.goal())
-        with Every(run.model.still for run in going):
+        with LockGroup(run.model.still for run in going):
             parts = core.work_each([run.training for run in going], blocks)
         for run, part in zip(going, parts, strict=True):
             took[run] += part
