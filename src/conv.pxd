@@ -12,7 +12,7 @@
 from libc.string cimport memcpy, memset
 from simd cimport TILE_PIXELS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from arena cimport TRAIN, Arena, Purpose, take, take_zeros
-from activations cimport RELU, activate, differentiate, needs_net_input, relu
+from activations cimport RELU, activate, differentiate, needs_net_input, f_relu
 from threads cimport smaller
 from layer cimport CONV2D, GRAIN, MAX_POOL, Layer, biases, padded, parameter_count, parameter_rows
 from images cimport delta_of, group_of
@@ -200,7 +200,7 @@ cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ss
     if on.rectify:
         for i in range(pixels):
             for j in range(filters):
-                acc[j * pixels + i] = relu(acc[j * pixels + i])
+                acc[j * pixels + i] = f_relu(acc[j * pixels + i])
     for i in range(pixels):
         for j in range(filters):
             store(out + i * out_pixel + j * VL, acc[j * pixels + i])

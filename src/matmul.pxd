@@ -13,7 +13,7 @@
 
 from simd cimport (LINE, ROWS_AHEAD, TILE_ROWS, TILE_VECS, VL, WIDE_FIRST, WIDE_ROWS, always_inlined, never_inlined, real, vec,
                    all_finite, if_finite, load, madd, prefetch_line, prefetch_near, splat, store)
-from activations cimport relu
+from activations cimport f_relu
 
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
@@ -115,7 +115,7 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
     if form == ROWS and by.rectify:
         for i in range(rows):
             for j in range(vecs):
-                acc[i * vecs + j] = relu(acc[i * vecs + j])
+                acc[i * vecs + j] = f_relu(acc[i * vecs + j])
     for i in range(rows):
         for j in range(vecs):
             store(C + i * ldc + j * VL, acc[i * vecs + j])

@@ -11,7 +11,7 @@ from libc.string cimport memset
 from simd cimport always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from squares cimport MAX_LANES
 from arena cimport TRAIN, Arena, Purpose, take
-from activations cimport RELU, activate, relu
+from activations cimport RELU, activate, f_relu
 from threads cimport smaller
 from layer cimport GRAIN, Layer, biases, padded, running_mean, running_variance
 from images cimport delta_of, group_of
@@ -222,7 +222,7 @@ cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize
         for _ in range(pixels_of(layer)):
             for c in range(layer.neurons):
                 a = madd(load(x) - splat(mean[c]), splat(scale[c]), splat(beta[c]))
-                store(z, relu(a) if rectify else a)
+                store(z, f_relu(a) if rectify else a)
                 x += VL
                 z += VL
     else:
@@ -231,7 +231,7 @@ cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize
         for _ in range(rows):
             for c from 0 <= c < layer.ld by VL:
                 a = madd(load(x + c) - load(mean + c), load(scale + c), load(beta + c))
-                store(z + c, relu(a) if rectify else a)
+                store(z + c, f_relu(a) if rectify else a)
             x += layer.ld
             z += layer.ld
     if not rectify:
