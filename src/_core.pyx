@@ -34,7 +34,6 @@ from pixels cimport pays as by_pixels_pay
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
 from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, train
-cimport lanes
 cimport one_row
 cimport tiny
 
@@ -58,10 +57,6 @@ cdef object ndarray = numpy.ndarray       # a C variable: a name of the module i
 cdef enum:
     BRIEF = 1 << 13       # rows times parameters of a call that is over before it would pay to give Python's lock away
 
-# Settings of a run that are none of its optimizer.
-cdef set OF_RUN = {"key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows", "dropout",
-                   "learning", "generator"}
-
 
 def scan(const real[:, ::1] X):
     """(the place of the first NaN or infinity in X, counted row by row, or -1; the largest absolute value before it)"""
@@ -84,8 +79,8 @@ def largest(const real[:, ::1] X, const real[:, ::1] Y):
 
 
 def largest_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
-    """The same of two arrays of any kind; None where they are not X (n, n_in) and Y (n, n_out) as the engine takes them."""
-    cdef Data data = as_they_are(X, Y, n_in, n_out)
+    """Return the largest absolute value of X, or None unless `data_as_is` accepts X and Y and all numbers are finite."""
+    cdef Data data = data_as_is(X, Y, n_in, n_out)
     cdef double found, unused
     cdef bint finite
     if data.n == 0:
@@ -183,12 +178,17 @@ cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
     return numbers
 
 
-cdef Data as_they_are(X, Y, Py_ssize_t n_in, Py_ssize_t n_out) noexcept:
-    # The same of two arrays of any kind; no rows where they are not X (n, n_in) and Y (n, n_out) as the engine takes them.
+cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noexcept:
+    # The check that all functions share whose names end in _as_is: X and Y may be any objects. The result has no rows unless X (n, n_in)
+    # and Y (n, n_out) are buffers that the engine can use directly. With PyBUF_WRITABLE, Y is an array for outputs, which must not
+    # overlap X, or None for one that the caller allocates.
     cdef Py_ssize_t n = 0, m = 0
     cdef const real* rows = rows_of(X, n_in, 0, &n)
-    cdef const real* targets = rows_of(Y, n_out, 0, &m)
-    if rows is NULL or targets is NULL or n != m:
+    cdef const real* targets
+    if rows is not NULL and access and Y is None:
+        return Data(n, rows, NULL, NULL, NULL, n, NULL, NULL)
+    targets = rows_of(Y, n_out, access, &m) if rows is not NULL else NULL
+    if targets is NULL or n != m or access and targets < rows + n * n_in and rows < targets + n * n_out:
         return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
     return Data(n, rows, targets, NULL, NULL, n, NULL, NULL)
 

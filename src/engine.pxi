@@ -71,12 +71,6 @@ cdef class Engine:
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
         return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
 
-    @property
-    def abreast(self):
-        """How many runs of such networks are best trained side by side, as lanes.pxd does it; 1 where it does not pay."""
-        cdef const Plan* plan = &self.plan
-        return VL if lanes.fits(plan.layers, plan.count, plan.loss) and lanes.pay(plan.layers, plan.count, VL) else 1
-
     def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
         """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is not
         finite, with nothing done."""
@@ -103,32 +97,29 @@ cdef class Engine:
         free(memory)
         return position
 
-    # What is called by the million has a short way: two arrays of any kind, which are looked at here, where that takes no time. All three
-    # answer None where the long way has something to convert, to explain or to refuse.
+    # Fast path of frequent calls: X, Y and out may be any objects, and `data_as_is` checks them. All three functions return None if the
+    # arrays must be converted first, or if numbers are not finite.
 
     def predict_as_is(self, const real[::1] params, X, out=None):
-        """The outputs for the rows of X, in `out` where that is given."""
-        cdef Py_ssize_t n = 0, m = 0, n_in = self.plan.layers[0].n_in, n_out = self.plan.layers[self.plan.count - 1].n_out
-        cdef const real* rows = rows_of(X, n_in, 0, &n)
-        cdef real* outputs
-        if rows is NULL:
+        """Return the outputs for the rows of X, written into `out` if given."""
+        cdef Py_ssize_t m, n_out = self.plan.layers[self.plan.count - 1].n_out
+        cdef Data data = data_as_is(X, out, self.plan.layers[0].n_in, n_out, PyBUF_WRITABLE)
+        if data.n == 0:
             return None
         if out is None:
-            out = empty((n, n_out), DTYPE)
-        outputs = rows_of(out, n_out, PyBUF_WRITABLE, &m)
-        if outputs is NULL or m != n or (outputs < rows + n * n_in and rows < outputs + n * n_out):
-            return None
-        return out if self.outputs_of(&params[0], rows, n, outputs) < 0 else None
+            out = empty((data.n, n_out), DTYPE)
+            data.Y = rows_of(out, n_out, PyBUF_WRITABLE, &m)
+        return out if self.outputs_of(&params[0], data.X, data.n, <real*>data.Y) < 0 else None
 
     def loss_as_is(self, const real[::1] params, X, Y):
-        """The loss of the rows of X against targets Y."""
-        cdef Data data = as_they_are(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
+        """Return the loss of the rows of X against the targets Y."""
+        cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
         cdef double loss = self.loss_of(&params[0], data) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 
     def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
-        """The same, and its gradient goes into `gradient`, as `gradients` has it."""
-        cdef Data data = as_they_are(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
+        """Return the loss, and write its gradient into `gradient` as `gradients` does."""
+        cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
         cdef double loss = self.gradients_of(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 

@@ -155,14 +155,10 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
             store(layer.gradient + i, x)
 
 
-cdef inline double factor_of_epoch(const Run* run) noexcept nogil:
-    # What turns the plain sum over all rows into the loss, without penalties.
-    return run.loss_factor * loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out)
-
-
 cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
-    # Of the plain sum over all rows.
-    return total * factor_of_epoch(run) + run.penalty
+    # The loss of an epoch from the plain sum over all rows.
+    cdef double scale = loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out)
+    return total * (run.loss_factor * scale) + run.penalty
 
 
 cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nogil:

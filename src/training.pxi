@@ -43,7 +43,7 @@ cdef class Training:
     cdef bint is_labelled
     cdef int* labels              # those of a single step, once there was one
     cdef object keep_alive
-    cdef dict settings
+    cdef dict settings            # keeps `generator` alive
 
     def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order, real[:, ::1] moments, dict settings,
                   int threads=1, rows=None):
@@ -61,7 +61,7 @@ cdef class Training:
         # the arrays themselves: views of them take time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
         if labels is weights is order is rows is None:
-            run.data = as_they_are(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
+            run.data = data_as_is(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
         if run.data.n == 0:
             run.data = as_data(X, Y, labels, weights, order, rows)
         self.is_labelled = labels is not None
@@ -125,10 +125,6 @@ cdef class Training:
         elif name not in ("method", "dropout", "learning"):      # which are not set by themselves
             raise ValueError(f"there is no setting {name!r}")
         return 0
-
-    cdef dict of_optimizer(self):
-        # The settings of the optimizer alone.
-        return {name: value for name, value in self.settings.items() if name not in OF_RUN}
 
     cdef set_learning(self, Layer* layers, learning):
         cdef Own* own
@@ -376,7 +372,7 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
     cdef Py_ssize_t n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
     cdef Data data
     if not self.is_labelled:
-        data = as_they_are(X, Y, n_in, n_out)
+        data = data_as_is(X, Y, n_in, n_out)
     else:
         if self.labels is NULL:
             self.labels = <int*>malloc(self.run.batch * sizeof(int))
@@ -411,69 +407,29 @@ cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
     restore_denormals(mode)
 
 
-def side_by_side(list trainings):
-    """How many of the runs go side by side in work_each, one after the other; 1 for a run by itself."""
-    cdef Py_ssize_t k, first, count = len(trainings)
-    cdef Training training, one
-    cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(bint)))
-    cdef bint* suit = <bint*>(runs + count)
-    if runs is NULL:
-        raise MemoryError
-    try:
-        for k in range(count):
-            training = trainings[k]
-            runs[k] = &training.run
-            suit[k] = lanes.suits(runs[k])
-        groups = []
-        first = 0
-        while first < count:
-            one = trainings[first]
-            k = first + 1
-            while k < count and k - first < VL and suit[first] and suit[k] and lanes.alike(runs[first], runs[k]):
-                training = trainings[k]
-                if one.of_optimizer() != training.of_optimizer():
-                    break
-                k += 1
-            if k > first + 1 and not lanes.pay(runs[first].net.layers, runs[first].net.count, k - first):
-                k = first + 1
-            groups.append(k - first)
-            first = k
-        return groups
-    finally:
-        free(runs)
-
-
 def work_each(list trainings, Py_ssize_t blocks):
-    """Takes runs of one thread `blocks` blocks further, one after the other, those that are alike and narrow side by side, without Python's
-    lock in between; returns the seconds of each."""
-    cdef list sizes = side_by_side(trainings)
-    cdef Py_ssize_t k, g, at, count = len(trainings), groups = len(sizes)
+    """Advance single-threaded runs by `blocks` blocks, one after the other, without the GIL; return the seconds of each.
+
+    Parameters
+    ----------
+    trainings : list of Training
+    blocks : int
+    """
+    cdef Py_ssize_t k, count = len(trainings)
     cdef Training training
-    cdef bint together
-    cdef Run** runs = <Run**>malloc(count * sizeof(Run*) + groups * (sizeof(double) + sizeof(Py_ssize_t)))
-    cdef double* ends = <double*>(runs + count)
-    cdef Py_ssize_t* size = <Py_ssize_t*>(ends + groups)
-    cdef double began
+    cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(double)) + sizeof(double))
+    cdef double* moments = <double*>(runs + count)        # when run k begins, and when the last one ends
     if runs is NULL:
         raise MemoryError
     try:
         for k in range(count):
             training = trainings[k]
             runs[k] = &training.run
-        for g in range(groups):
-            size[g] = sizes[g]
         with nogil:
-            mode = flush_denormals()
-            began = now()
-            k = 0
-            for g in range(groups):
-                together = lanes.known() and size[g] > 1 and lanes.train(runs + k, <int>size[g], blocks)
-                for at in range(k, k + size[g]):
-                    if not together or runs[at].epoch == runs[at].epochs - 1:
-                        work_on_run(runs[at], 0, blocks)
-                ends[g] = now()
-                k += size[g]
-            restore_denormals(mode)
-        return [(ends[g] - (ends[g - 1] if g else began)) / size[g] for g in range(groups) for _ in range(size[g])]
+            for k in range(count):
+                moments[k] = now()
+                work_on_run(runs[k], 0, blocks)
+            moments[count] = now()
+        return [moments[k + 1] - moments[k] for k in range(count)]
     finally:
         free(runs)
