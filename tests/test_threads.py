@@ -20,7 +20,7 @@ from nnc._team import ActiveCount, Interrupt, LockGroup, SnapshotLock, Team, Tra
 from nnc.base import processors
 from nnc.model.data import Data
 from nnc.training import fit
-from nnc.training.threads import Chooser
+from nnc.training.threads import ThreadTuner
 
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
@@ -58,7 +58,7 @@ def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
             sizes.append(size)
             super().run(work, amount, size, abort)
 
-    class Falling(Chooser):
+    class Falling(ThreadTuner):
         def next(self, now, rows_left):
             self.best = 4 if not sizes else 2
             return self.best, 0.0
@@ -66,7 +66,7 @@ def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
     monkeypatch.setattr(fit, "Team", Watched)
     monkeypatch.setattr(fit, "LEAST", 1)
     monkeypatch.setattr(processors, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(fit, "chooser", lambda work, sizes, limit: Falling(sizes, limit))
+    monkeypatch.setattr(fit, "borrow_tuner", lambda work, sizes, limit: Falling(sizes, limit))
     network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}

@@ -26,7 +26,7 @@ from nnc._team import Interrupt, Team
 from nnc.base import processors
 from nnc.kinds.activations import HIDDEN
 from nnc.training import fit, threads
-from nnc.training.threads import Chooser, may_move, settle
+from nnc.training.threads import ThreadTuner, may_move, settle
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and processes as POSIX has them")
@@ -922,16 +922,16 @@ def test_the_number_of_threads_changes_no_bit_while_it_is_chosen(monkeypatch):
             sizes.append(size)
             super().run(work, amount, size, abort)
 
-    class Fickle(Chooser):
+    class Fickle(ThreadTuner):
         def next(self, now, rows_left):
-            return self.sizes[len(sizes) % len(self.sizes)], 0.0  # a block of rows a slice
+            return self.candidates[len(sizes) % len(self.candidates)], 0.0  # a block of rows a slice
 
     monkeypatch.setattr(fit, "Team", Watched)
     monkeypatch.setattr(fit, "LEAST", 1)
     monkeypatch.setattr(processors, "get_num_threads", lambda: 3)
     nets, seen = [], []
-    for kind, n_threads in ((Chooser, 1), (Chooser, 3), (Fickle, None)):
-        monkeypatch.setattr(fit, "chooser", lambda work, sizes, limit, kind=kind: kind(sizes, limit))
+    for kind, n_threads in ((ThreadTuner, 1), (ThreadTuner, 3), (Fickle, None)):
+        monkeypatch.setattr(fit, "borrow_tuner", lambda work, sizes, limit, kind=kind: kind(sizes, limit))
         sizes.clear()
         net = NeuralNetwork([20, 30, 2], loss="mse", seed=0)
         history = net.fit(X, y, epochs=20, batch_size=100, lr=0.1, n_threads=n_threads)

@@ -20,7 +20,7 @@ from nnc.training.callbacks import Call, Record, asked, tell
 from nnc.training.divergence import DivergedError, divergence, too_fast
 from nnc.training.history import History
 from nnc.training.plan import check_weights, unchanged
-from nnc.training.threads import SLICE, Chooser, chooser, doubling, remember, settle
+from nnc.training.threads import SLICE, ThreadTuner, borrow_tuner, doubling, return_tuner, settle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ class Fit:
     def enter(self, interrupt: Interrupt, team: Team) -> None:
         """What comes before the first epoch."""
         self.interrupt, self.team = interrupt, team
-        self.chooser, self.rows_of = self.choose(), Counter()
+        self.tuner, self.rows_of = self.choose(), Counter()
         self.open(team.most)
 
     def go(self) -> History:
@@ -152,7 +152,7 @@ class Fit:
             self.fail(error)
             raise
         finally:
-            remember(self.kind, self.chooser)
+            return_tuner(self.kind, self.tuner)
 
     def run_at_once(self) -> History:
         """The same in one piece, on one thread, for a short run that nothing is looked at in. It is over before Ctrl-C
@@ -243,13 +243,13 @@ class Fit:
         pay = model.engine.blocks(batch) or 3 * model.n_params * batch // LEAST
         return max(1, min(processors.get_num_threads(), pay))
 
-    def choose(self) -> Chooser:
-        """Who says how many of them go on."""
+    def choose(self) -> ThreadTuner:
+        """Return the tuner that chooses the number of threads."""
         model, batch, most = self.model, self.plan.batch_size, self.team.most
         self.kind = model.core.__name__, model.shape, *model.sizes, model.n_params, batch, type(self.state.optimizer)
         if self.plan.n_threads is not None:
-            return Chooser([most])
-        return chooser(self.kind, doubling(most), processors.get_num_threads)
+            return ThreadTuner([most])
+        return borrow_tuner(self.kind, doubling(most), processors.get_num_threads)
 
     def open(self, threads: int) -> None:
         """Opens the core's run for so many threads, or hands the data to the one that is there."""
@@ -339,14 +339,14 @@ class Fit:
         training, n = self.training, self.data.n
         began = perf_counter()
         left, before = self.rows_left(), training.epoch * n + training.row
-        threads, seconds = self.chooser.next(began, left)
+        threads, seconds = self.tuner.next(began, left)
         if self.plan.max_seconds is not None:
             seconds = min(seconds, self.plan.max_seconds / 2)
         if threads > 1:
             threads = 1 if training.alone else self.team.grow(threads)
         blocks = sys.maxsize
         if threads == 1:
-            rate = self.chooser.rates.get(1) or 3e8 / self.model.n_params  # a first guess; then what the clock says
+            rate = self.tuner.rates.get(1) or 3e8 / self.model.n_params  # a first guess; then what the clock says
             blocks = max(1, int(rate * seconds / training.block))
         training.resume(threads, seconds)
         if self.model.still.awaited:  # or this thread would be in it again before the other one is awake
@@ -360,7 +360,7 @@ class Fit:
             self.rows_of[threads] += rows
             self.mark(now)
         if rows:
-            self.chooser.judge(threads, rows, now - began, now, left - rows)
+            self.tuner.record(threads, rows, now - began, now)
 
     def rows_left(self) -> float:
         """How many rows are still to be trained on, at most."""
@@ -454,7 +454,7 @@ class Fit:
             for name, metric in plan.metrics.items():
                 self.columns[name].append(self.intake.measure(metric, rows, P))
             return
-        threads = self.team.grow(self.chooser.best)
+        threads = self.team.grow(self.tuner.best)
         if self.evaluation is None or self.evaluation.threads != threads:
             if plan.metrics and self.outputs is None:
                 self.outputs = np.empty((rows.n, model.sizes[-1]), model.dtype)
