@@ -1,4 +1,5 @@
-# The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction set>_<precision>.
+# The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction
+# set>_<precision>.
 #
 # Everything that comes in has been checked in nnc/data/intake.py and nnc/training/plan.py:
 # shapes fit, rows are contiguous, numbers are finite, labels are in range; what ends in _as_is looks itself.
@@ -11,7 +12,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat, sum_lanes, flush_denormals, restore_denormals
+from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat, sum_lanes, flush_denormals,
+                   restore_denormals)
 from simd cimport over_root as quotient_over_root
 from squares cimport MAX_LANES, transpose as transpose_square
 from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
@@ -26,10 +28,11 @@ from threads cimport Single, Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure
-from rows cimport BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows, shuffle_by as shuffle_rows_by, weight_of
+from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
+                   shuffle_by as shuffle_rows_by, weight_of)
 from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
-                      refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial,
-                      unpad)
+                      refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond,
+                      shares_blocks, sum_partial, unpad)
 from pixels cimport pays as by_pixels_pay
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
@@ -79,14 +82,16 @@ def largest(const real[:, ::1] X, const real[:, ::1] Y):
 
 
 def largest_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
-    """Return the largest absolute value of X, or None unless `data_as_is` accepts X and Y and all numbers are finite."""
+    """Return the largest absolute value of X, or None unless `data_as_is` accepts X and Y and all numbers are
+    finite."""
     cdef Data data = data_as_is(X, Y, n_in, n_out)
     cdef double found, unused
     cdef bint finite
     if data.n == 0:
         return None
     with nogil:
-        finite = first_not_finite(data.X, data.n * n_in, &found) < 0 and first_not_finite(data.Y, data.n * n_out, &unused) < 0
+        finite = (first_not_finite(data.X, data.n * n_in, &found) < 0 and
+                  first_not_finite(data.Y, data.n * n_out, &unused) < 0)
     return found if finite else None
 
 
@@ -142,8 +147,8 @@ cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels
     return True
 
 
-cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order,
-                  int[::1] rows=None):
+cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
+                  int[::1] order, int[::1] rows=None):
     # Rows that are a part of these arrays are taken in their order where there is no other.
     cdef Data data = Data(X.shape[0], &X[0, 0], NULL, NULL, NULL, 0, NULL, NULL)
     if rows is not None:
@@ -161,9 +166,9 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
 
 
 cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
-    # The numbers of an array of any kind, and of how many rows; NULL where they are not (n, columns) as the engine takes them. `how` may
-    # ask for one that can be written to. A typed view would say the same, for three times as long, and a format takes NumPy longer than
-    # all the rest.
+    # The numbers of an array of any kind, and of how many rows; NULL where they are not (n, columns) as the engine
+    # takes them. `how` may ask for one that can be written to. A typed view would say the same, for three times as
+    # long, and a format takes NumPy longer than all the rest.
     cdef Py_buffer buffer
     cdef real* numbers = NULL
     cdef bint known = type(array) is ndarray and array.dtype is DTYPE
@@ -171,7 +176,8 @@ cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
         PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS | how | (0 if known else PyBUF_FORMAT))
     except Exception:
         return NULL
-    if (buffer.ndim == 2 and buffer.shape[0] > 0 and buffer.shape[1] == columns and <size_t>buffer.buf % sizeof(real) == 0
+    if (buffer.ndim == 2 and buffer.shape[0] > 0 and buffer.shape[1] == columns
+        and <size_t>buffer.buf % sizeof(real) == 0
             and (known or buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0)):
         n[0], numbers = buffer.shape[0], <real*>buffer.buf
     PyBuffer_Release(&buffer)
@@ -179,9 +185,9 @@ cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
 
 
 cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noexcept:
-    # The check that all functions share whose names end in _as_is: X and Y may be any objects. The result has no rows unless X (n, n_in)
-    # and Y (n, n_out) are buffers that the engine can use directly. With PyBUF_WRITABLE, Y is an array for outputs, which must not
-    # overlap X, or None for one that the caller allocates.
+    # The check that all functions share whose names end in _as_is: X and Y may be any objects. The result has no rows
+    # unless X (n, n_in) and Y (n, n_out) are buffers that the engine can use directly. With PyBUF_WRITABLE, Y is an
+    # array for outputs, which must not overlap X, or None for one that the caller allocates.
     cdef Py_ssize_t n = 0, m = 0
     cdef const real* rows = rows_of(X, n_in, 0, &n)
     cdef const real* targets
@@ -294,9 +300,10 @@ cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept 
             (data.Y is NULL or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
 
 
-cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* by_inputs, bint checked) except? -1:
-    # The loss of all rows, its gradient, padded as the parameters are, and its derivative by the inputs (n, n_in), unless that is NULL.
-    # Where X and Y have not been checked and are not finite, the loss is NaN, and nothing is done.
+cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* by_inputs,
+                    bint checked) except? -1:
+    # The loss of all rows, its gradient, padded as the parameters are, and its derivative by the inputs (n, n_in),
+    # unless that is NULL. Where X and Y have not been checked and are not finite, the loss is NaN, and nothing is done.
     cdef Network net
     cdef Plan by = of[0]
     cdef const Plan* plan = &by
@@ -330,14 +337,16 @@ include "training.pxi"
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):
-    """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used then."""
+    """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used
+    then."""
     cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, NULL, &order[0])
     shuffle_rows(&data, key, &draws)
     return draws
 
 
 def shuffle_by(int[::1] order, generator):
-    """Puts these numbers in the order that `RandomState(generator).shuffle(order)` does, a BitGenerator of NumPy's, faster."""
+    """Puts these numbers in the order that `RandomState(generator).shuffle(order)` does, a BitGenerator of NumPy's,
+    faster."""
     cdef const BitGenerator* bits = <const BitGenerator*>PyCapsule_GetPointer(generator.capsule, "BitGenerator")
     with generator.lock, nogil:
         shuffle_rows_by(&order[0], order.shape[0], bits)

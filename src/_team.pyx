@@ -1,8 +1,9 @@
-# Threads, locks, single training steps and Ctrl-C handling. One extension module, because each module costs import time and the stepper
-# calls the locks without going through Python.
+# Threads, locks, single training steps and Ctrl-C handling. One extension module, because each module costs import time
+# and the stepper calls the locks without going through Python.
 #
-# All of this is Cython because a signal handler may raise between any two bytecodes of a Python function. Compiled code cannot be
-# interrupted, so a lock that was acquired is always released, and a thread team always finishes before its caller continues.
+# All of this is Cython because a signal handler may raise between any two bytecodes of a Python function. Compiled code
+# cannot be interrupted, so a lock that was acquired is always released, and a thread team always finishes before its
+# caller continues.
 
 from cython cimport critical_section
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -10,8 +11,8 @@ from cpython.pycapsule cimport PyCapsule_CheckExact, PyCapsule_GetPointer
 from cpython.pythread cimport (WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
                                PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
 
-from threads cimport (Single, Task, counter, counter_add, counter_changes, counter_compare_swap, counter_get, counter_set, counter_swap,
-                      now, processor_number, yield_processor)
+from threads cimport (Single, Task, counter, counter_add, counter_changes, counter_compare_swap, counter_get,
+                      counter_set, counter_swap, now, processor_number, yield_processor)
 
 # The C module: the Python module `signal` converts numbers to enums, which costs 25 microseconds for each fit.
 from _signal import SIGINT, default_int_handler, getsignal, signal

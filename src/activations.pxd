@@ -1,13 +1,15 @@
 # Activations a = f(z) and their derivatives.
 #
-# f_NAME(z) and d_NAME(a), or d_NAME(z), are the elementwise activation of the row NAME in nnc/kinds/activations.py. A derivative is written
-# in terms of the output a if possible, so that the net input z need not be stored. Everything else is made from these pairs by setup.py
-# with the template activations.pxi.in: the enum, value(), slope(), needs_net_input(), activate() and differentiate().
+# f_NAME(z) and d_NAME(a), or d_NAME(z), are the elementwise activation of the row NAME in nnc/kinds/activations.py. A
+# derivative is written in terms of the output a if possible, so that the net input z need not be stored. Everything
+# else is made from these pairs by setup.py with the template activations.pxi.in: the enum, value(), slope(),
+# needs_net_input(), activate() and differentiate().
 #
-# Rows are padded to whole vectors and are contiguous, so a layer of a block of rows is one flat array. The padding after an activation is
-# never read as an input, and deltas are zero there, so f(0) and f'(0) only need to be finite.
+# Rows are padded to whole vectors and are contiguous, so a layer of a block of rows is one flat array. The padding
+# after an activation is never read as an input, and deltas are zero there, so f(0) and f'(0) only need to be finite.
 
-from simd cimport always_inlined, inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less, if_negative, vmax, vabs
+from simd cimport (always_inlined, inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less, if_negative,
+                   vmax, vabs)
 from squares cimport MAX_LANES, transpose
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
@@ -75,8 +77,8 @@ cdef inline vec d_silu(vec z) noexcept nogil:
     cdef vec s = sigmoid(z)
     return s * (<real>1 + z * (<real>1 - s))
 
-# mish(z) = z tanh(softplus(z)) (Misra, 2020). With t = exp(-|z|) the hyperbolic tangent is n / d, and its slope 4 (1 + t) t / d**2, once
-# more times t for z >= 0; nothing cancels in n and d.
+# mish(z) = z tanh(softplus(z)) (Misra, 2020). With t = exp(-|z|) the hyperbolic tangent is n / d, and its slope 4 (1 +
+# t) t / d**2, once more times t for z >= 0; nothing cancels in n and d.
 
 cdef inline vec mish_parts(vec z, vec t, vec* d) noexcept nogil:
     # n and d
@@ -95,7 +97,8 @@ cdef inline vec d_mish(vec z) noexcept nogil:
     cdef vec n = mish_parts(z, t, &d)
     return n / d + z * ((<real>4 * if_negative(z, t, t * t)) * ((<real>1 + t) / (d * d)))
 
-# selu(z) = s z for z > 0, else s a (exp(z) - 1), whose constants keep the mean 0 and the variance 1 (Klambauer et al., 2017)
+# selu(z) = s z for z > 0, else s a (exp(z) - 1), whose constants keep the mean 0 and the variance 1 (Klambauer et al.,
+# 2017)
 
 cdef inline vec f_selu(vec z) noexcept nogil:
     return if_negative(z, <real>1.7580993408473766 * expm1(if_negative(z, z, splat(0))), <real>1.0507009873554805 * z)
@@ -118,9 +121,10 @@ include "activations.pxi"
 
 cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld,
                          real* scratch) noexcept nogil:
-    # A = exp(Z) / sum(exp(Z)) row by row, computed from Z - max(Z); log_sum, where asked for, gets log(sum(exp(Z))) of each row.
-    # VL rows at a time are transposed into `scratch`, so that each lane holds a row and nothing is summed across lanes. The logarithms
-    # are taken at the end, side by side. log_sum has room for whole vectors of rows, scratch for as many and ld vectors before them.
+    # A = exp(Z) / sum(exp(Z)) row by row, computed from Z - max(Z); log_sum, where asked for, gets log(sum(exp(Z))) of
+    # each row. VL rows at a time are transposed into `scratch`, so that each lane holds a row and nothing is summed
+    # across lanes. The logarithms are taken at the end, side by side. log_sum has room for whole vectors of rows,
+    # scratch for as many and ld vectors before them.
     cdef vec square[MAX_LANES]
     cdef vec largest, total, second, e
     cdef real* maxima = scratch + ld * VL
@@ -162,7 +166,8 @@ cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows,
             store(log_sum + row, load(maxima + row) + log(load(log_sum + row)))
 
 
-cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
+cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t n,
+                                       Py_ssize_t ld) noexcept nogil:
     # D = A * (D - sum(D * A)) row by row, for losses other than cross-entropy.
     cdef Py_ssize_t i, j
     cdef real dot

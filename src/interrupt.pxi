@@ -6,8 +6,8 @@ cdef double REPEAT_SECONDS = 1            # a second Ctrl-C this much later rais
 cdef class Interrupt:
     """Context manager that records Ctrl-C instead of raising: `bool(interrupt)` is true afterwards.
 
-    A second Ctrl-C, at least a second later, raises KeyboardInterrupt, so that a callback that hangs can be ended. Nothing changes in
-    threads other than the main thread, or if the program has its own SIGINT handler.
+    A second Ctrl-C, at least a second later, raises KeyboardInterrupt, so that a callback that hangs can be ended.
+    Nothing changes in threads other than the main thread, or if the program has its own SIGINT handler.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ cdef class Interrupt:
                 signal(SIGINT, self.note)
                 self.handles_signal = True
             except ValueError as error:
-                if error.__traceback__.tb_next is not None:      # raised by the handler of another signal, which ran first
+                # raised by the handler of another signal, which ran first
+                if error.__traceback__.tb_next is not None:
                     raise
                 # otherwise this is not the main thread
         return self

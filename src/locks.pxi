@@ -18,7 +18,8 @@ cdef class TrainingLock:
     """
     cdef str message
     cdef counter is_held
-    cdef unsigned long long acquisitions      # lets a stepper detect whether anybody else held the lock since its last step
+    # lets a stepper detect whether anybody else held the lock since its last step
+    cdef unsigned long long acquisitions
 
     def __cinit__(self, str message):
         self.message = message

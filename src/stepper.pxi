@@ -4,27 +4,29 @@
 cdef class Stepper:
     """Function that takes one training step of a network in each call; see `NeuralNetwork.stepper`.
 
-    The usual call, with arrays like those of the last step and nothing else changed, goes to the core from here: in Python it would take
-    twice as long as the arithmetic of a small network. Every other call goes to `general`.
+    The usual call, with arrays like those of the last step and nothing else changed, goes to the core from here: in
+    Python it would take twice as long as the arithmetic of a small network. Every other call goes to `general`.
 
     Parameters
     ----------
     general : GeneralStep
         Takes any step, and prepares the core for the next ones; see nnc/training/step.py.
     network : NeuralNetwork, optional
-        Network to train in each call of the stepper. A network keeps its own stepper without it, and passes itself to `take`, so that no
-        reference cycle delays its deallocation.
+        Network to train in each call of the stepper. A network keeps its own stepper without it, and passes itself to
+        `take`, so that no reference cycle delays its deallocation.
     """
     cdef readonly object general
     cdef object network
     cdef object optimizer, lr     # as the caller passed them last
-    cdef object model, state, intake, stack       # what the last step depended on; `intake` is None if the next step must be general
+    # what the last step depended on; `intake` is None if the next step must be general
+    cdef object model, state, intake, stack
     cdef object network_state     # None after plain descent, which leaves no state in the network
     cdef object training          # keeps `single` alive
     cdef double rate              # learning rate of the state
     cdef TrainingLock training_lock       # of the model
     cdef SnapshotLock snapshot_lock
-    cdef unsigned long long next_acquisition      # of the training lock by the next step, if nobody else acquires it before
+    # of the training lock by the next step, if nobody else acquires it before
+    cdef unsigned long long next_acquisition
     cdef Single* single
     cdef bint takes_gradient      # the step is given dP instead of targets
 
@@ -76,9 +78,11 @@ cdef class Stepper:
         return 0
 
     cdef bint is_unchanged(self, network):
-        # Whether everything that the step depends on is as after the last step. Only a holder of the training lock can change it.
+        # Whether everything that the step depends on is as after the last step. Only a holder of the training lock can
+        # change it.
         if self.training_lock.acquisitions != self.next_acquisition:
-            if not (network.intake is self.intake and network.state is self.network_state and self.model.stack is self.stack):
+            if not (network.intake is self.intake and network.state is self.network_state
+                    and self.model.stack is self.stack):
                 return False
             self.rate = self.state.lr
         self.next_acquisition = self.training_lock.acquisitions + 1
@@ -88,7 +92,8 @@ cdef class Stepper:
         # Take a step like the last one; return None, with nothing done, if the core cannot read X and Y directly.
         cdef double loss, rate = self.rate if lr is None or lr is self.lr else lr
         cdef SnapshotLock lock = self.snapshot_lock
-        cdef object state = self.state, training = self.training      # alive until the step is over, even if the stepper is closed
+        # alive until the step is over, even if the stepper is closed
+        cdef object state = self.state, training = self.training
         if not (type(X) is type(Y) is ndarray):
             return None
         lock.acquire()
@@ -107,7 +112,8 @@ cdef class Stepper:
 
     def close(self):
         """Release the network and everything prepared for it."""
-        self.network = self.general = self.training = self.intake = self.model = self.state = self.network_state = self.stack = None
+        self.network = self.general = self.training = self.intake = self.model = None
+        self.state = self.network_state = self.stack = None
         self.training_lock, self.snapshot_lock = None, None
 
     def __enter__(self):

@@ -34,7 +34,8 @@ cdef bint spin_for_event(Event* event, double began) noexcept nogil:
         moment = now()
         yield_processor()
         if now() - moment > PREEMPTED_SECONDS:
-            event.usual_wait = MAX_WAIT_SECONDS   # spinning on a busy machine delays others, perhaps the thread that is waited for
+            # spinning on a busy machine delays others, perhaps the thread that is waited for
+            event.usual_wait = MAX_WAIT_SECONDS
             break
     return False
 
@@ -70,8 +71,8 @@ cdef class Team:
     most : int
         Maximum number of threads, including the calling thread.
     settle : callable, optional
-        Called by every other thread with the caller's processor, the caller's native thread id and `size`: before its first work, and
-        whenever it runs on the caller's processor.
+        Called by every other thread with the caller's processor, the caller's native thread id and `size`: before its
+        first work, and whenever it runs on the caller's processor.
     """
     cdef Member* members          # all threads except the caller
     cdef readonly int most, size
@@ -98,7 +99,8 @@ cdef class Team:
         return self
 
     def grow(self, int n_threads):
-        """Start threads until the team has `n_threads`, and return how many of them exist: fewer if the system refuses more."""
+        """Start threads until the team has `n_threads`, and return how many of them exist: fewer if the system refuses
+        more."""
         cdef Member* member
         if self.size < n_threads:
             self.caller = _thread.get_native_id()

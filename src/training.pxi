@@ -17,10 +17,10 @@ cdef class Training:
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
         "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd;
-        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
-        "generator", a BitGenerator of NumPy's by which orders are drawn as shuffle_by does it, of which nobody draws meanwhile;
-        "dropout", a number for each hidden layer; "learning", for each layer None, or (factor of its learning rates, 0 where it is
-        frozen; once more of its biases'; steps that it was frozen in before).
+        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run
+        in run.pxd; "generator", a BitGenerator of NumPy's by which orders are drawn as shuffle_by does it, of which
+        nobody draws meanwhile; "dropout", a number for each hidden layer; "learning", for each layer None, or (factor
+        of its learning rates, 0 where it is frozen; once more of its biases'; steps that it was frozen in before).
     threads : int
         How many threads will do it at most.
     rows : int32 array (m) or None
@@ -45,8 +45,8 @@ cdef class Training:
     cdef object keep_alive
     cdef dict settings            # keeps `generator` alive
 
-    def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order, real[:, ::1] moments, dict settings,
-                  int threads=1, rows=None):
+    def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order,
+                  real[:, ::1] moments, dict settings, int threads=1, rows=None):
         cdef real[::1] theta = params
         cdef Run* run = &self.run
         cdef Plan plan = engine.plan
@@ -76,7 +76,8 @@ cdef class Training:
         self.settings = settings
         dropout = settings.get("dropout", ())
         if len(dropout) not in (0, plan.count - 1):
-            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, got {len(dropout)}")
+            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, "
+                             f"got {len(dropout)}")
         learning = settings.get("learning", ())
         if len(learning) not in (0, plan.count):
             raise ValueError(f"learning must have an entry for each of {plan.count} layers, got {len(learning)}")
@@ -151,8 +152,8 @@ cdef class Training:
         free(self.labels)
 
     def change(self, double decay, dropout):
-        """Another weight decay from here on, and other shares of outputs to drop: a number for each hidden layer, of which those that began
-        with 0 drop nothing. There has to have been a decay at first."""
+        """Another weight decay from here on, and other shares of outputs to drop: a number for each hidden layer, of
+        which those that began with 0 drop nothing. There has to have been a decay at first."""
         cdef int l, t
         self.run.optimizer.decay = decay
         for l, dropped in enumerate(dropout):
@@ -165,7 +166,8 @@ cdef class Training:
         refresh_network(&self.run.net)
 
     def plan(self, losses, rates, Py_ssize_t epochs, bint of_steps=False):
-        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate, or that of each step, or is that of all."""
+        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate, or that of each step,
+        or is that of all."""
         cdef double[::1] of_epochs = losses
         cdef const double[:] lr
         self.keep_alive[8] = losses, rates
@@ -175,12 +177,13 @@ cdef class Training:
             self.run.rates, self.run.rate_step = &self.rate, 0
         else:
             lr = rates
-            self.run.rates, self.run.rate_step = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)      # 0 where all are the same
+            # 0 where all are the same
+            self.run.rates, self.run.rate_step = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
         self.run.epochs, self.run.rates_of_steps = epochs, of_steps
 
     def feed(self, X, Y, labels, weights):
-        """Other rows, whole arrays, take the place of the data, no more of them than a batch has or as many as there were, and are epoch 0
-        of a run that goes on with what the optimizer keeps."""
+        """Other rows, whole arrays, take the place of the data, no more of them than a batch has or as many as there
+        were, and are epoch 0 of a run that goes on with what the optimizer keeps."""
         cdef Run* run = &self.run
         cdef int l
         self.keep_alive[2:6] = X, Y, labels, weights
@@ -212,13 +215,13 @@ cdef class Training:
 
     @property
     def task(self):
-        """For the threads of a team: each takes the run so many blocks of rows further, or as far as it comes in time. It is good for as
-        long as this object is."""
+        """For the threads of a team: each takes the run so many blocks of rows further, or as far as it comes in time.
+        It is good for as long as this object is."""
         return PyCapsule_New(&self.of_thread, NULL, NULL)
 
     def run_through(self, losses, rates):
-        """All epochs at once, as many as there are losses, on the calling thread and the weights as they are now; returns whether nothing
-        has stopped it."""
+        """All epochs at once, as many as there are losses, on the calling thread and the weights as they are now;
+        returns whether nothing has stopped it."""
         self.refresh()
         self.plan(losses, rates, len(losses))
         with nogil:
@@ -226,22 +229,24 @@ cdef class Training:
         return not (self.run.lost or is_broken(&self.run.net))
 
     def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
-        """Writes what the network gives for rows of X in the step to come into out (n, n_out), as thread number `thread` of so many that
-        all make this call."""
+        """Writes what the network gives for rows of X in the step to come into out (n, n_out), as thread number
+        `thread` of so many that all make this call."""
         with nogil:
             mode = flush_denormals()
             give_outputs(&self.run, &X[0, 0], X.shape[0], thread, threads, &out[0, 0])
             restore_denormals(mode)
 
-    def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, double rate):
-        """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now; returns the loss before
-        it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""
+    def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
+             double rate):
+        """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now;
+        returns the loss before it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was
+        not whole, see broken_layer."""
         return self.descend(as_data(X, Y, labels, weights, None), rate)
 
     @property
     def single(self):
-        """For what takes such steps again and again, on two arrays of any kind: nothing is done where they are not what `step` takes as X
-        and Y. It is good for as long as this object is."""
+        """For what takes such steps again and again, on two arrays of any kind: nothing is done where they are not what
+        `step` takes as X and Y. It is good for as long as this object is."""
         return PyCapsule_New(&self.of_array, NULL, NULL)
 
     cdef double descend(self, Data data, double rate) noexcept:
@@ -273,7 +278,8 @@ cdef class Training:
             self.run.net.barrier = &self.run.barrier
 
     def abort(self):
-        """To be called where a thread does not come: those that wait for it leave its work. A step that was not whole is none."""
+        """To be called where a thread does not come: those that wait for it leave its work. A step that was not whole
+        is none."""
         barrier_abort(&self.run.barrier)
 
     @property
@@ -302,8 +308,8 @@ cdef class Training:
 
     @property
     def broken_layer(self):
-        """The first layer, counted from 1, in which the last step would have made parameters infinite or NaN, which kept their values
-        then; 0 where there is none."""
+        """The first layer, counted from 1, in which the last step would have made parameters infinite or NaN, which
+        kept their values then; 0 where there is none."""
         cdef int l
         for l in range(self.run.net.count):
             if self.run.net.layers[l].broken:
@@ -327,7 +333,8 @@ cdef class Training:
 
     @property
     def counters(self):
-        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the three products of optimizers.pxd."""
+        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the three products of
+        optimizers.pxd."""
         cdef Optimizer* o = &self.run.optimizer
         return self.run.draws, self.run.drops, o.steps, (o.power1, o.power2, o.mu_product)
 
@@ -337,8 +344,9 @@ cdef class Training:
         return self.run.rises, self.run.risen_from
 
     def looks_well(self, ends, int rises, double share):
-        """Whether nothing of the run is remarkable: the loss has not risen in so many epochs in a row up to now, no hidden layer has such a
-        share of its outputs at its ends or beyond, as `idle` has it, and the first two weights of each differ."""
+        """Whether nothing of the run is remarkable: the loss has not risen in so many epochs in a row up to now, no
+        hidden layer has such a share of its outputs at its ends or beyond, as `idle` has it, and the first two weights
+        of each differ."""
         cdef const Layer* layer
         cdef int l
         cdef Py_ssize_t rows = smaller(self.run.net.block.size, self.run.batch)
@@ -353,13 +361,14 @@ cdef class Training:
         return True
 
     def idle(self, ends):
-        """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which are (low, high) for
-        each of these layers; 0.0 where they are None."""
+        """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which
+        are (low, high) for each of these layers; 0.0 where they are None."""
         cdef const Network* net = &self.run.net
         cdef Py_ssize_t rows = smaller(net.block.size, self.run.batch)
         cdef int l
         if len(ends) != net.count - 1:
-            raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, got {len(ends)}")
+            raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, "
+                             f"got {len(ends)}")
         shares = []
         for l in range(net.count - 1):
             shares.append(0.0 if ends[l] is None else share_beyond(net, l, rows, ends[l][0], ends[l][1]))
@@ -408,7 +417,8 @@ cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
 
 
 def work_each(list trainings, Py_ssize_t blocks):
-    """Advance single-threaded runs by `blocks` blocks, one after the other, without the GIL; return the seconds of each.
+    """Advance single-threaded runs by `blocks` blocks, one after the other, without the GIL; return the seconds of
+    each.
 
     Parameters
     ----------
