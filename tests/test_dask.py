@@ -211,18 +211,14 @@ def test_what_waits_for_data_of_a_frozen_worker_is_done_by_others(tmp_path, monk
 def test_interrupts_end_the_tasks_and_a_lost_scheduler_is_said(tmp_path):
     with cluster(tmp_path, 1) as (made, client):
         Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-        began = time.monotonic()
         found, before = networks(3), networks(3)
         history = nnc.dask.fit_many(found, X, Y, client, epochs=10**8, lr=1e-6)
         assert {one.stop_reason for one in history} == {"interrupt"}
         assert [a.params.tobytes() for a in found] == [b.params.tobytes() for b in before]
         nnc.dask.fit_many(found, X, Y, client, epochs=1)  # the worker is free again
-        assert time.monotonic() - began < 30
         Timer(1.5, made.scheduler.send_signal, (signal.SIGKILL,)).start()
-        began = time.monotonic()
         with pytest.raises(ConnectionError, match=r"the scheduler at tcp://127.0.0.1:\d+ is lost: \d of 4 networks"):
             nnc.dask.fit_many(networks(4), X, Y, client, epochs=10**8, lr=1e-6, timeout=3)
-        assert time.monotonic() - began < 30
 
 
 def test_what_is_refused(tmp_path):

