@@ -8,15 +8,18 @@ Everything else is in pyproject.toml. Switches, by environment variable:
     NNC_SCALAR=1      the portable fallback of src/simd.h, without vector types, as MSVC compiles it
 """
 
+import ast
 import gzip
 import io
 import os
+import re
 import shutil
 import sys
 import sysconfig
 import tarfile
 from pathlib import Path
 
+from Cython import Tempita
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -99,6 +102,26 @@ def extension(name, source, flags=(), macros=()):
     )
 
 
+def write_activations():
+    """Write activations.pxi from the names of the rows and the functions f_NAME and d_NAME of src/activations.pxd."""
+    tree = ast.parse(Path("nnc/kinds/activations.py").read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = [call.args[0].value for call in calls if getattr(call.func, "id", "") == "Activation"]
+    functions = dict(
+        re.findall(r"inline vec ([fd]_\w+)\(vec (\w)\)", Path("src/activations.pxd").read_text(encoding="utf-8"))
+    )
+    for function in functions:
+        if function[2:] not in names or f"f_{function[2:]}" not in functions or f"d_{function[2:]}" not in functions:
+            raise ValueError(f"{function} of src/activations.pxd needs a row, f_{function[2:]} and d_{function[2:]}")
+    elementwise = {name: functions[f"d_{name}"] for name in names if f"f_{name}" in functions}
+    template = Path("src/activations.pxi.in").read_text(encoding="utf-8")
+    text = Tempita.sub(template, names=names, elementwise=elementwise)
+    path = STUBS / "activations.pxi"
+    if not path.exists() or path.read_text() != text:
+        STUBS.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
 class Build(build_ext):
     """Says what to install where there is nothing to compile with."""
 
@@ -139,6 +162,7 @@ class SourceArchive(sdist):
         return path
 
 
+write_activations()
 # Cython's own code for memoryviews, a third of each core, once for all of them: Cython writes its C file.
 SHARED = "nnc._cyutility"
 extensions = [extension("_cpu", "_cpu.pyx"), extension("_team", "_team.pyx")]
@@ -150,7 +174,7 @@ for isa, isa_flags in INSTRUCTION_SETS.items():
 setup(
     ext_modules=cythonize(
         extensions,
-        include_path=["src"],
+        include_path=["src", str(STUBS)],
         build_dir="build/c",
         shared_utility_qualified_name=SHARED,
         compiler_directives={

@@ -2,14 +2,18 @@ from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-class Turn:
+from numpy.typing import ArrayLike
+
+from nnc.training.step import GeneralStep
+
+class TrainingLock:
     def __init__(self, message: str) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-class Still:
+class SnapshotLock:
     @property
     def awaited(self) -> bool: ...
     def __enter__(self) -> None: ...
@@ -17,35 +21,42 @@ class Still:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-class Stepping:
-    optimizer: Any
-    lr: Any
-    state: Any
-    training: Any
-    kept: Any
-    stack: Any
-    def repeats(self, model: Any, intake: Any, slopes: bool) -> None: ...
-    def take(
-        self, network: Any, X: Any, y: Any, sample_weight: Any, dP: Any, lr: Any, optimizer: Any
-    ) -> float | None: ...
-
 class Stepper:
-    def __init__(self, network: Any, steps: Stepping) -> None: ...
-    def __call__(self, X: Any, y: Any = None, sample_weight: Any = None, *, dP: Any = None) -> float: ...
+    def __init__(self, general: GeneralStep, network: Any = None) -> None: ...
+    @property
+    def general(self) -> GeneralStep: ...
+    def __call__(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        dP: ArrayLike | None = None,
+    ) -> float: ...
+    def take(
+        self,
+        network: Any,
+        X: ArrayLike,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        dP: ArrayLike | None,
+        lr: Any,
+        optimizer: Any,
+    ) -> float | None: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-class Every:
-    def __init__(self, locks: Iterable[Turn | Still]) -> None: ...
+class LockGroup:
+    def __init__(self, locks: Iterable[TrainingLock | SnapshotLock]) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-class Crowd:
+class ActiveCount:
     def __len__(self) -> int: ...
     def __enter__(self) -> None: ...
     def __exit__(

@@ -1,4 +1,5 @@
-# The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction set>_<precision>.
+# The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction
+# set>_<precision>.
 #
 # Everything that comes in has been checked in nnc/data/intake.py and nnc/training/plan.py:
 # shapes fit, rows are contiguous, numbers are finite, labels are in range; what ends in _as_is looks itself.
@@ -11,7 +12,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, malloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from simd cimport real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat, sum_lanes, flush_denormals, restore_denormals
+from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat, sum_lanes, flush_denormals,
+                   restore_denormals)
 from simd cimport over_root as quotient_over_root
 from squares cimport MAX_LANES, transpose as transpose_square
 from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
@@ -26,15 +28,15 @@ from threads cimport Single, Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
 from images cimport to_outputs
 from layers cimport fits, measure
-from rows cimport BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows, shuffle_by as shuffle_rows_by, weight_of
+from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
+                   shuffle_by as shuffle_rows_by, weight_of)
 from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
-                      refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond, shares_blocks, sum_partial,
-                      unpad)
+                      refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond,
+                      shares_blocks, sum_partial, unpad)
 from pixels cimport pays as by_pixels_pay
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
 from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, train
-cimport lanes
 cimport one_row
 cimport tiny
 
@@ -58,10 +60,6 @@ cdef object ndarray = numpy.ndarray       # a C variable: a name of the module i
 cdef enum:
     BRIEF = 1 << 13       # rows times parameters of a call that is over before it would pay to give Python's lock away
 
-# Settings of a run that are none of its optimizer.
-cdef set OF_RUN = {"key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows", "dropout",
-                   "learning", "generator"}
-
 
 def scan(const real[:, ::1] X):
     """(the place of the first NaN or infinity in X, counted row by row, or -1; the largest absolute value before it)"""
@@ -84,14 +82,16 @@ def largest(const real[:, ::1] X, const real[:, ::1] Y):
 
 
 def largest_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out):
-    """The same of two arrays of any kind; None where they are not X (n, n_in) and Y (n, n_out) as the engine takes them."""
-    cdef Data data = as_they_are(X, Y, n_in, n_out)
+    """Return the largest absolute value of X, or None unless `data_as_is` accepts X and Y and all numbers are
+    finite."""
+    cdef Data data = data_as_is(X, Y, n_in, n_out)
     cdef double found, unused
     cdef bint finite
     if data.n == 0:
         return None
     with nogil:
-        finite = first_not_finite(data.X, data.n * n_in, &found) < 0 and first_not_finite(data.Y, data.n * n_out, &unused) < 0
+        finite = (first_not_finite(data.X, data.n * n_in, &found) < 0 and
+                  first_not_finite(data.Y, data.n * n_out, &unused) < 0)
     return found if finite else None
 
 
@@ -147,8 +147,8 @@ cdef bint are_one_hot(const real* Y, Py_ssize_t n, Py_ssize_t n_out, int* labels
     return True
 
 
-cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, int[::1] order,
-                  int[::1] rows=None):
+cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
+                  int[::1] order, int[::1] rows=None):
     # Rows that are a part of these arrays are taken in their order where there is no other.
     cdef Data data = Data(X.shape[0], &X[0, 0], NULL, NULL, NULL, 0, NULL, NULL)
     if rows is not None:
@@ -166,9 +166,9 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
 
 
 cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
-    # The numbers of an array of any kind, and of how many rows; NULL where they are not (n, columns) as the engine takes them. `how` may
-    # ask for one that can be written to. A typed view would say the same, for three times as long, and a format takes NumPy longer than
-    # all the rest.
+    # The numbers of an array of any kind, and of how many rows; NULL where they are not (n, columns) as the engine
+    # takes them. `how` may ask for one that can be written to. A typed view would say the same, for three times as
+    # long, and a format takes NumPy longer than all the rest.
     cdef Py_buffer buffer
     cdef real* numbers = NULL
     cdef bint known = type(array) is ndarray and array.dtype is DTYPE
@@ -176,19 +176,25 @@ cdef real* rows_of(array, Py_ssize_t columns, int how, Py_ssize_t* n) noexcept:
         PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS | how | (0 if known else PyBUF_FORMAT))
     except Exception:
         return NULL
-    if (buffer.ndim == 2 and buffer.shape[0] > 0 and buffer.shape[1] == columns and <size_t>buffer.buf % sizeof(real) == 0
+    if (buffer.ndim == 2 and buffer.shape[0] > 0 and buffer.shape[1] == columns
+        and <size_t>buffer.buf % sizeof(real) == 0
             and (known or buffer.format is not NULL and buffer.format[0] == FORMAT and buffer.format[1] == 0)):
         n[0], numbers = buffer.shape[0], <real*>buffer.buf
     PyBuffer_Release(&buffer)
     return numbers
 
 
-cdef Data as_they_are(X, Y, Py_ssize_t n_in, Py_ssize_t n_out) noexcept:
-    # The same of two arrays of any kind; no rows where they are not X (n, n_in) and Y (n, n_out) as the engine takes them.
+cdef Data data_as_is(X, Y, Py_ssize_t n_in, Py_ssize_t n_out, int access=0) noexcept:
+    # The check that all functions share whose names end in _as_is: X and Y may be any objects. The result has no rows
+    # unless X (n, n_in) and Y (n, n_out) are buffers that the engine can use directly. With PyBUF_WRITABLE, Y is an
+    # array for outputs, which must not overlap X, or None for one that the caller allocates.
     cdef Py_ssize_t n = 0, m = 0
     cdef const real* rows = rows_of(X, n_in, 0, &n)
-    cdef const real* targets = rows_of(Y, n_out, 0, &m)
-    if rows is NULL or targets is NULL or n != m:
+    cdef const real* targets
+    if rows is not NULL and access and Y is None:
+        return Data(n, rows, NULL, NULL, NULL, n, NULL, NULL)
+    targets = rows_of(Y, n_out, access, &m) if rows is not NULL else NULL
+    if targets is NULL or n != m or access and targets < rows + n * n_in and rows < targets + n * n_out:
         return Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
     return Data(n, rows, targets, NULL, NULL, n, NULL, NULL)
 
@@ -294,9 +300,10 @@ cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept 
             (data.Y is NULL or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
 
 
-cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* by_inputs, bint checked) except? -1:
-    # The loss of all rows, its gradient, padded as the parameters are, and its derivative by the inputs (n, n_in), unless that is NULL.
-    # Where X and Y have not been checked and are not finite, the loss is NaN, and nothing is done.
+cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* by_inputs,
+                    bint checked) except? -1:
+    # The loss of all rows, its gradient, padded as the parameters are, and its derivative by the inputs (n, n_in),
+    # unless that is NULL. Where X and Y have not been checked and are not finite, the loss is NaN, and nothing is done.
     cdef Network net
     cdef Plan by = of[0]
     cdef const Plan* plan = &by
@@ -330,14 +337,16 @@ include "training.pxi"
 
 
 def shuffle(int[::1] order, uint64_t key, uint64_t draws):
-    """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used then."""
+    """Puts rows in the order that an epoch takes them in; returns how many numbers of the stream have been used
+    then."""
     cdef Data data = Data(order.shape[0], NULL, NULL, NULL, NULL, 0, NULL, &order[0])
     shuffle_rows(&data, key, &draws)
     return draws
 
 
 def shuffle_by(int[::1] order, generator):
-    """Puts these numbers in the order that `RandomState(generator).shuffle(order)` does, a BitGenerator of NumPy's, faster."""
+    """Puts these numbers in the order that `RandomState(generator).shuffle(order)` does, a BitGenerator of NumPy's,
+    faster."""
     cdef const BitGenerator* bits = <const BitGenerator*>PyCapsule_GetPointer(generator.capsule, "BitGenerator")
     with generator.lock, nogil:
         shuffle_rows_by(&order[0], order.shape[0], bits)

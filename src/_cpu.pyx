@@ -1,5 +1,5 @@
-# Which instruction sets this processor and its operating system offer, and which processor a thread is on. Compiled without any of
-# them.
+# Which instruction sets this processor and its operating system offer, and which processor a thread is on. Compiled
+# without any of them.
 
 from threads cimport processor_number
 
@@ -13,7 +13,8 @@ cdef extern from *:
     }
     static int has_avx512(void) {
         return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-            && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+            && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512vl");
     }
     #elif defined(_M_X64)
     #include <intrin.h>

@@ -1,46 +1,41 @@
-# Each activation and its derivative, side by side. `a = f(z)`; a derivative is written in terms of the output a wherever that is
-# possible, so that the net input z need not be kept: only gelu, silu and mish need it.
+# Activations a = f(z) and their derivatives.
 #
-# Rows are padded to whole vectors and lie one after the other, so a layer of a block of rows is one flat array. What the padding holds
-# after an activation does not matter: it is never read as an input, and deltas are zero there.
+# f_NAME(z) and d_NAME(a), or d_NAME(z), are the elementwise activation of the row NAME in nnc/kinds/activations.py. A
+# derivative is written in terms of the output a if possible, so that the net input z need not be stored. Everything
+# else is made from these pairs by setup.py with the template activations.pxi.in: the enum, value(), slope(),
+# needs_net_input(), activate() and differentiate().
+#
+# Rows are padded to whole vectors and are contiguous, so a layer of a block of rows is one flat array. The padding
+# after an activation is never read as an input, and deltas are zero there, so f(0) and f'(0) only need to be finite.
 
-from simd cimport always_inlined, inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less, if_negative, vmax, vabs
+from simd cimport (always_inlined, inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less, if_negative,
+                   vmax, vabs)
 from squares cimport MAX_LANES, transpose
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
-cdef enum Activation:     # the numbers are the order of the rows in nnc/kinds
-    SIGMOID
-    TANH
-    RELU
-    LEAKY_RELU
-    IDENTITY
-    SOFTPLUS
-    ELU
-    GELU
-    SILU
-    MISH
-    SELU
-    SOFTMAX
-    EXP
-
-
 # sigmoid(z) = 1 / (1 + exp(-z))                       tanh(z)
+
+cdef inline vec f_sigmoid(vec z) noexcept nogil:
+    return sigmoid(z)
 
 cdef inline vec d_sigmoid(vec a) noexcept nogil:
     return a * (<real>1 - a)
+
+cdef inline vec f_tanh(vec z) noexcept nogil:
+    return tanh(z)
 
 cdef inline vec d_tanh(vec a) noexcept nogil:
     return <real>1 - a * a
 
 # relu(z) = max(z, 0), and NaN stays NaN               leaky_relu(z) = z for z > 0, else 0.01 z
 
-cdef inline vec relu(vec z) noexcept nogil:
+cdef inline vec f_relu(vec z) noexcept nogil:
     return vmax(splat(0), z)
 
 cdef inline vec d_relu(vec a) noexcept nogil:
     return if_less(splat(0), a, splat(1), splat(0))
 
-cdef inline vec leaky_relu(vec z) noexcept nogil:
+cdef inline vec f_leaky_relu(vec z) noexcept nogil:
     return if_negative(z, <real>0.01 * z, z)
 
 cdef inline vec d_leaky_relu(vec a) noexcept nogil:
@@ -48,7 +43,7 @@ cdef inline vec d_leaky_relu(vec a) noexcept nogil:
 
 # softplus(z) = log(1 + exp(z)); its derivative, sigmoid(z), is 1 - exp(-a)
 
-cdef inline vec softplus(vec z) noexcept nogil:
+cdef inline vec f_softplus(vec z) noexcept nogil:
     return if_negative(z, splat(0), z) + log1p(exp(-vabs(z)))
 
 cdef inline vec d_softplus(vec a) noexcept nogil:
@@ -56,7 +51,7 @@ cdef inline vec d_softplus(vec a) noexcept nogil:
 
 # elu(z) = z for z > 0, else exp(z) - 1
 
-cdef inline vec elu(vec z) noexcept nogil:
+cdef inline vec f_elu(vec z) noexcept nogil:
     return if_negative(z, expm1(if_negative(z, z, splat(0))), z)
 
 cdef inline vec d_elu(vec a) noexcept nogil:
@@ -64,7 +59,7 @@ cdef inline vec d_elu(vec a) noexcept nogil:
 
 # gelu(z) = z P(X < z) for a standard normal X (the exact form, not the tanh approximation)
 
-cdef inline vec gelu(vec z) noexcept nogil:
+cdef inline vec f_gelu(vec z) noexcept nogil:
     cdef vec density
     return z * normal_cdf(z, &density)
 
@@ -75,15 +70,15 @@ cdef inline vec d_gelu(vec z) noexcept nogil:
 
 # silu(z) = z sigmoid(z)
 
-cdef inline vec silu(vec z) noexcept nogil:
+cdef inline vec f_silu(vec z) noexcept nogil:
     return z * sigmoid(z)
 
 cdef inline vec d_silu(vec z) noexcept nogil:
     cdef vec s = sigmoid(z)
     return s * (<real>1 + z * (<real>1 - s))
 
-# mish(z) = z tanh(softplus(z)) (Misra, 2020). With t = exp(-|z|) the hyperbolic tangent is n / d, and its slope 4 (1 + t) t / d**2, once
-# more times t for z >= 0; nothing cancels in n and d.
+# mish(z) = z tanh(softplus(z)) (Misra, 2020). With t = exp(-|z|) the hyperbolic tangent is n / d, and its slope 4 (1 +
+# t) t / d**2, once more times t for z >= 0; nothing cancels in n and d.
 
 cdef inline vec mish_parts(vec z, vec t, vec* d) noexcept nogil:
     # n and d
@@ -91,7 +86,7 @@ cdef inline vec mish_parts(vec z, vec t, vec* d) noexcept nogil:
     d[0] = n + <real>2 * if_negative(z, splat(1), t * t)
     return n
 
-cdef inline vec mish(vec z) noexcept nogil:
+cdef inline vec f_mish(vec z) noexcept nogil:
     cdef vec d
     cdef vec n = mish_parts(z, exp(-vabs(z)), &d)
     return z * (n / d)
@@ -102,9 +97,10 @@ cdef inline vec d_mish(vec z) noexcept nogil:
     cdef vec n = mish_parts(z, t, &d)
     return n / d + z * ((<real>4 * if_negative(z, t, t * t)) * ((<real>1 + t) / (d * d)))
 
-# selu(z) = s z for z > 0, else s a (exp(z) - 1), whose constants keep the mean 0 and the variance 1 (Klambauer et al., 2017)
+# selu(z) = s z for z > 0, else s a (exp(z) - 1), whose constants keep the mean 0 and the variance 1 (Klambauer et al.,
+# 2017)
 
-cdef inline vec selu(vec z) noexcept nogil:
+cdef inline vec f_selu(vec z) noexcept nogil:
     return if_negative(z, <real>1.7580993408473766 * expm1(if_negative(z, z, splat(0))), <real>1.0507009873554805 * z)
 
 cdef inline vec d_selu(vec a) noexcept nogil:
@@ -112,145 +108,23 @@ cdef inline vec d_selu(vec a) noexcept nogil:
 
 # exp(z), the partner of the poisson loss; its derivative is a. vmath.pxd knows it for z <= 0: exp(z) = 1 / exp(-z)
 
-cdef inline vec exponential(vec z) noexcept nogil:
+cdef inline vec f_exp(vec z) noexcept nogil:
     cdef vec e = exp(-vabs(z))
     return if_negative(z, e, splat(1) / e)
 
-
-# `kind` is a literal at every call of the next two, so that nothing of their ladders is left.
-
-cdef inline inlined_vec value(int kind, vec z) noexcept nogil:
-    # f(z). Softmax stands apart: it is not elementwise.
-    if kind == SIGMOID:
-        return sigmoid(z)
-    if kind == TANH:
-        return tanh(z)
-    if kind == RELU:
-        return relu(z)
-    if kind == LEAKY_RELU:
-        return leaky_relu(z)
-    if kind == SOFTPLUS:
-        return softplus(z)
-    if kind == ELU:
-        return elu(z)
-    if kind == GELU:
-        return gelu(z)
-    if kind == SILU:
-        return silu(z)
-    if kind == MISH:
-        return mish(z)
-    if kind == SELU:
-        return selu(z)
-    if kind == EXP:
-        return exponential(z)
-    return z
+cdef inline vec d_exp(vec a) noexcept nogil:
+    return a
 
 
-cdef inline inlined_vec slope(int kind, vec z, vec a) noexcept nogil:
-    # f'(z), where a = f(z).
-    if kind == SIGMOID:
-        return d_sigmoid(a)
-    if kind == TANH:
-        return d_tanh(a)
-    if kind == RELU:
-        return d_relu(a)
-    if kind == LEAKY_RELU:
-        return d_leaky_relu(a)
-    if kind == SOFTPLUS:
-        return d_softplus(a)
-    if kind == ELU:
-        return d_elu(a)
-    if kind == GELU:
-        return d_gelu(z)
-    if kind == SILU:
-        return d_silu(z)
-    if kind == MISH:
-        return d_mish(z)
-    if kind == SELU:
-        return d_selu(a)
-    if kind == EXP:
-        return a
-    return splat(1)
-
-
-cdef inline bint needs_net_input(int kind) noexcept nogil:
-    # Whether slope() reads z, so that it has to be kept.
-    return kind == GELU or kind == SILU or kind == MISH
-
-
-cdef inline always_inlined activate_as(int kind, const real* Z, real* A, Py_ssize_t vectors) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(vectors):
-        store(A + i * VL, value(kind, load(Z + i * VL)))
-
-
-cdef inline always_inlined differentiate_as(int kind, const real* Z, const real* A, real* D, Py_ssize_t vectors) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(vectors):
-        store(D + i * VL, load(D + i * VL) * slope(kind, load(Z + i * VL), load(A + i * VL)))
-
-
-cdef inline never_inlined activate(int kind, const real* Z, real* A, Py_ssize_t size) noexcept nogil:
-    # A = f(Z) for `size` numbers, whole vectors; Z and A may be the same memory.
-    cdef Py_ssize_t vectors = size // VL
-    if kind == SIGMOID:
-        activate_as(SIGMOID, Z, A, vectors)
-    elif kind == TANH:
-        activate_as(TANH, Z, A, vectors)
-    elif kind == RELU:
-        activate_as(RELU, Z, A, vectors)
-    elif kind == LEAKY_RELU:
-        activate_as(LEAKY_RELU, Z, A, vectors)
-    elif kind == SOFTPLUS:
-        activate_as(SOFTPLUS, Z, A, vectors)
-    elif kind == ELU:
-        activate_as(ELU, Z, A, vectors)
-    elif kind == GELU:
-        activate_as(GELU, Z, A, vectors)
-    elif kind == SILU:
-        activate_as(SILU, Z, A, vectors)
-    elif kind == MISH:
-        activate_as(MISH, Z, A, vectors)
-    elif kind == SELU:
-        activate_as(SELU, Z, A, vectors)
-    elif kind == EXP:
-        activate_as(EXP, Z, A, vectors)
-    elif Z != A:
-        activate_as(IDENTITY, Z, A, vectors)
-
-
-cdef inline never_inlined differentiate(int kind, const real* Z, const real* A, real* D, Py_ssize_t size) noexcept nogil:
-    # D = D * f'(Z), which turns d loss / d A into d loss / d Z.
-    cdef Py_ssize_t vectors = size // VL
-    if kind == SIGMOID:
-        differentiate_as(SIGMOID, Z, A, D, vectors)
-    elif kind == TANH:
-        differentiate_as(TANH, Z, A, D, vectors)
-    elif kind == RELU:
-        differentiate_as(RELU, Z, A, D, vectors)
-    elif kind == LEAKY_RELU:
-        differentiate_as(LEAKY_RELU, Z, A, D, vectors)
-    elif kind == SOFTPLUS:
-        differentiate_as(SOFTPLUS, Z, A, D, vectors)
-    elif kind == ELU:
-        differentiate_as(ELU, Z, A, D, vectors)
-    elif kind == GELU:
-        differentiate_as(GELU, Z, A, D, vectors)
-    elif kind == SILU:
-        differentiate_as(SILU, Z, A, D, vectors)
-    elif kind == MISH:
-        differentiate_as(MISH, Z, A, D, vectors)
-    elif kind == SELU:
-        differentiate_as(SELU, Z, A, D, vectors)
-    elif kind == EXP:
-        differentiate_as(EXP, Z, A, D, vectors)
+include "activations.pxi"
 
 
 cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld,
                          real* scratch) noexcept nogil:
-    # A = exp(Z) / sum(exp(Z)) row by row, computed from Z - max(Z); log_sum, where asked for, gets log(sum(exp(Z))) of each row.
-    # VL rows at a time are transposed into `scratch`, so that each lane holds a row and nothing is summed across lanes. The logarithms
-    # are taken at the end, side by side. log_sum has room for whole vectors of rows, scratch for as many and ld vectors before them.
+    # A = exp(Z) / sum(exp(Z)) row by row, computed from Z - max(Z); log_sum, where asked for, gets log(sum(exp(Z))) of
+    # each row. VL rows at a time are transposed into `scratch`, so that each lane holds a row and nothing is summed
+    # across lanes. The logarithms are taken at the end, side by side. log_sum has room for whole vectors of rows,
+    # scratch for as many and ld vectors before them.
     cdef vec square[MAX_LANES]
     cdef vec largest, total, second, e
     cdef real* maxima = scratch + ld * VL
@@ -292,7 +166,8 @@ cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows,
             store(log_sum + row, load(maxima + row) + log(load(log_sum + row)))
 
 
-cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
+cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, Py_ssize_t n,
+                                       Py_ssize_t ld) noexcept nogil:
     # D = A * (D - sum(D * A)) row by row, for losses other than cross-entropy.
     cdef Py_ssize_t i, j
     cdef real dot

@@ -1,5 +1,5 @@
-# Memory for all buffers of a network, in one piece, handed out piece by piece. With no base an arena only counts, so that the same walk
-# measures and then lays out.
+# Memory for all buffers of a network, in one piece, handed out piece by piece. With no base an arena only counts, so
+# that the same walk measures and then lays out.
 
 from libc.string cimport memset
 

@@ -1,18 +1,21 @@
 # The convolutional layer, on images in lanes: A = f(Z), Z[y][x][o] = b[o] + the sum over ky, kx, c of
 # X[y * stride + ky - pad][x * stride + kx - pad][c] * W[ky][kx][c][o].
 #
-# W is a matrix (window_height * window_width * channels, filters) as that of a dense layer is, so that optimizers, files and penalties
-# are too. What lies beside each other in a row of the image lies beside each other in W: the sum over kx and c is one loop. All three
-# products have a tile of pixels (or taps) and filters in registers; an element of W is broadcast beside vectors of images.
+# W is a matrix (window_height * window_width * channels, filters) as that of a dense layer is, so that optimizers,
+# files and penalties are too. What lies beside each other in a row of the image lies beside each other in W: the sum
+# over kx and c is one loop. All three products have a tile of pixels (or taps) and filters in registers; an element of
+# W is broadcast beside vectors of images.
 #
-# WT has for each ky the taps from right to left, filter by filter, and channels in its rows: the derivative by the images is the same
-# product, on deltas with a border. Each grain of rows leaves its gradient in a slot of its own in the first phase of a block, and the
-# second adds up slots in their order, so that no sum depends on how threads share the rows.
+# WT has for each ky the taps from right to left, filter by filter, and channels in its rows: the derivative by the
+# images is the same product, on deltas with a border. Each grain of rows leaves its gradient in a slot of its own in
+# the first phase of a block, and the second adds up slots in their order, so that no sum depends on how threads share
+# the rows.
 
 from libc.string cimport memcpy, memset
-from simd cimport TILE_PIXELS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
+from simd cimport (TILE_PIXELS, always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat,
+                   store)
 from arena cimport TRAIN, Arena, Purpose, take, take_zeros
-from activations cimport RELU, activate, differentiate, needs_net_input, relu
+from activations cimport RELU, activate, differentiate, needs_net_input, f_relu
 from threads cimport smaller
 from layer cimport CONV2D, GRAIN, MAX_POOL, Layer, biases, padded, parameter_count, parameter_rows
 from images cimport delta_of, group_of
@@ -22,8 +25,8 @@ cimport pool
 cdef enum:
     MAX_TILE = 24         # accumulators
     FILTERS = 6           # of the largest tile
-    FAR = 512             # bytes between pixels, or a multiple: those of a row lie in an eighth of the first-level cache's sets at most
-    NEAR = 1 << 14        # bytes of deltas that a column of tiles of the gradient reads at a time, so that the first-level cache holds them
+    FAR = 512             # pixels with a stride of a multiple of this many bytes share an eighth of the L1 cache's sets
+    NEAR = 1 << 14        # bytes of deltas that a column of tiles of the gradient reads at a time, to fit the L1 cache
 
 cdef struct Window:       # what a tile sums over: rows of numbers that lie beside each other
     const real* x
@@ -64,14 +67,16 @@ cdef inline Py_ssize_t high(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
-    # Columns of the deltas with a border to both sides, and zeros between them where windows lie more than a column apart.
+    # Columns of the deltas with a border to both sides, and zeros between them where windows lie more than a column
+    # apart.
     return layer.below.width + layer.window_width - 1
 
 
 cdef inline bint fuses(const Layer* layer, const Layer* above) noexcept nogil:
-    # Whether the pool above can take rows as they come: its windows do not overlap, and the slope at the largest of a window follows from
-    # that number.
-    return (layer.kind == CONV2D and above.kind == MAX_POOL and layer.dropped == 0 and not needs_net_input(layer.activation) and
+    # Whether the pool above can take rows as they come: its windows do not overlap, and the slope at the largest of a
+    # window follows from that number.
+    return (layer.kind == CONV2D and above.kind == MAX_POOL and layer.dropped == 0
+            and not needs_net_input(layer.activation) and
             layer.stride_y == 1 and layer.stride_x == 1 and
             above.stride_y == above.window_height and above.stride_x == above.window_width)
 
@@ -79,7 +84,8 @@ cdef inline bint fuses(const Layer* layer, const Layer* above) noexcept nogil:
 cdef inline Py_ssize_t near_rows(const Layer* layer) noexcept nogil:
     # Rows of outputs, or of deltas, that are gone through at a time: whole windows of a pool.
     cdef Py_ssize_t least = max(1, layer.pooled)
-    cdef Py_ssize_t size = least * layer.out_shape.width * smaller(layer.neurons, ABREAST) * VL * <Py_ssize_t>sizeof(real)
+    cdef Py_ssize_t filters = smaller(layer.neurons, ABREAST)
+    cdef Py_ssize_t size = least * layer.out_shape.width * filters * VL * <Py_ssize_t>sizeof(real)
     return max(1, NEAR // size) * least
 
 
@@ -93,8 +99,10 @@ cdef inline Py_ssize_t plane_size(const Layer* layer) noexcept nogil:
     return band_size(layer, near_rows(layer)) // layer.below.channels + VL
 
 
-cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest, int threads) noexcept nogil:
-    # A for each thread, for a window of the pool; and deltas, as the backward product reads them where there is one, or some rows.
+cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest,
+                             int threads) noexcept nogil:
+    # A for each thread, for a window of the pool; and deltas, as the backward product reads them where there is one, or
+    # some rows.
     cdef Py_ssize_t row = layer.out_shape.width * layer.neurons * VL
     layer.pooled = rows
     layer.A = layer.Z = layer.out = <real*>take(arena, threads * rows * row * sizeof(real))
@@ -102,7 +110,8 @@ cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint w
     layer.D = <real*>take_zeros(arena, threads * layer.group * sizeof(real)) if with_delta else NULL
 
 
-cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains, int threads) noexcept nogil:
+cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains,
+                         int threads) noexcept nogil:
     cdef size_t group = VL * sizeof(real)
     if has_border(layer):
         layer.bordered = <real*>take_zeros(arena, threads * band_size(layer, near_rows(layer)) * sizeof(real))
@@ -110,20 +119,24 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
         if not layer.frozen:
             layer.sums = <real*>take(arena, threads * parameter_rows(layer) * layer.neurons * group)
             layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
-            layer.panels = <real*>take(arena, threads * near_rows(layer) * panel_size(layer.out_shape.width, layer.neurons) * sizeof(real))
+            layer.panels = <real*>take(arena, threads * near_rows(layer) *
+                                       panel_size(layer.out_shape.width, layer.neurons) * sizeof(real))
             if layer.below.channels * group % FAR == 0:
-                layer.planes = <real*>take_zeros(arena, threads * layer.below.channels * plane_size(layer) * sizeof(real))
+                layer.planes = <real*>take_zeros(arena, threads * layer.below.channels * plane_size(layer) *
+                                                 sizeof(real))
         if not lowest:
-            layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt * sizeof(real))
+            layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt *
+                                         sizeof(real))
             layer.spread = layer.D
             if layer.pooled == 0:
-                layer.spread = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) * layer.neurons * group)
+                layer.spread = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) *
+                                                 layer.neurons * group)
 
 
 cdef inline const real* band_of(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Py_ssize_t count,
                                 Py_ssize_t* row) noexcept nogil:
-    # What `count` rows of outputs from row `low` on see of the group of images, near_rows() of them at most, and how many numbers there
-    # are from row to row of it. Where images need a border it is a copy, which stays in the cache.
+    # What `count` rows of outputs from row `low` on see of the group of images, near_rows() of them at most, and how
+    # many numbers there are from row to row of it. Where images need a border it is a copy, which stays in the cache.
     cdef Py_ssize_t length = layer.below.width * layer.below.channels * VL, top = low * layer.stride_y - layer.pad_y, y
     cdef const real* x = layer.input + first * layer.n_in
     cdef real* band
@@ -143,10 +156,12 @@ cdef inline const real* band_of(const Layer* layer, Py_ssize_t first, int thread
     return band
 
 
-cdef inline void place_images(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Taps* on) noexcept nogil:
-    # Where the gradient of `on.rows` rows of outputs from row `low` on finds the images: as they are, or channel by channel where pixels
-    # lie a power of two apart, so that few of them would find a place in the first-level cache.
-    cdef Py_ssize_t c = layer.below.channels, width = layer.below.width, top = low * layer.stride_y - layer.pad_y, y, x, i
+cdef inline void place_images(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low,
+                              Taps* on) noexcept nogil:
+    # Where the gradient of `on.rows` rows of outputs from row `low` on finds the images: as they are, or channel by
+    # channel where pixels lie a power of two apart, so that few of them would find a place in the first-level cache.
+    cdef Py_ssize_t c = layer.below.channels, width = layer.below.width, y, x, i
+    cdef Py_ssize_t top = low * layer.stride_y - layer.pad_y
     cdef const real* pixel
     cdef real* out
     if layer.planes is NULL:
@@ -200,13 +215,14 @@ cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ss
     if on.rectify:
         for i in range(pixels):
             for j in range(filters):
-                acc[j * pixels + i] = relu(acc[j * pixels + i])
+                acc[j * pixels + i] = f_relu(acc[j * pixels + i])
     for i in range(pixels):
         for j in range(filters):
             store(out + i * out_pixel + j * VL, acc[j * pixels + i])
 
 
-cdef inline always_inlined tiles(int pixels, int filters, const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+cdef inline always_inlined tiles(int pixels, int filters, const Window* on, Py_ssize_t q,
+                                 Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t _
     for _ in range(count):
         tile(pixels, filters, on, q)
@@ -252,7 +268,8 @@ cdef inline never_inlined tiles_1_1(const Window* on, Py_ssize_t q, Py_ssize_t c
     tiles(1, 1, on, q, count)
 
 
-cdef inline always_inlined call_tiles(int pixels, int filters, const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+cdef inline always_inlined call_tiles(int pixels, int filters, const Window* on, Py_ssize_t q,
+                                      Py_ssize_t count) noexcept nogil:
     # `pixels` and `filters` are literals at every call, so that one of these is left.
     if pixels == 4 and filters == 6:
         tiles_4_6(on, q, count)
@@ -329,14 +346,15 @@ cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexc
         low += count
 
 
-cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count, real* Z,
-                              real* A) noexcept nogil:
+cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count,
+                              real* Z, real* A) noexcept nogil:
     # `count` rows of outputs from row `low` on, on what they see.
     cdef Py_ssize_t y, x, top, bottom, left, right, c = layer.below.channels, o = layer.neurons
     cdef Py_ssize_t kw = layer.window_width
     cdef Window on
     cdef int pixels
-    on.x_row, on.w_row, on.ldw, on.pixel, on.out_pixel = row, kw * c * layer.ld, layer.ld, layer.stride_x * c * VL, o * VL
+    on.x_row, on.w_row, on.ldw = row, kw * c * layer.ld, layer.ld
+    on.pixel, on.out_pixel = layer.stride_x * c * VL, o * VL
     on.start, on.rectify, on.out = biases(layer), layer.activation == RELU and A == Z, Z
     for y in range(low, low + count):
         # the rows and columns of the window that lie within the image
@@ -345,7 +363,9 @@ cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t r
         on.rows = bottom - top
         x = 0
         while x < layer.out_shape.width:
-            pixels = TILE_PIXELS if layer.out_shape.width - x >= TILE_PIXELS else 2 if layer.out_shape.width - x >= 2 else 1
+            pixels = 2 if layer.out_shape.width - x >= 2 else 1
+            if layer.out_shape.width - x >= TILE_PIXELS:
+                pixels = TILE_PIXELS
             left = max(0, layer.pad_x - (x + pixels - 1) * layer.stride_x)
             right = smaller(kw, layer.below.width + layer.pad_x - x * layer.stride_x)
             on.n = (right - left) * c
@@ -380,7 +400,8 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
         on.rows = (high_row - top) // sy + 1 if high_row >= top else 0
         x = 0
         while x < layer.below.width:
-            pixels = 2 if layer.below.width - x >= 2 else 1     # more would sum over more of the border, where they reach it
+            # more would sum over more of the border, where they reach it
+            pixels = 2 if layer.below.width - x >= 2 else 1
             if kw - 1 <= x + layer.pad_x <= span - TILE_PIXELS + 1 and layer.below.width - x >= TILE_PIXELS:
                 pixels = TILE_PIXELS
             left = max(0, x + layer.pad_x - span)
@@ -408,8 +429,8 @@ cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_
 
 
 cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high, int thread) noexcept nogil:
-    # The gradient by the parameters of the group of images from row `first` on. With the last group of a grain, or of those before row
-    # `high`, that of the grain is there, and goes into its slot.
+    # The gradient by the parameters of the group of images from row `first` on. With the last group of a grain, or of
+    # those before row `high`, that of the grain is there, and goes into its slot.
     cdef Py_ssize_t y, i, o = layer.neurons, pixel = o * VL, near = near_rows(layer), height = layer.out_shape.height
     cdef const Layer* above = layer + 1
     cdef real* d = delta_of(layer, first, thread)
@@ -432,7 +453,8 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
         place_images(layer, first, thread, y, &on)
         if layer.pooled > 0:
             for i in range(on.rows // layer.pooled):
-                pool.backward_row(above, first, y // layer.pooled + i, thread, d + i * layer.pooled * on.d_row, on.d_row)
+                pool.backward_row(above, first, y // layer.pooled + i, thread, d + i * layer.pooled * on.d_row,
+                                  on.d_row)
         if layer.pooled == 0 or layer.spread is not NULL:
             d += on.rows * on.d_row           # else the next rows take the place of these
         sum_taps(&on)
@@ -441,9 +463,10 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
         add_lanes(&on, layer.slots + first // GRAIN * parameter_count(layer), layer.ld)
 
 
-cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale, bint add,
-                          bint* broken) noexcept nogil:
-    # Rows low <= k < top of the gradient over the block, as layers.gradient() says: the sum of the slots of its grains, in their order.
+cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale,
+                          bint add, bint* broken) noexcept nogil:
+    # Rows low <= k < top of the gradient over the block, as layers.gradient() says: the sum of the slots of its grains,
+    # in their order.
     cdef Py_ssize_t i, g, grains = (rows + GRAIN - 1) // GRAIN, size = parameter_count(layer), start = low * layer.ld
     cdef vec x
     for i from 0 <= i < (top - low) * layer.ld by VL:

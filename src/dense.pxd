@@ -34,20 +34,22 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
         layer.WT = <real*>take(arena, size)
 
 
-cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
+cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
+                         real* scratch) noexcept nogil:
     # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on; X is where each row of the block begins.
     cdef real* Z = layer.Z + first * layer.ld
     cdef bint rectify = layer.activation == RELU and layer.A == layer.Z and not layer.narrow
     if layer.narrow:
         narrow_forward(layer, X + first, rows, Z)
     else:
-        product(ROWS, rows, layer.n_out, layer.n_in, Rows(X + first, 0), layer.W, layer.ld, Z, layer.ld, biases(layer), 1, False, NULL,
-                rectify, NULL)
+        product(ROWS, rows, layer.n_out, layer.n_in, Rows(X + first, 0), layer.W, layer.ld, Z, layer.ld, biases(layer),
+                1, False, NULL, rectify, NULL)
     if not rectify:
         activate_rows(layer, first, rows, scratch)
 
 
-cdef inline never_inlined activate_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* scratch) noexcept nogil:
+cdef inline never_inlined activate_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
+                                        real* scratch) noexcept nogil:
     # A = f(Z)
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
@@ -68,9 +70,10 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
                 below.D + first * below.ld, below.ld, NULL, 1, False, NULL, False, NULL)
 
 
-cdef inline void images_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # The same into images: W @ delta.T of each group of them, some rows of W at a time, which all groups find in the first-level cache.
-    # So nobody keeps WT up to date, and a FLATTEN has nothing to transpose.
+cdef inline void images_backward(const Layer* layer, const Layer* below, Py_ssize_t first,
+                                 Py_ssize_t rows) noexcept nogil:
+    # The same into images: W @ delta.T of each group of them, some rows of W at a time, which all groups find in the
+    # first-level cache. So nobody keeps WT up to date, and a FLATTEN has nothing to transpose.
     cdef const real* W[SOME]
     cdef Py_ssize_t i, k, count, end = first + rows
     for i from first <= i < end by VL:
@@ -79,8 +82,8 @@ cdef inline void images_backward(const Layer* layer, const Layer* below, Py_ssiz
         count = smaller(SOME, layer.n_in - k)
         list_rows(W, layer.W + k * layer.ld, layer.ld, count)
         for i from first <= i < end by VL:
-            product(ROWS, count, VL, layer.n_out, Rows(&W[0], 0), layer.spread + i * layer.n_out, VL, below.D + i * below.ld + k * VL, VL,
-                    NULL, 1, False, NULL, False, NULL)
+            product(ROWS, count, VL, layer.n_out, Rows(&W[0], 0), layer.spread + i * layer.n_out, VL,
+                    below.D + i * below.ld + k * VL, VL, NULL, 1, False, NULL, False, NULL)
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
@@ -99,14 +102,16 @@ cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t
             out[i * layer.n_in + k] = sum_lanes(s0 + s1)
 
 
-cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
-                          real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
-    # Rows low <= k < high of d loss / d W = X.T @ delta, where row n_in is d loss / d b, the sum of delta; `form` is that of X.T.
+cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low,
+                          Py_ssize_t high, real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
+    # Rows low <= k < high of d loss / d W = X.T @ delta, where row n_in is d loss / d b, the sum of delta; `form` is
+    # that of X.T.
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
     if low < top and layer.narrow:
         narrow_gradient(layer, X, low, rows, top - low, out, scale, add, broken)
     elif low < top:
-        product(form, top - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add, broken, False, ahead)
+        product(form, top - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add,
+                broken, False, ahead)
     if top < high:
         sum_rows(layer.D, rows, layer.ld, out + (top - low) * layer.ld, scale, add, broken)
 
@@ -131,7 +136,8 @@ cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t h
     cdef vec square[MAX_LANES]
     cdef Py_ssize_t start, k, j
     cdef int i
-    for start from low <= start < high by LINE:       # whole lines of WT, which the first-level cache may not hold until the next rows
+    # whole lines of WT, which the first-level cache may not hold until the next rows
+    for start from low <= start < high by LINE:
         for j from 0 <= j < layer.n_out by VL:
             for k from start <= k < smaller(start + LINE, high) by VL:
                 transpose_square(layer.W + k * layer.ld + j, layer.ld, smaller(VL, high - k), square)
@@ -157,7 +163,8 @@ cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t r
             Z[i * layer.ld + j] = sum_lanes(s0 + s1) + (0 if b is NULL else b[j])
 
 
-cdef inline void narrow_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline void narrow_backward(const Layer* layer, const Layer* below, Py_ssize_t first,
+                                 Py_ssize_t rows) noexcept nogil:
     # D of the layer below = delta @ W.T
     cdef const real* WT = layer.WT
     cdef const real* d = layer.D + first * layer.ld
@@ -174,8 +181,8 @@ cdef inline void narrow_backward(const Layer* layer, const Layer* below, Py_ssiz
         out += ld
 
 
-cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t low, Py_ssize_t rows, Py_ssize_t n_in, real* out,
-                                 real scale, bint add, bint* broken) noexcept nogil:
+cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t low, Py_ssize_t rows, Py_ssize_t n_in,
+                                 real* out, real scale, bint add, bint* broken) noexcept nogil:
     # VL rows of W at a time, as columns first.
     cdef vec square[MAX_LANES]
     cdef vec x
@@ -197,7 +204,8 @@ cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t 
                 out += VL
 
 
-cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ssize_t ldd, Py_ssize_t rows) noexcept nogil:
+cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ssize_t ldd,
+                              Py_ssize_t rows) noexcept nogil:
     # The sum of X[i] d[i], for a vector from column k on; four sums side by side hide the latency.
     cdef vec s0, s1, s2, s3
     cdef Py_ssize_t i, _
@@ -216,7 +224,8 @@ cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ss
 
 cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,
                           bint* broken) noexcept nogil:
-    # out = the column sums of D, or out += scale * them; four sums run side by side to hide the latency of an addition, row i in i % 4.
+    # out = the column sums of D, or out += scale * them; four sums run side by side to hide the latency of an addition,
+    # row i in i % 4.
     cdef vec s0, s1, s2, s3
     cdef const real* rest
     cdef Py_ssize_t i, j

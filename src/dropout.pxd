@@ -1,7 +1,9 @@
-# Dropout (Srivastava et al. 2014): training multiplies the outputs of a layer by a random mask of 0 and 1 / (1 - share dropped).
+# Dropout (Srivastava et al. 2014): training multiplies the outputs of a layer by a random mask of 0 and 1 / (1 - share
+# dropped).
 #
-# The numbers come from a counter, not from a stream: a mask depends on seed, step, layer, row of the batch and unit alone, so it is the
-# same for every number of threads and size of a block, and a run that goes on from a file draws what it would have drawn.
+# The numbers come from a counter, not from a stream: a mask depends on seed, step, layer, row of the batch and unit
+# alone, so it is the same for every number of threads and size of a block, and a run that goes on from a file draws
+# what it would have drawn.
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy

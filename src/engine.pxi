@@ -6,9 +6,9 @@ cdef class Engine:
     Parameters
     ----------
     layers : sequence of dict
-        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: the shapes "below" and "out" of a row;
-        where it has weights "activation", a name of ACTIVATIONS, and "bias"; of windows "window", "stride" and perhaps "pad"; and of
-        a batch norm "momentum" and "eps".
+        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: the shapes "below"
+        and "out" of a row; where it has weights "activation", a name of ACTIVATIONS, and "bias"; of windows "window",
+        "stride" and perhaps "pad"; and of a batch norm "momentum" and "eps".
     loss : str
         A name of LOSSES.
     parameter : float
@@ -21,7 +21,7 @@ cdef class Engine:
     """
     cdef Plan plan
     cdef readonly Py_ssize_t size     # parameters, padding included
-    cdef readonly tuple layout        # per layer: (start, rows of W, padded width, whether b follows), and two rows more of a batch norm
+    cdef readonly tuple layout        # per layer: start, rows of W, padded width, has bias; 2 more rows of a batch norm
 
     def __cinit__(self, layers, loss, double parameter=0):
         cdef Plan* plan = &self.plan
@@ -40,7 +40,8 @@ cdef class Engine:
             describe(layer, layers[l])
             if l > 0 and (layer.n_in != (layer - 1).n_out or
                           layer.kind != DENSE and memcmp(&layer.below, &(layer - 1).out_shape, sizeof(Shape)) != 0):
-                raise ValueError(f"layer {l + 1} takes {layer.n_in} inputs, and the one below has {(layer - 1).n_out} outputs")
+                raise ValueError(f"layer {l + 1} takes {layer.n_in} inputs, "
+                                 f"and the one below has {(layer - 1).n_out} outputs")
             if l == 0 and layer.kind == BATCH_NORM:
                 raise ValueError("the first layer is a batch norm, which stands on another layer")
             measure(layer, l == 0)
@@ -51,8 +52,10 @@ cdef class Engine:
                 if l > 0 and (layer - 1).lanes:
                     raise ValueError(f"layer {l + 1} is a scale and stands on images, with no flatten between them")
             elif layer.kind != DENSE:
-                if l != plan.images or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).lanes or not fits(layer):
-                    raise ValueError(f"layer {l + 1}, {layers[l]}, does not stand on images, the input lowest, or does not fit there")
+                if (l != plan.images or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).lanes
+                        or not fits(layer)):
+                    raise ValueError(f"layer {l + 1}, {layers[l]}, does not stand on images, the input lowest, "
+                                     "or does not fit there")
                 plan.images += 1
             elif l > 0 and (layer - 1).lanes:
                 raise ValueError(f"layer {l + 1} is dense and stands on images, with no flatten between them")
@@ -67,19 +70,14 @@ cdef class Engine:
         free(self.plan.layers)
 
     def blocks(self, Py_ssize_t batch):
-        """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and parameters."""
+        """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and
+        parameters."""
         cdef Py_ssize_t block = block_rows(&self.plan, batch, TRAIN)
         return (batch + block - 1) // block if shares_blocks(&self.plan, batch) else 0
 
-    @property
-    def abreast(self):
-        """How many runs of such networks are best trained side by side, as lanes.pxd does it; 1 where it does not pay."""
-        cdef const Plan* plan = &self.plan
-        return VL if lanes.fits(plan.layers, plan.count, plan.loss) and lanes.pay(plan.layers, plan.count, VL) else 1
-
     def predict(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] out):
-        """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is not
-        finite, with nothing done."""
+        """Writes the outputs of the network for the rows of X (n, n_in) into out (n, n_out). Returns -1, or where X is
+        not finite, with nothing done."""
         return self.outputs_of(&params[0], &X[0, 0], X.shape[0], &out[0, 0])
 
     cdef Py_ssize_t outputs_of(self, const real* params, const real* X, Py_ssize_t n, real* out) except? -1:
@@ -103,38 +101,35 @@ cdef class Engine:
         free(memory)
         return position
 
-    # What is called by the million has a short way: two arrays of any kind, which are looked at here, where that takes no time. All three
-    # answer None where the long way has something to convert, to explain or to refuse.
+    # Fast path of frequent calls: X, Y and out may be any objects, and `data_as_is` checks them. All three functions
+    # return None if the arrays must be converted first, or if numbers are not finite.
 
     def predict_as_is(self, const real[::1] params, X, out=None):
-        """The outputs for the rows of X, in `out` where that is given."""
-        cdef Py_ssize_t n = 0, m = 0, n_in = self.plan.layers[0].n_in, n_out = self.plan.layers[self.plan.count - 1].n_out
-        cdef const real* rows = rows_of(X, n_in, 0, &n)
-        cdef real* outputs
-        if rows is NULL:
+        """Return the outputs for the rows of X, written into `out` if given."""
+        cdef Py_ssize_t m, n_out = self.plan.layers[self.plan.count - 1].n_out
+        cdef Data data = data_as_is(X, out, self.plan.layers[0].n_in, n_out, PyBUF_WRITABLE)
+        if data.n == 0:
             return None
         if out is None:
-            out = empty((n, n_out), DTYPE)
-        outputs = rows_of(out, n_out, PyBUF_WRITABLE, &m)
-        if outputs is NULL or m != n or (outputs < rows + n * n_in and rows < outputs + n * n_out):
-            return None
-        return out if self.outputs_of(&params[0], rows, n, outputs) < 0 else None
+            out = empty((data.n, n_out), DTYPE)
+            data.Y = rows_of(out, n_out, PyBUF_WRITABLE, &m)
+        return out if self.outputs_of(&params[0], data.X, data.n, <real*>data.Y) < 0 else None
 
     def loss_as_is(self, const real[::1] params, X, Y):
-        """The loss of the rows of X against targets Y."""
-        cdef Data data = as_they_are(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
+        """Return the loss of the rows of X against the targets Y."""
+        cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
         cdef double loss = self.loss_of(&params[0], data) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 
     def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
-        """The same, and its gradient goes into `gradient`, as `gradients` has it."""
-        cdef Data data = as_they_are(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
+        """Return the loss, and write its gradient into `gradient` as `gradients` does."""
+        cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
         cdef double loss = self.gradients_of(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 
     def forward(self, const real[::1] params, const real[:, ::1] X, list outs):
-        """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`, None for a layer that is not
-        asked for. Returns as `predict` does."""
+        """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`, None for
+        a layer that is not asked for. Returns as `predict` does."""
         cdef double largest
         cdef Py_ssize_t position
         with nogil:
@@ -165,8 +160,10 @@ cdef class Engine:
         free(memory)
         return -1
 
-    def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights):
-        """The loss of the rows of X, with the arguments of `gradient`. NaN, with nothing done, where X or Y is not finite."""
+    def loss(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
+             const real[::1] weights):
+        """The loss of the rows of X, with the arguments of `gradient`. NaN, with nothing done, where X or Y is not
+        finite."""
         return self.loss_of(&params[0], as_data(X, Y, labels, weights, None))
 
     cdef double loss_of(self, const real* params, Data data) except? -1:
@@ -190,16 +187,18 @@ cdef class Engine:
 
     def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                  const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
-        """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting `weights` (n) times;
-        its gradient goes into `gradient`, padded as the parameters are, and its derivative by the inputs into `by_inputs` (n, n_in). Where
-        there is a batch norm, these two are of the loss as a training step has it, or with `by_inputs` as `loss` has it."""
+        """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting
+        `weights` (n) times; its gradient goes into `gradient`, padded as the parameters are, and its derivative by the
+        inputs into `by_inputs` (n, n_in). Where there is a batch norm, these two are of the loss as a training step has
+        it, or with `by_inputs` as `loss` has it."""
         cdef Data data = as_data(X, Y, labels, weights, None)
-        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0], True)
+        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0],
+                       True)
 
     def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
                   const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
-        """The same, but that the gradient has no padding: of each layer W, row by row, then b. NaN, and nothing of use, where X or Y is
-        not finite."""
+        """The same, but that the gradient has no padding: of each layer W, row by row, then b. NaN, and nothing of use,
+        where X or Y is not finite."""
         cdef Data data = as_data(X, Y, labels, weights, None)
         return self.gradients_of(&params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0])
 
@@ -225,8 +224,8 @@ cdef class Engine:
         return loss
 
     def jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, ::1] P, real[:, :, ::1] J):
-        """Writes the outputs for the rows of X into P (n, n_out) and their derivatives by the parameters, those of W and b layer by layer
-        without padding, into J (n, n_out, parameters)."""
+        """Writes the outputs for the rows of X into P (n, n_out) and their derivatives by the parameters, those of W
+        and b layer by layer without padding, into J (n, n_out, parameters)."""
         cdef Network net
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, TRAIN)
@@ -242,7 +241,8 @@ cdef class Engine:
         free(memory)
 
     def input_jacobian(self, const real[::1] params, const real[:, ::1] X, real[:, :, ::1] J):
-        """Writes the derivatives of the outputs for the rows of X by the inputs into J (n, n_out, n_in). Returns as `predict` does."""
+        """Writes the derivatives of the outputs for the rows of X by the inputs into J (n, n_out, n_in). Returns as
+        `predict` does."""
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
@@ -291,8 +291,8 @@ cdef class Evaluation:
     cdef double scale
     cdef object keep_alive
 
-    def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, real[:, ::1] out, int threads, rows=None):
+    def __cinit__(self, Engine engine, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y,
+                  const int[::1] labels, const real[::1] weights, real[:, ::1] out, int threads, rows=None):
         cdef const Plan* plan = &engine.plan
         cdef Arena arena = Arena(0, 0)
         self.keep_alive = engine, params, X, Y, labels, weights, out, rows
@@ -327,7 +327,8 @@ cdef class Evaluation:
 
     @property
     def task(self):
-        """For the threads of a team: each goes on for up to so many blocks of rows. It is good for as long as this object is."""
+        """For the threads of a team: each goes on for up to so many blocks of rows. It is good for as long as this
+        object is."""
         return PyCapsule_New(&self.of_thread, NULL, NULL)
 
 

@@ -1,4 +1,5 @@
-# The loss of a network over rows, and its outputs for them, of which each thread takes a share: with buffers of its own, and no barrier.
+# The loss of a network over rows, and its outputs for them, of which each thread takes a share: with buffers of its
+# own, and no barrier.
 
 from libc.string cimport memcpy
 from simd cimport real
@@ -6,7 +7,8 @@ from arena cimport EVALUATE, Arena, take
 from threads cimport share, smaller
 from layer cimport GRAIN, Layer
 from rows cimport Data, fetch
-from network cimport Network, Plan, block_rows, forward, lay_out as lay_out_network, output_delta, refresh, set_parameters, unpad
+from network cimport (Network, Plan, block_rows, forward, lay_out as lay_out_network, output_delta, refresh,
+                      set_parameters, unpad)
 
 cdef struct Part:         # what one thread has
     Network net

@@ -1,7 +1,8 @@
-# Images lie in the lanes of vectors: lane i of each vector is image i of a group of VL images, and a group is an array of vectors
-# [row][column][channel]. So every kernel works on whole vectors, however few channels there are.
+# Images lie in the lanes of vectors: lane i of each vector is image i of a group of VL images, and a group is an array
+# of vectors [row][column][channel]. So every kernel works on whole vectors, however few channels there are.
 #
-# Here rows of numbers become images, and images rows: the lowest layer of such a network is INPUT, and FLATTEN stands below the dense ones.
+# Here rows of numbers become images, and images rows: the lowest layer of such a network is INPUT, and FLATTEN stands
+# below the dense ones.
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -24,8 +25,8 @@ cdef inline real* delta_of(const Layer* layer, Py_ssize_t first, int thread) noe
 
 
 cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:
-    # `count` rows of n numbers as n vectors. Lanes that are left over get zeros, or where `fill` is set the first row once more: whatever
-    # is computed of it is as finite as that is.
+    # `count` rows of n numbers as n vectors. Lanes that are left over get zeros, or where `fill` is set the first row
+    # once more: whatever is computed of it is as finite as that is.
     cdef vec square[MAX_LANES]
     cdef real tail[MAX_LANES]
     cdef const real* row
@@ -75,7 +76,8 @@ cdef inline void input_forward(const Layer* layer, const real** X, Py_ssize_t fi
     to_lanes(X + first, rows, True, layer.n_out, group_of(layer, layer.A, first))
 
 
-cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread, real* out) noexcept nogil:
+cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread,
+                                real* out) noexcept nogil:
     # The derivative by the inputs of so many rows.
     to_rows(delta_of(layer, first, thread), layer.n_out, rows, out, layer.n_out)
 
@@ -90,7 +92,8 @@ cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_
             A[i * layer.ld + j] = 0
 
 
-cdef inline void flatten_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+cdef inline void flatten_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
+                                  int thread) noexcept nogil:
     if (layer + 1).to_images:
         memcpy(delta_of(below, first, thread), layer.D + first * layer.ld, layer.n_out * VL * sizeof(real))
     else:
@@ -120,11 +123,13 @@ cdef inline void group_to_net_input(const Layer* layer, Py_ssize_t first, int th
         mask = group_of(layer, layer.mask, first)
         for i from 0 <= i < layer.n_out * VL by VL:
             store(D + i, load(D + i) * load(mask + i))
-    differentiate(layer.activation, group_of(layer, layer.Z, first), group_of(layer, layer.A, first), D, layer.n_out * VL)
+    differentiate(layer.activation, group_of(layer, layer.Z, first), group_of(layer, layer.A, first), D,
+                  layer.n_out * VL)
 
 
 cdef inline void to_outputs(const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
     # The outputs of the first n rows of the block, as rows.
     cdef Py_ssize_t first
     for first from 0 <= first < n by VL:
-        to_rows(group_of(layer, layer.A, first), layer.n_out, smaller(VL, n - first), out + first * layer.n_out, layer.n_out)
+        to_rows(group_of(layer, layer.A, first), layer.n_out, smaller(VL, n - first), out + first * layer.n_out,
+                layer.n_out)

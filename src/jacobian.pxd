@@ -1,4 +1,5 @@
-# The derivatives of every output of a row, by itself: by the inputs, and for stacks of dense layers and scales by every parameter.
+# The derivatives of every output of a row, by itself: by the inputs, and for stacks of dense layers and scales by every
+# parameter.
 
 from libc.string cimport memcpy, memset
 from simd cimport real
@@ -8,8 +9,8 @@ from network cimport Network, backward
 
 
 cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ssize_t k) noexcept nogil:
-    # Leaves the derivatives of output k in the deltas of all layers, for the first `rows` rows of the block, which have been through
-    # forward().
+    # Leaves the derivatives of output k in the deltas of all layers, for the first `rows` rows of the block, which have
+    # been through forward().
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef Py_ssize_t i
     memset(out.D, 0, rows * out.ld * sizeof(real))

@@ -1,10 +1,12 @@
 # A part of _core.pyx: the kernels one by one, for the tests and for `python -m benchmarks --roofline`.
 
 def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:, ::1] C, const real[::1] start=None,
-            double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False, bint scattered=False):
-    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; `scattered` takes the way for rows that lie anywhere.
-    B and C have rows of whole vectors, those of C longer than B's perhaps. Where `rectify`, negative numbers become 0. Returns whether a
-    part of C was left as it was because it would not have become finite, which happens where `guarded`."""
+            double scale=1, bint add=False, Py_ssize_t repeat=1, bint guarded=False, bint rectify=False,
+            bint scattered=False):
+    """C = start + A @ B or C += scale * A @ B, with A.T for A where `transposed`; `scattered` takes the way for rows
+    that lie anywhere. B and C have rows of whole vectors, those of C longer than B's perhaps. Where `rectify`, negative
+    numbers become 0. Returns whether a part of C was left as it was because it would not have become finite, which
+    happens where `guarded`."""
     cdef Py_ssize_t m = C.shape[0], n = B.shape[1], k = B.shape[0], ldc = C.shape[1], _
     cdef matmul.Form form = matmul.ROWS
     cdef const real* first = NULL
@@ -29,8 +31,8 @@ PRODUCTS = "forward", "backward", "gradient"     # of a convolutional layer
 
 
 def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str product, Py_ssize_t repeat=1):
-    """Runs one of the PRODUCTS of the convolution that stands on the input of the engine, on all images X: its output, the derivative by
-    the images or the gradient of the parameters, of deltas that are all the same."""
+    """Runs one of the PRODUCTS of the convolution that stands on the input of the engine, on all images X: its output,
+    the derivative by the images or the gradient of the parameters, of deltas that are all the same."""
     cdef Network net
     cdef Plan plan = engine.plan
     cdef Data data = as_data(X, None, None, None, None)
@@ -106,9 +108,9 @@ def transpose(const real[:, ::1] square, real[:, ::1] out):
 
 
 def multiply_adds(Py_ssize_t repeat, double factor=0.999, double term=1e-3):
-    """Runs TILE_ROWS * TILE_VECS independent chains of `repeat` multiply-adds on vectors in registers, to measure the processor's
-    peak. Returns a number so that nothing is optimised away; factor and term are arguments so that no chain is: a compiler that knows
-    them leaves out one that stays where it began."""
+    """Runs TILE_ROWS * TILE_VECS independent chains of `repeat` multiply-adds on vectors in registers, to measure the
+    processor's peak. Returns a number so that nothing is optimised away; factor and term are arguments so that no chain
+    is: a compiler that knows them leaves out one that stays where it began."""
     cdef vec acc[TILE_ROWS * TILE_VECS]
     cdef vec x = splat(<real>factor), y = splat(<real>term), total = splat(0)
     cdef Py_ssize_t _

@@ -1,5 +1,5 @@
-# What all kinds of layers have in common: a row of numbers comes in and another one goes out, and the parameters are rows of padded
-# length, perhaps with a row of biases after them.
+# What all kinds of layers have in common: a row of numbers comes in and another one goes out, and the parameters are
+# rows of padded length, perhaps with a row of biases after them.
 
 from libc.stdint cimport uint64_t
 from simd cimport LINE, real, VL, load, store
@@ -11,7 +11,7 @@ from threads cimport share
 
 cdef enum:
     GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
-    SMALL_GRAIN = 4       # and rows of W where there is no WT: of few inputs, each thread would get all or none; and whole blocks
+    SMALL_GRAIN = 4       # the same for whole blocks, and for rows of W without WT, of which there may be few
     HALF_PAGE = 2048      # bytes
 
 cdef enum Kind:           # the numbers are the order of KINDS in nnc/layers
@@ -34,10 +34,10 @@ cdef struct Layer:
     int activation
     Py_ssize_t n_in       # numbers in a row that comes in, and in one that goes out
     Py_ssize_t n_out
-    Py_ssize_t ld         # n_out padded: the distance between rows of W, Z, A, D. The padding of W and D is zero. Of a CONV2D that of W
+    Py_ssize_t ld         # n_out padded (CONV2D: neurons), the stride of rows of W, Z, A, D; padding of W and D is zero
     Py_ssize_t rows       # of W: n_in of a dense layer, 1 of a BATCH_NORM or SCALE; 0 of a layer without parameters
     Py_ssize_t neurons    # columns of W: n_out of a dense layer, the filters of a CONV2D, the channels of a BATCH_NORM
-    bint lanes            # what goes out are images in the lanes of vectors, see images.pxd: VL rows of n_out numbers each, without padding
+    bint lanes            # the output is VL images of n_out numbers, one in each lane, without padding (images.pxd)
     Shape below           # of an image that comes in, and of one that goes out
     Shape out_shape
     Py_ssize_t window_height
@@ -47,17 +47,17 @@ cdef struct Layer:
     Py_ssize_t pad_y      # rows of zeros above the image, columns of them to its left
     Py_ssize_t pad_x
     bint bias
-    bint narrow           # dense, of so few outputs that vectors are better filled with inputs, and these are whole vectors
-    bint to_images        # dense, above a FLATTEN that drops nothing: it gives deltas as images in lanes, which D of the FLATTEN has then
-    real* W               # (rows, ld), followed by b (ld) where there is a bias, and of a BATCH_NORM by its running mean and variance
+    bint narrow           # dense with few outputs and whole vectors of inputs: vectors run along the inputs
+    bint to_images        # dense above a FLATTEN without dropout: writes deltas as images into D of the FLATTEN
+    real* W               # (rows, ld), then b (ld) if there is a bias, then running mean and variance of a BATCH_NORM
     real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
     real* m               # the optimizer's moments, the same layout
     real* v
-    real* WT              # (n_out, ldt), n_in padded: W transposed for the backward product, unless it gives images; and for a narrow one
+    real* WT              # (n_out, ldt) W transposed, n_in padded, for the backward product and for narrow layers
     Py_ssize_t ldt
     real* Z               # (rows of the block, ld) net input: the same memory as A unless the derivative needs both
     real* A               # (rows of the block, ld) output
-    real* D               # (rows of the block, ld) delta, d loss / d Z; of images a group's for each thread; NULL if none is needed
+    real* D               # (rows of the block, ld) d loss / d Z; of images one group for each thread; or NULL
     real* log_sum         # (rows of the block) log(sum(exp(Z))) of a softmax output whose loss asks for it; else NULL
     double dropped        # the share of its outputs that training drops at random
     real* mask            # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
@@ -65,11 +65,11 @@ cdef struct Layer:
     const real** outs     # (rows of the block) where each row of `out` begins, and each of D
     const real** deltas
     Py_ssize_t group      # numbers of D that a thread has, of images
-    Py_ssize_t pooled     # of a CONV2D whose rows a MAX_POOL takes as they come, and gives back deltas so: rows of its window; else 0
+    Py_ssize_t pooled     # window height of the max-pool fused into this convolution, or 0
     const real* input     # of a layer of images, and of a BATCH_NORM: `out` of the layer below
     real* kept            # of a MAX_POOL: which of a window was the largest, laid out as A
-    real* bordered        # of a CONV2D, for each thread: some rows of images with a border of zeros; NULL where there is none
-    real* planes          # the same channel by channel, for the gradient; NULL where pixels do not lie a power of two apart
+    real* bordered        # of a CONV2D, for each thread: some rows of images with a border of zeros, or NULL
+    real* planes          # the same by channels, for the gradient if the stride of pixels is a power of two, or NULL
     real* spread          # the deltas as the backward product reads them; of a dense layer where that gives images
     real* sums            # the gradient, image by image
     real* panels          # some rows of deltas of some filters
@@ -118,7 +118,8 @@ cdef inline real* running_variance(const Layer* layer) noexcept nogil:
 
 
 cdef inline bint is_spared(const Layer* layer, Py_ssize_t k) noexcept nogil:
-    # Whether penalties pass row k of the parameters over: biases, and those of a BATCH_NORM or a SCALE, which keep no outputs small.
+    # Whether penalties pass row k of the parameters over: biases, and those of a BATCH_NORM or a SCALE, which keep no
+    # outputs small.
     return k == layer.rows or layer.kind == BATCH_NORM or layer.kind == SCALE
 
 
@@ -143,7 +144,8 @@ cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, 
         rows[i] = first + i * ld
 
 
-cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint keep_z, bint with_delta, int threads) noexcept nogil:
+cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint keep_z, bint with_delta,
+                            int threads) noexcept nogil:
     # The same of images.
     cdef size_t group = VL * layer.n_out * sizeof(real), numbers = whole_groups(count) * layer.n_out * sizeof(real)
     layer.A = <real*>take(arena, numbers)
@@ -155,7 +157,8 @@ cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint k
     layer.outs, layer.deltas = NULL, NULL
 
 
-cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z, bint with_delta) noexcept nogil:
+cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z,
+                           bint with_delta) noexcept nogil:
     # Room for the outputs, and perhaps net inputs and deltas, of `count` rows: `size` numbers each.
     cdef size_t numbers = size * sizeof(real), pointers = count * sizeof(real*)
     layer.A = <real*>take(arena, numbers)
@@ -171,7 +174,8 @@ cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssiz
             list_rows(layer.deltas, layer.D, layer.ld, count)
 
 
-cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first,
+                      Py_ssize_t rows) noexcept nogil:
     # Drops outputs of `rows` rows of the block from `first` on; `place` is where the block begins in the batch.
     cdef Py_ssize_t i, j
     for i in range(first, first + rows):

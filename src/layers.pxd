@@ -1,13 +1,14 @@
-# The only file that knows all kinds of layers: what is asked of each, and whose answer it is. One comparison for a layer and a block of
-# rows, outside of every loop. Layers of images are taken a group of images at a time, the dense ones above all rows at once.
+# The only file that knows all kinds of layers: what is asked of each, and whose answer it is. One comparison for a
+# layer and a block of rows, outside of every loop. Layers of images are taken a group of images at a time, the dense
+# ones above all rows at once.
 
 from libc.stdint cimport uint64_t
 from simd cimport VL, real
 from arena cimport TRAIN, Arena, Purpose, take
 from matmul cimport Ahead, Form
 from threads cimport smaller
-from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, SCALE, GRAIN, Layer, drop, padded, take_lanes, take_rows,
-                    to_net_input)
+from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, SCALE, GRAIN, Layer, drop, padded, take_lanes,
+                    take_rows, to_net_input)
 cimport conv
 cimport dense
 cimport images
@@ -39,7 +40,8 @@ cdef inline bint fits(const Layer* layer) noexcept nogil:
     cdef Py_ssize_t y = (layer.out_shape.height - 1) * layer.stride_y     # where the last window begins
     cdef Py_ssize_t x = (layer.out_shape.width - 1) * layer.stride_x
     if layer.kind == INPUT:
-        return layer.below.width == layer.out_shape.width and layer.below.channels == layer.out_shape.channels and layer.n_in == layer.n_out
+        return (layer.below.width == layer.out_shape.width and layer.below.channels == layer.out_shape.channels and
+                layer.n_in == layer.n_out)
     if layer.kind == FLATTEN or layer.kind == BATCH_NORM or layer.kind == SCALE:
         return layer.n_in == layer.n_out and (layer.kind == FLATTEN or layer.below.channels == layer.out_shape.channels)
     if smaller(smaller(layer.window_height, layer.window_width), smaller(layer.stride_y, layer.stride_x)) < 1:
@@ -51,10 +53,10 @@ cdef inline bint fits(const Layer* layer) noexcept nogil:
             y + layer.window_height <= layer.below.height and x + layer.window_width <= layer.below.width)
 
 
-cdef inline void take_outputs(Layer* layer, const Layer* above, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z,
-                              bint with_delta, bint lowest, int threads) noexcept nogil:
-    # Room for what it gives for `count` rows, and perhaps for deltas; `size` numbers where they are rows. A pool, if that is above, may
-    # take outputs as they come; it is NULL where all are wanted.
+cdef inline void take_outputs(Layer* layer, const Layer* above, Arena* arena, Py_ssize_t count, Py_ssize_t size,
+                              bint keep_z, bint with_delta, bint lowest, int threads) noexcept nogil:
+    # Room for what it gives for `count` rows, and perhaps for deltas; `size` numbers where they are rows. A pool, if
+    # that is above, may take outputs as they come; it is NULL where all are wanted.
     if above is not NULL and conv.fuses(layer, above):
         conv.take_pooled(layer, arena, above.window_height, with_delta, lowest, threads)
     elif layer.lanes:
@@ -77,7 +79,8 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
         layer.kept = <real*>take(arena, grains * GRAIN * layer.n_out * sizeof(real))
 
 
-cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread, real* scratch) noexcept nogil:
+cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread,
+                         real* scratch) noexcept nogil:
     # Z and A of a layer of rows for `rows` rows of the block from `first` on; X is where each row of the block begins.
     if layer.kind == DENSE:
         dense.forward(layer, X, first, rows, scratch)
@@ -87,7 +90,8 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
         norm.forward(layer, first, rows, thread)
 
 
-cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
+                               int thread) noexcept nogil:
     # The same of a layer of images, for a group of them.
     if layer.kind == CONV2D:
         conv.forward(layer, first, thread)
@@ -110,7 +114,8 @@ cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t place
         drop(layer, key, place, first, rows)
 
 
-cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
+                          int thread) noexcept nogil:
     # D of what lies below a layer of rows.
     if layer.kind == DENSE:
         dense.backward(layer, below, first, rows)
@@ -121,8 +126,10 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
     to_net_input(below, first, rows)
 
 
-cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t high, int thread) noexcept nogil:
-    # The same below a layer of images, for a group of the thread's images, which end before row `high`, and its part of the gradient.
+cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t high,
+                                int thread) noexcept nogil:
+    # The same below a layer of images, for a group of the thread's images, which end before row `high`, and its part of
+    # the gradient.
     cdef Py_ssize_t rows = smaller(VL, high - first)
     if layer.kind == CONV2D and not layer.frozen:
         conv.fill_slot(layer, first, high, thread)
@@ -141,8 +148,10 @@ cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize
     images.group_to_net_input(below, first, thread)
 
 
-cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_t rows, int thread, real* out) noexcept nogil:
-    # The derivative by the inputs of `rows` rows of the block from `first` on, of images a group of them, into out (rows, n_in).
+cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_t rows, int thread,
+                                real* out) noexcept nogil:
+    # The derivative by the inputs of `rows` rows of the block from `first` on, of images a group of them, into out
+    # (rows, n_in).
     if lowest.kind == DENSE:
         dense.input_backward(lowest, first, rows, out)
     elif lowest.kind == SCALE:
@@ -151,10 +160,10 @@ cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_
         images.input_backward(lowest, first, rows, thread, out)
 
 
-cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
-                          real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
-    # out = rows low <= k < high of the gradient over the block, the bias being the last one, or out += scale * them. Where `broken` is not
-    # NULL, out are parameters: those that would not be finite keep their values, and it is set.
+cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low,
+                          Py_ssize_t high, real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
+    # out = rows low <= k < high of the gradient over the block, the bias being the last one, or out += scale * them.
+    # Where `broken` is not NULL, out are parameters: those that would not be finite keep their values, and it is set.
     if layer.kind == DENSE:
         dense.gradient(layer, X, form, rows, low, high, out, scale, add, broken, ahead)
     elif layer.kind == CONV2D:

@@ -1,5 +1,5 @@
-# Phase two of one layer, the same for every kind: its gradient, strip by strip, and the optimizer's step, for one thread's share of the
-# parameters.
+# Phase two of one layer, the same for every kind: its gradient, strip by strip, and the optimizer's step, for one
+# thread's share of the parameters.
 
 from libc.math cimport sqrt as sqrt_double
 from simd cimport TILE_ROWS, always_inlined, real, vec, all_finite, if_finite, load, madd, splat, store
@@ -10,22 +10,26 @@ from layer cimport Layer, is_spared
 cimport layers
 
 cdef enum:
-    # Rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache: whole tiles.
+    # Rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache: whole
+    # tiles.
     STRIP = 36 // TILE_ROWS * TILE_ROWS
 
 
 cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                        bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch,
                        Ahead* ahead) noexcept nogil:
-    # The gradient over the block, `form` being that of X.T, and the optimizer's step, for rows low <= k < high of W (the last one is the
-    # bias). Where the step needs the whole gradient first, `squares` gets the square of each row's norm instead, and step() follows.
+    # The gradient over the block, `form` being that of X.T, and the optimizer's step, for rows low <= k < high of W
+    # (the last one is the bias). Where the step needs the whole gradient first, `squares` gets the square of each row's
+    # norm instead, and step() follows.
     cdef Py_ssize_t k = low, count, offset, ld = layer.ld, top = smaller(high, layer.rows)
     cdef real* g
     cdef bint bias, spared
     cdef vec bad
-    # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to be finite
+    # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to
+    # be finite
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
-        layers.gradient(layer, X, form, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken, ahead)
+        layers.gradient(layer, X, form, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken,
+                        ahead)
     else:
         while k < high:
             bias, spared = k == layer.rows, is_spared(layer, k)
@@ -38,7 +42,8 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
                 if not optimizer.plain:
                     complete(optimizer, layer.W + offset, g, count * ld, spared)
                 if squares is NULL:
-                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias, spared, &bad)
+                    update(optimizer, layer.W + offset, g, layer.m + offset, layer.v + offset, count * ld, 1, bias,
+                           spared, &bad)
                     note(layer, bad)
                 else:
                     square_rows(g, count, ld, squares + k)
@@ -47,16 +52,18 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
         layers.run_on(layer)
 
 
-cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer, double scale) noexcept nogil:
+cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer,
+                      double scale) noexcept nogil:
     # The optimizer's step on `scale` times the gradient that learn() has left, for rows low <= k < high of W.
     cdef Py_ssize_t top = smaller(high, layer.rows), at = low * layer.ld
     cdef vec bad
-    update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale, False,
-           is_spared(layer, low), &bad)
+    update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale,
+           False, is_spared(layer, low), &bad)
     note(layer, bad)
     if high > layer.rows:
         at = layer.rows * layer.ld
-        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, True, &bad)
+        update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, layer.ld, scale, True, True,
+               &bad)
         note(layer, bad)
 
 

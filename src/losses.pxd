@@ -1,25 +1,27 @@
-# Each loss and its delta. P is the output, Z the net input of the last layer, Y the target, m the rows of the batch, n the outputs.
+# Each loss and its delta. P is the output, Z the net input of the last layer, Y the target, m the rows of the batch, n
+# the outputs.
 #
-#     sse            sum (Y - P)**2                                  d loss / d P = 2 (P - Y)
-#     half_sse       sum (Y - P)**2 / 2                                             P - Y
-#     mse            sum (Y - P)**2 / (m n)                                         2 (P - Y) / (m n)
-#     bce            -sum (Y log P + (1 - Y) log(1 - P)) / (m n)     d loss / d Z = (P - Y) / (m n)     with a sigmoid output
-#     cross_entropy  -sum (Y log P) / m                              d loss / d Z = (P - Y) / m         with a softmax output
-#     poisson        sum (P - Y log P) / (m n)                       d loss / d Z = (P - Y) / (m n)     with an exp output
+#     sse            sum (Y - P)**2                               d loss / d P = 2 (P - Y)
+#     half_sse       sum (Y - P)**2 / 2                                          P - Y
+#     mse            sum (Y - P)**2 / (m n)                                      2 (P - Y) / (m n)
+#     bce            -sum (Y log P + (1 - Y) log(1 - P)) / (m n)  d loss / d Z = (P - Y) / (m n)  with a sigmoid output
+#     cross_entropy  -sum (Y log P) / m                           d loss / d Z = (P - Y) / m      with a softmax output
+#     poisson        sum (P - Y log P) / (m n)                    d loss / d Z = (P - Y) / (m n)  with an exp output
 #
 # and with e = P - Y, the mean over rows and outputs of
 #
-#     mae            |e|                                             huber          e**2 / 2 for |e| <= c, else c (|e| - c / 2)
-#     log_cosh       log cosh e                                      quantile       -c e for e < 0, else (1 - c) e
+#     mae            |e|                               huber          e**2 / 2 for |e| <= c, else c (|e| - c / 2)
+#     log_cosh       log cosh e                        quantile       -c e for e < 0, else (1 - c) e
 #     hinge          max(0, 1 - Y P), Y is -1 or 1
 #
 # and for a loss that somebody else computes
 #
 #     custom         sum (Y P), where Y is its derivative by P: so the gradient of this one is that of the other
 #
-# bce, cross_entropy and poisson are computed from Z, so that no logarithm of a rounded P is taken: log(1 - sigmoid(z)) = -softplus(z).
-# The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns it into the loss. A row with a
-# weight counts as so many rows: its terms are multiplied by it, and m is the sum of the weights.
+# bce, cross_entropy and poisson are computed from Z, so that no logarithm of a rounded P is taken: log(1 - sigmoid(z))
+# = -softplus(z). The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns
+# it into the loss. A row with a weight counts as so many rows: its terms are multiplied by it, and m is the sum of the
+# weights.
 
 from simd cimport always_inlined, inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
 from vmath cimport clamp, exp, log1p, sign, tanh
@@ -67,8 +69,8 @@ cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogi
     return 1.0 / (rows * n)
 
 
-# One term of a sum, and its delta. The mask is 1, or 0 for what is padding: so that no compiler fuses a product of the term with the
-# sum that it goes into.
+# One term of a sum, and its delta. The mask is 1, or 0 for what is padding: so that no compiler fuses a product of the
+# term with the sum that it goes into.
 
 cdef inline vec squared_term(vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
     # (P - Y)**2, D = 2 scale (P - Y)
@@ -133,20 +135,22 @@ cdef inline inlined_vec term(int loss, real c, vec z, vec p, vec y, vec mask, re
     return elementwise_term(loss, c, p, y, mask, scale, d)
 
 
-cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
+cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real* P, const real* Y, real* D,
+                                     const real* mask, real scale,
                                      Py_ssize_t rows, Py_ssize_t ld, double* sum) noexcept nogil:
     # The plain sum of them, and D; mask is one row.
     cdef vec d, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):
         for j from 0 <= j < ld by VL:
-            total = total + term(loss, c, load(Z + i * ld + j), load(P + i * ld + j), load(Y + i * ld + j), load(mask + j), scale, &d)
+            total = total + term(loss, c, load(Z + i * ld + j), load(P + i * ld + j), load(Y + i * ld + j),
+                                 load(mask + j), scale, &d)
             store(D + i * ld + j, d)
     sum[0] = sum_lanes(total)
 
 
-cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, const real* P, const int* labels, real* D,
-                                           real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, const real* P, const int* labels,
+                                           real* D, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
     # D = scale (P - onehot), sum of log(sum(exp(Z))) - Z[label]
     cdef double total = 0
     cdef Py_ssize_t i, j
@@ -171,9 +175,10 @@ cdef inline double cross_entropy(const real* Z, const real* log_sum, const real*
     return sum_lanes(total)
 
 
-cdef inline double elementwise_loss(int loss, real c, const real* Z, const real* P, const real* Y, real* D, const real* mask, real scale,
-                                    Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # The plain sum of a loss whose terms are numbers of their own, and D; the usual losses as literals, for a loop over one term each.
+cdef inline double elementwise_loss(int loss, real c, const real* Z, const real* P, const real* Y, real* D,
+                                    const real* mask, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
+    # The plain sum of a loss whose terms are numbers of their own, and D; the usual losses as literals, for a loop over
+    # one term each.
     cdef double sum
     if loss <= MSE:
         sum_terms(MSE, c, Z, P, Y, D, mask, scale, rows, ld, &sum)
@@ -184,7 +189,8 @@ cdef inline double elementwise_loss(int loss, real c, const real* Z, const real*
     return sum
 
 
-cdef inline double loss_of_rows(int loss, real c, const real* Z, const real* log_sum, const real* P, const real* Y, const int* labels,
+cdef inline double loss_of_rows(int loss, real c, const real* Z, const real* log_sum, const real* P, const real* Y,
+                                const int* labels,
                                 real* D, const real* mask, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
     # The same of any loss; `labels` stand for Y where they are not NULL.
     if loss == CROSS_ENTROPY and labels is not NULL:

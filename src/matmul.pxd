@@ -4,22 +4,22 @@
 #     backward   dA = delta @ W.T               (rows, n_in)  = (rows, n_out) @ (n_out, n_in), on the copy WT
 #     gradient   dW = A.T @ delta               (n_in, n_out) = (n_in, rows) @ (rows, n_out)
 #
-# Each is C (m, n) = A (m, k) @ B (k, n) with B and C stored by rows of whole vectors, so that one row of B is loaded as vectors and
-# one element of A is broadcast beside it. Whether A lies by rows or by columns makes no difference to a broadcast, nor where its rows
-# lie: A is a list of them, and shuffled rows are read where they are.
+# Each is C (m, n) = A (m, k) @ B (k, n) with B and C stored by rows of whole vectors, so that one row of B is loaded as
+# vectors and one element of A is broadcast beside it. Whether A lies by rows or by columns makes no difference to a
+# broadcast, nor where its rows lie: A is a list of them, and shuffled rows are read where they are.
 #
-# Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether B is packed:
-# so the result for a row does not depend on its neighbors, nor on how threads share the rows.
+# Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether
+# B is packed: so the result for a row does not depend on its neighbors, nor on how threads share the rows.
 
-from simd cimport (LINE, ROWS_AHEAD, TILE_ROWS, TILE_VECS, VL, WIDE_FIRST, WIDE_ROWS, always_inlined, never_inlined, real, vec,
-                   all_finite, if_finite, load, madd, prefetch_line, prefetch_near, splat, store)
-from activations cimport relu
+from simd cimport (LINE, ROWS_AHEAD, TILE_ROWS, TILE_VECS, VL, WIDE_FIRST, WIDE_ROWS, always_inlined, never_inlined,
+                   real, vec, all_finite, if_finite, load, madd, prefetch_line, prefetch_near, splat, store)
+from activations cimport f_relu
 
 cdef enum:
     MAX_TILE = 32         # accumulators of the largest tile
-    K_BLOCK = 256         # rows of B at a time: a panel of them and TILE_VECS vectors of columns fits the first-level cache
+    K_BLOCK = 256         # rows of B at a time: a panel of them, TILE_VECS vectors wide, fits the L1 cache
     PACK_FROM = 384       # rows of C from which a copy of B's panel pays
-    WIDE_VECS = 3         # of the wide tile: odd, for with a single vector of columns a tile waits for what it has loaded
+    WIDE_VECS = 3         # of the wide tile: odd, because a tile with a single vector of columns waits for its loads
 
 cdef enum Form:           # how A lies
     ROWS                  # by rows, anywhere
@@ -32,7 +32,8 @@ cdef struct Rows:
     Py_ssize_t column     # from which on they count
 
 cdef struct Ahead:
-    # Rows that will be needed soon and lie scattered in memory: lines of them are asked for between the tiles of a product.
+    # Rows that will be needed soon and lie scattered in memory: lines of them are asked for between the tiles of a
+    # product.
     const real* X         # (any number of rows, n)
     const int* order      # the row that comes next, of those up to `end`
     const int* end
@@ -45,7 +46,7 @@ cdef struct Strides:
     Py_ssize_t c
     bint add              # C += scale * A @ B instead of C = start + A @ B
     real scale
-    bint* broken          # not NULL: C are parameters; those that would not be finite keep their values, and broken is set
+    bint* broken          # not NULL: C are parameters; keep those that would not be finite, and set broken
     bint rectify          # C = relu(C), which would take another pass over C elsewhere; for A by rows only
     Ahead* ahead          # asked for by the way, where A lies by columns; or NULL
 
@@ -59,10 +60,10 @@ cdef inline Rows part(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
     return A
 
 
-cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                const Strides* by) noexcept nogil:
-    # `rows` rows and `vecs` vectors of columns of C; these and `form` are literals at every call, so that all loops over them
-    # unroll and the accumulators stay in registers.
+cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                const real* start, const Strides* by) noexcept nogil:
+    # `rows` rows and `vecs` vectors of columns of C; these and `form` are literals at every call, so that all loops
+    # over them unroll and the accumulators stay in registers.
     cdef vec acc[MAX_TILE]
     cdef vec b[WIDE_VECS]
     cdef const real* row[TILE_ROWS]
@@ -115,7 +116,7 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
     if form == ROWS and by.rectify:
         for i in range(rows):
             for j in range(vecs):
-                acc[i * vecs + j] = relu(acc[i * vecs + j])
+                acc[i * vecs + j] = f_relu(acc[i * vecs + j])
     for i in range(rows):
         for j in range(vecs):
             store(C + i * ldc + j * VL, acc[i * vecs + j])
@@ -134,10 +135,10 @@ cdef inline void look_ahead(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
             ahead.order += 1
 
 
-cdef inline always_inlined tiles(Form form, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                 const real* start, const Strides* by) noexcept nogil:
-    # `count` tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over; a gradient of one
-    # vector of columns has none of these tiles.
+cdef inline always_inlined tiles(Form form, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A,
+                                 const real* B, real* C, const real* start, const Strides* by) noexcept nogil:
+    # `count` tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over; a
+    # gradient of one vector of columns has none of these tiles.
     cdef Py_ssize_t i, lines = 0
     if form != ROWS and by.ahead is not NULL:
         lines = rows * vecs * VL * k_len // (LINE * by.c) + 1
@@ -149,25 +150,25 @@ cdef inline always_inlined tiles(Form form, int rows, int vecs, Py_ssize_t count
 
 # The largest tile uses every register: in a function of its own nothing around it takes one away.
 
-cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                        const Strides* by) noexcept nogil:
+cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                        const real* start, const Strides* by) noexcept nogil:
     tiles(ROWS, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined tiles_by_columns(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                           const Strides* by) noexcept nogil:
+cdef inline never_inlined tiles_by_columns(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                           const real* start, const Strides* by) noexcept nogil:
     tiles(COLUMNS, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined tiles_by_scattered(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                             const Strides* by) noexcept nogil:
+cdef inline never_inlined tiles_by_scattered(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                             const real* start, const Strides* by) noexcept nogil:
     tiles(SCATTERED, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
 
 
-cdef inline always_inlined some(Form form, int rows, int vecs, Py_ssize_t m, Py_ssize_t* i, Py_ssize_t k_len, Rows A, const real* B,
-                                real* C, const real* start, const Strides* by) noexcept nogil:
-    # Tiles from row i on, as many as m rows have, and i behind them. Every tile stands in a loop, even where there is one of its size at
-    # most: GCC keeps accumulators in registers from beginning to end only there.
+cdef inline always_inlined some(Form form, int rows, int vecs, Py_ssize_t m, Py_ssize_t* i, Py_ssize_t k_len, Rows A,
+                                const real* B, real* C, const real* start, const Strides* by) noexcept nogil:
+    # Tiles from row i on, as many as m rows have, and i behind them. Every tile stands in a loop, even where there is
+    # one of its size at most: GCC keeps accumulators in registers from beginning to end only there.
     while m - i[0] >= rows:
         tile(form, rows, vecs, k_len, part(form == ROWS, A, i[0]), B, C + i[0] * by.c, start, by)
         i[0] += rows
@@ -196,8 +197,8 @@ cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k
 
 # The same for WIDE_VECS vectors of columns.
 
-cdef inline always_inlined wide_strip(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                      const Strides* by) noexcept nogil:
+cdef inline always_inlined wide_strip(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                      const real* start, const Strides* by) noexcept nogil:
     cdef Py_ssize_t i = m // WIDE_ROWS * WIDE_ROWS
     tiles(form, WIDE_ROWS, WIDE_VECS, m // WIDE_ROWS, k_len, A, B, C, start, by)
     if WIDE_ROWS > 4:
@@ -205,23 +206,23 @@ cdef inline always_inlined wide_strip(Form form, Py_ssize_t m, Py_ssize_t k_len,
     some(form, 1, WIDE_VECS, m, &i, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined wide_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                       const Strides* by) noexcept nogil:
+cdef inline never_inlined wide_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                       const real* start, const Strides* by) noexcept nogil:
     wide_strip(ROWS, m, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined wide_by_columns(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                          const Strides* by) noexcept nogil:
+cdef inline never_inlined wide_by_columns(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                          const real* start, const Strides* by) noexcept nogil:
     wide_strip(COLUMNS, m, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined wide_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                            const Strides* by) noexcept nogil:
+cdef inline never_inlined wide_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                            const real* start, const Strides* by) noexcept nogil:
     wide_strip(SCATTERED, m, k_len, A, B, C, start, by)
 
 
-cdef inline always_inlined wide(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
-                                const Strides* by) noexcept nogil:
+cdef inline always_inlined wide(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                const real* start, const Strides* by) noexcept nogil:
     if form == ROWS:
         wide_by_rows(m, k_len, A, B, C, start, by)
     elif form == COLUMNS:
@@ -297,35 +298,37 @@ cdef inline never_inlined product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t
     any_product(ROWS, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                             const real* start, const Strides* by) noexcept nogil:
+cdef inline never_inlined product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
+                                             real* C, const real* start, const Strides* by) noexcept nogil:
     any_product(COLUMNS, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined product_by_scattered(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                               const real* start, const Strides* by) noexcept nogil:
+cdef inline never_inlined product_by_scattered(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
+                                               real* C, const real* start, const Strides* by) noexcept nogil:
     any_product(SCATTERED, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined large_product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                                const real* start, const Strides* by) noexcept nogil:
+cdef inline never_inlined large_product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
+                                                real* C, const real* start, const Strides* by) noexcept nogil:
     large_product(ROWS, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined large_product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                                   const real* start, const Strides* by) noexcept nogil:
+cdef inline never_inlined large_product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
+                                                   real* C, const real* start, const Strides* by) noexcept nogil:
     large_product(COLUMNS, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline never_inlined large_product_by_scattered(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
+cdef inline never_inlined large_product_by_scattered(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A,
+                                                     const real* B, real* C,
                                                      const real* start, const Strides* by) noexcept nogil:
     large_product(SCATTERED, m, n, k_len, A, B, C, start, by)
 
 
-cdef inline void product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, Py_ssize_t ldb, real* C,
-                         Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken, bint rectify, Ahead* ahead) noexcept nogil:
-    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B. Rows of C end after ldc numbers: what is not a part of C is
-    # set to zero, or left as it is.
+cdef inline void product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, Py_ssize_t ldb,
+                         real* C, Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken, bint rectify,
+                         Ahead* ahead) noexcept nogil:
+    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B. Rows of C end after ldc numbers: what is
+    # not a part of C is set to zero, or left as it is.
     cdef Py_ssize_t i, j, lda = A.at[1] - A.at[0] if form == COLUMNS and k_len > 1 else 0
     cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify, ahead)
     if k_len > K_BLOCK or m >= PACK_FROM:

@@ -12,8 +12,8 @@ from optimizers cimport Optimizer, follow, penalty
 from dropout cimport key_of
 from matmul cimport COLUMNS, SCATTERED, Ahead, Form
 from threads cimport Barrier, barrier_wait, share, smaller
-from layer cimport (BATCH_NORM, DENSE, FLATTEN, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_spared, last_row, list_rows, padded,
-                    parameter_count, parameter_rows, whole_groups)
+from layer cimport (BATCH_NORM, DENSE, FLATTEN, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_spared, last_row,
+                    list_rows, padded, parameter_count, parameter_rows, whole_groups)
 cimport layers
 cimport norm
 cimport pixels
@@ -30,14 +30,14 @@ cdef enum:
 cdef struct Plan:         # what is known of a network that has neither parameters nor buffers yet
     int count             # layers
     int images            # how many of them, the lowest ones, are taken a group of images at a time
-    bint pools            # whether pools may take rows of a convolutional layer as they come, so that its outputs are nowhere as a whole
+    bint pools            # fuse each max-pool into the convolution below it; the full output is never stored
     bint with_inputs      # whether the derivative by the inputs is asked for
     int norms             # how many BATCH_NORMs there are
     bint by_pixels        # whether images, which are few, are taken as pixels.pxd has them, for a prediction
     bint running          # whether they take their running mean and variance where the gradient is asked for, too
     Layer* layers
     int loss
-    double parameter      # of the loss; no real: Cython takes those for floats, and would round a number from Python to one
+    double parameter      # of the loss; not real, which Cython takes for float, rounding a number from Python
     Py_ssize_t size       # parameters, padding included
 
 cdef struct Network:
@@ -50,7 +50,7 @@ cdef struct Network:
     bint is_tiny          # the buffers have the layout of tiny.pxd
     bint by_pixels        # the layers of images have that of pixels.pxd
     bint norms            # there are BATCH_NORMs, and a backward pass, in which they gather deltas
-    bint waits            # and between two layers they wait for all rows of a batch, of which they take mean and variance
+    bint waits            # between two layers, threads wait for all rows of a batch to take mean and variance
     bint refreshed        # it takes single steps, each of which begins with refresh(), so that none has to end with it
     Barrier* barrier      # where it waits for other threads; NULL where one does all
     Block block
@@ -62,9 +62,11 @@ cdef struct Network:
 
 
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
-    # Whether the threads that share a batch of so many rows take whole blocks: where parameters are so few that it is faster to add up
-    # gradients than to read what other threads have written, and there is so much to do that threads pay at all.
-    return (plan.images == 0 and plan.norms == 0 and plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES and batch * plan.size >= MUCH and
+    # Whether the threads that share a batch of so many rows take whole blocks: where parameters are so few that it is
+    # faster to add up gradients than to read what other threads have written, and there is so much to do that threads
+    # pay at all.
+    return (plan.images == 0 and plan.norms == 0 and plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES
+            and batch * plan.size >= MUCH and
             batch >= 2 * GRAIN)
 
 
@@ -88,8 +90,8 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     return ((batch + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
 
 
-cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, Py_ssize_t block, Purpose purpose, const Data* data,
-                                  int threads, bint is_tiny) noexcept nogil:
+cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, Py_ssize_t block, Purpose purpose,
+                                  const Data* data, int threads, bint is_tiny) noexcept nogil:
     # Points every buffer of the network into the arena. One copy of it in a core is enough.
     cdef Layer* placed = <Layer*>take(arena, plan.count * sizeof(Layer))
     cdef Layer layer
@@ -112,8 +114,8 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
             pixels.lay_out(&layer, arena, block)
         else:
             layers.take_outputs(&layer, NULL if output or not plan.pools else &plan.layers[l + 1], arena, block,
-                                SQUARE if is_tiny else (block if layer.kind != FLATTEN else whole_groups(block)) * layer.ld, keep_z,
-                                with_delta, lowest, threads)
+                                SQUARE if is_tiny else (block if layer.kind != FLATTEN else whole_groups(block)) *
+                                layer.ld, keep_z, with_delta, lowest, threads)
         if layer.lanes and layer.dropped > 0:
             widest = max(widest, padded(layer.n_out))
         if l > 0 and arena.base:
@@ -190,11 +192,11 @@ cdef inline bint wait(const Network* net) noexcept nogil:
     return net.barrier is not NULL and barrier_wait(net.barrier)
 
 
-cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows, int thread, uint64_t drop_key,
-                         uint64_t drops, Py_ssize_t place) noexcept nogil:
-    # Rows low to high of the `rows` in the block through all layers. In training, layers with a mask drop outputs, by number `drops` of
-    # the stream of that key; `place` is where the block begins in the batch. Returns whether another thread that had to be waited for
-    # will not come.
+cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows, int thread,
+                         uint64_t drop_key, uint64_t drops, Py_ssize_t place) noexcept nogil:
+    # Rows low to high of the `rows` in the block through all layers. In training, layers with a mask drop outputs, by
+    # number `drops` of the stream of that key; `place` is where the block begins in the batch. Returns whether another
+    # thread that had to be waited for will not come.
     cdef int l, start = 0
     if net.waits:
         for l in range(net.count):
@@ -208,9 +210,10 @@ cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py
     return False
 
 
-cdef inline void forward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread, uint64_t drop_key,
-                                 uint64_t drops, Py_ssize_t place) noexcept nogil:
-    # Through the layers from `start` on up to that of number `end`, a BATCH_NORM that gathers what comes to it, or none.
+cdef inline void forward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread,
+                                 uint64_t drop_key, uint64_t drops, Py_ssize_t place) noexcept nogil:
+    # Through the layers from `start` on up to that of number `end`, a BATCH_NORM that gathers what comes to it, or
+    # none.
     cdef const real** X = net.block.inputs
     cdef Py_ssize_t first, rows
     cdef const Layer* layer
@@ -221,7 +224,8 @@ cdef inline void forward_through(const Network* net, int start, int end, Py_ssiz
             layer = &net.layers[l]
             layers.forward_group(layer, X, first, rows, thread)
             if layer.mask is not NULL:
-                layers.drop_outputs(layer, key_of(key_of(drop_key, drops), l), place, first, rows, net.scratch + thread * net.scratch_size)
+                layers.drop_outputs(layer, key_of(key_of(drop_key, drops), l), place, first, rows,
+                                    net.scratch + thread * net.scratch_size)
         if end < net.images:
             norm.gather(&net.layers[end], first, rows)
     for l in range(max(start, net.images), end):
@@ -253,9 +257,10 @@ cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, re
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
     cdef Py_ssize_t at = i * out.ld
-    return loss_of_rows(net.loss, net.parameter, out.Z + at, NULL if out.log_sum is NULL else out.log_sum + i, out.A + at,
-                        NULL if block.Y is NULL else block.Y + at, NULL if block.labels is NULL else block.labels + i, out.D + at,
-                        net.mask, scale, rows, out.ld)
+    return loss_of_rows(net.loss, net.parameter, out.Z + at, NULL if out.log_sum is NULL else out.log_sum + i,
+                        out.A + at,
+                        NULL if block.Y is NULL else block.Y + at, NULL if block.labels is NULL else block.labels + i,
+                        out.D + at, net.mask, scale, rows, out.ld)
 
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale) noexcept nogil:
@@ -274,9 +279,10 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
         differentiate_rows(out.activation, out.Z + at, out.A + at, out.D + at, high - low, out.n_out, out.ld)
 
 
-cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows, int thread) noexcept nogil:
-    # The deltas of the other layers, from the last one down: the chain rule. A convolutional layer's gradient comes with it. Arguments
-    # and answer are those of forward().
+cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows,
+                          int thread) noexcept nogil:
+    # The deltas of the other layers, from the last one down: the chain rule. A convolutional layer's gradient comes
+    # with it. Arguments and answer are those of forward().
     cdef int l, start = net.count - 1
     if net.norms:
         for l in range(net.count - 1, 0, -1):
@@ -290,9 +296,10 @@ cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, P
     return False
 
 
-cdef inline void backward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread) noexcept nogil:
-    # Through the layers from `start` down to the one above that of number `end`, the lowest one, or a BATCH_NORM that gathers what comes to
-    # it.
+cdef inline void backward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high,
+                                  int thread) noexcept nogil:
+    # Through the layers from `start` down to the one above that of number `end`, the lowest one, or a BATCH_NORM that
+    # gathers what comes to it.
     cdef Py_ssize_t first, rows
     cdef int l
     for l in range(start, max(end, net.images - 1), -1):
@@ -317,9 +324,10 @@ cdef inline void backward_through(const Network* net, int start, int end, Py_ssi
 
 
 cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
-                                const Optimizer* optimizer, double* squares, int thread, int threads, Ahead* ahead) noexcept nogil:
-    # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters; meanwhile rows of the
-    # next block are on their way.
+                                const Optimizer* optimizer, double* squares, int thread, int threads,
+                                Ahead* ahead) noexcept nogil:
+    # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters;
+    # meanwhile rows of the next block are on their way.
     cdef const real** X = net.block.inputs
     cdef Form form = SCATTERED if net.block.scattered else COLUMNS
     cdef Layer* layer
@@ -327,7 +335,8 @@ cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_
     for l in range(net.count):
         layer = &net.layers[l]
         if not layer.frozen:
-            learn_layer(layer, X, form, rows, first_row(layer, thread, threads), last_row(layer, thread, threads), first_block, last_block,
+            learn_layer(layer, X, form, rows, first_row(layer, thread, threads), last_row(layer, thread, threads),
+                        first_block, last_block,
                         optimizer if layer.own is NULL or optimizer is NULL else &layer.own.optimizer, squares,
                         net.scratch + thread * net.scratch_size, ahead if l == 0 else NULL)
             if last_block and optimizer is not NULL and squares is NULL:
@@ -345,8 +354,10 @@ cdef inline void follow_step(const Network* net, const Optimizer* optimizer) noe
             follow(net.layers[l].own, optimizer)
 
 
-cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread, int threads) noexcept nogil:
-    # The step of the thread's share on the gradient clipped by its norm, whose square every thread adds up in the same order.
+cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread,
+                      int threads) noexcept nogil:
+    # The step of the thread's share on the gradient clipped by its norm, whose square every thread adds up in the same
+    # order.
     cdef double total = 0, length
     cdef Py_ssize_t k, count = 0
     cdef Layer* layer
@@ -372,7 +383,8 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
 cdef inline void follow_rows(const Network* net, const Layer* layer, int thread, int threads) noexcept nogil:
     # Brings WT up to date with the thread's share of W.
     if layer.WT is not NULL and not net.refreshed:
-        layers.transpose_rows(layer, first_row(layer, thread, threads), smaller(last_row(layer, thread, threads), layer.rows))
+        layers.transpose_rows(layer, first_row(layer, thread, threads),
+                              smaller(last_row(layer, thread, threads), layer.rows))
 
 
 cdef inline void constrain(const Network* net, double limit, int thread, int threads) noexcept nogil:

@@ -1,17 +1,20 @@
-# Batch normalization (Ioffe and Szegedy 2015), channel by channel: A = f(Z), Z = gamma (X - mean) / sqrt(variance + eps) + beta. A channel
-# of images has a number for each pixel of each row; of plain rows it is a column. gamma is W, a single row, and beta is b.
+# Batch normalization (Ioffe and Szegedy 2015), channel by channel: A = f(Z), Z = gamma (X - mean) / sqrt(variance +
+# eps) + beta. A channel of images has a number for each pixel of each row; of plain rows it is a column. gamma is W, a
+# single row, and beta is b.
 #
-# In training mean and variance are those of the whole batch. So each chunk of rows (a group of images, or a grain) leaves its own, in
-# the first pass for X and in the second for the deltas; then all threads wait for each other, and each adds up all chunks in their order
-# (Chan, Golub and LeVeque 1983), so that no number depends on how threads share the rows. Behind b lie the running mean and variance,
-# running += momentum (that of the batch - running), which everything but training takes.
+# In training mean and variance are those of the whole batch. So each chunk of rows (a group of images, or a grain)
+# leaves its own, in the first pass for X and in the second for the deltas; then all threads wait for each other, and
+# each adds up all chunks in their order (Chan, Golub and LeVeque 1983), so that no number depends on how threads share
+# the rows. Behind b lie the running mean and variance, running += momentum (that of the batch - running), which
+# everything but training takes.
 
 from libc.math cimport sqrt
 from libc.string cimport memset
-from simd cimport always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
+from simd cimport (always_inlined, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store,
+                   sum_lanes)
 from squares cimport MAX_LANES
 from arena cimport TRAIN, Arena, Purpose, take
-from activations cimport RELU, activate, relu
+from activations cimport RELU, activate, f_relu
 from threads cimport smaller
 from layer cimport GRAIN, Layer, biases, padded, running_mean, running_variance
 from images cimport delta_of, group_of
@@ -38,7 +41,8 @@ cdef inline void measure(Layer* layer) noexcept nogil:
     layer.ld = padded(layer.neurons)
 
 
-cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose purpose, bint running, int threads) noexcept nogil:
+cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose purpose, bint running,
+                         int threads) noexcept nogil:
     layer.statistics = <real*>take(arena, threads * STATISTICS * layer.ld * sizeof(real))
     layer.running = running or layer.frozen or purpose != TRAIN
     if purpose == TRAIN:
@@ -71,10 +75,10 @@ cdef inline vec used_lanes(Py_ssize_t rows) noexcept nogil:
     return load(lanes)
 
 
-cdef inline always_inlined add_up(const real* x, const real* d, Py_ssize_t count, Py_ssize_t step, vec center, bint squares, vec* first,
-                                  vec* second) noexcept nogil:
-    # Over `count` vectors, `step` apart: the sum of x - center, and with `squares` that of their squares; or where there is a d, of d and
-    # d (x - center). Four sums side by side hide the latency of an addition.
+cdef inline always_inlined add_up(const real* x, const real* d, Py_ssize_t count, Py_ssize_t step, vec center,
+                                  bint squares, vec* first, vec* second) noexcept nogil:
+    # Over `count` vectors, `step` apart: the sum of x - center, and with `squares` that of their squares; or where
+    # there is a d, of d and d (x - center). Four sums side by side hide the latency of an addition.
     cdef vec s[4]
     cdef vec t[4]
     cdef vec a, e
@@ -101,7 +105,8 @@ cdef inline always_inlined add_up(const real* x, const real* d, Py_ssize_t count
 
 
 cdef inline never_inlined gather(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # What a chunk of so many rows leaves of X. The squares are those of the differences from a mean that is rounded, and say by how much.
+    # What a chunk of so many rows leaves of X. The squares are those of the differences from a mean that is rounded,
+    # and say by how much.
     cdef real* mean = left_by(layer, first, FORWARD)
     cdef real* squares = mean + layer.ld
     cdef const real* x
@@ -129,7 +134,8 @@ cdef inline never_inlined gather(const Layer* layer, Py_ssize_t first, Py_ssize_
             store(squares + c, of_squares - splat(n) * sum * sum)
 
 
-cdef inline never_inlined gather_deltas(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+cdef inline never_inlined gather_deltas(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
+                                        int thread) noexcept nogil:
     # What it leaves of the deltas, which are zero in lanes that are left over.
     cdef real* total = left_by(layer, first, BACKWARD)
     cdef real* products = total + layer.ld
@@ -141,7 +147,8 @@ cdef inline never_inlined gather_deltas(const Layer* layer, Py_ssize_t first, Py
     if layer.lanes:
         x, d = layer.input + first * layer.n_in, delta_of(layer, first, thread)
         for c in range(layer.neurons):
-            add_up(x + c * VL, d + c * VL, pixels_of(layer), layer.neurons * VL, splat(mean[c]), True, &sum, &of_products)
+            add_up(x + c * VL, d + c * VL, pixels_of(layer), layer.neurons * VL, splat(mean[c]), True, &sum,
+                   &of_products)
             total[c], products[c] = sum_lanes(sum), sum_lanes(of_products)
     else:
         x, d = layer.input + first * layer.ld, layer.D + first * layer.ld
@@ -164,7 +171,8 @@ cdef inline never_inlined combine(const Layer* layer, Py_ssize_t rows, int threa
         mean /= n
         for first from 0 <= first < rows by size:
             off = left_by(layer, first, FORWARD)[c] - mean
-            squares += left_by(layer, first, FORWARD + 1)[c] + <double>(smaller(size, rows - first) * pixels) * off * off
+            squares += (left_by(layer, first, FORWARD + 1)[c] +
+                        <double>(smaller(size, rows - first) * pixels) * off * off)
         to[VARIANCE * layer.ld + c] = <real>(squares / max(n - 1, 1))
         normalize(layer, to + c, mean, squares / n, layer.W[c])
 
@@ -217,28 +225,31 @@ cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize
     cdef Py_ssize_t c, _, size
     cdef vec a
     if layer.lanes:
-        x, Z, A, size = layer.input + first * layer.n_in, group_of(layer, layer.Z, first), group_of(layer, layer.A, first), layer.n_out * VL
+        x, Z, A = layer.input + first * layer.n_in, group_of(layer, layer.Z, first), group_of(layer, layer.A, first)
+        size = layer.n_out * VL
         z = Z
         for _ in range(pixels_of(layer)):
             for c in range(layer.neurons):
                 a = madd(load(x) - splat(mean[c]), splat(scale[c]), splat(beta[c]))
-                store(z, relu(a) if rectify else a)
+                store(z, f_relu(a) if rectify else a)
                 x += VL
                 z += VL
     else:
-        x, Z, A, size = layer.input + first * layer.ld, layer.Z + first * layer.ld, layer.A + first * layer.ld, rows * layer.ld
+        x, Z, A = layer.input + first * layer.ld, layer.Z + first * layer.ld, layer.A + first * layer.ld
+        size = rows * layer.ld
         z = Z
         for _ in range(rows):
             for c from 0 <= c < layer.ld by VL:
                 a = madd(load(x + c) - load(mean + c), load(scale + c), load(beta + c))
-                store(z + c, relu(a) if rectify else a)
+                store(z + c, f_relu(a) if rectify else a)
             x += layer.ld
             z += layer.ld
     if not rectify:
         activate(layer.activation, Z, A, size)
 
 
-cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
+cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
+                                   int thread) noexcept nogil:
     # The derivative by X of a group of images, or of so many rows, into the deltas of the layer below.
     cdef const real* mean = statistic(layer, thread, MEAN)
     cdef const real* scale = statistic(layer, thread, SCALE)
@@ -254,7 +265,8 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ss
         used = used_lanes(rows)
         for _ in range(pixels_of(layer)):
             for c in range(layer.neurons):
-                store(out, used * madd(splat(scale[c]), load(d), madd(splat(pull[c]), load(x) - splat(mean[c]), splat(shift[c]))))
+                store(out, used * madd(splat(scale[c]), load(d),
+                                       madd(splat(pull[c]), load(x) - splat(mean[c]), splat(shift[c]))))
                 x += VL
                 d += VL
                 out += VL
@@ -262,7 +274,8 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ss
         x, d, out = layer.input + first * layer.ld, layer.D + first * layer.ld, below.D + first * layer.ld
         for _ in range(rows):
             for c from 0 <= c < layer.ld by VL:
-                store(out + c, madd(load(scale + c), load(d + c), madd(load(pull + c), load(x + c) - load(mean + c), load(shift + c))))
+                store(out + c, madd(load(scale + c), load(d + c),
+                                    madd(load(pull + c), load(x + c) - load(mean + c), load(shift + c))))
             x += layer.ld
             d += layer.ld
             out += layer.ld

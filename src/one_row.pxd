@@ -1,8 +1,9 @@
-# The run of run.pxd once more, for batches of a single row through a few dense layers, as a loop of the user's takes them: there the way
-# to the kernels takes longer than they do, and so does WT, which each step would write and read once.
+# The run of run.pxd once more, for batches of a single row through a few dense layers, as a loop of the user's takes
+# them: there the way to the kernels takes longer than they do, and so does WT, which each step would write and read
+# once.
 #
-# The buffers and the order of every sum are those of run.pxd and dense.pxd, so the weights and losses are the same to the last bit. WT
-# is there, and nobody reads it.
+# The buffers and the order of every sum are those of run.pxd and dense.pxd, so the weights and losses are the same to
+# the last bit. WT is there, and nobody reads it.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES
@@ -33,7 +34,8 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
             return False
         if layer.frozen or layer.own is not NULL:
             return False
-    return (run.batch == 1 and plan.size <= FEW and run.data.weights is NULL and optimizer.clip_norm == 0 and optimizer.max_norm == 0 and
+    return (run.batch == 1 and plan.size <= FEW and run.data.weights is NULL and optimizer.clip_norm == 0
+            and optimizer.max_norm == 0 and
             optimizer.l1 == 0 and optimizer.l2 == 0)
 
 
@@ -134,7 +136,8 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
             if optimizer.plain:
                 descend(layer, X[0], <real>optimizer.lr)
             else:
-                learn_layer(layer, X, COLUMNS, 1, 0, last_row(layer, 0, 1), True, True, optimizer, NULL, net.scratch, NULL)
+                learn_layer(layer, X, COLUMNS, 1, 0, last_row(layer, 0, 1), True, True, optimizer, NULL, net.scratch,
+                            NULL)
             X = layer.outs
         run.drops += 1
         row += 1

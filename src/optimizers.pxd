@@ -1,13 +1,15 @@
-# Each optimizer is one loop over a stretch of the flat parameter vector: p the parameters, g their gradient, m and v what the optimizer
-# keeps beside them. Names, constants and formulas are PyTorch's; t counts the steps, g is the gradient with what stands below added.
+# Each optimizer is one loop over a stretch of the flat parameter vector: p the parameters, g their gradient, m and v
+# what the optimizer keeps beside them. Names, constants and formulas are PyTorch's; t counts the steps, g is the
+# gradient with what stands below added.
 #
-# A parameter that a step would make infinite or NaN keeps its value, with its m and v, and the caller is told: so a training that
-# diverges ends with finite numbers, and nothing has to be copied before.
+# A parameter that a step would make infinite or NaN keeps its value, with its m and v, and the caller is told: so a
+# training that diverges ends with finite numbers, and nothing has to be copied before.
 
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport sqrt as sqrt_double
 from libc.string cimport memset
-from simd cimport never_inlined, real, vec, VL, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes, over_root, vabs
+from simd cimport (never_inlined, real, vec, VL, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes,
+                   over_root, vabs)
 from vmath cimport clamp, sign
 
 cdef enum Method:         # the numbers are the order of the rows in nnc/kinds
@@ -24,19 +26,23 @@ cdef enum:
 
 cdef struct Optimizer:
     int method
-    bint plain            # gradient descent and nothing else, so that it can be fused into the product that makes the gradient
+    bint plain            # only gradient descent, which can be fused into the product that computes the gradient
     double lr
     double bias_lr        # of the biases
     double momentum       # momentum: m = momentum m + g, p -= lr m; nesterov: p -= lr (g + momentum m)
     bint nesterov
-    double beta1          # adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, and with m and v divided by
-    double beta2          # 1 - beta**t, p -= lr m / (sqrt(v) + eps)
+    # adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, both divided by 1 - beta**t in
+    # p -= lr m / (sqrt(v) + eps)
+    double beta1
+    double beta2
     double eps            # rmsprop: v = beta2 v + (1 - beta2) g**2, then momentum on g / (sqrt(v) + eps)
     bint eps_last         # adam as in section 2 of Kingma and Ba: eps is added to the root of v before v is divided
     double lr_decay       # adagrad: v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
     double momentum_decay   # nadam (Dozat 2016): mu = beta1 (1 - momentum_decay**t / 2)
-    double down           # rprop (iRprop-, Igel and Huesken 2003): steps v grow by `up` while the gradient keeps its sign and shrink
-    double up             # by `down` where it changes
+    # rprop (iRprop-, Igel and Huesken 2003): a step v grows by `up` while the gradient keeps its sign, and shrinks by
+    # `down` if the sign changes
+    double down
+    double up
     double smallest
     double largest
     double decay          # weight decay: g += decay p after clipping; decoupled: p -= lr decay p
@@ -72,8 +78,9 @@ cdef inline Optimizer no_optimizer() noexcept nogil:
 
 
 cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
-    # Sets what a setting of that name is of the fields above, those that come most often first; returns whether there is one. What a run
-    # finds out by itself is none. A dict that is the whole struct would be shorter to write, and a microsecond longer to read.
+    # Sets what a setting of that name is of the fields above, those that come most often first; returns whether there
+    # is one. What a run finds out by itself is none. A dict that is the whole struct would be shorter to write, and a
+    # microsecond longer to read.
     if name == "steps":
         o.steps = value
     elif name == "power1":
@@ -161,7 +168,8 @@ cdef inline double momentum_of(const Optimizer* o, Py_ssize_t step) noexcept nog
 
 
 cdef inline void begin_own(Own* own, const Optimizer* o) noexcept nogil:
-    # Where the run begins, after o.steps steps. Only 1 - mu_product is used, so that one of less than a rounding is as good as 0.
+    # Where the run begins, after o.steps steps. Only 1 - mu_product is used, so that one of less than a rounding is as
+    # good as 0.
     cdef Py_ssize_t step = 0, steps = min(o.steps - own.missed, <Py_ssize_t>MANY_STEPS)
     own.optimizer.mu_product = 1
     if o.method == NADAM and own.missed > 0:
@@ -199,7 +207,8 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
     cdef Py_ssize_t i, start, end
     if bias and not o.biases_too:
         return 0
-    for start from 0 <= start < size by 64 * VL:     # short sums in the precision of the parameters, which double precision adds up
+    # short sums in the precision of the parameters, which double precision adds up
+    for start from 0 <= start < size by 64 * VL:
         part1 = part2 = second = splat(0)
         end = start + 64 * VL if start + 64 * VL < size else size
         for i from start <= i < end by VL:
@@ -230,10 +239,11 @@ cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t
             store(g + i, clamp(load(g + i), -limit, limit))
 
 
-cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale, bint bias,
-                                 bint spared, vec* bad) noexcept nogil:
-    # One step on the gradient `scale` g, of biases or not; decay may spare others, too. `bad` gets NaN in each lane in which a parameter
-    # would not have been finite, else 0. One copy in a core: so that it rounds the same wherever it is called.
+cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale,
+                                 bint bias, bint spared, vec* bad) noexcept nogil:
+    # One step on the gradient `scale` g, of biases or not; decay may spare others, too. `bad` gets NaN in each lane in
+    # which a parameter would not have been finite, else 0. One copy in a core: so that it rounds the same wherever it
+    # is called.
     cdef double decay = o.decay if not spared or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
     cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i
@@ -254,7 +264,8 @@ cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, 
         bad[0] = rprop(o, p, g, m, v, size)
 
 
-cdef inline vec descend(const Optimizer* o, double rate, real* p, const real* g, real* m, Py_ssize_t size) noexcept nogil:
+cdef inline vec descend(const Optimizer* o, double rate, real* p, const real* g, real* m,
+                        Py_ssize_t size) noexcept nogil:
     cdef real lr = <real>rate, momentum = <real>o.momentum
     cdef bint with_momentum = o.method == MOMENTUM, nesterov = o.nesterov
     cdef vec x, y, bad = splat(0)
@@ -292,8 +303,10 @@ cdef inline vec adam(const Optimizer* o, double rate, real* p, const real* g, re
     return bad
 
 
-cdef inline vec rmsprop(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
-    cdef real lr = <real>rate, b2 = <real>o.beta2, c2 = <real>(1 - o.beta2), eps = <real>o.eps, momentum = <real>o.momentum
+cdef inline vec rmsprop(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v,
+                        Py_ssize_t size) noexcept nogil:
+    cdef real lr = <real>rate, eps = <real>o.eps, momentum = <real>o.momentum
+    cdef real b2 = <real>o.beta2, c2 = <real>(1 - o.beta2)
     cdef vec x, y, square, moved, bad = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
@@ -312,7 +325,8 @@ cdef inline vec rmsprop(const Optimizer* o, double rate, real* p, const real* g,
     return bad
 
 
-cdef inline vec adagrad(const Optimizer* o, double rate, real* p, const real* g, real* v, Py_ssize_t size) noexcept nogil:
+cdef inline vec adagrad(const Optimizer* o, double rate, real* p, const real* g, real* v,
+                        Py_ssize_t size) noexcept nogil:
     cdef real lr = <real>(rate / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
     cdef vec x, y, square, bad = splat(0)
     cdef Py_ssize_t i
@@ -327,9 +341,12 @@ cdef inline vec adagrad(const Optimizer* o, double rate, real* p, const real* g,
     return bad
 
 
-cdef inline vec nadam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
-    # p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) / (sqrt(v / (1 - beta2**t)) + eps)
-    cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2), eps = <real>o.eps
+cdef inline vec nadam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v,
+                      Py_ssize_t size) noexcept nogil:
+    # p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) / (sqrt(v / (1 - beta2**t)) +
+    # eps)
+    cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
+    cdef real eps = <real>o.eps
     cdef real root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real of_g = <real>(rate * (1 - o.mu) / (1 - o.mu_product))
     cdef real of_m = <real>(rate * o.mu_next / (1 - o.mu_product * o.mu_next))
@@ -349,7 +366,8 @@ cdef inline vec nadam(const Optimizer* o, double rate, real* p, const real* g, r
 
 
 cdef inline vec rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
-    # m is the gradient before, v the steps; where the sign has changed the gradient counts as zero, here and in the next step
+    # m is the gradient before, v the steps; where the sign has changed the gradient counts as zero, here and in the
+    # next step
     cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
     cdef vec x, y, agree, step, check, bad = splat(0)
     cdef Py_ssize_t i

@@ -1,6 +1,7 @@
-# Few images, for a prediction: where most lanes of a group would be empty, a vector has the channels of a pixel instead. A layer's
-# outputs are a row of `ld` numbers for each pixel, and a convolution is the product of a dense layer on copies of its windows. Every sum is
-# taken in the order of conv.pxd and pool.pxd, so that an image has the same outputs whatever comes beside it.
+# Few images, for a prediction: where most lanes of a group would be empty, a vector has the channels of a pixel
+# instead. A layer's outputs are a row of `ld` numbers for each pixel, and a convolution is the product of a dense layer
+# on copies of its windows. Every sum is taken in the order of conv.pxd and pool.pxd, so that an image has the same
+# outputs whatever comes beside it.
 
 from libc.string cimport memcpy
 from simd cimport never_inlined, real, vec, VL, load, splat, store, vmax
@@ -17,7 +18,8 @@ cdef inline Py_ssize_t pixels_of(const Layer* layer) noexcept nogil:
 
 
 cdef inline bint pays(const Layer* layers, int count, Py_ssize_t images) noexcept nogil:
-    # Whether so many images are faster so, of these layers: by the multiply-adds of vectors, and what it takes to copy windows.
+    # Whether so many images are faster so, of these layers: by the multiply-adds of vectors, and what it takes to copy
+    # windows.
     cdef const Layer* layer
     cdef double here = 0, in_lanes = 0
     cdef int l
@@ -26,11 +28,13 @@ cdef inline bint pays(const Layer* layers, int count, Py_ssize_t images) noexcep
         if layer.kind == CONV2D:
             here += <double>(pixels_of(layer) * layer.rows) * (2 * ((layer.neurons + VL - 1) // VL) + 1)
             in_lanes += <double>(pixels_of(layer) * layer.rows) * (2 * layer.neurons)
-    return images < VL and 1.6 * images * here < in_lanes      # 1.6: four images of LeNet on vectors of 32 bytes are still faster in lanes
+    # 1.6: four images of LeNet on vectors of 32 bytes are still faster in lanes
+    return images < VL and 1.6 * images * here < in_lanes
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept nogil:
-    # Of all layers of images but FLATTEN, for so many of them. What is read and copied by whole vectors may end behind its end.
+    # Of all layers of images but FLATTEN, for so many of them. What is read and copied by whole vectors may end behind
+    # its end.
     cdef size_t slack = VL * sizeof(real)
     if layer.kind == INPUT:
         layer.ld = layer.out_shape.channels
@@ -39,7 +43,8 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept 
     layer.ld = padded(layer.out_shape.channels)
     layer.A = layer.Z = layer.out = <real*>take(arena, count * pixels_of(layer) * layer.ld * sizeof(real))
     if layer.kind == CONV2D:
-        layer.bordered = <real*>take_zeros(arena, high(layer) * wide(layer) * layer.below.channels * sizeof(real) + slack)
+        layer.bordered = <real*>take_zeros(arena, high(layer) * wide(layer) * layer.below.channels * sizeof(real) +
+                                           slack)
         layer.sums = <real*>take(arena, layer.out_shape.width * layer.rows * sizeof(real) + slack)
         layer.outs = <const real**>take(arena, layer.out_shape.width * sizeof(real*))
         if arena.base:
@@ -74,7 +79,8 @@ cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real
             window = layer.bordered + y * layer.stride_y * row + i * layer.stride_x * c
             for ky in range(layer.window_height):
                 copy(window + ky * row, length, layer.sums + i * layer.rows + ky * length)
-        product_by_rows(layer.out_shape.width, layer.neurons, layer.rows, Rows(layer.outs, 0), layer.W, out, biases(layer), &by)
+        product_by_rows(layer.out_shape.width, layer.neurons, layer.rows, Rows(layer.outs, 0), layer.W, out,
+                        biases(layer), &by)
         if not rectify:
             activate(layer.activation, out, out, layer.out_shape.width * layer.ld)
         out += layer.out_shape.width * layer.ld
@@ -99,7 +105,8 @@ cdef inline void pool(const Layer* layer, const real* x, Py_ssize_t ld, real* ou
             out += layer.ld
 
 
-cdef inline never_inlined forward(const Layer* layer, const Layer* below, const real** X, Py_ssize_t rows) noexcept nogil:
+cdef inline never_inlined forward(const Layer* layer, const Layer* below, const real** X,
+                                  Py_ssize_t rows) noexcept nogil:
     # A of so many images.
     cdef Py_ssize_t i, j, c = layer.below.channels, pixels = layer.below.height * layer.below.width
     cdef const real* x

@@ -30,8 +30,8 @@ cdef inline bint covers(const Layer* layer) noexcept nogil:
             layer.below.width == layer.out_shape.width * layer.stride_x)
 
 
-# A row of outputs, on rows of the images below that begin at x. The size of a window is a literal where it is the usual one, so that its
-# loops unroll.
+# A row of outputs, on rows of the images below that begin at x. The size of a window is a literal where it is the usual
+# one, so that its loops unroll.
 
 cdef inline void forward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y, const real* x) noexcept nogil:
     if layer.window_height == 2 and layer.window_width == 2:
@@ -40,7 +40,8 @@ cdef inline void forward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y,
         forward_row_as(layer, layer.window_height, layer.window_width, first, y, x)
 
 
-cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y, int thread, real* x, Py_ssize_t row) noexcept nogil:
+cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y, int thread, real* x,
+                              Py_ssize_t row) noexcept nogil:
     # `row` is the distance of the rows below; what no window covers is left as it is.
     if layer.window_height == 2 and layer.window_width == 2:
         backward_row_as(layer, 2, 2, first, y, thread, x, row)
@@ -48,8 +49,8 @@ cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y
         backward_row_as(layer, layer.window_height, layer.window_width, first, y, thread, x, row)
 
 
-cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first, Py_ssize_t y,
-                                          const real* x) noexcept nogil:
+cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
+                                          Py_ssize_t y, const real* x) noexcept nogil:
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, row = layer.below.width * pixel
     cdef Py_ssize_t at = y * layer.out_shape.width * pixel, _
     cdef real* a = group_of(layer, layer.A, first) + at
@@ -80,8 +81,8 @@ cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height,
             kept += pixel
 
 
-cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first, Py_ssize_t y,
-                                           int thread, real* x, Py_ssize_t row) noexcept nogil:
+cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
+                                           Py_ssize_t y, int thread, real* x, Py_ssize_t row) noexcept nogil:
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, at = y * layer.out_shape.width * pixel, _
     cdef const real* d = delta_of(layer, first, thread) + at
     cdef const real* kept = NULL if layer.kept is NULL else group_of(layer, layer.kept, first) + at

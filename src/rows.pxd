@@ -1,4 +1,5 @@
-# The rows that come in: inputs, targets, how much each counts, in which order they are taken, and a block of them as the layers take it.
+# The rows that come in: inputs, targets, how much each counts, in which order they are taken, and a block of them as
+# the layers take it.
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -14,7 +15,7 @@ cdef enum:
     SCANNED = 16          # vectors at a time that are looked through for NaN
     DRAWS = 64            # random numbers that are drawn at a time
     SHORT = 4             # lines of the cache: rows of less are taken as they are
-    GATHER_FROM = 16      # vectors in a row of the first layer's outputs for which shuffled rows are read so often that a copy pays
+    GATHER_FROM = 16      # copy shuffled rows if the first layer's outputs have at least this many vectors in a row
 
 cdef struct Data:
     Py_ssize_t n          # rows
@@ -67,12 +68,15 @@ cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Lay
 
 
 cdef inline Py_ssize_t spread(Py_ssize_t n) noexcept nogil:
-    # How far apart long rows are so that some columns of all of them find a place in the first-level cache: an odd number of lines.
+    # How far apart long rows are so that some columns of all of them find a place in the first-level cache: an odd
+    # number of lines.
     return n if n < SHORT * LINE else ((n + LINE - 1) // LINE | 1) * LINE
 
 
-cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Rows row + low <= i < row + high of the data into places low to high of the block: where the inputs lie, and targets padded.
+cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_ssize_t low,
+                       Py_ssize_t high) noexcept nogil:
+    # Rows row + low <= i < row + high of the data into places low to high of the block: where the inputs lie, and
+    # targets padded.
     cdef Py_ssize_t i, j, source, n_in = block.n_in, n_out = block.n_out, ld = block.ld
     cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
@@ -110,7 +114,8 @@ cdef inline Ahead rows_ahead(const Block* block, const Data* data, Py_ssize_t lo
 
 
 cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexcept nogil:
-    # Fisher and Yates, on numbers of splitmix64, from the rows as they lie: so an order depends on nothing but its place in the stream.
+    # Fisher and Yates, on numbers of splitmix64, from the rows as they lie: so an order depends on nothing but its
+    # place in the stream.
     cdef Py_ssize_t i, k, count
     cdef uint64_t j
     cdef uint64_t[DRAWS] drawn
@@ -133,9 +138,9 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
 
 
 cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) noexcept nogil:
-    # As shuffle() of NumPy's RandomState does it, by the same numbers of its stream: each place, from the last one down, is exchanged with
-    # one that is not above it, whose number is drawn until it is none. Where it is, the place is exchanged with itself: a branch
-    # would be guessed wrong every third time.
+    # As shuffle() of NumPy's RandomState does it, by the same numbers of its stream: each place, from the last one
+    # down, is exchanged with one that is not above it, whose number is drawn until it is none. Where it is, the place
+    # is exchanged with itself: a branch would be guessed wrong every third time.
     cdef Py_ssize_t i = n - 1, j, drawn
     cdef uint32_t mask = 0xFFFFFFFF
     cdef int kept

@@ -1,9 +1,10 @@
 # A run of many epochs of gradient descent.
 #
-# A batch is taken in blocks of rows that fit the cache. A block has two phases: in the first each thread takes its share of the rows
-# through all layers and back, in the second its share of every layer's parameters. Where these are few, each thread takes a block of
-# its own up to its gradient in the first phase, and in the second the gradients are added up. No sum is split between threads, and
-# blocks come in a fixed order, so the result is the same to the last bit for every number of threads.
+# A batch is taken in blocks of rows that fit the cache. A block has two phases: in the first each thread takes its
+# share of the rows through all layers and back, in the second its share of every layer's parameters. Where these are
+# few, each thread takes a block of its own up to its gradient in the first phase, and in the second the gradients are
+# added up. No sum is split between threads, and blocks come in a fixed order, so the result is the same to the last bit
+# for every number of threads.
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -15,12 +16,13 @@ from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now, share, smaller
 from layer cimport Layer, GRAIN, first_row, last_row, list_rows, parameter_rows
 from rows cimport BitGenerator, Data, fetch, rows_ahead, shuffle, shuffle_by, weight_of
-from network cimport (Network, Plan, backward, constrain, follow_step, forward, is_broken, lay_out as lay_out_network, learn, output_delta,
-                      set_gradient, set_parameters, shares_blocks, step, sum_partial, sum_penalties, unpad)
+from network cimport (Network, Plan, backward, constrain, follow_step, forward, is_broken, lay_out as lay_out_network,
+                      learn, output_delta, set_gradient, set_parameters, shares_blocks, step, sum_partial,
+                      sum_penalties, unpad)
 
 cdef enum:
     LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
-    AHEAD_BYTES = 1 << 19         # of such rows in a block, or they drive those that are worked on out of the second-level cache
+    AHEAD_BYTES = 1 << 19         # prefetch at most this much of a block, or it evicts the current one from the cache
 
 cdef struct Run:
     Network net
@@ -33,15 +35,15 @@ cdef struct Run:
     double* losses        # of each epoch
     const double* rates   # its learning rate, that of epoch e at rates[e * rate_step]
     Py_ssize_t rate_step
-    bint rates_of_steps   # whether there is a rate for each step: that of number s of epoch e at rates[(e * steps + s) * rate_step]
-    Py_ssize_t epoch      # where the run stands: epoch, first row of the next block, and of the epoch so far the plain sum of the loss,
-    Py_ssize_t row        # the penalties, and the weight of the batch
-    double total
-    double penalty
-    double weight
+    bint rates_of_steps   # one rate for each step: that of step s of epoch e is rates[(e * steps + s) * rate_step]
+    Py_ssize_t epoch      # the current epoch
+    Py_ssize_t row        # the first row of the next block
+    double total          # the plain sum of the loss in the epoch so far
+    double penalty        # penalties in the epoch so far
+    double weight         # of the current batch
     double loss_factor    # what the loss is multiplied by, penalties excepted
     double delta_factor   # and the gradient that is learned from, penalties excepted
-    bint by_rows          # an epoch's loss is the mean of its batches' losses by their rows, not by the weights of the rows
+    bint by_rows          # average the losses of batches by their rows instead of the weights of the rows
     double* squares       # one for each row of W and b, where the gradient is clipped by its norm; else NULL
     uint64_t key          # the shuffle stream and how many numbers have been drawn from it
     uint64_t draws
@@ -63,14 +65,16 @@ cdef struct Run:
     bint pause            # they have passed
 
 
-cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads, bint is_tiny) noexcept nogil:
+cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads,
+                         bint is_tiny) noexcept nogil:
     # Points every buffer of the run into the arena.
     cdef Network net
     cdef Py_ssize_t rows = 0
     cdef real* gradient
     cdef int l, t
     lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, is_tiny)
-    if shares_blocks(plan, run.batch):        # the first network has the buffers of run.net, the others their own; each has a gradient
+    # the first network has the buffers of run.net, the others their own; each has a gradient
+    if shares_blocks(plan, run.batch):
         run.net_count = <int>smaller(threads, (run.batch + block - 1) // block)
         run.nets = <Network*>take(arena, run.net_count * sizeof(Network))
         for t in range(run.net_count):
@@ -85,7 +89,8 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
             if arena.base:
                 set_gradient(&net, gradient)
                 run.nets[t] = net
-    if block < run.batch or run.optimizer.clip_norm > 0:     # the gradient is gathered over blocks, or needed as a whole
+    # the gradient is gathered over blocks, or needed as a whole
+    if block < run.batch or run.optimizer.clip_norm > 0:
         gradient = <real*>take(arena, plan.size * sizeof(real))
         if arena.base:
             set_gradient(&run.net, gradient)
@@ -104,12 +109,14 @@ cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
             run.nets[t].layers[l].W, run.nets[t].layers[l].WT = run.net.layers[l].W, run.net.layers[l].WT
 
 
-cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads, real* out) noexcept nogil:
-    # What the network gives for n rows of inputs in the step to come, of which that may drop some, into out (n, n_out): the thread's share.
-    # A thread has the same places of every block, so that none waits for another.
+cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads,
+                              real* out) noexcept nogil:
+    # What the network gives for n rows of inputs in the step to come, of which that may drop some, into out (n, n_out):
+    # the thread's share. A thread has the same places of every block, so that none waits for another.
     cdef const Network* net = &run.net
     cdef const Layer* last = &net.layers[net.count - 1]
-    cdef Py_ssize_t low = share(net.block.size, thread, threads, GRAIN), high = share(net.block.size, thread + 1, threads, GRAIN)
+    cdef Py_ssize_t low = share(net.block.size, thread, threads, GRAIN)
+    cdef Py_ssize_t high = share(net.block.size, thread + 1, threads, GRAIN)
     cdef Py_ssize_t row, rows, n_in = net.block.n_in
     for row from 0 <= row < n by net.block.size:
         rows = smaller(high, n - row) - low
@@ -119,8 +126,8 @@ cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int t
             unpad(last.A + low * last.ld, last, rows, out + (row + low) * last.n_out)
 
 
-cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start, uint64_t drops,
-                            double scale) noexcept nogil:
+cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start,
+                            uint64_t drops, double scale) noexcept nogil:
     # The loss and the gradient of the thread's own block, of those from `row` on.
     cdef Network* net = &run.nets[thread]
     cdef Py_ssize_t rows
@@ -139,14 +146,15 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
 cdef inline void add_gradients(const Run* run, int count, bint first, int thread, int threads) noexcept nogil:
     # Adds the gradients of `count` blocks to that of the batch so far, for this thread's share of the parameters.
     cdef const Layer* layer
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, low, high
     cdef vec x
     cdef int l, t
     for l in range(run.net.count):
         layer = &run.net.layers[l]
         if layer.frozen:
             continue
-        for i from first_row(layer, thread, threads) * layer.ld <= i < last_row(layer, thread, threads) * layer.ld by VL:
+        low, high = first_row(layer, thread, threads) * layer.ld, last_row(layer, thread, threads) * layer.ld
+        for i from low <= i < high by VL:
             x = load(run.nets[0].layers[l].gradient + i)
             if not first:
                 x = load(layer.gradient + i) + x
@@ -155,14 +163,10 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
             store(layer.gradient + i, x)
 
 
-cdef inline double factor_of_epoch(const Run* run) noexcept nogil:
-    # What turns the plain sum over all rows into the loss, without penalties.
-    return run.loss_factor * loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out)
-
-
 cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
-    # Of the plain sum over all rows.
-    return total * factor_of_epoch(run) + run.penalty
+    # The loss of an epoch from the plain sum over all rows.
+    cdef double scale = loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out)
+    return total * (run.loss_factor * scale) + run.penalty
 
 
 cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nogil:
@@ -191,10 +195,11 @@ cdef inline void draw_order(Run* run) noexcept nogil:
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Takes the run `blocks` blocks further, or rounds in which each thread takes one, as one of run.threads threads that all make this
-    # call. Position is kept by every thread for itself and written back by the first. How long a thread waits for the others depends on
-    # what else the machine does, so a team has a time limit beside. What the first thread says (pause, stop) it says between the two
-    # barriers of a block, and the others read it after the second.
+    # Takes the run `blocks` blocks further, or rounds in which each thread takes one, as one of run.threads threads
+    # that all make this call. Position is kept by every thread for itself and written back by the first. How long a
+    # thread waits for the others depends on what else the machine does, so a team has a time limit beside. What the
+    # first thread says (pause, stop) it says between the two barriers of a block, and the others read it after the
+    # second.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
@@ -208,7 +213,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Optimizer before
     cdef Ahead ahead
     # short rows come fast enough by themselves
-    cdef bint looks_ahead = (run.data.order is not NULL and run.nets is NULL and net.layers[0].n_in >= LONG_LINES * LINE and
+    cdef bint looks_ahead = (run.data.order is not NULL and run.nets is NULL
+                             and net.layers[0].n_in >= LONG_LINES * LINE and
                              net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= AHEAD_BYTES)
     cdef double scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
@@ -259,7 +265,8 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             for t in range(count):
                 total += run.nets[t].total * part
         loss = loss_of_epoch(run, total) if row + rows == n else total
-        if aborted or not loss - loss == 0:   # not all of it is there, or there is nothing to learn from it: no step is taken
+        # not all of it is there, or there is nothing to learn from it: no step is taken
+        if aborted or not loss - loss == 0:
             if thread == 0:
                 run.lost = run.stop = not aborted
                 if last and not optimizer.plain:

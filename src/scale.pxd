@@ -1,5 +1,6 @@
-# A learnable scale, column by column (the scaling layer of Holzmueller, Grinsztajn and Steinwart 2024): A = Z = X times s. s is W, a single
-# row, and there is no bias. Rows may be those of the user, behind whose last number nothing is ours.
+# A learnable scale, column by column (the scaling layer of Holzmueller, Grinsztajn and Steinwart 2024): A = Z = X times
+# s. s is W, a single row, and there is no bias. Rows may be those of the user, behind whose last number nothing is
+# ours.
 
 from simd cimport never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from squares cimport MAX_LANES
@@ -32,7 +33,8 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
         A += layer.ld
 
 
-cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first,
+                                   Py_ssize_t rows) noexcept nogil:
     # d loss / d X = delta times s, into D of the layer below, whose rows are as long.
     cdef Py_ssize_t i, j, ld = layer.ld
     for i in range(first, first + rows):
@@ -40,7 +42,8 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ss
             store(below.D + i * ld + j, load(layer.D + i * ld + j) * load(layer.W + j))
 
 
-cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
+cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
+                                         real* out) noexcept nogil:
     # The same of the lowest layer: the derivative by the inputs, into out (rows, n_in).
     cdef Py_ssize_t i, j
     for i in range(rows):
@@ -48,10 +51,10 @@ cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, P
             out[i * layer.n_in + j] = layer.D[(first + i) * layer.ld + j] * layer.W[j]
 
 
-cdef inline never_inlined gradient(const Layer* layer, const real** X, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high, real* out,
-                                   real scale, bint add, bint* broken) noexcept nogil:
-    # d loss / d s, the sum of X times delta over the rows, as layers.gradient() says; one thread has the only row of W. Four sums side by
-    # side hide the latency of a multiply-add, row i in i % 4.
+cdef inline never_inlined gradient(const Layer* layer, const real** X, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
+                                   real* out, real scale, bint add, bint* broken) noexcept nogil:
+    # d loss / d s, the sum of X times delta over the rows, as layers.gradient() says; one thread has the only row of W.
+    # Four sums side by side hide the latency of a multiply-add, row i in i % 4.
     cdef vec s[4]
     cdef vec x
     cdef const real* D = layer.D

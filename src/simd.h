@@ -34,9 +34,9 @@ enum { MANTISSA_BITS = 23 };
 #endif
 
 /* The return type of a function that has to be inlined: its integer arguments are literals at every call, so that its
-   loops unroll and its accumulators live in registers; left to itself a compiler may call it, ten times slower. The same of one that
-   returns a vec; Cython declares a variable of that type in it, where GCC and Clang pass over the attribute and MSVC does not take
-   its own. And of one that has to stay a function. */
+   loops unroll and its accumulators live in registers; left to itself a compiler may call it, ten times slower. The
+   same of one that returns a vec; Cython declares a variable of that type in it, where GCC and Clang pass over the
+   attribute and MSVC does not take its own. And of one that has to stay a function. */
 #if defined(__GNUC__) || defined(__clang__)
 #define NNC_INLINED __attribute__((always_inline)) void
 #define NNC_INLINED_VEC __attribute__((always_inline)) vec
@@ -51,8 +51,8 @@ enum { MANTISSA_BITS = 23 };
 #define NNC_CALLED void
 #endif
 
-/* chosen: a hash of 32 bits for each of VL units, from number `first` on; `kept` where it is `limit` or more, else 0. The constants are
-   Ettinger's (lowbias32). */
+/* chosen: a hash of 32 bits for each of VL units, from number `first` on; `kept` where it is `limit` or more, else 0.
+   The constants are Ettinger's (lowbias32). */
 #define HASH_STEP UINT32_C(0x9E3779B9)
 #define HASH_1 UINT32_C(0x7FEB352D)
 #define HASH_2 UINT32_C(0x846CA68B)
@@ -104,10 +104,11 @@ static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 
 /* vmax: the larger one, lane by lane, b where one is NaN. all_finite: no lane is NaN or infinite (a - a is 0 or NaN).
-   if_less: a < b ? yes : no; if_finite likewise. C has no ?: on vectors; a comparison is a mask of ones and zeros, which most
-   processors can select by in one instruction, if they are told so. madd: a * b + c, rounded once where the processor can;
-   left to itself, GCC takes a multiplication and an addition instead in some loops and not in others, and so other bits.
-   vsqrt: told of the instruction as well, since GCC takes one lane after the other where it may not vectorize. */
+   if_less: a < b ? yes : no; if_finite likewise. C has no ?: on vectors; a comparison is a mask of ones and zeros,
+   which most processors can select by in one instruction, if they are told so. madd: a * b + c, rounded once where the
+   processor can; left to itself, GCC takes a multiplication and an addition instead in some loops and not in others,
+   and so other bits. vsqrt: told of the instruction as well, since GCC takes one lane after the other where it may not
+   vectorize. */
 #ifdef NNC_FLOAT64
 #define OF_REAL(name) name##_pd
 #define MASK_OF_REAL(name) name##_pd_mask
@@ -182,8 +183,9 @@ static inline vec chosen(uint32_t first, uint32_t low, uint32_t high, uint32_t l
     return from_bits((bits)__builtin_convertvector(x >= limit, masks) & to_bits(splat(kept)));
 }
 
-/* Transposes a square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards, and log2(VL) rounds
-   transpose; but AVX2 has no instruction that interleaves across its halves, so the halves are exchanged last. */
+/* Transposes a square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards, and
+   log2(VL) rounds transpose; but AVX2 has no instruction that interleaves across its halves, so the halves are
+   exchanged last. */
 #if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
 static NNC_INLINED transpose(vec *v) {
     vec w[VL];
@@ -276,11 +278,11 @@ static inline void prefetch_line(const real *p) {
 #endif
 }
 
-/* x / (root * sqrt(square) + eps), what optimizers divide by; where square is not finite, any number or none. Processors with AVX-512 take
-   30 cycles for a root and a quotient of a vector, and a third of that for estimates of 14 bits that are made good: where a product and
-   a sum are rounded once a residue is exact, so what it corrects is right to the last bit but in rare cases. A square of less than the
-   least normal number counts as that, and residues of squares near it are flushed to zero: so it is for an eps beside which their roots
-   are nothing. */
+/* x / (root * sqrt(square) + eps), what optimizers divide by; where square is not finite, any number or none.
+   Processors with AVX-512 take 30 cycles for a root and a quotient of a vector, and a third of that for estimates of 14
+   bits that are made good: where a product and a sum are rounded once a residue is exact, so what it corrects is right
+   to the last bit but in rare cases. A square of less than the least normal number counts as that, and residues of
+   squares near it are flushed to zero: so it is for an eps beside which their roots are nothing. */
 #if defined(__AVX512F__) && !defined(NNC_SCALAR) && (defined(__GNUC__) || defined(__clang__))
 static inline vec over_root(vec x, vec square, real root, real eps) {
     const real least = sizeof(real) == 8 ? (real)1e-130 : (real)1e-11, most = (real)1e30;
@@ -305,7 +307,8 @@ static inline vec over_root(vec x, vec square, real root, real eps) {
 static inline vec over_root(vec x, vec square, real root, real eps) { return x / (root * vsqrt(square) + eps); }
 #endif
 
-/* a, in a register: GCC may read a vector that is needed twice from memory twice, and loads are what a tile waits for. */
+/* a, in a register: GCC may read a vector that is needed twice from memory twice, and loads are what a tile waits for.
+   */
 static inline vec held(vec a) {
 #if defined(__GNUC__) && defined(__AVX__) && !defined(NNC_SCALAR)
     __asm__("" : "+v"(a));
@@ -347,10 +350,11 @@ static inline vec split_exponent(vec a, vec *e) {
     return from_bits((shifted & (((real_bits)1 << MANTISSA_BITS) - 1)) + SQRT_HALF_BITS);
 }
 
-/* The register tiles of matmul.pxd: so many rows and vectors of columns that its accumulators, one row of B and a broadcast
-   element of A fill the register file; a wide one, which is the first choice or has only the last three vectors of an odd
-   number; and how many rows ahead it asks for what it broadcasts, where that lies by columns. And those of conv.pxd, so many
-   pixels beside six filters, and so many rows of W beside four. Chosen by measuring, see docs/design.md. */
+/* The register tiles of matmul.pxd: so many rows and vectors of columns that its accumulators, one row of B and a
+   broadcast element of A fill the register file; a wide one, which is the first choice or has only the last three
+   vectors of an odd number; and how many rows ahead it asks for what it broadcasts, where that lies by columns. And
+   those of conv.pxd, so many pixels beside six filters, and so many rows of W beside four. Chosen by measuring, see
+   docs/design.md. */
 #if defined(__AVX512F__)
 enum { TILE_ROWS = 8, TILE_VECS = 2, WIDE_ROWS = 8, WIDE_FIRST = 1, ROWS_AHEAD = 8, TILE_PIXELS = 4, TILE_TAPS = 5 };
 #elif defined(__aarch64__)

@@ -1,4 +1,5 @@
-# What simd.h offers, as Cython sees it: `real` and `vec` are floats to it, so that arithmetic on them is written as arithmetic.
+# What simd.h offers, as Cython sees it: `real` and `vec` are floats to it, so that arithmetic on them is written as
+# arithmetic.
 
 from libc.stdint cimport uint32_t
 

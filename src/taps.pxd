@@ -1,5 +1,6 @@
-# The gradient of a convolutional layer on some rows of deltas, of a group of images: a sum for each weight, over all pixels, of a number
-# of the image times a delta. A tile has some weights (taps) of some filters in registers; a column of tiles, all weights of these.
+# The gradient of a convolutional layer on some rows of deltas, of a group of images: a sum for each weight, over all
+# pixels, of a number of the image times a delta. A tile has some weights (taps) of some filters in registers; a column
+# of tiles, all weights of these.
 #
 # Taps are taken channel by channel, (channel, ky, kx): a tile reads the same few numbers for one pixel and the next.
 
@@ -63,9 +64,10 @@ cdef inline void advance(const Taps* on, Tap* tap) noexcept nogil:
             tap.ky = 0
 
 
-cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const real* delta, real* none, Tap* tap) noexcept nogil:
-    # So many taps for `filters` filters, whose deltas lie together. `none` are as many zeros: with a choice of where to read from, in
-    # place of a branch, accumulators stay in registers.
+cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const real* delta, real* none,
+                                    Tap* tap) noexcept nogil:
+    # So many taps for `filters` filters, whose deltas lie together. `none` are as many zeros: with a choice of where to
+    # read from, in place of a branch, accumulators stay in registers.
     cdef vec acc[TILE_TAPS * MOST_ABREAST]
     cdef vec x[TILE_TAPS]
     cdef vec d
@@ -98,7 +100,8 @@ cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const
     tap.sums += taps * width
 
 
-cdef inline always_inlined sum_deltas(bint copied, int filters, const Taps* on, real* sums, Py_ssize_t q) noexcept nogil:
+cdef inline always_inlined sum_deltas(bint copied, int filters, const Taps* on, real* sums,
+                                      Py_ssize_t q) noexcept nogil:
     # The gradient of the bias, for `filters` filters from q on; and their deltas are copied together into the panel.
     cdef vec total[MOST_ABREAST]
     cdef vec delta
@@ -132,10 +135,10 @@ cdef inline always_inlined column(int filters, const Taps* on, Py_ssize_t q) noe
     cdef int j
     for j in range(filters):
         none[j] = splat(0)
-    if on.d_row == on.width * filters * VL:   # those of all filters lie together
+    if on.d_row == on.width * filters * VL:   # the deltas of all filters are contiguous
         deltas = on.d
         sum_deltas(False, filters, on, bias, q)
-    else:                                     # apart; and those of many filters so far that few would find a place in the first-level cache
+    else:                 # apart: of many filters, few would fit into the first-level cache
         sum_deltas(True, filters, on, bias, q)
     while filters <= ABREAST and left >= TILE_TAPS:
         tap_tile(TILE_TAPS, filters, on, deltas, <real*>none, &tap)

@@ -1,5 +1,6 @@
-/* A clock; a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a thread is late; and
-   what a thread needs that waits for another one for longer; and what modules hand each other as capsules. Python.h has been included. */
+/* A clock; a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a
+   thread is late; and what a thread needs that waits for another one for longer; and what modules hand each other as
+   capsules. Python.h has been included. */
 #ifndef NNC_THREADS_H
 #define NNC_THREADS_H
 
@@ -14,7 +15,9 @@ static inline void counter_set(counter *c, long value) { InterlockedExchange(c, 
 static inline long counter_next(counter *c) { return InterlockedIncrement(c); }
 static inline void counter_add(counter *c, long value) { InterlockedExchangeAdd(c, value); }
 static inline long counter_swap(counter *c, long value) { return InterlockedExchange(c, value); }
-static inline int counter_turn(counter *c, long from, long to) { return InterlockedCompareExchange(c, to, from) == from; }
+static inline int counter_compare_swap(counter *c, long from, long to) {
+    return InterlockedCompareExchange(c, to, from) == from;
+}
 #else
 #ifdef _WIN32
 #include <windows.h>
@@ -36,7 +39,7 @@ static inline void counter_set(counter *c, long value) { __atomic_store_n(c, val
 static inline long counter_next(counter *c) { return __atomic_add_fetch(c, 1, __ATOMIC_ACQ_REL); }
 static inline void counter_add(counter *c, long value) { __atomic_fetch_add(c, value, __ATOMIC_RELAXED); }
 static inline long counter_swap(counter *c, long value) { return __atomic_exchange_n(c, value, __ATOMIC_ACQ_REL); }
-static inline int counter_turn(counter *c, long from, long to) {
+static inline int counter_compare_swap(counter *c, long from, long to) {
     return __atomic_compare_exchange_n(c, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 #endif

@@ -6,7 +6,7 @@ cdef extern from "threads.h" nogil:
     void counter_set(counter* c, long value)
     void counter_add(counter* c, long value)
     long counter_swap(counter* c, long value)
-    bint counter_turn(counter* c, long old, long new)
+    bint counter_compare_swap(counter* c, long old, long new)
     bint counter_changes(counter* c, long value, long looks)
     void yield_processor()
     int processor_number()

@@ -1,12 +1,13 @@
-# The run of run.pxd once more, for a network and a batch so small that the way to the kernels would take longer than they do:
-# plain gradient descent on all rows at once, where these, the inputs and the neurons of each layer are at most VL. Every matrix is a
-# part of a square of VL x VL numbers then, so that distances are literals.
+# The run of run.pxd once more, for a network and a batch so small that the way to the kernels would take longer than
+# they do: plain gradient descent on all rows at once, where these, the inputs and the neurons of each layer are at most
+# VL. Every matrix is a part of a square of VL x VL numbers then, so that distances are literals.
 #
-# X, Y, Z, A and D lie the other way round than elsewhere: a neuron in each row, a row of the batch in each lane, so that few lanes are
-# idle where a layer has one neuron. Every sum is taken in the order of dense.pxd all the same, so that the weights are the same to the
-# last bit; the loss, a sum over lanes, is not.
+# X, Y, Z, A and D lie the other way round than elsewhere: a neuron in each row, a row of the batch in each lane, so
+# that few lanes are idle where a layer has one neuron. Every sum is taken in the order of dense.pxd all the same, so
+# that the weights are the same to the last bit; the loss, a sum over lanes, is not.
 #
-# A step is a chain in which everything waits for what comes before it, through memory too: so what belongs together stays in registers.
+# A step is a chain in which everything waits for what comes before it, through memory too: so what belongs together
+# stays in registers.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
@@ -20,7 +21,8 @@ from run cimport Run, end_epoch, loss_of_epoch
 
 
 cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
-    # Whether all that is asked for is known here, and this is faster: it is where rows fill half of the lanes, and these are not 16.
+    # Whether all that is asked for is known here, and this is faster: it is where rows fill half of the lanes, and
+    # these are not 16.
     cdef const Data* data = &run.data
     cdef int l
     if plan.loss == CUSTOM:                   # whose outputs are asked for before a step
@@ -28,7 +30,9 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
     for l in range(plan.count):
         if plan.layers[l].frozen or plan.layers[l].own is not NULL:
             return False
-        if plan.layers[l].kind != DENSE or plan.layers[l].n_in > VL or plan.layers[l].n_out > VL or plan.layers[l].dropped > 0:
+        if plan.layers[l].kind != DENSE or plan.layers[l].dropped > 0:
+            return False
+        if plan.layers[l].n_in > VL or plan.layers[l].n_out > VL:
             return False
     return (<int>VL <= 8 and VL <= 2 * data.n and data.n <= VL and run.batch == data.n and data.order is NULL and
             data.Y is not NULL and data.weights is NULL and run.optimizer.plain and run.optimizer.max_norm == 0 and
@@ -144,8 +148,8 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
         for l in range(net.count):
             forward(&net.layers[l], X)
             X = net.layers[l].A
-        loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D, net.mask, scale, 1,
-                                                   out.n_out * VL))
+        loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D, net.mask,
+                                                   scale, 1, out.n_out * VL))
         if not loss - loss == 0:              # there is nothing to learn from it
             run.lost = run.stop = True
             break

@@ -17,10 +17,10 @@ cdef class Training:
         What the optimizer keeps beside the parameters: m the first row, v the last.
     settings : dict
         "method", a name of METHODS, and what differs from the defaults: the fields of Optimizer in optimizers.pxd;
-        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run in run.pxd;
-        "generator", a BitGenerator of NumPy's by which orders are drawn as shuffle_by does it, of which nobody draws meanwhile;
-        "dropout", a number for each hidden layer; "learning", for each layer None, or (factor of its learning rates, 0 where it is
-        frozen; once more of its biases'; steps that it was frozen in before).
+        "key", "draws", "shuffles", "drop_key", "drops", "target_loss", "loss_factor", "delta_factor", "by_rows" of Run
+        in run.pxd; "generator", a BitGenerator of NumPy's by which orders are drawn as shuffle_by does it, of which
+        nobody draws meanwhile; "dropout", a number for each hidden layer; "learning", for each layer None, or (factor
+        of its learning rates, 0 where it is frozen; once more of its biases'; steps that it was frozen in before).
     threads : int
         How many threads will do it at most.
     rows : int32 array (m) or None
@@ -43,10 +43,10 @@ cdef class Training:
     cdef bint is_labelled
     cdef int* labels              # those of a single step, once there was one
     cdef object keep_alive
-    cdef dict settings
+    cdef dict settings            # keeps `generator` alive
 
-    def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order, real[:, ::1] moments, dict settings,
-                  int threads=1, rows=None):
+    def __cinit__(self, Engine engine, params, X, Y, labels, weights, Py_ssize_t batch_size, order,
+                  real[:, ::1] moments, dict settings, int threads=1, rows=None):
         cdef real[::1] theta = params
         cdef Run* run = &self.run
         cdef Plan plan = engine.plan
@@ -61,7 +61,7 @@ cdef class Training:
         # the arrays themselves: views of them take time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
         if labels is weights is order is rows is None:
-            run.data = as_they_are(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
+            run.data = data_as_is(X, Y, plan.layers[0].n_in, plan.layers[plan.count - 1].n_out)
         if run.data.n == 0:
             run.data = as_data(X, Y, labels, weights, order, rows)
         self.is_labelled = labels is not None
@@ -76,7 +76,8 @@ cdef class Training:
         self.settings = settings
         dropout = settings.get("dropout", ())
         if len(dropout) not in (0, plan.count - 1):
-            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, got {len(dropout)}")
+            raise ValueError(f"dropout must have a number for each of {plan.count - 1} hidden layers, "
+                             f"got {len(dropout)}")
         learning = settings.get("learning", ())
         if len(learning) not in (0, plan.count):
             raise ValueError(f"learning must have an entry for each of {plan.count} layers, got {len(learning)}")
@@ -126,10 +127,6 @@ cdef class Training:
             raise ValueError(f"there is no setting {name!r}")
         return 0
 
-    cdef dict of_optimizer(self):
-        # The settings of the optimizer alone.
-        return {name: value for name, value in self.settings.items() if name not in OF_RUN}
-
     cdef set_learning(self, Layer* layers, learning):
         cdef Own* own
         cdef int l
@@ -155,8 +152,8 @@ cdef class Training:
         free(self.labels)
 
     def change(self, double decay, dropout):
-        """Another weight decay from here on, and other shares of outputs to drop: a number for each hidden layer, of which those that began
-        with 0 drop nothing. There has to have been a decay at first."""
+        """Another weight decay from here on, and other shares of outputs to drop: a number for each hidden layer, of
+        which those that began with 0 drop nothing. There has to have been a decay at first."""
         cdef int l, t
         self.run.optimizer.decay = decay
         for l, dropped in enumerate(dropout):
@@ -169,7 +166,8 @@ cdef class Training:
         refresh_network(&self.run.net)
 
     def plan(self, losses, rates, Py_ssize_t epochs, bint of_steps=False):
-        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate, or that of each step, or is that of all."""
+        """Goes on to epoch `epochs`; losses gets the loss of each, rates has its learning rate, or that of each step,
+        or is that of all."""
         cdef double[::1] of_epochs = losses
         cdef const double[:] lr
         self.keep_alive[8] = losses, rates
@@ -179,12 +177,13 @@ cdef class Training:
             self.run.rates, self.run.rate_step = &self.rate, 0
         else:
             lr = rates
-            self.run.rates, self.run.rate_step = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)      # 0 where all are the same
+            # 0 where all are the same
+            self.run.rates, self.run.rate_step = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
         self.run.epochs, self.run.rates_of_steps = epochs, of_steps
 
     def feed(self, X, Y, labels, weights):
-        """Other rows, whole arrays, take the place of the data, no more of them than a batch has or as many as there were, and are epoch 0
-        of a run that goes on with what the optimizer keeps."""
+        """Other rows, whole arrays, take the place of the data, no more of them than a batch has or as many as there
+        were, and are epoch 0 of a run that goes on with what the optimizer keeps."""
         cdef Run* run = &self.run
         cdef int l
         self.keep_alive[2:6] = X, Y, labels, weights
@@ -216,13 +215,13 @@ cdef class Training:
 
     @property
     def task(self):
-        """For the threads of a team: each takes the run so many blocks of rows further, or as far as it comes in time. It is good for as
-        long as this object is."""
+        """For the threads of a team: each takes the run so many blocks of rows further, or as far as it comes in time.
+        It is good for as long as this object is."""
         return PyCapsule_New(&self.of_thread, NULL, NULL)
 
     def run_through(self, losses, rates):
-        """All epochs at once, as many as there are losses, on the calling thread and the weights as they are now; returns whether nothing
-        has stopped it."""
+        """All epochs at once, as many as there are losses, on the calling thread and the weights as they are now;
+        returns whether nothing has stopped it."""
         self.refresh()
         self.plan(losses, rates, len(losses))
         with nogil:
@@ -230,22 +229,24 @@ cdef class Training:
         return not (self.run.lost or is_broken(&self.run.net))
 
     def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
-        """Writes what the network gives for rows of X in the step to come into out (n, n_out), as thread number `thread` of so many that
-        all make this call."""
+        """Writes what the network gives for rows of X in the step to come into out (n, n_out), as thread number
+        `thread` of so many that all make this call."""
         with nogil:
             mode = flush_denormals()
             give_outputs(&self.run, &X[0, 0], X.shape[0], thread, threads, &out[0, 0])
             restore_denormals(mode)
 
-    def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights, double rate):
-        """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now; returns the loss before
-        it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was not whole, see broken_layer."""
+    def step(self, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels, const real[::1] weights,
+             double rate):
+        """One step on these rows, as many as a batch has, at this learning rate, on the weights as they are now;
+        returns the loss before it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was
+        not whole, see broken_layer."""
         return self.descend(as_data(X, Y, labels, weights, None), rate)
 
     @property
     def single(self):
-        """For what takes such steps again and again, on two arrays of any kind: nothing is done where they are not what `step` takes as X
-        and Y. It is good for as long as this object is."""
+        """For what takes such steps again and again, on two arrays of any kind: nothing is done where they are not what
+        `step` takes as X and Y. It is good for as long as this object is."""
         return PyCapsule_New(&self.of_array, NULL, NULL)
 
     cdef double descend(self, Data data, double rate) noexcept:
@@ -277,7 +278,8 @@ cdef class Training:
             self.run.net.barrier = &self.run.barrier
 
     def abort(self):
-        """To be called where a thread does not come: those that wait for it leave its work. A step that was not whole is none."""
+        """To be called where a thread does not come: those that wait for it leave its work. A step that was not whole
+        is none."""
         barrier_abort(&self.run.barrier)
 
     @property
@@ -306,8 +308,8 @@ cdef class Training:
 
     @property
     def broken_layer(self):
-        """The first layer, counted from 1, in which the last step would have made parameters infinite or NaN, which kept their values
-        then; 0 where there is none."""
+        """The first layer, counted from 1, in which the last step would have made parameters infinite or NaN, which
+        kept their values then; 0 where there is none."""
         cdef int l
         for l in range(self.run.net.count):
             if self.run.net.layers[l].broken:
@@ -331,7 +333,8 @@ cdef class Training:
 
     @property
     def counters(self):
-        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the three products of optimizers.pxd."""
+        """What goes on from run to run: numbers drawn for the order and for dropout; steps, and the three products of
+        optimizers.pxd."""
         cdef Optimizer* o = &self.run.optimizer
         return self.run.draws, self.run.drops, o.steps, (o.power1, o.power2, o.mu_product)
 
@@ -341,8 +344,9 @@ cdef class Training:
         return self.run.rises, self.run.risen_from
 
     def looks_well(self, ends, int rises, double share):
-        """Whether nothing of the run is remarkable: the loss has not risen in so many epochs in a row up to now, no hidden layer has such a
-        share of its outputs at its ends or beyond, as `idle` has it, and the first two weights of each differ."""
+        """Whether nothing of the run is remarkable: the loss has not risen in so many epochs in a row up to now, no
+        hidden layer has such a share of its outputs at its ends or beyond, as `idle` has it, and the first two weights
+        of each differ."""
         cdef const Layer* layer
         cdef int l
         cdef Py_ssize_t rows = smaller(self.run.net.block.size, self.run.batch)
@@ -357,13 +361,14 @@ cdef class Training:
         return True
 
     def idle(self, ends):
-        """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which are (low, high) for
-        each of these layers; 0.0 where they are None."""
+        """Of each hidden layer the share of its outputs in one of the last blocks that lie at its ends or beyond, which
+        are (low, high) for each of these layers; 0.0 where they are None."""
         cdef const Network* net = &self.run.net
         cdef Py_ssize_t rows = smaller(net.block.size, self.run.batch)
         cdef int l
         if len(ends) != net.count - 1:
-            raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, got {len(ends)}")
+            raise ValueError(f"ends must have a pair or None for each of {net.count - 1} hidden layers, "
+                             f"got {len(ends)}")
         shares = []
         for l in range(net.count - 1):
             shares.append(0.0 if ends[l] is None else share_beyond(net, l, rows, ends[l][0], ends[l][1]))
@@ -376,7 +381,7 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
     cdef Py_ssize_t n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
     cdef Data data
     if not self.is_labelled:
-        data = as_they_are(X, Y, n_in, n_out)
+        data = data_as_is(X, Y, n_in, n_out)
     else:
         if self.labels is NULL:
             self.labels = <int*>malloc(self.run.batch * sizeof(int))
@@ -411,69 +416,30 @@ cdef void work_on_run(void* what, int thread, Py_ssize_t blocks) noexcept nogil:
     restore_denormals(mode)
 
 
-def side_by_side(list trainings):
-    """How many of the runs go side by side in work_each, one after the other; 1 for a run by itself."""
-    cdef Py_ssize_t k, first, count = len(trainings)
-    cdef Training training, one
-    cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(bint)))
-    cdef bint* suit = <bint*>(runs + count)
-    if runs is NULL:
-        raise MemoryError
-    try:
-        for k in range(count):
-            training = trainings[k]
-            runs[k] = &training.run
-            suit[k] = lanes.suits(runs[k])
-        groups = []
-        first = 0
-        while first < count:
-            one = trainings[first]
-            k = first + 1
-            while k < count and k - first < VL and suit[first] and suit[k] and lanes.alike(runs[first], runs[k]):
-                training = trainings[k]
-                if one.of_optimizer() != training.of_optimizer():
-                    break
-                k += 1
-            if k > first + 1 and not lanes.pay(runs[first].net.layers, runs[first].net.count, k - first):
-                k = first + 1
-            groups.append(k - first)
-            first = k
-        return groups
-    finally:
-        free(runs)
-
-
 def work_each(list trainings, Py_ssize_t blocks):
-    """Takes runs of one thread `blocks` blocks further, one after the other, those that are alike and narrow side by side, without Python's
-    lock in between; returns the seconds of each."""
-    cdef list sizes = side_by_side(trainings)
-    cdef Py_ssize_t k, g, at, count = len(trainings), groups = len(sizes)
+    """Advance single-threaded runs by `blocks` blocks, one after the other, without the GIL; return the seconds of
+    each.
+
+    Parameters
+    ----------
+    trainings : list of Training
+    blocks : int
+    """
+    cdef Py_ssize_t k, count = len(trainings)
     cdef Training training
-    cdef bint together
-    cdef Run** runs = <Run**>malloc(count * sizeof(Run*) + groups * (sizeof(double) + sizeof(Py_ssize_t)))
-    cdef double* ends = <double*>(runs + count)
-    cdef Py_ssize_t* size = <Py_ssize_t*>(ends + groups)
-    cdef double began
+    cdef Run** runs = <Run**>malloc(count * (sizeof(Run*) + sizeof(double)) + sizeof(double))
+    cdef double* moments = <double*>(runs + count)        # when run k begins, and when the last one ends
     if runs is NULL:
         raise MemoryError
     try:
         for k in range(count):
             training = trainings[k]
             runs[k] = &training.run
-        for g in range(groups):
-            size[g] = sizes[g]
         with nogil:
-            mode = flush_denormals()
-            began = now()
-            k = 0
-            for g in range(groups):
-                together = lanes.known() and size[g] > 1 and lanes.train(runs + k, <int>size[g], blocks)
-                for at in range(k, k + size[g]):
-                    if not together or runs[at].epoch == runs[at].epochs - 1:
-                        work_on_run(runs[at], 0, blocks)
-                ends[g] = now()
-                k += size[g]
-            restore_denormals(mode)
-        return [(ends[g] - (ends[g - 1] if g else began)) / size[g] for g in range(groups) for _ in range(size[g])]
+            for k in range(count):
+                moments[k] = now()
+                work_on_run(runs[k], 0, blocks)
+            moments[count] = now()
+        return [moments[k + 1] - moments[k] for k in range(count)]
     finally:
         free(runs)

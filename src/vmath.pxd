@@ -1,11 +1,12 @@
-# exp, tanh, log and the normal distribution on the vector type. The largest errors, in units in the last place of the result over the
-# whole range, are held by tests/test_kernels.py: exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2, in every variant.
-# Results below the smallest normal number are zero; NaN gives NaN; infinities give the limit.
+# exp, tanh, log and the normal distribution on the vector type. The largest errors, in units in the last place of the
+# result over the whole range, are held by tests/test_kernels.py: exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2,
+# in every variant. Results below the smallest normal number are zero; NaN gives NaN; infinities give the limit.
 #
 # Where an argument could be positive and large, the caller uses a form of the same function in which it is not
 # (sigmoid, softplus, softmax): so exp only knows arguments <= 0, and nothing can overflow.
 
-from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, with_sign, pow2_of_rounded, split_exponent, ROUND_MAGIC)
+from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, with_sign, pow2_of_rounded, split_exponent,
+                   ROUND_MAGIC)
 
 cdef extern from "polynomials.h" nogil:
     const real* EXP_TAIL
@@ -18,7 +19,8 @@ cdef extern from "polynomials.h" nogil:
 
 cdef extern from *:
     """
-    /* ln 2 in two parts: the first has so few digits that its product with an exponent is exact. EXP_LOWEST is the logarithm of
+    /* ln 2 in two parts: the first has so few digits that its product with an exponent is exact. EXP_LOWEST is the
+    logarithm of
        the smallest normal number. */
     #ifdef NNC_FLOAT64
     #define LN2_HIGH 0.693147180369123816490
@@ -42,7 +44,8 @@ cdef extern from *:
 
 
 cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
-    # sum c[k] x**k, `terms` a literal; even and odd powers run as two chains, which halves the latency of Horner's scheme.
+    # sum c[k] x**k, `terms` a literal; even and odd powers run as two chains, which halves the latency of Horner's
+    # scheme.
     cdef vec x2 = x * x
     cdef vec high = splat(c[terms - 1])
     cdef vec low = splat(c[terms - 2])
@@ -100,7 +103,8 @@ cdef inline vec sigmoid(vec x) noexcept nogil:
 
 
 cdef inline vec log(vec x) noexcept nogil:
-    # log(x) for finite x >= 1, NaN for NaN; x = m 2**e, f = m - 1, s = f / (2 + f): log(m) = f - (f**2 / 2 - s (f**2 / 2 + R(s**2)))
+    # log(x) for finite x >= 1, NaN for NaN; x = m 2**e, f = m - 1, s = f / (2 + f): log(m) = f - (f**2 / 2 - s (f**2 /
+    # 2 + R(s**2)))
     cdef vec e
     cdef vec f = split_exponent(x, &e) - <real>1
     cdef vec s = f / (f + splat(2))
@@ -117,7 +121,8 @@ cdef inline vec log1p(vec u) noexcept nogil:
 
 
 cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:
-    # P(X < x) of the standard normal distribution, and its density; the tail is computed as such, so that it keeps its digits
+    # P(X < x) of the standard normal distribution, and its density; the tail is computed as such, so that it keeps its
+    # digits
     cdef vec a = vabs(x)
     cdef vec e = exp(<real>-0.5 * a * a)
     cdef vec d = splat(1) / (a + splat(4))

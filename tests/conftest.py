@@ -8,6 +8,7 @@ through all variants that this processor runs, all others use the one that netwo
 
 import os
 import signal
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -176,6 +177,19 @@ def exported(request):
     return _trained(request.param)
 
 
+def torch_activation(name):
+    """Return PyTorch's function for an activation of nnc: its own default constants are those of nnc."""
+    import torch
+
+    others = {
+        "identity": lambda z: z,
+        "exp": torch.exp,
+        "softmax": partial(torch.softmax, dim=1),
+        "softplus": partial(torch.nn.functional.softplus, threshold=100),
+    }
+    return others[name] if name in others else getattr(torch.nn.functional, name)
+
+
 @pytest.fixture(scope="session")
 def twin():
     """A network in PyTorch, for what is held against that."""
@@ -184,11 +198,6 @@ def twin():
     def of(net, X, parameters=None):
         """The network in PyTorch, perhaps with other parameters: its outputs for X, and these layer by layer."""
         F, parts, A = torch.nn.functional, [], X
-        functions = {
-            "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "identity": lambda z: z, "exp": torch.exp,
-            "leaky_relu": lambda z: F.leaky_relu(z, 0.01), "softplus": F.softplus, "elu": F.elu, "gelu": F.gelu,
-            "silu": F.silu, "mish": F.mish, "selu": F.selu, "softmax": lambda z: torch.softmax(z, 1),
-        }  # fmt: skip
         convolution = len(net.model.shape) == 3
         A = A.permute(0, 3, 1, 2) if convolution else A
         for layer in net.layers:
@@ -210,7 +219,7 @@ def twin():
                     A = F.conv2d(A, kernel, b, stride=kind.stride, padding="same" if kind.padding == "same" else 0)
                 else:
                     A = A @ W + b
-                A = functions[layer.activation](A)
+                A = torch_activation(layer.activation)(A)
         return A, parts
 
     return of

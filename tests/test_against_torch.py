@@ -25,11 +25,13 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from conftest import torch_activation
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nnc
 from nnc import NeuralNetwork
+from nnc.kinds.activations import HIDDEN
 from nnc.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, Input, MaxPool2D
 
 torch = pytest.importorskip("torch")
@@ -168,23 +170,6 @@ OPTIMIZERS = {
 
 # -------------------------------------------------------------------------------------- the same in PyTorch
 
-ACTIVATIONS = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "leaky_relu": lambda Z: nn.functional.leaky_relu(Z, 0.01),
-    "identity": lambda Z: Z,
-    "softplus": lambda Z: nn.functional.softplus(Z, threshold=100),
-    "elu": nn.functional.elu,
-    "gelu": nn.functional.gelu,
-    "silu": nn.functional.silu,
-    "mish": nn.functional.mish,
-    "selu": nn.functional.selu,
-    "softmax": lambda Z: torch.softmax(Z, dim=1),
-    "exp": torch.exp,
-}
-HIDDEN = [name for name in ACTIVATIONS if name not in ("softmax", "exp")]
-
 
 class Twin:
     """A network's parameters in PyTorch, trained by its autograd and its optimizers."""
@@ -218,7 +203,7 @@ class Twin:
                 return Z
             if "relu" in name:
                 self.near(Z.abs())
-            X = ACTIVATIONS[name](Z)
+            X = torch_activation(name)(Z)
         return X
 
     def loss(self, X, Y, w=None):
@@ -480,7 +465,7 @@ class ImageTwin(Twin):
             if layer.computes and not (layer.number == len(self.W) - 1 and self.case.from_logits):
                 if kind.activation == "relu":
                     self.near(X.abs())
-                X = ACTIVATIONS[kind.activation](X)
+                X = torch_activation(kind.activation)(X)
         return X
 
     def convolved(self, X, layer):

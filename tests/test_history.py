@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import sys
-import timeit
 
 import numpy as np
 import pytest
@@ -80,10 +79,8 @@ def test_copies():
     assert copy.deepcopy(h).loss is not h.loss
 
 
-def test_making_one_costs_next_to_nothing():
+def test_a_history_stores_its_columns_without_a_copy():
     columns = {"loss": np.zeros(10)}
-    best = min(timeit.repeat(lambda: History(columns, 1.0, "epochs"), number=1000, repeat=20)) / 1000
-    assert best < 2e-6
     assert History(columns, 1.0, "epochs").loss is columns["loss"]
 
 

@@ -157,7 +157,7 @@ def test_many_small_ones_in_one_call_of_the_core(dtype):
             assert lr == 1e300
     history = nnc.fit_many(many, X[:5], Y[:5] > 0, epochs=100, lr=rates, n_jobs=1)
     assert {i % 4 for i in history.diverged} <= {3}
-    assert all(0 < one.seconds < 1 for one in history)
+    assert all(one.seconds > 0 for one in history)
     for one, other in zip(alone, many, strict=True):
         assert_equal(one, other)
 

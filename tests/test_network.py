@@ -14,12 +14,12 @@ import pytest
 import nnc
 from nnc import Layer, MinMax, ModelFileError, NeuralNetwork
 from nnc.kinds import losses
-from nnc.kinds.activations import HIDDEN
+from nnc.kinds.activations import HIDDEN, ROWS
 
 X4 = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y4 = np.array([[0], [1], [1], [0]])
 INF, NAN = float("inf"), float("nan")
-NAMES = "sigmoid, tanh, relu, leaky_relu, identity, softplus, elu, gelu, silu, mish, selu"
+NAMES = ", ".join(HIDDEN)
 
 
 @pytest.fixture
@@ -219,9 +219,8 @@ def test_initial_weights(init, mean, deviation, largest):
 
 @pytest.mark.parametrize("activation", HIDDEN)
 def test_default_initial_weights(activation):
-    name = "he_uniform" if activation in ("relu", "leaky_relu", "elu", "gelu", "silu", "mish") else "glorot_uniform"
-    name = "lecun_normal" if activation == "selu" else name
-    default, named = (NeuralNetwork([3, 4], output=activation, init=init, seed=1) for init in (None, name))
+    named_init = ROWS[activation].init
+    default, named = (NeuralNetwork([3, 4], output=activation, init=init, seed=1) for init in (None, named_init))
     assert np.array_equal(default.params, named.params)
 
 

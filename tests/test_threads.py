@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from nnc import DivergedError, NeuralNetwork, fit_many
-from nnc._team import Crowd, Every, Interrupt, Still, Team, Turn
+from nnc._team import ActiveCount, Interrupt, LockGroup, SnapshotLock, Team, TrainingLock
 from nnc.base import processors
 from nnc.model.data import Data
 from nnc.training import loop
-from nnc.training.threads import Chooser
+from nnc.training.threads import ThreadTuner
 
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
@@ -58,7 +58,7 @@ def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
             sizes.append(size)
             super().run(work, amount, size, abort)
 
-    class Falling(Chooser):
+    class Falling(ThreadTuner):
         def next(self, now, rows_left):
             self.best = 4 if not sizes else 2
             return self.best, 0.0
@@ -66,7 +66,7 @@ def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
     monkeypatch.setattr(loop, "Team", Watched)
     monkeypatch.setattr(loop, "MIN_THREAD_MULTIPLY_ADDS", 1)
     monkeypatch.setattr(processors, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(loop, "chooser", lambda work, sizes, limit: Falling(sizes, limit))
+    monkeypatch.setattr(loop, "borrow_tuner", lambda work, sizes, limit: Falling(sizes, limit))
     network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}
@@ -205,8 +205,8 @@ def test_exceptions_of_signal_handlers(what, n_threads):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 def test_what_a_handler_raises_is_never_lost_and_everything_is_left():
     """Whatever it raises: a ValueError is what Python raises, too, where a thread must not set a handler."""
-    interrupt, turn, still, crowd = Interrupt(), Turn("taken"), Still(), Crowd()
-    every = Every([turn, still])
+    interrupt, turn, still, crowd = Interrupt(), TrainingLock("taken"), SnapshotLock(), ActiveCount()
+    every = LockGroup([turn, still])
     rung = caught = 0
     expected = False
 
@@ -282,7 +282,7 @@ def test_a_signal_handler_may_save(optimizer):
 
 
 def test_the_one_that_is_still_comes_in_again():
-    still, seen = Still(), []
+    still, seen = SnapshotLock(), []
 
     def other():
         with still:
@@ -300,7 +300,7 @@ def test_the_one_that_is_still_comes_in_again():
 
 
 def test_a_turn_is_for_one():
-    turn = Turn("taken")
+    turn = TrainingLock("taken")
     with turn, pytest.raises(RuntimeError, match="taken"), turn:
         pass
     with turn:
@@ -308,10 +308,10 @@ def test_a_turn_is_for_one():
 
 
 def test_all_turns_or_none():
-    first, second = Turn("the first"), Turn("the second")
-    with second, pytest.raises(RuntimeError, match="the second"), Every([first, second]):
+    first, second = TrainingLock("the first"), TrainingLock("the second")
+    with second, pytest.raises(RuntimeError, match="the second"), LockGroup([first, second]):
         pass
-    with Every(turn for turn in (first, second)):
+    with LockGroup(turn for turn in (first, second)):
         for turn in (first, second):
             with pytest.raises(RuntimeError), turn:
                 pass

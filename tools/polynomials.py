@@ -73,7 +73,7 @@ def log_tail(z):
 
 
 def normal_tail(t):
-    """P(X > a) = exp(-a**2 / 2) * (1 - t) * normal_tail(t) for a standard normal X, where t = (a - 4) / (a + 4)."""
+    """P(X > a) = exp(-a**2 / 2) * (1 - t) * normal_tail(t) for standard normal X, t = (a - 4) / (a + 4)."""
     a = 4 * (1 + t) / (1 - t)
     return mp.erfc(a / mp.sqrt(2)) / 2 * mp.exp(a * a / 2) / (1 - t)
 

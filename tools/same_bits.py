@@ -30,6 +30,7 @@ from hashlib import sha256
 from inspect import signature
 from itertools import pairwise, product, zip_longest
 from math import prod
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
@@ -125,8 +126,9 @@ SHAPES = {
 TINY, DEEP, SMALL, NARROW = (3, 4, 1), (5, 7, 9, 3), (4, 16, 10), (20, 64, 1)
 SQUARE, BLOCKS = (64, 64, 10), (4, 32, 16, 4)  # the last: few parameters and so many rows that threads share them
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "identity", "softplus", "elu", "gelu", "silu", "mish", "selu")
-OUTPUTS = (*ACTIVATIONS, "softmax", "exp")
+SCHEMA = Path(__file__).parents[1] / "docs/nnc-network.schema.json"
+OUTPUTS = tuple(json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]["activation"]["enum"])
+ACTIVATIONS = tuple(name for name in OUTPUTS if name not in ("softmax", "exp"))
 INITS = ("uniform", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros", "arrays")
 LOSSES = {  # with its output and the targets that it is given
     "sse": ("sse", "sigmoid", ("shares",)),

@@ -10,7 +10,7 @@ from functools import cache
 from math import ceil
 from typing import Any
 
-from nnc._team import Crowd
+from nnc._team import ActiveCount
 from nnc.base.checks import count
 
 VARIABLES = ("NNC_NUM_THREADS", "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
@@ -18,7 +18,7 @@ POOLS = ("concurrent.futures.thread", "concurrent.futures.process")  # where the
 CGROUPS = "/sys/fs/cgroup"
 
 _said: int | None = None  # by set_num_threads
-at_work = Crowd()  # what is inside is a fit, which takes its share
+at_work = ActiveCount()  # fits that share the processors
 
 
 def set_num_threads(n: int | None) -> None:

@@ -44,6 +44,12 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "softmax": ("Softmax", {"axis": 1}, True),
     "exp": ("Exp", {}, True),
 }
+# Operators that are read but not written: they need a later version of the standard, or exist only in float32.
+READ_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "selu": ("Selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
+    "mish": ("Mish", {}),
+    "gelu": ("Gelu", {"approximate": b"none"}),
+}
 
 
 def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# Where f(a) <= f(b) for a <= b, f of the largest is the largest of f.
-NOT_MONOTONE = ("gelu", "silu", "mish", "softmax")
-
 
 class Parts(NamedTuple):
     """What a network is put together from."""
@@ -176,9 +173,9 @@ class Builder:
         self.layers[-1] = kind.replace(bias=True)
 
     def activation(self, name: str, what: str) -> None:
-        """Of the layer before; behind a max pool of the one below, which is the same where it is monotone."""
+        """Set the activation of the last layer, or of the layer below its max-pools if the activation is monotone."""
         place = len(self.layers) - 1
-        while isinstance(self.layers[place], MaxPool2D) and name not in NOT_MONOTONE:
+        while isinstance(self.layers[place], MaxPool2D) and activations.ROWS[name].monotone:
             place -= 1
         if isinstance(self.layers[place], Flatten):
             place -= 1

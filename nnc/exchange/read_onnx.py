@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc.base import disk
-from nnc.exchange.onnx import COMPOSED, FIRST, KINDS, LAST, Graph
+from nnc.exchange.onnx import COMPOSED, FIRST, KINDS, LAST, OPERATORS, READ_OPERATORS, Graph
 from nnc.exchange.parts import Builder, Parts, scaling
 from nnc.exchange.protobuf import fields, wholes
 from nnc.saving import ModelFileError
@@ -26,20 +26,12 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 TYPES = {number: name for name, number in KINDS.items()} | {6: "int32"}
-# Operators that are an activation, and what their attributes have to be, by default included.
-ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Sigmoid": ("sigmoid", {}),
-    "Tanh": ("tanh", {}),
-    "Relu": ("relu", {}),
-    "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
-    "Softplus": ("softplus", {}),
-    "Elu": ("elu", {"alpha": 1.0}),
-    "Selu": ("selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
-    "Mish": ("mish", {}),
-    "Gelu": ("gelu", {"approximate": b"none"}),
-    "Softmax": ("softmax", {}),
-    "Exp": ("exp", {}),
-}
+# Operators that are an activation: its name, and the attributes that they must have, given or by default.
+ACTIVATIONS = {
+    operator: (name, attributes)
+    for name, (operator, attributes, *_) in (OPERATORS | READ_OPERATORS).items()
+    if operator not in ("Identity", "Softmax")
+} | {"Softmax": ("softmax", {})}  # of any axis: the outputs are vectors
 MOST_SCALED = 2**24  # numbers of a row, each with a shift and a factor: a small file may claim any shape
 MOST_PARTS = 20  # of a sum or a product: no activation has more
 NOTHING = ("Identity", "Cast", "Dropout", "Squeeze", "ZipMap")  # that is, nothing that changes a number

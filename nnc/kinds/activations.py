@@ -1,4 +1,7 @@
-"""The activations, a = f(z), a row each. Their kernels are in src/activations.pxd, in the same order."""
+"""Activations a = f(z), one row each.
+
+The kernel of an elementwise activation NAME is the pair f_NAME and d_NAME of src/activations.pxd.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,8 @@ class Activation(Value):
         Outputs at them or beyond have a slope of zero, or nearly: they are within 1 % of the range to its ends.
     dead : bool
         The slope is zero there.
+    monotone : bool
+        It never falls, so the largest output is that of the largest net input.
     bounds : two floats
         Between which outputs lie; rounded to a digit that matters for no target.
     """
@@ -59,6 +64,7 @@ class Activation(Value):
     bends: bool = False
     ends: tuple[float, float] | None = None
     dead: bool = False
+    monotone: bool = True
     bounds: tuple[float, float] = (-INF, INF)
 
     @property
@@ -124,7 +130,9 @@ ROWS = {
             bends=True,
             bounds=(-1.0, INF),
         ),
-        Activation("gelu", "z * Phi(z)", "(Phi(z) + z * phi(z))", init="he_uniform", bounds=(-0.17, INF)),
+        Activation(
+            "gelu", "z * Phi(z)", "(Phi(z) + z * phi(z))", init="he_uniform", monotone=False, bounds=(-0.17, INF)
+        ),
         Activation(
             "silu",
             "z * sigmoid(z)",
@@ -132,6 +140,7 @@ ROWS = {
             shown="{z} / (1 + exp(-{z}))",
             shown_slope="(1 + {z} - {a}) / (1 + exp(-{z}))",
             init="he_uniform",
+            monotone=False,
             bounds=(-0.2785, INF),
         ),
         Activation(
@@ -140,6 +149,7 @@ ROWS = {
             "(tanh(softplus(z)) + z * (1 - tanh(softplus(z))^2) * sigmoid(z))",
             shown="{z} * tanh(log(1 + exp({z})))",
             init="he_uniform",
+            monotone=False,
             bounds=(-0.309, INF),
         ),
         Activation(
@@ -158,6 +168,7 @@ ROWS = {
             shown="exp({z}) / (sum of exp(z) over the neurons)",
             output_only=True,
             elementwise=False,
+            monotone=False,
             probability=True,
             bounds=(0.0, 1.0),
         ),

@@ -1,5 +1,4 @@
-"""What trains many networks in this process: threads, each of which takes one network after the other, the longest
-first, or narrow ones side by side, and trains it in one thread of the engine."""
+"""Training of many networks in this process: each thread takes one network after the other, the longest first."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from threading import Semaphore
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nnc._team import Every, Interrupt, Team
+from nnc._team import Interrupt, LockGroup, Team
 from nnc.base.arrays import constant
 from nnc.training.advice import findings
 from nnc.training.divergence import DivergedError
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 # the order and about what is done together, never about a result.
 FIT_SECONDS, STEP_SECONDS, MULTIPLY_ADD_SECONDS = 5e-5, 1.5e-7, 5e-11
 MANY_EPOCHS = 1000  # where another rule ends a training
-TOGETHER = 0.01  # seconds of small networks that are trained in one call of the core
-ABREAST = 2.0  # what a step of narrow networks side by side takes, in those of one
+GROUP_SECONDS = 0.01  # train small networks of up to this duration in one call of the core
 # What is looked at for warnings takes as long as a short training: of those only the first ones are.
 SHORT, FIRST = 0.005, 10
 
@@ -98,26 +96,6 @@ class Job:
         epoch: float = steps * STEP_SECONDS + 3 * self.rows * self.network.model.n_params * MULTIPLY_ADD_SECONDS
         return FIT_SECONDS + (self.completed.epochs or MANY_EPOCHS) * epoch
 
-    @property
-    def narrow(self) -> Any:
-        """What jobs have in common that the core may train side by side, one network in each lane of a vector; None of
-        one that goes by itself. It need not be exact: the core looks at the runs themselves."""
-        model, state, options = self.network.model, self.state, self.options
-        if (
-            model.engine.abreast == 1
-            or model.uneven
-            or not options.is_plain
-            or self.completed.validation is not None
-            or not options.settings.keys() <= {"decay", "biases_too"}
-            or self.weights is not None
-            or self.taken.data.weights is not None
-            or self.completed.class_weight is not None
-        ):
-            return None
-        rate = state.lr if len(state.moments) else None  # gradient descent alone may have another in each lane
-        layers = model.core, model.shape, model.sizes, model.activations, model.loss
-        return layers, self.rows, options.batch_size, options.epochs, state.optimizer, rate
-
     def findings(self, run: TrainingLoop, history: History) -> Findings:
         """What is to be warned of."""
         return [] if self.seconds < SHORT and self.place >= FIRST else [*findings(run, history)]
@@ -166,7 +144,7 @@ def train(
     list of Outcome
         One for each job.
     """
-    with Every(job.network.model.turn for job in jobs):
+    with LockGroup(job.network.model.turn for job in jobs):
         for job in jobs:  # before anything changes
             job.prepare(source)
         work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
@@ -176,40 +154,23 @@ def train(
     return work.outcomes
 
 
-class Unit(NamedTuple):
-    """Jobs with their places among all, of which the core makes one piece of work, and what that takes, roughly."""
+class Group(NamedTuple):
+    """Jobs that one thread trains together, each with its index, and their estimated duration."""
 
     seconds: float
     jobs: list[tuple[int, Job]]
 
 
-def _groups(jobs: Sequence[Job], n_threads: int) -> list[Unit]:
-    """What threads take one after the other, the longest first; what is short is taken together."""
-    units = _units(jobs, n_threads)
-    most = min(TOGETHER, sum(unit.seconds for unit in units) / (8 * n_threads))
-    groups: list[Unit] = []
-    for unit in sorted(units, key=lambda unit: unit.seconds, reverse=True):
-        if groups and groups[-1].seconds + unit.seconds <= most:
-            groups[-1] = Unit(groups[-1].seconds + unit.seconds, groups[-1].jobs + unit.jobs)
+def _groups(jobs: Sequence[Job], n_threads: int) -> list[Group]:
+    """Return the jobs in the order in which threads take them: the longest first, short ones in groups."""
+    limit = min(GROUP_SECONDS, sum(job.seconds for job in jobs) / (8 * n_threads))
+    groups: list[Group] = []
+    for index, job in sorted(enumerate(jobs), key=lambda item: item[1].seconds, reverse=True):
+        if groups and groups[-1].seconds + job.seconds <= limit:
+            groups[-1] = Group(groups[-1].seconds + job.seconds, [*groups[-1].jobs, (index, job)])
         else:
-            groups.append(unit)
+            groups.append(Group(job.seconds, [(index, job)]))
     return groups
-
-
-def _units(jobs: Sequence[Job], n_threads: int) -> list[Unit]:
-    """Jobs one by one; and narrow ones that are alike as many at a time as a vector has lanes, where there are more of
-    them than threads."""
-    alike: dict[Any, list[tuple[int, Job]]] = {}
-    for at, job in enumerate(jobs):
-        alike.setdefault(job.narrow or at, []).append((at, job))
-    units = []
-    for some in alike.values():
-        lanes = some[0][1].network.model.engine.abreast if len(some) > n_threads else 1
-        for start in range(0, len(some), lanes):
-            part = some[start : start + lanes]
-            seconds = max(job.seconds for _, job in part)
-            units.append(Unit(seconds if len(part) == 1 else ABREAST * seconds + len(part) * FIT_SECONDS, part))
-    return units
 
 
 class _Work:
@@ -217,7 +178,7 @@ class _Work:
 
     def __init__(
         self,
-        groups: list[Unit],
+        groups: list[Group],
         count: int,
         interrupt: Interrupt,
         done: Callable[[int], object],
@@ -245,7 +206,7 @@ class _Work:
             for _ in range(self.size - 1):
                 self.at_home.acquire()
 
-    def train(self, group: Unit) -> None:
+    def train(self, group: Group) -> None:
         runs = [(at, job, job.run()) for at, job in group.jobs]
         together: dict[Any, list[TrainingLoop]] = {}
         for _, job, run in runs:
@@ -273,9 +234,15 @@ class _Work:
 
 
 def _work_each(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: Interrupt) -> None:
-    """Takes runs in which nothing is looked at, and which take so long, to their ends, as far as nothing interrupts
-    them, in slices of time, each of them one call of the core: Python's lock, for which threads wait, is taken once for
-    all of them."""
+    """Train runs without callbacks or validation to their ends, unless they are interrupted.
+
+    All runs advance in one call of the core for each slice of time, which takes the GIL once for all of them.
+
+    Parameters
+    ----------
+    seconds : float
+        Estimated duration of all runs.
+    """
     for run in runs:
         run.enter(interrupt, Team(1))
     steps = -(-runs[0].data.n // runs[0].batch_size) * (runs[0].options.epochs or MANY_EPOCHS)
@@ -285,7 +252,7 @@ def _work_each(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: I
     while going and not interrupt:
         for run in going:
             run.aim(run.goal())
-        with Every(run.model.still for run in going):
+        with LockGroup(run.model.still for run in going):
             parts = core.work_each([run.training for run in going], blocks)
         for run, part in zip(going, parts, strict=True):
             took[run] += part

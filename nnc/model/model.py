@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._team import Still, Turn
+from nnc._team import SnapshotLock, TrainingLock
 from nnc.base.arrays import aligned_zeros, not_finite, shortest
 from nnc.base.random import Stream
 from nnc.kinds import activations, losses
@@ -81,8 +81,8 @@ class Model:
     places: list[int]
     n_params: int
     _cuts: list[tuple[int, int, int, tuple[int, ...], bool]]  # of each W its start, its end, that of b, its shape
-    turn: Turn
-    still: Still
+    turn: TrainingLock
+    still: SnapshotLock
     theta: NDArray[Any]
     read: Any
     b: list[NDArray[Any] | None]
@@ -137,11 +137,11 @@ class Model:
             self._cuts.append((start, end, self.n_params, W.shape, b is not None))
 
     def _make_room(self) -> None:
-        self.turn = Turn(
+        self.turn = TrainingLock(
             "the network is being trained: another training has to wait until that is over, and a callback cannot "
             "train the network that it is called for"
         )
-        self.still = Still()  # within it no other thread trains: what is read there is of one moment
+        self.still = SnapshotLock()  # no other thread trains while it is held, so reads are consistent
         self.theta = self.zeros()
         self.read = self.core.known(self.theta)  # as the engine takes it fastest
         self.W, self.b = self.views(self.theta)

@@ -284,10 +284,10 @@ class Fitting(Parameters):
         steps = self._steps
         loss = None if steps is None else steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         if loss is None:
-            from nnc.training.step import Steps
+            from nnc.training.step import new_stepper
 
             self._catch_up()
-            steps = self._steps = Steps(optimizer, lr, FitArguments())
+            steps = self._steps = new_stepper(optimizer, lr, FitArguments())
             loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
 
@@ -326,8 +326,7 @@ class Fitting(Parameters):
         >>> for x, y in stream:
         ...     loss = step(x, y)
         """
-        from nnc._team import Stepper
-        from nnc.training.step import Steps
+        from nnc.training.step import new_stepper
 
         options = FitArguments(
             l1=l1,
@@ -338,6 +337,4 @@ class Fitting(Parameters):
             max_norm=max_norm,
             regularize_bias=regularize_bias,
         )
-        steps = Steps(optimizer, lr, options)
-        steps.start(self)  # checks the arguments
-        return Stepper(self, steps)
+        return new_stepper(optimizer, lr, options, self)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc._team import Stepper
     from nnc.data.scaling import Scaler
     from nnc.kinds.heads import Heads
     from nnc.kinds.losses import Loss
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from nnc.model.custom import Function as LossFunction
     from nnc.training.history import History
     from nnc.training.state import TrainingState
-    from nnc.training.step import Steps
 
 
 class Parameters:
@@ -50,7 +50,7 @@ class Parameters:
     intake: Intake
     streams: Streams
     state: TrainingState | None
-    _steps: Steps | None  # prepared by `train_step`
+    _steps: Stepper | None  # prepared by `train_step`
     _init: str | None  # initialization of the weights; None: by activation
 
     @explains_arguments(elsewhere="fit")
@@ -219,6 +219,6 @@ class Parameters:
 
     def _catch_up(self) -> None:
         """Update the positions of the random streams with the draws of single steps."""
-        for state in (self.state, None if self._steps is None else self._steps.state):
+        for state in (self.state, None if self._steps is None else self._steps.general.state):
             if state is not None:
                 state.catch_up()

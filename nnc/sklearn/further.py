@@ -7,8 +7,8 @@ FURTHER = """
     Parameters
     ----------
     activation : str or list of str
-        Also "sigmoid" (as "logistic"), "leaky_relu", "softplus", "elu", "gelu", "silu", "mish", "selu"; or a list of
-        names, one for each hidden layer.
+        Also "sigmoid" (as "logistic") and every other hidden activation of nnc, such as "gelu"; or a list of names, one
+        for each hidden layer.
     solver : str or object
         Also "adamw", "rmsprop", "adagrad", "nadam", "rprop", which take `learning_rate_init` (and beta_1, beta_2 and
         epsilon where they have them), "levenberg_marquardt" for squared errors, or an object such as

@@ -34,7 +34,7 @@ class CustomLossLoop(BatchLoop):
     def step(self, data: Data) -> float:
         self.make_room(data)
         P = np.empty((data.n, self.model.sizes[-1]), self.model.dtype)
-        threads = self.team.grow(self.chooser.best)
+        threads = self.team.grow(self.tuner.best)
         self.team.run(partial(self.training.outputs, data.X, P, threads), 0, threads)
         if self.model.core.scan(P)[0] >= 0:
             self.data = data

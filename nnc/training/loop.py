@@ -21,7 +21,7 @@ from nnc.training.evaluation import Evaluator
 from nnc.training.options import check_weights
 from nnc.training.records import CHUNK_EPOCHS, EpochRecords
 from nnc.training.stopping import Monitor
-from nnc.training.threads import Chooser, chooser, doubling, remember, settle
+from nnc.training.threads import ThreadTuner, borrow_tuner, doubling, return_tuner, settle
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -152,7 +152,7 @@ class TrainingLoop:
     def enter(self, interrupt: Interrupt | None, team: Team) -> None:
         """Prepare the first epoch."""
         self.interrupt, self.team = interrupt, team
-        self.chooser = self.choose(team.most)
+        self.tuner = self.choose(team.most)
         self.open(team.most)
 
     def go(self) -> History:
@@ -168,7 +168,7 @@ class TrainingLoop:
             raise
         finally:
             if self.work_kind is not None:
-                remember(self.work_kind, self.chooser)
+                return_tuner(self.work_kind, self.tuner)
 
     def fail(self, error: BaseException) -> None:
         """End the run after an exception, wherever it came from."""
@@ -233,14 +233,14 @@ class TrainingLoop:
         pay = model.engine.blocks(batch) or 3 * model.n_params * batch // MIN_THREAD_MULTIPLY_ADDS
         return min(processors.get_num_threads(), pay) if pay > 1 else 1
 
-    def choose(self, most: int) -> Chooser:
-        """Return what chooses the number of threads of each slice."""
+    def choose(self, most: int) -> ThreadTuner:
+        """Return the tuner that chooses the number of threads of each slice."""
         model, batch = self.model, self.batch_size
         if most == 1 or self.options.n_threads is not None:
-            return Chooser([most])
+            return ThreadTuner([most])
         optimizer = type(self.state.optimizer)
         self.work_kind = model.core.__name__, model.shape, *model.sizes, model.n_params, batch, optimizer
-        return chooser(self.work_kind, doubling(most), processors.get_num_threads)
+        return borrow_tuner(self.work_kind, doubling(most), processors.get_num_threads)
 
     def open(self, threads: int) -> None:
         """Open the core's run for so many threads."""
@@ -287,14 +287,14 @@ class TrainingLoop:
         training, n = self.training, self.data.n
         began = perf_counter()
         left, before = self.rows_left(), training.epoch * n + training.row
-        threads, seconds = self.chooser.next(began, left)
+        threads, seconds = self.tuner.next(began, left)
         if self.options.max_seconds is not None:
             seconds = min(seconds, self.options.max_seconds / 2)
         if threads > 1:
             threads = 1 if training.alone else self.team.grow(threads)
         blocks = sys.maxsize
         if threads == 1:
-            rate = self.chooser.rates.get(1) or FIRST_MULTIPLY_ADDS_PER_SECOND / self.model.n_params
+            rate = self.tuner.rates.get(1) or FIRST_MULTIPLY_ADDS_PER_SECOND / self.model.n_params
             blocks = max(1, int(rate * seconds / training.block))
         training.resume(threads, seconds)
         if self.model.still.awaited:  # or this thread would lock it again before the other one is awake
@@ -307,7 +307,7 @@ class TrainingLoop:
             self.rows_by_threads[threads] = self.rows_by_threads.get(threads, 0) + rows
             self.mark(now)
         if rows:
-            self.chooser.judge(threads, rows, now - began, now, left - rows)
+            self.tuner.record(threads, rows, now - began, now)
 
     def mark(self, now: float) -> None:
         """Record the time."""
@@ -374,7 +374,7 @@ class TrainingLoop:
     def evaluate(self) -> None:
         """Compute the validation loss and the metrics."""
         if self.evaluator is not None:
-            self.evaluator.evaluate(self.team, self.chooser.best, self.interrupt, self.training.block)
+            self.evaluator.evaluate(self.team, self.tuner.best, self.interrupt, self.training.block)
 
     def call_back(self, epoch: int, better: bool, last: bool) -> bool:
         """Call the callbacks that are due; return whether one of them ends the training."""

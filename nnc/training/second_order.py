@@ -17,7 +17,7 @@ from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training.curvature import lbfgs, levenberg_marquardt
 from nnc.training.divergence import unscaled
 from nnc.training.loop import TrainingLoop
-from nnc.training.threads import Chooser
+from nnc.training.threads import ThreadTuner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,7 @@ class SecondOrderLoop(TrainingLoop):
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
         noting = Interrupt() if interrupt is None else nullcontext(interrupt)
         with noting as self.interrupt, processors.at_work, Team(1) as self.team:
-            self.chooser = Chooser([1])
+            self.tuner = ThreadTuner([1])
             self.open(1)
             try:
                 if isinstance(optimizer, LevenbergMarquardt):

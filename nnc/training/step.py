@@ -1,4 +1,7 @@
-"""Single steps from a loop of the user's, with everything prepared that does not change from one to the next."""
+"""Single training steps, for `NeuralNetwork.train_step` and `NeuralNetwork.stepper`.
+
+`GeneralStep` takes any step. `Stepper` (src/stepper.pxi) repeats a step on the prepared run if nothing else changed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from nnc._team import Stepping
+from nnc._team import Stepper
 from nnc.base.arrays import not_finite
 from nnc.base.checks import positive
 from nnc.data.derivatives import by_outputs
@@ -27,36 +30,69 @@ if TYPE_CHECKING:
     from nnc.training.trainable import Trainable
 
 
-FIRST_RATE = 0.01  # of plain descent, on a network that has no optimizer yet
+FIRST_RATE = 0.01  # learning rate of plain descent on a network without an optimizer
 
 
-class Steps(Stepping):
-    """What the steps of one network have in common: the state that they go on with, and the core's run.
+def new_stepper(
+    optimizer: str | Optimizer | None, lr: Rate | None, options: FitArguments, network: Trainable | None = None
+) -> Stepper:
+    """Return a stepper, after checking optimizer, rate and options if the network is given."""
+    general = GeneralStep(optimizer, lr, options)
+    if network is not None:
+        general.start(network)
+    return Stepper(general, network)
 
-    A step is a fit of one epoch on all rows that leaves no history. The network is handed in at each step and not kept,
-    so that both end together.
+
+class GeneralStep:
+    """Training step of any kind on one network: the slow path of a Stepper.
+
+    A step is a fit of one epoch on all rows that leaves no history. The network is passed to each step and not stored,
+    because the network itself stores a stepper.
 
     Parameters
     ----------
     optimizer : str or Optimizer, optional
-        Default: the one that the network goes on with, at first plain gradient descent, which leaves no state behind.
+        Default: the optimizer of the network's state, or plain gradient descent, which leaves no state behind.
     lr : float, Schedule or callable, optional
     options : FitArguments
-        Penalties, clipping and dropout, as `stepper` has them.
+        Penalties, clipping and dropout, as in `NeuralNetwork.stepper`.
+
+    Attributes
+    ----------
+    state : TrainingState or None
+        Optimizer state that the next step continues from.
+    training : Training or None
+        Prepared run of the core, which counts the steps.
     """
 
-    __slots__ = ("options", "settings", "shape")
+    __slots__ = (
+        "lr",
+        "network_state",
+        "optimizer",
+        "options",
+        "settings",
+        "shape",
+        "stack",
+        "state",
+        "training",
+    )
 
     def __init__(self, optimizer: str | Optimizer | None, lr: Rate | None, options: FitArguments) -> None:
-        self.optimizer, self.lr, self.options = optimizer, lr, options
+        self.optimizer: str | Optimizer | None = optimizer
+        self.lr: Rate | None = lr
+        self.options = options
         self.settings: Mapping[str, Any] = {}
-        self.shape: tuple[int, bool, bool, bool] | None = None  # of the data that the run is prepared for
+        self.state: TrainingState | None = None
+        self.training: Any = None
+        self.network_state: TrainingState | None = None  # of the network after the last step; None after plain descent
+        self.stack: Any = None  # layers of the network at the last step
+        self.shape: tuple[int, bool, bool, bool] | None = None  # form of the data for which `training` is prepared
 
     def start(self, network: Trainable) -> TrainingState:
-        """The state that the next step goes on with. Changes nothing of the network."""
+        """Return the state that the next step continues from, without changing the network."""
         model, before, wanted, lr = network.model, network.state, self.optimizer, self.lr
         if before is not None and wanted is not None:
-            wanted, lr = _going_on(before.optimizer, wanted, lr)
+            wanted, lr = _continued(before.optimizer, wanted, lr)
         elif before is None and wanted is None and lr is None:
             lr = FIRST_RATE
         state = TrainingState.begin(before, model, wanted, lr, 1, network.streams)
@@ -69,12 +105,12 @@ class Steps(Stepping):
         self.settings = settings(self.options, model, state)
         return state
 
-    def takes_rate(self, lr: Rate | None) -> bool:
-        """Whether a step may have this learning rate instead, and all the rest stays as it is."""
-        state, numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
-        return numbers and state is not None and not state.optimizer.keeps_steps and positive("lr", lr) > 0
+    def accepts_rate(self, lr: Rate | None) -> bool:
+        """Return whether the next step may use this learning rate while everything else stays prepared."""
+        state, are_numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
+        return are_numbers and state is not None and not state.optimizer.keeps_steps and positive("lr", lr) > 0
 
-    def open(
+    def prepare(
         self,
         network: Trainable,
         engine: Any,
@@ -83,7 +119,7 @@ class Steps(Stepping):
         labels: NDArray[np.int32] | None,
         weights: NDArray[Any] | None,
     ) -> None:
-        """Prepares the core's run on this engine, for as many rows, of that kind."""
+        """Prepare a run of the core on this engine for data of this form."""
         model, state = network.model, self.state
         assert state is not None
         state.catch_up()
@@ -95,7 +131,7 @@ class Steps(Stepping):
         state.attend(training)
         self.shape = n, Y is None, weights is None, engine is model.engine
 
-    def take_any(
+    def step(
         self,
         network: Trainable,
         X: ArrayLike,
@@ -103,29 +139,38 @@ class Steps(Stepping):
         sample_weight: ArrayLike | None,
         dP: ArrayLike | None,
         lr: Rate | None,
-    ) -> float:
-        """What `take` does, whatever has changed, in its turn."""
+    ) -> tuple[float, Intake | None]:
+        """Take a step; the caller holds the training lock.
+
+        Returns
+        -------
+        loss : float
+            The loss before the step, or the sum of dP * P if dP is given.
+        intake : Intake or None
+            The intake by which the data was checked if `Stepper.repeat` can take the next step on data like this.
+        """
         model = network.model
         if dP is None:
             engine = model.engine
             intake, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
         else:
             engine, labels, weights = model.linear, None, None
-            intake, rows, Y = self.slopes(network, X, y, sample_weight, dP)
-        if self.state is None or network.state is not self.kept or model.stack is not self.stack:
+            intake, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
+        if self.state is None or network.state is not self.network_state or model.stack is not self.stack:
             begun = self.start(network)
             self.check(network, rows, Y, "y" if dP is None else "dP")
             self.state, self.training, self.shape = begun, None, None
             if self.optimizer is not None or network.state is not None:  # else plain descent, which leaves none
                 network.state = begun
-            self.kept, self.stack = network.state, model.stack
+            self.network_state, self.stack = network.state, model.stack
         network.intake = intake
         state = self.state
+        assert state is not None
         given, is_custom = Y, model.custom is not None and (dP is None or model.heads is not None)
         if is_custom:  # derivatives by the outputs come in place of what is given
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
         if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
-            self.open(network, engine, rows, Y, labels, weights)
+            self.prepare(network, engine, rows, Y, labels, weights)
         if lr is None or lr is self.lr:
             lr, rate = self.lr, state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
         else:
@@ -146,10 +191,8 @@ class Steps(Stepping):
                 state.plateau.observe(loss)
         if dP is None:
             intake.numbered = intake.loss.of_classes and intake.classes is None
-        plain = weights is None and state.schedule is None and not is_custom
-        if plain and self.is_repeatable(intake, X, y, labels, dP):
-            self.repeats(model, intake, dP is not None)
-        return loss  # type: ignore[no-any-return]
+        is_plain = weights is None and state.schedule is None and not is_custom
+        return loss, intake if is_plain and self.is_repeatable(intake, X, y, labels, dP) else None
 
     @staticmethod
     def is_repeatable(
@@ -163,8 +206,15 @@ class Steps(Stepping):
     def differentiate(
         self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
     ) -> tuple[float, NDArray[Any]]:
-        """The loss where it is custom, and its derivative by the engine's outputs in the step to come, for which P has
-        the room. Y are targets, or derivatives by what heads make of these outputs."""
+        """Return a custom loss and its derivative by the outputs of the engine.
+
+        Parameters
+        ----------
+        P : array (n, n_out)
+            Buffer for the outputs.
+        of_targets : bool
+            Whether Y holds targets; otherwise derivatives by the outputs of the heads.
+        """
         from nnc.model.custom import NoNumberError
         from nnc.training.custom import no_number
 
@@ -186,8 +236,7 @@ class Steps(Stepping):
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
-        """What the engine takes, behind the intake that has learned from it; what most calls bring can go there as it
-        is."""
+        """Return the updated intake, and X, Y, labels and weights as the engine takes them."""
         intake = network.intake
         ready = intake.at_once(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
@@ -198,10 +247,10 @@ class Steps(Stepping):
         return learner, *learner.data(X, y, sample_weight, learn=True)
 
     @staticmethod
-    def slopes(
+    def output_gradient(
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
     ) -> Any:
-        """The intake, which has nothing to learn, X as the engine takes it, and derivatives by its outputs."""
+        """Return the intake, X as the engine takes it, and the derivatives by the outputs of the engine."""
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
             raise TypeError(f"{name} must be left out where dP is given, in which all is said of the loss")
@@ -214,10 +263,12 @@ class Steps(Stepping):
 
     @staticmethod
     def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:
-        """Raises where the weights or what came in is not finite; returns the largest of the inputs. `what` are the
-        targets called."""
+        """Raise if weights, inputs or targets are not finite, and return the largest input.
+
+        `what` is the name of the argument with the targets.
+        """
         network.model.check_parameters()
-        if what == "y" and network.model.custom is not None:  # known to be as the loss takes them
+        if what == "y" and network.model.custom is not None:  # checked by the loss itself
             Y = None
         largest = 0.0
         for name, rows in ((what, Y), ("X", X)):
@@ -228,25 +279,27 @@ class Steps(Stepping):
         return largest
 
     def fail(self, network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str, rate: float) -> None:
-        """Says why a step was none: something is not finite, or the training diverges."""
+        """Raise the error of a step that was not taken: something is not finite, or the training diverges."""
         state, training = self.state, self.training
         assert state is not None
         state.catch_up()
-        self.training = self.shape = state.live = None  # the core's run is over
+        self.training = self.shape = state.live = None  # the run cannot be continued
         cause = too_fast(rate, self.check(network, X, Y, what))
         history = state.history
         history.stop_reason = "diverged"
         raise divergence(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
 
 
-def _going_on(optimizer: Any, wanted: str | Optimizer | None, lr: Rate | None) -> tuple[Optimizer | None, Any]:
-    """The optimizer to begin with, None where the one at hand is wanted, and the learning rate. A checkpoint holds the
-    rate of the moment as that of the optimizer, so optimizers that differ in it alone are the same; the rate that an
-    object says counts all the same."""
+def _continued(optimizer: Any, wanted: str | Optimizer | None, lr: Rate | None) -> tuple[Optimizer | None, Any]:
+    """Return the optimizer to start with, None to continue with the current one, and the learning rate.
+
+    A checkpoint stores the current rate as that of the optimizer, so optimizers that differ only in the rate are equal.
+    A rate that is given by an optimizer object is used nevertheless.
+    """
     named: Any = as_optimizer(wanted)
     if type(named) is not type(optimizer) or not hasattr(named, "lr"):
         return named, lr
     if named.with_lr(optimizer.lr) != optimizer:
         return named, lr
-    says_lr = not isinstance(wanted, str) and named.lr != optimizer.lr
-    return None, named.lr if lr is None and says_lr else lr
+    has_own_rate = not isinstance(wanted, str) and named.lr != optimizer.lr
+    return None, named.lr if lr is None and has_own_rate else lr

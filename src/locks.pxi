@@ -1,0 +1,141 @@
+# Locks of a network. Included by _team.pyx.
+
+cdef enum:
+    FREE, HELD, CONTENDED         # states of a SnapshotLock
+
+
+cdef void wait(PyThread_type_lock lock) noexcept nogil:
+    PyThread_acquire_lock(lock, WAIT_LOCK)
+
+
+cdef class TrainingLock:
+    """Non-blocking lock for everything that changes a network: raises RuntimeError if it is held already.
+
+    Parameters
+    ----------
+    message : str
+        Text of the error.
+    """
+    cdef str message
+    cdef counter is_held
+    # lets a stepper detect whether anybody else held the lock since its last step
+    cdef unsigned long long acquisitions
+
+    def __cinit__(self, str message):
+        self.message = message
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, kind, error, trace):
+        self.release()
+
+    cdef int acquire(self) except -1:
+        if not counter_compare_swap(&self.is_held, False, True):
+            raise RuntimeError(self.message)
+        self.acquisitions += 1
+        return 0
+
+    cdef void release(self) noexcept:
+        counter_set(&self.is_held, False)
+
+
+cdef class SnapshotLock:
+    """Blocking, reentrant lock under which parameters and training state are consistent.
+
+    It is reentrant because a signal handler runs in the thread that it interrupts and may save the network.
+
+    Attributes
+    ----------
+    awaited : bool
+        Whether another thread waits for the lock.
+    """
+    cdef counter state            # FREE, HELD, or CONTENDED: held, and others wait or have just waited
+    cdef counter waiting          # number of waiting threads
+    cdef counter owner            # identifier of the thread that holds the lock, or 0
+    cdef int depth                # nested acquisitions by the owner
+    cdef PyThread_type_lock wakeup        # held except in passing: a waiting thread blocks on it and then tries again
+
+    def __cinit__(self):
+        self.wakeup = PyThread_allocate_lock()
+        if self.wakeup is NULL:
+            raise MemoryError
+        wait(self.wakeup)
+
+    def __dealloc__(self):
+        if self.wakeup is not NULL:
+            PyThread_free_lock(self.wakeup)
+
+    @property
+    def awaited(self):
+        return counter_get(&self.waiting) > 0
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, kind, error, trace):
+        self.release()
+
+    cdef void acquire(self) noexcept:
+        cdef long thread = <long>PyThread_get_thread_ident()
+        if counter_get(&self.owner) == thread:
+            self.depth += 1
+            return
+        if not counter_compare_swap(&self.state, FREE, HELD):
+            counter_add(&self.waiting, 1)
+            with nogil:
+                while counter_swap(&self.state, CONTENDED) != FREE:
+                    wait(self.wakeup)
+            counter_add(&self.waiting, -1)
+        counter_set(&self.owner, thread)
+
+    cdef void release(self) noexcept:
+        if self.depth > 0:
+            self.depth -= 1
+            return
+        counter_set(&self.owner, 0)
+        if counter_swap(&self.state, FREE) == CONTENDED and counter_get(&self.waiting) > 0:
+            PyThread_release_lock(self.wakeup)
+
+
+cdef class LockGroup:
+    """Several locks acquired as one: either all of them, or none if acquiring one raises.
+
+    Parameters
+    ----------
+    locks : iterable of TrainingLock or SnapshotLock
+        Acquired in this order and released in reverse order.
+    """
+    cdef list locks
+    cdef Py_ssize_t held
+
+    def __cinit__(self, locks):
+        self.locks = list(locks)
+
+    def __enter__(self):
+        try:
+            for lock in self.locks:
+                lock.__enter__()
+                self.held += 1
+        except BaseException as error:
+            self.__exit__(None, error, None)
+            raise
+
+    def __exit__(self, kind, error, trace):
+        while self.held > 0:
+            self.held -= 1
+            self.locks[self.held].__exit__(kind, error, trace)
+
+
+cdef class ActiveCount:
+    """Context manager that counts the threads inside it: `len(active)`."""
+    cdef counter inside
+
+    def __len__(self):
+        return counter_get(&self.inside)
+
+    def __enter__(self):
+        counter_add(&self.inside, 1)
+
+    def __exit__(self, kind, error, trace):
+        counter_add(&self.inside, -1)

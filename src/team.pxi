@@ -1,0 +1,210 @@
+# A team of threads that lives as long as one training. Included by _team.pyx.
+
+cdef enum:
+    CLEAR, SET, SLEEPING          # states of an Event; SLEEPING: clear, and the waiting thread blocks on its lock
+    SPINS_PER_CLOCK_READ = 64     # reads of an event's state between two reads of the clock
+
+cdef double SPIN_SECONDS = 300e-6         # spin at most this long before sleeping
+cdef double PREEMPTED_SECONDS = 100e-6    # a yield that takes longer shows that other processes want the processor
+cdef double MAX_WAIT_SECONDS = 1e-3       # longer waits count as this long
+cdef double WAIT_SMOOTHING = 0.25         # weight of the last wait in the moving average
+
+cdef struct Event:                # for one waiting and one setting thread; waiting clears it
+    counter state
+    PyThread_type_lock lock       # held except in passing: a sleeping thread blocks on it
+    double usual_wait             # moving average of the waiting time in seconds
+
+cdef struct Member:
+    Event start                   # set by the caller when there is work
+    Event done                    # set by the member when the work is done
+    bint placed                   # the member has moved to its processor
+
+
+cdef void set_event(Event* event) noexcept nogil:
+    if counter_swap(&event.state, SET) == SLEEPING:
+        PyThread_release_lock(event.lock)
+
+
+cdef bint spin_for_event(Event* event, double began) noexcept nogil:
+    # Spin until the event is set, the time is up, or another process wants the processor. Return whether it is set.
+    cdef double moment = began
+    while moment - began < SPIN_SECONDS:
+        if counter_changes(&event.state, CLEAR, SPINS_PER_CLOCK_READ):
+            return True
+        moment = now()
+        yield_processor()
+        if now() - moment > PREEMPTED_SECONDS:
+            # spinning on a busy machine delays others, perhaps the thread that is waited for
+            event.usual_wait = MAX_WAIT_SECONDS
+            break
+    return False
+
+
+cdef void wait_for_event(Event* event) noexcept nogil:
+    # Wait until the event is set, and clear it. Waking a thread that sleeps takes about 50 microseconds.
+    cdef double began = now()
+    cdef bint is_set = event.usual_wait < SPIN_SECONDS and spin_for_event(event, began)
+    if not is_set and counter_compare_swap(&event.state, CLEAR, SLEEPING):
+        wait(event.lock)
+    counter_set(&event.state, CLEAR)
+    event.usual_wait += WAIT_SMOOTHING * (min(now() - began, MAX_WAIT_SECONDS) - event.usual_wait)
+
+
+cdef bint init_event(Event* event):
+    event.lock = PyThread_allocate_lock()
+    if event.lock is NULL:
+        return False
+    wait(event.lock)
+    return True
+
+
+cdef void free_event(Event* event) noexcept:
+    if event.lock is not NULL:
+        PyThread_free_lock(event.lock)
+
+
+cdef class Team:
+    """Threads that work together inside a `with` block. Initially only the calling thread is a member: `size` is 1.
+
+    Parameters
+    ----------
+    most : int
+        Maximum number of threads, including the calling thread.
+    settle : callable, optional
+        Called by every other thread with the caller's processor, the caller's native thread id and `size`: before its
+        first work, and whenever it runs on the caller's processor.
+    """
+    cdef Member* members          # all threads except the caller
+    cdef readonly int most, size
+    cdef object settle, work, abort, caller
+    cdef Task* task               # work that needs no Python, or NULL
+    cdef Py_ssize_t amount
+    cdef int home                 # processor of the caller
+    cdef object error             # first exception raised by a member
+    cdef bint leaving
+
+    def __cinit__(self, int most, settle=None):
+        self.size, self.most, self.settle = 1, most, settle
+        self.members = <Member*>PyMem_Calloc(max(most, 1), sizeof(Member))
+        if self.members is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        cdef int k
+        for k in range(self.size - 1):
+            self.free_member(&self.members[k])
+        PyMem_Free(self.members)
+
+    def __enter__(self):
+        return self
+
+    def grow(self, int n_threads):
+        """Start threads until the team has `n_threads`, and return how many of them exist: fewer if the system refuses
+        more."""
+        cdef Member* member
+        if self.size < n_threads:
+            self.caller = _thread.get_native_id()
+        while self.size < min(n_threads, self.most):
+            member = &self.members[self.size - 1]
+            if not (init_event(&member.start) and init_event(&member.done)):
+                self.free_member(member)
+                break
+            self.size += 1
+            try:
+                _thread.start_new_thread(self.serve, (self.size - 1,))
+            except (RuntimeError, MemoryError):
+                self.size -= 1
+                self.free_member(member)
+                break
+        return min(n_threads, self.size)
+
+    cdef void free_member(self, Member* member) noexcept:
+        free_event(&member.start)
+        free_event(&member.done)
+
+    cdef bint needs_no_python(self, Member* member) noexcept nogil:
+        # Whether the member can work without the GIL, which the caller may hold.
+        return self.task is not NULL and (self.settle is None or (member.placed and processor_number() != self.home))
+
+    def serve(self, int thread):
+        """Run the loop of a member: work whenever the caller asks for it, until the `with` block is left."""
+        cdef Member* member = &self.members[thread - 1]
+        while True:
+            with nogil:
+                wait_for_event(&member.start)
+                while self.needs_no_python(member):
+                    self.task.work(self.task.what, thread, self.amount)
+                    set_event(&member.done)
+                    wait_for_event(&member.start)
+            if self.leaving:
+                break
+            try:
+                if self.settle is not None:
+                    self.settle(self.home, self.caller, self.size)
+                    member.placed = True
+                if self.task is NULL:
+                    self.work(thread, self.amount)
+                else:
+                    with nogil:
+                        self.task.work(self.task.what, thread, self.amount)
+            except BaseException as error:
+                with critical_section(self):
+                    if self.error is None:
+                        self.error = error
+                if self.abort is not None:
+                    self.abort()
+            set_event(&member.done)
+        set_event(&member.done)
+
+    def run(self, work, Py_ssize_t amount=0, size=None, abort=None):
+        """Call work(thread, amount) in threads 0, 1, ... at the same time and wait for all of them.
+
+        Parameters
+        ----------
+        work : callable or capsule
+            The capsule of a Task is run without Python.
+        amount : int
+        size : int, optional
+            Number of threads to use, of those that exist. Default: `most`, started if needed.
+        abort : callable, optional
+            Called by a thread that raises, for threads that wait for it.
+
+        Raises
+        ------
+        BaseException
+            Any exception of a thread is raised here when all have finished, the caller's own exception first.
+        """
+        cdef int others = (self.grow(self.most) if size is None else min(<int>size, self.size)) - 1, k
+        cdef Task* task = <Task*>PyCapsule_GetPointer(work, NULL) if PyCapsule_CheckExact(work) else NULL
+        self.work, self.amount, self.abort, self.error, self.task = work, amount, abort, None, task
+        self.home = processor_number() if others > 0 else -1
+        for k in range(others):
+            set_event(&self.members[k].start)
+        try:
+            if task is NULL:
+                work(0, amount)
+            else:
+                with nogil:
+                    task.work(task.what, 0, amount)
+        except BaseException:
+            if abort is not None:
+                abort()
+            raise
+        finally:
+            for k in range(others):
+                with nogil:
+                    wait_for_event(&self.members[k].done)
+            error = self.error
+            self.work = self.abort = self.error = None
+            self.task = NULL
+        if error is not None:
+            raise error
+
+    def __exit__(self, kind, error, trace):
+        cdef int k
+        self.leaving = True
+        for k in range(self.size - 1):
+            set_event(&self.members[k].start)
+        for k in range(self.size - 1):
+            with nogil:
+                wait_for_event(&self.members[k].done)
