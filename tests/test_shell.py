@@ -1067,6 +1067,25 @@ def test_images_that_would_be_written_over(shell, images):
     assert shell("train --images images -f -o images/m.json --epochs 1 -q") == ("", "", 0)
 
 
+@pytest.mark.parametrize(
+    ("line", "message", "status"),
+    [
+        ("train iris.csv --target species -o m.json --members 99999999999", "from 1 to 2147483647, found '9", 2),
+        ("train iris.csv --target species -o m.json --seed -1", "from 0 to 4294967295, found '-1'", 2),
+        ("train iris.csv --target species -o m.json --seed 4294967296", "from 0 to 4294967295, found '4", 2),
+        (f"explain iris.json iris.csv --first {'1' * 5000}", "from 1 to 2147483647, found '1", 2),
+        ("compare --sizes 3,4,99999999999", "expected two or more whole numbers", 2),
+        ("compare --rows 2147483647 --sizes 2000000,2", "nnc: there is not enough memory: ", 1),
+        ("train iris.csv --target species -o .", "nnc: . is a folder; add the name of a file in it", 1),
+        ("train iris.csv --target species -o m.json --log .", "nnc: . is a folder; add the name of a file in it", 1),
+    ],
+)
+def test_numbers_and_paths_that_no_command_can_take(shell, line, message, status):
+    out, err, found = shell(line)
+    assert (out, found) == ("", status)
+    assert message in err.splitlines()[-1]
+
+
 def test_completion():
     argcomplete = pytest.importorskip("argcomplete")
     from nnc.cli.arguments import parser

@@ -21,6 +21,10 @@ Tables need the extra [cli]: pip install "nnc-cython[cli]"
 """
 
 
+MAX_NUMBER = 2**31 - 1  # largest size of a layer; other whole numbers have the same limit here
+MAX_SEED = 2**32 - 1  # as scikit-learn has it
+
+
 class UsageError(Exception):
     """The arguments do not go together."""
 
@@ -37,14 +41,20 @@ def _sizes(text: str) -> list[int]:
         sizes = [int(part) for part in text.replace("-", ",").split(",")]
     except ValueError:
         sizes = []
-    if len(sizes) < 2 or min(sizes) < 1:
+    if len(sizes) < 2 or min(sizes) < 1 or max(sizes) > MAX_NUMBER:
         raise argparse.ArgumentTypeError(f"expected two or more whole numbers like 3,4,1, found {text!r}")
     return sizes
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {text!r}")
+    if not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= MAX_NUMBER:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_NUMBER}, found {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or len(text) > 10 or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {MAX_SEED}, found {text!r}")
     return int(text)
 
 
@@ -170,7 +180,7 @@ def _train(add: Callable[..., Any]) -> None:
     command.add_argument("--max-seconds", metavar="S", type=_seconds, help="end after this time, with what there is")
     command.add_argument("--threads", metavar="N", type=_positive, help="how many at a time (default: all cores)")
     command.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="the same one makes the same model (default: %(default)s)"
+        "--seed", metavar="N", type=_seed, default=0, help="the same one makes the same model (default: %(default)s)"
     )
     command.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     command.add_argument("--log", metavar="FILE", help="every epoch as a line of JSON")
@@ -345,7 +355,7 @@ def _compare(add: Callable[..., Any]) -> None:
     command.add_argument(
         "--seed",
         metavar="N",
-        type=int,
+        type=_seed,
         default=0,
         help="of the weights and the random rows (default: %(default)s)",
     )

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nnc: interrupted", file=sys.stderr)
         status = 130
-    except (ImportError, OSError, ValueError, ArithmeticError) as error:
+    except (ImportError, OSError, ValueError, ArithmeticError, MemoryError) as error:
         print(f"nnc: {_message(error)}", file=sys.stderr)
         status = 1
     _flush()
@@ -117,6 +117,8 @@ def _tell(quiet: bool, message: Warning | str, *_: object) -> None:
 def _message(error: Exception) -> str:
     """Return what an error says, in one line, without the number that Python puts before it."""
     text = str(error)
+    if isinstance(error, MemoryError):
+        text = f"there is not enough memory: {text}" if text else "there is not enough memory"
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if package in EXTRA:
         return f'this needs {EXTRA[package]}, which is not there; install it with pip install "nnc-cython[cli]"'

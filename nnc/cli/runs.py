@@ -65,6 +65,8 @@ def check_files(arguments: Namespace, unfinished: str) -> None:
         folder = os.path.dirname(path or "")
         if folder and not os.path.isdir(folder):
             raise FileNotFoundError(f"there is no folder {folder!r} to write {path} in; make it first")
+        if path is not None and os.path.isdir(path):
+            raise IsADirectoryError(f"{path} is a folder; add the name of a file in it")
 
 
 def networks_in(unfinished: str) -> int:
