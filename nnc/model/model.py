@@ -60,8 +60,6 @@ class Model:
         Which of the layers that compute do not learn; empty where all do.
     uneven : bool
         Whether some layers learn otherwise than others, or not at all.
-    plain : bool
-        Whether the loss is the engine's, all layers learn alike, and none drops outputs.
     places : list of int
         Of each layer that computes its number among the engine's, which has pools and the like, too.
     """
@@ -89,7 +87,6 @@ class Model:
     statistics: list[tuple[NDArray[Any], ...]]
     frozen: tuple[bool, ...]
     uneven: bool
-    plain: bool
     least_rows: int
 
     def __init__(
@@ -151,7 +148,6 @@ class Model:
         frozen = tuple(layer.kind.frozen for layer in self.stack.computing)
         self.frozen = frozen if any(frozen) else ()
         self.uneven, self.least_rows = bool(self.stack.learning), self.stack.least_rows
-        self.plain = self.custom is None and not (self.uneven or self.drops)
 
     def change_learning(self, number: int, **fields: Any) -> None:
         """Lets a layer that computes learn otherwise from here on."""

@@ -24,36 +24,6 @@ if TYPE_CHECKING:
 class FitArguments:
     """The arguments of `NeuralNetwork.fit` next to X and y, with its defaults; nothing is checked here."""
 
-    __slots__ = (
-        "batch_size",
-        "callback",
-        "class_weight",
-        "clip_norm",
-        "clip_value",
-        "dropout",
-        "epochs",
-        "l1",
-        "l2",
-        "lr",
-        "max_norm",
-        "max_seconds",
-        "metrics",
-        "min_delta",
-        "monitor",
-        "n_threads",
-        "optimizer",
-        "patience",
-        "progress",
-        "regularize_bias",
-        "restore_best",
-        "sample_weight",
-        "shuffle",
-        "target_loss",
-        "validation",
-        "verbose",
-        "weight_decay",
-    )
-
     def __init__(
         self,
         *,
