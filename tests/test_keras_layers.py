@@ -47,6 +47,10 @@ MODELS = {
         + [layers.Dense(4), layers.ReLU(), layers.Dense(1, "sigmoid")],
     ),
     "normed": ((5,), [layers.Dense(4), layers.BatchNormalization(), layers.ELU(), layers.Dense(3)]),
+    "normed at the end": ((5,), [layers.Dense(4), layers.BatchNormalization()]),
+    "normed before the last activation": (
+        (5,), [layers.Dense(4), layers.BatchNormalization(), layers.Activation("tanh")],
+    ),
     "images": (
         (8, 7, 2),
         [
@@ -98,6 +102,7 @@ REFUSED = {
     r"\(ReLU\) has max_value=6": ((5,), [layers.Dense(3), layers.ReLU(max_value=6)]),
     r"\(Conv2D\) has dilation_rate=\(2, 2\)": ((8, 8, 1), [layers.Conv2D(3, 2, dilation_rate=2)]),
     r"\(MaxPooling2D\) has padding='same'": ((7, 7, 1), [layers.MaxPooling2D(2, padding="same")]),
+    r"the last layer must be dense, got BatchNorm\(": ((5,), [layers.Dense(3, "relu"), layers.BatchNormalization()]),
 }
 
 

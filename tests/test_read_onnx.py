@@ -151,7 +151,11 @@ REFUSED = {
     r"takes 'W', which nothing gives": model([("MatMul", ["X", "W"], ["y"])]),
     r"\(MatMul\) takes 3 numbers, the layer before gives 5": model([("MatMul", ["X", "W"], ["y"])], (5,), [W]),
     r"\(Relu\) must stand behind a layer with weights": model([("Relu", ["X"], ["y"])]),
-    r"the last layer must be a dense one": model([("Identity", ["X"], ["y"])]),
+    r"the last layer must be dense, got BatchNorm\(": model(
+        [("MatMul", ["X", "W"], ["z"]), ("Relu", ["z"], ["a"]), ("BatchNormalization", ["a", *"bbbb"], ["y"])],
+        tensors=[W, ("b", np.ones(2))],
+    ),
+    r"the last layer must be dense, got Input": model([("Identity", ["X"], ["y"])]),
     r"it gives labels alone": model([("MatMul", ["X", "W"], ["z"]), ("ArgMax", ["z"], ["y"])], tensors=[W]),
     r"\(MaxPool\) has pads=\[1, 1, 1, 1\]": model(
         [("MaxPool", ["X"], ["y"], {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]})], (2, 8, 8)

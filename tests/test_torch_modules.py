@@ -33,6 +33,7 @@ DENSE = {
     "plain": [nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)],
     "nested": [nn.Sequential(nn.Linear(5, 4), nn.Tanh()), nn.Dropout(0.2), nn.Identity(), nn.Linear(4, 2, bias=False)],
     "normed": [nn.Linear(5, 4, bias=False), nn.BatchNorm1d(4), nn.SiLU(), nn.Linear(4, 3), nn.BatchNorm1d(3)],
+    "normed before the last activation": [nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Sigmoid()],
     "normed behind the activation": [nn.Linear(5, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 3)],
     "classes": [nn.Linear(5, 6), nn.GELU(), nn.Linear(6, 5), nn.ELU(), nn.Linear(5, 4), nn.Softmax(dim=1)],
     "yes or no": [nn.Linear(5, 4), nn.LeakyReLU(), nn.Linear(4, 3), nn.Softplus(), nn.Linear(3, 1), nn.Sigmoid()],
@@ -137,7 +138,8 @@ REFUSED = {
     r"module 1 \(Conv2d\) puts zeros around what stands behind a ZeroPad2d": [
         nn.ZeroPad2d(1), nn.Conv2d(2, 4, 3, padding=1)
     ],
-    "the last layer must be a dense one, got Conv2D": [nn.Conv2d(2, 4, 3)],
+    "the last layer must be dense, got Conv2D": [nn.Conv2d(2, 4, 3)],
+    r"the last layer must be dense, got BatchNorm\(\)": [nn.Linear(5, 4), nn.ReLU(), nn.BatchNorm1d(4)],
 }  # fmt: skip
 
 
