@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nnc.exchange.onnx_file import Model, Node
-    from nnc.network import NeuralNetwork
 
     Array = np.ndarray[Any, Any]
 
+Network = TypeVar("Network")  # nnc.NeuralNetwork, which this package does not import
 MAX_EXTRA_BYTES = 2**22  # of arrays that a model makes beyond twice the size of its file
 MAX_MESSAGE = 500  # characters of an error
 
 
-def read(build: Callable[[Parts], NeuralNetwork], path: Any, loss: Any, verify: bool) -> NeuralNetwork:
+def read(build: Callable[[Parts], Network], path: Any, loss: Any, verify: bool) -> Network:
     """Return the network of the ONNX model in a file.
 
     Parameters
