@@ -15,6 +15,7 @@ SHORT = {
     "files": ["--kills", "2", "--short"],
     "gradients": ["100"],
     "load_fuzz": ["--seconds", "2"],
+    "onnx_files": ["--files", "2000"],
     "memory": ["--most", "20", "--actions", "save", "load", "fit"],
     "readers": ["--models", "20"],
     "signals": ["--runs", "5", "--processes", "0"],
@@ -32,8 +33,8 @@ def test_every_campaign_is_run():
 
 
 def campaign_of(name):
-    if name == "cluster":
-        pytest.importorskip("distributed")
+    for needed in {"cluster": ["distributed"], "onnx_files": ["onnx"]}.get(name, []):
+        pytest.importorskip(needed)
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     campaign = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(campaign)

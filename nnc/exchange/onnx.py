@@ -44,11 +44,13 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "softmax": ("Softmax", {"axis": 1}, True),
     "exp": ("Exp", {}, True),
 }
-# Operators that are read but not written: they need a later version of the standard, or exist only in float32.
-READ_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "selu": ("Selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}),
-    "mish": ("Mish", {}),
-    "gelu": ("Gelu", {"approximate": b"none"}),
+# Operators that are read but not written, because they need a later version of the standard, or exist only in float32:
+# operator, attributes, and the first opset that has it.
+READ_OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "selu": ("Selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}, 1),
+    "mish": ("Mish", {}, 18),
+    "gelu": ("Gelu", {"approximate": b"none"}, 20),
+    "silu": ("Swish", {"alpha": 1.0}, 24),
 }
 
 

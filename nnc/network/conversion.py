@@ -93,29 +93,37 @@ class Conversion(Files):
         return read(cls._from_parts, model, loss, flag("verify", verify))
 
     @classmethod
-    def from_onnx(cls, path: Any, loss: str | Loss | None = None) -> Self:
-        """The network of an ONNX model, whose predictions are the same to rounding: of models that `to_onnx`, skl2onnx,
-        PyTorch or Keras have written of networks whose layers nnc has. The onnx package is not needed.
+    def from_onnx(cls, path: Any, loss: str | Loss | None = None, verify: bool = False) -> Self:
+        """Read the network of an ONNX model, whose predictions are the same to rounding.
 
-        Names of classes come along, and the scaling of inputs. Images are channels last here, however the model has
-        them.
+        Models of `to_onnx`, skl2onnx, PyTorch and Keras are read if nnc has their layers. Operators, attributes and
+        types that docs/exchange.md does not list are refused. The onnx package is needed only to verify. Images are
+        channels last here, however the model has them; names of classes and the scaling of inputs come along.
 
         Parameters
         ----------
         path : str or os.PathLike
         loss : str or object, optional
             As in `from_torch`; with labels and no probabilities "hinge".
+        verify : bool, default False
+            Compare outputs and labels with those of onnx's reference evaluator on 4 random rows, to a tolerance of 1e-5
+            in float32 and 1e-10 in float64. This runs the model: the file's size does not bound time and memory.
 
         Raises
         ------
         OSError
             The file cannot be read, as in `load`.
         ModelFileError
-            It is no ONNX model, or a node of it is none that nnc has; the message names it.
+            It is no ONNX model, or has a part that is not supported, which the message names; or the comparison fails.
+            It is an OSError and a ValueError.
+        ImportError
+            `verify` is true and onnx is not installed.
+        TypeError, ValueError
+            `loss` or `verify` is of another type or unknown.
         """
-        from nnc.exchange.read_onnx import parts_of
+        from nnc.exchange.read_onnx import read
 
-        return cls._from_parts(parts_of(path, loss))
+        return read(cls._from_parts, path, loss, flag("verify", verify))
 
     @classmethod
     def _from_parts(cls, parts: Parts) -> Self:

@@ -1,0 +1,188 @@
+"""Random ONNX graphs against onnx's reference evaluator, and `from_onnx(verify=True)`."""
+
+import importlib.util
+import random
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnc import ModelFileError, NeuralNetwork
+
+pytest.importorskip("onnx")
+
+CAMPAIGN = Path(__file__).parents[1] / "tools" / "campaigns" / "onnx_files.py"
+MODELS = sorted((Path(__file__).parent / "models").glob("*.onnx"))
+if not CAMPAIGN.exists():
+    pytest.skip("tools/ is not here", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def campaign():
+    spec = importlib.util.spec_from_file_location("onnx_files", CAMPAIGN)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(graph, path):
+    """Read the model of a graph; its network, or None if it is refused."""
+    path.write_bytes(graph.model.SerializeToString())
+    with warnings.catch_warnings(), suppress(OSError):
+        warnings.simplefilter("error")
+        return NeuralNetwork.from_onnx(path)
+    return None
+
+
+def check_outputs(graph, net):
+    """Compare the network with what onnx's reference made of each node."""
+    X = graph.X
+    if X.ndim == 4:  # channels last, whichever axis the model has them in
+        X = X if net.layers[0].shape_in == X.shape[1:] else X.transpose(0, 2, 3, 1)
+    P, expected = net.predict(X), np.asarray(graph.expected, np.float64)
+    assert P.size == expected.size
+    single = any(array.dtype == np.float32 for array in graph.values.values())
+    tolerance = (1e-5 if single else 1e-10) * max(1, np.abs(expected).max())
+    assert np.abs(P.reshape(-1) - expected.reshape(-1)).max() <= tolerance
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2**32))
+def test_random_graph_is_read_as_the_same_function_or_refused(campaign, tmp_path_factory, seed):
+    graph = campaign.Graph(random.Random(seed))
+    net = read(graph, tmp_path_factory.getbasetemp() / "graph.onnx")
+    if net is not None:
+        check_outputs(graph, net)
+
+
+def test_a_fair_share_of_random_graphs_is_read(campaign, tmp_path):
+    graphs = [campaign.Graph(random.Random(seed)) for seed in range(150)]
+    networks = [read(graph, tmp_path / "graph.onnx") for graph in graphs]
+    for graph, net in zip(graphs, networks, strict=True):
+        if net is not None:
+            check_outputs(graph, net)
+    assert 30 < sum(net is not None for net in networks) < 120
+
+
+# ------------------------------------------------------------------------------------------------ verify
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_stored_models_are_verified(path):
+    NeuralNetwork.from_onnx(path, verify=True)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_exported_networks_are_verified(exported, dtype, tmp_path):
+    exported[0][dtype].to_onnx(tmp_path / "net.onnx")
+    NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify=True)
+
+
+def test_outputs_without_their_activation_are_verified(tmp_path):
+    NeuralNetwork([3, 4, 2], loss="mse", seed=0).to_onnx(tmp_path / "net.onnx")
+    net = NeuralNetwork.from_onnx(tmp_path / "net.onnx", loss="cross_entropy", verify=True)
+    assert net.activations[-1] == "softmax"
+
+
+@pytest.mark.parametrize("estimator", ["MLPClassifier", "MLPRegressor"])
+def test_models_of_skl2onnx_are_verified(estimator, tmp_path):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    from sklearn import neural_network
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    X = np.random.default_rng(0).normal(2000, 2, (60, 3)).astype("float32")
+    y = np.arange(60) % 2 if estimator == "MLPClassifier" else X[:, 0] - 2000
+    mlp = getattr(neural_network, estimator)(hidden_layer_sizes=(4,), max_iter=5, random_state=0)
+    model = make_pipeline(StandardScaler(), mlp)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    (tmp_path / "net.onnx").write_bytes(skl2onnx.to_onnx(model, X[:1]).SerializeToString())
+    NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify=True)
+
+
+@pytest.mark.parametrize(
+    ("loss", "method", "message"),
+    [("mse", "predict", "the output 'output' .* differs by"), ("bce", "predict_classes", "the labels 'label'")],
+)
+def test_another_function_is_found(loss, method, message, monkeypatch, tmp_path):
+    NeuralNetwork([3, 4, 1], loss=loss, seed=0).to_onnx(tmp_path / "net.onnx")
+    right = getattr(NeuralNetwork, method)
+    monkeypatch.setattr(NeuralNetwork, method, lambda net, X: 1 - right(net, X))
+    with pytest.raises(ModelFileError, match=message):
+        NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify=True)
+
+
+def test_verify_needs_onnx(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx.reference", None)
+    with pytest.raises(ImportError, match="verify=True needs the package onnx; install it with pip install onnx"):
+        NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify=True)
+
+
+def test_verify_must_be_a_flag(tmp_path):
+    with pytest.raises(TypeError, match="verify must be"):
+        NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify="yes")
+
+
+# ------------------------------------------------------------------------------------------------ time
+
+
+def chain(operators, count):
+    """A model of a matrix and `count` nodes, each of the last tensor, and operators of two of the last one twice."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes, last = [helper.make_node("MatMul", ["X", "W"], ["z"])], "z"
+    for i in range(count):
+        operator = operators[i % len(operators)]
+        inputs = (
+            [last, "c"] if operator == "scale" else [last] * {"Add": 2, "Mul": 2, "Max": 2, "Min": 2}.get(operator, 1)
+        )
+        nodes.append(helper.make_node("Mul" if operator == "scale" else operator, inputs, [f"{i:x}"]))
+        last = f"{i:x}"
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("X", last)]
+    constants = [numpy_helper.from_array(np.full(shape, 1.5, "f4"), name) for name, shape in (("W", (3, 3)), ("c", ()))]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "operators",
+    [["Mul"], ["Max"], ["Add"], ["Relu"], ["Abs"], ["scale"], ["Sigmoid", "Mul"], ["Exp", "Add", "Log", "Mul"]],
+)
+def test_long_graphs_take_lines_in_proportion(campaign, operators, tmp_path):
+    """Graphs whose formulas grow by a factor with each node, if they are written out."""
+    lines = []
+    for count in (200, 400, 800):
+        content = chain(operators, count)
+        (tmp_path / "net.onnx").write_bytes(content)
+        with campaign.Lines() as counter, suppress(OSError):
+            NeuralNetwork.from_onnx(tmp_path / "net.onnx")
+        assert counter.count < campaign.MAX_LINES + campaign.MAX_LINES_PER_BYTE * len(content)
+        lines.append(counter.count)
+    assert lines[2] - lines[1] < 2.2 * (lines[1] - lines[0])
+
+
+# ------------------------------------------------------------------------------------------------ the campaign
+
+
+def test_what_is_wrong_is_found(campaign, monkeypatch, capsys):
+    """The campaign counts lines and bytes, and reports other exceptions."""
+    for limit, message in (("MAX_LINES", " lines for "), ("MAX_BYTES", " bytes beyond the ")):
+        with monkeypatch.context() as patch:
+            patch.setattr(campaign, limit, 100)
+            patch.setattr(campaign, "MAX_LINES_PER_BYTE", 0 if limit == "MAX_LINES" else 100)
+            assert campaign.main(["--files", "3"]) == 1
+        assert message in capsys.readouterr().out
+
+    def broken(path, **options):
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr(NeuralNetwork, "from_onnx", broken)
+    assert campaign.main(["--files", "3"]) == 1
+    assert "AttributeError('no such thing')" in capsys.readouterr().out
