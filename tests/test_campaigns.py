@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parents[1] / "tools" / "campaigns"
 SHORT = {
     "arrays": ["--seconds", "4"],
     "cluster": ["1"],
+    "coverage": ["1"],
     "files": ["--kills", "2", "--short"],
     "gradients": ["100"],
     "load_fuzz": ["--seconds", "2"],
@@ -33,6 +34,8 @@ def test_every_campaign_is_run():
 def campaign_of(name):
     if name == "cluster":
         pytest.importorskip("distributed")
+    if name == "coverage":
+        pytest.importorskip("sklearn", "1.9")
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     campaign = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(campaign)
