@@ -71,7 +71,7 @@ MODELS = {
         (6, 6, 2),
         [layers.Conv2D(3, 3), layers.GlobalAveragePooling2D(keepdims=True), layers.Flatten(), layers.Dense(2)],
     ),
-    "exponential": ((5,), [layers.Dense(4, "selu"), layers.Dense(4, "mish"), layers.Dense(2, "exponential")]),
+    "exponential": ((5,), [layers.Dense(4, "selu"), layers.Dense(4, "silu"), layers.Dense(2, "exponential")]),
     "pools": (
         (6, 6),
         [

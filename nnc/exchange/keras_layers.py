@@ -13,6 +13,7 @@ import numpy as np
 
 from nnc.exchange.parts import Builder, Parts, scaling
 from nnc.exchange.verification import check_outputs, random_rows
+from nnc.kinds import activations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,21 +34,11 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "ELU": {"alpha": 1.0},
     "Softmax": {"axis": -1},
 }
-# Functions of keras.activations and their names in nnc. leaky_relu is missing: its slope is 0.2 in Keras.
-ACTIVATIONS = {
-    "linear": "identity",
-    "sigmoid": "sigmoid",
-    "tanh": "tanh",
-    "relu": "relu",
-    "softplus": "softplus",
-    "elu": "elu",
-    "gelu": "gelu",
-    "silu": "silu",
-    "mish": "mish",
-    "selu": "selu",
-    "softmax": "softmax",
-    "exponential": "exp",
-}
+# Names of functions of keras.activations that nnc calls otherwise, and activations that Keras defines otherwise: its
+# leaky_relu has a slope of 0.2.
+RENAMED = {"identity": "linear", "exp": "exponential"}
+DIFFERENT = ("leaky_relu",)
+ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT}
 Network = TypeVar("Network")  # a NeuralNetwork
 ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -281,8 +272,10 @@ def _norm(builder: Builder, layer: Any, what: str) -> None:
 def _activation(builder: Builder, layer: Any, what: str) -> None:
     """Add the activation of a layer, which must be one of Keras' own functions."""
     function, known = layer.activation, sys.modules["keras"].activations
-    name = next((ours for theirs, ours in ACTIVATIONS.items() if function is getattr(known, theirs)), None)
-    if function is None or name == "identity":
+    if function is None:
+        return
+    name = next((ours for theirs, ours in ACTIVATIONS.items() if function is getattr(known, theirs, None)), None)
+    if name == "identity":
         return
     if name is None:
         raise ValueError(

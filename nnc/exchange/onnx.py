@@ -333,3 +333,16 @@ COMPOSED: dict[str, Callable[[Graph, str], str]] = {
     "mish": Graph.mish,
     "selu": Graph.selu,
 }
+
+
+def _log_of_exp(graph: Graph, z: str) -> str:
+    """Write softplus as log(1 + exp(z))."""
+    return graph.node("Log", graph.node("Add", graph.node("Exp", z), graph.number(1.0)))
+
+
+# Activations as other exporters compose them; they are read but not written.
+READ_COMPOSED: tuple[tuple[str, Callable[[Graph, str], str]], ...] = (
+    ("softplus", _log_of_exp),
+    ("mish", lambda graph, z: graph.node("Mul", z, graph.node("Tanh", _log_of_exp(graph, z)))),
+    ("mish", lambda graph, z: graph.node("Mul", z, graph.node("Tanh", graph.node("Softplus", z)))),
+)

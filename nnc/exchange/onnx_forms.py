@@ -12,7 +12,7 @@ from itertools import combinations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from nnc.exchange.onnx import COMPOSED, Graph
+from nnc.exchange.onnx import COMPOSED, READ_COMPOSED, Graph
 from nnc.exchange.onnx_file import NODE, TENSOR_FIELDS, Constants
 from nnc.exchange.protobuf import parse
 
@@ -92,12 +92,9 @@ def activation(form: Form, dtype: str) -> str | None:
 def _activations() -> dict[Form, list[tuple[list[float], str]]]:
     """Return constants and names of the composed activations by their skeletons, and no names for parts of them.
 
-    They are those that to_onnx writes, and softplus and mish as other exporters write them.
+    They are those that to_onnx writes, and those of other exporters.
     """
-    log_of_exp = ("Log", ("+", 1.0, (("Exp", X),)))
-    forms = [(_written(compose), name) for name, compose in COMPOSED.items()]
-    forms += [(log_of_exp, "softplus")]
-    forms += [(_gather("*", [X, ("Tanh", softplus)]), "mish") for softplus in (log_of_exp, ("Softplus", X))]
+    forms = [(_written(compose), name) for name, compose in (*COMPOSED.items(), *READ_COMPOSED)]
     found: dict[Form, list[tuple[list[float], str]]] = {}
     for form, name in forms:
         for part in _parts(form):

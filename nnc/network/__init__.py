@@ -21,7 +21,7 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
         of itself goes before the arguments below. BatchNorm and Scale say all of themselves.
     activation : str or sequence of str
         Of the hidden layers but BatchNorm and Scale, one name for all or one for each: "sigmoid", "tanh", "relu",
-        "leaky_relu" (slope 0.01), "identity", "softplus", "elu" (alpha 1), "gelu" (exact), "silu", "mish", "selu".
+        "gelu" or another one of the list in docs/guide/what-there-is.md; formulas are in docs/file-format.md.
     output : str, optional
         Of the last layer: one of those, "softmax" or "exp". Default: the partner of the loss (below).
     loss : str, object or callable
@@ -56,8 +56,8 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
     init : str or sequence of arrays, optional
         "uniform" (0 to 1, biases too), "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform",
         "lecun_normal", "zeros", or the weight matrices themselves, W (n_in, n_out) of each layer. Default:
-        "glorot_uniform" for layers with sigmoid, tanh, identity, softplus or softmax, "he_uniform" for relu,
-        leaky_relu, elu, gelu, silu and mish, "lecun_normal" for selu. Biases start at 0.
+        "he_uniform" for relu and the activations that resemble it, "lecun_normal" for selu, "glorot_uniform" for the
+        others. Biases start at 0.
     dtype : "float64" or "float32"
         Of the parameters and of all arithmetic. NumPy's types do as well.
     seed : int, optional

@@ -225,7 +225,7 @@ def composed(graph) -> None:
     elif which == "leaky_relu" and graph.add("Mul", c(graph.pick([0.01], [0.02]))):
         graph.add("Max", x)
     elif which == "softplus" and graph.add("Exp") and graph.add("Add", c(1.0)) and graph.add("Log"):
-        if choose.random() < 0.5 and graph.add("Tanh"):  # mish
+        if choose.random() < 0.5 and graph.add("Tanh"):
             graph.add("Mul", x)
     elif which == "residual":
         graph.add(choose.choice(["Add", "Mul", "Sub", "Max", "Div"]), choose.choice(graph.history))

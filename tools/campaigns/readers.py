@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc import NeuralNetwork
+from nnc.exchange.keras_layers import ACTIVATIONS
+from nnc.kinds.activations import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -311,7 +313,7 @@ def _normalization(one: One, shape: tuple[int, ...], odd: Odd) -> Any:
     return layers.Normalization(axis=axis, mean=np.full(n, 2.0), variance=np.full(n, 3.0), invert=invert)
 
 
-KERAS_ACTIVATIONS = ("relu", "sigmoid", "tanh", "softplus", "elu", "gelu", "silu", "mish", "selu", "linear")
+KERAS_ACTIVATIONS = [name for name, ours in ACTIVATIONS.items() if ROWS[ours].elementwise and ours != "exp"]
 
 
 def _keras_activation(one: One, odd: Odd) -> list[Any]:
