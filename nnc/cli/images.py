@@ -64,11 +64,7 @@ def train(arguments: Namespace) -> int:
     screen, unfinished = Screen(arguments.quiet), arguments.output + UNFINISHED_IMAGES
     check_files(arguments, unfinished)
     X, y, digest = _labelled(arguments)
-    labels, places, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if len(labels) < 2:
-        raise ValueError(f"{arguments.images} has one class alone, {labels[0]}: expected images of two or more")
-    if counts.min() < 2:
-        raise ValueError(f"{arguments.images} has one image of {labels[counts.argmin()]}: expected two or more")
+    labels, places, counts = _classes(arguments.images, y)
     height, width = X.shape[1:3]
     screen.say(
         f"{arguments.images}: {len(X):,} images of {len(labels):,} classes, {height} x {width} pixels, "
@@ -131,6 +127,16 @@ def train(arguments: Namespace) -> int:
         say(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} FOLDER")
     kept = f"the epoch with a validation accuracy of {best:.4g}" if best >= 0 else "which is of no whole epoch"
     return ended(complete, kept, arguments, unfinished, screen)
+
+
+def _classes(folder: str, y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the classes, the index of the class of each image, and the number of images of each class."""
+    labels, index, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if len(labels) < 2:
+        raise ValueError(f"{folder} must have images of two classes or more, got only {labels[0]}")
+    if counts.min() < 2:
+        raise ValueError(f"{folder} must have two images or more of each class, got one of {labels[counts.argmin()]}")
+    return labels, index, counts
 
 
 def _network(arguments: Namespace, unfinished: str, X: NDArray[Any], n_classes: int) -> nnc.NeuralNetwork:
