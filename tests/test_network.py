@@ -1232,6 +1232,15 @@ def test_it_learns(dtype):
     assert net.score(X, np.sin(3 * X[:, 0]) * X[:, 1]) > 0.97
 
 
+@pytest.mark.parametrize("name", ["fit", "predict", "save", "check_gradients", "to_json"])
+def test_methods_are_those_of_the_class(name):
+    """Whichever part of it they are defined in: in messages, and where they are pickled."""
+    method = getattr(NeuralNetwork, name)
+    assert pickle.loads(pickle.dumps(method)) is method
+    with pytest.raises(TypeError, match=rf"NeuralNetwork\.{name}\(\) "):
+        method(NeuralNetwork([2, 1], seed=0), nothing=1)
+
+
 # ---------------------------------------------------------------------------------------------- names of other packages
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 from nnc.network.conversion import Conversion
 from nnc.network.fitting import Fitting
 from nnc.network.inspection import Inspection
@@ -88,3 +90,14 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
     >>> history = net.fit(X, y, epochs=1500, lr=1.0)
     >>> net.predict(X)
     """
+
+
+def _rename_methods() -> None:
+    """Let messages and pickles name the methods of the mixins by the class that users know."""
+    for part in NeuralNetwork.__mro__[1:-1]:
+        for name, member in vars(part).items():
+            if isinstance(member, FunctionType):
+                member.__module__, member.__qualname__ = __name__, f"NeuralNetwork.{name}"
+
+
+_rename_methods()
