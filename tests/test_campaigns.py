@@ -16,6 +16,7 @@ SHORT = {
     "gradients": ["100"],
     "load_fuzz": ["--seconds", "2"],
     "memory": ["--most", "20", "--actions", "save", "load", "fit"],
+    "scores": ["--tables", "6", "--sizes", "150", "--splits", "0", "--presets", "fast"],
     "signals": ["--runs", "5", "--processes", "0"],
     "soak": ["--minutes", "0.03"],
     "threads_bits": ["--configurations", "3"],

@@ -16,7 +16,7 @@ import numpy as np
 
 from nnc._team import Interrupt, Team
 from nnc.base import processors
-from nnc.training.callbacks import Call, Observer, Record, asked, tell
+from nnc.training.callbacks import Call, Record, asked, tell
 from nnc.training.divergence import DivergedError, divergence, too_fast
 from nnc.training.history import History
 from nnc.training.plan import check_weights, unchanged
@@ -48,7 +48,7 @@ class Fit:
     seen = 0  # epochs that were looked at
     looking = 0.0  # seconds that this took
     evaluation: Any = None
-    outputs: NDArray[Any] | None = None
+    outputs: Any = None  # for the rows that are measured, as of the last evaluation
     best = np.inf
     record_before: float | None = None  # the best of the fits before, once it is asked for
     best_epoch: int | None = None
@@ -56,7 +56,6 @@ class Fit:
     best_params: NDArray[Any] | None = None
     training: Any = None  # the core's run
     calls: Sequence[Call] = ()
-    observers: Sequence[Any] = ()
     rows_of: Counter[int] | None = None  # rows that so many threads have worked on together
     rates: Any = np.empty(0)  # of epochs, as many as are known; or a number, which is that of all
     rated = 0
@@ -98,7 +97,6 @@ class Fit:
         plan = self.plan
         callbacks = plan.callbacks if plan.display is None else [*plan.callbacks, plan.display]
         self.calls = [Call(callback, self.began) for callback in callbacks]
-        self.observers = [each.observe for each in plan.callbacks if isinstance(each, Observer)]
         tell((call.callback for call in self.calls), "open")
 
     def begin(self, intake: Intake, data: Data) -> None:
@@ -449,17 +447,16 @@ class Fit:
         """The loss of the validation rows and the metrics, of those or else of the training rows."""
         plan, model, rows = self.plan, self.model, self.measured
         if model.custom is not None:
-            P = model.net_outputs(rows.X)
+            P = self.outputs = model.net_outputs(rows.X)
             if plan.validation is not None:
                 assert rows.Y is not None
                 self.columns["val_loss"].append(model.custom.value(P, rows.Y))
             for name, metric in plan.metrics.items():
                 self.columns[name].append(self.intake.measure(metric, rows, P))
-            self.show(P)
             return
         threads = self.team.grow(self.chooser.best)
         if self.evaluation is None or self.evaluation.threads != threads:
-            if (plan.metrics or self.observers) and self.outputs is None:
+            if (plan.metrics or plan.callbacks) and self.outputs is None:
                 self.outputs = np.empty((rows.n, model.sizes[-1]), model.dtype)
             self.evaluation = model.evaluation(rows, self.outputs, threads)
         self.evaluation.restart()
@@ -469,16 +466,8 @@ class Fit:
         if plan.validation is not None:
             self.columns["val_loss"].append(self.evaluation.loss if self.evaluation.done else np.nan)
         for name, metric in plan.metrics.items():
-            assert self.outputs is not None
             done = self.evaluation.done
             self.columns[name].append(self.intake.measure(metric, rows, self.outputs) if done else np.nan)
-        if self.evaluation.done:
-            self.show(self.outputs)
-
-    def show(self, P: NDArray[Any] | None) -> None:
-        """Pass the outputs for the validation rows, or the training rows, to the callbacks that observe them."""
-        for observe in self.observers:
-            observe(P)
 
     def call_back(self, epoch: int, better: bool, last: bool) -> bool:
         """Calls the callbacks whose turn it is; returns whether one of them ends the training."""
@@ -495,6 +484,7 @@ class Fit:
                 record.update(lr=self.rate_of(epoch - 1), seconds=perf_counter() - self.began)
                 better = better and (self.best == np.inf or self.best < self.best_before())  # inf: not kept here
                 record.update(best=better, network=self.plan.network)
+                record.outputs = self.outputs
             call.epoch = epoch
             stop = asked(call.callback, record) or stop
             call.at = perf_counter()
