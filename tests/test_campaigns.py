@@ -19,6 +19,7 @@ SHORT = {
     "onnx_files": ["--files", "2000"],
     "memory": ["--most", "20", "--actions", "save", "load", "fit"],
     "readers": ["--models", "20"],
+    "scores": ["--tables", "6", "--sizes", "150", "--splits", "0", "--presets", "fast"],
     "signals": ["--runs", "5", "--processes", "0"],
     "soak": ["--minutes", "0.03"],
     "threads_bits": ["--configurations", "3"],

@@ -205,9 +205,14 @@ def test_report_as_text():
         "a<1>    number  a number, scaled",
         "city    text    3 categories",
     ]
-    text = str(report(importances={"city": 0.25, "a<1>": 0.5}, curves={"accuracy": [0.5, 0.75, 1], "loss": [3, 1]}))
-    ends = [line.split()[0] + line.split()[-1] for line in text.splitlines()[5:8]]
-    assert ends == ["a<1>0.5000", "city0.2500", "a<0>0.0000"]
+    importances = {"city": (0.25, 0.05), "a<1>": (0.5, 0.125)}
+    text = str(report(importances=importances, curves={"accuracy": [0.5, 0.75, 1], "loss": [3, 1]}))
+    ends = [line.split()[:1] + line.split()[-3:] for line in text.splitlines()[5:8]]
+    assert ends == [
+        ["a<1>", "0.5000", "+-", "0.1250"],
+        ["city", "0.2500", "+-", "0.0500"],
+        ["a<0>", "0.0000", "+-", "0.0000"],
+    ]
     assert "from 0.5 to 1" in text.splitlines()[-2]
     assert "from 3 to 1" in text.splitlines()[-1]
     assert repr(report()) == str(report())
@@ -218,7 +223,7 @@ def test_report_as_text():
 
 
 def test_report_as_html(tmp_path):
-    made = report(importances={"city": 0.25}, curves={"accuracy": [0.5, 0.75, 1]})
+    made = report(importances={"city": (0.25, 0.05)}, curves={"accuracy": [0.5, 0.75, 1]})
     page = made._repr_html_()
     assert "<td>a&lt;0&gt;</td>" in page
     assert "7.9 s &amp; more" in page

@@ -95,7 +95,7 @@ def test_ctrl_c_while_validation_rows_are_looked_at(epoch, monkeypatch, tmp_path
 
 
 def test_looking_at_a_model_computes_nothing(monkeypatch, tmp_path):
-    wide = np.concatenate([X, RNG.standard_normal((120, models.WIDE - 2))], axis=1)
+    wide = np.concatenate([X, RNG.standard_normal((120, held_out.MAX_COLUMNS - 2))], axis=1)
     few = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
     model = TableRegressor("fast", members=1, random_state=0).fit(wide, Y)
     right = held_out.permutation_importances
@@ -234,8 +234,8 @@ def test_counts_of_nothing(y, tmp_path):
 
 
 def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypatch):
-    monkeypatch.setattr(training, "MAX_OUTPUTS", 90)
-    monkeypatch.setattr(training, "MAX_SCORES", 10)
+    monkeypatch.setattr(training, "MAX_JUDGED_OUTPUTS", 90)
+    monkeypatch.setattr(training, "MIN_JUDGED_ROWS", 10)
     rows = []
     right = held_out.fit_temperature
     monkeypatch.setattr(held_out, "fit_temperature", lambda z, *rest: rows.append(len(z)) or right(z, *rest))

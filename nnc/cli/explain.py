@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
-    from nnc.tabular.estimator import Explanations, TableEstimator
+    from nnc.tabular.estimator import TableEstimator
+    from nnc.tabular.explain import Explanations
 
 BAR = 30  # characters
 MOST = 12  # columns that are told of

@@ -163,7 +163,8 @@ class Ensemble:
         Parameters
         ----------
         X, y : arrays
-            Rows that no network has learned from, as in `NeuralNetwork.score`.
+            Rows that no network has learned from, as in `NeuralNetwork.score`. They must not be validation rows that
+            have chosen an epoch (`restore_best`, `patience`) or a network: sets and intervals would be too small.
         level : float, default 0.9
             Above 0 and below 1. It needs level / (1 - level) rows at least, and some hundred to be exact.
 
@@ -200,8 +201,8 @@ class Ensemble:
         return ConformalIntervals(predict, X, truth.reshape(len(data.X), -1), level)
 
     def score(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None, metric: Any = None) -> float:
-        """How good the predictions are, with the arguments, answers and errors of `NeuralNetwork.score`: accuracy or
-        R^2 where no metric is named."""
+        """Return the score of the predictions, with the arguments and errors of `NeuralNetwork.score`: accuracy or R^2
+        without `metric`. It is that of new rows if X has neither trained a network nor chosen an epoch."""
         lead = self.networks[0]
         metric = lead._metric(metric)
         data = lead.intake.data(X, y, sample_weight)

@@ -120,9 +120,9 @@ class Fitting(Parameters):
         monitor : str, optional
             What has to improve: "loss", "val_loss" or a metric. Default: "val_loss" with validation, else "loss".
         restore_best : bool or "last", optional
-            Whether the network ends with the weights from the end of the best epoch, of equally good ones the first, or
-            with "last" the last. Default: with patience. The training loss of an epoch is that of the weights during
-            it, so validation rows are the better judge.
+            Whether the network ends with the weights of the best epoch, the first of equal ones, or with "last" the
+            last. Default: with patience. Validation rows are the better judge, as the training loss of an epoch is that
+            of the weights during it. Their loss at the best epoch is too low an estimate of the loss on new rows.
         target_loss : float, optional
             Ends the training after an epoch whose training loss is this or less.
         max_seconds : float, optional

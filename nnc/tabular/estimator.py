@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from numbers import Integral, Real
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -18,8 +18,10 @@ from nnc.base.arrays import finite
 from nnc.base.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.saving import ModelFileError
 from nnc.tabular import file
+from nnc.tabular.explain import Explanations
 from nnc.tabular.export import program
 from nnc.tabular.frames import read_table
+from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
 from nnc.tabular.progress import told
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
     from nnc.exchange.table import TableProgram
     from nnc.network import NeuralNetwork
     from nnc.tabular.frames import Table
-    from nnc.tabular.held_out import HeldOut
     from nnc.tabular.recipe import Task
     from nnc.tabular.report import Report
+    from nnc.tabular.snapshots import HeldOut
     from nnc.tabular.target import Target
 
 LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
@@ -84,8 +86,11 @@ PARAMETERS = """
     networks_ : list of nnc.NeuralNetwork
         Those that answer.
     held_out_ : HeldOut
-        What rows say that a network had not learned from: how many they are (`n`), `score`, `calibration_error`,
-        `temperature`."""
+        Estimates of the quality of the model on new rows: `score` (accuracy or R^2), `calibration_error`,
+        `temperature`, and `n`, the number of held-out rows that they are made with. These rows neither train nor select
+        the networks that predict them: other held-out rows choose the epoch and the encoding. For regression `score`
+        includes how much the mean of all networks improves on one of them. For classification it is the accuracy of
+        one or two networks, so it may be slightly too low for all of them together."""
 
 
 def _weights(weights: Any, n: int) -> NDArray[np.float64]:
@@ -122,35 +127,6 @@ def _rows(schema: Schema, table: Table, y: NDArray[Any], weights: NDArray[np.flo
 
 
 NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
-
-
-class Explanations(NamedTuple):
-    """What each column gives to predictions.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The columns.
-    contributions : array (n, columns)
-        They add up, with the baseline, to what is predicted: `contributions.sum(axis=1) + baseline`.
-    baseline : array (n,)
-        What is predicted for the mean row of the training.
-    outputs : int array (n,)
-        Which class, or target, is explained.
-    """
-
-    names: tuple[str, ...]
-    contributions: NDArray[np.float64]
-    baseline: NDArray[np.float64]
-    outputs: NDArray[np.intp]
-
-    def __str__(self) -> str:
-        lines = []
-        for contributions, baseline in zip(self.contributions, self.baseline, strict=True):
-            order = np.argsort(-np.abs(contributions))
-            lines.append(f"{contributions.sum() + baseline:.6g}, from {baseline:.6g} for the mean row")
-            lines += [f"  {contributions[j]:+.4g}  {self.names[j]}" for j in order if contributions[j]]
-        return "\n".join(lines)
 
 
 class TableEstimator(BaseEstimator):
@@ -285,7 +261,7 @@ class TableEstimator(BaseEstimator):
                 rows.inputs(any(member.spec.bins for member in members)).mean(axis=0, dtype=np.float64),
                 facts,
             )
-            model.learn_from_held_out(rows, training, seed)
+            evaluate(model, rows, training, seed)
             facts["seconds"] = perf_counter() - began
             self.model_ = model
             if self.checkpoint is not None and not training.over:
@@ -370,23 +346,40 @@ class TableEstimator(BaseEstimator):
 
     @property
     def feature_importances_(self) -> NDArray[np.float64]:
-        """How much the score on held-out rows falls where a column is shuffled among them (permutation importances,
-        Breiman, 2001), (columns,). Of tables of up to 100 columns `fit` finds it; of others `find_importances` does,
-        and before that this is an AttributeError."""
+        """Permutation importances (columns,): by how much the score falls if a column is permuted (Breiman, 2001).
+
+        The score is the accuracy, or R^2, the mean over several targets, of held-out rows, by networks that these rows
+        have neither trained nor selected. The importance of a column without information is 0 on average;
+        `feature_importances_std_` tells by how much it may differ from 0. `fit` computes importances for tables of up
+        to 100 columns. For wider tables this is an AttributeError until `find_importances` is called.
+        """
         importances = self._model().importances
         if importances is None:
             raise AttributeError("feature_importances_ is not known yet: call find_importances()")
         return importances[0]
 
+    @property
+    def feature_importances_std_(self) -> NDArray[np.float64]:
+        """Standard errors of `feature_importances_`, (columns,).
+
+        They include the sampling of the held-out rows, the permutations, and the correlation between folds: a column
+        without information has an importance within two standard errors of 0 in 95 % of tables or more. In a file that
+        nnc 0.1.0 has written they are the standard deviations over permutations only.
+        """
+        importances = self._model().importances
+        if importances is None:
+            raise AttributeError("feature_importances_std_ is not known yet: call find_importances()")
+        return importances[1]
+
     def find_importances(self) -> NDArray[np.float64]:
-        """Finds `feature_importances_`, (columns,), where that is not done yet: of some thousand columns in minutes.
+        """Compute `feature_importances_`, (columns,), if that is not done yet: minutes for some thousand columns.
 
         Raises
         ------
         ValueError
             No rows were held out, as there were fewer than 10, or the model comes from a file that has none.
         """
-        return self._model().find_importances()[0]
+        return find_importances(self._model())[0]
 
     def report(self) -> Report:
         """Return a summary of the fit: the columns and what was made of each, the networks, how good they are on rows

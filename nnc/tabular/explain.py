@@ -3,7 +3,7 @@ the gradient on the way to a single one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,35 @@ NODES = 8  # of a stretch of the way
 HALVINGS = 7  # of stretches, at most
 TINY = np.finfo(np.float64).tiny
 NUMBERS = 1 << 21  # that are computed at a time
+
+
+class Explanations(NamedTuple):
+    """What each column gives to predictions.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The columns.
+    contributions : array (n, columns)
+        They add up, with the baseline, to what is predicted: `contributions.sum(axis=1) + baseline`.
+    baseline : array (n,)
+        What is predicted for the mean row of the training.
+    outputs : int array (n,)
+        Which class, or target, is explained.
+    """
+
+    names: tuple[str, ...]
+    contributions: NDArray[np.float64]
+    baseline: NDArray[np.float64]
+    outputs: NDArray[np.intp]
+
+    def __str__(self) -> str:
+        lines = []
+        for contributions, baseline in zip(self.contributions, self.baseline, strict=True):
+            order = np.argsort(-np.abs(contributions))
+            lines.append(f"{contributions.sum() + baseline:.6g}, from {baseline:.6g} for the mean row")
+            lines += [f"  {contributions[j]:+.4g}  {self.names[j]}" for j in order if contributions[j]]
+        return "\n".join(lines)
 
 
 def permutation_importances(

@@ -30,12 +30,13 @@ from nnc import saving
 from nnc.base import disk, fields
 from nnc.data.scaling import Scaling
 from nnc.network import NeuralNetwork
-from nnc.tabular.held_out import PARTS, HeldOut, with_params
+from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
 from nnc.tabular.model import WIDEST, TableModel
 from nnc.tabular.recipe import CLASSES, LOSSES, NUMBERS, PRESETS, Task
 from nnc.tabular.schema import Schema
 from nnc.tabular.selection import Gain
+from nnc.tabular.snapshots import PARTS, HeldOut, with_params
 from nnc.tabular.target import Target
 from nnc.tabular.training import Member, Spec
 
@@ -53,7 +54,7 @@ PLAN = 3  # which member learns from what: a checkpoint of another plan is of an
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
     """Save a model, or its `count` best members: see `saving.write`."""
     if model.shuffle is not None and len(model.schema.names) <= WIDEST:
-        model.find_importances()  # which need rows that the file has not
+        find_importances(model)  # which need rows that the file has not
     model = model if count is None else model.with_members(count)
     saving.write(path, _networks(model), _table(model))
 
@@ -341,7 +342,7 @@ def _member_of_checkpoint(given: Any, i: int, network: NeuralNetwork, params: Se
     snapshots = fields.member(given, "snapshots", list, where=f"{where}.")
     errors = fields.member(given, "errors", list, where=f"{where}.")
     n_parts = 0 if member.spec.fold is None else PARTS
-    if len(snapshots) != n_parts or len(errors) != n_parts:
+    if len(snapshots) not in (0, n_parts) or len(errors) != n_parts:
         found = f"{len(snapshots)} snapshots and {len(errors)} errors"
         raise ValueError(f"{where} has {found}, expected {n_parts} of each")
     for index in snapshots:

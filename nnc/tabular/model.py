@@ -12,9 +12,9 @@ from nnc.data.conformal import checked_level, classes_within, half_width, quanti
 from nnc.data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients
-from nnc.tabular.held_out import HeldOut, evaluate, find_importances
 from nnc.tabular.intervals import calibrate, inputs_of
 from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, best_members, gain_over_one
+from nnc.tabular.snapshots import HeldOut
 from nnc.tabular.temperature import with_temperature
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from nnc.data.scaling import Scaling
     from nnc.tabular.frames import Table
-    from nnc.tabular.held_out import Shuffle
     from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task
     from nnc.tabular.schema import Schema
     from nnc.tabular.selection import Gain
+    from nnc.tabular.snapshots import Shuffle
     from nnc.tabular.target import Target
     from nnc.tabular.training import Member, Rows, Training
 
 BLOCK = 1 << 22  # inputs that are made at a time
-WIDE, WIDEST = 100, 1000  # columns up to which importances take a tenth of the time of a fit at most, and some seconds
+WIDEST = 1000  # columns up to which importances, which take seconds then, are computed before a file is written
 TINY = 1e-30
 
 
@@ -149,14 +149,6 @@ class TableModel:
         return outputs if self.bounds is None else np.clip(outputs, *self.bounds)
 
     # ------------------------------------------------------------------------------------------ how far it is trusted
-
-    def learn_from_held_out(self, rows: Rows, training: Training, seed: int) -> None:
-        """Set `held_out`, and `importances` unless there are many columns, from the held-out rows of a training."""
-        found = evaluate(self, rows, training, seed)
-        if found is not None:
-            self.held_out, self.shuffle = found
-            if len(self.schema.names) <= WIDE:
-                self.find_importances()
 
     def score(self, answers: NDArray[np.float64], truth: NDArray[Any], weights: Any = None) -> float:
         """Accuracy or R^2 of what `predict` returned."""
@@ -311,15 +303,6 @@ class TableModel:
         return classes_within(self.predict(table), self.limit(level), allow_empty)
 
     # ------------------------------------------------------------------------------------------ what it rests on
-
-    def find_importances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return by how much the score on held-out rows falls if a column is permuted, and the standard errors."""
-        if self.importances is None:
-            if self.shuffle is None:
-                raise ValueError("no importances can be found: no rows were held out, or the file has none")
-            self.importances = find_importances(self, self.shuffle, self.facts["seed"])
-            self.shuffle = None
-        return self.importances
 
     def explain(self, table: Table, output: int) -> tuple[NDArray[np.float64], float]:
         """What each column gives to an output of the rows (n, columns), and the output of the baseline: integrated

@@ -16,7 +16,7 @@ from nnc.tabular.target import Target
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.tabular.estimator import Explanations
+    from nnc.tabular.explain import Explanations
     from nnc.tabular.model import TableModel
 
 inside = within(lambda x: 0 < x < 1, "above 0 and below 1")

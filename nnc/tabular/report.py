@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nnc.tabular.schema import Made
 
 MOST = 50  # columns that are told of
+NO_IMPORTANCE = 0.0, 0.0  # of a column that is not listed
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -54,8 +55,8 @@ class Report:
         What is to be said of it: {"rows": "2,400, and 600 to validate", "time": "7.9 s"}.
     columns : sequence of Made
         The columns and what was made of them, from `Schema.describe`.
-    importances : mapping of str to float, optional
-        How much the score falls where a column is shuffled. The columns are in its order then.
+    importances : mapping of str to (float, float), optional
+        By how much the score falls if a column is permuted, and the standard error. The columns are sorted by it.
     curves : mapping of str to sequence of float, optional
         What changed from epoch to epoch, such as the scores of validation rows of each network.
     """
@@ -63,7 +64,7 @@ class Report:
     title: str
     facts: dict[str, str]
     columns: list[Made]
-    importances: dict[str, float] | None
+    importances: dict[str, tuple[float, float]] | None
     curves: dict[str, NDArray[np.float64]]
 
     def __init__(
@@ -71,14 +72,14 @@ class Report:
         title: str,
         facts: Mapping[str, str],
         columns: Sequence[Made],
-        importances: Mapping[str, float] | None = None,
+        importances: Mapping[str, tuple[float, float]] | None = None,
         curves: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.title, self.facts = title, dict(facts)
         self.importances = None if importances is None else dict(importances)
         self.columns = list(columns)
         if importances is not None:
-            self.columns.sort(key=lambda made: -importances.get(made.column, 0))
+            self.columns.sort(key=lambda made: -importances.get(made.column, NO_IMPORTANCE)[0])
         self.curves = {name: np.asarray(curve, np.float64) for name, curve in (curves or {}).items()}
 
     # ------------------------------------------------------------------------------------------ as text
@@ -107,7 +108,8 @@ class Report:
         rows = [[shortened(made.column, 30), made.kind, made.made] for made in self.columns[:MOST]]
         if self.importances is not None:
             for row, made in zip(rows, self.columns, strict=False):
-                row.append(f"{self.importances.get(made.column, 0):.4f}")
+                mean, error = self.importances.get(made.column, NO_IMPORTANCE)
+                row.append(f"{mean:.4f} +- {error:.4f}")
         return rows
 
     def _more(self) -> list[str]:

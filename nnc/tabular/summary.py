@@ -49,12 +49,13 @@ def summary(title: str, call: str, model: TableModel) -> Report:
         )
     importances = None
     if model.importances is not None:
-        importances = dict(zip(model.schema.names, model.importances[0].tolist(), strict=True))
+        pairs = zip(*(part.tolist() for part in model.importances), strict=True)
+        importances = dict(zip(model.schema.names, pairs, strict=True))
     curves = [member.curve for member in model.members if member.curve]
     shown = {}
     if curves:
         name, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
         most = max(map(len, curves))  # a member that was over earlier stays as good as it is
         whole = [[*curve, *[best(curve)] * (most - len(curve))] for curve in curves]
-        shown[f"mean {name} on held-out rows"] = np.mean(whole, axis=0)
+        shown[f"mean {name} on held-out rows, which choose the epoch"] = np.mean(whole, axis=0)
     return Report(title, told, model.schema.describe(), importances, shown)

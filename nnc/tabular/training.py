@@ -17,9 +17,8 @@ import numpy as np
 from nnc.base.processors import get_num_threads
 from nnc.many.fit import outcomes_of
 from nnc.many.source import Apart
-from nnc.tabular.held_out import MAX_OUTPUTS, MAX_ROWS, MAX_SCORES, PARTS, Judge, Snapshots, with_params
 from nnc.tabular.recipe import LOOK, PAST, network, options, scaling_of, steps_of
-from nnc.training.callbacks import Observer
+from nnc.tabular.snapshots import PARTS, Judge, Snapshots, with_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 FOLDS = 5  # a member of the cross-validation learns from all rows but one of so many parts
 PACE = 5.0  # seconds from one checkpoint to the next: all networks are written each time
 LEAST_ROWS = 2 * FOLDS  # with fewer none are held out
+MIN_JUDGED_ROWS, MAX_JUDGED_ROWS = 2000, 1 << 18  # rows that estimates are made with, of all folds
+MAX_JUDGED_OUTPUTS = 1 << 20  # outputs for them
 ALIKE = {"classes": 0.25, "numbers": 0.06}  # so much the errors of both encodings may differ for both to be kept
 NUMBERED = 1 << 22  # numbers of rows of the members that are trained in one call
 MOST_NUMBERS = 100_000_000  # of inputs with bins, in all rows: beyond, the plain encoding has to do
@@ -82,7 +83,7 @@ class Rows(NamedTuple):
         return self.bins if bins and self.bins is not None else self.plain
 
 
-class Watch(Observer):
+class Watch:
     """What is called after each epoch of a member, and ends its training. Waves of the rate are twice as long as those
     before them: where held-out rows say that the third one, which is over by LOOK, has brought nothing, the fourth is
     spared.
@@ -111,13 +112,10 @@ class Watch(Observer):
         self.place, self.epochs, self.last, self.callback, self.snapshots = place, epochs, last, callback, snapshots
         self.best = 0
 
-    def observe(self, P: NDArray[Any]) -> None:
-        """Pass the outputs for the held-out rows to the snapshots."""
-        if self.snapshots is not None:
-            self.snapshots.update(P)
-
     def __call__(self, record: Record) -> bool:
         epoch: int = record["epoch"]
+        if self.snapshots is not None and isfinite(record["val_loss"]):
+            self.snapshots.update(record.outputs)
         if record["best"]:
             self.best = epoch
         if self.last is None:
@@ -340,7 +338,8 @@ class Training:
         n = len(self.rows.y)
         rows, part = self.order[fold::FOLDS], np.full(n, -1, np.int8)
         part[rows] = np.arange(len(rows)) % PARTS
-        most = max(MAX_SCORES, min(MAX_ROWS, MAX_OUTPUTS // self.task.outputs // 2))  # a row has up to two networks
+        most = min(MAX_JUDGED_ROWS, MAX_JUDGED_OUTPUTS // self.task.outputs // 2)  # a row has up to two networks
+        most = max(MIN_JUDGED_ROWS, most)
         if most < n:
             part[np.random.default_rng([self.seed, 2]).permutation(n)[most:]] = -1
         return part[np.sort(rows)]

@@ -14,15 +14,20 @@ from nnc.base.checks import count, flag, positive
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from numpy.typing import NDArray
-
 
 class Record(dict[str, Any]):
     """What a callback gets after an epoch; items can be read as attributes.
 
     "epoch" (counted from 1, over all fits that this one goes on from), "loss", "val_loss" and the metrics where there
     are any, "lr", "seconds" since the fit began, "best" (no epoch before was better), "network".
+
+    Attributes
+    ----------
+    outputs : array (n, n_out) or None
+        Outputs for the validation rows, which the next epoch overwrites; None without validation rows.
     """
+
+    outputs: Any = None
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -33,21 +38,6 @@ class Record(dict[str, Any]):
     def numbers(self) -> dict[str, float]:
         """What loggers take: the losses and metrics, lr and seconds."""
         return {name: value for name, value in self.items() if name not in ("epoch", "best", "network")}
-
-
-class Observer:
-    """Base class of callbacks that get the outputs for the validation rows after each epoch, before their record.
-
-    The engine computes these outputs for the validation loss, so no second forward pass is needed.
-    """
-
-    def observe(self, P: NDArray[Any]) -> None:
-        """Use outputs (n, n_out), which the next epoch overwrites."""
-        raise NotImplementedError
-
-    def __call__(self, record: Record) -> Any:
-        """Use the record of an epoch; a true value ends the training."""
-        raise NotImplementedError
 
 
 class Call:

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.training.callbacks import Observer
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,7 +18,7 @@ SLICE_MULTIPLY_ADDS = 1e9  # of an evaluation between two looks at Ctrl-C
 
 
 class Evaluator:
-    """Compute the validation loss and the metrics of the epochs of a run, and pass the outputs to observers.
+    """Compute the validation loss and the metrics of the epochs of a run.
 
     Parameters
     ----------
@@ -43,8 +41,7 @@ class Evaluator:
     ) -> None:
         self.model, self.dataset, self.options, self.columns = model, dataset, options, columns
         self.evaluation: Any = None  # of the core
-        self.observers = [callback for callback in options.callbacks if isinstance(callback, Observer)]
-        if outputs is None and (options.metrics or self.observers) and model.custom is None:
+        if outputs is None and (options.metrics or options.callbacks) and model.custom is None:
             outputs = np.empty((dataset.measured.n, model.sizes[-1]), model.dtype)
         self.outputs = outputs
 
@@ -64,24 +61,15 @@ class Evaluator:
         if dataset.validation is not None:
             self.columns["val_loss"].append(self.evaluation.loss if done else np.nan)
         self._append_metrics(self.outputs if done else None)
-        if done:
-            self._notify(self.outputs)
 
     def _evaluate_custom(self) -> None:
         rows, custom = self.dataset.measured, self.model.custom
         assert custom is not None
-        P = self.model.net_outputs(rows.X)
+        P = self.outputs = self.model.net_outputs(rows.X)
         if self.dataset.validation is not None:
             assert rows.Y is not None
             self.columns["val_loss"].append(custom.value(P, rows.Y))
         self._append_metrics(P)
-        self._notify(P)
-
-    def _notify(self, P: NDArray[np.floating] | None) -> None:
-        """Pass the outputs for the measured rows to the callbacks that observe them."""
-        if P is not None:
-            for observer in self.observers:
-                observer.observe(P)
 
     def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
         dataset = self.dataset

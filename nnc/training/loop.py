@@ -390,6 +390,8 @@ class TrainingLoop:
         record.update(lr=records.rate_of(epoch - 1), seconds=perf_counter() - records.began)
         better = better and self.monitor.beats_earlier_fits(list(self.state.histories))
         record.update(best=better, network=self.options.network)
+        if self.evaluator is not None and self.dataset.validation is not None:
+            record.outputs = self.evaluator.outputs
         stop = self.callbacks.call(due, record, epoch)
         self.model.check_parameters(", which a callback has put there")
         return stop
