@@ -602,12 +602,12 @@ def test_report(classifier):
     text = str(classifier.report())
     for name in ("x", "town", "same", "TableClassifier('fast', members=3, random_state=1)", "calibration error"):
         assert name in text
-    assert "accuracy on held-out rows" in text
+    assert "accuracy that chooses the epoch" in text
     html = classifier.report()._repr_html_()
     assert "<table" in html
     for x, label in re.findall(r'<text x="([\d.]+)" y="20.5" font-size="10">([^<]*)<', html):
         assert float(x) + width(label, 10) <= 320, f"{label!r} reaches beyond the picture"
-    assert "mean accuracy on held-out rows" in html
+    assert "accuracy that chooses the epoch" in html
 
 
 # ------------------------------------------------------------------------------------------ files
