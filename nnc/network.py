@@ -1202,11 +1202,10 @@ class NeuralNetwork:
 
     @classmethod
     def from_onnx(cls, path: Any, loss: str | Loss | None = None, verify: bool = False) -> NeuralNetwork:
-        """Read the network of an ONNX model, whose predictions are the same to rounding.
+        """Read the network of an ONNX model of `to_onnx`, skl2onnx, PyTorch or Keras; predictions equal to rounding.
 
-        Models of `to_onnx`, skl2onnx, PyTorch and Keras are read if nnc has their layers. Operators, attributes and
-        types that docs/exchange.md does not list are refused. The onnx package is needed only to verify. Images are
-        channels last here, however the model has them; names of classes and the scaling of inputs come along.
+        docs/exchange.md lists what is read; the rest is refused. Images are channels last here, however the model has
+        them; names of classes and the scaling of inputs come along. onnx is needed only to verify.
 
         Parameters
         ----------
@@ -1214,22 +1213,15 @@ class NeuralNetwork:
         loss : str or object, optional
             As in `from_torch`; with labels and no probabilities "hinge".
         verify : bool, default False
-            Compare outputs and labels with those of onnx's reference evaluator on 4 random rows, to a tolerance of 1e-5
-            in float32 and 1e-10 in float64. This runs the model: the file's size does not bound time and memory.
+            Run onnx's reference evaluator on 4 random rows; compare to 1e-5, or 1e-10 in float64.
 
         Raises
         ------
         OSError
-            The file cannot be read, as in `load`.
-        ModelFileError
-            It is no ONNX model, or has a part that is not supported, which the message names; or the comparison fails.
-            It is an OSError and a ValueError.
+            The file cannot be read; a ModelFileError (also a ValueError), which names the part, if it is not supported.
         ImportError
-            `verify` is true and onnx is not installed.
-        TypeError, ValueError
-            `loss` or `verify` is of another type or unknown.
+            `verify` needs onnx.
         """
-        from nnc.base.checks import flag
         from nnc.exchange.read_onnx import read
 
         return read(cls._from_parts, path, loss, flag("verify", verify))
