@@ -9,15 +9,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_MESSAGES = 10_000  # values of one repeated field of messages
 EMPTY = {"int": 0, "float": 0.0, "text": "", "bytes": b"", "message": None}  # value of a single field that is absent
 WIRE_TYPES = {"int": (0,), "ints": (0, 2), "float": (5,), "floats": (5, 2), "doubles": (1, 2)}  # of others: (2,)
-FIXED = {"floats": "<f4", "doubles": "<f8"}
+FIXED = ("floats", "doubles")
 
 
 def varint(value: int) -> bytes:
@@ -65,8 +63,8 @@ def parse(content: bytes | memoryview, schema: Mapping[int, tuple[str, str]], ow
     content : bytes or memoryview
     schema : dict of int to (str, str)
         Name and kind of each field. Kinds of single fields are "int", "float", "text", "bytes" and "message" (its
-        bytes, None if it is absent); kinds of repeated ones "ints" (a list), "floats" and "doubles" (arrays), "texts",
-        "strings" (bytes) and "messages". A field of kind "skip" is not returned.
+        bytes, None if it is absent); kinds of repeated ones "ints" (a list), "floats" and "doubles" (their bytes),
+        "texts", "strings" (bytes) and "messages". A field of kind "skip" is not returned.
     owner : str
         Name of the message in errors.
 
@@ -101,7 +99,7 @@ def parse(content: bytes | memoryview, schema: Mapping[int, tuple[str, str]], ow
         if kind in EMPTY:
             values.setdefault(name, EMPTY[kind])
         elif kind in FIXED:
-            values[name] = np.frombuffer(b"".join(values.get(name, ())), FIXED[kind])
+            values[name] = b"".join(values.get(name, ()))
         elif kind != "skip":
             values.setdefault(name, [])
     return values

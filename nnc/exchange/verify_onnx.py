@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.exchange.onnx_operators import Labels, Mapped, Pair, Rows
+from nnc.exchange.read_onnx_values import Labels, Mapped, Pair, Rows
 
 if TYPE_CHECKING:
-    from nnc.exchange.read_onnx import Reader
-
     Array = np.ndarray[Any, Any]
 
 N_ROWS = 4
@@ -27,7 +25,7 @@ def require_onnx() -> None:
         raise ImportError("verify=True needs the package onnx; install it with pip install onnx") from None
 
 
-def check(path: Any, reader: Reader, network: Any) -> None:
+def check(path: Any, reader: Any, network: Any) -> None:
     """Compare outputs on random rows; ValueError if they differ or the evaluator cannot run the model."""
     rows, X = _random_rows(reader, network)
     P = network.predict(X).reshape(len(X), -1)
@@ -52,7 +50,7 @@ def check(path: Any, reader: Reader, network: Any) -> None:
             )
 
 
-def _random_rows(reader: Reader, network: Any) -> tuple[Array, Array]:
+def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     """Return rows for the model, and the same for the network."""
     n = reader.batch or N_ROWS
     if n > MAX_ROWS:

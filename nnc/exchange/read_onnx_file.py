@@ -1,4 +1,4 @@
-"""Files of ONNX: the messages of a model, checked and decoded. The operators are in onnx_operators.py.
+"""Files of ONNX: the messages of a model, checked and decoded. Operators: read_onnx_values.py.
 
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. A field that is not in a schema here is refused,
 because it may change the meaning of the model.
@@ -197,7 +197,7 @@ def _little(dtype: str) -> Any:
 def _typed(values: Any, dtype: str, label: str) -> Array:
     """Return the array of numbers that have a field each."""
     if dtype in ("float32", "float64"):
-        return values  # type: ignore[no-any-return]
+        return np.frombuffer(values, _little(dtype))
     if dtype in ("uint32", "uint64"):
         values = [value & 2**64 - 1 for value in values]
     low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
@@ -317,6 +317,8 @@ class _RawNode:
         others = [other for other in attribute.values() if other is not None]
         if any(other if isinstance(other, (int, float)) else len(other) for other in others):
             raise ValueError(f"{self.label} has {name} of more than one type")
+        if kind == FLOATS:
+            value = np.frombuffer(value, "<f4")
         if kind == TENSOR:
             value = constants.decode(parse(value or b"", TENSOR_FIELDS, f"{name} of {self.label}"))
         return name, kind, value

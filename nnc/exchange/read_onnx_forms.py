@@ -13,8 +13,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from nnc.exchange.onnx import COMPOSED, READ_COMPOSED, Graph
-from nnc.exchange.onnx_file import NODE, TENSOR_FIELDS, Constants
 from nnc.exchange.protobuf import parse
+from nnc.exchange.read_onnx_file import NODE, TENSOR_FIELDS, Constants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
