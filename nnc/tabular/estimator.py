@@ -407,7 +407,7 @@ class TableEstimator(BaseEstimator):
             name, best = ("accuracy", max) if model.task.kind == "classes" else ("loss", min)
             most = max(map(len, curves))  # a member that was over earlier stays as good as it is
             whole = [[*curve, *[best(curve)] * (most - len(curve))] for curve in curves]
-            shown[f"mean {name} on held-out rows, which choose the epoch"] = np.mean(whole, axis=0)
+            shown[f"mean {name} on held-out rows"] = np.mean(whole, axis=0)
         return Report(type(self).__name__, told, model.schema.describe(), importances, shown)
 
     def _call(self) -> str:
