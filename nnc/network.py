@@ -1204,8 +1204,7 @@ class NeuralNetwork:
     def from_onnx(cls, path: Any, loss: str | Loss | None = None, verify: bool = False) -> NeuralNetwork:
         """Read the network of an ONNX model of `to_onnx`, skl2onnx, PyTorch or Keras; predictions equal to rounding.
 
-        docs/exchange.md lists what is read; the rest is refused. Images are channels last here, however the model has
-        them; names of classes and the scaling of inputs come along. onnx is needed only to verify.
+        docs/exchange.md lists what is read. Images are channels last here; classes and scaling of inputs come along.
 
         Parameters
         ----------
