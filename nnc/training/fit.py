@@ -339,7 +339,7 @@ class Fit:
         training, n = self.training, self.data.n
         began = perf_counter()
         left, before = self.rows_left(), training.epoch * n + training.row
-        threads, seconds = self.tuner.next(began, left)
+        threads, seconds = self.tuner.next(left)
         if self.plan.max_seconds is not None:
             seconds = min(seconds, self.plan.max_seconds / 2)
         if threads > 1:
@@ -360,7 +360,7 @@ class Fit:
             self.rows_of[threads] += rows
             self.mark(now)
         if rows:
-            self.tuner.record(threads, rows, now - began, now)
+            self.tuner.record(threads, rows, now - began)
 
     def rows_left(self) -> float:
         """How many rows are still to be trained on, at most."""
