@@ -8,7 +8,6 @@ through all variants that this processor runs, all others use the one that netwo
 
 import os
 import signal
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -177,23 +176,11 @@ def exported(request):
     return _trained(request.param)
 
 
-def torch_activation(name):
-    """Return PyTorch's function for an activation of nnc: its own default constants are those of nnc."""
-    import torch
-
-    others = {
-        "identity": lambda z: z,
-        "exp": torch.exp,
-        "softmax": partial(torch.softmax, dim=1),
-        "softplus": partial(torch.nn.functional.softplus, threshold=100),
-    }
-    return others[name] if name in others else getattr(torch.nn.functional, name)
-
-
 @pytest.fixture(scope="session")
 def twin():
     """A network in PyTorch, for what is held against that."""
     torch = pytest.importorskip("torch")
+    from torch_functions import torch_activation
 
     def of(net, X, parameters=None):
         """The network in PyTorch, perhaps with other parameters: its outputs for X, and these layer by layer."""

@@ -25,7 +25,6 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from conftest import torch_activation
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +34,8 @@ from nnc.kinds.activations import HIDDEN
 from nnc.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, Input, MaxPool2D
 
 torch = pytest.importorskip("torch")
+from torch_functions import torch_activation  # noqa: E402 (needs torch)
+
 nn, optim, schedulers = torch.nn, torch.optim, torch.optim.lr_scheduler
 pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")  # what is drawn here need not be wise
 

@@ -163,14 +163,14 @@ class Machine:
         """Work for this long, or until no rows are left."""
         end = self.now + seconds
         while self.now < end and left > 0:
-            n_threads, slice_seconds = self.tuner.next(self.now, left)
+            n_threads, slice_seconds = self.tuner.next(left)
             rate = self.rate(n_threads, slice_seconds)
             rows = min(max(rate * slice_seconds, self.min_rows), left)
             self.now += rows / rate
             self.rows += rows
             left -= rows
             self.seconds[n_threads] += rows / rate
-            self.tuner.record(n_threads, rows, rows / rate, self.now)
+            self.tuner.record(n_threads, rows, rows / rate)
         return self
 
     def repeat(self, seconds, left):
@@ -224,9 +224,9 @@ def test_a_trial_that_favours_a_team_costs_little(rate, left):
 def test_a_run_may_end_during_a_trial(until):
     machine = Machine({1: 1e6, 2: 1.9e6, 4: 3e6})
     for _ in range(until):
-        n_threads, seconds = machine.tuner.next(machine.now, 1e9)
+        n_threads, seconds = machine.tuner.next(1e9)
         machine.now += 0.3 * seconds
-        machine.tuner.record(n_threads, 0.3 * machine.rates[n_threads] * seconds, 0.3 * seconds, machine.now)
+        machine.tuner.record(n_threads, 0.3 * machine.rates[n_threads] * seconds, 0.3 * seconds)
     for _ in range(3):
         machine.run(0.5)
     assert machine.best == 4
@@ -325,11 +325,9 @@ def test_a_limit_holds_while_it_runs():
 def test_fewer_threads_than_asked_for_end_the_trial(candidates):
     """The system may refuse to start threads, and some runs use only one."""
     tuner = ThreadTuner(candidates)
-    now = 0.0
     for _ in range(10):
-        _, seconds = tuner.next(now, np.inf)
-        now += seconds
-        tuner.record(1, 1e6 * seconds, seconds, now)
+        _, seconds = tuner.next(np.inf)
+        tuner.record(1, 1e6 * seconds, seconds)
     assert not tuner.trials
     assert tuner.best == candidates[0]
 
@@ -342,8 +340,8 @@ def test_the_next_run_of_the_same_work_uses_the_tuner():
     return_tuner(work, machine.run(0.9).tuner)
     again = borrow_tuner(work, [1, 2], lambda: 2)
     assert again is tuner
-    assert again.next(machine.now, 1e9)[0] == 2
-    assert again.next(machine.now, 100)[0] == 1  # the run is over before a thread has started
+    assert again.next(1e9)[0] == 2
+    assert again.next(100)[0] == 1  # the run is over before a thread has started
     assert borrow_tuner(work, [1, 2], lambda: 2) is not tuner  # used by another run
     return_tuner(work, tuner)
     assert borrow_tuner(work, [1, 2, 4], lambda: 4).best == 1  # other candidates

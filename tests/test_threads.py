@@ -59,7 +59,7 @@ def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
             super().run(work, amount, size, abort)
 
     class Falling(ThreadTuner):
-        def next(self, now, rows_left):
+        def next(self, rows_left):
             self.best = 4 if not sizes else 2
             return self.best, 0.0
 

@@ -917,7 +917,7 @@ def test_the_number_of_threads_changes_no_bit_while_it_is_chosen(monkeypatch):
             super().run(work, amount, size, abort)
 
     class Fickle(ThreadTuner):
-        def next(self, now, rows_left):
+        def next(self, rows_left):
             return self.candidates[len(sizes) % len(self.candidates)], 0.0  # a block of rows a slice
 
     monkeypatch.setattr(loop, "Team", Watched)

@@ -287,7 +287,7 @@ class TrainingLoop:
         training, n = self.training, self.data.n
         began = perf_counter()
         left, before = self.rows_left(), training.epoch * n + training.row
-        threads, seconds = self.tuner.next(began, left)
+        threads, seconds = self.tuner.next(left)
         if self.options.max_seconds is not None:
             seconds = min(seconds, self.options.max_seconds / 2)
         if threads > 1:
@@ -307,7 +307,7 @@ class TrainingLoop:
             self.rows_by_threads[threads] = self.rows_by_threads.get(threads, 0) + rows
             self.mark(now)
         if rows:
-            self.tuner.record(threads, rows, now - began, now)
+            self.tuner.record(threads, rows, now - began)
 
     def mark(self, now: float) -> None:
         """Record the time."""

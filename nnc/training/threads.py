@@ -27,7 +27,7 @@ MIN_THREADED_SECONDS = 0.002  # keep shorter runs on one thread
 AVERAGING_SECONDS = 0.1  # time constant of the average throughput
 MIN_SPEEDUP = 1.03  # required throughput of more threads, relative to fewer
 RATE_CHANGE = 1.25  # compare again if the throughput has changed by this factor
-COMPARE_SECONDS = 1.0, 10.0  # between comparisons: after a change of the throughput or the choice, and otherwise
+COMPARE_SECONDS = 0.5, 10.0  # of work between comparisons: after a change of throughput or choice, and otherwise
 MAX_TUNERS = 64  # kinds of work whose tuners are stored
 
 
@@ -83,15 +83,16 @@ class ThreadTuner:
         self.rates: dict[int, float] = {}
         self.trials: list[int] = []  # candidates that are still to be tried, the current one first
         self.is_trial = False  # whether the current slice belongs to the trial
+        self.is_proposed = False  # whether the best is known only from its trial, which the next slice replaces
         self.rows, self.seconds = 0.0, -WARM_UP_SECONDS  # of the current trial
-        self.last_comparison, self.interval = -inf, 0.0  # its time, and the seconds until the next one
+        self.work_seconds, self.interval = 0.0, 0.0  # since the last comparison, and until the next one
         self.chosen, self.reference = candidates[0], 0.0  # fastest candidate in it, and its throughput
 
-    def next(self, now: float, rows_left: float) -> tuple[int, float]:
+    def next(self, rows_left: float) -> tuple[int, float]:
         """Return the number of threads for the next slice, and its length in seconds."""
         seconds_left = rows_left / self.rates[self.best] if self.best in self.rates else inf
         may_try = seconds_left > MIN_TRIAL_SECONDS and len(self.candidates) > 1
-        if may_try and not self.trials and now - self.last_comparison >= self.interval:
+        if may_try and not self.trials and self.work_seconds >= self.interval:
             most = max(self.candidates[0], self.limit() if self.limit else self.candidates[-1])
             self.trials = [n for n in self.candidates if n <= most]
             self.rates = {n: rate for n, rate in self.rates.items() if n <= most}
@@ -100,8 +101,9 @@ class ThreadTuner:
             return self.trials[0], -self.seconds if self.seconds < 0 else TRIAL_SECONDS - self.seconds
         return self.best if seconds_left > MIN_THREADED_SECONDS else self.candidates[0], SLICE
 
-    def record(self, n_threads: int, rows: float, seconds: float, now: float) -> None:
+    def record(self, n_threads: int, rows: float, seconds: float) -> None:
         """Take account of a slice in which so many threads worked on so many rows."""
+        self.work_seconds += seconds
         if self.is_trial:
             if self.seconds < 0:
                 self.rates.setdefault(n_threads, rows / seconds)  # an estimate until the trial is over
@@ -110,22 +112,25 @@ class ThreadTuner:
             self.rows, self.seconds = self.rows + rows, self.seconds + seconds
             self.rates[n_threads] = self.rows / self.seconds
             if self.seconds >= 0.8 * TRIAL_SECONDS:
-                self.finish_trial(now)
+                self.finish_trial()
             return
         before = self.rates.setdefault(n_threads, rows / seconds)
-        self.rates[n_threads] += min(1.0, seconds / AVERAGING_SECONDS) * (rows / seconds - before)
+        weight = 1.0 if self.is_proposed else min(1.0, seconds / AVERAGING_SECONDS)
+        self.rates[n_threads] += weight * (rows / seconds - before)
+        self.is_proposed = False
         self.choose()
         if not self.reference / RATE_CHANGE < self.rates.get(self.best, 0.0) < self.reference * RATE_CHANGE:
             self.interval = COMPARE_SECONDS[0]
 
-    def finish_trial(self, now: float) -> None:
+    def finish_trial(self) -> None:
         """Go on to the next candidate; after the last one, choose the fastest."""
         del self.trials[0]
         self.rows, self.seconds = 0.0, -WARM_UP_SECONDS
         if not self.trials:
             self.choose()
+            self.is_proposed = True
             self.interval = COMPARE_SECONDS[self.best == self.chosen]
-            self.last_comparison, self.chosen, self.reference = now, self.best, self.rates.get(self.best, 0.0)
+            self.work_seconds, self.chosen, self.reference = 0.0, self.best, self.rates.get(self.best, 0.0)
 
     def choose(self) -> None:
         """Set `best` to the candidate with the highest throughput, preferring fewer threads."""
