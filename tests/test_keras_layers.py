@@ -108,7 +108,10 @@ def test_inputs_that_are_scaled():
 
 REFUSED = {
     r"\(LSTM\) must be one of Dense, ": ((5, 2), [layers.LSTM(3), layers.Dense(1)]),
-    r"\(Dense\) must have one of the activations sigmoid, .*, got 'leaky_relu'": ((5,), [layers.Dense(3, "leaky_relu")]),
+    r"\(Dense\) must have one of the activations sigmoid, .*, got 'leaky_relu'": (
+        (5,),
+        [layers.Dense(3, "leaky_relu")],
+    ),
     r"\(Dense\) must have one of the activations sigmoid, .*, got 'softsign'": ((5,), [layers.Dense(3, "softsign")]),
     r"\(LeakyReLU\) must have negative_slope=0.01, got 0.3": ((5,), [layers.Dense(3), layers.LeakyReLU()]),
     r"\(ReLU\) must have max_value=None, got 6": ((5,), [layers.Dense(3), layers.ReLU(max_value=6)]),
