@@ -75,7 +75,7 @@ def as_targets(y: Any, loss: str) -> NDArray[Any]:
         return numbers("y", y)
     except TypeError:
         for index, value in np.ndenumerate(as_given(y).astype(object)):
-            if isinstance(value, (str, bytes)):
+            if index and isinstance(value, (str, bytes)):  # a single text is no column of labels
                 raise TypeError(
                     f"y must be numbers for the loss {loss!r}, got the text {brief(value)} in row {index[0]}; "
                     f"{CLASS_LOSS}; convert digits with astype(float)"
