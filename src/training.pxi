@@ -194,11 +194,6 @@ cdef class Training:
             run.net.layers[l].broken = False
         self.fetch_all()
 
-    def release(self):
-        """Lets go of the data, and of what plan() was given, until the next feed()."""
-        self.keep_alive[2:6], self.keep_alive[8] = (None, None, None, None), None
-        self.let_go()
-
     cdef void let_go(self) noexcept:
         cdef Run* run = &self.run
         run.data = Data(0, NULL, NULL, NULL, NULL, 0, NULL, NULL)
@@ -218,15 +213,6 @@ cdef class Training:
         """For the threads of a team: each takes the run so many blocks of rows further, or as far as it comes in time.
         It is good for as long as this object is."""
         return PyCapsule_New(&self.of_thread, NULL, NULL)
-
-    def run_through(self, losses, rates):
-        """All epochs at once, as many as there are losses, on the calling thread and the weights as they are now;
-        returns whether nothing has stopped it."""
-        self.refresh()
-        self.plan(losses, rates, len(losses))
-        with nogil:
-            work_on_run(&self.run, 0, self.run.epochs * self.run.data.n)      # blocks, at most
-        return not (self.run.lost or is_broken(&self.run.net))
 
     def outputs(self, const real[:, ::1] X, real[:, ::1] out, int threads, int thread, amount=None):
         """Writes what the network gives for rows of X in the step to come into out (n, n_out), as thread number
