@@ -203,21 +203,6 @@ class Builder:
         self._take_in(times, beta - mean * times)
         self.layers[-1] = before.replace(activation=norm.activation, bias=True)
 
-    def _fold_last_norm(self) -> None:
-        """Merge a BatchNorm at the end into the dense layer before it, whose output must be linear.
-
-        The last layer of a network is dense, so a BatchNorm cannot stay there. `parts` refuses it if the dense layer
-        has an activation, because no dense layer computes f(x W + b) gamma + beta.
-        """
-        norm, before = self.layers[-1], self.layers[-2] if len(self.layers) > 1 else None
-        if not isinstance(norm, BatchNorm) or not isinstance(before, Dense) or before.activation != "identity":
-            return
-        del self.layers[-1]
-        (gamma, beta), (mean, variance) = (self.weights.pop()[0], self.biases.pop()), self.statistics.pop()
-        times = gamma / np.sqrt(variance + np.asarray(norm.eps, variance.dtype))
-        self._take_in(times, beta - mean * times)
-        self.layers[-1] = before.replace(activation=norm.activation, bias=True)
-
     def parts(self, loss: Any, classes: Any = None, **scalings: Any) -> Parts:
         """What was taken, as a network: by default with the loss that goes with its output."""
         self._fold_last_norm()
