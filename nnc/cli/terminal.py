@@ -1,4 +1,4 @@
-"""What a terminal or a pipe needs: control characters escaped, closed streams, and signals that end the process."""
+"""Output to terminals and pipes: escaped control characters, closed streams, and signals that end the process."""
 
 from __future__ import annotations
 

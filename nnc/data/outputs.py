@@ -117,7 +117,7 @@ class OutputConversion(InputConversion):
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:
-    """As a function of the user's may have them."""
+    """Return a read-only view, for functions of the user."""
     view = values.view()
     view.flags.writeable = False
     return view

@@ -113,7 +113,7 @@ class TargetConversion(OutputConversion):
             raise kind(f"validation: {error}") from None
 
     def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
-        """How much each row counts, checked."""
+        """Return checked weights of the rows."""
         if self.model.custom is not None:
             what = "a loss that is a function, which weighs rows itself: let weights be a column of y"
             raise ValueError(f"{name} does not go with {what if self.model.heads is None else 'heads'}")

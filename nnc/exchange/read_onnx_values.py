@@ -24,7 +24,7 @@ MAX_OPSET = 1000  # later than every version of an operator set
 
 
 class Context(Protocol):
-    """What operators ask the reader for."""
+    """Part of the reader that operators use."""
 
     axes: str  # order of the axes of images that are made of flat rows
     batch: int  # number of rows that the input is declared with, 0 if it is open

@@ -41,7 +41,7 @@ class Inspection(Prediction):
         return "\n".join([f"{summary_text(self.model.stack)}, {self._said()}", *self._curves()])
 
     def _said(self) -> str:
-        """What a summary says of the whole network, beside its sums."""
+        """Return precision, loss and scalings for the last line of a summary."""
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.intake.scalings().items())
         loss = self.loss_name if self.model.custom is None else self.model.custom
         return f"{self.dtype.name}, loss {loss}{scaled}"

@@ -42,7 +42,7 @@ class Category(Encoding):
 
     @classmethod
     def learn(cls, column: Column, counts: NDArray[Any], missing: float) -> Category:
-        """Of text, the counts of whose levels are known."""
+        """Create the encoding of text from the counts of its levels."""
         found = sorted((-count, level) for count, level in zip(counts.tolist(), column.levels, strict=True) if count)
         levels, n = [level for _, level in found], len(found)
         if n > FEW:

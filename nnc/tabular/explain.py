@@ -25,7 +25,7 @@ NUMBERS = 1 << 21  # that are computed at a time
 
 
 class Explanations(NamedTuple):
-    """What each column gives to predictions.
+    """Contributions of the columns to predictions.
 
     Attributes
     ----------

@@ -63,7 +63,7 @@ class Found(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    """What a format makes of the different texts of a column."""
+    """Values of the different texts of a column in one format."""
 
     format: Format
     values: list[float | None]

@@ -1,4 +1,4 @@
-"""Which members a model keeps: those whose outputs are plausible, and the best ones for a small file."""
+"""Selection of members: those whose outputs are plausible, and the best ones for a small file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOISE_ERRORS = 2.0  # standard errors up to which a difference is noise
 
 
 class Gain(NamedTuple):
-    """How much higher the score of all members is than that of a single one, on new rows.
+    """Gain of all members over a single one in the score on new rows.
 
     Attributes
     ----------
