@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nnc.tabular.model import TableModel
     from nnc.tabular.snapshots import Judge
-    from nnc.tabular.training import Rows, Training
+    from nnc.tabular.training import Member, Rows, Training
 
 MAX_SHUFFLED_ROWS = 1000  # held-out rows that importances are computed with
 MAX_SPREAD_ROWS = 500  # rows that the spread of the members is computed with
@@ -105,28 +105,67 @@ def target_units(model: TableModel) -> NDArray[np.float64]:
 
 
 def member_spread(model: TableModel, rows: Rows, training: Training, seed: int) -> NDArray[np.float64]:
-    """Return the variance of the predictions of the members for a row, (n_targets,): the mean over training rows.
+    """Return the variance of the predictions of the members for a new row, (n_targets,), in units of `target_units`.
 
-    Each row counts with the members that have learned from it, as few members have not. These agree slightly more than
-    members would on a new row. Predictions are in units of `target_units`.
+    Most members have learned from each training row, and they agree more on it than on a new row. So their variance on
+    rows that they have learned from is multiplied by `unseen_ratio`. No targets are used.
     """
     some = np.sort(np.random.default_rng([seed, 4]).permutation(len(rows.y))[:MAX_SPREAD_ROWS])
     learned = np.stack([~training.held(member.spec.fold)[some] for member in model.members])
     counts = learned.sum(axis=0)
     if counts.max() < 2:
         return np.zeros(model.task.n_out)
-    inputs = rows.inputs(True in model.encodings)[some]
-    outputs = np.stack(
-        [model.middle(model.formed(model.output(member, model.seen_by(member, inputs)))) for member in model.members]
-    )
-    outputs /= target_units(model)
+    inputs = rows.inputs(rows.bins is not None)[some]
+    outputs = np.stack([_middle_output(model, member, inputs) for member in model.members])
     several = counts > 1
     outputs, learned, counts = outputs[:, several], learned[:, several, None], counts[several, None]
     deviations = np.where(learned, outputs - (outputs / counts).sum(axis=0, where=learned), 0)
     variances = (deviations**2 / (counts - 1)).sum(axis=0)
     weights = None if rows.weights is None else rows.weights[some][several]
     spread: NDArray[np.float64] = np.average(variances, axis=0, weights=weights)
-    return spread
+    return spread * unseen_ratio(model, inputs, training, some)
+
+
+def unseen_ratio(
+    model: TableModel, inputs: NDArray[np.float32], training: Training, some: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return how many times as much networks disagree on new rows as on rows that they have learned from, (n_targets,).
+
+    It is the ratio of the mean squared differences of two networks, one of each encoding, that hold out the same fold:
+    on the rows of this fold and on the other ones. It is 1 or more, and 1 if there are no such pairs.
+
+    Parameters
+    ----------
+    model : TableModel
+    inputs : array (n, width)
+        Encoded rows, with bins if the training has tried them.
+    training : Training
+    some : int array (n,)
+        The numbers of these rows.
+    """
+    totals, counts = np.zeros((2, model.task.n_out)), np.zeros((2, 1))
+    members = training.members
+    for spec, member in members.items():
+        partner = members.get(spec._replace(place=spec.place + 1, bins=True))
+        if spec.fold is None or spec.bins or partner is None:
+            continue
+        squares = (_middle_output(model, member, inputs) - _middle_output(model, partner, inputs)) ** 2
+        held = training.held(spec.fold)[some]
+        for i, part in enumerate((held, ~held)):
+            totals[i] += squares[part].sum(axis=0)
+            counts[i] += part.sum()
+    if not counts.all() or not totals[1].all():
+        return np.ones(model.task.n_out)
+    new, seen = totals / counts
+    ratio: NDArray[np.float64] = np.maximum(1, new / seen)
+    return ratio
+
+
+def _middle_output(model: TableModel, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the predictions of one network (n, n_targets), the median of quantiles, in units of `target_units`."""
+    outputs = model.formed(model.output(member, model.seen_by(member, inputs)))
+    middle: NDArray[np.float64] = model.middle(outputs) / target_units(model)
+    return middle
 
 
 def ensemble_r2(
