@@ -24,6 +24,8 @@ SHORT = {
     "soak": ["--minutes", "0.03"],
     "threads_bits": ["--configurations", "3"],
 }
+TABLES = "sklearn", "1.9"
+NEEDED = {"cluster": ("distributed",), "coverage": TABLES, "onnx_files": ("onnx",), "scores": TABLES}
 ONLY_POSIX = {"cluster", "files", "signals", "soak"}
 
 if not FOLDER.exists():
@@ -35,9 +37,8 @@ def test_every_campaign_is_run():
 
 
 def campaign_of(name):
-    needed = {"cluster": ("distributed",), "coverage": ("sklearn", "1.9"), "onnx_files": ("onnx",)}
-    if name in needed:
-        pytest.importorskip(*needed[name])
+    if name in NEEDED:
+        pytest.importorskip(*NEEDED[name])
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     campaign = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(campaign)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from nnc.base.checks import count, one_of
+from nnc.base.checks import MAX_SIZE, count, one_of
 from nnc.base.value import Value
 from nnc.kinds import activations, losses
 from nnc.layers.dense import Dense
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nnc.layers.kind import Shape
 
+TOO_LARGE = "layers must make a network that fits into memory, got {}"
 MISSED = "missed_steps"  # in documents, beside the fields that say how a layer learns
 MOST_NUMBERS = 2**40  # in all weight matrices of a network
 
@@ -261,9 +262,12 @@ def _kinds(layers: Any) -> list[Kind]:
             kinds.append(entry)
             continue
         try:
-            kinds.append((Dense if place else Input)(count("layers", entry)))
+            size = count("layers", entry)
         except (TypeError, ValueError):
             raise ValueError(message) from None
+        if size > MAX_SIZE:
+            raise ValueError(TOO_LARGE.format(entries))
+        kinds.append((Dense if place else Input)(size))
     if len(kinds) < 2:
         raise ValueError(message)
     if not isinstance(kinds[0], Input):
@@ -335,7 +339,7 @@ def _refuse(made: Stack, loss: str) -> None:
     """Raises where the layers do not go together, or with the loss."""
     numbers = sum(layer.kind.n_params(layer.below) for layer in made.layers)
     if max(prod(layer.out) for layer in made.layers) >= 2**31 or max(made.sizes) >= 2**31 or numbers >= MOST_NUMBERS:
-        raise ValueError(f"layers must make a network that fits into memory, got {list(made.sizes)}")
+        raise ValueError(TOO_LARGE.format(list(made.sizes)))
     conflict = losses.mismatch(made.activations, loss)
     if conflict:
         raise ValueError(conflict)

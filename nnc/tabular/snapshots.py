@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nnc.network import NeuralNetwork
     from nnc.tabular.recipe import Task
 
-PARTS = 5  # of the held-out rows of a fold
+PARTS = 10  # of the held-out rows of a fold
 OTHERS = 1 - np.eye(PARTS)
 TINY = 1e-30
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from contextlib import nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from nnc._team import Interrupt, Team
 from nnc.base import processors
+from nnc.base.checks import MAX_COUNT
 from nnc.kinds import losses
 from nnc.kinds.optimizers import LBFGS, LevenbergMarquardt
 from nnc.training.curvature import lbfgs, levenberg_marquardt
@@ -87,7 +87,7 @@ class SecondOrderLoop(TrainingLoop):
 
     def run(self, interrupt: Interrupt | None = None) -> History:
         model, optimizer = self.model, self.state.optimizer
-        epochs = sys.maxsize if self.options.epochs is None else self.options.epochs
+        epochs = MAX_COUNT if self.options.epochs is None else self.options.epochs
         self.start = model.params.astype(np.float64)
         start = self.start[self.free]
         settings: dict[str, Any] = {"epochs": epochs, "dtype": model.dtype, "keep_going": self.keep_going}
