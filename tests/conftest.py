@@ -23,6 +23,8 @@ from nnc.model import cores
 # Shells start what runs in the background with Ctrl-C ignored, and so would do all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as after nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Derandomized, so that a run of the tests is the same every time; --hypothesis-profile=search looks further.
 settings.register_profile("nnc", derandomize=True, deadline=None, max_examples=60)

@@ -785,7 +785,7 @@ def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch):
     ("line", "message", "status"),
     [
         ("train --images nothing -o m.json", "nothing has no folders with images", 1),
-        ("train --images single -o m.json", "one class alone, a", 1),
+        ("train --images single -o m.json", "images of two classes or more, got only a", 1),
         ("train --images images --target y", "got both", 2),
         ("train --images images --labels y.idx", "--labels goes with an IDX file", 2),
     ],

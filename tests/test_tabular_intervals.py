@@ -119,6 +119,7 @@ def test_intervals_do_not_depend_on_n_jobs():
     assert not np.array_equal(first.predict_interval(X), plain.predict_interval(X))
 
 
+@pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")
 @pytest.mark.parametrize("targets", [np.zeros(300), np.full(300, 1e300), np.arange(300) * 1e-310])
 def test_intervals_of_targets_without_errors_or_at_the_ends_of_the_range(targets):
     X = np.arange(300.0)[:, None]

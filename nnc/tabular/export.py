@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from nnc.exchange.program import Program, steps
 from nnc.exchange.table import Net, TableProgram
+from nnc.tabular.notices import ColumnWarning
 
 if TYPE_CHECKING:
     from nnc.tabular.model import TableModel
@@ -21,6 +23,9 @@ def program(model: TableModel) -> TableProgram:
         networks.append(Net(member.spec.bins, operations))
         titles.append("-".join(map(str, sizes)))
     example = schema.example()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ColumnWarning)  # the example may have a text with two meanings
+        test = {"X": schema.codes(example)[0].tolist(), "P": model.predict(example).ravel().tolist()}
     whole = Program(
         "float32",
         (len(schema.columns),),
@@ -30,7 +35,7 @@ def program(model: TableModel) -> TableProgram:
         0.0,
         classes,
         tuple(target.classes[0].tolist()) if target.classes is not None else (),
-        {"X": schema.codes(example)[0].tolist(), "P": model.predict(example).ravel().tolist()},
+        test,
         ", ".join(dict.fromkeys(titles)),
     )
     each = max(1, len(task.quantiles))

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnc.data.metrics import METRICS
 from nnc.tabular.explain import permutation_importances
+from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, gain_over_one
 from nnc.tabular.snapshots import TINY, HeldOut, Shuffle
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature, with_temperature
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc.tabular.model import TableModel
+    from nnc.tabular.selection import Gain
     from nnc.tabular.snapshots import Judge
     from nnc.tabular.training import Member, Rows, Training
 
@@ -208,6 +210,47 @@ def ensemble_r2(
     return min(scores)
 
 
+def compare_members(model: TableModel, rows: Rows, training: Training, error: float, seed: int) -> Gain | None:
+    """Compare single members with all of them on training rows.
+
+    Parameters
+    ----------
+    model : TableModel
+    rows : Rows
+        The training rows.
+    training : Training
+        It knows which rows a member has learned from.
+    error : float
+        Mean of `TableModel.row_errors` of a single member for held-out rows.
+    seed : int
+
+    Returns
+    -------
+    Gain or None
+        None if no row was learned by two members, and for classes if nearly all answers for learned rows are right.
+    """
+    some = np.random.default_rng([seed, 5]).permutation(len(rows.y))[:MAX_COMPARED_ROWS]
+    learned = np.stack([~training.held(member.spec.fold)[some] for member in model.members])
+    several = learned.sum(axis=0) > 1
+    if not several.any():
+        return None
+    some, learned = some[several], learned[:, several]
+    inputs, truth = rows.inputs(True in model.encodings)[some], rows.y[some]
+    weights = None if rows.weights is None else rows.weights[some]
+    mean, errors = np.zeros((len(some), model.task.outputs)), []
+    for member, own in zip(model.members, learned, strict=True):
+        output = model.output(member, model.seen_by(member, inputs))
+        errors.append(model.row_errors(model.formed(output), truth))
+        mean += output * (own / learned.sum(axis=0))[:, None]
+    found = gain_over_one(np.stack(errors), model.row_errors(model.formed(mean), truth), learned, weights)
+    if model.task.kind == "numbers":
+        return found
+    learned_error = float(np.stack(errors)[learned].mean())
+    if error > MAX_ERROR_RATIO * learned_error:
+        return None
+    return found.scaled(max(1.0, error / learned_error) if learned_error > 0 else 1.0)
+
+
 def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> None:
     """Set `held_out` of a model, and `importances` unless there are many columns; nothing if no rows were held out.
 
@@ -235,7 +278,7 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
         calibration_error = np.nan
     model.held_out = model.held_out._replace(temperature=temperature)
     error = float(np.average(model.row_errors(answers, y), weights=weights))
-    model.gain = model.compare_members(rows, training, error, seed)
+    model.gain = compare_members(model, rows, training, error, seed)
     scores = model.calibrate(rows, known, answers, y, seed)
     order = np.random.default_rng([seed, 3]).permutation(len(known))
     some = np.sort(known[order[:MAX_SHUFFLED_ROWS]])

@@ -13,7 +13,7 @@ from nnc.data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients
 from nnc.tabular.intervals import calibrate, inputs_of
-from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, best_members, gain_over_one
+from nnc.tabular.selection import best_members
 from nnc.tabular.snapshots import HeldOut
 from nnc.tabular.temperature import with_temperature
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nnc.tabular.selection import Gain
     from nnc.tabular.snapshots import Shuffle
     from nnc.tabular.target import Target
-    from nnc.tabular.training import Member, Rows, Training
+    from nnc.tabular.training import Member, Rows
 
 BLOCK = 1 << 22  # inputs that are made at a time
 WIDEST = 1000  # columns up to which importances, which take seconds then, are computed before a file is written
@@ -204,45 +204,6 @@ class TableModel:
         errors = self.nonconformity(answers, truth)
         self.spread, scores = calibrate(errors, inputs if adaptive else None, weights, seed)
         return scores
-
-    def compare_members(self, rows: Rows, training: Training, error: float, seed: int) -> Gain | None:
-        """Compare single members with all of them on training rows.
-
-        Parameters
-        ----------
-        rows : Rows
-            The training rows.
-        training : Training
-            It knows which rows a member has learned from.
-        error : float
-            Mean of `row_errors` of a single member for held-out rows.
-        seed : int
-
-        Returns
-        -------
-        Gain or None
-            None if no row was learned by two members, and for classes if nearly all answers for learned rows are right.
-        """
-        some = np.random.default_rng([seed, 5]).permutation(len(rows.y))[:MAX_COMPARED_ROWS]
-        learned = np.stack([~training.held(member.spec.fold)[some] for member in self.members])
-        several = learned.sum(axis=0) > 1
-        if not several.any():
-            return None
-        some, learned = some[several], learned[:, several]
-        inputs, truth = rows.inputs(True in self.encodings)[some], rows.y[some]
-        weights = None if rows.weights is None else rows.weights[some]
-        mean, errors = np.zeros((len(some), self.task.outputs)), []
-        for member, own in zip(self.members, learned, strict=True):
-            output = self.output(member, self.seen_by(member, inputs))
-            errors.append(self.row_errors(self.formed(output), truth))
-            mean += output * (own / learned.sum(axis=0))[:, None]
-        found = gain_over_one(np.stack(errors), self.row_errors(self.formed(mean), truth), learned, weights)
-        if self.task.kind == "numbers":
-            return found
-        learned_error = float(np.stack(errors)[learned].mean())
-        if error > MAX_ERROR_RATIO * learned_error:
-            return None
-        return found.scaled(max(1.0, error / learned_error) if learned_error > 0 else 1.0)
 
     def row_errors(self, answers: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
         """Return errors (n,) whose mean is 1 less the accuracy, or 1 less the mean R^2 of the targets."""

@@ -80,7 +80,7 @@ class GeneralStep:
     def __init__(self, optimizer: str | Optimizer | None, lr: Rate | None, options: FitArguments) -> None:
         self.optimizer: str | Optimizer | None = optimizer
         self.lr: Rate | None = lr
-        self.options = options
+        self.options: FitArguments = options
         self.settings: Mapping[str, Any] = {}
         self.state: TrainingState | None = None
         self.training: Any = None
