@@ -104,7 +104,7 @@ def extension(name, source, flags=(), macros=()):
 
 def write_activations():
     """Write activations.pxi from the names of the rows and the functions f_NAME and d_NAME of src/activations.pxd."""
-    tree = ast.parse(Path("nnc/kinds/activations.py").read_text(encoding="utf-8"))
+    tree = ast.parse(Path("nnc/_registry/activations.py").read_text(encoding="utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = [call.args[0].value for call in calls if getattr(call.func, "id", "") == "Activation"]
     functions = dict(

@@ -168,7 +168,7 @@ def main(arguments=None):
 
     import nnc.sklearn
     from benchmarks.peers.nnc_itself import peak
-    from nnc.base.processors import cpu_count
+    from nnc._utils.processors import cpu_count
 
     warnings.simplefilter("ignore")
     rounds = 1 if args.quick else args.rounds

@@ -48,7 +48,7 @@ def main():
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
     import nnc
     from benchmarks.many import ROWS
-    from nnc.base.processors import cpu_count
+    from nnc._utils.processors import cpu_count
 
     row = ROWS["C"]
     X, y = row.data()

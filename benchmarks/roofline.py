@@ -13,10 +13,10 @@ from statistics import median
 
 import numpy as np
 
-from nnc.base.arrays import aligned_zeros
-from nnc.base.processors import cpu_count
+from nnc._model import cores
+from nnc._utils.arrays import aligned_zeros
+from nnc._utils.processors import cpu_count
 from nnc.layers import Dense, Flatten, Input
-from nnc.model import cores
 
 from .peers.nnc_itself import best, core_of, kind, network, peak
 from .works import Conv

@@ -16,27 +16,26 @@ from nnc._version import __version__
 
 if TYPE_CHECKING:
     from nnc import datasets, layers, plot, reference
-    from nnc.base.processors import get_num_threads, set_num_threads
-    from nnc.comparison import Comparison, compare
-    from nnc.data.augment import augment
-    from nnc.data.conformal import ConformalIntervals, ConformalSets
-    from nnc.data.metrics import Metric
-    from nnc.data.scaling import MinMax, Pixels, Standardize
-    from nnc.inspection import Explanation, GradientCheck
-    from nnc.kinds.heads import Head, Heads
-    from nnc.kinds.losses import CrossEntropy, Huber, Quantile
-    from nnc.kinds.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
-    from nnc.many.clones import clones
-    from nnc.many.ensemble import Ensemble
-    from nnc.many.fit import fit_many
-    from nnc.many.history import ManyHistory
-    from nnc.many.search import SearchResult, search
-    from nnc.model.cores import show_config
-    from nnc.model.views import Layer
-    from nnc.network import NeuralNetwork
-    from nnc.online import OnlineClassifier, OnlineRegressor
-    from nnc.saving import ModelFileError
-    from nnc.training.advice import (
+    from nnc._comparison import Comparison, compare
+    from nnc._data.augment import augment
+    from nnc._data.conformal import ConformalIntervals, ConformalSets
+    from nnc._data.metrics import Metric
+    from nnc._data.scaling import MinMax, Pixels, Standardize
+    from nnc._inspection import Explanation, GradientCheck
+    from nnc._model.cores import show_config
+    from nnc._model.views import Layer
+    from nnc._network import NeuralNetwork
+    from nnc._online import OnlineClassifier, OnlineRegressor
+    from nnc._parallel.clones import clones
+    from nnc._parallel.ensemble import Ensemble
+    from nnc._parallel.fit import fit_many
+    from nnc._parallel.history import ManyHistory
+    from nnc._parallel.search import SearchResult, search
+    from nnc._registry.heads import Head, Heads
+    from nnc._registry.losses import CrossEntropy, Huber, Quantile
+    from nnc._registry.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
+    from nnc._serialization import ModelFileError
+    from nnc._training.advice import (
         DeadLayerWarning,
         DivergedWarning,
         EqualNeuronsWarning,
@@ -48,11 +47,11 @@ if TYPE_CHECKING:
         TrainingWarning,
         UnscaledInputWarning,
     )
-    from nnc.training.callbacks import Checkpoint, Progress, Record
-    from nnc.training.divergence import DivergedError
-    from nnc.training.history import History
-    from nnc.training.loggers import CSVLogger, TensorBoard
-    from nnc.training.schedules import (
+    from nnc._training.callbacks import Checkpoint, Progress, Record
+    from nnc._training.divergence import DivergedError
+    from nnc._training.history import History
+    from nnc._training.loggers import CSVLogger, TensorBoard
+    from nnc._training.schedules import (
         Constant,
         CosineLogLR,
         CosineLR,
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
         StepLR,
         Warmup,
     )
+    from nnc._utils.processors import get_num_threads, set_num_threads
 
 __all__ = [
     "LBFGS",
@@ -138,71 +138,71 @@ __all__ = [
 ]
 
 _HOME = {
-    "Adagrad": "kinds.optimizers",
-    "Adam": "kinds.optimizers",
-    "AdamW": "kinds.optimizers",
-    "CSVLogger": "training.loggers",
-    "Checkpoint": "training.callbacks",
-    "Comparison": "comparison",
-    "ConformalIntervals": "data.conformal",
-    "ConformalSets": "data.conformal",
-    "Constant": "training.schedules",
-    "CosineLR": "training.schedules",
-    "CosineLogLR": "training.schedules",
-    "CrossEntropy": "kinds.losses",
-    "DeadLayerWarning": "training.advice",
-    "DivergedError": "training.divergence",
-    "DivergedWarning": "training.advice",
-    "Ensemble": "many.ensemble",
-    "EqualNeuronsWarning": "training.advice",
-    "Explanation": "inspection",
-    "ExponentialLR": "training.schedules",
-    "GradientCheck": "inspection",
-    "Head": "kinds.heads",
-    "Heads": "kinds.heads",
-    "History": "training.history",
-    "Huber": "kinds.losses",
-    "LBFGS": "kinds.optimizers",
-    "Layer": "model.views",
-    "LearningRateWarning": "training.advice",
-    "LevenbergMarquardt": "kinds.optimizers",
-    "ManyHistory": "many.history",
-    "Metric": "data.metrics",
-    "MinMax": "data.scaling",
-    "ModelFileError": "saving",
-    "NAdam": "kinds.optimizers",
-    "NeuralNetwork": "network",
-    "NotConvergedWarning": "training.advice",
-    "OneCycleLR": "training.schedules",
-    "OnlineClassifier": "online",
-    "OnlineRegressor": "online",
-    "OverfittingWarning": "training.advice",
-    "PerStep": "training.schedules",
-    "Pixels": "data.scaling",
-    "Progress": "training.callbacks",
-    "Quantile": "kinds.losses",
-    "RMSprop": "kinds.optimizers",
-    "Record": "training.callbacks",
-    "ReduceLROnPlateau": "training.schedules",
-    "Rprop": "kinds.optimizers",
-    "SGD": "kinds.optimizers",
-    "SaturatedLayerWarning": "training.advice",
-    "SearchResult": "many.search",
-    "Standardize": "data.scaling",
-    "StepLR": "training.schedules",
-    "TargetRangeWarning": "training.advice",
-    "TensorBoard": "training.loggers",
-    "TrainingWarning": "training.advice",
-    "UnscaledInputWarning": "training.advice",
-    "Warmup": "training.schedules",
-    "augment": "data.augment",
-    "clones": "many.clones",
-    "compare": "comparison",
-    "fit_many": "many.fit",
-    "get_num_threads": "base.processors",
-    "search": "many.search",
-    "set_num_threads": "base.processors",
-    "show_config": "model.cores",
+    "Adagrad": "_registry.optimizers",
+    "Adam": "_registry.optimizers",
+    "AdamW": "_registry.optimizers",
+    "CSVLogger": "_training.loggers",
+    "Checkpoint": "_training.callbacks",
+    "Comparison": "_comparison",
+    "ConformalIntervals": "_data.conformal",
+    "ConformalSets": "_data.conformal",
+    "Constant": "_training.schedules",
+    "CosineLR": "_training.schedules",
+    "CosineLogLR": "_training.schedules",
+    "CrossEntropy": "_registry.losses",
+    "DeadLayerWarning": "_training.advice",
+    "DivergedError": "_training.divergence",
+    "DivergedWarning": "_training.advice",
+    "Ensemble": "_parallel.ensemble",
+    "EqualNeuronsWarning": "_training.advice",
+    "Explanation": "_inspection",
+    "ExponentialLR": "_training.schedules",
+    "GradientCheck": "_inspection",
+    "Head": "_registry.heads",
+    "Heads": "_registry.heads",
+    "History": "_training.history",
+    "Huber": "_registry.losses",
+    "LBFGS": "_registry.optimizers",
+    "Layer": "_model.views",
+    "LearningRateWarning": "_training.advice",
+    "LevenbergMarquardt": "_registry.optimizers",
+    "ManyHistory": "_parallel.history",
+    "Metric": "_data.metrics",
+    "MinMax": "_data.scaling",
+    "ModelFileError": "_serialization",
+    "NAdam": "_registry.optimizers",
+    "NeuralNetwork": "_network",
+    "NotConvergedWarning": "_training.advice",
+    "OneCycleLR": "_training.schedules",
+    "OnlineClassifier": "_online",
+    "OnlineRegressor": "_online",
+    "OverfittingWarning": "_training.advice",
+    "PerStep": "_training.schedules",
+    "Pixels": "_data.scaling",
+    "Progress": "_training.callbacks",
+    "Quantile": "_registry.losses",
+    "RMSprop": "_registry.optimizers",
+    "Record": "_training.callbacks",
+    "ReduceLROnPlateau": "_training.schedules",
+    "Rprop": "_registry.optimizers",
+    "SGD": "_registry.optimizers",
+    "SaturatedLayerWarning": "_training.advice",
+    "SearchResult": "_parallel.search",
+    "Standardize": "_data.scaling",
+    "StepLR": "_training.schedules",
+    "TargetRangeWarning": "_training.advice",
+    "TensorBoard": "_training.loggers",
+    "TrainingWarning": "_training.advice",
+    "UnscaledInputWarning": "_training.advice",
+    "Warmup": "_training.schedules",
+    "augment": "_data.augment",
+    "clones": "_parallel.clones",
+    "compare": "_comparison",
+    "fit_many": "_parallel.fit",
+    "get_num_threads": "_utils.processors",
+    "search": "_parallel.search",
+    "set_num_threads": "_utils.processors",
+    "show_config": "_model.cores",
 }  # the module that each name lives in
 
 
@@ -220,4 +220,4 @@ if not TYPE_CHECKING:  # or every misspelled name would be an object to type che
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

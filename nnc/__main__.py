@@ -1,8 +1,8 @@
-"""`python -m nnc` is the command line: see nnc/cli."""
+"""`python -m nnc` is the command line: see nnc/_cli."""
 
 import sys
 
-from nnc.cli.main import main
+from nnc._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from nnc.training.step import GeneralStep
+from nnc._training.step import GeneralStep
 
 class TrainingLock:
     def __init__(self, message: str) -> None: ...

@@ -8,7 +8,7 @@ evaluate.progressive_val_score(datasets.Phishing(), Classifier(seed=0), metrics.
 
 from __future__ import annotations
 
-from nnc.online import OnlineClassifier, OnlineRegressor
+from nnc._online import OnlineClassifier, OnlineRegressor
 
 try:
     from river import base

@@ -1,7 +1,7 @@
 # The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction
 # set>_<precision>.
 #
-# Everything that comes in has been checked in nnc/data/intake.py and nnc/training/plan.py:
+# Everything that comes in has been checked in nnc/_data/intake.py and nnc/_training/plan.py:
 # shapes fit, rows are contiguous, numbers are finite, labels are in range; what ends in _as_is looks itself.
 # Each call owns its buffers, so one network may predict in several threads at once.
 
@@ -44,9 +44,9 @@ import numpy
 from numpy import dtype, empty
 
 # The position of a name is its number in layer.pxd, activations.pxd, losses.pxd and optimizers.pxd.
-from nnc.kinds.activations import NAMES as ACTIVATIONS
-from nnc.kinds.losses import IN_ENGINE as LOSSES
-from nnc.kinds.optimizers import METHODS
+from nnc._registry.activations import NAMES as ACTIVATIONS
+from nnc._registry.losses import IN_ENGINE as LOSSES
+from nnc._registry.optimizers import METHODS
 from nnc.layers import KINDS
 
 LANES = VL                # numbers in a vector: rows of parameters are padded to a multiple of it

@@ -1,7 +1,7 @@
 # Activations a = f(z) and their derivatives.
 #
-# f_NAME(z) and d_NAME(a), or d_NAME(z), are the elementwise activation of the row NAME in nnc/kinds/activations.py. A
-# derivative is written in terms of the output a if possible, so that the net input z need not be stored. Everything
+# f_NAME(z) and d_NAME(a), or d_NAME(z), are the elementwise activation of the row NAME in nnc/_registry/activations.py.
+# A derivative is written in terms of the output a if possible, so that the net input z need not be stored. Everything
 # else is made from these pairs by setup.py with the template activations.pxi.in: the enum, value(), slope(),
 # needs_net_input(), activate() and differentiate().
 #

@@ -26,7 +26,7 @@
 from simd cimport always_inlined, inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
 from vmath cimport clamp, exp, log1p, sign, tanh
 
-cdef enum Loss:           # the numbers are the order of the rows in nnc/kinds
+cdef enum Loss:           # the numbers are the order of the rows in nnc/_registry
     SSE
     HALF_SSE
     MSE

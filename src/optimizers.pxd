@@ -12,7 +12,7 @@ from simd cimport (never_inlined, real, vec, VL, if_finite, load, madd, store, s
                    over_root, vabs)
 from vmath cimport clamp, sign
 
-cdef enum Method:         # the numbers are the order of the rows in nnc/kinds
+cdef enum Method:         # the numbers are the order of the rows in nnc/_registry
     SGD
     MOMENTUM
     ADAM

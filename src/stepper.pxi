@@ -10,7 +10,7 @@ cdef class Stepper:
     Parameters
     ----------
     general : GeneralStep
-        Takes any step, and prepares the core for the next ones; see nnc/training/step.py.
+        Takes any step, and prepares the core for the next ones; see nnc/_training/step.py.
     network : NeuralNetwork, optional
         Network to train in each call of the stepper. A network keeps its own stepper without it, and passes itself to
         `take`, so that no reference cycle delays its deallocation.

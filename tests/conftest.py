@@ -16,9 +16,9 @@ import pytest
 from hypothesis import settings
 
 from nnc import NeuralNetwork
-from nnc.kinds import activations
+from nnc._model import cores
+from nnc._registry import activations
 from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, Scale
-from nnc.model import cores
 
 # Shells start what runs in the background with Ctrl-C ignored, and so would do all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

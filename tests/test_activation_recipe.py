@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnc.kinds.activations import ROWS
+from nnc._registry.activations import ROWS
 
 ROOT = Path(__file__).parents[1]
 PLACES = {
-    "nnc/kinds/activations.py",
+    "nnc/_registry/activations.py",
     "src/activations.pxd",
-    "nnc/exchange/onnx.py",
-    "nnc/exchange/torch_modules.py",
+    "nnc/_interop/onnx.py",
+    "nnc/_interop/torch_modules.py",
     "docs/file-format.md",
     "tests/test_kernels.py",
 }

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nnc import NeuralNetwork, reference, saving
+from nnc import NeuralNetwork, _serialization, reference
 
 # The tutorial's data.
 X4 = [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]
@@ -131,7 +131,7 @@ def test_order_of_rows_goes_on_in_a_second_fit_and_after_loading():
 
 def test_both_write_the_same_file():
     arguments = {"activation": "tanh", "loss": "mse", "seed": 9}
-    engine, plain = (saving.loads(kind([3, 4, 2], **arguments).to_json()) for kind in KINDS)
+    engine, plain = (_serialization.loads(kind([3, 4, 2], **arguments).to_json()) for kind in KINDS)
     outputs = [document["self_test"].pop("P") for document in (engine, plain)]
     assert engine == plain
     assert outputs[0] == pytest.approx(outputs[1], rel=1e-13)

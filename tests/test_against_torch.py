@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.kinds.activations import HIDDEN
+from nnc._registry.activations import HIDDEN
 from nnc.layers import AvgPool2D, Conv2D, Dense, GlobalAvgPool2D, Input, MaxPool2D
 
 torch = pytest.importorskip("torch")

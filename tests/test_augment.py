@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nnc
-from nnc.base.random import Stream
-from nnc.data.augment import Distortion, interpolated, shifted
+from nnc._data.augment import Distortion, interpolated, shifted
+from nnc._utils.random import Stream
 
 STILL = {"shift": 0, "rotate": 0, "zoom": 0}
 random = np.random.default_rng(0)

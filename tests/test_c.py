@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from nnc import NeuralNetwork
-from nnc.exchange import program as exchange
-from nnc.exchange.c_source import literal, name_of
-from nnc.exchange.int8 import Range, evaluated, quantized
+from nnc._interop import program as exchange
+from nnc._interop.c_source import literal, name_of
+from nnc._interop.int8 import Range, evaluated, quantized
 from nnc.layers import AvgPool2D, Conv2D, Input
 from nnc.layers import operations as op
 

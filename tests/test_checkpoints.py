@@ -14,7 +14,7 @@ import pytest
 
 import nnc
 from nnc import Checkpoint, NeuralNetwork
-from nnc.model import cores
+from nnc._model import cores
 
 rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, (50, 3))

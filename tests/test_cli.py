@@ -15,8 +15,8 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.cli import demo as demo_command
-from nnc.cli.main import main
+from nnc._cli import demo as demo_command
+from nnc._cli.main import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
@@ -140,7 +140,7 @@ def test_demo_admits_what_fails(monkeypatch, set_limit, capsys):
 
     monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)  # the real one does not fail
     monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)  # as above
-    set_limit("nnc.cli.demo.WANTED_AGREEMENT", -1.0)
+    set_limit("nnc._cli.demo.WANTED_AGREEMENT", -1.0)
     assert main(["demo"]) == 1
     failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert len(failures) == 5
@@ -277,7 +277,7 @@ def test_compare_with_other_settings(capsys):
 
 
 def test_compare_chooses_epochs_that_do_not_take_all_day(capsys, set_limit):
-    set_limit("nnc.cli.compare.AFFORDABLE_WORK", 20_000)
+    set_limit("nnc._cli.compare.AFFORDABLE_WORK", 20_000)
     assert main(["compare", "--sizes", "20,10,5"]) == 0
     assert "network 20-10-5, rows 32, epochs 2" in capsys.readouterr().out
 
@@ -362,7 +362,7 @@ def test_errors_are_one_line(arguments, capsys, tmp_path, monkeypatch):
 
 
 def test_interrupt(make_fail, capsys):
-    make_fail("nnc.cli.demo.run", KeyboardInterrupt())
+    make_fail("nnc._cli.demo.run", KeyboardInterrupt())
     assert main(["demo"]) == 130
     assert capsys.readouterr().err == "nnc: interrupted\n"
 

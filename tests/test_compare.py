@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc.comparison import Comparison, Difference
+from nnc._comparison import Comparison, Difference
 from nnc.layers import Dense, Dropout
 
 X = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])

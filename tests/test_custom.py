@@ -9,7 +9,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.cli.main import main
+from nnc._cli.main import main
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D
 
 IMAGES = [Input(6, 5, 1), Conv2D(3, 3, "tanh"), MaxPool2D(2), Flatten(), Dense(3)]

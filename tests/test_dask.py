@@ -133,7 +133,7 @@ def test_a_worker_holds_the_data_once_and_one_that_comes_fetches_it(tmp_path):
         import time
         from pathlib import Path
 
-        from nnc.many.source import Source
+        from nnc._parallel.source import Source
 
         held = [thing for thing in gc.get_objects() if type(thing) is Source]
         pages = int(Path("/proc/self/statm").read_text().split()[1]) if os.path.exists("/proc/self/statm") else 0

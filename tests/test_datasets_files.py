@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc.base import disk
+from nnc._utils import disk
 from nnc.datasets import FASHION_MNIST_CLASSES, load_fashion_mnist, load_mnist, read_idx
 
 CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}

@@ -9,9 +9,9 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
+from nnc._parallel.work import Job
+from nnc._training.arguments import FitArguments
 from nnc.datasets import load_digits, load_iris, train_test_split
-from nnc.many.work import Job
-from nnc.training.arguments import FitArguments
 
 XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 YES = np.array([0, 1, 1, 0])
@@ -48,7 +48,7 @@ def test_learns_numbers():
     [(4, 32, 10_000), (33, 33, 10_000), (64, 32, 5000), (1000, 32, 313), (9701, 98, 102), (300_000, 256, 20)],
 )
 def test_is_the_fit_that_says_all_of_it(n, batch, epochs):
-    from nnc.training.defaults import filled
+    from nnc._training.defaults import filled
 
     arguments = filled(FitArguments(), n, NeuralNetwork([1, 1]).model, None)
     assert arguments.given() == {

@@ -6,7 +6,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.kinds import activations
+from nnc._registry import activations
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D
 
 IMAGES = [Input(7, 6, 2), Conv2D(3, 3, "tanh"), MaxPool2D(2), Conv2D(4, 3, "gelu", padding="same"), Flatten(), 5, 3]

@@ -13,8 +13,8 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.base import processors
-from nnc.model import cores
+from nnc._model import cores
+from nnc._utils import processors
 
 PACKAGE = Path(nnc.__file__).parent
 AVAILABLE = cores.available()
@@ -59,8 +59,8 @@ def copied_package(folder, *patterns):
 WHICH = """
 import json
 from nnc import NeuralNetwork
-from nnc.base import processors
-from nnc.model import cores
+from nnc._utils import processors
+from nnc._model import cores
 nets = [NeuralNetwork([3, n, 2], dtype=d) for n in (2, 100) for d in ("float64", "float32")]
 print(json.dumps([cores.chosen(), *[type(net.model.engine).__module__ for net in nets]]))
 """
@@ -149,7 +149,7 @@ def test_show_config(isa, tmp_path):
         "import nnc; nnc.NeuralNetwork",
         "from nnc import NeuralNetwork",
         "import nnc; nnc.show_config()",
-        "import nnc.network",
+        "import nnc._network",
     ],
 )
 def test_source_without_a_core_says_so(code, tmp_path):
@@ -228,39 +228,39 @@ NETWORK = {
     f"nnc.{name}"
     for name in (
         *("_cpu", "_cyutility", "_team"),
-        *("network", "network.conversion", "network.files", "network.fitting", "network.inspection"),
-        *("network.parameters", "network.prediction", "training", "training.arguments"),
-        *("base", "base.arrays", "base.checks", "base.random", "base.value"),
-        *("data", "data.derivatives", "data.inputs", "data.intake", "data.outputs", "data.rows", "data.targets"),
-        *("kinds", "kinds.activations", "kinds.formulas", "kinds.initializers", "kinds.losses"),
+        *("_network", "_network.conversion", "_network.files", "_network.fitting", "_network.inspection"),
+        *("_network.parameters", "_network.prediction", "_training", "_training.arguments"),
+        *("_utils", "_utils.arrays", "_utils.checks", "_utils.random", "_utils.value"),
+        *("_data", "_data.derivatives", "_data.inputs", "_data.intake", "_data.outputs", "_data.rows", "_data.targets"),
+        *("_registry", "_registry.activations", "_registry.formulas", "_registry.initializers", "_registry.losses"),
         *("layers", "layers.dense", "layers.kind", "layers.shape", "layers.stack"),
-        *("model", "model.cores", "model.data", "model.initializers", "model.model", "model.views"),
+        *("_model", "_model.cores", "_model.data", "_model.initializers", "_model.model", "_model.views"),
     )
 }
 FIT = {
     f"nnc.{name}"
     for name in (
         *(
-            "base.disk",
-            "base.fields",
-            "base.processors",
-            "kinds.optimizers",
-            "training.advice",
-            "training.batches",
-            "training.callbacks",
-            "training.divergence",
+            "_utils.disk",
+            "_utils.fields",
+            "_utils.processors",
+            "_registry.optimizers",
+            "_training.advice",
+            "_training.batches",
+            "_training.callbacks",
+            "_training.divergence",
         ),
         *(
-            "training.dataset",
-            "training.evaluation",
-            "training.history",
-            "training.loop",
-            "training.options",
-            "training.records",
-            "training.stopping",
-            "training.start",
-            "training.state",
-            "training.threads",
+            "_training.dataset",
+            "_training.evaluation",
+            "_training.history",
+            "_training.loop",
+            "_training.options",
+            "_training.records",
+            "_training.stopping",
+            "_training.start",
+            "_training.state",
+            "_training.threads",
         ),
     )
 }
@@ -292,7 +292,7 @@ def test_import_of_nnc_alone_does_not_load_numpy(tmp_path):
 
 
 def test_what_files_and_the_reference_stand_on_does_not_load_numpy(tmp_path):
-    rooms = ("base.checks", "base.value", "kinds", "layers", "saving", "reference", "inspection.text")
+    rooms = ("_utils.checks", "_utils.value", "_registry", "layers", "_serialization", "reference", "_inspection.text")
     loaded = printed(LOADED.format("", "; ".join(f"import nnc.{room}" for room in rooms)), tmp_path).split()
     assert {f"nnc.{room}" for room in rooms} <= set(loaded)
     assert not {"numpy", "ast", "dataclasses"} & set(loaded)

@@ -17,9 +17,9 @@ import pytest
 
 import nnc
 from nnc import History, NeuralNetwork
-from nnc.drawing.columns import short
-from nnc.drawing.curves import BLOCKS, LETTERS, Scale, blocks
-from nnc.drawing.svg import NEGATIVE, POSITIVE
+from nnc._drawing.columns import short
+from nnc._drawing.curves import BLOCKS, LETTERS, Scale, blocks
+from nnc._drawing.svg import NEGATIVE, POSITIVE
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, small_images
 
 HERE = Path(__file__).parent

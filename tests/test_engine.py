@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnc._team import Team
-from nnc.base.arrays import aligned_zeros
+from nnc._utils.arrays import aligned_zeros
 
 DENSE = {"kind": "dense", "below": (3,), "out": (4,), "activation": "tanh", "bias": True}
 

@@ -10,7 +10,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.data.conformal import ConformalSets, quantile
+from nnc._data.conformal import ConformalSets, quantile
 from nnc.layers import Conv2D, Input
 
 RNG = np.random.default_rng(1)

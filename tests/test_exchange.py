@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nnc import ModelFileError, NeuralNetwork
-from nnc.exchange import c_source, onnx, script
-from nnc.exchange.program import halves, program
-from nnc.kinds import activations
+from nnc._interop import c_source, onnx, script
+from nnc._interop.program import halves, program
+from nnc._registry import activations
 from nnc.layers import Dense, in_files
 from nnc.layers import operations as op
 from nnc.layers.kind import Kind
@@ -101,7 +101,7 @@ def test_halves_add_up_to_the_number():
 
 
 def test_onnx_of_more_than_2_gib_is_refused(set_limit, tmp_path):
-    set_limit("nnc.exchange.onnx.LARGEST", 8 * 15)
+    set_limit("nnc._interop.onnx.LARGEST", 8 * 15)
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match="an ONNX file holds 2 GiB at most, this network has"):
         net.to_onnx(tmp_path / "net.onnx")

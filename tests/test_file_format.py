@@ -12,10 +12,10 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.kinds import activations, losses, optimizers
+from nnc._registry import activations, losses, optimizers
+from nnc._serialization import document
 from nnc.layers import in_files
 from nnc.layers.kind import LEARNING
-from nnc.saving import document
 
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.exists():

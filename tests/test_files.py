@@ -28,13 +28,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nnc import saving
-from nnc.base import disk
-from nnc.kinds import activations, losses, optimizers
-from nnc.saving import ModelFileError
-from nnc.saving.document import TRAINING_KEYS
+from nnc import _serialization
+from nnc._registry import activations, losses, optimizers
+from nnc._serialization import ModelFileError
+from nnc._serialization.document import TRAINING_KEYS
+from nnc._utils import disk
 
-ROOT = Path(saving.__file__).parent.parent.parent  # of the package
+ROOT = Path(_serialization.__file__).parent.parent.parent  # of the package
 MAX32 = 3.4028234663852886e38
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files behave otherwise here")
@@ -176,19 +176,19 @@ def bits(numbers: list[float]) -> bytes:
 
 
 def test_text_is_readable() -> None:
-    assert saving.dumps(document()) == TEXT
+    assert _serialization.dumps(document()) == TEXT
 
 
 def test_text_of_a_checkpoint_is_readable() -> None:
-    text = saving.dumps(checkpoint())
+    text = _serialization.dumps(checkpoint())
     assert '  "classes": ["no", "yes"],\n  "scale_X": {\n    "type": "standardize",\n    "shift": [1.0, -2.0],' in text
     assert re.sub(r'(?<="sha256": ")\w{64}', "@@", text[text.index('  ],\n  "self_test') :]) == TAIL
-    assert saving.loads(text) == checkpoint()
+    assert _serialization.loads(text) == checkpoint()
 
 
 def test_text_reads_back() -> None:
-    assert saving.loads(TEXT) == document()
-    assert saving.loads("\ufeff" + TEXT) == document()
+    assert _serialization.loads(TEXT) == document()
+    assert _serialization.loads("\ufeff" + TEXT) == document()
 
 
 def test_format_and_version_are_written_and_the_rest_may_be_missing() -> None:
@@ -196,30 +196,30 @@ def test_format_and_version_are_written_and_the_rest_may_be_missing() -> None:
     for key in set(short) - {"dtype", "loss", "layers"}:
         del short[key]
     expected = document(seed=None, shuffle_position=0)
-    assert saving.loads(saving.dumps(short)) == expected
+    assert _serialization.loads(_serialization.dumps(short)) == expected
     text = json.dumps({"format": "nnc-network", "version": 1, **short})
-    assert saving.loads(text) == expected
-    assert saving.loads(saving.dumps(document(seed=2**64 - 1)))["seed"] == 2**64 - 1
+    assert _serialization.loads(text) == expected
+    assert _serialization.loads(_serialization.dumps(document(seed=2**64 - 1)))["seed"] == 2**64 - 1
 
 
 def test_no_bias_is_null() -> None:
     whole = document()
     for layer in whole["layers"]:
         layer["b"] = None
-    assert '"b": null' in saving.dumps(whole)
-    assert saving.loads(saving.dumps(whole)) == whole
+    assert '"b": null' in _serialization.dumps(whole)
+    assert _serialization.loads(_serialization.dumps(whole)) == whole
 
 
 def test_whole_numbers_become_floats() -> None:
     whole = document()
     whole["layers"][1]["W"] = [[1], [-2], [2**53 + 1]]
-    loaded = saving.loads(json.dumps(whole))["layers"][1]["W"]
+    loaded = _serialization.loads(json.dumps(whole))["layers"][1]["W"]
     assert loaded == [[1.0], [-2.0], [2.0**53]]
     assert {type(row[0]) for row in loaded} == {float}
 
 
 def test_unknown_keys_beside_the_network_are_passed_over() -> None:
-    assert saving.loads(json.dumps(document(notes={"author": ["me"]}, epoch=3))) == document()
+    assert _serialization.loads(json.dumps(document(notes={"author": ["me"]}, epoch=3))) == document()
 
 
 LARGEST64 = sys.float_info.max
@@ -227,17 +227,19 @@ EXTREMES = [0.0, -0.0, 5e-324, -5e-324, 2.225e-308, LARGEST64, -LARGEST64, 0.1, 
 
 
 def test_extreme_floats_read_back_to_the_same_bits(tmp_path: Path) -> None:
-    saving.write(tmp_path / "net.json", wide([EXTREMES]))
-    assert bits(saving.read(tmp_path / "net.json")["layers"][0]["W"][0]) == bits(EXTREMES)
+    _serialization.write(tmp_path / "net.json", wide([EXTREMES]))
+    assert bits(_serialization.read(tmp_path / "net.json")["layers"][0]["W"][0]) == bits(EXTREMES)
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_every_float_reads_back_to_the_same_bits(numbers: list[float]) -> None:
-    assert bits(saving.loads(saving.dumps(wide([numbers])))["layers"][0]["W"][0]) == bits(numbers)
+    assert bits(_serialization.loads(_serialization.dumps(wide([numbers])))["layers"][0]["W"][0]) == bits(numbers)
 
 
 def test_float32_has_its_own_range() -> None:
-    assert saving.loads(saving.dumps(wide([[MAX32, -MAX32]], "float32")))["layers"][0]["W"] == [[MAX32, -MAX32]]
+    assert _serialization.loads(_serialization.dumps(wide([[MAX32, -MAX32]], "float32")))["layers"][0]["W"] == [
+        [MAX32, -MAX32]
+    ]
 
 
 def lines_of(function: Callable[[], Any]) -> int:
@@ -261,46 +263,46 @@ def lines_of(function: Callable[[], Any]) -> int:
 def test_large_networks_are_not_checked_number_by_number(n_in: int, n_out: int) -> None:
     draw = random.Random(0).random
     whole = wide([[draw() for _ in range(n_out)] for _ in range(n_in)])
-    text = saving.dumps(whole)
-    assert saving.loads(text)["layers"] == whole["layers"]
-    assert lines_of(lambda: saving.dumps(whole)) < 5000 + 3.5 * n_in  # of each row, not of each number
-    assert lines_of(lambda: saving.loads(text)) < 5000
+    text = _serialization.dumps(whole)
+    assert _serialization.loads(text)["layers"] == whole["layers"]
+    assert lines_of(lambda: _serialization.dumps(whole)) < 5000 + 3.5 * n_in  # of each row, not of each number
+    assert lines_of(lambda: _serialization.loads(text)) < 5000
 
 
 @pytest.mark.parametrize("kind", [str, Path, os.fsencode])
 def test_paths(tmp_path: Path, kind: Callable[[Any], Any]) -> None:
     path = kind(tmp_path / "grüße 1.json")
-    saving.write(path, document())
-    assert saving.read(path) == document()
+    _serialization.write(path, document())
+    assert _serialization.read(path) == document()
     assert Path(os.fsdecode(path)).read_text("utf-8") == TEXT
 
 
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    saving.write("net.json", document())
-    assert saving.read("net.json") == document()
+    _serialization.write("net.json", document())
+    assert _serialization.read("net.json") == document()
     assert os.listdir() == ["net.json"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
 def test_open_files(tmp_path: Path, encoding: str) -> None:
     with open(tmp_path / "net.json", "w+", encoding=encoding) as file:
-        saving.write(file, document())
+        _serialization.write(file, document())
         assert os.path.getsize(file.name) > 500  # flushed
         file.seek(0)
-        assert saving.read(file) == document()
+        assert _serialization.read(file) == document()
         assert not file.closed
 
 
 def test_text_in_memory() -> None:
     file = io.StringIO()
-    saving.write(file, document())
+    _serialization.write(file, document())
     file.seek(0)
-    assert saving.read(file) == document()
+    assert _serialization.read(file) == document()
 
 
 def test_module_imports_nothing_heavy() -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import nnc.saving; print(*sys.modules)"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import nnc._serialization; print(*sys.modules)"
     command = [sys.executable, "-S", "-E", "-c", code, str(ROOT)]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert {"json", "tempfile", "numpy", "pathlib"}.isdisjoint(loaded)
@@ -308,7 +310,7 @@ def test_module_imports_nothing_heavy() -> None:
 
 # ------------------------------------------------------------------------------ the checksum
 
-# A definition of its own, after the words of `saving.checksum` only.
+# A definition of its own, after the words of `_serialization.checksum` only.
 
 
 def digest(value: Any) -> Any:
@@ -327,8 +329,8 @@ def digest(value: Any) -> Any:
 def test_checksum_is_what_it_is_said_to_be(whole: dict[str, Any]) -> None:
     text = json.dumps(digest(whole), sort_keys=True, separators=(",", ":"))
     expected = hashlib.sha256(text.encode()).hexdigest()
-    assert saving.checksum(whole) == expected
-    assert f'  "sha256": "{expected}"\n}}\n' in saving.dumps(whole)
+    assert _serialization.checksum(whole) == expected
+    assert f'  "sha256": "{expected}"\n}}\n' in _serialization.dumps(whole)
 
 
 def plainly(value: Any) -> Any:
@@ -343,22 +345,22 @@ def plainly(value: Any) -> Any:
 @pytest.mark.parametrize("classes", [["no", "yes"], [0.0, 1.0], [0.5, 1.0], [0, 1], [False, True], None])
 def test_checksum_outlives_another_layout(classes: Any) -> None:
     whole = checkpoint(classes=classes)
-    written = json.loads(saving.dumps(whole))
-    assert saving.loads(json.dumps(written, indent=1, sort_keys=True)) == whole
-    assert saving.loads(json.dumps(plainly(written), separators=(",", ":"))) == whole
-    assert saving.loads(json.dumps({**written, "notes": ["mine"]})) == whole
+    written = json.loads(_serialization.dumps(whole))
+    assert _serialization.loads(json.dumps(written, indent=1, sort_keys=True)) == whole
+    assert _serialization.loads(json.dumps(plainly(written), separators=(",", ":"))) == whole
+    assert _serialization.loads(json.dumps({**written, "notes": ["mine"]})) == whole
 
 
 @given(st.data())
 def test_checksum_finds_every_other_number(data: st.DataObject) -> None:
-    whole = json.loads(saving.dumps(checkpoint()))
+    whole = json.loads(_serialization.dumps(checkpoint()))
     places = [(part, key) for part in containers(whole) for key in keys(part) if type(part[key]) is float]
     part, key = data.draw(st.sampled_from(places))
     at_an_end = part[key] in (0.0, 1.0)  # of the range of moments and powers
     part[key] = math.nextafter(part[key], 0.5 if at_an_end else data.draw(st.sampled_from([-9.0, 9.0])))
     assert refusal(json.dumps(whole)) == DAMAGED.replace('"sha256"', '"sha256" and "self_test"')
     del whole["sha256"]
-    assert saving.loads(json.dumps(whole))
+    assert _serialization.loads(json.dumps(whole))
 
 
 def containers(value: Any) -> Iterator[Any]:
@@ -396,9 +398,9 @@ def test_edited_file(old: str, new: str) -> None:
 
 
 def test_edited_file_without_checksum() -> None:
-    assert saving.loads(UNSIGNED) == document()
-    assert saving.loads(UNSIGNED.replace("0.25", "0.35"))["layers"][1]["W"][2] == [0.35]
-    assert saving.loads(TEXT.replace(f'"{SHA}"', "null")) == document()
+    assert _serialization.loads(UNSIGNED) == document()
+    assert _serialization.loads(UNSIGNED.replace("0.25", "0.35"))["layers"][1]["W"][2] == [0.35]
+    assert _serialization.loads(TEXT.replace(f'"{SHA}"', "null")) == document()
 
 
 # ------------------------------------------------------------------------- what is in the file
@@ -406,7 +408,7 @@ def test_edited_file_without_checksum() -> None:
 
 def refusal(text: str) -> str:
     with pytest.raises(ModelFileError) as caught:
-        saving.loads(text, "'net.json'")
+        _serialization.loads(text, "'net.json'")
     assert isinstance(caught.value, OSError)
     assert isinstance(caught.value, ValueError)
     message = str(caught.value)
@@ -549,7 +551,7 @@ def test_network_with_something_wrong(place: str, value: Any, message: str) -> N
     assert refusal(json.dumps(whole)) == message + FIX
     if last != "version":
         with pytest.raises(ModelFileError) as caught:
-            saving.dumps(whole)
+            _serialization.dumps(whole)
         assert str(caught.value).startswith(f"cannot save the network: {message}; nothing was written (")
 
 
@@ -575,7 +577,7 @@ def test_sizes_must_follow_each_other() -> None:
 
 def test_binary_cross_entropy_needs_sigmoid() -> None:
     whole = document(loss="bce")
-    assert saving.loads(json.dumps(whole)) == whole
+    assert _serialization.loads(json.dumps(whole)) == whole
     whole["layers"][1]["activation"] = "tanh"
     message = 'output "tanh" does not go with loss "bce", which needs "sigmoid"'
     assert refusal(json.dumps(whole)) == message + FIX
@@ -586,7 +588,7 @@ def test_poisson_needs_exp_and_exp_goes_with_others() -> None:
     assert refusal(json.dumps(whole)) == 'output "sigmoid" does not go with loss "poisson", which needs "exp"' + FIX
     whole["layers"][1]["activation"] = "exp"
     for loss in ("poisson", "sse", "mae", "hinge"):
-        assert saving.loads(json.dumps({**whole, "loss": loss}))["loss"] == loss
+        assert _serialization.loads(json.dumps({**whole, "loss": loss}))["loss"] == loss
     message = 'output "exp" does not go with loss "bce", which needs "sigmoid"'
     assert refusal(json.dumps({**whole, "loss": "bce"})) == message + FIX
 
@@ -617,10 +619,10 @@ def with_loss(loss: str, parameter: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("loss", "default"), [("huber", 1.0), ("quantile", 0.5), ("cross_entropy", 0.0)])
 def test_loss_parameter(loss: str, default: float) -> None:
     whole = with_loss(loss, None)
-    assert saving.loads(json.dumps(whole)) == {**whole, "loss_parameter": default}
-    assert f'"loss_parameter": {default},' in saving.dumps(whole)
+    assert _serialization.loads(json.dumps(whole)) == {**whole, "loss_parameter": default}
+    assert f'"loss_parameter": {default},' in _serialization.dumps(whole)
     whole["loss_parameter"] = 0.75
-    assert saving.loads(saving.dumps(whole)) == whole
+    assert _serialization.loads(_serialization.dumps(whole)) == whole
     message = f"loss_parameter is NaN, {LARGEST}" + FIX
     assert refusal(json.dumps({**whole, "loss_parameter": math.nan})) == message
 
@@ -754,7 +756,7 @@ def test_checkpoint_with_something_wrong(place: str, value: Any, message: str) -
         part[last] = value
     assert refusal(json.dumps(whole)) == message + FIX
     with pytest.raises(ModelFileError) as caught:
-        saving.dumps(whole)
+        _serialization.dumps(whole)
     assert str(caught.value).startswith(f"cannot save the network: {message}; nothing was written (")
 
 
@@ -771,7 +773,7 @@ def test_classes_of_several_outputs(classes: list[Any]) -> None:
     elif classes[0] == classes[2]:
         assert refusal(json.dumps(whole)) == 'classes[2] is "a" once more, expected that all are different' + FIX
     else:
-        assert saving.loads(saving.dumps(whole)) == whole
+        assert _serialization.loads(_serialization.dumps(whole)) == whole
 
 
 @pytest.mark.parametrize(
@@ -800,10 +802,10 @@ def test_wrong_names_of_columns(names: Any, message: str) -> None:
 
 def test_names_of_columns_are_not_signed() -> None:
     """Readers that do not know them pass them over, and the checksum of the rest still fits."""
-    whole = json.loads(saving.dumps(document(feature_names=["a", "b"])))
-    assert whole["sha256"] == json.loads(saving.dumps(document()))["sha256"]
-    assert saving.loads(json.dumps(whole))["feature_names"] == ["a", "b"]
-    assert "feature_names" not in json.loads(saving.dumps(document()))
+    whole = json.loads(_serialization.dumps(document(feature_names=["a", "b"])))
+    assert whole["sha256"] == json.loads(_serialization.dumps(document()))["sha256"]
+    assert _serialization.loads(json.dumps(whole))["feature_names"] == ["a", "b"]
+    assert "feature_names" not in json.loads(_serialization.dumps(document()))
 
 
 CONSTANTS: dict[str, Any] = {"lr": 0.1, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.0, "alpha": 0.99}
@@ -826,7 +828,7 @@ def test_every_optimizer(name: str, momentum: float | None, n_moments: int) -> N
         "optimizer": {"name": name, **{key: constants[key] for key in optimizers.ROWS[name]._fields}},
         "moments": [[0.0] * 13] * n_moments,
     }
-    assert saving.loads(saving.dumps(whole)) == whole
+    assert _serialization.loads(_serialization.dumps(whole)) == whole
     whole["training"]["moments"].append([0.0] * 13)
     message = f'training.moments has {n_moments + 1} vectors, expected {n_moments} for optimizer "{name}"'
     assert refusal(json.dumps(whole)) == message + FIX
@@ -853,13 +855,13 @@ def test_nesterov_is_a_flag() -> None:
     whole["training"]["moments"] = []
     assert refusal(json.dumps(whole)) == "training.optimizer.nesterov is 0, expected true or false" + FIX
     whole["training"]["optimizer"]["nesterov"] = False
-    assert type(saving.loads(json.dumps(whole))["training"]["optimizer"]["lr"]) is float
+    assert type(_serialization.loads(json.dumps(whole))["training"]["optimizer"]["lr"]) is float
 
 
 def test_training_that_has_just_begun() -> None:
     whole = checkpoint()
     whole["training"] |= {"schedule": None, "history": {"loss": [], "lr": [], "seconds": []}}
-    assert saving.loads(saving.dumps(whole)) == whole
+    assert _serialization.loads(_serialization.dumps(whole)) == whole
 
 
 def test_schedules_within_schedules() -> None:
@@ -870,7 +872,7 @@ def test_schedules_within_schedules() -> None:
             schedule = {"name": "warmup", "then": schedule}
         whole["training"]["schedule"] = schedule
         if depth <= 8:
-            assert saving.loads(saving.dumps(whole)) == whole
+            assert _serialization.loads(_serialization.dumps(whole)) == whole
         else:
             place = "training.schedule" + ".then" * 8
             message = f"{place} is nested too deeply, expected 8 schedules within each other at most"
@@ -890,7 +892,7 @@ def test_many_classes_are_compared_once() -> None:
 
     def refused() -> None:
         with pytest.raises(ModelFileError, match=r'classes\[49999\] is "0" once more'):
-            saving.dumps(whole)
+            _serialization.dumps(whole)
 
     assert lines_of(refused) < 10 * n  # each with each would be n * n / 2
 
@@ -899,16 +901,16 @@ def test_many_classes_are_compared_once() -> None:
 
 
 def test_self_test_row() -> None:
-    row = saving.self_test_row(30)
-    assert row == saving.self_test_row(30)
+    row = _serialization.self_test_row(30)
+    assert row == _serialization.self_test_row(30)
     assert row[:4] == [0.5, -0.2, 0.2, -0.5]
     assert set(row[:11]) == set(row[11:22])
     assert max(map(abs, row)) == 0.5
     scale = {"type": "standardize", "shift": [100.0, 0.0], "factor": [0.01, 4.0]}
-    raw = saving.self_test_row(2, scale)
+    raw = _serialization.self_test_row(2, scale)
     assert raw == pytest.approx([150.0, -0.05])
     tiny = {"type": "minmax", "shift": [1e308, 1.0], "factor": [1e-309, -5e-324]}
-    assert all(map(math.isfinite, saving.self_test_row(2, tiny)))
+    assert all(map(math.isfinite, _serialization.self_test_row(2, tiny)))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-4)])
@@ -916,10 +918,10 @@ def test_self_test_row() -> None:
 def test_self_test_is_verified(dtype: str, tolerance: float, saved: float) -> None:
     whole = document(dtype=dtype, self_test={"X": [0.5, -0.2], "P": [saved]})
     close, far = (saved + factor * tolerance * (1 + abs(saved)) for factor in (0.9, 1.2))
-    saving.verify_self_test(whole, [close])
+    _serialization.verify_self_test(whole, [close])
     for output in (far, math.nan, math.inf):
         with pytest.raises(ModelFileError) as caught:
-            saving.verify_self_test(whole, [output], "'net.json'")
+            _serialization.verify_self_test(whole, [output], "'net.json'")
         shown = {"nan": "NaN", "inf": "Infinity"}.get(str(output), output)
         assert str(caught.value) == (
             "cannot load the network from 'net.json': it does not compute what it did when it was saved: output 0 of "
@@ -931,14 +933,14 @@ def test_self_test_is_verified(dtype: str, tolerance: float, saved: float) -> No
 
 @pytest.mark.parametrize("error", [ValueError("lr is -1"), TypeError("lr is -1"), OverflowError("lr is -1")])
 def test_parts_that_are_refused_where_they_are_built(error: Exception) -> None:
-    with pytest.raises(ModelFileError) as caught, saving.refusing("'net.json'"):
+    with pytest.raises(ModelFileError) as caught, _serialization.refusing("'net.json'"):
         raise error
     assert str(caught.value) == "cannot load the network from 'net.json': lr is -1" + FIX
-    with pytest.raises(ModelFileError, match=r"^as it is$"), saving.refusing():
+    with pytest.raises(ModelFileError, match=r"^as it is$"), _serialization.refusing():
         raise ModelFileError("as it is")
-    with pytest.raises(OSError, match="there is not enough memory for it"), saving.refusing():
+    with pytest.raises(OSError, match="there is not enough memory for it"), _serialization.refusing():
         raise MemoryError
-    with saving.refusing():
+    with _serialization.refusing():
         pass
 
 
@@ -953,7 +955,7 @@ def test_places(tmp_path: Path) -> None:
 def test_cross_entropy_needs_softmax() -> None:
     whole = document(loss="cross_entropy", loss_parameter=0.0)
     whole["layers"][1] |= {"activation": "softmax", "n_out": 2, "W": [[1.0, 2.0]] * 3, "b": [0.0, 0.0]}
-    assert saving.loads(json.dumps(whole)) == whole
+    assert _serialization.loads(json.dumps(whole)) == whole
 
 
 @pytest.mark.parametrize("number", [MAX32 * (1 + 1e-15), -1e39, 10**39])
@@ -966,9 +968,9 @@ def test_float32_overflow(number: float) -> None:
 
 def test_network_that_diverged_is_not_saved(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     with pytest.raises(ModelFileError) as caught:
-        saving.write(path, wide([[1.0, math.nan]]))
+        _serialization.write(path, wide([[1.0, math.nan]]))
     assert str(caught.value) == (
         f"cannot save the network: layers[0].W[0][1] is NaN, {LARGEST}; "
         "nothing was written (after a training that diverged, train again with a smaller lr)"
@@ -1019,7 +1021,7 @@ def test_memory_is_64_times_the_file_at_most(tmp_path: Path, kind: str) -> None:
     tracemalloc.start()
     try:
         with suppress(ModelFileError):
-            saving.read(path)
+            _serialization.read(path)
         most = 64 if getattr(sys, "_is_gil_enabled", lambda: True)() else 72  # whose objects are larger
         assert tracemalloc.get_traced_memory()[1] < most * path.stat().st_size
     finally:
@@ -1028,7 +1030,7 @@ def test_memory_is_64_times_the_file_at_most(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", set(COSTLY) - {"numbers", "wide letters", "one input"})
 def test_texts_that_would_take_much_memory(set_limit: Any, kind: str) -> None:
-    set_limit("nnc.saving.text.FREE", 2**21)
+    set_limit("nnc._serialization.text.FREE", 2**21)
     text = COSTLY[kind]
     tracemalloc.start()
     try:
@@ -1041,23 +1043,23 @@ def test_texts_that_would_take_much_memory(set_limit: Any, kind: str) -> None:
 
 
 def test_no_network_is_refused_for_its_memory(set_limit: Any) -> None:
-    set_limit("nnc.saving.text.FREE", 0)
+    set_limit("nnc._serialization.text.FREE", 0)
     for rows in ([[0.0]] * 1000, [[0.0] * 1000], [[random.random() for _ in range(30)] for _ in range(30)]):
         whole = wide(rows)
-        assert saving.loads(saving.dumps(whole))["layers"] == whole["layers"]
-    assert saving.loads(saving.dumps(checkpoint())) == checkpoint()
+        assert _serialization.loads(_serialization.dumps(whole))["layers"] == whole["layers"]
+    assert _serialization.loads(_serialization.dumps(checkpoint())) == checkpoint()
 
 
 def test_networks_that_would_not_be_read_are_not_written(set_limit: Any) -> None:
-    set_limit("nnc.saving.text.FREE", 0)
-    set_limit("nnc.saving.text.MOST", 10_000)
+    set_limit("nnc._serialization.text.FREE", 0)
+    set_limit("nnc._serialization.text.MOST", 10_000)
     with pytest.raises(
         ModelFileError, match=r"^cannot save the network: its \d+ characters would take more than 0 MiB"
     ):
-        saving.dumps(wide([[0.0]] * 1000))
-    set_limit("nnc.base.disk.LARGEST", 100)
+        _serialization.dumps(wide([[0.0]] * 1000))
+    set_limit("nnc._utils.disk.LARGEST", 100)
     with pytest.raises(ModelFileError, match=r"^cannot save the network: it has \d+ characters, expected 100 at most"):
-        saving.dumps(document())
+        _serialization.dumps(document())
     assert refusal(TEXT) == f"it has {len(TEXT)} characters, expected 100 at most"
 
 
@@ -1066,12 +1068,12 @@ def test_too_large_a_file(tmp_path: Path) -> None:
     path.touch()
     os.truncate(path, 2**30 + 1)  # takes no room on most disks
     message = f"cannot load the network: it is larger than 1 GiB{CHECK}"
-    check(error_of(saving.read, path), OSError, errno.EFBIG, path, message)
+    check(error_of(_serialization.read, path), OSError, errno.EFBIG, path, message)
 
 
 @posix
 def test_a_file_that_is_larger_than_its_size_says(set_limit: Any) -> None:
-    set_limit("nnc.base.disk.LARGEST", 2**20)
+    set_limit("nnc._utils.disk.LARGEST", 2**20)
     reading, writing = os.pipe()
 
     def fill() -> None:
@@ -1083,7 +1085,7 @@ def test_a_file_that_is_larger_than_its_size_says(set_limit: Any) -> None:
     try:
         path = f"/dev/fd/{reading}"
         message = f"cannot load the network: it is larger than 1 GiB{CHECK}"
-        check(error_of(saving.read, path), OSError, errno.EFBIG, path, message)
+        check(error_of(_serialization.read, path), OSError, errno.EFBIG, path, message)
     finally:
         os.close(reading)
         writer.join()
@@ -1099,7 +1101,7 @@ def test_a_long_file_of_something_else_is_not_read(tmp_path: Path, beginning: by
     try:
         for source in (path, open(path, encoding="utf-8")):  # noqa: SIM115 (closed below)
             with pytest.raises(ModelFileError) as caught:
-                saving.read(source)
+                _serialization.read(source)
             assert str(caught.value) == f"cannot load the network from {disk.place(source)}: {message}"
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
@@ -1110,15 +1112,15 @@ def test_a_long_file_of_something_else_is_not_read(tmp_path: Path, beginning: by
 def test_a_long_file_may_begin_with_a_mark_and_blanks(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.write_text("\ufeff \n\t" + TEXT + " " * 2**21, "utf-8")
-    assert saving.read(path) == document()
+    assert _serialization.read(path) == document()
     with open(path, encoding="utf-8") as file:
-        assert saving.read(file) == document()
+        assert _serialization.read(file) == document()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no /dev/zero here")
 def test_load_a_device_without_an_end() -> None:
     with pytest.raises(ModelFileError, match=r'it does not begin with "\{", as a network does'):
-        saving.read("/dev/zero")
+        _serialization.read("/dev/zero")
 
 
 def test_an_open_file_without_an_end(set_limit: Any) -> None:
@@ -1126,19 +1128,19 @@ def test_an_open_file_without_an_end(set_limit: Any) -> None:
         def read(self, size: int | None = -1) -> str:
             return "{" * (size or 0)
 
-    set_limit("nnc.base.disk.LARGEST", 2**22)
-    error = error_of(saving.read, Endless())
+    set_limit("nnc._utils.disk.LARGEST", 2**22)
+    error = error_of(_serialization.read, Endless())
     assert error.errno == errno.EFBIG
     assert error.strerror == f"cannot load the network from the open file: it is larger than 1 GiB{CHECK}"
 
 
-@pytest.mark.parametrize("where", ["json.loads", "nnc.base.disk._pieces", "nnc.saving.text.checked"])
+@pytest.mark.parametrize("where", ["json.loads", "nnc._utils.disk._pieces", "nnc._serialization.text.checked"])
 def test_a_lack_of_memory(tmp_path: Path, make_fail: Any, where: str) -> None:
     path = tmp_path / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
 
     make_fail(where, MemoryError())
-    error = error_of(saving.read, path)
+    error = error_of(_serialization.read, path)
     assert error.errno == errno.ENOMEM
     assert error.strerror == (
         f"cannot load the network from {str(path)!r}: there is not enough memory for it; free some, or "
@@ -1148,12 +1150,12 @@ def test_a_lack_of_memory(tmp_path: Path, make_fail: Any, where: str) -> None:
 
 def test_text_must_be_a_string() -> None:
     with pytest.raises(TypeError, match=r"^the JSON text must be a str, got bytes$"):
-        saving.loads(b"{}")  # type: ignore[arg-type]
+        _serialization.loads(b"{}")  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------- anything at all
 
-UNSIGNED_CHECKPOINT = re.sub(r',\n  "sha256": "\w+"', "", saving.dumps(checkpoint()))
+UNSIGNED_CHECKPOINT = re.sub(r',\n  "sha256": "\w+"', "", _serialization.dumps(checkpoint()))
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -1164,10 +1166,10 @@ json_values = st.recursive(
 
 def loads_or_refuses(text: str) -> None:
     try:
-        loaded = saving.loads(text)
+        loaded = _serialization.loads(text)
     except ModelFileError:
         return
-    assert saving.loads(saving.dumps(loaded)) == loaded
+    assert _serialization.loads(_serialization.dumps(loaded)) == loaded
 
 
 @given(st.text())
@@ -1184,7 +1186,7 @@ def test_any_bytes(content: bytes) -> None:
         path = os.path.join(folder, "net.json")
         Path(path).write_bytes(content)
         with pytest.raises(ModelFileError, match=r"^cannot load the network from '.*net\.json': it "):
-            saving.read(path)
+            _serialization.read(path)
 
 
 @given(st.data())
@@ -1233,25 +1235,25 @@ def check(error: OSError, kind: type[OSError], code: int, path: object, message:
 def test_load_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     message = f"cannot load the network: there is no file {str(path)!r}; check the name and the folder"
-    check(error_of(saving.read, path), FileNotFoundError, errno.ENOENT, path, message)
+    check(error_of(_serialization.read, path), FileNotFoundError, errno.ENOENT, path, message)
 
 
 def test_load_missing_file_tells_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     message = f"cannot load the network: there is no file '{tmp_path}/net.json'; check the name and the folder"
-    check(error_of(saving.read, "net.json"), FileNotFoundError, errno.ENOENT, "net.json", message)
+    check(error_of(_serialization.read, "net.json"), FileNotFoundError, errno.ENOENT, "net.json", message)
 
 
 def test_load_folder(tmp_path: Path) -> None:
     message = "cannot load the network: this is a folder; add the name of a file in it"
-    check(error_of(saving.read, tmp_path), IsADirectoryError, errno.EISDIR, tmp_path, message)
+    check(error_of(_serialization.read, tmp_path), IsADirectoryError, errno.EISDIR, tmp_path, message)
 
 
 def test_load_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "net.json"
     message = "cannot load the network: a part of the path that should be a folder is a file; check the path"
-    check(error_of(saving.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
+    check(error_of(_serialization.read, path), NotADirectoryError, errno.ENOTDIR, path, message)
 
 
 IMPOSSIBLE = "this is no possible path; pass the name of a file"
@@ -1259,15 +1261,15 @@ IMPOSSIBLE = "this is no possible path; pass the name of a file"
 
 def test_load_impossible_path() -> None:
     message = "cannot load the network: " + IMPOSSIBLE
-    check(error_of(saving.read, "a\0b"), OSError, errno.EINVAL, "a\0b", message)
-    error = error_of(saving.read, "")
+    check(error_of(_serialization.read, "a\0b"), OSError, errno.EINVAL, "a\0b", message)
+    error = error_of(_serialization.read, "")
     assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
 
 
 def test_load_unreadable_disk(tmp_path: Path, make_fail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     make_fail("builtins.open", OSError(errno.EIO, "Input/output error"))
     message = "cannot load the network: Input/output error; check the path and the disk"
-    error = error_of(saving.read, tmp_path / "net.json")
+    error = error_of(_serialization.read, tmp_path / "net.json")
     monkeypatch.undo()
     check(error, OSError, errno.EIO, tmp_path / "net.json", message)
 
@@ -1289,7 +1291,7 @@ def test_load_file_with_wrong_content(tmp_path: Path, content: bytes, message: s
     path = tmp_path / "net.json"
     path.write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
-        saving.read(path)
+        _serialization.read(path)
     assert str(caught.value) == f"cannot load the network from {str(path)!r}: {message}"
 
 
@@ -1297,9 +1299,9 @@ def test_load_file_with_wrong_content(tmp_path: Path, content: bytes, message: s
 def test_neither_path_nor_file(thing: Any) -> None:
     message = rf"^expected a path \(str or os\.PathLike\) or an open text file, got {type(thing).__name__}$"
     with pytest.raises(TypeError, match=message):
-        saving.read(thing)
+        _serialization.read(thing)
     with pytest.raises(TypeError, match=message):
-        saving.write(thing, document())
+        _serialization.write(thing, document())
 
 
 # ------------------------------------------------------------------------------------- saving
@@ -1311,12 +1313,12 @@ def test_save_into_missing_folder(tmp_path: Path) -> None:
         f"cannot save the network: the folder {str(path.parent)!r} does not exist; "
         "make it first, or save somewhere else"
     )
-    check(error_of(saving.write, path, document()), FileNotFoundError, errno.ENOENT, path, message)
+    check(error_of(_serialization.write, path, document()), FileNotFoundError, errno.ENOENT, path, message)
 
 
 def test_save_onto_folder(tmp_path: Path) -> None:
     message = "cannot save the network: this is a folder; add the name of a file in it"
-    check(error_of(saving.write, tmp_path, document()), IsADirectoryError, errno.EISDIR, tmp_path, message)
+    check(error_of(_serialization.write, tmp_path, document()), IsADirectoryError, errno.EISDIR, tmp_path, message)
     assert os.listdir(tmp_path) == []
 
 
@@ -1324,13 +1326,13 @@ def test_save_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "net.json"
     message = "cannot save the network: a part of the path that should be a folder is a file; check the path"
-    check(error_of(saving.write, path, document()), NotADirectoryError, errno.ENOTDIR, path, message)
+    check(error_of(_serialization.write, path, document()), NotADirectoryError, errno.ENOTDIR, path, message)
 
 
 def test_save_impossible_path() -> None:
     message = "cannot save the network: " + IMPOSSIBLE
-    check(error_of(saving.write, "a\0b", document()), OSError, errno.EINVAL, "a\0b", message)
-    error = error_of(saving.write, "", document())
+    check(error_of(_serialization.write, "a\0b", document()), OSError, errno.EINVAL, "a\0b", message)
+    error = error_of(_serialization.write, "", document())
     assert (type(error), error.filename, error.strerror) == (FileNotFoundError, "", message)
 
 
@@ -1338,28 +1340,28 @@ def test_save_impossible_path() -> None:
 def test_save_too_long_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300)
     message = f"cannot save the network: {os.strerror(errno.ENAMETOOLONG)}; check the path and the disk"
-    check(error_of(saving.write, path, document()), OSError, errno.ENAMETOOLONG, path, message)
+    check(error_of(_serialization.write, path, document()), OSError, errno.ENAMETOOLONG, path, message)
 
 
 @posix
 def test_save_long_name(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)  # leaves no room for a longer temporary name
-    saving.write(path, document())
-    assert saving.read(path) == document()
+    _serialization.write(path, document())
+    assert _serialization.read(path) == document()
 
 
 @posix
 def test_save_onto_device() -> None:
-    saving.write(os.devnull, document())
+    _serialization.write(os.devnull, document())
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_save_on_full_device() -> None:
     message = "cannot save the network: the disk is full (an old file is still whole); make room and save again"
-    check(error_of(saving.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
+    check(error_of(_serialization.write, "/dev/full", document()), OSError, errno.ENOSPC, "/dev/full", message)
     file = open("/dev/full", "w")  # noqa: SIM115 (closing it fails as well)
-    error = error_of(saving.write, file, document())
+    error = error_of(_serialization.write, file, document())
     with suppress(OSError):
         file.close()
     assert error.errno == errno.ENOSPC
@@ -1398,19 +1400,19 @@ def test_a_path_is_the_same_in_both_directions(
     (tmp_path / "link").symlink_to("far/inner")
     (tmp_path / "dangling").symlink_to("nowhere/at/all")
     for place in ("net.json", "link/net.json"):
-        saving.write(place, document())
+        _serialization.write(place, document())
     before = sorted(map(str, tmp_path.rglob("*")))
     if kind is None:
-        saving.write(name, document(seed=8))
-        assert saving.read(name)["seed"] == 8
+        _serialization.write(name, document(seed=8))
+        assert _serialization.read(name)["seed"] == 8
     elif name != "link/../net.json":
-        assert type(error_of(saving.read, name)) is kind
-        assert type(error_of(saving.write, name, document(seed=8))) is kind
-        assert saving.read("net.json") == document()
+        assert type(error_of(_serialization.read, name)) is kind
+        assert type(error_of(_serialization.write, name, document(seed=8))) is kind
+        assert _serialization.read("net.json") == document()
     else:
-        assert type(error_of(saving.read, name)) is kind
-        saving.write(name, document(seed=8))
-        assert saving.read(name)["seed"] == saving.read("far/net.json")["seed"] == 8
+        assert type(error_of(_serialization.read, name)) is kind
+        _serialization.write(name, document(seed=8))
+        assert _serialization.read(name)["seed"] == _serialization.read("far/net.json")["seed"] == 8
         os.unlink("far/net.json")
     assert sorted(map(str, tmp_path.rglob("*"))) == before
 
@@ -1420,7 +1422,7 @@ def test_a_missing_folder_is_named_as_it_stands(tmp_path: Path) -> None:
     path = f"{tmp_path}/none/../new.json"
     message = f"the folder '{tmp_path}/none/..' does not exist; make it first, or save somewhere else"
     check(
-        error_of(saving.write, path, document()),
+        error_of(_serialization.write, path, document()),
         FileNotFoundError,
         errno.ENOENT,
         path,
@@ -1434,50 +1436,52 @@ def test_a_missing_folder_is_named_as_it_stands(tmp_path: Path) -> None:
 def test_closed_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     with open(path, "w") as file:
-        saving.write(file, document())
+        _serialization.write(file, document())
     why = "the file is closed; do it inside the `with` block, or pass the path"
     where = f"the open file {str(path)!r}"
-    assert str(error_of(saving.write, file, document())) == f"cannot save the network to {where}: {why}"
-    assert str(error_of(saving.read, file)) == f"cannot load the network from {where}: {why}"
+    assert str(error_of(_serialization.write, file, document())) == f"cannot save the network to {where}: {why}"
+    assert str(error_of(_serialization.read, file)) == f"cannot load the network from {where}: {why}"
 
 
 def test_file_open_the_wrong_way(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     with open(path) as file:
-        assert str(error_of(saving.write, file, document())) == (
+        assert str(error_of(_serialization.write, file, document())) == (
             f"cannot save the network to the open file {str(path)!r}: the file is open for reading only; "
             "open it with open(path, 'w', encoding='utf-8'), or pass the path"
         )
     with open(path, "a") as file:
-        assert str(error_of(saving.read, file)) == (
+        assert str(error_of(_serialization.read, file)) == (
             f"cannot load the network from the open file {str(path)!r}: the file is open for writing only; "
             "open it with open(path, encoding='utf-8'), or pass the path"
         )
-    assert saving.read(path) == document()
+    assert _serialization.read(path) == document()
 
 
 def test_binary_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     with open(path, "r+b") as file:
-        assert str(error_of(saving.read, file)) == (
+        assert str(error_of(_serialization.read, file)) == (
             f"cannot load the network from the open file {str(path)!r}: the file is open in binary mode; "
             "open it with open(path, encoding='utf-8'), or pass the path"
         )
-        assert str(error_of(saving.write, file, document())) == (
+        assert str(error_of(_serialization.write, file, document())) == (
             f"cannot save the network to the open file {str(path)!r}: the file is open in binary mode; "
             "open it with open(path, 'w', encoding='utf-8'), or pass the path"
         )
-    assert str(error_of(saving.read, io.BytesIO(b"{}"))).startswith("cannot load the network from the open file: ")
+    assert str(error_of(_serialization.read, io.BytesIO(b"{}"))).startswith(
+        "cannot load the network from the open file: "
+    )
 
 
 def test_file_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     with open(path, "w+") as file:
-        saving.write(file, document())
+        _serialization.write(file, document())
         with pytest.raises(ModelFileError) as caught:
-            saving.read(file)
+            _serialization.read(file)
     assert str(caught.value) == (
         f"cannot load the network from the open file {str(path)!r}: the file is empty, or was read or "
         "written to its end before; open it again, or go back with file.seek(0)"
@@ -1488,13 +1492,13 @@ def test_open_file_with_wrong_content(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.write_bytes(b"\xff\xff")
     with open(path, encoding="utf-8") as file, pytest.raises(ModelFileError) as caught:
-        saving.read(file)
+        _serialization.read(file)
     assert str(caught.value) == (
         f"cannot load the network from the open file {str(path)!r}: it is not text in utf-8 "
         "(byte 0 does not fit); check that it is the right file"
     )
     with pytest.raises(ModelFileError, match=r"^cannot load the network from the open file: it is not JSON: line 1"):
-        saving.read(io.StringIO("{"))
+        _serialization.read(io.StringIO("{"))
 
 
 def test_open_file_on_a_broken_disk() -> None:
@@ -1502,7 +1506,7 @@ def test_open_file_on_a_broken_disk() -> None:
         def read(self, size: int | None = -1) -> str:
             raise OSError(errno.EIO, "Input/output error")
 
-    error = error_of(saving.read, Broken())
+    error = error_of(_serialization.read, Broken())
     assert error.errno == errno.EIO
     assert error.strerror == (
         "cannot load the network from the open file: Input/output error; check the disk and try again"
@@ -1539,44 +1543,44 @@ def folder() -> Iterator[Path]:
 
 def test_load_without_permission(folder: Path) -> None:
     path = folder / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     path.chmod(0)
     message = "cannot load the network: you have no permission to read it; change its permissions, or ask its owner to"
-    check(error_of(saving.read, path), PermissionError, errno.EACCES, path, message)
+    check(error_of(_serialization.read, path), PermissionError, errno.EACCES, path, message)
 
 
 def test_save_without_permission_on_the_file(folder: Path) -> None:
     path = folder / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     path.chmod(0o444)
     message = (
         "cannot save the network: you have no permission to write this file; "
         "change its permissions, or save somewhere else"
     )
-    check(error_of(saving.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
-    assert saving.read(path) == document()
+    check(error_of(_serialization.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
+    assert _serialization.read(path) == document()
     assert os.listdir(folder) == ["net.json"]
 
 
 def test_save_without_permission_on_the_folder(folder: Path) -> None:
     path = folder / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     folder.chmod(0o500)
     message = (
         f"cannot save the network: you have no permission to make files in the folder {str(folder)!r}; "
         "change its permissions, or save somewhere else"
     )
     for name in ("net.json", "new.json"):
-        error = error_of(saving.write, folder / name, document(seed=8))
+        error = error_of(_serialization.write, folder / name, document(seed=8))
         check(error, PermissionError, errno.EACCES, folder / name, message)
-    assert saving.read(path) == document()
+    assert _serialization.read(path) == document()
     assert os.listdir(folder) == ["net.json"]
 
 
 def test_save_into_a_folder_that_cannot_be_listed(folder: Path) -> None:
     folder.chmod(0o300)  # so that it cannot be synced either
-    saving.write(folder / "net.json", document())
-    assert saving.read(folder / "net.json") == document()
+    _serialization.write(folder / "net.json", document())
+    assert _serialization.read(folder / "net.json") == document()
 
 
 # ---------------------------------------------------------------------------------- atomicity
@@ -1588,7 +1592,7 @@ def test_permissions_of_an_old_file_stay(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "net.json"
     path.write_text("old")
     path.chmod(mode)
-    saving.write(path, document())
+    _serialization.write(path, document())
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
@@ -1596,7 +1600,7 @@ def test_permissions_of_an_old_file_stay(tmp_path: Path, mode: int) -> None:
 def test_permissions_of_a_new_file_are_the_usual_ones(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        saving.write(tmp_path / "net.json", document())
+        _serialization.write(tmp_path / "net.json", document())
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "net.json").stat().st_mode) == 0o640
@@ -1612,7 +1616,7 @@ def test_temporary_file_is_not_more_open_than_the_old_one(tmp_path: Path, monkey
         modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
 
     monkeypatch.setattr(os, "fsync", record)  # the file exists under its temporary name only until here
-    saving.write(path, document())
+    _serialization.write(path, document())
     assert modes[0] == 0o600
 
 
@@ -1626,7 +1630,7 @@ def test_owner_of_an_old_file_stays(tmp_path: Path, mode: int) -> None:
     path.touch()
     path.chmod(mode)
     os.chown(path, 65533, 65532)
-    saving.write(path, document())
+    _serialization.write(path, document())
     found = path.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65533, 65532, mode)
 
@@ -1639,7 +1643,7 @@ def test_another_group_gets_no_permissions(tmp_path: Path, make_fail: Any) -> No
     os.chown(path, 65533, 65532)
 
     make_fail("os.chown", PermissionError(errno.EPERM, "Operation not permitted"))
-    saving.write(path, document())
+    _serialization.write(path, document())
     found = path.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (os.geteuid(), os.getegid(), 0o604)
 
@@ -1650,9 +1654,9 @@ def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     target, link = tmp_path / "deep" / "net.json", tmp_path / "latest.json"
     link.symlink_to("deep/net.json")
     for seed in (1, 2):  # to a file that is not there yet, and then to one that is
-        saving.write(link, document(seed=seed))
+        _serialization.write(link, document(seed=seed))
         assert link.is_symlink()
-        assert saving.read(target)["seed"] == seed
+        assert _serialization.read(target)["seed"] == seed
     assert os.listdir(tmp_path / "deep") == ["net.json"]
 
 
@@ -1660,23 +1664,23 @@ def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
 def test_a_link_stays_where_it_cannot_be_followed(
     tmp_path: Path, make_fail: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saving.write(tmp_path / "net.json", document())
+    _serialization.write(tmp_path / "net.json", document())
     link = tmp_path / "latest.json"
     link.symlink_to("net.json")
     make_fail("os.lstat", OSError(errno.EIO, "Input/output error"))
-    error = error_of(saving.write, link, document(seed=8))
+    error = error_of(_serialization.write, link, document(seed=8))
     monkeypatch.undo()
     assert error.errno == errno.EIO
     assert link.is_symlink()
-    assert saving.read(link) == document()
+    assert _serialization.read(link) == document()
 
 
 @posix
 def test_link_to_itself(tmp_path: Path) -> None:
     link = tmp_path / "net.json"
     link.symlink_to("net.json")
-    assert error_of(saving.write, link, document()).errno == errno.ELOOP
-    assert error_of(saving.read, link).errno == errno.ELOOP
+    assert error_of(_serialization.write, link, document()).errno == errno.ELOOP
+    assert error_of(_serialization.read, link).errno == errno.ELOOP
     assert link.is_symlink()
 
 
@@ -1696,7 +1700,7 @@ def test_everything_is_on_the_disk_before_the_old_file_goes(tmp_path: Path, monk
 
     monkeypatch.setattr(os, "fsync", record_fsync)  # the order of system calls is the contract
     monkeypatch.setattr(os, "replace", record_replace)  # as above
-    saving.write(tmp_path / "net.json", document())
+    _serialization.write(tmp_path / "net.json", document())
     assert calls == [f"sync {len(TEXT)}", "replace", "sync folder"]
 
 
@@ -1708,18 +1712,18 @@ def test_whatever_happens_the_old_file_is_whole(
     tmp_path: Path, make_fail: Any, name: str, error: BaseException
 ) -> None:
     path = tmp_path / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     make_fail(f"os.{name}", error)
     if name == "chmod" and isinstance(error, OSError):  # a file system without permissions
-        saving.write(path, document(seed=8))
-        assert saving.read(path)["seed"] == 8
+        _serialization.write(path, document(seed=8))
+        assert _serialization.read(path)["seed"] == 8
     elif isinstance(error, OSError):
         message = "cannot save the network: the disk is full (an old file is still whole); make room and save again"
-        check(error_of(saving.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
+        check(error_of(_serialization.write, path, document(seed=8)), OSError, errno.ENOSPC, path, message)
         assert path.read_text() == TEXT
     else:
         with pytest.raises(type(error)):
-            saving.write(path, document(seed=8))
+            _serialization.write(path, document(seed=8))
         assert path.read_text() == TEXT
     assert os.listdir(tmp_path) == ["net.json"]
 
@@ -1727,13 +1731,13 @@ def test_whatever_happens_the_old_file_is_whole(
 @posix
 def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        error = error_of(saving.write, path, document(seed=8))
+        error = error_of(_serialization.write, path, document(seed=8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
@@ -1750,13 +1754,13 @@ def test_disk_that_fills_up_halfway(tmp_path: Path) -> None:
 
 def test_old_file_that_is_open_elsewhere(tmp_path: Path, make_fail: Any) -> None:
     path = tmp_path / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     make_fail("os.replace", PermissionError(errno.EACCES, "Access is denied", "source", None, str(path)))  # as Windows
     message = (
         "cannot save the network: the old file cannot be replaced; it may still be open, in this program "
         "(was it closed after reading or writing?) or in another one: close it and save again"
     )
-    check(error_of(saving.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
+    check(error_of(_serialization.write, path, document(seed=8)), PermissionError, errno.EACCES, path, message)
     assert path.read_text() == TEXT
     assert os.listdir(tmp_path) == ["net.json"]
 
@@ -1764,23 +1768,23 @@ def test_old_file_that_is_open_elsewhere(tmp_path: Path, make_fail: Any) -> None
 @posix
 def test_old_file_that_this_program_has_open(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
-    saving.write(path, document())
+    _serialization.write(path, document())
     with open(path) as file:
-        saving.write(path, document(seed=8))
+        _serialization.write(path, document(seed=8))
         assert file.read() == TEXT  # who reads the old one reads it to its end
-    assert saving.read(path)["seed"] == 8
+    assert _serialization.read(path)["seed"] == 8
 
 
 SAVE_FOR_EVER = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from nnc import saving
-documents = [saving.loads(text) for text in json.load(sys.stdin)]
-saving.write(sys.argv[2], documents[0])
+from nnc import _serialization
+documents = [_serialization.loads(text) for text in json.load(sys.stdin)]
+_serialization.write(sys.argv[2], documents[0])
 print("ready", flush=True)
 while True:
     for document in documents:
-        saving.write(sys.argv[2], document)
+        _serialization.write(sys.argv[2], document)
 """
 
 
@@ -1788,7 +1792,7 @@ while True:
 def test_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     draw = random.Random(1)
-    texts = [saving.dumps(wide([[draw.random() for _ in range(50)] for _ in range(n)])) for n in (40, 120)]
+    texts = [_serialization.dumps(wide([[draw.random() for _ in range(50)] for _ in range(n)])) for n in (40, 120)]
     for _ in range(8):
         with subprocess.Popen(
             [sys.executable, "-c", SAVE_FOR_EVER, str(ROOT), path],
@@ -1807,5 +1811,5 @@ def test_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
         assert path.read_text() in texts
     left = [name for name in os.listdir(tmp_path) if name != "net.json"]
     assert all(re.fullmatch(r"\.nnc-[0-9a-f]{16}\.tmp", name) for name in left)
-    saving.write(path, document())  # what they left is in nobody's way
-    assert saving.read(path) == document()
+    _serialization.write(path, document())  # what they left is in nobody's way
+    assert _serialization.read(path) == document()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nnc import NeuralNetwork
-from nnc.kinds.activations import HIDDEN, ROWS
-from nnc.kinds.losses import NAMES as LOSSES
+from nnc._registry.activations import HIDDEN, ROWS
+from nnc._registry.losses import NAMES as LOSSES
 
 BENT = {row.name for row in ROWS.values() if row.bends}  # at 0, where a difference across it says nothing about a slope
 H = 1e-4

@@ -9,7 +9,7 @@ import pytest
 
 import nnc
 from nnc import Head, Heads, NeuralNetwork
-from nnc.kinds import losses
+from nnc._registry import losses
 from nnc.layers import Conv2D, Dense, Flatten, Input
 
 TWO = Heads([Head(2, "mse"), Head(3, "cross_entropy", weight=0.5)])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnc import NeuralNetwork
-from nnc.training.history import STOP_REASONS, History
+from nnc._training.history import STOP_REASONS, History
 
 
 def history(epochs=3, stop_reason="epochs", best_epoch=None, **columns):

@@ -13,54 +13,54 @@ import pytest
 
 HOME = Path(__file__).parent.parent
 NETWORK = {
-    *("base", "kinds", "layers", "saving", "drawing", "inspection", "reference", "exchange"),
-    *("model", "data", "plot", "training"),
+    *("_utils", "_registry", "layers", "_serialization", "_drawing", "_inspection", "reference", "_interop"),
+    *("_model", "_data", "plot", "_training"),
 }
-ABOVE = {"network", "datasets", "comparison", *NETWORK}
+ABOVE = {"_network", "datasets", "_comparison", *NETWORK}
 MAY_IMPORT = {
-    "base": set(),
-    "kinds": {"base"},
-    "layers": {"base", "kinds"},
-    "saving": {"base", "kinds", "layers"},
-    "drawing": {"base", "kinds", "layers"},
-    "inspection": {"base", "kinds", "layers", "drawing"},
-    "reference": {"base", "layers", "saving", "inspection"},
-    "exchange": {"base", "kinds", "layers", "saving"},
-    "model": {"base", "kinds", "layers", "inspection"},
-    "data": {"base", "kinds", "saving", "model"},
-    "plot": {"base", "data", "drawing"},
-    "training": {"base", "kinds", "layers", "drawing", "model", "data", "plot"},
-    "network": NETWORK - {"reference"},
-    "datasets": {"base", "data"},
-    "comparison": ABOVE,
-    "many": ABOVE,
-    "dask": {"many", "sklearn", *ABOVE},
-    "sklearn": {"many", *ABOVE},
-    "tabular": {"many", *ABOVE},
-    "online": {"base", "network"},
-    "river": {"online"},
-    "cli": {"base", "data", "datasets", "inspection", "layers", "model", "tabular"},
+    "_utils": set(),
+    "_registry": {"_utils"},
+    "layers": {"_utils", "_registry"},
+    "_serialization": {"_utils", "_registry", "layers"},
+    "_drawing": {"_utils", "_registry", "layers"},
+    "_inspection": {"_utils", "_registry", "layers", "_drawing"},
+    "reference": {"_utils", "layers", "_serialization", "_inspection"},
+    "_interop": {"_utils", "_registry", "layers", "_serialization"},
+    "_model": {"_utils", "_registry", "layers", "_inspection"},
+    "_data": {"_utils", "_registry", "_serialization", "_model"},
+    "plot": {"_utils", "_data", "_drawing"},
+    "_training": {"_utils", "_registry", "layers", "_drawing", "_model", "_data", "plot"},
+    "_network": NETWORK - {"reference"},
+    "datasets": {"_utils", "_data"},
+    "_comparison": ABOVE,
+    "_parallel": ABOVE,
+    "dask": {"_parallel", "sklearn", *ABOVE},
+    "sklearn": {"_parallel", *ABOVE},
+    "tabular": {"_parallel", *ABOVE},
+    "_online": {"_utils", "_network"},
+    "river": {"_online"},
+    "_cli": {"_utils", "_data", "datasets", "_inspection", "layers", "_model", "tabular"},
 }
 NUMPY_FREE = (
-    "base.checks",
-    "base.disk",
-    "base.fields",
-    "base.names",
-    "base.value",
-    "exchange.c_source",
-    "exchange.c_table",
-    "exchange.js_source",
-    "exchange.onnx",
-    "exchange.onnx_table",
-    "exchange.program",
-    "exchange.protobuf",
-    "exchange.python_source",
-    "exchange.script",
-    "exchange.table",
-    "inspection.text",
-    "kinds",
+    "_utils.checks",
+    "_utils.disk",
+    "_utils.fields",
+    "_utils.names",
+    "_utils.value",
+    "_interop.c_source",
+    "_interop.c_table",
+    "_interop.js_source",
+    "_interop.onnx",
+    "_interop.onnx_table",
+    "_interop.program",
+    "_interop.protobuf",
+    "_interop.python_source",
+    "_interop.script",
+    "_interop.table",
+    "_inspection.text",
+    "_registry",
     "layers",
-    "saving",
+    "_serialization",
     "reference",
 )
 FACES = {"nnc", "nnc.__main__", "nnc._version", "nnc._cpu", "nnc._team"}  # they hand over, or are beneath all
@@ -142,7 +142,10 @@ def test_rooms_without_numpy(module):
 
 
 def test_the_plain_python_network_and_files_do_without_numpy():
-    code = "import nnc.reference, nnc.saving, nnc.layers, sys; nnc.reference.NeuralNetwork([2, 1]); print(*sys.modules)"
+    code = (
+        "import nnc.reference, nnc._serialization, nnc.layers, sys; "
+        "nnc.reference.NeuralNetwork([2, 1]); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert "nnc.reference.network" in done.stdout.split()
     assert "numpy" not in done.stdout.split()

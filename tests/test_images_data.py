@@ -9,8 +9,8 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork, Pixels
-from nnc.data.images import layout
-from nnc.data.scaling import Scaling
+from nnc._data.images import layout
+from nnc._data.scaling import Scaling
 from nnc.layers import Conv2D, Input, MaxPool2D
 
 rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from nnc import ModelFileError, NeuralNetwork, saving
+from nnc import ModelFileError, NeuralNetwork, _serialization
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 
 rng = np.random.default_rng(0)
@@ -265,7 +265,7 @@ def test_layers_with_something_wrong(place, value, message):
         NeuralNetwork.from_json(json.dumps(whole))
     assert str(caught.value) == f"cannot load the network from the JSON text: {message}{FIX}"
     with pytest.raises(ModelFileError, match=re.escape(f"cannot save the network: {message}; nothing was written (")):
-        saving.dumps(whole)
+        _serialization.dumps(whole)
 
 
 @pytest.mark.parametrize(

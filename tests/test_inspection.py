@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nnc import NeuralNetwork
+from nnc._inspection import check_gradients, explain_step
+from nnc._registry import activations, losses
 from nnc.datasets import load_iris
-from nnc.inspection import check_gradients, explain_step
-from nnc.kinds import activations, losses
 
 PARTNERS = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "exp"}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nnc import reference
-from nnc.inspection import check_gradients, explain_step
-from nnc.inspection.problem import Problem
+from nnc._inspection import check_gradients, explain_step
+from nnc._inspection.problem import Problem
 from nnc.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 from nnc.reference import Stream
 
@@ -29,7 +29,7 @@ STACKS = [
 
 
 class Plain:
-    """The network in plain Python, as `nnc.inspection` takes networks, whose gradients can be made `wrong`."""
+    """The network in plain Python, as `nnc._inspection` takes networks, whose gradients can be made `wrong`."""
 
     def __init__(self, layers, loss="mse", output="identity", seed=3, dtype="float64"):
         layers = layers if isinstance(layers[-1], Dense) and layers[-1].n < 3 else [*layers, Dense(2)]

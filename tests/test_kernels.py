@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnc.kinds.activations import HIDDEN, NAMES
+from nnc._registry.activations import HIDDEN, NAMES
 
 LONG = np.longdouble
 PI = LONG("3.14159265358979323846264338327950288")

@@ -11,7 +11,7 @@ import pytest
 
 import nnc
 from nnc import CSVLogger, NeuralNetwork, TensorBoard
-from nnc.training.callbacks import Lines, Record
+from nnc._training.callbacks import Lines, Record
 
 X = np.linspace(-1, 1, 20)[:, None]
 Y = X[:, 0] ** 2

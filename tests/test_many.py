@@ -16,10 +16,10 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.many import source
-from nnc.many.fit import outcomes_of
-from nnc.many.source import Source
-from nnc.training.arguments import FitArguments
+from nnc._parallel import source
+from nnc._parallel.fit import outcomes_of
+from nnc._parallel.source import Source
+from nnc._training.arguments import FitArguments
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 3))
@@ -528,7 +528,7 @@ def test_rows_are_read_where_they_lie_to_the_same_bits(width, batch, shuffle, we
             continue
         found = []
         for copied, given in ((2**40, "arrays"), (2**40, "rows"), (0, "rows")):
-            set_limit("nnc.many.source.COPIED", copied)
+            set_limit("nnc._parallel.source.COPIED", copied)
             kind, n_out = mean_square if loss == "function" else loss, 3 if y is labels else 1
             nets = [NeuralNetwork([5, width, n_out], loss=kind, dtype="float32", seed=seed) for seed in range(3)]
             held = [source.Apart(index) for index in apart]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc.data.metrics import (
+from nnc._data.metrics import (
     METRICS,
     accuracy,
     auc,

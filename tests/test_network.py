@@ -13,8 +13,8 @@ import pytest
 
 import nnc
 from nnc import Layer, MinMax, ModelFileError, NeuralNetwork
-from nnc.kinds import losses
-from nnc.kinds.activations import HIDDEN, ROWS
+from nnc._registry import losses
+from nnc._registry.activations import HIDDEN, ROWS
 
 X4 = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
 Y4 = np.array([[0], [1], [1], [0]])
@@ -597,7 +597,7 @@ def test_copies_of_a_subclass():
 
 def test_pickle_goes_between_instruction_sets(monkeypatch):
     """Parameters travel without the padding of the vectors."""
-    from nnc.model import cores
+    from nnc._model import cores
 
     net = NeuralNetwork([3, 17, 5], activation="tanh", loss="mse", seed=0)
     text, P = pickle.dumps(net), net.predict(X4)
@@ -1335,10 +1335,10 @@ def raises(error):
 
 def test_names_are_looked_up_only_for_messages():
     """The tables name nothing that is not there."""
-    from nnc.base.names import ARGUMENTS, VALUES
-    from nnc.data.metrics import METRICS
-    from nnc.data.scaling import SCALERS
-    from nnc.kinds import activations, initializers, losses, optimizers
+    from nnc._data.metrics import METRICS
+    from nnc._data.scaling import SCALERS
+    from nnc._registry import activations, initializers, losses, optimizers
+    from nnc._utils.names import ARGUMENTS, VALUES
 
     known = {*activations.NAMES, *initializers.NAMES, *losses.NAMES, *optimizers.NAMES, *SCALERS, *METRICS}
     assert set(VALUES.values()) <= known

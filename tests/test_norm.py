@@ -115,7 +115,7 @@ def test_check_gradients(name):
     for part in gradients[place]:
         right = part.copy()
         part.flat[abs(part).argmax()] *= 1.0001
-        assert nnc.inspection.check_gradients(net, X, Y, gradients=gradients).wrong
+        assert nnc._inspection.check_gradients(net, X, Y, gradients=gradients).wrong
         part[...] = right
 
 

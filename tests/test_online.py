@@ -10,7 +10,7 @@ import pytest
 
 import nnc
 from nnc import OnlineClassifier, OnlineRegressor
-from nnc.online import Running
+from nnc._online import Running
 
 
 def stream(n, rng, weight=1.0):

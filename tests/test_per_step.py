@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nnc
-from nnc.training.schedules import (
+from nnc._training.schedules import (
     CosineLogLR,
     CosineLR,
     ExponentialLR,

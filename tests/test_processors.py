@@ -13,8 +13,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.base import processors
-from nnc.training.threads import (
+from nnc._training.threads import (
     COMPARE_SECONDS,
     MIN_TRIAL_SECONDS,
     TRIAL_SECONDS,
@@ -24,6 +23,7 @@ from nnc.training.threads import (
     doubling,
     return_tuner,
 )
+from nnc._utils import processors
 
 QUIET = dict.fromkeys(processors.VARIABLES, "")
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnc import ModelFileError, NeuralNetwork
-from nnc.exchange.onnx import to_onnx
-from nnc.exchange.protobuf import message, parse, varint
+from nnc._interop.onnx import to_onnx
+from nnc._interop.protobuf import message, parse, varint
 from nnc.layers import Input
 
 HERE = Path(__file__).parent

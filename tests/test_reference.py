@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nnc
-from nnc import reference, saving
+from nnc import _serialization, reference
 from nnc.reference import NeuralNetwork, Stream, inspect_text, mix
 
 TUTORIAL_X = [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]
@@ -267,7 +267,7 @@ def test_training_that_diverges_keeps_finite_weights(lr: float) -> None:
         net.fit([[1.0], [5.0]], [[1.0], [-5.0]], epochs=10000, lr=lr)
     assert all(map(math.isfinite, [number for row in parameters(net) for number in row]))
     assert math.isfinite(net.predict([[1.0]])[0][0]) or lr == 1e200
-    saving.loads(net.to_json())
+    _serialization.loads(net.to_json())
 
 
 # ---------------------------------------------------------------------------- initial weights
@@ -390,10 +390,10 @@ def test_file_with_what_only_the_engine_has_is_refused() -> None:
     layer = {"type": "dense", "n_in": 1, "n_out": 1, "activation": "gelu", "W": [[1.0]], "b": None}
     document = {"dtype": "float64", "loss": "mse", "layers": [layer]}
     with pytest.raises(ValueError, match=r"^activation 'gelu' is not in the plain-Python reference, which has sig"):
-        NeuralNetwork.from_json(saving.dumps(document))
+        NeuralNetwork.from_json(_serialization.dumps(document))
     layer["activation"], document["dtype"] = "tanh", "float32"
     with pytest.raises(ValueError, match=r"^dtype 'float32' is not in the plain-Python reference, which has float64"):
-        NeuralNetwork.from_json(saving.dumps(document))
+        NeuralNetwork.from_json(_serialization.dumps(document))
 
 
 @pytest.mark.parametrize(
@@ -405,33 +405,33 @@ def test_file_with_what_only_the_engine_has_is_refused() -> None:
     ],
 )
 def test_file_with_more_than_plain_numbers_is_refused(key: str, value: object) -> None:
-    document = saving.loads(NeuralNetwork([2, 1], seed=1).to_json())
+    document = _serialization.loads(NeuralNetwork([2, 1], seed=1).to_json())
     with pytest.raises(ValueError, match=f"^{key} is not in the plain-Python reference, which takes numbers and gives"):
-        NeuralNetwork.from_json(saving.dumps({**document, key: value}))
+        NeuralNetwork.from_json(_serialization.dumps({**document, key: value}))
 
 
 def test_self_test_is_written_and_verified(tmp_path: Path) -> None:
     net = NeuralNetwork([3, 4, 2], seed=4)
-    document = saving.loads(net.to_json())
+    document = _serialization.loads(net.to_json())
     test = document["self_test"]
-    assert test == {"X": saving.self_test_row(3), "P": net.predict([saving.self_test_row(3)])[0]}
+    assert test == {"X": _serialization.self_test_row(3), "P": net.predict([_serialization.self_test_row(3)])[0]}
     test["P"][1] += 1e-8
-    saving.write(tmp_path / "net.json", document)
+    _serialization.write(tmp_path / "net.json", document)
     message = (
         r"^cannot load the network from '.*net\.json': it does not compute what it did when it was saved: output 1 "
     )
-    with pytest.raises(saving.ModelFileError, match=message):
+    with pytest.raises(_serialization.ModelFileError, match=message):
         NeuralNetwork.load(tmp_path / "net.json")
     message = r"^cannot load the network from the JSON text: it does not compute"
-    with pytest.raises(saving.ModelFileError, match=message):
-        NeuralNetwork.from_json(saving.dumps(document))
+    with pytest.raises(_serialization.ModelFileError, match=message):
+        NeuralNetwork.from_json(_serialization.dumps(document))
     del document["self_test"]
-    assert NeuralNetwork.from_json(saving.dumps(document)).weights == net.weights
+    assert NeuralNetwork.from_json(_serialization.dumps(document)).weights == net.weights
 
 
 def test_network_whose_outputs_are_not_finite_has_no_self_test() -> None:
     net = NeuralNetwork([1, 1, 1], activation="identity", output="identity", init=[[[1e300]], [[1e300]]])
-    assert saving.loads(net.to_json())["self_test"] is None
+    assert _serialization.loads(net.to_json())["self_test"] is None
     assert NeuralNetwork.from_json(net.to_json()).weights == net.weights
 
 

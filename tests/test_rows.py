@@ -1,4 +1,4 @@
-"""Every row of nnc/kinds against its kernel, in every variant and both precisions: a row in the wrong place fails here.
+"""Compare every row of nnc/_registry with its kernel, in every variant and both precisions.
 
 What is new in a table is taken in by itself; an optimizer needs its definition in STEPS.
 """
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nnc import SGD, RMSprop, reference
+from nnc._registry import activations, losses, optimizers
 from nnc._team import Team
-from nnc.kinds import activations, losses, optimizers
 
 ACTIVATIONS, LOSSES = activations.ROWS, losses.ROWS
 N = 7  # neurons

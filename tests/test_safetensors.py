@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnc import ModelFileError, NeuralNetwork
-from nnc.saving import safetensors
+from nnc._serialization import safetensors
 
 rng = np.random.default_rng(0)
 X, LABELS = rng.normal(5, 2, (40, 3)), np.array(["a", "b", "é", "a"] * 10)
@@ -279,11 +279,11 @@ def test_a_header_costs_no_more_than_it_has():
 
 
 def test_a_large_file_of_something_else_is_not_read(tmp_path, set_limit):
-    set_limit("nnc.base.disk.PIECE", 64)
+    set_limit("nnc._utils.disk.PIECE", 64)
     (tmp_path / "net.safetensors").write_bytes(b"x" * 1000)
     with pytest.raises(ModelFileError, match="it is no safetensors file"):
         NeuralNetwork.load(tmp_path / "net.safetensors")
-    set_limit("nnc.base.disk.LARGEST", 999)
+    set_limit("nnc._utils.disk.LARGEST", 999)
     with pytest.raises(OSError, match="it is larger than"):
         NeuralNetwork.load(tmp_path / "net.safetensors")
     with pytest.raises(ModelFileError, match=r"its file would have \d+ bytes, expected 999 at most"):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import ModelFileError, NeuralNetwork, reference
+from nnc._model import cores
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, Scale
-from nnc.model import cores
 
 pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
 
@@ -130,7 +130,7 @@ def test_check_gradients(name, dtype):
     place = next(i for i, layer in enumerate(net.model.stack.computing) if isinstance(layer.kind, Scale))
     found = gradients[place][0]
     found.flat[abs(found).argmax()] *= 1.0001 if dtype == "float64" else 1.1
-    checked = nnc.inspection.check_gradients(net, X, Y, gradients=gradients)
+    checked = nnc._inspection.check_gradients(net, X, Y, gradients=gradients)
     assert checked.layers[place].wrong
     assert sum(layer.wrong for layer in checked.layers) == 1
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from nnc import NeuralNetwork
-from nnc.data.scaling import MinMax, Scaling, Standardize
+from nnc._data.scaling import MinMax, Scaling, Standardize
 from nnc.layers import Input
 
 RNG = np.random.default_rng(0)
@@ -24,7 +24,7 @@ X = RNG.normal(3, [1, 10, 1e-3], (500, 3))
 @pytest.fixture(params=[1, 7, 1 << 17])
 def blocks(request, set_limit):
     """Blocks of one row, of some and of all."""
-    set_limit("nnc.data.scaling.BLOCK", 3 * request.param)
+    set_limit("nnc._data.scaling.BLOCK", 3 * request.param)
 
 
 @pytest.mark.usefixtures("blocks")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nnc
-from nnc.training.schedules import (
+from nnc._training.schedules import (
     SCHEDULES,
     Constant,
     CosineLogLR,

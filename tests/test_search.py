@@ -9,7 +9,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.many.search import _rounds
+from nnc._parallel.search import _rounds
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 3))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnc import NeuralNetwork
-from nnc.training import curvature
-from nnc.training.curvature import lbfgs, levenberg_marquardt
+from nnc._training import curvature
+from nnc._training.curvature import lbfgs, levenberg_marquardt
 
 RNG = np.random.default_rng(0)
 T = np.linspace(0, 4, 50)

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnc.cli.main import main
+from nnc._cli.main import main
 from nnc.datasets import IRIS_CLASSES, load_iris
 
 pl = pytest.importorskip("polars")
 pytest.importorskip("rich")
 tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
-RunLog = import_module("nnc.cli.runs").RunLog
+RunLog = import_module("nnc._cli.runs").RunLog
 
 NAMES = ["sepal length", "sepal width", "petal length", "petal width"]
 
@@ -275,7 +275,7 @@ def test_predict_some_rows_at_a_time(shell, monkeypatch):
     wanted = shell("predict houses.json houses.csv --interval 0.8")
     assert wanted[2] == 0
     assert wanted[0].splitlines()[0].endswith("price,prediction,low,high")
-    monkeypatch.setattr("nnc.cli.tables.ROWS", 7)
+    monkeypatch.setattr("nnc._cli.tables.ROWS", 7)
     assert shell("predict houses.json houses.csv --interval 0.8") == wanted
     low, high, price = np.loadtxt(
         io.StringIO(wanted[0]), delimiter=",", skiprows=1, usecols=(-2, -1, -4), quotechar='"'
@@ -627,7 +627,7 @@ def test_wrong_arguments(shell, line, message):
 
 
 def test_without_the_extra(shell, monkeypatch):
-    for module in [name for name in sys.modules if name.startswith("nnc.cli.") and name != "nnc.cli.main"]:
+    for module in [name for name in sys.modules if name.startswith("nnc._cli.") and name != "nnc._cli.main"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "polars", None)
     _, err, status = shell("train iris.csv --target species -o new.json")
@@ -730,7 +730,7 @@ def test_idx(shell, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
 def test_images_interrupted_and_resumed(shell, images, monkeypatch):
     assert shell("train --images images -o whole.json --epochs 6 -q")[2] == 0
-    keeper = import_module("nnc.cli.images").Keeper
+    keeper = import_module("nnc._cli.images").Keeper
     monkeypatch.setattr(keeper, "seconds", 1e-9)
     keep = keeper.__call__
 
@@ -752,7 +752,7 @@ def test_images_interrupted_and_resumed(shell, images, monkeypatch):
 @pytest.mark.parametrize(("at", "status"), [(1, 130), (2, 0)])
 def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatch, at, status):
     """The first of two, and the last: then all is done."""
-    keeper, loop = import_module("nnc.cli.images").Keeper, import_module("nnc.training.loop").TrainingLoop
+    keeper, loop = import_module("nnc._cli.images").Keeper, import_module("nnc._training.loop").TrainingLoop
     monkeypatch.setattr(keeper, "seconds", 1e-9)
     evaluate = loop.evaluate
 
@@ -771,7 +771,7 @@ def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatc
 
 def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch):
     """Where a run was killed before it could write the model."""
-    module = import_module("nnc.cli.images")
+    module = import_module("nnc._cli.images")
     with monkeypatch.context() as killed:
         killed.setattr(module.Keeper, "seconds", 1e-9)
         killed.setattr(module.os, "remove", lambda path: None)
@@ -1016,7 +1016,7 @@ def test_images_are_reduced_while_they_are_read(shell, tmp_path):
         folder = tmp_path / "large" / "ab"[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         image.new("RGB", (1200, 1000), (20 * i, 200, 10)).save(folder / f"{i}.png")
-    stacked = import_module("nnc.cli.images")._stacked  # private: the peak of a whole training is that of its packages
+    stacked = import_module("nnc._cli.images")._stacked  # private: the peak of a whole training is that of its packages
     files = sorted(map(str, (tmp_path / "large").rglob("*.png")))
     made, most, new = [], 0, image.Image._new  # private: all copies of Pillow come from there
 
@@ -1088,7 +1088,7 @@ def test_numbers_and_paths_that_no_command_can_take(shell, line, message, status
 
 def test_completion():
     argcomplete = pytest.importorskip("argcomplete")
-    from nnc.cli.arguments import parser
+    from nnc._cli.arguments import parser
 
     finder = argcomplete.CompletionFinder(parser())
     found = finder._get_completions(["nnc"], "pre", "", None)

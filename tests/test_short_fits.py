@@ -13,7 +13,7 @@ import pytest
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.training.loop import TrainingLoop
+from nnc._training.loop import TrainingLoop
 
 rng = np.random.default_rng(5)
 X, Y = rng.uniform(-1, 1, (12, 3)), rng.uniform(0, 1, (12, 2))

@@ -56,7 +56,7 @@ def test_another_version_of_scikit_learn_is_named(version, words, tmp_path):
     """A version that is too old, and one without the private names that nnc uses."""
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text(f"__version__ = {version!r}\n")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import nnc.base.sklearn_private"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import nnc._utils.sklearn_private"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert words in done.stderr.splitlines()[-1]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnc.data.splits import split
+from nnc._data.splits import split
 from nnc.datasets import load_iris, train_test_split
 
 

@@ -13,8 +13,8 @@ import pytest
 
 import nnc
 from nnc import DivergedError, NeuralNetwork
-from nnc.base.random import SPLIT
-from nnc.training.callbacks import Progress
+from nnc._training.callbacks import Progress
+from nnc._utils.random import SPLIT
 
 pytestmark = pytest.mark.filterwarnings("ignore::nnc.OverfittingWarning")  # validation rows have other targets
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals as POSIX has them")
@@ -484,7 +484,7 @@ def test_an_exception_in_a_callback(validation, batches):
 
 def test_an_exception_in_a_metric(monkeypatch):
     """Columns of a history have one length then, too."""
-    from nnc.data import metrics
+    from nnc._data import metrics
 
     def broken(*arguments):
         raise RuntimeError

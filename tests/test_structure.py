@@ -1,4 +1,4 @@
-"""The structure of nnc/: sizes of classes and functions, types in nnc/training, and the way from `fit` to the loop."""
+"""The structure of nnc/: sizes of classes and functions, types in nnc/_training, and the way from `fit` to the loop."""
 
 import ast
 from collections import deque
@@ -10,7 +10,7 @@ HOME = Path(__file__).parent.parent
 MAX_METHODS = 40  # of a class statement
 MAX_CLASS_LINES = 300  # of code, without docstrings
 MAX_FUNCTION_LINES = 70  # of code, without docstrings
-MAX_UNTYPED = 19  # parameters in nnc/training
+MAX_UNTYPED = 19  # parameters in nnc/_training
 MAX_CALLS = 4  # from NeuralNetwork.fit to the training loop
 CONTAINERS = {
     *("dict", "list", "tuple", "set", "frozenset", "deque", "type"),
@@ -87,7 +87,7 @@ def test_parameters_of_the_training_package_have_types():
     untyped = [
         f"{module}.{node.name}({parameter.arg})"
         for module, tree in TREES.items()
-        if module.startswith("nnc.training")
+        if module.startswith("nnc._training")
         for node in ast.walk(tree)
         if isinstance(node, FUNCTIONS)
         for parameter in parameters(node)
@@ -156,8 +156,8 @@ def callees(module, function):
 
 
 def test_fit_leads_to_the_training_loop_in_a_few_typed_calls():
-    network = definition("nnc.network", "NeuralNetwork")
-    start, goal = method(*network, "fit"), method(*definition("nnc.training.loop", "TrainingLoop"), "run")
+    network = definition("nnc._network", "NeuralNetwork")
+    start, goal = method(*network, "fit"), method(*definition("nnc._training.loop", "TrainingLoop"), "run")
     assert start
     assert goal
     queue, calls = deque([start]), {start[1]: 0}
@@ -173,7 +173,7 @@ def test_fit_leads_to_the_training_loop_in_a_few_typed_calls():
 
 
 def test_every_public_method_of_a_network_has_a_body():
-    module, kind = definition("nnc.network", "NeuralNetwork")
+    module, kind = definition("nnc._network", "NeuralNetwork")
     kinds = [(module, kind)]
     for module, kind in kinds:
         kinds += [definition(module, base.id) for base in kind.bases]
@@ -186,7 +186,7 @@ def test_every_public_method_of_a_network_has_a_body():
     assert len(kinds) > 5
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if name != "nnc.base.sklearn_private"])
+@pytest.mark.parametrize("module", [name for name in SOURCES if name != "nnc._utils.sklearn_private"])
 def test_private_names_of_scikit_learn_are_imported_in_one_module(module):
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sklearn":

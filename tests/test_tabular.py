@@ -16,13 +16,13 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 import nnc  # noqa: E402
-from nnc import saving  # noqa: E402
-from nnc.drawing.svg import width  # noqa: E402
-from nnc.saving import ModelFileError  # noqa: E402
+from nnc import _serialization  # noqa: E402
+from nnc._drawing.svg import width  # noqa: E402
+from nnc._serialization import ModelFileError  # noqa: E402
+from nnc._training.loop import TrainingLoop  # noqa: E402
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, file, load, read_table  # noqa: E402
 from nnc.tabular.recipe import CLASSES, PRESETS, Task, loss_by_rule, members_by_rule, network, options  # noqa: E402
 from nnc.tabular.training import FOLDS, Member, Rows, Spec, Training  # noqa: E402
-from nnc.training.loop import TrainingLoop  # noqa: E402
 
 KINDS = (TableClassifier, TableRegressor)
 
@@ -669,7 +669,7 @@ def test_hostile_files(classifier, tmp_path):
                 continue
             part[place[-1]] = new
             try:
-                with saving.refusing("a file"):
+                with _serialization.refusing("a file"):
                     model = file.model_of(changed, networks)
             except ModelFileError:
                 refused += 1

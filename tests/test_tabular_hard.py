@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("sklearn", "1.9")
 
-from nnc.many import source
+from nnc._parallel import source
+from nnc._training.loop import TrainingLoop
 from nnc.tabular import Schema, TableClassifier, TableRegressor, estimator, held_out, load, read_table, recipe, training
 from nnc.tabular import model as models
 from nnc.tabular.cells import CellError
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature
-from nnc.training.loop import TrainingLoop
 
 pytestmark = pytest.mark.filterwarnings("ignore::nnc.tabular.LeakageWarning")  # targets are functions of a column
 

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from nnc import DivergedError, NeuralNetwork, fit_many
+from nnc._model.data import Data
 from nnc._team import ActiveCount, Interrupt, LockGroup, SnapshotLock, Team, TrainingLock
-from nnc.base import processors
-from nnc.model.data import Data
-from nnc.training import loop
-from nnc.training.threads import ThreadTuner
+from nnc._training import loop
+from nnc._training.threads import ThreadTuner
+from nnc._utils import processors
 
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (400, 8)), rng.uniform(0, 1, (400, 2))
@@ -427,7 +427,7 @@ def test_what_closing_raises_leaves_the_history():
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-@pytest.mark.filterwarnings("ignore::nnc.training.advice.LearningRateWarning")
+@pytest.mark.filterwarnings("ignore::nnc._training.advice.LearningRateWarning")
 def test_a_history_that_others_read_is_whole(optimizer):
     net, problems, counts = network(), [], []
     net.layers[0].trainable = optimizer == "lbfgs"  # steps that a frozen layer has missed are counted once
@@ -459,7 +459,9 @@ def test_a_history_that_others_read_is_whole(optimizer):
     assert counts
 
 
-@pytest.mark.filterwarnings("ignore::nnc.training.advice.LearningRateWarning")  # how far fits come depends on the clock
+@pytest.mark.filterwarnings(
+    "ignore::nnc._training.advice.LearningRateWarning"
+)  # how far fits come depends on the clock
 def test_what_other_threads_save_is_of_one_moment():
     """And what they predict is finite, while the weights change under it."""
     net = network(dtype="float32")
@@ -583,7 +585,7 @@ def test_a_lack_of_memory_stays_one(monkeypatch, optimizer, where):
         raise MemoryError("none")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"nnc.training.{where}", none)
+        patch.setattr(f"nnc._training.{where}", none)
         with pytest.raises(MemoryError, match="none"):
             net.fit(X, Y, epochs=5, optimizer=optimizer)
     assert net.history.stop_reason == "error"

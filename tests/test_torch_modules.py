@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from nnc import NeuralNetwork
-from nnc.exchange import torch_modules
+from nnc._interop import torch_modules
 from nnc.layers import Conv2D, Dropout, Flatten, GlobalAvgPool2D, Input, Scale
 from nnc.layers import operations as op
 

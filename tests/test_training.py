@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import SGD, DivergedError, NeuralNetwork, _cpu
+from nnc._registry.activations import HIDDEN
 from nnc._team import Interrupt, Team
-from nnc.base import processors
-from nnc.kinds.activations import HIDDEN
-from nnc.training import loop, threads
-from nnc.training.threads import ThreadTuner, may_move, settle
+from nnc._training import loop, threads
+from nnc._training.threads import ThreadTuner, may_move, settle
+from nnc._utils import processors
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and processes as POSIX has them")

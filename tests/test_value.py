@@ -9,8 +9,8 @@ from typing import ClassVar
 import pytest
 
 from nnc import SGD, Adam, AdamW, Constant, Huber, Warmup
-from nnc.base.checks import positive
-from nnc.base.value import Value, field
+from nnc._utils.checks import positive
+from nnc._utils.value import Value, field
 
 
 class Point(Value):

@@ -1,4 +1,4 @@
-"""Write the lists of activations in the documentation, from the rows in nnc/kinds/activations.py.
+"""Write the lists of activations in the documentation, from the rows in nnc/_registry/activations.py.
 
     python tools/activations.py          # write
     python tools/activations.py --check  # exit with 1 if a list differs from the rows
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nnc.kinds.activations import HIDDEN, NAMES  # noqa: E402
+from nnc._registry.activations import HIDDEN, NAMES  # noqa: E402
 
 LISTS = {  # for each file, a pattern of the text around its list, and the list
     "docs/guide/what-there-is.md": (r"(\| activations \| )[^;]*(; one for all)", ", ".join(HIDDEN)),

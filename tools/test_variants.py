@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from nnc.model.cores import available
+from nnc._model.cores import available
 
 # Where it is ignored, as in a background job, the tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)

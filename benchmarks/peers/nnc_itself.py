@@ -8,8 +8,8 @@ from time import perf_counter
 import numpy as np
 
 import nnc
+from nnc._model import cores
 from nnc.layers import Conv2D, Dense, Input, MaxPool2D
-from nnc.model import cores
 
 from .. import works
 from . import Calls, Unsupported, repeat

@@ -9,17 +9,17 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from nnc._parallel.ensemble import Ensemble
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
-from nnc.many.ensemble import Ensemble
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
 from nnc.sklearn.ensembles import places_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.many.history import ManyHistory
-    from nnc.network import NeuralNetwork
+    from nnc._network import NeuralNetwork
+    from nnc._parallel.history import ManyHistory
 
 DOC = """
     All of {0}'s parameters but n_jobs and all of its attributes are there. Below is what it has not.

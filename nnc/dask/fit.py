@@ -14,20 +14,20 @@ from distributed import Client, Reschedule, default_client, get_worker
 from distributed.scheduler import KilledWorker
 from distributed.worker import thread_state
 
+from nnc._parallel.executors import LOOK_SECONDS, take_back, tasks_of, work_on
+from nnc._parallel.fit import checked_networks, jobs_of, shown_progress, told
+from nnc._parallel.source import Source
+from nnc._parallel.work import Job, Outcome, untouched
 from nnc._team import Interrupt
-from nnc.base.checks import positive
-from nnc.many.executors import LOOK_SECONDS, take_back, tasks_of, work_on
-from nnc.many.fit import checked_networks, jobs_of, shown_progress, told
-from nnc.many.source import Source
-from nnc.many.work import Job, Outcome, untouched
+from nnc._utils.checks import positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
-    from nnc.many.history import ManyHistory
-    from nnc.network import NeuralNetwork
+    from nnc._network import NeuralNetwork
+    from nnc._parallel.history import ManyHistory
 
 GUARD_SECONDS = 1.0  # from one look at the workers to the next
 SILENT_SECONDS = 10.0  # without a sign of life, of which there is one a second: what a worker has is given to others

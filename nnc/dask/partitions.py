@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
-from nnc import saving
-from nnc.base import disk
-from nnc.base.checks import count
-from nnc.data import targets
-from nnc.many.executors import take_back
-from nnc.many.fit import checked_networks, fit_many
-from nnc.network import NeuralNetwork
-from nnc.training.arguments import FitArguments
-from nnc.training.defaults import OPTIMIZER, RATE, batch_of
+from nnc import _serialization
+from nnc._data import targets
+from nnc._network import NeuralNetwork
+from nnc._parallel.executors import take_back
+from nnc._parallel.fit import checked_networks, fit_many
+from nnc._training.arguments import FitArguments
+from nnc._training.defaults import OPTIMIZER, RATE, batch_of
+from nnc._utils import disk
+from nnc._utils.checks import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -101,7 +101,7 @@ def fit_partitions(
                 if state is not None:  # it has had its turn
                     state.by_rule = True
         if checkpoint is not None:
-            saving.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
+            _serialization.write(os.fspath(checkpoint), [network._document(checkpoint=True) for network in networks])
 
 
 def partitions_of(name: str, collection: Any) -> list[Any]:
@@ -149,7 +149,7 @@ def _labels(part: Any) -> Any:
 
 def _resume(networks: list[NeuralNetwork], path: Any) -> int:
     """Takes over a checkpoint; returns how many epochs it has had, each of a partition."""
-    documents = saving.read(os.fspath(path), "ensemble")
+    documents = _serialization.read(os.fspath(path), "ensemble")
     if len(documents) != len(networks):
         raise ValueError(f"checkpoint has {len(documents)} networks, expected {len(networks)}")
     for i, (network, document) in enumerate(zip(networks, documents, strict=True)):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnc.base.containers import as_array
-from nnc.data.splits import split
+from nnc._data.splits import split
+from nnc._utils.containers import as_array
 from nnc.datasets.idx import read_idx
 from nnc.datasets.mnist import FASHION_MNIST_CLASSES, TrainAndTest, load_fashion_mnist, load_mnist
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base import disk
-from nnc.base.checks import counted
+from nnc._utils import disk
+from nnc._utils.checks import counted
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc.base import disk
-from nnc.base.checks import counted
+from nnc._utils import disk
+from nnc._utils.checks import counted
 from nnc.datasets.idx import read_idx
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.checks import flag, one_of, optional, positive, size
-from nnc.base.value import field
-from nnc.kinds.activations import NAMES as ACTIVATIONS
-from nnc.kinds.initializers import NAMES as INITIALIZERS
+from nnc._registry.activations import NAMES as ACTIVATIONS
+from nnc._registry.initializers import NAMES as INITIALIZERS
+from nnc._utils.checks import flag, one_of, optional, positive, size
+from nnc._utils.value import field
 from nnc.layers.kind import Array, Computing
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Dense(Computing):
 
     @classmethod
     def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        from nnc.base import fields
+        from nnc._utils import fields
 
         fields.exactly(layer, ("type", "n_in", "n_out", "activation", "W", "b"), where)
         n_in, n_out = (fields.member(layer, key, int, where=where + ".") for key in ("n_in", "n_out"))

@@ -6,11 +6,11 @@ from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base import fields
-from nnc.base.checks import flag, one_of, optional, pair, positive, size
-from nnc.base.value import field
-from nnc.kinds.activations import NAMES as ACTIVATIONS
-from nnc.kinds.initializers import NAMES as INITIALIZERS
+from nnc._registry.activations import NAMES as ACTIVATIONS
+from nnc._registry.initializers import NAMES as INITIALIZERS
+from nnc._utils import fields
+from nnc._utils.checks import flag, one_of, optional, pair, positive, size
+from nnc._utils.value import field
 from nnc.layers.kind import Array, Computing, Kind, shape_text
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.value import Value
+from nnc._utils.value import Value
 
 if TYPE_CHECKING:
     from typing import Self
@@ -69,7 +69,7 @@ class Kind(Value):
     def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         """What a file says of such a layer; ValueError with place and reason where that is no such layer. Whether it
         goes with the layer below and what is in its arrays is for whoever knows `below`."""
-        from nnc.base import fields
+        from nnc._utils import fields
 
         fields.exactly(layer, ("type",), where)
         return {"type": cls.type}
@@ -160,7 +160,7 @@ class Computing(Kind):
     @classmethod
     def checked_arrays(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         """The members that every such layer has; their numbers are not looked at."""
-        from nnc.base import fields
+        from nnc._utils import fields
 
         return {
             "W": fields.numbers(layer, "W", list, where=where + "."),

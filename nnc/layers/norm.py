@@ -6,10 +6,10 @@ from functools import partial
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base import fields
-from nnc.base.checks import flag, one_of, positive, within
-from nnc.base.value import field
-from nnc.kinds import activations
+from nnc._registry import activations
+from nnc._utils import fields
+from nnc._utils.checks import flag, one_of, positive, within
+from nnc._utils.value import field
 from nnc.layers.kind import Array, Computing
 
 if TYPE_CHECKING:

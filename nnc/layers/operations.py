@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnc.base.value import Value
+from nnc._utils.value import Value
 
 
 class Operation(Value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nnc.base.checks import count
+from nnc._utils.checks import count
 from nnc.layers.dense import Dense
 from nnc.layers.image import Conv2D, MaxPool2D
 from nnc.layers.shape import Dropout, Input

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base import fields
-from nnc.base.checks import finite, flag, positive
-from nnc.base.value import field
+from nnc._utils import fields
+from nnc._utils.checks import finite, flag, positive
+from nnc._utils.value import field
 from nnc.layers.kind import Array, Computing
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc.base.checks import fraction, optional, size
-from nnc.base.value import field
+from nnc._utils.checks import fraction, optional, size
+from nnc._utils.value import field
 from nnc.layers.kind import Kind
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Input(Kind):
 
     @classmethod
     def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        from nnc.base import fields
+        from nnc._utils import fields
 
         fields.exactly(layer, ("type", "shape"), where)
         n = 1 if isinstance(layer["shape"], list) and len(layer["shape"]) == 1 else 3
@@ -97,7 +97,7 @@ class Dropout(Kind):
 
     @classmethod
     def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
-        from nnc.base import fields
+        from nnc._utils import fields
 
         fields.exactly(layer, ("type", "rate"), where)
         rate = fields.number(layer["rate"], where + ".rate")

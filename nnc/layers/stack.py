@@ -6,9 +6,9 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from nnc.base.checks import MAX_SIZE, count, one_of
-from nnc.base.value import Value
-from nnc.kinds import activations, losses
+from nnc._registry import activations, losses
+from nnc._utils.checks import MAX_SIZE, count, one_of
+from nnc._utils.value import Value
 from nnc.layers.dense import Dense
 from nnc.layers.kind import Computing, Kind
 from nnc.layers.shape import Dropout, Input

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.drawing.svg import NEGATIVE, POSITIVE
+from nnc._drawing.svg import NEGATIVE, POSITIVE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

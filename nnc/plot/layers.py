@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any
 
-from nnc.base.checks import count
+from nnc._utils.checks import count
 from nnc.plot.axes import axes, layer_at, mosaic, signed, whole
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.arrays import finite, numbers
-from nnc.base.checks import count, flag, one_of
+from nnc._utils.arrays import finite, numbers
+from nnc._utils.checks import count, flag, one_of
 from nnc.plot.axes import COLORS, MARKERS, axes, checked, classes, ink, known_classes, matplotlib
 
 if TYPE_CHECKING:

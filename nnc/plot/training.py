@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.checks import fraction
-from nnc.base.containers import as_array
-from nnc.data.splits import split
-from nnc.drawing.curves import Scale, panels
+from nnc._data.splits import split
+from nnc._drawing.curves import Scale, panels
+from nnc._utils.checks import fraction
+from nnc._utils.containers import as_array
 from nnc.plot.axes import axes, checked, matplotlib, whole
 
 if TYPE_CHECKING:

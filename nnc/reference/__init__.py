@@ -11,7 +11,7 @@ layer, W[i][j] weighs input i for neuron j, b[j] is the bias of neuron j, Z = A_
 A_out = f(Z) the output. L is the loss, and dW is short for dL/dW: how much L changes per unit of each weight.
 """
 
-from nnc.inspection.text import inspect_text, layer_text
+from nnc._inspection.text import inspect_text, layer_text
 from nnc.reference.first import first_layers
 from nnc.reference.images import AvgPool2D, Conv2D, Flatten, MaxPool2D
 from nnc.reference.layers import ACTIVATIONS, Dense, sigmoid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nnc.base.checks import counted
+from nnc._utils.checks import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

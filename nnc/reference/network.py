@@ -7,9 +7,9 @@ import os
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from nnc import saving
-from nnc.base import disk
-from nnc.inspection.text import network_text
+from nnc import _serialization
+from nnc._inspection.text import network_text
+from nnc._utils import disk
 from nnc.layers import Dropout
 from nnc.layers.stack import stack, unstack
 from nnc.reference.checks import positive, rows_of, same_length, supported, whole
@@ -248,7 +248,7 @@ class NeuralNetwork:
 
     def save(self, path: Any) -> None:
         """Write the network to a JSON file (a path, or an open text file)."""
-        saving.write(path, self._document())
+        _serialization.write(path, self._document())
 
     @classmethod
     def load(cls, path: Any) -> NeuralNetwork:
@@ -256,19 +256,19 @@ class NeuralNetwork:
 
         Of a checkpoint the network is read, not where its training was.
         """
-        return cls._from_document(saving.read(path), disk.place(path))
+        return cls._from_document(_serialization.read(path), disk.place(path))
 
     def to_json(self) -> str:
         """The text that `save` writes."""
-        return saving.dumps(self._document())
+        return _serialization.dumps(self._document())
 
     @classmethod
     def from_json(cls, text: str) -> NeuralNetwork:
         """The network that `to_json` wrote, here or in the engine."""
-        return cls._from_document(saving.loads(text), "the JSON text")
+        return cls._from_document(_serialization.loads(text), "the JSON text")
 
     def _document(self) -> dict[str, Any]:
-        X = saving.self_test_row(self.sizes[0])
+        X = _serialization.self_test_row(self.sizes[0])
         P = self.predict([X])[0]
         return {
             "dtype": self.dtype,
@@ -305,7 +305,7 @@ class NeuralNetwork:
                 layer.running_mean, layer.running_var = saved["running_mean"], saved["running_var"]
         network._shuffler.position = document["shuffle_position"]
         if document["self_test"]:
-            saving.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
+            _serialization.verify_self_test(document, network.predict([document["self_test"]["X"]])[0], where)
         return network
 
 

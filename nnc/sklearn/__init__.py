@@ -13,7 +13,7 @@ In scikit-learn's loss and gradient a penalty of alpha / 2 is divided by the row
 weights; the losses of several outputs are added up in the gradient, while the squared error's own value is their mean.
 """
 
-from nnc.exchange.scikit_learn import MISSING
+from nnc._interop.scikit_learn import MISSING
 
 try:
     from nnc.sklearn.classifier import MLPClassifier
@@ -42,6 +42,6 @@ def register_skl2onnx() -> None:
     ImportError
         skl2onnx is not installed.
     """
-    from nnc.exchange.skl2onnx_converter import register
+    from nnc._interop.skl2onnx_converter import register
 
     register(MLPClassifier, MLPRegressor)

@@ -10,18 +10,18 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from nnc.base.arrays import cast
-from nnc.base.sklearn_private import StrOptions
-from nnc.kinds import losses
-from nnc.kinds.losses import CrossEntropy
+from nnc._registry import losses
+from nnc._registry.losses import CrossEntropy
+from nnc._utils.arrays import cast
+from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
 from nnc.sklearn.further import FURTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.kinds.losses import Loss
-    from nnc.model.data import Data
+    from nnc._model.data import Data
+    from nnc._registry.losses import Loss
 
 
 class MLPClassifier(Estimator, neural_network.MLPClassifier):

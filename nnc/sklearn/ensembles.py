@@ -11,19 +11,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nnc.base.sklearn_private import Interval, StrOptions, checked_sample_weight
-from nnc.kinds.optimizers import Optimizer, as_optimizer
-from nnc.many.ensemble import Ensemble
-from nnc.many.fit import fit_many
-from nnc.network import NeuralNetwork
+from nnc._network import NeuralNetwork
+from nnc._parallel.ensemble import Ensemble
+from nnc._parallel.fit import fit_many
+from nnc._registry.optimizers import Optimizer, as_optimizer
+from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight
 
 if TYPE_CHECKING:
     from typing import Self
 
     from numpy.typing import NDArray
 
-    from nnc.data.conformal import ConformalIntervals, ConformalSets
-    from nnc.many.history import ManyHistory
+    from nnc._data.conformal import ConformalIntervals, ConformalSets
+    from nnc._parallel.history import ManyHistory
 
 PARAMETERS = """
     Parameters

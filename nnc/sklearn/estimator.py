@@ -13,23 +13,23 @@ from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nnc.base.arrays import cast
-from nnc.base.random import Streams
-from nnc.base.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
-from nnc.exchange.scikit_learn import hidden_activations, parts_of, renamed
-from nnc.kinds import optimizers
-from nnc.kinds.activations import HIDDEN
-from nnc.kinds.losses import as_loss
-from nnc.kinds.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimizer
-from nnc.model.data import Data
-from nnc.network import NeuralNetwork
+from nnc._interop.scikit_learn import hidden_activations, parts_of, renamed
+from nnc._model.data import Data
+from nnc._network import NeuralNetwork
+from nnc._registry import optimizers
+from nnc._registry.activations import HIDDEN
+from nnc._registry.losses import as_loss
+from nnc._registry.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_optimizer
+from nnc._utils.arrays import cast
+from nnc._utils.random import Streams
+from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
 from nnc.sklearn import inside
 from nnc.sklearn.solvers import Solvers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.kinds.losses import Loss
+    from nnc._registry.losses import Loss
 
 DENSE_BYTES = 1 << 28  # a sparse X that takes no more than this is made dense at once, others batch by batch
 SOLVERS = tuple(optimizers.ROWS)

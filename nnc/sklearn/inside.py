@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.model.model import fill
+from nnc._model.model import fill
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.model.data import Data
-    from nnc.model.model import Model
-    from nnc.network import NeuralNetwork
+    from nnc._model.data import Data
+    from nnc._model.model import Model
+    from nnc._network import NeuralNetwork
 
 
 def is_of(model: Model, weights: Any, biases: Any) -> bool:

@@ -9,17 +9,17 @@ from scipy.special import xlogy
 from sklearn import neural_network
 from sklearn.utils.validation import validate_data
 
-from nnc.base.sklearn_private import StrOptions
-from nnc.data.metrics import r2
-from nnc.kinds.losses import Huber, Quantile
+from nnc._data.metrics import r2
+from nnc._registry.losses import Huber, Quantile
+from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
 from nnc.sklearn.further import FURTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.kinds.losses import Loss
-    from nnc.model.data import Data
+    from nnc._model.data import Data
+    from nnc._registry.losses import Loss
 
 
 class MLPRegressor(Estimator, neural_network.MLPRegressor):

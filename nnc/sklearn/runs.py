@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.sklearn_private import SGDOptimizer
+from nnc._training.batches import BatchLoop
+from nnc._training.callbacks import Record, asked, tell
+from nnc._training.dataset import Dataset
+from nnc._training.evaluation import Evaluator
+from nnc._training.loop import TrainingLoop
+from nnc._training.options import callbacks_of
+from nnc._utils.sklearn_private import SGDOptimizer
 from nnc.sklearn import inside
-from nnc.training.batches import BatchLoop
-from nnc.training.callbacks import Record, asked, tell
-from nnc.training.dataset import Dataset
-from nnc.training.evaluation import Evaluator
-from nnc.training.loop import TrainingLoop
-from nnc.training.options import callbacks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from nnc.model.data import Data
-    from nnc.network import NeuralNetwork
-    from nnc.training.options import TrainingOptions
-    from nnc.training.state import TrainingState
+    from nnc._model.data import Data
+    from nnc._network import NeuralNetwork
+    from nnc._training.options import TrainingOptions
+    from nnc._training.state import TrainingState
 
 
 class _Watched(TrainingLoop):

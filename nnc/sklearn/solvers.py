@@ -14,24 +14,24 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from nnc.base.sklearn_private import BaseOptimizer, SGDOptimizer, checked_iterations
+from nnc._training.advice import TrainingWarning
+from nnc._training.arguments import FitArguments
+from nnc._training.callbacks import tell
+from nnc._training.options import TrainingOptions, callbacks_of, dropout_settings
+from nnc._training.options import settings as core_settings
+from nnc._training.state import TrainingState
+from nnc._utils.sklearn_private import BaseOptimizer, SGDOptimizer, checked_iterations
 from nnc.sklearn import inside
 from nnc.sklearn.runs import DenseRun, Hook, Orders, SparseRun, batches, mean
-from nnc.training.advice import TrainingWarning
-from nnc.training.arguments import FitArguments
-from nnc.training.callbacks import tell
-from nnc.training.options import TrainingOptions, callbacks_of, dropout_settings
-from nnc.training.options import settings as core_settings
-from nnc.training.state import TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from nnc.kinds.optimizers import LBFGS, Optimizer
-    from nnc.model.data import Data
-    from nnc.network import NeuralNetwork
+    from nnc._model.data import Data
+    from nnc._network import NeuralNetwork
+    from nnc._registry.optimizers import LBFGS, Optimizer
 
 BLOCK_BYTES = 1 << 24  # rows of a sparse X that are made dense at a time outside of training
 

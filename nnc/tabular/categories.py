@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.checks import fraction
-from nnc.base.value import field
-from nnc.exchange.table import Written
+from nnc._interop.table import Written
+from nnc._utils.checks import fraction
+from nnc._utils.value import field
 from nnc.tabular.cells import Column, as_levels, wrong_kind
 from nnc.tabular.encoding import Encoding, some_texts
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.containers import MISSING, is_missing, is_number
+from nnc._utils.containers import MISSING, is_missing, is_number
 from nnc.tabular.zones import zone_name
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
-from nnc.base.checks import flag, not_negative
-from nnc.base.sklearn_private import StrOptions
+from nnc._utils.checks import flag, not_negative
+from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
 from nnc.tabular.recipe import CLASSES, Task
 from nnc.tabular.target import Target
@@ -136,7 +136,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
 
     def predict_set(self, X: Any, level: float = 0.9, *, allow_empty: bool = False) -> NDArray[np.bool_]:
         """Return which classes are in a set that holds the true class in a share of `level` of all rows: all classes
-        that are probable enough, by held-out rows (conformal prediction: see nnc.data.conformal).
+        that are probable enough, by held-out rows (conformal prediction: see nnc._data.conformal).
 
         Parameters
         ----------

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnc.base.checks import finite, within
-from nnc.base.value import Value
+from nnc._utils.checks import finite, within
+from nnc._utils.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from nnc.exchange.table import Written
+    from nnc._interop.table import Written
     from nnc.tabular.cells import Column
 
     Floats = NDArray[np.float64]

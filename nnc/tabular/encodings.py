@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base import fields
-from nnc.base.checks import counted, finite, fraction
-from nnc.base.value import field
-from nnc.exchange.table import Written
+from nnc._interop.table import Written
+from nnc._utils import fields
+from nnc._utils.checks import counted, finite, fraction
+from nnc._utils.value import field
 from nnc.tabular.categories import Category, OrderedCategory
 from nnc.tabular.cells import Column, as_dates, as_numbers
 from nnc.tabular.dates import DAY, FORMULAS, PARTS, circle, parts_of

@@ -12,11 +12,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from nnc._serialization import ModelFileError
 from nnc._team import Interrupt
-from nnc.base import disk
-from nnc.base.arrays import finite
-from nnc.base.sklearn_private import HasMethods, Interval, StrOptions
-from nnc.saving import ModelFileError
+from nnc._utils import disk
+from nnc._utils.arrays import finite
+from nnc._utils.sklearn_private import HasMethods, Interval, StrOptions
 from nnc.tabular import file
 from nnc.tabular.explain import Explanations
 from nnc.tabular.export import program
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.exchange.table import TableProgram
-    from nnc.network import NeuralNetwork
+    from nnc._interop.table import TableProgram
+    from nnc._network import NeuralNetwork
     from nnc.tabular.frames import Table
     from nnc.tabular.recipe import Task
     from nnc.tabular.report import Report
@@ -408,7 +408,7 @@ class TableEstimator(BaseEstimator):
         return int(members)
 
     def _program(self, members: Any) -> TableProgram:
-        """Return the model, or its best members, for the writers of nnc/exchange."""
+        """Return the model, or its best members, for the writers of nnc/_interop."""
         return program(self._model().with_members(self._count(members)))
 
     def save(self, path: Any, *, members: int | None = None) -> None:
@@ -471,7 +471,7 @@ class TableEstimator(BaseEstimator):
         ValueError
             The model would be larger than 2 GiB, or members is not from 1 to the number of networks.
         """
-        from nnc.exchange.onnx_table import to_onnx_table
+        from nnc._interop.onnx_table import to_onnx_table
 
         disk.replace(path, to_onnx_table(self._program(members)), "model")
 
@@ -500,8 +500,8 @@ class TableEstimator(BaseEstimator):
         ValueError
             name is no identifier of C, or members is not from 1 to the number of networks.
         """
-        from nnc.exchange.c_source import name_of
-        from nnc.exchange.c_table import to_c_table
+        from nnc._interop.c_source import name_of
+        from nnc._interop.c_table import to_c_table
 
         name = name_of(path) if name is None else name
         disk.write(path, to_c_table(self._program(members), name), "model")

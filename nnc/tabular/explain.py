@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc.base.checks import count, positive
-from nnc.base.random import Stream, checked_seed, mix
+from nnc._utils.checks import count, positive
+from nnc._utils.random import Stream, checked_seed, mix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

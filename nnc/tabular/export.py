@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from nnc.exchange.program import Program, steps
-from nnc.exchange.table import Net, TableProgram
+from nnc._interop.program import Program, steps
+from nnc._interop.table import Net, TableProgram
 from nnc.tabular.notices import ColumnWarning
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def program(model: TableModel) -> TableProgram:
-    """What the writers of nnc/exchange read."""
+    """What the writers of nnc/_interop read."""
     task, target, schema, scaling = model.task, model.target, model.schema, model.scaling
     classes = target.classes is not None
     networks, titles = [], []

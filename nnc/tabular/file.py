@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc import saving
-from nnc.base import disk, fields
-from nnc.data.scaling import Scaling
-from nnc.network import NeuralNetwork
+from nnc import _serialization
+from nnc._data.scaling import Scaling
+from nnc._network import NeuralNetwork
+from nnc._utils import disk, fields
 from nnc.tabular.held_out import find_importances
 from nnc.tabular.intervals import Spread
 from nnc.tabular.model import WIDEST, TableModel
@@ -52,24 +52,24 @@ PLAN = 3  # which member learns from what: a checkpoint of another plan is of an
 
 
 def write(path: Any, model: TableModel, count: int | None = None) -> None:
-    """Save a model, or its `count` best members: see `saving.write`."""
+    """Save a model, or its `count` best members: see `_serialization.write`."""
     if model.shuffle is not None and len(model.schema.names) <= WIDEST:
         find_importances(model)  # which need rows that the file has not
     model = model if count is None else model.with_members(count)
-    saving.write(path, _networks(model), _table(model))
+    _serialization.write(path, _networks(model), _table(model))
 
 
 def text(model: TableModel) -> str:
     """Return the text that `write` writes."""
-    return saving.dumps(_networks(model), _table(model))
+    return _serialization.dumps(_networks(model), _table(model))
 
 
 def read(path: Any) -> TableModel:
-    """Loads a model, completely checked: see `saving.read`."""
-    documents, table = saving.read(path, WHAT)
+    """Loads a model, completely checked: see `_serialization.read`."""
+    documents, table = _serialization.read(path, WHAT)
     where = disk.place(path)
     networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
-    with saving.refusing(where, WHAT):
+    with _serialization.refusing(where, WHAT):
         return model_of(table, networks)
 
 
@@ -85,7 +85,7 @@ def _networks(model: TableModel) -> list[dict[str, Any]]:
 
 def _test_row(model: TableModel) -> NDArray[np.float32]:
     """The inputs of the self-test."""
-    row = saving.self_test_row(model.schema.width(bins=True in model.encodings))
+    row = _serialization.self_test_row(model.schema.width(bins=True in model.encodings))
     return np.array([row], np.float32)
 
 
@@ -306,7 +306,7 @@ def write_checkpoint(path: Any, key: str, members: Sequence[Member]) -> None:
                 "errors": [_or_null(error) for error in member.errors],
             }
         )
-    saving.write(path, [_document(network) for network in networks], {"fit": key, "members": entries})
+    _serialization.write(path, [_document(network) for network in networks], {"fit": key, "members": entries})
 
 
 def read_checkpoint(path: Any, key: str) -> list[Member]:
@@ -319,14 +319,14 @@ def read_checkpoint(path: Any, key: str) -> list[Member]:
     """
     if not os.path.exists(path):
         return []
-    documents, beside = saving.read(path, WHAT)
+    documents, beside = _serialization.read(path, WHAT)
     where = disk.place(path)
     if beside.get("fit") != key:
-        raise saving.ModelFileError(
+        raise _serialization.ModelFileError(
             f"cannot go on from {where}: it is not a checkpoint of this fit, which has other data or other parameters; "
             "name another file, or delete it"
         )
-    with saving.refusing(where, WHAT):
+    with _serialization.refusing(where, WHAT):
         given = fields.member(beside, "members", list)
         networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
         if len(networks) < len(given):

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import narwhals.stable.v2 as nw  # comes with scikit-learn
 import numpy as np
 
-from nnc.base.checks import counted
-from nnc.base.containers import as_array, column_names
+from nnc._utils.checks import counted
+from nnc._utils.containers import as_array, column_names
 from nnc.tabular import cells
 from nnc.tabular.zones import zone_name
 

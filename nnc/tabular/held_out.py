@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc.data.metrics import METRICS
+from nnc._data.metrics import METRICS
 from nnc.tabular.explain import permutation_importances
 from nnc.tabular.selection import MAX_COMPARED_ROWS, MAX_ERROR_RATIO, gain_over_one
 from nnc.tabular.snapshots import TINY, HeldOut, Shuffle

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc.kinds.optimizers import Adam
+from nnc._network import NeuralNetwork
+from nnc._parallel.fit import outcomes_of
+from nnc._parallel.source import Apart
+from nnc._registry.optimizers import Adam
+from nnc._training.schedules import CosineLR
 from nnc.layers import Dense, Input
-from nnc.many.fit import outcomes_of
-from nnc.many.source import Apart
-from nnc.network import NeuralNetwork
-from nnc.training.schedules import CosineLR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from nnc.data.scaling import Scaling
+    from nnc._data.scaling import Scaling
 
 MIN_ROWS = 120  # held-out rows below which all intervals have one width
 MAX_FIT_ROWS = 2000  # held-out rows that a spread is fitted on

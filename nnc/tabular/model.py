@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.data.conformal import checked_level, classes_within, half_width, quantile
-from nnc.data.metrics import METRICS
+from nnc._data.conformal import checked_level, classes_within, half_width, quantile
+from nnc._data.metrics import METRICS
 from nnc.tabular.cells import CellError
 from nnc.tabular.explain import integrated_gradients
 from nnc.tabular.intervals import calibrate, inputs_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.data.scaling import Scaling
+    from nnc._data.scaling import Scaling
     from nnc.tabular.frames import Table
     from nnc.tabular.intervals import Spread
     from nnc.tabular.recipe import Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 
-from nnc.training.advice import TrainingWarning
+from nnc._training.advice import TrainingWarning
 
 
 class ColumnWarning(TrainingWarning):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from nnc.training.callbacks import bar_of
+from nnc._training.callbacks import bar_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

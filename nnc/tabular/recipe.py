@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base.checks import one_of
-from nnc.base.value import Value, field
-from nnc.data.scaling import Scaling, Standardize
-from nnc.kinds.heads import Head, Heads
-from nnc.kinds.losses import CrossEntropy, Quantile
-from nnc.kinds.optimizers import Adam
+from nnc._data.scaling import Scaling, Standardize
+from nnc._network import NeuralNetwork
+from nnc._registry.heads import Head, Heads
+from nnc._registry.losses import CrossEntropy, Quantile
+from nnc._registry.optimizers import Adam
+from nnc._training.schedules import CosineLogLR, PerStep
+from nnc._utils.checks import one_of
+from nnc._utils.value import Value, field
 from nnc.layers import Dense, Input, Scale
-from nnc.network import NeuralNetwork
-from nnc.training.schedules import CosineLogLR, PerStep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

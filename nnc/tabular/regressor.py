@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
-from nnc.base.checks import flag, within
-from nnc.base.sklearn_private import StrOptions
+from nnc._utils.checks import flag, within
+from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
 from nnc.tabular.recipe import LOSSES, NUMBERS, Task, loss_by_rule
 from nnc.tabular.target import Target
@@ -126,7 +126,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return intervals that hold the target in a share of `level` of all rows.
 
-        They are conformal, calibrated on held-out rows (see nnc.data.conformal), and wide where the errors are large:
+        They are conformal, calibrated on held-out rows (see nnc._data.conformal), and wide where the errors are large:
         their half-width is a multiple of a spread, which small networks predict from the columns and the prediction
         (Lei et al., 2018). One half of the held-out rows fits the spread, the other half finds the multiple. With fewer
         than 120 held-out rows all intervals have one width. With `quantiles` they follow the outer quantiles (Romano,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base import disk
-from nnc.drawing import curves as drawing
-from nnc.drawing import html
-from nnc.drawing.svg import shortened
-from nnc.inspection.text import aligned
+from nnc._drawing import curves as drawing
+from nnc._drawing import html
+from nnc._drawing.svg import shortened
+from nnc._inspection.text import aligned
+from nnc._utils import disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

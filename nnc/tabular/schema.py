@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc.base import fields
-from nnc.base.checks import count, counted
-from nnc.base.names import meant
-from nnc.exchange.table import Raw
+from nnc._interop.table import Raw
+from nnc._utils import fields
+from nnc._utils.checks import count, counted
+from nnc._utils.names import meant
 from nnc.tabular import encodings
 from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_truths

@@ -19,8 +19,8 @@ def file_sizes(model: TableModel) -> dict[str, int]:
     Files with one and with two members are made in memory; each further member adds as much as the second one, in
     proportion to its parameters.
     """
-    from nnc.exchange.c_table import to_c_table
-    from nnc.exchange.onnx_table import to_onnx_table
+    from nnc._interop.c_table import to_c_table
+    from nnc._interop.onnx_table import to_onnx_table
 
     writers: dict[str, Callable[[TableModel], int]] = {
         "file": lambda part: len(file.text(part)),

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc.kinds.losses import ROWS
+from nnc._registry.losses import ROWS
 from nnc.tabular.recipe import COUNTS, LOSSES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.network import NeuralNetwork
+    from nnc._network import NeuralNetwork
     from nnc.tabular.recipe import Task
 
 PARTS = 10  # of the held-out rows of a fold

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base import fields
-from nnc.base.arrays import numbers
-from nnc.base.checks import counted
-from nnc.data import targets
+from nnc._data import targets
+from nnc._utils import fields
+from nnc._utils.arrays import numbers
+from nnc._utils.checks import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

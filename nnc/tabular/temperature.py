@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc.base import arrays
-from nnc.base.checks import count, positive
+from nnc._utils import arrays
+from nnc._utils.checks import count, positive
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

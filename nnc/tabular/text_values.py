@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnc.base import fields
-from nnc.base.value import Value, field
+from nnc._utils import fields
+from nnc._utils.value import Value, field
 from nnc.tabular.cells import Column, iso_date, wrong_kind
 from nnc.tabular.encoding import some_texts
 from nnc.tabular.notices import ColumnWarning, warn_user

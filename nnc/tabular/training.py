@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc.base.processors import get_num_threads
-from nnc.many.fit import outcomes_of
-from nnc.many.source import Apart
+from nnc._parallel.fit import outcomes_of
+from nnc._parallel.source import Apart
+from nnc._utils.processors import get_num_threads
 from nnc.tabular.recipe import LOOK, PAST, network, options, scaling_of, steps_of
 from nnc.tabular.snapshots import PARTS, Judge, Snapshots, with_params
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.network import NeuralNetwork
+    from nnc._network import NeuralNetwork
+    from nnc._training.callbacks import Record
+    from nnc._training.divergence import DivergedError
+    from nnc._training.history import History
     from nnc.tabular.recipe import Task
-    from nnc.training.callbacks import Record
-    from nnc.training.divergence import DivergedError
-    from nnc.training.history import History
 
 FOLDS = 5  # a member of the cross-validation learns from all rows but one of so many parts
 PACE = 5.0  # seconds from one checkpoint to the next: all networks are written each time

@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 
 import nnc
-from nnc import saving
-from nnc.kinds import activations, losses, optimizers
+from nnc import _serialization
+from nnc._registry import activations, losses, optimizers
+from nnc._serialization import safetensors
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, GlobalAvgPool2D, Input, MaxPool2D, in_files
-from nnc.saving import safetensors
 
 SLOW = 10  # seconds
 LARGE = 10**6  # numbers in a row, which a small file of images may claim, and only who trains it pays for
@@ -162,7 +162,7 @@ def signed(draw: random.Random, document: Any) -> str:
             document.pop("self_test", None)
         document.pop("sha256", None)
         with suppress(ArithmeticError, TypeError, ValueError):  # an unsigned one is read as well
-            document["sha256"] = saving.checksum(saving.document.checked(document))
+            document["sha256"] = _serialization.checksum(_serialization.document.checked(document))
     return json.dumps(document)
 
 

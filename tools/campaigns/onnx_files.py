@@ -8,7 +8,7 @@ messages are changed: attributes, dimensions, types, operators, inputs, outputs,
 raise an OSError. A finding is
 
 - any other exception or warning,
-- a file for which nnc/exchange executes more lines of Python than MAX_LINES plus MAX_LINES_PER_BYTE for each byte,
+- a file for which nnc/_interop executes more lines of Python than MAX_LINES plus MAX_LINES_PER_BYTE for each byte,
 - a file that takes more than 64 MiB beyond its size, as tracemalloc counts it,
 - a network whose outputs or labels differ from those of onnx's reference evaluator.
 
@@ -34,7 +34,7 @@ from onnx.reference import ReferenceEvaluator
 
 import nnc
 from nnc import NeuralNetwork
-from nnc.exchange.verify_onnx import exact_operators
+from nnc._interop.verify_onnx import exact_operators
 from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 
 MAX_LINES_PER_BYTE = 100
@@ -504,7 +504,7 @@ def twins(choose, graph, node) -> None:
 
 
 class Lines:
-    """Counts lines of Python that nnc/exchange executes in a block."""
+    """Counts lines of Python that nnc/_interop executes in a block."""
 
     def __enter__(self) -> Lines:
         self.count, self.before = 0, sys.gettrace()

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc import NeuralNetwork
-from nnc.exchange.keras_layers import ACTIVATIONS
-from nnc.kinds.activations import ROWS
+from nnc._interop.keras_layers import ACTIVATIONS
+from nnc._registry.activations import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = differences(range(options.configurations))
         print(*found, sep="\n", end="\n" if found else "")
         return 1 if found else 0
-    from nnc.model.cores import available
+    from nnc._model.cores import available
 
     began, failed = time.monotonic(), 0
     command = [sys.executable, __file__, "--here", "--configurations", str(options.configurations)]

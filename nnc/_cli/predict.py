@@ -1,0 +1,27 @@
+"""`nnc predict MODEL DATA`: what a model says about rows of a table, rows of numbers, or images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nnc
+from nnc._cli import numbers
+from nnc._cli.models import load
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    model = load(arguments.file)
+    if not isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
+        from nnc._cli.predict_table import predict
+
+        predict(model, arguments)
+    elif numbers.is_text(arguments.rows):
+        numbers.predict(model, arguments)
+    else:
+        from nnc._cli.images import predict as predict_images
+
+        predict_images(model, arguments)
+    return 0

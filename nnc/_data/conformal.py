@@ -1,0 +1,175 @@
+"""Conformal prediction with held-out rows: intervals and sets of classes with a guaranteed coverage, whatever model has
+made the predictions (Vovk, Gammerman and Shafer, 2005; Lei et al., 2018).
+
+The guarantee is for new rows that are exchangeable with the held-out rows, which the model must not have learned from.
+Averaged over all draws of both, the share of new rows whose truth is inside is at least `level`, and at most
+1 / (n + 1) more where no two scores are equal.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._utils.checks import flag, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Predicted = tuple[NDArray[Any], NDArray[Any]]
+
+checked_level = within(lambda x: 0 < x < 1, "above 0 and below 1")
+
+
+def quantile(scores: NDArray[Any], level: float) -> NDArray[Any]:
+    """Return the score that a new row exceeds in a share of at most 1 - level of all draws.
+
+    Parameters
+    ----------
+    scores : array (n, ...)
+        Nonconformity scores of the held-out rows.
+    level : float
+
+    Returns
+    -------
+    array (...)
+        The score of rank ceil((n + 1) level).
+
+    Raises
+    ------
+    ValueError
+        There are fewer than level / (1 - level) scores.
+    """
+    n = len(scores)
+    rank = ceil(round((n + 1) * level, 9))
+    if rank > n:
+        least = ceil(round(level / (1 - level), 9))
+        raise ValueError(f"a level of {level:g} needs {least} held-out rows or more, got {n}")
+    found: NDArray[Any] = np.partition(scores, rank - 1, axis=0)[rank - 1]
+    return found
+
+
+def half_width(factor: Any, scale: Any) -> NDArray[np.float64]:
+    """Return half-widths of intervals that hold each y whose score |y - center| / scale is at most `factor`.
+
+    The product of factor and scale may be rounded to less than |y - center|. The result is larger by four units in the
+    last place, which exceeds all rounding errors of the score and of the product.
+    """
+    widths: NDArray[np.float64] = np.asarray(factor, np.float64) * scale * (1 + 4 * np.finfo(np.float64).eps)
+    return widths
+
+
+def classes_within(P: NDArray[Any], limit: Any, allow_empty: bool) -> NDArray[np.bool_]:
+    """Return which classes are in the set of each row: those with 1 - P <= limit.
+
+    Parameters
+    ----------
+    P : array (n, n_classes)
+        Probabilities.
+    limit : float or array (1,)
+        Quantile of the scores 1 - P of the true classes.
+    allow_empty : bool
+        False adds the most probable class where no class is in the set.
+
+    Returns
+    -------
+    bool array (n, n_classes)
+    """
+    inside: NDArray[np.bool_] = np.asarray(1 - P.astype(np.float64) <= limit)
+    if not allow_empty:
+        empty = np.flatnonzero(~inside.any(axis=1))
+        inside[empty, P[empty].argmax(axis=1)] = True
+    return inside
+
+
+class ConformalIntervals:
+    """Intervals for numbers: from center - q scale to center + q scale, where q is the quantile of
+    |y - center| / scale over the held-out rows.
+
+    Parameters
+    ----------
+    predict : callable
+        Returns center and scale, (n, n_out) each, for rows X.
+    X : array (n, n_in)
+        Held-out rows.
+    y : array (n, n_out)
+    level : float
+        Share of rows whose y is to lie inside, for each output separately.
+
+    Attributes
+    ----------
+    level : float
+    factor : array (n_out,)
+        The quantile.
+    """
+
+    level: float
+    factor: NDArray[Any]
+
+    def __init__(self, predict: Callable[[Any], Predicted], X: Any, y: NDArray[Any], level: float) -> None:
+        self._predict, self.level = predict, level
+        center, scale = self._moments(X)
+        self.factor = quantile(np.abs(y - center) / scale, level)
+
+    def _moments(self, X: Any) -> Predicted:
+        center, scale = self._predict(X)
+        return center.astype(np.float64), scale.astype(np.float64)
+
+    def predict_interval(self, X: ArrayLike) -> Predicted:
+        """Return the lower and the upper ends, float64 (n, n_out) each, for rows X (n, n_in)."""
+        center, scale = self._moments(X)
+        half = half_width(self.factor, scale)
+        return center - half, center + half
+
+
+class ConformalSets:
+    """Sets of classes: all with 1 - P <= q, where q is the quantile of 1 - P of the true class over the held-out rows
+    (Sadinle, Lei and Wasserman, 2019).
+
+    Parameters
+    ----------
+    predict_proba : callable
+        Returns the probabilities (n, n_classes) for rows X.
+    X : array (n, n_in)
+        Held-out rows.
+    index : int array (n,)
+        Index of the true class of each held-out row.
+    level : float
+        Share of rows whose class is to be in the set.
+
+    Attributes
+    ----------
+    level : float
+    threshold : float
+        The smallest probability of a class in a set, up to rounding: 1 - q.
+    """
+
+    level: float
+    threshold: float
+
+    def __init__(self, predict_proba: Callable[[Any], NDArray[Any]], X: Any, index: NDArray[Any], level: float) -> None:
+        self._predict_proba, self.level = predict_proba, level
+        P = predict_proba(X).astype(np.float64)
+        self._limit = float(quantile(1 - P[np.arange(len(P)), index], level))
+        self.threshold = 1 - self._limit
+
+    def predict_set(self, X: ArrayLike, *, allow_empty: bool = False) -> NDArray[np.bool_]:
+        """Return which classes are in the set of each row.
+
+        Parameters
+        ----------
+        X : array (n, n_in)
+        allow_empty : bool, default False
+            By default the most probable class stands in for an empty set, so the coverage may exceed `level`. True
+            leaves sets empty where no class is probable enough.
+
+        Returns
+        -------
+        bool array (n, n_classes)
+            In the order of `predict_proba`.
+        """
+        return classes_within(self._predict_proba(X), self._limit, flag("allow_empty", allow_empty))

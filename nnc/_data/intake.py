@@ -1,0 +1,69 @@
+"""Intake: conversion between what users bring and what the engine takes, and its place in files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nnc._data import targets
+from nnc._data.rows import TargetConversion
+from nnc._utils.checks import one_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc._data.scaling import Scaler
+
+
+class Intake(TargetConversion):
+    """Conversion of inputs, targets and outputs for one model."""
+
+    classes: NDArray[Any] | None
+    feature_names: tuple[str, ...] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a document holds of it; ModelFileError where a scaling is wanted and not known."""
+        from nnc._serialization.document import ModelFileError
+
+        pairs = (self.scaler_X, self.scaling_X), (self.scaler_y, self.scaling_y)
+        if any(scaler is not None and scaling is None for scaler, scaling in pairs):
+            raise ModelFileError(
+                "cannot save the network: its scaling is not known before the first fit; nothing was written"
+            )
+        return {
+            "classes": None if self.classes is None else self.classes.tolist(),
+            "scale_X": None if self.scaling_X is None else self.scaling_X.to_dict(),
+            "scale_y": None if self.scaling_y is None else self.scaling_y.to_dict(),
+            "feature_names": None if self.feature_names is None else list(self.feature_names),
+        }
+
+    def scalings(self) -> dict[str, str]:
+        """How inputs and targets are scaled, those that are."""
+        known = {"inputs": (self.scaler_X, self.scaling_X), "targets": (self.scaler_y, self.scaling_y)}
+        return {
+            what: scaler.name if scaling is not None else f"{scaler.name}, not known before the first fit"
+            for what, (scaler, scaling) in known.items()
+            if scaler is not None
+        }
+
+    def take(self, document: dict[str, Any]) -> None:
+        """Takes over what `to_dict` wrote; ValueError where it is none."""
+        if document["classes"] is not None:
+            self.classes = targets.classes_of(document["classes"])
+        if document["feature_names"] is not None:
+            self.feature_names = tuple(document["feature_names"])
+        for name in ("scale_X", "scale_y"):
+            if document[name] is not None:
+                from nnc._data.scaling import Scaling
+
+                setattr(self, f"scaling_{name[-1]}", Scaling.from_dict(document[name]))
+
+
+def as_scaler(name: str, value: Any) -> Scaler | None:
+    """A scaler by its name or as it is, or None, as for now with "auto"."""
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return None
+    from nnc._data.scaling import SCALERS, Scaler
+
+    if isinstance(value, Scaler):
+        return value
+    return SCALERS[one_of(name, value, SCALERS, " or an object such as nnc.Standardize()")]()

@@ -1,0 +1,215 @@
+"""Conversion of rows with their targets and weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray
+
+from nnc._data import targets
+from nnc._data.inputs import known_scaling, learned_scaling
+from nnc._data.outputs import OutputConversion
+from nnc._model.data import Data
+from nnc._utils.arrays import as_rows, cast, finite, not_finite, numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc._data.scaling import Scaling
+
+
+class TargetConversion(OutputConversion):
+    """Convert targets and row weights, and split off validation rows."""
+
+    classes: NDArray[Any] | None
+    largest: float
+    numbered: bool
+    scaling_y: Scaling | None
+
+    def is_unconverted(self, X: Any, Y: Any, of_outputs: bool = False) -> bool:
+        """Return whether the engine can check and read two arrays where they are.
+
+        Nothing is scaled or converted then, and Y may hold any numbers: it is a matrix of targets, or with
+        `of_outputs` of derivatives by the outputs.
+        """
+        return (
+            type(X) is type(Y) is ndarray
+            and X.ndim == Y.ndim == 2
+            and X.dtype is Y.dtype is self.model.dtype
+            and self.is_direct
+            and (of_outputs or self.loss.takes == "numbers")
+        )
+
+    def at_once(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
+        """X, Y, labels and no weights as the engine takes them, where nothing is to be converted, or learned of them:
+        what most calls bring. X and Y are not yet known to be finite."""
+        if sample_weight is not None or type(y) is not np.ndarray or (X := self.ready(X)) is None:
+            return None
+        model, takes, n = self.model, self.loss.takes, X.shape[0]
+        n_out = model.sizes[-1]
+        if n_out == 1 and y.ndim == 1:
+            y = y[:, None]
+        if y.dtype is model.dtype:
+            flags = y.flags
+            if y.shape != (n, n_out) or self.scaler_y is not None or not (flags.c_contiguous and flags.aligned):
+                return None
+            if takes == "numbers" or (takes == "slopes" and model.heads is None):
+                return X, y, None, None
+        elif y.dtype.kind not in "iu":
+            return None
+        if self.classes is not None:
+            return None
+        if takes == "shares" and y.shape == (n, n_out):
+            y = y.astype(model.dtype, copy=False)
+            return (X, y, None, None) if model.core.are_shares(y) else None
+        if takes != "probabilities":
+            return None
+        labels = np.empty(n, np.int32)
+        if y.dtype is model.dtype:
+            return (X, None, labels, None) if model.core.one_hot(y, labels) else None
+        if y.shape != (n,) or not model.core.as_labels(np.ascontiguousarray(y, np.int64), labels, n_out):
+            return None
+        return X, None, labels, None
+
+    def data(self, X: Any, y: Any, sample_weight: Any = None, learn: bool = False) -> Data:
+        """X as rows, y as targets (n, n_out) or as labels (n,), all finite. With `learn`, as in `fit`, a scaling or
+        classes that are not known yet are found."""
+        model, largest = self.model, None
+        if sample_weight is None and self.is_unconverted(X, y):
+            rows, Y, labels = X, y, None
+            largest = model.core.largest_as_is(X, y, model.sizes[0], model.sizes[-1])
+        elif (ready := self.at_once(X, y, sample_weight)) is not None:
+            rows, Y, labels, _ = ready
+            largest = model.core.largest(rows, Y)
+        if largest is not None:  # all is finite
+            if learn:
+                self.largest = max(largest, self.largest)
+                self.numbered = self.loss.of_classes and self.classes is None
+            return Data(rows, Y, labels)
+        rows = self.checked_inputs(X, learn)
+        weights = None if sample_weight is None else self.row_weights("sample_weight", sample_weight, len(rows))
+        return Data(rows, *self.targets(y, len(rows), learn), weights)
+
+    def batch(self, batch: Any) -> Data:
+        """One of the batches of `fit_batches`, which is learned from."""
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
+        X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
+        return self.data(X, y, sample_weight, learn=True)
+
+    def validation(self, validation: Any) -> Data | None:
+        """The rows of `fit`'s argument, no fraction."""
+        if validation is None:
+            return None
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+            raise TypeError(
+                f"validation must be (X, y), (X, y, sample_weight) or a fraction, got {type(validation).__name__}"
+            )
+        try:
+            return self.data(*validation)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"validation: {error}") from None
+
+    def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
+        """Return checked weights of the rows."""
+        if self.model.custom is not None:
+            what = "a loss that is a function, which weighs rows itself: let weights be a column of y"
+            raise ValueError(f"{name} does not go with {what if self.model.heads is None else 'heads'}")
+        array = finite(name, weights, (n,), self.model.dtype)
+        if array.min() < 0 or not array.any():
+            raise ValueError(f"{name} must be 0 or more, and not 0 for all rows, got {array.min():g} at least")
+        with np.errstate(over="ignore"):
+            total, limits = array.sum(dtype=np.float64), np.finfo(array.dtype)
+        if not limits.tiny <= total <= limits.max:  # what gradients are divided by
+            raise ValueError(
+                f"{name} must have a sum from {limits.tiny:.3g} to {limits.max:.3g}, the range of {array.dtype}, "
+                f"got {total:.3g}; what counts is how the weights compare, so divide all of them by the largest"
+            )
+        return array
+
+    def targets(self, y: Any, n: int, learn: bool) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
+        """y as targets (n, n_out) or as labels (n,)."""
+        model, row, n_out = self.model, self.loss, self.model.sizes[-1]
+        if row.of_classes:
+            column = targets.as_labels(y, n)
+            if column is not None and self.classes is None and learn and not self.numbered:
+                self.classes = targets.find_classes(column, row.name, n_out)
+            self.numbered = self.numbered or (learn and self.classes is None)
+            if column is not None and (self.classes is not None or (row.takes != "shares" and n_out > 1)):
+                if self.classes is not None:
+                    index = targets.encode(column, self.classes)
+                else:
+                    index = targets.labels(column, n_out)
+                if row.takes == "probabilities":
+                    return None, index
+                if row.takes == "signs":
+                    return targets.signs(index, n_out, model.dtype), None
+                return index[:, None].astype(model.dtype), None
+            y = y if column is None else column
+        if model.heads is not None:
+            from nnc._data import heads
+
+            return heads.targets(model.heads.made_of, y, n, model.dtype), None
+        given = numbers("y", y) if model.custom is not None else targets.as_targets(y, row.name)
+        if model.custom is not None:
+            from nnc._model import custom
+
+            values = custom.targets(given, n)
+        else:
+            values = as_rows(given, n)
+        if values.shape != (n, n_out) and (model.custom is None or self.scaler_y is not None):
+            labels = f", or be {n} labels" if row.takes == "probabilities" else ""
+            raise ValueError(
+                f"y must have shape ({n}, {n_out}), one row for each row of X and one column for each output{labels}; "
+                f"got shape {given.shape}{targets.class_hint(values, (n, n_out))}"
+            )
+        if self.scaler_y is None:
+            Y = cast(values, model.dtype)
+        else:
+            if learn and self.scaling_y is None:  # in one order, for a mean has other last bits in another
+                self.scaling_y = learned_scaling("scale_y", self.scaler_y, np.ascontiguousarray(values), "y")
+            Y = known_scaling("scale_y", self.scaling_y).apply(values, model.dtype)
+        position, _ = model.core.scan(Y)
+        if position >= 0:
+            raise not_finite("y", Y, position)
+        targets.check_range(Y, row.name)
+        if row.takes == "probabilities":
+            return targets.probabilities(Y)
+        return Y, None
+
+    def split(self, X: Any, y: Any, sample_weight: Any, share: float, key: int) -> tuple[Any, ...]:
+        """The rows to train on, and those to validate on: X, y, sample_weight, (X, y) or (X, y, sample_weight)."""
+        from nnc._data.splits import split
+
+        X = X if isinstance(X, np.memmap) else self.array(X, learn=True)
+        y = targets.beside(X, y)
+        classes = targets.strata(y, self.model.loss, self.classes)
+        for name, array in (("X", X), ("y", y)):  # here, while rows have the numbers that the user knows
+            if name == "y" and self.model.heads is not None:  # which may have none
+                continue
+            if array.dtype.kind == "f" and not isinstance(array, np.memmap) and not np.isfinite(array).all():
+                wide = array.reshape(len(array), -1)
+                raise not_finite(name, wide, int((~np.isfinite(wide)).argmax()))
+        train, test = split(len(X), share, key, classes, name="validation")
+        if sample_weight is None:
+            return X[train], y[train], None, (X[test], y[test])
+        weights = self.row_weights("sample_weight", sample_weight, len(X))
+        return X[train], y[train], weights[train], (X[test], y[test], weights[test])
+
+    def weighted(self, data: Data, class_weight: Any) -> Data:
+        """The data with the weights of classes multiplied into those of the rows."""
+        if class_weight is None:
+            return data
+        n_out = self.model.sizes[-1]
+        if not self.loss.of_classes or (self.loss.takes == "shares" and n_out > 1):
+            raise ValueError(f"class_weight is for losses of classes, got it with {self.model.loss!r}")
+        classes = np.arange(max(2, n_out)) if self.classes is None else self.classes
+        if self.loss.takes == "signs" and n_out == 1 and self.classes is None:
+            classes = np.array([-1, 1])
+        weights, name = targets.class_weights(self.true_index(data), class_weight, classes), "class_weight"
+        if data.weights is not None:
+            with np.errstate(over="ignore", under="ignore"):
+                weights, name = weights * data.weights, "class_weight times sample_weight"
+        return data.with_weights(self.row_weights(name, weights, len(data.X)))

@@ -1,0 +1,254 @@
+"""What y means: targets as numbers, labels, or classes of any kind, checked against the loss."""
+
+from __future__ import annotations
+
+from reprlib import repr as brief
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._registry import losses
+from nnc._utils.arrays import numbers
+from nnc._utils.checks import real
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+
+def as_given(y: Any) -> NDArray[Any]:
+    """y as an array in which its labels are what they were."""
+    return y if type(y) is np.ndarray else _objects(y)
+
+
+def beside(X: NDArray[Any], y: Any) -> NDArray[Any]:
+    """The same, known to have a row for each of X."""
+    given = as_given(y)
+    if X.ndim == 0 or given.ndim == 0 or len(X) != len(given):
+        raise ValueError(f"y must have one row for each row of X, got shapes {given.shape} and {X.shape}")
+    return given
+
+
+def as_labels(y: Any, n: int) -> NDArray[Any] | None:
+    """y as a vector (n,) if it has one value for each of the n rows, else None. Bytes and dates become text."""
+    values = as_given(y)
+    kind = values.dtype.kind
+    if kind in "TO" and values.ndim:  # NumPy 2's strings of any length, and what pandas has
+        from nnc._utils.containers import labels as exact_labels
+
+        values = exact_labels("y", values)
+    elif kind in "fMm" and values.ndim and len(values) == values.size and (values != values).any():
+        row = int((values != values).argmax())
+        found = values.reshape(-1)[row]
+        raise ValueError(f"y must have no missing values, got {found} in row {row}; leave the row out")
+    if values.dtype.kind in "SMm":
+        try:
+            values = values.astype(str)
+        except UnicodeDecodeError as error:
+            raise TypeError(f"y must hold text or numbers, got bytes that are no ASCII text: {error}") from None
+    if values.shape in ((n,), (n, 1)):
+        return values.reshape(n)
+    if values.dtype.kind == "U":
+        raise ValueError(f"y must have one label for each row of X, got shape {values.shape} for {n} rows")
+    return None
+
+
+def _objects(y: Any) -> NDArray[Any]:
+    """What is no plain array as one; a list whose labels NumPy would change as it is, object by object."""
+    from nnc._utils.containers import as_array
+
+    values = as_array("y", y)
+    if type(y) in (list, tuple) and values.size:
+        kind = values.dtype.kind
+        if kind in "US" or (kind == "f" and values.dtype == np.float64 and abs(values).max() >= 2**53):
+            return np.array(y, object)
+    return values
+
+
+CLASS_LOSS = 'for classes pass loss="cross_entropy" to NeuralNetwork, with one output for each class'
+
+
+def as_targets(y: Any, loss: str) -> NDArray[Any]:
+    """Return y as an array of numbers. The TypeError for text names the loss for classes."""
+    try:
+        return numbers("y", y)
+    except TypeError:
+        for index, value in np.ndenumerate(as_given(y).astype(object)):
+            if index and isinstance(value, (str, bytes)):  # a single text is no column of labels
+                raise TypeError(
+                    f"y must be numbers for the loss {loss!r}, got the text {brief(value)} in row {index[0]}; "
+                    f"{CLASS_LOSS}; convert digits with astype(float)"
+                ) from None
+        raise
+
+
+def class_hint(values: NDArray[Any], shape: tuple[int, int]) -> str:
+    """Return the remedy if a column stands where targets of this shape are expected, and looks like labels."""
+    if values.shape != (shape[0], 1):
+        return ""
+    is_labels = (values >= 0).all() and (values == np.floor(values)).all()
+    return f"; {CLASS_LOSS}" if is_labels else ""
+
+
+def find_classes(values: NDArray[Any], loss: str, n_out: int) -> NDArray[Any] | None:
+    """The classes that labels stand for, sorted; None where they are what the loss takes anyway: 0 to n_out - 1 for
+    cross_entropy, numbers from 0 to 1 for bce, -1 and 1 for hinge. True and False are classes where both are there."""
+    row = losses.ROWS[loss]
+    if not row.of_classes or (row.takes == "shares" and n_out > 1):
+        return None
+    text = values.dtype.kind == "U"
+    if not text and not (values.dtype.kind == "b" and n_out <= 2 and len(np.unique(values)) == 2):
+        if values.dtype.kind not in "iufb":
+            return None
+        if row.takes == "shares" and values.min() >= 0 and values.max() <= 1:
+            return None
+        if row.takes == "signs" and n_out == 1 and np.isin(values, (-1, 1)).all():
+            return None
+        if n_out > 1 and values.min() >= 0 and values.max() < n_out and (values == np.floor(values)).all():
+            return None
+    expected = 2 if n_out == 1 else n_out
+    classes = np.unique(values)
+    if len(classes) == expected and (text or np.isfinite(classes).all()):
+        return classes
+    if text:
+        raise ValueError(
+            f"y must have {expected} classes to fit this network of {n_out} output{'s' * (n_out > 1)}, "
+            f"got {len(classes)}: {shown(classes)}"
+        )
+    return None
+
+
+def classes_of(values: list[Any]) -> NDArray[Any]:
+    """The classes that a document has, exactly."""
+    if isinstance(values[0], str):
+        return np.array(values)
+    from nnc._utils.containers import exact_numbers
+
+    classes = exact_numbers(values)
+    if classes is None:
+        raise ValueError(f"classes must be numbers that one type holds exactly, got {shown(np.array(values, object))}")
+    return classes
+
+
+def strata(y: NDArray[Any], loss: str, classes: NDArray[Any] | None) -> NDArray[Any] | None:
+    """What of each row a fraction for validation keeps the shares of; None where the loss knows no classes."""
+    row = losses.ROWS[loss]
+    if not row.of_classes:
+        return None
+    values = as_labels(y, len(y))
+    if values is None:
+        return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] and row.takes != "shares" else None
+    if values.dtype.kind == "f" and row.takes == "shares" and classes is None:
+        return values >= row.threshold if values.min() >= 0 and values.max() <= 1 else values
+    return values
+
+
+def shown(classes: NDArray[Any]) -> str:
+    names = [repr(value) for value in classes[:6].tolist()]
+    return ", ".join(names) + (", ..." if len(classes) > 6 else "")
+
+
+def encode(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int32]:
+    """The place of every label among the classes."""
+    wrong: Any = np.ones(len(values), bool)
+    if (values.dtype.kind == "U") == (classes.dtype.kind == "U"):
+        same, changed = (values, False) if values.dtype.kind == "U" else _as_type(numbers("y", values), classes.dtype)
+        sorter = np.argsort(classes)
+        places = np.searchsorted(classes, same, sorter=sorter)
+        index = sorter[np.minimum(places, len(classes) - 1)]
+        wrong = (classes[index] != same) | changed
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"y must hold the classes of this network, {shown(classes)}, got {values.tolist()[row]!r} in row {row}"
+        )
+    return index.astype(np.int32)
+
+
+def _as_type(values: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], Any]:
+    """Numbers in another type, and which of them that has changed: large ones must not meet in float64."""
+    if values.dtype == dtype:
+        return values, False
+    with np.errstate(all="ignore"):
+        same = values.astype(dtype)
+        return same, (same.astype(values.dtype) != values) | ((same < 0) != (values < 0))
+
+
+def labels(y: NDArray[Any], n_out: int) -> NDArray[np.int32]:
+    """Whole numbers from 0 to n_out - 1, in an array of their own: the core reads with them, also when the user's have
+    changed since."""
+    y = numbers("y", y)
+    if y.dtype.kind == "f":
+        fractions = y != np.floor(y)
+        if fractions.any():
+            raise ValueError(
+                f"y must hold whole numbers as labels, got {y[fractions][0]} in row {int(fractions.argmax())}"
+            )
+    outside = (y < 0) | (y >= n_out)
+    if outside.any():
+        raise ValueError(
+            f"y must hold labels from 0 to {n_out - 1}, as the network has {n_out} outputs, "
+            f"got {y[outside][0]} in row {int(outside.argmax())}"
+        )
+    return np.array(y, np.int32)
+
+
+def signs(index: NDArray[np.int32], n_out: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Labels as hinge takes them: 1 for the class, -1 for the others."""
+    if n_out == 1:
+        return (2 * index[:, None] - 1).astype(dtype)
+    Y = np.full((len(index), n_out), -1, dtype)
+    Y[np.arange(len(index)), index] = 1
+    return Y
+
+
+def probabilities(Y: NDArray[Any]) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
+    """Rows that are one-hot as labels, others as they are."""
+    sums = Y.sum(axis=1, dtype=np.float64)
+    wrong = (Y.min(axis=1) < 0) | (abs(sums - 1) > 1e-5)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"y must have rows of probabilities that sum to 1 for the loss 'cross_entropy', got {Y[row]} in row {row}"
+        )
+    if (Y.max(axis=1) == 1).all():
+        return None, np.ascontiguousarray(Y.argmax(axis=1), np.int32)
+    return Y, None
+
+
+def check_range(Y: NDArray[Any], loss: str) -> None:
+    """Raises where the loss is not made for such targets."""
+    takes = losses.ROWS[loss].takes
+    if takes == "shares" and (Y.min() < 0 or Y.max() > 1):
+        found = f"values from {Y.min():g} to {Y.max():g}"
+        raise ValueError(f"y must lie between 0 and 1 for the loss {loss!r}, got {found}")
+    if takes == "counts" and Y.min() < 0:
+        raise ValueError(f"y must be 0 or more for the loss {loss!r}, got {Y.min():g}")
+    if takes == "signs" and not (abs(Y) == 1).all():
+        raise ValueError(f"y must be -1 or 1 for the loss {loss!r}, got {Y[abs(Y) != 1][0]:g}")
+
+
+def class_weights(index: NDArray[Any], weight: Any, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """How much each row counts by its class: "balanced" is n / (number of classes * rows of the class)."""
+    expected = f"class_weight must be 'balanced' or a dict that gives the classes {shown(classes)} a weight"
+    if isinstance(weight, str) and weight == "balanced":
+        counts = np.bincount(index, minlength=len(classes))
+        by_class: NDArray[np.float64] = len(index) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return np.asarray(by_class[index], np.float64)
+    if not hasattr(weight, "items"):
+        raise ValueError(f"{expected}, got {weight!r}")
+    table = _by_class(weight, classes, expected)
+    return np.asarray(table[index], np.float64)
+
+
+def _by_class(weight: Mapping[Any, Any], classes: NDArray[Any], expected: str) -> NDArray[np.float64]:
+    table = np.ones(len(classes))
+    known = {value: place for place, value in enumerate(classes.tolist())}
+    for label, value in weight.items():
+        if label not in known:
+            raise ValueError(f"{expected}, got one for {label!r}")
+        table[known[label]] = real(f"class_weight[{label!r}]", value)
+    if not ((table >= 0) & (table < np.inf)).all():
+        raise ValueError(f"{expected}, finite and 0 or more, got {dict(weight)!r}")
+    return table

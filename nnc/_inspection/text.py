@@ -1,0 +1,144 @@
+"""What a network is, as text: of plain lists, so that the reference has it without NumPy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nnc.layers.image import Conv2D
+from nnc.layers.kind import shape_text
+from nnc.layers.stack import layer_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nnc.layers.kind import Kind
+    from nnc.layers.stack import Placed, Stack
+
+    Row = Sequence[float]
+    Rows = Sequence[Row]
+
+
+class Scaling(Protocol):
+    """scaled = (raw - shift) * factor, column by column; see nnc/_data/scaling.py."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def shift(self) -> Any: ...
+    @property
+    def factor(self) -> Any: ...
+
+
+def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
+    """The table of `summary`, its head first, and the sums below it: name, what comes in and goes out, activation and
+    number of parameters of every layer, and where rows are images, the multiply-adds of one: in a dense layer that is
+    the size of its W."""
+    counted = {"parameters": [layer.kind.n_params(layer.below) for layer in stack.layers]}
+    heads = ("layer", "inputs", "neurons", "activation")
+    if stack.images:
+        counted["multiply-adds"] = [layer.kind.multiply_adds(layer.below) for layer in stack.layers]
+        heads = ("layer", "inputs", "outputs", "what it does")
+    rows: list[tuple[str, ...]] = [(*heads, *counted)]
+    for layer, *counts in zip(stack.layers, *counted.values(), strict=True):
+        remark = layer.kind.remark + ", frozen" * layer.kind.frozen
+        said = layer.name, shape_text(layer.below), shape_text(layer.out), remark
+        rows.append((*said, *(f"{count:,}" for count in counts)))
+    sums = ", ".join(f"{sum(counts):,} {what}" for what, counts in counted.items())
+    return rows, sums + " a row" * stack.images
+
+
+def summary_text(stack: Stack) -> str:
+    """The same as text."""
+    rows, sums = summary_table(stack)
+    return "\n".join([*aligned(rows), sums])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines in which columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def inspect_text(
+    layers: Sequence[tuple[Rows, Row | None]], inputs_scaled: Sequence[str] = (), targets_scaled: Sequence[str] = ()
+) -> str:
+    """The text of `inspect`, for (W, b) of dense layers in plain lists; b is None without bias. Lines on scalings stand
+    with the inputs, and below the output layer."""
+    texts = [f"{layer_name(i, len(layers))}\n{layer_text(W, b)}" for i, (W, b) in enumerate(layers)]
+    return _framed(str(len(layers[0][0])), texts, inputs_scaled, targets_scaled)
+
+
+def network_text(
+    stack: Stack, arrays: Sequence[tuple[Any, ...]], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]
+) -> str:
+    """The same for layers of all kinds; `arrays` are those of the layers that compute."""
+    texts = [
+        placed_text(layer, *([], None) if layer.number is None else arrays[layer.number])
+        for layer in stack.layers
+        if layer.computes or layer.kind.engine(layer.below)  # a Dropout changes no prediction
+    ]
+    return _framed(shape_text(stack.shape), texts, inputs_scaled, targets_scaled)
+
+
+def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]) -> str:
+    lines = ["------", f"* Inputs: {inputs}", *inputs_scaled, "------"]
+    for index, layer in enumerate(layers):
+        lines += [("* " if index == len(layers) - 1 else "") + layer, "------"]
+    if targets_scaled:
+        lines += ["* Targets", *targets_scaled, "------"]
+    return "\n".join(lines)
+
+
+def scaling_text(column: str, scaling: Scaling, digits: str = "") -> Iterator[str]:
+    """A line for each column of a scaling, which is called so, or one for all: how it comes from a raw number."""
+    one = not getattr(scaling.shift, "ndim", 1)
+    pairs = [(scaling.shift, scaling.factor)] if one else zip(scaling.shift, scaling.factor, strict=True)
+    for index, (shift, factor) in enumerate(pairs):
+        sign, name = "+" if shift < 0 else "-", f"Every {column.lower()}" if one else f"{column} {index}"
+        yield f" {name}: (raw {sign} {abs(float(shift)):{digits}}) * {float(factor):{digits}}"
+
+
+def placed_text(layer: Placed[Kind], W: Rows, b: Row | None, *statistics: Row) -> str:
+    """A layer of any kind, its name first."""
+    if statistics:
+        lines = [f"{layer.name}, {layer.kind.remark}", f"Channels: {len(W[0])}"]
+        for channel, (gamma, beta, mean, variance) in enumerate(zip(W[0], b or (), *statistics, strict=True)):
+            lines += [f" Channel {channel}", f"  Gamma: {gamma!s}", f"  Beta: {beta!s}"]
+            lines += [f"  Running mean: {mean!s}", f"  Running variance: {variance!s}"]
+        return "\n".join(lines)
+    if layer.kind.by_column:
+        columns = [f" Column {column}: {s!s}" for column, s in enumerate(W[0])]
+        return "\n".join([f"{layer.name}, {layer.kind.remark}", f"Columns: {len(columns)}", *columns])
+    if isinstance(layer.kind, Conv2D):
+        return f"{layer.name}\n{_filters_text(layer.kind, layer.below[2], W, b)}"
+    if layer.computes:
+        return f"{layer.name}\n{layer_text(W, b)}"
+    remark = f", {layer.kind.remark}" if layer.kind.remark else ""
+    return f"{layer.name}: {shape_text(layer.below)} -> {shape_text(layer.out)}{remark}"
+
+
+def _filters_text(kind: Conv2D, channels: int, W: Rows, b: Row | None) -> str:
+    """The filters of a convolutional layer, each as the rows of its window, channel by channel."""
+    height, width = kind.size
+    lines = [f"Filters: {kind.filters}"]
+    longest = max(len(str(weight)) for row in W for weight in row)
+    for number, weights in enumerate(zip(*W, strict=True)):
+        lines.append(f" Filter {number}")
+        for channel in range(channels):
+            lines.append(f"  Channel {channel}")
+            for y in range(height):
+                row = weights[channel + channels * width * y : channels * width * (y + 1) : channels]
+                lines.append("   " + " ".join(str(weight).rjust(longest) for weight in row))
+        if b is not None:
+            lines.append(f"  Bias: {b[number]!s}")
+    return "\n".join(lines)
+
+
+def layer_text(W: Rows, b: Row | None) -> str:
+    """The part of `inspect_text` about the neurons of a layer."""
+    lines = [f"Neurons: {len(W[0])}"]
+    for neuron, weights in enumerate(zip(*W, strict=True)):
+        lines += [f" Neuron {neuron}", *(f"  Weight: {weight!s}" for weight in weights)]
+        if b is not None:
+            lines.append(f"  Bias: {b[neuron]!s}")
+    return "\n".join(lines)

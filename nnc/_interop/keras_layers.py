@@ -1,0 +1,316 @@
+"""Reader of Sequential models of Keras 3.
+
+A layer is read if its exact type is one of Keras and a name in READERS, and its attributes are those in REQUIRED.
+Everything else is refused by name, since it may compute something else: subclasses and replaced methods too.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from nnc._interop.parts import Builder, Parts, scaling
+from nnc._interop.verification import check_outputs, random_rows
+from nnc._registry import activations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Attributes that change what a layer computes, and the only values that nnc supports.
+REQUIRED: dict[str, dict[str, Any]] = {
+    "Dense": {"lora_enabled": False},
+    "Conv2D": {"lora_enabled": False, "dilation_rate": (1, 1), "groups": 1, "data_format": "channels_last"},
+    "MaxPooling2D": {"data_format": "channels_last"},
+    "AveragePooling2D": {"data_format": "channels_last"},
+    "GlobalAveragePooling2D": {"data_format": "channels_last"},
+    "Flatten": {"data_format": "channels_last"},
+    "BatchNormalization": {"renorm": False},
+    "Normalization": {"invert": False},
+    "Dropout": {"noise_shape": None},
+    "ReLU": {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
+    "LeakyReLU": {"negative_slope": 0.01},
+    "ELU": {"alpha": 1.0},
+    "Softmax": {"axis": -1},
+}
+# Names of functions of keras.activations that nnc calls otherwise, and activations that Keras defines otherwise: its
+# leaky_relu has a slope of 0.2.
+RENAMED = {"identity": "linear", "exp": "exponential"}
+DIFFERENT = ("leaky_relu",)
+ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT}
+Network = TypeVar("Network")  # a NeuralNetwork
+ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def read(build: Callable[[Parts], Network], model: Any, loss: Any, verify: bool) -> Network:
+    """Return the network that `build` makes of the parts of a model; compare the two if `verify` is true.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `parts_of` and `check`.
+    """
+    parts = parts_of(model, loss)
+    network = build(parts)
+    if verify:
+        check(network, model, parts)
+    return network
+
+
+def parts_of(model: Any, loss: Any) -> Parts:
+    """Read a Sequential model.
+
+    Parameters
+    ----------
+    model : keras.Sequential
+    loss : str or Loss, optional
+
+    Raises
+    ------
+    TypeError
+        `model` is not a Sequential model of Keras 3.
+    ValueError
+        It is not built, or a layer in it is not supported; the message names the layer.
+    """
+    keras = _keras(model)
+    _check_methods(model, "model")
+    layers, shape = list(model.layers), _input_shape(model)
+    for layer in layers:
+        _check_plain(keras, layer, _described(layer))
+    _check_dtypes(model, layers)
+    builder, scale = _start(layers, shape)
+    for layer in layers:
+        what = _described(layer)
+        try:
+            _require(layer, what)
+            READERS[type(layer).__name__](builder, layer, what)
+        except ERRORS as error:
+            text = str(error)
+            raise ValueError(text if what in text else f"{what}: {text}") from None
+    return builder.parts(loss, scale_X=scale)
+
+
+def check(network: Any, model: Any, parts: Parts) -> None:
+    """Compare a network with the model that it was read from, on random rows.
+
+    The model is called directly with `training=False`, which draws no random numbers and changes no weights.
+
+    Raises
+    ------
+    ValueError
+        Outputs differ by more than the tolerance, or the model cannot be called.
+    """
+    ops, shape = _keras(model).ops, model.input_shape[1:]
+    X = random_rows(network)
+    n_rows = model.input_shape[0] or len(X)  # a model may be built for batches of one size
+    X = np.resize(X, (n_rows, *X.shape[1:]))
+    try:
+        # Keras would convert an array of float64 to float32, unlike a tensor.
+        rows = ops.convert_to_tensor(X.reshape(n_rows, *shape), dtype=X.dtype.name)
+        outputs = ops.convert_to_numpy(model(rows, training=False))
+        one = ops.ones((1, 1), dtype=X.dtype.name)
+        precision = ops.convert_to_numpy(ops.matmul(one, one)).dtype  # most backends multiply float64 in float32
+    except ERRORS as error:
+        raise ValueError(f"model must accept rows of the shape {shape}, got the error: {error}") from None
+    check_outputs(network, X, outputs.astype(precision), parts.added_output, "model")
+
+
+# ------------------------------------------------------------------------------------------------ structure
+
+
+def _keras(model: Any) -> Any:
+    """Return the package keras that the model belongs to; it is not imported before there is a model."""
+    keras = sys.modules.get("keras")
+    if keras is None or type(model) is not getattr(keras, "Sequential", None):
+        subclass = keras is not None and isinstance(model, keras.Sequential)
+        raise TypeError(
+            f"model must be a Sequential model of Keras, got {'a subclass, ' if subclass else ''}{type(model).__name__}"
+        )
+    if not keras.__version__.startswith("3."):
+        raise TypeError(f"model must be a Sequential model of Keras 3, got one of Keras {keras.__version__}")
+    return keras
+
+
+def _described(layer: Any) -> str:
+    return f"layer {layer.name} ({type(layer).__name__})"
+
+
+def _input_shape(model: Any) -> tuple[int, ...]:
+    """Return the shape of a row of inputs."""
+    shape = getattr(model, "input_shape", None) if model.built else None
+    if shape is None:
+        raise ValueError("model must know its input, got one that was not built: call model.build first")
+    if isinstance(shape, list) or not all(isinstance(n, int) for n in shape[1:]):
+        raise ValueError(f"model must have one input whose shape is known but for the number of rows, got {shape}")
+    return tuple(shape[1:])
+
+
+def _check_plain(keras: Any, layer: Any, what: str) -> None:
+    """Refuse a layer whose type is not supported, or whose computation was changed from outside."""
+    name = type(layer).__name__
+    if name not in READERS:
+        raise ValueError(f"{what} must be one of {', '.join(READERS)}")
+    if type(layer) is not getattr(keras.layers, name):
+        raise ValueError(f"{what} must be keras.layers.{name}, got another class of this name")
+    _check_methods(layer, what)
+
+
+def _check_methods(layer: Any, what: str) -> None:
+    """Refuse a model or layer with methods that were replaced from outside."""
+    # Keras itself replaces build and quantize.
+    changed = sorted(
+        key for key in vars(layer) if key not in ("build", "quantize") and callable(getattr(type(layer), key, None))
+    )
+    if changed:
+        raise ValueError(f"{what} must have the methods of its class, got its own {', '.join(changed)}")
+
+
+def _check_dtypes(model: Any, layers: list[Any]) -> None:
+    """Refuse a model whose layers compute in different dtypes, or whose inputs are rounded before the first layer."""
+    policies = {layer.dtype_policy.name: layer for layer in layers}
+    for name, layer in policies.items():
+        if name not in ("float32", "float64"):
+            raise ValueError(f"{_described(layer)} must have the dtype float32 or float64, got {name}")
+    if len(policies) > 1:
+        raise ValueError(f"model must have layers of one dtype, got {', '.join(sorted(policies))}")
+    (given,) = model.inputs
+    if given.dtype not in (*policies, "float64") or given.sparse or getattr(given, "ragged", False):
+        raise ValueError(f"model must have dense inputs of the dtype {', '.join(policies)}, got {given}")
+
+
+def _start(layers: list[Any], shape: tuple[int, ...]) -> tuple[Builder, dict[str, Any] | None]:
+    """Read what is before the first layer with weights, and remove it: Reshape, and one Rescaling or Normalization."""
+    scale = None
+    while layers and type(layers[0]).__name__ in BEGINNING:
+        layer = layers.pop(0)
+        what = _described(layer)
+        _require(layer, what)
+        if type(layer).__name__ == "Reshape":
+            shape = tuple(layer.compute_output_shape((None, *shape))[1:])
+        elif scale is not None:
+            raise ValueError(f"{what} must be the only layer that scales inputs")
+        else:
+            try:
+                scale = _scaling(layer, shape)
+            except ERRORS as error:
+                raise ValueError(f"{what}: {error}") from None
+    if not 1 <= len(shape) <= 3:
+        raise ValueError(f"model must have rows of 1 to 3 dimensions, got {shape}")
+    return Builder((*shape, 1) if len(shape) == 2 else shape), scale
+
+
+def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return shift and factor of a Rescaling or Normalization, as documents have them."""
+    if type(layer).__name__ == "Rescaling":  # x * scale + offset
+        factor, offset = (np.asarray(part, np.float64) for part in (layer.scale, layer.offset))
+        if not factor.all():
+            raise ValueError("scale must not be 0")
+        if factor.ndim and sys.modules["keras"].config.image_data_format() != "channels_last":
+            raise ValueError("scale must be one number if keras.config.image_data_format() is not 'channels_last'")
+        shift = -offset / factor
+    else:  # (x - mean) / standard deviation
+        shift, variance = (np.asarray(_array(part), np.float64) for part in (layer.mean, layer.variance))
+        if not (variance >= 0).all():
+            raise ValueError("variance must be at least 0")
+        factor = 1 / np.maximum(np.sqrt(variance), 1e-7)
+    # Keras has a dimension of 1 for the rows.
+    return scaling(*(np.broadcast_to(part, (1, *shape)) for part in (shift, factor)))
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+
+def _require(layer: Any, what: str) -> None:
+    """Refuse a layer with an attribute that nnc does not support."""
+    for name, value in REQUIRED.get(type(layer).__name__, {}).items():
+        found = getattr(layer, name, value)
+        if (tuple(found) if isinstance(found, list) else found) != value:
+            raise ValueError(f"{what} must have {name}={value!r}, got {found!r}")
+
+
+def _array(tensor: Any) -> Any:
+    """Return a weight as an array, None for None."""
+    return None if tensor is None else sys.modules["keras"].ops.convert_to_numpy(tensor)
+
+
+def _dense(builder: Builder, layer: Any, what: str) -> None:
+    builder.require_vectors(what)
+    builder.dense(_array(layer.kernel), _array(layer.bias), what)
+    _activation(builder, layer, what)
+
+
+def _conv(builder: Builder, layer: Any, what: str) -> None:
+    pad = "same" if layer.padding == "same" else (0, 0, 0, 0)
+    builder.conv(_array(layer.kernel), _array(layer.bias), layer.strides, pad, what)
+    _activation(builder, layer, what)
+
+
+def _pool(builder: Builder, layer: Any, what: str) -> None:
+    size, stride = layer.pool_size, layer.strides
+    over = any((n - k) % s for n, k, s in zip(builder.shape, size, stride, strict=False))
+    if layer.padding == "same" and (over or any(k > s for k, s in zip(size, stride, strict=True))):
+        raise ValueError(f"{what} must have windows within the image of {builder.shape}, got padding='same'")
+    builder.pool(type(layer).__name__ == "MaxPooling2D", size, stride, what)
+
+
+def _global_pool(builder: Builder, layer: Any, what: str) -> None:
+    builder.global_pool(what)
+    if not layer.keepdims:
+        builder.flatten(what)
+
+
+def _norm(builder: Builder, layer: Any, what: str) -> None:
+    if layer.axis not in (-1, len(builder.shape)):
+        raise ValueError(f"{what} must have axis=-1, got {layer.axis}")
+    mean, variance = _array(layer.moving_mean), _array(layer.moving_variance)
+    gamma = _array(layer.gamma) if layer.scale else np.ones_like(mean)
+    beta = _array(layer.beta) if layer.center else np.zeros_like(mean)
+    builder.norm(gamma, beta, mean, variance, layer.epsilon, what, 1 - layer.momentum)
+
+
+def _activation(builder: Builder, layer: Any, what: str) -> None:
+    """Add the activation of a layer, which must be one of Keras' own functions."""
+    function, known = layer.activation, sys.modules["keras"].activations
+    if function is None:
+        return
+    name = next((ours for theirs, ours in ACTIVATIONS.items() if function is getattr(known, theirs, None)), None)
+    if name == "identity":
+        return
+    if name is None:
+        raise ValueError(
+            f"{what} must have one of the activations {', '.join(ACTIVATIONS)}, "
+            f"got {getattr(function, '__name__', function)!r}"
+        )
+    if name == "softmax":
+        builder.require_vectors(what)
+    builder.activation(name, what)
+
+
+def _softmax(builder: Builder, layer: Any, what: str) -> None:
+    builder.require_vectors(what)
+    builder.activation("softmax", what)
+
+
+def _misplaced(builder: Builder, layer: Any, what: str) -> None:
+    raise ValueError(f"{what} must be before all layers with weights and pools")
+
+
+BEGINNING = ("Reshape", "Rescaling", "Normalization")
+READERS: dict[str, Callable[[Builder, Any, str], None]] = {
+    "Dense": _dense,
+    "Conv2D": _conv,
+    "MaxPooling2D": _pool,
+    "AveragePooling2D": _pool,
+    "GlobalAveragePooling2D": _global_pool,
+    "BatchNormalization": _norm,
+    "Flatten": lambda builder, layer, what: builder.flatten(what),
+    "Dropout": lambda builder, layer, what: builder.dropout(layer.rate, what),
+    "SpatialDropout2D": lambda builder, layer, what: builder.dropout(layer.rate, what),
+    "Activation": _activation,
+    "ReLU": lambda builder, layer, what: builder.activation("relu", what),
+    "LeakyReLU": lambda builder, layer, what: builder.activation("leaky_relu", what),
+    "ELU": lambda builder, layer, what: builder.activation("elu", what),
+    "Softmax": _softmax,
+    **dict.fromkeys(BEGINNING, _misplaced),
+}

@@ -1,0 +1,92 @@
+"""The steps of an ONNX model, told to a Builder in their order, with the scaling of inputs and of outputs."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._interop.parts import Builder, Parts, scaling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Array = np.ndarray[Any, Any]
+
+
+class Assembly:
+    """Tells a Builder of steps, and collects the scaling of inputs and of outputs."""
+
+    def __init__(self, shape: tuple[int, ...], charge: Callable[[int], None]) -> None:
+        self.builder, self.charge = Builder(shape), charge
+        self.times: Any = 1.0  # what inputs are multiplied with, one number or one for each; then what is added
+        self.plus: Any = 0.0
+        self.pending: tuple[Any, Any, str] | None = None  # the same after a layer, and the node
+
+    def begin(self, shape: tuple[int, ...]) -> None:
+        """Take flat rows for images from here on."""
+        self.builder = Builder(shape)
+
+    def settle(self) -> None:
+        """Add what outputs of the last layer are scaled by."""
+        if self.pending is not None:
+            self.charge(32 * self.builder.shape[-1])
+            self.after_weights(self.pending[2])
+            self.builder.scale(*self.pending)
+            self.pending = None
+
+    def scale(self, times: Any, plus: Any, label: str) -> None:
+        """Scale inputs, outputs of a layer, or outputs of the network."""
+        if len(self.builder.layers) == 1:
+            times, plus = self._flat(times), self._flat(plus)
+            self.times, self.plus = self.times * times, self.plus * times + plus
+            return
+        if any(n != 1 for part in (times, plus) for n in np.shape(part)[:-1]):
+            raise ValueError(f"{label} has a constant along height or width, which nnc supports only for inputs")
+        dtype = np.dtype(self.builder.weights[-1].dtype if self.builder.weights else np.float64)
+        times, plus = (np.ravel(part).astype(dtype) for part in (times, plus))
+        before = self.pending or (dtype.type(1), dtype.type(0))
+        self.pending = before[0] * times, before[1] * times + plus, label
+
+    def _flat(self, part: Any) -> Any:
+        """Return numbers for inputs in the order that nnc has them in."""
+        if np.size(part) == 1:
+            return float(np.asarray(part).item())
+        size = prod(self.builder.shape)
+        self.charge(32 * size)
+        return np.broadcast_to(part, self.builder.shape).astype(np.float64).ravel()
+
+    def after_weights(self, label: str) -> None:
+        """Raise ValueError if there is no layer with weights."""
+        if not self.builder.weights:
+            raise ValueError(f"{label} must come after a dense or convolutional layer")
+
+    def norm(self, arrays: list[Array], epsilon: float, label: str) -> None:
+        """Add a batch normalization."""
+        self.after_weights(label)
+        gamma, beta, mean, variance = arrays
+        self.builder.norm(gamma, beta, mean, variance, epsilon, label)
+
+    def parts(self, loss: Any, classes: Any) -> Parts:
+        """Return the parts of the network."""
+        scalings: dict[str, Any] = {}
+        if np.any(self.times != 1) or np.any(self.plus != 0):
+            size = prod(self.builder.layers[0].shape(()))
+            self.charge(128 * size)
+            shift = np.broadcast_to(-self.plus / self.times, (size,))
+            scalings["scale_X"] = scaling(shift, np.broadcast_to(self.times, (size,)))
+        if self.pending is not None and self.builder.open is None:
+            times, plus, label = self.pending
+            self.charge(128 * prod(self.builder.shape))
+            times, plus = (np.broadcast_to(part, self.builder.shape).astype(np.float64) for part in (times, plus))
+            if classes is not None or loss in ("bce", "cross_entropy", "hinge"):
+                raise ValueError(f"{label} scales outputs of classes, which is not supported")
+            scalings["scale_y"] = scaling(plus, 1 / times)
+            loss = loss or "mse"
+        else:
+            self.settle()
+        for scale in scalings.values():
+            if not np.isfinite([scale["shift"], scale["factor"]]).all():
+                raise ValueError("its scaling is beyond the range of float64")
+        return self.builder.parts(loss, classes, **scalings)

@@ -1,0 +1,349 @@
+"""Files of ONNX: the messages of a model, checked and decoded. Operators: read_onnx_values.py.
+
+Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. A field that is not in a schema here is refused,
+because it may change the meaning of the model.
+"""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nnc._interop.protobuf import parse
+from nnc._utils import disk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Array = np.ndarray[Any, Any]
+
+MAX_IR_VERSION = 14
+OPSETS = {"": (7, 28), "ai.onnx.ml": (1, 5)}  # first and last version of each operator set that is read
+MAX_RANK = 8  # dimensions of a constant
+MAX_TEXT_BYTES = 2**22  # of an array of strings, which takes as much for each as for the longest
+FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 6, 7, 8  # types of attributes
+DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "str", 9: "bool",
+    11: "float64", 12: "uint32", 13: "uint64",
+}  # fmt: skip
+
+MODEL = {
+    1: ("ir_version", "int"), 2: ("producer_name", "text"), 3: ("producer_version", "skip"), 4: ("domain", "skip"),
+    5: ("model_version", "skip"), 6: ("doc_string", "skip"), 7: ("graph", "message"), 8: ("opset_import", "messages"),
+    14: ("metadata_props", "skip"), 20: ("training_info", "skip"), 25: ("functions", "messages"),
+    26: ("configuration", "skip"),
+}  # fmt: skip
+OPSET = {1: ("domain", "text"), 2: ("version", "int")}
+GRAPH = {
+    1: ("node", "messages"), 2: ("name", "skip"), 5: ("initializer", "messages"), 10: ("doc_string", "skip"),
+    11: ("input", "messages"), 12: ("output", "messages"), 13: ("value_info", "skip"),
+    14: ("quantization_annotation", "messages"), 15: ("sparse_initializer", "messages"), 16: ("metadata_props", "skip"),
+}  # fmt: skip
+NODE = {
+    1: ("input", "texts"), 2: ("output", "texts"), 3: ("name", "text"), 4: ("op_type", "text"),
+    5: ("attribute", "messages"), 6: ("doc_string", "skip"), 7: ("domain", "text"), 8: ("overload", "text"),
+    9: ("metadata_props", "skip"), 10: ("device_configurations", "skip"),
+}  # fmt: skip
+ATTRIBUTE = {
+    1: ("name", "text"), 2: ("f", "float"), 3: ("i", "int"), 4: ("s", "bytes"), 5: ("t", "message"),
+    6: ("g", "message"), 7: ("floats", "floats"), 8: ("ints", "ints"), 9: ("strings", "strings"),
+    10: ("tensors", "messages"), 11: ("graphs", "messages"), 13: ("doc_string", "skip"), 14: ("tp", "message"),
+    15: ("type_protos", "messages"), 20: ("type", "int"), 21: ("ref_attr_name", "text"),
+    22: ("sparse_tensor", "message"), 23: ("sparse_tensors", "messages"),
+}  # fmt: skip
+VALUES = {FLOAT: "f", INT: "i", STRING: "s", TENSOR: "t", FLOATS: "floats", INTS: "ints", STRINGS: "strings"}
+TENSOR_FIELDS = {
+    1: ("dims", "ints"), 2: ("data_type", "int"), 3: ("segment", "message"), 4: ("float_data", "floats"),
+    5: ("int32_data", "ints"), 6: ("string_data", "strings"), 7: ("int64_data", "ints"), 8: ("name", "text"),
+    9: ("raw_data", "message"), 10: ("double_data", "doubles"), 11: ("uint64_data", "ints"), 12: ("doc_string", "skip"),
+    13: ("external_data", "messages"), 14: ("data_location", "int"), 16: ("metadata_props", "skip"),
+}  # fmt: skip
+DATA = {"float32": "float_data", "float64": "double_data", "int64": "int64_data", "str": "string_data"}
+DATA |= {"uint32": "uint64_data", "uint64": "uint64_data"}  # and "int32_data" of all others
+ENTRY = {1: ("key", "text"), 2: ("value", "text")}
+VALUE = {1: ("name", "text"), 2: ("type", "message"), 3: ("doc_string", "skip"), 4: ("metadata_props", "skip")}
+TYPE = {1: ("tensor", "message"), 6: ("denotation", "skip")}
+TENSOR_TYPE = {1: ("elem_type", "int"), 2: ("shape", "message")}
+SHAPE = {1: ("dim", "messages")}
+DIMENSION = {1: ("dim_value", "int"), 2: ("dim_param", "skip"), 3: ("denotation", "skip")}
+
+
+class Node(NamedTuple):
+    """A node: an operator with its attributes, each a type and a value, and the names of its inputs and outputs."""
+
+    domain: str
+    operator: str
+    opset: int
+    label: str  # in messages
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, tuple[int, Any]]
+
+
+class Model(NamedTuple):
+    """A graph with one input, its dimensions 0 where they are open, and constants that are not decoded yet."""
+
+    producer: str
+    nodes: list[Node]
+    constants: Constants
+    input: str
+    dtype: str
+    dims: list[int]
+    outputs: list[str]
+
+
+class Constants:
+    """The initializers of a graph, decoded when they are used.
+
+    Parameters
+    ----------
+    tensors : sequence of dict
+        Parsed by `TENSOR_FIELDS`.
+    folder : str
+        Where the files lie that tensors may refer to.
+    """
+
+    def __init__(self, tensors: Sequence[dict[str, Any]], folder: str) -> None:
+        self.folder = folder
+        self.tensors: dict[str, dict[str, Any]] = {}
+        self.arrays: dict[str, Array] = {}
+        self.unread: dict[str, int] = {}  # bytes of each file beside the model that no tensor has read yet
+        self.external_bytes = 0
+        for tensor in tensors:
+            if tensor["name"] in self.tensors:
+                raise ValueError(f"the tensor {tensor['name']!r} is defined twice")
+            self.tensors[tensor["name"]] = tensor
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.arrays:
+            self.arrays[name] = self.decode(self.tensors[name])
+        return self.arrays[name]
+
+    def decode(self, tensor: dict[str, Any]) -> Array:
+        """Return the array of a parsed tensor."""
+        label, dims = f"the tensor {tensor['name']!r}", tensor["dims"]
+        dtype = DTYPES.get(tensor["data_type"])
+        if dtype is None:
+            raise ValueError(f"{label} has the data type {tensor['data_type']}, which is not supported")
+        if tensor["segment"] is not None:
+            raise ValueError(f"{label} is stored in segments, which is not supported")
+        if len(dims) > MAX_RANK or any(n < 0 for n in dims):
+            raise ValueError(f"{label} must have at most {MAX_RANK} dimensions, none negative, got {dims[:9]}")
+        name = DATA.get(dtype, "int32_data")
+        if any(len(tensor[field]) for field in {*DATA.values(), "int32_data"} - {name}):
+            raise ValueError(f"{label} has numbers of another type than {dtype}")
+        given = [len(tensor[name]) > 0, tensor["raw_data"] is not None, tensor["data_location"] != 0]
+        if sum(given) > 1 or bool(tensor["external_data"]) != given[2] or tensor["data_location"] not in (0, 1):
+            raise ValueError(f"{label} must have its numbers in one place")
+        if dtype == "str":
+            array = _strings(tensor["string_data"], label)
+        elif given[2]:
+            array = np.frombuffer(self._external(tensor, prod(dims) * np.dtype(dtype).itemsize, label), _little(dtype))
+        elif given[1] and dtype == "bool":
+            array = _typed([*tensor["raw_data"]], dtype, label)
+        elif given[1]:
+            array = np.frombuffer(tensor["raw_data"], _little(dtype))
+        else:
+            array = _typed(tensor[name], dtype, label)
+        if array.size != prod(dims):
+            raise ValueError(f"{label} has {array.size} numbers, its shape is {dims}")
+        return array.astype(array.dtype.newbyteorder("="), copy=False).reshape(dims)
+
+    def _external(self, tensor: dict[str, Any], size: int, label: str) -> bytes:
+        """Read `size` bytes of a tensor in a file next to the model; each byte of such a file is read once."""
+        pairs = [parse(entry, ENTRY, label) for entry in tensor["external_data"]]
+        entries = {pair["key"]: pair["value"] for pair in pairs}
+        location = entries.get("location", "")
+        if not location or os.path.basename(location) != location or location in (os.curdir, os.pardir):
+            raise ValueError(f"{label} is in {location!r}, expected a file in the same folder")
+        offset, length = (_digits(entries.get(key, ""), label) for key in ("offset", "length"))
+        if length not in (None, size):
+            raise ValueError(f"{label} has {length} bytes in {location!r}, its shape and type need {size}")
+        path = os.path.join(self.folder, location)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError(f"{label} is in {location!r}, which is not a regular file")
+        with disk.opened(path, "network") as file:
+            if location not in self.unread:
+                self.unread[location] = os.fstat(file.fileno()).st_size
+                self.external_bytes += self.unread[location]
+            enough = size <= self.unread[location] and size < 2**62
+            content = b""
+            if enough:
+                file.seek(offset or 0)
+                content = file.read(size)
+                self.unread[location] -= size
+        if not enough:
+            raise ValueError(f"{label}: the tensors in {location!r} have more bytes than the file")
+        return content
+
+
+def _digits(text: str, label: str) -> int | None:
+    """Return an offset or a length as a number, None if it is absent."""
+    if text and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ValueError(f"{label} has the offset or length {text[:30]!r}, expected a number of bytes")
+    return int(text) if text else None
+
+
+def _little(dtype: str) -> Any:
+    return np.dtype(dtype).newbyteorder("<")
+
+
+def _typed(values: Any, dtype: str, label: str) -> Array:
+    """Return the array of numbers that have a field each."""
+    if dtype in ("float32", "float64"):
+        return np.frombuffer(values, _little(dtype))
+    if dtype in ("uint32", "uint64"):
+        values = [value & 2**64 - 1 for value in values]
+    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if values and not (low <= min(values) and max(values) <= high):
+        raise ValueError(f"{label} has a number beyond the range of {dtype}")
+    return np.array(values, dtype)
+
+
+def _strings(values: Sequence[bytes], label: str) -> Array:
+    """Return an array of strings."""
+    texts = [value.decode() for value in values]
+    if 4 * len(texts) * max(map(len, texts), default=0) > MAX_TEXT_BYTES:
+        raise ValueError(f"{label} has strings that take more than {MAX_TEXT_BYTES >> 20} MiB")
+    return np.array(texts, dtype=str)
+
+
+def load(content: bytes, folder: str) -> Model:
+    """Decode a model; `folder` is where the files lie that its tensors may refer to.
+
+    Raises
+    ------
+    ValueError
+        It is no model, is damaged, or has a part that is not supported; the message names it.
+    OSError
+        The system refuses a file that a tensor refers to.
+    """
+    model = parse(content, MODEL, "the model")
+    if model["graph"] is None:
+        raise ValueError("it is no ONNX model: it has no graph")
+    if not 3 <= model["ir_version"] <= MAX_IR_VERSION:
+        raise ValueError(f"its IR version must be 3 to {MAX_IR_VERSION}, got {model['ir_version']}")
+    if model["functions"]:
+        raise ValueError("it has functions of its own, which is not supported")
+    opsets = _opsets(model["opset_import"])
+    graph = parse(model["graph"], GRAPH, "the graph")
+    for name in ("quantization_annotation", "sparse_initializer"):
+        if graph[name]:
+            raise ValueError(f"the graph has a {name}, which is not supported")
+    tensors = [parse(tensor, TENSOR_FIELDS, "a tensor") for tensor in graph["initializer"]]
+    constants = Constants(tensors, folder)
+    inputs = [value for value in map(_value, graph["input"]) if value["name"] not in constants]
+    if len(inputs) != 1:
+        raise ValueError(f"it has {len(inputs)} inputs, expected one")
+    dtype, dims = _tensor_type(inputs[0])
+    outputs = list(dict.fromkeys(_value(value)["name"] for value in graph["output"]))
+    nodes = _live([_node(part, opsets) for part in graph["node"]], outputs, {*constants.tensors, inputs[0]["name"]})
+    return Model(
+        model["producer_name"], [node(constants) for node in nodes], constants, inputs[0]["name"], dtype, dims, outputs
+    )
+
+
+def _opsets(parts: Sequence[memoryview]) -> dict[str, int]:
+    """Return the version of each operator set."""
+    opsets: dict[str, int] = {}
+    for part in parts:
+        opset = parse(part, OPSET, "an operator set")
+        domain = _domain(opset["domain"])
+        if domain in opsets:
+            raise ValueError(f"it has the operator set {domain!r} twice")
+        opsets[domain] = opset["version"]
+    return opsets
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _value(content: memoryview) -> dict[str, Any]:
+    return parse(content, VALUE, "an input or output")
+
+
+def _tensor_type(value: dict[str, Any]) -> tuple[str, list[int]]:
+    """Return type and dimensions of an input, 0 where a dimension is open."""
+    label = f"the input {value['name']!r}"
+    kind = parse(value["type"] or b"", TYPE, label)
+    tensor = parse(kind["tensor"] or b"", TENSOR_TYPE, label)
+    dims = parse(tensor["shape"] or b"", SHAPE, label)["dim"]
+    if tensor["elem_type"] not in DTYPES:
+        raise ValueError(f"{label} has the data type {tensor['elem_type']}, which is not supported")
+    if len(dims) > MAX_RANK:
+        raise ValueError(f"{label} has {len(dims)} dimensions, expected at most {MAX_RANK}")
+    return DTYPES[tensor["elem_type"]], [parse(dim, DIMENSION, label)["dim_value"] for dim in dims]
+
+
+class _RawNode:
+    """A node whose attributes are not decoded yet: nodes that no output needs may have any."""
+
+    def __init__(self, node: dict[str, Any], opsets: Mapping[str, int]) -> None:
+        self.node, self.opsets = node, opsets
+        self.inputs, self.outputs = node["input"], node["output"]
+        self.label = f"node {node['name'] or next(iter(self.outputs), '')!r} ({node['op_type']})"
+
+    def __call__(self, constants: Constants) -> Node:
+        """Decode and check it."""
+        domain = _domain(self.node["domain"])
+        if self.node["overload"] or domain not in OPSETS:
+            raise ValueError(f"{self.label} is of the domain {domain!r}, which is not supported")
+        first, last = OPSETS[domain]
+        opset = self.opsets.get(domain, 0)
+        if not first <= opset <= last:
+            raise ValueError(f"version of the operator set {domain!r} must be {first} to {last}, got {opset or 'none'}")
+        attributes: dict[str, tuple[int, Any]] = {}
+        for part in self.node["attribute"]:
+            name, kind, value = self._attribute(part, constants)
+            if name in attributes:
+                raise ValueError(f"{self.label} has {name} twice")
+            attributes[name] = kind, value
+        return Node(domain, self.node["op_type"], opset, self.label, self.inputs, self.outputs, attributes)
+
+    def _attribute(self, content: memoryview, constants: Constants) -> tuple[str, int, Any]:
+        """Return name, type and value of an attribute."""
+        attribute = parse(content, ATTRIBUTE, f"an attribute of {self.label}")
+        name, kind = attribute.pop("name"), attribute.pop("type")
+        if kind not in VALUES or attribute["ref_attr_name"]:
+            raise ValueError(f"{self.label} has {name} of a type that is not supported")
+        value = attribute.pop(VALUES[kind])
+        others = [other for other in attribute.values() if other is not None]
+        if any(other if isinstance(other, (int, float)) else len(other) for other in others):
+            raise ValueError(f"{self.label} has {name} of more than one type")
+        if kind == FLOATS:
+            value = np.frombuffer(value, "<f4")
+        if kind == TENSOR:
+            value = constants.decode(parse(value or b"", TENSOR_FIELDS, f"{name} of {self.label}"))
+        return name, kind, value
+
+
+def _node(content: memoryview, opsets: Mapping[str, int]) -> _RawNode:
+    return _RawNode(parse(content, NODE, "a node"), opsets)
+
+
+def _live(nodes: list[_RawNode], outputs: list[str], given: set[str]) -> list[_RawNode]:
+    """Return the nodes that outputs depend on, in the order of the file, in which each comes after its inputs."""
+    producers: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        for name in filter(None, node.outputs):
+            if name in producers or name in given:
+                raise ValueError(f"{node.label} gives {name!r}, which something else gives, too")
+            producers[name] = i
+    live: set[int] = set()
+    pending = [name for name in outputs if name in producers]
+    while pending:
+        i = producers[pending.pop()]
+        if i not in live:
+            live.add(i)
+            for name in filter(None, nodes[i].inputs):
+                if name not in given and producers.get(name, i) >= i:
+                    raise ValueError(f"{nodes[i].label} takes {name!r}, which nothing gives before it")
+            pending += [name for name in nodes[i].inputs if name in producers]
+    return [nodes[i] for i in sorted(live)]

@@ -1,0 +1,93 @@
+"""Comparison of a network that was read from another package with its original, on a few random rows."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._registry import activations
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, Any]
+
+N_ROWS = 4  # rows on which the two are compared
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # largest difference, relative to the largest output
+
+
+def random_rows(network: Any) -> Array:
+    """Draw rows of inputs from a standard normal distribution, in the units of the raw inputs if these are scaled.
+
+    The generator is NumPy's with a fixed seed: the global random state of NumPy and of other packages stays unchanged.
+
+    Returns
+    -------
+    array (N_ROWS, n_in) or (N_ROWS, height, width, channels)
+        In the dtype of the network.
+    """
+    X = np.random.default_rng(0).standard_normal((N_ROWS, prod(network.model.shape)))
+    if network.intake.scaling_X is not None:
+        X = X / network.intake.scaling_X.factor + network.intake.scaling_X.shift
+    return X.reshape(N_ROWS, *network.model.shape).astype(network.dtype)
+
+
+def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | None, original: str) -> None:
+    """Compare the predictions of a network with the outputs of its original for the same rows.
+
+    Predictions in float32 that differ are computed again in float64, so that the rounding of the original alone counts.
+
+    Parameters
+    ----------
+    network : NeuralNetwork
+    X : array
+        Rows from `random_rows`.
+    outputs : array (n_rows, n_out)
+        What the original computes for these rows.
+    added_output : str, optional
+        Output activation of the network that the original does not have.
+    original : str
+        What messages call the original.
+
+    Raises
+    ------
+    ValueError
+        The outputs differ by more than the tolerance of the less precise of the two dtypes.
+    """
+    tolerance = max(TOLERANCES[dtype.name] for dtype in (network.dtype, outputs.dtype))
+    P = network.predict(X)
+    if outputs.shape != P.shape:
+        raise ValueError(_message(original, f"outputs have the shape {outputs.shape[1:]}, the network's {P.shape[1:]}"))
+    if added_output is not None:
+        with np.errstate(all="ignore"):
+            outputs = activations.ROWS[added_output].values(outputs)
+    finite = np.isfinite(outputs)
+    size = float(np.abs(outputs).max(where=finite, initial=0.0))
+    if activations.ROWS[network.activations[-1]].probability:
+        size = 1.0  # a probability near 0 has no relative precision
+    difference = _difference(P, outputs, finite)
+    if not difference <= tolerance * size and network.dtype == np.float32:
+        difference = _difference(network.astype(np.float64).predict(X), outputs, finite)
+    if not difference <= tolerance * size:
+        raise ValueError(
+            _message(
+                original,
+                f"outputs differ by up to {difference:.3g} on {N_ROWS} random rows, "
+                f"where outputs are up to {size:.3g} and the tolerance is {tolerance:g} of that",
+            )
+        )
+
+
+def _difference(P: Array, outputs: Array, finite: Array) -> float:
+    """Return the largest difference of finite numbers; infinite if others are not equal, NaN included."""
+    if not np.array_equal(P[~finite], outputs[~finite], equal_nan=True):
+        return np.inf
+    with np.errstate(all="ignore"):
+        return float(np.abs(P - outputs).max(where=finite, initial=0.0))
+
+
+def _message(original: str, problem: str) -> str:
+    return (
+        f"the network does not compute what {original} computes: {problem}; "
+        "please report this with the model, or pass verify=False to skip the comparison"
+    )

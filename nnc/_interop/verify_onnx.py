@@ -1,0 +1,157 @@
+"""Comparison of a network with the ONNX model that it was read from, by onnx's reference evaluator."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._interop.read_onnx_values import Labels, Mapped, Pair, Rows
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, Any]
+
+N_ROWS = 4
+MAX_ROWS = 1000  # of a model whose number of rows is fixed
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # relative to the largest output, or to 1
+
+
+def require_onnx() -> None:
+    """Raise ImportError if onnx is not installed."""
+    try:
+        import onnx.reference  # noqa: F401
+    except ImportError:
+        raise ImportError("verify=True needs the package onnx; install it with pip install onnx") from None
+
+
+def check(path: Any, reader: Any, network: Any) -> None:
+    """Compare outputs on random rows; ValueError if they differ or the evaluator cannot run the model."""
+    rows, X = _random_rows(reader, network)
+    P = network.predict(X).reshape(len(X), -1)
+    dtypes = {value.dtype for value in reader.values.values() if isinstance(value, Rows)}
+    tolerance = TOLERANCES["float32" if "float32" in dtypes else "float64"]
+    tolerance *= max(1.0, float(np.abs(P).max()), _offset(network))
+    for name, found in zip(reader.model.outputs, _evaluated(path, reader.model.input, rows), strict=True):
+        value = reader.values[name]
+        value = value.source if isinstance(value, Mapped) else value
+        if isinstance(value, Labels):
+            _check_labels(name, np.asarray(found), network, X, P, tolerance)
+            continue
+        wanted = np.hstack([1 - P, P]) if isinstance(value, Pair) else P
+        numbers = np.asarray(found, np.float64).reshape(wanted.shape)
+        if not np.isfinite([numbers, wanted]).all():
+            raise ValueError(f"the output {name!r} cannot be compared, because it is not finite for random rows")
+        error = np.abs(numbers - wanted).max()
+        if not error <= tolerance:
+            raise ValueError(
+                f"the output {name!r} of onnx's reference evaluator differs by {error:.3g} from that of the network, "
+                f"expected at most {tolerance:.3g}; please report it with the file"
+            )
+
+
+def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
+    """Return rows for the model, and the same for the network."""
+    n = reader.batch or N_ROWS
+    if n > MAX_ROWS:
+        raise ValueError(f"it takes {n} rows at a time, nnc verifies at most {MAX_ROWS}")
+    rows = np.random.default_rng(0).standard_normal((n, *reader.input.dims))
+    scale = network.intake.scaling_X
+    if scale is not None:  # numbers that the network has at about this size after its scaling
+        shape = reader.shape()
+        shift, factor = (np.broadcast_to(part, math.prod(shape)).reshape(shape) for part in (scale.shift, scale.factor))
+        if len(shape) == 3:
+            order = ["hwc".index(axis) for axis in reader.input.axes]
+            shift, factor = shift.transpose(order), factor.transpose(order)
+        rows = shift + rows / factor
+    dtype = reader.input.dtype
+    rows = rows.astype(dtype) if dtype.startswith("float") else np.abs(rows).round().clip(0, 127).astype(dtype)
+    if not np.isfinite(rows.astype(network.dtype)).all():
+        raise ValueError("it cannot be compared, because its scaling needs inputs beyond the range of its type")
+    return rows, np.array([reader.input.ordered(row) for row in rows])
+
+
+def _offset(network: Any) -> float:
+    """Return how much larger inputs are than their scaled values, which costs the model as many digits."""
+    scale = network.intake.scaling_X
+    return 1.0 if scale is None else float(np.abs(np.multiply(scale.shift, scale.factor)).max())
+
+
+def exact_operators(opset: int) -> list[Any]:
+    """Return operators in place of those of onnx's reference evaluator that deviate from the specification.
+
+    Its Erf and Gelu round to float32. Before version 14 of the operator set its BatchNormalization updates mean and
+    variance by those of the batch, which the specification has only with further outputs.
+    """
+    from onnx.reference.op_run import OpRun
+
+    class Erf(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
+        """Error function in the type of its input."""
+
+        op_domain = ""
+
+        def _run(self, x: Array) -> tuple[Array]:
+            return (_erf(x),)
+
+    class Gelu(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
+        """Gelu by that error function."""
+
+        op_domain = ""
+
+        def _run(self, x: Array, approximate: str = "none") -> tuple[Array]:
+            if approximate != "none":
+                raise ValueError(f"Gelu with approximate={approximate!r} is not evaluated")
+            return ((0.5 * x * (1 + _erf(x * math.sqrt(0.5)))).astype(x.dtype),)
+
+    class BatchNormalization(OpRun):  # type: ignore[misc, no-any-unimported, unused-ignore]
+        """Batch normalization by the mean and the variance that are given."""
+
+        op_domain = ""
+
+        def _run(
+            self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, epsilon: Any = None,
+            momentum: Any = None, spatial: Any = None,
+        ) -> tuple[Array]:  # fmt: skip
+            shape = (1, -1, *[1] * (x.ndim - 2))
+            scale, bias, mean, var = (part.reshape(shape) for part in (scale, bias, mean, var))
+            return (((x - mean) / np.sqrt(var + x.dtype.type(epsilon)) * scale + bias).astype(x.dtype),)
+
+    return [Erf, Gelu, *([BatchNormalization] if opset < 14 else [])]
+
+
+def _erf(x: Array) -> Array:
+    """Return the error function in the type of x."""
+    return np.array([math.erf(value) for value in x.ravel()], x.dtype).reshape(x.shape)
+
+
+def _evaluated(path: Any, name: str, rows: Array) -> list[Any]:
+    """Return the outputs of onnx's reference evaluator."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        model = onnx.load(path)
+        mapped = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "ZipMap"}
+        names = dict.fromkeys(output.name for output in model.graph.output)
+        nodes = [node for node in model.graph.node if node.op_type != "ZipMap"]  # which the evaluator does not have
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        opset = max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
+        evaluator = ReferenceEvaluator(model, new_ops=exact_operators(opset))
+        return [*evaluator.run([mapped.get(output, output) for output in names], {name: rows})]
+    except Exception as error:
+        raise ValueError(f"onnx's reference evaluator cannot run it: {error}") from error
+
+
+def _check_labels(name: str, found: Array, network: Any, X: Array, P: Array, tolerance: float) -> None:
+    """Compare labels of the rows whose outputs are not just between two classes."""
+    labels = np.asarray(network.predict_classes(X))
+    clear: Array = np.full(len(P), True)
+    if labels.ndim == 1 and P.shape[1] > 1:
+        best = np.sort(P, axis=1)
+        clear = best[:, -1] - best[:, -2] > tolerance
+    elif network.loss_name in ("bce", "hinge"):
+        margins: Array = np.abs(P - (0.5 if network.loss_name == "bce" else 0.0))
+        clear = margins.min(axis=1) > tolerance
+    if not np.array_equal(found.reshape(labels.shape)[clear], labels[clear]):
+        raise ValueError(f"the labels {name!r} of onnx's reference evaluator are not those of the network")

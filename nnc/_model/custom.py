@@ -1,0 +1,128 @@
+"""A loss that is a function of the user's: of outputs and targets, in NumPy, with its derivative by the outputs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._model.heads import HeadsLoss
+from nnc._registry.heads import Heads
+from nnc._utils.arrays import as_rows, numbers
+from nnc._utils.checks import real
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from nnc._model.data import Data
+    from nnc.layers.stack import Stack
+
+    Function = Callable[[NDArray[Any], NDArray[Any]], tuple[Any, Any]]
+
+
+class NoNumberError(ValueError):
+    """A loss or its derivative is NaN or infinite, though the outputs are finite."""
+
+
+class CustomLoss:
+    """A function(P, Y) -> (loss, d loss / d P), whose answers are checked.
+
+    Parameters
+    ----------
+    function : callable
+        P (n, n_out) are the outputs, Y (n, k) the targets, which it cannot change. The loss is a number, the derivative
+        has the shape of P.
+    """
+
+    name: str
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        name = getattr(function, "__name__", None)
+        self.name = name if isinstance(name, str) else type(function).__name__  # of an object that can be called
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        """The loss, and its derivative by P in the dtype of P.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The function has returned something else. What it raises itself says of what it was called with.
+        NoNumberError
+            It has returned numbers that are not finite.
+        """
+        Y = Y.view()
+        Y.flags.writeable = False
+        try:
+            answer = self.function(P.copy(), Y)
+        except Exception as error:
+            error.add_note(f"{self._said(P, Y)} has raised this")
+            raise
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise TypeError(f"{self._said(P, Y)} must return a pair, (loss, d loss / d P), got {type(answer).__name__}")
+        loss, dP = answer
+        if np.ndim(loss):
+            raise ValueError(f"{self._said(P, Y)} must return one number as loss, got shape {np.shape(loss)}")
+        loss = real("the loss", loss.item() if hasattr(loss, "item") else loss)
+        dP = numbers("d loss / d P", dP)
+        if dP.shape != P.shape:
+            raise ValueError(f"{self._said(P, Y)} must return d loss / d P of the shape of P, got {dP.shape}")
+        with np.errstate(over="ignore"):
+            dP = np.ascontiguousarray(dP, P.dtype)
+        if not math.isfinite(loss):
+            raise NoNumberError(f"{self._said(P, Y)} has returned {loss} as loss, for finite outputs {_range(P)}")
+        if not np.isfinite(dP).all():
+            row, column = np.argwhere(~np.isfinite(dP))[0]
+            at = f"row {row}, column {column}, where P is {P[row, column]:g}"
+            raise NoNumberError(f"{self._said(P, Y)} has returned {dP[row, column]} as d loss / d P in {at}")
+        return loss, dP
+
+    def value(self, P: NDArray[Any], Y: NDArray[Any]) -> float:
+        """The loss alone; NaN where it is none."""
+        try:
+            return self(P, Y)[0] if np.isfinite(P).all() else math.nan
+        except NoNumberError:
+            return math.nan
+
+    def _said(self, P: NDArray[Any], Y: NDArray[Any]) -> str:
+        return f"the loss function {self.name!r}, called with P of shape {P.shape} and Y of shape {Y.shape},"
+
+
+def custom_loss(loss: Any, stack: Stack) -> CustomLoss | HeadsLoss:
+    """What is made of a network's argument that the engine does not know."""
+    if any(layer.kind.normalizes for layer in stack.computing):
+        raise ValueError(
+            "loss must be one that has a name where there is a BatchNorm: for a function, or heads, outputs are worked "
+            "out before a step, and those of normalized batches are known only in it"
+        )
+    if not isinstance(loss, Heads):
+        return CustomLoss(loss)
+    if loss.n_out != stack.sizes[-1]:
+        raise ValueError(f"loss must have heads of {stack.sizes[-1]} outputs together, got {loss.n_out}: {loss}")
+    if stack.activations[-1] != "identity":
+        raise ValueError(f"output must be left out where heads have their own, got {stack.activations[-1]!r}")
+    return HeadsLoss(loss)
+
+
+def _range(P: NDArray[Any]) -> str:
+    return f"from {P.min():g} to {P.max():g}"
+
+
+def targets(y: Any, n: int) -> NDArray[Any]:
+    """What such a function takes as targets of n rows: numbers (n, k), a vector as a column."""
+    given = numbers("y", y)
+    values = as_rows(given, n)
+    if values.ndim != 2 or len(values) != n or not values.size:
+        raise ValueError(f"y must have shape ({n},) or ({n}, k), one row for each row of X, got {given.shape}")
+    return values
+
+
+def placeholder(data: Data, n_out: int) -> Data:
+    """The rows with derivatives as targets, before there are any."""
+    return data.with_targets(np.zeros((data.n, n_out), data.X.dtype))

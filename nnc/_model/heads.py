@@ -1,0 +1,96 @@
+"""The loss of several heads as a function of the engine's outputs, which are the net inputs Z of the heads: their
+activations are taken here, so that what is computed from net inputs never overflows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc._registry.heads import Head, Heads
+
+
+class HeadsLoss:
+    """What `CustomLoss` is for a function of the user's.
+
+    Parameters
+    ----------
+    heads : Heads
+    """
+
+    name = "heads"
+
+    def __init__(self, heads: Heads) -> None:
+        self.made_of = heads
+
+    def __repr__(self) -> str:
+        return repr(self.made_of)
+
+    def __str__(self) -> str:
+        return str(self.made_of)
+
+    def __call__(self, Z: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        """The loss against targets (n, n_out), and its derivative by Z."""
+        total, dZ = 0.0, np.empty_like(Z)
+        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
+            loss, dZ[:, columns] = _differentiate(head, Z[:, columns], Y[:, columns], self.made_of.missing)
+            total += head.weight * loss
+        return total, dZ
+
+    def value(self, Z: NDArray[Any], Y: NDArray[Any]) -> float:
+        """The loss alone."""
+        return self(Z, Y)[0] if np.isfinite(Z).all() else math.nan
+
+    def outputs(self, Z: NDArray[Any]) -> NDArray[Any]:
+        """What the network gives: the activations of each head, in place of Z."""
+        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
+            if head.activation.name != "identity":
+                Z[:, columns] = head.activation.values(Z[:, columns])
+        return Z
+
+    def through(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
+        """Derivatives (n, ..., n_out) by the outputs as those by Z; and derivatives of Z as those of the outputs, since
+        the derivative of an activation is a symmetric matrix."""
+        D = D.copy()
+        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
+            z = Z[:, columns]
+            p = head.activation.values(z)
+            d = D[..., columns]
+            wide = (len(Z), *[1] * (D.ndim - 2), head.n)
+            if head.activation.elementwise:
+                d *= head.activation.slopes(z, p).reshape(wide)
+            else:
+                p = p.reshape(wide)
+                d[...] = p * (d - (p * d).sum(axis=-1, keepdims=True))
+        return D
+
+
+def _differentiate(head: Head, Z: NDArray[Any], Y: NDArray[Any], missing: bool) -> tuple[float, NDArray[Any]]:
+    """The loss of a head without its weight, and with it the derivative by Z. Where `missing`, Y may be NaN: there is
+    no target."""
+    row, c, n = head.row, head.parameter, head.n
+    there: Any = True
+    rows: float = len(Y)
+    if missing:
+        there = ~np.isnan(Y)
+        if row.takes == "probabilities":
+            there[...] = there.all(axis=1, keepdims=True)
+        rows = np.count_nonzero(there) / n
+        Y = np.where(there, Y, 0)
+    if row.takes == "probabilities" and c:
+        Y = (1 - c) * Y + c / n  # smoothed
+    P = head.activation.values(Z)
+    divisor = row.divisor(rows, n) or 1
+    loss = float(row.terms(Y, P, Z, c).sum(dtype=np.float64, where=there)) / divisor
+    if row.needed:
+        slope = P - Y
+    elif head.activation.elementwise:
+        slope = row.slopes(Y, P, c) * head.activation.slopes(Z, P)
+    else:
+        dP = row.slopes(Y, P, c) * there
+        slope, there = P * (dP - (P * dP).sum(axis=1, keepdims=True)), True
+    return loss, slope * (there * (head.weight / divisor))

@@ -1,0 +1,45 @@
+"""Initial weights, drawn by the rows of nnc/_registry/initializers.py."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from nnc._registry.initializers import INITIALIZERS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc._utils.random import Stream
+    from nnc.layers.kind import Array
+
+CHUNK = 1 << 16  # weights that are drawn at a time, so that a large matrix takes no memory beside its own
+
+
+def draw(W: NDArray[Any], b: NDArray[Any] | None, name: str, array: Array, stream: Stream) -> None:
+    """Draws the weights of a layer, and where the initialization says so its biases, which are 0 before.
+
+    Parameters
+    ----------
+    W, b : arrays (n_in, n_out) and (n_out,)
+        Written into.
+    name : str
+        Of a row of INITIALIZERS.
+    array : Array
+        What the kind of layer says of W.
+    """
+    row = INITIALIZERS[name]
+    fan = row.fan(array.fan_in, array.fan_out)
+    height = max(1, CHUNK // W.shape[1])
+    for start in range(0, len(W), height):
+        rows = W[start : start + height]
+        if row.distribution == "normal":
+            rows[...] = stream.normal(rows.shape) * math.sqrt(2 / fan)
+        elif row.distribution == "symmetric":
+            rows[...] = (2 * stream.uniform(rows.shape) - 1) * math.sqrt(6 / fan)
+        elif row.distribution == "unit":
+            rows[...] = stream.uniform(rows.shape)
+        else:
+            rows[...] = 0
+    if row.biases_too and b is not None:
+        b[...] = stream.uniform(b.shape)

@@ -1,0 +1,444 @@
+"""Model: what a run needs of a network. Its layers, the compiled engine, one flat vector of parameters and its views.
+
+Rows that come in here are what the engine takes: nnc/_data makes them of what users bring.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._model import cores, initializers
+from nnc._registry import activations, losses
+from nnc._team import SnapshotLock, TrainingLock
+from nnc._utils.arrays import aligned_zeros, not_finite, shortest
+from nnc._utils.random import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc._model.custom import CustomLoss
+    from nnc._model.data import Data
+    from nnc._model.heads import HeadsLoss
+    from nnc.layers.kind import Shape
+    from nnc.layers.stack import Stack
+
+
+class Model:
+    """Layers on an engine.
+
+    Parameters
+    ----------
+    stack : Stack
+        The checked layers.
+    loss : str
+    loss_parameter : float
+    dtype : dtype
+        float64 or float32.
+    custom : CustomLoss or HeadsLoss, optional
+        What the loss is, where that is "custom".
+
+    Attributes
+    ----------
+    theta : array (size,)
+        All parameters, rows padded to whole vectors: what the engine reads and training writes.
+    W : list of arrays (n_in, n_out)
+        Of the layers that compute, as views of theta without the padding.
+    b : list of arrays (n_out,) or None
+        The same of the biases; None of a layer without.
+    ends : list of (low, high) or None
+        Of each hidden layer the outputs from which on it hardly learns.
+    shape : tuple of int
+        Of a row of inputs: (n,), or (height, width, channels) of an image.
+    images : bool
+        Whether it is the latter.
+    frozen : tuple of bool
+        Which of the layers that compute do not learn; empty where all do.
+    uneven : bool
+        Whether some layers learn otherwise than others, or not at all.
+    places : list of int
+        Of each layer that computes its number among the engine's, which has pools and the like, too.
+    """
+
+    stack: Stack
+    loss: str
+    loss_parameter: float
+    custom: CustomLoss | HeadsLoss | None
+    shape: Shape
+    images: bool
+    sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    drops: bool
+    ends: list[tuple[float, float] | None]
+    core: ModuleType
+    engine: Any
+    places: list[int]
+    n_params: int
+    _cuts: list[tuple[int, int, int, tuple[int, ...], bool]]  # of each W its start, its end, that of b, its shape
+    turn: TrainingLock
+    still: SnapshotLock
+    theta: NDArray[Any]
+    read: Any
+    b: list[NDArray[Any] | None]
+    statistics: list[tuple[NDArray[Any], ...]]
+    frozen: tuple[bool, ...]
+    uneven: bool
+    least_rows: int
+
+    def __init__(
+        self,
+        stack: Stack,
+        loss: str,
+        loss_parameter: float,
+        dtype: np.dtype[Any],
+        custom: CustomLoss | HeadsLoss | None = None,
+    ) -> None:
+        self.stack = stack
+        self.loss, self.loss_parameter, self.custom = loss, loss_parameter, custom
+        self.dtype = dtype
+        self._lay_out()
+
+    def _statistics(self) -> list[tuple[NDArray[Any], ...]]:
+        """Views of what theta has of each layer behind its parameters, as it is at first: a mean of 0, a variance of
+        1."""
+        found: list[tuple[NDArray[Any], ...]] = []
+        for layer, place, W in zip(self.stack.computing, self.places, self.W, strict=True):
+            found.append(())
+            if layer.kind.normalizes:
+                start, rows, padded, _ = self.engine.layout[place]
+                behind = self.theta[start + (rows + 1) * padded :][: 2 * padded].reshape(2, padded)[:, : W.shape[1]]
+                behind[1] = 1
+                found[-1] = behind[0], behind[1]
+        return found
+
+    def _lay_out(self) -> None:
+        self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
+        self.images, self.drops = self.stack.images, self.stack.drops
+        self._note_learning()
+        self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
+        self.core = cores.core(self.dtype, () if self.images else self.sizes[1:])
+        made = self.stack.engine()
+        self.engine = self.core.Engine([description for description, _ in made], self.loss, self.loss_parameter)
+        self._linear: Any = None if self.custom is None else self.engine
+        self.heads: Any = self.custom if hasattr(self.custom, "outputs") else None
+        self.places = [place for place, (_, layer) in enumerate(made) if layer is not None and layer.computes]
+        self._make_room()
+        self.n_params, self._cuts = 0, []
+        for W, b in zip(self.W, self.b, strict=True):
+            start, end = self.n_params, self.n_params + W.size
+            self.n_params = end if b is None else end + b.size
+            self._cuts.append((start, end, self.n_params, W.shape, b is not None))
+
+    def _make_room(self) -> None:
+        self.turn = TrainingLock(
+            "the network is being trained: another training has to wait until that is over, and a callback cannot "
+            "train the network that it is called for"
+        )
+        self.still = SnapshotLock()  # no other thread trains while it is held, so reads are consistent
+        self.theta = self.zeros()
+        self.read = self.core.known(self.theta)  # as the engine takes it fastest
+        self.W, self.b = self.views(self.theta)
+        self.statistics = self._statistics()
+
+    def _note_learning(self) -> None:
+        frozen = tuple(layer.kind.frozen for layer in self.stack.computing)
+        self.frozen = frozen if any(frozen) else ()
+        self.uneven, self.least_rows = bool(self.stack.learning), self.stack.least_rows
+
+    def change_learning(self, number: int, **fields: Any) -> None:
+        """Lets a layer that computes learn otherwise from here on."""
+        stack = self.stack.with_fields(number, **fields)
+        try:
+            with self.turn:
+                self.stack = stack
+                self._note_learning()
+        except RuntimeError:
+            name = ", ".join(fields)
+            raise RuntimeError(
+                f"the network is being trained: {name} of a layer can be changed before and after"
+            ) from None
+
+    def learning(self, missed: Sequence[int]) -> list[tuple[float, float, int] | None]:
+        """What the core is told of how layers learn, after so many steps that each was frozen in."""
+        told: list[tuple[float, float, int] | None] = []
+        for layer, steps in zip(self.stack.computing, missed or [0] * len(self.places), strict=True):
+            kind = layer.kind
+            plain = not kind.learning and not steps
+            told.append(None if plain else (kind.trainable * kind.lr_factor, kind.bias_lr_factor, steps))
+        return self.by_place(told)
+
+    def scale_rates(self, flat: NDArray[Any]) -> None:
+        """Multiplies learning rates of all parameters, in the layout of theta, by what their layers say."""
+        for layer, W, b in zip(self.stack.computing, *self.views(flat), strict=True):
+            W *= layer.kind.lr_factor
+            if b is not None:
+                b *= layer.kind.lr_factor * layer.kind.bias_lr_factor
+
+    def copy(self) -> Model:
+        """One with parameters of its own."""
+        other = self.like()
+        other.theta[...] = self.theta
+        return other
+
+    def like(self) -> Model:
+        """One of the same layers on the same engine, whose parameters are all 0, with the statistics of a new one."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._make_room()
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The core may be another one where it is restored, with other padding: parameters travel without.
+        kept = {name: getattr(self, name) for name in ("stack", "loss", "loss_parameter", "dtype", "custom")}
+        return {**kept, "params": self.params, "statistics": [[*map(np.copy, pair)] for pair in self.statistics]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        params, statistics = state.pop("params"), state.pop("statistics")
+        vars(self).update(state)
+        self._lay_out()
+        self.params = params
+        self.assign_statistics(statistics)
+
+    # ------------------------------------------------------------------------------------------ parameters
+
+    def zeros(self) -> NDArray[Any]:
+        """A vector in the layout of theta."""
+        return aligned_zeros(self.engine.size, self.dtype)
+
+    def views(self, flat: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None]]:
+        """The matrices and biases in a vector of the layout of theta, as views without the padding."""
+        W, b = [], []
+        for layer, place in zip(self.stack.computing, self.places, strict=True):
+            start, rows, padded, bias = self.engine.layout[place]
+            end = start + rows * padded
+            n = layer.out[-1]
+            W.append(flat[start:end].reshape(rows, padded)[:, :n])
+            b.append(flat[end : end + n] if bias else None)
+        return W, b
+
+    def split(self, values: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
+        """W and b of every layer in a vector of n_params numbers, as views."""
+        return [
+            (values[start:end].reshape(shape), values[end:last] if bias else None)
+            for start, end, last, shape, bias in self._cuts
+        ]
+
+    def parts(self, flat: NDArray[Any] | None = None) -> list[NDArray[Any]]:
+        """The views of `views` in the order of `params`: layer by layer W, then b."""
+        W, b = (self.W, self.b) if flat is None else self.views(flat)
+        return [part for pair in zip(W, b, strict=True) for part in pair if part is not None]
+
+    def pack(self, flat: NDArray[Any]) -> NDArray[Any]:
+        """A vector in the layout of theta without its padding (n_params,)."""
+        return np.concatenate([part.ravel() for part in self.parts(flat)])
+
+    def unpack(self, values: NDArray[Any], flat: NDArray[Any]) -> None:
+        """Writes n_params numbers into a vector in the layout of theta."""
+        fill(self.parts(flat), values)
+
+    @property
+    def params(self) -> NDArray[Any]:
+        """A copy of all parameters (n_params,)."""
+        return self.pack(self.theta)
+
+    @params.setter
+    def params(self, values: NDArray[Any]) -> None:
+        with self.still:
+            fill(self.parts(), values)
+
+    def assign_statistics(self, values: Sequence[Sequence[ArrayLike]]) -> None:
+        """Those of every layer that computes, of which most have none."""
+        for views, vectors in zip(self.statistics, values, strict=True):
+            for view, vector in zip(views, vectors, strict=True):
+                view[...] = vector
+
+    def lists(self, numbers: Callable[[NDArray[Any]], Any] = shortest) -> list[tuple[Any, ...]]:
+        """W and b of every layer that computes, and its statistics, as plain lists or what `numbers` makes of them."""
+        return [
+            (numbers(W), None if b is None else numbers(b), *map(numbers, statistics))
+            for W, b, statistics in zip(self.W, self.b, self.statistics, strict=True)
+        ]
+
+    def to_dict(self, missed: Sequence[int] = (), numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
+        """What a document holds of it, of arrays what `numbers` makes of them; `missed` are the steps that each layer
+        was frozen in."""
+        return {
+            "dtype": self.dtype.name,
+            "loss": self.loss,
+            "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
+            "loss_function": self.custom.name if self.custom is not None and self.heads is None else None,
+            "heads": None if self.heads is None else self.heads.made_of.to_dict(),
+            "layers": self.stack.to_list(self.lists(numbers)),
+            "dropout": self.stack.dropout_to_list(),
+            "learning": self.stack.learning_to_list(missed),
+        }
+
+    def draw(self, init: str | None, key: int) -> None:
+        """Draws initial weights from one stream: layer by layer W row by row, then b. `init` is for the layers that do
+        not say their own; without, their activation chooses."""
+        stream = Stream(key)
+        for layer, activation, W, b in zip(self.stack.computing, self.activations, self.W, self.b, strict=True):
+            kind = layer.kind
+            if isinstance(kind.init, float):
+                W[...] = kind.init
+                continue
+            name = kind.init or init or activations.ROWS[activation].init
+            initializers.draw(W, b, name, kind.arrays(layer.below)[0], stream)
+
+    def check_parameters(self, because: str = "", dtype: str | None = None) -> None:
+        """Raise ValueError if a parameter or statistic is not finite, or would not be in another dtype.
+
+        Views let users write anything into the parameters.
+        """
+        if dtype is None and self.core.is_finite(self.read):
+            return
+        for layer, W, b, statistics in zip(self.stack.computing, self.W, self.b, self.statistics, strict=True):
+            for letter, part in (("W", W), ("b", b), *zip(("running_mean", "running_var"), statistics, strict=False)):
+                if part is None:
+                    continue
+                with np.errstate(over="ignore"):
+                    wrong = np.argwhere(~np.isfinite(part if dtype is None else part.astype(dtype)))
+                if len(wrong):
+                    found, place = part[tuple(wrong[0])], ", ".join(map(str, wrong[0]))
+                    if np.isfinite(found):
+                        raise ValueError(
+                            f"dtype must have room for the numbers of the network, got {dtype!r}, and "
+                            f"{letter}[{place}] of its {layer.name} is {found:g}; keep {self.dtype.name!r}"
+                        )
+                    raise ValueError(
+                        f"the weights of the network must be finite, got {found} in {letter}[{place}] of its "
+                        f"{layer.name}{because}; assign finite ones, or load or make the network again"
+                    )
+
+    # ------------------------------------------------------------------------------------------ computing
+
+    def predict(self, X: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The outputs (n, n_out) for rows (n, n_in) of the model's dtype; ValueError where one is not finite."""
+        if out is None:
+            out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
+        position = self.engine.predict(self.read, X, out)
+        if position >= 0:
+            raise not_finite("X", X, position, shape=self.shape)
+        return out if self.heads is None else self.heads.outputs(out)
+
+    def net_outputs(self, X: NDArray[Any]) -> NDArray[Any]:
+        """What a custom loss is computed from: the outputs, or where heads are to follow their net inputs; NaN where a
+        row is not finite."""
+        out = np.full((X.shape[0], self.sizes[-1]), np.nan, self.dtype)
+        self.engine.predict(self.read, X, out)
+        return out
+
+    def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
+        """The outputs of every layer that computes (n, *its shape); NaN where a row is not finite."""
+        n, dtype = X.shape[0], self.dtype
+        outs = [np.empty((n, n_out), dtype) for n_out in self.sizes[1:]]
+        if self.engine.forward(self.read, X, self.by_place(outs)) >= 0:
+            for out in outs:
+                out.fill(np.nan)
+        if self.heads is not None:
+            self.heads.outputs(outs[-1])
+        if self.images:
+            return [out.reshape(n, *layer.out) for out, layer in zip(outs, self.stack.computing, strict=True)]
+        return outs
+
+    def by_place(self, values: Sequence[Any], missing: Any = None) -> list[Any]:
+        """Values of the layers that compute, or of the hidden ones of them, as a list for those of the engine."""
+        if len(self.shape) == 1:
+            return list(values)
+        found = [missing] * (self.places[-1] + (len(values) == len(self.places)))
+        for place, value in zip(self.places, values, strict=False):
+            found[place] = value
+        return found
+
+    def idle(self, training: Any) -> list[float]:
+        """Of each hidden layer the share of its outputs, in one of the last blocks of a run, that are at its ends."""
+        if len(self.shape) == 1:
+            return training.idle(self.ends)  # type: ignore[no-any-return]
+        shares = training.idle(self.by_place(self.ends))
+        return [shares[place] for place in self.places[:-1]]
+
+    def number(self, layer: int) -> int:
+        """Which of the layers that compute, counted from 1, a layer of the engine is, counted so, too; 0 for 0."""
+        return self.places.index(layer - 1) + 1 if layer else 0
+
+    def check_rows(self, n: int, last_of: int | None = None) -> None:
+        """Raises where a training step could not take so few rows: the last ones of `last_of`, or all there are."""
+        if n >= self.least_rows:
+            return
+        which = "one has a single row" if last_of is None else f"batch_size leaves one of {last_of} rows for the last"
+        raise ValueError(
+            f"X must have two rows or more in every batch where a BatchNorm stands behind a dense layer, but {which}: "
+            "a single number has no variance"
+        )
+
+    def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
+        """The core's object that works out the loss of rows in threads, and their outputs into `out`."""
+        return self.core.Evaluation(self.engine, self.theta, *data.whole, out, threads, data.index)
+
+    def with_slopes(self, data: Data) -> tuple[float, Data]:
+        """The loss of these rows where it is a function, and the rows as the engine takes them: with its derivatives by
+        the outputs in place of targets."""
+        assert self.custom is not None
+        assert data.Y is not None
+        P = self.net_outputs(data.X)
+        if self.core.scan(P)[0] >= 0:
+            self.check_parameters()
+        loss, dP = self.custom(P, data.Y)
+        return loss, data.with_targets(dP)
+
+    def loss_of(self, data: Data) -> float:
+        """The loss of these rows."""
+        if self.custom is not None:
+            return self.with_slopes(data)[0]
+        return float(self.engine.loss(self.read, *data))
+
+    def gradient(self, data: Data, flat: NDArray[Any], by_inputs: NDArray[Any] | None = None) -> float:
+        """Writes the gradient of the loss into `flat`, in the layout of theta, and its derivative by the inputs into an
+        array (n, n_in); returns the loss."""
+        if self.custom is None:
+            return float(self.engine.gradient(self.read, *data, flat, by_inputs))
+        loss, data = self.with_slopes(data)
+        self.engine.gradient(self.read, *data, flat, by_inputs)
+        return loss
+
+    def loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:
+        """The loss, and its gradient in the order of `params`."""
+        flat = self.zeros()
+        loss = self.gradient(data, flat)
+        return loss, self.pack(flat)
+
+    @property
+    def linear(self) -> Any:
+        """An engine of the same layers whose targets are dP, the derivatives of any loss by the outputs P, and whose
+        own is the sum of dP * P: so it has the gradient of that one."""
+        if self._linear is None:
+            self._linear = self.core.Engine([description for description, _ in self.stack.engine()], losses.CUSTOM)
+        return self._linear
+
+    def input_jacobian(self, X: NDArray[Any]) -> NDArray[Any]:
+        """The derivatives of the outputs for rows (n, n_in) by these (n, n_out, n_in); ValueError where one is not
+        finite."""
+        J = np.empty((X.shape[0], self.sizes[-1], self.sizes[0]), self.dtype)
+        position = self.engine.input_jacobian(self.read, X, J)
+        if position >= 0:
+            raise not_finite("X", X, position, shape=self.shape)
+        return J
+
+    def jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The outputs (n, n_out) and their derivatives by the parameters (n, n_out, n_params)."""
+        P = np.empty((len(X), self.sizes[-1]), self.dtype)
+        J = np.empty((*P.shape, self.n_params), self.dtype)
+        self.engine.jacobian(self.read, X, P, J)
+        return P, J
+
+
+def fill(parts: Sequence[NDArray[Any]], flat: ArrayLike) -> None:
+    """Writes the numbers of a vector into arrays, one after the other."""
+    values, at = np.asarray(flat), 0
+    for part in parts:
+        part[...] = values[at : at + part.size].reshape(part.shape)
+        at += part.size

@@ -1,0 +1,212 @@
+"""Files, copies and pickles of a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from nnc._model.cores import checked_dtype
+from nnc._network.prediction import Prediction
+from nnc._registry import losses
+from nnc._utils.arrays import shortest
+from nnc.layers.stack import missed_steps, unstack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from nnc._model.custom import Function as LossFunction
+
+
+class Files(Prediction):
+    """Saving, loading and copying."""
+
+    def save(self, path: Any, checkpoint: bool = False) -> None:
+        """Writes the network to a JSON file: a path, or a text file open for writing. A path that ends with
+        ".safetensors" becomes a file of that format, which holds numbers as bytes: for large networks, 30 times faster.
+
+        With checkpoint=True the file holds all that training goes on from as well: what the optimizer keeps, the
+        learning rate or its schedule (a function excepted: give it again), the epoch, and the history.
+
+        A path is written to a temporary file beside it, which then takes its place: whatever happens, the old file or
+        the new one is there, whole. Every number reads back to the same bits. Permissions of an old file stay, and its
+        owner and group where the system lets you give them.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written; the message says why and what to do. A missing folder is a FileNotFoundError, no
+            permission a PermissionError, a folder in place of a file an IsADirectoryError.
+        ModelFileError
+            A parameter is NaN or infinite. Nothing was written.
+        """
+        from nnc import _serialization
+        from nnc._serialization import safetensors
+
+        if safetensors.is_path(path):
+            safetensors.write(path, self._document(checkpoint, np.array))
+        else:
+            _serialization.write(path, self._document(checkpoint))
+
+    @classmethod
+    def load(cls, path: Any, loss: LossFunction | None = None) -> Self:
+        """Reads a network from a JSON file: a path, or a text file open for reading; from a safetensors file where a
+        path ends with ".safetensors".
+
+        Parameters
+        ----------
+        path : path or file
+        loss : callable, optional
+            The function that is the network's loss, of which the file has only the name; for others it is not used.
+
+        Raises
+        ------
+        TypeError
+            The loss of the network is a function, and it is not given.
+        OSError
+            The file cannot be read; the message says why and what to do. A missing file is a FileNotFoundError, no
+            permission a PermissionError, a folder in place of a file an IsADirectoryError. More than 1 GiB are refused;
+            a lack of memory is an OSError, too.
+        ModelFileError
+            What is in the file is not a network that this version can use; an OSError and a ValueError.
+        """
+        from nnc import _serialization
+        from nnc._serialization import safetensors
+        from nnc._utils import disk
+
+        read = safetensors.read if safetensors.is_path(path) else _serialization.read
+        return cls._from_document(read(path), disk.place(path), loss)
+
+    def to_json(self, checkpoint: bool = False) -> str:
+        """The network as the text that `save` writes; raises ModelFileError where a parameter is NaN or infinite."""
+        from nnc import _serialization
+
+        return _serialization.dumps(self._document(checkpoint))
+
+    @classmethod
+    def from_json(cls, text: str, loss: LossFunction | None = None) -> Self:
+        """The network in such a text; raises ModelFileError where it is none. `loss` is as in `load`."""
+        from nnc import _serialization
+
+        return cls._from_document(_serialization.loads(text), "the JSON text", loss)
+
+    def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
+        from nnc import _serialization
+
+        with self.model.still:
+            self._catch_up()
+            state = self.state if checkpoint else None
+            training = None if state is None else state.to_dict(self.model, numbers)
+            return {
+                **self.model.to_dict(() if state is None else state.missed, numbers),
+                **self.intake.to_dict(),
+                "seed": self.seed,
+                "shuffle_position": self.streams.draws,
+                "dropout_position": self.streams.drops,
+                "self_test": _serialization.self_test(self.predict, self.sizes[0], self.intake.to_dict()["scale_X"]),
+                "training": training,
+            }
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any], where: str, loss: Any) -> Self:
+        from nnc import _serialization
+        from nnc._training.state import TrainingState
+
+        named = document["loss_function"]
+        if document["heads"] is not None:
+            from nnc._registry.heads import Heads
+
+            loss = Heads.from_dict(document["heads"])
+        elif named is None:
+            loss = losses.loss_object(document["loss"], document["loss_parameter"])
+        elif not callable(loss):
+            raise TypeError(
+                f"loss must be the function {named!r}, which is the loss of the network in {where} and in no file: "
+                f"load(path, loss={named}); got {loss!r}"
+            )
+        layers = [layer for layer in document["layers"] if "W" in layer]
+        with _serialization.refusing(where):
+            network = cls(
+                unstack(document["layers"], document["dropout"], document["learning"]),
+                loss=loss,
+                init="zeros",
+                dtype=document["dtype"],
+                seed=document["seed"],
+                scale_X=document["scale_X"] and document["scale_X"]["type"],
+                scale_y=document["scale_y"] and document["scale_y"]["type"],
+            )
+            streams = network.streams
+            streams.draws, streams.drops = document["shuffle_position"], document["dropout_position"]
+            network.weights = [layer["W"] for layer in layers]
+            if network.bias:
+                network.biases = [layer["b"] for layer in layers]
+            network.model.assign_statistics(
+                [[layer[key] for key in ("running_mean", "running_var") if key in layer] for layer in layers]
+            )
+            network.intake.take(document)
+            if document["training"] is not None:
+                network.state = TrainingState.from_dict(document["training"], network.model, streams)
+                network.state.missed = missed_steps(document["learning"])
+            if document["self_test"] is not None:
+                P = network.predict([document["self_test"]["X"]])[0]
+                _serialization.verify_self_test(document, P.tolist(), where)
+        return network
+
+    def astype(self, dtype: Any) -> Self:
+        """An independent copy in another precision, "float64" or "float32", without an optimizer.
+
+        Raises
+        ------
+        ValueError, TypeError
+            dtype is none of these, or a parameter is not finite or beyond its range.
+        """
+        name = self._named(dtype)
+        self.model.check_parameters(dtype=name)
+        document = {**self._document(checkpoint=False, numbers=np.array), "dtype": name, "self_test": None}
+        return self._from_document(document, "astype", getattr(self.model.custom, "function", None))
+
+    def copy(self) -> Self:
+        """An independent copy of all that there is: parameters, optimizer, positions in the streams of random
+        numbers."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._steps = None
+        with self.model.still:
+            self._catch_up()
+            other.model, other.streams = self.model.copy(), self.streams.copy()
+            other.intake = self.intake.copy(other.model)
+            if self.state is not None:
+                other.state = self.state.packed(self.model)
+                other.state.unpack(other.model, other.streams)
+        return other
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        still = self.copy()
+        if still.state is not None:
+            still.state = still.state.packed(still.model)
+            still.state.leave_function()
+        return dict(vars(still))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with getattr(self, "model", state["model"]).turn:  # a stepper notices that somebody has had it
+            vars(self).update(state)
+        if self.state is not None:
+            self.state.unpack(self.model, self.streams)
+
+    def _whole(self) -> dict[str, Any]:
+        """The document, for other formats."""
+        from nnc import _serialization
+
+        return _serialization.whole(self._document(checkpoint=False))
+
+    def _named(self, dtype: Any) -> str:
+        """The name of a dtype, by default the network's."""
+        return str((self.dtype if dtype is None else checked_dtype(dtype)).name)

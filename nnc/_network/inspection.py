@@ -1,0 +1,193 @@
+"""Texts, pictures and checks of a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nnc._network.prediction import Prediction
+from nnc._registry import losses
+from nnc._utils.checks import positive
+
+if TYPE_CHECKING:
+    from typing import IO
+
+    from numpy.typing import ArrayLike
+
+    from nnc._drawing.svg import Drawing
+    from nnc._inspection import Explanation, GradientCheck
+
+
+class Inspection(Prediction):
+    """Summaries, drawings, worked examples and gradient checks."""
+
+    def __repr__(self) -> str:
+        model, intake = self.model, self.intake
+        arguments = model.stack.arguments()
+        layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
+        plain = self.loss_parameter == losses.ROWS[model.loss].default
+        named = model.loss if plain else losses.loss_object(model.loss, model.loss_parameter)
+        arguments["loss"] = named if model.custom is None else model.custom
+        arguments |= {} if bias is None else {"bias": bias}
+        arguments |= {"dtype": model.dtype.name, "seed": self.seed}
+        scalers = {"scale_X": intake.scaler_X, "scale_y": intake.scaler_y}
+        arguments |= {name: scaler for name, scaler in scalers.items() if scaler is not None}
+        return f"NeuralNetwork({layers!r}, {', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+
+    def summary(self) -> str:
+        """A table of the layers: shapes, activation, number of parameters, of images how often a row is multiplied and
+        added; what is scaled; and small curves of what the network was trained with."""
+        from nnc._inspection.text import summary_text
+
+        return "\n".join([f"{summary_text(self.model.stack)}, {self._said()}", *self._curves()])
+
+    def _said(self) -> str:
+        """Return precision, loss and scalings for the last line of a summary."""
+        scaled = "".join(f", {what} scaled ({how})" for what, how in self.intake.scalings().items())
+        loss = self.loss_name if self.model.custom is None else self.model.custom
+        return f"{self.dtype.name}, loss {loss}{scaled}"
+
+    def _curves(self) -> list[str]:
+        history = self.history
+        if history is None or not history.epochs:
+            return []
+        return [f"trained for {history.forgotten + history.epochs:,} epochs", *history.curves()]
+
+    def plot(self, row: ArrayLike | None = None, *, neurons: int = 10) -> Drawing:
+        """A picture of the network, for which nothing else has to be installed: neurons as circles, weights as lines
+        whose colour is their sign and whose thickness their size, images as stacks of their channels. Notebooks show
+        it; `net.plot().save("net.svg")` and `to_svg` write it to a file.
+
+        Parameters
+        ----------
+        row : array (n_in,), optional
+            One row of inputs: what every layer puts out for it is drawn, too.
+        neurons : int, default 10
+            As many of a layer are shown at most, 2 or more; of larger ones the first and the last.
+
+        Returns
+        -------
+        Drawing
+            `str()` of it is SVG.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument is not one of these.
+        """
+        from nnc._drawing.network import draw
+
+        return draw(self, row, neurons)
+
+    def to_svg(self, path: Any = None, row: ArrayLike | None = None, *, neurons: int = 10) -> str:
+        """The picture that `plot` makes as SVG, which follows whether the page is light or dark.
+
+        Parameters
+        ----------
+        path : str, os.PathLike or text file, optional
+            Where it is written to; the old file or the new one is there, whole.
+        row, neurons
+            As in `plot`.
+
+        Returns
+        -------
+        str
+            The text of the file.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument is not one of these.
+        OSError
+            The file cannot be written; the message says why and what to do.
+        """
+        drawing = self.plot(row, neurons=neurons)
+        if path is not None:
+            drawing.save(path)
+        return str(drawing)
+
+    def _repr_html_(self) -> str:
+        from nnc._drawing.html import paragraph, table
+        from nnc._inspection.text import summary_table
+
+        (head, *rows), sums = summary_table(self.model.stack)
+        said = paragraph(f"{sums}, {self._said()}")
+        trained = "" if self.history is None else self.history._repr_html_()
+        return table(head, rows, "NeuralNetwork") + said + self.plot()._repr_html_() + trained
+
+    def inspect(self, file: IO[str] | None = None) -> None:
+        """Prints all layers, neurons, weights, biases and scalings, to `file` or to the standard output."""
+        from nnc._inspection.text import network_text, scaling_text
+
+        intake = self.intake
+        lines = {what: [f"Scaled: {how}"] for what, how in intake.scalings().items()}
+        if intake.scaling_X is not None:
+            lines["inputs"] += scaling_text("Input", intake.scaling_X)
+        if intake.scaling_y is not None:
+            lines["targets"] += scaling_text("Output", intake.scaling_y)
+        inputs, targets = lines.get("inputs", ()), lines.get("targets", ())
+        print(network_text(self.model.stack, self.model.lists(), inputs, targets), file=file)
+
+    def explain_step(self, X: ArrayLike, y: Any, lr: float = 0.5) -> Explanation:
+        """A step of gradient descent by hand: every number of the forward pass, the loss, the chain rule and the
+        update, with its formula, as if every layer learned at this rate. The network is not changed.
+
+        Parameters
+        ----------
+        X, y : arrays
+            One row, or a few; as in `loss`. Where the network scales them, the text says how, and has the scaled
+            numbers.
+        lr : float, default 0.5
+            Learning rate.
+
+        Returns
+        -------
+        Explanation
+            Its text is printed, too, except in notebooks, which show the value of a cell; its attributes hold the
+            numbers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument does not fit.
+        """
+        from nnc._drawing.html import say
+        from nnc._inspection import explain_step
+
+        intake = self.intake
+        if self.model.custom is not None:
+            raise ValueError(f"explain_step knows single losses that have a name, got the loss {self.model.custom}")
+        data, lr = intake.data(X, y), positive("lr", lr)
+        explanation = explain_step(
+            self, data.X, data.target, lr, scaling_X=intake.scaling_X, scaling_y=intake.scaling_y
+        )
+        say(explanation)
+        return explanation
+
+    def check_gradients(self, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
+        """Compares the gradients of backpropagation with the derivatives of the definitions, and with central
+        differences of the loss where these are exact enough, in float64; and where the loss is a function its
+        derivative with differences of it. An error of 1e-5 in one gradient is found, in
+        a float32 network 1e-2; where rounding or a bend hides it, the check says so (see
+        `nnc._inspection.check_gradients`).
+
+        Parameters
+        ----------
+        X, y : arrays
+            As in `loss`.
+        eps : float, optional
+            The largest difference of a parameter; by default 0.01. It is made smaller until the slope is exact enough.
+
+        Returns
+        -------
+        GradientCheck
+            The verdict, which is printed, too, except in notebooks, which show the value of a cell. `ok`: something of
+            every layer could be compared, and nothing is wrong.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument does not fit.
+        """
+        from nnc._inspection.functions import check_network
+
+        return check_network(self, X, y, eps)

@@ -1,0 +1,224 @@
+"""Constructor and properties of a network: layers, parameters, random seed and history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._data.intake import Intake, as_scaler
+from nnc._model.cores import checked_dtype
+from nnc._model.model import Model
+from nnc._model.views import Arrays, Layer
+from nnc._registry import initializers, losses
+from nnc._utils.arrays import finite, frozen
+from nnc._utils.checks import explains_arguments, flag, one_of
+from nnc._utils.random import Streams, checked_seed
+from nnc.layers.stack import stack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc._data.scaling import Scaler
+    from nnc._model.custom import Function as LossFunction
+    from nnc._registry.heads import Heads
+    from nnc._registry.losses import Loss
+    from nnc._team import Stepper
+    from nnc._training.history import History
+    from nnc._training.state import TrainingState
+    from nnc.layers.kind import Kind
+
+
+class Parameters:
+    """Layers, parameters, random seed and history of a network; the base of all other parts of NeuralNetwork.
+
+    Attributes
+    ----------
+    model : Model
+        The layers on the compiled engine, and their parameters.
+    intake : Intake
+        Converts inputs, targets and outputs.
+    streams : Streams
+        Random numbers.
+    state : TrainingState or None
+        Optimizer, learning rate and history; None before the first fit.
+    """
+
+    model: Model
+    intake: Intake
+    streams: Streams
+    state: TrainingState | None
+    _steps: Stepper | None  # prepared by `train_step`
+    _init: str | None  # initialization of the weights; None: by activation
+
+    @explains_arguments(elsewhere="fit")
+    def __init__(
+        self,
+        layers: Sequence[int | Kind],
+        *,
+        activation: str | Sequence[str] = "sigmoid",
+        output: str | None = None,
+        loss: str | Loss | Heads | LossFunction = "sse",
+        bias: bool = True,
+        init: str | Sequence[ArrayLike] | None = None,
+        dtype: Any = "float64",
+        seed: int | None = None,
+        scale_X: str | Scaler | None = "auto",
+        scale_y: str | Scaler | None = "auto",
+    ) -> None:
+        name, parameter = losses.as_loss(loss)
+        made = stack(layers, activation, output, name, flag("bias", bias))
+        custom = None
+        if name == losses.CUSTOM:
+            from nnc._model.custom import custom_loss
+
+            custom = custom_loss(loss, made)
+        self.model = Model(made, name, parameter, checked_dtype(dtype), custom)
+        self.streams = Streams(checked_seed(seed))
+        self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
+        self.intake.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
+        self.state = None
+        self._steps = None
+        self._initialize(init)
+
+    def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
+        if init is None or isinstance(init, str):
+            self._init = None if init is None else one_of("init", init, initializers.NAMES)
+            self.model.draw(self._init, self.streams.root)
+        else:
+            Arrays("init", self.model.W).assign(init)
+            self.intake.open = frozenset()
+
+    def _open_scalings(self) -> frozenset[str]:
+        """Return the names of the scalings that a fit may choose.
+
+        There are none where the weights are not those of the seed any more: they belong to rows as they are.
+        """
+        if not self.intake.open:
+            return self.intake.open
+        drawn = self.model.like()
+        drawn.draw(self._init, self.streams.root)
+        return self.intake.open if np.array_equal(drawn.theta, self.model.theta) else frozenset()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Width of the input and of every layer that computes: how many numbers a row has there."""
+        return self.model.sizes
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """The activation of every layer that computes, the output's last."""
+        return self.model.activations
+
+    @property
+    def loss_name(self) -> str:
+        """The name of the loss; "custom" where it is a function, or of several heads. `loss` is the method."""
+        return self.model.loss
+
+    @property
+    def heads(self) -> Heads | None:
+        """The heads, where these are the loss."""
+        return None if self.model.heads is None else self.model.heads.made_of
+
+    @property
+    def loss_parameter(self) -> float | None:
+        """huber's delta, quantile's tau, cross_entropy's label smoothing; None for the other losses."""
+        return self.model.loss_parameter if losses.ROWS[self.model.loss].parameter else None
+
+    @property
+    def classes(self) -> NDArray[Any] | None:
+        """What `predict_classes` answers with, in the order of the outputs, where `fit` has found it in its labels;
+        None where labels are the numbers of the outputs."""
+        classes = self.intake.classes
+        return None if classes is None else frozen(classes.copy())
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """What the columns of X were called in the first `fit` on a frame, whose later ones are put in this order; None
+        where they had no names."""
+        return self.intake.feature_names
+
+    @property
+    def bias(self) -> bool | tuple[bool, ...]:
+        """Whether the layers have biases; where they differ, the answer of each layer that computes."""
+        return self.model.stack.bias
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the parameters and of all arithmetic."""
+        return self.model.dtype
+
+    @property
+    def seed(self) -> int:
+        """The seed that was given, or drawn where none was."""
+        return self.streams.seed
+
+    @property
+    def n_params(self) -> int:
+        """How many weights and biases there are."""
+        return self.model.n_params
+
+    @property
+    def history(self) -> History | None:
+        """The table of all epochs since the optimizer began, those before a checkpoint included; None before the first
+        fit. Single steps have no row, nor what is older than 1000 fits or 100,000 epochs: `history.forgotten` counts
+        them."""
+        with self.model.still:
+            return None if self.state is None else self.state.history
+
+    @property
+    def weights(self) -> Arrays:
+        """W (n_in, n_out) of every layer, as views: `net.weights[0][2, 1] = 0.5` changes the network, and so does
+        `net.weights[0] = W` and `net.weights = [W, ...]`, which copy the values."""
+        return Arrays("weights", self.model.W)
+
+    @weights.setter
+    def weights(self, values: Sequence[ArrayLike]) -> None:
+        self.weights.assign(values)
+
+    @property
+    def biases(self) -> Arrays:
+        """b (n_out,) of every layer, as views, assigned as `weights` is; None of a layer without, and none at all where
+        no layer has them."""
+        return Arrays("biases", self.model.b if self.bias else [])
+
+    @biases.setter
+    def biases(self, values: Sequence[ArrayLike]) -> None:
+        self.biases.assign(values)
+
+    @property
+    def params(self) -> NDArray[Any]:
+        """All parameters in one vector (n_params,): layer by layer W, row by row, then b.
+
+        Reading makes a copy, which is read-only so that no change to it gets lost; assign the whole to change the
+        network: `net.params = 0.99 * net.params`.
+        """
+        return frozen(self.model.params)
+
+    @params.setter
+    def params(self, values: ArrayLike) -> None:
+        self.model.params = finite("params", values, (self.n_params,), self.dtype)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """A light view of every layer but the input, the output last."""
+        return tuple(Layer(self.model, place) for place in range(len(self.model.stack.layers)))
+
+    @property
+    def hidden_layers(self) -> tuple[Layer, ...]:
+        """The layers that compute, but the output."""
+        places = [place for place, layer in enumerate(self.model.stack.layers) if layer.computes]
+        return tuple(Layer(self.model, place) for place in places[:-1])
+
+    @property
+    def output_layer(self) -> Layer:
+        """The last layer."""
+        return self.layers[-1]
+
+    def _catch_up(self) -> None:
+        """Update the positions of the random streams with the draws of single steps."""
+        for state in (self.state, None if self._steps is None else self._steps.general.state):
+            if state is not None:
+                state.catch_up()

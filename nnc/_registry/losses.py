@@ -1,0 +1,284 @@
+"""The losses, a row each, and those that have a parameter as objects. Their kernels are in src/losses.pxd, in the same
+order.
+
+    NeuralNetwork([8, 20, 1], loss=Quantile(0.9))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nnc._registry import activations, formulas
+from nnc._utils.checks import fraction, one_of, positive, within
+from nnc._utils.value import Value, field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+class Loss(Value):
+    """A loss with its parameter, its only field."""
+
+    name: ClassVar[str]
+    expected: ClassVar[str]  # of the parameter, as files say it
+
+    @property
+    def parameter(self) -> float:
+        """The number itself."""
+        return float(*self._values())
+
+    @classmethod
+    def of(cls, parameter: float) -> Loss:
+        """The loss with this parameter."""
+        return cls(**dict.fromkeys(cls._fields, parameter))
+
+
+class Composite(Value):
+    """A loss that is made of others: what the engine does not know."""
+
+
+class Huber(Loss):
+    """e**2 / 2 for errors |e| <= delta, beyond them delta (|e| - delta / 2): large errors count less (Huber, 1964).
+
+    Parameters
+    ----------
+    delta : float, default 1
+    """
+
+    name: ClassVar[str] = "huber"
+    expected: ClassVar[str] = "a number above 0 (delta)"
+    delta: float = field(default=1.0, check=positive)
+
+
+class Quantile(Loss):
+    """The pinball loss max(tau (Y - P), (tau - 1) (Y - P)), whose minimum is the tau-quantile (Koenker and Bassett,
+    1978).
+
+    Parameters
+    ----------
+    tau : float, default 0.5
+        Above 0 and below 1; 0.5 is half of the absolute error.
+    """
+
+    name: ClassVar[str] = "quantile"
+    expected: ClassVar[str] = "a number above 0 and below 1 (tau)"
+    tau: float = field(default=0.5, check=within(lambda x: 0 < x < 1, "above 0 and below 1"))
+
+
+class CrossEntropy(Loss):
+    """Cross-entropy with label smoothing: a share of each row's probability is spread evenly over all classes, so that
+    Y becomes (1 - label_smoothing) Y + label_smoothing / n_out (Szegedy et al., 2016).
+
+    Parameters
+    ----------
+    label_smoothing : float, default 0
+        At least 0 and less than 1.
+    """
+
+    name: ClassVar[str] = "cross_entropy"
+    expected: ClassVar[str] = "a number from 0 to below 1 (label smoothing)"
+    label_smoothing: float = field(default=0.0, check=fraction)
+
+
+class LossRow(Value):
+    """A loss: the formula of its terms (see formulas.py), and what else is to be known of it.
+
+    With y the target, p the output, z its net input and c the parameter, the loss is the sum of the terms of all rows
+    and outputs, divided by the number of what `mean` names.
+
+    Attributes
+    ----------
+    name : str
+    term, slope : str
+        The term by y, p, z and c, and its derivative by p.
+    shown, shown_slope : str
+        The same as a textbook has them, where that is another form.
+    mean : str
+        "terms", "rows", or "" for a sum.
+    output : str
+        The activation that is its natural partner.
+    needed : bool
+        It goes with that one alone, since it is computed from z. The product of both slopes is p - y then, in which
+        nothing can be divided by 0.
+    takes : str
+        What targets are: "numbers"; "counts", 0 or more; "shares", from 0 to 1, the outputs independent of each other;
+        "signs", -1 and 1; "probabilities", which add up to 1 over the outputs, or labels; "slopes", derivatives of
+        another loss by the outputs.
+    parameter : type of Loss, optional
+        The class whose objects have the parameter.
+    bends : str
+        A condition that turns where the slope jumps.
+    squared : float
+        Where it is no more than a squared error, the factor of that.
+    noise : str
+        Where it is the likelihood of a distribution whose mean says all, the variance of that by p.
+    """
+
+    name: str
+    term: str
+    slope: str
+    shown: str = ""
+    shown_slope: str = ""
+    mean: str = "terms"
+    output: str = "identity"
+    needed: bool = False
+    takes: str = "numbers"
+    parameter: type[Loss] | None = None
+    bends: str = ""
+    squared: float = 0.0
+    noise: str = ""
+
+    @property
+    def text(self) -> str:
+        """The term with places {y}, {p} and {c}."""
+        return self.shown or formulas.template(self.term)
+
+    @property
+    def slope_text(self) -> str:
+        """The slope with the same places."""
+        return self.shown_slope or formulas.template(self.slope)
+
+    @property
+    def terms(self) -> Callable[[Array, Array, Array, float | Array], Array]:
+        """The term as a function of arrays of y, p and z, and of c."""
+        return formulas.function(self.term, "y p z c")
+
+    @property
+    def slopes(self) -> Callable[[Array, Array, float], Array]:
+        """The slope as a function of arrays of y and p, and of c."""
+        return formulas.function(self.slope, "y p c")
+
+    @property
+    def side(self) -> Callable[[Array, Array, float], Array] | None:
+        """On which side of its bends it is, as a function of arrays of y and p, and of c; None where it has none."""
+        return formulas.function(self.bends, "y p c") if self.bends else None
+
+    @property
+    def noise_by(self) -> Callable[[Array], Array] | None:
+        """The variance of targets as a function of an array of their means; None where the loss knows none."""
+        return formulas.function(self.noise, "p") if self.noise else None
+
+    @property
+    def default(self) -> float | None:
+        """The parameter where nothing is said; None where there is none."""
+        return None if self.parameter is None else self.parameter().parameter
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether targets may be classes."""
+        return self.takes in ("shares", "signs", "probabilities")
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether it is a sum over the rows, no mean."""
+        return self.mean == ""
+
+    @property
+    def threshold(self) -> float:
+        """From where on a single output, or its target, says yes."""
+        return 0.0 if self.takes == "signs" else 0.5
+
+    def divisor(self, rows: float, n_out: int) -> float:
+        """What the sum of the terms is divided by."""
+        return {"": 1, "rows": rows, "terms": rows * n_out}[self.mean]
+
+
+# What stands in the engine for a loss that it does not know: targets are the derivatives of that by the outputs, so
+# this sum has its gradient.
+CUSTOM = "custom"
+
+# The squared errors of the tutorial go with its sigmoid; the mean squared error is regression's.
+ROWS = {
+    row.name: row
+    for row in (
+        LossRow("sse", "(y - p)^2", "2 * (p - y)", mean="", output="sigmoid", squared=1.0),
+        LossRow("half_sse", "(y - p)^2 / 2", "(p - y)", mean="", output="sigmoid", squared=0.5),
+        LossRow("mse", "(y - p)^2", "2 * (p - y)", squared=1.0),
+        LossRow(
+            "bce",
+            "softplus(z) - y * z",
+            "(p - y) / (p * (1 - p))",
+            shown="-({y} * log({p}) + (1 - {y}) * log(1 - {p}))",
+            output="sigmoid",
+            needed=True,
+            takes="shares",
+        ),
+        LossRow(
+            "cross_entropy",
+            "-y * log_softmax(z)",
+            "-y / p",
+            shown="-{y} * log({p})",
+            mean="rows",
+            output="softmax",
+            needed=True,
+            takes="probabilities",
+            parameter=CrossEntropy,
+        ),
+        LossRow("mae", "abs(y - p)", "sign(p - y)", bends="y > p"),
+        LossRow(
+            "huber",
+            "((y - p)^2 / 2 if abs(y - p) < c else c * (abs(y - p) - c / 2))",
+            "max(-c, min(c, p - y))",
+            parameter=Huber,
+            bends="abs(y - p) < c",
+        ),
+        LossRow("log_cosh", "log_cosh(y - p)", "tanh(p - y)", shown="log(cosh({y} - {p}))"),
+        LossRow(
+            "poisson",
+            "p - y * z",
+            "(1 - y / p)",
+            shown="({p} - {y} * log({p}))",
+            output="exp",
+            needed=True,
+            takes="counts",
+            noise="p",
+        ),
+        LossRow(
+            "quantile",
+            "max(c * (y - p), (c - 1) * (y - p))",
+            "(-c if y > p else 1 - c if y < p else 0)",
+            shown_slope="(-{c} if {y} > {p} else 1 - {c})",
+            parameter=Quantile,
+            bends="y > p",
+        ),
+        LossRow("hinge", "max(0, 1 - y * p)", "(-y if y * p < 1 else 0)", takes="signs", bends="y * p < 1"),
+        LossRow(CUSTOM, "y * p", "y", mean="", takes="slopes"),
+    )
+}
+IN_ENGINE = tuple(ROWS)
+NAMES = tuple(name for name in ROWS if name != CUSTOM)
+PARAMETERS = {kind.name: kind().parameter for kind in Loss.__subclasses__()}  # the defaults
+
+
+def as_loss(value: Any) -> tuple[str, float]:
+    """Name and parameter of a loss that is a name, an object or a function; 0 where it has no parameter."""
+    if isinstance(value, Loss):
+        return value.name, value.parameter
+    if isinstance(value, type):
+        raise TypeError(f"loss must be a name or an object such as {value.__name__}(), got the class itself")
+    if isinstance(value, Composite) or callable(value):
+        return CUSTOM, 0.0
+    row = ROWS[one_of("loss", value, NAMES)]
+    return row.name, row.default or 0.0
+
+
+def loss_object(name: str, parameter: float | None) -> str | Loss:
+    """The loss of this name, with its parameter where it has one."""
+    kind = ROWS[name].parameter
+    return name if parameter is None or kind is None else kind.of(parameter)
+
+
+def mismatch(names: Sequence[str], loss: str) -> str | None:
+    """Why activations (one a layer, the output's last) and loss do not go together, or None if they do."""
+    *hidden, output = names
+    for row in activations.ROWS.values():
+        if row.output_only and row.name in hidden:
+            return f'activation "{row.name}" is for the output layer only'
+    needed = ROWS[loss].output if ROWS[loss].needed else output
+    if output != needed:
+        return f'output "{output}" does not go with loss "{loss}", which needs "{needed}"'
+    return None

@@ -1,0 +1,110 @@
+"""What `fit` does where its user says nothing of rate and optimizer: how long, in which steps, at which rate, how
+scaled. The rule was chosen with benchmarks/defaults.py."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._training.options import STOPPING
+from nnc._training.schedules import CosineLR, PerStep
+from nnc._utils.checks import count
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc._data.intake import Intake
+    from nnc._model.model import Model
+    from nnc._training.arguments import FitArguments
+    from nnc._training.state import TrainingState
+    from nnc._training.trainable import Trainable
+
+OPTIMIZER, RATE = "adam", 0.001  # where it is not known how long; its own
+PEAK, FEW_INPUTS = 0.02, 64  # the rate of the first step, where no neuron has more inputs; the last one's is next to 0
+STEPS, EPOCHS = 10_000, 20  # at least
+FEWEST, MOST = 32, 256  # rows of a step, in between a hundredth of all
+ENDS = {*STOPPING} - {"callback"}  # end a training without epochs; a callback may only look on
+
+
+def falling(model: Model) -> CosineLR:
+    """The rate. A step of Adam changes each weight by as much, and so what a neuron adds up by the more, the more
+    inputs it has."""
+    most = max(len(W) for W in model.W if W is not None)
+    return CosineLR(PEAK * min(1.0, sqrt(FEW_INPUTS / most)))
+
+
+def batch_of(n: int) -> int:
+    """How many of n rows a step takes."""
+    batch = min(max(FEWEST, n // 100), MOST)
+    while batch < n and n % batch == 1:  # a BatchNorm needs two rows
+        batch += 1
+    return batch
+
+
+def chosen(
+    arguments: FitArguments,
+    network: Trainable,
+    intake: Intake,
+    X: NDArray[Any],
+    n: int,
+    before: TrainingState | None,
+) -> FitArguments:
+    """Return the arguments of a fit on n rows of X with those of the rule; `intake` gets the scalings. See `filled`."""
+    scale(intake, network._open_scalings(), X, n)
+    return filled(arguments, n, network.model, before)
+
+
+def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState | None) -> FitArguments:
+    """Return the arguments of a fit that leaves out its learning rate and optimizer with those of the rule.
+
+    Parameters
+    ----------
+    arguments : FitArguments
+    n : int
+        Number of rows.
+    model : Model
+    before : TrainingState or None
+        The state that the network could continue. Where that followed this rule, the fit continues it for the epochs
+        that are left, as from a checkpoint, and where the length is not known; else Adam begins anew.
+    """
+    batch = arguments.batch_size or batch_of(n)
+    filled = arguments.replaced(batch_size=batch)
+    continues = before is not None and before.by_rule
+    epochs = arguments.epochs
+    if epochs is None and any(getattr(arguments, name) is not None for name in ENDS):  # at Adam's own rate
+        filled.lr = RATE
+        if not continues:
+            filled.optimizer = OPTIMIZER
+        return filled
+    if epochs is None:
+        filled.epochs = max(EPOCHS, -(-STEPS // -(-n // batch)))
+    elif (
+        continues
+        and before is not None
+        and isinstance(before.schedule, PerStep)
+        and count("epochs", epochs) <= (before.schedule.epochs or 0) - before.epoch
+    ):
+        filled.lr = before.schedule
+        return filled
+    filled.lr, filled.optimizer = PerStep(falling(model)), OPTIMIZER
+    return filled
+
+
+def scale(intake: Intake, open_: frozenset[str], X: NDArray[Any], n: int) -> None:
+    """Chooses the scalings that a fresh network leaves open. Images of whole bytes are pixels, others stay as they are;
+    of targets, those are scaled that are numbers of any size."""
+    from nnc._data.scaling import Pixels, Standardize
+
+    model, scaler_X, scaler_y = intake.model, intake.scaler_X, intake.scaler_y
+    if "scale_X" in open_:
+        if len(model.shape) == 1:
+            scaler_X = Standardize() if n > 1 else None
+        elif X.dtype == np.uint8:
+            scaler_X = Pixels()
+            intake.scaling_X = scaler_X.known("scale_X", model.shape)
+    of_numbers = intake.loss.takes == "numbers" and model.activations[-1] == "identity"
+    if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
+        scaler_y = Standardize()
+    intake.scale_by(scaler_X, scaler_y)

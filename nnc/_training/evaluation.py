@@ -1,0 +1,78 @@
+"""Validation loss and metrics after an epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nnc._model.model import Model
+    from nnc._team import Interrupt, Team
+    from nnc._training.dataset import Dataset
+    from nnc._training.options import TrainingOptions
+
+SLICE_MULTIPLY_ADDS = 1e9  # of an evaluation between two looks at Ctrl-C
+
+
+class Evaluator:
+    """Compute the validation loss and the metrics of the epochs of a run.
+
+    Parameters
+    ----------
+    model : Model
+    dataset : Dataset
+    options : TrainingOptions
+    columns : dict of lists
+        The values are appended to these, the loss to "val_loss".
+    outputs : array, optional
+        Receives the outputs for the rows that are measured.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        dataset: Dataset,
+        options: TrainingOptions,
+        columns: dict[str, list[float]],
+        outputs: NDArray[np.floating] | None = None,
+    ) -> None:
+        self.model, self.dataset, self.options, self.columns = model, dataset, options, columns
+        self.evaluation: Any = None  # of the core
+        if outputs is None and (options.metrics or options.callbacks) and model.custom is None:
+            outputs = np.empty((dataset.measured.n, model.sizes[-1]), model.dtype)
+        self.outputs = outputs
+
+    def evaluate(self, team: Team, n_threads: int, interrupt: Interrupt | None, block: int) -> None:
+        """Append the values of an epoch; NaN where Ctrl-C has ended the evaluation early."""
+        if self.model.custom is not None:
+            self._evaluate_custom()
+            return
+        dataset, threads = self.dataset, team.grow(n_threads)
+        if self.evaluation is None or self.evaluation.threads != threads:
+            self.evaluation = self.model.evaluation(dataset.measured, self.outputs, threads)
+        self.evaluation.restart()
+        blocks = max(1, int(SLICE_MULTIPLY_ADDS / (len(self.model.theta) * block)))
+        while not self.evaluation.done and not interrupt:
+            team.run(self.evaluation.task, blocks, threads)
+        done = self.evaluation.done
+        if dataset.validation is not None:
+            self.columns["val_loss"].append(self.evaluation.loss if done else np.nan)
+        self._append_metrics(self.outputs if done else None)
+
+    def _evaluate_custom(self) -> None:
+        rows, custom = self.dataset.measured, self.model.custom
+        assert custom is not None
+        P = self.outputs = self.model.net_outputs(rows.X)
+        if self.dataset.validation is not None:
+            assert rows.Y is not None
+            self.columns["val_loss"].append(custom.value(P, rows.Y))
+        self._append_metrics(P)
+
+    def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
+        dataset = self.dataset
+        for name, metric in self.options.metrics.items():
+            value = np.nan if P is None else dataset.intake.measure(metric, dataset.measured, P)
+            self.columns[name].append(value)

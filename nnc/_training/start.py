@@ -1,0 +1,219 @@
+"""Start a fit: arguments, state and rows are all checked before the network changes."""
+
+from __future__ import annotations
+
+from reprlib import repr as shown
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnc._model.data import Data
+from nnc._training.advice import advise
+from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
+from nnc._training.batches import BatchLoop, epochs_of
+from nnc._training.dataset import Dataset
+from nnc._training.loop import TrainingLoop
+from nnc._training.options import TrainingOptions, checked_options, left_to_rule
+from nnc._training.state import TrainingState
+from nnc._utils.checks import count, flag, fraction
+from nnc._utils.random import SHUFFLE, SPLIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TypeAlias, TypeGuard
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc._data.intake import Intake
+    from nnc._training.history import History
+    from nnc._training.trainable import Trainable
+
+    Batches: TypeAlias = Iterable[tuple[ArrayLike, ...]] | Callable[[], Iterable[tuple[ArrayLike, ...]]]
+
+
+def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
+    """Train a network on arrays, as `NeuralNetwork.fit` does."""
+    with network.model.turn:  # before it is asked what the fit continues
+        run = array_loop(network, X, y, arguments)
+        begin(network, run)
+        history = run.run()
+        advise(run, history, stacklevel=5)  # the caller of `fit`
+        return history
+
+
+def begin(network: Trainable, run: TrainingLoop) -> None:
+    """Give the network the state of the run and what its rows have taught."""
+    with network.model.still:
+        network.state, network.streams, network.intake = run.state, run.state.streams, run.dataset.intake
+
+
+def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:
+    """Return the training loop of `fit`. X is converted to an array here, and to rows for the engine in `Dataset`."""
+    arguments = with_checked_batches(arguments)
+    intake, streams = network.intake.learner(), network.streams
+    rows = X if isinstance(X, np.memmap) else intake.array(X, learn=True)
+    validation = arguments.validation
+    if is_fraction(validation):
+        share = fraction("validation", validation)
+        rows, y, weights, held = intake.split(rows, y, arguments.sample_weight, share, streams.key(SPLIT))
+        arguments = arguments.replaced(sample_weight=weights, validation=held)
+    batch_size, by_rule = arguments.batch_size, left_to_rule(arguments, network.state)
+    if by_rule:
+        from nnc._training.defaults import chosen
+
+        arguments = chosen(arguments, network, intake, rows, len(intake.rows(rows)), network.state)
+    state, options = prepare(network, arguments, by_rule)
+    if batch_size is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(rows) and batch_size < len(rows):
+        state.streams = streams.copy()  # the first batch draws from them, and may be refused
+        passes = _lazy_passes(intake, state, rows, y, arguments, batch_size)
+        return _batch_loop(network, intake, state, passes, arguments, options, -(-len(rows) // batch_size))
+    return loop_on(network, Dataset.from_arrays(intake, rows, y, arguments), arguments, options, state)
+
+
+def is_fraction(validation: float | Sequence[ArrayLike] | None) -> TypeGuard[float]:
+    """Return whether the argument asks for a fraction of the rows."""
+    return isinstance(validation, (float, int, np.floating))
+
+
+def with_checked_batches(arguments: FitArguments) -> FitArguments:
+    """Check shuffle and batch_size; return the arguments with an int of Python for the latter."""
+    flag("shuffle", arguments.shuffle)
+    size = arguments.batch_size
+    if size is None or (type(size) is int and size > 0):
+        return arguments
+    return arguments.replaced(batch_size=count("batch_size", size))
+
+
+def prepare(network: Trainable, arguments: FitArguments, by_rule: bool) -> tuple[TrainingState, TrainingOptions]:
+    """Return the state that a run continues and its options; all arguments are checked that do not need the data.
+
+    `by_rule` is whether the rule of nnc/_training/defaults.py has chosen some of them.
+    """
+    optimizer, lr, epochs = arguments.optimizer, arguments.lr, arguments.epochs
+    state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams)
+    state.by_rule = by_rule
+    return state, checked_options(arguments, network, state)
+
+
+def loop_on(
+    network: Trainable, dataset: Dataset, arguments: FitArguments, options: TrainingOptions, state: TrainingState
+) -> TrainingLoop:
+    """Return the training loop on rows that have been converted."""
+    model, intake, rows, validation = network.model, dataset.intake, dataset.rows, dataset.validation
+    if arguments.class_weight is not None:
+        rows = intake.weighted(rows, arguments.class_weight)
+    n = rows.n
+    size = n if options.batch_size is None else min(n, options.batch_size)
+    shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
+    if rows.index is not None and not (shuffles and is_first_order):  # which read all rows where they are
+        rows = rows.copied()
+    if validation is not None and model.custom is not None:
+        validation = validation.copied()
+    if rows is not dataset.rows or validation is not dataset.validation:
+        dataset = Dataset(intake, rows, validation)
+    if is_first_order and model.custom is not None:
+        from nnc._training.custom import CustomLossLoop
+
+        state.streams = state.streams.copy()
+        passes = epochs_of(model, state.streams, rows, size, shuffles)
+        return CustomLossLoop(model, intake, passes, options, state, validation, rows, -(-n // size))
+    if shuffles:
+        options.order = np.arange(n, dtype=np.int32)
+        options.settings["key"] = state.streams.key(SHUFFLE)
+    if options.target_loss is not None:
+        options.settings["target_loss"] = options.target_loss
+    if is_first_order:
+        return TrainingLoop(model, dataset, options, state)
+    from nnc._training.second_order import SecondOrderLoop
+
+    return SecondOrderLoop(model, dataset, options, state)
+
+
+def fit_batches(network: Trainable, batches: Batches, given: Mapping[str, Any]) -> History:
+    """Train a network on batches, as `NeuralNetwork.fit_batches` does; `given` are the other arguments by name."""
+    known = DEFAULTS.keys() - ONLY_FOR_ARRAYS
+    unknown = given.keys() - known
+    if unknown:
+        from nnc._utils.names import argument_suggestion
+
+        name = min(unknown)
+        raise TypeError(f"fit_batches has no argument {name!r}{argument_suggestion(name, known)}")
+    with network.model.turn:
+        run = batch_loop(network, batches, FitArguments(**given))
+        begin(network, run)
+        history = run.run()
+        advise(run, history, stacklevel=4)  # the caller of `fit_batches`
+        return history
+
+
+def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) -> BatchLoop:
+    """Return the training loop of `fit_batches`."""
+    model, intake, epochs = network.model, network.intake.learner(), arguments.epochs
+    if is_fraction(arguments.validation):
+        raise TypeError(f"validation must be (X, y) with batches, got {arguments.validation!r}")
+    optimizer, by_rule = arguments.optimizer, left_to_rule(arguments, network.state)
+    if by_rule and network.state is None:  # as far as the rule needs no number of rows
+        from nnc._training.defaults import OPTIMIZER as optimizer
+    state = TrainingState.begin(network.state, model, optimizer, arguments.lr, epochs, network.streams)
+    state.by_rule = by_rule
+    if not hasattr(state.optimizer, "lr"):
+        raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
+    options = checked_options(arguments, network, state)
+    if not callable(batches):
+        try:
+            one_pass = iter(batches) is batches
+        except TypeError:
+            raise TypeError(f"batches must be an iterable or a function, got {shown(batches)}") from None
+        if one_pass and epochs != 1:
+            raise ValueError(
+                "batches must be a list or a function that gives a new iterator for every epoch where there is "
+                f"more than one epoch, got an iterator, which ends with the first, and epochs={epochs}"
+            )
+
+    def passes() -> Iterator[Data]:
+        return map(intake.batch, batches() if callable(batches) else batches)
+
+    return _batch_loop(network, intake, state, passes, arguments, options)
+
+
+def _batch_loop(
+    network: Trainable,
+    intake: Intake,
+    state: TrainingState,
+    passes: Callable[[], Iterator[Data]],
+    arguments: FitArguments,
+    options: TrainingOptions,
+    number: int | None = None,
+) -> BatchLoop:
+    if options.metrics and arguments.validation is None:
+        raise ValueError("metrics need validation rows where rows come batch by batch, got validation=None")
+    kind = BatchLoop
+    if network.model.custom is not None:
+        from nnc._training.custom import CustomLossLoop
+
+        kind = CustomLossLoop
+    validation = intake.validation(arguments.validation)
+    return kind(network.model, intake, passes, options, state, validation, number=number)
+
+
+def _lazy_passes(
+    intake: Intake,
+    state: TrainingState,
+    X: NDArray[Any],
+    y: ArrayLike,
+    arguments: FitArguments,
+    batch_size: int,
+) -> Callable[[], Iterator[Data]]:
+    """Return the epochs of rows that stay in their file: each batch is read when it is needed."""
+    X = intake.rows(X)
+    n = len(X)
+    intake.learn_scaling(X)
+    Y, labels = intake.targets(y, n, learn=True)
+    weights = arguments.sample_weight
+    rows = Data(X, Y, labels, None if weights is None else intake.row_weights("sample_weight", weights, n))
+    rows = intake.weighted(rows, arguments.class_weight)
+
+    def read(rows: Data, numbers: NDArray[Any]) -> Data:
+        return rows.with_inputs(intake.checked_inputs(rows.X, learn=True, numbers=numbers))
+
+    return epochs_of(intake.model, state.streams, rows, batch_size, arguments.shuffle, read)

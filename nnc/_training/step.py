@@ -1,0 +1,305 @@
+"""Single training steps, for `NeuralNetwork.train_step` and `NeuralNetwork.stepper`.
+
+`GeneralStep` takes any step. `Stepper` (src/stepper.pxi) repeats a step on the prepared run if nothing else changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray
+
+from nnc._data.derivatives import by_outputs
+from nnc._registry.optimizers import as_optimizer
+from nnc._team import Stepper
+from nnc._training.divergence import divergence, too_fast
+from nnc._training.options import settings
+from nnc._training.state import BEGIN_ANEW, TrainingState
+from nnc._utils.arrays import not_finite
+from nnc._utils.checks import positive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from nnc._data.intake import Intake
+    from nnc._registry.optimizers import Optimizer
+    from nnc._training.arguments import FitArguments, Rate
+    from nnc._training.trainable import Trainable
+
+
+FIRST_RATE = 0.01  # learning rate of plain descent on a network without an optimizer
+
+
+def new_stepper(
+    optimizer: str | Optimizer | None, lr: Rate | None, options: FitArguments, network: Trainable | None = None
+) -> Stepper:
+    """Return a stepper, after checking optimizer, rate and options if the network is given."""
+    general = GeneralStep(optimizer, lr, options)
+    if network is not None:
+        general.start(network)
+    return Stepper(general, network)
+
+
+class GeneralStep:
+    """Training step of any kind on one network: the slow path of a Stepper.
+
+    A step is a fit of one epoch on all rows that leaves no history. The network is passed to each step and not stored,
+    because the network itself stores a stepper.
+
+    Parameters
+    ----------
+    optimizer : str or Optimizer, optional
+        Default: the optimizer of the network's state, or plain gradient descent, which leaves no state behind.
+    lr : float, Schedule or callable, optional
+    options : FitArguments
+        Penalties, clipping and dropout, as in `NeuralNetwork.stepper`.
+
+    Attributes
+    ----------
+    state : TrainingState or None
+        Optimizer state that the next step continues from.
+    training : Training or None
+        Prepared run of the core, which counts the steps.
+    """
+
+    __slots__ = (
+        "lr",
+        "network_state",
+        "optimizer",
+        "options",
+        "settings",
+        "shape",
+        "stack",
+        "state",
+        "training",
+    )
+
+    def __init__(self, optimizer: str | Optimizer | None, lr: Rate | None, options: FitArguments) -> None:
+        self.optimizer: str | Optimizer | None = optimizer
+        self.lr: Rate | None = lr
+        self.options: FitArguments = options
+        self.settings: Mapping[str, Any] = {}
+        self.state: TrainingState | None = None
+        self.training: Any = None
+        self.network_state: TrainingState | None = None  # of the network after the last step; None after plain descent
+        self.stack: Any = None  # layers of the network at the last step
+        self.shape: tuple[int, bool, bool, bool] | None = None  # form of the data for which `training` is prepared
+
+    def start(self, network: Trainable) -> TrainingState:
+        """Return the state that the next step continues from, without changing the network."""
+        model, before, wanted, lr = network.model, network.state, self.optimizer, self.lr
+        if before is not None and wanted is not None:
+            wanted, lr = _continued(before.optimizer, wanted, lr)
+        elif before is None and wanted is None and lr is None:
+            lr = FIRST_RATE
+        state = TrainingState.begin(before, model, wanted, lr, 1, network.streams)
+        state.by_rule = state.by_rule and self.optimizer is None
+        if not hasattr(state.optimizer, "lr"):
+            raise ValueError(
+                f"optimizer must be one that takes single steps, got {state.optimizer.name!r}, "
+                "which needs all rows, again and again"
+            )
+        self.settings = settings(self.options, model, state)
+        return state
+
+    def accepts_rate(self, lr: Rate | None) -> bool:
+        """Return whether the next step may use this learning rate while everything else stays prepared."""
+        state, are_numbers = self.state, isinstance(lr, float) and isinstance(self.lr, float)
+        return are_numbers and state is not None and not state.optimizer.keeps_steps and positive("lr", lr) > 0
+
+    def prepare(
+        self,
+        network: Trainable,
+        engine: Any,
+        X: NDArray[Any],
+        Y: NDArray[Any] | None,
+        labels: NDArray[np.int32] | None,
+        weights: NDArray[Any] | None,
+    ) -> None:
+        """Prepare a run of the core on this engine for data of this form."""
+        model, state = network.model, self.state
+        assert state is not None
+        state.catch_up()
+        constants = {**state.optimizer.settings(), **self.settings, **state.counters()}
+        n = len(X)
+        model.check_rows(n)
+        training = model.core.Training(engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants)
+        self.training = training
+        state.attend(training)
+        self.shape = n, Y is None, weights is None, engine is model.engine
+
+    def step(
+        self,
+        network: Trainable,
+        X: ArrayLike,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        dP: ArrayLike | None,
+        lr: Rate | None,
+    ) -> tuple[float, Intake | None]:
+        """Take a step; the caller holds the training lock.
+
+        Returns
+        -------
+        loss : float
+            The loss before the step, or the sum of dP * P if dP is given.
+        intake : Intake or None
+            The intake by which the data was checked if `Stepper.repeat` can take the next step on data like this.
+        """
+        model = network.model
+        if dP is None:
+            engine = model.engine
+            intake, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
+        else:
+            engine, labels, weights = model.linear, None, None
+            intake, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
+        if self.state is None or network.state is not self.network_state or model.stack is not self.stack:
+            begun = self.start(network)
+            self.check(network, rows, Y, "y" if dP is None else "dP")
+            self.state, self.training, self.shape = begun, None, None
+            if self.optimizer is not None or network.state is not None:  # else plain descent, which leaves none
+                network.state = begun
+            self.network_state, self.stack = network.state, model.stack
+        network.intake = intake
+        state = self.state
+        assert state is not None
+        given, is_custom = Y, model.custom is not None and (dP is None or model.heads is not None)
+        if is_custom:  # derivatives by the outputs come in place of what is given
+            Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
+        if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
+            self.prepare(network, engine, rows, Y, labels, weights)
+        if lr is None or lr is self.lr:
+            lr, rate = self.lr, state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
+        else:
+            assert not callable(lr)  # such a rate has a stepper of its own
+            rate = float(lr)
+        if rate == 0:
+            state.refuse_rest("lr", BEGIN_ANEW)
+        if is_custom:
+            loss, Y = self.differentiate(network, rows, given, Y, rate, of_targets=dP is None)
+        with model.still:
+            product = self.training.step(rows, Y, labels, weights, rate)
+            if product - product != 0:
+                self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
+            if lr is not self.lr:
+                self.lr = state.lr = rate
+            loss = loss + self.training.penalty if is_custom else product
+            if state.plateau is not None:
+                state.plateau.observe(loss)
+        if dP is None:
+            intake.numbered = intake.loss.of_classes and intake.classes is None
+        is_plain = weights is None and state.schedule is None and not is_custom
+        return loss, intake if is_plain and self.is_repeatable(intake, X, y, labels, dP) else None
+
+    @staticmethod
+    def is_repeatable(
+        intake: Intake, X: ArrayLike, y: ArrayLike | None, labels: NDArray[np.int32] | None, dP: ArrayLike | None
+    ) -> bool:
+        """Return whether the core can check and read arrays like these itself."""
+        if labels is not None:
+            return type(X) is ndarray and bool(intake.is_direct) and intake.classes is None
+        return bool(intake.is_unconverted(X, y) if dP is None else intake.is_unconverted(X, dP, of_outputs=True))
+
+    def differentiate(
+        self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
+    ) -> tuple[float, NDArray[Any]]:
+        """Return a custom loss and its derivative by the outputs of the engine.
+
+        Parameters
+        ----------
+        P : array (n, n_out)
+            Buffer for the outputs.
+        of_targets : bool
+            Whether Y holds targets; otherwise derivatives by the outputs of the heads.
+        """
+        from nnc._model.custom import NoNumberError
+        from nnc._training.custom import no_number
+
+        model, state = network.model, self.state
+        assert state is not None
+        self.training.refresh()
+        self.training.outputs(X, P, 1, 0)
+        if model.core.scan(P)[0] >= 0:
+            self.fail(network, X, Y, "y" if of_targets else "dP", rate)
+        if of_targets:
+            try:
+                assert model.custom is not None
+                return model.custom(P, Y)
+            except NoNumberError as error:
+                cause = too_fast(rate, self.check(network, X, Y, "y"))
+                raise no_number(error, state.epoch + 1, state.history, cause) from None
+        slope = model.heads.through(P, Y)
+        return float((model.heads.outputs(P) * Y).sum()), slope
+
+    @staticmethod
+    def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
+        """Return the updated intake, and X, Y, labels and weights as the engine takes them."""
+        intake = network.intake
+        ready = intake.at_once(X, y, sample_weight) if network.model.custom is None else None
+        if ready is not None:
+            return intake, *ready
+        if y is None:
+            raise TypeError("y must be an array of real numbers, got None; or dP takes its place")
+        learner = intake.learner()
+        return learner, *learner.data(X, y, sample_weight, learn=True)
+
+    @staticmethod
+    def output_gradient(
+        network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
+    ) -> Any:
+        """Return the intake, X as the engine takes it, and the derivatives by the outputs of the engine."""
+        if y is not None or sample_weight is not None:
+            name = "sample_weight" if y is None else "y"
+            raise TypeError(f"{name} must be left out where dP is given, in which all is said of the loss")
+        if network.model.stack.norms:
+            raise ValueError(
+                "dP must be left out where the network has BatchNorm: it is the derivative by what predict returns, "
+                "with running statistics, and a step takes those of its rows"
+            )
+        return network.intake, *by_outputs(network.intake, X, dP)
+
+    @staticmethod
+    def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:
+        """Raise if weights, inputs or targets are not finite, and return the largest input.
+
+        `what` is the name of the argument with the targets.
+        """
+        network.model.check_parameters()
+        if what == "y" and network.model.custom is not None:  # checked by the loss itself
+            Y = None
+        largest = 0.0
+        for name, rows in ((what, Y), ("X", X)):
+            if rows is not None:
+                position, largest = network.model.core.scan(rows)
+                if position >= 0:
+                    raise not_finite(name, rows, position, shape=network.model.shape if name == "X" else ())
+        return largest
+
+    def fail(self, network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str, rate: float) -> None:
+        """Raise the error of a step that was not taken: something is not finite, or the training diverges."""
+        state, training = self.state, self.training
+        assert state is not None
+        state.catch_up()
+        self.training = self.shape = state.live = None  # the run cannot be continued
+        cause = too_fast(rate, self.check(network, X, Y, what))
+        history = state.history
+        history.stop_reason = "diverged"
+        raise divergence(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
+
+
+def _continued(optimizer: Any, wanted: str | Optimizer | None, lr: Rate | None) -> tuple[Optimizer | None, Any]:
+    """Return the optimizer to start with, None to continue with the current one, and the learning rate.
+
+    A checkpoint stores the current rate as that of the optimizer, so optimizers that differ only in the rate are equal.
+    A rate that is given by an optimizer object is used nevertheless.
+    """
+    named: Any = as_optimizer(wanted)
+    if type(named) is not type(optimizer) or not hasattr(named, "lr"):
+        return named, lr
+    if named.with_lr(optimizer.lr) != optimizer:
+        return named, lr
+    has_own_rate = not isinstance(wanted, str) and named.lr != optimizer.lr
+    return None, named.lr if lr is None and has_own_rate else lr

@@ -1,0 +1,177 @@
+"""Checks of numbers, whose messages name the argument, what was expected and what came. They need no NumPy."""
+
+from __future__ import annotations
+
+from functools import wraps
+from numbers import Integral  # what NumPy's integers are, too
+from reprlib import repr as shown  # short, whatever the value is
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+MAX_COUNT = 2**53 - 1  # largest whole number that is exact as a float and that files hold
+MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons that files hold
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def counted(n: int, word: str) -> str:
+    """1 column, 2 columns."""
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def is_bool(value: Any) -> bool:
+    """Whether it is True or False, of Python or of NumPy."""
+    kind = type(value)
+    return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
+
+
+def real(name: str, value: Any) -> float:
+    """`value` as a float, which may be infinite or NaN."""
+    if type(value) is float:
+        return value
+    if is_bool(value) or isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {shown(value)}") from None
+    except OverflowError:  # an integer of more than 308 digits
+        raise ValueError(f"{name} must be a number in the range of a float, got a larger one") from None
+
+
+def no_nan(name: str, value: Any) -> float:
+    """`value` as a float, which may be infinite."""
+    number = real(name, value)
+    if number != number:
+        raise ValueError(f"{name} must be a number, got {shown(value)}")
+    return number
+
+
+def finite(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not abs(number) < float("inf"):
+        raise ValueError(f"{name} must be a finite number, got {shown(value)}")
+    return number
+
+
+def positive(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{name} must be a positive finite number, got {shown(value)}")
+    return number
+
+
+def not_negative(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{name} must be a finite number, 0 or more, got {shown(value)}")
+    return number
+
+
+def count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) -> int:
+    if type(value) is int and least <= value <= most:
+        return value
+    if is_bool(value) or not isinstance(value, (int, Integral)):
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be {least} or more, got {shown(value)}")
+    if int(value) > most:
+        raise ValueError(f"{name} must be {most} or less, got {shown(value)}")
+    return int(value)
+
+
+def size(name: str, value: Any) -> int:
+    """Return a size of a layer: a whole number from 1 on that files can hold."""
+    return count(name, value, most=MAX_SIZE)
+
+
+def fraction(name: str, value: Any) -> float:
+    number = real(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1, got {shown(value)}")
+    return number
+
+
+def within(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
+    """The check whether a number fits, which `expected` says in words."""
+
+    def check(name: str, value: Any) -> float:
+        number = real(name, value)
+        if not fits(number):
+            raise ValueError(f"{name} must be {expected}, got {value!r}")
+        return number
+
+    return check
+
+
+def pair(name: str, value: Any) -> tuple[int, int]:
+    """Two whole numbers, 1 or more; one stands for both."""
+    if not isinstance(value, (tuple, list)):
+        return (size(name, value),) * 2
+    if len(value) != 2:
+        raise ValueError(f"{name} must be one whole number or two, got {shown(value)}")
+    first, second = value
+    return size(name, first), size(name, second)
+
+
+def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """The same check, which lets None pass."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def flag(name: str, value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    if not is_bool(value):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def one_of(name: str, value: Any, names: Collection[str], hint: str = "") -> str:
+    if not isinstance(value, str) or value not in names:
+        message = f"{name} must be one of {', '.join(names)}{hint}, got {shown(value)}"
+        if isinstance(value, str):
+            from nnc._utils.names import suggestion
+
+            message += suggestion(value, names)
+        raise ValueError(message)
+    return value
+
+
+def explains_arguments(elsewhere: str) -> Callable[[F], F]:
+    """Makes the TypeError of a method about an unknown argument say what was meant, perhaps an argument of the method
+    `elsewhere`. The signature stays as it is."""
+
+    def decorate(method: F) -> F:
+        @wraps(method)
+        def explained(*args: Any, **named: Any) -> Any:
+            try:
+                return method(*args, **named)
+            except TypeError:
+                if all(name in _arguments(method) for name in named):  # it comes from within
+                    raise
+                raise _unknown(method, args[0], named, elsewhere) from None
+
+        return explained  # type: ignore[return-value]
+
+    return decorate
+
+
+def _unknown(method: Any, of: Any, named: Collection[str], elsewhere: str) -> TypeError:
+    """What to raise where a method has no argument of one of these names."""
+    from nnc._utils.names import argument_suggestion
+
+    known, cls = _arguments(method), type(of)
+    unknown = next(name for name in named if name not in known)
+    further = {cls.__name__ if elsewhere == "__init__" else elsewhere: _arguments(getattr(cls, elsewhere))}
+    hint = argument_suggestion(unknown, known, further)
+    return TypeError(f"{cls.__name__}.{method.__name__}() got an unexpected keyword argument {unknown!r}{hint}")
+
+
+def _arguments(function: Any) -> tuple[str, ...]:
+    """The names of what a function takes, but for self."""
+    code = getattr(function, "__wrapped__", function).__code__
+    names: tuple[str, ...] = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    return names
