@@ -16,6 +16,13 @@ MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons that files hol
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
+def store_arguments(instance: object, arguments: dict[str, Any]) -> None:
+    """Store the arguments of a constructor, its `locals()`, as attributes of the same names."""
+    for name, value in arguments.items():
+        if name != "self":
+            setattr(instance, name, value)
+
+
 def counted(n: int, word: str) -> str:
     """1 column, 2 columns."""
     return f"{n} {word}" if n == 1 else f"{n} {word}s"

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from nnc._parallel.ensemble import Ensemble
+from nnc._utils.checks import store_arguments
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
@@ -38,6 +39,7 @@ class _OnDask:
     estimators_: list[NeuralNetwork]
     ensemble_: Ensemble
     n_features_in_: int
+    client: Any
 
     def __init__(
         self,
@@ -59,25 +61,7 @@ class _OnDask:
         dropout: float = 0.0,
         random_state: Any = None,
     ) -> None:
-        super().__init__(
-            hidden_layer_sizes,  # type: ignore[call-arg]
-            activation,
-            n_estimators=n_estimators,
-            max_samples=max_samples,
-            bootstrap=bootstrap,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate_init=learning_rate_init,
-            max_iter=max_iter,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            dropout=dropout,
-            random_state=random_state,
-        )
-        vars(self).pop("n_jobs")
-        self.client = client
+        store_arguments(self, locals())
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]

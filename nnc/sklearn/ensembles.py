@@ -15,6 +15,7 @@ from nnc._network import NeuralNetwork
 from nnc._parallel.ensemble import Ensemble
 from nnc._parallel.fit import fit_many
 from nnc._registry.optimizers import Optimizer, as_optimizer
+from nnc._utils.checks import store_arguments
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class _Bagged(BaseEstimator):
     history_: ManyHistory
     n_iter_: int
     n_features_in_: int
+    max_samples: float
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -120,22 +122,7 @@ class _Bagged(BaseEstimator):
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.n_estimators = n_estimators
-        self.max_samples = max_samples
-        self.bootstrap = bootstrap
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.dropout = dropout
-        self.random_state = random_state
-        self.n_jobs = n_jobs
+        store_arguments(self, locals())
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, n_out: int, **arguments: Any) -> Self:
         """Trains networks with so many outputs, and these further arguments of NeuralNetwork."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -41,12 +42,10 @@ class Estimator(Solvers):
 
     coefs_: list[NDArray[Any]]
     intercepts_: list[NDArray[Any] | None]
-    n_iter_: int
     t_: int
     n_outputs_: int
     n_layers_: int
     out_activation_: str
-    loss_: float
     best_loss_: float | None
     loss_curve_: list[float]
     validation_loss_curve_: list[float] | None
@@ -181,6 +180,10 @@ class Estimator(Solvers):
         """y (n, n_outputs_) as the engine takes it: targets or labels."""
         return cast(y, np.dtype(dtype)), None
 
+    def _validation_targets(self, y: NDArray[Any]) -> NDArray[Any]:
+        """Return checked targets of validation rows as _validate_input returns those for training."""
+        return y
+
     def _data(self: Any, net: NeuralNetwork, X: Any, y: NDArray[Any], weights: Any) -> Data:
         if X.shape[1] != net.sizes[0] or y.shape[1] != net.sizes[-1]:
             raise ValueError(
@@ -285,8 +288,18 @@ class Estimator(Solvers):
         return net.activations == asked and (net.loss_name, net.loss_parameter or 0.0) == as_loss(loss)
 
     def _validated(self: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
-        """A user's validation rows, as _validate_input makes those for training."""
-        X, y = self._validation_input(X, y)
+        """Return a user's validation rows, checked as _validate_input checks those for training."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=is_regressor(self),
+            dtype=(np.float64, np.float32),
+            reset=False,
+        )
+        y = self._validation_targets(y)
         if issparse(X):
             X = X.toarray()
         return X, y.reshape(len(y), -1), None if weights is None else checked_sample_weight(weights, X)

@@ -109,11 +109,7 @@ class _Watched(TrainingLoop):
         self.records.columns["val_score"].append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
-        if score < estimator.best_validation_score_ + estimator.tol:
-            estimator._no_improvement_count += 1
-        else:
-            estimator._no_improvement_count = 0
-        if not score > estimator.best_validation_score_:
+        if not _improves(estimator, score, estimator.best_validation_score_):
             return False
         estimator.best_validation_score_ = score
         self.monitor.keep(self.params)
@@ -230,16 +226,18 @@ def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:
 
 
 def _improve_loss(estimator: Any) -> bool:
-    """Counts epochs without a lower loss."""
+    """Count epochs without a lower loss, and remember the lowest one; return whether this is the lowest."""
     loss = estimator.loss_curve_[-1]
-    if loss > estimator.best_loss_ - estimator.tol:
-        estimator._no_improvement_count += 1
-    else:
-        estimator._no_improvement_count = 0
-    if not loss < estimator.best_loss_:
-        return False
-    estimator.best_loss_ = loss
-    return True
+    improves = _improves(estimator, -loss, -estimator.best_loss_)
+    if improves:
+        estimator.best_loss_ = loss
+    return improves
+
+
+def _improves(estimator: Any, score: float, best: float) -> bool:
+    """Count epochs whose score does not exceed the best one by `tol`; return whether it exceeds it at all."""
+    estimator._no_improvement_count = estimator._no_improvement_count + 1 if score < best + estimator.tol else 0
+    return score > best
 
 
 class Hook:
