@@ -32,7 +32,6 @@ from nnc.layers import small_images
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -313,10 +312,6 @@ def _digest(files: Sequence[str]) -> str:
     found = sha256()
     for path in files:
         with disk.opened(path, "images") as file:
-            _feed(found, file)
+            while piece := file.read(disk.PIECE):
+                found.update(piece)
     return found.hexdigest()
-
-
-def _feed(found: Any, file: BinaryIO) -> None:
-    while piece := file.read(disk.PIECE):
-        found.update(piece)
