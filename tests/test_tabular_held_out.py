@@ -104,7 +104,7 @@ def test_labels_of_a_part_change_nothing_in_its_predictions(kind, monkeypatch):
         training.scaling, training.y = scaling, targets if scaling is None else scaling.apply(targets, np.float32)
         members = training.run(1)
         schema = Schema.learn(read_table(X))
-        target = Target(1, [np.arange(2)] if classes else None)
+        target = Target(1, np.arange(2) if classes else None)
         bounds = None if classes else np.array([[-9.0], [9.0]])
         model = TableModel(task, schema, target, members, scaling, bounds, X.mean(axis=0), {"seed": 0})
         return predict_held_out(model, rows, training.judges())[0]

@@ -24,12 +24,11 @@ from nnc.tabular.frames import read_table
 from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
-from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
 from nnc.tabular.schema import BINS, Schema
 from nnc.tabular.selection import without_outliers
 from nnc.tabular.summary import summary
-from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all
+from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all, told
 
 if TYPE_CHECKING:
     from typing import Self
@@ -213,7 +212,6 @@ class TableEstimator(BaseEstimator):
             seed = int(check_random_state(seed).randint(2**31 - 1))
         seed = int(seed)
         encoded = target.encode(y, len(table))
-        encoded = encoded if target.classes is None else encoded[:, 0]
         weights = None if sample_weight is None else _weights(sample_weight, len(table))
         weights = self._weights(encoded, weights, target)
         if weights is not None:
@@ -353,10 +351,7 @@ class TableEstimator(BaseEstimator):
         `feature_importances_std_` tells by how much it may differ from 0. `fit` computes importances for tables of up
         to 100 columns. For wider tables this is an AttributeError until `find_importances` is called.
         """
-        importances = self._model().importances
-        if importances is None:
-            raise AttributeError("feature_importances_ is not known yet: call find_importances()")
-        return importances[0]
+        return self._known_importances("feature_importances_")[0]
 
     @property
     def feature_importances_std_(self) -> NDArray[np.float64]:
@@ -366,10 +361,13 @@ class TableEstimator(BaseEstimator):
         without information has an importance within two standard errors of 0 in 95 % of tables or more. In a file that
         nnc 0.1.0 has written they are the standard deviations over permutations only.
         """
+        return self._known_importances("feature_importances_std_")[1]
+
+    def _known_importances(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         importances = self._model().importances
         if importances is None:
-            raise AttributeError("feature_importances_std_ is not known yet: call find_importances()")
-        return importances[1]
+            raise AttributeError(f"{name} is not known yet: call find_importances()")
+        return importances
 
     def find_importances(self) -> NDArray[np.float64]:
         """Compute `feature_importances_`, (columns,), if that is not done yet: minutes for some thousand columns.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
-from nnc._utils.checks import flag, within
+from nnc._utils.checks import flag, store_arguments, within
 from nnc._utils.sklearn_private import StrOptions
 from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
 from nnc.tabular.recipe import LOSSES, NUMBERS, Task, loss_by_rule
@@ -52,6 +52,8 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         "loss": [StrOptions(set(LOSSES)), None],
         "quantiles": ["array-like", None],
     }
+    loss: str | None
+    quantiles: Any
     _kind = "numbers"
 
     def __init__(
@@ -68,16 +70,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         callback: Any = None,
         progress: bool = False,
     ) -> None:
-        self.preset = preset
-        self.members = members
-        self.loss = loss
-        self.quantiles = quantiles
-        self.max_seconds = max_seconds
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.checkpoint = checkpoint
-        self.callback = callback
-        self.progress = progress
+        store_arguments(self, locals())
 
     def _target(self, y: Any, n: int) -> Target:
         self._quantiles()
