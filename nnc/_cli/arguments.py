@@ -109,6 +109,10 @@ def _table(command: argparse.ArgumentParser) -> None:
     group.add_argument("--encoding", metavar="NAME", help="such as utf-8, cp1252, gb18030")
 
 
+def _count(command: argparse._ActionsContainer, name: str, brief: str, **settings: Any) -> None:
+    command.add_argument(name, metavar="N", type=_positive, help=brief, **settings)
+
+
 def _quiet(command: argparse.ArgumentParser) -> None:
     command.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
 
@@ -153,12 +157,10 @@ def _train(command: argparse.ArgumentParser) -> None:
         default="default",
         help="how much is done (default: %(default)s)",
     )
-    command.add_argument(
-        "--members", metavar="N", type=_positive, help="how many networks (default: by preset and rows)"
-    )
-    command.add_argument("--epochs", metavar="N", type=_positive, help="of --images: how often to go through them")
+    _count(command, "--members", "how many networks (default: by preset and rows)")
+    _count(command, "--epochs", "of --images: how often to go through them")
     command.add_argument("--max-seconds", metavar="S", type=_seconds, help="end after this time, with what there is")
-    command.add_argument("--threads", metavar="N", type=_positive, help="how many at a time (default: all cores)")
+    _count(command, "--threads", "how many at a time (default: all cores)")
     command.add_argument(
         "--seed", metavar="N", type=_seed, default=0, help="the same one makes the same model (default: %(default)s)"
     )
@@ -210,9 +212,7 @@ def _explain(command: argparse.ArgumentParser) -> None:
     prediction of each row; they add up to it."""
     command.add_argument("file", metavar="MODEL", help="a model that `nnc train` has made")
     command.add_argument("rows", metavar="DATA", nargs="?", help="a table whose rows are to be explained")
-    command.add_argument(
-        "--first", metavar="N", type=_positive, default=5, help="so many rows of it (default: %(default)s)"
-    )
+    _count(command, "--first", "so many rows of it (default: %(default)s)", default=5)
     command.add_argument("--label", metavar="CLASS", help="the class that is explained (default: the predicted one)")
     _output(command, "a row for each row and a column for each column, in place of text")
     command.add_argument("--json", action="store_true", help="as JSON")
@@ -229,12 +229,8 @@ def _plot(command: argparse.ArgumentParser) -> None:
     """Draw a network as SVG: its layers, neurons and weights."""
     command.add_argument("file", metavar="MODEL", help="a saved model or network")
     _output(command, "the picture", required=True)
-    command.add_argument(
-        "--neurons", metavar="N", type=_positive, default=10, help="of a layer, at most (default: %(default)s)"
-    )
-    command.add_argument(
-        "--network", metavar="N", type=_positive, default=1, help="which one of several (default: %(default)s)"
-    )
+    _count(command, "--neurons", "of a layer, at most (default: %(default)s)", default=10)
+    _count(command, "--network", "which one of several (default: %(default)s)", default=1)
 
 
 def _export(command: argparse.ArgumentParser) -> None:
@@ -247,10 +243,8 @@ def _export(command: argparse.ArgumentParser) -> None:
     to.add_argument("--js", dest="to", action="store_const", const="js", help="JavaScript")
     _output(command, "the file (default: the model's name with another ending)")
     which = command.add_mutually_exclusive_group()
-    which.add_argument("--network", metavar="N", type=_positive, help="which one of several")
-    which.add_argument(
-        "--members", metavar="N", type=_positive, help="the N best networks of the model of a table (default: all)"
-    )
+    _count(which, "--network", "which one of several")
+    _count(which, "--members", "the N best networks of the model of a table (default: all)")
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
@@ -268,25 +262,15 @@ def _compare(command: argparse.ArgumentParser) -> None:
         default="3,4,1",
         help="inputs, hidden neurons, outputs (default: %(default)s)",
     )
-    command.add_argument(
-        "--rows",
-        metavar="N",
-        type=_positive,
-        help="rows of random numbers (default: the tutorial's four where they fit, else 32)",
-    )
-    command.add_argument(
-        "--epochs",
-        metavar="N",
-        type=_positive,
-        help="how often to go through the rows (default: 1500, or what takes a few seconds)",
-    )
+    _count(command, "--rows", "rows of random numbers (default: the tutorial's four where they fit, else 32)")
+    _count(command, "--epochs", "how often to go through the rows (default: 1500, or what takes a few seconds)")
     command.add_argument(
         "--lr",
         metavar="RATE",
         type=float,
         help="learning rate (default: 1 for the tutorial's rows, else 0.01)",
     )
-    command.add_argument("--batch-size", metavar="N", type=_positive, help="rows a step (default: all)")
+    _count(command, "--batch-size", "rows a step (default: all)")
     command.add_argument(
         "--activation", metavar="NAME", default="sigmoid", help="of the hidden layers (default: %(default)s)"
     )

@@ -14,9 +14,9 @@ from nnc._registry import losses
 from nnc._registry.losses import CrossEntropy
 from nnc._utils.arrays import cast
 from nnc._utils.checks import store_arguments
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
-from nnc.sklearn.further import FURTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 class MLPClassifier(Estimator, neural_network.MLPClassifier):
-    __doc__ = f"""scikit-learn's MLPClassifier, trained by nnc.
-{
-        FURTHER.format(
-            loss='''
-    loss : "log_loss", "hinge" or nnc.CrossEntropy(label_smoothing=0.1), default="log_loss"
-        With "hinge" there is `decision_function` in place of `predict_proba`.
-    class_weight : dict, "balanced" or, for several labels, a list of dicts, default=None
-        Multiplies the weight of each row by that of its class.'''
-        )
-    }"""
+    __doc__ = documented(
+        Estimator,
+        "scikit-learn's MLPClassifier, trained by nnc.",
+        """
+        loss : "log_loss", "hinge" or nnc.CrossEntropy(label_smoothing=0.1), default="log_loss"
+            With "hinge" there is `decision_function` in place of `predict_proba`.
+        class_weight : dict, "balanced" or, for several labels, a list of dicts, default=None
+            Multiplies the weight of each row by that of its class.""",
+        before="dropout",
+    )
 
     _parameter_constraints = {  # noqa: RUF012
         **neural_network.MLPClassifier._parameter_constraints,

@@ -16,6 +16,7 @@ from nnc._parallel.ensemble import Ensemble
 from nnc._parallel.fit import fit_many
 from nnc._registry.optimizers import Optimizer, as_optimizer
 from nnc._utils.checks import store_arguments
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from nnc._data.conformal import ConformalIntervals, ConformalSets
     from nnc._parallel.history import ManyHistory
 
-PARAMETERS = """
+
+class _Bagged(BaseEstimator):
+    """Base class of both ensembles.
+
     Parameters
     ----------
     hidden_layer_sizes : tuple of int, default=(100,)
@@ -70,11 +74,7 @@ PARAMETERS = """
     history_ : nnc.ManyHistory
     n_iter_ : int
         Epochs of the network that took most.
-"""
-
-
-class _Bagged(BaseEstimator):
-    """What both have in common."""
+    """
 
     estimators_: list[NeuralNetwork]
     ensemble_: Ensemble
@@ -175,10 +175,12 @@ class _Bagged(BaseEstimator):
 
 
 class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
-    __doc__ = f"""Networks that are trained on rows of their own, by nnc.fit_many, and predict with their mean.
+    __doc__ = documented(
+        _Bagged,
+        """Networks that are trained on rows of their own, by nnc.fit_many, and predict with their mean.
 
-    Inputs and targets are standardized by each network. The loss is the mean squared error.
-{PARAMETERS}"""
+        Inputs and targets are standardized by each network. The loss is the mean squared error.""",
+    )
 
     _arguments = {"loss": "mse", "scale_y": "standardize"}  # noqa: RUF012 (of NeuralNetwork)
 
@@ -211,13 +213,14 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
 
 
 class EnsembleClassifier(ClassifierMixin, _Bagged):
-    __doc__ = f"""Networks that are trained on rows of their own, by nnc.fit_many, and predict with the mean of their
-    probabilities.
+    __doc__ = documented(
+        _Bagged,
+        """Networks that are trained on rows of their own, by nnc.fit_many, and predict with the mean of their
+        probabilities.
 
-    Inputs are standardized by each network. The loss is the cross-entropy.
-{PARAMETERS}
-    classes_ : array (n_classes,)
-    """
+        Inputs are standardized by each network. The loss is the cross-entropy.""",
+        end="classes_ : array (n_classes,)",
+    )
 
     classes_: NDArray[Any]
     _arguments = {"loss": "cross_entropy"}  # noqa: RUF012 (of NeuralNetwork)

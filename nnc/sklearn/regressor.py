@@ -11,9 +11,9 @@ from sklearn import neural_network
 from nnc._data.metrics import r2
 from nnc._registry.losses import Huber, Quantile
 from nnc._utils.checks import store_arguments
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
-from nnc.sklearn.further import FURTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class MLPRegressor(Estimator, neural_network.MLPRegressor):
-    __doc__ = f"""scikit-learn's MLPRegressor, trained by nnc.
-{
-        FURTHER.format(
-            loss='''
-    loss : str or object
-        Also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau).'''
-        )
-    }"""
+    __doc__ = documented(
+        Estimator,
+        "scikit-learn's MLPRegressor, trained by nnc.",
+        """
+        loss : str or object
+            Also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau).""",
+        before="dropout",
+    )
 
     _parameter_constraints = {  # noqa: RUF012
         **neural_network.MLPRegressor._parameter_constraints,

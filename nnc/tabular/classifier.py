@@ -12,8 +12,9 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
 from nnc._utils.checks import flag, not_negative, store_arguments
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
-from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
+from nnc.tabular.estimator import TableEstimator
 from nnc.tabular.recipe import CLASSES, Task
 from nnc.tabular.target import Target
 
@@ -24,28 +25,26 @@ if TYPE_CHECKING:
     from nnc.tabular.model import TableModel
 
 
-OWN = """
-    class_weight : "balanced" or dict, default=None
-        What the weight of each row is multiplied by, by its class, as in scikit-learn: 1 of classes that are not in
-        the dict. Of a class whose weight is 0 nothing is learned."""
-
-
 class TableClassifier(ClassifierMixin, TableEstimator):
-    __doc__ = f"""Classes from a table of any columns, with nothing to set: several small networks, which answer
-    together. The first five are held against rows of their own, and say how long others learn, from all rows.
+    __doc__ = documented(
+        TableEstimator,
+        """Classes from a table of any columns, with nothing to set: several small networks, which answer
+        together. The first five are held against rows of their own, and say how long others learn, from all rows.""",
+        """
+        class_weight : "balanced" or dict, default=None
+            What the weight of each row is multiplied by, by its class, as in scikit-learn: 1 of classes that are not in
+            the dict. Of a class whose weight is 0 nothing is learned.""",
+        before="max_seconds",
+        end="""
+        classes_ : array (n_classes,)
 
-    Parameters
-    ----------
-{PARAMETERS.replace(HERE, OWN)}
-    classes_ : array (n_classes,)
-
-    Examples
-    --------
-    >>> from nnc.tabular import TableClassifier
-    >>> model = TableClassifier().fit(frame, labels)
-    >>> model.predict_proba(new_frame)
-    >>> print(model.report())
-    """
+        Examples
+        --------
+        >>> from nnc.tabular import TableClassifier
+        >>> model = TableClassifier().fit(frame, labels)
+        >>> model.predict_proba(new_frame)
+        >>> print(model.report())""",
+    )
 
     _parameter_constraints = {  # noqa: RUF012
         **TableEstimator._parameter_constraints,
