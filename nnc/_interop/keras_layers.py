@@ -259,14 +259,7 @@ def _activation(builder: Builder, layer: Any, what: str) -> None:
             f"{what} must have one of the activations {', '.join(ACTIVATIONS)}, "
             f"got {getattr(function, '__name__', function)!r}"
         )
-    if name == "softmax":
-        builder.require_vectors(what)
     builder.activation(name, what)
-
-
-def _softmax(builder: Builder, layer: Any, what: str) -> None:
-    builder.require_vectors(what)
-    builder.activation("softmax", what)
 
 
 def _misplaced(builder: Builder, layer: Any, what: str) -> None:
@@ -288,6 +281,6 @@ READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "ReLU": lambda builder, layer, what: builder.activation("relu", what),
     "LeakyReLU": lambda builder, layer, what: builder.activation("leaky_relu", what),
     "ELU": lambda builder, layer, what: builder.activation("elu", what),
-    "Softmax": _softmax,
+    "Softmax": lambda builder, layer, what: builder.activation("softmax", what),
     **dict.fromkeys(BEGINNING, _misplaced),
 }

@@ -301,14 +301,13 @@ class Graph(Writer):
             kind = _kind_of(made.labels)
             self.node("Gather", self.tensor(made.labels, (len(made.labels),), kind), index, name="label")
         label = ("label", kind, yes)
-        if not made.probabilities:
-            self.node("Identity", at, name="output")
-            return [label, ("output", self.dtype, (made.n_out,))]
-        if made.answer != "yes":
-            self.node("Identity", at, name="probabilities")
-            return [label, ("probabilities", self.dtype, (made.n_out,))]
-        self.node("Concat", self.node("Sub", self.number(1.0), at), at, name="probabilities", axis=1)
-        return [label, ("probabilities", self.dtype, (2,))]
+        name, n = "probabilities" if made.probabilities else "output", made.n_out
+        if made.probabilities and made.answer == "yes":
+            n = 2
+            self.node("Concat", self.node("Sub", self.number(1.0), at), at, name=name, axis=1)
+        else:
+            self.node("Identity", at, name=name)
+        return [label, (name, self.dtype, (n,))]
 
 
 def _kind_of(labels: Sequence[Any]) -> str:

@@ -206,6 +206,8 @@ class Builder:
 
     def activation(self, name: str, what: str) -> None:
         """Set the activation of the last layer, or of the layer below its max-pools if the activation is monotone."""
+        if name == "softmax":
+            self.require_vectors(what)
         place = len(self.layers) - 1
         while isinstance(self.layers[place], MaxPool2D) and activations.ROWS[name].monotone:
             place -= 1

@@ -315,7 +315,6 @@ def _scale(builder: Builder, part: Any, what: str) -> None:
 
 
 def _softmax(builder: Builder, part: Any, what: str) -> None:
-    builder.require_vectors(what)
     if part.dim not in (1, -1):
         raise ValueError(f"{what} must have dim=1 or -1, got {part.dim!r}")
     builder.activation("softmax", what)
