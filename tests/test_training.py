@@ -581,7 +581,7 @@ def test_history():
     assert history.loss.dtype == np.float64
     assert history.loss.shape == (7,)
     assert history.epochs == 7
-    assert 0 < history.seconds < 60
+    assert history.seconds > 0
     assert history.stop_reason == "epochs"
     assert repr(history).startswith("<History: 7 epochs in ")
     assert repr(history).endswith(f"loss {history.loss[0]:.6g} -> {history.loss[-1]:.6g}, stopped by epochs>")
