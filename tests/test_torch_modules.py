@@ -396,8 +396,8 @@ def test_reading_ignores_autocast_and_default_dtype():
 
 
 def test_verification_finds_a_module_that_computes_something_else(monkeypatch):
-    # A class that is changed as a whole is what no check of types and attributes can notice.
     forward = nn.Tanh.forward
+    # Checks of types and attributes refuse a subclass; they cannot notice a class that is changed as a whole.
     monkeypatch.setattr(nn.Tanh, "forward", lambda self, x: forward(self, x) * (1 + 1e-4))
     module = nn.Sequential(*after_linear(nn.Tanh()))
     with pytest.raises(
