@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nnc._parallel.ensemble import Ensemble
     from nnc._parallel.fit import fit_many
     from nnc._parallel.history import ManyHistory
+    from nnc._parallel.per_network import PerNetwork
     from nnc._parallel.search import SearchResult, search
     from nnc._registry.heads import Head, Heads
     from nnc._registry.losses import CrossEntropy, Huber, Quantile
@@ -105,6 +106,7 @@ __all__ = [
     "OnlineClassifier",
     "OnlineRegressor",
     "OverfittingWarning",
+    "PerNetwork",
     "PerStep",
     "Pixels",
     "Progress",
@@ -177,6 +179,7 @@ _HOME = {
     "OnlineClassifier": "_online",
     "OnlineRegressor": "_online",
     "OverfittingWarning": "_training.advice",
+    "PerNetwork": "_parallel.per_network",
     "PerStep": "_training.schedules",
     "Pixels": "_data.scaling",
     "Progress": "_training.callbacks",

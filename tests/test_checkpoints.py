@@ -171,10 +171,10 @@ def test_second_order_methods_where_weights_were_changed(optimizer):
     net.fit(X, Y, epochs=60, optimizer=optimizer)
     for scale in (0.1, -1.0, 2.0):
         net.params = scale * np.random.default_rng(1).normal(size=net.n_params)
-        before = net.loss(X, Y)
+        before = net.evaluate_loss(X, Y)
         history = net.fit(X, Y, epochs=60)
         assert history.loss[0] == pytest.approx(before)
-        assert net.loss(X, Y) < 0.5 * before
+        assert net.evaluate_loss(X, Y) < 0.5 * before
 
 
 def test_a_history_that_is_not_full(tmp_path):
@@ -463,7 +463,9 @@ def test_the_best_of_a_run_is_not_replaced_by_a_worse_one_when_it_goes_on(tmp_pa
     assert flags
     assert not any(flags)
     again.fit(X, Y, epochs=200, callback=Checkpoint(best, best_only=True), **settings)
-    assert NeuralNetwork.load(best).loss(XV, YV) < NeuralNetwork.from_json(before.decode()).loss(XV, YV)
+    assert NeuralNetwork.load(best).evaluate_loss(XV, YV) < NeuralNetwork.from_json(before.decode()).evaluate_loss(
+        XV, YV
+    )
 
 
 @pytest.mark.parametrize("rule", ["max_seconds", "interrupt"])

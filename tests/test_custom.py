@@ -200,7 +200,7 @@ def test_loss_and_gradients(layers, dtype):
     one, other = pair(layers, dtype=dtype)
     X, y = data(one)
     rel = 1e-10 if dtype == "float64" else 1e-3
-    assert other.loss(X, y) == pytest.approx(one.loss(X, y), rel=rel)
+    assert other.evaluate_loss(X, y) == pytest.approx(one.evaluate_loss(X, y), rel=rel)
     for (dW, db), (W, b) in zip(other.gradients(X, y), one.gradients(X, y), strict=True):
         assert dW == pytest.approx(W, rel=rel, abs=rel / 1e3)
         assert db == pytest.approx(b, rel=rel, abs=rel / 1e3)
@@ -253,7 +253,7 @@ def test_no_function_changes_the_data():
     net = NeuralNetwork([4, 3], loss=careless, seed=0)
     X, y = data(net, 4)
     with pytest.raises(ValueError, match="read-only") as error:
-        net.loss(X, y)
+        net.evaluate_loss(X, y)
     note = "the loss function 'careless', called with P of shape (4, 3) and Y of shape (4, 3), has raised this"
     assert error.value.__notes__ == [note]
 
@@ -315,7 +315,11 @@ def test_a_training_that_diverges():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda net, X, y: net.loss(X, y, np.ones(5)), ValueError, "sample_weight does not go with a loss that is a f"),
+        (
+            lambda net, X, y: net.evaluate_loss(X, y, np.ones(5)),
+            ValueError,
+            "sample_weight does not go with a loss that is a f",
+        ),
         (
             lambda net, X, y: net.fit(X, y, epochs=1, lr=0.001, class_weight="balanced"),
             ValueError,
@@ -327,11 +331,15 @@ def test_a_training_that_diverges():
             r"'levenberg_marquardt' is for squared losses \(sse, half_sse, mse\), got mse$",
         ),
         (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step knows single losses that have a name"),
-        (lambda net, X, y: net.loss(X, y[:4]), ValueError, r"y must have shape \(5,\) or \(5, k\), .* got \(4, 3\)"),
-        (lambda net, X, y: net.loss(X, y[None]), ValueError, r"y must have shape \(5,\) or \(5, k\)"),
-        (lambda net, X, y: net.loss(X, y * np.nan), ValueError, "y must be finite"),
-        (lambda net, X, y: net.loss(X * np.inf, y), ValueError, "X must be finite"),
-        (lambda net, X, y: net.loss(X, ["a"] * 5), TypeError, "y must be"),
+        (
+            lambda net, X, y: net.evaluate_loss(X, y[:4]),
+            ValueError,
+            r"y must have shape \(5,\) or \(5, k\), .* got \(4, 3\)",
+        ),
+        (lambda net, X, y: net.evaluate_loss(X, y[None]), ValueError, r"y must have shape \(5,\) or \(5, k\)"),
+        (lambda net, X, y: net.evaluate_loss(X, y * np.nan), ValueError, "y must be finite"),
+        (lambda net, X, y: net.evaluate_loss(X * np.inf, y), ValueError, "X must be finite"),
+        (lambda net, X, y: net.evaluate_loss(X, ["a"] * 5), TypeError, "y must be"),
     ],
 )
 def test_what_does_not_go_with_a_function(call, error, message):
@@ -364,7 +372,7 @@ def test_files_keep_the_name(tmp_path, capsys):
         NeuralNetwork.load(path)
     loaded = NeuralNetwork.load(path, loss=mse)
     assert loaded.to_json(checkpoint=True) == net.to_json(checkpoint=True)
-    assert NeuralNetwork.from_json(net.to_json(), loss=mse).loss(X, y) == net.loss(X, y)
+    assert NeuralNetwork.from_json(net.to_json(), loss=mse).evaluate_loss(X, y) == net.evaluate_loss(X, y)
     assert loaded.fit(X, y, epochs=2).loss.tolist() == net.fit(X, y, epochs=2).loss.tolist()
     rows = tmp_path / "rows.csv"
     rows.write_text("0.1,0.2,0.3,0.4\n")
@@ -402,7 +410,7 @@ def test_a_file_of_another_loss_is_as_it_was():
 def test_copies(way):
     net, X, y = trained()
     other = way(net)
-    assert other.loss(X, y) == net.loss(X, y)
+    assert other.evaluate_loss(X, y) == net.evaluate_loss(X, y)
     assert other.fit(X, y, epochs=2, lr=0.001).loss.tolist() == net.fit(X, y, epochs=2, lr=0.001).loss.tolist()
 
 

@@ -167,7 +167,7 @@ def test_gradients_are_those_of_differences(layers, n, seed):
 
     def loss_at(changed):
         net.params = changed
-        return net.loss(X, y)
+        return net.evaluate_loss(X, y)
 
     for direction in rng.normal(size=(3, len(params))):  # all numbers at once
         direction /= np.linalg.norm(direction)
@@ -176,7 +176,7 @@ def test_gradients_are_those_of_differences(layers, n, seed):
     net.params = params
     direction = rng.normal(size=X.shape)
     direction /= np.linalg.norm(direction)
-    slope = slope_at(lambda t: net.loss(X + t * direction, y), tolerance)
+    slope = slope_at(lambda t: net.evaluate_loss(X + t * direction, y), tolerance)
     assert (by_inputs * direction).sum() == pytest.approx(slope, abs=tolerance)
 
 
@@ -272,9 +272,9 @@ def test_deltas_that_become_images_at_once_are_those_that_do_so_later(isa, n_out
 def test_networks_without_parameters_below_the_flatten():
     net = NeuralNetwork([Input(6, 6), AvgPool2D(2), Dropout(0.5), Dense(4, "tanh"), 2], loss="mse", seed=0)
     X, y = rows(net, 20)
-    before = net.loss(X, y)
+    before = net.evaluate_loss(X, y)
     assert net.fit(X, y, epochs=50, optimizer="adam", lr=0.01).loss[-1] < 2 * before
-    assert net.loss(X, y) < before
+    assert net.evaluate_loss(X, y) < before
 
 
 def test_digits_are_learned():

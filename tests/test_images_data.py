@@ -48,13 +48,13 @@ def test_images_in_every_form_are_the_same(images):
     net = network(images)
     P = net.predict(images)
     assert P.shape == (24, 3)
-    loss, score = net.loss(images, LABELS), net.score(images, LABELS)
+    loss, score = net.evaluate_loss(images, LABELS), net.score(images, LABELS)
     gradients = net.gradients(images, LABELS)
     trained = net.copy()
     trained.fit(images, LABELS, epochs=2, batch_size=7, lr=0.1, validation=0.25)
     for X in forms(images):
         assert net.predict(X).tobytes() == P.tobytes()
-        assert (net.loss(X, LABELS), net.score(X, LABELS)) == (loss, score)
+        assert (net.evaluate_loss(X, LABELS), net.score(X, LABELS)) == (loss, score)
         assert np.array_equal(net.predict_classes(X), P.argmax(axis=1))
         assert net.predict_proba(X).tobytes() == P.tobytes()
         for ours, theirs in zip(net.gradients(X, LABELS), gradients, strict=True):
@@ -73,8 +73,8 @@ def test_one_image_is_a_row_by_itself(images):
         assert net.predict(X).shape == (3,)
         assert net.predict(X).tobytes() == wanted.tobytes()
         assert net.predict_classes(X).shape == (1,)
-        assert net.loss(X, [2]) == net.loss(images[:1], [2])
-        assert net.copy().train_step(X, [2], lr=0.1) == pytest.approx(net.loss(images[:1], [2]))
+        assert net.evaluate_loss(X, [2]) == net.evaluate_loss(images[:1], [2])
+        assert net.copy().train_step(X, [2], lr=0.1) == pytest.approx(net.evaluate_loss(images[:1], [2]))
         assert net.input_gradients(X, [2]).shape == np.shape(X)
 
 
@@ -130,7 +130,7 @@ def test_other_shapes_are_refused(shape, message):
     for call in (
         net.predict,
         net.forward,
-        lambda X: net.loss(X, LABELS[:n]),
+        lambda X: net.evaluate_loss(X, LABELS[:n]),
         lambda X: net.fit(X, [0] * n, epochs=1, lr=0.001),
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
@@ -155,7 +155,7 @@ def test_what_is_not_finite_is_told_by_its_pixel():
     for call in (
         net.predict,
         net.forward,
-        lambda X: net.loss(X, LABELS),
+        lambda X: net.evaluate_loss(X, LABELS),
         lambda X: net.fit(X, LABELS, epochs=1, lr=0.001),
     ):
         with pytest.raises(ValueError, match=message):
@@ -194,7 +194,7 @@ def test_input_gradients_have_the_shape_of_X(scale_X):
     up, down = X.copy(), X.copy()
     up[3, 2, 4] += step
     down[3, 2, 4] -= step
-    slope = (net.loss(up, LABELS) - net.loss(down, LABELS)) / (2 * step)
+    slope = (net.evaluate_loss(up, LABELS) - net.evaluate_loss(down, LABELS)) / (2 * step)
     assert net.input_gradients(X, LABELS)[3, 2, 4] == pytest.approx(slope, rel=1e-5, abs=1e-12)
 
 

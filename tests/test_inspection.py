@@ -148,7 +148,7 @@ def test_step_is_that_of_the_engine(activation, loss, bias, n):
     outputs = step.P
     assert outputs is step.layers[-1].A
     assert outputs == pytest.approx(net.predict(X), rel=1e-12)
-    assert step.loss == pytest.approx(net.loss(X, y), rel=1e-12)
+    assert step.loss == pytest.approx(net.evaluate_loss(X, y), rel=1e-12)
     for (dW, db), layer in zip(net.gradients(X, y), step.layers, strict=True):
         assert layer.dW == pytest.approx(dW, rel=1e-10, abs=1e-14)
         assert layer.db is db is None or layer.db == pytest.approx(db, rel=1e-10, abs=1e-14)

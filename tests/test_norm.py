@@ -102,7 +102,7 @@ def test_outputs_take_running_statistics_and_a_step_those_of_its_batch():
             wanted = by_definition(layer, below, layer.running_mean, layer.running_var)
             np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(net.predict(X[:1]), outputs[-1][:1], rtol=1e-12)
-    assert net.loss(X, Y) == pytest.approx(((outputs[-1] - Y) ** 2).mean(), rel=1e-12)
+    assert net.evaluate_loss(X, Y) == pytest.approx(((outputs[-1] - Y) ** 2).mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -240,7 +240,7 @@ def test_a_frozen_one_stays_as_it_is_and_takes_running_statistics():
             net.fit(X, Y, epochs=2, batch_size=20, lr=0.01, n_threads=1)
             for layer in norms(net):
                 layer.trainable = False
-            kept, loss = statistics(net).tobytes(), net.loss(X, Y)
+            kept, loss = statistics(net).tobytes(), net.evaluate_loss(X, Y)
             before = [layer.gamma.tobytes() + layer.beta.tobytes() for layer in norms(net)]
             history = net.fit(X, Y, epochs=3, optimizer="adam", clip_norm=1.0, n_threads=n_threads)
             assert history.loss[0] == pytest.approx(loss, rel=1e-12)  # as predict has it
@@ -488,7 +488,7 @@ def test_a_batch_of_one_row():
         net.fit(X, Y, epochs=1, lr=0.001, batch_size=20)
     net.fit(X, Y, epochs=1, lr=0.001, batch_size=19)
     assert net.predict(X[:1]).shape == (1, 2)
-    assert np.isfinite(net.loss(X[:1], Y[:1]))
+    assert np.isfinite(net.evaluate_loss(X[:1], Y[:1]))
     assert np.isfinite(net.input_gradients(X[:1], Y[:1])).all()
     images, (X, Y) = network(ON_POOLS), data(ON_POOLS, 9)  # of images one is enough, where it has some pixels
     images.fit(X, Y, epochs=1, lr=0.001, batch_size=1)

@@ -153,7 +153,7 @@ def test_20_steps(layers, optimizer, n, size):
     compare(net, computing)
     P = forward(X, False).detach().numpy()
     np.testing.assert_allclose(net.predict(X), P, rtol=0, atol=1e-9 * abs(P).max())
-    assert net.loss(X, Y) == pytest.approx(float(((P - Y) ** 2).mean()), rel=1e-9)
+    assert net.evaluate_loss(X, Y) == pytest.approx(float(((P - Y) ** 2).mean()), rel=1e-9)
 
 
 @pytest.mark.parametrize("layers", [DENSE, IMAGES, ON_A_POOL])

@@ -309,7 +309,7 @@ def test_second_order_methods_take_it(optimizer):
     X, _ = data(layers, 60)
     Y = network(layers).predict(X)  # which there are weights for
     net = NeuralNetwork(layers, activation="tanh", loss="mse", seed=2)
-    first = net.loss(X, Y)
+    first = net.evaluate_loss(X, Y)
     history = net.fit(X, Y, epochs=200, optimizer=optimizer)
     assert history.loss[-1] < (1e-12 if optimizer == "levenberg_marquardt" else 1e-4) * first
     one, both = network(layers), network(layers)

@@ -643,7 +643,7 @@ def test_without_the_extra(shell, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
 def test_interrupted_and_resumed(shell, monkeypatch):
     """Ctrl-C keeps what there is; the run goes on to the model that it would have been."""
-    line = "train iris.csv --target species --preset fast --members 6 --threads 1 --log run.jsonl -q"
+    line = "train iris.csv --target species --preset fast --members 6 --jobs 1 --log run.jsonl -q"
     assert shell(f"{line} -o whole.json")[2] == 0
 
     def interrupted(log, network, record):

@@ -685,7 +685,7 @@ def test_a_vector_is_a_column(dtype):
         assert net.train_step(X, y[:, 0], 0.1) == other.train_step(X, y, 0.1) == third.train_step(X, y.tolist(), 0.1)
     assert same(net, other)
     assert same(net, third)
-    assert net.loss(X[:1], y[0]) == other.loss(X[:1], y[:1])
+    assert net.evaluate_loss(X[:1], y[0]) == other.evaluate_loss(X[:1], y[:1])
 
 
 @pytest.mark.parametrize(
@@ -707,7 +707,7 @@ def test_a_vector_is_a_column(dtype):
 def test_wrong_arrays_of_labels_are_refused(loss, n_out, y, message):
     net = NeuralNetwork([4, 7, n_out], loss=loss, seed=5)
     X = np.ones((len(y), 4))
-    for call in (net.loss, net.gradients, net.train_step, lambda *data: net.fit(*data, epochs=1, lr=0.001)):
+    for call in (net.evaluate_loss, net.gradients, net.train_step, lambda *data: net.fit(*data, epochs=1, lr=0.001)):
         with pytest.raises(ValueError, match=message):
             call(X, y)
         with pytest.raises(ValueError, match="X must be finite"):

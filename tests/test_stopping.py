@@ -195,7 +195,7 @@ def test_validation_loss_and_metrics(dtype, n_threads):
         mean = np.average(YV, axis=0, weights=weights)
         seen.append(
             [
-                record.network.loss(XV, YV, weights),
+                record.network.evaluate_loss(XV, YV, weights),
                 np.mean(1 - weights @ errors**2 / (weights @ (YV - mean) ** 2)),
                 np.mean(weights @ abs(errors) / weights.sum()),
                 np.mean(np.sqrt(weights @ errors**2 / weights.sum())),

@@ -78,7 +78,7 @@ def test_a_team_is_woken_however_long_it_has_slept(settles):
     net = network()
     data = Data(X, Y, None, None)
     evaluations = {threads: net.model.evaluation(data, None, threads) for threads in (1, 2, 3)}
-    whole = net.loss(X, Y)
+    whole = net.evaluate_loss(X, Y)
     pauses = np.random.default_rng(0).choice([0, 2e-5, 2e-4, 3e-4, 4e-4, 2e-3], 200)
     with Team(3, (lambda *_: None) if settles else None) as team:
         team.grow(3)
@@ -474,7 +474,7 @@ def test_what_other_threads_save_is_of_one_moment():
                 texts.append(net.to_json(checkpoint=True))
                 texts.append(pickle.loads(pickle.dumps(net)).to_json(checkpoint=True))
                 assert np.isfinite(net.predict(X)).all()
-                assert np.isfinite(net.loss(X, Y))
+                assert np.isfinite(net.evaluate_loss(X, Y))
         except Exception as error:
             problems.append(error)
 

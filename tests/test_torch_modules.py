@@ -85,9 +85,9 @@ def test_the_loss_says_what_the_output_is():
 def test_what_is_dropped_stays_and_training_goes_on():
     net = NeuralNetwork.from_torch(trained(*DENSE["nested"]))
     assert [layer.kind for layer in net.model.stack.layers if isinstance(layer.kind, Dropout)] == [Dropout(0.2)]
-    before = net.loss(np.ones((4, 5)), np.zeros((4, 2)))
+    before = net.evaluate_loss(np.ones((4, 5)), np.zeros((4, 2)))
     net.fit(np.ones((4, 5)), np.zeros((4, 2)), epochs=20, lr=0.01)
-    assert net.loss(np.ones((4, 5)), np.zeros((4, 2))) < before
+    assert net.evaluate_loss(np.ones((4, 5)), np.zeros((4, 2))) < before
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ except DivergedError as error:
 assert_type(net.predict([[0.0] * 64]), NDArray[Any])
 assert_type(net.predict_classes(X_test), NDArray[Any])
 assert_type(net.score(X_test, y_test), float)
-assert_type(net.loss(X_test, y_test), float)
+assert_type(net.evaluate_loss(X_test, y_test), float)
 assert_type(net.train_step(X_test, y_test, 0.1), float)
 assert_type(net.train_step(X_test, dP=net.predict(X_test)), float)
 

@@ -432,7 +432,7 @@ def results(fit: Fit) -> dict[str, str]:
         "losses": lambda: list(WAYS[fit.way](net, X, y, training)),
         "params": lambda: net.params,
         "predictions": lambda: [net.predict(X), net.predict_classes(X) if classes else None, net.forward(X)],
-        "scores": lambda: [net.loss(X, y), net.score(X, y)],
+        "scores": lambda: [net.evaluate_loss(X, y), net.score(X, y)],
         "gradients": lambda: [net.gradients(X, y), net.input_gradients(X, y)],
     }.items():
         try:

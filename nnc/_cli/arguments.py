@@ -178,7 +178,12 @@ def _train(add: Callable[..., Any]) -> None:
     )
     command.add_argument("--epochs", metavar="N", type=_positive, help="of --images: how often to go through them")
     command.add_argument("--max-seconds", metavar="S", type=_seconds, help="end after this time, with what there is")
-    command.add_argument("--threads", metavar="N", type=_positive, help="how many at a time (default: all cores)")
+    command.add_argument(
+        "--jobs", metavar="N", type=_positive, help="of tables: networks trained at the same time (default: all cores)"
+    )
+    command.add_argument(
+        "--threads", metavar="N", type=_positive, help="of --images: threads of the training (default: up to all cores)"
+    )
     command.add_argument(
         "--seed", metavar="N", type=_seed, default=0, help="the same one makes the same model (default: %(default)s)"
     )

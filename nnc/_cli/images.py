@@ -48,6 +48,7 @@ TABLE_OPTIONS: dict[str, Any] = {
     "loss": None,
     "preset": "default",
     "members": None,
+    "jobs": None,
 }  # with their defaults
 
 

@@ -66,8 +66,8 @@ class Fitting(Parameters):
             network's dtype is used where it is; another one is read batch by batch, where batch_size is given and
             `validation` is no fraction.
         y : array (n, n_out), or (n,)
-            As in `loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge": the
-            first fit learns which classes there are, see `classes`. Bytes and dates become text.
+            As in `evaluate_loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge":
+            the first fit learns which classes there are, see `classes`. Bytes and dates become text.
         epochs : int, optional
             Passes over the data. May be left out where another rule ends the training: patience, target_loss,
             max_seconds or a callback; or with lr and optimizer, see Notes.
@@ -254,7 +254,7 @@ class Fitting(Parameters):
         Parameters
         ----------
         X, y : arrays
-            As in `loss`. C-contiguous arrays of the network's dtype are taken as they are.
+            As in `evaluate_loss`. C-contiguous arrays of the network's dtype are taken as they are.
         lr : float, schedule or callable, optional
             As in `fit`: kept from here on, a schedule counts steps as epochs. Default: as before; with plain descent on
             a network that has no optimizer, which keeps nothing, 0.01.
@@ -263,7 +263,7 @@ class Fitting(Parameters):
             one of the network, whether `fit` or a step has begun it; on a network that has none plain gradient descent,
             which leaves none behind.
         sample_weight : array (n,), optional
-            As in `loss`.
+            As in `evaluate_loss`.
         dP : array (n, n_out), optional
             In place of y: d loss / d P of a loss of your own, as in `vjp`; not where there is a BatchNorm.
 

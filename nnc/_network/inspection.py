@@ -134,8 +134,8 @@ class Inspection(Prediction):
         Parameters
         ----------
         X, y : arrays
-            One row, or a few; as in `loss`. Where the network scales them, the text says how, and has the scaled
-            numbers.
+            One row, or a few; as in `evaluate_loss`. Where the network scales them, the text says how and contains the
+            scaled numbers.
         lr : float, default 0.5
             Learning rate.
 
@@ -173,7 +173,7 @@ class Inspection(Prediction):
         Parameters
         ----------
         X, y : arrays
-            As in `loss`.
+            As in `evaluate_loss`.
         eps : float, optional
             The largest difference of a parameter; by default 0.01. It is made smaller until the slope is exact enough.
 

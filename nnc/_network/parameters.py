@@ -12,6 +12,7 @@ from nnc._model.model import Model
 from nnc._model.views import Arrays, Layer
 from nnc._registry import initializers, losses
 from nnc._utils.arrays import finite, frozen
+from nnc._utils.attributes import Explained
 from nnc._utils.checks import explains_arguments, flag, one_of
 from nnc._utils.random import Streams, checked_seed
 from nnc.layers.stack import stack
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nnc.layers.kind import Kind
 
 
-class Parameters:
+class Parameters(Explained):
     """Layers, parameters, random seed and history of a network; the base of all other parts of NeuralNetwork.
 
     Attributes
@@ -114,7 +115,7 @@ class Parameters:
 
     @property
     def loss_name(self) -> str:
-        """The name of the loss; "custom" where it is a function, or of several heads. `loss` is the method."""
+        """The name of the loss; "custom" where it is a function, or of several heads. `evaluate_loss` computes it."""
         return self.model.loss
 
     @property

@@ -12,6 +12,7 @@ from nnc._network import NeuralNetwork
 from nnc._parallel.fit import checked_networks
 from nnc._registry import activations, losses
 from nnc._utils.arrays import numbers
+from nnc._utils.attributes import Explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nnc._data.intake import Intake
 
 
-class Ensemble:
+class Ensemble(Explained):
     """Networks that were trained for the same, which answer together: with the mean of what they predict.
 
     Parameters

@@ -13,6 +13,7 @@ import numpy as np
 from nnc._data import targets
 from nnc._data.splits import split
 from nnc._parallel.fit import NOT_HERE, check_names, checked_networks, outcomes_of
+from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
 from nnc._training.defaults import chosen
@@ -109,7 +110,7 @@ class Trial:
         for network, rows in zip(self.networks, apart, strict=True):
             history = network.history
             failed = history is None or history.stop_reason == "diverged"
-            losses.append(np.inf if failed else network.loss(*rows))
+            losses.append(np.inf if failed else network.evaluate_loss(*rows))
         mean = float(np.mean(losses))
         return mean if mean < np.inf else np.inf  # NaN is worse than any, too
 
@@ -231,8 +232,8 @@ def search(
     if held.of_all and not stopped:
         network = best.network()
         said = {**fit_options, **best.options, "epochs": best.epochs}
-        _fit_all([network], X, y, None, {name: [value] for name, value in said.items()}, n_jobs=n_jobs)
-        loss = float(np.mean([network.loss(*apart) for apart in held.apart]))
+        _fit_all([network], X, y, None, said, n_jobs=n_jobs)
+        loss = float(np.mean([network.evaluate_loss(*apart) for apart in held.apart]))
         if not loss - best.loss <= WORSE * abs(best.loss) and best.loss < np.inf:
             network = best.networks[0]
             warnings.warn(
@@ -411,7 +412,8 @@ def _train(
                 ruled.append(network)
             saids.append(own.given())
         trial.epochs = goal
-    options = {name: [said.get(name, DEFAULTS.get(name)) for said in saids] for said in saids for name in said}
+    names = dict.fromkeys(name for said in saids for name in said)
+    options = {name: PerNetwork(said.get(name, DEFAULTS.get(name)) for said in saids) for name in names}
     rows = None if held.rows is None else held.rows * len(trials)
     stopped = _fit_all(networks, X, y, rows, options, **elsewhere)
     for network in ruled:
@@ -424,5 +426,5 @@ def _fit_all(
     networks: list[NeuralNetwork], X: Any, y: Any, rows: Any, options: Mapping[str, Any], **elsewhere: Any
 ) -> bool:
     """fit_many without warnings, which would be of trials that are given up; returns whether it was ended early."""
-    outcomes = outcomes_of(networks, X, y, rows, None, options, **elsewhere)
+    outcomes = outcomes_of(networks, X, y, rows, options, **elsewhere)
     return any(outcome.history.stop_reason == "interrupt" for outcome in outcomes)

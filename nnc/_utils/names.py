@@ -130,6 +130,7 @@ ARGUMENTS = {
     "numthreads": "n_threads",
     "workers": "n_threads",
     "sampleweights": "sample_weight",
+    "weights": "sample_weight",
     "classweights": "class_weight",
     "maxtime": "max_seconds",
     "timeout": "max_seconds",
@@ -138,6 +139,10 @@ ARGUMENTS = {
     "rate": "lr",
     "beta": "betas",
     "epsilon": "eps",
+}
+# Former names of methods and attributes, and the present ones, which error messages suggest.
+FORMER_ATTRIBUTES = {
+    "loss": "evaluate_loss",
 }
 
 
@@ -174,3 +179,22 @@ def argument_suggestion(name: str, known: Iterable[str], elsewhere: Mapping[str,
         if found is not None:
             return f"; did you mean {found} of {function}?"
     return ""
+
+
+def unknown_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeError:
+    """Return the AttributeError for an unknown attribute, with the name that may have been meant.
+
+    Parameters
+    ----------
+    owner : str
+        The object in the words of Python's message: "'NeuralNetwork' object".
+    name : str
+    known : iterable of str
+        The names of its attributes.
+    """
+    hint = ""
+    if not name.startswith("_"):
+        public = [attribute for attribute in known if not attribute.startswith("_")]
+        found = FORMER_ATTRIBUTES.get(name) or meant(name, public, {})
+        hint = "" if found is None else f"; did you mean {found}?"
+    return AttributeError(f"{owner} has no attribute {name!r}{hint}")

@@ -14,6 +14,7 @@ from nnc._data import targets
 from nnc._network import NeuralNetwork
 from nnc._parallel.executors import take_back
 from nnc._parallel.fit import checked_networks, fit_many
+from nnc._parallel.per_network import PerNetwork
 from nnc._training.arguments import FitArguments
 from nnc._training.defaults import OPTIMIZER, RATE, batch_of
 from nnc._utils import disk
@@ -69,7 +70,9 @@ def fit_partitions(
         raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
     new = _learn_classes(networks, parts[1])
     first = {"optimizer": fit_options.pop("optimizer", None), "lr": fit_options.pop("lr", None)}
-    first = {name: list(value) if type(value) is list else [value] * len(networks) for name, value in first.items()}
+    first = {
+        name: list(value) if isinstance(value, PerNetwork) else [value] * len(networks) for name, value in first.items()
+    }
     ruled = [  # those that go by the rule of `fit`, as far as it need not know how many rows there are in all
         i
         for i, (network, *given) in enumerate(zip(networks, *first.values(), strict=False))
@@ -89,7 +92,8 @@ def fit_partitions(
         for i in ruled:
             options["lr"][i], options["optimizer"][i] = RATE, OPTIMIZER if networks[i].state is None else None
         try:
-            fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**options, **fit_options})
+            each = {name: PerNetwork(values) for name, values in options.items()}
+            fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**each, **fit_options})
         except BaseException:
             for network in new:
                 if network.state is None:  # nothing has been trained

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._parallel.fit import outcomes_of
+from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import Apart
 from nnc._utils.processors import get_num_threads
 from nnc.tabular.recipe import LOOK, PAST, network, options, scaling_of, steps_of
@@ -298,14 +299,14 @@ class Training:
             del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
             last = self.lasting(bins) or arguments["epochs"]
         else:
-            arguments["validation"] = [Apart(np.flatnonzero(rows)) for rows in held]
-        arguments["callback"] = [
+            arguments["validation"] = PerNetwork([Apart(np.flatnonzero(rows)) for rows in held])
+        arguments["callback"] = PerNetwork(
             Watch(spec.place, arguments["epochs"], last, self.callback, shots)
             for spec, shots in zip(specs, snapshots, strict=True)
-        ]
+        )
         rows = [np.flatnonzero(~rows) for rows in held]
-        each = None if weights is None else [weights] * len(specs)
-        outcomes = outcomes_of(networks, X, y, rows, each, arguments, self.n_jobs, seconds=seconds)
+        arguments["sample_weight"] = weights
+        outcomes = outcomes_of(networks, X, y, rows, arguments, self.n_jobs, seconds=seconds)
         for spec, net, outcome, shots in zip(specs, networks, outcomes, snapshots, strict=True):
             self.over = self.over or outcome.history.stop_reason == "interrupt"
             if outcome.error is not None:

@@ -45,7 +45,7 @@ def soak(seconds: float) -> tuple[float, float, int]:
                 net.fit(X, Y, epochs=3, optimizer=optimizer, validation=(X, Y), **options)
             net.save(path, checkpoint=True)
             NeuralNetwork.load(path).copy().predict(X)
-            for method in (net.loss, net.gradients, net.score, net.input_gradients):
+            for method in (net.evaluate_loss, net.gradients, net.score, net.input_gradients):
                 method(X, Y)
             with suppress(DivergedError):
                 net.fit(X, Y, epochs=50, optimizer="sgd", lr=1e9)
