@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nnc._data.metrics import Metric
     from nnc._data.scaling import MinMax, Pixels, Standardize
     from nnc._inspection import Explanation, GradientCheck
+    from nnc._loading import load
     from nnc._model.cores import show_config
     from nnc._model.views import Layer
     from nnc._network import NeuralNetwork
@@ -132,6 +133,7 @@ __all__ = [
     "fit_many",
     "get_num_threads",
     "layers",
+    "load",
     "plot",
     "reference",
     "search",
@@ -203,6 +205,7 @@ _HOME = {
     "compare": "_comparison",
     "fit_many": "_parallel.fit",
     "get_num_threads": "_utils.processors",
+    "load": "_loading",
     "search": "_parallel.search",
     "set_num_threads": "_utils.processors",
     "show_config": "_model.cores",

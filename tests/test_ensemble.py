@@ -265,7 +265,7 @@ def test_a_wrong_file_says_what_is_wrong(numbers, change, message):
 def test_networks_and_ensembles_are_told_apart(numbers, tmp_path):
     numbers.save(tmp_path / "ensemble.json")
     numbers.networks[0].save(tmp_path / "network.json")
-    with pytest.raises(nnc.ModelFileError, match=r"it is an ensemble of networks; load it with nnc.Ensemble.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"it is an ensemble of networks; load it with nnc.load"):
         NeuralNetwork.load(tmp_path / "ensemble.json")
     with pytest.raises(nnc.ModelFileError, match="it is a single network"):
         nnc.Ensemble.load(tmp_path / "network.json")

@@ -52,8 +52,8 @@ class Files(Prediction):
 
     @classmethod
     def load(cls, path: Any, loss: LossFunction | None = None) -> Self:
-        """Reads a network from a JSON file: a path, or a text file open for reading; from a safetensors file where a
-        path ends with ".safetensors".
+        """Read a network from a JSON file: a path, or a text file open for reading; from a safetensors file where a
+        path ends with ".safetensors". `nnc.load` reads models of all classes.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Files(Prediction):
             permission a PermissionError, a folder in place of a file an IsADirectoryError. More than 1 GiB are refused;
             a lack of memory is an OSError, too.
         ModelFileError
-            What is in the file is not a network that this version can use; an OSError and a ValueError.
+            The file does not hold a network that this version can use; an OSError and a ValueError.
         """
         from nnc import _serialization
         from nnc._serialization import safetensors

@@ -142,6 +142,7 @@ ARGUMENTS = {
 }
 # Former names of methods and attributes, and the present ones, which error messages suggest.
 FORMER_ATTRIBUTES = {
+    "load": "nnc.load",
     "loss": "evaluate_loss",
 }
 

@@ -5,7 +5,7 @@
     model = TableClassifier().fit(frame, labels)
     model.predict(new_frame), model.predict_proba(new_frame)
     print(model.report())
-    model.save("model.json"), nnc.tabular.load("model.json")
+    model.save("model.json"), nnc.load("model.json")
 
 What they do with columns is there by itself:
 
@@ -16,12 +16,13 @@ What they do with columns is there by itself:
     net.predict(schema.encode(read_table(other)))
 """
 
+from typing import TYPE_CHECKING
+
 MISSING = 'nnc.tabular needs scikit-learn 1.9 or later ({}); install it with pip install "nnc-cython[tables]"'
 
 try:
     from nnc.tabular.classifier import TableClassifier
     from nnc.tabular.frames import Table, read_table
-    from nnc.tabular.load import load
     from nnc.tabular.notices import ColumnWarning, LeakageWarning
     from nnc.tabular.regressor import TableRegressor
     from nnc.tabular.schema import Schema
@@ -35,6 +36,12 @@ __all__ = [
     "Table",
     "TableClassifier",
     "TableRegressor",
-    "load",
     "read_table",
 ]
+
+if not TYPE_CHECKING:  # or type checkers would accept every name
+
+    def __getattr__(name: str) -> object:
+        from nnc._utils.names import unknown_attribute
+
+        raise unknown_attribute("module 'nnc.tabular'", name, __all__)

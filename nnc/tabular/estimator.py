@@ -529,7 +529,7 @@ class TableEstimator(BaseEstimator):
         if model.task.kind != cls._kind:
             raise ModelFileError(
                 f"cannot load the model from {disk.place(path)}: it is one of {model.task.kind}, load it with "
-                f"{NAMES[model.task.kind]}.load, or with nnc.tabular.load"
+                f"{NAMES[model.task.kind]}.load, or with nnc.load"
             )
         return cls._of_model(model)
 
