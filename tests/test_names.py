@@ -15,7 +15,7 @@ def message_of(error, function, *arguments, **named):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("former", "present"), [("loss", "evaluate_loss")])
+@pytest.mark.parametrize(("former", "present"), [("loss", "evaluate_loss"), ("plot", "draw")])
 def test_former_attributes_of_a_network_are_named(former, present):
     net = NeuralNetwork([3, 4, 1])
     hint = f"has no attribute {former!r}; did you mean {present}?"

@@ -330,7 +330,7 @@ def test_inspect_plot_export(shell):
     assert facts["target"] == "species"
     assert facts["classes"] == list(IRIS_CLASSES)
     assert [column["column"] for column in facts["columns"]] == NAMES
-    assert shell("plot iris.json -o net.svg --network 2")[2] == 0
+    assert shell("draw iris.json -o net.svg --network 2")[2] == 0
     assert text_of("net.svg").startswith("<svg")
     _, _, status = shell("export iris.json --python --network 1 -o net.py")
     assert status == 0
@@ -339,7 +339,7 @@ def test_inspect_plot_export(shell):
     assert shell("export iris.json --c -o iris.h")[2] == 0
     assert "iris_predict" in text_of("iris.h")
     assert shell("export iris.json --js")[2] == 1
-    assert shell("plot iris.json -o other.svg --network 99")[2] == 1
+    assert shell("draw iris.json -o other.svg --network 99")[2] == 1
 
 
 # ------------------------------------------------------------------------------------------ what columns are
@@ -822,7 +822,7 @@ SAME_FILES = {
     "table and predictions": "predict iris.json iris.csv -f -o iris.csv",
     "model and predictions": "predict iris.json iris.csv -f -o iris.json",
     "explained table": "explain iris.json iris.csv -f -o hard.csv",
-    "model and picture": "plot iris.json -f -o iris.json",
+    "model and drawing": "draw iris.json -f -o iris.json",
     "model and export": "export iris.json --c -f -o iris.json",
     "model and export by default": "export iris.h --c -f",
 }
@@ -888,7 +888,7 @@ def test_names_do_not_reach_the_terminal_as_control_characters(shell, tmp_path):
         ["predict", "m.json", ESCAPES],
         ["train", "t.csv", "--target", ESCAPES, "-o", "n.json"],
         ["train", "t.csv", "--target", name, "-o", f"no{ESCAPES}/m.json"],
-        ["plot", "m.json", "-o", f"{ESCAPES}.svg"],
+        ["draw", "m.json", "-o", f"{ESCAPES}.svg"],
         ["export", "m.json", "--onnx", "-o", f"{ESCAPES}.onnx"],
         [ESCAPES],
         ["train", "t.csv", ESCAPES],

@@ -76,7 +76,7 @@ net.fit_batches(nnc.augment(X, y, shape=(8, 8), shift=1), epochs=1)
 nnc.augment(X, y, rotation=1)  # type: ignore[call-arg]
 
 assert_type(net.to_svg(), str)
-assert_type(str(net.plot(X[0], neurons=4)), str)
+assert_type(str(net.draw(X[0], neurons=4)), str)
 nnc.plot.history(history).figure.savefig("history.png")
 net.fit(X, y, epochs=1, verbose=1, callback=[nnc.CSVLogger("log.csv"), nnc.TensorBoard("runs", every=10)])
 nnc.plot.weights(net, layers=1)  # type: ignore[call-arg]

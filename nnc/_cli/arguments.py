@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"nnc {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_train, _predict, _evaluate, _explain, _inspect, _plot, _export, _demo, _compare, _config):
+    for add in (_train, _predict, _evaluate, _explain, _inspect, _draw, _export, _demo, _compare, _config):
         add(commands.add_parser)
     return whole
 
@@ -270,10 +270,10 @@ def _inspect(add: Callable[..., Any]) -> None:
     command.add_argument("--json", action="store_true", help="what it is, as JSON, without weights")
 
 
-def _plot(add: Callable[..., Any]) -> None:
-    command = _command(add, "plot", "a picture of a network", "Draw a network as SVG: its layers, neurons and weights.")
+def _draw(add: Callable[..., Any]) -> None:
+    command = _command(add, "draw", "a drawing of a network", "Draw a network as SVG: its layers, neurons and weights.")
     command.add_argument("file", metavar="MODEL", help="a saved model or network")
-    _output(command, "the picture", required=True)
+    _output(command, "the drawing", required=True)
     command.add_argument(
         "--neurons", metavar="N", type=_positive, default=10, help="of a layer, at most (default: %(default)s)"
     )

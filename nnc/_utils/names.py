@@ -144,6 +144,7 @@ ARGUMENTS = {
 FORMER_ATTRIBUTES = {
     "load": "nnc.load",
     "loss": "evaluate_loss",
+    "plot": "draw",
 }
 
 
