@@ -371,7 +371,9 @@ def test_summary_shows_how_it_was_trained():
     net = NeuralNetwork([1, 2, 1], seed=0)
     before = net.summary()
     net.fit([[0], [1]], [0, 1], epochs=30, lr=0.1)
-    assert net.summary().startswith(before + "\ntrained for 30 epochs\nloss  ")
+    assert net.summary().startswith(
+        before + "\ntrained for 30 epochs\npreset plain: sgd, lr 0.1, batch_size 2, epochs 30\nloss  "
+    )
 
 
 # ------------------------------------------------------------------------------------------ notebooks

@@ -57,7 +57,10 @@ class Inspection(Prediction):
         history = self.history
         if history is None or not history.epochs:
             return []
-        return [f"trained for {history.forgotten + history.epochs:,} epochs", *history.curves()]
+        from nnc._training.history import settings_lines
+
+        trained = f"trained for {history.forgotten + history.epochs:,} epochs"
+        return [trained, *settings_lines(history.settings), *history.curves()]
 
     def draw(self, row: ArrayLike | None = None, *, neurons: int = 10) -> Drawing:
         """Draw the network as SVG, without another package.

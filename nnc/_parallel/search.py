@@ -98,6 +98,7 @@ class Trial:
         self._make = make
         self.networks = [self.network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
+        self.batch_sizes: list[int | None] = [None] * folds  # chosen by the automatic rule in the first round
 
     def judge(self, held: HeldOut) -> None:
         """Set `loss` to the loss on the rows that select."""
@@ -402,14 +403,18 @@ def _train(
         if isinstance(said.get("lr"), Schedule):
             said["lr"] = said["lr"].resolved(epochs)  # whatever the round
         if trial.epochs:  # it goes on
-            said = {name: value for name, value in said.items() if name not in ("optimizer", "lr")}
-        for network, n in zip(trial.networks, held.sizes, strict=True):
+            said = {name: value for name, value in said.items() if name not in ("optimizer", "lr", "preset")}
+        for fold, (network, n) in enumerate(zip(trial.networks, held.sizes, strict=True)):
             own = with_checked_batches(FitArguments(**said))
             if not trial.epochs and left_to_rule(own, network.state):  # the next rounds continue its schedule
+                if not own.names_rate:
+                    ruled.append(network)
                 own = chosen(own, network, network.intake, held.X, n, None)
-                assert isinstance(own.lr, Schedule)
-                own.lr = own.lr.resolved(epochs)
-                ruled.append(network)
+                if isinstance(own.lr, Schedule):
+                    own.lr = own.lr.resolved(epochs)
+                own.preset, trial.batch_sizes[fold] = "plain", own.batch_size
+            elif own.batch_size is None:
+                own.batch_size = trial.batch_sizes[fold]
             saids.append(own.given())
         trial.epochs = goal
     names = dict.fromkeys(name for said in saids for name in said)

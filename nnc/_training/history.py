@@ -46,6 +46,8 @@ class History:
         See below.
     n_threads : int, optional
         See below.
+    settings : dict, optional
+        See below.
 
     Attributes
     ----------
@@ -75,6 +77,10 @@ class History:
         1 all the same.
     n_threads : int or None
         How many threads have worked on most of the rows together. What they compute does not depend on it.
+    settings : dict or None
+        The resolved settings of the fit, in `net.history` of the last one: "preset" ("auto" or "plain"), "optimizer",
+        "lr" (a number, a schedule, or the name of a function), "batch_size", "epochs", "scale_X" and "scale_y". None in
+        a history that was read from a file or a dict.
 
     Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
     """
@@ -85,8 +91,9 @@ class History:
     best_epoch: int | None
     forgotten: int
     n_threads: int | None
+    settings: dict[str, Any] | None
 
-    __slots__ = ("_columns", "best_epoch", "forgotten", "n_threads", "seconds", "stop_reason")
+    __slots__ = ("_columns", "best_epoch", "forgotten", "n_threads", "seconds", "settings", "stop_reason")
 
     def __init__(
         self,
@@ -96,6 +103,7 @@ class History:
         best_epoch: int | None = None,
         forgotten: int = 0,
         n_threads: int | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         self._columns = columns
         self.seconds = seconds
@@ -103,6 +111,7 @@ class History:
         self.best_epoch = best_epoch
         self.forgotten = forgotten
         self.n_threads = n_threads
+        self.settings = settings
 
     @property
     def epochs(self) -> int:
@@ -164,7 +173,7 @@ class History:
 
     def __str__(self) -> str:
         """What `print` shows: how it ended, and of each column a small curve from its first number to its last."""
-        return "\n".join([self._ending(), *self.curves()])
+        return "\n".join([self._ending(), *settings_lines(self.settings), *self.curves()])
 
     def _ending(self) -> str:
         return f"{self._length()}, stopped by {self.stop_reason}{self._best()}"
@@ -179,7 +188,7 @@ class History:
     # ------------------------------------------------------------------------------------------ in other forms
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self), *(getattr(self, name) for name in _TOTALS))
+        return type(self), (dict(self), *(getattr(self, name) for name in _TOTALS), self.settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch, forgotten and
@@ -249,7 +258,8 @@ class History:
             best = best if part.best_epoch is None else epochs + part.best_epoch
             epochs += part.epochs
         seconds = sum(part.seconds for part in parts)
-        return cls(columns, seconds, parts[-1].stop_reason, best, parts[0].forgotten, parts[-1].n_threads)
+        last = parts[-1]
+        return cls(columns, seconds, last.stop_reason, best, parts[0].forgotten, last.n_threads, last.settings)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes a CSV file: a header, then one row for each epoch, which is the first column and counted from 1.
@@ -327,7 +337,8 @@ class History:
     def _repr_html_(self) -> str:
         from nnc._drawing.html import paragraph
 
-        return paragraph(self._ending()) + (self._drawing()._repr_html_() if self.epochs else "")
+        said = "".join(map(paragraph, [self._ending(), *settings_lines(self.settings)]))
+        return said + (self._drawing()._repr_html_() if self.epochs else "")
 
     def plot(self, ax: Any = None) -> Any:
         """Draws the losses over the epochs with matplotlib (extra `[plot]`), see `nnc.plot.history`.
@@ -350,6 +361,15 @@ class History:
         from nnc.plot import history
 
         return history(self, ax)
+
+
+def settings_lines(settings: dict[str, Any] | None) -> list[str]:
+    """Return the settings of a fit as a line of text; no line where they are not known."""
+    if settings is None:
+        return []
+    names = ("lr", "batch_size", "epochs", "scale_X", "scale_y")
+    named = [f"{name} {settings[name]}" for name in names if settings[name] is not None]
+    return [f"preset {settings['preset']}: {', '.join([settings['optimizer'].name, *named])}"]
 
 
 def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:

@@ -51,8 +51,9 @@ def fit_partitions(
         bits as if nothing had happened; partitions that had their turn are read, not learned from. It may be removed
         in the end.
     **fit_options
-        As in `nnc.fit_many`, but epochs. Scalings are found in the first partition that has rows; labels in all. Where
-        neither lr nor optimizer is named, new networks begin Adam, whose rate is 0.001, with the batches of `fit`.
+        As in `nnc.fit_many`, except epochs and preset. Scalings are found in the first partition that has rows; labels
+        in all. Where neither lr nor optimizer is named, new networks begin Adam at its rate of 0.001, with the batches
+        of `fit`.
 
     Raises
     ------
@@ -65,6 +66,10 @@ def fit_partitions(
     passes = count("passes", passes)
     if "epochs" in fit_options:
         raise TypeError("fit_partitions has no argument 'epochs'; passes says how often all rows have their turn")
+    if "preset" in fit_options:
+        raise TypeError(
+            "fit_partitions has no argument 'preset'; name lr or optimizer to switch the automatic rule off"
+        )
     parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
         raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
