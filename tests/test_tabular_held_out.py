@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 import nnc
 from nnc.tabular import TableClassifier, TableRegressor
 from nnc.tabular import training as training_module
-from nnc.tabular.held_out import predict_held_out
+from nnc.tabular.held_out import expected_gain, predict_held_out
 from nnc.tabular.recipe import CLASSES, Task
 from nnc.tabular.snapshots import PARTS
 from nnc.tabular.temperature import expected_calibration_error
@@ -46,6 +46,33 @@ def test_reported_score_on_noise_is_that_of_new_rows(of_noise):
         for model in of_noise[TableRegressor, rows]
     ]
     assert abs(np.mean(differences)) < 0.07
+
+
+def test_expected_gain_of_two_networks_by_hand():
+    P = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])  # two networks predict each of two rows
+    mean = np.array([[0.55, 0.45], [0.65, 0.35]])
+    # Row 0: the mean is right with 0.55, one network with 0.55, the other with 0.45. Row 1: all agree.
+    args = P, np.array([0, 1, 0, 1]), mean, np.array([2, 2])
+    assert expected_gain(*args, None) == pytest.approx((0.05 / 2) / (1 / 2))
+    assert expected_gain(*args, np.array([1.0, 3.0])) == pytest.approx((0.05 / 4) / (1 / 2))
+    assert expected_gain(P[:2], np.arange(2), P[:2], np.ones(2, int), None) == 0
+
+
+@pytest.mark.parametrize(("signal", "spread"), [(0.0, 0.3), (1.0, 1.0), (2.0, 1.5)])
+def test_expected_gain_is_cautious(signal, spread):
+    """Labels are drawn from probabilities that 12 networks know up to errors of their own."""
+    rng = np.random.default_rng(0)
+    z = signal * rng.standard_normal((4000, 5))
+    y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    P = np.exp(z + spread * rng.standard_normal((12, *z.shape)))
+    P /= P.sum(axis=2, keepdims=True)
+    accuracies = (P.argmax(axis=2) == y).mean(axis=1)
+    gain = (P.mean(axis=0).argmax(axis=1) == y).mean() - accuracies.mean()
+    index = np.tile(np.arange(4000), 2)
+    expected = expected_gain(P[:2].reshape(-1, 5), index, P[:2].mean(axis=0), np.full(4000, 2), None) * (1 - 1 / 12)
+    assert 0 <= expected <= gain + 0.03
+    if signal:
+        assert expected > gain / 4
 
 
 def test_importance_of_noise_is_within_two_standard_errors(of_noise):
