@@ -1,4 +1,4 @@
-"""nnc.load: open any model file."""
+"""nnc.load and nnc.from_json: any model in a file or a text."""
 
 from __future__ import annotations
 
@@ -46,7 +46,42 @@ def load(path: Any, loss: LossFunction | None = None) -> NeuralNetwork | Ensembl
     if safetensors.is_path(path):
         return NeuralNetwork.load(path, loss)
     what, content = _serialization.read(path, "model")
-    where = disk.place(path)
+    return _model(what, content, disk.place(path), loss)
+
+
+def from_json(
+    text: str, loss: LossFunction | None = None
+) -> NeuralNetwork | Ensemble | TableClassifier | TableRegressor:
+    """Read a model from the text that `to_json` has returned, or from the content of a JSON file.
+
+    Parameters
+    ----------
+    text : str
+    loss : callable, optional
+        As in `load`.
+
+    Returns
+    -------
+    NeuralNetwork, Ensemble, TableClassifier or TableRegressor
+
+    Raises
+    ------
+    TypeError
+        `text` is not a str, or the loss of the network is a function, and `loss` is not given.
+    ImportError
+        The text holds the model of a table, and the extra `[tables]` is not installed.
+    ModelFileError
+        The text is not a model that this version can read.
+    """
+    where = "the JSON text"
+    what, content = _serialization.loads(text, where, "model")
+    return _model(what, content, where, loss)
+
+
+def _model(
+    what: str, content: Any, where: str, loss: LossFunction | None
+) -> NeuralNetwork | Ensemble | TableClassifier | TableRegressor:
+    """Return the model of the checked content of a file or a text."""
     if what == "network":
         return NeuralNetwork._from_document(content, where, loss)
     if what == "ensemble":

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+import nnc
 from nnc import NeuralNetwork, _serialization, reference
 
 # The tutorial's data.
@@ -122,7 +123,7 @@ def test_order_of_rows_goes_on_in_a_second_fit_and_after_loading():
     settings = {"epochs": 3, "lr": 0.2, "batch_size": 4}
     for _ in range(2):
         assert engine.fit(X, y, **settings).loss == pytest.approx(plain.fit(X, y, **settings).loss, rel=1e-13)
-    loaded, copied = NeuralNetwork.from_json(plain.to_json()), engine.copy()
+    loaded, copied = nnc.from_json(plain.to_json()), engine.copy()
     plain = reference.NeuralNetwork.from_json(engine.to_json())
     wanted = plain.fit(X, y, **settings).loss
     assert loaded.fit(X, y, **settings).loss == pytest.approx(wanted, rel=1e-13)

@@ -507,7 +507,7 @@ def test_outputs_loss_and_gradients_of_images(problem):
     net, X, Y = problem.net, torch.tensor(problem.X, requires_grad=True), torch.tensor(problem.y)
     twin = ImageTwin(net, problem.case)
     out = twin.forward(X)
-    loss = twin.evaluate_loss(X, Y)
+    loss = twin.loss(X, Y)
     assume(twin.margin > SAFE["float64"])
     if problem.case.from_logits:
         out = torch.softmax(out, dim=1)
@@ -515,7 +515,7 @@ def test_outputs_loss_and_gradients_of_images(problem):
     assert net.evaluate_loss(problem.X, problem.y) == pytest.approx(loss.item(), rel=1e-12)
     loss.backward()
     found = [part for pair in net.gradients(problem.X, problem.y) for part in pair if part is not None]
-    found.append(net.input_gradients(problem.X, problem.y))
+    found.append(nnc.input_gradients(net, problem.X, problem.y))
     for part, wanted in zip(found, [*(part.grad for part in twin.parts), X.grad], strict=True):
         assert np.abs(part - wanted.numpy()).max() <= 1e-10 * max(wanted.abs().max().item(), 1e-3)
 
@@ -607,7 +607,7 @@ def test_rate_reduced_on_a_plateau_of_the_validation_loss(patience, threshold, m
     def after_epoch(epoch):
         rates.append(stepper.param_groups[0]["lr"])
         with torch.no_grad():
-            validation.append(twin.evaluate_loss(torch.tensor(X_val), torch.tensor(y_val)).item())
+            validation.append(twin.loss(torch.tensor(X_val), torch.tensor(y_val)).item())
         scheduler.step(validation[-1])
 
     losses = twin.fit(X, y, optimizer=stepper, epochs=80, batch_size=9, after_epoch=after_epoch)

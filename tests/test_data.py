@@ -329,8 +329,8 @@ def test_labels(tmp_path, loss, n_out, kind, form):
     assert net.score(X, y) == (found == text).mean()
     assert net.evaluate_loss(X, y) < 0.5
     assert len(net.gradients(X, y)) == 2
-    assert net.check_gradients(X[:7], y[:7]).ok
-    again = NeuralNetwork.from_json(net.to_json())
+    assert nnc.check_gradients(net, X[:7], y[:7]).ok
+    again = nnc.from_json(net.to_json())
     assert np.array_equal(again.predict_classes(X), found)
     assert again.score(X, y) == net.score(X, y)
     assert (net.classes is None) == (again.classes is None)
@@ -435,7 +435,7 @@ def test_scaled_networks_take_and_give_raw_numbers(scaler, dtype):
     assert net.evaluate_loss(RAW, RAW_Y) == pytest.approx(
         plain.evaluate_loss(inner.apply(RAW), outer.apply(RAW_Y)), rel=1e-4
     )
-    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    again = nnc.from_json(net.to_json(checkpoint=True))
     assert np.array_equal(again.predict(RAW), net.predict(RAW))
     again.fit(RAW, RAW_Y, epochs=5)
     net.fit(RAW, RAW_Y, epochs=5)
@@ -448,7 +448,7 @@ def test_gradients_in_raw_units(scale_X, scale_y):
     net = regressor(scale_X=scale_X, scale_y=scale_y)
     net.fit(RAW, RAW_Y if scale_y else Y, epochs=5, lr=0.001)
     y = (RAW_Y if scale_y else Y)[:4]
-    gradients = net.input_gradients(RAW[:4], y)
+    gradients = nnc.input_gradients(net, RAW[:4], y)
     for i in range(4):
         for j in range(3):
             h = 1e-4 * np.ptp(RAW[:, j])
@@ -458,7 +458,7 @@ def test_gradients_in_raw_units(scale_X, scale_y):
                 moved[i, j] += side
                 losses.append(net.evaluate_loss(moved, y))
             assert gradients[i, j] == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-5, abs=1e-12)
-    assert net.check_gradients(RAW[:4], y).ok
+    assert nnc.check_gradients(net, RAW[:4], y).ok
     explanation = net.explain_step(RAW[:4], y, lr=0.1)
     assert explanation.loss == pytest.approx(net.evaluate_loss(RAW[:4], y), rel=1e-12)
     step = net.copy()
@@ -511,7 +511,7 @@ def test_repr_evaluates_to_the_same_network(settings):
     if "scale_X" not in settings and "scale_y" not in settings:
         y = INDEX.clip(0, 1) if net.loss_name == "cross_entropy" else Y
         assert again.evaluate_loss(X, y) == net.evaluate_loss(X, y)
-        loaded = NeuralNetwork.from_json(net.to_json())
+        loaded = nnc.from_json(net.to_json())
         assert (loaded.loss_name, loaded.loss_parameter) == (net.loss_name, net.loss_parameter)
         assert repr(loaded) == repr(net)
         assert loaded.evaluate_loss(X, y) == net.evaluate_loss(X, y)

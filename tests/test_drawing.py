@@ -384,7 +384,7 @@ def results():
     X, y = [[0.0, 1.0], [1.0, 0.5]], [0.0, 1.0]
     made = net.fit(X, y, epochs=5, lr=0.001, validation=(X, y))
     comparison = nnc.compare([2, 3, 1], X, y, epochs=5, verbose=False)
-    return net, made, net.explain_step(X, y), net.check_gradients(X, y), comparison, net.draw()
+    return net, made, net.explain_step(X, y), nnc.check_gradients(net, X, y), comparison, net.draw()
 
 
 def test_what_notebooks_show():
@@ -428,7 +428,7 @@ def test_nothing_is_printed_twice(monkeypatch, capsys):
 
     def printed():
         capsys.readouterr()
-        check, step = net.check_gradients(X, y), net.explain_step(X, y)
+        check, step = nnc.check_gradients(net, X, y), net.explain_step(X, y)
         comparison = nnc.compare([2, 1], X, y, epochs=2)
         return capsys.readouterr().out, "".join(f"{result}\n" for result in (check, step, comparison))
 

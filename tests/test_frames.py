@@ -94,7 +94,7 @@ def test_large_labels_are_exact(pair, kind):
     net, y = classifier(), kind(pair * 20)
     net.fit(X, y, epochs=1, lr=0.001)
     assert net.classes.tolist() == sorted(pair)
-    again = NeuralNetwork.from_json(net.to_json())
+    again = nnc.from_json(net.to_json())
     assert again.classes.dtype == net.classes.dtype
     assert again.classes.tolist() == sorted(pair)
     assert again.score(X, y) == net.score(X, y)
@@ -105,7 +105,7 @@ def test_small_and_large_labels_of_64_bits_without_a_sign():
     """A list of a small and a large integer is an array of floats to NumPy."""
     net = classifier()
     net.fit(X, [3, 2**63 + 1] * 20, epochs=1, lr=0.001)
-    again = NeuralNetwork.from_json(net.to_json())
+    again = nnc.from_json(net.to_json())
     assert net.classes.tolist() == again.classes.tolist() == [3, 2**63 + 1]
 
 

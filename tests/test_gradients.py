@@ -56,10 +56,10 @@ def net_inputs(net, X):
             activation=net.activations[: depth - 1],
             output="identity",
             loss="mse",
-            bias=net.bias,
+            bias=net.model.stack.bias,
             init=net.weights[:depth],
         )
-        if net.bias:
+        if net.model.stack.bias:
             part.biases = net.biases[:depth]
         yield part.predict(X)
 
@@ -76,7 +76,7 @@ def problem(*case):
 
 def parts(net):
     """Every W and b of the network, as views."""
-    return [part for layer in net.layers for part in ((layer.W, layer.b) if net.bias else (layer.W,))]
+    return [part for layer in net.layers for part in ((layer.W, layer.b) if net.model.stack.bias else (layer.W,))]
 
 
 def flat(gradients):

@@ -1,5 +1,10 @@
 """One name for one concept in everything public, and hints in the errors of former names."""
 
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,13 +20,53 @@ def message_of(error, function, *arguments, **named):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("former", "present"), [("loss", "evaluate_loss"), ("plot", "draw")])
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        ("bias", "biases"),
+        ("check_gradients", "nnc.check_gradients"),
+        ("from_json", "nnc.from_json"),
+        ("from_torch", "nnc.from_torch"),
+        ("hidden_layers", "layers[:-1]"),
+        ("input_gradients", "nnc.input_gradients"),
+        ("loss", "evaluate_loss"),
+        ("output_layer", "layers[-1]"),
+        ("plot", "draw"),
+    ],
+)
 def test_former_attributes_of_a_network_are_named(former, present):
     net = NeuralNetwork([3, 4, 1])
     hint = f"has no attribute {former!r}; did you mean {present}?"
     assert message_of(AttributeError, getattr, net, former) == f"'NeuralNetwork' object {hint}"
     assert message_of(AttributeError, getattr, NeuralNetwork, former) == f"type object 'NeuralNetwork' {hint}"
     assert not hasattr(net, former)
+
+
+def test_a_network_has_at_most_45_public_attributes():
+    """Methods and properties, inherited ones included: what is called less often is a function."""
+    public = [name for name in dir(NeuralNetwork) if not name.startswith("_")]
+    assert len(public) <= 45, public
+
+
+def test_unknown_names_of_nnc_are_named():
+    assert message_of(AttributeError, getattr, nnc, "NeuralNetwrk").endswith("; did you mean NeuralNetwork?")
+    assert message_of(AttributeError, getattr, nnc, "zzz") == "module 'nnc' has no attribute 'zzz'"
+
+
+def test_public_names_are_listed_once():
+    """In __init__.py; the stub for type checkers is written from there: python tools/public_names.py."""
+    tool = Path(__file__).parent.parent / "tools" / "public_names.py"
+    if not tool.exists():
+        pytest.skip("needs the checkout")
+    assert Path(nnc.__file__).with_suffix(".pyi").read_text(encoding="utf-8") == runpy.run_path(str(tool))["stub"]()
+
+
+def test_dir_is_the_list_of_public_names():
+    code = "import nnc; first = dir(nnc); import nnc.layers; nnc.NeuralNetwork; print(first == dir(nnc) == nnc.__all__)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+    assert dir(nnc) == sorted(set(nnc.__all__)) == nnc.__all__
+    assert all(hasattr(nnc, name) for name in nnc.__all__)
 
 
 def test_similar_attributes_are_named():

@@ -417,7 +417,7 @@ def test_catching_up_twice_counts_once():
         net.train_step(X, y, 0.01, "adam")
     state = net.state
     state.catch_up()
-    assert state.epoch == state.steps == net.history.forgotten == 5
+    assert state.epoch == state.steps == net.history.untracked_epochs == 5
     state.catch_up()
     net.train_step(X[:3], y[:3])
     assert net.copy().state.epoch == pickle.loads(pickle.dumps(net)).state.epoch == 6
@@ -531,14 +531,14 @@ def test_a_checkpoint_goes_on_where_the_optimizer_is_named_again(optimizer):
     X, y = data(net)
     for _ in range(3):
         net.train_step(X, y, 0.05, optimizer)
-    twin = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    twin = nnc.from_json(net.to_json(checkpoint=True))
     for one in (net, twin):
         one.train_step(X, y, 0.05, optimizer)
     assert [one.state.to_dict(one.model)["steps"] for one in (net, twin)] == [4, 4]
     assert same(net, twin)
     fitted = network()
     fitted.fit(X, y, epochs=2, optimizer="adam", lr=0.05)
-    fitted = NeuralNetwork.from_json(fitted.to_json(checkpoint=True))
+    fitted = nnc.from_json(fitted.to_json(checkpoint=True))
     fitted.train_step(X, y, optimizer="adam")
     assert (fitted.state.lr, fitted.state.to_dict(fitted.model)["steps"]) == (0.05, 3)
     fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # the same but for its rate
@@ -723,7 +723,7 @@ def test_what_has_been_dropped_goes_along(way):
     for _ in range(3):
         step(X, y)
     if way == "file":
-        other = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+        other = nnc.from_json(net.to_json(checkpoint=True))
     else:
         other = copy.copy(net) if way == "copy" else pickle.loads(pickle.dumps(net))
     assert other.streams.drops == net.streams.drops == 3

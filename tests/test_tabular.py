@@ -403,8 +403,8 @@ def test_a_training_that_is_past_its_best_is_ended(table, monkeypatch):
 
     def see(place, record):
         seen.append(place)
-        if "spared" in record:
-            spared[place] = record.epoch, record["spared"]
+        if "skipped_epochs" in record:
+            spared[place] = record.epoch, record["skipped_epochs"]
 
     model = TableRegressor("fast", random_state=0, callback=see).fit(X, y)
     epochs = options(Task("squared_error", 1), 240)["epochs"]

@@ -15,6 +15,7 @@ import weakref
 import numpy as np
 import pytest
 
+import nnc
 from nnc import DivergedError, NeuralNetwork, fit_many
 from nnc._model.data import Data
 from nnc._team import ActiveCount, Interrupt, LockGroup, SnapshotLock, Team, TrainingLock
@@ -263,7 +264,7 @@ while len(texts) < 5:
     net.fit(X, Y, max_seconds=0.1, **options)
 signal.setitimer(signal.ITIMER_REAL, 0)
 for text in texts:
-    NeuralNetwork.from_json(text)  # compares the self-test
+    nnc.from_json(text)  # compares the self-test
 print("over")
 """
 
@@ -438,9 +439,9 @@ def test_a_history_that_others_read_is_whole(optimizer):
             while not over.is_set():
                 history = net.history
                 if history is not None:
-                    counts.append(history.epochs + history.forgotten)
+                    counts.append(history.epochs + history.untracked_epochs)
                     assert len(history.epoch_seconds) == history.epochs
-                    assert history.forgotten == 0
+                    assert history.untracked_epochs == 0
         except BaseException as error:
             problems.append(error)
 
@@ -490,7 +491,7 @@ def test_what_other_threads_save_is_of_one_moment():
     assert not problems
     assert len(texts) > 4
     for text in texts:
-        again = NeuralNetwork.from_json(text)  # compares the self-test
+        again = nnc.from_json(text)  # compares the self-test
         assert again.state.steps == json.loads(text)["training"]["steps"]
 
 

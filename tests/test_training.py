@@ -633,7 +633,7 @@ def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
     assert net.params.tobytes() == part.params.tobytes()
     if "the loss of epoch" in str(error):  # no step was taken with that loss
         assert not np.isfinite(net.evaluate_loss(*batch))
-    assert NeuralNetwork.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
+    assert nnc.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])

@@ -63,7 +63,7 @@ try:
     assert_type(NeuralNetwork.load("net.json"), NeuralNetwork)
     net.to_onnx("net.onnx", dtype=np.float32)
     net.to_c(Path("net.h"), name="net")
-    assert_type(NeuralNetwork.from_onnx("net.onnx", loss="mse"), NeuralNetwork)
+    assert_type(nnc.from_onnx("net.onnx", loss="mse"), NeuralNetwork)
 except (ModelFileError, IOError):
     pass
 

@@ -59,7 +59,7 @@ def run(arguments: Namespace) -> int:
 
                 def told(network: int, record: Any) -> None:
                     log.epoch(network, record)
-                    bar.tell(f"network {network + 1}/{n}  {figures(record)}", 1 + record.get("spared", 0))
+                    bar.tell(f"network {network + 1}/{n}  {figures(record)}", 1 + record.get("skipped_epochs", 0))
 
                 model.callback = told
                 with tables.located(file, 0, kept):

@@ -85,13 +85,6 @@ class Files(Prediction):
 
         return _serialization.dumps(self._document(checkpoint))
 
-    @classmethod
-    def from_json(cls, text: str, loss: LossFunction | None = None) -> Self:
-        """The network in such a text; raises ModelFileError where it is none. `loss` is as in `load`."""
-        from nnc import _serialization
-
-        return cls._from_document(_serialization.loads(text), "the JSON text", loss)
-
     def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
         from nnc import _serialization
 
@@ -140,7 +133,7 @@ class Files(Prediction):
             streams = network.streams
             streams.draws, streams.drops = document["shuffle_position"], document["dropout_position"]
             network.weights = [layer["W"] for layer in layers]
-            if network.bias:
+            if network.model.stack.bias:
                 network.biases = [layer["b"] for layer in layers]
             network.model.assign_statistics(
                 [[layer[key] for key in ("running_mean", "running_var") if key in layer] for layer in layers]

@@ -1,4 +1,4 @@
-"""Texts, pictures and checks of a network."""
+"""Texts and drawings of a network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from nnc._drawing.svg import Drawing
-    from nnc._inspection import Explanation, GradientCheck
+    from nnc._inspection import Explanation
 
 
 class Inspection(Prediction):
-    """Summaries, drawings, worked examples and gradient checks."""
+    """Summaries, drawings and worked examples."""
 
     def __repr__(self) -> str:
         model, intake = self.model, self.intake
@@ -59,7 +59,7 @@ class Inspection(Prediction):
             return []
         from nnc._training.history import settings_lines
 
-        trained = f"trained for {history.forgotten + history.epochs:,} epochs"
+        trained = f"trained for {history.untracked_epochs + history.epochs:,} epochs"
         return [trained, *settings_lines(history.settings), *history.curves()]
 
     def draw(self, row: ArrayLike | None = None, *, neurons: int = 10) -> Drawing:
@@ -174,32 +174,3 @@ class Inspection(Prediction):
         )
         say(explanation)
         return explanation
-
-    def check_gradients(self, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
-        """Compares the gradients of backpropagation with the derivatives of the definitions, and with central
-        differences of the loss where these are exact enough, in float64; and where the loss is a function its
-        derivative with differences of it. An error of 1e-5 in one gradient is found, in
-        a float32 network 1e-2; where rounding or a bend hides it, the check says so (see
-        `nnc._inspection.check_gradients`).
-
-        Parameters
-        ----------
-        X, y : arrays
-            As in `evaluate_loss`.
-        eps : float, optional
-            The largest difference of a parameter; by default 0.01. It is made smaller until the slope is exact enough.
-
-        Returns
-        -------
-        GradientCheck
-            The verdict, which is printed, too, except in notebooks, which show the value of a cell. `ok`: something of
-            every layer could be compared, and nothing is wrong.
-
-        Raises
-        ------
-        ValueError, TypeError
-            An argument does not fit.
-        """
-        from nnc._inspection.functions import check_network
-
-        return check_network(self, X, y, eps)

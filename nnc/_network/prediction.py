@@ -251,31 +251,6 @@ class Prediction(Parameters):
         """
         return self.model.forward(self.intake.checked_inputs(X))
 
-    def input_gradients(self, X: ArrayLike, y: Any) -> NDArray[Any]:
-        """Compute the derivative of the loss with respect to the inputs, d loss / d X.
-
-        A BatchNorm uses its running statistics, as in `evaluate_loss`.
-
-        Parameters
-        ----------
-        X : array (n, n_in)
-        y : array (n, n_out), or (n,)
-            As in `evaluate_loss`.
-
-        Returns
-        -------
-        array (n, n_in), of images in the shape of X
-
-        Raises
-        ------
-        ValueError, TypeError
-            X or y does not fit the network.
-        """
-        data = self.intake.data(X, y)
-        by_inputs = np.empty(data.X.shape, self.dtype)
-        self.model.gradient(data, self.model.zeros(), by_inputs)
-        return self.intake.by_inputs(by_inputs, X)
-
     def vjp(self, X: ArrayLike, dP: ArrayLike) -> tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]]:
         """The gradient of a loss of your own, by backpropagation of its derivative by the outputs: the vector-Jacobian
         product.

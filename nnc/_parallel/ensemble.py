@@ -238,13 +238,6 @@ class Ensemble(Explained):
         return _serialization.dumps([network._document(checkpoint=False) for network in self.networks])
 
     @classmethod
-    def from_json(cls, text: str, loss: Any = None) -> Ensemble:
-        """The ensemble in such a text; raises ModelFileError where it is none. `loss` is as in `load`."""
-        from nnc import _serialization
-
-        return cls._from_documents(_serialization.loads(text, what="ensemble"), "the JSON text", loss)
-
-    @classmethod
     def _from_documents(cls, documents: list[dict[str, Any]], where: str, loss: Any) -> Ensemble:
         from nnc import _serialization
 

@@ -23,7 +23,13 @@ STOP_REASONS = (
     *("epochs", "max_seconds", "target_loss", "patience", "callback"),
     *("interrupt", "diverged", "converged", "error"),
 )
-_TOTALS = ("seconds", "stop_reason", "best_epoch", "forgotten", "n_threads")  # what stands beside the columns in a dict
+_TOTALS = (
+    "seconds",
+    "stop_reason",
+    "best_epoch",
+    "untracked_epochs",
+    "n_threads",
+)  # what stands beside the columns in a dict
 
 
 class History:
@@ -42,7 +48,7 @@ class History:
         See below.
     best_epoch : int, optional
         See below.
-    forgotten : int, default 0
+    untracked_epochs : int, default 0
         See below.
     n_threads : int, optional
         See below.
@@ -71,7 +77,7 @@ class History:
         "error" (in `net.history`, where an exception of a callback, say, has ended it).
     best_epoch : int or None
         The epoch with the best value of what was monitored, counted from 1; None where no epoch was looked at.
-    forgotten : int
+    untracked_epochs : int
         Epochs of the training that have no row in the table. `net.history` keeps the last 1000 fits, and of longer ones
         the last 100,000 epochs at least; what is older is counted here, and so are single steps. Rows are counted from
         1 all the same.
@@ -89,11 +95,11 @@ class History:
     seconds: float
     stop_reason: str
     best_epoch: int | None
-    forgotten: int
+    untracked_epochs: int
     n_threads: int | None
     settings: dict[str, Any] | None
 
-    __slots__ = ("_columns", "best_epoch", "forgotten", "n_threads", "seconds", "settings", "stop_reason")
+    __slots__ = ("_columns", "best_epoch", "n_threads", "seconds", "settings", "stop_reason", "untracked_epochs")
 
     def __init__(
         self,
@@ -101,7 +107,7 @@ class History:
         seconds: float,
         stop_reason: str,
         best_epoch: int | None = None,
-        forgotten: int = 0,
+        untracked_epochs: int = 0,
         n_threads: int | None = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
@@ -109,7 +115,7 @@ class History:
         self.seconds = seconds
         self.stop_reason = stop_reason
         self.best_epoch = best_epoch
-        self.forgotten = forgotten
+        self.untracked_epochs = untracked_epochs
         self.n_threads = n_threads
         self.settings = settings
 
@@ -143,7 +149,9 @@ class History:
         def __getattr__(self, name: str) -> NDArray[np.float64]:
             if not name.startswith("_") and name in self._columns:
                 return self[name]
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            from nnc._utils.names import unknown_attribute
+
+            raise unknown_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._columns})
@@ -179,7 +187,7 @@ class History:
         return f"{self._length()}, stopped by {self.stop_reason}{self._best()}"
 
     def _length(self) -> str:
-        which = f"{self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
+        which = f"{self.epochs} of {self.untracked_epochs + self.epochs}" if self.untracked_epochs else f"{self.epochs}"
         return f"{which} epochs in {self.seconds:.3g} s"
 
     def _best(self) -> str:
@@ -191,7 +199,7 @@ class History:
         return type(self), (dict(self), *(getattr(self, name) for name in _TOTALS), self.settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch, forgotten and
+        """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch, untracked_epochs and
         n_threads.
 
         JSON has no NaN and no infinity: None stands for both.
@@ -233,20 +241,22 @@ class History:
             raise ValueError(f"the stop_reason of a history must be one of {names}, got {shown(reason)}")
         if best is not None and (type(best) is not int or not 1 <= best <= epochs):
             raise ValueError(f"the best_epoch of a history must be from 1 to {epochs} or None, got {shown(best)}")
-        forgotten = d.get("forgotten", 0)
-        if type(forgotten) is not int or forgotten < 0:
-            raise ValueError(f"forgotten of a history must be a whole number, 0 or more, got {shown(forgotten)}")
+        untracked_epochs = d.get("untracked_epochs", 0)
+        if type(untracked_epochs) is not int or untracked_epochs < 0:
+            raise ValueError(
+                f"untracked_epochs of a history must be a whole number, 0 or more, got {shown(untracked_epochs)}"
+            )
         threads = d.get("n_threads")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ValueError(f"n_threads of a history must be a whole number, 1 or more, or None, got {shown(threads)}")
-        return cls(columns, float(seconds), reason, best, forgotten, threads)
+        return cls(columns, float(seconds), reason, best, untracked_epochs, threads)
 
     @classmethod
     def joined(cls, *parts: History) -> History:
         """The history of a run that went on: the epochs of all parts, the last of which ended it.
 
         A column that only some of them have is NaN in the epochs of the others. `best_epoch` counts from the beginning;
-        it is that of the last part that has one. `forgotten` is that of the first part.
+        it is that of the last part that has one. `untracked_epochs` is that of the first part.
         """
         names = {name: None for part in parts for name in part._columns}
         columns = {
@@ -259,7 +269,7 @@ class History:
             epochs += part.epochs
         seconds = sum(part.seconds for part in parts)
         last = parts[-1]
-        return cls(columns, seconds, last.stop_reason, best, parts[0].forgotten, last.n_threads, last.settings)
+        return cls(columns, seconds, last.stop_reason, best, parts[0].untracked_epochs, last.n_threads, last.settings)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes a CSV file: a header, then one row for each epoch, which is the first column and counted from 1.

@@ -142,8 +142,19 @@ ARGUMENTS = {
 }
 # Former names of methods and attributes, and the present ones, which error messages suggest.
 FORMER_ATTRIBUTES = {
+    "bias": "biases",
+    "forgotten": "untracked_epochs",
+    "check_gradients": "nnc.check_gradients",
+    "from_json": "nnc.from_json",
+    "from_keras": "nnc.from_keras",
+    "from_onnx": "nnc.from_onnx",
+    "from_sklearn": "nnc.from_sklearn",
+    "from_torch": "nnc.from_torch",
+    "hidden_layers": "layers[:-1]",
+    "input_gradients": "nnc.input_gradients",
     "load": "nnc.load",
     "loss": "evaluate_loss",
+    "output_layer": "layers[-1]",
     "plot": "draw",
 }
 

@@ -65,8 +65,8 @@ PARAMETERS = """
         its end it is deleted.
     callback : callable, default=None
         Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
-        thread that trains it. In the last record of a network that ends before its time, as its best epoch has passed
-        or was that of others, "spared" is how many epochs it does not need.
+        thread that trains it. The last record of a network that stops early has "skipped_epochs", the number of
+        epochs of its schedule that are not trained.
     progress : bool, default=False
         Shows a progress bar of epochs (extra `[progress]`).
 

@@ -22,7 +22,7 @@ def told(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> 
 
     def both(place: int, record: Any) -> Any:
         with lock:  # members are trained in several threads
-            shown.update(1 + record.get("spared", 0))
+            shown.update(1 + record.get("skipped_epochs", 0))
         return None if callback is None else callback(place, record)
 
     try:

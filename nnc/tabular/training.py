@@ -124,7 +124,7 @@ class Watch:
         else:
             over = epoch == self.last
         if over and epoch < self.epochs:
-            record["spared"] = self.epochs - epoch
+            record["skipped_epochs"] = self.epochs - epoch
         return bool(self.callback is not None and self.callback(self.place, record)) or over
 
 
@@ -141,7 +141,8 @@ class Training:
         After so many no member is begun, and those that are being trained end with what they have reached.
     callback : callable or None
         Called with the member's place and the Record, after each epoch of each, in the thread of the member. Where it
-        is the last one before its time, the record has "spared": how many epochs there would have been.
+        is the last one before its time, the record has "skipped_epochs": the epochs of its schedule that are
+        not trained.
     keep : callable or None
         Called with the members that have come to their end, now and then and where the training is ended.
     """

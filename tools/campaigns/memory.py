@@ -87,7 +87,7 @@ def usable(net: nnc.NeuralNetwork, before: Any, may_change: bool) -> None:
     assert np.isfinite(P).all(), "what it predicts is not finite"
     assert may_change or P.tobytes() == before, "it predicts something else"
     net.copy().fit(X, y, epochs=1)
-    again = nnc.NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    again = nnc.from_json(net.to_json(checkpoint=True))
     assert again.predict(X).tobytes() == P.tobytes(), "saved and read, it predicts something else"
 
 
