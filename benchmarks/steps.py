@@ -149,7 +149,7 @@ def run(arguments):
     calls = {
         "stepper": lambda: step(X, Y),
         "predict": lambda: net.predict(X),
-        "loss": lambda: net.loss(X, Y),
+        "evaluate_loss": lambda: net.evaluate_loss(X, Y),
         "gradients": lambda: net.gradients(X, Y),
         "vjp": lambda: net.vjp(X, Y),
         "jacobian": lambda: net.jacobian(X),

@@ -26,7 +26,7 @@ def objective(trial, X, y):
     networks = nnc.clones(net, FOLDS)
     held = np.arange(len(X)) % FOLDS
     nnc.fit_many(networks, X, y, rows=[held != k for k in range(FOLDS)], epochs=40, optimizer="adam", **options)
-    return np.mean([network.loss(X[held == k], y[held == k]) for k, network in enumerate(networks)])
+    return np.mean([network.evaluate_loss(X[held == k], y[held == k]) for k, network in enumerate(networks)])
 
 
 def main(trials=20):

@@ -5,220 +5,94 @@
     history = net.fit(X, y, epochs=1500, lr=1.0)
     net.predict(X)
 
-Names are imported when they are first used, so that `import nnc` costs next to nothing.
+Names are imported when they are first used, so that `import nnc` costs next to nothing. `_NAMES` and `_MODULES` are the
+only list of public names: `python tools/public_names.py` writes __init__.pyi from it, which type checkers read.
 """
 
-from __future__ import annotations
+from nnc._version import __version__  # noqa: F401
 
-from typing import TYPE_CHECKING
+_MODULES = ("datasets", "layers", "plot", "reference")  # public modules that are attributes without their own import
+_NAMES = {
+    "_comparison": ("compare", "Comparison"),
+    "_data.augment": ("augment",),
+    "_data.conformal": ("ConformalIntervals", "ConformalSets"),
+    "_data.metrics": ("Metric",),
+    "_data.scaling": ("MinMax", "Pixels", "Standardize"),
+    "_inspection.explain": ("Explanation",),
+    "_inspection.gradients": ("GradientCheck",),
+    "_loading": ("from_json", "load"),
+    "_model.cores": ("show_config",),
+    "_model.views": ("Layer",),
+    "_network": ("NeuralNetwork",),
+    "_network.functions": ("check_gradients", "input_gradients"),
+    "_network.readers": ("from_keras", "from_onnx", "from_sklearn", "from_torch"),
+    "_online": ("OnlineClassifier", "OnlineRegressor"),
+    "_parallel.clones": ("clones",),
+    "_parallel.ensemble": ("Ensemble",),
+    "_parallel.fit": ("fit_many",),
+    "_parallel.history": ("ManyHistory",),
+    "_parallel.per_network": ("PerNetwork",),
+    "_parallel.search": ("search", "SearchResult"),
+    "_registry.heads": ("Head", "Heads"),
+    "_registry.losses": ("CrossEntropy", "Huber", "Quantile"),
+    "_registry.optimizers": (
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "LBFGS",
+        "LevenbergMarquardt",
+        "NAdam",
+        "RMSprop",
+        "Rprop",
+        "SGD",
+    ),
+    "_serialization": ("ModelFileError",),
+    "_training.advice": (
+        "DeadLayerWarning",
+        "DivergedWarning",
+        "EqualNeuronsWarning",
+        "LearningRateWarning",
+        "NotConvergedWarning",
+        "OverfittingWarning",
+        "SaturatedLayerWarning",
+        "TargetRangeWarning",
+        "TrainingWarning",
+        "UnscaledInputWarning",
+    ),
+    "_training.callbacks": ("Checkpoint", "Progress", "Record"),
+    "_training.divergence": ("DivergedError",),
+    "_training.history": ("History",),
+    "_training.loggers": ("CSVLogger", "TensorBoard"),
+    "_training.schedules": (
+        "Constant",
+        "CosineLogLR",
+        "CosineLR",
+        "ExponentialLR",
+        "OneCycleLR",
+        "PerStep",
+        "ReduceLROnPlateau",
+        "StepLR",
+        "Warmup",
+    ),
+    "_utils.processors": ("get_num_threads", "set_num_threads"),
+}  # the public names, by the private module that defines them
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
-from nnc._version import __version__
-
-if TYPE_CHECKING:
-    from nnc import datasets, layers, plot, reference
-    from nnc._comparison import Comparison, compare
-    from nnc._data.augment import augment
-    from nnc._data.conformal import ConformalIntervals, ConformalSets
-    from nnc._data.metrics import Metric
-    from nnc._data.scaling import MinMax, Pixels, Standardize
-    from nnc._inspection.explain import Explanation
-    from nnc._inspection.gradients import GradientCheck
-    from nnc._model.cores import show_config
-    from nnc._model.views import Layer
-    from nnc._network import NeuralNetwork
-    from nnc._online import OnlineClassifier, OnlineRegressor
-    from nnc._parallel.clones import clones
-    from nnc._parallel.ensemble import Ensemble
-    from nnc._parallel.fit import fit_many
-    from nnc._parallel.history import ManyHistory
-    from nnc._parallel.search import SearchResult, search
-    from nnc._registry.heads import Head, Heads
-    from nnc._registry.losses import CrossEntropy, Huber, Quantile
-    from nnc._registry.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
-    from nnc._serialization import ModelFileError
-    from nnc._training.advice import (
-        DeadLayerWarning,
-        DivergedWarning,
-        EqualNeuronsWarning,
-        LearningRateWarning,
-        NotConvergedWarning,
-        OverfittingWarning,
-        SaturatedLayerWarning,
-        TargetRangeWarning,
-        TrainingWarning,
-        UnscaledInputWarning,
-    )
-    from nnc._training.callbacks import Checkpoint, Progress, Record
-    from nnc._training.divergence import DivergedError
-    from nnc._training.history import History
-    from nnc._training.loggers import CSVLogger, TensorBoard
-    from nnc._training.schedules import (
-        Constant,
-        CosineLogLR,
-        CosineLR,
-        ExponentialLR,
-        OneCycleLR,
-        PerStep,
-        ReduceLROnPlateau,
-        StepLR,
-        Warmup,
-    )
-    from nnc._utils.processors import get_num_threads, set_num_threads
-
-__all__ = [
-    "LBFGS",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "CSVLogger",
-    "Checkpoint",
-    "Comparison",
-    "ConformalIntervals",
-    "ConformalSets",
-    "Constant",
-    "CosineLR",
-    "CosineLogLR",
-    "CrossEntropy",
-    "DeadLayerWarning",
-    "DivergedError",
-    "DivergedWarning",
-    "Ensemble",
-    "EqualNeuronsWarning",
-    "Explanation",
-    "ExponentialLR",
-    "GradientCheck",
-    "Head",
-    "Heads",
-    "History",
-    "Huber",
-    "Layer",
-    "LearningRateWarning",
-    "LevenbergMarquardt",
-    "ManyHistory",
-    "Metric",
-    "MinMax",
-    "ModelFileError",
-    "NAdam",
-    "NeuralNetwork",
-    "NotConvergedWarning",
-    "OneCycleLR",
-    "OnlineClassifier",
-    "OnlineRegressor",
-    "OverfittingWarning",
-    "PerStep",
-    "Pixels",
-    "Progress",
-    "Quantile",
-    "RMSprop",
-    "Record",
-    "ReduceLROnPlateau",
-    "Rprop",
-    "SaturatedLayerWarning",
-    "SearchResult",
-    "Standardize",
-    "StepLR",
-    "TargetRangeWarning",
-    "TensorBoard",
-    "TrainingWarning",
-    "UnscaledInputWarning",
-    "Warmup",
-    "__version__",
-    "augment",
-    "clones",
-    "compare",
-    "datasets",
-    "fit_many",
-    "get_num_threads",
-    "layers",
-    "plot",
-    "reference",
-    "search",
-    "set_num_threads",
-    "show_config",
-]
-
-_HOME = {
-    "Adagrad": "_registry.optimizers",
-    "Adam": "_registry.optimizers",
-    "AdamW": "_registry.optimizers",
-    "CSVLogger": "_training.loggers",
-    "Checkpoint": "_training.callbacks",
-    "Comparison": "_comparison",
-    "ConformalIntervals": "_data.conformal",
-    "ConformalSets": "_data.conformal",
-    "Constant": "_training.schedules",
-    "CosineLR": "_training.schedules",
-    "CosineLogLR": "_training.schedules",
-    "CrossEntropy": "_registry.losses",
-    "DeadLayerWarning": "_training.advice",
-    "DivergedError": "_training.divergence",
-    "DivergedWarning": "_training.advice",
-    "Ensemble": "_parallel.ensemble",
-    "EqualNeuronsWarning": "_training.advice",
-    "Explanation": "_inspection.explain",
-    "ExponentialLR": "_training.schedules",
-    "GradientCheck": "_inspection.gradients",
-    "Head": "_registry.heads",
-    "Heads": "_registry.heads",
-    "History": "_training.history",
-    "Huber": "_registry.losses",
-    "LBFGS": "_registry.optimizers",
-    "Layer": "_model.views",
-    "LearningRateWarning": "_training.advice",
-    "LevenbergMarquardt": "_registry.optimizers",
-    "ManyHistory": "_parallel.history",
-    "Metric": "_data.metrics",
-    "MinMax": "_data.scaling",
-    "ModelFileError": "_serialization",
-    "NAdam": "_registry.optimizers",
-    "NeuralNetwork": "_network",
-    "NotConvergedWarning": "_training.advice",
-    "OneCycleLR": "_training.schedules",
-    "OnlineClassifier": "_online",
-    "OnlineRegressor": "_online",
-    "OverfittingWarning": "_training.advice",
-    "PerStep": "_training.schedules",
-    "Pixels": "_data.scaling",
-    "Progress": "_training.callbacks",
-    "Quantile": "_registry.losses",
-    "RMSprop": "_registry.optimizers",
-    "Record": "_training.callbacks",
-    "ReduceLROnPlateau": "_training.schedules",
-    "Rprop": "_registry.optimizers",
-    "SGD": "_registry.optimizers",
-    "SaturatedLayerWarning": "_training.advice",
-    "SearchResult": "_parallel.search",
-    "Standardize": "_data.scaling",
-    "StepLR": "_training.schedules",
-    "TargetRangeWarning": "_training.advice",
-    "TensorBoard": "_training.loggers",
-    "TrainingWarning": "_training.advice",
-    "UnscaledInputWarning": "_training.advice",
-    "Warmup": "_training.schedules",
-    "augment": "_data.augment",
-    "clones": "_parallel.clones",
-    "compare": "_comparison",
-    "fit_many": "_parallel.fit",
-    "get_num_threads": "_utils.processors",
-    "search": "_parallel.search",
-    "set_num_threads": "_utils.processors",
-    "show_config": "_model.cores",
-}  # the module that each name lives in
+__all__ = sorted(("__version__", *_MODULES, *_HOME))
 
 
-if not TYPE_CHECKING:  # or every misspelled name would be an object to type checkers
+def __getattr__(name: str) -> object:
+    from importlib import import_module
 
-    def __getattr__(name: str) -> object:
-        from importlib import import_module
+    if name in _MODULES:
+        return import_module(f"nnc.{name}")
+    if name not in _HOME:
+        from nnc._utils.names import unknown_attribute
 
-        if name in ("datasets", "layers", "plot", "reference"):
-            return import_module(f"nnc.{name}")
-        if name not in _HOME:
-            raise AttributeError(f"module 'nnc' has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(f"nnc.{_HOME[name]}"), name)
-        return value
+        raise unknown_attribute("module 'nnc'", name, __all__)
+    value = globals()[name] = getattr(import_module(f"nnc.{_HOME[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__.copy()

@@ -183,7 +183,7 @@ def test_unscaled_input_is_that_of_the_training():
     net = regressor(activation="relu")
     only(nnc.UnscaledInputWarning, lambda: net.fit(1000 * X, Y, epochs=1, lr=1e-9, validation=(X, Y)), "up to 99")
     assert warned(lambda: net.fit(X, Y, epochs=1, lr=1e-9, validation=(1000 * X, Y)))[0] == []
-    look = [lambda record: bool(record.network.loss(1000 * X, Y) < 0)]
+    look = [lambda record: bool(record.network.evaluate_loss(1000 * X, Y) < 0)]
     assert warned(lambda: net.fit(X, Y, epochs=1, lr=1e-9, callback=look))[0] == []
 
 

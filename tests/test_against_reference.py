@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+import nnc
 from nnc import NeuralNetwork, _serialization, reference
 
 # The tutorial's data.
@@ -70,7 +71,7 @@ def test_predictions_losses_and_gradients(output, loss, hidden, bias):
     engine, plain = pair(sizes, activation=hidden, output=output, loss=loss, bias=bias, seed=len(hidden))
     X, y = data(3, 2)
     assert engine.predict(X) == pytest.approx(np.array(plain.predict(X)), rel=1e-13, abs=1e-14)
-    assert engine.loss(X, y) == pytest.approx(plain.loss(X, y), rel=1e-13)
+    assert engine.evaluate_loss(X, y) == pytest.approx(plain.evaluate_loss(X, y), rel=1e-13)
     for found, wanted in zip(engine.gradients(X, y), plain.gradients(X, y), strict=True):
         assert found[0] == pytest.approx(np.array(wanted[0]), rel=1e-12, abs=1e-13)
         assert (found[1] is None) == (wanted[1] is None)
@@ -122,7 +123,7 @@ def test_order_of_rows_goes_on_in_a_second_fit_and_after_loading():
     settings = {"epochs": 3, "lr": 0.2, "batch_size": 4}
     for _ in range(2):
         assert engine.fit(X, y, **settings).loss == pytest.approx(plain.fit(X, y, **settings).loss, rel=1e-13)
-    loaded, copied = NeuralNetwork.from_json(plain.to_json()), engine.copy()
+    loaded, copied = nnc.from_json(plain.to_json()), engine.copy()
     plain = reference.NeuralNetwork.from_json(engine.to_json())
     wanted = plain.fit(X, y, **settings).loss
     assert loaded.fit(X, y, **settings).loss == pytest.approx(wanted, rel=1e-13)
@@ -152,7 +153,7 @@ def worked_example():
 def test_worked_example_forward(worked_example):
     net, X, y = worked_example
     assert net.predict(X) == pytest.approx(np.array([[0.75136507, 0.772928465]]), abs=5e-9)
-    assert net.loss(X, y) == pytest.approx(0.298371109, abs=5e-10)
+    assert net.evaluate_loss(X, y) == pytest.approx(0.298371109, abs=5e-10)
 
 
 def test_worked_example_gradients(worked_example):

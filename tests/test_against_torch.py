@@ -512,10 +512,10 @@ def test_outputs_loss_and_gradients_of_images(problem):
     if problem.case.from_logits:
         out = torch.softmax(out, dim=1)
     assert np.abs(net.predict(problem.X) - out.detach().numpy()).max() <= 1e-12
-    assert net.loss(problem.X, problem.y) == pytest.approx(loss.item(), rel=1e-12)
+    assert net.evaluate_loss(problem.X, problem.y) == pytest.approx(loss.item(), rel=1e-12)
     loss.backward()
     found = [part for pair in net.gradients(problem.X, problem.y) for part in pair if part is not None]
-    found.append(net.input_gradients(problem.X, problem.y))
+    found.append(nnc.input_gradients(net, problem.X, problem.y))
     for part, wanted in zip(found, [*(part.grad for part in twin.parts), X.grad], strict=True):
         assert np.abs(part - wanted.numpy()).max() <= 1e-10 * max(wanted.abs().max().item(), 1e-3)
 
@@ -658,7 +658,7 @@ def test_a_weighted_row_is_so_many_rows(isa, loss, dtype):
     net, X, y, k, X_all, y_all = copies_of_rows(loss, dtype)
     eps = float(np.finfo(dtype).eps)
     # poisson's terms have both signs, and hardly any loss is the sum of less than 20 terms
-    assert net.loss(X, y, k) == pytest.approx(net.loss(X_all, y_all), rel=8 * eps, abs=8 * eps)
+    assert net.evaluate_loss(X, y, k) == pytest.approx(net.evaluate_loss(X_all, y_all), rel=8 * eps, abs=8 * eps)
     pairs = zip(net.gradients(X, y, k), net.gradients(X_all, y_all), strict=True)
     found, wanted = (np.concatenate([np.vstack(pair).ravel() for pair in side]) for side in zip(*pairs, strict=True))
     assert np.abs(found - wanted).max() <= 8 * eps * np.abs(wanted).max()
@@ -892,17 +892,17 @@ def test_only_training_drops():
         twin.biases = network.biases
         assert np.array_equal(network.predict(X), twin.predict(X))
         assert np.array_equal(network.forward(X)[0], twin.forward(X)[0])
-        assert network.loss(X, y) == twin.loss(X, y)
+        assert network.evaluate_loss(X, y) == twin.evaluate_loss(X, y)
         assert network.score(X, y) == twin.score(X, y)
         for (dW, db), (dW_twin, db_twin) in zip(network.gradients(X, y), twin.gradients(X, y), strict=True):
             assert np.array_equal(dW, dW_twin)
             assert np.array_equal(db, db_twin)
-        seen.append(twin.loss(X, y))
+        seen.append(twin.evaluate_loss(X, y))
 
     look.every = 1
     history = net.fit(X, y, epochs=5, lr=0.01, dropout=0.5, validation=(X, y), callback=look)
     assert np.array_equal(history.val_loss, seen)
-    assert len(set(history.loss - [net.loss(X, y)])) == 5
+    assert len(set(history.loss - [net.evaluate_loss(X, y)])) == 5
     look(SimpleNamespace(network=net))
 
 

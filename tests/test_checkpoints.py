@@ -171,10 +171,10 @@ def test_second_order_methods_where_weights_were_changed(optimizer):
     net.fit(X, Y, epochs=60, optimizer=optimizer)
     for scale in (0.1, -1.0, 2.0):
         net.params = scale * np.random.default_rng(1).normal(size=net.n_params)
-        before = net.loss(X, Y)
+        before = net.evaluate_loss(X, Y)
         history = net.fit(X, Y, epochs=60)
         assert history.loss[0] == pytest.approx(before)
-        assert net.loss(X, Y) < 0.5 * before
+        assert net.evaluate_loss(X, Y) < 0.5 * before
 
 
 def test_a_history_that_is_not_full(tmp_path):
@@ -209,7 +209,7 @@ def test_the_optimizer_goes_on_until_another_is_named(tmp_path):
     assert again.fit(X, Y, epochs=2, lr=0.5).lr.tolist() == [0.5, 0.5]
     assert again.fit(X, Y, epochs=1).lr.tolist() == [0.5]
     assert again.state.steps == 10
-    fresh = NeuralNetwork.from_json(again.to_json())  # without the training
+    fresh = nnc.from_json(again.to_json())  # without the training
     assert fresh.state is None
     again.fit(X, Y, epochs=3, optimizer="rmsprop")
     fresh.fit(X, Y, epochs=3, optimizer="rmsprop")
@@ -228,7 +228,7 @@ def test_a_file_without_training_goes_on_in_the_streams():
     net.fit_batches([(X[:5], Y[:5]), (X, Y)], dropout=0.1)
     assert net.streams.draws == places[0]
     assert net.streams.drops == places[1] + 1 + 2 + 2
-    again = NeuralNetwork.from_json(net.to_json())
+    again = nnc.from_json(net.to_json())
     assert (again.streams.draws, again.streams.drops) == (net.streams.draws, net.streams.drops)
 
 
@@ -463,7 +463,7 @@ def test_the_best_of_a_run_is_not_replaced_by_a_worse_one_when_it_goes_on(tmp_pa
     assert flags
     assert not any(flags)
     again.fit(X, Y, epochs=200, callback=Checkpoint(best, best_only=True), **settings)
-    assert NeuralNetwork.load(best).loss(XV, YV) < NeuralNetwork.from_json(before.decode()).loss(XV, YV)
+    assert NeuralNetwork.load(best).evaluate_loss(XV, YV) < nnc.from_json(before.decode()).evaluate_loss(XV, YV)
 
 
 @pytest.mark.parametrize("rule", ["max_seconds", "interrupt"])

@@ -435,7 +435,7 @@ def test_the_web_service():
     refused = client.post("/predict", json={"rows": [[1.0, 2.0]]})
     assert refused.status_code == 422
     assert "X must have 4 columns" in refused.json()["detail"]
-    assert NeuralNetwork.from_json(client.get("/network").json()["document"]).sizes == (4, 16, 3)
+    assert nnc.from_json(client.get("/network").json()["document"]).sizes == (4, 16, 3)
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")

@@ -165,7 +165,7 @@ def test_ensembles_keep_the_name(tmp_path):
         nnc.Ensemble.load(tmp_path / "many.json")
     for loaded in (
         nnc.Ensemble.load(tmp_path / "many.json", loss=mse),
-        nnc.Ensemble.from_json(ensemble.to_json(), loss=mse),
+        nnc.from_json(ensemble.to_json(), loss=mse),
     ):
         assert loaded.predict(X).tobytes() == ensemble.predict(X).tobytes()
 
@@ -200,17 +200,17 @@ def test_loss_and_gradients(layers, dtype):
     one, other = pair(layers, dtype=dtype)
     X, y = data(one)
     rel = 1e-10 if dtype == "float64" else 1e-3
-    assert other.loss(X, y) == pytest.approx(one.loss(X, y), rel=rel)
+    assert other.evaluate_loss(X, y) == pytest.approx(one.evaluate_loss(X, y), rel=rel)
     for (dW, db), (W, b) in zip(other.gradients(X, y), one.gradients(X, y), strict=True):
         assert dW == pytest.approx(W, rel=rel, abs=rel / 1e3)
         assert db == pytest.approx(b, rel=rel, abs=rel / 1e3)
-    assert other.input_gradients(X, y) == pytest.approx(one.input_gradients(X, y), rel=rel, abs=rel / 1e3)
+    assert nnc.input_gradients(other, X, y) == pytest.approx(nnc.input_gradients(one, X, y), rel=rel, abs=rel / 1e3)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_check_gradients_says_that_all_is_right(dtype, capsys):
     net = NeuralNetwork([3, 5, 2], activation="tanh", loss=mixture, dtype=dtype, seed=0)
-    check = net.check_gradients(np.ones((4, 3)), [0.5, 1, -1, 0.1])
+    check = nnc.check_gradients(net, np.ones((4, 3)), [0.5, 1, -1, 0.1])
     assert check.ok
     last = str(check).splitlines()[-2]
     assert last.startswith("Loss function 'mixture': 8 of 8 outputs, ok: largest relative difference ")
@@ -226,7 +226,7 @@ def test_check_gradients_finds_a_wrong_derivative():
 
     net = NeuralNetwork([4, 7, 3], loss=wrong, seed=0)
     X, y = data(net, 5)
-    check = net.check_gradients(X, y)
+    check = nnc.check_gradients(net, X, y)
     assert check.wrong
     assert not any(layer.wrong for layer in check.layers[:-1])
     assert check.layers[-1].worst == "P[1, 2]"
@@ -240,7 +240,7 @@ def test_check_gradients_leaves_bends_out():
     net = NeuralNetwork([4, 3], loss=mae, seed=0)
     X, y = data(net, 4)
     y[1] = net.predict(X[1:2])
-    layer = net.check_gradients(X, y).layers[-1]
+    layer = nnc.check_gradients(net, X, y).layers[-1]
     assert (layer.checked, layer.bends, layer.wrong) == (9, 3, False)
 
 
@@ -253,7 +253,7 @@ def test_no_function_changes_the_data():
     net = NeuralNetwork([4, 3], loss=careless, seed=0)
     X, y = data(net, 4)
     with pytest.raises(ValueError, match="read-only") as error:
-        net.loss(X, y)
+        net.evaluate_loss(X, y)
     note = "the loss function 'careless', called with P of shape (4, 3) and Y of shape (4, 3), has raised this"
     assert error.value.__notes__ == [note]
 
@@ -315,7 +315,11 @@ def test_a_training_that_diverges():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda net, X, y: net.loss(X, y, np.ones(5)), ValueError, "sample_weight does not go with a loss that is a f"),
+        (
+            lambda net, X, y: net.evaluate_loss(X, y, np.ones(5)),
+            ValueError,
+            "sample_weight does not go with a loss that is a f",
+        ),
         (
             lambda net, X, y: net.fit(X, y, epochs=1, lr=0.001, class_weight="balanced"),
             ValueError,
@@ -327,11 +331,15 @@ def test_a_training_that_diverges():
             r"'levenberg_marquardt' is for squared losses \(sse, half_sse, mse\), got mse$",
         ),
         (lambda net, X, y: net.explain_step(X, y), ValueError, "explain_step knows single losses that have a name"),
-        (lambda net, X, y: net.loss(X, y[:4]), ValueError, r"y must have shape \(5,\) or \(5, k\), .* got \(4, 3\)"),
-        (lambda net, X, y: net.loss(X, y[None]), ValueError, r"y must have shape \(5,\) or \(5, k\)"),
-        (lambda net, X, y: net.loss(X, y * np.nan), ValueError, "y must be finite"),
-        (lambda net, X, y: net.loss(X * np.inf, y), ValueError, "X must be finite"),
-        (lambda net, X, y: net.loss(X, ["a"] * 5), TypeError, "y must be"),
+        (
+            lambda net, X, y: net.evaluate_loss(X, y[:4]),
+            ValueError,
+            r"y must have shape \(5,\) or \(5, k\), .* got \(4, 3\)",
+        ),
+        (lambda net, X, y: net.evaluate_loss(X, y[None]), ValueError, r"y must have shape \(5,\) or \(5, k\)"),
+        (lambda net, X, y: net.evaluate_loss(X, y * np.nan), ValueError, "y must be finite"),
+        (lambda net, X, y: net.evaluate_loss(X * np.inf, y), ValueError, "X must be finite"),
+        (lambda net, X, y: net.evaluate_loss(X, ["a"] * 5), TypeError, "y must be"),
     ],
 )
 def test_what_does_not_go_with_a_function(call, error, message):
@@ -364,7 +372,7 @@ def test_files_keep_the_name(tmp_path, capsys):
         NeuralNetwork.load(path)
     loaded = NeuralNetwork.load(path, loss=mse)
     assert loaded.to_json(checkpoint=True) == net.to_json(checkpoint=True)
-    assert NeuralNetwork.from_json(net.to_json(), loss=mse).loss(X, y) == net.loss(X, y)
+    assert nnc.from_json(net.to_json(), loss=mse).evaluate_loss(X, y) == net.evaluate_loss(X, y)
     assert loaded.fit(X, y, epochs=2).loss.tolist() == net.fit(X, y, epochs=2).loss.tolist()
     rows = tmp_path / "rows.csv"
     rows.write_text("0.1,0.2,0.3,0.4\n")
@@ -391,7 +399,7 @@ def test_files_that_are_wrong(change, message):
     text = trained()[0].to_json()
     assert change[0] in text
     with pytest.raises(nnc.ModelFileError, match=message):
-        NeuralNetwork.from_json(text.replace(*change), loss=mse)
+        nnc.from_json(text.replace(*change), loss=mse)
 
 
 def test_a_file_of_another_loss_is_as_it_was():
@@ -402,7 +410,7 @@ def test_a_file_of_another_loss_is_as_it_was():
 def test_copies(way):
     net, X, y = trained()
     other = way(net)
-    assert other.loss(X, y) == net.loss(X, y)
+    assert other.evaluate_loss(X, y) == net.evaluate_loss(X, y)
     assert other.fit(X, y, epochs=2, lr=0.001).loss.tolist() == net.fit(X, y, epochs=2, lr=0.001).loss.tolist()
 
 

@@ -67,9 +67,9 @@ def test_the_same_bits_for_every_number_of_workers(tmp_path, local):
             assert history.loss.tolist() == losses
         rows = [np.arange(k, 200) for k in range(12)]
         here, there = networks(), networks()
-        nnc.fit_many(here, X, Y, rows=rows, epochs=3, lr=[0.01] * 11 + [1e300])
+        nnc.fit_many(here, X, Y, rows=rows, epochs=3, lr=nnc.PerNetwork([0.01] * 11 + [1e300]))
         with pytest.warns(nnc.DivergedWarning):
-            history = nnc.dask.fit_many(there, X, Y, rows=rows, epochs=3, lr=[0.01] * 11 + [1e300])
+            history = nnc.dask.fit_many(there, X, Y, rows=rows, epochs=3, lr=nnc.PerNetwork([0.01] * 11 + [1e300]))
         assert list(history.diverged) == [11]
         assert [a.params.tobytes() for a in here] == [b.params.tobytes() for b in there]
         found = networks()
@@ -287,7 +287,7 @@ def test_partitions_one_after_the_other(tmp_path):
     nnc.dask.fit_partitions(by_rule, dX, dy)
     assert by_rule[0].state.steps == steps + 3 + 1 + 4
     some = networks(2)
-    nnc.dask.fit_partitions(some, dX, dy, lr=[None, 0.1])
+    nnc.dask.fit_partitions(some, dX, dy, lr=nnc.PerNetwork([None, 0.1]))
     assert [set(network.history.lr) for network in some] == [{0.001}, {0.1}]
 
 

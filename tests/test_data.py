@@ -329,10 +329,10 @@ def test_labels(tmp_path, loss, n_out, kind, form):
     assert (found == text).mean() > 0.95
     assert found.dtype.kind == text.dtype.kind or kind == "plain"
     assert net.score(X, y) == (found == text).mean()
-    assert net.loss(X, y) < 0.5
+    assert net.evaluate_loss(X, y) < 0.5
     assert len(net.gradients(X, y)) == 2
-    assert net.check_gradients(X[:7], y[:7]).ok
-    again = NeuralNetwork.from_json(net.to_json())
+    assert nnc.check_gradients(net, X[:7], y[:7]).ok
+    again = nnc.from_json(net.to_json())
     assert np.array_equal(again.predict_classes(X), found)
     assert again.score(X, y) == net.score(X, y)
     assert (net.classes is None) == (again.classes is None)
@@ -362,7 +362,7 @@ def test_labels_that_are_refused(loss):
         net.fit(X[:3], [0, 7, 7], epochs=1, lr=0.001)
     assert net.classes is None
     net.fit(X, names, epochs=1, lr=0.001)
-    for use in (net.loss, net.score, net.gradients, net.train_step):
+    for use in (net.evaluate_loss, net.score, net.gradients, net.train_step):
         with pytest.raises(
             ValueError, match=r"y must hold the classes of this network, 'a', 'b', 'c', got 'x' in row 1"
         ):
@@ -434,8 +434,10 @@ def test_scaled_networks_take_and_give_raw_numbers(scaler, dtype):
     plain = regressor(init=net.weights, dtype=dtype)
     plain.biases = net.biases
     assert outer.undo(plain.predict(inner.apply(RAW))) == pytest.approx(P, rel=1e-5)
-    assert net.loss(RAW, RAW_Y) == pytest.approx(plain.loss(inner.apply(RAW), outer.apply(RAW_Y)), rel=1e-4)
-    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    assert net.evaluate_loss(RAW, RAW_Y) == pytest.approx(
+        plain.evaluate_loss(inner.apply(RAW), outer.apply(RAW_Y)), rel=1e-4
+    )
+    again = nnc.from_json(net.to_json(checkpoint=True))
     assert np.array_equal(again.predict(RAW), net.predict(RAW))
     again.fit(RAW, RAW_Y, epochs=5)
     net.fit(RAW, RAW_Y, epochs=5)
@@ -448,7 +450,7 @@ def test_gradients_in_raw_units(scale_X, scale_y):
     net = regressor(scale_X=scale_X, scale_y=scale_y)
     net.fit(RAW, RAW_Y if scale_y else Y, epochs=5, lr=0.001)
     y = (RAW_Y if scale_y else Y)[:4]
-    gradients = net.input_gradients(RAW[:4], y)
+    gradients = nnc.input_gradients(net, RAW[:4], y)
     for i in range(4):
         for j in range(3):
             h = 1e-4 * np.ptp(RAW[:, j])
@@ -456,11 +458,11 @@ def test_gradients_in_raw_units(scale_X, scale_y):
             for side in (h, -h):
                 moved = RAW[:4].copy()
                 moved[i, j] += side
-                losses.append(net.loss(moved, y))
+                losses.append(net.evaluate_loss(moved, y))
             assert gradients[i, j] == pytest.approx((losses[0] - losses[1]) / (2 * h), rel=1e-5, abs=1e-12)
-    assert net.check_gradients(RAW[:4], y).ok
+    assert nnc.check_gradients(net, RAW[:4], y).ok
     explanation = net.explain_step(RAW[:4], y, lr=0.1)
-    assert explanation.loss == pytest.approx(net.loss(RAW[:4], y), rel=1e-12)
+    assert explanation.loss == pytest.approx(net.evaluate_loss(RAW[:4], y), rel=1e-12)
     step = net.copy()
     step.train_step(RAW[:4], y, lr=0.1)
     for layer, (W, b) in zip(explanation.layers, zip(step.weights, step.biases, strict=True), strict=True):
@@ -470,7 +472,12 @@ def test_gradients_in_raw_units(scale_X, scale_y):
 
 def test_a_scaling_is_that_of_the_first_fit():
     net = regressor(scale_X="standardize", scale_y="minmax")
-    for use in (lambda: net.predict(X), lambda: net.loss(X, Y), lambda: net.score(X, Y), lambda: net.forward(X)):
+    for use in (
+        lambda: net.predict(X),
+        lambda: net.evaluate_loss(X, Y),
+        lambda: net.score(X, Y),
+        lambda: net.forward(X),
+    ):
         with pytest.raises(ValueError, match="scale_X is not known before the first fit"):
             use()
     with pytest.raises(ValueError, match="scale_y is not known before the first fit"):
@@ -505,11 +512,11 @@ def test_repr_evaluates_to_the_same_network(settings):
     assert again.loss_parameter == net.loss_parameter
     if "scale_X" not in settings and "scale_y" not in settings:
         y = INDEX.clip(0, 1) if net.loss_name == "cross_entropy" else Y
-        assert again.loss(X, y) == net.loss(X, y)
-        loaded = NeuralNetwork.from_json(net.to_json())
+        assert again.evaluate_loss(X, y) == net.evaluate_loss(X, y)
+        loaded = nnc.from_json(net.to_json())
         assert (loaded.loss_name, loaded.loss_parameter) == (net.loss_name, net.loss_parameter)
         assert repr(loaded) == repr(net)
-        assert loaded.loss(X, y) == net.loss(X, y)
+        assert loaded.evaluate_loss(X, y) == net.evaluate_loss(X, y)
 
 
 def test_losses_by_name_and_as_objects():

@@ -70,7 +70,7 @@ def test_to_the_bit():
     assert (left_out.params == said.params).all()
     assert repr(left_out) == repr(said)
     assert "inputs scaled (standardize), targets scaled (standardize)" in left_out.summary()
-    again = NeuralNetwork.from_json(left_out.to_json())
+    again = nnc.from_json(left_out.to_json())
     assert (again.predict(X) == left_out.predict(X)).all()
 
 
@@ -213,7 +213,7 @@ def test_scales_only_what_is_new_and_left_open():
         change(old)
         assert scalers(old, **few) == scalers(old.copy(), **few) == (None, None), change.__name__
     drawn = new().weights
-    for old in (NeuralNetwork.from_json(new().to_json()), new(init=list(drawn))):
+    for old in (nnc.from_json(new().to_json()), new(init=list(drawn))):
         assert scalers(old, **few) == (None, None)
     assert scalers(new(), epochs=1) == both
     assert scalers(new(), epochs=1, lr=1e-9) == scalers(new(), epochs=1, optimizer="adam") == (None, None)
@@ -440,7 +440,7 @@ def test_files_whose_rule_does_not_fit_are_refused():
     del document["sha256"]
     document["training"]["schedule"]["epochs"] = None
     with pytest.raises(nnc.ModelFileError, match="by_rule"):
-        NeuralNetwork.from_json(json.dumps(document))
+        nnc.from_json(json.dumps(document))
 
 
 def falls(epoch):

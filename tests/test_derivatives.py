@@ -65,7 +65,7 @@ def test_vjp_is_the_gradient_of_a_loss_that_nnc_knows(isa, layers, n):
     wanted = net.gradients(X, y)
     assert flat(gradients) == pytest.approx(flat(wanted), rel=1e-10, abs=1e-14)
     assert dX.shape == X.shape
-    by_inputs = net.input_gradients(X, y)
+    by_inputs = nnc.input_gradients(net, X, y)
     assert dX == pytest.approx(by_inputs.reshape(X.shape), rel=1e-10, abs=1e-14)
     for pair, other in zip(gradients, wanted, strict=True):
         assert [part.shape for part in pair] == [part.shape for part in other]

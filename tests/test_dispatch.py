@@ -230,7 +230,7 @@ NETWORK = {
         *("_cpu", "_cyutility", "_team"),
         *("_network", "_network.conversion", "_network.files", "_network.fitting", "_network.inspection"),
         *("_network.parameters", "_network.prediction", "_training", "_training.arguments"),
-        *("_utils", "_utils.arrays", "_utils.checks", "_utils.random", "_utils.value"),
+        *("_utils", "_utils.arrays", "_utils.attributes", "_utils.checks", "_utils.random", "_utils.value"),
         *("_data", "_data.derivatives", "_data.inputs", "_data.intake", "_data.outputs", "_data.rows", "_data.targets"),
         *("_registry", "_registry.activations", "_registry.formulas", "_registry.initializers", "_registry.losses"),
         *("layers", "layers.dense", "layers.kind", "layers.shape", "layers.stack"),

@@ -240,15 +240,15 @@ def test_means_of_pools():
 def test_arguments_are_checked():
     net = NeuralNetwork([3, 4, 1], seed=0)
     with pytest.raises(ValueError, match=r"row: X must have 3 columns to fit this network, got shape \(2,\)"):
-        net.plot([1, 2])
+        net.draw([1, 2])
     with pytest.raises(ValueError, match="row must be one row of inputs, got 2"):
         net.to_svg(row=np.ones((2, 3)))
     with pytest.raises(TypeError, match="row: X must"):
-        net.plot("abc")
+        net.draw("abc")
     with pytest.raises(ValueError, match=r"row: .*(NaN|nan)"):
-        net.plot([1, 2, np.nan])
+        net.draw([1, 2, np.nan])
     with pytest.raises(ValueError, match="neurons must be"):
-        net.plot(neurons=1)
+        net.draw(neurons=1)
 
 
 def test_weights_that_are_no_numbers_are_drawn_as_nothing():
@@ -264,7 +264,7 @@ def test_files(tmp_path):
     net = NeuralNetwork([2, 2], seed=0)
     text = net.to_svg(tmp_path / "net.svg")
     assert (tmp_path / "net.svg").read_text(encoding="utf-8") == text == net.to_svg()
-    net.plot().save(tmp_path / "again.svg")
+    net.draw().save(tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_text(encoding="utf-8") == text
     file = io.StringIO()
     net.to_svg(file)
@@ -272,8 +272,8 @@ def test_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"cannot save the drawing: the folder .* does not exist"):
         net.to_svg(tmp_path / "no" / "net.svg")
     assert "prefers-color-scheme:dark" in text  # a file follows the page that it is in,
-    assert "<style>" not in net.plot()._repr_html_()  # in a notebook it has the letters' colour
-    assert re.fullmatch(r"<Drawing: Neural network 2-2, \d+ x \d+; print it, or save it as .svg>", repr(net.plot()))
+    assert "<style>" not in net.draw()._repr_html_()  # in a notebook it has the letters' colour
+    assert re.fullmatch(r"<Drawing: Neural network 2-2, \d+ x \d+; print it, or save it as .svg>", repr(net.draw()))
 
 
 def test_short_numbers():
@@ -372,7 +372,9 @@ def test_summary_shows_how_it_was_trained():
     net = NeuralNetwork([1, 2, 1], seed=0)
     before = net.summary()
     net.fit([[0], [1]], [0, 1], epochs=30, lr=0.1)
-    assert net.summary().startswith(before + "\ntrained for 30 epochs\nloss  ")
+    assert net.summary().startswith(
+        before + "\ntrained for 30 epochs\npreset plain: sgd, lr 0.1, batch_size 2, epochs 30\nloss  "
+    )
 
 
 # ------------------------------------------------------------------------------------------ notebooks
@@ -383,7 +385,7 @@ def results():
     X, y = [[0.0, 1.0], [1.0, 0.5]], [0.0, 1.0]
     made = net.fit(X, y, epochs=5, lr=0.001, validation=(X, y))
     comparison = nnc.compare([2, 3, 1], X, y, epochs=5, verbose=False)
-    return net, made, net.explain_step(X, y), net.check_gradients(X, y), comparison, net.plot()
+    return net, made, net.explain_step(X, y), nnc.check_gradients(net, X, y), comparison, net.draw()
 
 
 def test_what_notebooks_show():
@@ -405,6 +407,17 @@ def test_what_notebooks_show():
     assert "0 epochs" in History({"loss": np.empty(0)}, 0.0, "interrupt")._repr_html_()
 
 
+def test_summary_keeps_its_columns_in_notebooks_and_at_prompts():
+    summary = NeuralNetwork([2, 3, 1], seed=0).summary()
+    assert isinstance(summary, str)
+    assert repr(summary) == str(summary)
+    (pre,) = ElementTree.fromstring(f"<div>{summary._repr_html_()}</div>")
+    assert pre.tag == "pre"
+    assert "monospace" in pre.get("style")
+    assert pre.text == str(summary)
+    assert "monospace" in results()[2]._repr_html_()  # of explain_step
+
+
 def test_a_prompt_shows_one_line_of_what_was_printed():
     for result in results()[2:]:
         assert re.fullmatch(r"<[^\n]*; (print it|print it, or save it as .svg)>", repr(result))
@@ -416,7 +429,7 @@ def test_nothing_is_printed_twice(monkeypatch, capsys):
 
     def printed():
         capsys.readouterr()
-        check, step = net.check_gradients(X, y), net.explain_step(X, y)
+        check, step = nnc.check_gradients(net, X, y), net.explain_step(X, y)
         comparison = nnc.compare([2, 1], X, y, epochs=2)
         return capsys.readouterr().out, "".join(f"{result}\n" for result in (check, step, comparison))
 

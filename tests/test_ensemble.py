@@ -231,7 +231,7 @@ def test_a_file_reads_back_to_the_bit(numbers, classes, tmp_path):
         same = nnc.Ensemble.load(path)
         assert same.predict(X).tobytes() == ensemble.predict(X).tobytes()
         assert [network.seed for network in same.networks] == [network.seed for network in ensemble.networks]
-        assert nnc.Ensemble.from_json(ensemble.to_json()).predict(X).tobytes() == ensemble.predict(X).tobytes()
+        assert nnc.from_json(ensemble.to_json()).predict(X).tobytes() == ensemble.predict(X).tobytes()
         assert path.read_text(encoding="utf-8") == ensemble.to_json()
     assert same.classes.tolist() == ["ash", "birch", "cedar"]
 
@@ -258,19 +258,19 @@ def edited(text, change):
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(numbers, change, message):
-    with pytest.raises(nnc.ModelFileError, match="cannot load the ensemble from the JSON text: .*" + message):
-        nnc.Ensemble.from_json(edited(numbers.to_json(), change))
+    with pytest.raises(nnc.ModelFileError, match="cannot load the model from the JSON text: .*" + message):
+        nnc.from_json(edited(numbers.to_json(), change))
 
 
 def test_networks_and_ensembles_are_told_apart(numbers, tmp_path):
     numbers.save(tmp_path / "ensemble.json")
     numbers.networks[0].save(tmp_path / "network.json")
-    with pytest.raises(nnc.ModelFileError, match=r"it is an ensemble of networks; load it with nnc.Ensemble.load"):
+    with pytest.raises(nnc.ModelFileError, match=r"it is an ensemble of networks; load it with nnc.load"):
         NeuralNetwork.load(tmp_path / "ensemble.json")
     with pytest.raises(nnc.ModelFileError, match="it is a single network"):
         nnc.Ensemble.load(tmp_path / "network.json")
-    with pytest.raises(nnc.ModelFileError, match="it is empty; save the ensemble again"):
-        nnc.Ensemble.from_json("")
+    with pytest.raises(nnc.ModelFileError, match="it is empty; save the model again"):
+        nnc.from_json("")
     with pytest.raises(FileNotFoundError, match="cannot load the ensemble"):
         nnc.Ensemble.load(tmp_path / "none.json")
 
@@ -280,7 +280,7 @@ def test_what_does_not_go_together_is_refused_in_a_file_too(numbers):
     other = json.loads(NeuralNetwork([3, 1], loss="mse").to_json())
     wrong = edited(text, lambda d: (d["networks"].append(other), d.pop("sha256")))
     with pytest.raises(nnc.ModelFileError, match="networks must have the same number of outputs"):
-        nnc.Ensemble.from_json(wrong)
+        nnc.from_json(wrong)
 
 
 def test_onnx(numbers, classes, tmp_path):

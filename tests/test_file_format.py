@@ -132,7 +132,7 @@ def test_the_example_of_the_page_is_valid_but_for_its_checksum():
     example = json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
     assert [error.json_path for error in checks.iter_errors({**example, "sha256": "0" * 64})] == []
     del example["sha256"], example["self_test"]
-    assert NeuralNetwork.from_json(json.dumps(example)).classes.tolist() == ["no", "yes"]
+    assert nnc.from_json(json.dumps(example)).classes.tolist() == ["no", "yes"]
 
 
 def test_the_checksum_is_what_the_page_says(exported):

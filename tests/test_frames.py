@@ -94,7 +94,7 @@ def test_large_labels_are_exact(pair, kind):
     net, y = classifier(), kind(pair * 20)
     net.fit(X, y, epochs=1, lr=0.001)
     assert net.classes.tolist() == sorted(pair)
-    again = NeuralNetwork.from_json(net.to_json())
+    again = nnc.from_json(net.to_json())
     assert again.classes.dtype == net.classes.dtype
     assert again.classes.tolist() == sorted(pair)
     assert again.score(X, y) == net.score(X, y)
@@ -105,7 +105,7 @@ def test_small_and_large_labels_of_64_bits_without_a_sign():
     """A list of a small and a large integer is an array of floats to NumPy."""
     net = classifier()
     net.fit(X, [3, 2**63 + 1] * 20, epochs=1, lr=0.001)
-    again = NeuralNetwork.from_json(net.to_json())
+    again = nnc.from_json(net.to_json())
     assert net.classes.tolist() == again.classes.tolist() == [3, 2**63 + 1]
 
 
@@ -246,7 +246,7 @@ def test_weights_that_are_not_finite_by_hand(optimizer, value, shown):
         with pytest.raises(ValueError, match=place):
             call()
     if shown == "nan":
-        for call in (lambda: net.predict_classes(X), lambda: net.score(X, y), lambda: net.loss(X, y)):
+        for call in (lambda: net.predict_classes(X), lambda: net.score(X, y), lambda: net.evaluate_loss(X, y)):
             with pytest.raises(ValueError, match=place):
                 call()
         with pytest.raises(ValueError, match=place):
@@ -425,7 +425,7 @@ def test_columns_are_put_in_order(frame, scale_X):
     other = frame(columns(X[:, ::-1], NAMES[::-1]))
     assert np.array_equal(net.predict(other), net.predict(X))
     assert net.score(other, Y) == net.score(X, Y)
-    assert net.loss(other, Y) == net.loss(X, Y)
+    assert net.evaluate_loss(other, Y) == net.evaluate_loss(X, Y)
     assert np.array_equal(net.gradients(other, Y)[0][0], net.gradients(X, Y)[0][0])
     assert np.array_equal(net.forward(other)[0], net.forward(X)[0])
     same = named(frame, scale_X=scale_X)

@@ -271,7 +271,7 @@ def test_files_say_how_layers_learn(tmp_path):
     net.layers[0].trainable = False
     text = net.to_json()
     assert '"version": 1,' in text
-    copies = [NeuralNetwork.from_json(text), net.copy(), pickle.loads(pickle.dumps(net))]
+    copies = [nnc.from_json(text), net.copy(), pickle.loads(pickle.dumps(net))]
     for other in copies:
         found = [(layer.trainable, layer.lr_factor, layer.bias_lr_factor) for layer in other.layers]
         assert found == [(False, 1, 1), (True, 0.3, 1), (True, 1, 0.1)]
@@ -279,7 +279,7 @@ def test_files_say_how_layers_learn(tmp_path):
         assert not net.layers[0].trainable
     picture = images()
     picture.layers[2].trainable = False
-    assert not NeuralNetwork.from_json(picture.to_json()).layers[2].trainable
+    assert not nnc.from_json(picture.to_json()).layers[2].trainable
 
 
 @pytest.mark.parametrize("name", ["adam", "nadam", "adagrad"])
@@ -289,7 +289,7 @@ def test_a_checkpoint_knows_the_steps_that_a_layer_has_missed(name):
     net.layers[0].trainable = False
     net.fit(X, Y, epochs=7, optimizer=name)
     assert "missed_steps" not in net.to_json()
-    others = [NeuralNetwork.from_json(net.to_json(checkpoint=True)), pickle.loads(pickle.dumps(net)), net.copy()]
+    others = [nnc.from_json(net.to_json(checkpoint=True)), pickle.loads(pickle.dumps(net)), net.copy()]
     for one in (net, *others):
         one.layers[0].trainable = True
         one.fit(X, Y, epochs=5)
@@ -318,7 +318,7 @@ def test_files_that_say_it_wrongly(old, new, expected):
     text = net.to_json(checkpoint=True)
     assert old in text
     with pytest.raises(nnc.ModelFileError) as caught:
-        NeuralNetwork.from_json(text.replace(old, new))
+        nnc.from_json(text.replace(old, new))
     assert expected in str(caught.value)
 
 

@@ -56,10 +56,10 @@ def net_inputs(net, X):
             activation=net.activations[: depth - 1],
             output="identity",
             loss="mse",
-            bias=net.bias,
+            bias=net.model.stack.bias,
             init=net.weights[:depth],
         )
-        if net.bias:
+        if net.model.stack.bias:
             part.biases = net.biases[:depth]
         yield part.predict(X)
 
@@ -76,7 +76,7 @@ def problem(*case):
 
 def parts(net):
     """Every W and b of the network, as views."""
-    return [part for layer in net.layers for part in ((layer.W, layer.b) if net.bias else (layer.W,))]
+    return [part for layer in net.layers for part in ((layer.W, layer.b) if net.model.stack.bias else (layer.W,))]
 
 
 def flat(gradients):
@@ -91,7 +91,7 @@ def numerical(net, X, y):
             kept, at = part[index], []
             for step in (-2, -1, 1, 2):
                 part[index] = kept + step * H
-                at.append(net.loss(X, y))
+                at.append(net.evaluate_loss(X, y))
             part[index] = kept
             slopes.append((at[0] - 8 * at[1] + 8 * at[2] - at[3]) / (12 * H))
     return np.array(slopes)
@@ -100,7 +100,7 @@ def numerical(net, X, y):
 @pytest.mark.parametrize(("loss", "output", "hidden", "bias", "depth", "rows"), CASES)
 def test_gradients(isa, loss, output, hidden, bias, depth, rows):
     net, X, y = problem(loss, output, hidden, bias, depth, rows)
-    before, value = net.params, net.loss(X, y)
+    before, value = net.params, net.evaluate_loss(X, y)
     gradients = net.gradients(X, y)
     assert [dW.shape for dW, _ in gradients] == [W.shape for W in net.weights]
     assert [db is None for _, db in gradients] == [not bias] * depth
@@ -171,7 +171,7 @@ def test_slope_of_wide_networks(isa, loss, rows):
     losses = []
     for step in (-2, -1, 1, 2):
         net.params = at + step * H * direction
-        losses.append(net.loss(X, y))
+        losses.append(net.evaluate_loss(X, y))
     wanted = (losses[0] - 8 * losses[1] + 8 * losses[2] - losses[3]) / (12 * H)
     assert slope == pytest.approx(wanted, rel=1e-7, abs=1e-9 * losses[0])
 
@@ -185,7 +185,7 @@ def test_gradients_in_float32(isa, loss, output, hidden, bias, depth, rows):
     )
     if bias:
         single.biases = net.biases
-    assert single.loss(X, y) == pytest.approx(net.loss(X, y), rel=1e-5)
+    assert single.evaluate_loss(X, y) == pytest.approx(net.evaluate_loss(X, y), rel=1e-5)
     found = flat(single.gradients(X, y))
     assert found.dtype == np.float32
     assert found == pytest.approx(wanted, rel=1e-4, abs=5e-5 * np.abs(wanted).max())
@@ -212,7 +212,7 @@ def test_losses_from_logits_never_overflow(isa, loss, dtype):
     else:
         P = np.array([[1, 0, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]])
         wanted, delta = (1e4 + 2e4 + np.log(3)) / 3, (P - y) / 3
-    assert net.loss(X, y) == pytest.approx(wanted, rel=1e-6)
+    assert net.evaluate_loss(X, y) == pytest.approx(wanted, rel=1e-6)
     ((dW, db),) = net.gradients(X, y)
     assert dW == pytest.approx(np.array(X).T @ delta, rel=1e-6, abs=1e-7)
     assert db == pytest.approx(delta.sum(axis=0), rel=1e-6, abs=1e-7)
@@ -226,7 +226,7 @@ def test_labels_and_one_hot_rows_are_the_same(isa, dtype):
     one_hot = np.eye(5)[labels]
     # Nearly one-hot rows go another way through the engine than labels.
     nearly = one_hot * (1 - 1e-6) + 2e-7
-    assert net.loss(X, one_hot) == net.loss(X, labels)
+    assert net.evaluate_loss(X, one_hot) == net.evaluate_loss(X, labels)
     assert np.array_equal(flat(net.gradients(X, one_hot)), flat(net.gradients(X, labels)))
-    assert net.loss(X, nearly) == pytest.approx(net.loss(X, labels), rel=1e-5)
+    assert net.evaluate_loss(X, nearly) == pytest.approx(net.evaluate_loss(X, labels), rel=1e-5)
     assert flat(net.gradients(X, nearly)) == pytest.approx(flat(net.gradients(X, labels)), rel=1e-3, abs=1e-5)

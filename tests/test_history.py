@@ -27,7 +27,7 @@ def same(a, b):
         list(a) == list(b)
         and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
         and (a.seconds, a.stop_reason, a.best_epoch) == (b.seconds, b.stop_reason, b.best_epoch)
-        and a.forgotten == b.forgotten
+        and a.untracked_epochs == b.untracked_epochs
     )
 
 
@@ -105,21 +105,21 @@ def test_to_json_and_back(rows, reason, seconds, data):
 
 def test_what_is_forgotten_is_said():
     h = history()
-    h.forgotten = 40
+    h.untracked_epochs = 40
     assert repr(h) == "<History: 3 of 43 epochs in 1.5 s, loss 1 -> 0.333333, stopped by epochs>"
     for other in (pickle.loads(pickle.dumps(h)), copy.copy(h), History.from_dict(h.to_dict()), History.joined(h)):
         assert same(h, other)
-    assert History.joined(h, history()).forgotten == 40
+    assert History.joined(h, history()).untracked_epochs == 40
 
 
 class Told:
     """What a network says of its history while it is trained."""
 
     def __init__(self):
-        self.forgotten = []
+        self.untracked_epochs = []
 
     def __call__(self, record):
-        self.forgotten.append(record.network.history.forgotten)
+        self.untracked_epochs.append(record.network.history.untracked_epochs)
 
 
 def test_a_network_says_what_its_history_has_forgotten(tmp_path):
@@ -128,13 +128,13 @@ def test_a_network_says_what_its_history_has_forgotten(tmp_path):
         net.fit([[1.0]], [[2.0]], epochs=2, lr=0.01)
     net.save(tmp_path / "net.json", checkpoint=True)
     for other in (net, net.copy(), pickle.loads(pickle.dumps(net)), NeuralNetwork.load(tmp_path / "net.json")):
-        assert (other.history.epochs, other.history.forgotten) == (2000, 6)
+        assert (other.history.epochs, other.history.untracked_epochs) == (2000, 6)
         other.fit([[1.0]], [[2.0]], epochs=100_000)
-        assert (other.history.epochs, other.history.forgotten) == (100_000, 2006)
+        assert (other.history.epochs, other.history.untracked_epochs) == (100_000, 2006)
         other.fit([[1.0]], [[2.0]], epochs=1, callback=(told := Told()))
-        assert (told.forgotten, other.history.forgotten) == ([2006], 2006)
+        assert (told.untracked_epochs, other.history.untracked_epochs) == ([2006], 2006)
         other.fit([[1.0]], [[2.0]], epochs=3, optimizer="sgd")
-        assert (other.history.epochs, other.history.forgotten) == (3, 0)
+        assert (other.history.epochs, other.history.untracked_epochs) == (3, 0)
 
 
 def test_to_dict():
@@ -146,7 +146,7 @@ def test_to_dict():
         "seconds": 1.5,
         "stop_reason": "epochs",
         "best_epoch": 1,
-        "forgotten": 0,
+        "untracked_epochs": 0,
         "n_threads": None,
     }
 
@@ -165,8 +165,8 @@ def test_to_dict():
         ({"seconds": float("nan")}, "seconds of a history must be a finite number, 0 or more, got nan"),
         ({"stop_reason": "boredom"}, "stop_reason of a history must be one of epochs, .*, got 'boredom'"),
         ({"stop_reason": []}, "stop_reason of a history must be one of"),
-        ({"forgotten": -1}, "forgotten of a history must be a whole number, 0 or more, got -1"),
-        ({"forgotten": True}, "forgotten of a history must be a whole number, 0 or more, got True"),
+        ({"untracked_epochs": -1}, "untracked_epochs of a history must be a whole number, 0 or more, got -1"),
+        ({"untracked_epochs": True}, "untracked_epochs of a history must be a whole number, 0 or more, got True"),
         ({"best_epoch": 3}, "best_epoch of a history must be from 1 to 2 or None, got 3"),
         ({"best_epoch": 1.0}, "best_epoch of a history must be from 1 to 2 or None, got 1.0"),
     ],

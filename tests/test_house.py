@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "_network": NETWORK - {"reference"},
     "datasets": {"_utils", "_data"},
     "_comparison": ABOVE,
+    "_loading": {"_parallel", "tabular", *ABOVE},
     "_parallel": ABOVE,
     "dask": {"_parallel", "sklearn", *ABOVE},
     "sklearn": {"_parallel", *ABOVE},

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
+import nnc
 from nnc import NeuralNetwork
 from nnc.datasets import load_digits, train_test_split
 from nnc.layers import (
@@ -161,13 +162,13 @@ def slope_at(f, tolerance):
 def test_gradients_are_those_of_differences(layers, n, seed):
     net = made(layers)
     X, y = rows(net, n, seed)
-    gradient, by_inputs = flat(net.gradients(X, y)), net.input_gradients(X, y).reshape(X.shape)
+    gradient, by_inputs = flat(net.gradients(X, y)), nnc.input_gradients(net, X, y).reshape(X.shape)
     params, rng = np.array(net.params), np.random.default_rng(seed)
     tolerance = 1e-7 * max(1, abs(gradient).max())
 
     def loss_at(changed):
         net.params = changed
-        return net.loss(X, y)
+        return net.evaluate_loss(X, y)
 
     for direction in rng.normal(size=(3, len(params))):  # all numbers at once
         direction /= np.linalg.norm(direction)
@@ -176,14 +177,14 @@ def test_gradients_are_those_of_differences(layers, n, seed):
     net.params = params
     direction = rng.normal(size=X.shape)
     direction /= np.linalg.norm(direction)
-    slope = slope_at(lambda t: net.loss(X + t * direction, y), tolerance)
+    slope = slope_at(lambda t: net.evaluate_loss(X + t * direction, y), tolerance)
     assert (by_inputs * direction).sum() == pytest.approx(slope, abs=tolerance)
 
 
 def test_the_first_of_the_largest_gets_the_gradient():
     net = NeuralNetwork([Input(2, 2), MaxPool2D(2), Dense(1, "identity")], loss="sse", init="zeros")
     net.weights[0][...] = 1
-    assert net.input_gradients([[3.0, 5, 5, 1]], [[0.0]]).ravel().tolist() == [0, 10, 0, 0]
+    assert nnc.input_gradients(net, [[3.0, 5, 5, 1]], [[0.0]]).ravel().tolist() == [0, 10, 0, 0]
 
 
 OPTIONS = [
@@ -272,9 +273,9 @@ def test_deltas_that_become_images_at_once_are_those_that_do_so_later(isa, n_out
 def test_networks_without_parameters_below_the_flatten():
     net = NeuralNetwork([Input(6, 6), AvgPool2D(2), Dropout(0.5), Dense(4, "tanh"), 2], loss="mse", seed=0)
     X, y = rows(net, 20)
-    before = net.loss(X, y)
+    before = net.evaluate_loss(X, y)
     assert net.fit(X, y, epochs=50, optimizer="adam", lr=0.01).loss[-1] < 2 * before
-    assert net.loss(X, y) < before
+    assert net.evaluate_loss(X, y) < before
 
 
 def test_digits_are_learned():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+import nnc
 from nnc import ModelFileError, NeuralNetwork, _serialization
 from nnc.layers import AvgPool2D, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 
@@ -100,7 +101,7 @@ def test_networks_come_back_to_the_bit(dtype, way, tmp_path):
         again = NeuralNetwork.load(tmp_path / "net.json")
     else:
         ways = {
-            "json": lambda net: NeuralNetwork.from_json(net.to_json(checkpoint=True)),
+            "json": lambda net: nnc.from_json(net.to_json(checkpoint=True)),
             "copy": lambda net: net.copy(),
             "deepcopy": copy.deepcopy,
             "pickle": lambda net: pickle.loads(pickle.dumps(net)),
@@ -123,7 +124,7 @@ def test_checkpoints(optimizer):
         [Input(8, 7, 2), Conv2D(3, 3, "relu"), GlobalAvgPool2D(), 3], loss="cross_entropy", seed=1, dtype="float32"
     )
     net.fit(X, LABELS, epochs=3, optimizer=optimizer)
-    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    again = nnc.from_json(net.to_json(checkpoint=True))
     assert again.model.stack == net.model.stack
     for n in (net, again):
         n.fit(X, LABELS, epochs=2)
@@ -160,7 +161,7 @@ def test_any_layers_come_back(first, kinds, widths, bias):
         net = NeuralNetwork([first, *kinds, *widths, 2], loss="mse", activation="elu", bias=bias, seed=0)
     except ValueError:  # a window that does not fit, or a Dropout with nothing to drop
         reject()
-    again = NeuralNetwork.from_json(net.to_json())
+    again = nnc.from_json(net.to_json())
     assert again.model.stack == net.model.stack
     assert again.to_json() == net.to_json()
     built = eval(repr(net))
@@ -171,7 +172,7 @@ def test_any_layers_come_back(first, kinds, widths, bias):
 def test_a_pool_and_its_usual_stride_come_back_alike():
     layers = [Input(8, 7, 2), MaxPool2D((3, 2)), AvgPool2D(2, stride=1), Flatten(), 3]
     net = NeuralNetwork(layers, loss="cross_entropy", seed=1)
-    assert repr(NeuralNetwork.from_json(net.to_json())) == repr(net)
+    assert repr(nnc.from_json(net.to_json())) == repr(net)
 
 
 def test_the_checksum_holds_the_layers():
@@ -180,14 +181,14 @@ def test_the_checksum_holds_the_layers():
         other = copy.deepcopy(whole)
         other["layers"][place].update(member)
         with pytest.raises(ModelFileError, match="does not fit its checksum"):
-            NeuralNetwork.from_json(json.dumps(other))
+            nnc.from_json(json.dumps(other))
 
 
 def test_the_self_test_is_compared():
     whole = document()
     whole["self_test"]["P"][0] += 1e-3
     with pytest.raises(ModelFileError, match="it does not compute what it did when it was saved: output 0"):
-        NeuralNetwork.from_json(unsigned(whole))
+        nnc.from_json(unsigned(whole))
 
 
 # ------------------------------------------------------------------------------------------------- what is refused
@@ -262,7 +263,7 @@ def test_layers_with_something_wrong(place, value, message):
     else:
         part[last] = value
     with pytest.raises(ModelFileError) as caught:
-        NeuralNetwork.from_json(json.dumps(whole))
+        nnc.from_json(json.dumps(whole))
     assert str(caught.value) == f"cannot load the network from the JSON text: {message}{FIX}"
     with pytest.raises(ModelFileError, match=re.escape(f"cannot save the network: {message}; nothing was written (")):
         _serialization.dumps(whole)
@@ -281,7 +282,7 @@ def test_layers_with_something_wrong(place, value, message):
 )
 def test_other_members_with_something_wrong(members, message):
     with pytest.raises(ModelFileError, match=re.escape(message)):
-        NeuralNetwork.from_json(unsigned({**document(), **members}))
+        nnc.from_json(unsigned({**document(), **members}))
 
 
 def test_moments_are_those_of_all_parameters():
@@ -292,7 +293,7 @@ def test_moments_are_those_of_all_parameters():
         f"training.moments[1] has the wrong shape: {n - 1} numbers found, {n} expected (the number of parameters)"
     )
     with pytest.raises(ModelFileError, match=re.escape(expected)):
-        NeuralNetwork.from_json(unsigned(whole))
+        nnc.from_json(unsigned(whole))
 
 
 def test_layers_in_an_order_that_makes_no_sense():
@@ -302,7 +303,7 @@ def test_layers_in_an_order_that_makes_no_sense():
     with pytest.raises(
         ModelFileError, match=r"layers\[1\] is Dropout\(0.5\) behind Input\(8, 7, 2\): it drops outputs"
     ):
-        NeuralNetwork.from_json(unsigned(whole))
+        nnc.from_json(unsigned(whole))
 
 
 def test_claimed_sizes_cost_no_memory():
@@ -323,7 +324,7 @@ def test_claimed_sizes_cost_no_memory():
     try:
         for text in texts:
             with pytest.raises(ModelFileError):
-                NeuralNetwork.from_json(text)
+                nnc.from_json(text)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -331,4 +332,4 @@ def test_claimed_sizes_cost_no_memory():
 
 def test_members_that_are_not_known_are_passed_over():
     whole = {**document(), "comment": "mine"}
-    assert NeuralNetwork.from_json(json.dumps(whole)).to_json() == network().to_json()
+    assert nnc.from_json(json.dumps(whole)).to_json() == network().to_json()

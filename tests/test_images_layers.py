@@ -39,10 +39,10 @@ def test_layers_have_shapes():
     assert (pool.shape_in, pool.shape_out, pool.n_out) == ((24, 24, 6), (12, 12, 6), 864)
     assert (flatten.shape_in, flatten.shape_out) == ((4, 4, 16), (256,))
     assert (dense.shape_in, dense.shape_out, dense.n_in, dense.n_out) == ((256,), (120,), 256, 120)
-    assert [layer.n_out for layer in (*net.hidden_layers, net.output_layer)] == list(net.sizes[1:])
+    assert [layer.n_out for layer in net._layers_with_weights()] == list(net.sizes[1:])
     assert repr(first) == "<Hidden Layer 1: 28 x 28 x 1 -> 24 x 24 x 6, relu>"
     assert repr(pool) == "<MaxPool2D: 24 x 24 x 6 -> 12 x 12 x 6, MaxPool2D(2)>"
-    assert repr(net.output_layer) == "<Output Layer: 84 -> 10, softmax>"
+    assert repr(net.layers[-1]) == "<Output Layer: 84 -> 10, softmax>"
     assert (second.name, second.activation, second.W.shape, second.b.shape) == (
         "Hidden Layer 2",
         "relu",
@@ -79,7 +79,7 @@ def test_only_a_convolution_has_a_kernel():
         with pytest.raises(AttributeError, match=r"has no kernel, which only a Conv2D has"):
             _ = layer.kernel
     with pytest.raises(AttributeError, match=r"Output Layer \(Dense\(1, .*\)\) has no kernel"):
-        NeuralNetwork([3, 1]).output_layer.kernel = 1
+        NeuralNetwork([3, 1]).layers[-1].kernel = 1
 
 
 def test_weights_and_params():
@@ -206,7 +206,8 @@ def test_repr_is_short_and_makes_the_same_network(layers, arguments, text):
     assert repr(net) == f"NeuralNetwork({text}, dtype='float64', seed=5)"
     again = eval(repr(net))
     assert repr(again) == repr(net)
-    assert (again.activations, again.bias, again.sizes) == (net.activations, net.bias, net.sizes)
+    assert (again.activations, again.sizes) == (net.activations, net.sizes)
+    assert again.model.stack.bias == net.model.stack.bias
 
 
 def test_layers_of_images_are_values():

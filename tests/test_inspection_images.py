@@ -71,7 +71,7 @@ def test_definitions_are_those_of_the_reference(layers):
     X, y = data(net)
     step = explain_step(net, X, y, 0.1)
     assert pytest.approx(np.array(net.net.predict(X)), rel=1e-13, abs=1e-14) == step.P
-    assert step.loss == pytest.approx(net.net.loss(X, y), rel=1e-13)
+    assert step.loss == pytest.approx(net.net.evaluate_loss(X, y), rel=1e-13)
     for layer, (dW, db) in zip(step.layers, net.gradients(X, y), strict=True):
         assert layer.dW == pytest.approx(dW, rel=1e-12, abs=1e-14)
         assert layer.db is db is None or layer.db == pytest.approx(db, rel=1e-12, abs=1e-14)

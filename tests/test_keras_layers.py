@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from nnc import NeuralNetwork
+import nnc
 
 if not find_spec("torch"):
     os.environ.setdefault("KERAS_BACKEND", "numpy")
@@ -86,7 +86,7 @@ MODELS = {
 def test_models(name):
     shape, parts = MODELS[name]
     model = trained(shape, *parts)
-    net = NeuralNetwork.from_keras(model)
+    net = nnc.from_keras(model)
     X = rng.uniform(0, 255 if name == "images" else 1, (9, *shape)).astype("float32")
     assert net.dtype == np.float32
     assert np.abs(net.predict(X.reshape(9, *net.model.shape)) - keras.ops.convert_to_numpy(model(X))).max() < 2e-6
@@ -98,11 +98,11 @@ def test_models(name):
 def test_inputs_that_are_scaled():
     layer = normalization(5)
     model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(4, "relu"), layers.Dense(1)])
-    net = NeuralNetwork.from_keras(model)
+    net = nnc.from_keras(model)
     X = rng.normal(5, 2, (9, 5)).astype("float32")
     assert np.abs(net.predict(X) - keras.ops.convert_to_numpy(model(X))).max() < 2e-6
     assert "inputs scaled (standardize)" in net.summary()
-    pixels = NeuralNetwork.from_keras(trained(*MODELS["images"][:1], *MODELS["images"][1]))
+    pixels = nnc.from_keras(trained(*MODELS["images"][:1], *MODELS["images"][1]))
     assert "inputs scaled (pixels)" in pixels.summary()
 
 
@@ -233,42 +233,42 @@ REFUSED |= {
 def test_what_nnc_has_not(message):
     shape, parts = REFUSED[message]
     with pytest.raises(ValueError, match=message):
-        NeuralNetwork.from_keras(trained(shape, *parts))
+        nnc.from_keras(trained(shape, *parts))
 
 
 def test_what_is_no_model():
     with pytest.raises(TypeError, match="model must be a Sequential model of Keras, got Dense"):
-        NeuralNetwork.from_keras(layers.Dense(3))
+        nnc.from_keras(layers.Dense(3))
     with pytest.raises(ValueError, match=r"call model.build first"):
-        NeuralNetwork.from_keras(keras.Sequential([layers.Dense(3)]))
+        nnc.from_keras(keras.Sequential([layers.Dense(3)]))
 
 
 def test_sequential_subclass_and_functional_model_are_refused():
     with pytest.raises(TypeError, match="model must be a Sequential model of Keras, got a subclass, Net"):
-        NeuralNetwork.from_keras(type("Net", (keras.Sequential,), {})([keras.Input((5,)), layers.Dense(3)]))
+        nnc.from_keras(type("Net", (keras.Sequential,), {})([keras.Input((5,)), layers.Dense(3)]))
     given = keras.Input((5,))
     hidden = layers.Dense(4)(given)
     branched = keras.Model(given, layers.Add()([hidden, layers.ReLU()(hidden)]))
     with pytest.raises(TypeError, match="model must be a Sequential model of Keras, got Functional"):
-        NeuralNetwork.from_keras(branched)
+        nnc.from_keras(branched)
 
 
 def test_weights_that_are_not_what_the_layer_uses_are_refused():
     model = trained((5,), layers.Dense(3))
     model.layers[0].enable_lora(1)
     with pytest.raises(ValueError, match="lora_enabled=False, got True"):
-        NeuralNetwork.from_keras(model)
+        nnc.from_keras(model)
     model = trained((5,), layers.Dense(3))
     model.quantize("int8")
     with pytest.raises(ValueError, match="must have the dtype float32 or float64, got int8_from_float32"):
-        NeuralNetwork.from_keras(model)
+        nnc.from_keras(model)
 
 
 def test_model_with_a_method_of_its_own_is_refused():
     model = trained((5,), layers.Dense(3))
     model.call = lambda inputs, training=None, mask=None: 2 * inputs
     with pytest.raises(ValueError, match="model must have the methods of its class, got its own call"):
-        NeuralNetwork.from_keras(model)
+        nnc.from_keras(model)
 
 
 def test_model_that_was_compiled_and_fitted_is_read(tmp_path):
@@ -279,16 +279,16 @@ def test_model_that_was_compiled_and_fitted_is_read(tmp_path):
     )
     model.compile("adam", "mse")
     model.fit(rng.normal(size=(20, 5)), rng.normal(size=(20, 2)), epochs=1, verbose=0)
-    net = NeuralNetwork.from_keras(model)
+    net = nnc.from_keras(model)
     model.save(tmp_path / "model.keras")
-    again = NeuralNetwork.from_keras(keras.saving.load_model(tmp_path / "model.keras"))
+    again = nnc.from_keras(keras.saving.load_model(tmp_path / "model.keras"))
     assert again.params.tobytes() == net.params.tobytes()
 
 
 def test_integer_inputs_are_refused():
     model = keras.Sequential([keras.Input((5,), dtype="uint8"), layers.Rescaling(1 / 255), layers.Dense(3)])
     with pytest.raises(ValueError, match=r"model must have dense inputs of the dtype float32, got .*uint8"):
-        NeuralNetwork.from_keras(model)
+        nnc.from_keras(model)
 
 
 def test_rescaling_of_channels_needs_channels_last():
@@ -296,15 +296,15 @@ def test_rescaling_of_channels_needs_channels_last():
     keras.config.set_image_data_format("channels_first")
     try:
         with pytest.raises(ValueError, match=r"\(Rescaling\): scale must be one number if"):
-            NeuralNetwork.from_keras(model)
+            nnc.from_keras(model)
     finally:
         keras.config.set_image_data_format("channels_last")
-    assert NeuralNetwork.from_keras(model).sizes == (8, 3)
+    assert nnc.from_keras(model).sizes == (8, 3)
 
 
 def test_batch_normalization_keeps_momentum_and_epsilon():
     shape, parts = after_dense(layers.BatchNormalization(axis=1, momentum=0.75, epsilon=0.5), layers.ReLU())
-    net = NeuralNetwork.from_keras(trained(shape, *parts))
+    net = nnc.from_keras(trained(shape, *parts))
     assert [(layer.kind.momentum, layer.kind.eps) for layer in net.layers[1:2]] == [(0.25, 0.5)]
 
 
@@ -315,7 +315,7 @@ def test_reading_leaves_the_model_as_it_was():
     shape, parts = after_dense(layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5, seed=1))
     model = trained(shape, *parts)
     before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
-    NeuralNetwork.from_keras(model)
+    nnc.from_keras(model)
     assert len(before) > 8  # the state of the dropout's generator is one of them
     assert all(
         (keras.ops.convert_to_numpy(variable) == array).all()
@@ -325,12 +325,12 @@ def test_reading_leaves_the_model_as_it_was():
 
 def test_model_of_one_batch_size_is_verified():
     model = keras.Sequential([keras.Input(batch_shape=(3, 5)), layers.Dense(2)])
-    assert NeuralNetwork.from_keras(model).sizes == (5, 2)
+    assert nnc.from_keras(model).sizes == (5, 2)
 
 
 def test_model_of_float64_is_read():
     model = keras.Sequential([keras.Input((5,), dtype="float64"), layers.Dense(2, dtype="float64")])
-    net = NeuralNetwork.from_keras(model)
+    net = nnc.from_keras(model)
     # Without a setting of its own JAX has arrays of float32 only.
     assert net.dtype == keras.ops.convert_to_numpy(model.layers[0].kernel).dtype
 
@@ -344,15 +344,15 @@ def test_verification_finds_a_model_that_computes_something_else(monkeypatch):
     with pytest.raises(
         ValueError, match=r"does not compute what model computes: outputs differ by up to .*verify=False"
     ):
-        NeuralNetwork.from_keras(model)
-    assert NeuralNetwork.from_keras(model, verify=False).activations == ("relu", "identity")
+        nnc.from_keras(model)
+    assert nnc.from_keras(model, verify=False).activations == ("relu", "identity")
 
 
 def test_verification_includes_the_output_activation_of_the_loss():
     for loss in ("cross_entropy", "bce", "poisson", "hinge"):
-        assert NeuralNetwork.from_keras(trained((5,), layers.Dense(3)), loss=loss).loss_name == loss
+        assert nnc.from_keras(trained((5,), layers.Dense(3)), loss=loss).loss_name == loss
 
 
 def test_a_loss():
-    net = NeuralNetwork.from_keras(trained((5,), layers.Dense(3)), loss="cross_entropy")
+    net = nnc.from_keras(trained((5,), layers.Dense(3)), loss="cross_entropy")
     assert net.activations == ("softmax",)

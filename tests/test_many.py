@@ -125,7 +125,8 @@ def test_weights_of_their_own(validation, own_rows):
         network.fit(
             X[own], Y[own], n_threads=1, epochs=3, lr=0.001, batch_size=20, sample_weight=w, validation=validation
         )
-    nnc.fit_many(many, X, Y, rows=rows, weights=weights, epochs=3, lr=0.001, batch_size=20, validation=validation)
+    options = {"epochs": 3, "lr": 0.001, "batch_size": 20, "validation": validation}
+    nnc.fit_many(many, X, Y, rows=rows, sample_weight=nnc.PerNetwork(weights), **options)
     for one, other in zip(alone, many, strict=True):
         assert_equal(one, other)
 
@@ -155,7 +156,7 @@ def test_many_small_ones_in_one_call_of_the_core(dtype):
             network.fit(X[:5], Y[:5] > 0, epochs=100, lr=lr, n_threads=1)
         except nnc.DivergedError:
             assert lr == 1e300
-    history = nnc.fit_many(many, X[:5], Y[:5] > 0, epochs=100, lr=rates, n_jobs=1)
+    history = nnc.fit_many(many, X[:5], Y[:5] > 0, epochs=100, lr=nnc.PerNetwork(rates), n_jobs=1)
     assert {i % 4 for i in history.diverged} <= {3}
     assert all(one.seconds > 0 for one in history)
     for one, other in zip(alone, many, strict=True):
@@ -187,7 +188,7 @@ def test_going_on_and_options_of_their_own():
         network.fit(X, Y, epochs=n, lr=lr, batch_size=10)
         network.fit(X, Y, epochs=1, batch_size=10)
     nnc.fit_many(many, X, Y, epochs=2, optimizer="adam", batch_size=10)
-    nnc.fit_many(many, X, Y, epochs=epochs, lr=rates, batch_size=10)
+    nnc.fit_many(many, X, Y, epochs=nnc.PerNetwork(epochs), lr=nnc.PerNetwork(rates), batch_size=10)
     for network in many:
         network.fit(X, Y, epochs=1, batch_size=10)
     for one, other in zip(alone, many, strict=True):
@@ -205,7 +206,7 @@ def test_data_is_taken_in_once_and_not_copied():
 
 
 def test_history():
-    history = nnc.fit_many(regressors(), X, Y, epochs=[1, 2, 3, 4, 5, 6], lr=0.001, validation=(X, Y))
+    history = nnc.fit_many(regressors(), X, Y, epochs=nnc.PerNetwork([1, 2, 3, 4, 5, 6]), lr=0.001, validation=(X, Y))
     assert history.epochs.tolist() == [1, 2, 3, 4, 5, 6]
     assert history.loss.tolist() == [one.loss[-1] for one in history]
     assert history.val_loss.tolist() == [one.val_loss[-1] for one in history]
@@ -224,7 +225,7 @@ def test_one_that_diverges_does_not_end_the_others():
             with pytest.raises(nnc.DivergedError):
                 network.fit(X, Y, epochs=20, lr=lr)
     with pytest.warns(nnc.DivergedWarning, match=r"networks\[1\] \(and so of 1 other network\)"):
-        history = nnc.fit_many(many, X, Y, epochs=20, lr=rates)
+        history = nnc.fit_many(many, X, Y, epochs=20, lr=nnc.PerNetwork(rates))
     assert list(history.diverged) == [1, 4]
     assert isinstance(history.diverged[1], nnc.DivergedError)
     assert history.stop_reasons[1] == "diverged"
@@ -236,9 +237,9 @@ def test_an_exception_ends_all_and_says_where_it_was():
     def fail(record):
         raise KeyError("no such thing")
 
-    networks = regressors()
+    networks, callback = regressors(), nnc.PerNetwork([None] * 3 + [fail] + [None] * 2)
     with pytest.raises(KeyError) as caught:
-        nnc.fit_many(networks, X, Y, epochs=10**9, lr=0.001, callback=[None] * 3 + [fail] + [None] * 2, n_jobs=6)
+        nnc.fit_many(networks, X, Y, epochs=10**9, lr=0.001, callback=callback, n_jobs=6)
     assert "in networks[3] of fit_many" in caught.value.__notes__
     networks[0].fit(X, Y, epochs=1)  # no turn is left taken
     networks[3].fit(X, Y, epochs=1)
@@ -323,17 +324,20 @@ def test_warnings_are_one_of_each_kind():
     [
         ({"epoch": 3}, TypeError, "fit_many has no argument 'epoch'; did you mean epochs"),
         ({"epochs": 3, "n_threads": 2}, TypeError, "n_jobs"),
-        ({"epochs": [1, 2]}, ValueError, "epochs must have one value for each of 6 networks .* got 2"),
-        ({"epochs": 1, "lr": [0.1, 0.1, 0.1, -1, 0.1, 0.1]}, ValueError, "lr must be a positive"),
+        ({"epochs": nnc.PerNetwork([1, 2])}, ValueError, "epochs must have one value for each of 6 networks, got 2"),
+        ({"epochs": 1, "lr": nnc.PerNetwork([0.1, 0.1, 0.1, -1, 0.1, 0.1])}, ValueError, "lr must be a positive"),
         ({"epochs": 1, "rows": [[0, 1]]}, ValueError, "rows must have one item for each of 6 networks, got 1"),
         ({"epochs": 1, "rows": 3}, TypeError, "rows must be a sequence"),
         ({"epochs": 1, "rows": [[90]] * 6}, ValueError, r"rows\[0\] must lie between 0 and 89, got 90"),
         ({"epochs": 1, "rows": [[]] * 6}, ValueError, r"rows\[0\]"),
         ({"epochs": 1, "rows": [[True]] * 6}, ValueError, "mask"),
         ({"epochs": 1, "rows": [[0.5]] * 6}, ValueError, "numbers of rows"),
-        ({"epochs": 1, "weights": np.ones((5, 90))}, ValueError, "weights must have one item"),
-        ({"epochs": 1, "weights": np.ones((6, 9))}, ValueError, "weights must have shape"),
-        ({"epochs": 1, "weights": np.ones((6, 90)), "sample_weight": np.ones(90)}, ValueError, "one of them"),
+        ({"epochs": 1, "lr": [0.1] * 6}, TypeError, r"lr must be .* got \[0.1"),
+        ({"epochs": 1, "lr": (0.1,) * 6}, TypeError, r"lr must be .* got \(0.1"),
+        ({"epochs": 1, "sample_weight": nnc.PerNetwork(np.ones((5, 90)))}, ValueError, "sample_weight must have one"),
+        ({"epochs": 1, "sample_weight": np.ones((6, 90))}, ValueError, "sample_weight must have shape"),
+        ({"epochs": 1, "sample_weight": nnc.PerNetwork(np.ones((6, 9)))}, ValueError, "sample_weight must have shape"),
+        ({"epochs": 1, "weights": np.ones((6, 90))}, TypeError, "no argument 'weights'; did you mean sample_weight?"),
         ({"epochs": 1, "n_jobs": 0}, ValueError, "n_jobs"),
         ({"lr": 0.1}, TypeError, "epochs must be given"),
     ],
@@ -434,7 +438,12 @@ def processes():
 def test_processes_of_an_executor(processes):
     alone, many = regressors(), regressors()
     rates = [0.01, 0.01, 1e30, RISING, nnc.StepLR(0.1, 10), 0.01]
-    options = {"epochs": 20, "batch_size": 16, "lr": rates, "rows": [None, *(np.arange(i, 90) for i in range(5))]}
+    options = {
+        "epochs": 20,
+        "batch_size": 16,
+        "lr": nnc.PerNetwork(rates),
+        "rows": [None, *(np.arange(i, 90) for i in range(5))],
+    }
     views = [network.weights[0] for network in many]
     nnc.fit_many(alone, X, Y, **options)
     with pytest.warns(nnc.DivergedWarning):
@@ -534,8 +543,15 @@ def test_rows_are_read_where_they_lie_to_the_same_bits(width, batch, shuffle, we
             held = [source.Apart(index) for index in apart]
             if given == "arrays":
                 held = [(X[index], y[index], *([weights[i, index]] * weighted)) for i, index in enumerate(apart)]
-            options = {"epochs": 3, "batch_size": batch, "shuffle": shuffle, "lr": 0.01, "validation": held}
-            outcomes = outcomes_of(nets, X, y, rows, weights if weighted else None, options, 2)
+            options = {
+                "epochs": 3,
+                "batch_size": batch,
+                "shuffle": shuffle,
+                "lr": 0.01,
+                "validation": nnc.PerNetwork(held),
+            }
+            options["sample_weight"] = nnc.PerNetwork(weights) if weighted else None
+            outcomes = outcomes_of(nets, X, y, rows, options, 2)
             columns = [outcome.history[name].tobytes() for outcome in outcomes for name in ("loss", "val_loss")]
             found.append(([net.params.tobytes() for net in nets], columns))
         assert found[0] == found[1] == found[2]

@@ -153,7 +153,7 @@ def test_20_steps(layers, optimizer, n, size):
     compare(net, computing)
     P = forward(X, False).detach().numpy()
     np.testing.assert_allclose(net.predict(X), P, rtol=0, atol=1e-9 * abs(P).max())
-    assert net.loss(X, Y) == pytest.approx(float(((P - Y) ** 2).mean()), rel=1e-9)
+    assert net.evaluate_loss(X, Y) == pytest.approx(float(((P - Y) ** 2).mean()), rel=1e-9)
 
 
 @pytest.mark.parametrize("layers", [DENSE, IMAGES, ON_A_POOL])
@@ -169,5 +169,5 @@ def test_the_derivative_by_inputs_is_that_of_the_loss(layers):
             made.running_mean[...], made.running_var[...] = tensor(layer.running_mean), tensor(layer.running_var)
     inputs = tensor(X).requires_grad_()
     ((forward(inputs, False) - tensor(Y)) ** 2).mean().backward()
-    np.testing.assert_allclose(net.input_gradients(X, Y), inputs.grad.numpy(), rtol=0, atol=1e-12)
-    assert net.input_gradients(X[:1], Y[:1]).shape == (1, *shape)  # of one row, too
+    np.testing.assert_allclose(nnc.input_gradients(net, X, Y), inputs.grad.numpy(), rtol=0, atol=1e-12)
+    assert nnc.input_gradients(net, X[:1], Y[:1]).shape == (1, *shape)  # of one row, too

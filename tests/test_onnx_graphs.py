@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nnc
 from nnc import ModelFileError, NeuralNetwork
 
 pytest.importorskip("onnx")
@@ -35,7 +36,7 @@ def read(graph, path):
     path.write_bytes(graph.model.SerializeToString())
     with warnings.catch_warnings(), suppress(OSError):
         warnings.simplefilter("error")
-        return NeuralNetwork.from_onnx(path)
+        return nnc.from_onnx(path)
     return None
 
 
@@ -74,18 +75,18 @@ def test_a_fair_share_of_random_graphs_is_read(campaign, tmp_path):
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_stored_models_are_verified(path):
-    NeuralNetwork.from_onnx(path, verify=True)
+    nnc.from_onnx(path, verify=True)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_exported_networks_are_verified(exported, dtype, tmp_path):
     exported[0][dtype].to_onnx(tmp_path / "net.onnx")
-    NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify=True)
+    nnc.from_onnx(tmp_path / "net.onnx", verify=True)
 
 
 def test_outputs_without_their_activation_are_verified(tmp_path):
     NeuralNetwork([3, 4, 2], loss="mse", seed=0).to_onnx(tmp_path / "net.onnx")
-    net = NeuralNetwork.from_onnx(tmp_path / "net.onnx", loss="cross_entropy", verify=True)
+    net = nnc.from_onnx(tmp_path / "net.onnx", loss="cross_entropy", verify=True)
     assert net.activations[-1] == "softmax"
 
 
@@ -104,7 +105,7 @@ def test_models_of_skl2onnx_are_verified(estimator, tmp_path):
         warnings.simplefilter("ignore")
         model.fit(X, y)
     (tmp_path / "net.onnx").write_bytes(skl2onnx.to_onnx(model, X[:1]).SerializeToString())
-    NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify=True)
+    nnc.from_onnx(tmp_path / "net.onnx", verify=True)
 
 
 @pytest.mark.parametrize(
@@ -117,18 +118,18 @@ def test_another_function_is_found(loss, method, message, monkeypatch, tmp_path)
     # A file that is read as another function would be a defect of the reader, and none is known.
     monkeypatch.setattr(NeuralNetwork, method, lambda net, X: 1 - right(net, X))
     with pytest.raises(ModelFileError, match=message):
-        NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify=True)
+        nnc.from_onnx(tmp_path / "net.onnx", verify=True)
 
 
 def test_verify_needs_onnx(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx.reference", None)
     with pytest.raises(ImportError, match="verify=True needs the package onnx; install it with pip install onnx"):
-        NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify=True)
+        nnc.from_onnx(tmp_path / "net.onnx", verify=True)
 
 
 def test_verify_must_be_a_flag(tmp_path):
     with pytest.raises(TypeError, match="verify must be"):
-        NeuralNetwork.from_onnx(tmp_path / "net.onnx", verify="yes")
+        nnc.from_onnx(tmp_path / "net.onnx", verify="yes")
 
 
 # ------------------------------------------------------------------------------------------------ time
@@ -163,7 +164,7 @@ def test_long_graphs_take_lines_in_proportion(campaign, operators, tmp_path):
         content = chain(operators, count)
         (tmp_path / "net.onnx").write_bytes(content)
         with campaign.Lines() as counter, suppress(OSError):
-            NeuralNetwork.from_onnx(tmp_path / "net.onnx")
+            nnc.from_onnx(tmp_path / "net.onnx")
         assert counter.count < campaign.MAX_LINES + campaign.MAX_LINES_PER_BYTE * len(content)
         lines.append(counter.count)
     assert lines[2] - lines[1] < 2.2 * (lines[1] - lines[0])

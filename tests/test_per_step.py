@@ -70,7 +70,7 @@ def test_they_go_on_from_a_checkpoint(n_threads):
     whole.fit(ROWS, TARGETS, epochs=6, optimizer="adam", lr=PerStep(CosineLR(0.1)), **settings)
     part = network()
     part.fit(ROWS, TARGETS, epochs=2, optimizer="adam", lr=PerStep(CosineLR(0.1), epochs=6), **settings)
-    part = nnc.NeuralNetwork.from_json(part.to_json(checkpoint=True))
+    part = nnc.from_json(part.to_json(checkpoint=True))
     records = []
     part.fit(ROWS, TARGETS, epochs=4, callback=records.append, **settings)
     assert part.params.tobytes() == whole.params.tobytes()

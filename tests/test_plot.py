@@ -394,6 +394,22 @@ def test_activations(images, classifier, ax):
 # ------------------------------------------------------------------------------------------ the package
 
 
+def test_every_plot_returns_axes(classifier, images):
+    made = {
+        "history": plot.history(classifier.history),
+        "learning_curve": plot.learning_curve(classifier, X, LABELS, sizes=[1.0], epochs=1, lr=0.01),
+        "confusion_matrix": plot.confusion_matrix(classifier, X, LABELS),
+        "decision_boundary": plot.decision_boundary(classifier, X, LABELS),
+        "predictions": plot.predictions(classifier, X, LABELS, kind="calibration"),
+        "weights": plot.weights(classifier),
+        "filters": plot.filters(images),
+        "activations": plot.activations(images, RNG.normal(size=(1, 6, 6, 2))),
+    }
+    assert sorted(made) == plot.__all__
+    axes = pytest.importorskip("matplotlib.axes").Axes
+    assert all(isinstance(ax, axes) for ax in (*made.values(), classifier.history.plot()))
+
+
 def test_importing_it_imports_no_matplotlib():
     code = "import nnc, sys; nnc.plot.history; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-P", "-c", code], check=True)

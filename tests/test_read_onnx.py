@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nnc
 from nnc import ModelFileError, NeuralNetwork
 from nnc._interop.onnx import to_onnx
 from nnc._interop.protobuf import message, parse, varint
@@ -22,7 +23,7 @@ def test_every_network_comes_back(exported, dtype, tmp_path):
     networks, rows = exported
     net, X = networks[dtype], rows.astype(dtype)
     net.to_onnx(tmp_path / "net.onnx")
-    again = NeuralNetwork.from_onnx(tmp_path / "net.onnx")
+    again = nnc.from_onnx(tmp_path / "net.onnx")
     assert again.dtype == net.dtype
     P = net.predict(X)
     assert np.abs(again.predict(X) - P).max() <= (1e-12 if dtype == "float64" else 3e-6) * max(1, np.abs(P).max())
@@ -36,15 +37,15 @@ def test_every_network_comes_back(exported, dtype, tmp_path):
         assert again.loss_name == net.loss_name
     assert (again.intake.scaling_X is None) == (net.intake.scaling_X is None) or "scale" in kinds
     again.to_onnx(tmp_path / "again.onnx")
-    third = NeuralNetwork.from_onnx(tmp_path / "again.onnx")
+    third = nnc.from_onnx(tmp_path / "again.onnx")
     assert np.abs(third.predict(X) - P).max() <= (1e-12 if dtype == "float64" else 3e-6) * max(1, np.abs(P).max())
 
 
 def test_a_loss_may_be_said(tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
     net.to_onnx(tmp_path / "net.onnx")
-    assert NeuralNetwork.from_onnx(tmp_path / "net.onnx").loss_name == "bce"
-    again = NeuralNetwork.from_onnx(tmp_path / "net.onnx", loss="sse")
+    assert nnc.from_onnx(tmp_path / "net.onnx").loss_name == "bce"
+    again = nnc.from_onnx(tmp_path / "net.onnx", loss="sse")
     assert again.loss_name == "sse"
     assert (again.params == net.params).all()
 
@@ -58,7 +59,7 @@ def written(exporter, folder):
 
 
 def is_read(path, X, P):
-    net = NeuralNetwork.from_onnx(path)
+    net = nnc.from_onnx(path)
     assert np.abs(net.predict(X) - P).max() < 3e-6, path
 
 
@@ -108,7 +109,7 @@ def test_models_of_skl2onnx(tmp_path):
             with pytest.warns(ConvergenceWarning):
                 pipeline.fit(X, y)
             (tmp_path / "net.onnx").write_bytes(skl2onnx.to_onnx(pipeline, X[:1]).SerializeToString())
-            net = NeuralNetwork.from_onnx(tmp_path / "net.onnx")
+            net = nnc.from_onnx(tmp_path / "net.onnx")
             if hasattr(pipeline, "predict_proba"):
                 assert np.abs(net.predict_proba(X) - pipeline.predict_proba(X)).max() < 1e-5
                 assert net.predict_classes(X).tolist() == pipeline.predict(X).tolist()
@@ -161,7 +162,7 @@ def model(nodes, shape=(3,), tensors=(), outputs=("y",), opset=17, kind=1, parts
 
 def read(content, folder, **options):
     (folder / "net.onnx").write_bytes(content)
-    return NeuralNetwork.from_onnx(folder / "net.onnx", **options)
+    return nnc.from_onnx(folder / "net.onnx", **options)
 
 
 W, B, C = ("W", np.ones((3, 2))), ("b", np.ones(2)), ("c", np.array([2.0]))
@@ -359,19 +360,19 @@ def test_tensors_in_another_file(tmp_path):
 
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="cannot load the network: there is no file"):
-        NeuralNetwork.from_onnx(tmp_path / "net.onnx")
+        nnc.from_onnx(tmp_path / "net.onnx")
 
 
 def test_an_image_without_convolution_keeps_its_axes(tmp_path):
     net = NeuralNetwork([Input(4, 5, 2), 3], loss="cross_entropy", seed=0)
     net.to_onnx(tmp_path / "net.onnx")
     X = np.random.default_rng(0).normal(0, 1, (6, 4, 5, 2))
-    assert np.abs(NeuralNetwork.from_onnx(tmp_path / "net.onnx").predict(X) - net.predict(X)).max() < 1e-12
+    assert np.abs(nnc.from_onnx(tmp_path / "net.onnx").predict(X) - net.predict(X)).max() < 1e-12
 
 
 def test_unknown_loss_is_named_before_the_file_is_read(tmp_path):
     with pytest.raises(ValueError, match="loss must be") as raised:
-        NeuralNetwork.from_onnx(tmp_path / "net.onnx", loss="nonsense")
+        nnc.from_onnx(tmp_path / "net.onnx", loss="nonsense")
     assert not isinstance(raised.value, OSError)
 
 
@@ -408,7 +409,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, middle, start, length):
     path = tmp_path_factory.getbasetemp() / "any.onnx"
     path.write_bytes(WHOLE[:start] + middle + WHOLE[start + length :])
     with suppress(OSError):
-        NeuralNetwork.from_onnx(path)
+        nnc.from_onnx(path)
 
 
 @given(st.integers(-(2**63), 2**63 - 1))

@@ -70,7 +70,7 @@ def test_worked_example_forward() -> None:
     (outputs,) = net.predict(MAZUR_X)
     assert [f"{p:.8f}" for p in outputs] == ["0.75136507", "0.77292847"]
     assert outputs[1] == pytest.approx(0.772928465, abs=5e-10)
-    assert net.loss(MAZUR_X, MAZUR_Y) == pytest.approx(0.298371109, abs=5e-10)
+    assert net.evaluate_loss(MAZUR_X, MAZUR_Y) == pytest.approx(0.298371109, abs=5e-10)
 
 
 def test_worked_example_gradients() -> None:
@@ -153,9 +153,9 @@ def test_gradients_are_the_slopes_of_the_loss(hidden: list[str], output: str, lo
         for j, slope in enumerate(slopes):
             was = row[j]
             row[j] = was + h
-            above = net.loss(X, y)
+            above = net.evaluate_loss(X, y)
             row[j] = was - h
-            below = net.loss(X, y)
+            below = net.evaluate_loss(X, y)
             row[j] = was
             assert slope == pytest.approx((above - below) / (2 * h), rel=1e-6, abs=1e-8)
 
@@ -164,7 +164,7 @@ def test_gradients_are_the_slopes_of_the_loss(hidden: list[str], output: str, lo
 def test_losses_are_what_their_names_say(loss: str, factor: float) -> None:
     net = NeuralNetwork([1, 2], output="identity", loss=loss, init=[[[1.0, 2.0]]])
     X, y = [[1.0], [2.0], [3.0]], [[0.0, 0.0], [1.0, 4.0], [3.0, 7.0]]  # errors 1 2, 1 0, 0 -1
-    assert net.loss(X, y) == pytest.approx(7 * factor)
+    assert net.evaluate_loss(X, y) == pytest.approx(7 * factor)
 
 
 def test_sigmoid_never_overflows() -> None:
@@ -506,7 +506,7 @@ def test_sizes_are_whole_numbers(size: object) -> None:
 )
 def test_wrong_data(X: object, y: object, error: type[Exception], message: str) -> None:
     net = NeuralNetwork([3, 4, 1], seed=0)
-    for call in (net.loss, net.gradients, lambda X, y: net.fit(X, y, epochs=1)):
+    for call in (net.evaluate_loss, net.gradients, lambda X, y: net.fit(X, y, epochs=1)):
         with pytest.raises(error) as caught:
             call(X, y)
         assert str(caught.value).startswith(message)
@@ -514,7 +514,7 @@ def test_wrong_data(X: object, y: object, error: type[Exception], message: str) 
 
 def test_flat_targets_are_a_column() -> None:
     net = NeuralNetwork([3, 4, 1], seed=0)
-    assert net.loss(TUTORIAL_X, [0, 1, 1, 0]) == net.loss(TUTORIAL_X, TUTORIAL_Y)
+    assert net.evaluate_loss(TUTORIAL_X, [0, 1, 1, 0]) == net.evaluate_loss(TUTORIAL_X, TUTORIAL_Y)
 
 
 def test_anything_with_tolist_is_data() -> None:

@@ -167,9 +167,9 @@ def gradients_are_slopes(net: NeuralNetwork) -> None:
         for j, slope in enumerate(slopes):
             was = row[j]
             row[j] = was + h
-            above = net.loss(X, y)
+            above = net.evaluate_loss(X, y)
             row[j] = was - h
-            below = net.loss(X, y)
+            below = net.evaluate_loss(X, y)
             row[j] = was
             assert slope == pytest.approx((above - below) / (2 * h), rel=1e-6, abs=1e-7 * largest)
 
@@ -221,7 +221,7 @@ def test_a_step_is_downhill() -> None:
     net = network(STACKS[4])
     X, y = data(net)
     before, gradients = [(layer.W, layer.b) for layer in net.computing], net.gradients(X, y)
-    assert net.train_step(X, y, 0.1) > net.loss(X, y)
+    assert net.train_step(X, y, 0.1) > net.evaluate_loss(X, y)
     for layer, (W, b), (dW, db) in zip(net.computing, before, gradients, strict=True):
         assert np.array(layer.W) == pytest.approx(np.array(W) - 0.1 * np.array(dW), rel=1e-14)
         assert b
@@ -261,7 +261,7 @@ def test_images_may_be_nested() -> None:
     flat = X.reshape(len(X), -1).tolist()
     for rows in (X, X.tolist(), list(X), [image.tolist() for image in X], [image.ravel() for image in X]):
         assert net.predict(rows) == net.predict(flat)
-        assert net.loss(rows, y) == net.loss(flat, y)
+        assert net.evaluate_loss(rows, y) == net.evaluate_loss(flat, y)
     net = network(STACKS[0])
     X, _ = data(net)
     assert net.predict(X[..., 0]) == net.predict(X) == net.predict(X.reshape(3, 25))

@@ -362,7 +362,7 @@ def test_a_fit_whose_schedule_is_over_is_refused(schedule):
     net = network()
     net.fit(*ROWS, epochs=5, lr=schedule)
     before = net.to_json(checkpoint=True)
-    for again in (net, nnc.NeuralNetwork.from_json(before)):
+    for again in (net, nnc.from_json(before)):
         for fit in (lambda net: net.fit(*ROWS, epochs=5), lambda net: net.fit_batches([ROWS])):
             with pytest.raises(ValueError, match=r"is 0 from epoch 5 on .* give lr again, such as lr=0.01"):
                 fit(again)

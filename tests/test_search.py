@@ -56,7 +56,9 @@ def test_the_best_network_is_what_a_fit_gives():
     again.fit(X, Y, epochs=9, optimizer="adam", lr=row["lr"], batch_size=row["batch_size"], l2=row["l2"])
     assert result.network.params.tobytes() == again.params.tobytes()
     held = nnc.search(make, SPACE, X[30:], Y[30:], epochs=9, trials=9, seed=1, validation=(X[:30], Y[:30]))
-    assert held.loss == held.network.loss(X[:30], Y[:30])  # no row was left out: it is the network of the trial
+    assert held.loss == held.network.evaluate_loss(
+        X[:30], Y[:30]
+    )  # no row was left out: it is the network of the trial
 
 
 @pytest.mark.parametrize(("large", "options"), [(0.2, {"seed": 0}), (0.3, {"seed": 2, "folds": 2})], ids=str)
@@ -75,7 +77,7 @@ def test_a_training_on_all_rows_that_comes_out_worse_is_not_the_result(large, op
     with pytest.warns(nnc.LearningRateWarning, match="the network is that of the trial") as warned:
         result = best(large)
     assert warned[0].filename == __file__
-    assert result.network.loss(inputs, targets) < 2 * result.loss < 0.3
+    assert result.network.evaluate_loss(inputs, targets) < 2 * result.loss < 0.3
     best(nnc.CosineLR(0.05))  # and no warning
 
 
@@ -112,7 +114,7 @@ def test_test_loss_is_that_of_the_networks_of_the_trial():
     rows = np.arange(120) % 5 == 0
     data, given = (X[~rows], Y[~rows]), (X[rows], Y[rows])
     result = nnc.search(make, SPACE, *data, epochs=9, trials=4, seed=1, validation=given, test=(X[:30], Y[:30]))
-    assert result.test_loss == result.network.loss(X[:30], Y[:30])
+    assert result.test_loss == result.network.evaluate_loss(X[:30], Y[:30])
     assert f"test loss {result.test_loss:.6g}" in repr(result)
     assert nnc.search(make, SPACE, *data, epochs=3, trials=2, validation=given, seed=1).test_loss is None
     assert nnc.search(make, SPACE, *data, epochs=3, trials=2, test=0, seed=1).test_loss is None
@@ -151,7 +153,7 @@ def test_rows_that_are_held_out_keep_their_weights(options):
     spoiled = np.where(few[:, None], Y, 1e3)  # no row counts but every fourth, so nothing is known of the others
     result = nnc.search(make, SPACE, X, spoiled, epochs=3, trials=3, seed=1, sample_weight=few.tolist(), **options)
     assert result.loss < 10
-    assert result.network.loss(X[few], Y[few]) < 10  # trained on all rows with their weights, too
+    assert result.network.evaluate_loss(X[few], Y[few]) < 10  # trained on all rows with their weights, too
     with pytest.raises(ValueError, match="sample_weight must have"):
         run(sample_weight=np.ones(3), **options)
 

@@ -385,7 +385,7 @@ def test_no_worse_than_scipy_on_a_network(dtype, epochs):
     theirs = optimize.minimize(loss_and_gradient, start, method="L-BFGS-B", jac=True, options=options)
     net.params = start
     net.fit(X, Y, epochs=2 * epochs, optimizer="lbfgs")
-    assert net.loss(X, Y) <= theirs.fun
+    assert net.evaluate_loss(X, Y) <= theirs.fun
 
 
 # ------------------------------------------------------------------------------------------ the end

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import nnc
 from nnc._cli.main import main
 from nnc.datasets import IRIS_CLASSES, load_iris
 
@@ -128,7 +129,7 @@ def test_as_good_as_the_estimators(shell):
     assert shell("train iris.csv --target species -o new.json --members 2 -q") == ("", "", 0)
     frame = iris()
     model = tabular.TableClassifier(members=2, random_state=0).fit(frame.drop("species"), frame["species"])
-    mine = tabular.load("new.json").predict_proba(frame.drop("species"))
+    mine = nnc.load("new.json").predict_proba(frame.drop("species"))
     assert mine.tobytes() == model.predict_proba(frame.drop("species")).tobytes()
 
 
@@ -167,7 +168,7 @@ def test_predict(shell, ending):
     assert f"150 rows predicted: out.{ending}" in err
     found = read(f"out.{ending}")
     assert found.columns == [*NAMES, "species", "prediction", *(f"probability_{name}" for name in IRIS_CLASSES)]
-    P = tabular.load("iris.json").predict_proba(iris().drop("species"))
+    P = nnc.load("iris.json").predict_proba(iris().drop("species"))
     assert np.array_equal(found.select(pl.col("^probability_.*$").cast(pl.Float64)).to_numpy(), P)
     assert found["prediction"].to_list() == [IRIS_CLASSES[i] for i in P.argmax(axis=1)]
 
@@ -287,7 +288,7 @@ def test_predict_some_rows_at_a_time(shell, set_limit):
 
 def test_evaluate(shell):
     found = json.loads(shell("evaluate iris.json iris.csv --json")[0])
-    model = tabular.load("iris.json")
+    model = nnc.load("iris.json")
     predicted = model.predict(iris().drop("species"))
     assert found["accuracy"] == (predicted == iris()["species"].to_numpy()).mean()
     assert np.sum(found["confusion"]) == found["rows"] == 150
@@ -297,7 +298,7 @@ def test_evaluate(shell):
     assert "virginica" in out
     found = json.loads(shell("evaluate houses.json houses.csv --json")[0])
     frame = houses()
-    predicted = tabular.load("houses.json").predict(frame.drop("id", "price"))
+    predicted = nnc.load("houses.json").predict(frame.drop("id", "price"))
     assert found["rmse"] == pytest.approx(np.sqrt(np.mean((predicted - frame["price"].to_numpy()) ** 2)))
 
 
@@ -313,7 +314,7 @@ def test_explain(shell):
     assert status == 0
     assert "petal" in out.splitlines()[2]
     importances = json.loads(shell("explain iris.json --json")[0])
-    assert importances == dict(zip(NAMES, tabular.load("iris.json").feature_importances_, strict=True))
+    assert importances == dict(zip(NAMES, nnc.load("iris.json").feature_importances_, strict=True))
     out = shell("explain houses.json houses.csv --first 2")[0]
     assert out.count("from") == 2
     assert re.search(r"size +[+-][\d.e+]+ +[+-]+", out)
@@ -330,7 +331,7 @@ def test_inspect_plot_export(shell):
     assert facts["target"] == "species"
     assert facts["classes"] == list(IRIS_CLASSES)
     assert [column["column"] for column in facts["columns"]] == NAMES
-    assert shell("plot iris.json -o net.svg --network 2")[2] == 0
+    assert shell("draw iris.json -o net.svg --network 2")[2] == 0
     assert text_of("net.svg").startswith("<svg")
     _, _, status = shell("export iris.json --python --network 1 -o net.py")
     assert status == 0
@@ -339,7 +340,7 @@ def test_inspect_plot_export(shell):
     assert shell("export iris.json --c -o iris.h")[2] == 0
     assert "iris_predict" in text_of("iris.h")
     assert shell("export iris.json --js")[2] == 1
-    assert shell("plot iris.json -o other.svg --network 99")[2] == 1
+    assert shell("draw iris.json -o other.svg --network 99")[2] == 1
 
 
 # ------------------------------------------------------------------------------------------ what columns are
@@ -644,7 +645,7 @@ def test_without_the_extra(shell, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
 def test_interrupted_and_resumed(shell, monkeypatch):
     """Ctrl-C keeps what there is; the run goes on to the model that it would have been."""
-    line = "train iris.csv --target species --preset fast --members 6 --threads 1 --log run.jsonl -q"
+    line = "train iris.csv --target species --preset fast --members 6 --jobs 1 --log run.jsonl -q"
     assert shell(f"{line} -o whole.json")[2] == 0
 
     def interrupted(log, network, record):
@@ -661,12 +662,12 @@ def test_interrupted_and_resumed(shell, monkeypatch):
     assert status == 130
     assert "interrupted: the best so far, " in err
     assert "--resume" in err
-    assert 0 < len(tabular.load("m.json").networks_) < 6
+    assert 0 < len(nnc.load("m.json").networks_) < 6
     assert "go on with --resume" in shell(f"{line} -o m.json")[1]
     assert shell(f"{line} -o m.json --resume") == ("", "", 0)
     assert not Path("m.json.unfinished").exists()
     frame = iris().drop("species")
-    resumed, whole = (tabular.load(path).predict_proba(frame) for path in ("m.json", "whole.json"))
+    resumed, whole = (nnc.load(path).predict_proba(frame) for path in ("m.json", "whole.json"))
     assert resumed.tobytes() == whole.tobytes()
     events = [json.loads(row)["event"] for row in text_of("run.jsonl").splitlines()]
     assert events.count("start") == events.count("end") == 2
@@ -827,7 +828,7 @@ SAME_FILES = {
     "table and predictions": "predict iris.json iris.csv -f -o iris.csv",
     "model and predictions": "predict iris.json iris.csv -f -o iris.json",
     "explained table": "explain iris.json iris.csv -f -o hard.csv",
-    "model and picture": "plot iris.json -f -o iris.json",
+    "model and drawing": "draw iris.json -f -o iris.json",
     "model and export": "export iris.json --c -f -o iris.json",
     "model and export by default": "export iris.h --c -f",
 }
@@ -893,7 +894,7 @@ def test_names_do_not_reach_the_terminal_as_control_characters(shell, tmp_path):
         ["predict", "m.json", ESCAPES],
         ["train", "t.csv", "--target", ESCAPES, "-o", "n.json"],
         ["train", "t.csv", "--target", name, "-o", f"no{ESCAPES}/m.json"],
-        ["plot", "m.json", "-o", f"{ESCAPES}.svg"],
+        ["draw", "m.json", "-o", f"{ESCAPES}.svg"],
         ["export", "m.json", "--onnx", "-o", f"{ESCAPES}.onnx"],
         [ESCAPES],
         ["train", "t.csv", ESCAPES],

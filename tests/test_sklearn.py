@@ -610,7 +610,7 @@ def test_from_sklearn(problem, dtype):
     kind, X, y = PROBLEMS[problem]
     X = X.astype(dtype)
     mlp = getattr(theirs, kind)(**SMALL, activation="logistic").fit(X, y)
-    network = NeuralNetwork.from_sklearn(mlp)
+    network = nnc.from_sklearn(mlp)
     assert network.dtype == dtype
     P = network.predict(X)
     if kind == "MLPRegressor":
@@ -621,7 +621,7 @@ def test_from_sklearn(problem, dtype):
     np.testing.assert_allclose(
         P, expected.reshape(P.shape), rtol=1e-10 if dtype == "float64" else 1e-3, atol=1e-5 * (dtype == "float32")
     )
-    assert type(NeuralNetwork.from_json(network.to_json())) is NeuralNetwork
+    assert type(nnc.from_json(network.to_json())) is NeuralNetwork
     network.fit(X, y, epochs=1, lr=1e-3)
 
 
@@ -631,7 +631,7 @@ def test_classes_that_are_dates_become_text_as_in_fit(package, unit):
     _, X, y = PROBLEMS["3 classes"]
     dates = np.array([3, 700, 20000]).astype(unit)
     model = package.MLPClassifier(**SMALL).fit(X, dates[y])
-    network = NeuralNetwork.from_sklearn(model)
+    network = nnc.from_sklearn(model)
     assert network.classes.tolist() == dates.astype(str).tolist()
     index = np.searchsorted(model.classes_, np.array(model.predict(X), model.classes_.dtype))
     assert (network.predict_classes(X) == dates.astype(str)[index]).all()
@@ -641,7 +641,7 @@ def test_classes_that_are_dates_become_text_as_in_fit(package, unit):
 def test_from_sklearn_refuses_a_single_class(package):
     X, _ = numbers()
     with pytest.raises(ValueError, match=r"mlp must have 2 classes that are text, numbers or dates, got \[7\]"):
-        NeuralNetwork.from_sklearn(package.MLPClassifier(**SMALL).fit(X, np.full(len(X), 7)))
+        nnc.from_sklearn(package.MLPClassifier(**SMALL).fit(X, np.full(len(X), 7)))
 
 
 @pytest.mark.parametrize("package", [theirs, nnc.sklearn])
@@ -649,14 +649,14 @@ def test_from_sklearn_refuses_subclasses(package):
     X, y = numbers()
     model = type("Mine", (package.MLPRegressor,), {"__module__": "mine"})(**SMALL).fit(X, y)
     with pytest.raises(TypeError, match="got a subclass, Mine, which may predict something else"):
-        NeuralNetwork.from_sklearn(model)
+        nnc.from_sklearn(model)
 
 
 def test_from_sklearn_refuses():
     with pytest.raises(TypeError, match="MLPClassifier"):
-        NeuralNetwork.from_sklearn(StandardScaler())
+        nnc.from_sklearn(StandardScaler())
     with pytest.raises(NotFittedError):
-        NeuralNetwork.from_sklearn(theirs.MLPClassifier())
+        nnc.from_sklearn(theirs.MLPClassifier())
 
 
 # ------------------------------------------------------------------------------------------ in scikit-learn's company
@@ -866,7 +866,7 @@ def test_models_pickle_alike():
     models = [MLPRegressor(**SMALL).fit(X, y) for _ in range(2)]
     assert pickle.dumps(models[0]) == pickle.dumps(models[1])
     text = models[0].network_.to_json(checkpoint=True)
-    assert (NeuralNetwork.from_json(text).predict(X)[:, 0] == models[0].predict(X)).all()
+    assert (nnc.from_json(text).predict(X)[:, 0] == models[0].predict(X)).all()
 
 
 def test_no_time_for_an_epoch():
@@ -899,7 +899,7 @@ def test_a_network_becomes_an_mlp(problem, activation):
     else:
         assert np.abs(mlp.predict_proba(X) - net.predict_proba(X)).max() < 1e-12
         assert (mlp.predict(X) == net.predict_classes(X)).all()
-    again = NeuralNetwork.from_sklearn(mlp)
+    again = nnc.from_sklearn(mlp)
     assert np.abs(again.predict(X) - net.predict(X)).max() < 1e-9
     pickle.loads(pickle.dumps(mlp)).predict(X)
 
@@ -928,7 +928,7 @@ def test_classes_of_an_mlp_keep_their_order(classes, n_out):
     loss = "bce" if n_out == 1 else "cross_entropy"
     document = json.loads(NeuralNetwork([3, 4, n_out], activation="tanh", loss=loss, seed=0).to_json())
     del document["sha256"]
-    net = NeuralNetwork.from_json(json.dumps(document | {"classes": classes}))
+    net = nnc.from_json(json.dumps(document | {"classes": classes}))
     X = np.random.default_rng(0).normal(size=(40, 3))
     assert net.classes.tolist() == classes
     assert len({*net.predict_classes(X).tolist()}) > 1

@@ -417,7 +417,7 @@ def test_catching_up_twice_counts_once():
         net.train_step(X, y, 0.01, "adam")
     state = net.state
     state.catch_up()
-    assert state.epoch == state.steps == net.history.forgotten == 5
+    assert state.epoch == state.steps == net.history.untracked_epochs == 5
     state.catch_up()
     net.train_step(X[:3], y[:3])
     assert net.copy().state.epoch == pickle.loads(pickle.dumps(net)).state.epoch == 6
@@ -531,14 +531,14 @@ def test_a_checkpoint_goes_on_where_the_optimizer_is_named_again(optimizer):
     X, y = data(net)
     for _ in range(3):
         net.train_step(X, y, 0.05, optimizer)
-    twin = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    twin = nnc.from_json(net.to_json(checkpoint=True))
     for one in (net, twin):
         one.train_step(X, y, 0.05, optimizer)
     assert [one.state.to_dict(one.model)["steps"] for one in (net, twin)] == [4, 4]
     assert same(net, twin)
     fitted = network()
     fitted.fit(X, y, epochs=2, optimizer="adam", lr=0.05)
-    fitted = NeuralNetwork.from_json(fitted.to_json(checkpoint=True))
+    fitted = nnc.from_json(fitted.to_json(checkpoint=True))
     fitted.train_step(X, y, optimizer="adam")
     assert (fitted.state.lr, fitted.state.to_dict(fitted.model)["steps"]) == (0.05, 3)
     fitted.train_step(X, y, optimizer=nnc.Adam(0.5))  # the same but for its rate
@@ -685,7 +685,7 @@ def test_a_vector_is_a_column(dtype):
         assert net.train_step(X, y[:, 0], 0.1) == other.train_step(X, y, 0.1) == third.train_step(X, y.tolist(), 0.1)
     assert same(net, other)
     assert same(net, third)
-    assert net.loss(X[:1], y[0]) == other.loss(X[:1], y[:1])
+    assert net.evaluate_loss(X[:1], y[0]) == other.evaluate_loss(X[:1], y[:1])
 
 
 @pytest.mark.parametrize(
@@ -707,7 +707,7 @@ def test_a_vector_is_a_column(dtype):
 def test_wrong_arrays_of_labels_are_refused(loss, n_out, y, message):
     net = NeuralNetwork([4, 7, n_out], loss=loss, seed=5)
     X = np.ones((len(y), 4))
-    for call in (net.loss, net.gradients, net.train_step, lambda *data: net.fit(*data, epochs=1, lr=0.001)):
+    for call in (net.evaluate_loss, net.gradients, net.train_step, lambda *data: net.fit(*data, epochs=1, lr=0.001)):
         with pytest.raises(ValueError, match=message):
             call(X, y)
         with pytest.raises(ValueError, match="X must be finite"):
@@ -723,7 +723,7 @@ def test_what_has_been_dropped_goes_along(way):
     for _ in range(3):
         step(X, y)
     if way == "file":
-        other = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+        other = nnc.from_json(net.to_json(checkpoint=True))
     else:
         other = copy.copy(net) if way == "copy" else pickle.loads(pickle.dumps(net))
     assert other.streams.drops == net.streams.drops == 3

@@ -195,7 +195,7 @@ def test_validation_loss_and_metrics(dtype, n_threads):
         mean = np.average(YV, axis=0, weights=weights)
         seen.append(
             [
-                record.network.loss(XV, YV, weights),
+                record.network.evaluate_loss(XV, YV, weights),
                 np.mean(1 - weights @ errors**2 / (weights @ (YV - mean) ** 2)),
                 np.mean(weights @ abs(errors) / weights.sum()),
                 np.mean(np.sqrt(weights @ errors**2 / weights.sum())),
@@ -477,7 +477,7 @@ def test_an_exception_in_a_callback(validation, batches):
     assert np.array_equal(net.params, same.params)
     assert fit(net, 6).epochs == fit(same, 6).epochs == 6
     assert np.array_equal(net.params, same.params)
-    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    again = nnc.from_json(net.to_json(checkpoint=True))
     assert again.state.history.epochs == 10
     assert signal.getsignal(signal.SIGINT) is handler
 
@@ -496,7 +496,7 @@ def test_an_exception_in_a_metric(monkeypatch):
     monkeypatch.undo()
     net.fit(X, Y, epochs=2)
     complete(net.state.history)
-    assert NeuralNetwork.from_json(net.to_json(checkpoint=True)).state.history.epochs == 3
+    assert nnc.from_json(net.to_json(checkpoint=True)).state.history.epochs == 3
 
 
 # ---------------------------------------------------------------------------------------------- progress
@@ -578,7 +578,7 @@ print(json.dumps({
     "calls": len(calls),
     "finite": bool(np.isfinite(net.params).all()),
     "goes_on": net.fit(X[:5], y[:5], epochs=1).stop_reason,
-    "checkpoint": NeuralNetwork.from_json(net.to_json(checkpoint=True)).state.epoch,
+    "checkpoint": nnc.from_json(net.to_json(checkpoint=True)).state.epoch,
 }))
 """
 
@@ -631,7 +631,7 @@ def test_divergence(tmp_path, lr, watched, batches, dtype):
     assert np.isfinite(error.history.loss).all()
     best = error.history.best_epoch
     assert best is None or best <= error.history.epochs
-    again = NeuralNetwork.from_json(net.to_json(checkpoint=True))  # all that is kept is finite and of one length
+    again = nnc.from_json(net.to_json(checkpoint=True))  # all that is kept is finite and of one length
     assert np.array_equal(again.params, net.params)
     assert not path.exists() or np.isfinite(NeuralNetwork.load(path).params).all()
     net.params = np.zeros(net.n_params)

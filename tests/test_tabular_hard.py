@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("sklearn", "1.9")
 
+import nnc
 from nnc._training.loop import TrainingLoop
-from nnc.tabular import TableClassifier, TableRegressor, held_out, load, read_table
+from nnc.tabular import TableClassifier, TableRegressor, held_out, read_table
 from nnc.tabular.cells import CellError
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature
 
@@ -53,7 +54,7 @@ def test_ctrl_c_after_the_training_leaves_a_whole_model(step, monkeypatch, tmp_p
     assert signal.getsignal(signal.SIGINT) is handler
     assert model.complete_
     model.save(tmp_path / "model.json")
-    for one in (model, load(tmp_path / "model.json")):
+    for one in (model, nnc.load(tmp_path / "model.json")):
         assert one.held_out_[:4] == expected.held_out_[:4]
         assert np.array_equal(one.feature_importances_, expected.feature_importances_)
         assert "time" in one.report().facts
@@ -86,7 +87,7 @@ def test_ctrl_c_during_validation_discards_the_unmeasured_epoch(kind, epoch, mon
     assert not model.complete_
     assert len(model.model_.members[0].curve) == epoch - 1
     model.save(tmp_path / "model.json")
-    again = load(tmp_path / "model.json")
+    again = nnc.load(tmp_path / "model.json")
     assert [len(member.curve) for member in again.model_.members] == [epoch - 1]
     assert np.array_equal(again.predict(X), model.predict(X))
     assert "ended early" in model.report().facts
@@ -130,7 +131,7 @@ def test_importances_of_wide_tables_are_computed_on_request(wide_table, tmp_path
     with pytest.raises(ValueError, match="no rows were held out"):
         nothing.find_importances()
     nothing.save(tmp_path / "model.json")
-    assert not hasattr(load(tmp_path / "model.json"), "feature_importances_")
+    assert not hasattr(nnc.load(tmp_path / "model.json"), "feature_importances_")
 
 
 @pytest.mark.parametrize(
@@ -148,12 +149,12 @@ def test_the_report_says_how_to_make_a_model_again(kind, arguments, weighted, tm
     sample_weight = RNG.uniform(1, 2, 120) if weighted else None
     model = kind("fast", **arguments).fit(X, y, sample_weight)
     model.save(tmp_path / "model.json")
-    for one in (model, load(tmp_path / "model.json")):
+    for one in (model, nnc.load(tmp_path / "model.json")):
         call = one.report().facts["to make it again"]
         again = eval(call, {kind.__name__: kind, "X": X, "y": y, "sample_weight": sample_weight})
         assert [net.params.tobytes() for net in again.networks_] == [net.params.tobytes() for net in model.networks_]
         assert np.array_equal(again.predict(X), model.predict(X))
-    parameters = load(tmp_path / "model.json").get_params()
+    parameters = nnc.load(tmp_path / "model.json").get_params()
     assert {name: parameters[name] for name in arguments} == {
         name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()
     }
@@ -194,7 +195,7 @@ def test_a_class_without_weight(way, tmp_path):
     assert model.predict_proba(X)[:, 2].max() < 0.3
     assert model.held_out_.n <= (LABELS != 2).sum() * 3 // 5  # of three folds of five, where all of them are kept
     model.save(tmp_path / "model.json")
-    assert load(tmp_path / "model.json").get_params() == model.get_params() | {"members": 3}
+    assert nnc.load(tmp_path / "model.json").get_params() == model.get_params() | {"members": 3}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_counts_of_nothing(y, tmp_path):
     assert y.min() <= predicted.min()
     assert predicted.max() <= y.max()
     model.save(tmp_path / "model.json")
-    assert np.array_equal(load(tmp_path / "model.json").predict(X), predicted)
+    assert np.array_equal(nnc.load(tmp_path / "model.json").predict(X), predicted)
 
 
 # ------------------------------------------------------------------------------------------ many rows, many members

@@ -10,7 +10,8 @@ pytest.importorskip("sklearn", "1.9")
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
-from nnc.tabular import TableClassifier, TableRegressor, load
+import nnc
+from nnc.tabular import TableClassifier, TableRegressor
 from nnc.tabular.held_out import expected_gain, predict_held_out
 from nnc.tabular.recipe import CLASSES, Task
 from nnc.tabular.snapshots import PARTS
@@ -157,6 +158,6 @@ def test_the_report_and_the_file_have_the_standard_errors(tmp_path):
     assert errors.shape == (10,)
     assert f"{model.feature_importances_.max():.4f} +- " in str(model.report())
     model.save(tmp_path / "model.json")
-    assert np.array_equal(load(tmp_path / "model.json").feature_importances_std_, errors)
+    assert np.array_equal(nnc.load(tmp_path / "model.json").feature_importances_std_, errors)
     written = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
     assert len(written["networks"]) == len(model.networks_)  # snapshots are in no model file

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("sklearn", "1.9")
 
-from nnc.tabular import TableClassifier, TableRegressor, file, load, read_table
+import nnc
+from nnc.tabular import TableClassifier, TableRegressor, file, read_table
 from nnc.tabular.intervals import MIN_ROWS, calibrate
 
 MODELS = Path(__file__).parent / "models"
@@ -171,7 +172,7 @@ def test_what_files_with_a_wrong_spread_say(part, message, tmp_path):
 def test_files_of_0_1_0_predict_what_they_did():
     """They have no spread; the outputs were written by 0.1.0, which neither clipped ends nor filled sets."""
     with np.load(MODELS / "table_outputs.npz") as expected:
-        counts, classes = load(MODELS / "table_counts.json"), load(MODELS / "table_classes.json")
+        counts, classes = nnc.load(MODELS / "table_counts.json"), nnc.load(MODELS / "table_classes.json")
         np.testing.assert_allclose(counts.predict(NEW), expected["counts"], rtol=1e-6)
         ends = counts.predict_interval(NEW, 0.8, clip=False)
         np.testing.assert_allclose(ends, [expected["counts_low"], expected["counts_high"]], rtol=1e-6)

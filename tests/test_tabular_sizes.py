@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("sklearn", "1.9")
 
-from nnc.tabular import TableClassifier, TableRegressor, load
+import nnc
+from nnc.tabular import TableClassifier, TableRegressor
 
 MAIN = """
 #include <stdio.h>
@@ -62,7 +63,7 @@ def test_the_report_tells_the_sizes_of_files(name, members, request, tmp_path):
     model = request.getfixturevalue(name)
     if members is not None:
         model.save(tmp_path / "part.json", members=members)
-        model = load(tmp_path / "part.json")
+        model = nnc.load(tmp_path / "part.json")
     model.save(tmp_path / "m.json")
     model.to_onnx(tmp_path / "m.onnx")
     model.to_c(tmp_path / "m.h")
@@ -75,7 +76,7 @@ def test_a_file_with_one_member_is_small_and_predicts_alone(classifier, tmp_path
     classifier.save(tmp_path / "all.json")
     classifier.save(tmp_path / "one.json", members=1)
     assert (tmp_path / "one.json").stat().st_size < (tmp_path / "all.json").stat().st_size / 4
-    one, (X, _) = load(tmp_path / "one.json"), rows(50, seed=1)
+    one, (X, _) = nnc.load(tmp_path / "one.json"), rows(50, seed=1)
     curves = [member.curve for member in classifier.model_.members]
     best = max(range(len(curves)), key=lambda i: max(curves[i], default=0))
     assert one.networks_[0].params.tobytes() == classifier.networks_[best].params.tobytes()
@@ -103,7 +104,7 @@ def test_exports_with_fewer_members_answer_as_the_small_model(name, members, req
     onnxruntime = pytest.importorskip("onnxruntime")
     model, (X, _) = request.getfixturevalue(name), rows(50, seed=1)
     model.save(tmp_path / "model.json", members=members)
-    small = load(tmp_path / "model.json")
+    small = nnc.load(tmp_path / "model.json")
     assert len(small.networks_) == members
     expected = small.model_.predict(read(X))
     model.to_onnx(tmp_path / "model.onnx", members=members)
@@ -142,11 +143,11 @@ def test_the_report_says_where_one_network_is_as_good(classifier, tmp_path):
     """The noise of the labels hides what more networks gain here, also on fresh rows."""
     assert "as good within noise" in classifier.report().facts["one network"]
     classifier.save(tmp_path / "model.json")
-    assert load(tmp_path / "model.json").report().facts == classifier.report().facts
+    assert nnc.load(tmp_path / "model.json").report().facts == classifier.report().facts
     classifier.save(tmp_path / "one.json", members=1)
     X, y = rows(4000, seed=2)
     labels = np.where(y > 0, "high", "low")
-    assert abs(classifier.score(X, labels) - load(tmp_path / "one.json").score(X, labels)) < 0.02
+    assert abs(classifier.score(X, labels) - nnc.load(tmp_path / "one.json").score(X, labels)) < 0.02
 
 
 @pytest.mark.parametrize("kind", [TableClassifier, TableRegressor])

@@ -12,7 +12,8 @@ pytest.importorskip("sklearn", "1.9")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnc.tabular import ColumnWarning, Schema, TableRegressor, load, read_table
+import nnc
+from nnc.tabular import ColumnWarning, Schema, TableRegressor, read_table
 from nnc.tabular.cells import CellError
 
 RNG = np.random.default_rng(0)
@@ -382,7 +383,7 @@ def test_a_model_keeps_the_convention_in_its_file(tmp_path, set_limit, data):
     set_limit("nnc.tabular.recipe.MOST_EPOCHS", 2)
     model = TableRegressor("fast", members=1, random_state=0).fit(texts, y)
     model.save(tmp_path / "model.json")
-    same = load(tmp_path / "model.json")
+    same = nnc.load(tmp_path / "model.json")
     assert np.array_equal(same.predict(texts), model.predict(texts))
     assert np.array_equal(same.codes(texts)[:, 0], values)
 

@@ -15,6 +15,7 @@ import weakref
 import numpy as np
 import pytest
 
+import nnc
 from nnc import DivergedError, NeuralNetwork, fit_many
 from nnc._model.data import Data
 from nnc._team import ActiveCount, Interrupt, LockGroup, SnapshotLock, Team, TrainingLock
@@ -81,7 +82,7 @@ def test_a_team_is_woken_however_long_it_has_slept(settles):
     net = network()
     data = Data(X, Y, None, None)
     evaluations = {threads: net.model.evaluation(data, None, threads) for threads in (1, 2, 3)}
-    whole = net.loss(X, Y)
+    whole = net.evaluate_loss(X, Y)
     pauses = np.random.default_rng(0).choice([0, 2e-5, 2e-4, 3e-4, 4e-4, 2e-3], 200)
     with Team(3, (lambda *_: None) if settles else None) as team:
         team.grow(3)
@@ -262,7 +263,7 @@ while len(texts) < 5:
     net.fit(X, Y, max_seconds=0.1, **options)
 signal.setitimer(signal.ITIMER_REAL, 0)
 for text in texts:
-    NeuralNetwork.from_json(text)  # compares the self-test
+    nnc.from_json(text)  # compares the self-test
 print("over")
 """
 
@@ -437,9 +438,9 @@ def test_a_history_that_others_read_is_whole(optimizer):
             while not over.is_set():
                 history = net.history
                 if history is not None:
-                    counts.append(history.epochs + history.forgotten)
+                    counts.append(history.epochs + history.untracked_epochs)
                     assert len(history.epoch_seconds) == history.epochs
-                    assert history.forgotten == 0
+                    assert history.untracked_epochs == 0
         except BaseException as error:
             problems.append(error)
 
@@ -473,7 +474,7 @@ def test_what_other_threads_save_is_of_one_moment():
                 texts.append(net.to_json(checkpoint=True))
                 texts.append(pickle.loads(pickle.dumps(net)).to_json(checkpoint=True))
                 assert np.isfinite(net.predict(X)).all()
-                assert np.isfinite(net.loss(X, Y))
+                assert np.isfinite(net.evaluate_loss(X, Y))
         except Exception as error:
             problems.append(error)
 
@@ -489,7 +490,7 @@ def test_what_other_threads_save_is_of_one_moment():
     assert not problems
     assert len(texts) > 4
     for text in texts:
-        again = NeuralNetwork.from_json(text)  # compares the self-test
+        again = nnc.from_json(text)  # compares the self-test
         assert again.state.steps == json.loads(text)["training"]["steps"]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+import nnc
 from nnc import NeuralNetwork
 from nnc._interop import torch_modules
 from nnc._interop.program import METHODS
@@ -57,37 +58,37 @@ IMAGES = {
 @pytest.mark.parametrize("name", DENSE)
 def test_modules_of_vectors(name):
     module, X = trained(*DENSE[name]), torch.randn(20, 5, dtype=torch.float64)
-    net = NeuralNetwork.from_torch(module)
+    net = nnc.from_torch(module)
     assert net.dtype == np.float64
     assert np.abs(net.predict(X.numpy()) - module(X).detach().numpy()).max() < 1e-12
-    assert NeuralNetwork.from_torch(module.float()).dtype == np.float32
+    assert nnc.from_torch(module.float()).dtype == np.float32
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_modules_of_images(name):
     module, X = trained(*IMAGES[name]), torch.randn(20, 2, 8, 8, dtype=torch.float64)
-    net = NeuralNetwork.from_torch(module, shape=(8, 8, 2))
+    net = nnc.from_torch(module, shape=(8, 8, 2))
     assert np.abs(net.predict(X.permute(0, 2, 3, 1).numpy()) - module(X).detach().numpy()).max() < 1e-12
     rows = nn.Sequential(nn.Unflatten(1, (2, 8, 8)), *module)
-    assert NeuralNetwork.from_torch(rows).to_json() == net.to_json()
+    assert nnc.from_torch(rows).to_json() == net.to_json()
 
 
 def test_the_loss_says_what_the_output_is():
     module, X = trained(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), torch.randn(20, 5, dtype=torch.float64)
-    assert NeuralNetwork.from_torch(module).loss_name == "mse"
-    net = NeuralNetwork.from_torch(module, loss="cross_entropy")
+    assert nnc.from_torch(module).loss_name == "mse"
+    net = nnc.from_torch(module, loss="cross_entropy")
     assert np.abs(net.predict(X.numpy()) - module(X).softmax(1).detach().numpy()).max() < 1e-12
-    assert NeuralNetwork.from_torch(module, loss="hinge").activations[-1] == "identity"
-    assert NeuralNetwork.from_torch(trained(*DENSE["classes"])).loss_name == "cross_entropy"
-    assert NeuralNetwork.from_torch(trained(*DENSE["yes or no"])).loss_name == "bce"
+    assert nnc.from_torch(module, loss="hinge").activations[-1] == "identity"
+    assert nnc.from_torch(trained(*DENSE["classes"])).loss_name == "cross_entropy"
+    assert nnc.from_torch(trained(*DENSE["yes or no"])).loss_name == "bce"
 
 
 def test_what_is_dropped_stays_and_training_goes_on():
-    net = NeuralNetwork.from_torch(trained(*DENSE["nested"]))
+    net = nnc.from_torch(trained(*DENSE["nested"]))
     assert [layer.kind for layer in net.model.stack.layers if isinstance(layer.kind, Dropout)] == [Dropout(0.2)]
-    before = net.loss(np.ones((4, 5)), np.zeros((4, 2)))
+    before = net.evaluate_loss(np.ones((4, 5)), np.zeros((4, 2)))
     net.fit(np.ones((4, 5)), np.zeros((4, 2)), epochs=20, lr=0.01)
-    assert net.loss(np.ones((4, 5)), np.zeros((4, 2))) < before
+    assert net.evaluate_loss(np.ones((4, 5)), np.zeros((4, 2))) < before
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_what_is_dropped_stays_and_training_goes_on():
 def test_scales_come_back(layers, dtype):
     net = NeuralNetwork(layers, loss="mse", dtype=dtype, seed=1)
     net.params = net.params * np.random.default_rng(0).uniform(0.5, 1, net.n_params)
-    again = NeuralNetwork.from_torch(net.to_torch(), net.model.shape)
+    again = nnc.from_torch(net.to_torch(), net.model.shape)
     assert [type(layer.kind) for layer in again.layers] == [
         type(layer.kind) for layer in net.layers if not isinstance(layer.kind, Dropout)
     ]
@@ -112,7 +113,7 @@ def test_scales_come_back(layers, dtype):
 def test_a_scale_has_no_activation():
     scale = NeuralNetwork([5, Scale(), 2], loss="mse").to_torch()[0]
     with pytest.raises(ValueError, match=r"module 1 \(Sigmoid\) must stand behind a layer with weights"):
-        NeuralNetwork.from_torch(nn.Sequential(scale, nn.Sigmoid(), nn.Linear(5, 2)))
+        nnc.from_torch(nn.Sequential(scale, nn.Sigmoid(), nn.Linear(5, 2)))
 
 
 REFUSED = {
@@ -274,55 +275,55 @@ REFUSED |= {
 def test_what_nnc_has_not(message):
     images = isinstance(next(iter(REFUSED[message]), None), (nn.Conv2d, nn.MaxPool2d, nn.ZeroPad2d))
     with pytest.raises(ValueError, match=message):
-        NeuralNetwork.from_torch(nn.Sequential(*REFUSED[message]), shape=(8, 8, 2) if images else None)
+        nnc.from_torch(nn.Sequential(*REFUSED[message]), shape=(8, 8, 2) if images else None)
 
 
 def test_what_is_no_sequential():
     with pytest.raises(TypeError, match=r"module must be an nn.Sequential, got Linear"):
-        NeuralNetwork.from_torch(nn.Linear(3, 1))
+        nnc.from_torch(nn.Linear(3, 1))
     with pytest.raises(
         ValueError, match=r"shape must be given if the first module is for images: \(height, width, channels\)"
     ):
-        NeuralNetwork.from_torch(nn.Sequential(nn.Conv2d(1, 2, 3)))
+        nnc.from_torch(nn.Sequential(nn.Conv2d(1, 2, 3)))
 
 
 def test_sequential_subclass_is_refused():
     with pytest.raises(
         TypeError, match=r"module must be an nn.Sequential, got Net; a subclass may compute something else"
     ):
-        NeuralNetwork.from_torch(Net(nn.Linear(5, 2)))
+        nnc.from_torch(Net(nn.Linear(5, 2)))
 
 
 def test_hook_of_the_whole_module_is_refused():
     module = nn.Sequential(nn.Linear(5, 2))
     handle = module.register_forward_hook(lambda module, x, y: 2 * y)
     with pytest.raises(ValueError, match="module must have no forward hooks"):
-        NeuralNetwork.from_torch(module)
+        nnc.from_torch(module)
     handle.remove()
-    assert NeuralNetwork.from_torch(module).sizes == (5, 2)
+    assert nnc.from_torch(module).sizes == (5, 2)
 
 
 def test_module_that_contains_itself_is_refused():
     module = nn.Sequential(nn.Linear(5, 5))
     module.append(module)
     with pytest.raises(ValueError, match="module must be nested less deeply, got one that contains itself"):
-        NeuralNetwork.from_torch(module)
+        nnc.from_torch(module)
 
 
 @pytest.mark.parametrize("shape", [5, (8.5, 8, 2), "abc"])
 def test_shape_must_be_whole_numbers(shape):
     with pytest.raises(TypeError, match=r"shape must be \(height, width, channels\), got"):
-        NeuralNetwork.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=shape)
+        nnc.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=shape)
 
 
 def test_shape_that_contradicts_the_module_is_refused():
     rows = nn.Sequential(nn.Unflatten(1, (2, 8, 8)), *after_conv())
     with pytest.raises(ValueError, match=r"shape must be \(8, 8, 2\) as in module 0 \(Unflatten\), got \(8, 4, 4\)"):
-        NeuralNetwork.from_torch(rows, shape=(8, 4, 4))
+        nnc.from_torch(rows, shape=(8, 4, 4))
     with pytest.raises(ValueError, match=r"takes 5 numbers, the layer before gives 4"):
-        NeuralNetwork.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=(4,))
+        nnc.from_torch(nn.Sequential(nn.Linear(5, 2)), shape=(4,))
     with pytest.raises(ValueError, match=r"shape must be \(height, width, channels\), got \(8, 8\)"):
-        NeuralNetwork.from_torch(nn.Sequential(*after_conv()), shape=(8, 8))
+        nnc.from_torch(nn.Sequential(*after_conv()), shape=(8, 8))
 
 
 # ------------------------------------------------------------------------------------------------ modules used twice
@@ -331,14 +332,14 @@ def test_shape_that_contradicts_the_module_is_refused():
 def agrees(module, n_in=5):
     """Whether the network that is read computes what the module does."""
     X = torch.randn(20, n_in, dtype=torch.float64)
-    net = NeuralNetwork.from_torch(module.double(), verify=False)
+    net = nnc.from_torch(module.double(), verify=False)
     return np.abs(net.predict(X.numpy()) - module(X).detach().numpy()).max() < 1e-12
 
 
 def test_shared_relu_is_read_at_each_use():
     relu = nn.ReLU()
     module = nn.Sequential(nn.Linear(5, 4), relu, nn.Linear(4, 4), relu, nn.Linear(4, 2))
-    assert NeuralNetwork.from_torch(module).activations == ("relu", "relu", "identity")
+    assert nnc.from_torch(module).activations == ("relu", "relu", "identity")
     assert agrees(module)
 
 
@@ -346,7 +347,7 @@ def test_tied_linear_becomes_two_layers():
     linear, other = nn.Linear(4, 4), nn.Linear(4, 4)
     other.weight = linear.weight
     module = nn.Sequential(nn.Linear(5, 4), linear, nn.Tanh(), linear, nn.Tanh(), other, nn.Linear(4, 2))
-    net = NeuralNetwork.from_torch(module)
+    net = nnc.from_torch(module)
     assert net.sizes == (5, 4, 4, 4, 4, 2)
     assert agrees(module)
     net.weights[1][:] = 0
@@ -359,9 +360,7 @@ def test_repeated_block_is_read_at_each_use():
 
 
 def test_batch_norm_keeps_momentum_and_eps():
-    net = NeuralNetwork.from_torch(
-        nn.Sequential(*after_linear(nn.BatchNorm1d(4, momentum=0.3, eps=0.01, affine=False)))
-    )
+    net = nnc.from_torch(nn.Sequential(*after_linear(nn.BatchNorm1d(4, momentum=0.3, eps=0.01, affine=False))))
     assert [(layer.kind.momentum, layer.kind.eps) for layer in net.layers[1:2]] == [(0.3, 0.01)]
 
 
@@ -373,7 +372,7 @@ def test_reading_restores_modes_and_random_state():
     module[1].eval()
     before, state = [part.training for part in module.modules()], torch.get_rng_state()
     arrays = {name: value.clone() for name, value in module.state_dict().items()}
-    NeuralNetwork.from_torch(module)
+    nnc.from_torch(module)
     assert [part.training for part in module.modules()] == before == [True, True, False, True, True, True]
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(arrays[name], value) for name, value in module.state_dict().items())
@@ -382,7 +381,7 @@ def test_reading_restores_modes_and_random_state():
 
 def test_verify_must_be_a_bool():
     with pytest.raises(TypeError, match="verify must be True or False, got 'no'"):
-        NeuralNetwork.from_torch(nn.Sequential(nn.Linear(5, 2)), verify="no")
+        nnc.from_torch(nn.Sequential(nn.Linear(5, 2)), verify="no")
 
 
 def test_reading_ignores_autocast_and_default_dtype():
@@ -390,7 +389,7 @@ def test_reading_ignores_autocast_and_default_dtype():
     torch.set_default_dtype(torch.float64)
     try:
         with torch.autocast("cpu"):
-            assert NeuralNetwork.from_torch(module).dtype == np.float32
+            assert nnc.from_torch(module).dtype == np.float32
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -404,20 +403,20 @@ def test_verification_finds_a_module_that_computes_something_else(monkeypatch):
         ValueError,
         match=r"the network does not compute what module computes: outputs differ by up to .* report .*verify=False",
     ):
-        NeuralNetwork.from_torch(module)
-    assert NeuralNetwork.from_torch(module, verify=False).activations == ("tanh", "identity")
+        nnc.from_torch(module)
+    assert nnc.from_torch(module, verify=False).activations == ("tanh", "identity")
 
 
 def test_verification_compares_outputs_that_overflow():
     net = NeuralNetwork([3, 2], loss="poisson", dtype="float32", seed=0)
     net.params = net.params * np.float32(1e8)
     assert set(net.predict(np.eye(3, dtype="float32")).ravel()) == {0.0, np.inf}
-    assert NeuralNetwork.from_torch(net.to_torch()).params.tobytes() == net.params.tobytes()
+    assert nnc.from_torch(net.to_torch()).params.tobytes() == net.params.tobytes()
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce", "poisson", "hinge"])
 def test_verification_includes_the_output_activation_of_the_loss(loss):
-    assert NeuralNetwork.from_torch(nn.Sequential(nn.Linear(5, 3)), loss=loss).loss_name == loss
+    assert nnc.from_torch(nn.Sequential(nn.Linear(5, 3)), loss=loss).loss_name == loss
 
 
 # ------------------------------------------------------------------------------------------------ to PyTorch
@@ -448,7 +447,7 @@ def test_modules_come_back(exported, dtype):
     """All that is written here can be read."""
     networks, X = exported
     net, rows = networks[dtype], X.astype(dtype)
-    again = NeuralNetwork.from_torch(net.to_torch(), net.model.shape)
+    again = nnc.from_torch(net.to_torch(), net.model.shape)
     assert again.dtype == net.dtype
     P, Q = net.predict(rows), again.predict(rows)
     assert np.abs(P - Q).max() / max(1, np.abs(P).max()) < (1e-12 if dtype == "float64" else 2e-6)
@@ -461,7 +460,7 @@ def test_scalings_come_back():
     X, y = rng.normal(2000, 5, (30, 3)), rng.normal(-70, 3, (30, 2))
     net = NeuralNetwork([3, Scale(init=0.5), 4, 2], loss="mse", scale_X="minmax", scale_y="standardize", seed=1)
     net.fit(X, y, epochs=3, lr=0.001)
-    again = NeuralNetwork.from_torch(net.to_torch())
+    again = nnc.from_torch(net.to_torch())
     assert [type(layer.kind) for layer in again.layers] == [type(layer.kind) for layer in net.layers]
     assert again.params.tobytes() == net.params.tobytes()
     for name in ("scaling_X", "scaling_y"):
@@ -469,12 +468,12 @@ def test_scalings_come_back():
         assert found.shift.tolist() == wanted.shift.tolist()
         assert found.factor == pytest.approx(wanted.factor, rel=1e-15)
     images = NeuralNetwork([Input(4, 4), Conv2D(2, 2), Flatten(), 2], loss="mse", scale_X="pixels", seed=0)
-    assert NeuralNetwork.from_torch(images.to_torch(), (4, 4, 1)).to_json() == images.to_json()
+    assert nnc.from_torch(images.to_torch(), (4, 4, 1)).to_json() == images.to_json()
 
 
 def test_back_and_forth():
     module = trained(*IMAGES["normed"])
-    net = NeuralNetwork.from_torch(module, shape=(8, 8, 2))
+    net = nnc.from_torch(module, shape=(8, 8, 2))
     assert any(isinstance(layer.kind, GlobalAvgPool2D) for layer in net.model.stack.layers)
-    plain = NeuralNetwork.from_torch(trained(*IMAGES["plain"]), shape=(8, 8, 2))
-    assert NeuralNetwork.from_torch(plain.to_torch(), shape=(8, 8, 2)).to_json() == plain.to_json()
+    plain = nnc.from_torch(trained(*IMAGES["plain"]), shape=(8, 8, 2))
+    assert nnc.from_torch(plain.to_torch(), shape=(8, 8, 2)).to_json() == plain.to_json()

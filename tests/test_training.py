@@ -211,7 +211,7 @@ def test_large_batches_are_taken_in_blocks(isa, loss, rows, dtype):
     for row in range(0, rows, 16):
         share = 1 if loss == "sse" else min(16, rows - row) / rows
         part = X[row : row + 16], y[row : row + 16]
-        total += share * net.loss(*part)
+        total += share * net.evaluate_loss(*part)
         pieces = net.gradients(*part)
         gradient = [g + share * np.vstack([dW, db]) for g, (dW, db) in zip(gradient, pieces, strict=True)]
     eps = np.finfo(dtype).eps
@@ -219,7 +219,7 @@ def test_large_batches_are_taken_in_blocks(isa, loss, rows, dtype):
     def same(found, wanted, allowed):
         return np.abs(found - wanted).max() <= allowed * eps
 
-    assert net.loss(X, y) == pytest.approx(total, rel=float(100 * eps))
+    assert net.evaluate_loss(X, y) == pytest.approx(total, rel=float(100 * eps))
     for (dW, db), wanted in zip(net.gradients(X, y), gradient, strict=True):
         assert same(np.vstack([dW, db]), wanted, 100 * np.abs(wanted).max())
     P = np.vstack([net.predict(X[row : row + 16]) for row in range(0, rows, 16)])
@@ -353,7 +353,7 @@ def test_the_gradients_of_blocks_add_up(isa, loss, rows):
     X, y = data(rows, 16, 9, loss)
     net = NeuralNetwork([16, 50, 9], loss=loss, seed=1)
     assert net.model.engine.blocks(rows) >= 2
-    before, value = net.params, net.loss(X, y)
+    before, value = net.params, net.evaluate_loss(X, y)
     gradient = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
     history = net.fit(X, y, epochs=1, lr=0.1, n_threads=2)
     assert history.loss[0] == pytest.approx(value, rel=1e-13)
@@ -385,7 +385,7 @@ def test_validation_sees_the_weights_of_every_epoch(isa, hidden, dtype):
     seen = []
 
     def look(record):
-        seen.append(net.loss(*validation))
+        seen.append(net.evaluate_loss(*validation))
 
     look.every = 1
     history = net.fit(X, y, epochs=5, lr=0.05, batch_size=32, validation=validation, callback=look)
@@ -631,8 +631,8 @@ def test_divergence(optimizer, dtype, batch_size, lr, n_threads):
             part.fit(*batch, epochs=1, **settings)
     assert net.params.tobytes() == part.params.tobytes()
     if "the loss of epoch" in str(error):  # no step was taken with that loss
-        assert not np.isfinite(net.loss(*batch))
-    assert NeuralNetwork.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
+        assert not np.isfinite(net.evaluate_loss(*batch))
+    assert nnc.from_json(net.to_json()).params.tobytes() == net.params.tobytes()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
@@ -709,7 +709,9 @@ def test_eps_below_the_smallest_normal_number():
     """It would count as 0, and the padding be 0 / 0."""
     X, y = data(20, 3, 2)
     net = NeuralNetwork([3, 4, 2], loss="mse", dtype="float32", seed=0)
-    assert net.fit(X, y, epochs=20, optimizer=nnc.Adam(lr=0.01, eps=1e-45)).loss[-1] < net.copy().loss(X, 2 * y)
+    assert net.fit(X, y, epochs=20, optimizer=nnc.Adam(lr=0.01, eps=1e-45)).loss[-1] < net.copy().evaluate_loss(
+        X, 2 * y
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -1021,7 +1023,7 @@ def test_numpy_keeps_its_small_numbers():
     calls = [
         lambda: net.predict(X),
         lambda: net.predict(X[:1]),
-        lambda: net.loss(X, y),
+        lambda: net.evaluate_loss(X, y),
         lambda: net.gradients(X, y),
         lambda: net.train_step(X, y),
         lambda: net.fit(X, y, epochs=3, lr=0.001, n_threads=1),

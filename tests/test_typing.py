@@ -37,7 +37,7 @@ except DivergedError as error:
 assert_type(net.predict([[0.0] * 64]), NDArray[Any])
 assert_type(net.predict_classes(X_test), NDArray[Any])
 assert_type(net.score(X_test, y_test), float)
-assert_type(net.loss(X_test, y_test), float)
+assert_type(net.evaluate_loss(X_test, y_test), float)
 assert_type(net.train_step(X_test, y_test, 0.1), float)
 assert_type(net.train_step(X_test, dP=net.predict(X_test)), float)
 
@@ -63,7 +63,7 @@ try:
     assert_type(NeuralNetwork.load("net.json"), NeuralNetwork)
     net.to_onnx("net.onnx", dtype=np.float32)
     net.to_c(Path("net.h"), name="net")
-    assert_type(NeuralNetwork.from_onnx("net.onnx", loss="mse"), NeuralNetwork)
+    assert_type(nnc.from_onnx("net.onnx", loss="mse"), NeuralNetwork)
 except (ModelFileError, IOError):
     pass
 
@@ -76,7 +76,7 @@ net.fit_batches(nnc.augment(X, y, shape=(8, 8), shift=1), epochs=1)
 nnc.augment(X, y, rotation=1)  # type: ignore[call-arg]
 
 assert_type(net.to_svg(), str)
-assert_type(str(net.plot(X[0], neurons=4)), str)
+assert_type(str(net.draw(X[0], neurons=4)), str)
 nnc.plot.history(history).figure.savefig("history.png")
 net.fit(X, y, epochs=1, verbose=1, callback=[nnc.CSVLogger("log.csv"), nnc.TensorBoard("runs", every=10)])
 nnc.plot.weights(net, layers=1)  # type: ignore[call-arg]

@@ -25,9 +25,10 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from inspect import signature
+from io import StringIO
 from itertools import pairwise, product, zip_longest
 from math import prod
 from pathlib import Path
@@ -98,7 +99,7 @@ TRAINING = {
     "class_weight": None, "validation": None, "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0,
     "clip_norm": None, "clip_value": None, "max_norm": None, "regularize_bias": False, "patience": None,
     "min_delta": 0.0, "monitor": None, "restore_best": False, "target_loss": None, "max_seconds": None,
-    "callback": None, "progress": False, "verbose": 0, "n_threads": 1,
+    "callback": None, "progress": False, "verbose": 0, "n_threads": 1, "preset": None,
 }  # fmt: skip
 
 POOL, MEAN = Piece("MaxPool2D", ((2, 2), (2, 2))), Piece("AvgPool2D", ((2, 2), (2, 2)))
@@ -362,7 +363,7 @@ def checkpoint(net: Any, X: Any, y: Any, options: dict[str, Any]) -> Iterator[An
     yield net.fit(X, y, **options)
     text = net.to_json(checkpoint=True)
     yield re.sub(r'"(seconds|sha256)": .*', "", text)
-    other = type(net).from_json(text)
+    other = type(net).load(StringIO(text))
     lr = options["lr"] if options["lr"] is falling else None  # which no file can hold
     yield other.fit(X, y, **options | {"optimizer": None, "lr": lr})
     yield other.params
@@ -418,6 +419,7 @@ def plain(value: Any) -> Iterator[bytes]:
 
 def results(fit: Fit) -> dict[str, str]:
     """The SHA-256 of each kind of result, or the error in its place."""
+    import nnc
     from nnc import NeuralNetwork
 
     X, y, _ = rows_of(fit, fit.rows, 1)
@@ -427,13 +429,16 @@ def results(fit: Fit) -> dict[str, str]:
     except Exception as error:
         return {"network": told(error)}
     classes = net.loss_name in ("bce", "cross_entropy", "hinge")
+    # Builds before 0.2 have other names for these.
+    loss = net.evaluate_loss if hasattr(net, "evaluate_loss") else net.loss
+    input_gradients = getattr(net, "input_gradients", None) or partial(nnc.input_gradients, net)
     found = {}
     for part, values in {
         "losses": lambda: list(WAYS[fit.way](net, X, y, training)),
         "params": lambda: net.params,
         "predictions": lambda: [net.predict(X), net.predict_classes(X) if classes else None, net.forward(X)],
-        "scores": lambda: [net.loss(X, y), net.score(X, y)],
-        "gradients": lambda: [net.gradients(X, y), net.input_gradients(X, y)],
+        "scores": lambda: [loss(X, y), net.score(X, y)],
+        "gradients": lambda: [net.gradients(X, y), input_gradients(X, y)],
     }.items():
         try:
             found[part] = sha256(b"|".join(plain(values()))).hexdigest()

@@ -160,7 +160,8 @@ def _train(command: argparse.ArgumentParser) -> None:
     _count(command, "--members", "how many networks (default: by preset and rows)")
     _count(command, "--epochs", "of --images: how often to go through them")
     command.add_argument("--max-seconds", metavar="S", type=_seconds, help="end after this time, with what there is")
-    _count(command, "--threads", "how many at a time (default: all cores)")
+    _count(command, "--jobs", "of tables: networks trained at the same time (default: all cores)")
+    _count(command, "--threads", "of --images: threads of the training (default: up to all cores)")
     command.add_argument(
         "--seed", metavar="N", type=_seed, default=0, help="the same one makes the same model (default: %(default)s)"
     )
@@ -225,10 +226,10 @@ def _inspect(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="what it is, as JSON, without weights")
 
 
-def _plot(command: argparse.ArgumentParser) -> None:
+def _draw(command: argparse.ArgumentParser) -> None:
     """Draw a network as SVG: its layers, neurons and weights."""
     command.add_argument("file", metavar="MODEL", help="a saved model or network")
-    _output(command, "the picture", required=True)
+    _output(command, "the drawing", required=True)
     _count(command, "--neurons", "of a layer, at most (default: %(default)s)", default=10)
     _count(command, "--network", "which one of several (default: %(default)s)", default=1)
 
@@ -300,7 +301,7 @@ COMMANDS = {
     "evaluate": (_evaluate, "how good a model is on rows whose answers are known"),
     "explain": (_explain, "which columns a model, or a prediction, rests on"),
     "inspect": (_inspect, "what is in a saved model"),
-    "plot": (_plot, "a picture of a network"),
+    "draw": (_draw, "a drawing of a network"),
     "export": (_export, "a network for where there is no nnc: ONNX, C, Python, JavaScript"),
     "demo": (_demo, "show what nnc does, in a few seconds"),
     "compare": (_compare, "the compiled engine against plain Python: differences and speed-up"),

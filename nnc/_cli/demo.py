@@ -119,7 +119,7 @@ def _tutorial(style: str, broken: list[str]) -> NeuralNetwork:
 
     history = network.fit(TUTORIAL_X, TUTORIAL_Y, epochs=TUTORIAL_ITERATIONS, lr=1.0)
     # history.loss[i] is from before step i; the loss after the last step is added, so that all steps count.
-    losses = np.append(history.loss, network.loss(TUTORIAL_X, TUTORIAL_Y))
+    losses = np.append(history.loss, network.evaluate_loss(TUTORIAL_X, TUTORIAL_Y))
     print("\n  iteration        loss")
     for i in range(0, len(losses), TUTORIAL_ITERATIONS // 10):
         bar = _BAR[style] * round(40 * losses[i] / losses[0])

@@ -41,7 +41,7 @@ BATCH, FEW = 128, 2000  # with fewer images than that, batches have a quarter as
 EPOCHS, STEPS = 18, 1500  # and so many epochs that there are so many steps, up to five times as many
 RATE = 4e-3
 GRAY = ("1", "L")  # modes of Pillow
-TABLE_OPTIONS = ("drop", "task", "loss", "preset", "members")
+TABLE_OPTIONS = ("drop", "task", "loss", "preset", "members", "jobs")
 
 
 # ------------------------------------------------------------------------------------------ train

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import nnc._model.cores  # noqa: F401  first of all: it says what to do where there is no compiled core
+import nnc._model.cores  # first of all: it says what to do where there is no compiled core
 from nnc import Ensemble, NeuralNetwork
 
 if TYPE_CHECKING:
@@ -14,25 +13,10 @@ if TYPE_CHECKING:
 
     from nnc.tabular.estimator import TableEstimator
 
-FORMAT = re.compile(rb'"format"\s*:\s*"([\w-]+)"')
-LOOK = 4096  # bytes of the beginning, in which a model says what it is
-
 
 def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
-    """The model, to look at or to predict with: a loss that is a function is in no file, and not needed."""
-    start = b""
-    if os.path.isfile(path):
-        with open(path, "rb") as file:
-            start = file.read(LOOK)
-    found = FORMAT.search(start)
-    kind = found[1] if found else b""
-    if kind == b"nnc-table":
-        from nnc.tabular import load as load_table
-
-        return load_table(path)
-    if kind == b"nnc-ensemble":
-        return Ensemble.load(path, loss=_no_loss)
-    return NeuralNetwork.load(path, loss=_no_loss)
+    """Load a model to inspect it or to predict with it. Files lack losses that are functions, which is not needed."""
+    return nnc.load(path, loss=_no_loss)
 
 
 def table_model(path: str, command: str) -> TableEstimator:

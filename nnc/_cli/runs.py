@@ -5,7 +5,7 @@ ended, and a log of JSON lines for machines.
 {"event": "epoch", "network": 0, "epoch": 1, "loss": 0.9, "val_loss": 0.8, "val_accuracy": 0.7, "seconds": 0.1}
 {"event": "end", "time": "...", "networks": 16, "seconds": 4.2, "score": 0.93, "interrupted": false}
 
-The last epoch of a network of a table that is past its best has "spared", too: the epochs that it does not need.
+The last epoch of a network of a table that is past its best has "skipped_epochs", too.
 """
 
 from __future__ import annotations

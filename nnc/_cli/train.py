@@ -39,9 +39,10 @@ def run(arguments: Namespace) -> int:
         return train(arguments)
     if arguments.data is None or arguments.target is None:
         raise UsageError("expected a table and --target COLUMN, or --images FOLDER")
-    for name in ("epochs", "labels"):
+    for name in ("epochs", "labels", "threads"):
         if getattr(arguments, name) is not None:
-            raise UsageError(f"--{name} is for --images, and not for a table")
+            hint = "; for a table --jobs is the number of networks trained at the same time" * (name == "threads")
+            raise UsageError(f"--{name} is for --images, and not for a table{hint}")
     screen = Screen(arguments.quiet)
     unfinished = arguments.output + UNFINISHED
     check_files(arguments, unfinished)
@@ -57,7 +58,7 @@ def run(arguments: Namespace) -> int:
 
                 def told(network: int, record: Any) -> None:
                     log.epoch(network, record)
-                    bar.tell(f"network {network + 1}/{n}  {figures(record)}", 1 + record.get("spared", 0))
+                    bar.tell(f"network {network + 1}/{n}  {figures(record)}", 1 + record.get("skipped_epochs", 0))
 
                 model.callback = told
                 with tables.located(file, 0, kept):
@@ -152,7 +153,7 @@ def _model(arguments: Namespace, numeric: bool, unfinished: str) -> TableEstimat
         "preset": arguments.preset,
         "members": arguments.members,
         "max_seconds": arguments.max_seconds,
-        "n_jobs": arguments.threads,
+        "n_jobs": arguments.jobs,
         "random_state": arguments.seed,
         "checkpoint": unfinished,
     }

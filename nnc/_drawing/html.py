@@ -24,8 +24,20 @@ def paragraph(text: str) -> str:
 
 
 def as_printed(text: str) -> str:
-    """Lines and columns as they are."""
-    return f'<pre style="white-space:pre;overflow-x:auto">{escape(text)}</pre>'
+    """Return text as HTML that keeps its lines and columns."""
+    return f'<pre style="font-family:monospace;white-space:pre;overflow-x:auto">{escape(text)}</pre>'
+
+
+class Text(str):
+    """Text in columns: a str that prompts show as it is printed, and notebooks with letters of one width."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return as_printed(self)
 
 
 def say(result: Any, file: Any = None) -> None:

@@ -57,7 +57,7 @@ class Slope(NamedTuple):
 
 
 def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCheck:
-    """What `NeuralNetwork.check_gradients` does."""
+    """Check the gradients of a network, see `nnc.check_gradients`."""
     from nnc._drawing.html import say
 
     data, model = network.intake.data(X, y), network.model

@@ -35,8 +35,6 @@ class Network(Protocol):
     @property
     def loss_parameter(self) -> float | None: ...
     @property
-    def bias(self) -> bool | tuple[bool, ...]: ...
-    @property
     def dtype(self) -> Any: ...
     @property
     def weights(self) -> Iterable[NDArray[Any]]: ...
@@ -53,7 +51,7 @@ class Problem:
         given = self.loss.default if net.loss_parameter is None else net.loss_parameter
         self.parameter = float(given or 0.0)
         self.W = [np.array(W, np.float64) for W in net.weights]
-        biases = net.biases if net.bias else [None] * len(self.W)
+        biases = [*net.biases] or [None] * len(self.W)
         self.b = [None if b is None else np.array(b, np.float64) for b in biases]
         n_in, n_out = net.sizes[0], net.sizes[-1]
         stack = None if (model := getattr(net, "model", None)) is None else model.stack

@@ -43,7 +43,7 @@ def read(build: Callable[[Parts], Network], path: Any, loss: Any, verify: bool) 
     build : callable
         Makes a network of its parts.
     path, loss, verify
-        As `NeuralNetwork.from_onnx`.
+        As `nnc.from_onnx`.
 
     Raises
     ------

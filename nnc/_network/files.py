@@ -52,8 +52,8 @@ class Files(Prediction):
 
     @classmethod
     def load(cls, path: Any, loss: LossFunction | None = None) -> Self:
-        """Reads a network from a JSON file: a path, or a text file open for reading; from a safetensors file where a
-        path ends with ".safetensors".
+        """Read a network from a JSON file: a path, or a text file open for reading; from a safetensors file where a
+        path ends with ".safetensors". `nnc.load` reads models of all classes.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class Files(Prediction):
             permission a PermissionError, a folder in place of a file an IsADirectoryError. More than 1 GiB are refused;
             a lack of memory is an OSError, too.
         ModelFileError
-            What is in the file is not a network that this version can use; an OSError and a ValueError.
+            The file does not hold a network that this version can use; an OSError and a ValueError.
         """
         from nnc import _serialization
         from nnc._serialization import safetensors
@@ -84,13 +84,6 @@ class Files(Prediction):
         from nnc import _serialization
 
         return _serialization.dumps(self._document(checkpoint))
-
-    @classmethod
-    def from_json(cls, text: str, loss: LossFunction | None = None) -> Self:
-        """The network in such a text; raises ModelFileError where it is none. `loss` is as in `load`."""
-        from nnc import _serialization
-
-        return cls._from_document(_serialization.loads(text), "the JSON text", loss)
 
     def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
         from nnc import _serialization
@@ -140,7 +133,7 @@ class Files(Prediction):
             streams = network.streams
             streams.draws, streams.drops = document["shuffle_position"], document["dropout_position"]
             network.weights = [layer["W"] for layer in layers]
-            if network.bias:
+            if network.model.stack.bias:
                 network.biases = [layer["b"] for layer in layers]
             network.model.assign_statistics(
                 [[layer[key] for key in ("running_mean", "running_var") if key in layer] for layer in layers]

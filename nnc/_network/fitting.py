@@ -32,6 +32,7 @@ class Fitting(Parameters):
         epochs: int | None = None,
         lr: float | Schedule | Callable[[int], float] | None = None,
         optimizer: str | Optimizer | None = None,
+        preset: str | None = None,
         batch_size: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
@@ -66,8 +67,8 @@ class Fitting(Parameters):
             network's dtype is used where it is; another one is read batch by batch, where batch_size is given and
             `validation` is no fraction.
         y : array (n, n_out), or (n,)
-            As in `loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge": the
-            first fit learns which classes there are, see `classes`. Bytes and dates become text.
+            As in `evaluate_loss`. Labels of any kind with "cross_entropy", "bce" (two of them, one output) and "hinge":
+            the first fit learns which classes there are, see `classes`. Bytes and dates become text.
         epochs : int, optional
             Passes over the data. May be left out where another rule ends the training: patience, target_loss,
             max_seconds or a callback; or with lr and optimizer, see Notes.
@@ -79,6 +80,12 @@ class Fitting(Parameters):
             "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
             "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). A named one begins anew. Default:
             as before, with all that it keeps, also after `load` of a checkpoint; at first "sgd", without lr see Notes.
+        preset : "auto", "plain" or None, default None
+            How settings are chosen that are not named. "auto" applies the automatic rule (see Notes) to each setting
+            that is not named: optimizer, lr, batch_size, epochs, scalings. "plain" switches the rule off: plain
+            gradient descent with all rows in a step. None is "auto" if neither lr nor optimizer is named and the
+            network has no optimizer of an earlier plain fit to continue with; otherwise it is "plain".
+            `history.settings` and `summary` show the resolved settings.
         batch_size : int, optional
             Rows in a step; the last of an epoch takes what is left. Default: all, one step an epoch, but see Notes.
         shuffle : bool, default True
@@ -163,13 +170,16 @@ class Fitting(Parameters):
 
         Notes
         -----
-        A fit that names neither lr nor optimizer, of a network that has none to go on with, trains by Adam, as in
-        `fit(X, y)` and `fit(X, y, epochs=50)`. Its rate falls step by step along half a wave of the cosine, to 0 from
-        0.02, or 0.02 sqrt(64 / k) where a neuron has k > 64 inputs; with patience, target_loss or max_seconds and no
-        epochs it is 0.001. A step takes a hundredth of the rows, 32 at least and 256 at most (one more where one would
-        be left over); there are 20 epochs or as many as 10,000 steps take, unless they are said. With scale_X and
-        scale_y "auto", a new network standardizes inputs, and targets if they are numbers and the output the identity,
-        and divides images of uint8 by 255. The next such fit does what is left, or begins anew.
+        The automatic rule, as in `fit(X, y)` and `fit(X, y, epochs=50)`, trains by Adam. Its rate falls step by step
+        along half a wave of the cosine, to 0 from 0.02, or 0.02 sqrt(64 / k) where a neuron has k > 64 inputs; with
+        patience, target_loss or max_seconds and no epochs it is 0.001. A step takes a hundredth of the rows, at least
+        32 and at most 256 (one more where one would be left over). There are 20 epochs, or more until there are 10,000
+        steps. With scale_X and scale_y "auto", a new network standardizes inputs, and targets if they are numbers and
+        the output is the identity, and divides images of uint8 by 255. The next such fit continues the schedule for the
+        epochs that are left, or begins anew.
+
+        With `preset="auto"`, a named optimizer object whose lr is not its default also names the learning rate.
+        Second-order optimizers have no learning rate and take all rows in a step.
         """
         from nnc._training.start import fit_arrays
 
@@ -177,6 +187,7 @@ class Fitting(Parameters):
             epochs=epochs,
             lr=lr,
             optimizer=optimizer,
+            preset=preset,
             batch_size=batch_size,
             shuffle=shuffle,
             sample_weight=sample_weight,
@@ -254,7 +265,7 @@ class Fitting(Parameters):
         Parameters
         ----------
         X, y : arrays
-            As in `loss`. C-contiguous arrays of the network's dtype are taken as they are.
+            As in `evaluate_loss`. C-contiguous arrays of the network's dtype are taken as they are.
         lr : float, schedule or callable, optional
             As in `fit`: kept from here on, a schedule counts steps as epochs. Default: as before; with plain descent on
             a network that has no optimizer, which keeps nothing, 0.01.
@@ -263,7 +274,7 @@ class Fitting(Parameters):
             one of the network, whether `fit` or a step has begun it; on a network that has none plain gradient descent,
             which leaves none behind.
         sample_weight : array (n,), optional
-            As in `loss`.
+            As in `evaluate_loss`.
         dP : array (n, n_out), optional
             In place of y: d loss / d P of a loss of your own, as in `vjp`; not where there is a BatchNorm.
 

@@ -1,4 +1,4 @@
-"""Texts, pictures and checks of a network."""
+"""Texts and drawings of a network."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
     from nnc._drawing.svg import Drawing
     from nnc._inspection.explain import Explanation
-    from nnc._inspection.gradients import GradientCheck
 
 
 class Inspection(Prediction):
-    """Summaries, drawings, worked examples and gradient checks."""
+    """Summaries, drawings and worked examples."""
 
     def __repr__(self) -> str:
         model, intake = self.model, self.intake
@@ -35,11 +34,18 @@ class Inspection(Prediction):
         return f"NeuralNetwork({layers!r}, {', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
     def summary(self) -> str:
-        """A table of the layers: shapes, activation, number of parameters, of images how often a row is multiplied and
-        added; what is scaled; and small curves of what the network was trained with."""
+        """Describe the network as a table of its layers: shapes, activation, number of parameters, for images also
+        multiplications per row. Below it are the loss, scalings, and small curves of the training.
+
+        Returns
+        -------
+        str
+            Prompts show it as printed, notebooks as HTML with columns of one width.
+        """
+        from nnc._drawing.html import Text
         from nnc._inspection.text import summary_text
 
-        return "\n".join([f"{summary_text(self.model.stack)}, {self._said()}", *self._curves()])
+        return Text("\n".join([f"{summary_text(self.model.stack)}, {self._said()}", *self._curves()]))
 
     def _said(self) -> str:
         """Return precision, loss and scalings for the last line of a summary."""
@@ -51,19 +57,24 @@ class Inspection(Prediction):
         history = self.history
         if history is None or not history.epochs:
             return []
-        return [f"trained for {history.forgotten + history.epochs:,} epochs", *history.curves()]
+        from nnc._training.history import settings_lines
 
-    def plot(self, row: ArrayLike | None = None, *, neurons: int = 10) -> Drawing:
-        """A picture of the network, for which nothing else has to be installed: neurons as circles, weights as lines
-        whose colour is their sign and whose thickness their size, images as stacks of their channels. Notebooks show
-        it; `net.plot().save("net.svg")` and `to_svg` write it to a file.
+        trained = f"trained for {history.untracked_epochs + history.epochs:,} epochs"
+        return [trained, *settings_lines(history.settings), *history.curves()]
+
+    def draw(self, row: ArrayLike | None = None, *, neurons: int = 10) -> Drawing:
+        """Draw the network as SVG, without another package.
+
+        Neurons are circles; weights are lines whose colour is their sign and whose thickness is their size; images are
+        stacks of their channels. Notebooks show the drawing; `net.draw().save("net.svg")` and `to_svg` write it to a
+        file.
 
         Parameters
         ----------
         row : array (n_in,), optional
-            One row of inputs: what every layer puts out for it is drawn, too.
+            One row of inputs, for which the outputs of every layer are drawn, too.
         neurons : int, default 10
-            As many of a layer are shown at most, 2 or more; of larger ones the first and the last.
+            Largest number of neurons shown in a layer, 2 or more. Of larger layers the first and the last are shown.
 
         Returns
         -------
@@ -80,14 +91,14 @@ class Inspection(Prediction):
         return draw(self, row, neurons)
 
     def to_svg(self, path: Any = None, row: ArrayLike | None = None, *, neurons: int = 10) -> str:
-        """The picture that `plot` makes as SVG, which follows whether the page is light or dark.
+        """Return the drawing of `draw` as SVG, which follows whether the page is light or dark.
 
         Parameters
         ----------
         path : str, os.PathLike or text file, optional
-            Where it is written to; the old file or the new one is there, whole.
+            Where to write it. Until the new file is complete, an old one stays.
         row, neurons
-            As in `plot`.
+            As in `draw`.
 
         Returns
         -------
@@ -101,7 +112,7 @@ class Inspection(Prediction):
         OSError
             The file cannot be written; the message says why and what to do.
         """
-        drawing = self.plot(row, neurons=neurons)
+        drawing = self.draw(row, neurons=neurons)
         if path is not None:
             drawing.save(path)
         return str(drawing)
@@ -113,7 +124,7 @@ class Inspection(Prediction):
         (head, *rows), sums = summary_table(self.model.stack)
         said = paragraph(f"{sums}, {self._said()}")
         trained = "" if self.history is None else self.history._repr_html_()
-        return table(head, rows, "NeuralNetwork") + said + self.plot()._repr_html_() + trained
+        return table(head, rows, "NeuralNetwork") + said + self.draw()._repr_html_() + trained
 
     def inspect(self, file: IO[str] | None = None) -> None:
         """Prints all layers, neurons, weights, biases and scalings, to `file` or to the standard output."""
@@ -135,8 +146,8 @@ class Inspection(Prediction):
         Parameters
         ----------
         X, y : arrays
-            One row, or a few; as in `loss`. Where the network scales them, the text says how, and has the scaled
-            numbers.
+            One row, or a few; as in `evaluate_loss`. Where the network scales them, the text says how and contains the
+            scaled numbers.
         lr : float, default 0.5
             Learning rate.
 
@@ -163,32 +174,3 @@ class Inspection(Prediction):
         )
         say(explanation)
         return explanation
-
-    def check_gradients(self, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:
-        """Compares the gradients of backpropagation with the derivatives of the definitions, and with central
-        differences of the loss where these are exact enough, in float64; and where the loss is a function its
-        derivative with differences of it. An error of 1e-5 in one gradient is found, in
-        a float32 network 1e-2; where rounding or a bend hides it, the check says so (see
-        `nnc._inspection.gradients.check_gradients`).
-
-        Parameters
-        ----------
-        X, y : arrays
-            As in `loss`.
-        eps : float, optional
-            The largest difference of a parameter; by default 0.01. It is made smaller until the slope is exact enough.
-
-        Returns
-        -------
-        GradientCheck
-            The verdict, which is printed, too, except in notebooks, which show the value of a cell. `ok`: something of
-            every layer could be compared, and nothing is wrong.
-
-        Raises
-        ------
-        ValueError, TypeError
-            An argument does not fit.
-        """
-        from nnc._inspection.functions import check_network
-
-        return check_network(self, X, y, eps)

@@ -12,6 +12,7 @@ from nnc._model.model import Model
 from nnc._model.views import Arrays, Layer
 from nnc._registry import initializers, losses
 from nnc._utils.arrays import finite, frozen
+from nnc._utils.attributes import Explained
 from nnc._utils.checks import explains_arguments, flag, one_of
 from nnc._utils.random import Streams, checked_seed
 from nnc.layers.stack import stack
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nnc.layers.kind import Kind
 
 
-class Parameters:
+class Parameters(Explained):
     """Layers, parameters, random seed and history of a network; the base of all other parts of NeuralNetwork.
 
     Attributes
@@ -114,7 +115,7 @@ class Parameters:
 
     @property
     def loss_name(self) -> str:
-        """The name of the loss; "custom" where it is a function, or of several heads. `loss` is the method."""
+        """The name of the loss; "custom" where it is a function, or of several heads. `evaluate_loss` computes it."""
         return self.model.loss
 
     @property
@@ -141,11 +142,6 @@ class Parameters:
         return self.intake.feature_names
 
     @property
-    def bias(self) -> bool | tuple[bool, ...]:
-        """Whether the layers have biases; where they differ, the answer of each layer that computes."""
-        return self.model.stack.bias
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the parameters and of all arithmetic."""
         return self.model.dtype
@@ -163,8 +159,8 @@ class Parameters:
     @property
     def history(self) -> History | None:
         """The table of all epochs since the optimizer began, those before a checkpoint included; None before the first
-        fit. Single steps have no row, nor what is older than 1000 fits or 100,000 epochs: `history.forgotten` counts
-        them."""
+        fit. Single steps have no row, and neither have fits before the last 1000 or epochs before the last 100,000:
+        `history.untracked_epochs` counts them."""
         with self.model.still:
             return None if self.state is None else self.state.history
 
@@ -182,7 +178,7 @@ class Parameters:
     def biases(self) -> Arrays:
         """b (n_out,) of every layer, as views, assigned as `weights` is; None of a layer without, and none at all where
         no layer has them."""
-        return Arrays("biases", self.model.b if self.bias else [])
+        return Arrays("biases", self.model.b if self.model.stack.bias else [])
 
     @biases.setter
     def biases(self, values: Sequence[ArrayLike]) -> None:
@@ -206,16 +202,10 @@ class Parameters:
         """A light view of every layer but the input, the output last."""
         return tuple(Layer(self.model, place) for place in range(len(self.model.stack.layers)))
 
-    @property
-    def hidden_layers(self) -> tuple[Layer, ...]:
-        """The layers that compute, but the output."""
+    def _layers_with_weights(self) -> tuple[Layer, ...]:
+        """Return views of the layers that have weights, the output last."""
         places = [place for place, layer in enumerate(self.model.stack.layers) if layer.computes]
-        return tuple(Layer(self.model, place) for place in places[:-1])
-
-    @property
-    def output_layer(self) -> Layer:
-        """The last layer."""
-        return self.layers[-1]
+        return tuple(Layer(self.model, place) for place in places)
 
     def _catch_up(self) -> None:
         """Update the positions of the random streams with the draws of single steps."""

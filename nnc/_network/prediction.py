@@ -34,7 +34,7 @@ class Prediction(Parameters):
         -------
         array (n, n_out)
             In the network's dtype; (n_out,) where X was a vector that is one row. NaN where weights are NaN, which
-            `fit`, `save`, `predict_classes`, `score` and `loss` refuse: this call has no time to look.
+            `fit`, `save`, `predict_classes`, `score` and `evaluate_loss` refuse: this call has no time to look.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class Prediction(Parameters):
         ----------
         X : array (n, n_in)
         y : array (n, n_out), or (n,)
-            As in `loss`.
+            As in `evaluate_loss`.
         sample_weight : array (n,), optional
             How much each row counts.
         metric : str, function or nnc.Metric, optional
@@ -154,8 +154,8 @@ class Prediction(Parameters):
         if self.model.core.scan(P)[0] >= 0:
             self.model.check_parameters()
 
-    def loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """The network's loss on these rows; the constructor has its definition.
+    def evaluate_loss(self, X: ArrayLike, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Compute the network's loss on these rows, as defined for the constructor's argument `loss`.
 
         Parameters
         ----------
@@ -201,7 +201,7 @@ class Prediction(Parameters):
         X : array (n, n_in)
         y : array (n, n_out), or (n,)
         sample_weight : array (n,), optional
-            As in `loss`.
+            As in `evaluate_loss`.
 
         Returns
         -------
@@ -250,29 +250,6 @@ class Prediction(Parameters):
             X does not fit the network or holds NaN or infinity.
         """
         return self.model.forward(self.intake.checked_inputs(X))
-
-    def input_gradients(self, X: ArrayLike, y: Any) -> NDArray[Any]:
-        """How the loss changes with the inputs, d loss / d X. A BatchNorm takes its running statistics, as in `loss`.
-
-        Parameters
-        ----------
-        X : array (n, n_in)
-        y : array (n, n_out), or (n,)
-            As in `loss`.
-
-        Returns
-        -------
-        array (n, n_in), of images in the shape of X
-
-        Raises
-        ------
-        ValueError, TypeError
-            X or y does not fit the network.
-        """
-        data = self.intake.data(X, y)
-        by_inputs = np.empty(data.X.shape, self.dtype)
-        self.model.gradient(data, self.model.zeros(), by_inputs)
-        return self.intake.by_inputs(by_inputs, X)
 
     def vjp(self, X: ArrayLike, dP: ArrayLike) -> tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]]:
         """The gradient of a loss of your own, by backpropagation of its derivative by the outputs: the vector-Jacobian

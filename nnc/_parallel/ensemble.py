@@ -12,6 +12,7 @@ from nnc._network import NeuralNetwork
 from nnc._parallel.fit import checked_networks
 from nnc._registry import activations, losses
 from nnc._utils.arrays import numbers
+from nnc._utils.attributes import Explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from nnc._data.intake import Intake
 
 
-class Ensemble:
+class Ensemble(Explained):
     """Networks that were trained for the same, which answer together: with the mean of what they predict.
 
     Parameters
@@ -235,13 +236,6 @@ class Ensemble:
         from nnc import _serialization
 
         return _serialization.dumps([network._document(checkpoint=False) for network in self.networks])
-
-    @classmethod
-    def from_json(cls, text: str, loss: Any = None) -> Ensemble:
-        """The ensemble in such a text; raises ModelFileError where it is none. `loss` is as in `load`."""
-        from nnc import _serialization
-
-        return cls._from_documents(_serialization.loads(text, what="ensemble"), "the JSON text", loss)
 
     @classmethod
     def _from_documents(cls, documents: list[dict[str, Any]], where: str, loss: Any) -> Ensemble:

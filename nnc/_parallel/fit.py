@@ -12,6 +12,7 @@ import numpy as np
 
 from nnc._network import NeuralNetwork
 from nnc._parallel.history import ManyHistory
+from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import Held, Source
 from nnc._parallel.work import Job, Outcome, train
 from nnc._team import Interrupt
@@ -39,7 +40,6 @@ def fit_many(
     y: Any,
     *,
     rows: Sequence[ArrayLike | None] | None = None,
-    weights: Sequence[ArrayLike | None] | ArrayLike | None = None,
     n_jobs: int | None = None,
     executor: Any = None,
     progress: bool = False,
@@ -60,9 +60,6 @@ def fit_many(
         The rows that each network learns from, None for all of them: folds, or a bootstrap, in which rows may come
         several times. Where they take more than 4 MB they are read where they lie; fewer are copied when the network's
         turn comes, so `n_jobs` of them at a time.
-    weights : sequence of arrays (n,), or array (n_networks, n), optional
-        In place of rows, or beside them: `sample_weight` of each network, of all rows; None for one without. Nothing is
-        copied.
     n_jobs : int, optional
         How many networks are trained at a time, each by one thread. Default: what `nnc.get_num_threads()` says.
     executor : object with `submit`, optional
@@ -74,9 +71,10 @@ def fit_many(
     progress : bool, default False
         Shows a progress bar (extra `[progress]`), which counts networks.
     **fit_options
-        The other arguments of `NeuralNetwork.fit` but n_threads. A list has one value for each network, as in
-        `lr=[0.1, 0.01]`; everything else goes for all. Where `fit` takes several values itself, write a tuple:
-        `metrics=("r2", "mae")`. Callbacks are called in the thread of their network.
+        The other arguments of `NeuralNetwork.fit` except n_threads, progress and verbose. A value applies to all
+        networks; `nnc.PerNetwork([0.1, 0.01])` has one value for each network. `sample_weight` has one weight for each
+        row of X, whatever `rows` is; arrays of weights are not copied. Callbacks are called in the thread of their
+        network.
 
     Returns
     -------
@@ -102,12 +100,12 @@ def fit_many(
     Examples
     --------
     >>> networks = nnc.clones(NeuralNetwork([8, 16, 1], loss="mse"), 20)
-    >>> history = nnc.fit_many(networks, X, y, epochs=100, optimizer="adam", lr=[0.001, 0.01] * 10)
+    >>> history = nnc.fit_many(networks, X, y, epochs=100, optimizer="adam", lr=nnc.PerNetwork([0.001, 0.01] * 10))
     >>> best = networks[history.loss.argmin()]
     """
     began = perf_counter()
     networks = checked_networks("networks", networks)
-    outcomes = outcomes_of(networks, X, y, rows, weights, fit_options, n_jobs, executor, progress)
+    outcomes = outcomes_of(networks, X, y, rows, fit_options, n_jobs, executor, progress)
     return told(outcomes, perf_counter() - began, stacklevel=3)
 
 
@@ -116,7 +114,6 @@ def outcomes_of(
     X: Any,
     y: Any,
     rows: Any,
-    weights: Any,
     options: Mapping[str, Any],
     n_jobs: Any = None,
     executor: Any = None,
@@ -128,7 +125,7 @@ def outcomes_of(
     if executor is not None:
         check_executor(executor, n_jobs)
     source = Source(X, y)
-    jobs = jobs_of(networks, source, rows, weights, options)
+    jobs = jobs_of(networks, source, rows, options)
     with shown_progress(len(networks), progress) as done, Interrupt(seconds) as interrupt:
         if executor is None:
             return train(jobs, source, n_threads, interrupt, done)
@@ -179,24 +176,18 @@ def checked_networks(name: str, networks: Any) -> list[NeuralNetwork]:
     return found
 
 
-def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, weights: Any, given: Any) -> list[Job]:
-    """A job for each network, of the arguments of fit_many."""
+def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, given: Any) -> list[Job]:
+    """Return a job for each network, from the arguments of fit_many."""
     validation = given.get("validation")
-    if validation is not None and type(validation) is not list and not is_fraction(validation):
+    if validation is not None and not isinstance(validation, PerNetwork) and not is_fraction(validation):
         source.validation, given = validation, {**given, "validation": Held.HELD}
     arguments = arguments_of(given, len(networks))
     n = source.taken(networks[0].intake).n
     indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, n))
-    counted_rows = _each("weights", weights, networks, lambda name, value: value)
     jobs = []
     for i, (network, own_arguments) in enumerate(zip(networks, arguments, strict=True)):
-        own_weights = counted_rows[i]
-        if own_arguments.sample_weight is not None:
-            if own_weights is not None:
-                raise ValueError("weights and sample_weight say the same: give one of them")
-            own_weights = own_arguments.sample_weight
-            own_arguments.sample_weight = None
-        job = Job(i, network, own_arguments, indices[i], own_weights)
+        sample_weight, own_arguments.sample_weight = own_arguments.sample_weight, None
+        job = Job(i, network, own_arguments, indices[i], sample_weight)
         job.take(source)  # or the data does not fit it
         jobs.append(job)
     return jobs
@@ -217,16 +208,16 @@ def check_names(given: Iterable[str]) -> None:
 def arguments_of(given: Mapping[str, Any], n: int) -> list[FitArguments]:
     """Return the arguments of `fit` for each of n networks."""
     check_names(given)
-    lists = {name: value for name, value in given.items() if type(value) is list}
-    for name, values in lists.items():
+    differing = {name: value for name, value in given.items() if isinstance(value, PerNetwork)}
+    for name, values in differing.items():
         if len(values) != n:
             raise ValueError(
-                f"{name} must have one value for each of {counted(n, 'network')} where it is a list, "
-                f"got {len(values)}; what is the same for all is written as a tuple"
+                f"{name} must have one value for each of {counted(n, 'network')}, got {len(values)}; "
+                "leave PerNetwork out where the value applies to all networks"
             )
-    common = {name: value for name, value in given.items() if name not in lists}
+    common = {name: value for name, value in given.items() if name not in differing}
     common["n_threads"] = 1
-    return [FitArguments(**common, **{name: values[i] for name, values in lists.items()}) for i in range(n)]
+    return [FitArguments(**common, **{name: values[i] for name, values in differing.items()}) for i in range(n)]
 
 
 def _each(name: str, values: Any, networks: Sequence[Any], check: Any) -> list[Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from nnc._data import targets
 from nnc._data.splits import split
 from nnc._parallel.fit import NOT_HERE, check_names, checked_networks, outcomes_of
+from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
 from nnc._training.defaults import chosen
@@ -97,6 +98,7 @@ class Trial:
         self._make = make
         self.networks = [self.network() for _ in range(folds)]
         self.loss, self.epochs = np.inf, 0
+        self.batch_sizes: list[int | None] = [None] * folds  # chosen by the automatic rule in the first round
 
     def judge(self, held: HeldOut) -> None:
         """Set `loss` to the loss on the rows that select."""
@@ -109,7 +111,7 @@ class Trial:
         for network, rows in zip(self.networks, apart, strict=True):
             history = network.history
             failed = history is None or history.stop_reason == "diverged"
-            losses.append(np.inf if failed else network.loss(*rows))
+            losses.append(np.inf if failed else network.evaluate_loss(*rows))
         mean = float(np.mean(losses))
         return mean if mean < np.inf else np.inf  # NaN is worse than any, too
 
@@ -231,8 +233,8 @@ def search(
     if held.of_all and not stopped:
         network = best.network()
         said = {**fit_options, **best.options, "epochs": best.epochs}
-        _fit_all([network], X, y, None, {name: [value] for name, value in said.items()}, n_jobs=n_jobs)
-        loss = float(np.mean([network.loss(*apart) for apart in held.apart]))
+        _fit_all([network], X, y, None, said, n_jobs=n_jobs)
+        loss = float(np.mean([network.evaluate_loss(*apart) for apart in held.apart]))
         if not loss - best.loss <= WORSE * abs(best.loss) and best.loss < np.inf:
             network = best.networks[0]
             warnings.warn(
@@ -401,17 +403,22 @@ def _train(
         if isinstance(said.get("lr"), Schedule):
             said["lr"] = said["lr"].resolved(epochs)  # whatever the round
         if trial.epochs:  # it goes on
-            said = {name: value for name, value in said.items() if name not in ("optimizer", "lr")}
-        for network, n in zip(trial.networks, held.sizes, strict=True):
+            said = {name: value for name, value in said.items() if name not in ("optimizer", "lr", "preset")}
+        for fold, (network, n) in enumerate(zip(trial.networks, held.sizes, strict=True)):
             own = with_checked_batches(FitArguments(**said))
             if not trial.epochs and left_to_rule(own, network.state):  # the next rounds continue its schedule
+                if not own.names_rate:
+                    ruled.append(network)
                 own = chosen(own, network, network.intake, held.X, n, None)
-                assert isinstance(own.lr, Schedule)
-                own.lr = own.lr.resolved(epochs)
-                ruled.append(network)
+                if isinstance(own.lr, Schedule):
+                    own.lr = own.lr.resolved(epochs)
+                own.preset, trial.batch_sizes[fold] = "plain", own.batch_size
+            elif own.batch_size is None:
+                own.batch_size = trial.batch_sizes[fold]
             saids.append(own.given())
         trial.epochs = goal
-    options = {name: [said.get(name, DEFAULTS.get(name)) for said in saids] for said in saids for name in said}
+    names = dict.fromkeys(name for said in saids for name in said)
+    options = {name: PerNetwork(said.get(name, DEFAULTS.get(name)) for said in saids) for name in names}
     rows = None if held.rows is None else held.rows * len(trials)
     stopped = _fit_all(networks, X, y, rows, options, **elsewhere)
     for network in ruled:
@@ -424,5 +431,5 @@ def _fit_all(
     networks: list[NeuralNetwork], X: Any, y: Any, rows: Any, options: Mapping[str, Any], **elsewhere: Any
 ) -> bool:
     """fit_many without warnings, which would be of trials that are given up; returns whether it was ended early."""
-    outcomes = outcomes_of(networks, X, y, rows, None, options, **elsewhere)
+    outcomes = outcomes_of(networks, X, y, rows, options, **elsewhere)
     return any(outcome.history.stop_reason == "interrupt" for outcome in outcomes)

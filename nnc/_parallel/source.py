@@ -157,7 +157,7 @@ class Taken:
         if common:
             validation = self.given
         if weights is not None:
-            weights = intake.row_weights("weights", weights, data.n)
+            weights = intake.row_weights("sample_weight", weights, data.n)
         index, apart = self.parted(network, arguments, index)
         if index is None:
             held = self.held if common and self.held is not None else intake.validation(validation)
@@ -181,7 +181,7 @@ class Taken:
             data = _some(data, index)
         if weights is not None:
             for part in (index,) if apart is None else (index, apart):
-                intake.row_weights("weights", weights[part], len(part))  # which may be too small together
+                intake.row_weights("sample_weight", weights[part], len(part))  # which may be too small together
         return Dataset(intake, data, held)
 
 

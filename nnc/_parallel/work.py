@@ -71,14 +71,16 @@ class Job:
         self.network.model.check_parameters()
         self.state: TrainingState
         self.options: TrainingOptions
-        self.state, self.options = prepare(self.network, self.completed, self.by_rule)
+        by_rule = self.is_automatic and not self.arguments.names_rate
+        preset = "auto" if self.is_automatic else "plain"
+        self.state, self.options = prepare(self.network, self.completed, by_rule, preset)
         self.seconds = self.estimate()
 
     def take(self, source: Source) -> None:
         """Finds out how its network takes the data, and by which arguments it learns, some of which a rule may say."""
         network, intake, arguments = self.network, self.network.intake, with_checked_batches(self.arguments)
-        self.by_rule = left_to_rule(arguments, network.state)
-        if self.by_rule:
+        self.is_automatic = left_to_rule(arguments, network.state)
+        if self.is_automatic:
             from nnc._training.defaults import chosen
 
             taken, intake = source.taken(intake), intake.learner()

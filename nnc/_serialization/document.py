@@ -103,11 +103,11 @@ HEADS: dict[str, dict[str, Any]] = {  # what the documents of several networks b
     "ensemble": {"format": "nnc-ensemble", "version": 1},
     "table model": {"format": "nnc-table", "version": 1},
 }
-ONE = {"network": "a network", "ensemble": "an ensemble", "table model": "a model of a table"}  # what a text may hold
+ONE = {"network": "a network", "ensemble": "an ensemble", "table model": "a model of a table", "model": "a model"}
 OTHERS = {
-    FORMAT: ("a single network", "nnc.NeuralNetwork.load"),
-    "nnc-ensemble": ("an ensemble of networks", "nnc.Ensemble.load"),
-    "nnc-table": ("a model of a table", "nnc.tabular.load"),
+    FORMAT: "a single network",
+    "nnc-ensemble": "an ensemble of networks",
+    "nnc-table": "a model of a table",
 }
 VERSION = 2  # the latest; a network that version 1 can describe is written as that
 TRAINING_KEYS = ("optimizer", "steps", "powers", "epoch", "schedule", "moments", "history")
@@ -121,6 +121,19 @@ class ModelFileError(OSError, ValueError):
 
 # -------------------------------------------------------------------------------------------- checks
 # They raise ValueError with place and reason; nnc/_serialization/text.py adds what was being done and what to do.
+
+
+def kind_of_file(document: Any) -> str:
+    """Return whether a document is a "network", an "ensemble" or a "table model"; raise ValueError for others."""
+    if type(document) is not dict:
+        raise ValueError(f"it holds {fields.shown(document)}, not a model; check that it is the right file")
+    found = document.get("format")
+    for what, name in {"network": FORMAT, **{what: head["format"] for what, head in HEADS.items()}}.items():
+        if found == name:
+            return what
+    expected = ", ".join(f'"{name}"' for name in OTHERS)
+    shown = fields.shown(found) if "format" in document else "missing"
+    raise ValueError(f"it is no model of nnc: format is {shown}, expected one of {expected}; is it the right file?")
 
 
 def recognize(document: Any) -> None:
@@ -163,8 +176,7 @@ def _refuse_other(document: dict[str, Any], expected: Any) -> None:
     """Raise where a document says of itself that it is another thing that nnc writes."""
     found = document.get("format")
     if type(found) is str and found != expected and found in OTHERS:
-        kind, load = OTHERS[found]
-        raise ValueError(f"it is {kind}; load it with {load}")
+        raise ValueError(f"it is {OTHERS[found]}; load it with nnc.load, or with its own class")
 
 
 def checked(document: dict[str, Any]) -> dict[str, Any]:

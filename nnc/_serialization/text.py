@@ -13,7 +13,16 @@ from itertools import chain
 from operator import eq
 from typing import TYPE_CHECKING
 
-from nnc._serialization.document import FIX, HEADS, ONE, ModelFileError, checked, recognize, recognize_several
+from nnc._serialization.document import (
+    FIX,
+    HEADS,
+    ONE,
+    ModelFileError,
+    checked,
+    kind_of_file,
+    recognize,
+    recognize_several,
+)
 from nnc._utils import disk, fields
 from nnc._utils.fields import LARGEST, shown
 
@@ -192,12 +201,13 @@ def loads(text: str, where: str = "the JSON text", what: str = "network") -> Any
         What `dumps` returned, or any JSON of that form.
     where : str
         What an error message calls the place that the text comes from.
-    what : "network", "ensemble" or "table model"
-        What it has to hold.
+    what : "network", "ensemble", "table model" or "model"
+        What it has to hold; "model" accepts all three.
 
     Returns
     -------
-    dict, or of an ensemble list of dict, or of the model of a table such a list and the table as it stands there
+    dict, or of an ensemble list of dict, or of the model of a table such a list and the table as it stands there.
+    For "model" a tuple: what the text holds, "network", "ensemble" or "table model", and its content as above.
         All known keys but "sha256", with their defaults where they are missing. The weights are lists of float, finite
         in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it has outputs;
         the names are known and go together. Whether the network reproduces its self-test is left to whoever builds it:
@@ -217,7 +227,9 @@ def loads(text: str, where: str = "the JSON text", what: str = "network") -> Any
         if not text or text.isspace():
             raise ValueError(f"it is empty; save the {what} again")
         document = parsed(text)
-        return _network(document) if what == "network" else _several(document, what)
+        found = kind_of_file(document) if what == "model" else what
+        content = _network(document) if found == "network" else _several(document, found)
+        return (found, content) if what == "model" else content
 
 
 def parsed(text: str) -> Any:
@@ -339,7 +351,8 @@ def read(source: Any, what: str = "network") -> Any:
     ----------
     source : str, os.PathLike or text file
         A path, or a file that is open for reading text.
-    what : "network", "ensemble" or "table model"
+    what : "network", "ensemble", "table model" or "model"
+        As for `loads`.
 
     Raises
     ------

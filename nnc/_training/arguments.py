@@ -30,6 +30,7 @@ class FitArguments:
         epochs: int | None = None,
         lr: Rate | None = None,
         optimizer: str | Optimizer | None = None,
+        preset: str | None = None,
         batch_size: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
@@ -58,6 +59,7 @@ class FitArguments:
         self.epochs = epochs
         self.lr = lr
         self.optimizer = optimizer
+        self.preset = preset
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.sample_weight = sample_weight
@@ -82,6 +84,11 @@ class FitArguments:
         self.progress = progress
         self.verbose = verbose
         self.n_threads = n_threads
+
+    @property
+    def names_rate(self) -> bool:
+        """Whether the learning rate or the optimizer is named."""
+        return self.lr is not None or self.optimizer is not None
 
     def replaced(self, **changes: Any) -> Self:
         """Return a copy with other values of some arguments."""

@@ -1,5 +1,7 @@
-"""What `fit` does where its user says nothing of rate and optimizer: how long, in which steps, at which rate, how
-scaled. The rule was chosen with benchmarks/defaults.py."""
+"""The automatic rule of `fit`: epochs, batch size, optimizer, learning rate and scalings that are not named.
+
+The rule was chosen with benchmarks/defaults.py.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._registry.optimizers import as_optimizer
 from nnc._training.options import STOPPING
 from nnc._training.schedules import CosineLR, PerStep
 from nnc._utils.checks import count
@@ -57,7 +60,7 @@ def chosen(
 
 
 def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState | None) -> FitArguments:
-    """Return the arguments of a fit that leaves out its learning rate and optimizer with those of the rule.
+    """Return the arguments of a fit, those that are not named replaced by the rule's.
 
     Parameters
     ----------
@@ -69,6 +72,8 @@ def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState 
         The state that the network could continue. Where that followed this rule, the fit continues it for the epochs
         that are left, as from a checkpoint, and where the length is not known; else Adam begins anew.
     """
+    if arguments.names_rate:
+        return _filled_around_named(arguments, n, model, before)
     batch = arguments.batch_size or batch_of(n)
     filled = arguments.replaced(batch_size=batch)
     continues = before is not None and before.by_rule
@@ -90,6 +95,28 @@ def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState 
         return filled
     filled.lr, filled.optimizer = PerStep(falling(model)), OPTIMIZER
     return filled
+
+
+def _filled_around_named(arguments: FitArguments, n: int, model: Model, before: TrainingState | None) -> FitArguments:
+    """Return the arguments of a fit that names its learning rate or optimizer with the other settings of the rule."""
+    filled = arguments.replaced()
+    optimizer: Any = as_optimizer(OPTIMIZER if arguments.optimizer is None else arguments.optimizer)
+    is_first_order = hasattr(optimizer, "lr")
+    if arguments.batch_size is None and is_first_order:
+        filled.batch_size = batch_of(n)
+    is_ended = any(getattr(arguments, name) is not None for name in ENDS)
+    if arguments.epochs is None and not is_ended:
+        filled.epochs = max(EPOCHS, -(-STEPS // -(-n // (filled.batch_size or n))))
+    if arguments.optimizer is None:
+        filled.optimizer = optimizer_to_begin(before)
+    elif arguments.lr is None and is_first_order and optimizer.lr == type(optimizer)().lr:
+        filled.lr = None if filled.epochs is None else PerStep(falling(model))
+    return filled
+
+
+def optimizer_to_begin(before: TrainingState | None) -> str | None:
+    """Return the rule's optimizer, or None where the state that the network continues has that one."""
+    return None if before is not None and before.optimizer == as_optimizer(OPTIMIZER) else OPTIMIZER
 
 
 def scale(intake: Intake, open_: frozenset[str], X: NDArray[Any], n: int) -> None:

@@ -23,7 +23,13 @@ STOP_REASONS = (
     *("epochs", "max_seconds", "target_loss", "patience", "callback"),
     *("interrupt", "diverged", "converged", "error"),
 )
-_TOTALS = ("seconds", "stop_reason", "best_epoch", "forgotten", "n_threads")  # what stands beside the columns in a dict
+_TOTALS = (
+    "seconds",
+    "stop_reason",
+    "best_epoch",
+    "untracked_epochs",
+    "n_threads",
+)  # what stands beside the columns in a dict
 
 
 class History:
@@ -42,9 +48,11 @@ class History:
         See below.
     best_epoch : int, optional
         See below.
-    forgotten : int, default 0
+    untracked_epochs : int, default 0
         See below.
     n_threads : int, optional
+        See below.
+    settings : dict, optional
         See below.
 
     Attributes
@@ -69,12 +77,16 @@ class History:
         "error" (in `net.history`, where an exception of a callback, say, has ended it).
     best_epoch : int or None
         The epoch with the best value of what was monitored, counted from 1; None where no epoch was looked at.
-    forgotten : int
+    untracked_epochs : int
         Epochs of the training that have no row in the table. `net.history` keeps the last 1000 fits, and of longer ones
         the last 100,000 epochs at least; what is older is counted here, and so are single steps. Rows are counted from
         1 all the same.
     n_threads : int or None
         How many threads have worked on most of the rows together. What they compute does not depend on it.
+    settings : dict or None
+        The resolved settings of the fit, in `net.history` of the last one: "preset" ("auto" or "plain"), "optimizer",
+        "lr" (a number, a schedule, or the name of a function), "batch_size", "epochs", "scale_X" and "scale_y". None in
+        a history that was read from a file or a dict.
 
     Metrics that were asked for are further columns, such as "accuracy" and "val_accuracy".
     """
@@ -83,10 +95,11 @@ class History:
     seconds: float
     stop_reason: str
     best_epoch: int | None
-    forgotten: int
+    untracked_epochs: int
     n_threads: int | None
+    settings: dict[str, Any] | None
 
-    __slots__ = ("_columns", "best_epoch", "forgotten", "n_threads", "seconds", "stop_reason")
+    __slots__ = ("_columns", "best_epoch", "n_threads", "seconds", "settings", "stop_reason", "untracked_epochs")
 
     def __init__(
         self,
@@ -94,15 +107,17 @@ class History:
         seconds: float,
         stop_reason: str,
         best_epoch: int | None = None,
-        forgotten: int = 0,
+        untracked_epochs: int = 0,
         n_threads: int | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         self._columns = columns
         self.seconds = seconds
         self.stop_reason = stop_reason
         self.best_epoch = best_epoch
-        self.forgotten = forgotten
+        self.untracked_epochs = untracked_epochs
         self.n_threads = n_threads
+        self.settings = settings
 
     @property
     def epochs(self) -> int:
@@ -134,7 +149,9 @@ class History:
         def __getattr__(self, name: str) -> NDArray[np.float64]:
             if not name.startswith("_") and name in self._columns:
                 return self[name]
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            from nnc._utils.names import unknown_attribute
+
+            raise unknown_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._columns})
@@ -164,13 +181,13 @@ class History:
 
     def __str__(self) -> str:
         """What `print` shows: how it ended, and of each column a small curve from its first number to its last."""
-        return "\n".join([self._ending(), *self.curves()])
+        return "\n".join([self._ending(), *settings_lines(self.settings), *self.curves()])
 
     def _ending(self) -> str:
         return f"{self._length()}, stopped by {self.stop_reason}{self._best()}"
 
     def _length(self) -> str:
-        which = f"{self.epochs} of {self.forgotten + self.epochs}" if self.forgotten else f"{self.epochs}"
+        which = f"{self.epochs} of {self.untracked_epochs + self.epochs}" if self.untracked_epochs else f"{self.epochs}"
         return f"{which} epochs in {self.seconds:.3g} s"
 
     def _best(self) -> str:
@@ -179,10 +196,10 @@ class History:
     # ------------------------------------------------------------------------------------------ in other forms
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self), *(getattr(self, name) for name in _TOTALS))
+        return type(self), (dict(self), *(getattr(self, name) for name in _TOTALS), self.settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch, forgotten and
+        """Plain lists and numbers: the columns by name, then seconds, stop_reason, best_epoch, untracked_epochs and
         n_threads.
 
         JSON has no NaN and no infinity: None stands for both.
@@ -224,20 +241,22 @@ class History:
             raise ValueError(f"the stop_reason of a history must be one of {names}, got {shown(reason)}")
         if best is not None and (type(best) is not int or not 1 <= best <= epochs):
             raise ValueError(f"the best_epoch of a history must be from 1 to {epochs} or None, got {shown(best)}")
-        forgotten = d.get("forgotten", 0)
-        if type(forgotten) is not int or forgotten < 0:
-            raise ValueError(f"forgotten of a history must be a whole number, 0 or more, got {shown(forgotten)}")
+        untracked_epochs = d.get("untracked_epochs", 0)
+        if type(untracked_epochs) is not int or untracked_epochs < 0:
+            raise ValueError(
+                f"untracked_epochs of a history must be a whole number, 0 or more, got {shown(untracked_epochs)}"
+            )
         threads = d.get("n_threads")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ValueError(f"n_threads of a history must be a whole number, 1 or more, or None, got {shown(threads)}")
-        return cls(columns, float(seconds), reason, best, forgotten, threads)
+        return cls(columns, float(seconds), reason, best, untracked_epochs, threads)
 
     @classmethod
     def joined(cls, *parts: History) -> History:
         """The history of a run that went on: the epochs of all parts, the last of which ended it.
 
         A column that only some of them have is NaN in the epochs of the others. `best_epoch` counts from the beginning;
-        it is that of the last part that has one. `forgotten` is that of the first part.
+        it is that of the last part that has one. `untracked_epochs` is that of the first part.
         """
         names = {name: None for part in parts for name in part._columns}
         columns = {
@@ -249,7 +268,8 @@ class History:
             best = best if part.best_epoch is None else epochs + part.best_epoch
             epochs += part.epochs
         seconds = sum(part.seconds for part in parts)
-        return cls(columns, seconds, parts[-1].stop_reason, best, parts[0].forgotten, parts[-1].n_threads)
+        last = parts[-1]
+        return cls(columns, seconds, last.stop_reason, best, parts[0].untracked_epochs, last.n_threads, last.settings)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes a CSV file: a header, then one row for each epoch, which is the first column and counted from 1.
@@ -327,7 +347,8 @@ class History:
     def _repr_html_(self) -> str:
         from nnc._drawing.html import paragraph
 
-        return paragraph(self._ending()) + (self._drawing()._repr_html_() if self.epochs else "")
+        said = "".join(map(paragraph, [self._ending(), *settings_lines(self.settings)]))
+        return said + (self._drawing()._repr_html_() if self.epochs else "")
 
     def plot(self, ax: Any = None) -> Any:
         """Draws the losses over the epochs with matplotlib (extra `[plot]`), see `nnc.plot.history`.
@@ -350,6 +371,15 @@ class History:
         from nnc.plot import history
 
         return history(self, ax)
+
+
+def settings_lines(settings: dict[str, Any] | None) -> list[str]:
+    """Return the settings of a fit as a line of text; no line where they are not known."""
+    if settings is None:
+        return []
+    names = ("lr", "batch_size", "epochs", "scale_X", "scale_y")
+    named = [f"{name} {settings[name]}" for name in names if settings[name] is not None]
+    return [f"preset {settings['preset']}: {', '.join([settings['optimizer'].name, *named])}"]
 
 
 def _column(name: str, values: list[float | None]) -> NDArray[np.float64]:

@@ -137,7 +137,7 @@ class TensorBoard:
         for name, value in record.numbers().items():
             self._writer.add_scalar(name, value, record.epoch)
         if self.histograms:
-            layers = (*record.network.hidden_layers, record.network.output_layer)
+            layers = record.network._layers_with_weights()
             for layer, W, b in zip(layers, record.network.model.W, record.network.model.b, strict=True):
                 for letter, part in (("W", W), ("b", b)):
                     if part is not None:

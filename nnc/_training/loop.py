@@ -17,7 +17,7 @@ from nnc._team import Interrupt, Team
 from nnc._training.callbacks import CallbackRunner, Record
 from nnc._training.divergence import DivergedError, divergence, too_fast
 from nnc._training.evaluation import Evaluator
-from nnc._training.options import check_weights
+from nnc._training.options import check_weights, resolved_settings
 from nnc._training.records import CHUNK_EPOCHS, EpochRecords
 from nnc._training.stopping import Monitor
 from nnc._training.threads import ThreadTuner, borrow_tuner, doubling, return_tuner, settle
@@ -101,6 +101,7 @@ class TrainingLoop:
         self.records = EpochRecords(state, space, steps)
         self.monitor = Monitor(options)
         self.rows_by_threads: dict[int, int] = {}
+        self.settings = resolved_settings(dataset.intake, options, state, size)
         if not self.is_plain:
             self.prepare_to_look()
 
@@ -414,7 +415,7 @@ class TrainingLoop:
         """Return the History of the epochs that are complete."""
         rows = self.rows_by_threads
         threads = max(rows, key=rows.__getitem__) if len(rows) > 1 else next(iter(rows), 1)
-        return self.records.history(self.epoch, reason, self.monitor.best_epoch, threads)
+        return self.records.history(self.epoch, reason, self.monitor.best_epoch, threads, self.settings)
 
     # ------------------------------------------------------------------------------------------ divergence
 

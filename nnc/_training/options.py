@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from nnc._data.intake import Intake
     from nnc._data.metrics import Metric
     from nnc._model.data import Data
     from nnc._model.model import Model
@@ -31,6 +32,7 @@ NO_METRICS: Mapping[str, Metric] = {}
 MIN_IMPROVEMENT_SHARE = 1e-4  # of the best value, where only patience may end a training whose loss creeps down
 RESERVED = ("loss", "val_loss", "lr", "epoch_seconds", "seconds", "epoch", "best", "network")  # of a record, a History
 MAX_THREADS = 64  # or the number of processors: more threads would only wait for each other
+PRESETS = ("auto", "plain")  # values of `preset` besides None
 STOPPING = ("patience", "target_loss", "max_seconds", "callback")  # arguments that may end a training before its epochs
 
 
@@ -60,6 +62,8 @@ class TrainingOptions:
         Shows the progress.
     network : object
         What a Record calls the network.
+    preset : "auto" or "plain"
+        The resolved preset.
     """
 
     batch_size: int | None = None
@@ -78,6 +82,7 @@ class TrainingOptions:
     display: Progress | Lines | None = None
     changes: Changes | None = None
     network: Trainable | None = None
+    preset: str = "plain"
 
     def __init__(self, epochs: int | None, settings: dict[str, Any]) -> None:
         self.epochs, self.settings = epochs, settings
@@ -99,11 +104,13 @@ class TrainingOptions:
 
 
 def left_to_rule(arguments: FitArguments, state: TrainingState | None) -> bool:
-    """Return whether a fit follows the rule of nnc/_training/defaults.py.
+    """Return whether a fit follows the rule of nnc/_training/defaults.py, which `preset` decides.
 
-    That is where neither an argument nor the state that the network continues determines the learning rate. A fit
-    without epochs and without a stopping rule begins anew.
+    If `preset` is None, that is where neither an argument nor the state that the network continues determines the
+    learning rate. A fit without epochs and without a stopping rule begins anew.
     """
+    if arguments.preset is not None:
+        return one_of("preset", arguments.preset, PRESETS) == "auto"
     if arguments.lr is not None or arguments.optimizer is not None:
         return False
     is_open = arguments.epochs is None and all(getattr(arguments, rule) is None for rule in STOPPING)
@@ -137,6 +144,24 @@ def checked_options(arguments: FitArguments, network: Trainable, state: Training
         options.callbacks, options.network = callbacks_of(arguments.callback), network
     _check_display(arguments, options, network, state)
     return options
+
+
+def resolved_settings(
+    intake: Intake, options: TrainingOptions, state: TrainingState, batch_size: int
+) -> dict[str, Any]:
+    """Return the settings of a run for its History: those that were named and those that were chosen."""
+    lr: Any = state.lr if state.schedule is None else state.schedule
+    if callable(lr) and not hasattr(lr, "to_dict"):  # a function, which a History could not be pickled with
+        lr = getattr(lr, "__name__", type(lr).__name__)
+    return {
+        "preset": options.preset,
+        "optimizer": state.optimizer,
+        "lr": lr if hasattr(state.optimizer, "lr") else None,
+        "batch_size": batch_size,
+        "epochs": options.epochs,
+        "scale_X": intake.scaler_X,
+        "scale_y": intake.scaler_y,
+    }
 
 
 def checked_threads(n_threads: int | None) -> int | None:

@@ -10,6 +10,8 @@ import numpy as np
 from nnc._training.history import History
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from nnc._training.state import TrainingState
@@ -98,7 +100,9 @@ class EpochRecords:
         if seconds - self.marks[-1][1] > MIN_MARK_SECONDS:
             self.marks.append((epochs, seconds))
 
-    def history(self, epochs: int, reason: str, best_epoch: int | None, n_threads: int) -> History:
+    def history(
+        self, epochs: int, reason: str, best_epoch: int | None, n_threads: int, settings: dict[str, Any] | None = None
+    ) -> History:
         """Return the History of the epochs that are complete."""
         seconds = perf_counter() - self.began
         rates, steps = self.rates, self.steps_per_epoch
@@ -114,4 +118,4 @@ class EpochRecords:
             columns["epoch_seconds"] = np.diff(np.interp(np.arange(epochs + 1), at, when))
         for name, values in self.columns.items():  # an exception may have come between an epoch and its values
             columns[name] = np.array([*values[:epochs], *[np.nan] * (epochs - len(values))], np.float64)
-        return History(columns, seconds, reason, best_epoch, n_threads=n_threads)
+        return History(columns, seconds, reason, best_epoch, n_threads=n_threads, settings=settings)

@@ -61,8 +61,11 @@ def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
     if by_rule:
         from nnc._training.defaults import chosen
 
+        names_rate = arguments.names_rate
         arguments = chosen(arguments, network, intake, rows, len(intake.rows(rows)), network.state)
-    state, options = prepare(network, arguments, by_rule)
+        state, options = prepare(network, arguments, not names_rate, "auto")
+    else:
+        state, options = prepare(network, arguments, False)
     if batch_size is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(rows) and batch_size < len(rows):
         state.streams = streams.copy()  # the first batch draws from them, and may be refused
         passes = _lazy_passes(intake, state, rows, y, arguments, batch_size)
@@ -84,15 +87,27 @@ def with_checked_batches(arguments: FitArguments) -> FitArguments:
     return arguments.replaced(batch_size=count("batch_size", size))
 
 
-def prepare(network: Trainable, arguments: FitArguments, by_rule: bool) -> tuple[TrainingState, TrainingOptions]:
+def prepare(
+    network: Trainable, arguments: FitArguments, by_rule: bool, preset: str = "plain"
+) -> tuple[TrainingState, TrainingOptions]:
     """Return the state that a run continues and its options; all arguments are checked that do not need the data.
 
-    `by_rule` is whether the rule of nnc/_training/defaults.py has chosen some of them.
+    Parameters
+    ----------
+    network : NeuralNetwork
+    arguments : FitArguments
+        With those that the rule of nnc/_training/defaults.py has filled in.
+    by_rule : bool
+        Whether the rule has chosen both optimizer and learning rate.
+    preset : "auto" or "plain"
+        Whether the rule has chosen any setting.
     """
     optimizer, lr, epochs = arguments.optimizer, arguments.lr, arguments.epochs
     state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams)
     state.by_rule = by_rule
-    return state, checked_options(arguments, network, state)
+    options = checked_options(arguments, network, state)
+    options.preset = preset
+    return state, options
 
 
 def loop_on(
@@ -152,13 +167,16 @@ def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) ->
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) with batches, got {arguments.validation!r}")
     optimizer, by_rule = arguments.optimizer, left_to_rule(arguments, network.state)
-    if by_rule and network.state is None:  # as far as the rule needs no number of rows
-        from nnc._training.defaults import OPTIMIZER as optimizer
+    if by_rule and optimizer is None:  # as far as the rule needs no number of rows
+        from nnc._training.defaults import optimizer_to_begin
+
+        optimizer = optimizer_to_begin(network.state)
     state = TrainingState.begin(network.state, model, optimizer, arguments.lr, epochs, network.streams)
-    state.by_rule = by_rule
+    state.by_rule = by_rule and not arguments.names_rate
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
     options = checked_options(arguments, network, state)
+    options.preset = "auto" if by_rule else "plain"
     if not callable(batches):
         try:
             one_pass = iter(batches) is batches

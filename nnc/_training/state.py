@@ -202,7 +202,7 @@ class TrainingState:
         parts = [*self.histories, *([] if current is None else [current()])]
         none = {name: np.empty(0) for name in ("loss", "lr", "epoch_seconds")}
         history = History.joined(*parts) if parts else History(none, 0.0, "epochs")
-        history.forgotten = max(0, self.epoch - history.epochs)
+        history.untracked_epochs = max(0, self.epoch - history.epochs)
         return history
 
     def remember(self, history: History) -> None:

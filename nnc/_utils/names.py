@@ -86,7 +86,7 @@ ARGUMENTS = _by_their_names(
         "restore_best": "restorebestweights savebestonly",
         "verbose": "verbosity",
         "n_threads": "njobs numthreads workers",
-        "sample_weight": "sampleweights",
+        "sample_weight": "sampleweights weights",
         "class_weight": "classweights",
         "max_seconds": "maxtime timeout",
         "n": "units neurons",
@@ -94,6 +94,23 @@ ARGUMENTS = _by_their_names(
         "eps": "epsilon",
     }
 )
+# Former names of methods and attributes, and the present ones, which error messages suggest.
+FORMER_ATTRIBUTES = {
+    "bias": "biases",
+    "forgotten": "untracked_epochs",
+    "check_gradients": "nnc.check_gradients",
+    "from_json": "nnc.from_json",
+    "from_keras": "nnc.from_keras",
+    "from_onnx": "nnc.from_onnx",
+    "from_sklearn": "nnc.from_sklearn",
+    "from_torch": "nnc.from_torch",
+    "hidden_layers": "layers[:-1]",
+    "input_gradients": "nnc.input_gradients",
+    "load": "nnc.load",
+    "loss": "evaluate_loss",
+    "output_layer": "layers[-1]",
+    "plot": "draw",
+}
 
 
 def meant(name: str, known: Iterable[str], others: dict[str, str] = VALUES) -> str | None:
@@ -129,3 +146,22 @@ def argument_suggestion(name: str, known: Iterable[str], elsewhere: Mapping[str,
         if found is not None:
             return f"; did you mean {found} of {function}?"
     return ""
+
+
+def unknown_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeError:
+    """Return the AttributeError for an unknown attribute, with the name that may have been meant.
+
+    Parameters
+    ----------
+    owner : str
+        The object in the words of Python's message: "'NeuralNetwork' object".
+    name : str
+    known : iterable of str
+        The names of its attributes.
+    """
+    hint = ""
+    if not name.startswith("_"):
+        public = [attribute for attribute in known if not attribute.startswith("_")]
+        found = FORMER_ATTRIBUTES.get(name) or meant(name, public, {})
+        hint = "" if found is None else f"; did you mean {found}?"
+    return AttributeError(f"{owner} has no attribute {name!r}{hint}")

@@ -42,7 +42,6 @@ def fit_many(
     client: Client | None = None,
     *,
     rows: Any = None,
-    weights: Any = None,
     timeout: float = 30.0,
     progress: bool = False,
     **fit_options: Any,
@@ -61,7 +60,7 @@ def fit_many(
         As in `nnc.fit_many`. X and y have to fit into the memory of a worker.
     client : distributed.Client, optional
         Default: the one that was made last.
-    rows, weights
+    rows
         As in `nnc.fit_many`.
     timeout : float, default 30
         Seconds until a scheduler that cannot be reached counts as lost.
@@ -94,7 +93,7 @@ def fit_many(
     if not isinstance(client, Client) or client.asynchronous:
         raise TypeError(f"client must be a distributed.Client that is not asynchronous, got {client!r}")
     source = Source(X, y)
-    jobs = jobs_of(networks, source, rows, weights, fit_options)
+    jobs = jobs_of(networks, source, rows, fit_options)
     for job in jobs:
         job.prepare(source)
     with shown_progress(len(networks), progress) as done, Interrupt() as interrupt:

@@ -14,6 +14,7 @@ from nnc._data import targets
 from nnc._network import NeuralNetwork
 from nnc._parallel.executors import take_back
 from nnc._parallel.fit import checked_networks, fit_many
+from nnc._parallel.per_network import PerNetwork
 from nnc._training.arguments import FitArguments
 from nnc._training.defaults import OPTIMIZER, RATE, batch_of
 from nnc._utils import disk
@@ -50,8 +51,9 @@ def fit_partitions(
         bits as if nothing had happened; partitions that had their turn are read, not learned from. It may be removed
         in the end.
     **fit_options
-        As in `nnc.fit_many`, but epochs. Scalings are found in the first partition that has rows; labels in all. Where
-        neither lr nor optimizer is named, new networks begin Adam, whose rate is 0.001, with the batches of `fit`.
+        As in `nnc.fit_many`, except epochs and preset. Scalings are found in the first partition that has rows; labels
+        in all. Where neither lr nor optimizer is named, new networks begin Adam at its rate of 0.001, with the batches
+        of `fit`.
 
     Raises
     ------
@@ -64,12 +66,18 @@ def fit_partitions(
     passes = count("passes", passes)
     if "epochs" in fit_options:
         raise TypeError("fit_partitions has no argument 'epochs'; passes says how often all rows have their turn")
+    if "preset" in fit_options:
+        raise TypeError(
+            "fit_partitions has no argument 'preset'; name lr or optimizer to switch the automatic rule off"
+        )
     parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
         raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
     new = _learn_classes(networks, parts[1])
     first = {"optimizer": fit_options.pop("optimizer", None), "lr": fit_options.pop("lr", None)}
-    first = {name: list(value) if type(value) is list else [value] * len(networks) for name, value in first.items()}
+    first = {
+        name: list(value) if isinstance(value, PerNetwork) else [value] * len(networks) for name, value in first.items()
+    }
     ruled = [  # those that go by the rule of `fit`, as far as it need not know how many rows there are in all
         i
         for i, (network, *given) in enumerate(zip(networks, *first.values(), strict=False))
@@ -89,7 +97,8 @@ def fit_partitions(
         for i in ruled:
             options["lr"][i], options["optimizer"][i] = RATE, OPTIMIZER if networks[i].state is None else None
         try:
-            fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**options, **fit_options})
+            each = {name: PerNetwork(values) for name, values in options.items()}
+            fit_many(networks, rows, target, sample_weight=weights, epochs=1, **{**each, **fit_options})
         except BaseException:
             for network in new:
                 if network.state is None:  # nothing has been trained

@@ -51,8 +51,9 @@ class BatchNorm(Computing):
     Notes
     -----
     A training step, and `gradients`, take mean and variance of the rows of the batch, those of images over all pixels:
-    each row counts once, whatever its sample weight. Everything else, such as `predict`, `loss` and a validation, takes
-    the running ones, which begin with 0 and 1 and take in the unbiased variance, n / (n - 1) times that of the batch.
+    each row counts once, whatever its sample weight. Everything else, such as `predict`, `evaluate_loss` and a
+    validation, uses the running statistics. They begin with 0 and 1 and are updated with the unbiased variance,
+    n / (n - 1) times that of the batch.
 
     gamma, at first 1, is the layer's W (1, channels), and beta, at first 0, its b: the layer is one of those that
     compute, in `net.weights`, `net.sizes` and so on. Penalties and weight decay pass both over, as they do biases.

@@ -78,7 +78,7 @@ def known_classes(net: Any, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any],
 
 def layer_at(net: Any, layer: int) -> Any:
     """The layer with weights of this number, counted from 0, or from the last one if it is negative."""
-    computing = (*checked(net).hidden_layers, net.output_layer)
+    computing = checked(net)._layers_with_weights()
     if isinstance(layer, bool) or not hasattr(layer, "__index__"):
         raise TypeError(f"layer must be a whole number, got {layer!r}")
     if not -len(computing) <= layer < len(computing):

@@ -29,7 +29,7 @@ def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normaliz
         Of classes, one for each row.
     X : array (n, n_in)
     y : array (n,), or (n, n_out)
-        As in `loss`.
+        As in `evaluate_loss`.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure.
     normalize : bool, default False
@@ -86,7 +86,7 @@ def decision_boundary(
     X : array (n, n_in)
         Rows, which say what part of the plane is drawn, and are drawn as dots.
     y : array (n,), or (n, n_out), optional
-        As in `loss`: the colours of the dots.
+        As in `evaluate_loss`: the colours of the dots.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure.
     features : (int, int), default (0, 1)
@@ -195,7 +195,7 @@ def predictions(
     net : NeuralNetwork
     X : array (n, n_in)
     y : array (n, n_out), or (n,)
-        As in `loss`.
+        As in `evaluate_loss`.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure.
     kind : str, optional

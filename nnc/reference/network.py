@@ -143,7 +143,7 @@ class NeuralNetwork:
             A.append(layer.forward_batch(A[-1]) if training else layer.forward(A[-1]))
         return A
 
-    def loss(self, X: Any, y: Any) -> float:
+    def evaluate_loss(self, X: Any, y: Any) -> float:
         """L = scale * sum of (p - y)^2."""
         X, y = self._data(X, y)
         return self._scale(X) * squared_error(self._forward(X)[-1], y)

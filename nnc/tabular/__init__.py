@@ -5,7 +5,7 @@
     model = TableClassifier().fit(frame, labels)
     model.predict(new_frame), model.predict_proba(new_frame)
     print(model.report())
-    model.save("model.json"), nnc.tabular.load("model.json")
+    model.save("model.json"), nnc.load("model.json")
 
 What they do with columns is there by itself:
 
@@ -16,14 +16,12 @@ What they do with columns is there by itself:
     net.predict(schema.encode(read_table(other)))
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 MISSING = 'nnc.tabular needs scikit-learn 1.9 or later ({}); install it with pip install "nnc-cython[tables]"'
 
 try:
-    from nnc.tabular import file
     from nnc.tabular.classifier import TableClassifier
-    from nnc.tabular.estimator import TableEstimator
     from nnc.tabular.frames import Table, read_table
     from nnc.tabular.notices import ColumnWarning, LeakageWarning
     from nnc.tabular.regressor import TableRegressor
@@ -38,27 +36,12 @@ __all__ = [
     "Table",
     "TableClassifier",
     "TableRegressor",
-    "load",
     "read_table",
 ]
 
+if not TYPE_CHECKING:  # or type checkers would accept every name
 
-def load(path: Any) -> TableEstimator:
-    """Read a model that `save` of a TableClassifier or a TableRegressor has written.
+    def __getattr__(name: str) -> object:
+        from nnc._utils.names import unknown_attribute
 
-    Parameters
-    ----------
-    path : str, os.PathLike or text file
-
-    Returns
-    -------
-    TableClassifier or TableRegressor
-
-    Raises
-    ------
-    OSError
-        It cannot be read, or is no such model (ModelFileError): the message says why and what to do.
-    """
-    model = file.read(path)
-    kind = TableClassifier if model.task.kind == "classes" else TableRegressor
-    return kind._of_model(model)
+        raise unknown_attribute("module 'nnc.tabular'", name, __all__)

@@ -105,8 +105,8 @@ class TableEstimator(BaseEstimator):
         its end it is deleted.
     callback : callable, default=None
         Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
-        thread that trains it. In the last record of a network that ends before its time, as its best epoch has passed
-        or was that of others, "spared" is how many epochs it does not need.
+        thread that trains it. The last record of a network that stops early has "skipped_epochs", the number of
+        epochs of its schedule that are not trained.
     progress : bool, default=False
         Shows a progress bar of epochs (extra `[progress]`).
 
@@ -128,9 +128,8 @@ class TableEstimator(BaseEstimator):
     held_out_ : HeldOut
         Estimates of the quality of the model on new rows: `score` (accuracy or R^2), `calibration_error`,
         `temperature`, and `n`, the number of held-out rows that they are made with. These rows neither train nor select
-        the networks that predict them: other held-out rows choose the epoch and the encoding. For regression `score`
-        includes how much the mean of all networks improves on one of them. For classification it is the accuracy of
-        one or two networks, so it may be slightly too low for all of them together.
+        the networks that predict them: other held-out rows choose the epoch and the encoding. `score` includes how
+        much the mean of all networks improves on one of them.
     """
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
@@ -529,7 +528,7 @@ class TableEstimator(BaseEstimator):
         if model.task.kind != cls._kind:
             raise ModelFileError(
                 f"cannot load the model from {disk.place(path)}: it is one of {model.task.kind}, load it with "
-                f"{NAMES[model.task.kind]}.load, or with nnc.tabular.load"
+                f"{NAMES[model.task.kind]}.load, or with nnc.load"
             )
         return cls._of_model(model)
 

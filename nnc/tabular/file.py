@@ -65,9 +65,13 @@ def text(model: TableModel) -> str:
 
 
 def read(path: Any) -> TableModel:
-    """Loads a model, completely checked: see `_serialization.read`."""
-    documents, table = _serialization.read(path, WHAT)
-    where = disk.place(path)
+    """Load a model, completely checked: see `_serialization.read`."""
+    return built(_serialization.read(path, WHAT), disk.place(path))
+
+
+def built(content: Any, where: str) -> TableModel:
+    """Return the model in the checked content of a file, which error messages call `where`."""
+    documents, table = content
     networks = [NeuralNetwork._from_document(document, where, None) for document in documents]
     with _serialization.refusing(where, WHAT):
         return model_of(table, networks)

@@ -13,6 +13,7 @@ import numpy as np
 
 from nnc._network import NeuralNetwork
 from nnc._parallel.fit import outcomes_of
+from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import Apart
 from nnc._registry.optimizers import Adam
 from nnc._training.schedules import CosineLR
@@ -146,12 +147,12 @@ def fit_spread(
         "batch_size": BATCH,
         "optimizer": Adam(),
         "lr": CosineLR(LEARNING_RATE),
-        "validation": [Apart(np.arange(i, len(inputs), NETWORKS)) for i in range(NETWORKS)],
+        "validation": PerNetwork(Apart(np.arange(i, len(inputs), NETWORKS)) for i in range(NETWORKS)),
+        "sample_weight": weights,
         "restore_best": True,
     }
     rows = [np.flatnonzero(np.arange(len(inputs)) % NETWORKS != i) for i in range(NETWORKS)]
-    each = None if weights is None else [weights] * NETWORKS
-    outcomes = outcomes_of(networks, inputs, (relative / mean).astype(np.float32), rows, each, options, 1)
+    outcomes = outcomes_of(networks, inputs, (relative / mean).astype(np.float32), rows, options, 1)
     trained = tuple(net for net, outcome in zip(networks, outcomes, strict=True) if outcome.error is None)
     if not trained:
         return None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nnc._parallel.fit import outcomes_of
+from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import Apart
 from nnc._training.callbacks import bar_of
 from nnc._utils.processors import get_num_threads
@@ -97,7 +98,7 @@ def told(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> 
 
     def both(place: int, record: Any) -> Any:
         with lock:  # members are trained in several threads
-            shown.update(1 + record.get("spared", 0))
+            shown.update(1 + record.get("skipped_epochs", 0))
         return None if callback is None else callback(place, record)
 
     try:
@@ -143,7 +144,7 @@ class Watch:
         else:
             over = epoch == self.last
         if over and epoch < self.epochs:
-            record["spared"] = self.epochs - epoch
+            record["skipped_epochs"] = self.epochs - epoch
         return bool(self.callback is not None and self.callback(self.place, record)) or over
 
 
@@ -160,7 +161,8 @@ class Training:
         After so many no member is begun, and those that are being trained end with what they have reached.
     callback : callable or None
         Called with the member's place and the Record, after each epoch of each, in the thread of the member. Where it
-        is the last one before its time, the record has "spared": how many epochs there would have been.
+        is the last one before its time, the record has "skipped_epochs": the epochs of its schedule that are
+        not trained.
     keep : callable or None
         Called with the members that have come to their end, now and then and where the training is ended.
     """
@@ -318,14 +320,14 @@ class Training:
             del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
             last = self.lasting(bins) or arguments["epochs"]
         else:
-            arguments["validation"] = [Apart(np.flatnonzero(rows)) for rows in held]
-        arguments["callback"] = [
+            arguments["validation"] = PerNetwork([Apart(np.flatnonzero(rows)) for rows in held])
+        arguments["callback"] = PerNetwork(
             Watch(spec.place, arguments["epochs"], last, self.callback, shots)
             for spec, shots in zip(specs, snapshots, strict=True)
-        ]
+        )
         rows = [np.flatnonzero(~rows) for rows in held]
-        each = None if weights is None else [weights] * len(specs)
-        outcomes = outcomes_of(networks, X, y, rows, each, arguments, self.n_jobs, seconds=seconds)
+        arguments["sample_weight"] = weights
+        outcomes = outcomes_of(networks, X, y, rows, arguments, self.n_jobs, seconds=seconds)
         for spec, net, outcome, shots in zip(specs, networks, outcomes, snapshots, strict=True):
             self.over = self.over or outcome.history.stop_reason == "interrupt"
             if outcome.error is not None:

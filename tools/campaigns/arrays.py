@@ -114,7 +114,7 @@ ARGUMENTS = {
     "forward": (["X"], X, lambda value: regressor().forward(value)[-1]),
     "score X": (["X", "y"], X, lambda value: regressor().score(value, Y)),
     "score y": (["y"], Y, lambda value: regressor().score(X, value)),
-    "loss labels": (["y"], LABELS, lambda value: classifier().loss(X, value)),
+    "loss labels": (["y"], LABELS, lambda value: classifier().evaluate_loss(X, value)),
     "gradients X": (["X", "y"], X, lambda value: regressor().gradients(value, Y)[0][0]),
     "vjp X": (["X", "dP"], X, lambda value: regressor().vjp(value, Y)[1]),
     "vjp dP": (["dP"], Y, lambda value: regressor().vjp(X, value)[1]),

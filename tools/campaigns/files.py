@@ -150,7 +150,7 @@ def errors(codes: Iterable[int]) -> Iterator[BaseException]:
 def failures(codes: Iterable[int], report: Callable[[str], None]) -> None:
     """Every call failing in turn, while a new file is saved, an old one replaced (by a link, too), one loaded."""
     old, new = texts()
-    network = nnc.NeuralNetwork.from_json(new)
+    network = nnc.from_json(new)
     n = 0
     for action in ("new", "replace", "link", "load"):
         for error in errors(codes):

@@ -205,7 +205,7 @@ def packed(draw: random.Random, document: Any) -> bytes:
 def read(content: str | bytes) -> nnc.NeuralNetwork:
     """The network of a text, or of a safetensors file."""
     if isinstance(content, str):
-        return nnc.NeuralNetwork.from_json(content)
+        return nnc.from_json(content)
     return nnc.NeuralNetwork._from_document(safetensors.loads(content, "the JSON text"), "the JSON text", None)
 
 

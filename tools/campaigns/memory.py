@@ -52,7 +52,7 @@ def actions(folder: str) -> dict[str, tuple[Callable[[nnc.NeuralNetwork], Any], 
         "lbfgs": (lambda net: net.fit(X, y, epochs=2, optimizer="lbfgs"), True),
         "threads": (lambda net: net.fit(X, y, epochs=2, lr=0.001, batch_size=4, n_threads=2), True),
         "predict": (lambda net: net.predict(X), False),
-        "loss": (lambda net: net.loss(X, y), False),
+        "evaluate_loss": (lambda net: net.evaluate_loss(X, y), False),
         "gradients": (lambda net: net.gradients(X, y), False),
         "copy": (lambda net: net.copy(), False),
         "pickle": (lambda net: pickle.loads(pickle.dumps(net)), False),
@@ -87,7 +87,7 @@ def usable(net: nnc.NeuralNetwork, before: Any, may_change: bool) -> None:
     assert np.isfinite(P).all(), "what it predicts is not finite"
     assert may_change or P.tobytes() == before, "it predicts something else"
     net.copy().fit(X, y, epochs=1)
-    again = nnc.NeuralNetwork.from_json(net.to_json(checkpoint=True))
+    again = nnc.from_json(net.to_json(checkpoint=True))
     assert again.predict(X).tobytes() == P.tobytes(), "saved and read, it predicts something else"
 
 

@@ -1,4 +1,4 @@
-"""Feed `NeuralNetwork.from_onnx` with damaged and unusual ONNX files.
+"""Feed `nnc.from_onnx` with damaged and unusual ONNX files.
 
     python tools/campaigns/onnx_files.py --files 100000
 
@@ -541,7 +541,7 @@ def examine(path, size) -> tuple[str, str | None, float, int]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                NeuralNetwork.from_onnx(path, verify=True)
+                nnc.from_onnx(path, verify=True)
         except OSError as error:
             outcome = "read, but not compared"
             if not any(reason in str(error) for reason in ("cannot run it", "rows at a time", "cannot be compared")):
@@ -556,7 +556,7 @@ def attempt(path) -> tuple[str, str | None, NeuralNetwork | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return "read", None, NeuralNetwork.from_onnx(path)
+            return "read", None, nnc.from_onnx(path)
     except OSError:
         return "refused", None, None
     except Exception as error:

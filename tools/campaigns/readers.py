@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+import nnc
 from nnc import NeuralNetwork
 from nnc._interop.keras_layers import ACTIVATIONS
 from nnc._registry.activations import ROWS
@@ -134,7 +135,7 @@ def _of_torch(module: Any, given: tuple[int, ...]) -> Model:
         return repr(([part.training for part in module.modules()], arrays, torch.get_rng_state().tolist()))
 
     shape = (*given[1:], given[0]) if len(given) == 3 else None
-    return Model(repr(module), lambda verify: NeuralNetwork.from_torch(module, shape, verify=verify), outputs, state)
+    return Model(repr(module), lambda verify: nnc.from_torch(module, shape, verify=verify), outputs, state)
 
 
 def _shape_after(module: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -301,7 +302,7 @@ def keras_model(one: One, seed: int) -> Model | None:
         return repr([np.asarray(keras.ops.convert_to_numpy(variable)).tolist() for variable in model.variables])
 
     text = ", ".join(f"{type(layer).__name__}({layer.get_config()})" for layer in model.layers)
-    return Model(text, lambda verify: NeuralNetwork.from_keras(model, verify=verify), outputs, state)
+    return Model(text, lambda verify: nnc.from_keras(model, verify=verify), outputs, state)
 
 
 def _normalization(one: One, shape: tuple[int, ...], odd: Odd) -> Any:
@@ -441,7 +442,7 @@ def findings(model: Model, counts: Counter[str], seed: int) -> Iterator[str]:
         yield "the model or the random state was changed"
     if importlib.util.find_spec("torch"):
         images = len(network.model.shape) == 3
-        again = NeuralNetwork.from_torch(network.to_torch(), network.model.shape if images else None)
+        again = nnc.from_torch(network.to_torch(), network.model.shape if images else None)
         if not agreement(again, X, network.predict) <= 1:
             yield "to_torch and from_torch give another network"
 

@@ -1,4 +1,4 @@
-"""`nnc plot MODEL -o net.svg`: a picture of a network."""
+"""`nnc draw MODEL -o net.svg`: a drawing of a network."""
 
 from __future__ import annotations
 

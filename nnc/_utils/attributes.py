@@ -1,0 +1,29 @@
+"""Error messages for unknown attributes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+class ExplainedClass(type):
+    """Metaclass whose AttributeError suggests the attribute of the class that may have been meant."""
+
+    if not TYPE_CHECKING:  # or type checkers would accept every name
+
+        def __getattr__(cls, name):
+            from nnc._utils.names import unknown_attribute
+
+            raise unknown_attribute(f"type object {cls.__name__!r}", name, dir(cls))
+
+
+class Explained(metaclass=ExplainedClass):
+    """Base of classes whose AttributeError suggests the attribute that may have been meant."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name in dir(type(self)):  # a property has raised the AttributeError: raise that one again
+                return object.__getattribute__(self, name)
+            from nnc._utils.names import unknown_attribute
+
+            raise unknown_attribute(f"{type(self).__name__!r} object", name, dir(type(self)))

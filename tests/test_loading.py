@@ -1,0 +1,107 @@
+"""nnc.load opens the file of any model, and the classes' own `load` only theirs."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnc
+from nnc import NeuralNetwork
+
+X = np.random.default_rng(0).normal(size=(12, 3))
+MODELS = Path(__file__).parent / "models"
+
+
+def square(P, Y):
+    return ((P - Y) ** 2).mean(), 2 * (P - Y) / P.size
+
+
+@pytest.mark.parametrize("name", ["net.json", "net.safetensors"])
+def test_load_opens_a_network(tmp_path, name):
+    net = NeuralNetwork([3, 5, 2], activation="tanh", dtype="float32", seed=1)
+    net.save(tmp_path / name)
+    same = nnc.load(tmp_path / name)
+    assert type(same) is NeuralNetwork
+    assert same.predict(X).tobytes() == net.predict(X).tobytes()
+
+
+def test_load_opens_an_ensemble(tmp_path):
+    ensemble = nnc.Ensemble(nnc.clones(NeuralNetwork([3, 5, 2], seed=1), 3))
+    ensemble.save(tmp_path / "e.json")
+    same = nnc.load(tmp_path / "e.json")
+    assert type(same) is nnc.Ensemble
+    assert same.predict(X).tobytes() == ensemble.predict(X).tobytes()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("classes", "TableClassifier"), ("counts", "TableRegressor")])
+def test_load_opens_the_model_of_a_table(name, kind):
+    tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
+    path = MODELS / f"table_{name}.json"  # written by 0.1.0
+    model, same = nnc.load(path), getattr(tabular, kind).load(path)
+    assert type(model).__name__ == kind
+    assert [net.params.tobytes() for net in model.networks_] == [net.params.tobytes() for net in same.networks_]
+
+
+def test_load_reads_open_text_files():
+    net = NeuralNetwork([3, 2], seed=1)
+    file = io.StringIO(net.to_json())
+    assert nnc.load(file).params.tobytes() == net.params.tobytes()
+    with pytest.raises(nnc.ModelFileError, match=r"cannot load the model from the open file: .*seek"):
+        nnc.load(file)
+
+
+def test_load_takes_the_loss_that_is_a_function(tmp_path):
+    net = NeuralNetwork([3, 1], loss=square, seed=1)
+    net.save(tmp_path / "net.json")
+    with pytest.raises(TypeError, match=r"load\(path, loss=square\)"):
+        nnc.load(tmp_path / "net.json")
+    assert nnc.load(tmp_path / "net.json", loss=square).evaluate_loss(X, X[:, 0]) == net.evaluate_loss(X, X[:, 0])
+
+
+def test_load_names_the_formats(tmp_path):
+    path = tmp_path / "x.json"
+    for content, message in (
+        ({"format": "other"}, 'format is "other", expected one of "nnc-network", "nnc-ensemble", "nnc-table"'),
+        ({"a": 1}, "format is missing, expected one of"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(nnc.ModelFileError, match=message):
+            nnc.load(path)
+    for text in ("", "[1]", "{", "\0"):
+        path.write_text(text)
+        with pytest.raises(nnc.ModelFileError, match="cannot load the model from"):
+            nnc.load(path)
+    with pytest.raises(FileNotFoundError, match="cannot load the model: there is no file"):
+        nnc.load(tmp_path / "missing.json")
+
+
+def test_classes_refuse_the_files_of_others(tmp_path):
+    net = NeuralNetwork([3, 2], seed=1)
+    net.save(tmp_path / "net.json")
+    nnc.Ensemble([net]).save(tmp_path / "e.json")
+    with pytest.raises(nnc.ModelFileError, match=r"it is an ensemble of networks; load it with nnc\.load"):
+        NeuralNetwork.load(tmp_path / "e.json")
+    with pytest.raises(nnc.ModelFileError, match=r"it is a single network; load it with nnc\.load"):
+        nnc.Ensemble.load(tmp_path / "net.json")
+    with pytest.raises(nnc.ModelFileError, match=r"it is a model of a table; load it with nnc\.load"):
+        NeuralNetwork.load(MODELS / "table_classes.json")
+
+
+def test_tables_without_scikit_learn_name_the_extra():
+    code = (
+        "import sys; sys.modules['sklearn'] = None; import nnc\n"
+        f"try: nnc.load({str(MODELS / 'table_classes.json')!r})\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert 'pip install "nnc-cython[tables]"' in done.stdout
+
+
+def test_former_loader_of_tables_is_named():
+    tabular = pytest.importorskip("nnc.tabular", exc_type=ImportError)
+    with pytest.raises(AttributeError, match=r"module 'nnc\.tabular' has no attribute 'load'; did you mean nnc\.load"):
+        tabular.load  # noqa: B018
