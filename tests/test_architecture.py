@@ -3,6 +3,7 @@
 import ast
 import builtins
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,14 +42,22 @@ def python_names():
 def core_names():
     """Return all words of src/ outside comments."""
     names = set()
-    for path in (HOME / "src").iterdir():
+    for path in filter(Path.is_file, (HOME / "src").iterdir()):
         text = path.read_text(encoding="utf-8")
         text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL) if path.suffix == ".h" else LINE_COMMENT.sub("", text)
         names |= set(re.findall(r"[A-Za-z_]\w*", text))
     return names
 
 
-KNOWN = python_names() | core_names() | set(dir(builtins)) | OTHER_NAMES
+def house_names():
+    """Return all constants of tests/test_house.py."""
+    return set(re.findall(r"^([A-Z_]+) =", (HOME / "tests/test_house.py").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@cache
+def known():
+    """Return all names that a code span may contain."""
+    return python_names() | core_names() | house_names() | set(dir(builtins)) | OTHER_NAMES
 
 
 def missing(text):
@@ -61,7 +70,7 @@ def missing(text):
             if not any((folder / name).exists() for folder in (HOME, HOME / "src")):
                 faults.append(name)
     for span in spans:
-        faults += [name for name in re.findall(r"[A-Za-z_]\w*", SOURCE_NAME.sub("", span)) if name not in KNOWN]
+        faults += [name for name in re.findall(r"[A-Za-z_]\w*", SOURCE_NAME.sub("", span)) if name not in known()]
     return faults
 
 
@@ -83,6 +92,31 @@ def test_architecture_names_only_what_exists():
     text = PAGE.read_text(encoding="utf-8")
     assert len(re.findall(r"`[^`]+`", FENCE.sub("", text))) > 100
     assert not missing(text)
+
+
+def imported(path):
+    """Return the packages or files that a package or file of the diagram imports."""
+    files = path.rglob("*.py") if path.is_dir() else [path]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    if path.parent.name == "src":
+        return {f"src/{name}.pxd" for name in re.findall(r"^(?:from|cimport) +(\w+)", text, re.MULTILINE)}
+    names = set(re.findall(r"^\s*(?:from|import) nnc\.(\w+)", text, re.MULTILINE))
+    names |= set(re.findall(r"^\s*from nnc import (\w+)", text, re.MULTILINE))
+    return {f"nnc/{name}" for name in names} | {f"nnc/{name}.py" for name in names}
+
+
+def test_diagram_shows_each_import_from_above():
+    diagram = FENCE.findall(PAGE.read_text(encoding="utf-8"))[0]
+    lines = [re.findall(r"(?:nnc|src)/[\w./]+", line) for line in diagram.splitlines()]
+    rank = {name: i for i, line in enumerate(lines) for name in line}
+    assert len(rank) > 35
+    upward = [
+        f"{name} imports {other}"
+        for name, i in rank.items()
+        for other in imported(HOME / name)
+        if other != name and rank.get(other, i + 1) <= i
+    ]
+    assert not upward
 
 
 def test_names_that_do_not_exist_are_found():
