@@ -1,6 +1,6 @@
 """What a person gets who leaves everything out: `NeuralNetwork(sizes, loss=...).fit(X, y)`.
 
-    python -m benchmarks.defaults [--splits 3] [--epochs 200] [--plain]
+    python -m benchmarks.defaults [--splits 3] [--epochs 200] [--plain] [--data FOLDER]
 
 The test errors, mean of the splits of benchmarks.tables: percentages of wrong classes, or the root mean square divided
 by the standard deviation of the training targets; and CPU seconds of a fit in one thread. With `--epochs` the fit names
@@ -12,23 +12,28 @@ from __future__ import annotations
 import argparse
 import warnings
 from time import process_time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import nnc
-from benchmarks.table_sets import HERE, SETS, Table, pd
+from benchmarks.data import add_option
+from benchmarks.table_sets import SETS, Table, available, pd
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([0, 1, 1, 0])
 HIDDEN = {"iris": [16], "digits": [64, 32], "concrete": [64], "California housing": [64]}
 
 
-def tables(splits: int):
-    """Name, hidden layers, loss and rows of every fit."""
+def tables(splits: int, folder: Path | None):
+    """Yield name, hidden layers, loss and rows of each fit."""
     rows = pd.DataFrame(XOR[0])
-    for name, hidden in HIDDEN.items():
+    for name in available(folder, HIDDEN):
         for split in range(splits):
-            table = SETS[name](HERE, split)
-            yield name, hidden, "cross_entropy" if table.kind == "classes" else "mse", table
+            table = SETS[name].read(folder, split)
+            yield name, HIDDEN[name], "cross_entropy" if table.kind == "classes" else "mse", table
     for loss in ("sse", "bce"):
         for _ in range(splits):
             yield f"XOR, {loss}", [4], loss, Table(rows, XOR[1], rows, XOR[1], "classes")
@@ -39,11 +44,12 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="name them")
     parser.add_argument("--plain", action="store_true", help="name a rate, too")
+    add_option(parser)
     args = parser.parse_args()
     warnings.simplefilter("ignore", nnc.TrainingWarning)
     options = ({"epochs": args.epochs} if args.epochs else {}) | ({"lr": 0.001} if args.plain else {})
     found: dict[str, list[tuple[float, float]]] = {}
-    for seed, (name, hidden, loss, table) in enumerate(tables(args.splits)):
+    for seed, (name, hidden, loss, table) in enumerate(tables(args.splits, args.data)):
         n_out = len(np.unique(table.y)) if loss == "cross_entropy" else 1
         net = nnc.NeuralNetwork([table.X.shape[1], *hidden, n_out], loss=loss, seed=seed)
         began = process_time()

@@ -4,14 +4,13 @@ Default parameters, the same data, the same seed and the same number of iteratio
 printed is the median time of each and how many times faster nnc is; how many times longer nnc takes than the fit has
 to: its multiply-adds at the float64 peak of all processors, measured in the same run, and what scikit-learn does
 besides training (its checks, first weights, folds and scores); and how far the coefficients are apart, which says that
-both have done the same work. Letter and California housing are read from a folder with PMLB's files (Olson et al.,
-2017; letter.tsv.gz, 537_houses.tsv.gz), ../shared/data/pmlb or --data; without it they are left out.
+both have done the same work. Letter and California housing (PMLB, Olson et al., 2017) are read from the data folder,
+which is --data or the environment variable NNC_DATA; sets that it does not have are skipped and named.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import sys
 import warnings
 from pathlib import Path
@@ -20,6 +19,8 @@ from time import perf_counter, sleep
 from types import SimpleNamespace
 
 import numpy as np
+
+from benchmarks.data import add_option, available, read_pmlb
 
 # Seconds. After their last product the threads of a BLAS spin for 0.1 s, on the core that the next one needs.
 REST = 0.25
@@ -37,25 +38,14 @@ def digits(folder):
     return X / 16, y
 
 
-def pmlb(name):
-    def load(folder):
-        with gzip.open(folder / f"{name}.tsv.gz", "rt") as file:
-            columns = file.readline().split()
-            table = np.loadtxt(file, delimiter="\t")
-        at = columns.index("target")
-        return standardized(np.delete(table, at, axis=1)), table[:, at]
-
-    return load
-
-
 def houses(folder):
-    X, y = pmlb("537_houses")(folder)
-    return X, standardized(y)
+    X, y = read_pmlb(folder, "537_houses")
+    return standardized(X.to_numpy(float)), standardized(y.to_numpy(float))
 
 
 def letter(folder):
-    X, y = pmlb("letter")(folder)
-    return X, y.astype(int)
+    X, y = read_pmlb(folder, "letter")
+    return standardized(X.to_numpy(float)), y.to_numpy(int)
 
 
 def mnist(folder):
@@ -66,6 +56,7 @@ def mnist(folder):
     return X, rng.integers(0, 10, len(X))
 
 
+PMLB_SETS = {"letter": "pmlb/letter", "California housing": "pmlb/537_houses"}
 # name: the estimator, the data, iterations (which default parameters do not reach convergence in), those of --quick
 FITS = {
     "digits": ("MLPClassifier", digits, 100, 3),
@@ -156,7 +147,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.estimators", description="nnc beside scikit-learn's MLP."
     )
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/pmlb", help="folder with PMLB's files")
+    add_option(parser)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
     parser.add_argument("--only", help="part of the names of what is measured")
     parser.add_argument("--quick", action="store_true", help="one short turn each: a test, no measurement")
@@ -190,12 +181,11 @@ def main(arguments=None):
             flush=True,
         )
 
+    present = available(args.data, *PMLB_SETS.values())
     for name, (kind, load, iterations, few) in FITS.items():
-        try:
-            X, y = load(args.data)
-        except FileNotFoundError as error:
-            print(f"{name:<22} left out: {error}")
+        if name in PMLB_SETS and PMLB_SETS[name] not in present:
             continue
+        X, y = load(args.data)
         report(name, kind, fit_of(kind, X, y, few if args.quick else iterations), rounds)
     X, y = digits(args.data)
     search = search_of(X, y, 2 if args.quick else 200)

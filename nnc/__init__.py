@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from nnc._data.conformal import ConformalIntervals, ConformalSets
     from nnc._data.metrics import Metric
     from nnc._data.scaling import MinMax, Pixels, Standardize
-    from nnc._inspection import Explanation, GradientCheck
+    from nnc._inspection.explain import Explanation
+    from nnc._inspection.gradients import GradientCheck
     from nnc._model.cores import show_config
     from nnc._model.views import Layer
     from nnc._network import NeuralNetwork
@@ -155,9 +156,9 @@ _HOME = {
     "DivergedWarning": "_training.advice",
     "Ensemble": "_parallel.ensemble",
     "EqualNeuronsWarning": "_training.advice",
-    "Explanation": "_inspection",
+    "Explanation": "_inspection.explain",
     "ExponentialLR": "_training.schedules",
-    "GradientCheck": "_inspection",
+    "GradientCheck": "_inspection.gradients",
     "Head": "_registry.heads",
     "Heads": "_registry.heads",
     "History": "_training.history",

@@ -54,19 +54,19 @@ def make_fail(monkeypatch):
         def failing(*_, **__):
             raise error
 
-        monkeypatch.setattr(path, failing)  # see above
+        monkeypatch.setattr(path, failing)  # the one place where calls are made to fail, for the reasons above
 
     return replace
 
 
 @pytest.fixture
 def set_limit(monkeypatch):
-    """Return a function that sets the constant at a dotted path.
+    """Return a function that sets the constant at a dotted path, or by name in a module loaded from a file.
 
     Limits of the package lie far above what a test can afford: files of a gigabyte, millions of rows, minutes. A test
     of what happens beyond one of them lowers it.
     """
-    return monkeypatch.setattr
+    return monkeypatch.setattr  # the one place where limits are lowered, for the reasons above
 
 
 VARIANTS = [cores.chosen()] if os.environ.get("NNC_ISA") else cores.available()

@@ -332,7 +332,7 @@ def test_examples(name, capsys, tmp_path, monkeypatch):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", [name])  # with no picture to be drawn
+    monkeypatch.setattr("sys.argv", [name])  # pytest's own arguments would be read as the name of a picture
     monkeypatch.syspath_prepend(EXAMPLES)  # as for a script, whose neighbors it may import
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 

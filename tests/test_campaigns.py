@@ -84,7 +84,7 @@ def test_what_is_wrong_where_memory_is_short_is_found(planted, finding):
 
 @on_linux
 @pytest.mark.parametrize(("limits", "code"), [((1,), 1), ((256,), 1), ((1, 256), 0)])
-def test_limits_that_nobody_feels_are_found(monkeypatch, limits, code):
+def test_limits_that_nobody_feels_are_found(set_limit, limits, code):
     campaign = campaign_of("memory")
-    monkeypatch.setattr(campaign, "LIMITS", limits)  # the campaign is no module that set_limit finds
+    set_limit(campaign, "LIMITS", limits)
     assert campaign.main(["--limit", "--actions", "copy"]) == code

@@ -138,8 +138,8 @@ def test_demo_admits_what_fails(monkeypatch, set_limit, capsys):
         images, labels = nnc.datasets.load_digits()
         return images, np.roll(labels, 1)
 
-    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)  # the real one does not fail
-    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)  # as above
+    monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)  # the demo takes no network
+    monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)  # the demo takes no data
     set_limit("nnc._cli.demo.WANTED_AGREEMENT", -1.0)
     assert main(["demo"]) == 1
     failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)

@@ -1,4 +1,6 @@
 import io
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -85,13 +87,16 @@ def test_difference():
     assert Difference.between(np.array([-2.0]), np.array([2.0])) == Difference(4.0, 2.0)
 
 
-def test_interrupt(monkeypatch):
-    def interrupted(self, X, y, **settings):
-        return nnc.History({"loss": np.zeros(3)}, 0.1, "interrupt")
-
-    monkeypatch.setattr(nnc.NeuralNetwork, "fit", interrupted)  # as a fit does that Ctrl-C has ended
-    with pytest.raises(KeyboardInterrupt):
-        nnc.compare([3, 4, 1], X, Y, epochs=10)
+def test_interrupt_ends_the_comparison(make_fail):
+    """Ctrl-C in the fit of the engine raises KeyboardInterrupt, and the reference is not trained."""
+    make_fail("nnc.reference.NeuralNetwork.fit", AssertionError("the reference was trained"))
+    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            nnc.compare([3, 4, 1], X, Y, epochs=10**8)
+    finally:
+        timer.cancel()
 
 
 def test_divergence():

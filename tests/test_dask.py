@@ -190,7 +190,8 @@ def test_what_waits_for_data_of_a_frozen_worker_is_done_by_others(tmp_path, set_
         begun.touch()
 
     begin.every = 100
-    monkeypatch.setattr(_Run, "guard", resent)  # notes which tasks are sent again
+    # The scheduler moves tasks and loses results at moments that a client cannot choose.
+    monkeypatch.setattr(_Run, "guard", resent)
     here, away = networks(8), networks(8)
     options = {"epochs": 1500, "batch_size": 8}
     nnc.fit_many(here, X, Y, **options)

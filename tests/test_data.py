@@ -45,12 +45,14 @@ def test_kinds_of_numbers(kind):
 # ----------------------------------------------------------------------------------------- memory maps
 
 
-def test_a_memory_map_of_the_dtype_is_used_where_it_is(tmp_path, monkeypatch):
+def test_memory_map_of_the_dtype_is_read_in_place(tmp_path, monkeypatch):
+    """The core reads a memory map of the network's dtype without a copy of it or of its batches."""
     memmap = on_disk(tmp_path / "X", X, np.float32)
     net, same = regressor(dtype="float32"), regressor(dtype="float32")
     taken = []
     core = net.model.core
-    monkeypatch.setattr(  # shows which memory the core reads
+    # Copies of single batches are visible neither in the result nor in the peak of memory.
+    monkeypatch.setattr(
         net.model,
         "core",
         SimpleNamespace(

@@ -188,23 +188,19 @@ def test_a_promise_takes_no_memory(read):
             assert peak(partial(refused, raw)) < 2**22  # a few pieces
 
 
-def test_what_unpacks_to_more_than_promised_is_not_unpacked(read, monkeypatch):
-    bomb = gzip.compress(WHOLE) + gzip.compress(bytes(2**25)) * 8
-    unpacked = []
-    original = gzip.GzipFile.read
-
-    def counted(self, n):
-        unpacked.append(n)
-        return original(self, n)
-
-    monkeypatch.setattr(gzip.GzipFile, "read", counted)  # counts the bytes that are unpacked
+def test_bytes_beyond_the_promised_ones_are_not_unpacked(read):
+    """Unpacking stops before the end of the next gzip member, whose checksum is wrong and would raise another error."""
+    excess = bytearray(gzip.compress(bytes(2**18)))
+    excess[-8] ^= 1
+    with pytest.raises(gzip.BadGzipFile, match="CRC"):
+        gzip.decompress(excess)
+    bomb = gzip.compress(WHOLE) + excess + gzip.compress(bytes(2**25)) * 8
 
     def refused():
         with pytest.raises(OSError, match="6 bytes, and more are there"):
             read(bomb)
 
     assert peak(refused) < 2**21
-    assert sum(unpacked) < 100
 
 
 def test_a_device_without_an_end(tmp_path):
@@ -405,8 +401,9 @@ def checked(data):
 
 
 def test_mnist():
-    root = Path(__file__).parents[1]
-    counts = checked(load_mnist(real(root.parent / "shared" / "data" / "mnist")))
+    if not os.environ.get("NNC_DATA"):
+        pytest.skip("needs mnist in the folder that NNC_DATA names")
+    counts = checked(load_mnist(real(Path(os.environ["NNC_DATA"], "mnist"))))
     assert counts == (
         [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
         [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],

@@ -320,11 +320,12 @@ def test_blocks():
     assert long == "".join(5 * letter for letter in BLOCKS)
 
 
-def test_blocks_where_they_cannot_be_printed(monkeypatch):
+def test_blocks_are_letters_where_the_console_cannot_print_them():
+    """Without a console, as in a program with a window, blocks are drawn."""
     with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="cp1252")):
         assert blocks(np.arange(8.0)) == LETTERS
-    monkeypatch.setattr(sys, "stdout", None)  # as in a program without a console
-    assert blocks(np.arange(8.0)) == BLOCKS
+    with contextlib.redirect_stdout(None):
+        assert blocks(np.arange(8.0)) == BLOCKS
 
 
 def test_ticks():

@@ -1,7 +1,7 @@
 """Networks of images against their definition in NumPy, differences, and themselves on other threads."""
 
-import runpy
-import warnings
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -359,7 +359,7 @@ def test_few_images_have_the_outputs_that_they_have_among_many(isa, name, dtype)
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="the examples are not here")
 @pytest.mark.parametrize("options", [["--lenet"], ["--fashion"], []])
-def test_the_example_on_mnist(options, tmp_path, monkeypatch, capsys):
+def test_the_example_on_mnist(options, tmp_path):
     """On a few digits of another data set, as large, in files as MNIST has them."""
     digits, labels = load_digits()
     images = np.zeros((300, 28, 28), np.uint8)
@@ -368,13 +368,10 @@ def test_the_example_on_mnist(options, tmp_path, monkeypatch, capsys):
         for kind, array in (("images-idx3", images[:n]), ("labels-idx1", labels[:n].astype(np.uint8))):
             head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
             (tmp_path / f"{name}-{kind}-ubyte").write_bytes(head + array.tobytes())
-    monkeypatch.setattr("sys.argv", ["mnist.py", str(tmp_path), "--epochs", "4", *options])  # as from the shell
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a few steps are no training
-        runpy.run_path(str(EXAMPLE), run_name="__main__")
-    out = capsys.readouterr().out
-    assert "epoch  4" in out
-    assert "test images are wrong" in out
+    command = [sys.executable, str(EXAMPLE), str(tmp_path), "--epochs", "4", *options]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "epoch  4" in run.stdout
+    assert "test images are wrong" in run.stdout
 
 
 def test_the_network_for_small_images_says_what_it_takes():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nnc import NeuralNetwork
-from nnc._inspection import check_gradients, explain_step
+from nnc._inspection.explain import explain_step
+from nnc._inspection.gradients import check_gradients
 from nnc._registry import activations, losses
 from nnc.datasets import load_iris
 

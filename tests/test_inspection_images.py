@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nnc import reference
-from nnc._inspection import check_gradients, explain_step
+from nnc._inspection.explain import explain_step
+from nnc._inspection.gradients import check_gradients
 from nnc._inspection.problem import Problem
 from nnc.layers import AvgPool2D, Conv2D, Dense, Flatten, GlobalAvgPool2D, Input, MaxPool2D
 from nnc.reference import Stream

@@ -336,8 +336,8 @@ def test_model_of_float64_is_read():
 
 
 def test_verification_finds_a_model_that_computes_something_else(monkeypatch):
-    # A class that is changed as a whole is what no check of types and attributes can notice.
     call = layers.ReLU.call
+    # Checks of types and attributes refuse a subclass; they cannot notice a class that is changed as a whole.
     monkeypatch.setattr(layers.ReLU, "call", lambda self, inputs: call(self, inputs) * 1.001)
     shape, parts = after_dense(layers.ReLU())
     model = trained(shape, *parts)

@@ -471,7 +471,7 @@ def test_networks_of_one_known_scaling_take_the_rows_once(scaler, monkeypatch):
     if scaler == "learned":
         first.fit(X, Y, epochs=1, lr=0.001)
     copies, taken, take = [pickle.loads(pickle.dumps(first)) for _ in range(5)], [], source.Taken
-    # Counts the conversions of X, which only cost memory.
+    # The conversions of X only cost memory, of which pools of threads need more than the rows.
     monkeypatch.setattr(source, "Taken", lambda *arguments: taken.append(take(*arguments)) or taken[-1])
     nnc.fit_many(copies, X, Y, epochs=2, lr=0.001)
     assert len(taken) == 1

@@ -8,6 +8,7 @@ import pytest
 
 import nnc
 from nnc import ModelFileError, NeuralNetwork, reference
+from nnc._inspection.gradients import check_gradients
 from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, MaxPool2D
 
 pytestmark = pytest.mark.filterwarnings("ignore::nnc.TrainingWarning")
@@ -115,7 +116,7 @@ def test_check_gradients(name):
     for part in gradients[place]:
         right = part.copy()
         part.flat[abs(part).argmax()] *= 1.0001
-        assert nnc._inspection.check_gradients(net, X, Y, gradients=gradients).wrong
+        assert check_gradients(net, X, Y, gradients=gradients).wrong
         part[...] = right
 
 

@@ -16,15 +16,12 @@ pytest.importorskip("matplotlib")
 
 
 @pytest.fixture(autouse=True)
-def headless(monkeypatch):
+def headless(make_fail):
+    """Draw without a screen, and fail if a plot is shown."""
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
     pyplot = pytest.importorskip("matplotlib.pyplot")
-
-    def show(*args, **kwargs):
-        raise AssertionError("a plot was shown")
-
-    monkeypatch.setattr(pyplot, "show", show)  # nothing is shown without being asked for
+    make_fail("matplotlib.pyplot.show", AssertionError("a plot was shown"))
     yield
     for number in pyplot.get_fignums():
         pyplot.figure(number).canvas.draw()  # what cannot be drawn fails here

@@ -29,14 +29,17 @@ QUIET = dict.fromkeys(processors.VARIABLES, "")
 
 
 @pytest.fixture(autouse=True)
-def as_at_first(monkeypatch):
+def eight_processors(monkeypatch, set_limit, tmp_path):
+    """A machine with eight processors, where no variable, control group or library limits the threads."""
     for name in processors.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(processors, "_of_libraries", list)  # others have loaded threadpoolctl perhaps
-    monkeypatch.setattr(processors, "cpu_count", lambda: 8)
-    monkeypatch.setattr(processors, "_quota", lambda: 100)
+    monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)  # other tests may have loaded it
+    monkeypatch.setattr(processors, "cpu_count", lambda: 8)  # the machine that runs the tests may have fewer
+    set_limit("nnc._utils.processors.CGROUPS", str(tmp_path / "cgroup"))
+    processors._quota.cache_clear()
     yield
     nnc.set_num_threads(None)
+    processors._quota.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------ how many it may take
@@ -50,12 +53,26 @@ def test_what_limits_the_threads(monkeypatch):
     assert nnc.get_num_threads() == 5
     monkeypatch.setenv("NNC_NUM_THREADS", "4")
     assert nnc.get_num_threads() == 4
-    monkeypatch.setattr(processors, "_quota", lambda: 3)
-    assert nnc.get_num_threads() == 3
-    monkeypatch.setattr(processors, "_of_libraries", lambda: [2, 7])
-    assert nnc.get_num_threads() == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "dynamic")
+    assert nnc.get_num_threads() == 4
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/cgroup"), reason="there are no control groups")
+def test_control_group_limits_the_threads(tmp_path):
+    """The quota of a control group, rounded up, is the largest number of threads."""
+    (tmp_path / "cgroup" / "cpu").mkdir(parents=True)
+    for folder in ("cgroup", "cgroup/cpu"):  # of versions 2 and 1
+        (tmp_path / folder / "cpu.max").write_text("250000 100000\n")
+    assert nnc.get_num_threads() == 3
+    nnc.set_num_threads(2)
     assert nnc.get_num_threads() == 2
+
+
+def test_threadpoolctl_limits_the_threads():
+    """A limit that threadpoolctl sets for BLAS holds for fits, too."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    with threadpoolctl.threadpool_limits(1):
+        assert nnc.get_num_threads() == 1
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "two", True])

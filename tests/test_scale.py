@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import nnc
 from nnc import ModelFileError, NeuralNetwork, reference
+from nnc._inspection.gradients import check_gradients
 from nnc._model import cores
 from nnc.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Input, Scale
 
@@ -130,7 +131,7 @@ def test_check_gradients(name, dtype):
     place = next(i for i, layer in enumerate(net.model.stack.computing) if isinstance(layer.kind, Scale))
     found = gradients[place][0]
     found.flat[abs(found).argmax()] *= 1.0001 if dtype == "float64" else 1.1
-    checked = nnc._inspection.check_gradients(net, X, Y, gradients=gradients)
+    checked = check_gradients(net, X, Y, gradients=gradients)
     assert checked.layers[place].wrong
     assert sum(layer.wrong for layer in checked.layers) == 1
 

@@ -241,5 +241,5 @@ def test_the_recipe_with_optuna(monkeypatch):
     if not example.exists():
         pytest.skip("the examples are in the source folder only")
     monkeypatch.syspath_prepend(example.parent)  # as for a script, whose neighbors it may import
-    monkeypatch.setattr("sys.argv", [example.name])  # with no picture to be drawn
+    monkeypatch.setattr("sys.argv", [example.name])  # pytest's own arguments would be read as the name of a picture
     assert runpy.run_path(str(example))["main"](trials=3) < 1.5  # the variance of y is 1.4

@@ -264,18 +264,19 @@ def test_predict_from_any_format(shell):
     assert shell("predict iris.json bare.csv --id species --encoding utf-16-le")[0] == wanted
 
 
-def test_predict_from_standard_input_in_any_order(shell, monkeypatch):
+def test_predict_from_standard_input_in_any_order(shell):
+    """Rows on standard input may have their columns in another order than the training table."""
     wanted = shell("predict iris.json iris.csv --classes --id species")[0]
     text = iris().select("species", *reversed(NAMES)).write_csv()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-    assert shell("predict iris.json --classes --id species")[0] == wanted
+    command = [sys.executable, "-m", "nnc", "predict", "iris.json", "--classes", "--id", "species"]
+    assert subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout.decode() == wanted
 
 
-def test_predict_some_rows_at_a_time(shell, monkeypatch):
+def test_predict_some_rows_at_a_time(shell, set_limit):
     wanted = shell("predict houses.json houses.csv --interval 0.8")
     assert wanted[2] == 0
     assert wanted[0].splitlines()[0].endswith("price,prediction,low,high")
-    monkeypatch.setattr("nnc._cli.tables.ROWS", 7)
+    set_limit("nnc._cli.tables.ROWS", 7)
     assert shell("predict houses.json houses.csv --interval 0.8") == wanted
     low, high, price = np.loadtxt(
         io.StringIO(wanted[0]), delimiter=",", skiprows=1, usecols=(-2, -1, -4), quotechar='"'
@@ -654,6 +655,7 @@ def test_interrupted_and_resumed(shell, monkeypatch):
                 os.kill(os.getpid(), signal.SIGINT)
 
     write, seen = RunLog.epoch, []
+    # The command has no callback, and the signal must come after the first epoch of the fifth network.
     monkeypatch.setattr(RunLog, "epoch", interrupted)
     out, err, status = shell(f"{line.replace(' -q', '')} -o m.json -f")
     assert status == 130
@@ -728,32 +730,35 @@ def test_idx(shell, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
-def test_images_interrupted_and_resumed(shell, images, monkeypatch):
+def test_images_interrupted_and_resumed(shell, images, monkeypatch, set_limit):
+    """A run that Ctrl-C ended after the third epoch goes on to the model of a whole run."""
     assert shell("train --images images -o whole.json --epochs 6 -q")[2] == 0
     keeper = import_module("nnc._cli.images").Keeper
-    monkeypatch.setattr(keeper, "seconds", 1e-9)
-    keep = keeper.__call__
+    set_limit("nnc._cli.images.Keeper.seconds", 1e-9)
+    keep, epochs = keeper.__call__, []
 
     def interrupted(self, record):
         keep(self, record)
-        if record["epoch"] == 3:
+        epochs.append(record["epoch"])
+        if epochs == [1, 2, 3]:
             os.kill(os.getpid(), signal.SIGINT)
 
+    # The command has no callback, and the signal must come after the third epoch.
     monkeypatch.setattr(keeper, "__call__", interrupted)
     _, err, status = shell("train --images images -o m.json --epochs 6")
     assert status == 130
     assert "interrupted: the best so far" in err
-    monkeypatch.setattr(keeper, "__call__", keep)
     assert shell("train --images images -o m.json --epochs 6 --resume -q") == ("", "", 0)
+    assert epochs == [1, 2, 3, 4, 5, 6]
     assert shell("predict m.json images") == shell("predict whole.json images")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT of this kind")
 @pytest.mark.parametrize(("at", "status"), [(1, 130), (2, 0)])
-def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatch, at, status):
-    """The first of two, and the last: then all is done."""
-    keeper, loop = import_module("nnc._cli.images").Keeper, import_module("nnc._training.loop").TrainingLoop
-    monkeypatch.setattr(keeper, "seconds", 1e-9)
+def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatch, set_limit, at, status):
+    """A signal in the first of two epochs ends the run, and one in the last epoch comes too late to do so."""
+    loop = import_module("nnc._training.loop").TrainingLoop
+    set_limit("nnc._cli.images.Keeper.seconds", 1e-9)
     evaluate = loop.evaluate
 
     def interrupted(self):
@@ -761,6 +766,7 @@ def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatc
             os.kill(os.getpid(), signal.SIGINT)
         evaluate(self)
 
+    # Callbacks run before or after a validation, so only a replaced method can raise the signal in between.
     monkeypatch.setattr(loop, "evaluate", interrupted)
     _, err, found = shell("train --images images -o m.json --epochs 2")
     assert found == status
@@ -769,12 +775,12 @@ def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatc
     assert Path("m.json.unfinished.safetensors").exists() == (at == 1)
 
 
-def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch):
-    """Where a run was killed before it could write the model."""
-    module = import_module("nnc._cli.images")
+def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch, set_limit):
+    """A run that was killed after its last epoch, before it removed its checkpoint, can be resumed."""
+    set_limit("nnc._cli.images.Keeper.seconds", 1e-9)
     with monkeypatch.context() as killed:
-        killed.setattr(module.Keeper, "seconds", 1e-9)
-        killed.setattr(module.os, "remove", lambda path: None)
+        # A signal from outside cannot be sent at this moment.
+        killed.setattr(os, "remove", lambda path: None)
         assert shell("train --images images -o m.json --epochs 2 -q")[2] == 0
     predicted = shell("predict m.json images")
     assert shell("train --images images -o m.json --epochs 2 -q --resume") == ("", "", 0)
@@ -1029,6 +1035,7 @@ def test_images_are_reduced_while_they_are_read(shell, tmp_path):
         return found
 
     with pytest.MonkeyPatch.context() as patch:
+        # Pillow allocates pixels outside Python, where tracemalloc does not see them.
         patch.setattr(image.Image, "_new", counted)
         assert stacked(files).shape == (8, 33, 40, 3)
     assert 1 <= most <= 2

@@ -283,18 +283,19 @@ def test_generators_of_others_are_not_held(random_state, monkeypatch):
             free.append(not self.thread.is_alive())
             self.training.resume(*arguments)
 
-    monkeypatch.setattr(ours.runs.DenseRun, "run_slice", drawing)  # another thread must draw while the core trains
+    # Another thread must draw while the core trains, and only a replaced call can start it then.
+    monkeypatch.setattr(ours.runs.DenseRun, "run_slice", drawing)
     MLPClassifier(**{**SMALL, "random_state": random_state, "max_iter": 3}).fit(*labels(2))
     assert free == [True] * len(free)
     assert len(free) >= 3
 
 
 @pytest.mark.parametrize("batch", [50, 230])
-def test_epochs_go_by_unseen(monkeypatch, batch):
-    """For as long as no rule can end the fit, nothing of Python comes between two epochs."""
+def test_epochs_that_no_rule_can_end_run_in_one_call(monkeypatch, batch):
+    """Python regains control only after epochs in which a rule can end the fit, or for a callback."""
     looks = []
     look = ours.runs.DenseRun.look
-    # Counts the epochs after which Python is called.
+    # The number of epochs in a call of the core is visible in no result, and a callback would change it.
     monkeypatch.setattr(ours.runs.DenseRun, "look", lambda run: (looks.append(run.epoch), look(run))[1])
     parameters = {**SMALL, "batch_size": batch, "tol": 0}
     MLPClassifier(**parameters, n_iter_no_change=20).fit(*labels(2))

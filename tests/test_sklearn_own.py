@@ -25,6 +25,7 @@ def _tests():
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLPClassifier", "MLPRegressor"):
+            # scikit-learn's own tests import these names, and have no argument for another class.
             patch.setattr(sklearn.neural_network, name, getattr(nnc.sklearn, name))
         spec.loader.exec_module(module)
     return module

@@ -1,6 +1,8 @@
 """The structure of nnc/: sizes of classes and functions, types in nnc/_training, and the way from `fit` to the loop."""
 
 import ast
+import io
+import tokenize
 from collections import deque
 from pathlib import Path
 
@@ -11,6 +13,7 @@ MAX_METHODS = 40  # of a class statement
 MAX_CLASS_LINES = 300  # of code, without docstrings
 MAX_FUNCTION_LINES = 70  # of code, without docstrings
 MAX_UNTYPED = 19  # parameters in nnc/_training
+MAX_PATCHES = 40  # calls of `monkeypatch.setattr` in tests/, each with its reason in a comment
 MAX_CALLS = 4  # from NeuralNetwork.fit to the training loop
 CONTAINERS = {
     *("dict", "list", "tuple", "set", "frozenset", "deque", "type"),
@@ -194,3 +197,43 @@ def test_private_names_of_scikit_learn_are_imported_in_one_module(module):
             assert not private
         elif isinstance(node, ast.Import):
             assert not any(alias.name.startswith("sklearn.") and "._" in alias.name for alias in node.names)
+
+
+def patches(path):
+    """Yield the line number of each use of `setattr` of a pytest.MonkeyPatch, and whether a comment gives the reason.
+
+    The reason stands behind the code, or in the line above the statement.
+    """
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and node.attr == "setattr":
+            above = node.lineno - 1
+            yield node.lineno, node.lineno in comments or (above in comments and lines[above - 1].lstrip()[0] == "#")
+
+
+def test_patches_are_few_and_have_reasons():
+    found = [
+        (f"{path.relative_to(HOME)}:{line}", has_reason)
+        for path in sorted((HOME / "tests").rglob("*.py"))
+        for line, has_reason in patches(path)
+    ]
+    assert [place for place, has_reason in found if not has_reason] == []
+    assert 0 < len(found) <= MAX_PATCHES, [place for place, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("monkeypatch.setattr(a, 'b', 1)", [(1, False)]),
+        ("monkeypatch.setattr(a, 'b', 1)  # no argument reaches it", [(1, True)]),
+        ("# no argument reaches it\nmonkeypatch.setattr(a, 'b', '#')", [(2, True)]),
+        ("x = 1  # one\npatch.setattr(a, 'b', '#')", [(2, False)]),
+        ("replace = monkeypatch.setattr", [(1, False)]),
+    ],
+)
+def test_patches_are_found_with_their_reasons(text, expected, tmp_path):
+    (tmp_path / "test_a.py").write_text(text, encoding="utf-8")
+    assert list(patches(tmp_path / "test_a.py")) == expected

@@ -19,7 +19,6 @@ import nnc  # noqa: E402
 from nnc import _serialization  # noqa: E402
 from nnc._drawing.svg import width  # noqa: E402
 from nnc._serialization import ModelFileError  # noqa: E402
-from nnc._training.loop import TrainingLoop  # noqa: E402
 from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, file, load, read_table  # noqa: E402
 from nnc.tabular.recipe import CLASSES, PRESETS, Task, loss_by_rule, members_by_rule, network, options  # noqa: E402
 from nnc.tabular.training import FOLDS, Member, Rows, Spec, Training  # noqa: E402
@@ -244,12 +243,12 @@ def test_members_by_rule():
     assert counts[-1] == 2
 
 
-def training(n=23, task=None, bins=False, seed=0):
+def training(n=23, task=None, bins=False, seed=0, kind=Training):
     rng = np.random.default_rng(3)
     task = Task(CLASSES, 3) if task is None else task
     y = np.sort(rng.integers(0, 3, n)).astype(np.int32) if task.kind == "classes" else rng.standard_normal((n, 1))
     X = rng.standard_normal((n, 2)).astype(np.float32)
-    return Training(task, Rows(X, X if bins else None, y, None), seed, 1)
+    return kind(task, Rows(X, X if bins else None, y, None), seed, 1)
 
 
 def test_every_row_is_held_out_in_one_fold():
@@ -276,24 +275,39 @@ def test_every_row_is_held_out_in_one_fold():
         (True, 90, [*np.repeat(range(5), 2), *[None] * 80]),
     ],
 )
-def test_which_rows_members_are_held_against(bins, count, folds, monkeypatch):
-    work = training(bins=bins)
+def test_members_are_validated_on_the_folds_in_turn(bins, count, folds):
+    """Each fold is validated by one member, or by one of each encoding; further members learn from all rows."""
     specs = []
 
-    def train(asked):
-        specs.extend(asked)
-        work.members = dict.fromkeys(specs, Member(Spec(0, False, 0), None, whole=False))
+    class RecordedTraining(Training):
+        """A training that records what it would train, and finds the second encoding better."""
 
-    monkeypatch.setattr(work, "train", train)
-    monkeypatch.setattr(work, "better", lambda pairs: (False, True))
-    work.run(count)
+        def train(self, asked):
+            specs.extend(asked)
+            self.members = dict.fromkeys(specs, Member(Spec(0, False, 0), None, whole=False))
+
+        def better(self, pairs, part=None):
+            return (False, True)
+
+    training(bins=bins, kind=RecordedTraining).run(count)
     assert [spec.fold for spec in specs] == folds
     assert [spec.place for spec in specs] == list(range(count))
-    specs.clear()
-    few = training(9, bins=bins)
-    monkeypatch.setattr(few, "train", specs.extend)
+
+
+@pytest.mark.parametrize("bins", [False, True])
+@pytest.mark.parametrize("count", [1, 7])
+def test_members_of_few_rows_learn_from_all_of_them(bins, count):
+    """Nine rows are too few for folds, and a training that yields no member ends as if interrupted."""
+    specs = []
+
+    class EmptyTraining(Training):
+        """A training that records what it would train, and trains nothing."""
+
+        def train(self, asked):
+            specs.extend(asked)
+
     with pytest.raises(KeyboardInterrupt):
-        few.run(count)
+        training(9, bins=bins, kind=EmptyTraining).run(count)
     assert [spec.fold for spec in specs] == [None] * count
 
 
@@ -396,7 +410,7 @@ def test_callback_and_progress(table, capfd):
     assert len(model.networks_) in (1, 2)
 
 
-def test_a_training_that_is_past_its_best_is_ended(table, monkeypatch):
+def test_a_training_that_is_past_its_best_is_ended(table, set_limit):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((300, 5)), rng.standard_normal(300)
     seen, spared = [], {}
@@ -413,7 +427,7 @@ def test_a_training_that_is_past_its_best_is_ended(table, monkeypatch):
     assert set(spared.values()) == {(epochs // 2, epochs - epochs // 2)}
     assert all(seen.count(place) == (epochs // 2 if place in spared else epochs) for place in set(seen))
 
-    monkeypatch.setattr("nnc.tabular.training.PAST", 0.0)
+    set_limit("nnc.tabular.training.PAST", 0.0)
     whole = TableRegressor("fast", random_state=0).fit(X, y)
     pairs = list(zip(model.model_.members, whole.model_.members, strict=True))
     assert {member.spec.place for member, _ in pairs} & set(spared)
@@ -478,8 +492,8 @@ def test_resumed_fit_gives_the_same_estimates(tmp_path, table, labels, place):
         assert np.array_equal(mine, others)
 
 
-def test_a_network_of_an_epoch_for_which_there_was_no_time_is_in_no_checkpoint(tmp_path, table, monkeypatch):
-    monkeypatch.setattr("nnc.tabular.training.PACE", 0.0)
+def test_a_network_of_an_epoch_for_which_there_was_no_time_is_in_no_checkpoint(tmp_path, table, set_limit):
+    set_limit("nnc.tabular.training.PACE", 0.0)
     arguments = {"members": 1, "random_state": 0, "checkpoint": tmp_path / "fit.json"}
     model = TableRegressor(max_seconds=1e-9, **arguments).fit(*table)
     assert not model.complete_
@@ -502,17 +516,19 @@ def test_the_progress_of_a_fit_that_goes_on_comes_to_its_end(tmp_path, table, ca
     assert "100%" in capfd.readouterr().err
 
 
-def test_nothing_is_learned_from_all_rows_where_the_cross_validation_diverges(monkeypatch):
-    work = training(50)
+def test_no_member_learns_from_all_rows_after_the_cross_validation_diverged():
+    """The error is raised after the five folds, before members without held-out rows are trained."""
     seen = []
 
-    def train(specs):
-        seen.extend(specs)
-        work.diverged = nnc.DivergedError("no", None, 1, 1)
+    class DivergingTraining(Training):
+        """A training whose first networks diverge."""
 
-    monkeypatch.setattr(work, "train", train)
+        def train(self, specs):
+            seen.extend(specs)
+            self.diverged = nnc.DivergedError("no", None, 1, 1)
+
     with pytest.raises(nnc.DivergedError):
-        work.run(9)
+        training(50, kind=DivergingTraining).run(9)
     assert [spec.fold for spec in seen] == [0, 1, 2, 3, 4]
 
 
@@ -535,27 +551,6 @@ def test_max_seconds(table):
     model = TableRegressor("best", random_state=0, max_seconds=1e-3).fit(X, y)
     assert len(model.networks_) < PRESETS["best"]
     assert np.isfinite(model.predict(X)).all()
-
-
-@pytest.mark.parametrize("epochs", [1, 3])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_file_of_a_fit_that_was_ended_while_an_epoch_was_measured(kind, epochs, table, labels, tmp_path, monkeypatch):
-    X, y = table
-    evaluate = TrainingLoop.evaluate
-
-    def ended(self):
-        if self.epoch == epochs:
-            self.interrupt.stop()
-        evaluate(self)
-
-    monkeypatch.setattr(TrainingLoop, "evaluate", ended)
-    model = kind("fast", random_state=0, n_jobs=1).fit(X, labels if kind is TableClassifier else y)
-    assert not model.complete_
-    model.save(tmp_path / "model.json")
-    again = load(tmp_path / "model.json")
-    assert [len(member.curve) for member in again.model_.members] == [epochs - 1]
-    assert again.predict(X).tolist() == model.predict(X).tolist()
-    assert "nan" not in str(again.report())
 
 
 # ------------------------------------------------------------------------------------------ how far to trust them

@@ -10,10 +10,8 @@ import pytest
 
 pytest.importorskip("sklearn", "1.9")
 
-from nnc._parallel import source
 from nnc._training.loop import TrainingLoop
-from nnc.tabular import Schema, TableClassifier, TableRegressor, estimator, held_out, load, read_table, recipe, training
-from nnc.tabular import model as models
+from nnc.tabular import TableClassifier, TableRegressor, held_out, load, read_table
 from nnc.tabular.cells import CellError
 from nnc.tabular.temperature import expected_calibration_error, fit_temperature
 
@@ -31,9 +29,9 @@ def first(n):
 
 
 @pytest.fixture(autouse=True)
-def _few_epochs(monkeypatch):
-    monkeypatch.setattr(recipe, "EPOCHS", 8)
-    monkeypatch.setattr(recipe, "MOST_EPOCHS", 8)
+def _few_epochs(set_limit):
+    set_limit("nnc.tabular.recipe.EPOCHS", 8)
+    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 8)
 
 
 # ------------------------------------------------------------------------------------------ ends
@@ -48,6 +46,7 @@ def test_ctrl_c_after_the_training_leaves_a_whole_model(step, monkeypatch, tmp_p
         signal.raise_signal(signal.SIGINT)
         return right(*arguments, **named)
 
+    # No code of the user runs after the training, so only a replaced step can raise the signal there.
     monkeypatch.setattr(held_out, step, interrupted)
     handler = signal.getsignal(signal.SIGINT)
     model = TableClassifier("fast", members=2, random_state=0).fit(X, LABELS)
@@ -60,21 +59,20 @@ def test_ctrl_c_after_the_training_leaves_a_whole_model(step, monkeypatch, tmp_p
         assert "time" in one.report().facts
 
 
-def test_ctrl_c_before_the_training_leaves_the_model_that_was_there(monkeypatch):
+def test_ctrl_c_before_the_training_keeps_the_previous_model(make_fail):
+    """An interrupted second fit leaves the predictions of the first fit unchanged."""
     model = TableClassifier("fast", members=1, random_state=0).fit(X, LABELS)
     before = model.predict_proba(X)
-
-    def interrupted(table, scores=False):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Schema, "learn", interrupted)
+    make_fail("nnc.tabular.Schema.learn", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         model.fit(X[:, :2], LABELS)
     assert np.array_equal(model.predict_proba(X), before)
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_ctrl_c_while_validation_rows_are_looked_at(epoch, monkeypatch, tmp_path):
+@pytest.mark.parametrize("kind", [TableClassifier, TableRegressor])
+def test_ctrl_c_during_validation_discards_the_unmeasured_epoch(kind, epoch, monkeypatch, tmp_path):
+    """The model, its file and its report contain only epochs whose validation loss was computed."""
     evaluate = TrainingLoop.evaluate
 
     def interrupted(run):
@@ -82,34 +80,47 @@ def test_ctrl_c_while_validation_rows_are_looked_at(epoch, monkeypatch, tmp_path
             signal.raise_signal(signal.SIGINT)
         evaluate(run)
 
+    # Callbacks run before or after a validation, so only a replaced method can raise the signal in between.
     monkeypatch.setattr(TrainingLoop, "evaluate", interrupted)
-    model = TableRegressor("fast", members=1, n_jobs=1, random_state=0).fit(X, Y)
+    model = kind("fast", members=1, n_jobs=1, random_state=0).fit(X, LABELS if kind is TableClassifier else Y)
     assert not model.complete_
     assert len(model.model_.members[0].curve) == epoch - 1
     model.save(tmp_path / "model.json")
-    assert np.array_equal(load(tmp_path / "model.json").predict(X), model.predict(X))
+    again = load(tmp_path / "model.json")
+    assert [len(member.curve) for member in again.model_.members] == [epoch - 1]
+    assert np.array_equal(again.predict(X), model.predict(X))
     assert "ended early" in model.report().facts
+    assert "nan" not in str(again.report())
 
 
 # ------------------------------------------------------------------------------------------ what is said
 
 
-def test_looking_at_a_model_computes_nothing(monkeypatch, tmp_path):
-    wide = np.concatenate([X, RNG.standard_normal((120, held_out.MAX_COLUMNS - 2))], axis=1)
-    few = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
-    model = TableRegressor("fast", members=1, random_state=0).fit(wide, Y)
-    right = held_out.permutation_importances
+@pytest.fixture(scope="module")
+def wide_table():
+    """A table with one column more than those whose importances a fit computes."""
+    rng = np.random.default_rng(3)
+    return np.concatenate([X, rng.standard_normal((120, held_out.MAX_COLUMNS - 2))], axis=1)
 
-    def refused(*arguments):
-        raise AssertionError("importances were computed")
 
-    monkeypatch.setattr(held_out, "permutation_importances", refused)
-    for one in (few, model):
-        dir(one), repr(one), one._repr_html_(), inspect.getmembers(one), one.report()
-    assert hasattr(few, "feature_importances_")
+def test_inspecting_a_model_computes_no_importances(wide_table, make_fail):
+    """`dir`, `repr`, the HTML view and the report do not compute what `find_importances` computes."""
+    narrow = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
+    wide = TableRegressor("fast", members=1, random_state=0).fit(wide_table, Y)
+    make_fail("nnc.tabular.held_out.permutation_importances", AssertionError("importances were computed"))
+    for model in (narrow, wide):
+        dir(model), repr(model), model._repr_html_(), inspect.getmembers(model), model.report()
+    assert hasattr(narrow, "feature_importances_")
+    assert not hasattr(wide, "feature_importances_")
+    with pytest.raises(AssertionError, match="importances were computed"):
+        wide.find_importances()
+
+
+def test_importances_of_wide_tables_are_computed_on_request(wide_table, tmp_path):
+    """Above `MAX_COLUMNS` columns importances exist only after `find_importances`, which needs held-out rows."""
+    model = TableRegressor("fast", members=1, random_state=0).fit(wide_table, Y)
     assert not hasattr(model, "feature_importances_")
     assert "importance" not in str(model.report())
-    monkeypatch.setattr(held_out, "permutation_importances", right)
     found = model.find_importances()
     assert found.argmax() == 0
     assert np.array_equal(model.feature_importances_, found)
@@ -199,8 +210,8 @@ def test_weights_of_classes_that_are_none(weight, error, message):
         TableClassifier("fast", class_weight=weight).fit(X, LABELS)
 
 
-def test_importances_and_calibration_are_of_the_rows_that_count(monkeypatch):
-    monkeypatch.setattr(recipe, "MOST_EPOCHS", 40)
+def test_importances_and_calibration_are_of_the_rows_that_count(set_limit):
+    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 40)
     n = 600
     Z = np.random.default_rng(1).standard_normal((n, 2))
     counts = np.arange(n) % 2 == 0
@@ -233,11 +244,12 @@ def test_counts_of_nothing(y, tmp_path):
 # ------------------------------------------------------------------------------------------ many rows, many members
 
 
-def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypatch):
-    monkeypatch.setattr(training, "MAX_JUDGED_OUTPUTS", 90)
-    monkeypatch.setattr(training, "MIN_JUDGED_ROWS", 10)
+def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypatch, set_limit):
+    set_limit("nnc.tabular.training.MAX_JUDGED_OUTPUTS", 90)
+    set_limit("nnc.tabular.training.MIN_JUDGED_ROWS", 10)
     rows = []
     right = held_out.fit_temperature
+    # The number of rows that calibration reads is visible in no result.
     monkeypatch.setattr(held_out, "fit_temperature", lambda z, *rest: rows.append(len(z)) or right(z, *rest))
     for members in (1, 5, 15):
         TableClassifier("fast", members=members, random_state=0).fit(X, LABELS)
@@ -249,11 +261,11 @@ def test_what_is_learned_from_held_out_rows_does_not_grow_with_members(monkeypat
     assert twice == pytest.approx(fit_temperature(z, index), rel=1e-3)
 
 
-def test_a_fit_takes_less_memory_than_another_table(monkeypatch):
-    monkeypatch.setattr(recipe, "EPOCHS", 1)
-    monkeypatch.setattr(recipe, "MOST_EPOCHS", 1)
-    monkeypatch.setattr(estimator, "MOST_NUMBERS", 0)  # as of a million rows: bins are not tried
-    monkeypatch.setattr(source, "COPIED", 1 << 14)
+def test_a_fit_takes_less_memory_than_another_table(set_limit):
+    set_limit("nnc.tabular.recipe.EPOCHS", 1)
+    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 1)
+    set_limit("nnc.tabular.estimator.MOST_NUMBERS", 0)  # as with a million rows: bins are not tried
+    set_limit("nnc._parallel.source.COPIED", 1 << 14)
     Z = np.random.default_rng(0).standard_normal((40_000, 20))
     y = Z[:, 0] + Z[:, 1] ** 2
     for model, target in ((TableRegressor("fast", members=2), y), (TableClassifier("fast", members=2), y > 0.5)):
@@ -267,11 +279,11 @@ def test_a_fit_takes_less_memory_than_another_table(monkeypatch):
             tracemalloc.stop()
 
 
-def test_the_row_of_a_message_is_that_of_the_table(monkeypatch):
+def test_the_row_of_a_message_is_that_of_the_table(set_limit):
     model = TableRegressor("fast", members=1, random_state=0).fit(X, Y)
     rows = X.astype(object)
     rows[:, 1] = [f"{x:f}" for x in X[:, 1]]
-    monkeypatch.setattr(models, "BLOCK", 5 * 3)
+    set_limit("nnc.tabular.model.BLOCK", 5 * 3)
     np.testing.assert_allclose(model.predict(rows), model.predict(X), atol=1e-3)
     rows[117, 1] = "none"
     with pytest.raises(CellError, match=r"in column 'x1', as the training rows had, got 'none' in row 117$") as caught:

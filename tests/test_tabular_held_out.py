@@ -11,7 +11,6 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
 from nnc.tabular import TableClassifier, TableRegressor, load
-from nnc.tabular import training as training_module
 from nnc.tabular.held_out import expected_gain, predict_held_out
 from nnc.tabular.recipe import CLASSES, Task
 from nnc.tabular.snapshots import PARTS
@@ -110,9 +109,9 @@ def test_calibration_error_is_that_of_new_rows():
 
 
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
-def test_labels_of_a_part_change_nothing_in_its_predictions(kind, monkeypatch):
+def test_labels_of_a_part_change_nothing_in_its_predictions(kind, set_limit):
     """Two trainings are alike but for the labels of one part of a fold, which no network of that fold learns from."""
-    monkeypatch.setattr(training_module, "PAST", -1)  # the rule that ends a training early uses all held-out rows
+    set_limit("nnc.tabular.training.PAST", -1)  # the rule that ends a training early uses all held-out rows
     from nnc.tabular.frames import read_table
     from nnc.tabular.model import TableModel
     from nnc.tabular.schema import Schema
@@ -131,7 +130,7 @@ def test_labels_of_a_part_change_nothing_in_its_predictions(kind, monkeypatch):
         training.scaling, training.y = scaling, targets if scaling is None else scaling.apply(targets, np.float32)
         members = training.run(1)
         schema = Schema.learn(read_table(X))
-        target = Target(1, [np.arange(2)] if classes else None)
+        target = Target(1, np.arange(2) if classes else None)
         bounds = None if classes else np.array([[-9.0], [9.0]])
         model = TableModel(task, schema, target, members, scaling, bounds, X.mean(axis=0), {"seed": 0})
         return predict_held_out(model, rows, training.judges())[0]

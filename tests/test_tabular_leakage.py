@@ -9,7 +9,7 @@ pytest.importorskip("sklearn", "1.9")
 
 from sklearn import datasets
 
-from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor, recipe
+from nnc.tabular import LeakageWarning, TableClassifier, TableRegressor
 
 RNG = np.random.default_rng(0)
 N = 200
@@ -19,9 +19,9 @@ POSITIVE = np.where(RNG.random(N) < 0.4, RNG.lognormal(size=N), np.nan)
 
 
 @pytest.fixture(autouse=True)
-def _one_epoch(monkeypatch):
-    monkeypatch.setattr(recipe, "EPOCHS", 1)
-    monkeypatch.setattr(recipe, "MOST_EPOCHS", 1)
+def _one_epoch(set_limit):
+    set_limit("nnc.tabular.recipe.EPOCHS", 1)
+    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 1)
 
 
 def reported(X, y):

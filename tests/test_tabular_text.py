@@ -12,7 +12,7 @@ pytest.importorskip("sklearn", "1.9")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnc.tabular import ColumnWarning, Schema, TableRegressor, load, read_table, recipe
+from nnc.tabular import ColumnWarning, Schema, TableRegressor, load, read_table
 from nnc.tabular.cells import CellError
 
 RNG = np.random.default_rng(0)
@@ -369,7 +369,7 @@ def test_any_text_is_learned_and_read(cells):
 
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_a_model_keeps_the_convention_in_its_file(tmp_path, data):
+def test_a_model_keeps_the_convention_in_its_file(tmp_path, set_limit, data):
     convention, around = data.draw(st.sampled_from(CONVENTIONS[1:])), data.draw(st.sampled_from(AROUND))
     values = data.draw(st.lists(cents, min_size=40, max_size=60, unique=True))
     rng = np.random.default_rng(0)
@@ -378,10 +378,9 @@ def test_a_model_keeps_the_convention_in_its_file(tmp_path, data):
         [written(value, convention, around), noise]
         for value, noise in zip(values, rng.normal(size=len(y)), strict=True)
     ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "EPOCHS", 2)
-        patch.setattr(recipe, "MOST_EPOCHS", 2)
-        model = TableRegressor("fast", members=1, random_state=0).fit(texts, y)
+    set_limit("nnc.tabular.recipe.EPOCHS", 2)
+    set_limit("nnc.tabular.recipe.MOST_EPOCHS", 2)
+    model = TableRegressor("fast", members=1, random_state=0).fit(texts, y)
     model.save(tmp_path / "model.json")
     same = load(tmp_path / "model.json")
     assert np.array_equal(same.predict(texts), model.predict(texts))

@@ -49,8 +49,8 @@ def test_a_team_works_together(n_threads):
         assert team.grow(1) == 1  # of those that there are
 
 
-def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
-    """As the choice wants them, in training and in validation."""
+def test_slices_use_the_chosen_threads_where_more_have_started(monkeypatch, set_limit):
+    """Training and validation use two threads when the tuner falls from four to two."""
     sizes = []
 
     class Watched(Team):
@@ -63,9 +63,12 @@ def test_a_turn_of_few_threads_is_theirs_where_more_have_started(monkeypatch):
             self.best = 4 if not sizes else 2
             return self.best, 0.0
 
+    set_limit("nnc._training.loop.MIN_THREAD_MULTIPLY_ADDS", 1)
+    # The number of threads that a single slice uses is visible in no result.
     monkeypatch.setattr(loop, "Team", Watched)
-    monkeypatch.setattr(loop, "MIN_THREAD_MULTIPLY_ADDS", 1)
+    # No setting raises the number above the processors of the machine, which may be two.
     monkeypatch.setattr(processors, "get_num_threads", lambda: 4)
+    # The measured choice depends on the load of the machine; it must fall at a certain moment here.
     monkeypatch.setattr(loop, "borrow_tuner", lambda work, sizes, limit: Falling(sizes, limit))
     network().fit(X, Y, epochs=3, batch_size=100, validation=(X, Y), lr=0.1)
     assert sizes[0] == 4
@@ -125,20 +128,16 @@ def test_the_caller_goes_first_where_several_raise():
 
 
 @pytest.mark.parametrize("batch_size", [None, 20])
-def test_a_thread_that_fails_ends_the_fit(monkeypatch, batch_size):
-    """The others wait for it at the barrier, without the GIL."""
-
-    def fails(home, caller, size):
-        raise MemoryError("no more")
-
+def test_a_thread_that_fails_ends_the_fit(monkeypatch, make_fail, batch_size):
+    """The other threads wait for it at the barrier, without the GIL."""
     before = threading.active_count()
     net, plain = network(), network()
     for each in (net, plain):
         each.fit(X, Y, epochs=3, lr=0.1, batch_size=batch_size, optimizer="adam", n_threads=2)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "settle", fails)
-        with pytest.raises(MemoryError, match="no more"):
-            net.fit(X, Y, epochs=1000, n_threads=3, batch_size=batch_size, validation=(X, Y))
+    make_fail("nnc._training.loop.settle", MemoryError("no more"))
+    with pytest.raises(MemoryError, match="no more"):
+        net.fit(X, Y, epochs=1000, n_threads=3, batch_size=batch_size, validation=(X, Y))
+    monkeypatch.undo()
     assert net.history.stop_reason == "error"
     assert threading.active_count() == before
     assert net.params.tobytes() == plain.params.tobytes()  # no step was taken without it
@@ -578,16 +577,13 @@ def test_an_exception_of_a_callback_is_no_interrupt():
         ("levenberg_marquardt", "second_order.SecondOrderLoop.loss_of"),
     ],
 )
-def test_a_lack_of_memory_stays_one(monkeypatch, optimizer, where):
+def test_memory_error_of_an_optimizer_is_raised(monkeypatch, make_fail, optimizer, where):
+    """The error is not replaced by another one, and the next fit works."""
     net = network()
-
-    def none(*arguments):
-        raise MemoryError("none")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(f"nnc._training.{where}", none)
-        with pytest.raises(MemoryError, match="none"):
-            net.fit(X, Y, epochs=5, optimizer=optimizer)
+    make_fail(f"nnc._training.{where}", MemoryError("none"))
+    with pytest.raises(MemoryError, match="none"):
+        net.fit(X, Y, epochs=5, optimizer=optimizer)
+    monkeypatch.undo()
     assert net.history.stop_reason == "error"
     assert net.fit(X, Y, epochs=5).epochs == 5
 
@@ -603,6 +599,7 @@ def test_nothing_stays_behind_where_memory_is_short_at_the_end(monkeypatch):
     gc.disable()
     try:
         with monkeypatch.context() as patch:
+            # Memory cannot be made to end at this moment, and the run is reachable from no public object.
             patch.setattr(loop.TrainingLoop, "history", history)
             with pytest.raises(MemoryError):
                 net.fit(X, Y, epochs=5, lr=0.001)

@@ -26,6 +26,7 @@ def make(language: str, to: Path, read: Path) -> None:
 
 def main(folder: Path) -> int:
     # What docs/conf.py would do: after it, a fork has the results.
+    pages.name_skipped(pages.of_site())
     for page in pages.of_site():
         pages.shown(page)
     pages.draw_examples(DOCS / "guide/examples.md")

@@ -4,9 +4,9 @@
 
 tests/test_pages.py runs the pages, and so does docs/conf.py, which takes the pictures. A comment before a block,
 `<!-- needs torch -->`, names packages: where one of them is not installed, the block is left out. Later blocks that
-build on it say the same. `<!-- needs mnist -->` is a folder with the four files of MNIST, `mnist` for the block, which
-NNC_MNIST names in the environment. Blocks of a console have commands of the shell behind "$ ", and what they print
-below each.
+build on it say the same. `<!-- needs mnist -->` needs the MNIST files in the folder `mnist` of the folder that the
+environment variable NNC_DATA names; the block finds them in the folder `mnist`. Blocks of a console have commands of
+the shell behind "$ ", and what they print below each.
 """
 
 from __future__ import annotations
@@ -50,15 +50,33 @@ def blocks(page: Path) -> list[re.Match[str]]:
 
 
 def missing(needs: str | None) -> list[str]:
-    """Those of the packages that are not installed. `mnist` is no package, but the folder that NNC_MNIST names."""
-    there = {"mnist": os.environ.get("NNC_MNIST")}
-    return [name for name in (needs or "").split() if not there.get(name) and importlib.util.find_spec(name) is None]
+    """Return the needed packages that are not installed; `mnist` is the folder of that name in the folder NNC_DATA."""
+    return [
+        name
+        for name in (needs or "").split()
+        if (mnist_folder() is None if name == "mnist" else importlib.util.find_spec(name) is None)
+    ]
+
+
+def mnist_folder() -> Path | None:
+    """Return the folder mnist of the folder that NNC_DATA names, or None if it does not exist."""
+    folder = Path(os.environ.get("NNC_DATA") or os.devnull, "mnist")
+    return folder.resolve() if folder.is_dir() else None
+
+
+def name_skipped(pages: list[Path]) -> None:
+    """Print in one line what the skipped blocks of pages need, if blocks are skipped."""
+    needed = {name for page in pages for block in blocks(page) for name in missing(block[1])}
+    if needed:
+        hint = " (NNC_DATA must name a folder that contains mnist)" if "mnist" in needed else ""
+        print(f"skipped: blocks that need {', '.join(sorted(needed))}{hint}", flush=True)
 
 
 def provide(needs: str | None, folder: Path) -> None:
-    """Put what is needed and no package into the folder that code runs in."""
-    if "mnist" in (needs or "").split() and not missing("mnist") and not (folder / "mnist").exists():
-        (folder / "mnist").symlink_to(Path(os.environ["NNC_MNIST"]).resolve())
+    """Link the needed data into the folder that code runs in."""
+    mnist = mnist_folder()
+    if "mnist" in (needs or "").split() and mnist is not None and not (folder / "mnist").exists():
+        (folder / "mnist").symlink_to(mnist)
 
 
 def run(page: Path, folder: Path) -> list[str | None]:
@@ -163,4 +181,5 @@ if __name__ == "__main__":
     os.environ.setdefault("MPLBACKEND", "agg")
     for name in sys.argv[1:]:
         outputs = run(Path(name).resolve(), Path.cwd())
+        name_skipped([Path(name)])
         print(f"{name}: {len(outputs) - outputs.count(None)} of {len(outputs)} blocks were run")

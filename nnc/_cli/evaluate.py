@@ -59,9 +59,8 @@ def run(arguments: Namespace) -> int:
 def _answers(model: TableEstimator, target: str, arguments: Namespace) -> tuple[NDArray[np.float64], pl.Series]:
     """What the model says of all rows whose answer is known, and these answers."""
     is_classifier = isinstance(model, TableClassifier)
-    said = Said(arguments.separator, arguments.heading, arguments.encoding)
     given, truths = [], []
-    with opened(arguments.rows, said, [target, *model.model_.schema.names]) as file:
+    with opened(arguments.rows, Said.of(arguments), [target, *model.model_.schema.names]) as file:
         also = {target: "text" if is_classifier else "number"}
         for start, _, X in rows(model, file, arguments.file, also):
             has_truth = X[target].is_not_null()
@@ -117,8 +116,7 @@ def _print(found: dict[str, Any], target: str) -> None:
     if 0 < len(labels) <= MOST_CLASSES:
         say("\ntrue class, and what the model says\n")
         short = [label[:12] for label in labels]
-        head = (
-            ["", *short] if sum(len(label) + 2 for label in short) < 60 else ["", *map(str, range(1, len(short) + 1))]
-        )
+        fits = sum(len(label) + 2 for label in short) < 60
+        head = ["", *(short if fits else map(str, range(1, len(short) + 1)))]
         lines = [[label, *(str(n or ".") for n in row)] for label, row in zip(short, found["confusion"], strict=True)]
         say("\n".join(aligned([head, *lines])))

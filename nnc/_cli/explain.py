@@ -35,8 +35,7 @@ def run(arguments: Namespace) -> int:
         _importances(model, arguments)
         return 0
     label = _label(model, arguments.label)
-    said = Said(arguments.separator, arguments.heading, arguments.encoding)
-    with opened(arguments.rows, said, model.model_.schema.names) as file:
+    with opened(arguments.rows, Said.of(arguments), model.model_.schema.names) as file:
 
         def parts() -> Iterator[tuple[int, Explanations]]:
             left = arguments.first
@@ -78,9 +77,8 @@ def _importances(model: TableEstimator, arguments: Namespace) -> None:
     values = dict(zip(model.model_.schema.names, model.find_importances().tolist(), strict=True))
     values = dict(sorted(values.items(), key=lambda pair: -pair[1]))
     if arguments.output is not None:
-        outputs.write(
-            iter([pl.DataFrame({"column": list(values), "importance": list(values.values())})]), arguments.output
-        )
+        frame = pl.DataFrame({"column": list(values), "importance": list(values.values())})
+        outputs.write(iter([frame]), arguments.output)
         return
     if arguments.json:
         say_json(values)
@@ -104,14 +102,10 @@ def _frame(model: TableEstimator, found: Explanations) -> pl.DataFrame:
 
 def _print(model: TableEstimator, found: Explanations, start: int) -> None:
     for i, (contributions, baseline) in enumerate(zip(found.contributions, found.baseline, strict=True)):
-        what = (
-            f"the probability of {model.classes_[found.outputs[i]]}"
-            if isinstance(model, TableClassifier)
-            else "predicted"
-        )
-        say(
-            f"row {start + i + 1}: {what} is {contributions.sum() + baseline:.5g}, from {baseline:.5g} for the mean row"
-        )
+        label = model.classes_[found.outputs[i]] if isinstance(model, TableClassifier) else None
+        what = "predicted" if label is None else f"the probability of {label}"
+        total = contributions.sum() + baseline
+        say(f"row {start + i + 1}: {what} is {total:.5g}, from {baseline:.5g} for the mean row")
         order = [j for j in np.argsort(-np.abs(contributions)) if contributions[j]]
         most = max(np.abs(contributions).max(), 1e-12)
         bars = [

@@ -15,7 +15,7 @@ import sys
 import zlib
 from collections import Counter
 from contextlib import contextmanager, suppress
-from hashlib import sha256
+from hashlib import file_digest
 from itertools import islice
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +24,7 @@ from nnc._utils import disk
 from nnc._utils.checks import counted
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Collection, Iterator
     from typing import Any, BinaryIO
 
@@ -53,6 +54,11 @@ class Said(NamedTuple):
     separator: str | None = None
     heading: bool | None = None
     encoding: str | None = None
+
+    @classmethod
+    def of(cls, arguments: Namespace) -> Said:
+        """Return what the arguments of a command say."""
+        return cls(arguments.separator, arguments.heading, arguments.encoding)
 
 
 class TableFile:
@@ -171,7 +177,7 @@ def opened(path: str, said: Said = Said(), expected: Collection[str] | None = ()
         else:
             local = path
         with disk.opened(local, "table") as file:
-            digest = _digest(file)
+            digest = file_digest(file, "sha256").hexdigest()
             file.seek(0)
             packed = file.read(2) == b"\x1f\x8b"
         if packed:
@@ -213,13 +219,6 @@ def _temporary(made: list[str]) -> Iterator[BinaryIO]:
     with NamedTemporaryFile(prefix="nnc-", delete=False) as file:
         made.append(file.name)
         yield file  # type: ignore[misc]
-
-
-def _digest(file: BinaryIO) -> str:
-    found = sha256()
-    while piece := file.read(PIECE):
-        found.update(piece)
-    return found.hexdigest()
 
 
 def _unpacked(path: str, name: str, temporary: list[str]) -> str:
@@ -298,7 +297,7 @@ def _guessed(file: TableFile, said: Said) -> str:
         for line in raw:
             if line.isascii():
                 continue
-            if _is_utf8(line):
+            if _decoded(line, "utf-8") is not None:
                 utf8 += 1
             else:
                 alone = alone and all(len(run) == 1 for run in re.findall(rb"[\x80-\xff]+", line))
@@ -370,10 +369,6 @@ def _decoded(cell: bytes, encoding: str) -> str | None:
         return cell.decode(encoding)
     except UnicodeDecodeError:
         return None
-
-
-def _is_utf8(cell: bytes) -> bool:
-    return _decoded(cell, "utf-8") is not None
 
 
 def _look(file: TableFile, said: Said, expected: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import nnc
-from nnc._cli.arguments import UsageError
+from nnc._cli.arguments import UsageError, parser
 from nnc._cli.models import refuse_old
 from nnc._cli.numbers import heading_and_lines
 from nnc._cli.outputs import write_rows
@@ -32,7 +32,6 @@ from nnc.layers import small_images
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -42,13 +41,7 @@ BATCH, FEW = 128, 2000  # with fewer images than that, batches have a quarter as
 EPOCHS, STEPS = 18, 1500  # and so many epochs that there are so many steps, up to five times as many
 RATE = 4e-3
 GRAY = ("1", "L")  # modes of Pillow
-TABLE_OPTIONS: dict[str, Any] = {
-    "drop": [],
-    "task": None,
-    "loss": None,
-    "preset": "default",
-    "members": None,
-}  # with their defaults
+TABLE_OPTIONS = ("drop", "task", "loss", "preset", "members")
 
 
 # ------------------------------------------------------------------------------------------ train
@@ -56,11 +49,7 @@ TABLE_OPTIONS: dict[str, Any] = {
 
 def train(arguments: Namespace) -> int:
     """Trains the default network for small images."""
-    if arguments.data is not None or arguments.target is not None:
-        raise UsageError("expected a table and --target, or --images, got both")
-    for name, default in TABLE_OPTIONS.items():
-        if getattr(arguments, name) != default:
-            raise UsageError(f"--{name} is for tables, and not for --images")
+    _refuse_table_options(arguments)
     screen, unfinished = Screen(arguments.quiet), arguments.output + UNFINISHED_IMAGES
     check_files(arguments, unfinished)
     X, y, digest = _labelled(arguments)
@@ -127,6 +116,16 @@ def train(arguments: Namespace) -> int:
         say(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} FOLDER")
     kept = f"the epoch with a validation accuracy of {best:.4g}" if best >= 0 else "which is of no whole epoch"
     return ended(complete, kept, arguments, unfinished, screen)
+
+
+def _refuse_table_options(arguments: Namespace) -> None:
+    """Raise UsageError if an option for tables is given."""
+    if arguments.data is not None or arguments.target is not None:
+        raise UsageError("expected a table and --target, or --images, got both")
+    defaults = parser().parse_args(["train"])
+    for name in TABLE_OPTIONS:
+        if getattr(arguments, name) != getattr(defaults, name):
+            raise UsageError(f"--{name} is for tables, and not for --images")
 
 
 def _classes(folder: str, y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
@@ -313,10 +312,6 @@ def _digest(files: Sequence[str]) -> str:
     found = sha256()
     for path in files:
         with disk.opened(path, "images") as file:
-            _feed(found, file)
+            while piece := file.read(disk.PIECE):
+                found.update(piece)
     return found.hexdigest()
-
-
-def _feed(found: Any, file: BinaryIO) -> None:
-    while piece := file.read(disk.PIECE):
-        found.update(piece)

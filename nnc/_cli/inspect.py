@@ -42,7 +42,7 @@ def _facts(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator) -> dict[str
     if isinstance(model, nnc.Ensemble):
         return {"kind": "ensemble", "networks": [_of_network(network) for network in model.networks]}
     whole = model.model_
-    classes = None if whole.target.classes is None else whole.target.classes[0].tolist()
+    classes = None if whole.target.classes is None else whole.target.classes.tolist()
     facts = {key: value for key, value in whole.facts.items() if key != "settings"}
     held = {"rows": whole.held_out.n, "score": _or_null(whole.held_out.score)}
     return {

@@ -32,8 +32,7 @@ def predict(model: TableEstimator, arguments: Namespace) -> None:
     output = arguments.output or "-"
     refuse_old(output, arguments.force)
     screen = Screen(arguments.quiet or output == "-")
-    said = Said(arguments.separator, arguments.heading, arguments.encoding)
-    with opened(arguments.rows, said, model.model_.schema.names) as file:
+    with opened(arguments.rows, Said.of(arguments), model.model_.schema.names) as file:
         written = 0
 
         def parts() -> Iterator[pl.DataFrame]:

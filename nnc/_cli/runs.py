@@ -56,9 +56,8 @@ def check_files(arguments: Namespace, unfinished: str) -> None:
             f"{unfinished} is from a run that was ended: go on with --resume, or begin anew with --force"
         )
     else:
-        refuse_old(arguments.output, arguments.force)
-        refuse_old(arguments.log, arguments.force)
-        refuse_old(arguments.report, arguments.force)
+        for path in (arguments.output, arguments.log, arguments.report):
+            refuse_old(path, arguments.force)
         if os.path.exists(unfinished):
             os.remove(unfinished)
     for path in (arguments.output, arguments.log, arguments.report):

@@ -45,8 +45,7 @@ def run(arguments: Namespace) -> int:
     screen = Screen(arguments.quiet)
     unfinished = arguments.output + UNFINISHED
     check_files(arguments, unfinished)
-    said = Said(arguments.separator, arguments.heading, arguments.encoding)
-    with opened(arguments.data, said, [arguments.target]) as file:
+    with opened(arguments.data, Said.of(arguments), [arguments.target]) as file:
         X, y, kept = _data(arguments, file, screen)
         numeric = _is_numeric(y, arguments.task, screen)
         y = y.cast(pl.Float64) if numeric else y.cast(pl.Int64) if y.dtype.is_float() else y

@@ -52,8 +52,7 @@ class Scale(NamedTuple):
         if not high > low:
             return np.where(np.isnan(values), np.nan, 0.5)
         # halves, for the way from -1e308 to 1e308 is longer than the largest number
-        shares: Column = (values / 2 - low / 2) / (high / 2 - low / 2)
-        return shares
+        return (values / 2 - low / 2) / (high / 2 - low / 2)
 
     def ticks(self) -> list[float]:
         """Some round numbers on the way."""

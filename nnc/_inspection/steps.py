@@ -96,8 +96,7 @@ class LayerStep:
         """What the weight from input i to neuron j is multiplied with, row by row; behind the last is the bias."""
         if i >= len(self.W):
             return np.ones(len(self.Z))
-        inputs: Array = self.A_in[:, j if self.by_column else i]
-        return inputs
+        return self.A_in[:, j if self.by_column else i]
 
     def inputs_at(self, row: int, j: int) -> Array:
         """What neuron j sees in a row."""

@@ -142,8 +142,7 @@ class Way:
 
     def times(self, A: Array, W: Array) -> Array:
         """What goes from inputs A through weights to the neurons: each neuron sees all, or its own."""
-        product: Array = A * W if self.by_column else A @ W
-        return product
+        return A * W if self.by_column else A @ W
 
     def back(self, D: NDArray[Any], W: NDArray[Any]) -> NDArray[Any]:
         """The opposite: the sum over the neurons that see an input of D times weight."""
@@ -152,8 +151,7 @@ class Way:
 
     def summed(self, A: Array, D: Array) -> Array:
         """The sum over the rows of inputs times D of the neurons, for each weight."""
-        total: Array = (A * D).sum(axis=0, keepdims=True) if self.by_column else A.T @ D
-        return total
+        return (A * D).sum(axis=0, keepdims=True) if self.by_column else A.T @ D
 
     @property
     def terms(self) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nnc._interop.c_source import FUNCTIONS, WRITERS, Source, initializer
+from nnc._interop.c_source import FUNCTIONS, Source, initializer
 from nnc._interop.int8 import Layer, Pool, Quantization, Table, quantized
 from nnc._interop.program import halves, program
 from nnc.layers import operations as op
@@ -176,7 +176,7 @@ class Int8Source(Source):
         self.calls.append(f"{self.function('dense_last')}({arguments});")
         self.at = to
         for step in made.tail:
-            WRITERS[type(step)](self, step)
+            self.write(step)
 
     def layer(self, layer: Layer) -> None:
         """A dense or convolutional layer."""

@@ -12,7 +12,7 @@ from math import prod
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc._interop.program import halves, programs, rounded, wrapped
+from nnc._interop.program import Writer, halves, programs, rounded, wrapped
 from nnc._interop.protobuf import utf8
 from nnc._registry import activations, formulas
 from nnc._serialization.text import TOLERANCES
@@ -49,32 +49,18 @@ $includes
 """
 
 # What a function needs beside math.h.
-FUNCTIONS = {
-    "subtract": """\
-/* Of m numbers, over and over. */
+SCALE = """\
 static inline void ${name}_subtract(const $real *in, const $real *numbers, int m, $real *out, int n)
 {
     int i;
     for (i = 0; i < n; i++)
         out[i] = in[i] - numbers[i % m];
 }
-""",
-    "multiply": """\
-static inline void ${name}_multiply(const $real *in, const $real *numbers, int m, $real *out, int n)
-{
-    int i;
-    for (i = 0; i < n; i++)
-        out[i] = in[i] * numbers[i % m];
-}
-""",
-    "add": """\
-static inline void ${name}_add(const $real *in, const $real *numbers, int m, $real *out, int n)
-{
-    int i;
-    for (i = 0; i < n; i++)
-        out[i] = in[i] + numbers[i % m];
-}
-""",
+"""
+FUNCTIONS = {
+    "subtract": "/* Of m numbers, over and over. */\n" + SCALE,
+    "multiply": SCALE.replace("_subtract", "_multiply").replace(" - ", " * "),
+    "add": SCALE.replace("_subtract", "_add").replace(" - ", " + "),
     "dense": """\
 /* out[j] = b[j] + the sum over i of W[j][i] * in[i] */
 static inline void ${name}_dense(const $real *in, int n, const $real *W, const $real *b, $real *out, int m)
@@ -275,13 +261,13 @@ def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Ca
     source = Source(name, dtype)
     for one in made:
         for step in one.operations:
-            WRITERS[type(step)](source, step)
+            source.write(step)
         if len(made) > 1:
             source.add_up(one.n_out)
     return source.whole(made[0], predict)
 
 
-class Source:
+class Source(Writer):
     """The parts of a header, as they are added."""
 
     includes: ClassVar[tuple[str, ...]] = ("math.h",)
@@ -321,6 +307,10 @@ class Source:
         self.arrays.append(f"static const {self.real} {name}[{len(values)}] = {self.numbers(values)};\n")
         self.constants += len(values) * self.size
         return name
+
+    def texts(self, what: str, labels: Sequence[Any]) -> str:
+        """Return a constant array of strings."""
+        return f"static const char *const {self.name}_{what}[{len(labels)}] = {initializer(map(literal, labels))};\n"
 
     def function(self, what: str) -> str:
         """Adds one of FUNCTIONS; its name."""
@@ -371,13 +361,10 @@ class Source:
         before = [*step.below, *self.weights(step), *step.window, *step.stride, top, left]
         self.call("conv", before, prod(step.out), step.out)
 
-    def max_pool(self, step: op.MaxPool) -> None:
-        """The largest of each window."""
-        self.call("max_pool", [*step.below[1:], *step.window, *step.stride], prod(step.out), step.out[:2])
-
-    def avg_pool(self, step: op.AvgPool) -> None:
-        """The mean of each window."""
-        self.call("avg_pool", [*step.below[1:], *step.window, *step.stride], prod(step.out), step.out[:2])
+    def pool(self, step: op.MaxPool | op.AvgPool) -> None:
+        """The largest of each window, or the mean."""
+        what = "max_pool" if isinstance(step, op.MaxPool) else "avg_pool"
+        self.call(what, [*step.below[1:], *step.window, *step.stride], prod(step.out), step.out[:2])
 
     def flatten(self, step: op.Flatten) -> None:
         """Nothing: numbers lie in this order."""
@@ -431,9 +418,7 @@ class Source:
             *self.arrays,
         ]
         if made.answer in CLASS:
-            labels = initializer(map(literal, made.labels))
-            n = len(made.labels)
-            parts.append(f"static const char *const {self.name}_labels[{n}] = {labels};\n")
+            parts.append(self.texts("labels", made.labels))
         parts += self.functions.values()
         output = f"sum[i] / {self.number(float(self.summed))}" if self.summed else f"{self.at}[i]"
         body = "\n    ".join([*self.buffers_text(), "int i;", *self.calls])
@@ -444,16 +429,8 @@ class Source:
             X = rounded(made.test["X"], self.dtype)
             P = predict([X])[0].tolist()
             tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[made.dtype]))  # P is of the network's dtype
-            parts.append(
-                self.fill(
-                    SELF_TEST,
-                    X=self.numbers(X),
-                    P=self.numbers(P),
-                    n_in=made.n_in,
-                    n_out=made.n_out,
-                    tolerance=tolerance,
-                )
-            )
+            sizes = {"n_in": made.n_in, "n_out": made.n_out}
+            parts.append(self.fill(SELF_TEST, X=self.numbers(X), P=self.numbers(P), tolerance=tolerance, **sizes))
         return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])
 
 
@@ -483,14 +460,3 @@ def name_of(path: Any) -> str:
     """The name that a path suggests: digits of models/digits.h."""
     stem = re.sub(r"[^A-Za-z0-9_]", "_", os.path.splitext(os.path.basename(os.fsdecode(path)))[0])
     return stem if re.fullmatch(IDENTIFIER, stem) else f"net_{stem}"
-
-
-WRITERS: dict[type[op.Operation], Callable[[Source, Any], None]] = {
-    op.Scale: Source.scale,
-    op.MatMul: Source.mat_mul,
-    op.Conv: Source.conv,
-    op.MaxPool: Source.max_pool,
-    op.AvgPool: Source.avg_pool,
-    op.Flatten: Source.flatten,
-    op.Activate: Source.activate,
-}

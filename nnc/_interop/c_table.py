@@ -9,7 +9,7 @@ import sys
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.c_source import CLASS, COMPARED, SELF_TEST, WRITERS, Source, initializer, literal
+from nnc._interop.c_source import CLASS, COMPARED, SELF_TEST, Source, initializer, literal
 from nnc._registry import formulas
 from nnc._serialization.text import TOLERANCES
 from nnc._version import __version__
@@ -132,7 +132,7 @@ def to_c_table(made: TableProgram, name: str) -> str:
     inputs = source.inputs(made)
     for network in made.networks:
         for step in network.operations:
-            WRITERS[type(step)](source, step)
+            source.write(step)
         source.calls.append(f"{name}_meant({source.at}, out);")
         source.at = "in"
     return source.table(made, inputs)
@@ -166,22 +166,21 @@ class TableSource(Source):
 
     def inputs(self, made: TableProgram) -> str:
         """The function that encodes a row."""
-        texts, at = [""] * len(made.columns), 0
-        lines: list[list[str]] = [self.steps(column) for column in made.columns]
-        for j, column in enumerate(made.columns):
-            for formula in column.written.plain:
-                lines[j].append(self.columns(column, formula, at))
-                at += column.written.width(formula)
+        written = [column.written for column in made.columns]
+        used = [(j, formula) for j, column in enumerate(written) for formula in column.plain]
         if any(network.bins for network in made.networks):
-            for j, column in enumerate(made.columns):
-                if column.written.bins is not None:
-                    lines[j].append(self.columns(column, column.written.bins, at))
-                    at += column.written.width(column.written.bins)
+            used += [(j, column.bins) for j, column in enumerate(written) if column.bins is not None]
+        lines, at = [self.steps(column) for column in made.columns], 0
+        for j, formula in used:
+            lines[j].append(self.columns(made.columns[j], formula, at))
+            at += written[j].width(formula)
         self.buffers = {"in": at, **self.buffers}
-        for j, column in enumerate(made.columns):
-            body = indent("\n".join(lines[j]), " " * 8)
-            texts[j] = self.fill(COLUMN, what=said(column.name), j=j, lines=body) if column.written.plain else ""
-        return self.fill(INPUTS, columns="\n".join(filter(None, texts)))
+        texts = [
+            self.fill(COLUMN, what=said(column.name), j=j, lines=indent("\n".join(lines[j]), " " * 8))
+            for j, column in enumerate(made.columns)
+            if column.written.plain
+        ]
+        return self.fill(INPUTS, columns="\n".join(texts))
 
     def steps(self, column: Raw) -> list[str]:
         """What is computed before the columns."""
@@ -215,15 +214,9 @@ class TableSource(Source):
             outputs = f"Outputs are the quantiles {listed}, {targets} of each."
         columns = [self.about(column, j) for j, column in enumerate(made.columns)]
         double: dict[str, Any] = {"real": "double", "f": ""}
-        names: list[str] = [
-            f"static const char *const {self.name}_levels{j}[{len(column.levels)}] = "
-            f"{initializer(map(literal, column.levels))};\n"
-            for j, column in enumerate(made.columns)
-            if column.levels
-        ]
+        names = [self.texts(f"levels{j}", column.levels) for j, column in enumerate(made.columns) if column.levels]
         if classes:
-            labels = initializer(map(literal, whole.labels))
-            names.append(f"static const char *const {self.name}_labels[{whole.n_out}] = {labels};\n")
+            names.append(self.texts("labels", whole.labels))
         formed = self.fill(SORT, targets=targets) if made.quantiles else ""
         if made.bounds is not None:
             least, most = map(several, made.bounds)

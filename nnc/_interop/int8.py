@@ -276,8 +276,7 @@ def windows(x: Array, below: Any, window: Any, stride: Any, pad: Any = (0, 0, 0,
     top, left, bottom, right = pad
     images = np.pad(x.reshape(-1, *below), ((0, 0), (top, bottom), (left, right), (0, 0)))
     seen = np.lib.stride_tricks.sliding_window_view(images, window, axis=(1, 2))
-    apart: Array = seen[:, :: stride[0], :: stride[1]].transpose(0, 1, 2, 4, 5, 3)
-    return apart
+    return seen[:, :: stride[0], :: stride[1]].transpose(0, 1, 2, 4, 5, 3)
 
 
 def evaluated(step: op.Operation, x: Array) -> Array:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from nnc._interop.program import wrapped
-from nnc._interop.script import Language, of_network, of_test, to_script
+from nnc._interop.script import SIGNS, Language, of_network, of_test, to_script
 from nnc._registry import formulas
 
 if TYPE_CHECKING:
@@ -15,15 +15,10 @@ if TYPE_CHECKING:
     from nnc._interop.program import Program
 
 FUNCTIONS = {
-    "subtract": """
-const subtract = (x, numbers) => x.map((a, i) => a - numbers[i % numbers.length]);
-""",
-    "multiply": """
-const multiply = (x, numbers) => x.map((a, i) => a * numbers[i % numbers.length]);
-""",
-    "add": """
-const add = (x, numbers) => x.map((a, i) => a + numbers[i % numbers.length]);
-""",
+    **{
+        name: f"\nconst {name} = (x, numbers) => x.map((a, i) => a {sign} numbers[i % numbers.length]);\n"
+        for name, sign in SIGNS.items()
+    },
     "dense": """
 // Rows of W are outputs.
 const dense = (x, W, b) =>

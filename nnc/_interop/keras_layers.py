@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nnc._interop.parts import Builder, Parts, scaling
+from nnc._interop.parts import ERRORS, Builder, Parts, check_methods, named, require, scaling
 from nnc._interop.verification import check_outputs, random_rows
 from nnc._registry import activations
 
@@ -39,8 +39,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
 RENAMED = {"identity": "linear", "exp": "exponential"}
 DIFFERENT = ("leaky_relu",)
 ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT}
+REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in an instance
 Network = TypeVar("Network")  # a NeuralNetwork
-ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def read(build: Callable[[Parts], Network], model: Any, loss: Any, verify: bool) -> Network:
@@ -74,7 +74,7 @@ def parts_of(model: Any, loss: Any) -> Parts:
         It is not built, or a layer in it is not supported; the message names the layer.
     """
     keras = _keras(model)
-    _check_methods(model, "model")
+    check_methods(model, "model", REPLACED_BY_KERAS)
     layers, shape = list(model.layers), _input_shape(model)
     for layer in layers:
         _check_plain(keras, layer, _described(layer))
@@ -82,12 +82,9 @@ def parts_of(model: Any, loss: Any) -> Parts:
     builder, scale = _start(layers, shape)
     for layer in layers:
         what = _described(layer)
-        try:
-            _require(layer, what)
+        with named(what):
+            require(layer, REQUIRED.get(type(layer).__name__, {}), what)
             READERS[type(layer).__name__](builder, layer, what)
-        except ERRORS as error:
-            text = str(error)
-            raise ValueError(text if what in text else f"{what}: {text}") from None
     return builder.parts(loss, scale_X=scale)
 
 
@@ -153,17 +150,7 @@ def _check_plain(keras: Any, layer: Any, what: str) -> None:
         raise ValueError(f"{what} must be one of {', '.join(READERS)}")
     if type(layer) is not getattr(keras.layers, name):
         raise ValueError(f"{what} must be keras.layers.{name}, got another class of this name")
-    _check_methods(layer, what)
-
-
-def _check_methods(layer: Any, what: str) -> None:
-    """Refuse a model or layer with methods that were replaced from outside."""
-    # Keras itself replaces build and quantize.
-    changed = sorted(
-        key for key in vars(layer) if key not in ("build", "quantize") and callable(getattr(type(layer), key, None))
-    )
-    if changed:
-        raise ValueError(f"{what} must have the methods of its class, got its own {', '.join(changed)}")
+    check_methods(layer, what, REPLACED_BY_KERAS)
 
 
 def _check_dtypes(model: Any, layers: list[Any]) -> None:
@@ -185,16 +172,14 @@ def _start(layers: list[Any], shape: tuple[int, ...]) -> tuple[Builder, dict[str
     while layers and type(layers[0]).__name__ in BEGINNING:
         layer = layers.pop(0)
         what = _described(layer)
-        _require(layer, what)
+        require(layer, REQUIRED.get(type(layer).__name__, {}), what)
         if type(layer).__name__ == "Reshape":
             shape = tuple(layer.compute_output_shape((None, *shape))[1:])
         elif scale is not None:
             raise ValueError(f"{what} must be the only layer that scales inputs")
         else:
-            try:
+            with named(what):
                 scale = _scaling(layer, shape)
-            except ERRORS as error:
-                raise ValueError(f"{what}: {error}") from None
     if not 1 <= len(shape) <= 3:
         raise ValueError(f"model must have rows of 1 to 3 dimensions, got {shape}")
     return Builder((*shape, 1) if len(shape) == 2 else shape), scale
@@ -219,14 +204,6 @@ def _scaling(layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------ layers
-
-
-def _require(layer: Any, what: str) -> None:
-    """Refuse a layer with an attribute that nnc does not support."""
-    for name, value in REQUIRED.get(type(layer).__name__, {}).items():
-        found = getattr(layer, name, value)
-        if (tuple(found) if isinstance(found, list) else found) != value:
-            raise ValueError(f"{what} must have {name}={value!r}, got {found!r}")
 
 
 def _array(tensor: Any) -> Any:
@@ -282,14 +259,7 @@ def _activation(builder: Builder, layer: Any, what: str) -> None:
             f"{what} must have one of the activations {', '.join(ACTIVATIONS)}, "
             f"got {getattr(function, '__name__', function)!r}"
         )
-    if name == "softmax":
-        builder.require_vectors(what)
     builder.activation(name, what)
-
-
-def _softmax(builder: Builder, layer: Any, what: str) -> None:
-    builder.require_vectors(what)
-    builder.activation("softmax", what)
 
 
 def _misplaced(builder: Builder, layer: Any, what: str) -> None:
@@ -311,6 +281,6 @@ READERS: dict[str, Callable[[Builder, Any, str], None]] = {
     "ReLU": lambda builder, layer, what: builder.activation("relu", what),
     "LeakyReLU": lambda builder, layer, what: builder.activation("leaky_relu", what),
     "ELU": lambda builder, layer, what: builder.activation("elu", what),
-    "Softmax": _softmax,
+    "Softmax": lambda builder, layer, what: builder.activation("softmax", what),
     **dict.fromkeys(BEGINNING, _misplaced),
 }

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import struct
 from itertools import chain
-from math import prod, sqrt
+from math import prod
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import halves, in_range, program
+from nnc._interop.program import Writer, halves, in_range, program
 from nnc._interop.protobuf import message, utf8
+from nnc._registry import formulas
 from nnc._version import __version__
 from nnc.layers import operations as op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from nnc._interop.program import Program
 
@@ -52,6 +53,32 @@ READ_OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
     "gelu": ("Gelu", {"approximate": b"none"}, 20),
     "silu": ("Swish", {"alpha": 1.0}, 24),
 }
+# Signs and functions of formulas.
+SIGNS = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", ">": "Greater", ">=": "GreaterOrEqual", "<": "Less"}
+SIGNS |= {"==": "Equal", "if": "Where"}
+FUNCTIONS = {"missing": "IsNaN", "floor": "Floor", "sqrt": "Sqrt", "sin": "Sin", "min": "Min", "max": "Max"}
+FUNCTIONS |= {"abs": "Abs", "erf": "Erf", "exp": "Exp", "log": "Log", "relu": "Relu", "sigmoid": "Sigmoid"}
+FUNCTIONS |= {"softplus": "Softplus", "tanh": "Tanh"}
+# Activations that are composed of several operators: formulas of z and of the names before them, see composed().
+COMPOSED: dict[str, tuple[str, ...]] = {
+    "leaky_relu": ("max(z * 0.01, z)",),
+    "softplus": ("e = exp(-abs(z))", "relu(z) + log(e + 1)"),
+    "elu": ("e = exp(min(z, 0))", "relu(z) + (e - 1)"),
+    "silu": ("z * sigmoid(z)",),
+    "gelu": ("phi = (erf(z * 0.7071067811865476) + 1) * 0.5", "z * phi"),
+    "mish": ("e = exp(-abs(z))", "z * tanh(relu(z) + log(e + 1))"),
+    "selu": (
+        "e = exp(min(z, 0))",
+        "low = (e - 1) * 1.7580993408473766",
+        "relu(z) * 1.0507009873554805 + low",
+    ),
+}
+# Activations as other exporters compose them; they are read but not written.
+READ_COMPOSED = (
+    ("softplus", ("log(exp(z) + 1)",)),
+    ("mish", ("z * tanh(log(exp(z) + 1))",)),
+    ("mish", ("z * tanh(softplus(z))",)),
+)
 
 
 def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
@@ -101,7 +128,7 @@ def _value(name: str, kind: str, shape: Sequence[int]) -> bytes:
     return message((1, name), (2, message((1, tensor))))
 
 
-class Graph:
+class Graph(Writer):
     """Nodes and constant tensors, as they are added. Each node has one output, by whose name it goes."""
 
     def __init__(self, dtype: str) -> None:
@@ -164,7 +191,7 @@ class Graph:
         """Adds those of a network, of what goes by the name `at`; the name of what comes out."""
         self.image = False
         for step in steps:
-            at = WRITERS[type(step)](self, step, at)
+            at = self.write(step, at)
         return at
 
     def scale(self, step: op.Scale, at: str) -> str:
@@ -202,15 +229,10 @@ class Graph:
         size, stride, pad = [*step.window], [*step.stride], [*step.pad]
         return self.node("Conv", at, *inputs, kernel_shape=size, strides=stride, pads=pad)
 
-    def max_pool(self, step: op.MaxPool, at: str) -> str:
-        """The largest of each window."""
-        at = self.channels_first(at)
-        return self.node("MaxPool", at, kernel_shape=[*step.window], strides=[*step.stride])
-
-    def avg_pool(self, step: op.AvgPool, at: str) -> str:
-        """The mean of each window."""
-        at = self.channels_first(at)
-        return self.node("AveragePool", at, kernel_shape=[*step.window], strides=[*step.stride])
+    def pool(self, step: op.MaxPool | op.AvgPool, at: str) -> str:
+        """The largest of each window, or the mean."""
+        operator = "MaxPool" if isinstance(step, op.MaxPool) else "AveragePool"
+        return self.node(operator, self.channels_first(at), kernel_shape=[*step.window], strides=[*step.stride])
 
     def flatten(self, step: op.Flatten, at: str) -> str:
         """Height, width, channel in a row."""
@@ -224,45 +246,35 @@ class Graph:
             return self.node(operator, at, **attributes)
         if step.name not in COMPOSED:
             raise ValueError(f"the activation {step.name!r} cannot be written as ONNX")
-        return COMPOSED[step.name](self, at)
+        return self.composed(COMPOSED[step.name], at)
 
     def number(self, value: float) -> str:
         """Adds a constant that is one number."""
         return self.tensor([value], ())
 
-    def leaky_relu(self, z: str) -> str:
-        """max(0.01 z, z)."""
-        return self.node("Max", self.node("Mul", z, self.number(0.01)), z)
+    def composed(self, steps: Sequence[str], z: str) -> str:
+        """Add the formulas of `COMPOSED`, of what goes by the name `z`; the name of the result."""
+        names = {"z": z}
+        for step in steps:
+            name, _, formula = step.rpartition(" = ")
+            names[name] = self.formula(formula, names)
+        return names[""]
 
-    def softplus(self, z: str) -> str:
-        """max(z, 0) + log(1 + exp(-|z|))."""
-        e = self.node("Exp", self.node("Neg", self.node("Abs", z)))
-        return self.node("Add", self.node("Relu", z), self.node("Log", self.node("Add", e, self.number(1.0))))
+    def formula(self, text: str, names: dict[str, str]) -> str:
+        """Add a formula of what goes by these names; the name of the result."""
+        return formulas.folded(
+            text,
+            name=names.__getitem__,
+            number=self.number,
+            operator=lambda sign, *of: self.node("Neg" if len(of) == 1 else SIGNS[sign], *of),
+            call=self.call,
+        )
 
-    def elu(self, z: str) -> str:
-        """max(z, 0) + exp(min(z, 0)) - 1."""
-        e = self.node("Exp", self.node("Min", z, self.number(0.0)))
-        return self.node("Add", self.node("Relu", z), self.node("Sub", e, self.number(1.0)))
-
-    def silu(self, z: str) -> str:
-        """z sigmoid(z)."""
-        return self.node("Mul", z, self.node("Sigmoid", z))
-
-    def mish(self, z: str) -> str:
-        """z tanh(softplus(z))."""
-        return self.node("Mul", z, self.node("Tanh", self.softplus(z)))
-
-    def selu(self, z: str) -> str:
-        """1.05 max(z, 0) + 1.76 (exp(min(z, 0)) - 1)."""
-        e = self.node("Exp", self.node("Min", z, self.number(0.0)))
-        low = self.node("Mul", self.node("Sub", e, self.number(1.0)), self.number(1.7580993408473766))
-        return self.node("Add", self.node("Mul", self.node("Relu", z), self.number(1.0507009873554805)), low)
-
-    def gelu(self, z: str) -> str:
-        """z (1 + erf(z / sqrt(2))) / 2."""
-        erf = self.node("Erf", self.node("Mul", z, self.number(sqrt(0.5))))
-        phi = self.node("Mul", self.node("Add", erf, self.number(1.0)), self.number(0.5))
-        return self.node("Mul", z, phi)
+    def call(self, function: str, *of: str) -> str:
+        """Add a function of a formula; the name of the result."""
+        if function == "sum":
+            return self.node("ReduceSum", *of, self.tensor([1], (1,), "int64"), keepdims=1)
+        return self.node(FUNCTIONS[function], *of)
 
     # ------------------------------------------------------------------------------------------ what it means
 
@@ -289,14 +301,13 @@ class Graph:
             kind = _kind_of(made.labels)
             self.node("Gather", self.tensor(made.labels, (len(made.labels),), kind), index, name="label")
         label = ("label", kind, yes)
-        if not made.probabilities:
-            self.node("Identity", at, name="output")
-            return [label, ("output", self.dtype, (made.n_out,))]
-        if made.answer != "yes":
-            self.node("Identity", at, name="probabilities")
-            return [label, ("probabilities", self.dtype, (made.n_out,))]
-        self.node("Concat", self.node("Sub", self.number(1.0), at), at, name="probabilities", axis=1)
-        return [label, ("probabilities", self.dtype, (2,))]
+        name, n = "probabilities" if made.probabilities else "output", made.n_out
+        if made.probabilities and made.answer == "yes":
+            n = 2
+            self.node("Concat", self.node("Sub", self.number(1.0), at), at, name=name, axis=1)
+        else:
+            self.node("Identity", at, name=name)
+        return [label, (name, self.dtype, (n,))]
 
 
 def _kind_of(labels: Sequence[Any]) -> str:
@@ -312,37 +323,3 @@ def _attribute(name: str, value: Any) -> bytes:
     if isinstance(value, float):
         return message((1, name), (2, value), (20, FLOAT))
     return message((1, name), (3, value), (20, INT))
-
-
-WRITERS: dict[type[op.Operation], Callable[[Graph, Any, str], str]] = {
-    op.Scale: Graph.scale,
-    op.MatMul: Graph.mat_mul,
-    op.Conv: Graph.conv,
-    op.MaxPool: Graph.max_pool,
-    op.AvgPool: Graph.avg_pool,
-    op.Flatten: Graph.flatten,
-    op.Activate: Graph.activate,
-}
-# And those that are composed.
-COMPOSED: dict[str, Callable[[Graph, str], str]] = {
-    "leaky_relu": Graph.leaky_relu,
-    "softplus": Graph.softplus,
-    "elu": Graph.elu,
-    "silu": Graph.silu,
-    "gelu": Graph.gelu,
-    "mish": Graph.mish,
-    "selu": Graph.selu,
-}
-
-
-def _log_of_exp(graph: Graph, z: str) -> str:
-    """Write softplus as log(1 + exp(z))."""
-    return graph.node("Log", graph.node("Add", graph.node("Exp", z), graph.number(1.0)))
-
-
-# Activations as other exporters compose them; they are read but not written.
-READ_COMPOSED: tuple[tuple[str, Callable[[Graph, str], str]], ...] = (
-    ("softplus", _log_of_exp),
-    ("mish", lambda graph, z: graph.node("Mul", z, graph.node("Tanh", _log_of_exp(graph, z)))),
-    ("mish", lambda graph, z: graph.node("Mul", z, graph.node("Tanh", graph.node("Softplus", z)))),
-)

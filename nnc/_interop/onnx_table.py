@@ -11,14 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nnc._interop.onnx import KINDS, Graph, check_size
-from nnc._registry import formulas
 
 if TYPE_CHECKING:
     from nnc._interop.table import Raw, TableProgram
-
-OPERATORS = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", ">": "Greater", ">=": "GreaterOrEqual", "<": "Less"}
-OPERATORS |= {"==": "Equal", "if": "Where"}
-FUNCTIONS = {"missing": "IsNaN", "floor": "Floor", "sqrt": "Sqrt", "sin": "Sin", "min": "Min", "max": "Max"}
 
 
 def to_onnx_table(made: TableProgram) -> bytes:
@@ -59,22 +54,6 @@ class TableGraph(Graph):
             names[name] = self.formula(formula, names)
         bins = [] if written.bins is None else [written.bins]
         return [self.formula(text, names) for text in written.plain], [self.formula(text, names) for text in bins]
-
-    def formula(self, text: str, names: dict[str, str]) -> str:
-        """Adds a formula of what goes by these names."""
-        return formulas.folded(
-            text,
-            name=names.__getitem__,
-            number=self.number,
-            operator=lambda sign, *of: self.node(OPERATORS[sign], *of),
-            call=self.call,
-        )
-
-    def call(self, function: str, *of: str) -> str:
-        """Adds a function of a formula."""
-        if function == "sum":
-            return self.node("ReduceSum", *of, self.tensor([1], (1,), "int64"), keepdims=1)
-        return self.node(FUNCTIONS[function], *of)
 
     def meant(self, made: TableProgram, at: str) -> str:
         """A network's outputs as probabilities at the temperature, or as numbers of the targets' size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,9 +13,40 @@ from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, Gl
 from nnc.layers.kind import Computing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from nnc.layers.kind import Kind, Shape
 
     Array = np.ndarray[Any, Any]
+
+
+ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Turn an error into a ValueError that names the layer or module."""
+    try:
+        yield
+    except ERRORS as error:
+        text = str(error)
+        raise ValueError(text if what in text else f"{what}: {text}") from None
+
+
+def require(layer: Any, required: Mapping[str, Any], what: str) -> None:
+    """Refuse a layer with an attribute that nnc does not support."""
+    for name, value in required.items():
+        found = getattr(layer, name, value)
+        found = tuple(found) if isinstance(found, list) else found
+        if found not in (value, (value, value)):
+            raise ValueError(f"{what} must have {name}={value!r}, got {found!r}")
+
+
+def check_methods(layer: Any, what: str, allowed: Sequence[str] = ()) -> None:
+    """Refuse a layer with methods that were replaced from outside."""
+    changed = sorted(key for key in vars(layer) if key not in allowed and callable(getattr(type(layer), key, None)))
+    if changed:
+        raise ValueError(f"{what} must have the methods of its class, got its own {', '.join(changed)}")
 
 
 class Parts(NamedTuple):
@@ -174,6 +206,8 @@ class Builder:
 
     def activation(self, name: str, what: str) -> None:
         """Set the activation of the last layer, or of the layer below its max-pools if the activation is monotone."""
+        if name == "softmax":
+            self.require_vectors(what)
         place = len(self.layers) - 1
         while isinstance(self.layers[place], MaxPool2D) and activations.ROWS[name].monotone:
             place -= 1

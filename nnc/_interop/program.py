@@ -13,7 +13,7 @@ from nnc._registry import activations, losses
 from nnc._utils.fields import LARGEST
 from nnc._utils.value import Value
 from nnc.layers import Input, in_files
-from nnc.layers.operations import Operation, Scale
+from nnc.layers.operations import Activate, AvgPool, Conv, Flatten, MatMul, MaxPool, Operation, Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -143,6 +143,24 @@ def _listed(numbers: Any) -> list[float]:
 
 
 # ------------------------------------------------------------------------------------- for several of the writers
+
+METHODS: dict[type[Operation], str] = {
+    Scale: "scale",
+    MatMul: "mat_mul",
+    Conv: "conv",
+    MaxPool: "pool",
+    AvgPool: "pool",
+    Flatten: "flatten",
+    Activate: "activate",
+}
+
+
+class Writer:
+    """Base class of the writers, which have a method for each kind of operation."""
+
+    def write(self, step: Operation, *arguments: str) -> Any:
+        """Write an operation by the method for its kind."""
+        return getattr(self, METHODS[type(step)])(step, *arguments)
 
 
 def in_range(numbers: Sequence[float], dtype: str) -> Sequence[float]:

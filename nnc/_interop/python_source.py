@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.script import Language, listed, of_network, of_test, to_script
+from nnc._interop.script import SIGNS, Language, listed, of_network, of_test, to_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -13,18 +13,10 @@ if TYPE_CHECKING:
     from nnc._interop.program import Program
 
 FUNCTIONS = {
-    "subtract": """
-def subtract(x, numbers):
-    return [a - b for a, b in zip(x, cycle(numbers))]
-""",
-    "multiply": """
-def multiply(x, numbers):
-    return [a * b for a, b in zip(x, cycle(numbers))]
-""",
-    "add": """
-def add(x, numbers):
-    return [a + b for a, b in zip(x, cycle(numbers))]
-""",
+    **{
+        name: f"\ndef {name}(x, numbers):\n    return [a {sign} b for a, b in zip(x, cycle(numbers))]\n"
+        for name, sign in SIGNS.items()
+    },
     "dense": """
 def dense(x, W, b):  # rows of W are outputs
     return [b_j + sum(map(mul, row, x)) for row, b_j in zip(W, b or [0.0] * len(W))]

@@ -243,7 +243,8 @@ def load(content: bytes, folder: str) -> Model:
         raise ValueError(f"it has {len(inputs)} inputs, expected one")
     dtype, dims = _tensor_type(inputs[0])
     outputs = list(dict.fromkeys(_value(value)["name"] for value in graph["output"]))
-    nodes = _live([_node(part, opsets) for part in graph["node"]], outputs, {*constants.tensors, inputs[0]["name"]})
+    every = [_RawNode(parse(part, NODE, "a node"), opsets) for part in graph["node"]]
+    nodes = _live(every, outputs, {*constants.tensors, inputs[0]["name"]})
     return Model(
         model["producer_name"], [node(constants) for node in nodes], constants, inputs[0]["name"], dtype, dims, outputs
     )
@@ -322,10 +323,6 @@ class _RawNode:
         if kind == TENSOR:
             value = constants.decode(parse(value or b"", TENSOR_FIELDS, f"{name} of {self.label}"))
         return name, kind, value
-
-
-def _node(content: memoryview, opsets: Mapping[str, int]) -> _RawNode:
-    return _RawNode(parse(content, NODE, "a node"), opsets)
 
 
 def _live(nodes: list[_RawNode], outputs: list[str], given: set[str]) -> list[_RawNode]:

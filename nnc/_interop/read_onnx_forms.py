@@ -17,7 +17,7 @@ from nnc._interop.protobuf import parse
 from nnc._interop.read_onnx_file import NODE, TENSOR_FIELDS, Constants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 Form = tuple[Any, ...]
 X: Form = ("x",)
@@ -94,7 +94,7 @@ def _activations() -> dict[Form, list[tuple[list[float], str]]]:
 
     They are those that to_onnx writes, and those of other exporters.
     """
-    forms = [(_written(compose), name) for name, compose in (*COMPOSED.items(), *READ_COMPOSED)]
+    forms = [(_written(steps), name) for name, steps in (*COMPOSED.items(), *READ_COMPOSED)]
     found: dict[Form, list[tuple[list[float], str]]] = {}
     for form, name in forms:
         for part in _parts(form):
@@ -115,10 +115,10 @@ def _parts(form: Form) -> Iterator[Form]:
         yield from _parts(member)
 
 
-def _written(compose: Callable[[Graph, str], str]) -> Form:
-    """Return the form of the nodes that a function of nnc/_interop/onnx.py writes."""
+def _written(steps: Sequence[str]) -> Form:
+    """Return the form of the nodes that nnc/_interop/onnx.py writes for formulas of `COMPOSED`."""
     graph = Graph("float64")
-    end = compose(graph, "x")
+    end = graph.composed(steps, "x")
     constants = Constants([parse(tensor, TENSOR_FIELDS, "") for tensor in graph.tensors], "")
     forms = {"x": X, **{name: constant(constants[name].item()) for name in constants.tensors}}
     for content in graph.nodes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nnc._interop.parts import Builder, Parts, scaling
+from nnc._interop.parts import ERRORS, Builder, Parts, check_methods, named, require, scaling
 from nnc._interop.torch_modules import ACTIVATIONS, Exp, Scale
 from nnc._interop.verification import check_outputs, random_rows
 
@@ -38,7 +38,6 @@ REQUIRED: dict[type, dict[str, Any]] = {
 }
 MIN_SOFTPLUS_THRESHOLD = 20.0  # beyond it z is a good approximation of softplus(z): exp(-20) = 2e-9
 Network = TypeVar("Network")  # a NeuralNetwork
-ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def read(build: Callable[[Parts], Network], module: Any, shape: Any, loss: Any, verify: bool) -> Network:
@@ -81,8 +80,8 @@ def parts_of(module: Any, shape: Any, loss: Any) -> Parts:
     builder, scalings, pad = Builder(shape), _scalings(modules, shape), None
     for (name, part), (_, following) in zip(modules, [*modules[1:], ("", None)], strict=True):
         what = _described(name, part)
-        with _named(what):
-            _require(part, what)
+        with named(what):
+            require(part, REQUIRED.get(type(part), {}), what)
             if type(part) is nn.ZeroPad2d:
                 if type(following) is not nn.Conv2d:
                     raise ValueError(f"{what} must be before a Conv2d")
@@ -188,9 +187,7 @@ def _check_plain(part: Any, what: str) -> None:
             f"{what} must have no forward hooks, which may change what it computes; remove them first "
             "(weight_norm, spectral_norm and pruning add some)"
         )
-    changed = sorted(name for name in vars(part) if callable(getattr(type(part), name, None)))
-    if changed:
-        raise ValueError(f"{what} must have the methods of its class, got its own {', '.join(changed)}")
+    check_methods(part, what)
 
 
 def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
@@ -203,8 +200,8 @@ def _input_shape(modules: list[tuple[str, Any]], shape: Any) -> tuple[int, ...]:
     if modules and type(modules[0][1]) is nn.Unflatten:
         name, part = modules.pop(0)
         what = _described(name, part)
-        with _named(what):
-            _require(part, what)
+        with named(what):
+            require(part, REQUIRED.get(type(part), {}), what)
             channels, height, width = map(index, part.unflattened_size)
         found = (height, width, channels)
         if min(found) < 1:
@@ -233,7 +230,7 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
     for place, key in ((-1, "scale_y"), (0, "scale_X")):
         if len(modules) < 2 or type(modules[place][1]) is not Scale:
             continue
-        with _named(_described(*modules[place])):
+        with named(_described(*modules[place])):
             minus, times, plus = modules[place][1].numbers()
             if not times.all():
                 raise ValueError("times must not be 0")
@@ -248,24 +245,6 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
 
 
 # ------------------------------------------------------------------------------------------------ modules
-
-
-@contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Turn an error into a ValueError that names the module."""
-    try:
-        yield
-    except ERRORS as error:
-        text = str(error)
-        raise ValueError(text if what in text else f"{what}: {text}") from None
-
-
-def _require(part: Any, what: str) -> None:
-    """Refuse a module with an attribute that nnc does not support."""
-    for name, value in REQUIRED.get(type(part), {}).items():
-        found = getattr(part, name)
-        if found != value and found != (value, value):
-            raise ValueError(f"{what} must have {name}={value!r}, got {found!r}")
 
 
 def _numbers(tensor: Any, what: str) -> Any:
@@ -336,7 +315,6 @@ def _scale(builder: Builder, part: Any, what: str) -> None:
 
 
 def _softmax(builder: Builder, part: Any, what: str) -> None:
-    builder.require_vectors(what)
     if part.dim not in (1, -1):
         raise ValueError(f"{what} must have dim=1 or -1, got {part.dim!r}")
     builder.activation("softmax", what)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import programs, wrapped
+from nnc._interop.program import Writer, programs, wrapped
 from nnc._registry import activations
 from nnc._serialization.text import TOLERANCES
 from nnc._utils.value import Value
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nnc._interop.program import Program
+
+
+SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}  # of the functions that scale
 
 
 class Language(Value):
@@ -61,14 +64,14 @@ def to_script(documents: Sequence[dict[str, Any]], language: Language, predict: 
     script.statements += [language.begin] * several
     for one in made:
         for step in one.operations:
-            WRITERS[type(step)](script, step)
+            script.write(step)
         script.statements += [language.between] * several
     script.statements += [language.mean] * several
     parts = ("\n".join(script.constants), "\n\n".join(script.functions.values()), "\n".join(script.statements))
     return language.whole(made[0], *parts)
 
 
-class Script:
+class Script(Writer):
     """The parts of a module, as they are added."""
 
     def __init__(self, language: Language) -> None:
@@ -128,13 +131,10 @@ class Script:
         sizes = (step.below, step.window, step.stride, step.pad[:2], step.out)
         self.call("conv", *self.weights(step), *map(listed, sizes))
 
-    def max_pool(self, step: op.MaxPool) -> None:
-        """The largest of each window."""
-        self.call("maxPool", *map(listed, (step.below, step.window, step.stride, step.out)))
-
-    def avg_pool(self, step: op.AvgPool) -> None:
-        """The mean of each window."""
-        self.call("avgPool", *map(listed, (step.below, step.window, step.stride, step.out)))
+    def pool(self, step: op.MaxPool | op.AvgPool) -> None:
+        """The largest of each window, or the mean."""
+        what = "maxPool" if isinstance(step, op.MaxPool) else "avgPool"
+        self.call(what, *map(listed, (step.below, step.window, step.stride, step.out)))
 
     def flatten(self, step: op.Flatten) -> None:
         """Nothing: numbers lie in this order."""
@@ -170,14 +170,3 @@ def listed(values: Sequence[Any]) -> str:
     if values and isinstance(values[0], (tuple, list)):
         return "[\n" + ",\n".join(listed(row) for row in values) + "\n]"
     return f"[{wrapped(map(repr, values))}]"
-
-
-WRITERS: dict[type[op.Operation], Callable[[Script, Any], None]] = {
-    op.Scale: Script.scale,
-    op.MatMul: Script.mat_mul,
-    op.Conv: Script.conv,
-    op.MaxPool: Script.max_pool,
-    op.AvgPool: Script.avg_pool,
-    op.Flatten: Script.flatten,
-    op.Activate: Script.activate,
-}

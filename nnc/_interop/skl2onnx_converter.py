@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.onnx import KINDS, WRITERS, Graph
+from nnc._interop.onnx import KINDS, Graph
 from nnc._interop.program import program
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     if type(operator.inputs[0].type).__name__ not in ("DoubleTensorType", "FloatTensorType"):
         at = graph.node("Cast", at, to=KINDS[dtype])
     for step in made.operations:
-        at = WRITERS[type(step)](graph, step, at)
+        at = graph.write(step, at)
     single_score = made.answer == "yes" and not made.probabilities
     if single_score:
         outputs["scores"], outputs["output"] = outputs["output"], scope.get_unique_variable_name("score")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from nnc._interop.program import program
+from nnc._interop.program import Writer, program
 from nnc.layers import operations as op
 
 try:
@@ -14,9 +15,6 @@ try:
     from torch import nn
 except ImportError as error:
     raise ImportError(f"this needs PyTorch ({error}); install it with pip install torch") from error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SOFTPLUS_THRESHOLD = 40.0  # beyond it PyTorch takes z for softplus(z), which is exact in float64 from 37 on
 # Activations without parameters: nnc's name and the attributes that the module must have.
@@ -52,7 +50,7 @@ class Scale(nn.Module):
         return ((x.double() - self.minus) * self.times + self.plus).to(self.dtype)
 
 
-class Modules:
+class Modules(Writer):
     """Modules, as they are added. Images are channels first, and so is what is flattened."""
 
     def __init__(self, dtype: str) -> None:
@@ -101,13 +99,10 @@ class Modules:
             module.bias = self.tensor(bias)
         self.made.append(module)
 
-    def max_pool(self, step: op.MaxPool) -> None:
-        """The largest of each window."""
-        self.made.append(nn.MaxPool2d(step.window, step.stride))
-
-    def avg_pool(self, step: op.AvgPool) -> None:
-        """The mean of each window."""
-        self.made.append(nn.AvgPool2d(step.window, step.stride))
+    def pool(self, step: op.MaxPool | op.AvgPool) -> None:
+        """The largest of each window, or the mean."""
+        kind = nn.MaxPool2d if isinstance(step, op.MaxPool) else nn.AvgPool2d
+        self.made.append(kind(step.window, step.stride))
 
     def flatten(self, step: op.Flatten) -> None:
         """Channel, height, width: rows of the next W follow."""
@@ -116,15 +111,10 @@ class Modules:
 
     def activate(self, step: op.Activate) -> None:
         """A module of its own."""
-        kinds = {name: kind for kind, (name, _) in ACTIVATIONS.items()}
-        if step.name == "softmax":
-            self.made.append(nn.Softmax(dim=1))
-        elif step.name == "exp":
-            self.made.append(Exp())
-        elif step.name == "softplus":
-            self.made.append(nn.Softplus(threshold=SOFTPLUS_THRESHOLD))
-        else:
-            self.made.append(kinds[step.name]())
+        kinds: dict[str, Any] = {name: kind for kind, (name, _) in ACTIVATIONS.items()}
+        kinds["exp"], kinds["softmax"] = Exp, partial(nn.Softmax, dim=1)
+        kinds["softplus"] = partial(nn.Softplus, threshold=SOFTPLUS_THRESHOLD)
+        self.made.append(kinds[step.name]())
 
 
 class Exp(nn.Module):
@@ -135,21 +125,10 @@ class Exp(nn.Module):
         return x.exp()
 
 
-WRITERS: dict[type[op.Operation], Callable[[Modules, Any], None]] = {
-    op.Scale: Modules.scale,
-    op.MatMul: Modules.mat_mul,
-    op.Conv: Modules.conv,
-    op.MaxPool: Modules.max_pool,
-    op.AvgPool: Modules.avg_pool,
-    op.Flatten: Modules.flatten,
-    op.Activate: Modules.activate,
-}
-
-
 def to_torch(document: dict[str, Any]) -> Any:
     """An nn.Sequential, in its mode for evaluation, of a checked document."""
     made = program(document)
     modules = Modules(made.dtype)
     for step in made.operations:
-        WRITERS[type(step)](modules, step)
+        modules.write(step)
     return nn.Sequential(*modules.made).eval()

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._interop.read_onnx_values import Labels, Mapped, Pair, Rows
+from nnc._interop.verification import N_ROWS, TOLERANCES
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-N_ROWS = 4
 MAX_ROWS = 1000  # of a model whose number of rows is fixed
-TOLERANCES = {"float32": 1e-5, "float64": 1e-10}  # relative to the largest output, or to 1
 
 
 def require_onnx() -> None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from nnc._drawing.svg import Drawing
-    from nnc._inspection import Explanation, GradientCheck
+    from nnc._inspection.explain import Explanation
+    from nnc._inspection.gradients import GradientCheck
 
 
 class Inspection(Prediction):
@@ -151,7 +152,7 @@ class Inspection(Prediction):
             An argument does not fit.
         """
         from nnc._drawing.html import say
-        from nnc._inspection import explain_step
+        from nnc._inspection.explain import explain_step
 
         intake = self.intake
         if self.model.custom is not None:
@@ -168,7 +169,7 @@ class Inspection(Prediction):
         differences of the loss where these are exact enough, in float64; and where the loss is a function its
         derivative with differences of it. An error of 1e-5 in one gradient is found, in
         a float32 network 1e-2; where rounding or a bend hides it, the check says so (see
-        `nnc._inspection.check_gradients`).
+        `nnc._inspection.gradients.check_gradients`).
 
         Parameters
         ----------

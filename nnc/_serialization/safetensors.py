@@ -11,11 +11,12 @@ SHA-256 of that text and of the bytes of all tensors, in the order of their name
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from nnc._serialization.document import FIX, ModelFileError, checked, recognize
-from nnc._serialization.text import parsed, refusing_content, said, short_of_memory, whole
+from nnc._serialization.text import DAMAGED, parsed, refusing_content, said, whole
 from nnc._utils import disk, fields
 from nnc._utils.fields import member, members_of, shown
 
@@ -123,10 +124,7 @@ def loads(content: bytes, where: str) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"{error}; {FIX}") from None
         if member(metadata, "sha256", str, where="__metadata__.") != _checksum(text, tensors):
-            raise ValueError(
-                "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
-                "edited; take another copy"
-            )
+            raise ValueError(DAMAGED)
     return network
 
 
@@ -182,10 +180,7 @@ def write(path: Any, document: dict[str, Any]) -> None:
 def read(path: Any) -> dict[str, Any]:
     """Load a network, completely checked: see `loads` and `text.read`."""
     where = disk.place(path)
-    try:
+    content = b""
+    with refusing_content(where), suppress(disk.WrongBeginningError):
         content = disk.read_bytes(path, "network", lambda piece: piece[8:9] == b"{")
-    except MemoryError:
-        raise short_of_memory(where) from None
-    except disk.WrongBeginningError:
-        content = b""
     return loads(content, where)

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 # does: FREE bytes, beyond that PER_CHARACTER for each character (what `dumps` writes takes up to 10), MOST in all.
 FREE, PER_CHARACTER, MOST = 2**28, 16, 2**32
 
+DAMAGED = (
+    "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or edited; take "
+    "another copy"
+)
+OTHER_NETWORKS = (
+    "its networks are not those that were saved: they do not fit its checksum (sha256), so one was left out, added or "
+    "replaced; take another copy"
+)
 # Members that came later, whose files the first readers are to read, too.
 NOT_SIGNED = ("dropout", "feature_names", "learning")
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}  # of self-tests, in files of other formats, too
@@ -233,6 +241,9 @@ def refusing_content(where: str, what: str = "network") -> Iterator[None]:
         problem = f"it is not JSON: {at}: {error.msg}; check that it is the right file, and whole"
     except RecursionError:
         problem = f"its brackets are nested too deeply for {ONE[what]}; check that it is the right file"
+    except UnicodeDecodeError as error:
+        found = f"it is not text in {error.encoding} (byte {error.start} does not fit)"
+        problem = f"{found}; check that it is the right file"
     except MemoryError:
         raise short_of_memory(where, what) from None
     except ValueError as error:
@@ -251,10 +262,7 @@ def _network(document: Any) -> dict[str, Any]:
     if found is None or found == checksum(network):
         return network
     keys = '"sha256"' if network["self_test"] is None else '"sha256" and "self_test"'
-    raise ValueError(
-        "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
-        f"edited; take another copy, or remove {keys} from it to accept what was edited"
-    )
+    raise ValueError(f"{DAMAGED}, or remove {keys} from it to accept what was edited")
 
 
 def _several(document: Any, what: str) -> Any:
@@ -270,13 +278,8 @@ def _several(document: Any, what: str) -> Any:
     found = document.get("sha256")
     known = all("sha256" in member for member in members)
     if found is not None and known and found != _joint_checksum(members, table):
-        raise ValueError(
-            "its networks are not those that were saved: they do not fit its checksum (sha256), so one was left out, "
-            'added or replaced; take another copy, or remove the last "sha256" from it to accept what was edited'
-            if table is None
-            else "its content is not what was saved: it does not fit its checksum (sha256), so the file was damaged or "
-            'edited; take another copy, or remove the last "sha256" from it to accept what was edited'
-        )
+        problem = OTHER_NETWORKS if table is None else DAMAGED
+        raise ValueError(f'{problem}, or remove the last "sha256" from it to accept what was edited')
     return networks if table is None else (networks, table)
 
 
@@ -347,23 +350,18 @@ def read(source: Any, what: str = "network") -> Any:
         larger than `disk.LARGEST`, or there is not enough memory.
     """
     where = disk.place(source)
-    try:
-        text = disk.read(source, what, "{")
-    except MemoryError:
-        raise short_of_memory(where, what) from None
-    except disk.WrongBeginningError:
-        problem = f'it does not begin with "{{", as {ONE[what]} does; check that it is the right file'
-        raise ModelFileError(f"cannot load the {what} from {where}: {problem}") from None
-    except UnicodeDecodeError as error:
-        problem = (
-            f"it is not text in {error.encoding} (byte {error.start} does not fit); check that it is the right file"
-        )
-        raise ModelFileError(f"cannot load the {what} from {where}: {problem}") from None
-    if not text and not isinstance(source, disk.PATH):
-        problem = "the file is empty, or was read or written to its end before"
-        raise ModelFileError(
-            f"cannot load the {what} from {where}: {problem}; open it again, or go back with file.seek(0)"
-        )
+    with refusing_content(where, what):
+        try:
+            text = disk.read(source, what, "{")
+        except disk.WrongBeginningError:
+            raise ValueError(
+                f'it does not begin with "{{", as {ONE[what]} does; check that it is the right file'
+            ) from None
+        if not text and not isinstance(source, disk.PATH):
+            raise ValueError(
+                "the file is empty, or was read or written to its end before; open it again, or go back with "
+                "file.seek(0)"
+            )
     return loads(text, where, what)
 
 

@@ -20,8 +20,7 @@ SIMPLE = {float, int, bool, str, list, tuple}  # what a list holds that needs no
 def numbers(name: str, value: Any) -> NDArray[Any]:
     """`value` as an array of real numbers: booleans, integers or floats."""
     if type(value) is np.ndarray and value.dtype.kind in "biuf":
-        array: NDArray[Any] = value
-        return array
+        return value
     if type(value) in (list, tuple) and set(map(type, value)) <= SIMPLE:
         with suppress(ValueError):  # told of below
             array = np.asarray(value)

@@ -12,8 +12,16 @@ if TYPE_CHECKING:
 
 MAX_COUNT = 2**53 - 1  # largest whole number that is exact as a float and that files hold
 MAX_SIZE = 2**31 - 1  # largest size, stride or number of neurons that files hold
+INFINITY = float("inf")
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def store_arguments(instance: object, arguments: dict[str, Any]) -> None:
+    """Store the arguments of a constructor, its `locals()`, as attributes of the same names."""
+    for name, value in arguments.items():
+        if name != "self":
+            setattr(instance, name, value)
 
 
 def counted(n: int, word: str) -> str:
@@ -41,35 +49,6 @@ def real(name: str, value: Any) -> float:
         raise ValueError(f"{name} must be a number in the range of a float, got a larger one") from None
 
 
-def no_nan(name: str, value: Any) -> float:
-    """`value` as a float, which may be infinite."""
-    number = real(name, value)
-    if number != number:
-        raise ValueError(f"{name} must be a number, got {shown(value)}")
-    return number
-
-
-def finite(name: str, value: Any) -> float:
-    number = real(name, value)
-    if not abs(number) < float("inf"):
-        raise ValueError(f"{name} must be a finite number, got {shown(value)}")
-    return number
-
-
-def positive(name: str, value: Any) -> float:
-    number = real(name, value)
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{name} must be a positive finite number, got {shown(value)}")
-    return number
-
-
-def not_negative(name: str, value: Any) -> float:
-    number = real(name, value)
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"{name} must be a finite number, 0 or more, got {shown(value)}")
-    return number
-
-
 def count(name: str, value: Any, least: int = 1, most: int = MAX_COUNT) -> int:
     if type(value) is int and least <= value <= most:
         return value
@@ -87,23 +66,23 @@ def size(name: str, value: Any) -> int:
     return count(name, value, most=MAX_SIZE)
 
 
-def fraction(name: str, value: Any) -> float:
-    number = real(name, value)
-    if not 0 <= number < 1:
-        raise ValueError(f"{name} must be at least 0 and less than 1, got {shown(value)}")
-    return number
-
-
 def within(fits: Callable[[float], bool], expected: str) -> Callable[[str, Any], float]:
-    """The check whether a number fits, which `expected` says in words."""
+    """Return a check whether a number fits; `expected` describes such numbers in its message."""
 
     def check(name: str, value: Any) -> float:
         number = real(name, value)
         if not fits(number):
-            raise ValueError(f"{name} must be {expected}, got {value!r}")
+            raise ValueError(f"{name} must be {expected}, got {shown(value)}")
         return number
 
     return check
+
+
+no_nan = within(lambda number: number == number, "a number")
+finite = within(lambda number: abs(number) < INFINITY, "a finite number")
+positive = within(lambda number: 0 < number < INFINITY, "a positive finite number")
+not_negative = within(lambda number: 0 <= number < INFINITY, "a finite number, 0 or more")
+fraction = within(lambda number: 0 <= number < 1, "at least 0 and less than 1")
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:

@@ -59,11 +59,8 @@ def replace(path: Any, content: bytes, what: str) -> None:
         says what to do. The old file is untouched.
     """
     path = os.fsdecode(path)
-    try:
-        with _in_place_of(path) as file:
-            file.write(content)
-    except (OSError, ValueError) as error:
-        raise explained(error, "save", path, what) from None
+    with _explaining("save", path, what), _in_place_of(path) as file:
+        file.write(content)
 
 
 @contextmanager
@@ -80,22 +77,18 @@ def written(path: str, what: str) -> Iterator[BinaryIO]:
 def check_place(path: str, what: str) -> None:
     """Raise what `replace` would where the folder is missing, or a folder has that name: for a file that is written
     later."""
-    try:
+    with _explaining("save", path, what):
         _refuse_folder(path)
         os.stat(os.path.join(os.path.dirname(path), "."))
-    except (OSError, ValueError) as error:
-        raise explained(error, "save", path, what) from None
 
 
 def append(path: Any, content: bytes, what: str) -> None:
     """Write `content` behind what is in the file of that path; arguments and errors as for `replace`."""
     path = os.fsdecode(path)
-    try:
+    with _explaining("save", path, what):
         _refuse_folder(path)
         with open(path, "ab") as file:
             file.write(content)
-    except (OSError, ValueError) as error:
-        raise explained(error, "save", path, what) from None
 
 
 def write(target: Any, text: str, what: str) -> None:
@@ -157,12 +150,10 @@ def opened(path: Any, what: str) -> Iterator[BufferedReader]:
         The system refuses, as for `replace`.
     """
     path = os.fsdecode(path)
-    try:
+    with _explaining("load", path, what):
         _refuse_folder(path)
         with open(path, "rb") as file:
             yield file
-    except (OSError, ValueError) as error:
-        raise explained(error, "load", path, what) from None
 
 
 def _pieces(file: Any, begins: Callable[[Any], bool]) -> Iterator[Any]:
@@ -302,6 +293,15 @@ def _open_file(file: Any, method: str) -> str:
 def _refuse_closed(file: Any, to: str) -> None:
     if getattr(file, "closed", False):
         raise OSError(f"cannot {to}: the file is closed; do it inside the `with` block, or pass the path")
+
+
+@contextmanager
+def _explaining(action: str, path: str, what: str) -> Iterator[None]:
+    """Raise errors of the system as `explained` returns them."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise explained(error, action, path, what) from None
 
 
 def explained(error: OSError | ValueError, action: str, path: str, what: str) -> OSError:

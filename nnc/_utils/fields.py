@@ -194,12 +194,8 @@ def shown(value: Any) -> str:
         return "an array"
     if isinstance(value, str):
         return f'"{ascii(value[:40])[1:-1]}{"..." if len(value) > 40 else ""}"'
-    names = {
-        "None": "null",
-        "True": "true",
-        "False": "false",
-        "nan": "NaN",
-        "inf": "Infinity",
-        "-inf": "-Infinity",
-    }
-    return names.get(str(value), str(value))
+    if value is None or isinstance(value, (bool, int, float)):
+        import json
+
+        return json.dumps(value)
+    return str(value)

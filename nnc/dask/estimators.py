@@ -10,6 +10,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from nnc._parallel.ensemble import Ensemble
+from nnc._utils.checks import store_arguments
+from nnc._utils.docstrings import documented
 from nnc.dask.fit import fit_many
 from nnc.dask.partitions import fit_partitions, partitions_of
 from nnc.sklearn import EnsembleClassifier, EnsembleRegressor
@@ -21,8 +23,13 @@ if TYPE_CHECKING:
     from nnc._network import NeuralNetwork
     from nnc._parallel.history import ManyHistory
 
-DOC = """
-    All of {0}'s parameters but n_jobs and all of its attributes are there. Below is what it has not.
+
+class _OnDask:
+    """Base class of both estimators.
+
+    All parameters of the estimator of nnc.sklearn but n_jobs and all of its attributes are there. Below is what it has
+    not. X, y and sample_weight are dask arrays, data frames or series, partitions of any sizes, or what the estimator
+    takes anyway.
 
     Parameters
     ----------
@@ -30,14 +37,10 @@ DOC = """
         Default: the one that was made last.
     """
 
-
-class _OnDask:
-    """What both have beside the estimator that they come from. X, y and sample_weight are dask arrays, data frames or
-    series, partitions of any sizes, or what the estimator takes anyway."""
-
     estimators_: list[NeuralNetwork]
     ensemble_: Ensemble
     n_features_in_: int
+    client: Any
 
     def __init__(
         self,
@@ -59,25 +62,7 @@ class _OnDask:
         dropout: float = 0.0,
         random_state: Any = None,
     ) -> None:
-        super().__init__(
-            hidden_layer_sizes,  # type: ignore[call-arg]
-            activation,
-            n_estimators=n_estimators,
-            max_samples=max_samples,
-            bootstrap=bootstrap,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate_init=learning_rate_init,
-            max_iter=max_iter,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            dropout=dropout,
-            random_state=random_state,
-        )
-        vars(self).pop("n_jobs")
-        self.client = client
+        store_arguments(self, locals())
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
@@ -156,7 +141,7 @@ def _answer(X: Any, local: Any, method: str, n_out: int | None, dtype: Any) -> N
 
 
 class DaskMLPClassifier(_OnDask, EnsembleClassifier):
-    __doc__ = f"EnsembleClassifier whose networks are trained on a Dask cluster.\n{DOC.format('EnsembleClassifier')}"
+    __doc__ = documented(_OnDask, "EnsembleClassifier whose networks are trained on a Dask cluster.")
     _local = EnsembleClassifier
 
     classes_: NDArray[Any]
@@ -180,7 +165,7 @@ class DaskMLPClassifier(_OnDask, EnsembleClassifier):
 
 
 class DaskMLPRegressor(_OnDask, EnsembleRegressor):
-    __doc__ = f"EnsembleRegressor whose networks are trained on a Dask cluster.\n{DOC.format('EnsembleRegressor')}"
+    __doc__ = documented(_OnDask, "EnsembleRegressor whose networks are trained on a Dask cluster.")
     _local = EnsembleRegressor
 
     def predict(self, X: Any) -> Any:

@@ -212,7 +212,7 @@ class _Run:
         if self.client.status != "running":
             self._wait_for_scheduler()
         if not self.pending[task]:  # the scheduler is another one, which knows of nothing
-            self.data = self._send(self._alive())
+            self.data = self._send([address for address in self._workers() if address not in self.silent])
             self.submit(task)
 
     def guard(self) -> None:
@@ -243,9 +243,6 @@ class _Run:
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         return workers
-
-    def _alive(self) -> list[str]:
-        return [address for address in self._workers() if address not in self.silent]
 
     def _wait_for_scheduler(self) -> None:
         """Until the client has found it again; ConnectionError where it does not."""

@@ -108,6 +108,5 @@ def mosaic(ax: Any, images: NDArray[Any], columns: int) -> Any:
     inches = min(5.0 / wide, 4.2 / high)
     ax = axes(ax, (max(3.0, inches * wide + 1.4), max(2.4, inches * high + 0.6)))  # a bar beside it, a title above
     signed(ax, whole_image, shrink=0.8)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
     return ax

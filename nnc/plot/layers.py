@@ -39,9 +39,8 @@ def weights(net: Any, ax: Any = None, *, layer: int = 0) -> Any:
     W = found.W
     ax = axes(ax)
     signed(ax, W, aspect="auto", label="weight")
-    ax.set_title(found.name)
-    ax.set_xlabel("filter" if hasattr(found.kind, "filters") else "neuron")
-    ax.set_ylabel("number in the window" if hasattr(found.kind, "filters") else "input")
+    xlabel, ylabel = ("filter", "number in the window") if hasattr(found.kind, "filters") else ("neuron", "input")
+    ax.set(title=found.name, xlabel=xlabel, ylabel=ylabel)
     for axis in (ax.xaxis, ax.yaxis):
         whole(axis)
     if net.feature_names is not None and found.n_in == net.sizes[0] and found.name == layer_at(net, 0).name:
@@ -97,8 +96,7 @@ def filters(net: Any, ax: Any = None, *, layer: int = 0, shape: tuple[int, int] 
     ax = mosaic(ax, images[: max(columns, most // columns * columns)], columns)
     ax.set_title(f"{found.name}: filters")
     if hasattr(found.kind, "filters") and found.shape_in[2] > 1:
-        ax.set_xlabel("channel")
-        ax.set_ylabel("filter")
+        ax.set(xlabel="channel", ylabel="filter")
     return ax
 
 
@@ -137,8 +135,7 @@ def activations(net: Any, X: ArrayLike, ax: Any = None, *, layer: int = 0) -> An
         ax.set_title(title)
         return ax
     ax = axes(ax)
-    ax.set_title(title)
-    ax.set_xlabel("neuron")
+    ax.set(title=title, xlabel="neuron")
     whole(ax.xaxis)
     if len(A) == 1:
         ax.bar(range(len(A[0])), A[0])

@@ -61,8 +61,7 @@ def confusion_matrix(net: Any, X: ArrayLike, y: Any, ax: Any = None, *, normaliz
         turn = 45 if max(len(str(name)) for name in names) > 4 else 0
         ax.set_xticks(range(n), names, rotation=turn, ha="right" if turn else "center")
         ax.set_yticks(range(n), names)
-    ax.set_xlabel("predicted class")
-    ax.set_ylabel("true class")
+    ax.set(xlabel="predicted class", ylabel="true class")
     ax.figure.colorbar(shown, ax=ax, label="share of the true class")
     return ax
 
@@ -139,10 +138,7 @@ def decision_boundary(
         targets = intake.undo(intake.data(X, y).Y)[kept, 0]
         ax.scatter(*places, s=26, c=targets, norm=shown.norm, cmap="viridis", edgecolors="white", linewidths=0.8)
     names = net.feature_names or [f"input {i}" for i in range(n_in)]
-    ax.set_xlabel(names[across])
-    ax.set_ylabel(names[up])
-    ax.set_xlim(extent[:2])
-    ax.set_ylim(extent[2:])
+    ax.set(xlabel=names[across], ylabel=names[up], xlim=extent[:2], ylim=extent[2:])
     return ax
 
 
@@ -252,12 +248,10 @@ def predictions(
     if kind == "actual":
         ends = [min(known.min(), predicted.min()), max(known.max(), predicted.max())]
         ax.plot(ends, ends, color="gray", linestyle="--", linewidth=1, label="predicted = true")
-        ax.set_xlabel("true value")
-        ax.set_ylabel("predicted value")
+        ax.set(xlabel="true value", ylabel="predicted value")
     else:
         ax.axhline(0, color="gray", linestyle="--", linewidth=1)
-        ax.set_xlabel("predicted value")
-        ax.set_ylabel("residual, true - predicted")
+        ax.set(xlabel="predicted value", ylabel="residual, true - predicted")
     ax.set_title(said)
     if ax.get_legend_handles_labels()[0]:
         ax.legend()
@@ -290,18 +284,10 @@ def _calibration(net: Any, X: Any, y: Any, ax: Any, bins: int) -> Any:
     ax = axes(ax)
     ax.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1, label="perfectly calibrated")
     ax.plot(means, shares, "o-", color=COLORS[0], label=f"network (expected calibration error {error:.3f})")
-    ax.bar(
-        (np.arange(bins) + 0.5) / bins,
-        rows / len(sure),
-        1 / bins,
-        color=COLORS[0],
-        alpha=0.2,
-        label="share of the rows",
-    )
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, 1.02)
-    ax.set_xlabel(what)
-    ax.set_ylabel("accuracy" if P.shape[1] > 1 else f"share of {names[1]}")
+    centers = (np.arange(bins) + 0.5) / bins
+    ax.bar(centers, rows / len(sure), 1 / bins, color=COLORS[0], alpha=0.2, label="share of the rows")
+    ylabel = "accuracy" if P.shape[1] > 1 else f"share of {names[1]}"
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=what, ylabel=ylabel)
     ax.legend()
     return ax
 
@@ -313,15 +299,8 @@ def _intervals(X: Any, known: NDArray[Any], predicted: NDArray[Any], band: Any, 
         raise ValueError(f"intervals are of one output, this network has {known.shape[1]}")
     if not isinstance(band, (tuple, list)) or len(band) != 2:
         raise TypeError(f"band must be (lower, upper), two networks or two arrays, got {type(band).__name__}")
-    low, high = (
-        finite(
-            "band",
-            np.reshape(part.predict(X) if hasattr(part, "intake") else numbers("band", part), -1),
-            (n,),
-            np.dtype(float),
-        )
-        for part in band
-    )
+    ends = [part.predict(X) if hasattr(part, "intake") else numbers("band", part) for part in band]
+    low, high = (finite("band", np.reshape(end, -1), (n,), np.dtype(float)) for end in ends)
     order = np.argsort(predicted[:, 0], kind="stable")
     held = float(((low <= known[:, 0]) & (known[:, 0] <= high)).mean())
     places = np.arange(1, n + 1)
@@ -331,7 +310,6 @@ def _intervals(X: Any, known: NDArray[Any], predicted: NDArray[Any], band: Any, 
     ax.plot(places, predicted[order, 0], color=COLORS[0], label="predicted")
     kept = _some(n)
     ax.scatter(places[kept], known[order, 0][kept], s=12, color=ink(), alpha=_alpha(kept), linewidths=0, label="true")
-    ax.set_xlabel("rows, sorted by the predicted value")
-    ax.set_ylabel("value")
+    ax.set(xlabel="rows, sorted by the predicted value", ylabel="value")
     ax.legend()
     return ax

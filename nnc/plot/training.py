@@ -159,8 +159,7 @@ def learning_curve(
     ax = axes(ax)
     for place, (label, style) in enumerate((("training", "o-"), (f"validation, {len(apart)} rows", "s--"))):
         ax.plot(counts, [pair[place] for pair in scores], style, color=f"C{place}", label=label)
-    ax.set_xlabel("training rows")
-    ax.set_ylabel("accuracy" if net.intake.loss.of_classes else "R²")
+    ax.set(xlabel="training rows", ylabel="accuracy" if net.intake.loss.of_classes else "R²")
     ax.set_xlim(left=0)
     whole(ax.xaxis)
     ax.legend()

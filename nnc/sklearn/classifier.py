@@ -8,14 +8,15 @@ import numpy as np
 from sklearn import neural_network
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from nnc._registry import losses
 from nnc._registry.losses import CrossEntropy
 from nnc._utils.arrays import cast
+from nnc._utils.checks import store_arguments
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
-from nnc.sklearn.further import FURTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
 
 
 class MLPClassifier(Estimator, neural_network.MLPClassifier):
-    __doc__ = f"""scikit-learn's MLPClassifier, trained by nnc.
-{
-        FURTHER.format(
-            loss='''
-    loss : "log_loss", "hinge" or nnc.CrossEntropy(label_smoothing=0.1), default="log_loss"
-        With "hinge" there is `decision_function` in place of `predict_proba`.
-    class_weight : dict, "balanced" or, for several labels, a list of dicts, default=None
-        Multiplies the weight of each row by that of its class.'''
-        )
-    }"""
+    __doc__ = documented(
+        Estimator,
+        "scikit-learn's MLPClassifier, trained by nnc.",
+        """
+        loss : "log_loss", "hinge" or nnc.CrossEntropy(label_smoothing=0.1), default="log_loss"
+            With "hinge" there is `decision_function` in place of `predict_proba`.
+        class_weight : dict, "balanced" or, for several labels, a list of dicts, default=None
+            Multiplies the weight of each row by that of its class.""",
+        before="dropout",
+    )
 
     _parameter_constraints = {  # noqa: RUF012
         **neural_network.MLPClassifier._parameter_constraints,
@@ -76,37 +77,7 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
         callback: Any = None,
         n_threads: int | None = None,
     ) -> None:
-        super().__init__(
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-        )
-        self.loss = loss
-        self.class_weight = class_weight
-        self.dropout = dropout
-        self.max_seconds = max_seconds
-        self.callback = callback
-        self.n_threads = n_threads
+        store_arguments(self, locals())
 
     def _kind(self) -> str:
         """What the label binarizer calls the labels: "multiclass", "binary", "multilabel-indicator"."""
@@ -155,16 +126,13 @@ class MLPClassifier(Estimator, neural_network.MLPClassifier):
             Y = Y * (1 - self.loss.label_smoothing) + self.loss.label_smoothing / 2
         return Y, None
 
-    def _validation_input(self, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=(np.float64, np.float32), reset=False
-        )
+    def _validation_targets(self, y: NDArray[Any]) -> NDArray[Any]:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         unknown = np.setdiff1d(y if y.ndim == 1 else [], self.classes_)
         if len(unknown):
             raise ValueError(f"y_val has classes that y has not: {unknown}")
-        return X, self._label_binarizer.transform(y).astype(bool)
+        return self._label_binarizer.transform(y).astype(bool)  # type: ignore[no-any-return]
 
     def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
         """The accuracy of outputs."""

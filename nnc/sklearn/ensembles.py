@@ -15,6 +15,8 @@ from nnc._network import NeuralNetwork
 from nnc._parallel.ensemble import Ensemble
 from nnc._parallel.fit import fit_many
 from nnc._registry.optimizers import Optimizer, as_optimizer
+from nnc._utils.checks import store_arguments
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from nnc._data.conformal import ConformalIntervals, ConformalSets
     from nnc._parallel.history import ManyHistory
 
-PARAMETERS = """
+
+class _Bagged(BaseEstimator):
+    """Base class of both ensembles.
+
     Parameters
     ----------
     hidden_layer_sizes : tuple of int, default=(100,)
@@ -69,17 +74,14 @@ PARAMETERS = """
     history_ : nnc.ManyHistory
     n_iter_ : int
         Epochs of the network that took most.
-"""
-
-
-class _Bagged(BaseEstimator):
-    """What both have in common."""
+    """
 
     estimators_: list[NeuralNetwork]
     ensemble_: Ensemble
     history_: ManyHistory
     n_iter_: int
     n_features_in_: int
+    max_samples: float
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -120,22 +122,7 @@ class _Bagged(BaseEstimator):
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.n_estimators = n_estimators
-        self.max_samples = max_samples
-        self.bootstrap = bootstrap
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.dropout = dropout
-        self.random_state = random_state
-        self.n_jobs = n_jobs
+        store_arguments(self, locals())
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, n_out: int, **arguments: Any) -> Self:
         """Trains networks with so many outputs, and these further arguments of NeuralNetwork."""
@@ -188,10 +175,12 @@ class _Bagged(BaseEstimator):
 
 
 class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
-    __doc__ = f"""Networks that are trained on rows of their own, by nnc.fit_many, and predict with their mean.
+    __doc__ = documented(
+        _Bagged,
+        """Networks that are trained on rows of their own, by nnc.fit_many, and predict with their mean.
 
-    Inputs and targets are standardized by each network. The loss is the mean squared error.
-{PARAMETERS}"""
+        Inputs and targets are standardized by each network. The loss is the mean squared error.""",
+    )
 
     _arguments = {"loss": "mse", "scale_y": "standardize"}  # noqa: RUF012 (of NeuralNetwork)
 
@@ -224,13 +213,14 @@ class EnsembleRegressor(MultiOutputMixin, RegressorMixin, _Bagged):
 
 
 class EnsembleClassifier(ClassifierMixin, _Bagged):
-    __doc__ = f"""Networks that are trained on rows of their own, by nnc.fit_many, and predict with the mean of their
-    probabilities.
+    __doc__ = documented(
+        _Bagged,
+        """Networks that are trained on rows of their own, by nnc.fit_many, and predict with the mean of their
+        probabilities.
 
-    Inputs are standardized by each network. The loss is the cross-entropy.
-{PARAMETERS}
-    classes_ : array (n_classes,)
-    """
+        Inputs are standardized by each network. The loss is the cross-entropy.""",
+        end="classes_ : array (n_classes,)",
+    )
 
     classes_: NDArray[Any]
     _arguments = {"loss": "cross_entropy"}  # noqa: RUF012 (of NeuralNetwork)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -23,7 +24,6 @@ from nnc._registry.optimizers import LBFGS, SGD, Adam, NAdam, Optimizer, as_opti
 from nnc._utils.arrays import cast
 from nnc._utils.random import Streams
 from nnc._utils.sklearn_private import Interval, StrOptions, checked_sample_weight, fit_context
-from nnc.sklearn import inside
 from nnc.sklearn.solvers import Solvers
 
 if TYPE_CHECKING:
@@ -37,16 +37,47 @@ BELOW_ONE = float(np.nextafter(1, 0))
 
 
 class Estimator(Solvers):
-    """What both estimators put in place of scikit-learn's. It comes before scikit-learn's class among the bases."""
+    """Base class of both estimators, which comes before scikit-learn's class among the bases.
+
+    All of scikit-learn's parameters and attributes are there, with the same meanings and defaults. Below is what
+    scikit-learn has not.
+
+    Parameters
+    ----------
+    activation : str or list of str
+        Also "sigmoid" (as "logistic") and every other hidden activation of nnc, such as "gelu"; or a list of names, one
+        for each hidden layer.
+    solver : str or object
+        Also "adamw", "rmsprop", "adagrad", "nadam", "rprop", which take `learning_rate_init` (and beta_1, beta_2 and
+        epsilon where they have them), "levenberg_marquardt" for squared errors, or an object such as
+        nnc.RMSprop(lr=0.01, momentum=0.9), which brings all of its constants.
+    learning_rate : str, schedule or callable
+        Also a schedule such as nnc.CosineLR(0.1), or a function of the epoch, for every stochastic solver.
+    dropout : float or list of one for each hidden layer, default=0.0
+        The share of a layer's outputs that each training step drops.
+    max_seconds : float, default=None
+        Ends the training after this time.
+    callback : callable or list of them, default=None
+        Called after every iteration with a record: `epoch`, `loss`, `val_loss` and `val_score` where there are
+        validation rows, `lr`, `seconds`, `best`, `network`. Returns True to end the training.
+    n_threads : int, default=None
+        Default: as many as pay, and no more than joblib, threadpoolctl and the usual environment variables allow. The
+        result is the same for every number.
+
+    Attributes
+    ----------
+    network_ : nnc.NeuralNetwork
+        The network, whose weights `coefs_` are: `network_.save("model.json")`, `network_.inspect()`.
+    validation_loss_curve_ : list or None
+        The loss of the validation rows after every iteration, without the penalty; None where there are none.
+    """
 
     coefs_: list[NDArray[Any]]
     intercepts_: list[NDArray[Any] | None]
-    n_iter_: int
     t_: int
     n_outputs_: int
     n_layers_: int
     out_activation_: str
-    loss_: float
     best_loss_: float | None
     loss_curve_: list[float]
     validation_loss_curve_: list[float] | None
@@ -74,15 +105,19 @@ class Estimator(Solvers):
     def _connect(self: Any) -> NeuralNetwork:
         """The network whose weights are coefs_ and intercepts_, also after others have been assigned."""
         net: NeuralNetwork | None = vars(self).get("_network")
-        if net is not None and inside.is_of(net.model, self.coefs_, self.intercepts_):
-            return net
+        if net is not None:
+            parts, own = [*self.coefs_, *self.intercepts_], [*net.model.W, *net.model.b]
+            if len(parts) == len(own) and all(a is b for a, b in zip(parts, own, strict=True)):
+                return net
         return self._adopt()  # type: ignore[no-any-return]
 
     def _adopt(self: Any, dtype: Any = None) -> NeuralNetwork:
         """Makes a network of coefs_ and intercepts_, which become views of its own."""
         net, old = NeuralNetwork._from_parts(parts_of(self, dtype, strict=False)), vars(self).get("_network")
         if old is not None:
-            inside.go_on_from(net, old)
+            net.streams = old.streams
+            if old.sizes == net.sizes and old.dtype == net.dtype:
+                net.state = old.state
         self._network = net
         self.coefs_, self.intercepts_ = list(net.model.W), list(net.model.b)
         return net
@@ -180,6 +215,10 @@ class Estimator(Solvers):
     def _targets(self: Any, y: NDArray[Any], dtype: Any) -> tuple[NDArray[Any] | None, NDArray[np.int32] | None]:
         """y (n, n_outputs_) as the engine takes it: targets or labels."""
         return cast(y, np.dtype(dtype)), None
+
+    def _validation_targets(self, y: NDArray[Any]) -> NDArray[Any]:
+        """Return checked targets of validation rows as _validate_input returns those for training."""
+        return y
 
     def _data(self: Any, net: NeuralNetwork, X: Any, y: NDArray[Any], weights: Any) -> Data:
         if X.shape[1] != net.sizes[0] or y.shape[1] != net.sizes[-1]:
@@ -285,8 +324,18 @@ class Estimator(Solvers):
         return net.activations == asked and (net.loss_name, net.loss_parameter or 0.0) == as_loss(loss)
 
     def _validated(self: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:
-        """A user's validation rows, as _validate_input makes those for training."""
-        X, y = self._validation_input(X, y)
+        """Return a user's validation rows, checked as _validate_input checks those for training."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=is_regressor(self),
+            dtype=(np.float64, np.float32),
+            reset=False,
+        )
+        y = self._validation_targets(y)
         if issparse(X):
             X = X.toarray()
         return X, y.reshape(len(y), -1), None if weights is None else checked_sample_weight(weights, X)

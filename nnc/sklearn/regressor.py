@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import xlogy
 from sklearn import neural_network
-from sklearn.utils.validation import validate_data
 
 from nnc._data.metrics import r2
 from nnc._registry.losses import Huber, Quantile
+from nnc._utils.checks import store_arguments
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
 from nnc.sklearn.estimator import Estimator
-from nnc.sklearn.further import FURTHER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class MLPRegressor(Estimator, neural_network.MLPRegressor):
-    __doc__ = f"""scikit-learn's MLPRegressor, trained by nnc.
-{
-        FURTHER.format(
-            loss='''
-    loss : str or object
-        Also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau).'''
-        )
-    }"""
+    __doc__ = documented(
+        Estimator,
+        "scikit-learn's MLPRegressor, trained by nnc.",
+        """
+        loss : str or object
+            Also "mae", "huber", "log_cosh", "quantile", nnc.Huber(delta) or nnc.Quantile(tau).""",
+        before="dropout",
+    )
 
     _parameter_constraints = {  # noqa: RUF012
         **neural_network.MLPRegressor._parameter_constraints,
@@ -74,36 +74,7 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):
         callback: Any = None,
         n_threads: int | None = None,
     ) -> None:
-        super().__init__(
-            loss=loss,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-        )
-        self.dropout = dropout
-        self.max_seconds = max_seconds
-        self.callback = callback
-        self.n_threads = n_threads
+        store_arguments(self, locals())
 
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
@@ -119,19 +90,6 @@ class MLPRegressor(Estimator, neural_network.MLPRegressor):
         if self.loss != "poisson" or Y is None:  # whose deviance is 0 for a perfect prediction
             return None
         return np.asarray((xlogy(Y, Y) - Y).sum(axis=1, dtype=np.float64))
-
-    def _validation_input(self, X: Any, y: Any) -> tuple[Any, NDArray[Any]]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=False,
-        )
-        return X, y
 
     def _score_of(self, data: Data, outputs: NDArray[Any]) -> float:
         """R^2 of outputs, NaN where they are not finite."""

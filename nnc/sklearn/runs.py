@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._training.batches import BatchLoop
-from nnc._training.callbacks import Record, asked, tell
 from nnc._training.dataset import Dataset
 from nnc._training.evaluation import Evaluator
 from nnc._training.loop import TrainingLoop
-from nnc._training.options import callbacks_of
 from nnc._utils.sklearn_private import SGDOptimizer
-from nnc.sklearn import inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,11 +106,7 @@ class _Watched(TrainingLoop):
         self.records.columns["val_score"].append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
-        if score < estimator.best_validation_score_ + estimator.tol:
-            estimator._no_improvement_count += 1
-        else:
-            estimator._no_improvement_count = 0
-        if not score > estimator.best_validation_score_:
+        if not _improves(estimator, score, estimator.best_validation_score_):
             return False
         estimator.best_validation_score_ = score
         self.monitor.keep(self.params)
@@ -230,55 +223,18 @@ def mean(offsets: NDArray[Any] | None, weights: NDArray[Any] | None) -> float:
 
 
 def _improve_loss(estimator: Any) -> bool:
-    """Counts epochs without a lower loss."""
+    """Count epochs without a lower loss, and remember the lowest one; return whether this is the lowest."""
     loss = estimator.loss_curve_[-1]
-    if loss > estimator.best_loss_ - estimator.tol:
-        estimator._no_improvement_count += 1
-    else:
-        estimator._no_improvement_count = 0
-    if not loss < estimator.best_loss_:
-        return False
-    estimator.best_loss_ = loss
-    return True
+    improves = _improves(estimator, -loss, -estimator.best_loss_)
+    if improves:
+        estimator.best_loss_ = loss
+    return improves
 
 
-class Hook:
-    """What is done after an iteration of L-BFGS."""
-
-    def __init__(self, estimator: Any, net: NeuralNetwork, validation: Any) -> None:
-        self.estimator, self.net = estimator, net
-        self.held = None if validation is None else estimator._data(net, *validation)
-        if self.held is not None and estimator.validation_loss_curve_ is None:
-            estimator.validation_loss_curve_ = []
-        self.calls = callbacks_of(estimator.callback)
-        tell(self.calls, "open")
-        self.is_needed = bool(validation or self.calls or estimator.max_seconds or estimator.verbose)
-        self.began = perf_counter()
-        self.epoch = 0
-        self.best = np.inf
-        self.stopped = False
-
-    def __call__(self, intermediate_result: Any) -> None:
-        estimator, net = self.estimator, self.net
-        inside.unpack(net.model, intermediate_result.x)
-        self.epoch += 1
-        record = Record(epoch=self.epoch, loss=float(intermediate_result.fun))
-        if estimator.verbose:
-            print(f"Iteration {self.epoch}, loss = {record.loss:.8f}")
-        if self.held is not None:
-            _, factor, _ = estimator._loss_and_factors()
-            offset = mean(estimator._offsets(self.held.Y), self.held.weights)
-            record["val_loss"] = net.model.loss_of(self.held) * factor + offset
-            estimator.validation_loss_curve_.append(record.val_loss)
-        value = record.get("val_loss", record.loss)
-        record.update(lr=np.nan, seconds=perf_counter() - self.began, best=value < self.best, network=net)
-        self.best = min(self.best, value)
-        late = estimator.max_seconds is not None and record.seconds >= estimator.max_seconds
-        for call in self.calls:
-            late = asked(call, record) or late
-        if late:
-            self.stopped = True
-            raise StopIteration
+def _improves(estimator: Any, score: float, best: float) -> bool:
+    """Count epochs whose score does not exceed the best one by `tol`; return whether it exceeds it at all."""
+    estimator._no_improvement_count = estimator._no_improvement_count + 1 if score < best + estimator.tol else 0
+    return score > best
 
 
 class Orders:

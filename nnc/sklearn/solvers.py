@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from numbers import Integral
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,15 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
+from nnc._model.model import fill
 from nnc._training.advice import TrainingWarning
 from nnc._training.arguments import FitArguments
-from nnc._training.callbacks import tell
+from nnc._training.callbacks import Record, asked, tell
 from nnc._training.options import TrainingOptions, callbacks_of, dropout_settings
 from nnc._training.options import settings as core_settings
 from nnc._training.state import TrainingState
 from nnc._utils.sklearn_private import BaseOptimizer, SGDOptimizer, checked_iterations
-from nnc.sklearn import inside
-from nnc.sklearn.runs import DenseRun, Hook, Orders, SparseRun, batches, mean
+from nnc.sklearn.runs import DenseRun, Orders, SparseRun, batches, mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._model.data import Data
+    from nnc._model.model import Model
     from nnc._network import NeuralNetwork
     from nnc._registry.optimizers import LBFGS, Optimizer
 
@@ -179,14 +181,14 @@ class Solvers:
     def _objective(
         self: Any, net: NeuralNetwork, packed: NDArray[np.float64], data: Data
     ) -> tuple[float, NDArray[np.float64]]:
-        inside.unpack(net.model, packed)
+        unpack(net.model, packed)
         _, loss_factor, delta_factor = self._loss_and_factors()
         total = float(data.weight)
         loss = offset = 0.0
         gradient = np.zeros(len(packed))
         for part in self._blocks(data):
             share = part.weight / total
-            part_loss, part_gradient = inside.loss_and_gradient(net.model, part)
+            part_loss, part_gradient = loss_and_gradient(net.model, part)
             loss += share * part_loss
             offset += share * mean(self._offsets(part.Y), part.weights)
             gradient += share * part_gradient
@@ -205,7 +207,7 @@ class Solvers:
         try:
             result = scipy.optimize.minimize(
                 lambda packed: self._objective(net, packed, data),
-                inside.packed(net.model),
+                packed_parameters(net.model),
                 method="L-BFGS-B",
                 jac=True,
                 callback=hook if hook.is_needed else None,
@@ -218,7 +220,7 @@ class Solvers:
             )
         finally:
             tell(hook.calls, "close")
-        inside.unpack(net.model, result.x)
+        unpack(net.model, result.x)
         self.n_iter_ = result.nit if hook.stopped else checked_iterations("lbfgs", result, self.max_iter)
         self.loss_ = float(result.fun)
 
@@ -262,3 +264,59 @@ class Solvers:
         for start in range(0, data.X.shape[0], rows):
             part = data.rows(slice(start, start + rows))
             yield part.with_inputs(part.X.toarray())  # type: ignore[attr-defined]
+
+
+class Hook:
+    """Callback of an iteration of L-BFGS."""
+
+    def __init__(self, estimator: Any, net: NeuralNetwork, validation: Any) -> None:
+        self.estimator, self.net = estimator, net
+        self.held = None if validation is None else estimator._data(net, *validation)
+        if self.held is not None and estimator.validation_loss_curve_ is None:
+            estimator.validation_loss_curve_ = []
+        self.calls = callbacks_of(estimator.callback)
+        tell(self.calls, "open")
+        self.is_needed = bool(validation or self.calls or estimator.max_seconds or estimator.verbose)
+        self.began = perf_counter()
+        self.epoch = 0
+        self.best = np.inf
+        self.stopped = False
+
+    def __call__(self, intermediate_result: Any) -> None:
+        estimator, net = self.estimator, self.net
+        unpack(net.model, intermediate_result.x)
+        self.epoch += 1
+        record = Record(epoch=self.epoch, loss=float(intermediate_result.fun))
+        if estimator.verbose:
+            print(f"Iteration {self.epoch}, loss = {record.loss:.8f}")
+        if self.held is not None:
+            _, factor, _ = estimator._loss_and_factors()
+            offset = mean(estimator._offsets(self.held.Y), self.held.weights)
+            record["val_loss"] = net.model.loss_of(self.held) * factor + offset
+            estimator.validation_loss_curve_.append(record.val_loss)
+        value = record.get("val_loss", record.loss)
+        record.update(lr=np.nan, seconds=perf_counter() - self.began, best=value < self.best, network=net)
+        self.best = min(self.best, value)
+        late = estimator.max_seconds is not None and record.seconds >= estimator.max_seconds
+        for call in self.calls:
+            late = asked(call, record) or late
+        if late:
+            self.stopped = True
+            raise StopIteration
+
+
+def packed_parameters(model: Model, flat: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return the parameters, or an array of their layout, in scikit-learn's order: all weights, then all biases."""
+    W, b = (model.W, model.b) if flat is None else model.views(flat)
+    return np.concatenate([part.ravel() for part in (*W, *b) if part is not None])
+
+
+def unpack(model: Model, parameters: NDArray[Any]) -> None:
+    """Set the parameters, given in scikit-learn's order."""
+    fill([part for part in (*model.W, *model.b) if part is not None], parameters)
+
+
+def loss_and_gradient(model: Model, data: Data) -> tuple[float, NDArray[Any]]:
+    """Return the loss of all rows, and its gradient in scikit-learn's order."""
+    flat = model.zeros()
+    return model.gradient(data, flat), packed_parameters(model, flat)

@@ -16,12 +16,15 @@ What they do with columns is there by itself:
     net.predict(schema.encode(read_table(other)))
 """
 
+from typing import Any
+
 MISSING = 'nnc.tabular needs scikit-learn 1.9 or later ({}); install it with pip install "nnc-cython[tables]"'
 
 try:
+    from nnc.tabular import file
     from nnc.tabular.classifier import TableClassifier
+    from nnc.tabular.estimator import TableEstimator
     from nnc.tabular.frames import Table, read_table
-    from nnc.tabular.load import load
     from nnc.tabular.notices import ColumnWarning, LeakageWarning
     from nnc.tabular.regressor import TableRegressor
     from nnc.tabular.schema import Schema
@@ -38,3 +41,24 @@ __all__ = [
     "load",
     "read_table",
 ]
+
+
+def load(path: Any) -> TableEstimator:
+    """Read a model that `save` of a TableClassifier or a TableRegressor has written.
+
+    Parameters
+    ----------
+    path : str, os.PathLike or text file
+
+    Returns
+    -------
+    TableClassifier or TableRegressor
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or is no such model (ModelFileError): the message says why and what to do.
+    """
+    model = file.read(path)
+    kind = TableClassifier if model.task.kind == "classes" else TableRegressor
+    return kind._of_model(model)

@@ -171,8 +171,7 @@ class OrderedCategory(Category):
     def coded(self, column: Column) -> Floats:
         """Places in `listed`; -1 for all that is not there."""
         cells = self.taken(column)
-        codes: Floats = np.where(cells == -2, np.nan, cells)
-        return codes
+        return np.where(cells == -2, np.nan, cells)
 
     def written(self) -> Written:
         plain, bins, steps, vectors = super().written()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from numbers import Integral
 from reprlib import repr as shown
@@ -59,6 +60,7 @@ class CellError(ValueError):
         return CellError(self.column, self.row + rows, self.why, self.message, self.rest)
 
 
+@dataclass(eq=False, repr=False)
 class Column:
     """A column as it was brought, of n rows.
 
@@ -81,19 +83,14 @@ class Column:
         Whether numbers are times of day.
     """
 
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        values: NDArray[Any],
-        levels: tuple[str, ...] = (),
-        *,
-        zone: str | None = None,
-        order: tuple[str, ...] = (),
-        is_clock: bool = False,
-    ) -> None:
-        self.name, self.kind, self.values, self.levels = name, kind, values, levels
-        self.zone, self.order, self.is_clock = zone, order, is_clock
+    name: str
+    kind: str
+    values: NDArray[Any]
+    levels: tuple[str, ...] = ()
+    _: KW_ONLY
+    zone: str | None = None
+    order: tuple[str, ...] = ()
+    is_clock: bool = False
 
     def __repr__(self) -> str:
         return f"<Column {self.name!r} of kind {self.kind!r}, {len(self.values)} rows>"
@@ -113,13 +110,7 @@ class Column:
     def take(self, rows: ArrayLike | slice) -> Column:
         """The rows of these numbers, or of a mask or slice."""
         at = rows if isinstance(rows, slice) else np.asarray(rows)
-        return self.replace(self.values[at])
-
-    def replace(self, values: NDArray[Any]) -> Column:
-        """Return a column with other values and the same properties."""
-        return Column(
-            self.name, self.kind, values, self.levels, zone=self.zone, order=self.order, is_clock=self.is_clock
-        )
+        return replace(self, values=self.values[at])
 
     def cell(self, row: int) -> str:
         """A cell that has a value, as messages show it."""

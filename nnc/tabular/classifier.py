@@ -11,9 +11,10 @@ from sklearn.base import ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
-from nnc._utils.checks import flag, not_negative
+from nnc._utils.checks import flag, not_negative, store_arguments
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
-from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
+from nnc.tabular.estimator import TableEstimator
 from nnc.tabular.recipe import CLASSES, Task
 from nnc.tabular.target import Target
 
@@ -24,34 +25,33 @@ if TYPE_CHECKING:
     from nnc.tabular.model import TableModel
 
 
-OWN = """
-    class_weight : "balanced" or dict, default=None
-        What the weight of each row is multiplied by, by its class, as in scikit-learn: 1 of classes that are not in
-        the dict. Of a class whose weight is 0 nothing is learned."""
-
-
 class TableClassifier(ClassifierMixin, TableEstimator):
-    __doc__ = f"""Classes from a table of any columns, with nothing to set: several small networks, which answer
-    together. The first five are held against rows of their own, and say how long others learn, from all rows.
+    __doc__ = documented(
+        TableEstimator,
+        """Classes from a table of any columns, with nothing to set: several small networks, which answer
+        together. The first five are held against rows of their own, and say how long others learn, from all rows.""",
+        """
+        class_weight : "balanced" or dict, default=None
+            What the weight of each row is multiplied by, by its class, as in scikit-learn: 1 of classes that are not in
+            the dict. Of a class whose weight is 0 nothing is learned.""",
+        before="max_seconds",
+        end="""
+        classes_ : array (n_classes,)
 
-    Parameters
-    ----------
-{PARAMETERS.replace(HERE, OWN)}
-    classes_ : array (n_classes,)
-
-    Examples
-    --------
-    >>> from nnc.tabular import TableClassifier
-    >>> model = TableClassifier().fit(frame, labels)
-    >>> model.predict_proba(new_frame)
-    >>> print(model.report())
-    """
+        Examples
+        --------
+        >>> from nnc.tabular import TableClassifier
+        >>> model = TableClassifier().fit(frame, labels)
+        >>> model.predict_proba(new_frame)
+        >>> print(model.report())""",
+    )
 
     _parameter_constraints = {  # noqa: RUF012
         **TableEstimator._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
 
+    class_weight: Any
     _kind = "classes"
 
     def __init__(
@@ -67,20 +67,10 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         callback: Any = None,
         progress: bool = False,
     ) -> None:
-        self.preset = preset
-        self.members = members
-        self.class_weight = class_weight
-        self.max_seconds = max_seconds
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.checkpoint = checkpoint
-        self.callback = callback
-        self.progress = progress
+        store_arguments(self, locals())
 
     def _target(self, y: Any, n: int) -> Target:
         target = Target.of_classes(y, n)
-        if target.n_outputs > 1:
-            raise ValueError(f"y must be one column of labels, got {target.n_outputs}: fit a model for each")
         labels = _labels(target)
         broken = labels[labels % 1 != 0] if labels.dtype.kind == "f" else labels[:0]
         if len(broken):
@@ -91,8 +81,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
         return target
 
     def _task(self, target: Target, y: NDArray[Any], weights: NDArray[np.float64] | None) -> Task:
-        assert target.classes is not None
-        return Task(CLASSES, len(target.classes[0]))
+        return Task(CLASSES, len(_labels(target)))
 
     def _class_weight(self, target: Target) -> Any:
         if not isinstance(self.class_weight, dict):
@@ -186,7 +175,7 @@ class TableClassifier(ClassifierMixin, TableEstimator):
 
 def _labels(target: Target) -> NDArray[Any]:
     assert target.classes is not None
-    return target.classes[0]
+    return target.classes
 
 
 def place_of(labels: list[Any], name: str, label: Any) -> int:

@@ -92,6 +92,14 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def from_members(kind: type[Any], members: Mapping[str, Any], where: str) -> Any:
+    """Return an encoding or format with these members; ValueError with place and reason if one is invalid."""
+    try:
+        return kind(**{name: members[name] for name in kind._fields})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}.{error}") from None
+
+
 def some_texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(type(text) is str and text.strip() for text in value):
         raise ValueError(f"{name} must be a list of texts, got {shown(value)}")

@@ -29,6 +29,7 @@ from nnc.tabular.encoding import (
     Encoding,
     a_scale,
     a_text,
+    from_members,
     some_edges,
     some_knots,
     some_numbers,
@@ -49,26 +50,30 @@ SCORES = 32  # parts of equally many training rows, between the ends of which sc
 UTMOST = 0.0005  # the share of the normal distribution that is beyond the scores of the least and the largest number
 
 
-class LeftOut(Encoding):
-    """A column that says nothing."""
+class Unread(Encoding):
+    """Base of encodings that do not read the values of a column, only whether there is one."""
+
+    reason: str = field(check=a_text)
+
+    def taken(self, column: Column) -> NDArray[Any]:
+        return column.missing
+
+    def coded(self, column: Column) -> Floats:
+        return np.where(column.missing, np.nan, 0.0)
+
+
+class LeftOut(Unread):
+    """A column that carries no information."""
 
     type = "left_out"
     codes = "anything: it is left out"
-
-    reason: str = field(check=a_text)
 
     @property
     def width(self) -> int:
         return 0
 
-    def taken(self, column: Column) -> NDArray[Any]:
-        return column.missing
-
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Nothing."""
-
-    def coded(self, column: Column) -> Floats:
-        return np.where(column.missing, np.nan, 0.0)
+        """Write nothing."""
 
     def written(self) -> Written:
         return Written()
@@ -77,22 +82,14 @@ class LeftOut(Encoding):
         return f"left out: {self.reason}"
 
 
-class Presence(Encoding):
-    """A column in which it is of interest alone whether there is a value: 1 where there is, else -1."""
+class Presence(Unread):
+    """A column of which only the presence of a value is encoded: 1 if there is one, else -1."""
 
     type = "presence"
     codes = "anything where there is a value"
 
-    reason: str = field(check=a_text)
-
-    def taken(self, column: Column) -> NDArray[Any]:
-        return column.missing
-
     def write(self, cells: NDArray[Any], out: Out) -> None:
         out[:, 0] = np.where(cells, -1, 1)
-
-    def coded(self, column: Column) -> Floats:
-        return np.where(column.missing, np.nan, 0.0)
 
     def written(self) -> Written:
         return Written(("-1 if missing(x) else 1",))
@@ -188,15 +185,13 @@ class Number(Indicated):
         """The scores of numbers, linear between knots."""
         knots, scores = np.array(self.knots), np.array(self.scores)
         part = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
-        found: Floats = scores[part] + np.diff(scores)[part] * _share(x, knots[part], knots[part + 1])
-        return found
+        return scores[part] + np.diff(scores)[part] * _share(x, knots[part], knots[part + 1])
 
     def clipped(self, x: Floats) -> Floats:
         """Numbers as they are scaled and smoothly clipped."""
         with np.errstate(over="ignore"):
             z = np.clip((x / 2 - self.median / 2) / (self.scale / 2), -FAR, FAR)
-        clipped: Floats = z / np.sqrt(1 + (z / 3) ** 2)
-        return clipped
+        return z / np.sqrt(1 + (z / 3) ** 2)
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
         x = cells.astype(np.float64)
@@ -401,10 +396,6 @@ def read_encoding(document: Any, where: str, ways: Mapping[str, type[Encoding]] 
     way = ways[fields.name(members, "type", tuple(ways), f"{where}.")]
     members = {**way.later, **members}
     fields.exactly(members, ("type", *way._fields), where)
-    values = {name: members[name] for name in way._fields}
     if way is Date:
-        values["days"] = read_encoding(values["days"], f"{where}.days", {"number": Number})
-    try:
-        return way(**values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}.{error}") from None
+        members["days"] = read_encoding(members["days"], f"{where}.days", {"number": Number})
+    return from_members(way, members, where)

@@ -24,12 +24,11 @@ from nnc.tabular.frames import read_table
 from nnc.tabular.held_out import evaluate, find_importances
 from nnc.tabular.leakage import warn_of_leakage
 from nnc.tabular.model import TableModel
-from nnc.tabular.progress import told
 from nnc.tabular.recipe import PRESETS, members_by_rule
 from nnc.tabular.schema import BINS, Schema
 from nnc.tabular.selection import without_outliers
 from nnc.tabular.summary import summary
-from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all
+from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all, told
 
 if TYPE_CHECKING:
     from typing import Self
@@ -45,52 +44,6 @@ if TYPE_CHECKING:
     from nnc.tabular.target import Target
 
 LEAST_WEIGHT = 1e-30  # of the largest: what is below is none in float32
-HERE = "<own>"  # where the parameters stand that one of them has alone
-PARAMETERS = """
-    preset : {"fast", "default", "best"}, default="default"
-        How much is done: "fast" trains few networks, "best" many, in the same way.
-    members : int, default=None
-        How many networks are trained. Default: by the preset and the number of rows. With the same `random_state`, data
-        and number the model is the same to the last bit, whatever n_jobs is.<own>
-    max_seconds : float, default=None
-        Ends the training after this time; the networks that are done by then are the model, or if there is none those
-        that are begun.
-    n_jobs : int, default=None
-        Networks that are trained at a time. Default: as nnc.get_num_threads says.
-    random_state : int, RandomState or None, default=None
-        Determines everything that is drawn. `seed_` says what it was where none is given.
-    checkpoint : path, default=None
-        A file that is written every few seconds, where some networks are done, and when the fit is ended. A fit of the
-        same data with the same parameters that finds it goes on from there, to the same model; where a fit has come to
-        its end it is deleted.
-    callback : callable, default=None
-        Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
-        thread that trains it. In the last record of a network that ends before its time, as its best epoch has passed
-        or was that of others, "spared" is how many epochs it does not need.
-    progress : bool, default=False
-        Shows a progress bar of epochs (extra `[progress]`).
-
-    Attributes
-    ----------
-    n_features_in_ : int
-    target_name_ : str or None
-        What y was called, where it was a series with a name.
-    feature_names_in_ : array of str
-        Where X has names.
-    n_members_ : int
-        How many networks were trained, as `members` takes it.
-    seed_ : int
-        As `random_state` takes it.
-    complete_ : bool
-        Whether all networks were trained to their end: neither Ctrl-C nor `max_seconds` has ended the fit before.
-    networks_ : list of nnc.NeuralNetwork
-        Those that answer.
-    held_out_ : HeldOut
-        Estimates of the quality of the model on new rows: `score` (accuracy or R^2), `calibration_error`,
-        `temperature`, and `n`, the number of held-out rows that they are made with. These rows neither train nor select
-        the networks that predict them: other held-out rows choose the epoch and the encoding. For regression `score`
-        includes how much the mean of all networks improves on one of them. For classification it is the accuracy of
-        one or two networks, so it may be slightly too low for all of them together."""
 
 
 def _weights(weights: Any, n: int) -> NDArray[np.float64]:
@@ -130,7 +83,55 @@ NAMES = {"classes": "TableClassifier", "numbers": "TableRegressor"}
 
 
 class TableEstimator(BaseEstimator):
-    """A model of a table that needs nothing to be set."""
+    """A model of a table that needs nothing to be set.
+
+    Parameters
+    ----------
+    preset : {"fast", "default", "best"}, default="default"
+        How much is done: "fast" trains few networks, "best" many, in the same way.
+    members : int, default=None
+        How many networks are trained. Default: by the preset and the number of rows. With the same `random_state`, data
+        and number the model is the same to the last bit, whatever n_jobs is.
+    max_seconds : float, default=None
+        Ends the training after this time; the networks that are done by then are the model, or if there is none those
+        that are begun.
+    n_jobs : int, default=None
+        Networks that are trained at a time. Default: as nnc.get_num_threads says.
+    random_state : int, RandomState or None, default=None
+        Determines everything that is drawn. `seed_` says what it was where none is given.
+    checkpoint : path, default=None
+        A file that is written every few seconds, where some networks are done, and when the fit is ended. A fit of the
+        same data with the same parameters that finds it goes on from there, to the same model; where a fit has come to
+        its end it is deleted.
+    callback : callable, default=None
+        Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
+        thread that trains it. In the last record of a network that ends before its time, as its best epoch has passed
+        or was that of others, "spared" is how many epochs it does not need.
+    progress : bool, default=False
+        Shows a progress bar of epochs (extra `[progress]`).
+
+    Attributes
+    ----------
+    n_features_in_ : int
+    target_name_ : str or None
+        What y was called, where it was a series with a name.
+    feature_names_in_ : array of str
+        Where X has names.
+    n_members_ : int
+        How many networks were trained, as `members` takes it.
+    seed_ : int
+        As `random_state` takes it.
+    complete_ : bool
+        Whether all networks were trained to their end: neither Ctrl-C nor `max_seconds` has ended the fit before.
+    networks_ : list of nnc.NeuralNetwork
+        Those that answer.
+    held_out_ : HeldOut
+        Estimates of the quality of the model on new rows: `score` (accuracy or R^2), `calibration_error`,
+        `temperature`, and `n`, the number of held-out rows that they are made with. These rows neither train nor select
+        the networks that predict them: other held-out rows choose the epoch and the encoding. For regression `score`
+        includes how much the mean of all networks improves on one of them. For classification it is the accuracy of
+        one or two networks, so it may be slightly too low for all of them together.
+    """
 
     _parameter_constraints = {  # noqa: RUF012 (scikit-learn's name and form)
         "preset": [StrOptions(set(PRESETS))],
@@ -213,7 +214,6 @@ class TableEstimator(BaseEstimator):
             seed = int(check_random_state(seed).randint(2**31 - 1))
         seed = int(seed)
         encoded = target.encode(y, len(table))
-        encoded = encoded if target.classes is None else encoded[:, 0]
         weights = None if sample_weight is None else _weights(sample_weight, len(table))
         weights = self._weights(encoded, weights, target)
         if weights is not None:
@@ -353,10 +353,7 @@ class TableEstimator(BaseEstimator):
         `feature_importances_std_` tells by how much it may differ from 0. `fit` computes importances for tables of up
         to 100 columns. For wider tables this is an AttributeError until `find_importances` is called.
         """
-        importances = self._model().importances
-        if importances is None:
-            raise AttributeError("feature_importances_ is not known yet: call find_importances()")
-        return importances[0]
+        return self._known_importances("feature_importances_")[0]
 
     @property
     def feature_importances_std_(self) -> NDArray[np.float64]:
@@ -366,10 +363,13 @@ class TableEstimator(BaseEstimator):
         without information has an importance within two standard errors of 0 in 95 % of tables or more. In a file that
         nnc 0.1.0 has written they are the standard deviations over permutations only.
         """
+        return self._known_importances("feature_importances_std_")[1]
+
+    def _known_importances(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         importances = self._model().importances
         if importances is None:
-            raise AttributeError("feature_importances_std_ is not known yet: call find_importances()")
-        return importances[1]
+            raise AttributeError(f"{name} is not known yet: call find_importances()")
+        return importances
 
     def find_importances(self) -> NDArray[np.float64]:
         """Compute `feature_importances_`, (columns,), if that is not done yet: minutes for some thousand columns.

@@ -34,7 +34,7 @@ def program(model: TableModel) -> TableProgram:
         "one" if classes else "numbers",
         0.0,
         classes,
-        tuple(target.classes[0].tolist()) if target.classes is not None else (),
+        () if target.classes is None else tuple(target.classes.tolist()),
         test,
         ", ".join(dict.fromkeys(titles)),
     )

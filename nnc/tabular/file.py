@@ -226,9 +226,9 @@ def _task(given: dict[str, Any], target: Target) -> Task:
     if not all(0 < a < 1 for a in found) or sorted(set(found)) != found or (found and loss != NUMBERS):
         raise ValueError(f"task.quantiles is {fields.shown(found)}, expected rising numbers between 0 and 1")
     classes = target.classes
-    if (classes is not None) != (loss == CLASSES) or (classes is not None and len(classes) > 1):
-        raise ValueError("target does not fit task: one of them has classes, and the other numbers, or several outputs")
-    return Task(loss, target.n_outputs if classes is None else len(classes[0]), tuple(found))
+    if (classes is not None) != (loss == CLASSES):
+        raise ValueError("target does not fit task: one of them has classes, and the other numbers")
+    return Task(loss, target.n_outputs if classes is None else len(classes), tuple(found))
 
 
 def _facts(given: dict[str, Any], target: Target) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _facts(given: dict[str, Any], target: Target) -> dict[str, Any]:
 def _class_weight(given: Any, target: Target) -> Any:
     if given is None or (given == "balanced" and target.classes is not None):
         return given
-    n = 0 if target.classes is None else len(target.classes[0])
+    n = 0 if target.classes is None else len(target.classes)
     if type(given) is not list or len(given) != n:
         expected = 'null, "balanced" or a list with one item for each class' if n else "null"
         raise ValueError(f"facts.class_weight is {fields.shown(given)}, expected {expected}")

@@ -224,8 +224,7 @@ def unseen_ratio(
 def _middle_output(model: TableModel, member: Member, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the predictions of one network (n, n_targets), the median of quantiles, in units of `target_units`."""
     outputs = model.formed(model.output(member, model.seen_by(member, inputs)))
-    middle: NDArray[np.float64] = model.middle(outputs) / target_units(model)
-    return middle
+    return model.middle(outputs) / target_units(model)
 
 
 def ensemble_r2(

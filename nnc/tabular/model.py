@@ -4,6 +4,7 @@ some of them were held against say of the answers."""
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,6 @@ from nnc.tabular.snapshots import HeldOut
 from nnc.tabular.temperature import with_temperature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from nnc._data.scaling import Scaling
@@ -37,6 +36,7 @@ WIDEST = 1000  # columns up to which importances, which take seconds then, are c
 TINY = 1e-30
 
 
+@dataclass(eq=False, repr=False)
 class TableModel:
     """A model of a table.
 
@@ -52,6 +52,10 @@ class TableModel:
         The least and the largest target of the training rows, between which predictions of numbers stay.
     baseline : array (width,)
         The mean of the training rows as members see them, which explanations begin at.
+    facts : dict
+        What is told of the fit: "preset", "seed", "trained" (members), "rows", "weighted" (whether rows had weights),
+        "class_weight" (None, "balanced", or of each class a number or None), "complete" (not ended before), "target"
+        (its name), "seconds".
     held_out : HeldOut
     spread : Spread or None
         Scale of the intervals; None where all intervals have one width, and for classes and quantiles.
@@ -61,10 +65,6 @@ class TableModel:
         Of the columns, see `find_importances`.
     shuffle : Shuffle or None
         Data that importances are computed from, until they are known.
-    facts : dict
-        What is told of the fit: "preset", "seed", "trained" (members), "rows", "weighted" (whether rows had weights),
-        "class_weight" (None, "balanced", or of each class a number or None), "complete" (not ended before), "target"
-        (its name), "seconds".
     """
 
     task: Task
@@ -74,30 +74,16 @@ class TableModel:
     scaling: Scaling | None
     bounds: NDArray[np.float64] | None
     baseline: NDArray[np.float64]
-    held_out: HeldOut
-    spread: Spread | None
-    gain: Gain | None
-    importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None
-    shuffle: Shuffle | None
     facts: dict[str, Any]
+    held_out: HeldOut = field(init=False)
+    spread: Spread | None = None
+    gain: Gain | None = None
+    importances: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    shuffle: Shuffle | None = None
 
-    def __init__(
-        self,
-        task: Task,
-        schema: Schema,
-        target: Target,
-        members: Sequence[Member],
-        scaling: Scaling | None,
-        bounds: NDArray[np.float64] | None,
-        baseline: NDArray[np.float64],
-        facts: dict[str, Any],
-    ) -> None:
-        self.task, self.schema, self.target = task, schema, target
-        self.members, self.scaling, self.bounds = list(members), scaling, bounds
-        self.baseline, self.facts = baseline, facts
-        n_targets = 1 if task.kind == "classes" else task.n_out
+    def __post_init__(self) -> None:
+        n_targets = 1 if self.task.kind == "classes" else self.task.n_out
         self.held_out = HeldOut(0, np.nan, np.nan, 1.0, np.empty((0, n_targets)))
-        self.spread = self.gain = self.importances = self.shuffle = None
 
     # ------------------------------------------------------------------------------------------ answers
 

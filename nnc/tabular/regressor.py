@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
-from nnc._utils.checks import flag, within
+from nnc._utils.checks import flag, store_arguments, within
+from nnc._utils.docstrings import documented
 from nnc._utils.sklearn_private import StrOptions
-from nnc.tabular.estimator import HERE, PARAMETERS, TableEstimator
+from nnc.tabular.estimator import TableEstimator
 from nnc.tabular.recipe import LOSSES, NUMBERS, Task, loss_by_rule
 from nnc.tabular.target import Target
 
@@ -22,36 +23,36 @@ if TYPE_CHECKING:
 inside = within(lambda x: 0 < x < 1, "above 0 and below 1")
 
 
-OWN = """
-    loss : {"squared_error", "absolute_error", "poisson"}, default=None
-        What is predicted: the mean, the median, or the mean of what is 0 or more, such as counts and prices. Default:
-        "poisson" where the targets are 0 or more and their skewness is above 0.5, else "squared_error"; both predict
-        the mean.
-    quantiles : list of float, default=None
-        Which quantiles are predicted in place of that, such as [0.1, 0.5, 0.9], by the same networks."""
-
-
 class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
-    __doc__ = f"""Numbers from a table of any columns, with nothing to set: several small networks, which answer
-    together. The first five are held against rows of their own, and say how long others learn, from all rows.
-    What they predict stays between the least and the largest target of the training.
+    __doc__ = documented(
+        TableEstimator,
+        """Numbers from a table of any columns, with nothing to set: several small networks, which answer
+        together. The first five are held against rows of their own, and say how long others learn, from all rows.
+        What they predict stays between the least and the largest target of the training.""",
+        """
+        loss : {"squared_error", "absolute_error", "poisson"}, default=None
+            What is predicted: the mean, the median, or the mean of what is 0 or more, such as counts and prices.
+            Default: "poisson" where the targets are 0 or more and their skewness is above 0.5, else "squared_error";
+            both predict the mean.
+        quantiles : list of float, default=None
+            Which quantiles are predicted in place of that, such as [0.1, 0.5, 0.9], by the same networks.""",
+        before="max_seconds",
+        end="""
 
-    Parameters
-    ----------
-{PARAMETERS.replace(HERE, OWN)}
-
-    Examples
-    --------
-    >>> from nnc.tabular import TableRegressor
-    >>> model = TableRegressor().fit(frame, prices)
-    >>> low, high = model.predict_interval(new_frame, level=0.9)
-    """
+        Examples
+        --------
+        >>> from nnc.tabular import TableRegressor
+        >>> model = TableRegressor().fit(frame, prices)
+        >>> low, high = model.predict_interval(new_frame, level=0.9)""",
+    )
 
     _parameter_constraints = {  # noqa: RUF012
         **TableEstimator._parameter_constraints,
         "loss": [StrOptions(set(LOSSES)), None],
         "quantiles": ["array-like", None],
     }
+    loss: str | None
+    quantiles: Any
     _kind = "numbers"
 
     def __init__(
@@ -68,16 +69,7 @@ class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
         callback: Any = None,
         progress: bool = False,
     ) -> None:
-        self.preset = preset
-        self.members = members
-        self.loss = loss
-        self.quantiles = quantiles
-        self.max_seconds = max_seconds
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.checkpoint = checkpoint
-        self.callback = callback
-        self.progress = progress
+        store_arguments(self, locals())
 
     def _target(self, y: Any, n: int) -> Target:
         self._quantiles()

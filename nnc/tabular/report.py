@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from nnc._utils import disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from nnc.tabular.schema import Made
 
@@ -43,6 +42,7 @@ th, td {{ text-align: left; padding: 0.2em 0.8em 0.2em 0 }}
 """
 
 
+@dataclass(eq=False, repr=False)
 class Report:
     """What a fit has come to. `print(report)` shows it as text, a notebook as tables and curves, and
     `save("report.html")` writes that as a page.
@@ -62,25 +62,15 @@ class Report:
     """
 
     title: str
-    facts: dict[str, str]
-    columns: list[Made]
-    importances: dict[str, tuple[float, float]] | None
-    curves: dict[str, NDArray[np.float64]]
+    facts: Mapping[str, str]
+    columns: Sequence[Made]
+    importances: Mapping[str, tuple[float, float]] | None = None
+    curves: Mapping[str, Any] = field(default_factory=dict)
 
-    def __init__(
-        self,
-        title: str,
-        facts: Mapping[str, str],
-        columns: Sequence[Made],
-        importances: Mapping[str, tuple[float, float]] | None = None,
-        curves: Mapping[str, Sequence[float]] | None = None,
-    ) -> None:
-        self.title, self.facts = title, dict(facts)
-        self.importances = None if importances is None else dict(importances)
-        self.columns = list(columns)
-        if importances is not None:
-            self.columns.sort(key=lambda made: -importances.get(made.column, NO_IMPORTANCE)[0])
-        self.curves = {name: np.asarray(curve, np.float64) for name, curve in (curves or {}).items()}
+    def __post_init__(self) -> None:
+        if (known := self.importances) is not None:
+            self.columns = sorted(self.columns, key=lambda made: -known.get(made.column, NO_IMPORTANCE)[0])
+        self.curves = {name: np.asarray(curve, np.float64) for name, curve in self.curves.items()}
 
     # ------------------------------------------------------------------------------------------ as text
 

@@ -8,6 +8,8 @@ schema.describe()
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from reprlib import repr as shown
@@ -23,7 +25,7 @@ from nnc.tabular import encodings
 from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_truths
 from nnc.tabular.encoding import Encoding
-from nnc.tabular.encodings import Binary, Date, LeftOut, Number, Presence
+from nnc.tabular.encodings import Binary, Date, LeftOut, Number, Unread
 from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
 from nnc.tabular.notices import ColumnWarning, warn_user
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 ROWS = 1 << 13  # that are encoded at a time: what a column takes for it stays in the cache
 BINS = 8
 INDEX = re.compile(r"0|[1-9]\d*", re.ASCII)  # the name of a column that is a number
-ENCODINGS_OF = {"number": (Number, Binary, LeftOut, Presence), "date": (Date, LeftOut, Presence)}  # by kind of format
+ENCODINGS_OF = {"number": (Number, Binary, Unread), "date": (Date, Unread)}  # by kind of format
 BEFORE_FORMATS = {"format": None, "zone": "UTC"}  # of columns in files of nnc 0.1.0
 
 
@@ -105,6 +107,7 @@ def _localized(column: Column, zone: str | None) -> Column:
     return Column(column.name, column.kind, values)
 
 
+@dataclass(frozen=True, repr=False)
 class Schema:
     """What the training rows said of their columns.
 
@@ -119,23 +122,19 @@ class Schema:
     """
 
     columns: tuple[Known, ...]
-    names: tuple[str, ...]
     named: bool
 
-    def __init__(self, columns: Sequence[Known], named: bool) -> None:
-        self.columns, self.named = tuple(columns), named
-        self.names = tuple(column.name for column in columns)
-        ends = list(accumulate((known.encoding.width for known in columns), initial=0))
-        ends += list(accumulate((known.encoding.n_bins for known in columns), initial=ends[-1]))[1:]
-        self._slices = [slice(*pair) for pair in pairwise(ends)]  # the plain ones of all columns, then those of bins
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(column.name for column in self.columns)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Schema):
-            return NotImplemented
-        return (self.columns, self.named) == (other.columns, other.named)
-
-    def __hash__(self) -> int:
-        return hash((self.columns, self.named))
+    @cached_property
+    def _slices(self) -> list[slice]:
+        """The slices of the matrix: of the plain columns, then of the bins, of each column."""
+        ends = list(accumulate((known.encoding.width for known in self.columns), initial=0))
+        ends += list(accumulate((known.encoding.n_bins for known in self.columns), initial=ends[-1]))[1:]
+        return [slice(*pair) for pair in pairwise(ends)]
 
     @classmethod
     def learn(cls, table: Table, bins: int = BINS, scores: bool = False) -> Schema:
@@ -175,12 +174,11 @@ class Schema:
                     encoding = LeftOut(f"the same as {before!r}")
             kind = "date" if column.is_clock else column.kind
             columns.append(Known(column.name, kind, encoding, format, zone))
-        schema = cls(columns, table.named)
+        schema = cls(tuple(columns), table.named)
         if schema.width() == 0:
             why = "; ".join(f"{made.column!r} is {made.made}" for made in schema.describe()[:3])
-            raise ValueError(
-                f"X must have a column from which something can be learned, got none in {_rows(table)}: {why}"
-            )
+            rows = counted(len(table), "row")
+            raise ValueError(f"X must have a column from which something can be learned, got none in {rows}: {why}")
         return schema
 
     def width(self, bins: bool = False) -> int:
@@ -358,7 +356,7 @@ class Schema:
             raise ValueError(f"{where}.columns have one name twice, expected different ones")
         if not any(known.encoding.width for known in columns):
             raise ValueError(f"{where}.columns are all left out, expected one that is not")
-        return cls(columns, named)
+        return cls(tuple(columns), named)
 
 
 def _levels(encoding: Encoding) -> tuple[str, ...]:
@@ -390,17 +388,13 @@ def _warn(name: str, found: Found, encoding: Encoding) -> None:
     """Warn of cells that could not be read, of a text with two meanings, and of numbers or dates that are lost."""
     if found.warning:
         warn_user(found.warning, ColumnWarning)
-    lost = isinstance(encoding, (LeftOut, Presence)) or (isinstance(encoding, Category) and encoding.rare)
+    lost = isinstance(encoding, Unread) or (isinstance(encoding, Category) and encoding.rare)
     if found.lookalike and lost:
         warn_user(
             f"column {name!r}: most cells look like numbers or dates, such as {shown(found.lookalike)}, but have no "
             f"format that can be read ({encoding.made()}); convert the column to numbers or dates, or drop it",
             ColumnWarning,
         )
-
-
-def _rows(table: Table) -> str:
-    return counted(len(table), "row")
 
 
 def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What y is: classes of any labels, or numbers, of one output or several."""
+"""Targets of tables: classes of any labels, or one or several columns of numbers."""
 
 from __future__ import annotations
 
@@ -12,36 +12,33 @@ from nnc._utils.arrays import numbers
 from nnc._utils.checks import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 
 class Target:
-    """What the y of a fit was.
+    """The kind of targets of a fit.
 
     Attributes
     ----------
     n_outputs : int
-        Where it is 1, what is predicted is a vector, whether y was one or a column (n, 1).
-    classes : tuple of arrays, or None
-        Of each output, sorted as scikit-learn sorts them; None of numbers.
+        Columns of numbers; predictions are vectors if it is 1, whether y was one or a column (n, 1). 1 for classes.
+    classes : array, or None
+        Sorted as scikit-learn sorts them; None for numbers.
     """
 
     n_outputs: int
-    classes: tuple[NDArray[Any], ...] | None
+    classes: NDArray[Any] | None
 
-    def __init__(self, n_outputs: int, classes: Sequence[NDArray[Any]] | None = None) -> None:
-        self.n_outputs = n_outputs
-        self.classes = None if classes is None else tuple(classes)
+    def __init__(self, n_outputs: int, classes: NDArray[Any] | None = None) -> None:
+        self.n_outputs, self.classes = n_outputs, classes
 
     @classmethod
     def of_classes(cls, y: Any, n: int) -> Target:
-        """Labels of any kind.
+        """Return the target of labels.
 
         Parameters
         ----------
-        y : array (n,) or (n, outputs)
+        y : array (n,) or (n, 1)
             Text, numbers, booleans, dates (which become text), or what frames have of these.
         n : int
             The rows of X.
@@ -53,93 +50,86 @@ class Target:
         Raises
         ------
         ValueError
-            There are not n rows, a label is missing, or an output has one class alone.
+            There are not n rows, several columns or only one class, or a label is missing.
         TypeError
             Labels are of several kinds.
         """
-        columns = _columns(y, n)
-        classes = [np.unique(column) for column in columns]
-        for j, (column, found) in enumerate(zip(columns, classes, strict=True)):
-            if len(found) < 2:
-                where = "" if len(columns) == 1 else f" in column {j}"
-                raise ValueError(f"y must have two classes or more, got one class{where}: {column.tolist()[0]!r}")
-        return cls(len(columns), classes)
+        labels = _labels(y, n)
+        classes = np.unique(labels)
+        if len(classes) < 2:
+            raise ValueError(f"y must have two classes or more, got one class: {labels.tolist()[0]!r}")
+        return cls(1, classes)
 
     @classmethod
     def of_numbers(cls, y: Any, n: int) -> Target:
-        """Numbers (n,) or (n, outputs); ValueError where there are not n rows, or one is missing or infinite."""
+        """Return the target of numbers (n,) or (n, outputs).
+
+        Raises
+        ------
+        ValueError
+            There are not n rows, or a number is missing or infinite.
+        """
         return cls(_numbers(y, n).shape[1])
 
     def encode(self, y: Any, n: int) -> NDArray[Any]:
-        """A y of n rows.
+        """Encode a y of n rows.
 
         Returns
         -------
-        int32 array (n, n_outputs) of places among the classes, or float64 array of numbers
+        int32 array (n,) of indices of classes, or float64 array (n, n_outputs)
 
         Raises
         ------
         ValueError
             A label is none of the classes, a number is missing or infinite, or the shape is another than in the fit.
         """
-        found = _numbers(y, n) if self.classes is None else _columns(y, n)
-        n_outputs = len(found) if isinstance(found, list) else found.shape[1]
-        if n_outputs != self.n_outputs:
-            raise ValueError(f"y must have {counted(self.n_outputs, 'output')}, as in the fit, got {n_outputs}")
-        if self.classes is None:
-            return np.asarray(found)
-        return np.stack([targets.encode(*pair) for pair in zip(found, self.classes, strict=True)], axis=1)
+        if self.classes is not None:
+            return targets.encode(_labels(y, n), self.classes)
+        found = _numbers(y, n)
+        if found.shape[1] != self.n_outputs:
+            raise ValueError(f"y must have {counted(self.n_outputs, 'output')}, as in the fit, got {found.shape[1]}")
+        return found
 
     def decode(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The labels of places (n, n_outputs), or numbers as they are; (n,) of a single output."""
-        if self.classes is not None:
-            labels = [classes[column] for classes, column in zip(self.classes, values.T, strict=True)]
-            kinds = {column.dtype.kind for column in labels}
-            values = np.stack(labels, axis=1, dtype=None if len(kinds) == 1 else object)  # text stays beside numbers
+        """Return numbers (n, n_outputs) as y had them: (n,) of a single output."""
         return values[:, 0] if self.n_outputs == 1 else values
 
     def document(self) -> dict[str, Any]:
-        """As JSON holds it, exactly."""
-        classes = None if self.classes is None else [found.tolist() for found in self.classes]
-        return {"n_outputs": self.n_outputs, "classes": classes}
+        """Return the target as JSON holds it, exactly: the classes are a list in a list."""
+        return {"n_outputs": self.n_outputs, "classes": None if self.classes is None else [self.classes.tolist()]}
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
-        """What `document` gave; ValueError with place and reason where it is none."""
+        """Return the target of a document; ValueError with place and reason if it is invalid."""
         fields.exactly(document, ("n_outputs", "classes"), where)
         n_outputs = fields.whole(document["n_outputs"], f"{where}.n_outputs")
         given = fields.member(document, "classes", list, type(None), where=f"{where}.")
         if given is None:
             return cls(n_outputs)
-        if len(given) != n_outputs:
-            raise ValueError(f"{where}.classes has {len(given)} items, expected {n_outputs} (n_outputs)")
-        classes = []
-        for j, labels in enumerate(given):
-            place = f"{where}.classes[{j}]"
-            if type(labels) is not list or len(labels) < 2:
-                raise ValueError(f"{place} is {fields.shown(labels)}, expected a list of two labels or more")
-            found = targets.classes_of(fields.labels(labels, place))
-            if not np.array_equal(found, np.sort(found)):
-                raise ValueError(f"{place} is a list that is not sorted, expected a sorted one")
-            classes.append(found)
+        if len(given) != n_outputs or n_outputs != 1:
+            raise ValueError(f"{where}.classes has {len(given)} items, expected 1 and n_outputs 1")
+        place, labels = f"{where}.classes[0]", given[0]
+        if type(labels) is not list or len(labels) < 2:
+            raise ValueError(f"{place} is {fields.shown(labels)}, expected a list of two labels or more")
+        classes = targets.classes_of(fields.labels(labels, place))
+        if not np.array_equal(classes, np.sort(classes)):
+            raise ValueError(f"{place} is a list that is not sorted, expected a sorted one")
         return cls(n_outputs, classes)
 
 
-def _columns(y: Any, n: int) -> list[NDArray[Any]]:
-    """The labels of each output."""
+def _labels(y: Any, n: int) -> NDArray[Any]:
+    """Return y as labels (n,)."""
     values = targets.as_given(y)
     _check_rows(values, n)
-    columns = values[:, None].T if values.ndim == 1 else values.T
-    found = []
-    for column in columns:
-        labels = targets.as_labels(column, n)
-        if labels is None or labels.dtype.kind not in "Ubiuf":
-            raise TypeError(f"y must have labels that are text or numbers, got elements of type {values.dtype}")
-        if labels.dtype.kind == "f" and np.isinf(labels).any():
-            row = int(np.isinf(labels).argmax())
-            raise ValueError(f"y must have finite labels, got {labels[row]} in row {row}")
-        found.append(labels)
-    return found
+    if values.size != n:
+        raise ValueError(f"y must be one column of labels, got {values.shape[1]}: fit a model for each")
+    labels = targets.as_labels(values.reshape(n), n)
+    if labels is None or labels.dtype.kind not in "Ubiuf":
+        raise TypeError(f"y must have labels that are text or numbers, got elements of type {values.dtype}")
+    if labels.dtype.kind == "f" and np.isinf(labels).any():
+        row = int(np.isinf(labels).argmax())
+        raise ValueError(f"y must have finite labels, got {labels[row]} in row {row}")
+    return labels
 
 
 def _numbers(y: Any, n: int) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 from nnc._utils import fields
 from nnc._utils.value import Value, field
 from nnc.tabular.cells import Column, iso_date, wrong_kind
-from nnc.tabular.encoding import some_texts
+from nnc.tabular.encoding import from_members, some_texts
 from nnc.tabular.notices import ColumnWarning, warn_user
 from nnc.tabular.zones import local_moment, offset_name
 
@@ -352,7 +352,4 @@ def read_format(document: Any, where: str) -> Format | None:
     members = fields.members_of(document, where)
     format = FORMATS[fields.name(members, "type", tuple(FORMATS), f"{where}.")]
     fields.exactly(members, ("type", *format._fields), where)
-    try:
-        return format(**{name: members[name] for name in format._fields})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}.{error}") from None
+    return from_members(format, members, where)  # type: ignore[no-any-return]

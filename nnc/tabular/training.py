@@ -6,9 +6,12 @@ say which encoding is kept and which epoch was the best. The others learn from a
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, nan
 from statistics import median_high
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +19,13 @@ import numpy as np
 
 from nnc._parallel.fit import outcomes_of
 from nnc._parallel.source import Apart
+from nnc._training.callbacks import bar_of
 from nnc._utils.processors import get_num_threads
 from nnc.tabular.recipe import LOOK, PAST, network, options, scaling_of, steps_of
 from nnc.tabular.snapshots import PARTS, Judge, Snapshots, with_params
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -83,6 +87,26 @@ class Rows(NamedTuple):
         return self.bins if bins and self.bins is not None else self.plain
 
 
+@contextmanager
+def told(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> Iterator[Any]:
+    """The callback of the members; shows a bar of so many epochs, of all of them, where one is asked for."""
+    if not bar:
+        yield callback
+        return
+    shown, lock = bar_of(epochs, "epoch")(), Lock()
+
+    def both(place: int, record: Any) -> Any:
+        with lock:  # members are trained in several threads
+            shown.update(1 + record.get("spared", 0))
+        return None if callback is None else callback(place, record)
+
+    try:
+        yield both
+    finally:
+        shown.close()
+
+
+@dataclass(eq=False)
 class Watch:
     """What is called after each epoch of a member, and ends its training. Waves of the rate are twice as long as those
     before them: where held-out rows say that the third one, which is over by LOOK, has brought nothing, the fourth is
@@ -101,16 +125,12 @@ class Watch:
         Updated after each epoch.
     """
 
-    def __init__(
-        self,
-        place: int,
-        epochs: int,
-        last: int | None,
-        callback: Callable[[int, Any], Any] | None,
-        snapshots: Snapshots | None,
-    ) -> None:
-        self.place, self.epochs, self.last, self.callback, self.snapshots = place, epochs, last, callback, snapshots
-        self.best = 0
+    place: int
+    epochs: int
+    last: int | None
+    callback: Callable[[int, Any], Any] | None
+    snapshots: Snapshots | None
+    best: int = 0
 
     def __call__(self, record: Record) -> bool:
         epoch: int = record["epoch"]

@@ -29,8 +29,7 @@ import numpy as np
 
 import nnc
 from nnc import NeuralNetwork
-from nnc._inspection import check_gradients
-from nnc._inspection.gradients import TOLERANCE, compare
+from nnc._inspection.gradients import TOLERANCE, check_gradients, compare
 from nnc._inspection.problem import Problem
 from nnc._registry import activations, losses
 from nnc.layers import AvgPool2D, Conv2D, GlobalAvgPool2D, Input, MaxPool2D

