@@ -354,7 +354,7 @@ static inline vec split_exponent(vec a, vec *e) {
    broadcast element of A fill the register file; a wide one, which is the first choice or has only the last three
    vectors of an odd number; and how many rows ahead it asks for what it broadcasts, where that lies by columns. And
    those of conv.pxd, so many pixels beside six filters, and so many rows of W beside four. Chosen by measuring, see
-   docs/design.md. */
+   docs/lab/kernels.md. */
 #if defined(__AVX512F__)
 enum { TILE_ROWS = 8, TILE_VECS = 2, WIDE_ROWS = 8, WIDE_FIRST = 1, ROWS_AHEAD = 8, TILE_PIXELS = 4, TILE_TAPS = 5 };
 #elif defined(__aarch64__)

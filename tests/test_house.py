@@ -1,4 +1,4 @@
-"""Who may import whom: the rooms of nnc/ and src/ stand on each other as docs/design.md draws them, without a circle.
+"""Allowed imports of the packages of nnc/ and the files of src/, as docs/architecture.md shows them, without cycles.
 
 Imports inside functions and those for type checkers count like all others.
 """

@@ -13,7 +13,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "SECURITY.md",
-    "docs/design.md",
+    "docs/architecture.md",
     "docs/exchange.md",
     "docs/file-format.md",
     "docs/looking.md",

@@ -1,7 +1,7 @@
 """What the networks of a table are like, and how they are trained: chosen once, so that nobody has to.
 
 It follows RealMLP-TD (Holzmueller, Grinsztajn and Steinwart, 2024) as far as that paid here, with smaller networks,
-fewer epochs, and several networks in place of one. docs/design.md tells what was measured.
+fewer epochs, and several networks in place of one. The measurements are in docs/lab/tables.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,142 @@
+"""docs/architecture.md names only things that exist, fits on a few pages, and has short sentences like docs/lab/."""
+
+import ast
+import builtins
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parent.parent
+DOCS = HOME / "docs"
+PAGE = DOCS / "architecture.md"
+MAX_LINES = 300
+MAX_SENTENCE_WORDS = 40
+FENCE = re.compile(r"^```.*?^```\n", re.DOTALL | re.MULTILINE)
+SUFFIXES = ("py", "pyx", "pxd", "pxi", "h", "md", "json")
+SOURCE_NAME = re.compile(rf"[\w./-]+\.(?:{'|'.join(SUFFIXES)})\b|(?:nnc|src|tests|tools|docs|benchmarks)/[\w./-]*")
+LINE_COMMENT = re.compile(r"#.*")
+OTHER_NAMES = {"ffast", "math", "nnc", "import"}  # the compiler flag, the package itself and a keyword
+
+pytestmark = pytest.mark.skipif(not (HOME / "src").is_dir(), reason="needs the checkout")
+
+
+def python_names():
+    """Return all names that nnc/ defines: modules, classes, functions, parameters, variables, attributes."""
+    names = set()
+    for path in (HOME / "nnc").rglob("*.py"):
+        names.add(path.stem)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                names.add(node.name)
+            elif isinstance(node, ast.arg):
+                names.add(node.arg)
+            elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+                names.add(node.id if isinstance(node, ast.Name) else node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+                names.add(node.value)  # names of activations, and of environment variables
+    return names
+
+
+def core_names():
+    """Return all words of src/ outside comments."""
+    names = set()
+    for path in filter(Path.is_file, (HOME / "src").iterdir()):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL) if path.suffix == ".h" else LINE_COMMENT.sub("", text)
+        names |= set(re.findall(r"[A-Za-z_]\w*", text))
+    return names
+
+
+def house_names():
+    """Return all constants of tests/test_house.py."""
+    return set(re.findall(r"^([A-Z_]+) =", (HOME / "tests/test_house.py").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@cache
+def known():
+    """Return all names that a code span may contain."""
+    return python_names() | core_names() | house_names() | set(dir(builtins)) | OTHER_NAMES
+
+
+def missing(text):
+    """Return the files and names in code spans and code blocks of a page that do not exist."""
+    faults = []
+    fences = FENCE.findall(text)
+    spans = re.findall(r"`([^`]+)`", FENCE.sub("", text))
+    for part in [*spans, *fences]:
+        for name in SOURCE_NAME.findall(part):
+            if not any((folder / name).exists() for folder in (HOME, HOME / "src")):
+                faults.append(name)
+    for span in spans:
+        faults += [name for name in re.findall(r"[A-Za-z_]\w*", SOURCE_NAME.sub("", span)) if name not in known()]
+    return faults
+
+
+def sentences(text):
+    """Return the sentences of a page; each cell of a table and each item of a list stands alone."""
+    lines = []
+    for line in FENCE.sub("\n", text).splitlines():
+        if line.startswith("|"):
+            lines += [part for cell in line.strip("|").split("|") for part in ("", cell.strip())]
+        elif re.match(r"#|\s*(?:[-*]|\d+\.) ", line):
+            lines += ["", line.strip()]
+        else:
+            lines.append(line.strip())
+    paragraphs = re.split(r"\n{2,}", "\n".join(lines))
+    return [part for paragraph in paragraphs for part in re.split(r"(?<=[.!?])(?:\*\*)?\s+", paragraph)]
+
+
+def test_architecture_names_only_what_exists():
+    text = PAGE.read_text(encoding="utf-8")
+    assert len(re.findall(r"`[^`]+`", FENCE.sub("", text))) > 100
+    assert not missing(text)
+
+
+def imported(path):
+    """Return the packages or files that a package or file of the diagram imports."""
+    files = path.rglob("*.py") if path.is_dir() else [path]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    if path.parent.name == "src":
+        return {f"src/{name}.pxd" for name in re.findall(r"^(?:from|cimport) +(\w+)", text, re.MULTILINE)}
+    names = set(re.findall(r"^\s*(?:from|import) nnc\.(\w+)", text, re.MULTILINE))
+    names |= set(re.findall(r"^\s*from nnc import (\w+)", text, re.MULTILINE))
+    return {f"nnc/{name}" for name in names} | {f"nnc/{name}.py" for name in names}
+
+
+def test_diagram_shows_each_import_from_above():
+    diagram = FENCE.findall(PAGE.read_text(encoding="utf-8"))[0]
+    lines = [re.findall(r"(?:nnc|src)/[\w./]+", line) for line in diagram.splitlines()]
+    rank = {name: i for i, line in enumerate(lines) for name in line}
+    assert len(rank) > 35
+    upward = [
+        f"{name} imports {other}"
+        for name, i in rank.items()
+        for other in imported(HOME / name)
+        if other != name and rank.get(other, i + 1) <= i
+    ]
+    assert not upward
+
+
+def test_names_that_do_not_exist_are_found():
+    text = (
+        "`nnc/_training/nothing.py` and `TrainingLoop.no_such_method` of `run.pxd`\n\n```text\nnnc/_nothing  x\n```\n"
+    )
+    assert missing(text) == ["nnc/_training/nothing.py", "nnc/_nothing", "no_such_method"]
+
+
+def test_architecture_fits_on_a_few_pages():
+    assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("page", [PAGE, *sorted(DOCS.glob("lab/*.md"))], ids=lambda page: page.stem)
+def test_sentences_are_short(page):
+    text = page.read_text(encoding="utf-8")
+    assert not [part for part in sentences(text) if len(part.split()) > MAX_SENTENCE_WORDS]
+
+
+def test_every_page_of_the_lab_is_listed():
+    index = (DOCS / "lab/README.md").read_text(encoding="utf-8")
+    pages = {page.name for page in DOCS.glob("lab/*.md")} - {"README.md"}
+    assert set(re.findall(r"^\| \[[^]]+\]\(([\w.-]+)\)", index, re.MULTILINE)) == pages
