@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nnc._registry.losses import CrossEntropy, Huber, Quantile
     from nnc._registry.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, LevenbergMarquardt, NAdam, RMSprop, Rprop
     from nnc._serialization import ModelFileError
+    from nnc._team import Stepper
     from nnc._training.advice import (
         DeadLayerWarning,
         DivergedWarning,
@@ -117,6 +118,7 @@ __all__ = [
     "SearchResult",
     "Standardize",
     "StepLR",
+    "Stepper",
     "TargetRangeWarning",
     "TensorBoard",
     "TrainingWarning",
@@ -190,6 +192,7 @@ _HOME = {
     "SearchResult": "_parallel.search",
     "Standardize": "_data.scaling",
     "StepLR": "_training.schedules",
+    "Stepper": "_team",
     "TargetRangeWarning": "_training.advice",
     "TensorBoard": "_training.loggers",
     "TrainingWarning": "_training.advice",

@@ -78,6 +78,7 @@ typedef struct {
 /* A training step on two arrays at a learning rate; 0, with nothing done, where they cannot be taken as they are. */
 typedef struct {
     int (*take)(void *what, PyObject *X, PyObject *y, double rate, double *loss);
+    int (*outputs)(void *what, PyObject *X, PyObject *P);
     void *what;
 } Single;
 

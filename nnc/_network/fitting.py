@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from nnc._data.derivatives import GradientsLike
     from nnc._registry.optimizers import Optimizer
     from nnc._team import Stepper
     from nnc._training.callbacks import Record
@@ -292,6 +293,54 @@ class Fitting(Parameters):
         return loss  # type: ignore[return-value]
 
     @explains_arguments(elsewhere="fit")
+    def apply_gradients(
+        self,
+        gradients: GradientsLike,
+        lr: float | Schedule | Callable[[int], float] | None = None,
+        optimizer: str | Optimizer | None = None,
+    ) -> None:
+        """Take one step of the optimizer from given gradients.
+
+        `net.apply_gradients(net.gradients(X, y))` does what `net.train_step(X, y)` does. Gradients of several losses,
+        micro-batches or workers can be added before the step.
+
+        Parameters
+        ----------
+        gradients : list of (dW, db), or array (n_params,)
+            As `gradients` and `vjp` return them, one pair for each layer with weights, db None without biases; or one
+            vector in the order of `params`. Other dtypes are converted to that of the network.
+        lr : float, schedule or callable, optional
+            As in `train_step`; not nnc.ReduceLROnPlateau, which needs the loss of each step.
+        optimizer : str or object, optional
+            As in `train_step`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The gradients have other shapes than the parameters, or hold NaN or infinity; or the network has BatchNorm,
+            whose running statistics a gradient does not contain.
+        DivergedError
+            The step would have made weights infinite or NaN, which keep their values.
+
+        See Also
+        --------
+        stepper : with penalties and clipping, and a sum over several gradients.
+
+        Notes
+        -----
+        The step has the same bits as that of `train_step` with the same gradient. `train_step` adds the gradient of a
+        large batch (300,000 rows x parameters or more) in another order than `gradients`, so that it may differ in the
+        last bits.
+        """
+        steps = self._steps
+        if steps is None or not steps.take_gradients(self, gradients, lr, optimizer):
+            from nnc._training.step import new_stepper
+
+            self._catch_up()
+            steps = self._steps = new_stepper(optimizer, lr, FitArguments())
+            steps.take_gradients(self, gradients, lr, optimizer)
+
+    @explains_arguments(elsewhere="fit")
     def stepper(
         self,
         optimizer: str | Optimizer | None = None,
@@ -316,9 +365,11 @@ class Fitting(Parameters):
 
         Returns
         -------
-        callable
-            `step(X, y, sample_weight=None)`, or `step(X, dP=dP)`, returns what `train_step` does. It holds the network
-            until `step.close()`, or the end of `with net.stepper(...) as step:`. It is not pickled with the network.
+        nnc.Stepper
+            `step(X, y, sample_weight=None)`, or `step(X, dP=dP)`, returns what `train_step` does.
+            `step.apply(gradients)` does what `apply_gradients` does, and `step.lr` is the learning rate, which can be
+            changed. The stepper holds the network until `step.close()`, or the end of `with net.stepper(...) as step:`.
+            It is not pickled with the network.
 
         Examples
         --------

@@ -254,6 +254,11 @@ class TrainingState:
         return real("lr", value)
 
     @property
+    def next_rate(self) -> float:
+        """Learning rate of the next epoch or single step."""
+        return self.lr if self.schedule is None else self.rates(self.epoch, self.epoch + 1)[0]
+
+    @property
     def changes_by_step(self) -> bool:
         """Whether steps of one epoch may have different rates."""
         if self.schedule is None:
