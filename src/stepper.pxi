@@ -32,6 +32,8 @@ cdef class Stepper:
     cdef object model, state, intake, stack
     cdef object network_state     # None after plain descent, which leaves no state in the network
     cdef object training          # keeps `single` alive
+    cdef object custom            # CustomLoss if the step computes such a loss, else None
+    cdef Py_ssize_t n_out
     cdef double rate              # learning rate of the state
     cdef TrainingLock training_lock       # of the model
     cdef SnapshotLock snapshot_lock
@@ -156,7 +158,10 @@ cdef class Stepper:
         try:
             if (self.intake is not None and sample_weight is None and (y if self.takes_gradient else dP) is None
                     and self.is_unchanged(network)):
-                loss = self.repeat(general, network, X, dP if self.takes_gradient else y, lr)
+                if self.custom is None:
+                    loss = self.repeat(general, network, X, dP if self.takes_gradient else y, lr)
+                else:
+                    loss = self.repeat_custom(general, network, X, y, lr)
                 if loss is not None:
                     return loss
             self.intake = None
@@ -171,6 +176,8 @@ cdef class Stepper:
     cdef int prepare(self, general, network, intake, bint takes_gradient) except -1:
         # Remember what the step that was just taken depended on.
         self.model, self.intake, self.takes_gradient = network.model, intake, takes_gradient
+        self.custom = None if takes_gradient else self.model.custom
+        self.n_out = self.model.sizes[len(self.model.sizes) - 1]
         self.state, self.network_state, self.stack = general.state, network.state, self.model.stack
         self.training_lock, self.snapshot_lock = self.model.turn, self.model.still
         self.training, self.rate = general.training, self.state.lr
@@ -211,10 +218,40 @@ cdef class Stepper:
         finally:
             lock.release()
 
+    cdef repeat_custom(self, general, network, X, Y, lr):
+        # The same with a custom loss. Its function is called with new outputs, which it may change or keep.
+        cdef double product, rate = self.rate if lr is None or lr is self.last_lr else lr
+        cdef SnapshotLock lock = self.snapshot_lock
+        cdef object state = self.state, training = self.training, custom = self.custom
+        if not (type(X) is type(Y) is ndarray and Y.ndim == 2):
+            return None
+        P = empty((len(X), self.n_out), X.dtype)
+        if not self.single.outputs(self.single.what, X, Y, Y.shape[1], P):
+            return None
+        try:
+            loss, dP = custom.call(P, Y)
+        except ValueError as error:
+            raise general.custom_error(network, error, X, Y, rate) from None
+        lock.acquire()
+        try:
+            if not self.single.take(self.single.what, X, dP, rate, &product):         # it has another form
+                dP = general.custom_derivative(network, X, Y, dP, rate)
+                self.single.take(self.single.what, X, dP, rate, &product)
+            if product - product != 0:
+                self.intake = None
+                general.custom_derivative(network, X, Y, dP, rate)        # which may be the cause
+                general.fail(network, X, Y, "y", rate)
+            if not (lr is None or lr is self.last_lr):
+                self.rate, self.last_lr = rate, float(lr)
+                state.lr = general.lr = self.last_lr
+            return loss + training.penalty
+        finally:
+            lock.release()
+
     def close(self):
         """Release the network and everything prepared for it."""
         self.network = self.general = self.training = self.intake = self.model = None
-        self.state = self.network_state = self.stack = None
+        self.state = self.network_state = self.stack = self.custom = None
         self.training_lock, self.snapshot_lock = None, None
 
     def __enter__(self):

@@ -425,22 +425,24 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
     return True
 
 
-cdef int outputs_of_single(void* what, X, P) noexcept:
-    # Write the outputs for X in the step to come into P. Return 1; or 0, with nothing done, where `take` would refuse X
-    # or P has another form; or -1 where an output is not finite.
+cdef bint outputs_of_single(void* what, X, Y, Py_ssize_t k, P) noexcept:
+    # Write the outputs for X in the step to come into P, for a custom loss against targets Y (n, k). Return False,
+    # with nothing of use in P, if `take` would refuse X, if Y is not such an array, or if Y or an output is not finite.
     cdef Training self = <Training>what
     cdef Run* run = &self.run
     cdef double largest
-    cdef Py_ssize_t n_out = run.net.layers[run.net.count - 1].n_out
+    cdef Py_ssize_t m = 0, n_out = run.net.layers[run.net.count - 1].n_out
     cdef Data data = data_as_is(X, P, run.net.layers[0].n_in, n_out, PyBUF_WRITABLE)
-    if data.n != run.batch:
-        return 0
+    cdef const real* targets = rows_of(Y, k, 0, &m)
+    if data.n != run.batch or targets is NULL or m != data.n or k == 0:
+        return False
     if self.is_brief:
         find_outputs(run, &data)
     else:
         with nogil:
             find_outputs(run, &data)
-    return 1 if first_not_finite(data.Y, data.n * n_out, &largest) < 0 else -1
+    return (first_not_finite(targets, m * k, &largest) < 0 and
+            first_not_finite(data.Y, m * n_out, &largest) < 0)
 
 
 cdef void find_outputs(Run* run, const Data* data) noexcept nogil:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy import ndarray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from nnc._data.derivatives import GradientsLike
     from nnc._data.intake import Intake
+    from nnc._model.custom import CustomLoss
     from nnc._registry.optimizers import Optimizer
     from nnc._training.arguments import FitArguments, Rate
     from nnc._training.trainable import Trainable
@@ -285,7 +286,7 @@ class GeneralStep:
                 state.plateau.observe(loss)
         if dP is None:
             intake.numbered = intake.loss.of_classes and intake.classes is None
-        is_plain = weights is None and state.schedule is None and not is_custom
+        is_plain = weights is None and state.schedule is None and (model.heads is None or not is_custom)
         return loss, intake if is_plain and self.is_repeatable(intake, X, y, labels, dP) else None
 
     @staticmethod
@@ -295,7 +296,9 @@ class GeneralStep:
         """Return whether the core can check and read arrays like these itself."""
         if labels is not None:
             return type(X) is ndarray and bool(intake.is_direct) and intake.classes is None
-        return bool(intake.is_unconverted(X, y) if dP is None else intake.is_unconverted(X, dP, of_outputs=True))
+        if dP is None:
+            return bool(intake.is_unconverted(X, y, of_outputs=intake.model.custom is not None))
+        return bool(intake.is_unconverted(X, dP, of_outputs=True))
 
     def differentiate(
         self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
@@ -309,24 +312,45 @@ class GeneralStep:
         of_targets : bool
             Whether Y holds targets; otherwise derivatives by the outputs of the heads.
         """
-        from nnc._model.custom import NoNumberError
-        from nnc._training.custom import no_number
-
-        model, state = network.model, self.state
-        assert state is not None
+        model = network.model
         self.training.refresh()
         self.training.outputs(X, P, 1, 0)
         if model.core.scan(P)[0] >= 0:
             self.fail(network, X, Y, "y" if of_targets else "dP", rate)
         if of_targets:
+            assert model.custom is not None
             try:
-                assert model.custom is not None
                 return model.custom(P, Y)
-            except NoNumberError as error:
-                cause = too_fast(rate, self.check(network, X, Y, "y"))
-                raise no_number(error, state.epoch + 1, state.history, cause) from None
+            except ValueError as error:
+                raise self.custom_error(network, error, X, Y, rate) from None
         slope = model.heads.through(P, Y)
         return float((model.heads.outputs(P) * Y).sum()), slope
+
+    def custom_derivative(
+        self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], dP: Any, rate: float
+    ) -> NDArray[Any]:
+        """Return what the function of a custom loss has returned as derivative, checked and converted."""
+        model = network.model
+        custom = cast("CustomLoss", model.custom)
+        P = np.empty((len(X), model.sizes[-1]), model.dtype)
+        self.training.outputs(X, P, 1, 0)  # anew, as the function may have changed its own
+        try:
+            return custom.derivative(P, Y, dP)
+        except ValueError as error:
+            raise self.custom_error(network, error, X, Y, rate) from None
+
+    def custom_error(
+        self, network: Trainable, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
+    ) -> Exception:
+        """Return the error to raise for an error of a custom loss: another one if a number is not finite."""
+        from nnc._model.custom import NoNumberError
+        from nnc._training.custom import no_number
+
+        if not isinstance(error, NoNumberError):
+            return error
+        state = self.state
+        assert state is not None
+        return no_number(error, state.epoch + 1, state.history, too_fast(rate, self.check(network, X, Y, "y")))
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
