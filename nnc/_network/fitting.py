@@ -33,6 +33,7 @@ class Fitting(Parameters):
         epochs: int | None = None,
         lr: float | Schedule | Callable[[int], float] | None = None,
         optimizer: str | Optimizer | None = None,
+        reset_optimizer: bool = False,
         batch_size: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
@@ -78,8 +79,11 @@ class Fitting(Parameters):
             first the optimizer's; without one see Notes.
         optimizer : str or object, optional
             "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
-            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). A named one begins anew. Default:
-            as before, with all that it keeps, also after `load` of a checkpoint; at first "sgd", without lr see Notes.
+            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). One with the settings of the
+            optimizer before continues it, with its moments and its place in the schedule, also after `load` of a
+            checkpoint; another one starts anew. Default: the optimizer before; at first "sgd", without lr see Notes.
+        reset_optimizer : bool, default False
+            Whether the optimizer starts anew, whatever its settings: with moments, steps and epochs at 0.
         batch_size : int, optional
             Rows in a step; the last of an epoch takes what is left. Default: all, one step an epoch, but see Notes.
         shuffle : bool, default True
@@ -178,6 +182,7 @@ class Fitting(Parameters):
             epochs=epochs,
             lr=lr,
             optimizer=optimizer,
+            reset_optimizer=reset_optimizer,
             batch_size=batch_size,
             shuffle=shuffle,
             sample_weight=sample_weight,
@@ -248,6 +253,7 @@ class Fitting(Parameters):
         sample_weight: ArrayLike | None = None,
         *,
         dP: ArrayLike | None = None,
+        reset_optimizer: bool = False,
     ) -> float:
         """One step of training on all these rows: `fit` with one epoch, without its history. Everything that does not
         change from one call to the next is prepared once, so a step of few rows takes microseconds.
@@ -260,13 +266,15 @@ class Fitting(Parameters):
             As in `fit`: kept from here on, a schedule counts steps as epochs. Default: as before; with plain descent on
             a network that has no optimizer, which keeps nothing, 0.01.
         optimizer : str or object, optional
-            As in `fit`, a first-order one; where it is the one that the network goes on with, it goes on. Default: the
-            one of the network, whether `fit` or a step has begun it; on a network that has none plain gradient descent,
-            which leaves none behind.
+            As in `fit`, a first-order one: the same settings continue it, whether `fit` or a step has begun it.
+            Default: the one of the network; on a network that has none plain gradient descent, which leaves none
+            behind.
         sample_weight : array (n,), optional
             As in `loss`.
         dP : array (n, n_out), optional
             In place of y: d loss / d P of a loss of your own, as in `vjp`; not where there is a BatchNorm.
+        reset_optimizer : bool, default False
+            As in `fit`, before this step.
 
         Returns
         -------
@@ -282,13 +290,13 @@ class Fitting(Parameters):
         --------
         stepper : with penalties, clipping and dropout.
         """
-        steps = self._steps
+        steps = None if reset_optimizer is not False else self._steps
         loss = None if steps is None else steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         if loss is None:
             from nnc._training.step import new_stepper
 
             self._catch_up()
-            steps = self._steps = new_stepper(optimizer, lr, FitArguments())
+            steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
             loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
 
@@ -298,6 +306,8 @@ class Fitting(Parameters):
         gradients: GradientsLike,
         lr: float | Schedule | Callable[[int], float] | None = None,
         optimizer: str | Optimizer | None = None,
+        *,
+        reset_optimizer: bool = False,
     ) -> None:
         """Take one step of the optimizer from given gradients.
 
@@ -311,7 +321,7 @@ class Fitting(Parameters):
             vector in the order of `params`. Other dtypes are converted to that of the network.
         lr : float, schedule or callable, optional
             As in `train_step`; not nnc.ReduceLROnPlateau, which needs the loss of each step.
-        optimizer : str or object, optional
+        optimizer, reset_optimizer
             As in `train_step`.
 
         Raises
@@ -332,12 +342,12 @@ class Fitting(Parameters):
         large batch (300,000 rows x parameters or more) in another order than `gradients`, so that it may differ in the
         last bits.
         """
-        steps = self._steps
+        steps = None if reset_optimizer is not False else self._steps
         if steps is None or not steps.take_gradients(self, gradients, lr, optimizer):
             from nnc._training.step import new_stepper
 
             self._catch_up()
-            steps = self._steps = new_stepper(optimizer, lr, FitArguments())
+            steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
             steps.take_gradients(self, gradients, lr, optimizer)
 
     @explains_arguments(elsewhere="fit")
@@ -346,6 +356,7 @@ class Fitting(Parameters):
         optimizer: str | Optimizer | None = None,
         lr: float | Schedule | Callable[[int], float] | None = None,
         *,
+        reset_optimizer: bool = False,
         l1: float = 0.0,
         l2: float = 0.0,
         dropout: float | Sequence[float] = 0.0,
@@ -360,6 +371,8 @@ class Fitting(Parameters):
         ----------
         optimizer, lr
             As in `train_step`.
+        reset_optimizer : bool, default False
+            As in `fit`, before the first step.
         l1, l2, dropout, clip_norm, clip_value, max_norm, regularize_bias
             As in `fit`.
 
@@ -380,6 +393,7 @@ class Fitting(Parameters):
         from nnc._training.step import new_stepper
 
         options = FitArguments(
+            reset_optimizer=reset_optimizer,
             l1=l1,
             l2=l2,
             dropout=dropout,

@@ -30,6 +30,7 @@ class FitArguments:
         epochs: int | None = None,
         lr: Rate | None = None,
         optimizer: str | Optimizer | None = None,
+        reset_optimizer: bool = False,
         batch_size: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
@@ -58,6 +59,7 @@ class FitArguments:
         self.epochs = epochs
         self.lr = lr
         self.optimizer = optimizer
+        self.reset_optimizer = reset_optimizer
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.sample_weight = sample_weight

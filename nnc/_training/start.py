@@ -90,7 +90,8 @@ def prepare(network: Trainable, arguments: FitArguments, by_rule: bool) -> tuple
     `by_rule` is whether the rule of nnc/_training/defaults.py has chosen some of them.
     """
     optimizer, lr, epochs = arguments.optimizer, arguments.lr, arguments.epochs
-    state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams)
+    reset = arguments.reset_optimizer
+    state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams, reset)
     state.by_rule = by_rule
     return state, checked_options(arguments, network, state)
 
@@ -154,7 +155,8 @@ def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) ->
     optimizer, by_rule = arguments.optimizer, left_to_rule(arguments, network.state)
     if by_rule and network.state is None:  # as far as the rule needs no number of rows
         from nnc._training.defaults import OPTIMIZER as optimizer
-    state = TrainingState.begin(network.state, model, optimizer, arguments.lr, epochs, network.streams)
+    lr, reset = arguments.lr, arguments.reset_optimizer
+    state = TrainingState.begin(network.state, model, optimizer, lr, epochs, network.streams, reset)
     state.by_rule = by_rule
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")

@@ -11,7 +11,6 @@ import numpy as np
 from numpy import ndarray
 
 from nnc._data.derivatives import by_outputs, check_gradient, flat_gradient
-from nnc._registry.optimizers import as_optimizer
 from nnc._team import Stepper
 from nnc._training.divergence import divergence, too_fast
 from nnc._training.options import settings
@@ -72,6 +71,7 @@ class GeneralStep:
         "network_state",
         "optimizer",
         "options",
+        "resets",
         "settings",
         "shape",
         "stack",
@@ -84,6 +84,7 @@ class GeneralStep:
         self.optimizer: str | Optimizer | None = optimizer
         self.lr: Rate | None = lr
         self.options: FitArguments = options
+        self.resets: bool = options.reset_optimizer  # whether the first step starts the optimizer anew
         self.settings: Mapping[str, Any] = {}
         self.state: TrainingState | None = None
         self.training: Any = None
@@ -95,11 +96,9 @@ class GeneralStep:
     def start(self, network: Trainable) -> TrainingState:
         """Return the state that the next step continues from, without changing the network."""
         model, before, wanted, lr = network.model, network.state, self.optimizer, self.lr
-        if before is not None and wanted is not None:
-            wanted, lr = _continued(before.optimizer, wanted, lr)
-        elif before is None and wanted is None and lr is None:
+        if before is None and wanted is None and lr is None:
             lr = FIRST_RATE
-        state = TrainingState.begin(before, model, wanted, lr, 1, network.streams)
+        state = TrainingState.begin(before, model, wanted, lr, 1, network.streams, self.resets)
         state.by_rule = state.by_rule and self.optimizer is None
         if not hasattr(state.optimizer, "lr"):
             raise ValueError(
@@ -115,7 +114,7 @@ class GeneralStep:
 
     def begin(self, network: Trainable, state: TrainingState) -> None:
         """Continue from this state, and store it in the network unless it is plain descent without an optimizer."""
-        self.state, self.training, self.shape = state, None, None
+        self.state, self.training, self.shape, self.resets = state, None, None, False
         if self.optimizer is not None or network.state is not None:
             network.state = state
         self.network_state, self.stack = network.state, network.model.stack
@@ -412,18 +411,3 @@ class GeneralStep:
         history = state.history
         history.stop_reason = "diverged"
         raise divergence(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
-
-
-def _continued(optimizer: Any, wanted: str | Optimizer | None, lr: Rate | None) -> tuple[Optimizer | None, Any]:
-    """Return the optimizer to start with, None to continue with the current one, and the learning rate.
-
-    A checkpoint stores the current rate as that of the optimizer, so optimizers that differ only in the rate are equal.
-    A rate that is given by an optimizer object is used nevertheless.
-    """
-    named: Any = as_optimizer(wanted)
-    if type(named) is not type(optimizer) or not hasattr(named, "lr"):
-        return named, lr
-    if named.with_lr(optimizer.lr) != optimizer:
-        return named, lr
-    has_own_rate = not isinstance(wanted, str) and named.lr != optimizer.lr
-    return None, named.lr if lr is None and has_own_rate else lr
