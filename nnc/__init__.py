@@ -47,6 +47,7 @@ _NAMES = {
         "SGD",
     ),
     "_serialization": ("ModelFileError",),
+    "_team": ("Stepper",),
     "_training.advice": (
         "DeadLayerWarning",
         "DivergedWarning",

@@ -32,11 +32,11 @@ from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuff
                    shuffle_by as shuffle_rows_by, weight_of)
 from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
                       refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond,
-                      shares_blocks, sum_partial, unpad)
+                      shares_blocks, sum_partial, unpack_gradient, unpad)
 from pixels cimport pays as by_pixels_pay
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
-from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, train
+from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, step_along, train
 cimport one_row
 cimport tiny
 

@@ -20,7 +20,8 @@ import _thread
 
 import numpy
 
-cdef object ndarray = numpy.ndarray       # a C variable, because a module attribute is looked up at each use
+cdef object ndarray = numpy.ndarray       # C variables, because module attributes are looked up at each use
+cdef object empty = numpy.empty
 
 
 include "locks.pxi"

@@ -172,6 +172,22 @@ cdef inline void set_gradient(const Network* net, real* gradient) noexcept nogil
         gradient += parameter_count(&net.layers[l])
 
 
+cdef inline void unpack_gradient(const Network* net, const real* values) noexcept nogil:
+    # Copy a gradient without padding, as Engine.gradients writes it, to the gradients of the layers.
+    cdef const Layer* layer
+    cdef Py_ssize_t i, columns
+    cdef real* row
+    cdef int l
+    for l in range(net.count):
+        layer = &net.layers[l]
+        columns = layer.out_shape.channels
+        for i in range(parameter_rows(layer)):
+            row = layer.gradient + i * layer.ld
+            memcpy(row, values, columns * sizeof(real))
+            memset(row + columns, 0, (layer.ld - columns) * sizeof(real))
+            values += columns
+
+
 cdef inline void set_moments(const Network* net, real* m, real* v) noexcept nogil:
     cdef Py_ssize_t at = 0
     cdef int l

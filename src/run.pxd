@@ -194,6 +194,22 @@ cdef inline void draw_order(Run* run) noexcept nogil:
         shuffle_by(run.data.order, run.data.n, run.bits)
 
 
+cdef inline void step_along(Run* run, double rate) noexcept nogil:
+    # Take one step of the optimizer along the gradients in run.net.layers, which no rows of the run belong to. The
+    # calls of train() for the last block of a batch, on one thread.
+    cdef Network* net = &run.net
+    cdef Optimizer* optimizer = &run.optimizer
+    optimizer.lr = optimizer.bias_lr = rate
+    if not optimizer.plain:
+        count_step(optimizer, 1)
+    follow_step(net, optimizer)
+    learn(net, 0, False, True, optimizer, run.squares, 0, 1, NULL)
+    if run.squares is not NULL:
+        step(net, optimizer, run.squares, 0, 1)
+    if optimizer.max_norm > 0:
+        constrain(net, optimizer.max_norm, 0, 1)
+
+
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     # Takes the run `blocks` blocks further, or rounds in which each thread takes one, as one of run.threads threads
     # that all make this call. Position is kept by every thread for itself and written back by the first. How long a

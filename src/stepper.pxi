@@ -2,26 +2,38 @@
 
 
 cdef class Stepper:
-    """Function that takes one training step of a network in each call; see `NeuralNetwork.stepper`.
+    """Training steps of one network, made by `NeuralNetwork.stepper`.
 
-    The usual call, with arrays like those of the last step and nothing else changed, goes to the core from here: in
-    Python it would take twice as long as the arithmetic of a small network. Every other call goes to `general`.
+    A call takes one step on a mini-batch; `apply` takes one step from gradients that are computed elsewhere. Both use
+    the same optimizer, so they may be mixed.
 
-    Parameters
+    Attributes
     ----------
-    general : GeneralStep
-        Takes any step, and prepares the core for the next ones; see nnc/_training/step.py.
-    network : NeuralNetwork, optional
-        Network to train in each call of the stepper. A network keeps its own stepper without it, and passes itself to
-        `take`, so that no reference cycle delays its deallocation.
+    lr : float
+        Learning rate of the next step. Assign a number or a schedule to change it.
+
+    Examples
+    --------
+    >>> step = net.stepper("adam", lr=1e-3, clip_norm=1.0)
+    >>> loss = step(X, y)
+    >>> step.apply(net.gradients(X, y))
+    >>> step.lr = 1e-4
     """
+    # The usual call, with arrays like those of the last step and nothing else changed, goes to the core from here: in
+    # Python it would take twice as long as the arithmetic of a small network. Every other call goes to `general`, a
+    # GeneralStep of nnc/_training/step.py, which takes any step and prepares the core for the next ones.
+    #
+    # A network keeps the stepper of `train_step` without `network`, and passes itself to `take` and `take_gradients`,
+    # so that no reference cycle delays its deallocation.
     cdef readonly object general
     cdef object network
-    cdef object optimizer, lr     # as the caller passed them last
+    cdef object optimizer, last_lr        # as the caller passed them last
     # what the last step depended on; `intake` is None if the next step must be general
     cdef object model, state, intake, stack
     cdef object network_state     # None after plain descent, which leaves no state in the network
     cdef object training          # keeps `single` alive
+    cdef object custom            # CustomLoss if the step computes such a loss, else None
+    cdef Py_ssize_t n_out
     cdef double rate              # learning rate of the state
     cdef TrainingLock training_lock       # of the model
     cdef SnapshotLock snapshot_lock
@@ -32,21 +44,112 @@ cdef class Stepper:
 
     def __init__(self, general, network=None):
         self.general, self.network = general, network
-        self.optimizer, self.lr = general.optimizer, general.lr
+        self.optimizer, self.last_lr = general.optimizer, general.lr
+
+    cdef open_network(self):
+        # The network of the stepper; ValueError after close().
+        network = self.network
+        if network is None:
+            raise ValueError("the stepper is closed: make another one with net.stepper(...)")
+        return network
 
     def __call__(self, X, y=None, sample_weight=None, *, dP=None):
-        if self.network is None:
-            raise ValueError("the stepper is closed: make another one with net.stepper(...)")
-        return self.step(self.network, X, y, sample_weight, dP, None)
+        """Take one step on these rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight, dP
+            As in `NeuralNetwork.train_step`.
+
+        Returns
+        -------
+        float
+            The loss before the step, penalties included; with dP the sum of dP * P.
+        """
+        return self.step(self.open_network(), X, y, sample_weight, dP, None)
+
+    def apply(self, gradients=None):
+        """Take one step of the optimizer from gradients; see `NeuralNetwork.apply_gradients`.
+
+        Parameters
+        ----------
+        gradients : list of (dW, db), or array (n_params,), optional
+            As `NeuralNetwork.gradients` returns them, or one vector in the order of `NeuralNetwork.params`. Those that
+            `accumulate` has added up are added, and begin at 0 again.
+
+        Raises
+        ------
+        ValueError, TypeError
+            They do not fit the network or hold NaN or infinity; or there are none.
+        DivergedError
+            The step would have made weights infinite or NaN.
+        """
+        self.step_from(self.open_network(), gradients, None)
+
+    def accumulate(self, gradients, weight=1.0):
+        """Add gradients to those that the next `apply` takes its step from, such as those of several micro-batches.
+
+        Parameters
+        ----------
+        gradients : list of (dW, db), or array (n_params,)
+            As in `apply`.
+        weight : float, default 1
+            Factor of these gradients: 1 / n for the mean over n micro-batches of equal size.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As in `apply`.
+        """
+        network = self.open_network()
+        self.general.accumulate(network, gradients, weight)
+
+    @property
+    def lr(self):
+        """Learning rate of the next step, a float. A number or a schedule may be assigned."""
+        network = self.open_network()
+        return self.general.rate(network)
+
+    @lr.setter
+    def lr(self, value):
+        network = self.open_network()
+        cdef TrainingLock lock = network.model.turn
+        lock.acquire()
+        try:
+            self.general.change_rate(network, value)
+            self.last_lr = self.general.lr
+            if self.general.state is None:        # the next step begins with a state of this rate
+                self.intake = None
+        finally:
+            lock.release()
 
     def take(self, network, X, y, sample_weight, dP, lr, optimizer):
         """Take a step and return the loss before it, or the sum of dP * P if dP is given.
 
         Return None, with nothing done, if this optimizer and learning rate need another stepper.
         """
-        if self.optimizer is not optimizer or (self.lr is not lr and not self.general.accepts_rate(lr)):
+        if self.optimizer is not optimizer or (self.last_lr is not lr and not self.general.accepts_rate(lr)):
             return None
         return self.step(network, X, y, sample_weight, dP, lr)
+
+    def take_gradients(self, network, gradients, lr, optimizer):
+        """Take a step from gradients; return False, with nothing done, if `take` would return None."""
+        if self.optimizer is not optimizer or (self.last_lr is not lr and not self.general.accepts_rate(lr)):
+            return False
+        self.step_from(network, gradients, lr)
+        return True
+
+    cdef step_from(self, network, gradients, lr):
+        cdef TrainingLock lock = network.model.turn
+        cdef object general = self.general        # another thread may close the stepper meanwhile
+        lock.acquire()
+        try:
+            general.apply(network, gradients, lr)
+            self.last_lr = general.lr
+            if general.training is not self.training:         # prepared anew
+                self.intake = None
+        finally:
+            lock.release()
 
     cdef step(self, network, X, y, sample_weight, dP, lr):
         cdef TrainingLock lock = self.training_lock if self.training_lock is not None else network.model.turn
@@ -55,12 +158,15 @@ cdef class Stepper:
         try:
             if (self.intake is not None and sample_weight is None and (y if self.takes_gradient else dP) is None
                     and self.is_unchanged(network)):
-                loss = self.repeat(general, network, X, dP if self.takes_gradient else y, lr)
+                if self.custom is None:
+                    loss = self.repeat(general, network, X, dP if self.takes_gradient else y, lr)
+                else:
+                    loss = self.repeat_custom(general, network, X, y, lr)
                 if loss is not None:
                     return loss
             self.intake = None
             loss, intake = general.step(network, X, y, sample_weight, dP, lr)
-            self.lr = general.lr
+            self.last_lr = general.lr
             if intake is not None and self.general is not None:
                 self.prepare(general, network, intake, dP is not None)
             return loss
@@ -70,6 +176,8 @@ cdef class Stepper:
     cdef int prepare(self, general, network, intake, bint takes_gradient) except -1:
         # Remember what the step that was just taken depended on.
         self.model, self.intake, self.takes_gradient = network.model, intake, takes_gradient
+        self.custom = None if takes_gradient else self.model.custom
+        self.n_out = self.model.sizes[len(self.model.sizes) - 1]
         self.state, self.network_state, self.stack = general.state, network.state, self.model.stack
         self.training_lock, self.snapshot_lock = self.model.turn, self.model.still
         self.training, self.rate = general.training, self.state.lr
@@ -90,7 +198,7 @@ cdef class Stepper:
 
     cdef repeat(self, general, network, X, Y, lr):
         # Take a step like the last one; return None, with nothing done, if the core cannot read X and Y directly.
-        cdef double loss, rate = self.rate if lr is None or lr is self.lr else lr
+        cdef double loss, rate = self.rate if lr is None or lr is self.last_lr else lr
         cdef SnapshotLock lock = self.snapshot_lock
         # alive until the step is over, even if the stepper is closed
         cdef object state = self.state, training = self.training
@@ -103,17 +211,47 @@ cdef class Stepper:
             if loss - loss != 0:
                 self.intake = None
                 general.fail(network, X, Y if Y.ndim == 2 else None, "dP" if self.takes_gradient else "y", rate)
-            if not (lr is None or lr is self.lr):
-                self.rate, self.lr = rate, float(lr)
-                state.lr = general.lr = self.lr
+            if not (lr is None or lr is self.last_lr):
+                self.rate, self.last_lr = rate, float(lr)
+                state.lr = general.lr = self.last_lr
             return loss
+        finally:
+            lock.release()
+
+    cdef repeat_custom(self, general, network, X, Y, lr):
+        # The same with a custom loss. Its function is called with new outputs, which it may change or keep.
+        cdef double product, rate = self.rate if lr is None or lr is self.last_lr else lr
+        cdef SnapshotLock lock = self.snapshot_lock
+        cdef object state = self.state, training = self.training, custom = self.custom
+        if not (type(X) is type(Y) is ndarray and Y.ndim == 2):
+            return None
+        P = empty((len(X), self.n_out), X.dtype)
+        if not self.single.outputs(self.single.what, X, Y, Y.shape[1], P):
+            return None
+        try:
+            loss, dP = custom.call(P, Y)
+        except ValueError as error:
+            raise general.custom_error(network, error, X, Y, rate) from None
+        lock.acquire()
+        try:
+            if not self.single.take(self.single.what, X, dP, rate, &product):         # it has another form
+                dP = general.custom_derivative(network, X, Y, dP, rate)
+                self.single.take(self.single.what, X, dP, rate, &product)
+            if product - product != 0:
+                self.intake = None
+                general.custom_derivative(network, X, Y, dP, rate)        # which may be the cause
+                general.fail(network, X, Y, "y", rate)
+            if not (lr is None or lr is self.last_lr):
+                self.rate, self.last_lr = rate, float(lr)
+                state.lr = general.lr = self.last_lr
+            return loss + training.penalty
         finally:
             lock.release()
 
     def close(self):
         """Release the network and everything prepared for it."""
         self.network = self.general = self.training = self.intake = self.model = None
-        self.state = self.network_state = self.stack = None
+        self.state = self.network_state = self.stack = self.custom = None
         self.training_lock, self.snapshot_lock = None, None
 
     def __enter__(self):

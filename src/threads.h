@@ -75,9 +75,12 @@ typedef struct {
     void *what;
 } Task;
 
-/* A training step on two arrays at a learning rate; 0, with nothing done, where they cannot be taken as they are. */
+/* Functions of a run for single steps, on objects of any kind; each returns 0 if they must be converted first.
+   `take` is a training step on X and y at a learning rate. `outputs` writes the outputs before that step into P, for a
+   custom loss against y with k columns. */
 typedef struct {
     int (*take)(void *what, PyObject *X, PyObject *y, double rate, double *loss);
+    int (*outputs)(void *what, PyObject *X, PyObject *y, Py_ssize_t k, PyObject *P);
     void *what;
 } Single;
 

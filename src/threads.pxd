@@ -17,6 +17,7 @@ cdef extern from "threads.h" nogil:
         void* what
     ctypedef struct Single:
         bint (*take)(void* what, object X, object y, double rate, double* loss) noexcept
+        bint (*outputs)(void* what, object X, object y, Py_ssize_t k, object P) noexcept
         void* what
     double now()
     void barrier_init(Barrier* b, long threads)

@@ -42,6 +42,7 @@ cdef class Training:
     cdef readonly Py_ssize_t singles      # single steps, those that were none left out
     cdef bint is_labelled
     cdef int* labels              # those of a single step, once there was one
+    cdef real* gradient           # buffer of apply(), allocated by its first call
     cdef object keep_alive
     cdef dict settings            # keeps `generator` alive
 
@@ -56,7 +57,7 @@ cdef class Training:
         cdef int l
         memset(run, 0, sizeof(Run))
         self.of_thread = Task(work_on_run, run)
-        self.of_array = Single(take_single, <void*>self)
+        self.of_array = Single(take_single, outputs_of_single, <void*>self)
         self.is_brief = engine.plan.images == 0 and batch_size * engine.size <= BRIEF
         # the arrays themselves: views of them take time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
@@ -150,6 +151,7 @@ cdef class Training:
         free(self.layers)
         free(self.own)
         free(self.labels)
+        free(self.gradient)
 
     def change(self, double decay, dropout):
         """Another weight decay from here on, and other shares of outputs to drop: a number for each hidden layer, of
@@ -228,6 +230,49 @@ cdef class Training:
         returns the loss before it. NaN, with nothing done, where X, Y or the loss is not finite; and where the step was
         not whole, see broken_layer."""
         return self.descend(as_data(X, Y, labels, weights, None), rate)
+
+    def apply(self, const real[::1] gradient, double rate):
+        """Take one step of the optimizer with a gradient from outside, which counts as a single step.
+
+        Parameters that would not be finite keep their values, see `broken_layer`.
+
+        Parameters
+        ----------
+        gradient : real array (parameters without padding)
+            In the order of `Engine.gradients`.
+        rate : float
+            Learning rate.
+
+        Returns
+        -------
+        int
+            Index of the first number of the gradient that is not finite, with nothing done; else -1.
+        """
+        cdef Network* net = &self.run.net
+        cdef Engine engine = self.keep_alive[0]
+        cdef bint has_gradient = net.layers[0].gradient is not NULL       # which its own steps need
+        cdef double largest
+        cdef Py_ssize_t position
+        cdef int l
+        if self.gradient is NULL:
+            self.gradient = <real*>malloc(engine.size * sizeof(real))
+        if self.gradient is NULL:
+            raise MemoryError
+        with nogil:
+            position = first_not_finite(&gradient[0], gradient.shape[0], &largest)
+            if position < 0:
+                mode = flush_denormals()
+                if not has_gradient:
+                    set_gradient(net, self.gradient)
+                unpack_gradient(net, &gradient[0])
+                net.refreshed = True      # as in take_step(): each step refreshes the network before it is read
+                step_along(&self.run, rate)
+                for l in range(0 if has_gradient else net.count):
+                    net.layers[l].gradient = NULL
+                restore_denormals(mode)
+        if position < 0:
+            self.singles += not is_broken(net)
+        return position
 
     @property
     def single(self):
@@ -378,6 +423,34 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
         return False
     loss[0] = self.descend(data, rate)
     return True
+
+
+cdef bint outputs_of_single(void* what, X, Y, Py_ssize_t k, P) noexcept:
+    # Write the outputs for X in the step to come into P, for a custom loss against targets Y (n, k). Return False,
+    # with nothing of use in P, if `take` would refuse X, if Y is not such an array, or if Y or an output is not finite.
+    cdef Training self = <Training>what
+    cdef Run* run = &self.run
+    cdef double largest
+    cdef Py_ssize_t m = 0, n_out = run.net.layers[run.net.count - 1].n_out
+    cdef Data data = data_as_is(X, P, run.net.layers[0].n_in, n_out, PyBUF_WRITABLE)
+    cdef const real* targets = rows_of(Y, k, 0, &m)
+    if data.n != run.batch or targets is NULL or m != data.n or k == 0:
+        return False
+    if self.is_brief:
+        find_outputs(run, &data)
+    else:
+        with nogil:
+            find_outputs(run, &data)
+    return (first_not_finite(targets, m * k, &largest) < 0 and
+            first_not_finite(data.Y, m * n_out, &largest) < 0)
+
+
+cdef void find_outputs(Run* run, const Data* data) noexcept nogil:
+    # Write the outputs for data.X in the step to come into data.Y.
+    cdef unsigned int mode = flush_denormals()
+    refresh_network(&run.net)
+    give_outputs(run, data.X, data.n, 0, 1, <real*>data.Y)
+    restore_denormals(mode)
 
 
 cdef void take_step(Run* run) noexcept nogil:

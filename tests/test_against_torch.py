@@ -1013,3 +1013,41 @@ def test_threads_on_a_batch_of_several_blocks(isa, optimizer):
             history = net.fit(X, y, epochs=2, optimizer=make(lr=lr), n_threads=n_threads, **extras)
             found.add(net.params.tobytes() + history.loss.tobytes())
         assert len(found) == 1
+
+
+# ------------------------------------------------------------------------------------------- steps from gradients
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad", "nadam"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_steps_from_gradients_of_torch(name, dtype):
+    """PyTorch computes the gradient of two losses of one network; nnc and PyTorch take the steps from it."""
+    ours, theirs = {
+        "sgd": (nnc.SGD(weight_decay=0.1), partial(optim.SGD, weight_decay=0.1)),
+        "momentum": (nnc.SGD(momentum=0.9, nesterov=True), partial(optim.SGD, momentum=0.9, nesterov=True)),
+        "adam": (nnc.Adam(), optim.Adam),
+        "adamw": (nnc.AdamW(), optim.AdamW),
+        "rmsprop": (nnc.RMSprop(momentum=0.5), partial(optim.RMSprop, momentum=0.5)),
+        "adagrad": (nnc.Adagrad(), optim.Adagrad),
+        "nadam": (nnc.NAdam(), optim.NAdam),
+    }[name]
+    rng = np.random.default_rng(3)
+    net = NeuralNetwork([4, 9, 3], activation="tanh", loss="mse", dtype=dtype, seed=1)
+    module = net.to_torch()
+    weights = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    biases = {"params": [layer.bias for layer in weights], "weight_decay": 0.0}
+    optimizer = theirs([{"params": [layer.weight for layer in weights]}, biases], lr=0.01)
+    step = net.stepper(ours, 0.01, clip_norm=0.5)
+    for _ in range(20):
+        X = torch.tensor(rng.uniform(-1, 1, (16, 4)).astype(dtype))
+        Y = torch.tensor(rng.uniform(-1, 1, (16, 3)).astype(dtype))
+        optimizer.zero_grad()
+        P = module(X)
+        ((P[:, :2] - Y[:, :2]) ** 2).mean().backward(retain_graph=True)
+        torch.cosh(P[:, 2] - Y[:, 2]).sum().backward()
+        step.apply([(layer.weight.grad.numpy().T, layer.bias.grad.numpy()) for layer in weights])
+        nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+        optimizer.step()
+        theirs_now = [value.detach().numpy() for layer in weights for value in (layer.weight.T, layer.bias)]
+        found = np.concatenate([value.ravel() for value in theirs_now])
+        assert np.linalg.norm(net.params - found) <= TOLERANCE[dtype] * np.linalg.norm(found)

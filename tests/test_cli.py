@@ -27,6 +27,7 @@ EXPECTED = {
     "digits.py": r"not seen in training: 9[5-9]\.\d%",
     "fit_a_curve.py": r"not seen in training: 0\.9[7-9]",
     "cart_pole.py": r"100 new trials: (4[89]\d|500)\.\d of 500 steps\npredict: \d+ calls, median",
+    "actor_critic.py": r"100 new trials: (4[89]\d|500)\.\d of 500 steps\npredict: \d+ calls, median",
     "pendulum.py": r"in the last 2 s: \d\.\d degrees from the top at most\npredict: \d+ calls, median",
     "forecast.py": r"the error of the network is [5-9]\d% of that of its better rival\npredict_one: \d+ calls, median",
     "compare_with_reference.py": r"times as fast\n\n.* 9\d\.\d% of the flowers",

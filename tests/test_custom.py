@@ -465,3 +465,144 @@ def test_normalized_batches_are_refused():
     """Their outputs in a step are not those of predict."""
     with pytest.raises(ValueError, match="loss must be one that has a name where there is a BatchNorm"):
         NeuralNetwork([3, Dense(4, "identity"), BatchNorm(), 1], loss=lambda P, Y: (0.0, P))
+
+
+# ------------------------------------------------------------------------------------------- repeated single steps
+
+
+def in_place(P, Y):
+    P -= Y
+    return (P**2).mean(), P * (2 / P.size)
+
+
+RETURNS = {
+    "plain numbers": mse,
+    "NumPy's numbers": lambda P, Y: (np.mean((P - Y) ** 2), 2 * (P - Y) / P.size),
+    "an array of one number": lambda P, Y: (np.array(mse(P, Y)[0]), mse(P, Y)[1]),
+    "another dtype": lambda P, Y: (mse(P, Y)[0], mse(P, Y)[1].astype("float64")),
+    "columns": lambda P, Y: (mse(P, Y)[0], np.asfortranarray(mse(P, Y)[1])),
+    "a list": lambda P, Y: (mse(P, Y)[0], mse(P, Y)[1].tolist()),
+    "integers": lambda P, Y: (mse(P, Y)[0], np.sign(P - Y).astype(int)),
+    "the changed outputs": in_place,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RETURNS)
+def test_repeated_step_has_bits_of_the_first_ones(name, dtype):
+    """The second step on arrays of the network's dtype takes a shorter way than one on lists."""
+    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=RETURNS[name], dtype=dtype, seed=3)
+    other = net.copy()
+    X, y = data(net)
+    step, twin = (one.stepper("adam", 0.01, l2=1e-3, dropout=0.2, clip_norm=0.5) for one in (net, other))
+    for number in range(6):
+        if number == 3:
+            step.lr = twin.lr = 0.02
+        assert step(X, y) == twin(X.tolist(), y.tolist())
+        assert net.params.tobytes() == other.params.tobytes()
+
+
+def test_repeated_step_takes_targets_of_any_width():
+    def loss(P, Y):
+        return (P**2).mean() + Y.shape[1] * Y.sum(), 2 * P / P.size
+
+    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=loss, seed=3)
+    other = net.copy()
+    X, y = data(net)
+    for width in (1, 1, 2, 2, 9, 9):
+        Y = np.hstack([y, y, y])[:, :width]
+        for targets in (Y, np.ascontiguousarray(Y)):
+            found = net.train_step(X, targets, 0.01, "adam")
+            assert found == other.train_step(X.tolist(), Y.tolist(), 0.01, "adam")
+    assert net.params.tobytes() == other.params.tobytes()
+
+
+class Sometimes:
+    """The mean squared error, with what it returns once in place of that."""
+
+    def __init__(self):
+        self.once = None
+
+    def __call__(self, P, Y):
+        once, self.once = self.once, None
+        return mse(P, Y) if once is None else once(P, Y)
+
+
+def raising(P, Y):
+    raise ValueError("no loss today")
+
+
+FAULTS = {
+    "infinite loss": (lambda P, Y: (np.inf, P), nnc.DivergedError, "has returned inf as loss.*in epoch 4"),
+    "NaN in the derivative": (
+        lambda P, Y: (1.0, np.where(np.arange(P.size).reshape(P.shape) == 4, np.nan, P)),
+        nnc.DivergedError,
+        r"has returned nan as d loss / d P in row 1, column 1, where P is .*in epoch 4",
+    ),
+    "another shape": (lambda P, Y: (1.0, P[:, :2]), ValueError, r"of the shape of P, got \(50, 2\)"),
+    "no pair": (lambda P, Y: 1.0, TypeError, "must return a pair"),
+    "no number": (lambda P, Y: ("1", P), TypeError, "the loss must be a number"),
+    "texts": (lambda P, Y: (1.0, [["a"]]), TypeError, "d loss / d P must be an array of real numbers"),
+    "an error": (raising, ValueError, "no loss today\n.*'Sometimes', called with P of shape .* has raised this"),
+    "assigned targets": (lambda P, Y: Y.fill(0), ValueError, "read-only"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_repeated_step_with_a_fault_changes_nothing(name):
+    fault, kind, message = FAULTS[name]
+    loss = Sometimes()
+    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=loss, seed=3)
+    other = NeuralNetwork([4, 7, 3], activation="tanh", loss=mse, seed=3)
+    X, y = data(net)
+    step, twin = (one.stepper("adam", 0.01) for one in (net, other))
+    for _ in range(3):
+        assert step(X, y) == twin(X, y)
+    loss.once = fault
+    with pytest.raises(kind, match=message):
+        step(X, y)
+    for _ in range(3):
+        assert step(X, y) == twin(X, y)
+    assert net.params.tobytes() == other.params.tobytes()
+
+
+@pytest.mark.parametrize("what", ["X", "y"])
+def test_repeated_step_refuses_numbers_that_are_not_finite(what):
+    net = pair()[1]
+    X, y = data(net)
+    for _ in range(3):
+        net.train_step(X, y, 0.01, "adam")
+    before = net.params.tobytes()
+    rows = {"X": X.copy(), "y": y.copy()}
+    rows[what][3, 1] = np.nan
+    with pytest.raises(ValueError, match=f"{what} must be finite in float64, got nan in row 3, column 1"):
+        net.train_step(**rows)
+    assert net.params.tobytes() == before
+
+
+def test_repeated_step_that_diverges_keeps_finite_weights():
+    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=lambda P, Y: (1.0, P * 1e300), seed=3)
+    X, y = data(net)
+    step = net.stepper("sgd", 1e-302)
+    for _ in range(3):
+        step(X, y)
+    step.lr = 1e300
+    with pytest.raises(nnc.DivergedError, match="would make weights in layer"):
+        step(X, y)
+    assert np.isfinite(net.params).all()
+
+
+def test_function_may_keep_the_outputs_of_repeated_steps():
+    kept = []
+
+    def loss(P, Y):
+        kept.append(P)
+        return mse(P, Y)
+
+    net = NeuralNetwork([4, 7, 3], activation="tanh", loss=loss, seed=3)
+    X, y = data(net)
+    expected = []
+    for _ in range(4):
+        expected.append(net.predict(X))
+        net.train_step(X, y, 0.1, "adam")
+    assert np.array_equal(kept, expected)

@@ -55,6 +55,7 @@ def test_is_the_fit_that_says_all_of_it(n, batch, epochs):
         "batch_size": batch,
         "epochs": epochs,
         "optimizer": "adam",
+        "reset_optimizer": True,
         "lr": nnc.PerStep(nnc.CosineLR(0.02)),
     }
     assert batch >= n or n % batch != 1
@@ -92,7 +93,7 @@ def test_epochs_are_those_that_are_said(way, tmp_path):
     history = left_out.fit(rows, Y / 1000, epochs=3)  # begins anew, from the weights there are
     assert left_out.state.epoch == left_out.history.epochs == 3
     assert history.lr[0] == 0.02
-    wanted = said.fit(X, Y / 1000, epochs=3, batch_size=32, optimizer="adam", lr=rate)
+    wanted = said.fit(X, Y / 1000, epochs=3, batch_size=32, optimizer="adam", lr=rate, reset_optimizer=True)
     assert (left_out.params == said.params).all()
 
 

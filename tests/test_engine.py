@@ -1,8 +1,11 @@
 """The door of the compiled cores: what they are told of layers and settings, and what they refuse."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
+import nnc
 from nnc._team import Team
 from nnc._utils.arrays import aligned_zeros
 
@@ -193,3 +196,66 @@ def test_idle_counts_outputs_beyond_the_ends(core, activation, rows):
     assert run.idle([None]) == [0.0]
     with pytest.raises(ValueError, match="1 hidden layers, got 2"):
         run.idle([None, None])
+
+
+# --------------------------------------------------------------------------------------- steps from gradients
+
+OPTIMIZERS = [
+    nnc.SGD(),
+    nnc.SGD(momentum=0.9, weight_decay=0.1),
+    nnc.SGD(momentum=0.9, nesterov=True),
+    nnc.AdamW(),
+    nnc.RMSprop(momentum=0.5),
+    nnc.Adagrad(lr_decay=0.1),
+    nnc.NAdam(weight_decay=0.1),
+    nnc.Rprop(),
+]
+
+
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"clip_value": 0.01, "max_norm": 0.5}], ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("widths", [(3, 4, 1), (5, 40, 17, 3)])
+@pytest.mark.parametrize("rows", [1, 4, 33])
+def test_step_from_gradient_has_bits_of_step_on_rows(core, rows, widths, optimizer, settings):
+    """With the gradient that `Engine.gradients` computes; also of the parameters' padding, which stays 0."""
+    shapes = [*pairwise(widths)]
+    engine = core.Engine([dense(n_in, n_out, bias=n_out != 17) for n_in, n_out in shapes], "mse", 0)
+    rng, dtype = np.random.default_rng(2), real(core)
+    start = aligned_zeros(engine.size, dtype)
+    for (at, n, padded, bias), (_, n_out) in zip(engine.layout, shapes, strict=True):
+        block = start[at : at + (n + bias) * padded].reshape(n + bias, padded)[:, :n_out]
+        block[...] = rng.normal(size=block.shape) / np.sqrt(n)
+    n_params = sum((n_in + (n_out != 17)) * n_out for n_in, n_out in shapes)
+    X = rng.normal(size=(rows, widths[0])).astype(dtype)
+    Y = rng.normal(size=(rows, widths[-1])).astype(dtype)
+
+    def opened():
+        params, moments = start.copy(), np.zeros((optimizer.moments, engine.size), dtype)
+        constants = {**optimizer.settings(), **settings}
+        if optimizer.keeps_steps:
+            moments[-1] = 0.01
+        run = core.Training(engine, params, X, Y, None, None, rows, None, moments, constants)
+        return params, moments, run
+
+    (params, moments, run), (twins, twin_moments, twin) = opened(), opened()
+    gradient = np.empty(n_params, dtype)
+    for number in range(4):
+        engine.gradients(twins, X, Y, None, None, gradient)
+        run.step(X, Y, None, None, 0.01)
+        if number == 2:  # steps of both kinds may take turns
+            twin.step(X, Y, None, None, 0.01)
+        else:
+            assert twin.apply(gradient, 0.01) == -1
+        np.testing.assert_array_equal(params, twins)
+        np.testing.assert_array_equal(moments, twin_moments)
+        assert run.counters[2:] == twin.counters[2:]  # steps and powers; no numbers are drawn
+        assert run.counters[2:] == twin.counters[2:]  # steps and powers
+        assert (run.singles, run.broken_layer) == (twin.singles, twin.broken_layer)
+
+
+def test_step_from_gradient_that_is_not_finite_is_none(core):
+    run = training(core)
+    gradient = np.zeros(16, real(core))
+    gradient[[7, 9]] = np.nan, np.inf
+    assert run.apply(gradient, 0.1) == 7
+    assert run.singles == 0

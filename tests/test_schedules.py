@@ -364,13 +364,14 @@ def test_a_fit_whose_schedule_is_over_is_refused(schedule):
     before = net.to_json(checkpoint=True)
     for again in (net, nnc.from_json(before)):
         for fit in (lambda net: net.fit(*ROWS, epochs=5), lambda net: net.fit_batches([ROWS])):
-            with pytest.raises(ValueError, match=r"is 0 from epoch 5 on .* give lr again, such as lr=0.01"):
+            with pytest.raises(ValueError, match=r"is 0 from epoch 5 on .* give lr again.*or reset_optimizer=True"):
                 fit(again)
         assert again.to_json(checkpoint=True) == before
     with pytest.raises(ValueError, match="is 0 from epoch 5 on"):
         net.fit(*ROWS, epochs=5, lr=nnc.CosineLR(0.1, epochs=5))
     assert net.fit(*ROWS, epochs=5, lr=0.1).epochs == 5
-    assert net.fit(*ROWS, epochs=5, optimizer="sgd").lr[0] == 0.001
+    assert net.fit(*ROWS, epochs=5, optimizer="sgd").lr[0] == 0.1
+    assert net.fit(*ROWS, epochs=5, optimizer="sgd", reset_optimizer=True).lr[0] == 0.001
 
 
 def test_a_function_may_begin_with_0():

@@ -741,3 +741,123 @@ def test_a_step_that_is_refused_leaves_the_learning_rate():
         assert net.state.lr == 0.2
     net.train_step(X, y, lr=0.3, optimizer="adam")
     assert net.state.lr == 0.3
+
+
+# ---------------------------------------------------------------------------- an optimizer that is named once more
+
+WAYS = {
+    "fit": lambda net, X, y, **options: net.fit(X, y, epochs=1, n_threads=1, **options),
+    "fit_batches": lambda net, X, y, **options: net.fit_batches([(X, y)], n_threads=1, **options),
+    "train_step": lambda net, X, y, **options: net.train_step(X, y, **options),
+    "stepper": lambda net, X, y, **options: net.stepper(**options)(X, y),
+    "apply_gradients": lambda net, X, y, **options: net.apply_gradients(net.gradients(X, y), **options),
+    "fit_many": lambda net, X, y, **options: nnc.fit_many([net], X, y, epochs=1, **options),
+}
+
+
+def begun(optimizer="adam", lr=0.01):
+    net = network()
+    X, y = data(net)
+    for _ in range(3):
+        net.train_step(X, y, lr, optimizer)
+    return net, X, y
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("before", "again"),
+    [
+        ("adam", "adam"),
+        ("adam", nnc.Adam(lr=0.001)),
+        (nnc.Adam(lr=0.02, betas=(0.8, 0.9)), nnc.Adam(betas=(0.8, 0.9))),
+        ("momentum", nnc.SGD(momentum=0.9)),
+        ("rprop", "rprop"),
+    ],
+)
+def test_optimizer_with_the_same_settings_continues(way, before, again):
+    net, X, y = begun(before)
+    other = net.copy()
+    WAYS[way](net, X, y, optimizer=again, lr=0.02)
+    other.train_step(X, y, 0.02)
+    assert same(net, other)
+    net.train_step(X, y)
+    other.train_step(X, y)
+    assert same(net, other)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("before", "again", "options"),
+    [
+        ("adam", nnc.Adam(betas=(0.8, 0.9)), {}),
+        ("adam", "adamw", {}),
+        ("adam", "adam", {"reset_optimizer": True}),
+        ("adam", nnc.Adam(), {"reset_optimizer": True}),
+        ("adam", None, {"reset_optimizer": True}),
+        ("rprop", "rprop", {"reset_optimizer": True}),
+    ],
+)
+def test_optimizer_with_other_settings_or_reset_starts_anew(way, before, again, options):
+    net, X, y = begun(before)
+    fresh = network()
+    fresh.params = net.params
+    WAYS[way](net, X, y, optimizer=again, lr=0.02, **options)
+    fresh.train_step(X, y, 0.02, before if again is None else again)
+    assert same(net, fresh)
+    net.train_step(X, y)
+    fresh.train_step(X, y)
+    assert same(net, fresh)
+    assert net.history.forgotten + net.history.epochs == 2
+
+
+def test_fit_of_lbfgs_continues_unless_it_is_reset():
+    nets = [network() for _ in range(3)]
+    X, y = data(nets[0])
+    for net, options in zip(nets, ({}, {"optimizer": "lbfgs"}, {"reset_optimizer": True}), strict=True):
+        net.fit(X, y, epochs=3, optimizer="lbfgs")
+        net.fit(X, y, epochs=3, **options)
+    assert same(nets[0], nets[1])
+    assert [net.history.epochs for net in nets] == [6, 6, 3]
+
+
+def test_stepper_resets_only_before_its_first_step():
+    net, X, y = begun()
+    fresh = network()
+    fresh.params = net.params
+    step, twin = net.stepper(lr=0.01, reset_optimizer=True), fresh.stepper("adam", 0.01)
+    for _ in range(3):
+        step(X, y)
+        twin(X, y)
+        assert same(net, fresh)
+    for one in (net, fresh):
+        one.fit(X, y, epochs=2, n_threads=1)
+    step(X, y)
+    twin(X, y)
+    assert same(net, fresh)
+
+
+def test_named_optimizer_continues_its_schedule():
+    net = network()
+    X, y = data(net)
+    schedule = nnc.CosineLR(0.02, 10)
+    first = net.fit(X, y, epochs=4, optimizer="adam", lr=schedule)
+    second = net.fit(X, y, epochs=4, optimizer="adam", lr=schedule)
+    third = net.fit(X, y, epochs=4, optimizer="adam", lr=schedule, reset_optimizer=True)
+    assert [*first.lr, *second.lr] == [schedule(epoch) for epoch in range(8)]
+    assert [*third.lr] == [*first.lr]
+
+
+def test_reset_of_the_automatic_rule_starts_it_anew():
+    net = network()
+    X, y = data(net)
+    first = net.fit(X, y, epochs=4)
+    again = net.fit(X, y, epochs=2, reset_optimizer=True)
+    assert again.lr[0] == first.lr[0]
+    assert net.history.epochs == 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_reset_optimizer_is_true_or_false(way):
+    net, X, y = begun()
+    with pytest.raises(TypeError, match="reset_optimizer must be True or False, got 'yes'"):
+        WAYS[way](net, X, y, reset_optimizer="yes")

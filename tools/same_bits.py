@@ -95,11 +95,11 @@ NETWORK = {
     "init": "glorot_uniform", "dtype": "float64", "seed": 2026, "scale_X": None, "scale_y": None,
 }  # fmt: skip
 TRAINING = {
-    "epochs": 3, "lr": None, "optimizer": SGD, "batch_size": None, "shuffle": True, "sample_weight": None,
-    "class_weight": None, "validation": None, "metrics": (), "l1": 0.0, "l2": 0.0, "weight_decay": None, "dropout": 0.0,
-    "clip_norm": None, "clip_value": None, "max_norm": None, "regularize_bias": False, "patience": None,
-    "min_delta": 0.0, "monitor": None, "restore_best": False, "target_loss": None, "max_seconds": None,
-    "callback": None, "progress": False, "verbose": 0, "n_threads": 1, "preset": None,
+    "epochs": 3, "lr": None, "optimizer": SGD, "preset": None, "reset_optimizer": False, "batch_size": None,
+    "shuffle": True, "sample_weight": None, "class_weight": None, "validation": None, "metrics": (), "l1": 0.0,
+    "l2": 0.0, "weight_decay": None, "dropout": 0.0, "clip_norm": None, "clip_value": None, "max_norm": None,
+    "regularize_bias": False, "patience": None, "min_delta": 0.0, "monitor": None, "restore_best": False,
+    "target_loss": None, "max_seconds": None, "callback": None, "progress": False, "verbose": 0, "n_threads": 1,
 }  # fmt: skip
 
 POOL, MEAN = Piece("MaxPool2D", ((2, 2), (2, 2))), Piece("AvgPool2D", ((2, 2), (2, 2)))

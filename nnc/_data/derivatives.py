@@ -6,6 +6,7 @@ What `predict` returns is P = Q / factor_y + shift_y for outputs Q of the engine
 
 from __future__ import annotations
 
+from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,16 @@ from numpy import ndarray
 from nnc._utils.arrays import as_rows, cast, not_finite, numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._data.intake import Intake
+    from nnc._model.model import Model
 
     Gradients = list[tuple[NDArray[Any], NDArray[Any] | None]]
+    GradientsLike: TypeAlias = Sequence[tuple[ArrayLike, ArrayLike | None]] | NDArray[Any]
 
 
 def by_outputs(intake: Intake, X: Any, dP: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -51,6 +57,74 @@ def check_finite(intake: Intake, rows: NDArray[Any], slopes: NDArray[Any]) -> No
         if position >= 0:
             raise not_finite(name, array, position, shape=shape)
     model.check_parameters()
+
+
+def flat_gradient(model: Model, gradients: GradientsLike) -> NDArray[Any]:
+    """Return gradients as one vector (n_params,) of the model's dtype, in the order of `params`.
+
+    Parameters
+    ----------
+    gradients : list of (dW, db), or array (n_params,)
+        As `NeuralNetwork.gradients` returns them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They have another form, or are not numbers. Finiteness is not checked, see `check_gradient`.
+    """
+    if isinstance(gradients, ndarray):
+        flat = numbers("gradients", gradients)
+        if flat.shape != (model.n_params,):
+            raise ValueError(
+                f"gradients must have shape ({model.n_params},), that of net.params, or be a list of (dW, db) for each "
+                f"layer, got shape {flat.shape}"
+            )
+        return cast(flat, model.dtype)
+    if not isinstance(gradients, (list, tuple)):
+        raise TypeError(
+            "gradients must be a list of (dW, db) for each layer, as net.gradients(X, y) returns it, or a vector, "
+            f"got {type(gradients).__name__}"
+        )
+    if len(gradients) != len(model.W):
+        raise ValueError(
+            f"gradients must have a pair (dW, db) for each of the {len(model.W)} layers with weights, "
+            f"got {len(gradients)}; add arrays, as + joins two lists"
+        )
+    parts = []
+    for number, (pair, W, b) in enumerate(zip(gradients, model.W, model.b, strict=True)):
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise TypeError(f"gradients[{number}] must be a pair (dW, db), got {shown(pair)}")
+        for letter, part, own in (("dW", pair[0], W), ("db", pair[1], b)):
+            if own is None and part is None:
+                continue
+            if own is None or part is None:
+                expected = "None, as the layer has no biases" if own is None else f"an array of shape {own.shape}"
+                raise TypeError(f"{letter} in gradients[{number}] must be {expected}, got {shown(part)}")
+            array = numbers(f"{letter} in gradients[{number}]", part)
+            if array.shape != own.shape:
+                raise ValueError(
+                    f"{letter} in gradients[{number}] must have shape {own.shape}, that of {letter[1]} of the layer, "
+                    f"got {array.shape}"
+                )
+            parts.append(array.ravel())
+    return cast(np.concatenate(parts), model.dtype)
+
+
+def check_gradient(model: Model, flat: NDArray[Any]) -> None:
+    """Raise ValueError with layer and index if a number of the vector is not finite."""
+    position, _ = model.core.scan(flat[None])
+    if position < 0:
+        return
+    found = np.zeros(len(flat), bool)
+    found[position] = True
+    for number, (dW, db) in enumerate(model.split(found)):
+        for letter, part in (("dW", dW), ("db", db)):
+            if part is not None and part.any():
+                place = ", ".join(str(index) for index in np.argwhere(part)[0])
+                raise ValueError(
+                    f"gradients must be finite in {flat.dtype}, got {flat[position]} in {letter}[{place}] of "
+                    f"gradients[{number}]"
+                )
 
 
 def vjp(intake: Intake, X: ArrayLike, dP: ArrayLike) -> tuple[Gradients, NDArray[Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnc._model.heads import HeadsLoss
 from nnc._registry.heads import Heads
-from nnc._utils.arrays import as_rows, numbers
+from nnc._utils.arrays import as_rows, cast, numbers
 from nnc._utils.checks import real
 
 if TYPE_CHECKING:
@@ -48,40 +48,49 @@ class CustomLoss:
         return self.name
 
     def __call__(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        """The loss, and its derivative by P in the dtype of P.
+        """Return the loss, and its derivative by P in the dtype of P; P stays as it is.
 
         Raises
         ------
         TypeError, ValueError
-            The function has returned something else. What it raises itself says of what it was called with.
+            The function has returned something else. What it raises itself gets a note about its arguments.
         NoNumberError
             It has returned numbers that are not finite.
         """
+        loss, dP = self.call(P.copy(), Y)
+        return loss, self.derivative(P, Y, dP)
+
+    def call(self, P: NDArray[Any], Y: NDArray[Any]) -> tuple[float, Any]:
+        """Return the loss, and the derivative as the function returns it; the function may change P."""
         Y = Y.view()
         Y.flags.writeable = False
         try:
-            answer = self.function(P.copy(), Y)
+            answer = self.function(P, Y)
         except Exception as error:
-            error.add_note(f"{self._said(P, Y)} has raised this")
+            error.add_note(f"{self._call(P, Y)} has raised this")
             raise
         if not isinstance(answer, tuple) or len(answer) != 2:
-            raise TypeError(f"{self._said(P, Y)} must return a pair, (loss, d loss / d P), got {type(answer).__name__}")
-        loss, dP = answer
-        if np.ndim(loss):
-            raise ValueError(f"{self._said(P, Y)} must return one number as loss, got shape {np.shape(loss)}")
-        loss = real("the loss", loss.item() if hasattr(loss, "item") else loss)
+            raise TypeError(f"{self._call(P, Y)} must return a pair, (loss, d loss / d P), got {type(answer).__name__}")
+        loss = answer[0]
+        if type(loss) is not float:
+            if np.ndim(loss):
+                raise ValueError(f"{self._call(P, Y)} must return one number as loss, got shape {np.shape(loss)}")
+            loss = real("the loss", loss.item() if hasattr(loss, "item") else loss)
+        if not math.isfinite(loss):
+            raise NoNumberError(f"{self._call(P, Y)} has returned {loss} as loss, for finite outputs {_range(P)}")
+        return loss, answer[1]
+
+    def derivative(self, P: NDArray[Any], Y: NDArray[Any], dP: Any) -> NDArray[Any]:
+        """Return a derivative that `call` has returned, checked and in the dtype of P."""
         dP = numbers("d loss / d P", dP)
         if dP.shape != P.shape:
-            raise ValueError(f"{self._said(P, Y)} must return d loss / d P of the shape of P, got {dP.shape}")
-        with np.errstate(over="ignore"):
-            dP = np.ascontiguousarray(dP, P.dtype)
-        if not math.isfinite(loss):
-            raise NoNumberError(f"{self._said(P, Y)} has returned {loss} as loss, for finite outputs {_range(P)}")
-        if not np.isfinite(dP).all():
-            row, column = np.argwhere(~np.isfinite(dP))[0]
+            raise ValueError(f"{self._call(P, Y)} must return d loss / d P of the shape of P, got {dP.shape}")
+        slopes = cast(dP, P.dtype)
+        if not np.isfinite(slopes).all():
+            row, column = np.argwhere(~np.isfinite(slopes))[0]
             at = f"row {row}, column {column}, where P is {P[row, column]:g}"
-            raise NoNumberError(f"{self._said(P, Y)} has returned {dP[row, column]} as d loss / d P in {at}")
-        return loss, dP
+            raise NoNumberError(f"{self._call(P, Y)} has returned {slopes[row, column]} as d loss / d P in {at}")
+        return slopes
 
     def value(self, P: NDArray[Any], Y: NDArray[Any]) -> float:
         """The loss alone; NaN where it is none."""
@@ -90,7 +99,7 @@ class CustomLoss:
         except NoNumberError:
             return math.nan
 
-    def _said(self, P: NDArray[Any], Y: NDArray[Any]) -> str:
+    def _call(self, P: NDArray[Any], Y: NDArray[Any]) -> str:
         return f"the loss function {self.name!r}, called with P of shape {P.shape} and Y of shape {Y.shape},"
 
 

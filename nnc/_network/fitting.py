@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from nnc._data.derivatives import GradientsLike
     from nnc._registry.optimizers import Optimizer
     from nnc._team import Stepper
     from nnc._training.callbacks import Record
@@ -33,6 +34,7 @@ class Fitting(Parameters):
         lr: float | Schedule | Callable[[int], float] | None = None,
         optimizer: str | Optimizer | None = None,
         preset: str | None = None,
+        reset_optimizer: bool = False,
         batch_size: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
@@ -78,14 +80,17 @@ class Fitting(Parameters):
             first the optimizer's; without one see Notes.
         optimizer : str or object, optional
             "sgd", "momentum" (SGD with momentum 0.9), "adam", "adamw", "rmsprop", "adagrad", "nadam", "rprop", "lbfgs",
-            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). A named one begins anew. Default:
-            as before, with all that it keeps, also after `load` of a checkpoint; at first "sgd", without lr see Notes.
+            "levenberg_marquardt", or an object such as nnc.SGD(lr=0.1, momentum=0.9). One with the settings of the
+            optimizer before continues it, with its moments and its place in the schedule, also after `load` of a
+            checkpoint; another one starts anew. Default: the optimizer before; at first "sgd", without lr see Notes.
         preset : "auto", "plain" or None, default None
             How settings are chosen that are not named. "auto" applies the automatic rule (see Notes) to each setting
             that is not named: optimizer, lr, batch_size, epochs, scalings. "plain" switches the rule off: plain
             gradient descent with all rows in a step. None is "auto" if neither lr nor optimizer is named and the
             network has no optimizer of an earlier plain fit to continue with; otherwise it is "plain".
             `history.settings` and `summary` show the resolved settings.
+        reset_optimizer : bool, default False
+            Whether the optimizer starts anew, whatever its settings: with moments, steps and epochs at 0.
         batch_size : int, optional
             Rows in a step; the last of an epoch takes what is left. Default: all, one step an epoch, but see Notes.
         shuffle : bool, default True
@@ -188,6 +193,7 @@ class Fitting(Parameters):
             lr=lr,
             optimizer=optimizer,
             preset=preset,
+            reset_optimizer=reset_optimizer,
             batch_size=batch_size,
             shuffle=shuffle,
             sample_weight=sample_weight,
@@ -258,6 +264,7 @@ class Fitting(Parameters):
         sample_weight: ArrayLike | None = None,
         *,
         dP: ArrayLike | None = None,
+        reset_optimizer: bool = False,
     ) -> float:
         """One step of training on all these rows: `fit` with one epoch, without its history. Everything that does not
         change from one call to the next is prepared once, so a step of few rows takes microseconds.
@@ -270,13 +277,15 @@ class Fitting(Parameters):
             As in `fit`: kept from here on, a schedule counts steps as epochs. Default: as before; with plain descent on
             a network that has no optimizer, which keeps nothing, 0.01.
         optimizer : str or object, optional
-            As in `fit`, a first-order one; where it is the one that the network goes on with, it goes on. Default: the
-            one of the network, whether `fit` or a step has begun it; on a network that has none plain gradient descent,
-            which leaves none behind.
+            As in `fit`, a first-order one: the same settings continue it, whether `fit` or a step has begun it.
+            Default: the one of the network; on a network that has none plain gradient descent, which leaves none
+            behind.
         sample_weight : array (n,), optional
             As in `evaluate_loss`.
         dP : array (n, n_out), optional
             In place of y: d loss / d P of a loss of your own, as in `vjp`; not where there is a BatchNorm.
+        reset_optimizer : bool, default False
+            As in `fit`, before this step.
 
         Returns
         -------
@@ -292,15 +301,65 @@ class Fitting(Parameters):
         --------
         stepper : with penalties, clipping and dropout.
         """
-        steps = self._steps
+        steps = None if reset_optimizer is not False else self._steps
         loss = None if steps is None else steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         if loss is None:
             from nnc._training.step import new_stepper
 
             self._catch_up()
-            steps = self._steps = new_stepper(optimizer, lr, FitArguments())
+            steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
             loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
+
+    @explains_arguments(elsewhere="fit")
+    def apply_gradients(
+        self,
+        gradients: GradientsLike,
+        lr: float | Schedule | Callable[[int], float] | None = None,
+        optimizer: str | Optimizer | None = None,
+        *,
+        reset_optimizer: bool = False,
+    ) -> None:
+        """Take one step of the optimizer from given gradients.
+
+        `net.apply_gradients(net.gradients(X, y))` does what `net.train_step(X, y)` does. Gradients of several losses,
+        micro-batches or workers can be added before the step.
+
+        Parameters
+        ----------
+        gradients : list of (dW, db), or array (n_params,)
+            As `gradients` and `vjp` return them, one pair for each layer with weights, db None without biases; or one
+            vector in the order of `params`. Other dtypes are converted to that of the network.
+        lr : float, schedule or callable, optional
+            As in `train_step`; not nnc.ReduceLROnPlateau, which needs the loss of each step.
+        optimizer, reset_optimizer
+            As in `train_step`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The gradients have other shapes than the parameters, or hold NaN or infinity; or the network has BatchNorm,
+            whose running statistics a gradient does not contain.
+        DivergedError
+            The step would have made weights infinite or NaN, which keep their values.
+
+        See Also
+        --------
+        stepper : with penalties and clipping, and a sum over several gradients.
+
+        Notes
+        -----
+        The step has the same bits as that of `train_step` with the same gradient. `train_step` adds the gradient of a
+        large batch (300,000 rows x parameters or more) in another order than `gradients`, so that it may differ in the
+        last bits.
+        """
+        steps = None if reset_optimizer is not False else self._steps
+        if steps is None or not steps.take_gradients(self, gradients, lr, optimizer):
+            from nnc._training.step import new_stepper
+
+            self._catch_up()
+            steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
+            steps.take_gradients(self, gradients, lr, optimizer)
 
     @explains_arguments(elsewhere="fit")
     def stepper(
@@ -308,6 +367,7 @@ class Fitting(Parameters):
         optimizer: str | Optimizer | None = None,
         lr: float | Schedule | Callable[[int], float] | None = None,
         *,
+        reset_optimizer: bool = False,
         l1: float = 0.0,
         l2: float = 0.0,
         dropout: float | Sequence[float] = 0.0,
@@ -322,14 +382,18 @@ class Fitting(Parameters):
         ----------
         optimizer, lr
             As in `train_step`.
+        reset_optimizer : bool, default False
+            As in `fit`, before the first step.
         l1, l2, dropout, clip_norm, clip_value, max_norm, regularize_bias
             As in `fit`.
 
         Returns
         -------
-        callable
-            `step(X, y, sample_weight=None)`, or `step(X, dP=dP)`, returns what `train_step` does. It holds the network
-            until `step.close()`, or the end of `with net.stepper(...) as step:`. It is not pickled with the network.
+        nnc.Stepper
+            `step(X, y, sample_weight=None)`, or `step(X, dP=dP)`, returns what `train_step` does.
+            `step.apply(gradients)` does what `apply_gradients` does, and `step.lr` is the learning rate, which can be
+            changed. The stepper holds the network until `step.close()`, or the end of `with net.stepper(...) as step:`.
+            It is not pickled with the network.
 
         Examples
         --------
@@ -340,6 +404,7 @@ class Fitting(Parameters):
         from nnc._training.step import new_stepper
 
         options = FitArguments(
+            reset_optimizer=reset_optimizer,
             l1=l1,
             l2=l2,
             dropout=dropout,

@@ -403,7 +403,8 @@ def _train(
         if isinstance(said.get("lr"), Schedule):
             said["lr"] = said["lr"].resolved(epochs)  # whatever the round
         if trial.epochs:  # it goes on
-            said = {name: value for name, value in said.items() if name not in ("optimizer", "lr", "preset")}
+            continued = ("optimizer", "lr", "preset", "reset_optimizer")
+            said = {name: value for name, value in said.items() if name not in continued}
         for fold, (network, n) in enumerate(zip(trial.networks, held.sizes, strict=True)):
             own = with_checked_batches(FitArguments(**said))
             if not trial.epochs and left_to_rule(own, network.state):  # the next rounds continue its schedule

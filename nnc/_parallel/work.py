@@ -15,6 +15,7 @@ from nnc._training.history import History
 from nnc._training.loop import TrainingLoop
 from nnc._training.options import left_to_rule
 from nnc._training.start import begin, loop_on, prepare, with_checked_batches
+from nnc._training.state import continued
 from nnc._training.threads import SLICE, settle
 from nnc._utils.arrays import constant
 
@@ -59,7 +60,9 @@ class Job:
 
     def __reduce__(self) -> tuple[Any, ...]:  # to another process, where it is prepared anew
         state, arguments = self.network.state, self.arguments
-        is_open = arguments.lr is None and arguments.optimizer is None and not left_to_rule(arguments, state)
+        is_open = arguments.lr is None and not arguments.reset_optimizer and not left_to_rule(arguments, state)
+        if state is not None and is_open and arguments.optimizer is not None:
+            is_open = continued(state.optimizer, arguments.optimizer, None) == (None, None)
         if state is not None and is_open and state.schedule is not None and not hasattr(state.schedule, "to_dict"):
             arguments = arguments.replaced(lr=state.schedule)  # a function, which a pickled network leaves behind
         return Job, (self.place, self.network, arguments, self.index, self.weights)

@@ -31,6 +31,7 @@ class FitArguments:
         lr: Rate | None = None,
         optimizer: str | Optimizer | None = None,
         preset: str | None = None,
+        reset_optimizer: bool = False,
         batch_size: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
@@ -60,6 +61,7 @@ class FitArguments:
         self.lr = lr
         self.optimizer = optimizer
         self.preset = preset
+        self.reset_optimizer = reset_optimizer
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.sample_weight = sample_weight

@@ -76,12 +76,12 @@ def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState 
         return _filled_around_named(arguments, n, model, before)
     batch = arguments.batch_size or batch_of(n)
     filled = arguments.replaced(batch_size=batch)
-    continues = before is not None and before.by_rule
+    continues = before is not None and before.by_rule and not arguments.reset_optimizer
     epochs = arguments.epochs
     if epochs is None and any(getattr(arguments, name) is not None for name in ENDS):  # at Adam's own rate
         filled.lr = RATE
         if not continues:
-            filled.optimizer = OPTIMIZER
+            filled.optimizer, filled.reset_optimizer = OPTIMIZER, True
         return filled
     if epochs is None:
         filled.epochs = max(EPOCHS, -(-STEPS // -(-n // batch)))
@@ -93,7 +93,7 @@ def filled(arguments: FitArguments, n: int, model: Model, before: TrainingState 
     ):
         filled.lr = before.schedule
         return filled
-    filled.lr, filled.optimizer = PerStep(falling(model)), OPTIMIZER
+    filled.lr, filled.optimizer, filled.reset_optimizer = PerStep(falling(model)), OPTIMIZER, True
     return filled
 
 

@@ -41,14 +41,17 @@ class DivergedError(ArithmeticError):
 
 
 def divergence(
-    model: Model, X: NDArray[Any], broken_layer: int, epoch: int, history: History, cause: str
+    model: Model, X: NDArray[Any] | None, broken_layer: int, epoch: int, history: History, cause: str
 ) -> DivergedError:
-    """The error to raise for a training that has come to numbers that are not finite, with the rows that it happened
-    with."""
+    """Return the error to raise for a training that has come to numbers that are not finite.
+
+    X are the rows of the last step; None for a step from gradients, which has broken a layer.
+    """
     layer = model.number(broken_layer)
     if layer:
         what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
     else:
+        assert X is not None
         broken, last = _broken_outputs(model, X), len(model.activations)
         layer = broken or last
         what = f"the loss of epoch {epoch} is not finite, "

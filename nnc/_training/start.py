@@ -103,7 +103,8 @@ def prepare(
         Whether the rule has chosen any setting.
     """
     optimizer, lr, epochs = arguments.optimizer, arguments.lr, arguments.epochs
-    state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams)
+    reset = arguments.reset_optimizer
+    state = TrainingState.begin(network.state, network.model, optimizer, lr, epochs, network.streams, reset)
     state.by_rule = by_rule
     options = checked_options(arguments, network, state)
     options.preset = preset
@@ -171,7 +172,8 @@ def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) ->
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)
-    state = TrainingState.begin(network.state, model, optimizer, arguments.lr, epochs, network.streams)
+    lr, reset = arguments.lr, arguments.reset_optimizer
+    state = TrainingState.begin(network.state, model, optimizer, lr, epochs, network.streams, reset)
     state.by_rule = by_rule and not arguments.names_rate
     if not hasattr(state.optimizer, "lr"):
         raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")

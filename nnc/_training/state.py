@@ -12,7 +12,7 @@ import numpy as np
 from nnc._registry.optimizers import as_optimizer, optimizer_from_dict
 from nnc._training.history import History
 from nnc._utils.arrays import constant, shortest
-from nnc._utils.checks import count, positive, real
+from nnc._utils.checks import count, flag, positive, real
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +28,29 @@ if TYPE_CHECKING:
 
 NO_MOMENTS = {np.dtype(number): np.zeros((0, 0), number) for number in (np.float32, np.float64)}
 FITS, EPOCHS = 1000, 100_000  # how many of the last ones stand in a checkpoint, the epochs at least
-BEGIN_ANEW = "give lr again, such as lr=0.01, or name the optimizer to begin anew"  # where a schedule is over
+BEGIN_ANEW = "give lr again, such as lr=0.01, or reset_optimizer=True to begin anew"  # where a schedule is over
 FUNCTION = "function"  # as a file has a learning rate that was a function of the user's
 
 
 def left_behind(epoch: int) -> float:
     """Stands where the learning rate was a function of the user's, which went into no file."""
     raise ValueError("lr was a function when the network was saved, which no file can hold: give it again")
+
+
+def continued(current: Optimizer, wanted: str | Optimizer, lr: Rate | None) -> tuple[Optimizer | None, Rate | None]:
+    """Return the optimizer to start with, None to continue with the current one, and the learning rate.
+
+    A checkpoint stores the current rate as that of the optimizer, so optimizers that differ only in the rate are equal.
+    A rate that is given by an optimizer object is used nevertheless.
+    """
+    named = as_optimizer(wanted)
+    own_rate: float | None = getattr(named, "lr", None)
+    rate: float | None = getattr(current, "lr", None)
+    is_same = named == current if own_rate is None or rate is None else named.with_lr(rate) == current
+    if not is_same:
+        return named, lr
+    has_other_rate = own_rate != rate and not isinstance(wanted, str)
+    return None, own_rate if lr is None and has_other_rate else lr
 
 
 class TrainingState:
@@ -109,8 +125,18 @@ class TrainingState:
         lr: Rate | None,
         epochs: int | None,
         streams: Streams,
+        reset: bool = False,
     ) -> TrainingState:
-        """What a fit goes on from, by its arguments; the state before stays as it is."""
+        """Return the state that a fit or a step continues, by its arguments; `before` stays as it is.
+
+        An optimizer with the settings of the one before continues it. Another one starts anew, and with `reset` so does
+        the same one.
+        """
+        reset = flag("reset_optimizer", reset)
+        if reset and before is not None:
+            optimizer, before = optimizer or before.optimizer, None
+        elif before is not None and optimizer is not None:
+            optimizer, lr = continued(before.optimizer, optimizer, lr)
         if optimizer is not None or before is None:
             state = cls.new(model, "sgd" if optimizer is None else optimizer, streams)
         else:
@@ -252,6 +278,11 @@ class TrainingState:
         if not isinstance(value, (float, int, np.floating, np.integer)):
             raise TypeError(f"lr must give a number, got {value!r} for epoch {epoch}")
         return real("lr", value)
+
+    @property
+    def next_rate(self) -> float:
+        """Learning rate of the next epoch or single step."""
+        return self.lr if self.schedule is None else self.rates(self.epoch, self.epoch + 1)[0]
 
     @property
     def changes_by_step(self) -> bool:

@@ -5,26 +5,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy import ndarray
 
-from nnc._data.derivatives import by_outputs
-from nnc._registry.optimizers import as_optimizer
+from nnc._data.derivatives import by_outputs, check_gradient, flat_gradient
 from nnc._team import Stepper
 from nnc._training.divergence import divergence, too_fast
 from nnc._training.options import settings
 from nnc._training.state import BEGIN_ANEW, TrainingState
 from nnc._utils.arrays import not_finite
-from nnc._utils.checks import positive
+from nnc._utils.checks import finite, positive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc._data.derivatives import GradientsLike
     from nnc._data.intake import Intake
+    from nnc._model.custom import CustomLoss
     from nnc._registry.optimizers import Optimizer
     from nnc._training.arguments import FitArguments, Rate
     from nnc._training.trainable import Trainable
@@ -70,10 +71,12 @@ class GeneralStep:
         "network_state",
         "optimizer",
         "options",
+        "resets",
         "settings",
         "shape",
         "stack",
         "state",
+        "sum",
         "training",
     )
 
@@ -81,21 +84,21 @@ class GeneralStep:
         self.optimizer: str | Optimizer | None = optimizer
         self.lr: Rate | None = lr
         self.options: FitArguments = options
+        self.resets: bool = options.reset_optimizer  # whether the first step starts the optimizer anew
         self.settings: Mapping[str, Any] = {}
         self.state: TrainingState | None = None
         self.training: Any = None
         self.network_state: TrainingState | None = None  # of the network after the last step; None after plain descent
         self.stack: Any = None  # layers of the network at the last step
         self.shape: tuple[int, bool, bool, bool] | None = None  # form of the data for which `training` is prepared
+        self.sum: NDArray[Any] | None = None  # gradients accumulated for the next `apply`
 
     def start(self, network: Trainable) -> TrainingState:
         """Return the state that the next step continues from, without changing the network."""
         model, before, wanted, lr = network.model, network.state, self.optimizer, self.lr
-        if before is not None and wanted is not None:
-            wanted, lr = _continued(before.optimizer, wanted, lr)
-        elif before is None and wanted is None and lr is None:
+        if before is None and wanted is None and lr is None:
             lr = FIRST_RATE
-        state = TrainingState.begin(before, model, wanted, lr, 1, network.streams)
+        state = TrainingState.begin(before, model, wanted, lr, 1, network.streams, self.resets)
         state.by_rule = state.by_rule and self.optimizer is None
         if not hasattr(state.optimizer, "lr"):
             raise ValueError(
@@ -104,6 +107,106 @@ class GeneralStep:
             )
         self.settings = settings(self.options, model, state)
         return state
+
+    def is_outdated(self, network: Trainable) -> bool:
+        """Return whether the network's state or layers have changed since the last step, or there was none."""
+        return self.state is None or network.state is not self.network_state or network.model.stack is not self.stack
+
+    def begin(self, network: Trainable, state: TrainingState) -> None:
+        """Continue from this state, and store it in the network unless it is plain descent without an optimizer."""
+        self.state, self.training, self.shape, self.resets = state, None, None, False
+        if self.optimizer is not None or network.state is not None:
+            network.state = state
+        self.network_state, self.stack = network.state, network.model.stack
+
+    def next_rate(self, lr: Rate | None) -> tuple[Rate | None, float]:
+        """Return the learning rate as it is to be stored, and that of the next step; `lr` is the rate of this call."""
+        state = self.state
+        assert state is not None
+        if lr is not None and lr is not self.lr:
+            assert not callable(lr)  # a schedule has a stepper of its own
+            rate = float(lr)
+        else:
+            lr, rate = self.lr, state.next_rate
+        if rate == 0:
+            state.refuse_rest("lr", BEGIN_ANEW)
+        return lr, rate
+
+    def rate(self, network: Trainable) -> float:
+        """Return the learning rate of the next step."""
+        state = self.start(network) if self.is_outdated(network) else self.state
+        assert state is not None
+        return float(state.next_rate)
+
+    def change_rate(self, network: Trainable, lr: Rate) -> None:
+        """Use another learning rate or schedule from the next step on."""
+        state, before = self.state, self.lr
+        if lr is None:
+            raise TypeError("lr must be a number, a schedule or a function, got None")
+        if self.accepts_rate(lr) and state is not None and state.schedule is None:
+            self.lr = state.lr = float(lr)  # type: ignore[arg-type]
+            return
+        self.lr = float(lr) if isinstance(lr, (int, np.number)) and not isinstance(lr, bool) else lr
+        try:
+            begun = self.start(network)
+            if begun.optimizer.keeps_steps and begun.steps > 0:
+                raise ValueError(
+                    f"lr must be set before the first step of {begun.optimizer.name!r}, which adapts its step sizes "
+                    "itself; make another stepper with reset_optimizer=True"
+                )
+        except BaseException:
+            self.lr = before
+            raise
+        self.state = None  # the next step continues from the network with this rate
+
+    def accumulate(self, network: Trainable, gradients: GradientsLike, weight: float) -> None:
+        """Add `weight` times the gradients to those that the next `apply` uses."""
+        flat = flat_gradient(network.model, gradients)
+        check_gradient(network.model, flat)
+        if self.sum is None or self.sum.shape != flat.shape:
+            self.sum = np.zeros_like(flat)
+        self.sum += flat if weight == 1 else flat.dtype.type(finite("weight", weight)) * flat
+
+    def apply(self, network: Trainable, gradients: GradientsLike | None, lr: Rate | None) -> None:
+        """Take a step with gradients from outside; the caller holds the training lock."""
+        model = network.model
+        if gradients is not None and self.sum is None:
+            flat = flat_gradient(model, gradients)
+        elif self.sum is None:
+            raise TypeError("gradients must be given where none have been accumulated; pass those of net.gradients")
+        else:
+            if gradients is not None:
+                self.accumulate(network, gradients, 1.0)
+            flat, self.sum = self.sum, None
+        if model.stack.norms:
+            raise ValueError(
+                "gradients must be those of a network without BatchNorm, whose running statistics they do not update; "
+                "use train_step(X, y)"
+            )
+        is_outdated = self.is_outdated(network)
+        state = self.start(network) if is_outdated else self.state
+        assert state is not None
+        if state.plateau is not None:
+            raise ValueError(
+                "lr must not be ReduceLROnPlateau for steps from gradients, which have no loss to observe; "
+                "give a number or another schedule"
+            )
+        if is_outdated:
+            model.check_parameters()
+            check_gradient(model, flat)
+            self.begin(network, state)
+        if self.training is None:  # for one row, as no rows are needed
+            rows = np.zeros((1, model.sizes[0]), model.dtype)
+            self.prepare(network, model.engine, rows, np.zeros((1, model.sizes[-1]), model.dtype), None, None)
+        lr, rate = self.next_rate(lr)
+        with model.still:
+            position = self.training.apply(flat, rate)
+            if position >= 0:
+                check_gradient(model, flat)
+            if self.training.broken_layer:
+                self.fail(network, None, None, "gradients", rate)
+            if lr is not self.lr:
+                self.lr = state.lr = rate
 
     def accepts_rate(self, lr: Rate | None) -> bool:
         """Return whether the next step may use this learning rate while everything else stays prepared."""
@@ -156,13 +259,10 @@ class GeneralStep:
         else:
             engine, labels, weights = model.linear, None, None
             intake, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
-        if self.state is None or network.state is not self.network_state or model.stack is not self.stack:
+        if self.is_outdated(network):
             begun = self.start(network)
             self.check(network, rows, Y, "y" if dP is None else "dP")
-            self.state, self.training, self.shape = begun, None, None
-            if self.optimizer is not None or network.state is not None:  # else plain descent, which leaves none
-                network.state = begun
-            self.network_state, self.stack = network.state, model.stack
+            self.begin(network, begun)
         network.intake = intake
         state = self.state
         assert state is not None
@@ -171,13 +271,7 @@ class GeneralStep:
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
         if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
             self.prepare(network, engine, rows, Y, labels, weights)
-        if lr is None or lr is self.lr:
-            lr, rate = self.lr, state.lr if state.schedule is None else state.rates(state.epoch, state.epoch + 1)[0]
-        else:
-            assert not callable(lr)  # such a rate has a stepper of its own
-            rate = float(lr)
-        if rate == 0:
-            state.refuse_rest("lr", BEGIN_ANEW)
+        lr, rate = self.next_rate(lr)
         if is_custom:
             loss, Y = self.differentiate(network, rows, given, Y, rate, of_targets=dP is None)
         with model.still:
@@ -191,7 +285,7 @@ class GeneralStep:
                 state.plateau.observe(loss)
         if dP is None:
             intake.numbered = intake.loss.of_classes and intake.classes is None
-        is_plain = weights is None and state.schedule is None and not is_custom
+        is_plain = weights is None and state.schedule is None and (model.heads is None or not is_custom)
         return loss, intake if is_plain and self.is_repeatable(intake, X, y, labels, dP) else None
 
     @staticmethod
@@ -201,7 +295,9 @@ class GeneralStep:
         """Return whether the core can check and read arrays like these itself."""
         if labels is not None:
             return type(X) is ndarray and bool(intake.is_direct) and intake.classes is None
-        return bool(intake.is_unconverted(X, y) if dP is None else intake.is_unconverted(X, dP, of_outputs=True))
+        if dP is None:
+            return bool(intake.is_unconverted(X, y, of_outputs=intake.model.custom is not None))
+        return bool(intake.is_unconverted(X, dP, of_outputs=True))
 
     def differentiate(
         self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
@@ -215,24 +311,45 @@ class GeneralStep:
         of_targets : bool
             Whether Y holds targets; otherwise derivatives by the outputs of the heads.
         """
-        from nnc._model.custom import NoNumberError
-        from nnc._training.custom import no_number
-
-        model, state = network.model, self.state
-        assert state is not None
+        model = network.model
         self.training.refresh()
         self.training.outputs(X, P, 1, 0)
         if model.core.scan(P)[0] >= 0:
             self.fail(network, X, Y, "y" if of_targets else "dP", rate)
         if of_targets:
+            assert model.custom is not None
             try:
-                assert model.custom is not None
                 return model.custom(P, Y)
-            except NoNumberError as error:
-                cause = too_fast(rate, self.check(network, X, Y, "y"))
-                raise no_number(error, state.epoch + 1, state.history, cause) from None
+            except ValueError as error:
+                raise self.custom_error(network, error, X, Y, rate) from None
         slope = model.heads.through(P, Y)
         return float((model.heads.outputs(P) * Y).sum()), slope
+
+    def custom_derivative(
+        self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], dP: Any, rate: float
+    ) -> NDArray[Any]:
+        """Return what the function of a custom loss has returned as derivative, checked and converted."""
+        model = network.model
+        custom = cast("CustomLoss", model.custom)
+        P = np.empty((len(X), model.sizes[-1]), model.dtype)
+        self.training.outputs(X, P, 1, 0)  # anew, as the function may have changed its own
+        try:
+            return custom.derivative(P, Y, dP)
+        except ValueError as error:
+            raise self.custom_error(network, error, X, Y, rate) from None
+
+    def custom_error(
+        self, network: Trainable, error: ValueError, X: NDArray[Any], Y: NDArray[Any], rate: float
+    ) -> Exception:
+        """Return the error to raise for an error of a custom loss: another one if a number is not finite."""
+        from nnc._model.custom import NoNumberError
+        from nnc._training.custom import no_number
+
+        if not isinstance(error, NoNumberError):
+            return error
+        state = self.state
+        assert state is not None
+        return no_number(error, state.epoch + 1, state.history, too_fast(rate, self.check(network, X, Y, "y")))
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
@@ -278,28 +395,19 @@ class GeneralStep:
                     raise not_finite(name, rows, position, shape=network.model.shape if name == "X" else ())
         return largest
 
-    def fail(self, network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str, rate: float) -> None:
-        """Raise the error of a step that was not taken: something is not finite, or the training diverges."""
+    def fail(self, network: Trainable, X: NDArray[Any] | None, Y: NDArray[Any] | None, what: str, rate: float) -> None:
+        """Raise the error of a step that was not taken: something is not finite, or the training diverges.
+
+        X is None for a step from gradients.
+        """
         state, training = self.state, self.training
         assert state is not None
         state.catch_up()
         self.training = self.shape = state.live = None  # the run cannot be continued
-        cause = too_fast(rate, self.check(network, X, Y, what))
+        if X is None:
+            cause = f"The learning rate of {rate:g} or the gradients may be too large."
+        else:
+            cause = too_fast(rate, self.check(network, X, Y, what))
         history = state.history
         history.stop_reason = "diverged"
         raise divergence(network.model, X, training.broken_layer, state.epoch + 1, history, cause)
-
-
-def _continued(optimizer: Any, wanted: str | Optimizer | None, lr: Rate | None) -> tuple[Optimizer | None, Any]:
-    """Return the optimizer to start with, None to continue with the current one, and the learning rate.
-
-    A checkpoint stores the current rate as that of the optimizer, so optimizers that differ only in the rate are equal.
-    A rate that is given by an optimizer object is used nevertheless.
-    """
-    named: Any = as_optimizer(wanted)
-    if type(named) is not type(optimizer) or not hasattr(named, "lr"):
-        return named, lr
-    if named.with_lr(optimizer.lr) != optimizer:
-        return named, lr
-    has_own_rate = not isinstance(wanted, str) and named.lr != optimizer.lr
-    return None, named.lr if lr is None and has_own_rate else lr

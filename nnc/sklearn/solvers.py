@@ -238,6 +238,7 @@ class Solvers:
                 y,
                 epochs=self.max_iter,
                 optimizer=optimizer,
+                reset_optimizer=True,
                 sample_weight=weights,
                 l2=2 * self.alpha / (total * net.sizes[-1]),
                 validation=None if validation is None else tuple(part for part in validation if part is not None),
