@@ -184,6 +184,6 @@ def test_what_is_wrong_is_found(campaign, monkeypatch, capsys):
     def broken(path, **options):
         raise AttributeError("no such thing")
 
-    monkeypatch.setattr(NeuralNetwork, "from_onnx", broken)
+    monkeypatch.setattr(nnc, "from_onnx", broken)
     assert campaign.main(["--files", "3"]) == 1
     assert "AttributeError('no such thing')" in capsys.readouterr().out
