@@ -266,7 +266,7 @@ def test_layers_with_something_wrong(place, value, message):
         part[last] = value
     with pytest.raises(ModelFileError) as caught:
         nnc.from_json(json.dumps(whole))
-    assert str(caught.value) == f"cannot load the network from the JSON text: {message}{FIX}"
+    assert str(caught.value) == f"cannot load the model from the JSON text: {message}{FIX}"
     with pytest.raises(ModelFileError, match=re.escape(f"cannot save the network: {message}; nothing was written (")):
         _serialization.dumps(whole)
 
