@@ -108,7 +108,9 @@ def test_networks_come_back_to_the_bit(dtype, way, tmp_path):
         }
         again = ways[way](net)
     assert again.to_json(checkpoint=True) == net.to_json(checkpoint=True)
-    assert (repr(again), again.summary()) == (repr(net), net.summary())
+    assert repr(again) == repr(net)
+    lines = [line for line in net.summary().splitlines() if not line.startswith("preset ")]  # which files do not have
+    assert [line for line in again.summary().splitlines() if not line.startswith("preset ")] == lines
     assert again.predict(X).tobytes() == net.predict(X).tobytes()
     assert again.model.stack == net.model.stack
     for n in (net, again):
@@ -264,7 +266,7 @@ def test_layers_with_something_wrong(place, value, message):
         part[last] = value
     with pytest.raises(ModelFileError) as caught:
         nnc.from_json(json.dumps(whole))
-    assert str(caught.value) == f"cannot load the network from the JSON text: {message}{FIX}"
+    assert str(caught.value) == f"cannot load the model from the JSON text: {message}{FIX}"
     with pytest.raises(ModelFileError, match=re.escape(f"cannot save the network: {message}; nothing was written (")):
         _serialization.dumps(whole)
 

@@ -1,5 +1,7 @@
 """One name for one concept in everything public, and hints in the errors of former names."""
 
+import importlib
+import inspect
 import runpy
 import subprocess
 import sys
@@ -107,3 +109,88 @@ def test_lists_mean_in_fit_many_what_they_mean_in_fit():
     data = np.random.default_rng(0).normal(size=(20, 3))
     history = nnc.fit_many([one, two], data, data[:, :1], epochs=2, lr=0.01, metrics=metrics)
     assert all({"r2", "mae"} <= set(row) for row in history)
+
+
+# ---------------------------------------------------------------------------------------------- one name per concept
+
+MODULES = {  # public modules, with the package that each needs
+    "nnc": "numpy",
+    "nnc.layers": "numpy",
+    "nnc.datasets": "numpy",
+    "nnc.plot": "numpy",
+    "nnc.reference": "numpy",
+    "nnc.sklearn": "sklearn",
+    "nnc.tabular": "sklearn",
+    "nnc.dask": "distributed",
+    "nnc.river": "river",
+}
+# Names of arguments that another package, or an older version, has for a concept, and the one that is used here.
+OTHER_NAMES = {
+    "threads": "n_threads",
+    "num_threads": "n_threads",
+    "workers": "n_jobs",
+    "n_workers": "n_jobs",
+    "jobs": "n_jobs",
+    "num_workers": "n_jobs",
+    "rng": "seed",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "sample_weights": "sample_weight",
+    "row_weights": "sample_weight",
+    "weights": "sample_weight",
+    "w": "sample_weight",
+    "validation_data": "validation",
+    "validation_split": "validation",
+    "eval_set": "validation",
+    "held_out": "validation",
+    "learning_rate": "lr",
+    "callbacks": "callback",
+    "n_epochs": "epochs",
+    "batch": "batch_size",
+}
+OF_SCIKIT_LEARN = {"random_state", "learning_rate"}  # required by its estimators
+EXCEPTIONS = {("nnc.Comparison", "weights")}  # differences of the networks' weights
+
+
+def public_callables(module):
+    """Every function, class and public method of a module, with its name and whether it follows scikit-learn."""
+    for name in module.__all__:
+        found = getattr(module, name)
+        of_sklearn = any(base.__module__.startswith("sklearn.") for base in getattr(found, "__mro__", ()))
+        if callable(found):
+            yield f"{module.__name__}.{name}", found, of_sklearn
+        if inspect.isclass(found):
+            for member in dir(found):
+                method = getattr(found, member, None)
+                if not member.startswith("_") and callable(method):
+                    yield f"{module.__name__}.{name}.{member}", method, of_sklearn
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arguments_have_one_name_per_concept(module):
+    pytest.importorskip(MODULES[module])
+    checked, wrong = 0, []
+    for name, found, of_sklearn in public_callables(importlib.import_module(module)):
+        try:
+            parameters = inspect.signature(found).parameters
+        except (TypeError, ValueError):  # a class of C without a signature
+            continue
+        checked += 1
+        for parameter in parameters:
+            excepted = (of_sklearn and parameter in OF_SCIKIT_LEARN) or (name, parameter) in EXCEPTIONS
+            if parameter in OTHER_NAMES and not excepted:
+                wrong.append(f"{name}({parameter}=) is {OTHER_NAMES[parameter]}")
+            if of_sklearn and parameter == "seed":
+                wrong.append(f"{name}(seed=) is random_state")
+    assert checked
+    assert not wrong
+
+
+def test_losses_have_one_name():
+    """`loss` is an argument, or a recorded value; what computes it is called evaluate_loss."""
+    for module in MODULES:
+        pytest.importorskip(MODULES[module])
+        for name, found, _ in public_callables(importlib.import_module(module)):
+            assert not (name.endswith(".loss") and inspect.isfunction(found)), name
+    assert callable(NeuralNetwork.evaluate_loss)
+    assert callable(nnc.reference.NeuralNetwork.evaluate_loss)

@@ -648,7 +648,7 @@ def test_weights_that_are_nan_are_named():
     "kind", [np.int64, np.int32, np.uint8, np.uint64, np.float64, "one-hot", "column", "strided", bool]
 )
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
-@pytest.mark.parametrize("call", ["train_step", "loss", "gradients", "fit"])
+@pytest.mark.parametrize("call", ["train_step", "evaluate_loss", "gradients", "fit"])
 def test_arrays_of_labels_are_what_lists_are(call, loss, kind):
     """Lists are looked at closely, what comes as it should is taken at once."""
     n_out = 2 if loss == "cross_entropy" else 1

@@ -540,6 +540,7 @@ INTERRUPTED = """
 import json, os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import numpy as np
+import nnc
 from nnc import NeuralNetwork
 
 how = sys.argv[1]
