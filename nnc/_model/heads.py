@@ -1,5 +1,8 @@
-"""The loss of several heads as a function of the engine's outputs, which are the net inputs Z of the heads: their
-activations are taken here, so that what is computed from net inputs never overflows."""
+"""Heads on an engine, whose outputs are the net inputs Z of the heads.
+
+The engine computes the loss of the heads from Z, so that nothing overflows. Predictions and derivatives by them apply
+the activations here. The loss is defined here once more, for gradient checks.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._registry.heads import Head, Heads
+    from nnc.layers.stack import Stack
+
+
+# Stands for a missing target in the engine, which checks that targets are finite.
+MISSING = float(np.finfo(np.float32).min)
 
 
 class HeadsLoss:
-    """What `CustomLoss` is for a function of the user's.
+    """Definition of the loss, and the activations of the outputs.
 
     Parameters
     ----------
@@ -33,8 +41,15 @@ class HeadsLoss:
     def __str__(self) -> str:
         return str(self.made_of)
 
+    def engine_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the core's Engine for these heads."""
+        heads = [
+            (head.row.name, head.parameter, head.activation.name, head.n, head.weight) for head in self.made_of.heads
+        ]
+        return {"heads": heads, "missing": MISSING if self.made_of.missing else math.nan}
+
     def __call__(self, Z: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        """The loss against targets (n, n_out), and its derivative by Z."""
+        """Return the loss against targets (n, n_out) and its derivative by Z."""
         total, dZ = 0.0, np.empty_like(Z)
         for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
             loss, dZ[:, columns] = _differentiate(head, Z[:, columns], Y[:, columns], self.made_of.missing)
@@ -42,7 +57,7 @@ class HeadsLoss:
         return total, dZ
 
     def value(self, Z: NDArray[Any], Y: NDArray[Any]) -> float:
-        """The loss alone."""
+        """Return the loss, or NaN if Z is not finite."""
         return self(Z, Y)[0] if np.isfinite(Z).all() else math.nan
 
     def outputs(self, Z: NDArray[Any]) -> NDArray[Any]:
@@ -69,14 +84,25 @@ class HeadsLoss:
         return D
 
 
+def heads_loss(heads: Heads, stack: Stack) -> HeadsLoss:
+    """Return heads on these layers; ValueError if they do not fit."""
+    if heads.n_out != stack.sizes[-1]:
+        raise ValueError(f"loss must have heads of {stack.sizes[-1]} outputs together, got {heads.n_out}: {heads}")
+    if stack.activations[-1] != "identity":
+        raise ValueError(f"output must be left out where heads have their own, got {stack.activations[-1]!r}")
+    return HeadsLoss(heads)
+
+
 def _differentiate(head: Head, Z: NDArray[Any], Y: NDArray[Any], missing: bool) -> tuple[float, NDArray[Any]]:
-    """The loss of a head without its weight, and with it the derivative by Z. Where `missing`, Y may be NaN: there is
-    no target."""
+    """Return the loss of a head without its weight, and the derivative by Z with it.
+
+    With `missing`, a target that is MISSING is left out.
+    """
     row, c, n = head.row, head.parameter, head.n
     there: Any = True
     rows: float = len(Y)
     if missing:
-        there = ~np.isnan(Y)
+        there = Y != MISSING
         if row.takes == "probabilities":
             there[...] = there.all(axis=1, keepdims=True)
         rows = np.count_nonzero(there) / n

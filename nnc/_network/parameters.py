@@ -70,12 +70,16 @@ class Parameters:
     ) -> None:
         name, parameter = losses.as_loss(loss)
         made = stack(layers, activation, output, name, flag("bias", bias))
-        custom = None
-        if name == losses.CUSTOM:
+        custom = heads = None
+        if isinstance(loss, losses.Composite):
+            from nnc._model.heads import heads_loss
+
+            heads = heads_loss(loss, made)
+        elif name == losses.CUSTOM:
             from nnc._model.custom import custom_loss
 
             custom = custom_loss(loss, made)
-        self.model = Model(made, name, parameter, checked_dtype(dtype), custom)
+        self.model = Model(made, name, parameter, checked_dtype(dtype), custom, heads)
         self.streams = Streams(checked_seed(seed))
         self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
         self.intake.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")

@@ -94,7 +94,9 @@ class Heads(losses.Composite):
     are those of the first head, then those of the second, and so on.
 
     Targets are one column for each output. Or where heads have "cross_entropy", one of labels from 0 to n - 1 for each
-    of these heads, and those of the others as before.
+    of these heads, and those of the others as before. `scale_y` of the network scales the targets of losses of numbers,
+    each column by itself, and leaves those of the other heads unchanged; predictions are in the units of the targets,
+    and losses in scaled ones.
 
     Parameters
     ----------
