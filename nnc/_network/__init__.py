@@ -53,6 +53,11 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
         Files keep its name, and `load` asks for it.
 
         Or `nnc.Heads`: several losses, each of some of the outputs, with output activations of their own.
+
+        Or "auto": the first `fit` or `train_step` chooses loss and output activation by y. Text and booleans, and
+        integers of as many values as there are outputs (two or more): "cross_entropy"; with one output text, booleans
+        and integers of two values: "bce"; everything else: "mse". Before, calls that take data and `save` raise
+        ValueError. The network is the same as with that loss in the constructor.
     bias : bool, default True
         Whether the layers have biases.
     init : str or sequence of arrays, optional
