@@ -380,6 +380,80 @@ def test_only_numbers_are_scaled_and_missing_ones_are_left_out(scale_y):
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(300))
 
 
+# ------------------------------------------------------------------------------------------------- several quantiles
+
+QUANTILES = nnc.Quantile([0.1, 0.5, 0.9])
+
+
+def spread(n=600):
+    """Two targets whose spread depends on the inputs."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (n, 2))
+    return X, 100 + 10 * (X + (0.2 + abs(X[:, ::-1])) * rng.normal(size=(n, 2)))
+
+
+def test_several_quantiles_are_trained_as_heads_of_one_each():
+    X, y = spread()
+    options = {"epochs": 5, "optimizer": "adam", "lr": 0.01, "batch_size": 32, "validation": 0.2}
+    one = network([2, 8, 6], loss=QUANTILES, scale_y="standardize")
+    other = network([2, 8, 6], loss=Heads([Head(2, nnc.Quantile(q)) for q in QUANTILES.tau]), scale_y="standardize")
+    wide = np.tile(y, (1, 3))
+    history, found = one.fit(X, y, **options), other.fit(X, wide, **options)
+    assert one.params.tobytes() == other.params.tobytes()
+    assert history.val_loss.tolist() == found.val_loss.tolist()
+    assert one.loss(X, y) == one.loss(X, wide) == other.loss(X, wide)
+    P = other.predict(X).reshape(len(X), 3, 2)
+    assert one.predict(X) == pytest.approx(np.sort(P, axis=1).reshape(len(X), 6), rel=1e-12)
+
+
+def test_quantiles_have_their_shares_and_do_not_cross():
+    X, y = spread()
+    net = network([2, 16, 3], loss=QUANTILES, scale_y="standardize")
+    net.fit(X, y[:, 0], epochs=60, optimizer="adam", lr=0.01, batch_size=32)
+    P = net.predict(X)
+    assert (y[:, :1] < P).mean(axis=0) == pytest.approx([0.1, 0.5, 0.9], abs=0.06)
+    assert (np.diff(P, axis=1) >= 0).all()
+    far = net.predict(50 * X)
+    assert (np.diff(far, axis=1) >= 0).all()
+
+
+def test_derivatives_of_quantiles_are_those_of_sorted_predictions(tmp_path):
+    net = network([4, 8, 6], loss=QUANTILES)  # weights of the seed, whose outputs cross
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    assert (net.model.net_outputs(x) != net.predict(x)).any()
+    h, wanted = 1e-6, np.empty((5, 6, 4))
+    for j in range(4):
+        e = h * np.eye(4)[j]
+        wanted[:, :, j] = (net.predict(x + e) - net.predict(x - e)) / (2 * h)
+    assert net.jacobian(x) == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+    dP = np.random.default_rng(1).normal(size=(5, 6))
+    assert net.vjp(x, dP)[1] == pytest.approx(np.einsum("nk,nkj->nj", dP, wanted), rel=1e-6, abs=1e-8)
+    assert net.check_gradients(x, np.ones((5, 2))).ok
+    net.save(tmp_path / "net.json")
+    loaded = NeuralNetwork.load(tmp_path / "net.json")
+    assert loaded.heads == net.heads == Heads([Head(2, nnc.Quantile(q)) for q in QUANTILES.tau], ordered=True)
+    assert loaded.predict(x).tobytes() == net.predict(x).tobytes()
+    assert "ordered" not in network().to_json()
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "message"),
+    [
+        (lambda: nnc.Quantile([0.5]), ValueError, "tau must be a number, or two or more increasing ones"),
+        (lambda: nnc.Quantile([0.5, 0.1]), ValueError, "tau must be a number, or two or more increasing ones"),
+        (lambda: nnc.Quantile([0.5, 1.0]), ValueError, r"tau\[1\] must be above 0 and below 1"),
+        (lambda: network([4, 4], loss=QUANTILES), ValueError, "layers must end with 3 outputs for each target"),
+        (lambda: Head(3, QUANTILES), TypeError, "loss of a head must be a single loss"),
+        (lambda: Head(3, TWO), TypeError, "loss of a head must be a single loss"),
+        (lambda: Heads([Head(1), Head(2)], ordered=True), ValueError, "heads must have the same number of outputs"),
+        (lambda: network([4, 3], loss=QUANTILES).loss(np.zeros((5, 4)), np.zeros((5, 2))), ValueError, "y must have"),
+    ],
+)
+def test_quantiles_that_do_not_fit(made, error, message):
+    with pytest.raises(error, match=message):
+        made()
+
+
 # ------------------------------------------------------------------------------------------------- what is refused
 
 

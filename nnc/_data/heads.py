@@ -24,6 +24,8 @@ def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     values = as_rows(given, n)
     widths = [head.n for head in heads.heads]
     narrow = [1 if head.row.takes == "probabilities" else head.n for head in heads.heads]
+    if heads.ordered and values.shape == (n, widths[0]) != (n, sum(narrow)):
+        values = np.tile(values, (1, len(widths)))
     if values.shape == (n, sum(narrow)):
         widths = narrow
     elif values.shape != (n, sum(widths)):

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._registry.heads import Heads
+from nnc._registry.losses import Quantile
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc._registry.heads import Head, Heads
+    from nnc._registry.heads import Head
     from nnc.layers.stack import Stack
 
 
@@ -65,11 +68,42 @@ class HeadsLoss:
         for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
             if head.activation.name != "identity":
                 Z[:, columns] = head.activation.values(Z[:, columns])
+        if self.made_of.ordered:
+            self._by_head(Z).sort(axis=-2)
         return Z
 
+    def _by_head(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return a view (..., heads, outputs of each) of values (..., n_out) of heads with equally many outputs."""
+        return values.reshape(*values.shape[:-1], len(self.made_of.heads), -1)
+
+    def _order(self, Z: NDArray[Any]) -> NDArray[np.intp]:
+        """Return for each row and prediction which output it is (n, n_out)."""
+        P = Z.copy()
+        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
+            P[:, columns] = head.activation.values(Z[:, columns])
+        index = self._by_head(P).argsort(axis=-2, kind="stable")
+        width = index.shape[-1]
+        order: NDArray[np.intp] = (index * width + np.arange(width)).reshape(Z.shape)
+        return order
+
+    def of_predictions(self, Z: NDArray[Any], J: NDArray[Any]) -> NDArray[Any]:
+        """Return derivatives (n, ..., n_out) of the predictions for those of Z."""
+        J = self._through(Z, J)
+        if not self.made_of.ordered:
+            return J
+        order = self._order(Z).reshape(len(Z), *[1] * (J.ndim - 2), -1)
+        return np.take_along_axis(J, order, axis=-1)
+
     def through(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
-        """Derivatives (n, ..., n_out) by the outputs as those by Z; and derivatives of Z as those of the outputs, since
-        the derivative of an activation is a symmetric matrix."""
+        """Return derivatives (n, n_out) by Z for those by the predictions."""
+        if self.made_of.ordered:
+            by_outputs = np.empty_like(D)
+            np.put_along_axis(by_outputs, self._order(Z), D, axis=-1)
+            D = by_outputs
+        return self._through(Z, D)
+
+    def _through(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
+        """Multiply derivatives (n, ..., n_out) by those of the activations, which are symmetric matrices."""
         D = D.copy()
         for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
             z = Z[:, columns]
@@ -84,8 +118,9 @@ class HeadsLoss:
         return D
 
 
-def heads_loss(heads: Heads, stack: Stack) -> HeadsLoss:
-    """Return heads on these layers; ValueError if they do not fit."""
+def heads_loss(loss: Heads | Quantile, stack: Stack) -> HeadsLoss:
+    """Return heads, or those of several quantiles, on these layers; ValueError if they do not fit."""
+    heads = Heads.of_quantiles(loss, stack.sizes[-1]) if isinstance(loss, Quantile) else loss
     if heads.n_out != stack.sizes[-1]:
         raise ValueError(f"loss must have heads of {stack.sizes[-1]} outputs together, got {heads.n_out}: {heads}")
     if stack.activations[-1] != "identity":

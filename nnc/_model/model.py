@@ -46,6 +46,8 @@ class Model:
 
     Attributes
     ----------
+    own_loss : CustomLoss or HeadsLoss or None
+        The loss as a function of the outputs of the engine, if it has no name.
     theta : array (size,)
         All parameters, rows padded to whole vectors: what the engine reads and training writes.
     W : list of arrays (n_in, n_out)
@@ -71,6 +73,7 @@ class Model:
     loss_parameter: float
     custom: CustomLoss | None
     heads: HeadsLoss | None
+    own_loss: CustomLoss | HeadsLoss | None
     shape: Shape
     images: bool
     sizes: tuple[int, ...]
@@ -126,6 +129,7 @@ class Model:
         self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
         self.core = cores.core(self.dtype, () if self.images else self.sizes[1:])
         made = self.stack.engine()
+        self.own_loss = self.custom or self.heads
         heads = {} if self.heads is None else self.heads.engine_arguments()
         layers = [description for description, _ in made]
         self.engine = self.core.Engine(layers, self.loss, self.loss_parameter, **heads)
@@ -382,11 +386,6 @@ class Model:
     def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
         """The core's object that works out the loss of rows in threads, and their outputs into `out`."""
         return self.core.Evaluation(self.engine, self.theta, *data.whole, out, threads, data.index)
-
-    @property
-    def own_loss(self) -> CustomLoss | HeadsLoss | None:
-        """The loss as a function of the outputs of the engine, if it has no name: of the user, or of heads."""
-        return self.custom or self.heads
 
     def with_slopes(self, data: Data) -> tuple[float, Data]:
         """Return the value of `own_loss`, and the rows with its derivatives by the outputs of the engine as targets."""

@@ -39,6 +39,7 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
           1, else `nnc.Huber(delta)`;
         - "log_cosh": the mean of log cosh(Y - P);
         - "quantile": the mean of max(tau (Y - P), (tau - 1) (Y - P)); tau is 0.5, else `nnc.Quantile(tau)`;
+          with several, `nnc.Quantile([0.1, 0.5, 0.9])`, the sum of theirs, an output for each and sorted predictions;
         - "poisson": sum (P - Y log P) / (m n) for counts Y, output exp;
         - "hinge": the mean of max(0, 1 - Y P) for Y = -1 or 1, default output identity.
 

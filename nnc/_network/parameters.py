@@ -92,7 +92,7 @@ class Parameters:
         name, parameter = losses.as_loss(loss)
         made = stack(layers, activation, output, name, flag("bias", bias))
         custom = heads = None
-        if isinstance(loss, losses.Composite):
+        if isinstance(loss, (losses.Composite, losses.Quantile)) and name == losses.CUSTOM:
             from nnc._model.heads import heads_loss
 
             heads = heads_loss(loss, made)
