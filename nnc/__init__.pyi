@@ -52,6 +52,7 @@ from nnc._registry.optimizers import RMSprop as RMSprop
 from nnc._registry.optimizers import Rprop as Rprop
 from nnc._registry.optimizers import SGD as SGD
 from nnc._serialization import ModelFileError as ModelFileError
+from nnc._team import Stepper as Stepper
 from nnc._training.advice import DeadLayerWarning as DeadLayerWarning
 from nnc._training.advice import DivergedWarning as DivergedWarning
 from nnc._training.advice import EqualNeuronsWarning as EqualNeuronsWarning
@@ -135,6 +136,7 @@ __all__ = [
     "SearchResult",
     "Standardize",
     "StepLR",
+    "Stepper",
     "TargetRangeWarning",
     "TensorBoard",
     "TrainingWarning",

@@ -22,7 +22,8 @@ cimport conv
 cimport matmul
 cimport vmath
 from dropout cimport mask_row
-from losses cimport loss_scale
+from losses cimport HEADS, loss_scale
+from heads cimport Head, are_targets
 from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer, set_constant
 from threads cimport Single, Task, barrier_abort, barrier_init, now, smaller
 from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
@@ -30,7 +31,7 @@ from images cimport to_outputs
 from layers cimport fits, measure
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
                    shuffle_by as shuffle_rows_by, weight_of)
-from network cimport (Network, Plan, backward, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
+from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
                       refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond,
                       shares_blocks, sum_partial, unpack_gradient, unpad)
 from pixels cimport pays as by_pixels_pay
@@ -316,11 +317,12 @@ cdef double descend(const Plan* of, const real* params, const Data* data, real* 
         mode = flush_denormals()
         if not (checked or are_finite(data, plan.layers, plan.count)):
             total, n = NAN, 0
+        begin_batch(&net, data, 0, n, data.weight, 0)
         for row from 0 <= row < n by block:
             rows = smaller(block, n - row)
             fetch(&net.block, data, row, 0, rows)
             forward(&net, 0, rows, rows, 0, 0, 0, 0)
-            output_delta(&net, 0, rows, scale)
+            output_delta(&net, 0, rows, scale, 0)
             total += sum_partial(&net, rows)
             if by_inputs is not NULL:
                 net.by_inputs = by_inputs + row * net.block.n_in

@@ -13,6 +13,11 @@ cdef class Engine:
         A name of LOSSES.
     parameter : float
         Of the loss: huber's delta, quantile's tau, cross_entropy's label smoothing.
+    heads : sequence of tuples, optional
+        Several losses in place of `loss`: (loss, parameter, activation, n, weight) for each, where n is its number of
+        outputs. The activation of the last layer must be the identity.
+    missing : float, optional
+        A target with this value is missing. Default: all targets of the heads are there.
 
     Raises
     ------
@@ -20,10 +25,11 @@ cdef class Engine:
         A name is not known, a description has too much or lacks something, or a layer does not fit on the one below.
     """
     cdef Plan plan
+    cdef Head* heads
     cdef readonly Py_ssize_t size     # parameters, padding included
     cdef readonly tuple layout        # per layer: start, rows of W, padded width, has bias; 2 more rows of a batch norm
 
-    def __cinit__(self, layers, loss, double parameter=0):
+    def __cinit__(self, layers, loss, double parameter=0, heads=(), double missing=NAN):
         cdef Plan* plan = &self.plan
         cdef Layer* layer
         cdef int l
@@ -65,9 +71,39 @@ cdef class Engine:
             raise ValueError("the last layer has to be a dense one")
         plan.pools = True
         self.layout, self.size = tuple(layout), plan.size
+        if heads:
+            self.set_heads(heads, missing)
+
+    cdef int set_heads(self, heads, double missing) except -1:
+        cdef Plan* plan = &self.plan
+        cdef const Layer* last = &plan.layers[plan.count - 1]
+        cdef Head* head
+        cdef Py_ssize_t first = 0
+        cdef int h
+        self.heads = <Head*>calloc(len(heads), sizeof(Head))
+        if self.heads is NULL:
+            raise MemoryError
+        for h, (loss, parameter, activation, n, weight) in enumerate(heads):
+            head = &self.heads[h]
+            head.loss, head.parameter = number_of("loss", loss, LOSSES), parameter
+            head.activation = number_of("activation", activation, ACTIVATIONS)
+            head.first, head.n, head.weight = first, n, weight
+            first += head.n
+        if first != last.n_out or last.activation != activations.IDENTITY:
+            raise ValueError(f"heads must have {last.n_out} outputs, and the last layer the identity, got {heads}")
+        plan.loss = HEADS
+        plan.heads.count, plan.heads.of, plan.heads.missing = len(heads), self.heads, missing
+        return 0
 
     def __dealloc__(self):
         free(self.plan.layers)
+        free(self.heads)
+
+    def are_targets(self, Y):
+        """Return whether Y is an array of targets of the heads that needs no conversion; numbers may not be finite."""
+        cdef Py_ssize_t n = 0, n_out = self.plan.layers[self.plan.count - 1].n_out
+        cdef const real* y = rows_of(Y, n_out, 0, &n)
+        return y is not NULL and are_targets(&self.plan.heads, y, n, n_out)
 
     def blocks(self, Py_ssize_t batch):
         """How many threads can share a batch of so many rows by taking whole blocks; 0 where they share rows and

@@ -7,7 +7,7 @@ from arena cimport EVALUATE, Arena, take
 from threads cimport share, smaller
 from layer cimport GRAIN, Layer
 from rows cimport Data, fetch
-from network cimport (Network, Plan, block_rows, forward, lay_out as lay_out_network, output_delta, refresh,
+from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out as lay_out_network, output_delta, refresh,
                       set_parameters, unpad)
 
 cdef struct Part:         # what one thread has
@@ -40,6 +40,7 @@ cdef inline void restart(Parts* parts) noexcept nogil:
     for t in range(parts.threads):
         parts.of[t].row = share(parts.data.n, t, parts.threads, GRAIN)
         refresh(&parts.of[t].net)
+        begin_batch(&parts.of[t].net, &parts.data, 0, parts.data.n, parts.data.weight, 0)
 
 
 cdef inline bint is_done(const Parts* parts) noexcept nogil:
@@ -69,7 +70,7 @@ cdef inline void evaluate(Parts* parts, int thread, Py_ssize_t blocks) noexcept 
         rows = smaller(net.block.size // GRAIN * GRAIN if net.block.size >= GRAIN else net.block.size, end - row)
         fetch(&net.block, &parts.data, row, 0, rows)
         forward(net, 0, rows, rows, 0, 0, 0, 0)
-        output_delta(net, 0, rows, 1)
+        output_delta(net, 0, rows, 1, 0)
         memcpy(parts.partial + row // GRAIN, net.partial, (rows + GRAIN - 1) // GRAIN * sizeof(double))
         if parts.out is not NULL:
             unpad(last.A, last, rows, parts.out + row * last.n_out)

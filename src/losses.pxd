@@ -18,6 +18,10 @@
 #
 #     custom         sum (Y P), where Y is its derivative by P: so the gradient of this one is that of the other
 #
+# and for several losses, each of some of the outputs
+#
+#     heads          the sum of theirs, see heads.pxd
+#
 # bce, cross_entropy and poisson are computed from Z, so that no logarithm of a rounded P is taken: log(1 - sigmoid(z))
 # = -softplus(z). The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns
 # it into the loss. A row with a weight counts as so many rows: its terms are multiplied by it, and m is the sum of the
@@ -39,6 +43,7 @@ cdef enum Loss:           # the numbers are the order of the rows in nnc/_regist
     QUANTILE
     HINGE
     CUSTOM
+    HEADS                 # without a row
 
 
 cdef inline bint from_logits(int loss) noexcept nogil:
@@ -64,7 +69,7 @@ cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogi
         return 0.5
     if rows == 0:         # none of them has a weight
         return 0
-    if loss == CROSS_ENTROPY:
+    if loss == CROSS_ENTROPY or loss == HEADS:
         return 1.0 / rows
     return 1.0 / (rows * n)
 

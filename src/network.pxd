@@ -19,6 +19,7 @@ cimport norm
 cimport pixels
 from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer
 from rows cimport Block, Data, lay_out as lay_out_rows
+from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_out_heads, loss_of_heads
 
 cdef enum:
     BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
@@ -38,6 +39,7 @@ cdef struct Plan:         # what is known of a network that has neither paramete
     Layer* layers
     int loss
     double parameter      # of the loss; not real, which Cython takes for float, rounding a number from Python
+    Heads heads           # without buffers
     Py_ssize_t size       # parameters, padding included
 
 cdef struct Network:
@@ -46,6 +48,7 @@ cdef struct Network:
     Layer* layers
     int loss
     real parameter        # of the loss
+    Heads heads
     real* by_inputs       # (rows of the block, n_in) gets the derivative by the inputs, where it is asked for; or NULL
     bint is_tiny          # the buffers have the layout of tiny.pxd
     bint by_pixels        # the layers of images have that of pixels.pxd
@@ -133,6 +136,9 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
     net.layers, net.by_inputs = placed, NULL
     net.loss = plan.loss
     net.parameter = plan.parameter
+    net.heads = plan.heads
+    if plan.heads.count > 0 and purpose != PREDICT:
+        lay_out_heads(&net.heads, arena, threads)
     net.is_tiny, net.by_pixels = is_tiny, plan.by_pixels
     net.norms = plan.norms > 0 and purpose == TRAIN
     net.waits = net.norms and not plan.running
@@ -268,29 +274,40 @@ cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noe
         forward(net, 0, rows, rows, 0, 0, 0, 0)
 
 
-cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, real scale) noexcept nogil:
-    # The plain sum of the loss of rows i to i + rows, and their delta, times `scale`.
+cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t low, Py_ssize_t high, double weight,
+                             int thread) noexcept nogil:
+    # Prepare output_delta() of this thread for the batch of rows low to high of the data, whose weights add up to
+    # `weight`.
+    if net.heads.count > 0:
+        begin_batch_of_heads(&net.heads, data, low, high, weight, net.block.n_out, thread)
+
+
+cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, double scale, int thread) noexcept nogil:
+    # Return the plain sum of the loss of rows i to i + rows, and write their delta, times `scale`.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
     cdef Py_ssize_t at = i * out.ld
+    if net.heads.count > 0:
+        return loss_of_heads(&net.heads, out.A + at, block.Y + at, out.D + at, scale, rows, out.n_out, out.ld, thread)
     return loss_of_rows(net.loss, net.parameter, out.Z + at, NULL if out.log_sum is NULL else out.log_sum + i,
                         out.A + at,
                         NULL if block.Y is NULL else block.Y + at, NULL if block.labels is NULL else block.labels + i,
-                        out.D + at, net.mask, scale, rows, out.ld)
+                        out.D + at, net.mask, <real>scale, rows, out.ld)
 
 
-cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale) noexcept nogil:
-    # The delta of the output layer, and the plain sum of the loss of each grain of rows.
+cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
+                              int thread) noexcept nogil:
+    # Compute the delta of the output layer, and the plain sum of the loss of each grain of rows.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const real* weights = net.block.weights
     cdef Py_ssize_t i, k, at = low * out.ld
     for i from low <= i < high by GRAIN:
         if weights is NULL:
-            net.partial[i // GRAIN] = loss_of(net, i, smaller(GRAIN, high - i), <real>scale)
+            net.partial[i // GRAIN] = loss_of(net, i, smaller(GRAIN, high - i), scale, thread)
         else:
             net.partial[i // GRAIN] = 0
             for k in range(i, smaller(i + GRAIN, high)):
-                net.partial[i // GRAIN] += weights[k] * loss_of(net, k, 1, <real>(scale * weights[k]))
+                net.partial[i // GRAIN] += weights[k] * loss_of(net, k, 1, scale * weights[k], thread)
     if not from_logits(net.loss):
         differentiate_rows(out.activation, out.Z + at, out.A + at, out.D + at, high - low, out.n_out, out.ld)
 

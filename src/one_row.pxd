@@ -7,7 +7,7 @@
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES
-from losses cimport loss_scale
+from losses cimport HEADS, loss_scale
 from optimizers cimport Optimizer, count_step
 from matmul cimport COLUMNS, K_BLOCK
 from threads cimport smaller
@@ -34,7 +34,7 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
             return False
         if layer.frozen or layer.own is not NULL:
             return False
-    return (run.batch == 1 and plan.size <= FEW and run.data.weights is NULL and optimizer.clip_norm == 0
+    return (run.batch == 1 and plan.loss != HEADS and plan.size <= FEW and run.data.weights is NULL and optimizer.clip_norm == 0
             and optimizer.max_norm == 0 and
             optimizer.l1 == 0 and optimizer.l2 == 0)
 
@@ -119,7 +119,7 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
         for l in range(net.count):
             forward(&net.layers[l], X[0], net.scratch)
             X = net.layers[l].outs
-        output_delta(net, 0, 1, scale)
+        output_delta(net, 0, 1, scale, 0)
         for l in range(net.count - 1, 0, -1):
             backward(&net.layers[l], &net.layers[l - 1])
         total += net.partial[0]

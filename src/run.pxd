@@ -16,7 +16,7 @@ from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now, share, smaller
 from layer cimport Layer, GRAIN, first_row, last_row, list_rows, parameter_rows
 from rows cimport BitGenerator, Data, fetch, rows_ahead, shuffle, shuffle_by, weight_of
-from network cimport (Network, Plan, backward, constrain, follow_step, forward, is_broken, lay_out as lay_out_network,
+from network cimport (Network, Plan, backward, begin_batch, constrain, follow_step, forward, is_broken, lay_out as lay_out_network,
                       learn, output_delta, set_gradient, set_parameters, shares_blocks, step, sum_partial,
                       sum_penalties, unpad)
 
@@ -137,7 +137,7 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
         return
     fetch(&net.block, &run.data, row, 0, rows)
     forward(net, 0, rows, rows, 0, run.drop_key, drops, row - batch_start)
-    output_delta(net, 0, rows, scale)
+    output_delta(net, 0, rows, scale, 0)
     backward(net, 0, rows, rows, 0)
     learn(net, rows, True, False, NULL, NULL, 0, 1, NULL)
     net.total = sum_partial(net, rows)
@@ -247,6 +247,10 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if first:
             weight = weight_of(&run.data, batch_start, batch_end)
             scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
+            if run.nets is NULL:
+                begin_batch(net, &run.data, batch_start, batch_end, weight, thread)
+            elif thread < run.net_count:
+                begin_batch(&run.nets[thread], &run.data, batch_start, batch_end, weight, 0)
 
         if run.nets is not NULL:
             take_block(run, thread, row, batch_end, batch_start, drops, scale)
@@ -257,7 +261,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 fetch(&net.block, &run.data, row, low, high)
             if forward(net, low, high, rows, thread, run.drop_key, drops, row - batch_start):
                 break
-            output_delta(net, low, high, scale)
+            output_delta(net, low, high, scale, thread)
             if backward(net, low, high, rows, thread):
                 break
         part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1

@@ -12,7 +12,7 @@
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
 from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, differentiate, slope, value
-from losses cimport CUSTOM, elementwise_loss, from_logits, loss_scale
+from losses cimport CUSTOM, HEADS, elementwise_loss, from_logits, loss_scale
 from layer cimport DENSE, Layer
 from rows cimport Data
 from learn cimport move
@@ -25,7 +25,7 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
     # these are not 16.
     cdef const Data* data = &run.data
     cdef int l
-    if plan.loss == CUSTOM:                   # whose outputs are asked for before a step
+    if plan.loss == CUSTOM or plan.loss == HEADS:     # the outputs of the former are asked for before a step
         return False
     for l in range(plan.count):
         if plan.layers[l].frozen or plan.layers[l].own is not NULL:

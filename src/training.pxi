@@ -413,6 +413,8 @@ cdef bint take_single(void* what, X, Y, double rate, double* loss) noexcept:
     cdef Data data
     if not self.is_labelled:
         data = data_as_is(X, Y, n_in, n_out)
+        if data.n > 0 and net.loss == HEADS and not are_targets(&net.heads, data.Y, data.n, n_out):
+            return False
     else:
         if self.labels is NULL:
             self.labels = <int*>malloc(self.run.batch * sizeof(int))

@@ -254,6 +254,206 @@ def test_check_gradients(missing):
     assert (layer.name, layer.n_params, layer.checked) == ("Loss function 'heads'", 30, 23 if missing else 30)
 
 
+ALL = [
+    Head(2, "mse"),
+    Head(3, "cross_entropy", weight=0.5),
+    Head(1, nnc.Huber(0.3)),
+    Head(4, nnc.CrossEntropy(0.1)),
+    Head(3, "bce", weight=2.0),
+    Head(1, "poisson"),
+    Head(2, "hinge", output="tanh"),
+    Head(3, "mae", output="softmax"),
+    Head(1, nnc.Quantile(0.2), output="softplus"),
+    Head(5, "sse", output="gelu", weight=0.1),
+    Head(1, "half_sse"),
+    Head(1, "log_cosh"),
+]
+
+
+def targets_of_all(rng, n):
+    """Targets of the heads in ALL."""
+    parts = {
+        "numbers": lambda k: rng.normal(size=(n, k)),
+        "probabilities": lambda k: rng.dirichlet(np.ones(k), n),
+        "shares": lambda k: rng.uniform(size=(n, k)),
+        "counts": lambda k: rng.poisson(2.0, (n, k)).astype(float),
+        "signs": lambda k: rng.choice([-1.0, 1.0], (n, k)),
+    }
+    return np.column_stack([parts[head.row.takes](head.n) for head in ALL])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("n", [1, 7, 53])
+def test_loss_and_gradients_of_every_head_are_those_of_the_definition(n, missing, dtype):
+    rng = np.random.default_rng(n)
+    heads = Heads(ALL, missing=missing)
+    net = network([4, 9, heads.n_out], loss=heads, dtype=dtype)
+    X, y = rng.normal(size=(n, 4)), targets_of_all(rng, n)
+    if missing:
+        for columns in heads.slices:  # rows of a head, as cross-entropy has no row without some of its targets
+            y[rng.uniform(size=n) < 0.3, columns] = np.nan
+    target, model = net.intake.data(X, y), net.model
+    # the definition in NumPy, whose derivative by the net inputs is propagated back by the engine of one loss
+    loss, rows = model.with_slopes(target)
+    assert net.loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
+    wanted = np.empty(net.n_params, dtype)
+    model.linear.gradients(model.read, *rows, wanted)
+    found = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
+    rel, abs_ = (1e-9, 1e-12) if dtype == "float64" else (1e-3, 1e-5)
+    assert found == pytest.approx(wanted, rel=rel, abs=abs_)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_trajectory_is_that_of_the_definition(missing):
+    rng = np.random.default_rng(1)
+    heads = Heads(ALL, missing=missing)
+    net = network([4, 9, heads.n_out], loss=heads)
+    X, y = rng.normal(size=(70, 4)), targets_of_all(rng, 70)
+    if missing:
+        for columns in heads.slices:
+            y[rng.uniform(size=70) < 0.3, columns] = np.nan
+    model = net.model.copy()  # trained with derivatives of the definition, by plain gradient descent
+    for _ in range(20):
+        for low in range(0, 70, 32):
+            _, rows = model.with_slopes(net.intake.data(X[low : low + 32], y[low : low + 32]))
+            flat = model.zeros()
+            model.linear.gradient(model.read, *rows, flat)
+            model.theta -= 0.05 * flat
+    net.fit(X, y, epochs=20, lr=0.05, optimizer="sgd", batch_size=32, shuffle=False)
+    assert net.params == pytest.approx(model.params, rel=1e-9, abs=1e-11)
+
+
+def test_targets_of_heads_are_checked_in_prepared_steps():
+    heads = Heads([Head(1, "mse"), Head(2, "bce")])
+    X, y = np.zeros((4, 3)), np.ones((4, 3))
+    step = network([3, 5, 3], loss=heads).stepper(lr=0.1)
+    for _ in range(3):
+        step(X, y)
+    with pytest.raises(ValueError, match="y must lie between 0 and 1"):
+        step(X, 2 * y)
+
+
+def test_heads_with_batch_normalization_are_the_single_loss():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 4)), rng.normal(size=(40, 3))
+    layers = [Input(4), Dense(8), nnc.layers.BatchNorm(), Dense(3)]
+    one, other = network(layers, loss="mse"), network(layers, loss=Heads([Head(3, "mse")]))
+    for net in (one, other):
+        net.fit(X, y, epochs=5, lr=0.1, batch_size=16)
+    assert other.params == pytest.approx(one.params, rel=1e-9, abs=1e-12)
+    assert other.predict(X) == pytest.approx(one.predict(X), rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------- scaled targets
+
+
+def test_scaled_targets_of_heads_are_those_of_one_loss(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), 1000 + 50 * rng.normal(size=(60, 2))
+    one = network([4, 8, 2], loss="mse", scale_y="standardize")
+    other = network([4, 8, 2], loss=Heads([Head(1, "mse", weight=0.5)] * 2), scale_y="standardize")
+    for net in (one, other):
+        net.fit(X, y, epochs=30, lr=0.1, batch_size=16, validation=0.2)
+    assert other.predict(X) == pytest.approx(one.predict(X), rel=1e-9)
+    assert other.history.val_loss == pytest.approx(one.history.val_loss, rel=1e-9)
+    assert other.jacobian(X) == pytest.approx(one.jacobian(X), rel=1e-7, abs=1e-9)
+    other.save(tmp_path / "net.json", checkpoint=True)
+    loaded = NeuralNetwork.load(tmp_path / "net.json")
+    assert loaded.predict(X).tobytes() == other.predict(X).tobytes()
+    assert loaded.loss(X, y) == other.loss(X, y)
+
+
+@pytest.mark.parametrize("scale_y", ["standardize", "minmax", nnc.Standardize(mean=1000.0, std=50.0)])
+def test_only_numbers_are_scaled_and_missing_ones_are_left_out(scale_y):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    y = np.column_stack([1000 + 50 * X[:, 0], 1000 + 50 * X[:, 1], X[:, 2] > 0])
+    full = y.copy()
+    y[::3, 0] = y[1::4, 1] = y[::5, 2] = np.nan
+    heads = Heads([Head(2, "mse"), Head(2, "cross_entropy")], missing=True)
+    net = network([4, 8, 4], loss=heads, scale_y=scale_y)
+    net.fit(X, y, epochs=150, lr=0.01, optimizer="adam", batch_size=50)
+    numbers, probabilities = heads.split(net.predict(X))
+    assert np.abs(numbers - full[:, :2]).mean() < 5
+    assert ((probabilities[:, 1] > 0.5) == full[:, 2]).mean() > 0.95
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(300))
+
+
+# ------------------------------------------------------------------------------------------------- several quantiles
+
+QUANTILES = nnc.Quantile([0.1, 0.5, 0.9])
+
+
+def spread(n=600):
+    """Two targets whose spread depends on the inputs."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (n, 2))
+    return X, 100 + 10 * (X + (0.2 + abs(X[:, ::-1])) * rng.normal(size=(n, 2)))
+
+
+def test_several_quantiles_are_trained_as_heads_of_one_each():
+    X, y = spread()
+    options = {"epochs": 5, "optimizer": "adam", "lr": 0.01, "batch_size": 32, "validation": 0.2}
+    one = network([2, 8, 6], loss=QUANTILES, scale_y="standardize")
+    other = network([2, 8, 6], loss=Heads([Head(2, nnc.Quantile(q)) for q in QUANTILES.tau]), scale_y="standardize")
+    wide = np.tile(y, (1, 3))
+    history, found = one.fit(X, y, **options), other.fit(X, wide, **options)
+    assert one.params.tobytes() == other.params.tobytes()
+    assert history.val_loss.tolist() == found.val_loss.tolist()
+    assert one.loss(X, y) == one.loss(X, wide) == other.loss(X, wide)
+    P = other.predict(X).reshape(len(X), 3, 2)
+    assert one.predict(X) == pytest.approx(np.sort(P, axis=1).reshape(len(X), 6), rel=1e-12)
+
+
+def test_quantiles_have_their_shares_and_do_not_cross():
+    X, y = spread()
+    net = network([2, 16, 3], loss=QUANTILES, scale_y="standardize")
+    net.fit(X, y[:, 0], epochs=60, optimizer="adam", lr=0.01, batch_size=32)
+    P = net.predict(X)
+    assert (y[:, :1] < P).mean(axis=0) == pytest.approx([0.1, 0.5, 0.9], abs=0.06)
+    assert (np.diff(P, axis=1) >= 0).all()
+    far = net.predict(50 * X)
+    assert (np.diff(far, axis=1) >= 0).all()
+
+
+def test_derivatives_of_quantiles_are_those_of_sorted_predictions(tmp_path):
+    net = network([4, 8, 6], loss=QUANTILES)  # weights of the seed, whose outputs cross
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    assert (net.model.net_outputs(x) != net.predict(x)).any()
+    h, wanted = 1e-6, np.empty((5, 6, 4))
+    for j in range(4):
+        e = h * np.eye(4)[j]
+        wanted[:, :, j] = (net.predict(x + e) - net.predict(x - e)) / (2 * h)
+    assert net.jacobian(x) == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+    dP = np.random.default_rng(1).normal(size=(5, 6))
+    assert net.vjp(x, dP)[1] == pytest.approx(np.einsum("nk,nkj->nj", dP, wanted), rel=1e-6, abs=1e-8)
+    assert net.check_gradients(x, np.ones((5, 2))).ok
+    net.save(tmp_path / "net.json")
+    loaded = NeuralNetwork.load(tmp_path / "net.json")
+    assert loaded.heads == net.heads == Heads([Head(2, nnc.Quantile(q)) for q in QUANTILES.tau], ordered=True)
+    assert loaded.predict(x).tobytes() == net.predict(x).tobytes()
+    assert "ordered" not in network().to_json()
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "message"),
+    [
+        (lambda: nnc.Quantile([0.5]), ValueError, "tau must be a number, or two or more increasing ones"),
+        (lambda: nnc.Quantile([0.5, 0.1]), ValueError, "tau must be a number, or two or more increasing ones"),
+        (lambda: nnc.Quantile([0.5, 1.0]), ValueError, r"tau\[1\] must be above 0 and below 1"),
+        (lambda: network([4, 4], loss=QUANTILES), ValueError, "layers must end with 3 outputs for each target"),
+        (lambda: Head(3, QUANTILES), TypeError, "loss of a head must be a single loss"),
+        (lambda: Head(3, TWO), TypeError, "loss of a head must be a single loss"),
+        (lambda: Heads([Head(1), Head(2)], ordered=True), ValueError, "heads must have the same number of outputs"),
+        (lambda: network([4, 3], loss=QUANTILES).loss(np.zeros((5, 4)), np.zeros((5, 2))), ValueError, "y must have"),
+    ],
+)
+def test_quantiles_that_do_not_fit(made, error, message):
+    with pytest.raises(error, match=message):
+        made()
+
+
 # ------------------------------------------------------------------------------------------------- what is refused
 
 
@@ -272,7 +472,24 @@ def test_check_gradients(missing):
         (lambda: Heads([Head(1)], missing="yes"), TypeError, "missing must be"),
         (lambda: network([4, 6]), ValueError, "loss must have heads of 6 outputs together, got 5"),
         (lambda: network([4, 5], output="tanh"), ValueError, "output must be left out where heads have their own"),
-        (lambda: network(scale_y="standardize"), ValueError, "scale_y is for losses of numbers .* got it with 'heads'"),
+        (
+            lambda: network([4, 3], loss=Heads([Head(3, "bce")]), scale_y="standardize"),
+            ValueError,
+            "scale_y is for losses of numbers .* heads that have none: bce of 3 sigmoid",
+        ),
+        (lambda: network(scale_y="pixels"), ValueError, "scale_y must not be 'pixels'"),
+        (
+            lambda: network(loss=MISSING, scale_y="standardize").loss(*data(network())),
+            ValueError,
+            "scale_y is not known before the first fit",
+        ),
+        (
+            lambda: network(loss=MISSING, scale_y="standardize").fit(
+                np.zeros((3, 4)), [[1, np.nan, 0], [2, np.nan, 1], [np.nan, 5, 2]], epochs=1, lr=0.1
+            ),
+            ValueError,
+            "scale_y needs two or more targets to find the scaling of an output, got 1 for output 1",
+        ),
         (lambda: network().predict_classes(np.zeros((1, 4))), ValueError, "predict_classes is for one loss"),
         (lambda: network().predict_proba(np.zeros((1, 4))), ValueError, "predict_proba is for one loss"),
         (lambda: network().score(*data(network())), ValueError, "score is of one loss"),

@@ -151,7 +151,8 @@ def jacobian(intake: Intake, X: ArrayLike) -> NDArray[Any]:
         rows, single = intake.checked_inputs(array), intake.is_single(array)
     J = model.input_jacobian(rows)
     if model.heads is not None:
-        J = np.ascontiguousarray(model.heads.through(model.net_outputs(rows), J.transpose(0, 2, 1)).transpose(0, 2, 1))
+        by_input = model.heads.of_predictions(model.net_outputs(rows), J.transpose(0, 2, 1))
+        J = np.ascontiguousarray(by_input.transpose(0, 2, 1))
     if intake.scaler_y is not None:
         J = (J / intake.known_y().factor[:, None]).astype(model.dtype)
     if intake.scaling_X is not None:

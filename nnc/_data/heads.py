@@ -1,4 +1,4 @@
-"""Targets of a network with several heads: what y has for each of them, checked as its loss asks for."""
+"""Targets of a network with several heads: conversion, checks and scaling."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._data.scaling import Pixels, Scaling
 from nnc._data.targets import check_range, labels, probabilities
+from nnc._model.heads import MISSING
 from nnc._utils.arrays import as_rows, cast, numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nnc._data.scaling import Scaler
     from nnc._registry.heads import Head, Heads
 
 
@@ -21,6 +24,8 @@ def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     values = as_rows(given, n)
     widths = [head.n for head in heads.heads]
     narrow = [1 if head.row.takes == "probabilities" else head.n for head in heads.heads]
+    if heads.ordered and values.shape == (n, widths[0]) != (n, sum(narrow)):
+        values = np.tile(values, (1, len(widths)))
     if values.shape == (n, sum(narrow)):
         widths = narrow
     elif values.shape != (n, sum(widths)):
@@ -34,6 +39,55 @@ def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         except ValueError as error:
             raise ValueError(f"head {place}, {head}: {error}") from None
     return Y
+
+
+def encode_missing(Y: NDArray[Any]) -> NDArray[Any]:
+    """Return targets for the engine, with MISSING for NaN."""
+    return np.where(np.isnan(Y), Y.dtype.type(MISSING), Y)
+
+
+def known_scaling(heads: Heads, scaler: Scaler) -> Scaling | None:
+    """Return the scaling of the targets that needs no data, or None if it is found from data.
+
+    Only targets of losses of numbers are scaled.
+    """
+    scaled = _is_scaled(heads)
+    if not scaled.any():
+        raise ValueError(
+            f"scale_y is for losses of numbers that may be scaled, got it with heads that have none: {heads}"
+        )
+    if isinstance(scaler, Pixels) and not scaled.all():
+        raise ValueError(f"scale_y must not be 'pixels', one factor for all columns, with the heads {heads}")
+    known = scaler.known("scale_y", (heads.n_out,))
+    if known is None or isinstance(scaler, Pixels):
+        return known
+    return Scaling(scaler.name, np.where(scaled, known.shift, 0), np.where(scaled, known.factor, 1))
+
+
+def learned_scaling(heads: Heads, scaler: Scaler, Y: NDArray[Any]) -> Scaling:
+    """Return the scaling of targets (n, n_out) in which NaN is no target.
+
+    Raises
+    ------
+    ValueError
+        A column that is scaled has fewer than two targets.
+    """
+    shift, factor = np.zeros(heads.n_out), np.ones(heads.n_out)
+    for j in np.flatnonzero(_is_scaled(heads)):
+        column = Y[~np.isnan(Y[:, j]), j]
+        if len(column) < 2:
+            raise ValueError(
+                f"scale_y needs two or more targets to find the scaling of an output, got {len(column)} for output {j};"
+                " fit more rows first, or give scale_y=nnc.Standardize(mean=..., std=...)"
+            )
+        scaling = scaler.fit(column, "y")
+        shift[j], factor[j] = scaling.shift[0], scaling.factor[0]
+    return Scaling(scaler.name, shift, factor)
+
+
+def _is_scaled(heads: Heads) -> NDArray[np.bool_]:
+    """Return for each output whether its targets can be scaled."""
+    return np.repeat([head.row.takes == "numbers" for head in heads.heads], [head.n for head in heads.heads])
 
 
 def _of_head(head: Head, part: NDArray[Any], missing: bool) -> NDArray[Any]:

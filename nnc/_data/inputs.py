@@ -61,12 +61,15 @@ class InputConversion:
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         self.model = model
         self.loss = losses.ROWS[model.loss]
-        if scaler_y is not None and (self.loss.takes not in ("numbers", "slopes") or model.heads is not None):
-            what = self.loss.name if model.heads is None else "heads"
-            raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {what!r}")
+        if scaler_y is not None and self.loss.takes not in ("numbers", "slopes"):
+            raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
         self.scale_by(scaler_X, scaler_y)
         self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known("scale_X", model.shape)
         self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known("scale_y", model.sizes[-1:])
+        if scaler_y is not None and model.heads is not None:
+            from nnc._data import heads
+
+            self.scaling_y = heads.known_scaling(model.heads.made_of, scaler_y)
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
         self.largest = 0.0

@@ -38,8 +38,12 @@ class TargetConversion(OutputConversion):
             and X.ndim == Y.ndim == 2
             and X.dtype is Y.dtype is self.model.dtype
             and self.is_direct
-            and (of_outputs or self.loss.takes == "numbers")
+            and (of_outputs or self.loss.takes == "numbers" or self.are_targets_of_heads(Y))
         )
+
+    def are_targets_of_heads(self, Y: Any) -> bool:
+        """Return whether the loss is that of several heads and the engine can read their targets from Y as they are."""
+        return self.model.heads is not None and self.scaler_y is None and self.model.engine.are_targets(Y)
 
     def at_once(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, None] | None:
         """X, Y, labels and no weights as the engine takes them, where nothing is to be converted, or learned of them:
@@ -54,7 +58,7 @@ class TargetConversion(OutputConversion):
             flags = y.flags
             if y.shape != (n, n_out) or self.scaler_y is not None or not (flags.c_contiguous and flags.aligned):
                 return None
-            if takes == "numbers" or (takes == "slopes" and model.heads is None):
+            if takes == "numbers" or (takes == "slopes" and (model.heads is None or self.are_targets_of_heads(y))):
                 return X, y, None, None
         elif y.dtype.kind not in "iu":
             return None
@@ -114,7 +118,7 @@ class TargetConversion(OutputConversion):
 
     def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
         """Return checked weights of the rows."""
-        if self.model.custom is not None:
+        if self.model.own_loss is not None:
             what = "a loss that is a function, which weighs rows itself: let weights be a column of y"
             raise ValueError(f"{name} does not go with {what if self.model.heads is None else 'heads'}")
         array = finite(name, weights, (n,), self.model.dtype)
@@ -151,7 +155,12 @@ class TargetConversion(OutputConversion):
         if model.heads is not None:
             from nnc._data import heads
 
-            return heads.targets(model.heads.made_of, y, n, model.dtype), None
+            Y = heads.targets(model.heads.made_of, y, n, model.dtype)
+            if self.scaler_y is not None:
+                if learn and self.scaling_y is None:
+                    self.scaling_y = heads.learned_scaling(model.heads.made_of, self.scaler_y, Y)
+                Y = known_scaling("scale_y", self.scaling_y).apply(Y, model.dtype)
+            return heads.encode_missing(Y), None
         given = numbers("y", y) if model.custom is not None else targets.as_targets(y, row.name)
         if model.custom is not None:
             from nnc._model import custom

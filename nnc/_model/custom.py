@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._model.heads import HeadsLoss
-from nnc._registry.heads import Heads
 from nnc._utils.arrays import as_rows, cast, numbers
 from nnc._utils.checks import real
 
@@ -103,20 +101,14 @@ class CustomLoss:
         return f"the loss function {self.name!r}, called with P of shape {P.shape} and Y of shape {Y.shape},"
 
 
-def custom_loss(loss: Any, stack: Stack) -> CustomLoss | HeadsLoss:
-    """What is made of a network's argument that the engine does not know."""
+def custom_loss(loss: Any, stack: Stack) -> CustomLoss:
+    """Return the loss of a network on these layers that is a function; ValueError if they have a BatchNorm."""
     if any(layer.kind.normalizes for layer in stack.computing):
         raise ValueError(
-            "loss must be one that has a name where there is a BatchNorm: for a function, or heads, outputs are worked "
-            "out before a step, and those of normalized batches are known only in it"
+            "loss must be one that has a name where there is a BatchNorm: for a function, outputs are worked out "
+            "before a step, and those of normalized batches are known only in it"
         )
-    if not isinstance(loss, Heads):
-        return CustomLoss(loss)
-    if loss.n_out != stack.sizes[-1]:
-        raise ValueError(f"loss must have heads of {stack.sizes[-1]} outputs together, got {loss.n_out}: {loss}")
-    if stack.activations[-1] != "identity":
-        raise ValueError(f"output must be left out where heads have their own, got {stack.activations[-1]!r}")
-    return HeadsLoss(loss)
+    return CustomLoss(loss)
 
 
 def _range(P: NDArray[Any]) -> str:

@@ -1,5 +1,8 @@
-"""The loss of several heads as a function of the engine's outputs, which are the net inputs Z of the heads: their
-activations are taken here, so that what is computed from net inputs never overflows."""
+"""Heads on an engine, whose outputs are the net inputs Z of the heads.
+
+The engine computes the loss of the heads from Z, so that nothing overflows. Predictions and derivatives by them apply
+the activations here. The loss is defined here once more, for gradient checks.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._registry.heads import Heads
+from nnc._registry.losses import Quantile
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc._registry.heads import Head, Heads
+    from nnc._registry.heads import Head
+    from nnc.layers.stack import Stack
+
+
+# Stands for a missing target in the engine, which checks that targets are finite.
+MISSING = float(np.finfo(np.float32).min)
 
 
 class HeadsLoss:
-    """What `CustomLoss` is for a function of the user's.
+    """Definition of the loss, and the activations of the outputs.
 
     Parameters
     ----------
@@ -33,8 +44,15 @@ class HeadsLoss:
     def __str__(self) -> str:
         return str(self.made_of)
 
+    def engine_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the core's Engine for these heads."""
+        heads = [
+            (head.row.name, head.parameter, head.activation.name, head.n, head.weight) for head in self.made_of.heads
+        ]
+        return {"heads": heads, "missing": MISSING if self.made_of.missing else math.nan}
+
     def __call__(self, Z: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        """The loss against targets (n, n_out), and its derivative by Z."""
+        """Return the loss against targets (n, n_out) and its derivative by Z."""
         total, dZ = 0.0, np.empty_like(Z)
         for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
             loss, dZ[:, columns] = _differentiate(head, Z[:, columns], Y[:, columns], self.made_of.missing)
@@ -42,7 +60,7 @@ class HeadsLoss:
         return total, dZ
 
     def value(self, Z: NDArray[Any], Y: NDArray[Any]) -> float:
-        """The loss alone."""
+        """Return the loss, or NaN if Z is not finite."""
         return self(Z, Y)[0] if np.isfinite(Z).all() else math.nan
 
     def outputs(self, Z: NDArray[Any]) -> NDArray[Any]:
@@ -50,11 +68,42 @@ class HeadsLoss:
         for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
             if head.activation.name != "identity":
                 Z[:, columns] = head.activation.values(Z[:, columns])
+        if self.made_of.ordered:
+            self._by_head(Z).sort(axis=-2)
         return Z
 
+    def _by_head(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return a view (..., heads, outputs of each) of values (..., n_out) of heads with equally many outputs."""
+        return values.reshape(*values.shape[:-1], len(self.made_of.heads), -1)
+
+    def _order(self, Z: NDArray[Any]) -> NDArray[np.intp]:
+        """Return for each row and prediction which output it is (n, n_out)."""
+        P = Z.copy()
+        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
+            P[:, columns] = head.activation.values(Z[:, columns])
+        index = self._by_head(P).argsort(axis=-2, kind="stable")
+        width = index.shape[-1]
+        order: NDArray[np.intp] = (index * width + np.arange(width)).reshape(Z.shape)
+        return order
+
+    def of_predictions(self, Z: NDArray[Any], J: NDArray[Any]) -> NDArray[Any]:
+        """Return derivatives (n, ..., n_out) of the predictions for those of Z."""
+        J = self._through(Z, J)
+        if not self.made_of.ordered:
+            return J
+        order = self._order(Z).reshape(len(Z), *[1] * (J.ndim - 2), -1)
+        return np.take_along_axis(J, order, axis=-1)
+
     def through(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
-        """Derivatives (n, ..., n_out) by the outputs as those by Z; and derivatives of Z as those of the outputs, since
-        the derivative of an activation is a symmetric matrix."""
+        """Return derivatives (n, n_out) by Z for those by the predictions."""
+        if self.made_of.ordered:
+            by_outputs = np.empty_like(D)
+            np.put_along_axis(by_outputs, self._order(Z), D, axis=-1)
+            D = by_outputs
+        return self._through(Z, D)
+
+    def _through(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
+        """Multiply derivatives (n, ..., n_out) by those of the activations, which are symmetric matrices."""
         D = D.copy()
         for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
             z = Z[:, columns]
@@ -69,14 +118,26 @@ class HeadsLoss:
         return D
 
 
+def heads_loss(loss: Heads | Quantile, stack: Stack) -> HeadsLoss:
+    """Return heads, or those of several quantiles, on these layers; ValueError if they do not fit."""
+    heads = Heads.of_quantiles(loss, stack.sizes[-1]) if isinstance(loss, Quantile) else loss
+    if heads.n_out != stack.sizes[-1]:
+        raise ValueError(f"loss must have heads of {stack.sizes[-1]} outputs together, got {heads.n_out}: {heads}")
+    if stack.activations[-1] != "identity":
+        raise ValueError(f"output must be left out where heads have their own, got {stack.activations[-1]!r}")
+    return HeadsLoss(heads)
+
+
 def _differentiate(head: Head, Z: NDArray[Any], Y: NDArray[Any], missing: bool) -> tuple[float, NDArray[Any]]:
-    """The loss of a head without its weight, and with it the derivative by Z. Where `missing`, Y may be NaN: there is
-    no target."""
+    """Return the loss of a head without its weight, and the derivative by Z with it.
+
+    With `missing`, a target that is MISSING is left out.
+    """
     row, c, n = head.row, head.parameter, head.n
     there: Any = True
     rows: float = len(Y)
     if missing:
-        there = ~np.isnan(Y)
+        there = Y != MISSING
         if row.takes == "probabilities":
             there[...] = there.all(axis=1, keepdims=True)
         rows = np.count_nonzero(there) / n

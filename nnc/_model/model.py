@@ -39,11 +39,15 @@ class Model:
     loss_parameter : float
     dtype : dtype
         float64 or float32.
-    custom : CustomLoss or HeadsLoss, optional
-        What the loss is, where that is "custom".
+    custom : CustomLoss, optional
+        The loss, if it is a function; `loss` is "custom" then, and with `heads`.
+    heads : HeadsLoss, optional
+        The losses of several heads.
 
     Attributes
     ----------
+    own_loss : CustomLoss or HeadsLoss or None
+        The loss as a function of the outputs of the engine, if it has no name.
     theta : array (size,)
         All parameters, rows padded to whole vectors: what the engine reads and training writes.
     W : list of arrays (n_in, n_out)
@@ -67,7 +71,9 @@ class Model:
     stack: Stack
     loss: str
     loss_parameter: float
-    custom: CustomLoss | HeadsLoss | None
+    custom: CustomLoss | None
+    heads: HeadsLoss | None
+    own_loss: CustomLoss | HeadsLoss | None
     shape: Shape
     images: bool
     sizes: tuple[int, ...]
@@ -95,10 +101,11 @@ class Model:
         loss: str,
         loss_parameter: float,
         dtype: np.dtype[Any],
-        custom: CustomLoss | HeadsLoss | None = None,
+        custom: CustomLoss | None = None,
+        heads: HeadsLoss | None = None,
     ) -> None:
         self.stack = stack
-        self.loss, self.loss_parameter, self.custom = loss, loss_parameter, custom
+        self.loss, self.loss_parameter, self.custom, self.heads = loss, loss_parameter, custom, heads
         self.dtype = dtype
         self._lay_out()
 
@@ -122,9 +129,11 @@ class Model:
         self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
         self.core = cores.core(self.dtype, () if self.images else self.sizes[1:])
         made = self.stack.engine()
-        self.engine = self.core.Engine([description for description, _ in made], self.loss, self.loss_parameter)
+        self.own_loss = self.custom or self.heads
+        heads = {} if self.heads is None else self.heads.engine_arguments()
+        layers = [description for description, _ in made]
+        self.engine = self.core.Engine(layers, self.loss, self.loss_parameter, **heads)
         self._linear: Any = None if self.custom is None else self.engine
-        self.heads: Any = self.custom if hasattr(self.custom, "outputs") else None
         self.places = [place for place, (_, layer) in enumerate(made) if layer is not None and layer.computes]
         self._make_room()
         self.n_params, self._cuts = 0, []
@@ -193,7 +202,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         # The core may be another one where it is restored, with other padding: parameters travel without.
-        kept = {name: getattr(self, name) for name in ("stack", "loss", "loss_parameter", "dtype", "custom")}
+        kept = {name: getattr(self, name) for name in ("stack", "loss", "loss_parameter", "dtype", "custom", "heads")}
         return {**kept, "params": self.params, "statistics": [[*map(np.copy, pair)] for pair in self.statistics]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -270,7 +279,7 @@ class Model:
             "dtype": self.dtype.name,
             "loss": self.loss,
             "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
-            "loss_function": self.custom.name if self.custom is not None and self.heads is None else None,
+            "loss_function": None if self.custom is None else self.custom.name,
             "heads": None if self.heads is None else self.heads.made_of.to_dict(),
             "layers": self.stack.to_list(self.lists(numbers)),
             "dropout": self.stack.dropout_to_list(),
@@ -326,8 +335,7 @@ class Model:
         return out if self.heads is None else self.heads.outputs(out)
 
     def net_outputs(self, X: NDArray[Any]) -> NDArray[Any]:
-        """What a custom loss is computed from: the outputs, or where heads are to follow their net inputs; NaN where a
-        row is not finite."""
+        """Return the outputs of the engine: for heads, their net inputs. NaN if a row is not finite."""
         out = np.full((X.shape[0], self.sizes[-1]), np.nan, self.dtype)
         self.engine.predict(self.read, X, out)
         return out
@@ -380,14 +388,14 @@ class Model:
         return self.core.Evaluation(self.engine, self.theta, *data.whole, out, threads, data.index)
 
     def with_slopes(self, data: Data) -> tuple[float, Data]:
-        """The loss of these rows where it is a function, and the rows as the engine takes them: with its derivatives by
-        the outputs in place of targets."""
-        assert self.custom is not None
+        """Return the value of `own_loss`, and the rows with its derivatives by the outputs of the engine as targets."""
+        function = self.own_loss
+        assert function is not None
         assert data.Y is not None
         P = self.net_outputs(data.X)
         if self.core.scan(P)[0] >= 0:
             self.check_parameters()
-        loss, dP = self.custom(P, data.Y)
+        loss, dP = function(P, data.Y)
         return loss, data.with_targets(dP)
 
     def loss_of(self, data: Data) -> float:

@@ -39,6 +39,7 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
           1, else `nnc.Huber(delta)`;
         - "log_cosh": the mean of log cosh(Y - P);
         - "quantile": the mean of max(tau (Y - P), (tau - 1) (Y - P)); tau is 0.5, else `nnc.Quantile(tau)`;
+          with several, `nnc.Quantile([0.1, 0.5, 0.9])`, the sum of theirs, an output for each and sorted predictions;
         - "poisson": sum (P - Y log P) / (m n) for counts Y, output exp;
         - "hinge": the mean of max(0, 1 - Y P) for Y = -1 or 1, default output identity.
 
@@ -53,6 +54,11 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
         Files keep its name, and `load` asks for it.
 
         Or `nnc.Heads`: several losses, each of some of the outputs, with output activations of their own.
+
+        Or "auto": the first `fit` or `train_step` chooses loss and output activation by y. Text and booleans, and
+        integers of as many values as there are outputs (two or more): "cross_entropy"; with one output text, booleans
+        and integers of two values: "bce"; everything else: "mse". Before, calls that take data and `save` raise
+        ValueError. The network is the same as with that loss in the constructor.
     bias : bool, default True
         Whether the layers have biases.
     init : str or sequence of arrays, optional

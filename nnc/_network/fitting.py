@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nnc._network.parameters import Parameters
@@ -9,7 +10,7 @@ from nnc._training.arguments import FitArguments
 from nnc._utils.checks import explains_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -219,7 +220,24 @@ class Fitting(Parameters):
             verbose=verbose,
             n_threads=n_threads,
         )
-        return fit_arrays(self, X, y, arguments)
+        with self._deciding(y):
+            return fit_arrays(self, X, y, arguments)
+
+    @contextmanager
+    def _deciding(self, y: Any) -> Iterator[None]:
+        """Choose a loss that is "auto" by these targets, but leave it open if they are refused."""
+        if self._undecided is None or y is None:
+            yield
+            return
+        before = dict(vars(self))
+        self._decide_loss(y)
+        try:
+            yield
+        except (TypeError, ValueError):
+            if self.state is None:
+                vars(self).clear()
+                vars(self).update(before)
+            raise
 
     def fit_batches(
         self,
@@ -306,9 +324,10 @@ class Fitting(Parameters):
         if loss is None:
             from nnc._training.step import new_stepper
 
-            self._catch_up()
-            steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
-            loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
+            with self._deciding(y):
+                self._catch_up()
+                steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
+                loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
 
     @explains_arguments(elsewhere="fit")

@@ -25,8 +25,8 @@ class Inspection(Prediction):
         arguments = model.stack.arguments()
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
         plain = self.loss_parameter == losses.ROWS[model.loss].default
-        named = model.loss if plain else losses.loss_object(model.loss, model.loss_parameter)
-        arguments["loss"] = named if model.custom is None else model.custom
+        named = self.loss_name if plain else losses.loss_object(model.loss, model.loss_parameter)
+        arguments["loss"] = model.own_loss or named
         arguments |= {} if bias is None else {"bias": bias}
         arguments |= {"dtype": model.dtype.name, "seed": self.seed}
         scalers = {"scale_X": intake.scaler_X, "scale_y": intake.scaler_y}
@@ -50,7 +50,7 @@ class Inspection(Prediction):
     def _said(self) -> str:
         """Return precision, loss and scalings for the last line of a summary."""
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.intake.scalings().items())
-        loss = self.loss_name if self.model.custom is None else self.model.custom
+        loss = self.model.own_loss or self.loss_name
         return f"{self.dtype.name}, loss {loss}{scaled}"
 
     def _curves(self) -> list[str]:
@@ -166,8 +166,8 @@ class Inspection(Prediction):
         from nnc._inspection.explain import explain_step
 
         intake = self.intake
-        if self.model.custom is not None:
-            raise ValueError(f"explain_step knows single losses that have a name, got the loss {self.model.custom}")
+        if self.model.own_loss is not None:
+            raise ValueError(f"explain_step knows single losses that have a name, got the loss {self.model.own_loss}")
         data, lr = intake.data(X, y), positive("lr", lr)
         explanation = explain_step(
             self, data.X, data.target, lr, scaling_X=intake.scaling_X, scaling_y=intake.scaling_y

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from nnc.layers.kind import Kind
 
 
+AUTO = "auto"  # a loss that the first fit chooses
+
+
 class Parameters(Explained):
     """Layers, parameters, random seed and history of a network; the base of all other parts of NeuralNetwork.
 
@@ -52,6 +55,7 @@ class Parameters(Explained):
     streams: Streams
     state: TrainingState | None
     _steps: Stepper | None  # prepared by `train_step`
+    _undecided: dict[str, Any] | None = None  # arguments of the constructor until the first fit chooses the loss
     _init: str | None  # initialization of the weights; None: by activation
 
     @explains_arguments(elsewhere="fit")
@@ -69,16 +73,37 @@ class Parameters(Explained):
         scale_X: str | Scaler | None = "auto",
         scale_y: str | Scaler | None = "auto",
     ) -> None:
+        scalers = as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y)
+        self._undecided, intake = None, Intake
+        if isinstance(loss, str) and loss == AUTO:
+            from nnc._data.undecided import UndecidedIntake as intake
+
+            if output is not None:
+                raise ValueError(f"output must be left out with loss='auto', which chooses it, got {output!r}")
+            self._undecided = {
+                "layers": layers,
+                "activation": activation,
+                "bias": bias,
+                "init": init,
+                "dtype": dtype,
+                "scale_X": scale_X,
+                "scale_y": scale_y,
+            }
+            loss = "mse"  # of the layers until then
         name, parameter = losses.as_loss(loss)
         made = stack(layers, activation, output, name, flag("bias", bias))
-        custom = None
-        if name == losses.CUSTOM:
+        custom = heads = None
+        if isinstance(loss, (losses.Composite, losses.Quantile)) and name == losses.CUSTOM:
+            from nnc._model.heads import heads_loss
+
+            heads = heads_loss(loss, made)
+        elif name == losses.CUSTOM:
             from nnc._model.custom import custom_loss
 
             custom = custom_loss(loss, made)
-        self.model = Model(made, name, parameter, checked_dtype(dtype), custom)
+        self.model = Model(made, name, parameter, checked_dtype(dtype), custom, heads)
         self.streams = Streams(checked_seed(seed))
-        self.intake = Intake(self.model, as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y))
+        self.intake = intake(self.model, *scalers)
         self.intake.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
         self.state = None
         self._steps = None
@@ -91,6 +116,24 @@ class Parameters(Explained):
         else:
             Arrays("init", self.model.W).assign(init)
             self.intake.open = frozenset()
+
+    def _decide_loss(self, y: Any) -> None:
+        """Choose the loss and the output activation by the targets of the first fit, if the loss is "auto".
+
+        The network is then the one with this loss in its constructor, with weights that were assigned in the meantime.
+        """
+        from nnc._data.undecided import loss_for
+
+        arguments, before = self._undecided, self.model
+        assert arguments is not None
+        drawn = before.like()
+        if arguments["init"] is None or isinstance(arguments["init"], str):
+            drawn.draw(self._init, self.streams.root)
+        else:
+            Arrays("init", drawn.W).assign(arguments["init"])
+        Parameters.__init__(self, **arguments, loss=loss_for(y, before.sizes[-1]), seed=self.seed)
+        if not np.array_equal(drawn.theta, before.theta):
+            self.model.params = before.params
 
     def _open_scalings(self) -> frozenset[str]:
         """Return the names of the scalings that a fit may choose.
@@ -115,8 +158,11 @@ class Parameters(Explained):
 
     @property
     def loss_name(self) -> str:
-        """The name of the loss; "custom" where it is a function, or of several heads. `evaluate_loss` computes it."""
-        return self.model.loss
+        """The name of the loss; "custom" for a function or for several heads, "auto" until the first fit chooses it.
+
+        `evaluate_loss` computes the loss.
+        """
+        return self.model.loss if self._undecided is None else AUTO
 
     @property
     def heads(self) -> Heads | None:

@@ -146,7 +146,7 @@ class Prediction(Parameters):
 
         if self.heads is not None:
             raise ValueError("score is of one loss, and there are several heads: split what predict returns")
-        row = losses.ROWS[self.loss_name]
+        row = losses.ROWS[self.model.loss]
         return as_metric("metric", ("accuracy" if row.of_classes else "r2") if metric is None else metric, row)
 
     def _check_outputs(self, P: NDArray[Any]) -> None:

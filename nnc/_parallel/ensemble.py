@@ -304,7 +304,7 @@ class Ensemble(Explained):
 
 def _meaning(network: NeuralNetwork) -> dict[str, Any]:
     """What networks of an ensemble have in common."""
-    loss, output = losses.ROWS[network.loss_name], network.activations[-1]
+    loss, output = losses.ROWS[network.model.loss], network.activations[-1]
     classes = network.classes
     return {
         "inputs": network.model.shape,

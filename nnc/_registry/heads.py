@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def _loss(name: str, value: Any) -> str | losses.Loss:
     if callable(value):
         raise TypeError(f"{name} of a head must be a name or an object such as nnc.Huber(), got {value!r}")
-    losses.as_loss(value)
+    if losses.as_loss(value)[0] == losses.CUSTOM:
+        raise TypeError(f"{name} of a head must be a single loss, got {value!r}")
     return value  # type: ignore[no-any-return]
 
 
@@ -56,6 +57,8 @@ class Head(Value):
 
     def __post_init__(self) -> None:
         vars(self)["output"] = self.activation.name  # so that what means the same is the same
+        if self.parameter == self.row.default:
+            vars(self)["loss"] = self.row.name
         conflict = losses.mismatch([self.activation.name], self.row.name)
         if conflict:
             raise ValueError(conflict)
@@ -94,7 +97,9 @@ class Heads(losses.Composite):
     are those of the first head, then those of the second, and so on.
 
     Targets are one column for each output. Or where heads have "cross_entropy", one of labels from 0 to n - 1 for each
-    of these heads, and those of the others as before.
+    of these heads, and those of the others as before. `scale_y` of the network scales the targets of losses of numbers,
+    each column by itself, and leaves those of the other heads unchanged; predictions are in the units of the targets,
+    and losses in scaled ones.
 
     Parameters
     ----------
@@ -102,6 +107,10 @@ class Heads(losses.Composite):
     missing : bool, default False
         Whether NaN in y means that there is no target: that term is left out, of "cross_entropy" the row of that head.
         A mean is one of the terms that there are, and 0 where there is none.
+    ordered : bool, default False
+        Whether predictions of the heads, which have the same number of outputs, are sorted: the first output of all
+        heads, the second of all, and so on. y may have the columns of one head then, which are the targets of all. See
+        `nnc.Quantile`.
 
     Examples
     --------
@@ -112,6 +121,28 @@ class Heads(losses.Composite):
 
     heads: Sequence[Head] = field(check=_heads)
     missing: bool = field(default=False, check=flag)
+    ordered: bool = field(default=False, check=flag)
+
+    def __post_init__(self) -> None:
+        if self.ordered and len({head.n for head in self.heads}) > 1:
+            raise ValueError(f"heads must have the same number of outputs with ordered=True, got {self}")
+
+    @classmethod
+    def of_quantiles(cls, quantile: losses.Quantile, n_out: int) -> Heads:
+        """Return the heads of several quantiles for a network with n_out outputs.
+
+        Raises
+        ------
+        ValueError
+            n_out is no multiple of the number of quantiles.
+        """
+        taus = quantile.tau
+        assert isinstance(taus, tuple)
+        if n_out % len(taus):
+            raise ValueError(
+                f"layers must end with {len(taus)} outputs for each target with the loss {quantile!r}, got {n_out}"
+            )
+        return cls([Head(n_out // len(taus), losses.Quantile(tau)) for tau in taus], ordered=True)
 
     @property
     def n_out(self) -> int:
@@ -145,14 +176,13 @@ class Heads(losses.Composite):
             }
             for head in self.heads
         ]
-        return {"heads": heads, "missing": self.missing}
+        return {"heads": heads, "missing": self.missing, **({"ordered": True} if self.ordered else {})}
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> Heads:
         """The heads in a checked document."""
         heads = []
         for head in d["heads"]:
-            name, parameter = head["loss"], head["loss_parameter"]
-            loss = name if parameter == losses.ROWS[name].default else losses.loss_object(name, parameter)
+            loss = losses.loss_object(head["loss"], head["loss_parameter"])
             heads.append(Head(head["n"], loss, weight=head["weight"], output=head["output"]))
-        return cls(heads, missing=d["missing"])
+        return cls(heads, missing=d["missing"], ordered=d.get("ordered", False))

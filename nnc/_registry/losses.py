@@ -6,6 +6,7 @@ order.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._registry import activations, formulas
@@ -54,19 +55,42 @@ class Huber(Loss):
     delta: float = field(default=1.0, check=positive)
 
 
+def _tau(name: str, value: Any) -> float | tuple[float, ...]:
+    if not isinstance(value, (list, tuple)):
+        return _one_tau(name, value)
+    taus = tuple(_one_tau(f"{name}[{i}]", tau) for i, tau in enumerate(value))
+    if len(taus) < 2 or any(low >= high for low, high in pairwise(taus)):
+        raise ValueError(f"{name} must be a number, or two or more increasing ones, got {value!r}")
+    return taus
+
+
+_one_tau = within(lambda x: 0 < x < 1, "above 0 and below 1")
+
+
 class Quantile(Loss):
     """The pinball loss max(tau (Y - P), (tau - 1) (Y - P)), whose minimum is the tau-quantile (Koenker and Bassett,
     1978).
 
+    With several tau, the network has as many outputs for each target: all targets of the first quantile, then those of
+    the second, and so on. The loss is the sum of theirs, and `net.heads` has it as heads. Training and losses use the
+    outputs as they are. Predictions of a target are sorted, so that quantiles do not cross; the sorted ones are at
+    least as close to the true quantiles (Chernozhukov, Fernandez-Val and Galichon, 2010).
+
     Parameters
     ----------
-    tau : float, default 0.5
-        Above 0 and below 1; 0.5 is half of the absolute error.
+    tau : float or list of float, default 0.5
+        Above 0 and below 1, several ones increasing; 0.5 is half of the absolute error.
+
+    Examples
+    --------
+    >>> net = NeuralNetwork([4, 16, 3], loss=nnc.Quantile([0.1, 0.5, 0.9]))
+    >>> net.fit(X, y)
+    >>> low, median, high = net.predict(X).T
     """
 
     name: ClassVar[str] = "quantile"
     expected: ClassVar[str] = "a number above 0 and below 1 (tau)"
-    tau: float = field(default=0.5, check=within(lambda x: 0 < x < 1, "above 0 and below 1"))
+    tau: float | Sequence[float] = field(default=0.5, check=_tau)
 
 
 class CrossEntropy(Loss):
@@ -256,6 +280,8 @@ PARAMETERS = {kind.name: kind().parameter for kind in Loss.__subclasses__()}  # 
 
 def as_loss(value: Any) -> tuple[str, float]:
     """Name and parameter of a loss that is a name, an object or a function; 0 where it has no parameter."""
+    if isinstance(value, Quantile) and isinstance(value.tau, tuple):
+        return CUSTOM, 0.0
     if isinstance(value, Loss):
         return value.name, value.parameter
     if isinstance(value, type):

@@ -19,7 +19,8 @@ As JSON writes it::
 `heads`
     In place of that the heads, {"heads": [{"n": 1, "loss": "mse", "loss_parameter": null, "weight": 1.0, "output":
     "identity"}, ...], "missing": false}: each has the next n outputs, whose activation is `output` (that of the last
-    layer is "identity"). Where `missing` is true, NaN stands for no target.
+    layer is "identity"). Where `missing` is true, NaN stands for no target. "ordered": true, which is left out
+    otherwise, means that predictions of the heads, which have the same n, are sorted.
 `shuffle_position`, `dropout_position`
     How many numbers of its random streams training has used (missing: 0).
 `classes`
@@ -365,7 +366,8 @@ def _checked_heads(given: Any, loss: str, last: dict[str, Any]) -> dict[str, Any
         raise ValueError(f'heads are there, expected none for loss "{loss}"')
     if last["activation"] != "identity":
         raise ValueError(f'heads are there, expected none behind an output "{last["activation"]}"')
-    fields.exactly(given, ("heads", "missing"), "heads")
+    ordered = "ordered" in given  # only in files of heads that are
+    fields.exactly(given, ("heads", "missing", *(("ordered",) * ordered)), "heads")
     heads: list[dict[str, Any]] = []
     for i, head in enumerate(fields.member(given, "heads", list, where="heads.")):
         where = f"heads.heads[{i}]"
@@ -385,7 +387,12 @@ def _checked_heads(given: Any, loss: str, last: dict[str, Any]) -> dict[str, Any
         heads.append(checked_head)
     if sum(head["n"] for head in heads) != last["n_out"]:
         raise ValueError(f"heads have {sum(head['n'] for head in heads)} outputs, expected {last['n_out']} (n_out)")
-    return {"heads": heads, "missing": fields.member(given, "missing", bool, where="heads.")}
+    checked = {"heads": heads, "missing": fields.member(given, "missing", bool, where="heads.")}
+    if ordered:
+        checked["ordered"] = fields.member(given, "ordered", bool, where="heads.")
+        if len({head["n"] for head in heads}) > 1:
+            raise ValueError("heads.ordered is true, expected heads with the same n then")
+    return checked
 
 
 def _checked_classes(classes: Any, n_out: int) -> list[Any] | None:

@@ -146,7 +146,7 @@ def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
             f"the learning rate of {run.state.schedule!r} was next to nothing, {history.lr[-1]:g} at last, in {spent} "
             f"of {epochs} epochs: give fit fewer epochs, the schedule more, or lr again",
         )
-    elif model.custom is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
+    elif model.own_loss is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
         from nnc._training.second_look import stuck_output, targets_beyond
 
         beyond, scaled = targets_beyond(run), "scaled " if run.dataset.intake.scaler_y is not None else ""

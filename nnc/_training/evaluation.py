@@ -58,6 +58,8 @@ class Evaluator:
         while not self.evaluation.done and not interrupt:
             team.run(self.evaluation.task, blocks, threads)
         done = self.evaluation.done
+        if done and self.outputs is not None and self.model.heads is not None:
+            self.model.heads.outputs(self.outputs)
         if dataset.validation is not None:
             self.columns["val_loss"].append(self.evaluation.loss if done else np.nan)
         self._append_metrics(self.outputs if done else None)

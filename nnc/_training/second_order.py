@@ -51,7 +51,7 @@ class SecondOrderLoop(TrainingLoop):
         if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:
             known = ", ".join(row.name for row in losses.ROWS.values() if row.squared)
             raise ValueError(
-                f"'levenberg_marquardt' is for squared losses ({known}), got {model.custom or model.loss!r}"
+                f"'levenberg_marquardt' is for squared losses ({known}), got {model.own_loss or model.loss!r}"
             )
         for layer in model.stack.computing:
             if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):

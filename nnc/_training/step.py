@@ -266,7 +266,7 @@ class GeneralStep:
         network.intake = intake
         state = self.state
         assert state is not None
-        given, is_custom = Y, model.custom is not None and (dP is None or model.heads is not None)
+        given, is_custom = Y, (model.custom if dP is None else model.heads) is not None
         if is_custom:  # derivatives by the outputs come in place of what is given
             Y = np.zeros((len(rows), model.sizes[-1]), model.dtype)
         if self.shape != (len(rows), Y is None, weights is None, engine is model.engine):
@@ -322,6 +322,7 @@ class GeneralStep:
                 return model.custom(P, Y)
             except ValueError as error:
                 raise self.custom_error(network, error, X, Y, rate) from None
+        assert model.heads is not None
         slope = model.heads.through(P, Y)
         return float((model.heads.outputs(P) * Y).sum()), slope
 

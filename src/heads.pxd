@@ -1,0 +1,183 @@
+# The loss of several heads: each has some of the outputs, with a loss, an activation and a weight of its own.
+#
+# The last layer of the network has the identity as activation, so its outputs are the net inputs of the heads. The
+# columns of a head are copied to a workspace, where the functions of activations.pxd and losses.pxd are applied, and
+# the deltas are copied back.
+#
+# A head has the loss weight * sum / divisor, where the divisor of its loss depends on the rows of the batch and, with
+# missing targets, on the terms that are there. The engine divides the loss by the rows of the batch, as the mean over
+# rows of a single loss. So the terms of a head are multiplied by
+#
+#     factor = weight * rows / divisor
+
+from simd cimport real, VL, load, splat, store
+from arena cimport Arena, take
+from activations cimport IDENTITY, SOFTMAX, activate, differentiate, differentiate_rows, softmax
+from losses cimport (BCE, CROSS_ENTROPY, HINGE, POISSON, cross_entropy, elementwise_loss, from_logits, label_smoothing,
+                     loss_scale)
+from layer cimport GRAIN, padded
+from rows cimport Data
+
+cdef struct Head:
+    int loss
+    double parameter      # of the loss
+    int activation
+    Py_ssize_t first      # column of its first output
+    Py_ssize_t n          # outputs
+    double weight
+
+cdef struct Heads:
+    int count             # 0 for a single loss
+    const Head* of
+    double missing        # a target with this value is missing; NaN if all targets are there
+    double* factors       # (threads, count)
+    real* space           # (threads, space_size)
+    Py_ssize_t space_size
+    Py_ssize_t room       # numbers in each matrix of the workspace: GRAIN rows of the widest head
+
+
+cdef inline void lay_out(Heads* heads, Arena* arena, int threads) noexcept nogil:
+    # Allocate factors and workspace of each thread.
+    cdef Py_ssize_t widest = 0
+    cdef int h
+    for h in range(heads.count):
+        widest = max(widest, padded(heads.of[h].n))
+    heads.room = GRAIN * widest
+    heads.space_size = 5 * heads.room + 2 * (GRAIN + VL) + widest * VL
+    heads.factors = <double*>take(arena, threads * heads.count * sizeof(double))
+    heads.space = <real*>take(arena, threads * heads.space_size * sizeof(real))
+
+
+cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py_ssize_t n_out) noexcept nogil:
+    # Return whether n rows have targets in the range of their losses, and none is missing. Those of cross-entropy must
+    # be one-hot here. The caller checks that they are finite.
+    cdef const Head* head
+    cdef const real* y
+    cdef Py_ssize_t i, j, ones, zeros
+    cdef bint right = True
+    cdef int h
+    for h in range(heads.count):
+        head = &heads.of[h]
+        if not (head.loss == BCE or head.loss == POISSON or head.loss == HINGE or head.loss == CROSS_ENTROPY):
+            continue                          # any number is a target
+        y = Y + head.first
+        for i in range(n):
+            ones = zeros = 0
+            for j in range(head.n):
+                ones += y[j] == 1
+                zeros += y[j] == 0
+                if head.loss == BCE:
+                    right = right and 0 <= y[j] <= 1
+                elif head.loss == POISSON:
+                    right = right and 0 <= y[j]
+                elif head.loss == HINGE:
+                    right = right and (y[j] == 1 or y[j] == -1)
+            if head.loss == CROSS_ENTROPY:
+                right = right and ones == 1 and zeros == head.n - 1
+            y += n_out
+    return right
+
+
+cdef inline double rows_with_targets(const Heads* heads, const Head* head, const Data* data, Py_ssize_t low,
+                                     Py_ssize_t high, Py_ssize_t n_out) noexcept nogil:
+    # Return the terms of a head that have targets, in rows: the sum of the weights of their rows, divided by head.n.
+    cdef double total = 0
+    cdef real missing = <real>heads.missing
+    cdef Py_ssize_t i, j, row, count
+    for i in range(low, high):
+        row = i if data.order is NULL else data.order[i]
+        count = 0
+        for j in range(head.first, head.first + head.n):
+            count += data.Y[row * n_out + j] != missing
+        total += count * (1 if data.weights is NULL else <double>data.weights[row])
+    return total / head.n
+
+
+cdef inline void begin_batch(const Heads* heads, const Data* data, Py_ssize_t low, Py_ssize_t high, double rows,
+                             Py_ssize_t n_out, int thread) noexcept nogil:
+    # Compute the factors for the batch of rows low to high of the data, whose weights add up to `rows`.
+    cdef const Head* head
+    cdef double present
+    cdef int h
+    for h in range(heads.count):
+        head = &heads.of[h]
+        present = rows
+        if heads.missing == heads.missing:
+            present = rows_with_targets(heads, head, data, low, high, n_out)
+        heads.factors[thread * heads.count + h] = head.weight * rows * loss_scale(head.loss, present, head.n)
+
+
+cdef inline void leave_out(real missing, real* y, real* mask, Py_ssize_t size) noexcept nogil:
+    # Set targets that are missing and their mask to 0.
+    cdef Py_ssize_t j
+    for j in range(size):
+        if y[j] == missing:
+            y[j] = mask[j] = 0
+
+
+cdef inline double loss_of_head(const Heads* heads, const Head* head, const real* Z, const real* Y, real* D, real scale,
+                                Py_ssize_t rows, Py_ssize_t ld, real* space) noexcept nogil:
+    # Return the plain sum of the loss of a head over at most GRAIN rows, and write its columns of D.
+    cdef real* z = space
+    cdef real* p = z + heads.room
+    cdef real* y = p + heads.room
+    cdef real* d = y + heads.room
+    cdef real* mask = d + heads.room
+    cdef real* log_sum = mask + heads.room
+    cdef real* scratch = log_sum + GRAIN + VL
+    cdef bint by_rows = head.activation == SOFTMAX    # else the terms are one vector, with padding only at the end
+    cdef Py_ssize_t n = head.n, width = padded(n) if by_rows else n, size = padded(rows * width), i, j
+    cdef real smoothing = <real>label_smoothing(head.loss, head.parameter)
+    cdef double total
+    if by_rows or size != rows * n:
+        for j in range(0 if by_rows else rows * n, size):
+            z[j] = y[j] = mask[j] = 0
+    for i in range(rows):
+        for j in range(n):
+            z[i * width + j] = Z[i * ld + head.first + j]
+            y[i * width + j] = Y[i * ld + head.first + j]
+            mask[i * width + j] = 1
+    if heads.missing == heads.missing:
+        leave_out(<real>heads.missing, y, mask, size)
+    if smoothing != 0:
+        for j from 0 <= j < size by VL:
+            store(y + j, (<real>(1 - smoothing) * load(y + j) + splat(<real>(smoothing / n))) * load(mask + j))
+    if by_rows:
+        softmax(z, p, log_sum if head.loss == CROSS_ENTROPY else NULL, rows, n, width, scratch)
+    elif head.activation == IDENTITY:
+        p = z
+    else:
+        activate(head.activation, z, p, size)
+    if head.loss == CROSS_ENTROPY:
+        total = cross_entropy(z, log_sum, p, y, d, scale, rows, width)
+    else:
+        total = elementwise_loss(head.loss, <real>head.parameter, z, p, y, d, mask, scale, 1, size)
+        if by_rows:
+            differentiate_rows(head.activation, z, p, d, rows, n, width)
+        elif not from_logits(head.loss):
+            differentiate(head.activation, z, p, d, size)
+    for i in range(rows):
+        for j in range(n):
+            D[i * ld + head.first + j] = d[i * width + j]
+    if head.loss == CROSS_ENTROPY and heads.missing == heads.missing:
+        for i in range(rows):
+            for j in range(n):
+                D[i * ld + head.first + j] *= mask[i * width + j]
+    return total
+
+
+cdef inline double loss_of_heads(const Heads* heads, const real* Z, const real* Y, real* D, double scale,
+                                 Py_ssize_t rows, Py_ssize_t n_out, Py_ssize_t ld, int thread) noexcept nogil:
+    # Return the sum of the losses of all heads over at most GRAIN rows, each times its factor, and write D, times
+    # `scale`.
+    cdef const double* factors = heads.factors + thread * heads.count
+    cdef real* space = heads.space + thread * heads.space_size
+    cdef double total = 0
+    cdef Py_ssize_t i, j
+    cdef int h
+    for h in range(heads.count):
+        total += factors[h] * loss_of_head(heads, &heads.of[h], Z, Y, D, <real>(scale * factors[h]), rows, ld, space)
+    for i in range(rows):
+        for j in range(n_out, ld):
+            D[i * ld + j] = 0
+    return total
