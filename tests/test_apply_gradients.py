@@ -401,3 +401,9 @@ def test_callback_cannot_apply_gradients():
     gradients = net.gradients(X, y)
     with pytest.raises(RuntimeError, match="is being trained"):
         net.fit(X, y, epochs=2, lr=0.1, callback=lambda record: net.apply_gradients(gradients))
+
+
+def test_gradients_are_refused_before_the_loss_is_chosen():
+    net = NeuralNetwork([2, 3, 1], loss="auto", seed=0)
+    with pytest.raises(ValueError, match='loss="auto"; fit it first'):
+        net.apply_gradients(np.zeros(net.n_params))

@@ -220,6 +220,8 @@ class Fitting(Parameters):
             verbose=verbose,
             n_threads=n_threads,
         )
+        if self._undecided is None:
+            return fit_arrays(self, X, y, arguments)
         with self._deciding(y):
             return fit_arrays(self, X, y, arguments)
 
@@ -357,8 +359,8 @@ class Fitting(Parameters):
         Raises
         ------
         ValueError, TypeError
-            The gradients have other shapes than the parameters, or hold NaN or infinity; or the network has BatchNorm,
-            whose running statistics a gradient does not contain.
+            The gradients have other shapes than the parameters, or hold NaN or infinity; the network has BatchNorm,
+            whose running statistics a gradient does not contain; or its loss is "auto" and not chosen yet.
         DivergedError
             The step would have made weights infinite or NaN, which keep their values.
 
@@ -372,6 +374,10 @@ class Fitting(Parameters):
         large batch (300,000 rows x parameters or more) in another order than `gradients`, so that it may differ in the
         last bits.
         """
+        if self._undecided is not None:
+            raise ValueError(
+                'gradients must be those of a network whose loss is known, got loss="auto"; fit it first, or name a loss'
+            )
         steps = None if reset_optimizer is not False else self._steps
         if steps is None or not steps.take_gradients(self, gradients, lr, optimizer):
             from nnc._training.step import new_stepper
