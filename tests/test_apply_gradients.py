@@ -405,5 +405,5 @@ def test_callback_cannot_apply_gradients():
 
 def test_gradients_are_refused_before_the_loss_is_chosen():
     net = NeuralNetwork([2, 3, 1], loss="auto", seed=0)
-    with pytest.raises(ValueError, match='loss="auto"; fit it first'):
+    with pytest.raises(ValueError, match='loss="auto"; fit the network first'):
         net.apply_gradients(np.zeros(net.n_params))

@@ -296,7 +296,7 @@ def test_loss_and_gradients_of_every_head_are_those_of_the_definition(n, missing
     target, model = net.intake.data(X, y), net.model
     # the definition in NumPy, whose derivative by the net inputs is propagated back by the engine of one loss
     loss, rows = model.with_slopes(target)
-    assert net.loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
+    assert net.evaluate_loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
     wanted = np.empty(net.n_params, dtype)
     model.linear.gradients(model.read, *rows, wanted)
     found = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
@@ -361,7 +361,7 @@ def test_scaled_targets_of_heads_are_those_of_one_loss(tmp_path):
     other.save(tmp_path / "net.json", checkpoint=True)
     loaded = NeuralNetwork.load(tmp_path / "net.json")
     assert loaded.predict(X).tobytes() == other.predict(X).tobytes()
-    assert loaded.loss(X, y) == other.loss(X, y)
+    assert loaded.evaluate_loss(X, y) == other.evaluate_loss(X, y)
 
 
 @pytest.mark.parametrize("scale_y", ["standardize", "minmax", nnc.Standardize(mean=1000.0, std=50.0)])
@@ -401,7 +401,7 @@ def test_several_quantiles_are_trained_as_heads_of_one_each():
     history, found = one.fit(X, y, **options), other.fit(X, wide, **options)
     assert one.params.tobytes() == other.params.tobytes()
     assert history.val_loss.tolist() == found.val_loss.tolist()
-    assert one.loss(X, y) == one.loss(X, wide) == other.loss(X, wide)
+    assert one.evaluate_loss(X, y) == one.evaluate_loss(X, wide) == other.evaluate_loss(X, wide)
     P = other.predict(X).reshape(len(X), 3, 2)
     assert one.predict(X) == pytest.approx(np.sort(P, axis=1).reshape(len(X), 6), rel=1e-12)
 
@@ -428,7 +428,7 @@ def test_derivatives_of_quantiles_are_those_of_sorted_predictions(tmp_path):
     assert net.jacobian(x) == pytest.approx(wanted, rel=1e-6, abs=1e-8)
     dP = np.random.default_rng(1).normal(size=(5, 6))
     assert net.vjp(x, dP)[1] == pytest.approx(np.einsum("nk,nkj->nj", dP, wanted), rel=1e-6, abs=1e-8)
-    assert net.check_gradients(x, np.ones((5, 2))).ok
+    assert nnc.check_gradients(net, x, np.ones((5, 2))).ok
     net.save(tmp_path / "net.json")
     loaded = NeuralNetwork.load(tmp_path / "net.json")
     assert loaded.heads == net.heads == Heads([Head(2, nnc.Quantile(q)) for q in QUANTILES.tau], ordered=True)
@@ -446,7 +446,11 @@ def test_derivatives_of_quantiles_are_those_of_sorted_predictions(tmp_path):
         (lambda: Head(3, QUANTILES), TypeError, "loss of a head must be a single loss"),
         (lambda: Head(3, TWO), TypeError, "loss of a head must be a single loss"),
         (lambda: Heads([Head(1), Head(2)], ordered=True), ValueError, "heads must have the same number of outputs"),
-        (lambda: network([4, 3], loss=QUANTILES).loss(np.zeros((5, 4)), np.zeros((5, 2))), ValueError, "y must have"),
+        (
+            lambda: network([4, 3], loss=QUANTILES).evaluate_loss(np.zeros((5, 4)), np.zeros((5, 2))),
+            ValueError,
+            "y must have",
+        ),
     ],
 )
 def test_quantiles_that_do_not_fit(made, error, message):
@@ -479,7 +483,7 @@ def test_quantiles_that_do_not_fit(made, error, message):
         ),
         (lambda: network(scale_y="pixels"), ValueError, "scale_y must not be 'pixels'"),
         (
-            lambda: network(loss=MISSING, scale_y="standardize").loss(*data(network())),
+            lambda: network(loss=MISSING, scale_y="standardize").evaluate_loss(*data(network())),
             ValueError,
             "scale_y is not known before the first fit",
         ),

@@ -807,7 +807,7 @@ def test_optimizer_with_other_settings_or_reset_starts_anew(way, before, again, 
     net.train_step(X, y)
     fresh.train_step(X, y)
     assert same(net, fresh)
-    assert net.history.forgotten + net.history.epochs == 2
+    assert net.history.untracked_epochs + net.history.epochs == 2
 
 
 def test_fit_of_lbfgs_continues_unless_it_is_reset():

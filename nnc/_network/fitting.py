@@ -376,7 +376,7 @@ class Fitting(Parameters):
         """
         if self._undecided is not None:
             raise ValueError(
-                'gradients must be those of a network whose loss is known, got loss="auto"; fit it first, or name a loss'
+                'gradients must be those of a network whose loss is known, got loss="auto"; fit the network first'
             )
         steps = None if reset_optimizer is not False else self._steps
         if steps is None or not steps.take_gradients(self, gradients, lr, optimizer):
