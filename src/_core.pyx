@@ -31,9 +31,9 @@ from images cimport to_outputs
 from layers cimport fits, measure
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
                    shuffle_by as shuffle_rows_by, weight_of)
-from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn, output_delta, predict,
-                      refresh as refresh_network, set_gradient, set_moments, set_parameters, share_beyond,
-                      shares_blocks, sum_partial, unpack_gradient, unpad)
+from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn,
+                      output_delta, predict, refresh as refresh_network, set_gradient, set_moments, set_parameters,
+                      share_beyond, shares_blocks, sum_partial, unpack_gradient, unpad)
 from pixels cimport pays as by_pixels_pay
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
 from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart

@@ -7,8 +7,8 @@ from arena cimport EVALUATE, Arena, take
 from threads cimport share, smaller
 from layer cimport GRAIN, Layer
 from rows cimport Data, fetch
-from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out as lay_out_network, output_delta, refresh,
-                      set_parameters, unpad)
+from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out as lay_out_network, output_delta,
+                      refresh, set_parameters, unpad)
 
 cdef struct Part:         # what one thread has
     Network net

@@ -60,8 +60,8 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
         head = &heads.of[h]
         if not (head.loss == BCE or head.loss == POISSON or head.loss == HINGE or head.loss == CROSS_ENTROPY):
             continue                          # any number is a target
-        y = Y + head.first
         for i in range(n):
+            y = Y + i * n_out + head.first
             ones = zeros = 0
             for j in range(head.n):
                 ones += y[j] == 1
@@ -74,7 +74,6 @@ cdef inline bint are_targets(const Heads* heads, const real* Y, Py_ssize_t n, Py
                     right = right and (y[j] == 1 or y[j] == -1)
             if head.loss == CROSS_ENTROPY:
                 right = right and ones == 1 and zeros == head.n - 1
-            y += n_out
     return right
 
 

@@ -34,9 +34,8 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
             return False
         if layer.frozen or layer.own is not NULL:
             return False
-    return (run.batch == 1 and plan.loss != HEADS and plan.size <= FEW and run.data.weights is NULL and optimizer.clip_norm == 0
-            and optimizer.max_norm == 0 and
-            optimizer.l1 == 0 and optimizer.l2 == 0)
+    return (run.batch == 1 and plan.loss != HEADS and plan.size <= FEW and run.data.weights is NULL
+            and optimizer.clip_norm == 0 and optimizer.max_norm == 0 and optimizer.l1 == 0 and optimizer.l2 == 0)
 
 
 cdef inline always_inlined net_inputs(int side, const Layer* layer, const real* x, Py_ssize_t j) noexcept nogil:

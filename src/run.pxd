@@ -16,9 +16,9 @@ from matmul cimport Ahead
 from threads cimport Barrier, barrier_wait, now, share, smaller
 from layer cimport Layer, GRAIN, first_row, last_row, list_rows, parameter_rows
 from rows cimport BitGenerator, Data, fetch, rows_ahead, shuffle, shuffle_by, weight_of
-from network cimport (Network, Plan, backward, begin_batch, constrain, follow_step, forward, is_broken, lay_out as lay_out_network,
-                      learn, output_delta, set_gradient, set_parameters, shares_blocks, step, sum_partial,
-                      sum_penalties, unpad)
+from network cimport (Network, Plan, backward, begin_batch, constrain, follow_step, forward, is_broken,
+                      lay_out as lay_out_network, learn, output_delta, set_gradient, set_parameters, shares_blocks,
+                      step, sum_partial, sum_penalties, unpad)
 
 cdef enum:
     LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
