@@ -160,10 +160,10 @@ def test_options_are_checked_in_every_fit():
             net.fit(X, Y, **{"epochs": 1, "lr": 1.0, "batch_size": 12, **wrong})
 
 
-def test_a_named_optimizer_begins_anew_each_time():
+def test_optimizer_starts_anew_each_time_where_that_is_asked_for():
     net = network()
     for _ in range(3):
-        net.fit(X, Y, epochs=2, optimizer="adam")
+        net.fit(X, Y, epochs=2, optimizer="adam", reset_optimizer=True)
         assert net.state.epoch == net.state.steps == 2
         assert net.history.epochs == 2
 

@@ -418,7 +418,7 @@ def test_a_callback_is_called_after_every_epoch(optimizer):
     at_last.seconds = 1000
     callbacks = [lambda record: seen.append(record.epoch), at_last]
     net.fit(X, Y, epochs=300, lr=None if optimizer == "lbfgs" else 0.1, optimizer=optimizer, callback=callbacks)
-    net.fit_batches([(X, Y), (X, Y)], epochs=3, optimizer="sgd", callback=callbacks)
+    net.fit_batches([(X, Y), (X, Y)], epochs=3, optimizer="sgd", reset_optimizer=True, callback=callbacks)
     assert seen == [*range(1, 301), 1, 2, 3]
     assert late == [300, 3]  # after the last epoch, whatever time it is
 

@@ -202,6 +202,9 @@ def packed(draw: random.Random, document: Any) -> bytes:
     return content
 
 
+KINDS = "model", "network"  # what messages call a text, and a safetensors file
+
+
 def read(content: str | bytes) -> nnc.NeuralNetwork:
     """The network of a text, or of a safetensors file."""
     if isinstance(content, str):
@@ -220,7 +223,7 @@ def judge(text: str | bytes) -> str:
     try:
         net = read(text)
     except OSError as error:
-        if not str(error).startswith("cannot load the network from the JSON text: "):
+        if not str(error).startswith(tuple(f"cannot load the {what} from the JSON text: " for what in KINDS)):
             raise AssertionError("it is refused with another message") from error
         return "refused"
     if max(prod(layer.shape_in) for layer in net.layers) > LARGE:
