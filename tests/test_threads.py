@@ -245,6 +245,7 @@ def test_what_a_handler_raises_is_never_lost_and_everything_is_left():
 SAVES = """
 import signal, sys
 import numpy as np
+import nnc
 from nnc import NeuralNetwork
 
 rng = np.random.default_rng(0)
