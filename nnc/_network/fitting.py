@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nnc._network.parameters import Parameters
@@ -11,6 +11,7 @@ from nnc._utils.checks import explains_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import ArrayLike
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from nnc._training.callbacks import Record
     from nnc._training.history import History
     from nnc._training.schedules import Schedule
+
+LOSS_IS_KNOWN: AbstractContextManager[None] = nullcontext()
 
 
 class Fitting(Parameters):
@@ -220,17 +223,16 @@ class Fitting(Parameters):
             verbose=verbose,
             n_threads=n_threads,
         )
-        if self._undecided is None:
-            return fit_arrays(self, X, y, arguments)
         with self._deciding(y):
             return fit_arrays(self, X, y, arguments)
 
+    def _deciding(self, y: Any) -> AbstractContextManager[None]:
+        """Return the context of a training that chooses a loss that is "auto" by these targets."""
+        return LOSS_IS_KNOWN if self._undecided is None or y is None else self._deciding_by(y)
+
     @contextmanager
-    def _deciding(self, y: Any) -> Iterator[None]:
-        """Choose a loss that is "auto" by these targets, but leave it open if they are refused."""
-        if self._undecided is None or y is None:
-            yield
-            return
+    def _deciding_by(self, y: Any) -> Iterator[None]:
+        """Choose the loss by these targets, but leave it open if they are refused."""
         before = dict(vars(self))
         self._decide_loss(y)
         try:
