@@ -47,7 +47,7 @@ cdef class Stepper:
         self.optimizer, self.last_lr = general.optimizer, general.lr
 
     cdef open_network(self):
-        # The network of the stepper; ValueError after close().
+        # Return the network of the stepper; raise ValueError after close().
         network = self.network
         if network is None:
             raise ValueError("the stepper is closed: make another one with net.stepper(...)")
@@ -102,7 +102,13 @@ cdef class Stepper:
             As in `apply`.
         """
         network = self.open_network()
-        self.general.accumulate(network, gradients, weight)
+        cdef object general = self.general
+        cdef TrainingLock lock = network.model.turn
+        lock.acquire()
+        try:
+            general.accumulate(network, gradients, weight)
+        finally:
+            lock.release()
 
     @property
     def lr(self):
@@ -219,7 +225,7 @@ cdef class Stepper:
             lock.release()
 
     cdef repeat_custom(self, general, network, X, Y, lr):
-        # The same with a custom loss. Its function is called with new outputs, which it may change or keep.
+        # Repeat a step with a custom loss. The loss function is called with new outputs, which it may change or store.
         cdef double product, rate = self.rate if lr is None or lr is self.last_lr else lr
         cdef SnapshotLock lock = self.snapshot_lock
         cdef object state = self.state, training = self.training, custom = self.custom
@@ -234,12 +240,13 @@ cdef class Stepper:
             raise general.custom_error(network, error, X, Y, rate) from None
         lock.acquire()
         try:
-            if not self.single.take(self.single.what, X, dP, rate, &product):         # it has another form
-                dP = general.custom_derivative(network, X, Y, dP, rate)
-                self.single.take(self.single.what, X, dP, rate, &product)
+            if not self.single.take(self.single.what, X, dP, rate, &product):
+                dP = general.custom_derivative(network, X, Y, dP, rate)           # converts dP
+                if not self.single.take(self.single.what, X, dP, rate, &product):
+                    return None
             if product - product != 0:
                 self.intake = None
-                general.custom_derivative(network, X, Y, dP, rate)        # which may be the cause
+                general.custom_derivative(network, X, Y, dP, rate)        # raises if dP is not finite
                 general.fail(network, X, Y, "y", rate)
             if not (lr is None or lr is self.last_lr):
                 self.rate, self.last_lr = rate, float(lr)

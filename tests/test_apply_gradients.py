@@ -405,5 +405,34 @@ def test_callback_cannot_apply_gradients():
 
 def test_gradients_are_refused_before_the_loss_is_chosen():
     net = NeuralNetwork([2, 3, 1], loss="auto", seed=0)
-    with pytest.raises(ValueError, match='loss="auto"; fit the network first'):
+    with pytest.raises(ValueError, match='got "auto"; fit the network first'):
         net.apply_gradients(np.zeros(net.n_params))
+
+
+def test_accumulated_gradients_survive_a_step_that_is_refused():
+    net = NeuralNetwork([3, 4, 1], seed=0)
+    X, y = np.random.default_rng(0).normal(size=(2, 8, 3)), np.ones((8, 1))
+    other = net.copy()
+    gradients = net.gradients(X[0], y), net.gradients(X[1], y)
+    with net.stepper("adam", lr=0.1) as step, other.stepper("adam", lr=0.1) as plain:
+        step.accumulate(gradients[0])
+        wrong = [(np.full_like(dW, np.nan), db) for dW, db in gradients[1]]
+        for refused in (wrong, gradients[1][:1]):
+            with pytest.raises(ValueError, match="gradients must"):
+                step.apply(refused)
+        weight = net.weights[0][0, 0].item()
+        net.weights[0][0, 0] = np.nan
+        with pytest.raises(ValueError, match="must be finite"):
+            step.apply(gradients[1])
+        net.weights[0][0, 0] = weight
+        step.apply(gradients[1])
+        step.apply(gradients[0])  # the sum begins at 0 again
+        plain.apply([(a + c, b + d) for (a, b), (c, d) in zip(*gradients, strict=True)])
+        plain.apply(gradients[0])
+    assert np.array_equal(net.params, other.params)
+
+
+def test_accumulating_within_another_step_is_refused():
+    net = NeuralNetwork([3, 1], loss=lambda P, Y: (step.accumulate(np.zeros(4)), P - Y), seed=0)
+    with net.stepper("sgd", lr=0.1) as step, pytest.raises(RuntimeError, match="trained"):
+        step(np.ones((2, 3)), np.ones((2, 1)))

@@ -120,15 +120,15 @@ def check_gradient(model: Model, flat: NDArray[Any]) -> None:
     for number, (dW, db) in enumerate(model.split(found)):
         for letter, part in (("dW", dW), ("db", db)):
             if part is not None and part.any():
-                place = ", ".join(str(index) for index in np.argwhere(part)[0])
+                index = ", ".join(map(str, np.argwhere(part)[0]))
                 raise ValueError(
-                    f"gradients must be finite in {flat.dtype}, got {flat[position]} in {letter}[{place}] of "
+                    f"gradients must be finite in {flat.dtype}, got {flat[position]} in {letter}[{index}] of "
                     f"gradients[{number}]"
                 )
 
 
 def vjp(intake: Intake, X: ArrayLike, dP: ArrayLike) -> tuple[Gradients, NDArray[Any]]:
-    """What `NeuralNetwork.vjp` returns."""
+    """Compute a vector-Jacobian product, see `NeuralNetwork.vjp`."""
     model = intake.model
     given = X if type(X) is ndarray else intake.array(X)
     rows, slopes = by_outputs(intake, given, dP)
@@ -144,7 +144,7 @@ def vjp(intake: Intake, X: ArrayLike, dP: ArrayLike) -> tuple[Gradients, NDArray
 
 
 def jacobian(intake: Intake, X: ArrayLike) -> NDArray[Any]:
-    """What `NeuralNetwork.jacobian` returns."""
+    """Compute the derivatives of the outputs by the inputs, see `NeuralNetwork.jacobian`."""
     model, rows, single = intake.model, intake.ready(X), False
     if rows is None:
         array = intake.array(X)

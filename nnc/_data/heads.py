@@ -33,11 +33,11 @@ def targets(heads: Heads, y: Any, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         raise ValueError(f"y must have shape {shapes} to fit the heads {heads}, got {given.shape}")
     parts = np.split(cast(values, dtype), np.cumsum(widths)[:-1], axis=1)
     Y = np.full((n, heads.n_out), np.nan, dtype)
-    for place, (head, part, columns) in enumerate(zip(heads.heads, parts, heads.slices, strict=True), 1):
+    for number, (head, part, columns) in enumerate(zip(heads.heads, parts, heads.slices, strict=True), 1):
         try:
             Y[:, columns] = _of_head(head, part, heads.missing)
         except ValueError as error:
-            raise ValueError(f"head {place}, {head}: {error}") from None
+            raise ValueError(f"head {number}, {head}: {error}") from None
     return Y
 
 
@@ -46,7 +46,7 @@ def encode_missing(Y: NDArray[Any]) -> NDArray[Any]:
     return np.where(np.isnan(Y), Y.dtype.type(MISSING), Y)
 
 
-def known_scaling(heads: Heads, scaler: Scaler) -> Scaling | None:
+def scaling_without_data(heads: Heads, scaler: Scaler) -> Scaling | None:
     """Return the scaling of the targets that needs no data, or None if it is found from data.
 
     Only targets of losses of numbers are scaled.
@@ -58,13 +58,13 @@ def known_scaling(heads: Heads, scaler: Scaler) -> Scaling | None:
         )
     if isinstance(scaler, Pixels) and not scaled.all():
         raise ValueError(f"scale_y must not be 'pixels', one factor for all columns, with the heads {heads}")
-    known = scaler.known("scale_y", (heads.n_out,))
-    if known is None or isinstance(scaler, Pixels):
-        return known
-    return Scaling(scaler.name, np.where(scaled, known.shift, 0), np.where(scaled, known.factor, 1))
+    scaling = scaler.known("scale_y", (heads.n_out,))
+    if scaling is None or isinstance(scaler, Pixels):
+        return scaling
+    return Scaling(scaler.name, np.where(scaled, scaling.shift, 0), np.where(scaled, scaling.factor, 1))
 
 
-def learned_scaling(heads: Heads, scaler: Scaler, Y: NDArray[Any]) -> Scaling:
+def scaling_of_targets(heads: Heads, scaler: Scaler, Y: NDArray[Any]) -> Scaling:
     """Return the scaling of targets (n, n_out) in which NaN is no target.
 
     Raises

@@ -69,7 +69,7 @@ class InputConversion:
         if scaler_y is not None and model.heads is not None:
             from nnc._data import heads
 
-            self.scaling_y = heads.known_scaling(model.heads.made_of, scaler_y)
+            self.scaling_y = heads.scaling_without_data(model.heads.made_of, scaler_y)
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
         self.largest = 0.0

@@ -158,7 +158,7 @@ class TargetConversion(OutputConversion):
             Y = heads.targets(model.heads.made_of, y, n, model.dtype)
             if self.scaler_y is not None:
                 if learn and self.scaling_y is None:
-                    self.scaling_y = heads.learned_scaling(model.heads.made_of, self.scaler_y, Y)
+                    self.scaling_y = heads.scaling_of_targets(model.heads.made_of, self.scaler_y, Y)
                 Y = known_scaling("scale_y", self.scaling_y).apply(Y, model.dtype)
             return heads.encode_missing(Y), None
         given = numbers("y", y) if model.custom is not None else targets.as_targets(y, row.name)

@@ -64,7 +64,7 @@ class HeadsLoss:
         return self(Z, Y)[0] if np.isfinite(Z).all() else math.nan
 
     def outputs(self, Z: NDArray[Any]) -> NDArray[Any]:
-        """What the network gives: the activations of each head, in place of Z."""
+        """Apply the activation of each head to Z in place, and return the outputs of the network."""
         for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
             if head.activation.name != "identity":
                 Z[:, columns] = head.activation.values(Z[:, columns])

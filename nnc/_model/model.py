@@ -202,8 +202,12 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         # The core may be another one where it is restored, with other padding: parameters travel without.
-        kept = {name: getattr(self, name) for name in ("stack", "loss", "loss_parameter", "dtype", "custom", "heads")}
-        return {**kept, "params": self.params, "statistics": [[*map(np.copy, pair)] for pair in self.statistics]}
+        names = ("stack", "loss", "loss_parameter", "dtype", "custom", "heads")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "params": self.params,
+            "statistics": [[*map(np.copy, pair)] for pair in self.statistics],
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         params, statistics = state.pop("params"), state.pop("statistics")

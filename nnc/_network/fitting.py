@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nnc._training.history import History
     from nnc._training.schedules import Schedule
 
-LOSS_IS_KNOWN: AbstractContextManager[None] = nullcontext()
+LOSS_IS_CHOSEN: AbstractContextManager[None] = nullcontext()
 
 
 class Fitting(Parameters):
@@ -228,7 +228,7 @@ class Fitting(Parameters):
 
     def _deciding(self, y: Any) -> AbstractContextManager[None]:
         """Return the context of a training that chooses a loss that is "auto" by these targets."""
-        return LOSS_IS_KNOWN if self._undecided is None or y is None else self._deciding_by(y)
+        return LOSS_IS_CHOSEN if self._undecided is None or y is None else self._deciding_by(y)
 
     @contextmanager
     def _deciding_by(self, y: Any) -> Iterator[None]:
@@ -377,9 +377,7 @@ class Fitting(Parameters):
         last bits.
         """
         if self._undecided is not None:
-            raise ValueError(
-                'gradients must be those of a network whose loss is known, got loss="auto"; fit the network first'
-            )
+            raise ValueError('loss must be chosen before a step from gradients, got "auto"; fit the network first')
         steps = None if reset_optimizer is not False else self._steps
         if steps is None or not steps.take_gradients(self, gradients, lr, optimizer):
             from nnc._training.step import new_stepper

@@ -45,9 +45,9 @@ class Inspection(Prediction):
         from nnc._drawing.html import Text
         from nnc._inspection.text import summary_text
 
-        return Text("\n".join([f"{summary_text(self.model.stack)}, {self._said()}", *self._curves()]))
+        return Text("\n".join([f"{summary_text(self.model.stack)}, {self._loss_and_scalings()}", *self._curves()]))
 
-    def _said(self) -> str:
+    def _loss_and_scalings(self) -> str:
         """Return precision, loss and scalings for the last line of a summary."""
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.intake.scalings().items())
         loss = self.model.own_loss or self.loss_name
@@ -122,9 +122,9 @@ class Inspection(Prediction):
         from nnc._inspection.text import summary_table
 
         (head, *rows), sums = summary_table(self.model.stack)
-        said = paragraph(f"{sums}, {self._said()}")
+        summary = paragraph(f"{sums}, {self._loss_and_scalings()}")
         trained = "" if self.history is None else self.history._repr_html_()
-        return table(head, rows, "NeuralNetwork") + said + self.draw()._repr_html_() + trained
+        return table(head, rows, "NeuralNetwork") + summary + self.draw()._repr_html_() + trained
 
     def inspect(self, file: IO[str] | None = None) -> None:
         """Prints all layers, neurons, weights, biases and scalings, to `file` or to the standard output."""

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
 def from_sklearn(mlp: Any, dtype: Any = None) -> NeuralNetwork:
     """Read a network from a trained MLPClassifier or MLPRegressor of scikit-learn or nnc (extra `[sklearn]`).
-    `dtype` is by default that of the weights. Classes that are dates become text, as in `fit`.
+
+    Classes that are dates become text, as in `fit`.
+
+    Parameters
+    ----------
+    mlp : MLPClassifier or MLPRegressor
+    dtype : dtype, optional
+        Precision of the network: float32 or float64. Default: that of the weights.
+
+    Returns
+    -------
+    NeuralNetwork
 
     Raises
     ------

@@ -168,7 +168,7 @@ def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) ->
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) with batches, got {arguments.validation!r}")
     optimizer, by_rule = arguments.optimizer, left_to_rule(arguments, network.state)
-    if by_rule and optimizer is None:  # as far as the rule needs no number of rows
+    if by_rule and optimizer is None:  # the part of the rule that does not depend on the number of rows
         from nnc._training.defaults import optimizer_to_begin
 
         optimizer = optimizer_to_begin(network.state)

@@ -163,21 +163,23 @@ class GeneralStep:
         """Add `weight` times the gradients to those that the next `apply` uses."""
         flat = flat_gradient(network.model, gradients)
         check_gradient(network.model, flat)
-        if self.sum is None or self.sum.shape != flat.shape:
-            self.sum = np.zeros_like(flat)
-        self.sum += flat if weight == 1 else flat.dtype.type(finite("weight", weight)) * flat
+        scaled = flat if weight == 1 else flat.dtype.type(finite("weight", weight)) * flat
+        self.sum = scaled.copy() if self.sum is None else self.sum + scaled
 
     def apply(self, network: Trainable, gradients: GradientsLike | None, lr: Rate | None) -> None:
-        """Take a step with gradients from outside; the caller holds the training lock."""
+        """Take a step with gradients from outside; the caller holds the training lock.
+
+        Accumulated gradients are kept if the step is refused.
+        """
         model = network.model
-        if gradients is not None and self.sum is None:
+        if gradients is not None:
             flat = flat_gradient(model, gradients)
-        elif self.sum is None:
-            raise TypeError("gradients must be given where none have been accumulated; pass those of net.gradients")
+            if self.sum is not None:
+                flat = self.sum + flat
+        elif self.sum is not None:
+            flat = self.sum
         else:
-            if gradients is not None:
-                self.accumulate(network, gradients, 1.0)
-            flat, self.sum = self.sum, None
+            raise TypeError("gradients must be given where none have been accumulated; pass those of net.gradients")
         if model.stack.norms:
             raise ValueError(
                 "gradients must be those of a network without BatchNorm, whose running statistics they do not update; "
@@ -203,6 +205,7 @@ class GeneralStep:
             position = self.training.apply(flat, rate)
             if position >= 0:
                 check_gradient(model, flat)
+            self.sum = None
             if self.training.broken_layer:
                 self.fail(network, None, None, "gradients", rate)
             if lr is not self.lr:

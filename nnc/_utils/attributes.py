@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 class ExplainedClass(type):
     """Metaclass whose AttributeError suggests the attribute of the class that may have been meant."""
 
-    if not TYPE_CHECKING:  # or type checkers would accept every name
+    if not TYPE_CHECKING:  # hidden from type checkers, which would accept every name
 
         def __getattr__(cls, name):
             from nnc._utils.names import unknown_attribute

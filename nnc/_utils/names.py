@@ -1,6 +1,6 @@
-"""What somebody may have meant by a name that is not known: the names of other packages, and slips of the keyboard.
+"""Suggestions for unknown names in error messages: names of other packages, former names and typing errors.
 
-Imported when a message is made, and not before.
+This module is imported only when a message is needed.
 """
 
 from __future__ import annotations
@@ -114,8 +114,10 @@ FORMER_ATTRIBUTES = {
 
 
 def meant(name: str, known: Iterable[str], others: dict[str, str] = VALUES) -> str | None:
-    """Which of the known names stands for this one, if any: the same in another spelling, the one that `others` has for
-    it, or a similar one."""
+    """Return the name that was probably meant, or None.
+
+    That is the same name in another spelling, the name that `others` has for it, or a similar one.
+    """
     plain = {_plain(one): one for one in known}
     key = _plain(name)
     if key in plain:
@@ -131,13 +133,16 @@ def _plain(name: str) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """What a message about an unknown value ends with."""
+    """Return the end of a message about an unknown value: the value that was probably meant."""
     found = meant(name, known)
     return "" if found is None else f"; did you mean {found!r}?"
 
 
 def argument_suggestion(name: str, known: Iterable[str], elsewhere: Mapping[str, Iterable[str]] | None = None) -> str:
-    """The same of an unknown argument; `elsewhere` has the arguments of other functions by their names."""
+    """Return the end of a message about an unknown argument: the argument that was probably meant.
+
+    `elsewhere` has the arguments of other functions by the names of the functions.
+    """
     found = meant(name, known, ARGUMENTS)
     if found is not None:
         return f"; did you mean {found}?"
