@@ -28,7 +28,7 @@ from nnc.tabular.recipe import PRESETS, members_by_rule
 from nnc.tabular.schema import BINS, Schema
 from nnc.tabular.selection import without_outliers
 from nnc.tabular.summary import summary
-from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all, told
+from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all, with_progress_bar
 
 if TYPE_CHECKING:
     from typing import Self
@@ -232,7 +232,7 @@ class TableEstimator(BaseEstimator):
             file.write_checkpoint(self.checkpoint, key, members)
 
         left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
-        with told(self.callback, self.progress, epochs_in_all(n, count - len(done))) as callback:
+        with with_progress_bar(self.callback, self.progress, epochs_in_all(n, count - len(done))) as callback:
             training = Training(
                 task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
