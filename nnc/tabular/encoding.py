@@ -6,7 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from reprlib import repr as shown
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Out = NDArray[np.float32]
 
 TINY = sys.float_info.min
+ValueT = TypeVar("ValueT", bound=Value)
 
 
 class Encoding(Value, ABC):
@@ -92,8 +93,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def from_members(kind: type[Any], members: Mapping[str, Any], where: str) -> Any:
-    """Return an encoding or format with these members; ValueError with place and reason if one is invalid."""
+def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> ValueT:
+    """Return an encoding or format with these members; ValueError with location and reason if one is invalid."""
     try:
         return kind(**{name: members[name] for name in kind._fields})
     except (TypeError, ValueError) as error:

@@ -28,7 +28,7 @@ from nnc.tabular.recipe import PRESETS, members_by_rule
 from nnc.tabular.schema import BINS, Schema
 from nnc.tabular.selection import without_outliers
 from nnc.tabular.summary import summary
-from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all, told
+from nnc.tabular.training import MOST_NUMBERS, Rows, Training, epochs_in_all, with_progress_bar
 
 if TYPE_CHECKING:
     from typing import Self
@@ -88,21 +88,20 @@ class TableEstimator(BaseEstimator):
     Parameters
     ----------
     preset : {"fast", "default", "best"}, default="default"
-        How much is done: "fast" trains few networks, "best" many, in the same way.
+        Number of networks: "fast" trains few and "best" many, in the same way.
     members : int, default=None
-        How many networks are trained. Default: by the preset and the number of rows. With the same `random_state`, data
-        and number the model is the same to the last bit, whatever n_jobs is.
+        Number of networks. Default: by the preset and the number of rows. With the same `random_state`, data and
+        `members`, the model is the same to the last bit for every n_jobs.
     max_seconds : float, default=None
-        Ends the training after this time; the networks that are done by then are the model, or if there is none those
-        that are begun.
+        Time limit of the training in seconds. The model then consists of the networks that are complete, or if there
+        are none, of those whose training has begun.
     n_jobs : int, default=None
-        Networks that are trained at a time. Default: as nnc.get_num_threads says.
+        Number of networks that are trained at a time. Default: `nnc.get_num_threads()`.
     random_state : int, RandomState or None, default=None
-        Determines everything that is drawn. `seed_` says what it was where none is given.
+        Seed of all random numbers; `seed_` is the seed that was used.
     checkpoint : path, default=None
-        A file that is written every few seconds, where some networks are done, and when the fit is ended. A fit of the
-        same data with the same parameters that finds it goes on from there, to the same model; where a fit has come to
-        its end it is deleted.
+        File that is written every few seconds once networks are complete, and when the fit ends early. A fit of the
+        same data with the same parameters continues from it, to the same model. A complete fit deletes the file.
     callback : callable, default=None
         Called after each epoch of each network with the network's number and its record (see NeuralNetwork.fit), in the
         thread that trains it. The last record of a network that stops early has "skipped_epochs", the number of
@@ -114,17 +113,17 @@ class TableEstimator(BaseEstimator):
     ----------
     n_features_in_ : int
     target_name_ : str or None
-        What y was called, where it was a series with a name.
+        Name of y, if it was a series with a name.
     feature_names_in_ : array of str
-        Where X has names.
+        Names of the columns, if X has names.
     n_members_ : int
-        How many networks were trained, as `members` takes it.
+        Number of networks of the fit; a valid `members`.
     seed_ : int
-        As `random_state` takes it.
+        Seed of the fit; a valid `random_state`.
     complete_ : bool
-        Whether all networks were trained to their end: neither Ctrl-C nor `max_seconds` has ended the fit before.
+        Whether all networks were trained to their end: neither Ctrl-C nor `max_seconds` has ended the fit early.
     networks_ : list of nnc.NeuralNetwork
-        Those that answer.
+        Networks whose mean is the prediction.
     held_out_ : HeldOut
         Estimates of the quality of the model on new rows: `score` (accuracy or R^2), `calibration_error`,
         `temperature`, and `n`, the number of held-out rows that they are made with. These rows neither train nor select
@@ -232,7 +231,7 @@ class TableEstimator(BaseEstimator):
             file.write_checkpoint(self.checkpoint, key, members)
 
         left = None if self.max_seconds is None else max(1e-3, self.max_seconds - (perf_counter() - began))
-        with told(self.callback, self.progress, epochs_in_all(n, count - len(done))) as callback:
+        with with_progress_bar(self.callback, self.progress, epochs_in_all(n, count - len(done))) as callback:
             training = Training(
                 task, rows, seed, self.n_jobs, left, callback, None if self.checkpoint is None else keep
             )
@@ -352,7 +351,7 @@ class TableEstimator(BaseEstimator):
         `feature_importances_std_` tells by how much it may differ from 0. `fit` computes importances for tables of up
         to 100 columns. For wider tables this is an AttributeError until `find_importances` is called.
         """
-        return self._known_importances("feature_importances_")[0]
+        return self._importances("feature_importances_")[0]
 
     @property
     def feature_importances_std_(self) -> NDArray[np.float64]:
@@ -362,9 +361,9 @@ class TableEstimator(BaseEstimator):
         without information has an importance within two standard errors of 0 in 95 % of tables or more. In a file that
         nnc 0.1.0 has written they are the standard deviations over permutations only.
         """
-        return self._known_importances("feature_importances_std_")[1]
+        return self._importances("feature_importances_std_")[1]
 
-    def _known_importances(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _importances(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         importances = self._model().importances
         if importances is None:
             raise AttributeError(f"{name} is not known yet: call find_importances()")

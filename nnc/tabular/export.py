@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def program(model: TableModel) -> TableProgram:
-    """What the writers of nnc/_interop read."""
+    """Return the model as the writers of nnc/_interop read it."""
     task, target, schema, scaling = model.task, model.target, model.schema, model.scaling
     classes = target.classes is not None
     networks, titles = [], []

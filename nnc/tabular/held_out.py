@@ -70,25 +70,24 @@ def predict_held_out(model: TableModel, rows: Rows, judges: Sequence[Judge]) -> 
     The probabilities of a part have the temperature that is fitted on the other parts. The temperature is 1 for
     regression.
     """
-    known, places = np.unique(np.concatenate([judge.rows for judge in judges]), return_inverse=True)
+    indices, inverse = np.unique(np.concatenate([judge.rows for judge in judges]), return_inverse=True)
     part = np.concatenate([judge.part for judge in judges])
     outputs = np.concatenate(
         [judge.network.predict(rows.inputs(judge.bins)[some]) for judge in judges for some in blocks(judge.rows)]
     ).astype(np.float64)
-    temperature = 1.0
-    if model.task.kind == "classes":
-        y, weights = rows.y[known][places], None if rows.weights is None else rows.weights[known][places]
-        temperature = fit_temperature(np.log(np.maximum(outputs, TINY)), y, weights)
-        outputs = _calibrated(outputs, y, weights, part)
+    temperature, classes = 1.0, model.task.kind == "classes"
+    weights = None if rows.weights is None else rows.weights[indices]
+    if classes:
+        y, row_weights = rows.y[indices][inverse], None if weights is None else weights[inverse]
+        temperature = fit_temperature(np.log(np.maximum(outputs, TINY)), y, row_weights)
+        outputs = _calibrated(outputs, y, row_weights, part)
     else:
         outputs = model.meant(outputs)
-    networks = np.bincount(places, minlength=len(known))
-    mean = np.zeros((len(known), model.task.outputs))
-    np.add.at(mean, places, outputs / networks[places, None])  # a sum of the outputs might overflow
-    gain = 0.0
-    if model.task.kind == "classes":
-        gain = expected_gain(outputs, places, mean, networks, None if rows.weights is None else rows.weights[known])
-    return Predictions(known, model.formed(mean), networks, gain), temperature
+    networks = np.bincount(inverse, minlength=len(indices))
+    mean = np.zeros((len(indices), model.task.outputs))
+    np.add.at(mean, inverse, outputs / networks[inverse, None])  # a sum of the outputs might overflow
+    gain = expected_gain(outputs, inverse, mean, networks, weights) if classes else 0.0
+    return Predictions(indices, model.formed(mean), networks, gain), temperature
 
 
 def expected_gain(
@@ -325,8 +324,8 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     if not judges:
         return
     predictions, temperature = predict_held_out(model, rows, judges)
-    known, classes = predictions.rows, model.task.kind == "classes"
-    answers, y, weights = predictions.answers, rows.y[known], None if rows.weights is None else rows.weights[known]
+    indices, classes = predictions.rows, model.task.kind == "classes"
+    answers, y, weights = predictions.answers, rows.y[indices], None if rows.weights is None else rows.weights[indices]
     if classes:
         score = ensemble_accuracy(model, predictions, y, weights)
         calibration_error = expected_calibration_error(answers, y, sample_weight=weights)
@@ -336,10 +335,10 @@ def evaluate(model: TableModel, rows: Rows, training: Training, seed: int) -> No
     model.held_out = model.held_out._replace(temperature=temperature)
     error = float(np.average(model.row_errors(answers, y), weights=weights))
     model.gain = compare_members(model, rows, training, error, seed)
-    scores = model.calibrate(rows, known, answers, y, seed)
-    order = np.random.default_rng([seed, 3]).permutation(len(known))
-    some = np.sort(known[order[:MAX_SHUFFLED_ROWS]])
-    model.held_out = HeldOut(len(known), score, calibration_error, temperature, scores)
+    scores = model.calibrate(rows, indices, answers, y, seed)
+    order = np.random.default_rng([seed, 3]).permutation(len(indices))
+    some = np.sort(indices[order[:MAX_SHUFFLED_ROWS]])
+    model.held_out = HeldOut(len(indices), score, calibration_error, temperature, scores)
     model.shuffle = Shuffle(
         rows.plain[some],
         rows.bins[some] if rows.bins is not None and any(judge.bins for judge in judges) else None,

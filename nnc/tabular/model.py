@@ -53,8 +53,8 @@ class TableModel:
     baseline : array (width,)
         The mean of the training rows as members see them, which explanations begin at.
     facts : dict
-        What is told of the fit: "preset", "seed", "trained" (members), "rows", "weighted" (whether rows had weights),
-        "class_weight" (None, "balanced", or of each class a number or None), "complete" (not ended before), "target"
+        Facts about the fit: "preset", "seed", "trained" (members), "rows", "weighted" (whether rows had weights),
+        "class_weight" (None, "balanced", or a number or None for each class), "complete" (not ended early), "target"
         (its name), "seconds".
     held_out : HeldOut
     spread : Spread or None

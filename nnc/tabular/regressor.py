@@ -26,16 +26,18 @@ inside = within(lambda x: 0 < x < 1, "above 0 and below 1")
 class TableRegressor(MultiOutputMixin, RegressorMixin, TableEstimator):
     __doc__ = documented(
         TableEstimator,
-        """Numbers from a table of any columns, with nothing to set: several small networks, which answer
-        together. The first five are held against rows of their own, and say how long others learn, from all rows.
-        What they predict stays between the least and the largest target of the training.""",
+        """Regressor of tables with any columns, without required settings: the mean of several small networks.
+
+        Each of the first five networks is validated on rows that it does not learn from. They determine the number of
+        epochs of the other networks, which learn from all rows. Predictions are between the smallest and the largest
+        training target.""",
         """
         loss : {"squared_error", "absolute_error", "poisson"}, default=None
-            What is predicted: the mean, the median, or the mean of what is 0 or more, such as counts and prices.
-            Default: "poisson" where the targets are 0 or more and their skewness is above 0.5, else "squared_error";
-            both predict the mean.
+            Statistic to predict: the mean, the median, or the mean of targets that are 0 or more, such as counts and
+            prices. Default: "poisson" if the targets are 0 or more and their skewness is above 0.5, else
+            "squared_error"; both predict the mean.
         quantiles : list of float, default=None
-            Which quantiles are predicted in place of that, such as [0.1, 0.5, 0.9], by the same networks.""",
+            Quantiles that the same networks predict instead of the mean, such as [0.1, 0.5, 0.9].""",
         before="max_seconds",
         end="""
 

@@ -68,8 +68,8 @@ class Report:
     curves: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (known := self.importances) is not None:
-            self.columns = sorted(self.columns, key=lambda made: -known.get(made.column, NO_IMPORTANCE)[0])
+        if (importances := self.importances) is not None:
+            self.columns = sorted(self.columns, key=lambda made: -importances.get(made.column, NO_IMPORTANCE)[0])
         self.curves = {name: np.asarray(curve, np.float64) for name, curve in self.curves.items()}
 
     # ------------------------------------------------------------------------------------------ as text

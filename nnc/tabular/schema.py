@@ -132,8 +132,8 @@ class Schema:
     @cached_property
     def _slices(self) -> list[slice]:
         """The slices of the matrix: of the plain columns, then of the bins, of each column."""
-        ends = list(accumulate((known.encoding.width for known in self.columns), initial=0))
-        ends += list(accumulate((known.encoding.n_bins for known in self.columns), initial=ends[-1]))[1:]
+        ends = list(accumulate((column.encoding.width for column in self.columns), initial=0))
+        ends += list(accumulate((column.encoding.n_bins for column in self.columns), initial=ends[-1]))[1:]
         return [slice(*pair) for pair in pairwise(ends)]
 
     @classmethod

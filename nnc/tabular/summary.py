@@ -79,12 +79,12 @@ def file_sizes(model: TableModel) -> dict[str, int]:
         "C": lambda part: len(to_c_table(program(part), "model").encode()),
     }
     one = model.with_members(1)
+    firsts = {name: size(one) for name, size in writers.items()}
     if len(model.members) == 1:
-        return {name: size(one) for name, size in writers.items()}
+        return firsts
     two = model.with_members(2)
     params = [sum(member.network.n_params for member in part.members) for part in (one, two, model)]
     share = (params[2] - params[0]) / (params[1] - params[0])
-    firsts = {name: size(one) for name, size in writers.items()}
     return {name: round(first + (writers[name](two) - first) * share) for name, first in firsts.items()}
 
 

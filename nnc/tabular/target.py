@@ -100,7 +100,7 @@ class Target:
 
     @classmethod
     def from_document(cls, document: Any, where: str = "target") -> Target:
-        """Return the target of a document; ValueError with place and reason if it is invalid."""
+        """Return the target of a document; ValueError with location and reason if it is invalid."""
         fields.exactly(document, ("n_outputs", "classes"), where)
         n_outputs = fields.whole(document["n_outputs"], f"{where}.n_outputs")
         given = fields.member(document, "classes", list, type(None), where=f"{where}.")
@@ -108,12 +108,12 @@ class Target:
             return cls(n_outputs)
         if len(given) != n_outputs or n_outputs != 1:
             raise ValueError(f"{where}.classes has {len(given)} items, expected 1 and n_outputs 1")
-        place, labels = f"{where}.classes[0]", given[0]
+        where, labels = f"{where}.classes[0]", given[0]
         if type(labels) is not list or len(labels) < 2:
-            raise ValueError(f"{place} is {fields.shown(labels)}, expected a list of two labels or more")
-        classes = targets.classes_of(fields.labels(labels, place))
+            raise ValueError(f"{where} is {fields.shown(labels)}, expected a list of two labels or more")
+        classes = targets.classes_of(fields.labels(labels, where))
         if not np.array_equal(classes, np.sort(classes)):
-            raise ValueError(f"{place} is a list that is not sorted, expected a sorted one")
+            raise ValueError(f"{where} is a list that is not sorted, expected a sorted one")
         return cls(n_outputs, classes)
 
 

@@ -352,4 +352,4 @@ def read_format(document: Any, where: str) -> Format | None:
     members = fields.members_of(document, where)
     format = FORMATS[fields.name(members, "type", tuple(FORMATS), f"{where}.")]
     fields.exactly(members, ("type", *format._fields), where)
-    return from_members(format, members, where)  # type: ignore[no-any-return]
+    return from_members(format, members, where)

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc._parallel.fit import outcomes_of
+from nnc._parallel.fit import outcomes_of, shown_progress
 from nnc._parallel.per_network import PerNetwork
 from nnc._parallel.source import Apart
-from nnc._training.callbacks import bar_of
 from nnc._utils.processors import get_num_threads
 from nnc.tabular.recipe import LOOK, PAST, network, options, scaling_of, steps_of
 from nnc.tabular.snapshots import PARTS, Judge, Snapshots, with_params
@@ -89,37 +88,34 @@ class Rows(NamedTuple):
 
 
 @contextmanager
-def told(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> Iterator[Any]:
-    """The callback of the members; shows a bar of so many epochs, of all of them, where one is asked for."""
-    if not bar:
-        yield callback
-        return
-    shown, lock = bar_of(epochs, "epoch")(), Lock()
+def with_progress_bar(callback: Callable[[int, Any], Any] | None, bar: bool, epochs: int) -> Iterator[Any]:
+    """Yield the callback of the members; if `bar`, it also advances a progress bar of `epochs` epochs in total."""
+    with shown_progress(epochs, bar, "epoch") as advance:
+        lock = Lock()
 
-    def both(place: int, record: Any) -> Any:
-        with lock:  # members are trained in several threads
-            shown.update(1 + record.get("skipped_epochs", 0))
-        return None if callback is None else callback(place, record)
+        def advance_and_call(member: int, record: Any) -> Any:
+            with lock:  # members are trained in several threads
+                advance(1 + record.get("skipped_epochs", 0))
+            return None if callback is None else callback(member, record)
 
-    try:
-        yield both
-    finally:
-        shown.close()
+        yield advance_and_call if bar else callback
 
 
 @dataclass(eq=False)
 class Watch:
-    """What is called after each epoch of a member, and ends its training. Waves of the rate are twice as long as those
-    before them: where held-out rows say that the third one, which is over by LOOK, has brought nothing, the fourth is
-    spared.
+    """Callback of a member, which ends its training.
+
+    Each cycle of the learning rate is twice as long as the one before. The third cycle ends by LOOK. If it has not
+    improved the result on held-out rows, the fourth is skipped.
 
     Parameters
     ----------
     place : int
+        `Spec.place` of the member.
     epochs : int
-        Those that the rate is planned for.
+        Epochs of the learning rate schedule.
     last : int or None
-        The last of them, where that is known; None: held-out rows say it.
+        Last epoch to train; None if held-out rows determine it.
     callback : callable or None
         See Training.
     snapshots : Snapshots or None
@@ -160,9 +156,8 @@ class Training:
     seconds : float or None
         After so many no member is begun, and those that are being trained end with what they have reached.
     callback : callable or None
-        Called with the member's place and the Record, after each epoch of each, in the thread of the member. Where it
-        is the last one before its time, the record has "skipped_epochs": the epochs of its schedule that are
-        not trained.
+        Called with the member's place and the Record after each epoch, in the thread of the member. The last record
+        of a member that stops early has "skipped_epochs", the number of epochs of its schedule that are not trained.
     keep : callable or None
         Called with the members that have come to their end, now and then and where the training is ended.
     """
@@ -320,7 +315,7 @@ class Training:
             del arguments["metrics"], arguments["monitor"], arguments["restore_best"]
             last = self.lasting(bins) or arguments["epochs"]
         else:
-            arguments["validation"] = PerNetwork([Apart(np.flatnonzero(rows)) for rows in held])
+            arguments["validation"] = PerNetwork(Apart(np.flatnonzero(rows)) for rows in held)
         arguments["callback"] = PerNetwork(
             Watch(spec.place, arguments["epochs"], last, self.callback, shots)
             for spec, shots in zip(specs, snapshots, strict=True)

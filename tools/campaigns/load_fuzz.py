@@ -202,7 +202,7 @@ def packed(draw: random.Random, document: Any) -> bytes:
     return content
 
 
-KINDS = "model", "network"  # what messages call a text, and a safetensors file
+KINDS = "model", "network"  # error messages use these nouns for a text and for a safetensors file
 
 
 def read(content: str | bytes) -> nnc.NeuralNetwork:

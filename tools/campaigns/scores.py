@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[2]))  # the checkout, for the package benchmarks
 
-from benchmarks.data import add_option, available, read_pmlb, read_uci
+from benchmarks.data import SETS, add_option, available, read_pmlb, read_uci
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ MAX_NOISE_ERROR, MAX_REAL_ERROR = 0.03, 0.015  # of the mean difference between 
 STANDARD_ERRORS = 4  # by which means may differ at least, for campaigns of few tables
 MAX_OUTSIDE = 0.05  # share of noise columns whose importance is more than two standard errors from 0
 COLUMNS = 5
-DOWNLOADED = ("uci/concrete", "uci/kin8nm", "uci/power-plant", "pmlb/537_houses", "pmlb/letter", "pmlb/satimage")
+TABLES = [name for name in SETS if name != "mnist"]
 
 
 class Outcome(NamedTuple):
@@ -115,10 +115,10 @@ def real(load: Callable[[], tuple], classes: bool, preset: str, seeds: range) ->
     differences = []
     for seed in seeds:
         order = np.random.default_rng(seed).permutation(len(X))
-        known, new, _ = np.split(order, [min(500, len(X) // 2), min(3500, len(X))])
+        train, test, _ = np.split(order, [min(500, len(X) // 2), min(3500, len(X))])
         rows = getattr(X, "iloc", X)
-        model = kind(preset, random_state=seed).fit(rows[known], y[known])
-        differences.append(model.held_out_.score - model.score(rows[new], y[new]))
+        model = kind(preset, random_state=seed).fit(rows[train], y[train])
+        differences.append(model.held_out_.score - model.score(rows[test], y[test]))
     return Outcome(differences, [])
 
 
@@ -144,19 +144,19 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--presets", nargs="*", default=PRESETS)
     add_option(parser)
     arguments = parser.parse_args(given)
-    present = available(arguments.data, *DOWNLOADED) if arguments.splits else []
+    present = available(arguments.data, *TABLES) if arguments.splits else []
     warnings.simplefilter("ignore")
+    noise_seeds = range(arguments.first_seed, arguments.first_seed + arguments.tables)
+    split_seeds = range(arguments.first_seed, arguments.first_seed + arguments.splits)
     works: list[tuple[str, float, Callable[[], Outcome]]] = []
     for preset in arguments.presets:
         for rows in arguments.sizes if arguments.tables else ():
             for kind in ("classes", "numbers"):
-                seeds = range(arguments.first_seed, arguments.first_seed + arguments.tables)
-                work = partial(noise, kind, rows, preset, seeds)
+                work = partial(noise, kind, rows, preset, noise_seeds)
                 works.append((f"noise, {kind}, {rows} rows, {preset}", MAX_NOISE_ERROR, work))
-        seeds = range(arguments.first_seed, arguments.first_seed + arguments.splits)
         for name, classes, load in real_tables(arguments.data, present) if arguments.splits else ():
             if arguments.names is None or name in arguments.names:
-                works.append((f"{name}, {preset}", MAX_REAL_ERROR, partial(real, load, classes, preset, seeds)))
+                works.append((f"{name}, {preset}", MAX_REAL_ERROR, partial(real, load, classes, preset, split_seeds)))
     findings = 0
     for name, limit, work in works:
         outcome = work()

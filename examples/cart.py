@@ -1,0 +1,23 @@
+"""Simulation of a pole on a cart (Barto, Sutton and Anderson, 1983), for n carts at once in NumPy."""
+
+import numpy as np
+
+GRAVITY, CART, POLE, HALF_LENGTH, FORCE, DT = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02  # m/s^2, kg, kg, m, N, s
+MAX_POSITION, MAX_ANGLE = 2.4, 12 * np.pi / 180  # in m and rad; an episode ends beyond them
+SCALE = np.array([2.4, 3.0, 0.2, 3.0])  # of position, velocity, angle and angular velocity
+
+
+def next_state(state, right):
+    """Return the states (n, 4) after a push to the right or to the left."""
+    x, v, angle, omega = state.T
+    force = np.where(right, FORCE, -FORCE)
+    sin, cos, mass = np.sin(angle), np.cos(angle), CART + POLE
+    pushed = (force + POLE * HALF_LENGTH * omega**2 * sin) / mass
+    turned = (GRAVITY * sin - cos * pushed) / (HALF_LENGTH * (4 / 3 - POLE * cos**2 / mass))
+    accelerated = pushed - POLE * HALF_LENGTH * turned * cos / mass
+    return np.column_stack([x + DT * v, v + DT * accelerated, angle + DT * omega, omega + DT * turned])
+
+
+def has_fallen(state):
+    """Return which carts (n,) have left the track or lost the pole."""
+    return (abs(state[:, 0]) > MAX_POSITION) | (abs(state[:, 2]) > MAX_ANGLE)
