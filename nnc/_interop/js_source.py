@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import wrapped
-from nnc._interop.script import SIGNS, Language, of_network, of_test, to_script
+from nnc._interop.program import SCALE_SIGNS, wrapped
+from nnc._interop.script import Language, of_network, of_test, to_script
 from nnc._registry import formulas
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FUNCTIONS = {
     **{
         name: f"\nconst {name} = (x, numbers) => x.map((a, i) => a {sign} numbers[i % numbers.length]);\n"
-        for name, sign in SIGNS.items()
+        for name, sign in SCALE_SIGNS.items()
     },
     "dense": """
 // Rows of W are outputs.

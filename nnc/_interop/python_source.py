@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.script import SIGNS, Language, listed, of_network, of_test, to_script
+from nnc._interop.program import SCALE_SIGNS
+from nnc._interop.script import Language, listed, of_network, of_test, to_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 FUNCTIONS = {
     **{
         name: f"\ndef {name}(x, numbers):\n    return [a {sign} b for a, b in zip(x, cycle(numbers))]\n"
-        for name, sign in SIGNS.items()
+        for name, sign in SCALE_SIGNS.items()
     },
     "dense": """
 def dense(x, W, b):  # rows of W are outputs
