@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from nnc._interop.program import SCALE_SIGNS
 from nnc._interop.script import Language, listed, of_network, of_test, to_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from nnc._interop.program import Program
 
 FUNCTIONS = {
@@ -158,8 +157,4 @@ PYTHON = Language(
     formula=formula,
     whole=whole,
 )
-
-
-def to_python(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
-    """The module of checked documents, as `to_script` takes them."""
-    return to_script(documents, PYTHON, predict)
+to_python = partial(to_script, PYTHON)

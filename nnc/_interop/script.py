@@ -53,7 +53,7 @@ class Language(Value):
     whole: Callable[[Program, str, str, str], str]
 
 
-def to_script(documents: Sequence[dict[str, Any]], language: Language, predict: Callable[[Any], Any]) -> str:
+def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
     """The text of a module that computes a checked document, or the mean of those of an ensemble, whose `predict` makes
     outputs of rows of raw inputs; ValueError where a kind of layer cannot be written."""
     made = programs(documents, predict)
