@@ -1,6 +1,6 @@
 """Headers of C whose layers compute in whole numbers of 8 bits: floats come in, and come out of the last layer.
 
-What is computed is said, and computed by NumPy, in nnc/_interop/int8.py.
+nnc/_interop/int8.py describes the arithmetic, and computes it with NumPy.
 """
 
 from __future__ import annotations
