@@ -37,7 +37,7 @@ HEADER = """\
 
    Inputs are raw, $inputs. $outputs
    ${name}_self_test() returns 0 where all of this computes what it did when it was written.
-   Buffers are static: one call at a time. They take $bytes bytes, constants $constants.$said */
+   Buffers are static: one call at a time. They take $bytes bytes, constants $constants.$remark */
 
 #ifndef ${NAME}_H
 #define ${NAME}_H
@@ -394,7 +394,7 @@ class Source(Writer):
         """Bytes in the buffers."""
         return sum(self.buffers.values()) * self.size
 
-    def whole(self, made: Program, predict: Callable[[Any], Any], said: str = "") -> str:
+    def whole(self, made: Program, predict: Callable[[Any], Any], remark: str = "") -> str:
         """The header, from the parts that were added and what outputs mean."""
         parts = [
             self.fill(
@@ -406,7 +406,7 @@ class Source(Writer):
                 includes="\n".join(f"#include <{name}>" for name in self.includes),
                 bytes=self.memory,
                 constants=self.constants,
-                said=said,
+                remark=remark,
                 n_in=made.n_in,
                 n_out=made.n_out,
             ),

@@ -81,11 +81,11 @@ def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any]
 def _signed(document: dict[str, Any]) -> dict[str, Any]:
     """What JSON text holds of a checked document."""
     document["sha256"] = checksum(document)
-    return said(document)
+    return without_nulls(document)
 
 
-def said(document: dict[str, Any]) -> dict[str, Any]:
-    """What is written of a checked document: all that says something, and a seed of None too."""
+def without_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a checked document that files have: those that are not None, and the seed."""
     return {key: value for key, value in document.items() if value is not None or key == "seed"}
 
 
