@@ -51,7 +51,7 @@ def _whole(text: str, least: int, most: int) -> int:
 
 
 def _between(text: str, limit: float, expected: str) -> float:
-    """Return a number above 0 and below a limit."""
+    """Return a number above 0 and below `limit`."""
     try:
         number = float(text)
     except ValueError:
@@ -79,7 +79,7 @@ def _names(text: str) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What parses the command line; `command` of what it gives is the module of nnc._cli that runs it."""
+    """Return the parser of the command line, whose result names the module of nnc._cli to run as `command`."""
     whole = Parser(
         prog="nnc",
         description="Train small neural networks at the speed of the processor.",
@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _table(command: argparse.ArgumentParser) -> None:
-    """Add the arguments that say how text is read."""
+    """Add the options for reading text."""
     group = command.add_argument_group("how text is read (default: as a look at it says)")
     group.add_argument("--separator", metavar="MARK", type=_separator, help="between cells: a character, or tab")
     group.add_argument(

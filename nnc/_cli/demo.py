@@ -60,7 +60,8 @@ def draw_network(sizes: Sequence[int], activations: Sequence[str], style: str = 
     style : {"ascii", "unicode"}
         The characters to draw with.
     """
-    node, wire = 5, 19  # widths of a neuron, and of what joins two layers: 3 to a bar, 11 between the bars, 3 on
+    # A neuron is 5 characters wide, and a connection 19: a line of 3, a bar, a line of 11, a bar, a line of 3.
+    node, wire = 5, 19
     columns = [[f"({i})" for i in range(n)] if n <= 6 else ["(0)", "(1)", ":", f"({n - 1})"] for n in sizes]
     height = 2 * max(map(len, columns)) - 1
     middle = height // 2

@@ -9,7 +9,7 @@ import polars as pl
 
 from nnc._cli import tables
 from nnc._cli.arguments import UsageError
-from nnc._cli.formats import Said, TableFileError, opened
+from nnc._cli.formats import TableFileError, TextOptions, opened
 from nnc._cli.models import table_model
 from nnc._cli.predict_table import rows
 from nnc._cli.terminal import say, say_json
@@ -60,7 +60,7 @@ def _answers(model: TableEstimator, target: str, arguments: Namespace) -> tuple[
     """What the model says of all rows whose answer is known, and these answers."""
     is_classifier = isinstance(model, TableClassifier)
     given, truths = [], []
-    with opened(arguments.rows, Said.of(arguments), [target, *model.model_.schema.names]) as file:
+    with opened(arguments.rows, TextOptions.of(arguments), [target, *model.model_.schema.names]) as file:
         also = {target: "text" if is_classifier else "number"}
         for start, _, X in rows(model, file, arguments.file, also):
             has_truth = X[target].is_not_null()

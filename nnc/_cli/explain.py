@@ -10,7 +10,7 @@ import polars as pl
 
 from nnc._cli import outputs, tables
 from nnc._cli.arguments import UsageError
-from nnc._cli.formats import Said, opened
+from nnc._cli.formats import TextOptions, opened
 from nnc._cli.models import refuse_old, table_model
 from nnc._cli.predict_table import rows
 from nnc._cli.terminal import say, say_json
@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> int:
         _importances(model, arguments)
         return 0
     label = _label(model, arguments.label)
-    with opened(arguments.rows, Said.of(arguments), model.model_.schema.names) as file:
+    with opened(arguments.rows, TextOptions.of(arguments), model.model_.schema.names) as file:
 
         def parts() -> Iterator[tuple[int, Explanations]]:
             left = arguments.first

@@ -48,16 +48,16 @@ class TableFileError(ValueError):
     """A file of a table is not as it has to be: the message says where, and what to do."""
 
 
-class Said(NamedTuple):
-    """What the command line says of a file, None where it is to be found."""
+class TextOptions(NamedTuple):
+    """Options of a command for reading a text file; None stands for a value that is found in the file."""
 
     separator: str | None = None
     heading: bool | None = None
     encoding: str | None = None
 
     @classmethod
-    def of(cls, arguments: Namespace) -> Said:
-        """Return what the arguments of a command say."""
+    def of(cls, arguments: Namespace) -> TextOptions:
+        """Return the options among the arguments of a command."""
         return cls(arguments.separator, arguments.heading, arguments.encoding)
 
 
@@ -148,14 +148,14 @@ def records(lines: Iterator[str], separator: str, strict: bool = False) -> Itera
 
 
 @contextmanager
-def opened(path: str, said: Said = Said(), expected: Collection[str] | None = ()) -> Iterator[TableFile]:  # noqa: B008
+def opened(path: str, options: TextOptions, expected: Collection[str] | None) -> Iterator[TableFile]:
     """A file of a table, looked at; what had to be unpacked is deleted at the end.
 
     Parameters
     ----------
     path : str
         "-" is standard input.
-    said : Said
+    options : TextOptions
     expected : collection of str, or None
         Names of columns: a first record that has one of them is a heading. None: it may be text without records, in
         which nothing is looked for.
@@ -184,9 +184,9 @@ def opened(path: str, said: Said = Said(), expected: Collection[str] | None = ()
             local = _unpacked(local, name, temporary)
         file_of = TableFile(name, local, _kind(local, name), digest)
         if file_of.kind in ("text", "json lines"):
-            _decode(file_of, said, temporary)
+            _decode(file_of, options, temporary)
         if file_of.kind == "text" and expected is not None:
-            _look(file_of, said, expected)
+            _look(file_of, options, expected)
         yield file_of
     finally:
         for one in temporary:
@@ -244,14 +244,14 @@ def _kind(path: str, name: str) -> str:
     return "json lines" if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "text"
 
 
-def _decode(file: TableFile, said: Said, temporary: list[str]) -> None:
+def _decode(file: TableFile, options: TextOptions, temporary: list[str]) -> None:
     """Finds the encoding of text, and makes UTF-8 of another one."""
     with open(file.path, "rb") as raw:
         start = raw.read(LOOK)
     mark, marked = next(((mark, name) for mark, name in MARKS.items() if start.startswith(mark)), (b"", None))
-    file.encoding = _known(said.encoding or marked or _guessed(file, said))
+    file.encoding = _known(options.encoding or marked or _guessed(file, options))
     of_old_mac = b"\r" in start and b"\n" not in start
-    if file.encoding == "utf-8" and not mark and not of_old_mac and (said.encoding is None or _is_all_utf8(file)):
+    if file.encoding == "utf-8" and not mark and not of_old_mac and (options.encoding is None or _is_all_utf8(file)):
         return
     ends = None if of_old_mac else ""
     try:
@@ -261,7 +261,7 @@ def _decode(file: TableFile, said: Said, temporary: list[str]) -> None:
                 copy.write(piece.removeprefix("\ufeff" if place == 0 else "").encode("utf-8"))
                 place += len(piece)
     except UnicodeError as error:
-        raise TableFileError(_undecodable(file, said, error)) from None
+        raise TableFileError(_undecodable(file, options, error)) from None
     file.path = temporary[-1]
 
 
@@ -277,16 +277,16 @@ def _known(encoding: str) -> str:
     return found.name.removesuffix("-sig")
 
 
-def _undecodable(file: TableFile, said: Said, error: UnicodeError) -> str:
-    """Where text is not of the encoding that it is said to be, or that its mark says."""
-    line, column, cell = _first_bad(file, said, file.encoding)
-    by = "--encoding says" if said.encoding else "its first bytes say"
+def _undecodable(file: TableFile, options: TextOptions, error: UnicodeError) -> str:
+    """Return the message that text does not have the encoding of the option or of its first bytes."""
+    line, column, cell = _first_bad(file, options, file.encoding)
+    by = "--encoding says" if options.encoding else "its first bytes say"
     found = "" if cell is None else f", column {column}: {_shortened(cell)!r}"
     reason = f" ({error.reason})" if isinstance(error, UnicodeDecodeError) else ""
     return f"{file.name} is not of encoding {file.encoding}, as {by}: see line {line}{found}{reason}"
 
 
-def _guessed(file: TableFile, said: Said) -> str:
+def _guessed(file: TableFile, options: TextOptions) -> str:
     """The encoding of text without a mark: UTF-8, or windows-1252 where the bytes beyond ASCII stand alone, as letters
     with accents do."""
     _refuse_zeros(file)
@@ -303,7 +303,7 @@ def _guessed(file: TableFile, said: Said) -> str:
                 alone = alone and all(len(run) == 1 for run in re.findall(rb"[\x80-\xff]+", line))
     if alone and not utf8:
         return "cp1252"
-    number, place, cell = _first_bad(file, said, "utf-8")
+    number, place, cell = _first_bad(file, options, "utf-8")
     assert cell is not None
     where = f"line {number}, column {place} of {file.name} is not UTF-8"
     if utf8:
@@ -315,7 +315,7 @@ def _guessed(file: TableFile, said: Said) -> str:
     raise TableFileError(f"{where}: it reads {', '.join(read) or repr(_shortened(cell))}; say which with --encoding")
 
 
-def _first_bad(file: TableFile, said: Said, encoding: str) -> tuple[int, int, bytes | None]:
+def _first_bad(file: TableFile, options: TextOptions, encoding: str) -> tuple[int, int, bytes | None]:
     """Line and column of the first cell that is not of an encoding, and the cell; of encodings that are no superset of
     ASCII the line alone."""
     if "a,\n".encode(encoding) != b"a,\n":
@@ -323,7 +323,7 @@ def _first_bad(file: TableFile, said: Said, encoding: str) -> tuple[int, int, by
             return next((i for i, line in enumerate(text, 1) if "\ufffd" in line), 1), 0, None
     with open(file.path, encoding="latin-1", newline="") as text:
         start = text.read(LOOK)
-        separator = said.separator or max(SEPARATORS, key=lambda mark: _agreement(start, mark))
+        separator = options.separator or max(SEPARATORS, key=lambda mark: _agreement(start, mark))
         text.seek(0)
         for line, record in records(text, separator):
             for column, cell in enumerate(record, 1):
@@ -371,21 +371,21 @@ def _decoded(cell: bytes, encoding: str) -> str | None:
         return None
 
 
-def _look(file: TableFile, said: Said, expected: Collection[str]) -> None:
+def _look(file: TableFile, options: TextOptions, expected: Collection[str]) -> None:
     """Finds separator and heading of text."""
     with open(file.path, encoding="utf-8", newline="") as text:
         start = text.read(LOOK)
     if len(start) == LOOK:
         start = start[: start.rfind("\n") + 1] or start
-    file.separator = said.separator or max(SEPARATORS, key=lambda mark: _agreement(start, mark))
+    file.separator = options.separator or max(SEPARATORS, key=lambda mark: _agreement(start, mark))
     line, first = next(file.records(), (0, []))
     if not first:
         raise TableFileError(f"{file.name} has no cell that says anything: expected a heading and rows")
     plain = [cell.strip() for cell in first]
-    if said.heading is None:
+    if options.heading is None:
         file.heading = not set(expected).isdisjoint(plain) or not any(map(NUMBER.fullmatch, plain))
     else:
-        file.heading = said.heading
+        file.heading = options.heading
     file.names = plain if file.heading else [f"column_{i}" for i in range(1, len(plain) + 1)]
     if "" in plain and file.heading:
         file.names = [name or f"column_{i}" for i, name in enumerate(plain, 1)]

@@ -9,7 +9,7 @@ import os
 import shlex
 from collections import Counter
 from contextlib import contextmanager
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -312,6 +312,5 @@ def _digest(files: Sequence[str]) -> str:
     found = sha256()
     for path in files:
         with disk.opened(path, "images") as file:
-            while piece := file.read(disk.PIECE):
-                found.update(piece)
+            file_digest(file, lambda: found)
     return found.hexdigest()

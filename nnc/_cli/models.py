@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import nnc._model.cores  # first of all: it says what to do where there is no compiled core
+import nnc._model.cores  # Imported first: its error message tells what to do without a compiled core.
 from nnc import Ensemble, NeuralNetwork
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
-    """Load a model to inspect it or to predict with it. Files lack losses that are functions, which is not needed."""
+    """Load a model for inspection or prediction, which need no loss; files do not contain a loss that is a function."""
     return nnc.load(path, loss=_no_loss)
 
 

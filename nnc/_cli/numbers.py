@@ -9,7 +9,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nnc._cli.formats import BINARY, MARKS, Said, TableFileError, opened
+from nnc._cli.formats import BINARY, MARKS, TableFileError, TextOptions, opened
 from nnc._cli.models import refuse_old
 from nnc._cli.outputs import write_rows
 
@@ -69,7 +69,7 @@ def _read(arguments: Namespace) -> list[list[float]]:
     """
     rows: list[list[float]] = []
     first = True
-    with opened(arguments.rows, Said(encoding=arguments.encoding), None) as file:
+    with opened(arguments.rows, TextOptions(encoding=arguments.encoding), None) as file:
         if file.kind != "text":
             raise TableFileError(f"{file.name} is {file}, and a network takes rows of numbers in text, such as CSV")
         with open(file.path, encoding="utf-8") as lines:

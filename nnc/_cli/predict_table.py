@@ -8,7 +8,7 @@ import polars as pl
 
 from nnc._cli import outputs, tables
 from nnc._cli.arguments import UsageError
-from nnc._cli.formats import Said, TableFileError, opened
+from nnc._cli.formats import TableFileError, TextOptions, opened
 from nnc._cli.models import refuse_old
 from nnc._cli.screen import Screen
 from nnc._utils.names import meant
@@ -32,7 +32,7 @@ def predict(model: TableEstimator, arguments: Namespace) -> None:
     output = arguments.output or "-"
     refuse_old(output, arguments.force)
     screen = Screen(arguments.quiet or output == "-")
-    with opened(arguments.rows, Said.of(arguments), model.model_.schema.names) as file:
+    with opened(arguments.rows, TextOptions.of(arguments), model.model_.schema.names) as file:
         written = 0
 
         def parts() -> Iterator[pl.DataFrame]:

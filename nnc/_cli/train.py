@@ -10,7 +10,7 @@ import polars as pl
 
 from nnc._cli import tables
 from nnc._cli.arguments import UsageError
-from nnc._cli.formats import Said, TableFileError, opened
+from nnc._cli.formats import TableFileError, TextOptions, opened
 from nnc._cli.paths import UNFINISHED
 from nnc._cli.runs import check_files, ended, logging, networks_in, now, provenance
 from nnc._cli.screen import Bar, Screen, figures
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 30  # whole numbers: with more different ones they are taken for numbers
 ROWS_OF_A_CLASS = 10  # as are those that stand in fewer rows than this, on average
+# Training on a table refuses these options; its error message ends with these texts.
+IMAGE_OPTIONS = {
+    "epochs": "",
+    "labels": "",
+    "threads": "; for a table --jobs is the number of networks trained at the same time",
+}
 
 
 def run(arguments: Namespace) -> int:
@@ -39,14 +45,13 @@ def run(arguments: Namespace) -> int:
         return train(arguments)
     if arguments.data is None or arguments.target is None:
         raise UsageError("expected a table and --target COLUMN, or --images FOLDER")
-    for name in ("epochs", "labels", "threads"):
+    for name, hint in IMAGE_OPTIONS.items():
         if getattr(arguments, name) is not None:
-            hint = "; for a table --jobs is the number of networks trained at the same time" * (name == "threads")
             raise UsageError(f"--{name} is for --images, and not for a table{hint}")
     screen = Screen(arguments.quiet)
     unfinished = arguments.output + UNFINISHED
     check_files(arguments, unfinished)
-    with opened(arguments.data, Said.of(arguments), [arguments.target]) as file:
+    with opened(arguments.data, TextOptions.of(arguments), [arguments.target]) as file:
         X, y, kept = _data(arguments, file, screen)
         numeric = _is_numeric(y, arguments.task, screen)
         y = y.cast(pl.Float64) if numeric else y.cast(pl.Int64) if y.dtype.is_float() else y
@@ -56,11 +61,11 @@ def run(arguments: Namespace) -> int:
             n = arguments.members or members_by_rule(arguments.preset, len(X))
             with Bar(screen, epochs_in_all(len(X), n - networks_in(unfinished))) as bar:
 
-                def told(network: int, record: Any) -> None:
+                def show_epoch(network: int, record: Any) -> None:
                     log.epoch(network, record)
                     bar.tell(f"network {network + 1}/{n}  {figures(record)}", 1 + record.get("skipped_epochs", 0))
 
-                model.callback = told
+                model.callback = show_epoch
                 with tables.located(file, 0, kept):
                     model.fit(X, y)
             model.callback = model.checkpoint = None

@@ -29,7 +29,7 @@ def as_printed(text: str) -> str:
 
 
 class Text(str):
-    """Text in columns: a str that prompts show as it is printed, and notebooks with letters of one width."""
+    """String that prompts show as it is printed, and notebooks in a monospaced font."""
 
     __slots__ = ()
 

@@ -29,7 +29,7 @@ ROUNDINGS = 8  # of the loss, that may be in a difference
 
 
 class LossFunction(Protocol):
-    """What the function has around it, see nnc/_model/custom.py."""
+    """Interface of a loss that is a user's function, see `CustomLoss` in nnc/_model/custom.py."""
 
     name: str
 

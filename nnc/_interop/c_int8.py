@@ -1,6 +1,6 @@
 """Headers of C whose layers compute in whole numbers of 8 bits: floats come in, and come out of the last layer.
 
-What is computed is said, and computed by NumPy, in nnc/_interop/int8.py.
+nnc/_interop/int8.py describes the arithmetic, and computes it with NumPy.
 """
 
 from __future__ import annotations
@@ -230,8 +230,8 @@ def _compared(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Qua
     return Quantization(error, agreement, score, score_int8)
 
 
-def _text(made: Program, name: str, found: Quantized, said: str) -> str:
-    """The same, once it is known how good it is, which it says."""
+def _text(made: Program, name: str, found: Quantized, remark: str) -> str:
+    """Return the text of a header, with a remark on its accuracy."""
     source = Int8Source(name)
     source.network(found, made.n_in)
     if made.test is not None:
@@ -239,4 +239,4 @@ def _text(made: Program, name: str, found: Quantized, said: str) -> str:
         q = found.within.stored((np.array(made.test["X"]) - found.minus) * found.times)
         X = (q - found.within.zero) * found.within.scale / found.times + found.minus
         made = made.replace(test={"X": X.tolist()})
-    return source.whole(made, found.predict, said)
+    return source.whole(made, found.predict, remark)

@@ -12,7 +12,7 @@ from math import prod
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc._interop.program import Writer, halves, programs, rounded, wrapped
+from nnc._interop.program import SCALE_SIGNS, Writer, programs, rounded, scale_steps, wrapped
 from nnc._interop.protobuf import utf8
 from nnc._registry import activations, formulas
 from nnc._serialization.text import TOLERANCES
@@ -37,7 +37,7 @@ HEADER = """\
 
    Inputs are raw, $inputs. $outputs
    ${name}_self_test() returns 0 where all of this computes what it did when it was written.
-   Buffers are static: one call at a time. They take $bytes bytes, constants $constants.$said */
+   Buffers are static: one call at a time. They take $bytes bytes, constants $constants.$remark */
 
 #ifndef ${NAME}_H
 #define ${NAME}_H
@@ -48,19 +48,19 @@ $includes
 #define ${NAME}_N_OUT $n_out
 """
 
-# What a function needs beside math.h.
 SCALE = """\
-static inline void ${name}_subtract(const $real *in, const $real *numbers, int m, $real *out, int n)
+static inline void ${name}_%s(const $real *in, const $real *numbers, int m, $real *out, int n)
 {
     int i;
     for (i = 0; i < n; i++)
-        out[i] = in[i] - numbers[i % m];
+        out[i] = in[i] %s numbers[i %% m];
 }
 """
+SCALES = {what: SCALE % (what, sign) for what, sign in SCALE_SIGNS.items()}
+# A header contains those of these functions that it calls.
 FUNCTIONS = {
-    "subtract": "/* Of m numbers, over and over. */\n" + SCALE,
-    "multiply": SCALE.replace("_subtract", "_multiply").replace(" - ", " * "),
-    "add": SCALE.replace("_subtract", "_add").replace(" - ", " + "),
+    **SCALES,
+    "subtract": "/* Of m numbers, over and over. */\n" + SCALES["subtract"],
     "dense": """\
 /* out[j] = b[j] + the sum over i of W[j][i] * in[i] */
 static inline void ${name}_dense(const $real *in, int n, const $real *W, const $real *b, $real *out, int m)
@@ -337,13 +337,8 @@ class Source(Writer):
     def scale(self, step: op.Scale) -> None:
         """(x - minus) * times + plus."""
         n = prod(step.out)
-        for what, numbers, nothing in (
-            *(("subtract", part, 0.0) for part in halves(step.minus, self.dtype)),
-            ("multiply", step.times, 1.0),
-            ("add", step.plus, 0.0),
-        ):
-            if any(number != nothing for number in numbers):
-                self.call(what, [self.array(what, numbers), len(numbers)], n, [n], in_place=True)
+        for what, numbers in scale_steps(step, self.dtype):
+            self.call(what, [self.array(what, numbers), len(numbers)], n, [n], in_place=True)
 
     def weights(self, step: op.MatMul | op.Conv) -> tuple[str, str]:
         """The names of W, whose rows are outputs here, so that what is added up lies side by side, and of b."""
@@ -362,7 +357,7 @@ class Source(Writer):
         self.call("conv", before, prod(step.out), step.out)
 
     def pool(self, step: op.MaxPool | op.AvgPool) -> None:
-        """The largest of each window, or the mean."""
+        """Add the call of a max-pool or an average pool."""
         what = "max_pool" if isinstance(step, op.MaxPool) else "avg_pool"
         self.call(what, [*step.below[1:], *step.window, *step.stride], prod(step.out), step.out[:2])
 
@@ -399,7 +394,7 @@ class Source(Writer):
         """Bytes in the buffers."""
         return sum(self.buffers.values()) * self.size
 
-    def whole(self, made: Program, predict: Callable[[Any], Any], said: str = "") -> str:
+    def whole(self, made: Program, predict: Callable[[Any], Any], remark: str = "") -> str:
         """The header, from the parts that were added and what outputs mean."""
         parts = [
             self.fill(
@@ -411,7 +406,7 @@ class Source(Writer):
                 includes="\n".join(f"#include <{name}>" for name in self.includes),
                 bytes=self.memory,
                 constants=self.constants,
-                said=said,
+                remark=remark,
                 n_in=made.n_in,
                 n_out=made.n_out,
             ),

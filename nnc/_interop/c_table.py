@@ -148,8 +148,8 @@ def several(values: Sequence[float]) -> str:
     return initializer(map(exact, values))
 
 
-def said(text: str) -> str:
-    """Text in a comment, which it does not end."""
+def in_comment(text: str) -> str:
+    """Return a text as a literal that neither begins nor ends a comment of C."""
     return literal(text).replace("*/", "*\\057").replace("/*", "\\057*")
 
 
@@ -176,7 +176,7 @@ class TableSource(Source):
             at += written[j].width(formula)
         self.buffers = {"in": at, **self.buffers}
         texts = [
-            self.fill(COLUMN, what=said(column.name), j=j, lines=indent("\n".join(lines[j]), " " * 8))
+            self.fill(COLUMN, what=in_comment(column.name), j=j, lines=indent("\n".join(lines[j]), " " * 8))
             for j, column in enumerate(made.columns)
             if column.written.plain
         ]
@@ -260,7 +260,7 @@ class TableSource(Source):
     def about(self, column: Raw, j: int) -> str:
         """What the head says of a column."""
         table = f" in {self.name}_levels{j}" if column.levels else ""
-        return f"       in[{j}]  {said(column.name)}: {column.what}{table}"
+        return f"       in[{j}]  {in_comment(column.name)}: {column.what}{table}"
 
     def meant(self, made: TableProgram) -> str:
         """The function that adds what a network says."""

@@ -1,4 +1,4 @@
-"""Networks in whole numbers of 8 bits, for `to_c`: what is computed, calibrated on rows, and how it compares.
+"""Networks in whole numbers of 8 bits, for `to_c`: calibration on rows, arithmetic, comparison with the network.
 
 A number x between layers is stored as q = round(x / scale) + zero, from -128 to 127, where scale and zero follow from
 the smallest and the largest x of the rows. Weights have a scale for each output and no zero: w = round(W / scale),

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import wrapped
-from nnc._interop.script import SIGNS, Language, of_network, of_test, to_script
+from nnc._interop.program import SCALE_SIGNS, wrapped
+from nnc._interop.script import Language, of_network, of_test, to_script
 from nnc._registry import formulas
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from nnc._interop.program import Program
 
 FUNCTIONS = {
     **{
         name: f"\nconst {name} = (x, numbers) => x.map((a, i) => a {sign} numbers[i % numbers.length]);\n"
-        for name, sign in SIGNS.items()
+        for name, sign in SCALE_SIGNS.items()
     },
     "dense": """
 // Rows of W are outputs.
@@ -185,8 +184,4 @@ JAVASCRIPT = Language(
     formula=formula,
     whole=whole,
 )
-
-
-def to_js(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
-    """The module of checked documents, as `to_script` takes them."""
-    return to_script(documents, JAVASCRIPT, predict)
+to_js = partial(to_script, JAVASCRIPT)

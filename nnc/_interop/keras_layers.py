@@ -39,7 +39,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
 RENAMED = {"identity": "linear", "exp": "exponential"}
 DIFFERENT = ("leaky_relu",)
 ACTIVATIONS = {RENAMED.get(name, name): name for name in activations.ROWS if name not in DIFFERENT}
-REPLACED_BY_KERAS = ("build", "quantize")  # methods that Keras itself replaces in an instance
+REPLACED_BY_KERAS = ("build", "quantize")  # Keras itself replaces these methods in an instance.
 Network = TypeVar("Network")  # a NeuralNetwork
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import Writer, halves, in_range, program
+from nnc._interop.program import SCALE_SIGNS, Writer, in_range, program, scale_steps
 from nnc._interop.protobuf import message, utf8
 from nnc._registry import formulas
 from nnc._version import __version__
@@ -53,13 +53,13 @@ READ_OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
     "gelu": ("Gelu", {"approximate": b"none"}, 20),
     "silu": ("Swish", {"alpha": 1.0}, 24),
 }
-# Signs and functions of formulas.
+# Formulas are written with these operators for their signs and functions.
 SIGNS = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", ">": "Greater", ">=": "GreaterOrEqual", "<": "Less"}
 SIGNS |= {"==": "Equal", "if": "Where"}
 FUNCTIONS = {"missing": "IsNaN", "floor": "Floor", "sqrt": "Sqrt", "sin": "Sin", "min": "Min", "max": "Max"}
 FUNCTIONS |= {"abs": "Abs", "erf": "Erf", "exp": "Exp", "log": "Log", "relu": "Relu", "sigmoid": "Sigmoid"}
 FUNCTIONS |= {"softplus": "Softplus", "tanh": "Tanh"}
-# Activations that are composed of several operators: formulas of z and of the names before them, see composed().
+# These activations take several operators: each text is a formula of z and of the names that earlier texts define.
 COMPOSED: dict[str, tuple[str, ...]] = {
     "leaky_relu": ("max(z * 0.01, z)",),
     "softplus": ("e = exp(-abs(z))", "relu(z) + log(e + 1)"),
@@ -201,13 +201,8 @@ class Graph(Writer):
             at, shape = self.channels_first(at, False), step.below
         else:  # a number for every channel, or one for all
             shape = (n, 1, 1) if self.image else (n,)
-        for operator, numbers, nothing in (
-            *(("Sub", part, 0.0) for part in halves(step.minus, self.dtype)),
-            ("Mul", step.times, 1.0),
-            ("Add", step.plus, 0.0),
-        ):
-            if any(number != nothing for number in numbers):
-                at = self.node(operator, at, self.tensor(numbers, shape))
+        for what, numbers in scale_steps(step, self.dtype):
+            at = self.node(SIGNS[SCALE_SIGNS[what]], at, self.tensor(numbers, shape))
         return at
 
     def mat_mul(self, step: op.MatMul, at: str) -> str:
@@ -230,7 +225,7 @@ class Graph(Writer):
         return self.node("Conv", at, *inputs, kernel_shape=size, strides=stride, pads=pad)
 
     def pool(self, step: op.MaxPool | op.AvgPool, at: str) -> str:
-        """The largest of each window, or the mean."""
+        """Add the node of a max-pool or an average pool; return the name of its output."""
         operator = "MaxPool" if isinstance(step, op.MaxPool) else "AveragePool"
         return self.node(operator, self.channels_first(at), kernel_shape=[*step.window], strides=[*step.stride])
 
@@ -253,7 +248,7 @@ class Graph(Writer):
         return self.tensor([value], ())
 
     def composed(self, steps: Sequence[str], z: str) -> str:
-        """Add the formulas of `COMPOSED`, of what goes by the name `z`; the name of the result."""
+        """Add the nodes of an activation in `COMPOSED`, whose input is named `z`; return the name of the result."""
         names = {"z": z}
         for step in steps:
             name, _, formula = step.rpartition(" = ")
@@ -261,7 +256,7 @@ class Graph(Writer):
         return names[""]
 
     def formula(self, text: str, names: dict[str, str]) -> str:
-        """Add a formula of what goes by these names; the name of the result."""
+        """Add the nodes of a formula whose variables are the outputs in `names`; return the name of the result."""
         return formulas.folded(
             text,
             name=names.__getitem__,
@@ -271,7 +266,7 @@ class Graph(Writer):
         )
 
     def call(self, function: str, *of: str) -> str:
-        """Add a function of a formula; the name of the result."""
+        """Add the node of a function of a formula; return the name of the result."""
         if function == "sum":
             return self.node("ReduceSum", *of, self.tensor([1], (1,), "int64"), keepdims=1)
         return self.node(FUNCTIONS[function], *of)

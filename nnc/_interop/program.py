@@ -155,12 +155,25 @@ METHODS: dict[type[Operation], str] = {
 }
 
 
+SCALE_SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}  # These functions compute (x - minus) * times + plus.
+
+
 class Writer:
     """Base class of the writers, which have a method for each kind of operation."""
 
     def write(self, step: Operation, *arguments: str) -> Any:
         """Write an operation by the method for its kind."""
         return getattr(self, METHODS[type(step)])(step, *arguments)
+
+
+def scale_steps(step: Scale, dtype: str) -> list[tuple[str, Sequence[float]]]:
+    """Return functions of `SCALE_SIGNS` with their numbers, without those that leave every input unchanged."""
+    steps = [
+        *(("subtract", part, 0.0) for part in halves(step.minus, dtype)),
+        ("multiply", step.times, 1.0),
+        ("add", step.plus, 0.0),
+    ]
+    return [(name, numbers) for name, numbers, neutral in steps if any(number != neutral for number in numbers)]
 
 
 def in_range(numbers: Sequence[float], dtype: str) -> Sequence[float]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from nnc._interop.script import SIGNS, Language, listed, of_network, of_test, to_script
+from nnc._interop.program import SCALE_SIGNS
+from nnc._interop.script import Language, listed, of_network, of_test, to_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from nnc._interop.program import Program
 
 FUNCTIONS = {
     **{
         name: f"\ndef {name}(x, numbers):\n    return [a {sign} b for a, b in zip(x, cycle(numbers))]\n"
-        for name, sign in SIGNS.items()
+        for name, sign in SCALE_SIGNS.items()
     },
     "dense": """
 def dense(x, W, b):  # rows of W are outputs
@@ -157,8 +157,4 @@ PYTHON = Language(
     formula=formula,
     whole=whole,
 )
-
-
-def to_python(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
-    """The module of checked documents, as `to_script` takes them."""
-    return to_script(documents, PYTHON, predict)
+to_python = partial(to_script, PYTHON)

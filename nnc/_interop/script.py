@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import Writer, programs, wrapped
+from nnc._interop.program import Writer, programs, scale_steps, wrapped
 from nnc._registry import activations
 from nnc._serialization.text import TOLERANCES
 from nnc._utils.value import Value
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nnc._interop.program import Program
-
-
-SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}  # of the functions that scale
 
 
 class Language(Value):
@@ -56,7 +53,7 @@ class Language(Value):
     whole: Callable[[Program, str, str, str], str]
 
 
-def to_script(documents: Sequence[dict[str, Any]], language: Language, predict: Callable[[Any], Any]) -> str:
+def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
     """The text of a module that computes a checked document, or the mean of those of an ensemble, whose `predict` makes
     outputs of rows of raw inputs; ValueError where a kind of layer cannot be written."""
     made = programs(documents, predict)
@@ -109,13 +106,8 @@ class Script(Writer):
 
     def scale(self, step: op.Scale) -> None:
         """(x - minus) * times + plus."""
-        for what, numbers, nothing in (
-            ("subtract", step.minus, 0.0),
-            ("multiply", step.times, 1.0),
-            ("add", step.plus, 0.0),
-        ):
-            if any(number != nothing for number in numbers):
-                self.call(what, self.array("numbers", numbers))
+        for what, numbers in scale_steps(step, "float64"):
+            self.call(what, self.array("numbers", numbers))
 
     def weights(self, step: op.MatMul | op.Conv) -> tuple[str, str]:
         """The names of W, whose rows are outputs here, and of b."""
@@ -132,7 +124,7 @@ class Script(Writer):
         self.call("conv", *self.weights(step), *map(listed, sizes))
 
     def pool(self, step: op.MaxPool | op.AvgPool) -> None:
-        """The largest of each window, or the mean."""
+        """Add the call of a max-pool or an average pool."""
         what = "maxPool" if isinstance(step, op.MaxPool) else "avgPool"
         self.call(what, *map(listed, (step.below, step.window, step.stride, step.out)))
 

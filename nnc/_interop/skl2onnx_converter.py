@@ -1,4 +1,4 @@
-"""How skl2onnx writes nnc's estimators, within pipelines too: the nodes of nnc/_interop/onnx.py, in its own graph."""
+"""Converter for skl2onnx, which adds the nodes of nnc/_interop/onnx.py for an estimator, also within a pipeline."""
 
 from __future__ import annotations
 

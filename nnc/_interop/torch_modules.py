@@ -100,7 +100,7 @@ class Modules(Writer):
         self.made.append(module)
 
     def pool(self, step: op.MaxPool | op.AvgPool) -> None:
-        """The largest of each window, or the mean."""
+        """Add the module of a max-pool or an average pool."""
         kind = nn.MaxPool2d if isinstance(step, op.MaxPool) else nn.AvgPool2d
         self.made.append(kind(step.window, step.stride))
 

@@ -121,33 +121,29 @@ class ModelFileError(OSError, ValueError):
 
 
 # -------------------------------------------------------------------------------------------- checks
-# They raise ValueError with place and reason; nnc/_serialization/text.py adds what was being done and what to do.
+# They raise ValueError with place and reason; nnc/_serialization/text.py adds the action and the remedy.
 
 
 def kind_of_file(document: Any) -> str:
     """Return whether a document is a "network", an "ensemble" or a "table model"; raise ValueError for others."""
-    if type(document) is not dict:
-        raise ValueError(f"it holds {fields.shown(document)}, not a model; check that it is the right file")
-    found = document.get("format")
+    _check_object(document, "model")
     for what, name in {"network": FORMAT, **{what: head["format"] for what, head in HEADS.items()}}.items():
-        if found == name:
+        if document.get("format") == name:
             return what
-    expected = ", ".join(f'"{name}"' for name in OTHERS)
-    shown = fields.shown(found) if "format" in document else "missing"
-    raise ValueError(f"it is no model of nnc: format is {shown}, expected one of {expected}; is it the right file?")
+    found, expected = _shown(document, "format"), ", ".join(f'"{name}"' for name in OTHERS)
+    raise ValueError(f"it is no model of nnc: format is {found}, expected one of {expected}; is it the right file?")
 
 
 def recognize(document: Any) -> None:
     """Raise unless `document` says of itself that it is a network, of a version that can be read here."""
-    if type(document) is not dict:
-        raise ValueError(f"it holds {fields.shown(document)}, not a network; check that it is the right file")
+    _check_object(document, "network")
     _refuse_other(document, FORMAT)
     if document.get("format") != FORMAT:
-        found = fields.shown(document["format"]) if "format" in document else "missing"
+        found = _shown(document, "format")
         raise ValueError(f'it is no network of nnc: format is {found}, expected "{FORMAT}"; is it the right file?')
     version = document.get("version")
     if type(version) is not int or version < 1:
-        found = fields.shown(version) if "version" in document else "missing"
+        found = _shown(document, "version")
         raise ValueError(f"version is {found}, expected a whole number from 1 to {VERSION}; {FIX}")
     if version > VERSION:
         raise ValueError(
@@ -159,13 +155,12 @@ def recognize(document: Any) -> None:
 def recognize_several(document: Any, what: str) -> list[Any]:
     """The networks of an ensemble or a table's model, not yet checked; ValueError where it is none that can be read
     here."""
-    if type(document) is not dict:
-        raise ValueError(f"it holds {fields.shown(document)}, not {ONE[what]}; check that it is the right file")
+    _check_object(document, what)
     head = HEADS[what]
     _refuse_other(document, head["format"])
     for name, expected in head.items():
-        found = fields.shown(document[name]) if name in document else "missing"
         if type(document.get(name)) is not type(expected) or document[name] != expected:
+            found = _shown(document, name)
             raise ValueError(f"it is no {what} that this nnc reads: {name} is {found}, expected {expected!r}")
     networks: list[Any] = fields.member(document, "networks", list)
     if not networks:
@@ -173,8 +168,19 @@ def recognize_several(document: Any, what: str) -> list[Any]:
     return networks
 
 
+def _check_object(document: Any, what: str) -> None:
+    """Raise ValueError unless a document is an object of JSON."""
+    if type(document) is not dict:
+        raise ValueError(f"it holds {fields.shown(document)}, not {ONE[what]}; check that it is the right file")
+
+
+def _shown(document: dict[str, Any], name: str) -> str:
+    """Return the value of a member for an error message, "missing" if there is none."""
+    return fields.shown(document[name]) if name in document else "missing"
+
+
 def _refuse_other(document: dict[str, Any], expected: Any) -> None:
-    """Raise where a document says of itself that it is another thing that nnc writes."""
+    """Raise ValueError if the format of a document is another one that nnc writes."""
     found = document.get("format")
     if type(found) is str and found != expected and found in OTHERS:
         raise ValueError(f"it is {OTHERS[found]}; load it with nnc.load, or with its own class")
@@ -366,7 +372,7 @@ def _checked_heads(given: Any, loss: str, last: dict[str, Any]) -> dict[str, Any
         raise ValueError(f'heads are there, expected none for loss "{loss}"')
     if last["activation"] != "identity":
         raise ValueError(f'heads are there, expected none behind an output "{last["activation"]}"')
-    ordered = "ordered" in given  # only in files of heads that are
+    ordered = "ordered" in given  # Only files of ordered heads have this member.
     fields.exactly(given, ("heads", "missing", *(("ordered",) * ordered)), "heads")
     heads: list[dict[str, Any]] = []
     for i, head in enumerate(fields.member(given, "heads", list, where="heads.")):

@@ -16,7 +16,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from nnc._serialization.document import FIX, ModelFileError, checked, recognize
-from nnc._serialization.text import DAMAGED, parsed, refusing_content, said, whole
+from nnc._serialization.text import DAMAGED, parsed, refusing_content, whole, without_nulls
 from nnc._utils import disk, fields
 from nnc._utils.fields import member, members_of, shown
 
@@ -51,7 +51,7 @@ def dumps(document: dict[str, Any]) -> bytes:
     tensors = {
         name: array.astype(array.dtype.newbyteorder("<"), order="C", copy=False) for name, array in _taken(document)
     }
-    text = json.dumps(said(document))
+    text = json.dumps(without_nulls(document))
     metadata = {"nnc": text, "sha256": _checksum(text, tensors)}
     header: dict[str, Any] = {"__metadata__": metadata}
     names = {kind: name for name, kind in TYPES.items()}

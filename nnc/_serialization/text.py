@@ -1,6 +1,6 @@
 """Networks as JSON text and JSON files: laid out, signed with a checksum, written, read, and tested after reading.
 
-What such a text says is described in nnc/_serialization/document.py, and checked there.
+nnc/_serialization/document.py describes the content of such a text, and checks it.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def dumps(document: dict[str, Any] | list[dict[str, Any]], table: dict[str, Any]
 def _signed(document: dict[str, Any]) -> dict[str, Any]:
     """What JSON text holds of a checked document."""
     document["sha256"] = checksum(document)
-    return said(document)
+    return without_nulls(document)
 
 
-def said(document: dict[str, Any]) -> dict[str, Any]:
-    """What is written of a checked document: all that says something, and a seed of None too."""
+def without_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a checked document that files have: those that are not None, and the seed."""
     return {key: value for key, value in document.items() if value is not None or key == "seed"}
 
 
@@ -202,12 +202,12 @@ def loads(text: str, where: str = "the JSON text", what: str = "network") -> Any
     where : str
         What an error message calls the place that the text comes from.
     what : "network", "ensemble", "table model" or "model"
-        What it has to hold; "model" accepts all three.
+        The required content; "model" accepts all three.
 
     Returns
     -------
     dict, or of an ensemble list of dict, or of the model of a table such a list and the table as it stands there.
-    For "model" a tuple: what the text holds, "network", "ensemble" or "table model", and its content as above.
+    For "model" a tuple of "network", "ensemble" or "table model", and of the content as above.
         All known keys but "sha256", with their defaults where they are missing. The weights are lists of float, finite
         in the dtype, in the shapes that the sizes say; each layer has as many inputs as the one before it has outputs;
         the names are known and go together. Whether the network reproduces its self-test is left to whoever builds it:
@@ -254,8 +254,8 @@ def refusing_content(where: str, what: str = "network") -> Iterator[None]:
     except RecursionError:
         problem = f"its brackets are nested too deeply for {ONE[what]}; check that it is the right file"
     except UnicodeDecodeError as error:
-        found = f"it is not text in {error.encoding} (byte {error.start} does not fit)"
-        problem = f"{found}; check that it is the right file"
+        found = f"byte {error.start} does not fit"
+        problem = f"it is not text in {error.encoding} ({found}); check that it is the right file"
     except MemoryError:
         raise short_of_memory(where, what) from None
     except ValueError as error:
@@ -278,7 +278,7 @@ def _network(document: Any) -> dict[str, Any]:
 
 
 def _several(document: Any, what: str) -> Any:
-    """The same of an ensemble, or the model of a table."""
+    """Return the networks of an ensemble, or those of a model of a table and the table, as `_network` checks them."""
     members = recognize_several(document, what)
     networks = []
     for i, member in enumerate(members):

@@ -23,6 +23,12 @@ from nnc._utils.checks import count
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+# fit_partitions refuses these options of fit_many; its error messages end with these texts.
+REFUSED = {
+    "epochs": "passes says how often all rows have their turn",
+    "preset": "name lr or optimizer to switch the automatic rule off",
+}
+
 
 def fit_partitions(
     networks: Sequence[NeuralNetwork],
@@ -64,20 +70,17 @@ def fit_partitions(
     """
     networks = checked_networks("networks", networks)
     passes = count("passes", passes)
-    if "epochs" in fit_options:
-        raise TypeError("fit_partitions has no argument 'epochs'; passes says how often all rows have their turn")
-    if "preset" in fit_options:
-        raise TypeError(
-            "fit_partitions has no argument 'preset'; name lr or optimizer to switch the automatic rule off"
-        )
+    for name, remedy in REFUSED.items():
+        if name in fit_options:
+            raise TypeError(f"fit_partitions has no argument {name!r}; {remedy}")
     parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
         raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
     new = _learn_classes(networks, parts[1])
-    first = {"optimizer": fit_options.pop("optimizer", None), "lr": fit_options.pop("lr", None)}
-    first = {
-        name: list(value) if isinstance(value, PerNetwork) else [value] * len(networks) for name, value in first.items()
-    }
+    first: dict[str, list[Any]] = {}
+    for name in ("optimizer", "lr"):
+        value = fit_options.pop(name, None)
+        first[name] = list(value) if isinstance(value, PerNetwork) else [value] * len(networks)
     ruled = [  # those that go by the rule of `fit`, as far as it need not know how many rows there are in all
         i
         for i, (network, *given) in enumerate(zip(networks, *first.values(), strict=False))

@@ -268,12 +268,12 @@ class Solvers:
 
 
 class Hook:
-    """Callback of an iteration of L-BFGS."""
+    """Callback that scipy calls after each iteration of L-BFGS."""
 
     def __init__(self, estimator: Any, net: NeuralNetwork, validation: Any) -> None:
         self.estimator, self.net = estimator, net
-        self.held = None if validation is None else estimator._data(net, *validation)
-        if self.held is not None and estimator.validation_loss_curve_ is None:
+        self.validation = None if validation is None else estimator._data(net, *validation)
+        if self.validation is not None and estimator.validation_loss_curve_ is None:
             estimator.validation_loss_curve_ = []
         self.calls = callbacks_of(estimator.callback)
         tell(self.calls, "open")
@@ -290,10 +290,10 @@ class Hook:
         record = Record(epoch=self.epoch, loss=float(intermediate_result.fun))
         if estimator.verbose:
             print(f"Iteration {self.epoch}, loss = {record.loss:.8f}")
-        if self.held is not None:
+        if self.validation is not None:
             _, factor, _ = estimator._loss_and_factors()
-            offset = mean(estimator._offsets(self.held.Y), self.held.weights)
-            record["val_loss"] = net.model.loss_of(self.held) * factor + offset
+            offset = mean(estimator._offsets(self.validation.Y), self.validation.weights)
+            record["val_loss"] = net.model.loss_of(self.validation) * factor + offset
             estimator.validation_loss_curve_.append(record.val_loss)
         value = record.get("val_loss", record.loss)
         record.update(lr=np.nan, seconds=perf_counter() - self.began, best=value < self.best, network=net)
