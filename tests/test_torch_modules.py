@@ -477,3 +477,10 @@ def test_back_and_forth():
     assert any(isinstance(layer.kind, GlobalAvgPool2D) for layer in net.model.stack.layers)
     plain = nnc.from_torch(trained(*IMAGES["plain"]), shape=(8, 8, 2))
     assert nnc.from_torch(plain.to_torch(), shape=(8, 8, 2)).to_json() == plain.to_json()
+
+
+def test_module_without_an_attribute_that_is_checked_is_refused():
+    module = nn.Sequential(nn.Linear(3, 4), nn.ELU())
+    del module[1].alpha
+    with pytest.raises(ValueError, match=r"module 1 \(ELU\) must have alpha=1.0, got 'no such attribute'"):
+        nnc.from_torch(module, verify=False)

@@ -83,7 +83,7 @@ def parts_of(model: Any, loss: Any) -> Parts:
     for layer in layers:
         what = _described(layer)
         with named(what):
-            require(layer, REQUIRED.get(type(layer).__name__, {}), what)
+            require(layer, REQUIRED.get(type(layer).__name__, {}), what, optional=True)
             READERS[type(layer).__name__](builder, layer, what)
     return builder.parts(loss, scale_X=scale)
 
@@ -172,7 +172,7 @@ def _start(layers: list[Any], shape: tuple[int, ...]) -> tuple[Builder, dict[str
     while layers and type(layers[0]).__name__ in BEGINNING:
         layer = layers.pop(0)
         what = _described(layer)
-        require(layer, REQUIRED.get(type(layer).__name__, {}), what)
+        require(layer, REQUIRED.get(type(layer).__name__, {}), what, optional=True)
         if type(layer).__name__ == "Reshape":
             shape = tuple(layer.compute_output_shape((None, *shape))[1:])
         elif scale is not None:

@@ -33,10 +33,10 @@ def named(what: str) -> Iterator[None]:
         raise ValueError(text if what in text else f"{what}: {text}") from None
 
 
-def require(layer: Any, required: Mapping[str, Any], what: str) -> None:
-    """Refuse a layer with an attribute that nnc does not support."""
+def require(layer: Any, required: Mapping[str, Any], what: str, optional: bool = False) -> None:
+    """Refuse a layer with an attribute that nnc does not support, or without it unless attributes are `optional`."""
     for name, value in required.items():
-        found = getattr(layer, name, value)
+        found = getattr(layer, name, value if optional else "no such attribute")
         found = tuple(found) if isinstance(found, list) else found
         if found not in (value, (value, value)):
             raise ValueError(f"{what} must have {name}={value!r}, got {found!r}")
