@@ -39,7 +39,7 @@ __all__ = [
     "read_table",
 ]
 
-if not TYPE_CHECKING:  # or type checkers would accept every name
+if not TYPE_CHECKING:  # hidden from type checkers, which would accept every name
 
     def __getattr__(name: str) -> object:
         from nnc._utils.names import unknown_attribute
