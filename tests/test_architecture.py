@@ -119,6 +119,10 @@ def test_diagram_shows_each_import_from_above():
     assert not upward
 
 
+def test_glossary_names_only_what_exists():
+    assert not missing((DOCS / "glossary.md").read_text(encoding="utf-8"))
+
+
 def test_names_that_do_not_exist_are_found():
     text = (
         "`nnc/_training/nothing.py` and `TrainingLoop.no_such_method` of `run.pxd`\n\n```text\nnnc/_nothing  x\n```\n"
@@ -130,7 +134,7 @@ def test_architecture_fits_on_a_few_pages():
     assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("page", [PAGE, *sorted(DOCS.glob("lab/*.md"))], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [PAGE, DOCS / "glossary.md", *sorted(DOCS.glob("lab/*.md"))], ids=lambda page: page.stem)
 def test_sentences_are_short(page):
     text = page.read_text(encoding="utf-8")
     assert not [part for part in sentences(text) if len(part.split()) > MAX_SENTENCE_WORDS]

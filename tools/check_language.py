@@ -1,0 +1,55 @@
+"""Check names, docstrings and sentences of pages against the rules of CONTRIBUTING.md, "Language".
+
+    python tools/check_language.py               # nnc, src and the pages
+    python tools/check_language.py nnc/layers    # other folders or files
+
+Prints one line for each finding and exits with status 1 if there is any.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from texts import ROOT, Text, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FOLDERS = ["nnc", "src", "docs", "README.md", "CONTRIBUTING.md", "SECURITY.md"]
+MAX_WORDS = 40  # of a sentence on a page
+# Constants are named for the quantity that they bound, and one word has one meaning.
+FORBIDDEN_NAMES = {
+    *("FEW", "MANY", "MOST", "SOME", "SHORT", "SOON", "LOOK", "MUCH", "NEAR", "FAR", "TINY"),
+    *("take", "said", "known", "made", "held", "open", "over", "kept", "place", "told"),
+}
+# The first words that hide what a docstring is about.
+OPENINGS = re.compile(r"(What|That|Those|How|Of|The same|Where|Nothing|Whether)\b")
+
+
+def is_exempt(text: Text) -> bool:
+    """Return whether the language rules do not hold for a text: records of experiments."""
+    return text.path.is_relative_to(ROOT / "docs" / "lab")
+
+
+def findings(folders: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each text that breaks a rule."""
+    for text in texts(folders):
+        if text.kind == "name" and text.text in FORBIDDEN_NAMES:
+            yield f"{text.source}: name {text.text!r} is not a term of the field"
+        elif text.kind == "docstring" and (opening := OPENINGS.match(text.text)):
+            yield f"{text.source}: docstring begins with {opening.group()!r}: {text.text.splitlines()[0]}"
+        elif text.kind == "sentence" and not is_exempt(text) and (words := len(text.text.split())) > MAX_WORDS:
+            yield f"{text.source}: sentence of {words} words: {text.text}"
+
+
+def main(folders: Sequence[str]) -> int:
+    """Print the findings in these folders, and return the exit status."""
+    lines = sorted(set(findings(folders or FOLDERS)))
+    print("\n".join([*lines, f"{len(lines)} findings"]))
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""Extract the texts of the project: docstrings, comments, error messages, names and the sentences of pages.
+
+Shared by check_language.py and sample_language.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import tokenize
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON, CYTHON, C = {".py"}, {".pyx", ".pxd", ".pxi", ".in"}, {".h", ".c"}
+DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# Strings, docstrings and comments of Cython, in the order in which they are looked for.
+CYTHON_TOKENS = re.compile(
+    r"""(?P<docstring>^[ \t]*\"{3}(?:.|\n)*?\"{3})"""
+    r"""|(?P<string>[a-zA-Z]?"(?:[^"\\\n]|\\.)*"|[a-zA-Z]?'(?:[^'\\\n]|\\.)*')"""
+    r"""|(?P<comment>\#[^\n]*)|(?P<name>[A-Za-z_]\w*)""",
+    re.MULTILINE,
+)
+C_TOKENS = re.compile(
+    r"""(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<comment>/\*(?:.|\n)*?\*/|//[^\n]*)|(?P<name>[A-Za-z_]\w*)"""
+)
+CYTHON_MESSAGE = re.compile(r"""raise \w+\(\s*(?P<text>[^#\n]*(?:\n[ \t]+[f"'][^\n]*)*)""")
+WARNINGS = {"warn", "warned", "warning"}
+
+
+class Text(NamedTuple):
+    """A text, its kind ("docstring", "comment", "message", "name" or "sentence"), its file and first line."""
+
+    kind: str
+    path: Path
+    line: int
+    text: str
+
+    @property
+    def source(self) -> str:
+        """Return the file, relative to the checkout, and the line."""
+        return f"{self.path.relative_to(ROOT)}:{self.line}"
+
+
+def files(folders: Sequence[str], suffixes: set[str]) -> list[Path]:
+    """Return the files under version control in these folders (or the files themselves) with one of the suffixes."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--", *folders]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    return [ROOT / name for name in names if name and Path(name).suffix in suffixes]
+
+
+def joined(comments: Sequence[tuple[int, int, str]], path: Path) -> Iterator[Text]:
+    """Yield comments, those on consecutive lines at the same column as one."""
+    first = column = last = -1
+    parts: list[str] = []
+    for line, start, text in comments:
+        if parts and line == last + 1 and start == column:
+            parts.append(text)
+        else:
+            if parts:
+                yield Text("comment", path, first, " ".join(parts))
+            first, column, parts = line, start, [text]
+        last = line
+    if parts:
+        yield Text("comment", path, first, " ".join(parts))
+
+
+def message(call: ast.Call) -> str:
+    """Return the text of the first argument of a call, with fields as {expression}; "" where there is none."""
+    parts = []
+    for argument in call.args[:1]:
+        for node in ast.walk(argument):
+            if isinstance(node, ast.JoinedStr):
+                return ast.unparse(node)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts.append(node.value)
+    return " ".join(parts)
+
+
+def python_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each definition: functions, classes, parameters, variables and attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def python_texts(path: Path) -> Iterator[Text]:
+    """Yield the texts of a Python file."""
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, DEFINITIONS) and (docstring := ast.get_docstring(node)) is not None:
+            yield Text("docstring", path, node.body[0].lineno, docstring)
+        call = node.exc if isinstance(node, ast.Raise) else node
+        if isinstance(call, ast.Call):
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            if (isinstance(node, ast.Raise) or name in WARNINGS) and len(text := message(call).split()) > 2:
+                yield Text("message", path, call.lineno, " ".join(text))
+    for line, name in python_names(tree):
+        yield Text("name", path, line, name)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = [(*token.start, token.string.lstrip("#").strip()) for token in tokens if token.type == tokenize.COMMENT]
+    yield from joined([(line, column, text) for line, column, text in comments if text], path)
+
+
+def compiled_texts(path: Path) -> Iterator[Text]:
+    """Yield the texts of a Cython or C file; every identifier counts as a name."""
+    source = path.read_text(encoding="utf-8")
+    comments = []
+    for match in (C_TOKENS if path.suffix in C else CYTHON_TOKENS).finditer(source):
+        line, text = source.count("\n", 0, match.start()) + 1, match.group()
+        if match.lastgroup == "docstring":
+            line += len(text) - len(text.lstrip()) and text[: len(text) - len(text.lstrip())].count("\n")
+            yield Text("docstring", path, line, text.strip().strip('"').strip())
+        elif match.lastgroup == "comment":
+            column = match.start() - source.rfind("\n", 0, match.start()) - 1
+            lines = [part.strip(" \t/*#") for part in text.splitlines()]
+            comments.append((line, column, " ".join(part for part in lines if part)))
+        elif match.lastgroup == "name":
+            yield Text("name", path, line, text)
+    yield from joined([comment for comment in comments if comment[2]], path)
+    if path.suffix in CYTHON:
+        for match in CYTHON_MESSAGE.finditer(source):
+            if len(match["text"].split()) > 2:
+                yield Text("message", path, source.count("\n", 0, match.start()) + 1, " ".join(match["text"].split()))
+
+
+def prose(page: str) -> str:
+    """Return a page of Markdown with code blocks, tables, directives and HTML emptied, line by line."""
+    lines, fence = [], ""
+    for line in page.splitlines():
+        mark = re.match(r"\s*(`{3,}|~{3,}|:{3,})", line)
+        if mark and (not fence or line.strip().startswith(fence)):
+            fence = "" if fence else mark[1]
+            lines.append("")
+        elif fence or re.match(r"\s*(\||<|\(.*\)=$|#)", line):
+            lines.append("")
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def page_texts(path: Path) -> Iterator[Text]:
+    """Yield the sentences of a page of Markdown. Items of lists and paragraphs end sentences."""
+    text = prose(path.read_text(encoding="utf-8"))
+    for block in re.finditer(r"(?:^(?!\s*$).+\n?)+", text, re.MULTILINE):
+        for item in re.split(r"(?m)^\s*(?:[-*]|\d+\.)\s+", block.group()):
+            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(item.split()))
+            for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`\"(*])", plain):
+                if len(sentence.split()) > 2:
+                    first = sentence.split()[0]
+                    offset = max(block.group().find(first), 0)
+                    yield Text("sentence", path, text.count("\n", 0, block.start() + offset) + 1, sentence)
+
+
+def texts(folders: Sequence[str]) -> Iterator[Text]:
+    """Yield all texts of the files in these folders."""
+    for path in files(folders, PYTHON | CYTHON | C | {".md"}):
+        if path.suffix in PYTHON:
+            yield from python_texts(path)
+        elif path.suffix == ".md":
+            yield from page_texts(path)
+        else:
+            yield from compiled_texts(path)
