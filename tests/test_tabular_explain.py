@@ -198,7 +198,7 @@ def test_report_as_text():
         "  rows  40",
         "  time  7.9 s & more",
         "",
-        "column  kind    what was made of it",
+        "column  kind    encoding",
     ]
     assert lines[5:] == [
         "a<0>    number  a number, scaled",

@@ -150,7 +150,7 @@ def test_the_report_says_how_to_make_a_model_again(kind, arguments, weighted, tm
     model = kind("fast", **arguments).fit(X, y, sample_weight)
     model.save(tmp_path / "model.json")
     for one in (model, nnc.load(tmp_path / "model.json")):
-        call = one.report().facts["to make it again"]
+        call = one.report().facts["reproduce with"]
         again = eval(call, {kind.__name__: kind, "X": X, "y": y, "sample_weight": sample_weight})
         assert [net.params.tobytes() for net in again.networks_] == [net.params.tobytes() for net in model.networks_]
         assert np.array_equal(again.predict(X), model.predict(X))

@@ -92,7 +92,7 @@ class Report:
             yield from aligned([[name, drawing.blocks(curve), _ends(curve)] for name, curve in self.curves.items()])
 
     def _head(self) -> list[str]:
-        return ["column", "kind", "what was made of it", *(["importance"] if self.importances is not None else [])]
+        return ["column", "kind", "encoding", *(["importance"] if self.importances is not None else [])]
 
     def _rows(self) -> list[list[str]]:
         rows = [[shortened(made.column, 30), made.kind, made.made] for made in self.columns[:MOST]]
@@ -110,7 +110,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         parts = [
-            html.table(["of the fit", "it is"], list(self.facts.items()), self.title),
+            html.table(["property", "value"], list(self.facts.items()), self.title),
             *([html.table(self._head(), self._rows())] if self.columns else []),
             *map(html.paragraph, self._more()),
         ]

@@ -35,7 +35,7 @@ def summary(title: str, call: str, model: TableModel) -> Report:
         "networks": f"{len(model.members)} of {facts['trained']} trained, each of {model.members[0].network.sizes}",
         "inputs": " and ".join(encodings[bins] for bins in sorted(model.encodings)),
         "time": f"{facts['seconds']:.1f} s",
-        "to make it again": call,
+        "reproduce with": call,
     }
     if not facts["complete"]:
         told["ended early"] = "by Ctrl-C or max_seconds: the call above trains all networks"
