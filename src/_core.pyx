@@ -1,7 +1,7 @@
 # The door: what Python calls. Compiled once per instruction set and precision as nnc._core_<instruction
 # set>_<precision>.
 #
-# Everything that comes in has been checked in nnc/_data/intake.py and nnc/_training/options.py:
+# Everything that comes in has been checked in nnc/_data/converter.py and nnc/_training/options.py:
 # shapes fit, rows are contiguous, numbers are finite, labels are in range; what ends in _as_is looks itself.
 # Each call owns its buffers, so one network may predict in several threads at once.
 

@@ -28,8 +28,8 @@ cdef class Stepper:
     cdef readonly object general
     cdef object network
     cdef object optimizer, last_lr        # as the caller passed them last
-    # what the last step depended on; `intake` is None if the next step must be general
-    cdef object model, state, intake, stack
+    # what the last step depended on; `converter` is None if the next step must be general
+    cdef object model, state, converter, stack
     cdef object network_state     # None after plain descent, which leaves no state in the network
     cdef object training          # keeps `single` alive
     cdef object custom            # CustomLoss if the step computes such a loss, else None
@@ -125,7 +125,7 @@ cdef class Stepper:
             self.general.change_rate(network, value)
             self.last_lr = self.general.lr
             if self.general.state is None:        # the next step begins with a state of this rate
-                self.intake = None
+                self.converter = None
         finally:
             lock.release()
 
@@ -153,7 +153,7 @@ cdef class Stepper:
             general.apply(network, gradients, lr)
             self.last_lr = general.lr
             if general.training is not self.training:         # prepared anew
-                self.intake = None
+                self.converter = None
         finally:
             lock.release()
 
@@ -162,7 +162,7 @@ cdef class Stepper:
         cdef object general = self.general        # another thread may close the stepper meanwhile
         lock.acquire()
         try:
-            if (self.intake is not None and sample_weight is None and (y if self.takes_gradient else dP) is None
+            if (self.converter is not None and sample_weight is None and (y if self.takes_gradient else dP) is None
                     and self.is_unchanged(network)):
                 if self.custom is None:
                     loss = self.repeat(general, network, X, dP if self.takes_gradient else y, lr)
@@ -170,18 +170,18 @@ cdef class Stepper:
                     loss = self.repeat_custom(general, network, X, y, lr)
                 if loss is not None:
                     return loss
-            self.intake = None
-            loss, intake = general.step(network, X, y, sample_weight, dP, lr)
+            self.converter = None
+            loss, converter = general.step(network, X, y, sample_weight, dP, lr)
             self.last_lr = general.lr
-            if intake is not None and self.general is not None:
-                self.prepare(general, network, intake, dP is not None)
+            if converter is not None and self.general is not None:
+                self.prepare(general, network, converter, dP is not None)
             return loss
         finally:
             lock.release()
 
-    cdef int prepare(self, general, network, intake, bint takes_gradient) except -1:
+    cdef int prepare(self, general, network, converter, bint takes_gradient) except -1:
         # Remember what the step that was just taken depended on.
-        self.model, self.intake, self.takes_gradient = network.model, intake, takes_gradient
+        self.model, self.converter, self.takes_gradient = network.model, converter, takes_gradient
         self.custom = None if takes_gradient else self.model.custom
         self.n_out = self.model.sizes[len(self.model.sizes) - 1]
         self.state, self.network_state, self.stack = general.state, network.state, self.model.stack
@@ -195,7 +195,7 @@ cdef class Stepper:
         # Whether everything that the step depends on is as after the last step. Only a holder of the training lock can
         # change it.
         if self.training_lock.acquisitions != self.next_acquisition:
-            if not (network.intake is self.intake and network.state is self.network_state
+            if not (network.converter is self.converter and network.state is self.network_state
                     and self.model.stack is self.stack):
                 return False
             self.rate = self.state.lr
@@ -215,7 +215,7 @@ cdef class Stepper:
             if not self.single.take(self.single.what, X, Y, rate, &loss):
                 return None
             if loss - loss != 0:
-                self.intake = None
+                self.converter = None
                 general.fail(network, X, Y if Y.ndim == 2 else None, "dP" if self.takes_gradient else "y", rate)
             if not (lr is None or lr is self.last_lr):
                 self.rate, self.last_lr = rate, float(lr)
@@ -245,7 +245,7 @@ cdef class Stepper:
                 if not self.single.take(self.single.what, X, dP, rate, &product):
                     return None
             if product - product != 0:
-                self.intake = None
+                self.converter = None
                 general.custom_derivative(network, X, Y, dP, rate)        # raises if dP is not finite
                 general.fail(network, X, Y, "y", rate)
             if not (lr is None or lr is self.last_lr):
@@ -257,7 +257,7 @@ cdef class Stepper:
 
     def close(self):
         """Release the network and everything prepared for it."""
-        self.network = self.general = self.training = self.intake = self.model = None
+        self.network = self.general = self.training = self.converter = self.model = None
         self.state = self.network_state = self.stack = self.custom = None
         self.training_lock, self.snapshot_lock = None, None
 

@@ -134,7 +134,7 @@ def test_headers_predict_what_the_networks_do(program, written):
         assert error <= (1e-12 if net.dtype == np.float64 else 1e-6), (name, error)
         if lines[0][1]:
             classes = np.arange(max(2, net.sizes[-1])) if net.classes is None else net.classes
-            labels = classes[net.intake.class_index(P)].tolist()
+            labels = classes[net.converter.class_index(P)].tolist()
             texts = [str(label).lower() if type(label) is bool else str(label) for label in labels]
             assert [line[1].decode() for line in lines] == texts, name
 
@@ -273,7 +273,7 @@ def test_a_scale_behind_the_input_is_a_part_of_its_scaling(all_trained):
     net = networks["float64"]
     made = quantized(exchange.program(net._whole()), X)
     assert [type(step.step).__name__ for step in made.steps] == ["MatMul", "Activate"]
-    scaling = net.intake.scaling_X
+    scaling = net.converter.scaling_X
     np.testing.assert_allclose(made.times, scaling.factor * net.weights[0][0], rtol=1e-14)
     np.testing.assert_allclose(made.minus, scaling.shift, rtol=1e-14)
 

@@ -257,7 +257,7 @@ def test_batches_that_are_refused(batches, settings, error, message):
     with pytest.raises(error, match=message):
         net.fit_batches(batches, **settings)
     assert net.state is None
-    assert net.intake.scaling_X is None
+    assert net.converter.scaling_X is None
     assert np.array_equal(net.params, before)
 
 
@@ -610,7 +610,7 @@ def test_wrong_arguments_change_nothing(wrong, message, trained):
     if trained:
         assert net.to_json(checkpoint=True) == wanted
     else:
-        assert (net.state, net.intake.scaling_X, net.intake.scaling_y) == (None, None, None)
+        assert (net.state, net.converter.scaling_X, net.converter.scaling_y) == (None, None, None)
         assert (net.streams.draws, net.streams.drops) == (0, 0)
 
 

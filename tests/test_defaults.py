@@ -83,7 +83,7 @@ def test_epochs_are_those_that_are_said(way, tmp_path):
     if way == "a file":
         rows = np.memmap(tmp_path / "rows", dtype=np.float64, mode="w+", shape=X.shape)
         rows[:] = X
-    said.intake.scale_by(nnc.Standardize(), None if way == "a function" else nnc.Standardize())
+    said.converter.scale_by(nnc.Standardize(), None if way == "a function" else nnc.Standardize())
     history = left_out.fit(rows, Y / 1000, epochs=7)
     rate = nnc.PerStep(nnc.CosineLR(0.02))
     wanted = said.fit(X, Y / 1000, epochs=7, batch_size=32, optimizer="adam", lr=rate)
@@ -105,7 +105,7 @@ def test_what_ends_by_another_rule_has_the_rate_of_the_optimizer(end):
     assert history.stop_reason == next(iter(end))
     assert set(history.lr) == {0.001}
     assert net.state.optimizer == nnc.Adam()
-    assert net.intake.scaler_X == net.intake.scaler_y == nnc.Standardize()
+    assert net.converter.scaler_X == net.converter.scaler_y == nnc.Standardize()
     steps = net.state.steps
     assert set(net.fit(X, Y, **end).lr) == {0.001}
     assert net.state.steps > steps  # goes on
@@ -140,7 +140,7 @@ def test_who_names_a_rate_or_an_optimizer_has_the_rest_to_say(named):
         plain.fit(X / 500, Y / 1000, epochs=2, optimizer="sgd", lr=0.001)
         assert (net.params == plain.params).all()
         named = {}  # as before
-    assert net.intake.scaler_X is net.intake.scaler_y is None
+    assert net.converter.scaler_X is net.converter.scaler_y is None
     assert net.fit(X / 500, Y / 1000).epochs == 3334  # nothing is said of an end: by the rule, anew
     assert net.history.epochs == 3334
 
@@ -161,7 +161,7 @@ def test_steps_and_batches_go_on_at_the_rate_of_the_optimizer():
 
 def scalers(net, **fit):
     net.fit(X, Y, **fit)
-    return net.intake.scaler_X, net.intake.scaler_y
+    return net.converter.scaler_X, net.converter.scaler_y
 
 
 def given(net):
@@ -243,7 +243,7 @@ def test_reads_X_once():
         net = NeuralNetwork([nnc.layers.Input(*shape), *([nnc.layers.Flatten()] * (len(shape) > 1)), 1], loss="mse")
         net.fit(rows, np.arange(20.0), **said)
         assert rows.times == 1
-        assert net.intake.scaler_X == (nnc.Pixels() if kind is np.uint8 else nnc.Standardize())
+        assert net.converter.scaler_X == (nnc.Pixels() if kind is np.uint8 else nnc.Standardize())
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float64])
@@ -251,7 +251,7 @@ def test_images_of_bytes_are_pixels(kind):
     images = rng.integers(0, 256, (20, 4, 4)).astype(kind) / kind(1 if kind is np.uint8 else 255)
     net = NeuralNetwork([nnc.layers.Input(4, 4, 1), nnc.layers.Flatten(), 2], loss="cross_entropy", seed=0)
     net.fit(images.astype(kind), np.arange(20) % 2)
-    assert net.intake.scaler_X == (nnc.Pixels() if kind is np.uint8 else None)
+    assert net.converter.scaler_X == (nnc.Pixels() if kind is np.uint8 else None)
 
 
 def test_goes_with_what_is_said_beside():
@@ -370,7 +370,7 @@ def test_a_search_goes_by_it():
 
     found = nnc.search(make, {"width": [2, 4, 8]}, X, Y, epochs=9, trials=3, seed=0)
     assert found.network.history.lr[0] == 0.02
-    assert found.network.intake.scaler_X == nnc.Standardize()
+    assert found.network.converter.scaler_X == nnc.Standardize()
 
 
 def test_targets_that_do_not_fit_are_refused_by_many_as_by_one():
@@ -394,7 +394,7 @@ def test_a_search_has_one_schedule_over_its_rounds(how, space):
     assert rates[0] == 0.02
     assert (np.diff(rates) < 0).all()
     assert found.network.fit(*rows, epochs=2).lr[0] == 0.02
-    assert found.network.intake.scaler_X == nnc.Standardize()
+    assert found.network.converter.scaler_X == nnc.Standardize()
 
 
 def test_what_is_wrong_is_said_in_the_same_words():
@@ -423,7 +423,7 @@ def test_bytes_of_another_kind_of_array_are_pixels_to_many_as_well():
     one, other = (NeuralNetwork([nnc.layers.Input(4, 4, 1), 2], loss="cross_entropy", seed=0) for _ in range(2))
     one.fit(images, np.arange(20) % 2, epochs=2)
     nnc.fit_many([other], images, np.arange(20) % 2, epochs=2)
-    assert other.intake.scaler_X == nnc.Pixels()
+    assert other.converter.scaler_X == nnc.Pixels()
     assert (one.params == other.params).all()
 
 

@@ -33,7 +33,7 @@ def rows(net, n=11, seed=0):
 
 def scaled(net):
     """The network with its scalings known, if it has any."""
-    if net.intake.scaler_X is not None:
+    if net.converter.scaler_X is not None:
         net.fit(*rows(net, 20, 7), epochs=1, lr=1e-3)
     return net
 
@@ -249,7 +249,7 @@ def test_a_step_on_derivatives_is_in_the_units_of_the_user():
     net = scaled(network(scale_X="standardize", scale_y="standardize"))
     X, y = rows(net, 8)
     net.state = None
-    dP = 2 * (net.predict(X) - y) / y.size * net.intake.scaling_y.factor**2  # the loss is that of scaled targets
+    dP = 2 * (net.predict(X) - y) / y.size * net.converter.scaling_y.factor**2  # the loss is that of scaled targets
     other = net.copy()
     net.train_step(X, y, lr=0.1)
     other.train_step(X, dP=dP, lr=0.1)

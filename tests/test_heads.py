@@ -293,7 +293,7 @@ def test_loss_and_gradients_of_every_head_are_those_of_the_definition(n, missing
     if missing:
         for columns in heads.slices:  # rows of a head, as cross-entropy has no row without some of its targets
             y[rng.uniform(size=n) < 0.3, columns] = np.nan
-    target, model = net.intake.data(X, y), net.model
+    target, model = net.converter.data(X, y), net.model
     # the definition in NumPy, whose derivative by the net inputs is propagated back by the engine of one loss
     loss, rows = model.with_slopes(target)
     assert net.evaluate_loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
@@ -316,7 +316,7 @@ def test_trajectory_is_that_of_the_definition(missing):
     model = net.model.copy()  # trained with derivatives of the definition, by plain gradient descent
     for _ in range(20):
         for low in range(0, 70, 32):
-            _, rows = model.with_slopes(net.intake.data(X[low : low + 32], y[low : low + 32]))
+            _, rows = model.with_slopes(net.converter.data(X[low : low + 32], y[low : low + 32]))
             flat = model.zeros()
             model.linear.gradient(model.read, *rows, flat)
             model.theta -= 0.05 * flat

@@ -80,14 +80,14 @@ def test_one_image_is_a_row_by_itself(images):
 
 def test_what_is_ready_goes_to_the_engine_as_it_is():
     net = network()
-    rows = net.intake.ready(GRAY)
+    rows = net.converter.ready(GRAY)
     assert rows.shape == (24, 42)
     assert np.shares_memory(rows, GRAY)
     flat = GRAY.reshape(24, -1)
-    assert net.intake.ready(flat) is flat
+    assert net.converter.ready(flat) is flat
     for X in (GRAY.astype("f4"), GRAY[:0], GRAY[:, :6], GRAY[0], np.asfortranarray(flat), COLOR, GRAY.tolist()):
-        assert net.intake.ready(X) is None
-    assert np.shares_memory(net.intake.rows(GRAY[..., 0]), GRAY)
+        assert net.converter.ready(X) is None
+    assert np.shares_memory(net.converter.rows(GRAY[..., 0]), GRAY)
 
 
 @pytest.mark.parametrize(
@@ -269,13 +269,13 @@ def test_a_frame_has_a_column_for_each_pixel():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_pixels_divides_by_255(dtype):
     net, plain = network(scale_X="pixels", dtype=dtype), network(dtype=dtype)
-    rows = net.intake.inputs(BYTES)
+    rows = net.converter.inputs(BYTES)
     assert (rows.dtype, rows.shape, rows.flags.c_contiguous) == (net.dtype, (24, 42), True)
     assert np.array_equal(rows, (BYTES.reshape(24, -1) * (1 / 255)).astype(dtype))
     for X in (BYTES.astype(float), BYTES.tolist(), np.asfortranarray(BYTES), BYTES.astype(np.int32)):
-        assert np.array_equal(net.intake.inputs(X), rows)
+        assert np.array_equal(net.converter.inputs(X), rows)
     assert np.allclose(net.predict(BYTES), plain.predict(BYTES / 255), rtol=1e-6)
-    assert np.array_equal(net.intake.inputs(np.full((1, 7, 6), 255, np.uint8)), np.ones((1, 42)))
+    assert np.array_equal(net.converter.inputs(np.full((1, 7, 6), 255, np.uint8)), np.ones((1, 42)))
 
 
 def test_pixels_learns_nothing():
@@ -340,7 +340,7 @@ def test_bytes_that_are_not_scaled():
     X = BYTES.copy()
     X[0, 0, 0] = 255
     net = network(dtype="float32")
-    assert np.array_equal(net.intake.inputs(X), X.reshape(24, -1))
+    assert np.array_equal(net.converter.inputs(X), X.reshape(24, -1))
     with pytest.warns(nnc.UnscaledInputWarning, match='X reaches up to 255, .*scale_X="pixels"'):
         net.fit(X, LABELS, epochs=1, lr=1e-6)
     with warnings.catch_warnings():
@@ -353,7 +353,7 @@ def test_bytes_that_are_not_scaled():
 def test_images_are_standardized_pixel_by_pixel():
     net = network(scale_X="standardize")
     net.fit(GRAY[..., 0] * 9, LABELS, epochs=1, lr=0.01)
-    assert net.intake.scaling_X.shift.shape == (42,)
+    assert net.converter.scaling_X.shift.shape == (42,)
     again = nnc.from_json(net.to_json())
     assert again.predict(GRAY).tobytes() == net.predict(GRAY).tobytes()
     assert nnc.input_gradients(net, GRAY, LABELS).shape == GRAY.shape

@@ -197,11 +197,11 @@ def test_going_on_and_options_of_their_own():
 
 def test_data_is_taken_in_once_and_not_copied():
     source, networks = Source(X, Y), regressors()
-    taken = [source.taken(network.intake) for network in networks]
+    taken = [source.taken(network.converter) for network in networks]
     assert taken[0] is taken[2] is taken[4]
     assert taken[1] is taken[3]
     assert np.shares_memory(taken[0].data.X, X)
-    dataset = taken[0].rows_of(networks[0], networks[0].intake, FitArguments(), None, np.ones(90))
+    dataset = taken[0].rows_of(networks[0], networks[0].converter, FitArguments(), None, np.ones(90))
     assert np.shares_memory(dataset.rows.X, X)
 
 

@@ -445,7 +445,7 @@ def test_a_step_says_what_is_scaled(capsys):
     step = net.explain_step([[12.0, -4.0]], [[7.0]], lr=0.5)
     assert step.X.tolist() == [[0.5, 0.0]]
     assert step.y.tolist() == [[1.0]]
-    assert (step.scaling_X, step.scaling_y) == (net.intake.scaling_X, net.intake.scaling_y)
+    assert (step.scaling_X, step.scaling_y) == (net.converter.scaling_X, net.converter.scaling_y)
     assert capsys.readouterr().out.splitlines()[:8] == [
         "One step of gradient descent: 1 row, scaled inputs and targets, loss mse, lr 0.5",
         "Inputs are scaled (minmax); below are the scaled numbers",
@@ -748,16 +748,16 @@ def test_kinds_of_data(kind, dtype):
 def test_the_engine_gets_aligned_numbers():
     """Some processors cannot read others, and in C it is undefined; x86-64 alone would not notice."""
     net = NeuralNetwork([3, 1], seed=0)
-    rows, Y, *_ = net.intake.data(unaligned(X4), unaligned(Y4))
+    rows, Y, *_ = net.converter.data(unaligned(X4), unaligned(Y4))
     assert rows.flags.aligned
     assert Y.flags.aligned
     rows = X4.astype(float)
-    assert net.intake.ready(rows) is rows
-    assert net.intake.ready(unaligned(X4)) is None
+    assert net.converter.ready(rows) is rows
+    assert net.converter.ready(unaligned(X4)) is None
     net = NeuralNetwork([3, 2], loss="cross_entropy", seed=0)
     labels = np.zeros(17, np.uint8)[1:].view(np.int32)
     assert not labels.flags.aligned
-    assert net.intake.data(X4, labels).labels.flags.aligned
+    assert net.converter.data(X4, labels).labels.flags.aligned
 
 
 def test_data_of_numpy_subclasses():

@@ -64,7 +64,7 @@ def test_gradients_are_the_slopes_of_a_steps_loss(isa, name, n):
     net, (X, Y) = network(layers), data(layers, n)
     gradient = np.concatenate([part.ravel() for pair in net.gradients(X, Y) for part in pair if part is not None])
     start, model = net.params.copy(), net.model
-    rows = net.intake.data(X, Y)
+    rows = net.converter.data(X, Y)
     rng = np.random.default_rng(n)
 
     def loss(params):

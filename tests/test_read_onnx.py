@@ -35,7 +35,7 @@ def test_every_network_comes_back(exported, dtype, tmp_path):
         assert again.predict_classes(X).tolist() == net.predict_classes(X).tolist()
     if net.loss_name in ("cross_entropy", "bce", "hinge"):
         assert again.loss_name == net.loss_name
-    assert (again.intake.scaling_X is None) == (net.intake.scaling_X is None) or "scale" in kinds
+    assert (again.converter.scaling_X is None) == (net.converter.scaling_X is None) or "scale" in kinds
     again.to_onnx(tmp_path / "again.onnx")
     third = nnc.from_onnx(tmp_path / "again.onnx")
     assert np.abs(third.predict(X) - P).max() <= (1e-12 if dtype == "float64" else 3e-6) * max(1, np.abs(P).max())
@@ -115,7 +115,7 @@ def test_models_of_skl2onnx(tmp_path):
                 assert net.predict_classes(X).tolist() == pipeline.predict(X).tolist()
             else:
                 assert np.abs(net.predict(X).reshape(y.shape) - pipeline.predict(X)).max() < 1e-5
-            assert net.intake.scaling_X is not None
+            assert net.converter.scaling_X is not None
 
 
 # ------------------------------------------------------------------------------------------------ what is refused

@@ -109,7 +109,7 @@ def test_outputs_and_gradients_are_those_of_the_definition(isa, dtype, widths, p
 def test_gradients_are_the_slopes_of_a_steps_loss(isa, name, n):
     net, (X, Y) = network(without_dropout(ALL[name])), data(ALL[name], n)
     gradient, start, model = flat(net.gradients(X, Y)), net.params.copy(), net.model
-    rows = net.intake.data(X, Y)
+    rows = net.converter.data(X, Y)
     rng = np.random.default_rng(n)
 
     def loss(params):
@@ -174,7 +174,7 @@ def test_threads_that_take_whole_blocks(isa):
         net.fit(X, Y, epochs=2, batch_size=300, optimizer="adam", n_threads=n_threads)
         found.add(net.params.tobytes())
     assert len(found) == 1
-    rows = net.intake.data(X, Y)  # the gradient over several blocks is that of all rows
+    rows = net.converter.data(X, Y)  # the gradient over several blocks is that of all rows
     np.testing.assert_allclose(flat(net.gradients(X, Y)), net.model.loss_and_gradient(rows)[1], rtol=1e-6)
     parts = [flat(net.gradients(X[at : at + 100], Y[at : at + 100])) for at in range(0, 700, 100)]
     np.testing.assert_allclose(flat(net.gradients(X, Y)), np.mean(parts, 0), rtol=2e-3, atol=1e-5)

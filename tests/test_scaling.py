@@ -218,7 +218,7 @@ def test_what_is_known_beforehand(of_each, tmp_path):
     net.save(tmp_path / "net.json")
     for same in (NeuralNetwork.load(tmp_path / "net.json"), pickle.loads(pickle.dumps(net)), net.copy()):
         assert np.array_equal(same.predict(X), net.predict(X))
-    assert eval(repr(told)) == told == network().intake.scaler_X
+    assert eval(repr(told)) == told == network().converter.scaler_X
     network().fit(X[:1], y[:1], epochs=1, lr=0.001)
 
 
@@ -226,7 +226,7 @@ def test_of_images_channels_may_be_known():
     scaler = Standardize([1, 2, 3], [0.1, 1, 10])
     image = np.random.default_rng(1).random((1, 2, 2, 3))
     net = NeuralNetwork([Input(2, 2, 3), 1], loss="mse", scale_X=scaler, seed=0)
-    assert net.intake.inputs(image).reshape(image.shape) == pytest.approx((image - [1, 2, 3]) / [0.1, 1, 10])
+    assert net.converter.inputs(image).reshape(image.shape) == pytest.approx((image - [1, 2, 3]) / [0.1, 1, 10])
 
 
 def test_a_memmap_stays_on_the_disk(tmp_path):
@@ -320,7 +320,7 @@ def test_a_network_does_not_learn_a_scaling_from_one_row(name, scaler, tmp_path)
         net = NeuralNetwork([3, 2, 1], loss="mse", seed=0, **{name: scaler})
         with pytest.raises(ValueError, match=f"{name} needs two rows or more to find the scaling from, got 1.*{said}"):
             learn(net)
-        assert (net.intake.scaling_X, net.intake.scaling_y, net.state) == (None, None, None)
+        assert (net.converter.scaling_X, net.converter.scaling_y, net.state) == (None, None, None)
         net.train_step(X, y)
         net.train_step(X[:1], y[:1])  # once it is known, a row will do
         assert net.fit_batches([(X[:1], y[:1])]).epochs == 1

@@ -374,7 +374,7 @@ def test_no_worse_than_scipy_on_a_network(dtype, epochs):
     X = rng.uniform(-1, 1, (200, 3))
     Y = np.sin(X @ rng.uniform(-2, 2, (3, 2)))
     net = NeuralNetwork([3, 10, 8, 2], activation="tanh", loss="mse", dtype=dtype, seed=1)
-    data, start = net.intake.data(X, Y), net.params
+    data, start = net.converter.data(X, Y), net.params
 
     def loss_and_gradient(p):
         net.params = p

@@ -255,7 +255,7 @@ def test_validation_changes_nothing_else():
 
 
 def split(net, X, y, weights, share):
-    return net.intake.split(X, y, weights, share, net.streams.key(SPLIT))
+    return net.converter.split(X, y, weights, share, net.streams.key(SPLIT))
 
 
 @pytest.mark.parametrize("share", [0.25, np.float32(0.25), np.float64(0.25)])

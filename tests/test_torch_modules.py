@@ -451,8 +451,8 @@ def test_modules_come_back(exported, dtype):
     assert again.dtype == net.dtype
     P, Q = net.predict(rows), again.predict(rows)
     assert np.abs(P - Q).max() / max(1, np.abs(P).max()) < (1e-12 if dtype == "float64" else 2e-6)
-    assert (again.intake.scaler_X is None) == (net.intake.scaler_X is None)
-    assert (again.intake.scaler_y is None) == (net.intake.scaler_y is None)
+    assert (again.converter.scaler_X is None) == (net.converter.scaler_X is None)
+    assert (again.converter.scaler_y is None) == (net.converter.scaler_y is None)
 
 
 def test_scalings_come_back():
@@ -464,7 +464,7 @@ def test_scalings_come_back():
     assert [type(layer.kind) for layer in again.layers] == [type(layer.kind) for layer in net.layers]
     assert again.params.tobytes() == net.params.tobytes()
     for name in ("scaling_X", "scaling_y"):
-        found, wanted = getattr(again.intake, name), getattr(net.intake, name)
+        found, wanted = getattr(again.converter, name), getattr(net.converter, name)
         assert found.shift.tolist() == wanted.shift.tolist()
         assert found.factor == pytest.approx(wanted.factor, rel=1e-15)
     images = NeuralNetwork([Input(4, 4), Conv2D(2, 2), Flatten(), 2], loss="mse", scale_X="pixels", seed=0)

@@ -96,7 +96,7 @@ def train(arguments: Namespace) -> int:
         if not complete:
             net = best_net
         score = net.score(X_val, y_val)
-        net.intake.classes = labels  # which the batches had by their places
+        net.converter.classes = labels  # which the batches had by their places
         net.save(arguments.output)
         log.write("end", time=now(), model=arguments.output, seconds=seconds, score=score, complete=complete)
     if complete and os.path.exists(unfinished):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nnc._data import targets
-from nnc._data.intake import Intake
+from nnc._data.converter import DataConverter
 
 if TYPE_CHECKING:
     from nnc._data.scaling import Scaler
     from nnc._model.model import Model
 
 
-class UndecidedIntake(Intake):
+class UndecidedConverter(DataConverter):
     """Refuse all data until the first fit has chosen the loss."""
 
     def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:

@@ -81,9 +81,9 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
 
 def _of_row(net: Any, row: Any) -> tuple[Values, Values]:
     """What every column has for a row: as the layers take and give it, and as the user knows it."""
-    model, intake = net.model, net.intake
+    model, converter = net.model, net.converter
     try:
-        inputs, raw = intake.checked_inputs(row), intake.rows(row)
+        inputs, raw = converter.checked_inputs(row), converter.rows(row)
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"row: {error}") from None
     if len(inputs) != 1:

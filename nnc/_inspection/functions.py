@@ -60,7 +60,7 @@ def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCh
     """Check the gradients of a network, see `nnc.check_gradients`."""
     from nnc._drawing.html import say
 
-    data, model = network.intake.data(X, y), network.model
+    data, model = network.converter.data(X, y), network.model
     found = None if model.own_loss is None else model.with_slopes(data)[1]
     target = data.target if found is None else found.target
     check = check_gradients(network, data.X, target, eps, gradients=network.gradients(X, y))

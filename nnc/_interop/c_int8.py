@@ -209,10 +209,10 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
     """The text of a header, and how it compares with the network: see `NeuralNetwork.to_c`."""
     if calibrate is None:
         raise ValueError("dtype='int8' needs calibrate, rows from which it follows how large numbers get")
-    made, intake = program(net._whole()), net.intake
-    found = quantized(made, intake.rows(intake.array(calibrate)).astype(np.float64))
+    made, converter = program(net._whole()), net.converter
+    found = quantized(made, converter.rows(converter.array(calibrate)).astype(np.float64))
     X, y = (calibrate, None) if validation is None else validation
-    rows = intake.rows(intake.array(X)).astype(np.float64)
+    rows = converter.rows(converter.array(X)).astype(np.float64)
     P, Q = net.predict(X), found.predict(rows)
     report = _compared(net, P, Q, X, y)
     return _text(made, name, found, f"\n   {report.text}."), report
@@ -220,13 +220,13 @@ def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str
 
 def _compared(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quantization:
     """How alike two predictions of the same rows are, the second of which is that of whole numbers."""
-    intake, error, agreement = net.intake, float(abs(P - Q).max()), None
-    if intake.loss.of_classes:
-        agreement = float((intake.class_index(P) == intake.class_index(Q)).mean())
+    converter, error, agreement = net.converter, float(abs(P - Q).max()), None
+    if converter.loss.of_classes:
+        agreement = float((converter.class_index(P) == converter.class_index(Q)).mean())
     if y is None:
         return Quantization(error, agreement)
-    data, metric = intake.data(X, y), net._metric(None)
-    score, score_int8 = (intake.measure_in_units(metric, data, outputs) for outputs in (P, Q))
+    data, metric = converter.data(X, y), net._metric(None)
+    score, score_int8 = (converter.measure_in_units(metric, data, outputs) for outputs in (P, Q))
     return Quantization(error, agreement, score, score_int8)
 
 

@@ -27,8 +27,8 @@ def random_rows(network: Any) -> Array:
         In the dtype of the network.
     """
     X = np.random.default_rng(0).standard_normal((N_ROWS, prod(network.model.shape)))
-    if network.intake.scaling_X is not None:
-        X = X / network.intake.scaling_X.factor + network.intake.scaling_X.shift
+    if network.converter.scaling_X is not None:
+        X = X / network.converter.scaling_X.factor + network.converter.scaling_X.shift
     return X.reshape(N_ROWS, *network.model.shape).astype(network.dtype)
 
 

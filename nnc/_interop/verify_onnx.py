@@ -55,7 +55,7 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
     if n > MAX_ROWS:
         raise ValueError(f"it takes {n} rows at a time, nnc verifies at most {MAX_ROWS}")
     rows = np.random.default_rng(0).standard_normal((n, *reader.input.dims))
-    scale = network.intake.scaling_X
+    scale = network.converter.scaling_X
     if scale is not None:  # numbers that the network has at about this size after its scaling
         shape = reader.shape()
         shift, factor = (np.broadcast_to(part, math.prod(shape)).reshape(shape) for part in (scale.shift, scale.factor))
@@ -72,7 +72,7 @@ def _random_rows(reader: Any, network: Any) -> tuple[Array, Array]:
 
 def _offset(network: Any) -> float:
     """Return how much larger inputs are than their scaled values, which costs the model as many digits."""
-    scale = network.intake.scaling_X
+    scale = network.converter.scaling_X
     return 1.0 if scale is None else float(np.abs(np.multiply(scale.shift, scale.factor)).max())
 
 

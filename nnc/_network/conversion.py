@@ -23,8 +23,8 @@ class Conversion(Files):
             network.biases.assign(parts.biases)
         network.model.assign_statistics(parts.statistics)
         scalings = {"scale_X": parts.scale_X, "scale_y": parts.scale_y}
-        network.intake.take({"classes": None, "feature_names": None, **scalings})
-        network.intake.classes = parts.classes
+        network.converter.take({"classes": None, "feature_names": None, **scalings})
+        network.converter.classes = parts.classes
         return network
 
     def to_onnx(self, path: Any, dtype: Any = None) -> None:

@@ -94,11 +94,11 @@ class Files(Prediction):
             training = None if state is None else state.to_dict(self.model, numbers)
             return {
                 **self.model.to_dict(() if state is None else state.missed, numbers),
-                **self.intake.to_dict(),
+                **self.converter.to_dict(),
                 "seed": self.seed,
                 "shuffle_position": self.streams.draws,
                 "dropout_position": self.streams.drops,
-                "self_test": _serialization.self_test(self.predict, self.sizes[0], self.intake.to_dict()["scale_X"]),
+                "self_test": _serialization.self_test(self.predict, self.sizes[0], self.converter.to_dict()["scale_X"]),
                 "training": training,
             }
 
@@ -138,7 +138,7 @@ class Files(Prediction):
             network.model.assign_statistics(
                 [[layer[key] for key in ("running_mean", "running_var") if key in layer] for layer in layers]
             )
-            network.intake.take(document)
+            network.converter.take(document)
             if document["training"] is not None:
                 network.state = TrainingState.from_dict(document["training"], network.model, streams)
                 network.state.missed = missed_steps(document["learning"])
@@ -169,7 +169,7 @@ class Files(Prediction):
         with self.model.still:
             self._catch_up()
             other.model, other.streams = self.model.copy(), self.streams.copy()
-            other.intake = self.intake.copy(other.model)
+            other.converter = self.converter.copy(other.model)
             if self.state is not None:
                 other.state = self.state.packed(self.model)
                 other.state.unpack(other.model, other.streams)

@@ -36,10 +36,10 @@ def input_gradients(net: NeuralNetwork, X: ArrayLike, y: Any) -> NDArray[Any]:
         `net` is not a NeuralNetwork, or X or y does not fit the network.
     """
     checked_network(net)
-    data = net.intake.data(X, y)
+    data = net.converter.data(X, y)
     by_inputs = np.empty(data.X.shape, net.dtype)
     net.model.gradient(data, net.model.zeros(), by_inputs)
-    return net.intake.by_inputs(by_inputs, X)
+    return net.converter.by_inputs(by_inputs, X)
 
 
 def check_gradients(net: NeuralNetwork, X: ArrayLike, y: Any, eps: float | None = None) -> GradientCheck:

@@ -21,7 +21,7 @@ class Inspection(Prediction):
     """Summaries, drawings and worked examples."""
 
     def __repr__(self) -> str:
-        model, intake = self.model, self.intake
+        model, converter = self.model, self.converter
         arguments = model.stack.arguments()
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
         plain = self.loss_parameter == losses.ROWS[model.loss].default
@@ -29,7 +29,7 @@ class Inspection(Prediction):
         arguments["loss"] = model.own_loss or named
         arguments |= {} if bias is None else {"bias": bias}
         arguments |= {"dtype": model.dtype.name, "seed": self.seed}
-        scalers = {"scale_X": intake.scaler_X, "scale_y": intake.scaler_y}
+        scalers = {"scale_X": converter.scaler_X, "scale_y": converter.scaler_y}
         arguments |= {name: scaler for name, scaler in scalers.items() if scaler is not None}
         return f"NeuralNetwork({layers!r}, {', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
@@ -49,7 +49,7 @@ class Inspection(Prediction):
 
     def _loss_and_scalings(self) -> str:
         """Return precision, loss and scalings for the last line of a summary."""
-        scaled = "".join(f", {what} scaled ({how})" for what, how in self.intake.scalings().items())
+        scaled = "".join(f", {what} scaled ({how})" for what, how in self.converter.scalings().items())
         loss = self.model.own_loss or self.loss_name
         return f"{self.dtype.name}, loss {loss}{scaled}"
 
@@ -130,12 +130,12 @@ class Inspection(Prediction):
         """Prints all layers, neurons, weights, biases and scalings, to `file` or to the standard output."""
         from nnc._inspection.text import network_text, scaling_text
 
-        intake = self.intake
-        lines = {what: [f"Scaled: {how}"] for what, how in intake.scalings().items()}
-        if intake.scaling_X is not None:
-            lines["inputs"] += scaling_text("Input", intake.scaling_X)
-        if intake.scaling_y is not None:
-            lines["targets"] += scaling_text("Output", intake.scaling_y)
+        converter = self.converter
+        lines = {what: [f"Scaled: {how}"] for what, how in converter.scalings().items()}
+        if converter.scaling_X is not None:
+            lines["inputs"] += scaling_text("Input", converter.scaling_X)
+        if converter.scaling_y is not None:
+            lines["targets"] += scaling_text("Output", converter.scaling_y)
         inputs, targets = lines.get("inputs", ()), lines.get("targets", ())
         print(network_text(self.model.stack, self.model.lists(), inputs, targets), file=file)
 
@@ -165,12 +165,12 @@ class Inspection(Prediction):
         from nnc._drawing.html import say
         from nnc._inspection.explain import explain_step
 
-        intake = self.intake
+        converter = self.converter
         if self.model.own_loss is not None:
             raise ValueError(f"explain_step knows single losses that have a name, got the loss {self.model.own_loss}")
-        data, lr = intake.data(X, y), positive("lr", lr)
+        data, lr = converter.data(X, y), positive("lr", lr)
         explanation = explain_step(
-            self, data.X, data.target, lr, scaling_X=intake.scaling_X, scaling_y=intake.scaling_y
+            self, data.X, data.target, lr, scaling_X=converter.scaling_X, scaling_y=converter.scaling_y
         )
         say(explanation)
         return explanation

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._data.intake import Intake, as_scaler
+from nnc._data.converter import DataConverter, as_scaler
 from nnc._model.cores import checked_dtype
 from nnc._model.model import Model
 from nnc._model.views import Arrays, Layer
@@ -42,7 +42,7 @@ class Parameters(Explained):
     ----------
     model : Model
         The layers on the compiled engine, and their parameters.
-    intake : Intake
+    converter : DataConverter
         Converts inputs, targets and outputs.
     streams : Streams
         Random numbers.
@@ -51,7 +51,7 @@ class Parameters(Explained):
     """
 
     model: Model
-    intake: Intake
+    converter: DataConverter
     streams: Streams
     state: TrainingState | None
     _steps: Stepper | None  # prepared by `train_step`
@@ -74,9 +74,9 @@ class Parameters(Explained):
         scale_y: str | Scaler | None = "auto",
     ) -> None:
         scalers = as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y)
-        self._undecided, intake = None, Intake
+        self._undecided, converter = None, DataConverter
         if isinstance(loss, str) and loss == AUTO:
-            from nnc._data.undecided import UndecidedIntake as intake
+            from nnc._data.undecided import UndecidedConverter as converter
 
             if output is not None:
                 raise ValueError(f"output must be left out with loss='auto', which chooses it, got {output!r}")
@@ -103,8 +103,8 @@ class Parameters(Explained):
             custom = custom_loss(loss, made)
         self.model = Model(made, name, parameter, checked_dtype(dtype), custom, heads)
         self.streams = Streams(checked_seed(seed))
-        self.intake = intake(self.model, *scalers)
-        self.intake.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
+        self.converter = converter(self.model, *scalers)
+        self.converter.open = frozenset(n for n, s in (("scale_X", scale_X), ("scale_y", scale_y)) if s == "auto")
         self.state = None
         self._steps = None
         self._initialize(init)
@@ -115,7 +115,7 @@ class Parameters(Explained):
             self.model.draw(self._init, self.streams.root)
         else:
             Arrays("init", self.model.W).assign(init)
-            self.intake.open = frozenset()
+            self.converter.open = frozenset()
 
     def _decide_loss(self, y: Any) -> None:
         """Choose the loss and the output activation by the targets of the first fit, if the loss is "auto".
@@ -140,11 +140,11 @@ class Parameters(Explained):
 
         There are none where the weights are not those of the seed any more: they belong to rows as they are.
         """
-        if not self.intake.open:
-            return self.intake.open
+        if not self.converter.open:
+            return self.converter.open
         drawn = self.model.like()
         drawn.draw(self._init, self.streams.root)
-        return self.intake.open if np.array_equal(drawn.theta, self.model.theta) else frozenset()
+        return self.converter.open if np.array_equal(drawn.theta, self.model.theta) else frozenset()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -178,14 +178,14 @@ class Parameters(Explained):
     def classes(self) -> NDArray[Any] | None:
         """What `predict_classes` answers with, in the order of the outputs, where `fit` has found it in its labels;
         None where labels are the numbers of the outputs."""
-        classes = self.intake.classes
+        classes = self.converter.classes
         return None if classes is None else frozen(classes.copy())
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
         """What the columns of X were called in the first `fit` on a frame, whose later ones are put in this order; None
         where they had no names."""
-        return self.intake.feature_names
+        return self.converter.feature_names
 
     @property
     def dtype(self) -> np.dtype[Any]:

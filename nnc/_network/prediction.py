@@ -41,21 +41,21 @@ class Prediction(Parameters):
         ValueError, TypeError
             X does not fit the network or holds NaN or infinity, or out is no such array.
         """
-        intake, model, single = self.intake, self.model, False
-        direct = intake.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
+        converter, model, single = self.converter, self.model, False
+        direct = converter.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
         if direct and type(X) is np.ndarray:
             P = model.engine.predict_as_is(model.read, X, out)
             if P is not None:
                 return P  # type: ignore[no-any-return]
-        rows = intake.ready(X)
+        rows = converter.ready(X)
         if rows is None:
-            array = intake.array(X)
-            rows, single = intake.inputs(array), intake.is_single(array)
+            array = converter.array(X)
+            rows, single = converter.inputs(array), converter.is_single(array)
         if out is not None:
-            return intake.predict_into(out, rows, single)
+            return converter.predict_into(out, rows, single)
         P = model.predict(rows)
-        if intake.scaler_y is not None:
-            P = intake.undo(P)
+        if converter.scaler_y is not None:
+            P = converter.undo(P)
         return P[0] if single else P
 
     def predict_classes(self, X: ArrayLike) -> NDArray[Any]:
@@ -82,8 +82,8 @@ class Prediction(Parameters):
         """
         P = np.atleast_2d(self.predict(X))
         self._check_outputs(P)
-        index = self.intake.class_index(P)
-        classes = self.intake.classes
+        index = self.converter.class_index(P)
+        classes = self.converter.classes
         return index if classes is None or index.ndim == 2 else classes[index]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
@@ -105,7 +105,7 @@ class Prediction(Parameters):
         ValueError, TypeError
             The outputs are no probabilities, as with "hinge" and with losses of numbers; or X does not fit the network.
         """
-        self.intake.check_probabilities()
+        self.converter.check_probabilities()
         P = np.atleast_2d(self.predict(X))
         return np.concatenate([1 - P, P], axis=1) if P.shape[1] == 1 else P
 
@@ -135,10 +135,10 @@ class Prediction(Parameters):
         ValueError, TypeError
             X or y does not fit the network.
         """
-        metric, data = self._metric(metric), self.intake.data(X, y, sample_weight)
+        metric, data = self._metric(metric), self.converter.data(X, y, sample_weight)
         P = self.model.predict(data.X)
         self._check_outputs(P)
-        return self.intake.measure(metric, data, P)
+        return self.converter.measure(metric, data, P)
 
     def _metric(self, metric: Any) -> Metric:
         """What `score` measures."""
@@ -176,17 +176,17 @@ class Prediction(Parameters):
         ValueError, TypeError
             X or y does not fit the network, or holds NaN or infinity.
         """
-        model, intake = self.model, self.intake
-        if sample_weight is None and intake.is_unconverted(X, y):
+        model, converter = self.model, self.converter
+        if sample_weight is None and converter.is_unconverted(X, y):
             found: float | None = model.engine.loss_as_is(model.read, X, y)
             if found is not None:
                 return found
         if model.custom is not None:
-            return model.loss_of(intake.data(X, y, sample_weight))
-        data = intake.at_once(X, y, sample_weight) or intake.data(X, y, sample_weight)
+            return model.loss_of(converter.data(X, y, sample_weight))
+        data = converter.at_once(X, y, sample_weight) or converter.data(X, y, sample_weight)
         loss: float = model.engine.loss(model.read, *data)
         if not loss < np.inf:
-            intake.data(X, y, sample_weight)  # raises where they are not finite
+            converter.data(X, y, sample_weight)  # raises where they are not finite
             model.check_parameters()
         return loss
 
@@ -213,14 +213,14 @@ class Prediction(Parameters):
         ValueError, TypeError
             X or y does not fit the network.
         """
-        model, intake = self.model, self.intake
+        model, converter = self.model, self.converter
         flat = np.empty(model.n_params, model.dtype)
-        as_is = sample_weight is None and intake.is_unconverted(X, y) and len(X) >= model.least_rows  # type: ignore[arg-type]
+        as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.least_rows  # type: ignore[arg-type]
         if as_is and model.engine.gradients_as_is(model.read, X, y, flat) is not None:
             return model.split(flat)
-        data: Any = None if model.custom is not None else intake.at_once(X, y, sample_weight)
+        data: Any = None if model.custom is not None else converter.at_once(X, y, sample_weight)
         if data is None:
-            data = intake.data(X, y, sample_weight)
+            data = converter.data(X, y, sample_weight)
             if model.custom is not None:
                 _, data = model.with_slopes(data)
         rows, Y, labels, weights = data
@@ -228,7 +228,7 @@ class Prediction(Parameters):
             model.check_rows(len(rows))
         loss: float = model.engine.gradients(model.read, rows, Y, labels, weights, flat)
         if not loss < np.inf:
-            intake.data(X, y, sample_weight)
+            converter.data(X, y, sample_weight)
             model.check_parameters()
         return model.split(flat)
 
@@ -249,7 +249,7 @@ class Prediction(Parameters):
         ValueError, TypeError
             X does not fit the network or holds NaN or infinity.
         """
-        return self.model.forward(self.intake.checked_inputs(X))
+        return self.model.forward(self.converter.checked_inputs(X))
 
     def vjp(self, X: ArrayLike, dP: ArrayLike) -> tuple[list[tuple[NDArray[Any], NDArray[Any] | None]], NDArray[Any]]:
         """The gradient of a loss of your own, by backpropagation of its derivative by the outputs: the vector-Jacobian
@@ -279,7 +279,7 @@ class Prediction(Parameters):
         >>> P = net.predict(X)
         >>> gradients, dX = net.vjp(X, 2 * (P - Y) / P.size)  # of the mean squared error
         """
-        return derivatives.vjp(self.intake, X, dP)
+        return derivatives.vjp(self.converter, X, dP)
 
     def jacobian(self, X: ArrayLike) -> NDArray[Any]:
         """How the outputs change with the inputs, d P / d X.
@@ -298,4 +298,4 @@ class Prediction(Parameters):
         ValueError, TypeError
             X does not fit the network or holds NaN or infinity.
         """
-        return derivatives.jacobian(self.intake, X)
+        return derivatives.jacobian(self.converter, X)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from reprlib import repr as shown
 
-from nnc._data.intake import Intake
+from nnc._data.converter import DataConverter
 from nnc._network import NeuralNetwork
 from nnc._registry import initializers
 from nnc._utils.checks import count, one_of
@@ -52,7 +52,7 @@ def clones(
 def _clone(net: NeuralNetwork, seed: int, init: str | None) -> NeuralNetwork:
     other = net.copy()
     other.model, other.streams, other.state = net.model.like(), Streams(seed), None
-    other.intake = Intake(other.model, net.intake.scaler_X, net.intake.scaler_y)
-    other.intake.open = net.intake.open
+    other.converter = DataConverter(other.model, net.converter.scaler_X, net.converter.scaler_y)
+    other.converter.open = net.converter.open
     other._initialize(init)
     return other

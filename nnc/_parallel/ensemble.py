@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc._data.intake import Intake
+    from nnc._data.converter import DataConverter
 
 
 class Ensemble(Explained):
@@ -64,9 +64,9 @@ class Ensemble(Explained):
                     )
 
     @property
-    def _lead(self) -> Intake:
+    def _lead(self) -> DataConverter:
         """What outputs mean, as the first network has it: each fit gives a network another one."""
-        return self.networks[0].intake
+        return self.networks[0].converter
 
     @property
     def classes(self) -> NDArray[Any] | None:
@@ -206,12 +206,12 @@ class Ensemble(Explained):
         without `metric`. It is that of new rows if X has neither trained a network nor chosen an epoch."""
         lead = self.networks[0]
         metric = lead._metric(metric)
-        data = lead.intake.data(X, y, sample_weight)
+        data = lead.converter.data(X, y, sample_weight)
         P = self.predict(X).reshape(len(data.X), -1)
         if not np.isfinite(P).all():  # NaN has a class and a score like any number
             for network in self.networks:
                 network.model.check_parameters()
-        return lead.intake.measure_in_units(metric, data, P)
+        return lead.converter.measure_in_units(metric, data, P)
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -310,7 +310,7 @@ def _meaning(network: NeuralNetwork) -> dict[str, Any]:
         "inputs": network.model.shape,
         "number of outputs": network.sizes[-1],
         "kind of targets": loss.takes,
-        "bounds of outputs": activations.ROWS[output].bounds if network.intake.scaler_y is None else None,
+        "bounds of outputs": activations.ROWS[output].bounds if network.converter.scaler_y is None else None,
         "noise": loss.noise,
         "heads": network.heads,
         "classes": None if classes is None else classes.tolist(),

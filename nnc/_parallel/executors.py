@@ -88,7 +88,7 @@ def take_back(network: NeuralNetwork, trained: NeuralNetwork, arguments: FitArgu
     before = network.state
     with network.model.turn:
         network.model.params = trained.model.params
-        network.intake = trained.intake.copy(network.model)
+        network.converter = trained.converter.copy(network.model)
         network.streams, network.state = trained.streams, trained.state
     state = network.state
     if state is not None and state.schedule is left_behind:  # a function, which is here

@@ -182,7 +182,7 @@ def jobs_of(networks: Sequence[NeuralNetwork], source: Source, rows: Any, given:
     if validation is not None and not isinstance(validation, PerNetwork) and not is_fraction(validation):
         source.validation, given = validation, {**given, "validation": Held.HELD}
     arguments = arguments_of(given, len(networks))
-    n = source.taken(networks[0].intake).n
+    n = source.taken(networks[0].converter).n
     indices = _each("rows", rows, networks, lambda name, value: index_of(name, value, n))
     jobs = []
     for i, (network, own_arguments) in enumerate(zip(networks, arguments, strict=True)):

@@ -330,9 +330,9 @@ def _held_out(
 ) -> HeldOut:
     """Return fractions of the rows, or folds, with the same share of every class and the weights of their rows, or
     other rows."""
-    intake = network.intake.learner()
-    array = intake.array(X, learn=True)
-    rows = intake.rows(array)
+    converter = network.converter.learner()
+    array = converter.array(X, learn=True)
+    rows = converter.rows(array)
     n = len(rows)
     inner = folds > 1 or is_fraction(validation)
     if not inner:
@@ -348,8 +348,8 @@ def _held_out(
         return HeldOut(array, n, None, [tuple(validation)], None if test is None else tuple(test), False)
     known = [rows, targets.beside(rows, y)]
     if sample_weight is not None:
-        known.append(intake.row_weights("sample_weight", sample_weight, n))
-    strata = targets.strata(known[1], network.model.loss, intake.classes)
+        known.append(converter.row_weights("sample_weight", sample_weight, n))
+    strata = targets.strata(known[1], network.model.loss, converter.classes)
     left = np.arange(n)
     if is_fraction(test):
         left, out = split(n, fraction("test", test), mix(seed), strata, name="test")
@@ -410,7 +410,7 @@ def _train(
             if not trial.epochs and left_to_rule(own, network.state):  # the next rounds continue its schedule
                 if not own.names_rate:
                     by_rule.append(network)
-                own = chosen(own, network, network.intake, held.X, n, None)
+                own = chosen(own, network, network.converter, held.X, n, None)
                 if isinstance(own.lr, Schedule):
                     own.lr = own.lr.resolved(epochs)
                 own.preset, trial.batch_sizes[fold] = "plain", own.batch_size

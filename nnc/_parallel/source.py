@@ -19,7 +19,7 @@ from nnc._utils.random import SPLIT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc._data.intake import Intake
+    from nnc._data.converter import DataConverter
     from nnc._data.scaling import Scaling
     from nnc._model.data import Data
     from nnc._training.arguments import FitArguments
@@ -60,21 +60,21 @@ class Source:
     def __reduce__(self) -> tuple[Any, ...]:
         return Source, (self.X, self.y, self.validation)
 
-    def taken(self, intake: Intake) -> Taken:
-        """X and y as a network with this intake takes them, and all of its kind."""
-        key = _kind(intake)
+    def taken(self, converter: DataConverter) -> Taken:
+        """X and y as a network with this converter takes them, and all of its kind."""
+        key = _kind(converter)
         if key not in self._taken:
-            self._taken[key] = Taken(intake, self)
+            self._taken[key] = Taken(converter, self)
         return self._taken[key]
 
 
-def _kind(intake: Intake) -> Any:
+def _kind(converter: DataConverter) -> Any:
     """What decides how X and y are taken."""
-    model, classes = intake.model, intake.classes
+    model, classes = converter.model, converter.classes
     known = None if classes is None else (classes.dtype.str, classes.tobytes())
-    scalings = (intake.scaler_X, _numbers(intake.scaling_X)), (intake.scaler_y, _numbers(intake.scaling_y))
+    scalings = (converter.scaler_X, _numbers(converter.scaling_X)), (converter.scaler_y, _numbers(converter.scaling_y))
     heads = None if model.heads is None else model.heads.made_of
-    return model.dtype, model.shape, model.sizes[-1], model.loss, heads, known, intake.feature_names, scalings
+    return model.dtype, model.shape, model.sizes[-1], model.loss, heads, known, converter.feature_names, scalings
 
 
 def _numbers(scaling: Scaling | None) -> tuple[bytes, bytes] | None:
@@ -90,24 +90,24 @@ class Taken:
         As it came, with its columns in order.
     n : int
         How many rows there are.
-    intake : Intake
+    converter : DataConverter
         What was learned of all rows, once there is `data`: classes, names of columns, scalings.
     """
 
-    def __init__(self, intake: Intake, source: Source) -> None:
-        pairs = (intake.scaler_X, intake.scaling_X), (intake.scaler_y, intake.scaling_y)
+    def __init__(self, converter: DataConverter, source: Source) -> None:
+        pairs = (converter.scaler_X, converter.scaling_X), (converter.scaler_y, converter.scaling_y)
         self.scales = any(scaler is not None and scaling is None for scaler, scaling in pairs)
-        self.intake = intake.learner()
-        self.X = self.intake.array(source.X, learn=True)
+        self.converter = converter.learner()
+        self.X = self.converter.array(source.X, learn=True)
         self._y = source.y
-        self.n = len(self.intake.rows(self.X))
+        self.n = len(self.converter.rows(self.X))
         self.given = source.validation
 
     @cached_property
     def _both(self) -> tuple[Data, Data | None]:
         """Made when the first network wants it: those that turn out to be of another kind want no more than n."""
-        data = self.intake.data(self.X, self._y, learn=True)
-        return data, None if self.scales else self.intake.validation(self.given)
+        data = self.converter.data(self.X, self._y, learn=True)
+        return data, None if self.scales else self.converter.validation(self.given)
 
     @property
     def data(self) -> Data:
@@ -126,22 +126,22 @@ class Taken:
             return np.arange(self.n) if index is None else index, validation.rows
         if not is_fraction(validation):
             return index, None
-        y = targets.beside(self.intake.rows(self.X), self._y)
+        y = targets.beside(self.converter.rows(self.X), self._y)
         index = np.arange(self.n) if index is None else index
         share, key = fraction("validation", validation), network.streams.key(SPLIT)
-        strata = targets.strata(y[index], network.model.loss, self.intake.classes)
+        strata = targets.strata(y[index], network.model.loss, self.converter.classes)
         train, test = split(len(index), share, key, strata, name="validation")
         return index[train], index[test]
 
     def rows_of(
-        self, network: Any, chosen: Intake, arguments: FitArguments, index: Index | None, weights: Any
+        self, network: Any, chosen: DataConverter, arguments: FitArguments, index: Index | None, weights: Any
     ) -> Dataset:
         """Return the training and validation rows of one network.
 
         Parameters
         ----------
         network : NeuralNetwork
-        chosen : Intake
+        chosen : DataConverter
             The one that has been asked for, see Source.taken.
         arguments : FitArguments
             Of its `fit`.
@@ -152,21 +152,21 @@ class Taken:
         """
         data = self.data
         validation: Any = arguments.validation
-        intake, held = self.intake.copy(network.model), None
+        converter, held = self.converter.copy(network.model), None
         common = validation is Held.HELD
         if common:
             validation = self.given
         if weights is not None:
-            weights = intake.row_weights("sample_weight", weights, data.n)
+            weights = converter.row_weights("sample_weight", weights, data.n)
         index, apart = self.parted(network, arguments, index)
         if index is None:
-            held = self.held if common and self.held is not None else intake.validation(validation)
-            return Dataset(intake, data if weights is None else data.with_weights(weights), held)
+            held = self.held if common and self.held is not None else converter.validation(validation)
+            return Dataset(converter, data if weights is None else data.with_weights(weights), held)
         if self.scales:  # with the scaling of its own rows, as if there were no others
-            intake.scaling_X, intake.scaling_y = chosen.scaling_X, chosen.scaling_y
-            rows, y = intake.rows(self.X), targets.as_given(self._y)
-            data = intake.data(rows[index], y[index], learn=True)
-            held = intake.data(rows[apart], y[apart]) if apart is not None else intake.validation(validation)
+            converter.scaling_X, converter.scaling_y = chosen.scaling_X, chosen.scaling_y
+            rows, y = converter.rows(self.X), targets.as_given(self._y)
+            data = converter.data(rows[index], y[index], learn=True)
+            held = converter.data(rows[apart], y[apart]) if apart is not None else converter.validation(validation)
             if weights is not None:
                 data = data.with_weights(weights[index])
                 held = held if apart is None or held is None else held.with_weights(weights[apart])
@@ -175,14 +175,14 @@ class Taken:
             if common:
                 held = self.held
             elif apart is None:
-                held = intake.validation(validation)
+                held = converter.validation(validation)
             else:
                 held = _some(data, apart)
             data = _some(data, index)
         if weights is not None:
             for part in (index,) if apart is None else (index, apart):
-                intake.row_weights("sample_weight", weights[part], len(part))  # which may be too small together
-        return Dataset(intake, data, held)
+                converter.row_weights("sample_weight", weights[part], len(part))  # which may be too small together
+        return Dataset(converter, data, held)
 
 
 def _some(data: Data, index: Index) -> Data:

@@ -81,17 +81,17 @@ class Job:
 
     def take(self, source: Source) -> None:
         """Finds out how its network takes the data, and by which arguments it learns, some of which a rule may say."""
-        network, intake, arguments = self.network, self.network.intake, with_checked_batches(self.arguments)
+        network, converter, arguments = self.network, self.network.converter, with_checked_batches(self.arguments)
         self.is_automatic = left_to_rule(arguments, network.state)
         if self.is_automatic:
             from nnc._training.defaults import chosen
 
-            taken, intake = source.taken(intake), intake.learner()
+            taken, converter = source.taken(converter), converter.learner()
             rows = taken.parted(network, arguments, self.index)[0]
             n = taken.n if rows is None else len(rows)
-            arguments = chosen(arguments, network, intake, taken.X, n, network.state)
-        self.intake, self.completed = intake, arguments  # those that a rule has chosen included
-        self.taken = source.taken(intake)
+            arguments = chosen(arguments, network, converter, taken.X, n, network.state)
+        self.converter, self.completed = converter, arguments  # those that a rule has chosen included
+        self.taken = source.taken(converter)
         self.rows = self.taken.data.n if self.index is None else len(self.index)
 
     def estimate(self) -> float:
@@ -107,7 +107,7 @@ class Job:
 
     def run(self) -> TrainingLoop:
         """Return its training loop, on its rows."""
-        dataset = self.taken.rows_of(self.network, self.intake, self.completed, self.index, self.weights)
+        dataset = self.taken.rows_of(self.network, self.converter, self.completed, self.index, self.weights)
         return loop_on(self.network, dataset, self.completed, self.options, self.state)
 
 

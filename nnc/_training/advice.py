@@ -98,7 +98,7 @@ def _looks_well(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
     return (
         run.is_plain
         and run.state.schedule is None
-        and run.dataset.intake.largest <= LARGE_INPUT
+        and run.dataset.converter.largest <= LARGE_INPUT
         and (len(loss) < SOME_EPOCHS or loss.item(-1) <= LARGE_LOSS * loss.item(0))
         and not model.images
         and run.training.looks_well(model.ends, RISES, SATURATED)
@@ -149,7 +149,7 @@ def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
     elif model.own_loss is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
         from nnc._training.second_look import stuck_output, targets_beyond
 
-        beyond, scaled = targets_beyond(run), "scaled " if run.dataset.intake.scaler_y is not None else ""
+        beyond, scaled = targets_beyond(run), "scaled " if run.dataset.converter.scaler_y is not None else ""
         few = run.data.n < FEW and isinstance(run, BatchLoop)
         output_stuck = 0.0 if beyond or few else stuck_output(run)
         if beyond:
@@ -160,11 +160,11 @@ def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
                 f"and outputs of {model.activations[-1]} only from {low:g} to {high:g}: scale the targets into that "
                 'range, or choose another output, such as output="identity"',
             )
-    if run.dataset.intake.largest > LARGE_INPUT:
+    if run.dataset.converter.largest > LARGE_INPUT:
         yield (
             UnscaledInputWarning,
-            f"X reaches up to {run.dataset.intake.largest:g}, and networks learn best from inputs around -1 to 1: pass "
-            f'scale_X="{scaler_for(run.dataset.intake.largest)}" to NeuralNetwork, or scale X',
+            f"X reaches up to {run.dataset.converter.largest:g}, and networks learn best from inputs around -1 to 1: "
+            f'pass scale_X="{scaler_for(run.dataset.converter.largest)}" to NeuralNetwork, or scale X',
         )
     yield from _about_layers(run, equal, output_stuck)
 

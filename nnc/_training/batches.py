@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc._data.intake import Intake
+    from nnc._data.converter import DataConverter
     from nnc._model.data import Data
     from nnc._model.model import Model
     from nnc._training.options import TrainingOptions
@@ -31,7 +31,7 @@ class BatchLoop(TrainingLoop):
     Parameters
     ----------
     model : Model
-    intake : Intake
+    converter : DataConverter
     passes : callable
         Returns an iterator of Data for each epoch.
     options : TrainingOptions
@@ -46,7 +46,7 @@ class BatchLoop(TrainingLoop):
     def __init__(
         self,
         model: Model,
-        intake: Intake,
+        converter: DataConverter,
         passes: Callable[[], Iterator[Data]],
         options: TrainingOptions,
         state: TrainingState,
@@ -62,7 +62,9 @@ class BatchLoop(TrainingLoop):
         if first is None:
             raise ValueError("batches must give at least one batch, got none")
         options.batch_size = first.n
-        super().__init__(model, Dataset(intake, first if whole is None else whole, validation), options, state, first)
+        super().__init__(
+            model, Dataset(converter, first if whole is None else whole, validation), options, state, first
+        )
         if state.changes_by_step:
             self.records.steps_per_epoch = number or 1
         self.waiting: Data | None = first

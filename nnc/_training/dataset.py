@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from nnc._data.intake import Intake
+    from nnc._data.converter import DataConverter
     from nnc._model.data import Data
     from nnc._training.arguments import FitArguments
 
@@ -17,24 +17,24 @@ class Dataset:
 
     Parameters
     ----------
-    intake : Intake
+    converter : DataConverter
         The conversion with what it has learned from these rows: classes, column names and scalings.
     rows : Data
         Inputs, targets and weights of the training rows; of batches that arrive one by one, the first batch.
     validation : Data, optional
     """
 
-    __slots__ = ("intake", "rows", "validation")
+    __slots__ = ("converter", "rows", "validation")
 
-    def __init__(self, intake: Intake, rows: Data, validation: Data | None = None) -> None:
-        self.intake, self.rows, self.validation = intake, rows, validation
+    def __init__(self, converter: DataConverter, rows: Data, validation: Data | None = None) -> None:
+        self.converter, self.rows, self.validation = converter, rows, validation
 
     @classmethod
-    def from_arrays(cls, intake: Intake, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> Dataset:
-        """Convert the arrays of a fit; `intake` learns from them."""
-        rows = intake.data(X, y, arguments.sample_weight, learn=True)
+    def from_arrays(cls, converter: DataConverter, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> Dataset:
+        """Convert the arrays of a fit; `converter` learns from them."""
+        rows = converter.data(X, y, arguments.sample_weight, learn=True)
         validation = arguments.validation
-        return cls(intake, rows, None if validation is None else intake.validation(validation))
+        return cls(converter, rows, None if validation is None else converter.validation(validation))
 
     @property
     def measured(self) -> Data:

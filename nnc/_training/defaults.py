@@ -18,7 +18,7 @@ from nnc._utils.checks import count
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc._data.intake import Intake
+    from nnc._data.converter import DataConverter
     from nnc._model.model import Model
     from nnc._training.arguments import FitArguments
     from nnc._training.state import TrainingState
@@ -49,13 +49,13 @@ def batch_of(n: int) -> int:
 def chosen(
     arguments: FitArguments,
     network: Trainable,
-    intake: Intake,
+    converter: DataConverter,
     X: NDArray[Any],
     n: int,
     before: TrainingState | None,
 ) -> FitArguments:
-    """Return the arguments of a fit on n rows of X with those of the rule; `intake` gets the scalings. See `filled`."""
-    scale(intake, network._open_scalings(), X, n)
+    """Return the arguments of a fit on n rows of X after the automatic rule, and set the scalings of `converter`."""
+    scale(converter, network._open_scalings(), X, n)
     return filled(arguments, n, network.model, before)
 
 
@@ -119,19 +119,19 @@ def optimizer_to_begin(before: TrainingState | None) -> str | None:
     return None if before is not None and before.optimizer == as_optimizer(OPTIMIZER) else OPTIMIZER
 
 
-def scale(intake: Intake, open_: frozenset[str], X: NDArray[Any], n: int) -> None:
+def scale(converter: DataConverter, open_: frozenset[str], X: NDArray[Any], n: int) -> None:
     """Chooses the scalings that a fresh network leaves open. Images of whole bytes are pixels, others stay as they are;
     of targets, those are scaled that are numbers of any size."""
     from nnc._data.scaling import Pixels, Standardize
 
-    model, scaler_X, scaler_y = intake.model, intake.scaler_X, intake.scaler_y
+    model, scaler_X, scaler_y = converter.model, converter.scaler_X, converter.scaler_y
     if "scale_X" in open_:
         if len(model.shape) == 1:
             scaler_X = Standardize() if n > 1 else None
         elif X.dtype == np.uint8:
             scaler_X = Pixels()
-            intake.scaling_X = scaler_X.known("scale_X", model.shape)
-    of_numbers = intake.loss.takes == "numbers" and model.activations[-1] == "identity"
+            converter.scaling_X = scaler_X.known("scale_X", model.shape)
+    of_numbers = converter.loss.takes == "numbers" and model.activations[-1] == "identity"
     if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
         scaler_y = Standardize()
-    intake.scale_by(scaler_X, scaler_y)
+    converter.scale_by(scaler_X, scaler_y)

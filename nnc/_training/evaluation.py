@@ -76,5 +76,5 @@ class Evaluator:
     def _append_metrics(self, P: NDArray[np.floating] | None) -> None:
         dataset = self.dataset
         for name, metric in self.options.metrics.items():
-            value = np.nan if P is None else dataset.intake.measure(metric, dataset.measured, P)
+            value = np.nan if P is None else dataset.converter.measure(metric, dataset.measured, P)
             self.columns[name].append(value)

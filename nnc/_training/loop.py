@@ -101,7 +101,7 @@ class TrainingLoop:
         self.records = EpochRecords(state, space, steps)
         self.monitor = Monitor(options)
         self.rows_by_threads: dict[int, int] = {}
-        self.settings = resolved_settings(dataset.intake, options, state, size)
+        self.settings = resolved_settings(dataset.converter, options, state, size)
         if not self.is_plain:
             self.prepare_to_look()
 
@@ -430,4 +430,4 @@ class TrainingLoop:
 
     def cause(self) -> str:
         """Return the most likely cause of a divergence, and what to do."""
-        return too_fast(self.records.rate_of(self.epoch), self.dataset.intake.largest)
+        return too_fast(self.records.rate_of(self.epoch), self.dataset.converter.largest)

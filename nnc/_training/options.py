@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc._data.intake import Intake
+    from nnc._data.converter import DataConverter
     from nnc._data.metrics import Metric
     from nnc._model.data import Data
     from nnc._model.model import Model
@@ -147,7 +147,7 @@ def checked_options(arguments: FitArguments, network: Trainable, state: Training
 
 
 def resolved_settings(
-    intake: Intake, options: TrainingOptions, state: TrainingState, batch_size: int
+    converter: DataConverter, options: TrainingOptions, state: TrainingState, batch_size: int
 ) -> dict[str, Any]:
     """Return the settings of a run for its History: those that were named and those that were chosen."""
     lr: Any = state.lr if state.schedule is None else state.schedule
@@ -159,8 +159,8 @@ def resolved_settings(
         "lr": lr if hasattr(state.optimizer, "lr") else None,
         "batch_size": batch_size,
         "epochs": options.epochs,
-        "scale_X": intake.scaler_X,
-        "scale_y": intake.scaler_y,
+        "scale_X": converter.scaler_X,
+        "scale_y": converter.scaler_y,
     }
 
 

@@ -119,7 +119,7 @@ class SecondOrderLoop(TrainingLoop):
                 raise
 
     def cause(self) -> str:
-        return f"Probably {unscaled(self.dataset.intake.largest)}."
+        return f"Probably {unscaled(self.dataset.converter.largest)}."
 
     def loss_of(self, params: Vector) -> float:
         self.model.params = self.whole(params)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc._data.intake import Intake
+    from nnc._data.converter import DataConverter
     from nnc._training.history import History
     from nnc._training.trainable import Trainable
 
@@ -44,33 +44,33 @@ def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
 def begin(network: Trainable, run: TrainingLoop) -> None:
     """Give the network the state of the run and what its rows have taught."""
     with network.model.still:
-        network.state, network.streams, network.intake = run.state, run.state.streams, run.dataset.intake
+        network.state, network.streams, network.converter = run.state, run.state.streams, run.dataset.converter
 
 
 def array_loop(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> TrainingLoop:
     """Return the training loop of `fit`. X is converted to an array here, and to rows for the engine in `Dataset`."""
     arguments = with_checked_batches(arguments)
-    intake, streams = network.intake.learner(), network.streams
-    rows = X if isinstance(X, np.memmap) else intake.array(X, learn=True)
+    converter, streams = network.converter.learner(), network.streams
+    rows = X if isinstance(X, np.memmap) else converter.array(X, learn=True)
     validation = arguments.validation
     if is_fraction(validation):
         share = fraction("validation", validation)
-        rows, y, weights, held = intake.split(rows, y, arguments.sample_weight, share, streams.key(SPLIT))
+        rows, y, weights, held = converter.split(rows, y, arguments.sample_weight, share, streams.key(SPLIT))
         arguments = arguments.replaced(sample_weight=weights, validation=held)
     batch_size, by_rule = arguments.batch_size, left_to_rule(arguments, network.state)
     if by_rule:
         from nnc._training.defaults import chosen
 
         names_rate = arguments.names_rate
-        arguments = chosen(arguments, network, intake, rows, len(intake.rows(rows)), network.state)
+        arguments = chosen(arguments, network, converter, rows, len(converter.rows(rows)), network.state)
         state, options = prepare(network, arguments, not names_rate, "auto")
     else:
         state, options = prepare(network, arguments, False)
-    if batch_size is not None and hasattr(state.optimizer, "lr") and intake.is_lazy(rows) and batch_size < len(rows):
+    if batch_size is not None and hasattr(state.optimizer, "lr") and converter.is_lazy(rows) and batch_size < len(rows):
         state.streams = streams.copy()  # the first batch draws from them, and may be refused
-        passes = _lazy_passes(intake, state, rows, y, arguments, batch_size)
-        return _batch_loop(network, intake, state, passes, arguments, options, -(-len(rows) // batch_size))
-    return loop_on(network, Dataset.from_arrays(intake, rows, y, arguments), arguments, options, state)
+        passes = _lazy_passes(converter, state, rows, y, arguments, batch_size)
+        return _batch_loop(network, converter, state, passes, arguments, options, -(-len(rows) // batch_size))
+    return loop_on(network, Dataset.from_arrays(converter, rows, y, arguments), arguments, options, state)
 
 
 def is_fraction(validation: float | Sequence[ArrayLike] | None) -> TypeGuard[float]:
@@ -115,9 +115,9 @@ def loop_on(
     network: Trainable, dataset: Dataset, arguments: FitArguments, options: TrainingOptions, state: TrainingState
 ) -> TrainingLoop:
     """Return the training loop on rows that have been converted."""
-    model, intake, rows, validation = network.model, dataset.intake, dataset.rows, dataset.validation
+    model, converter, rows, validation = network.model, dataset.converter, dataset.rows, dataset.validation
     if arguments.class_weight is not None:
-        rows = intake.weighted(rows, arguments.class_weight)
+        rows = converter.weighted(rows, arguments.class_weight)
     n = rows.n
     size = n if options.batch_size is None else min(n, options.batch_size)
     shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
@@ -126,13 +126,13 @@ def loop_on(
     if validation is not None and model.custom is not None:
         validation = validation.copied()
     if rows is not dataset.rows or validation is not dataset.validation:
-        dataset = Dataset(intake, rows, validation)
+        dataset = Dataset(converter, rows, validation)
     if is_first_order and model.custom is not None:
         from nnc._training.custom import CustomLossLoop
 
         state.streams = state.streams.copy()
         passes = epochs_of(model, state.streams, rows, size, shuffles)
-        return CustomLossLoop(model, intake, passes, options, state, validation, rows, -(-n // size))
+        return CustomLossLoop(model, converter, passes, options, state, validation, rows, -(-n // size))
     if shuffles:
         options.order = np.arange(n, dtype=np.int32)
         options.settings["key"] = state.streams.key(SHUFFLE)
@@ -164,7 +164,7 @@ def fit_batches(network: Trainable, batches: Batches, given: Mapping[str, Any]) 
 
 def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) -> BatchLoop:
     """Return the training loop of `fit_batches`."""
-    model, intake, epochs = network.model, network.intake.learner(), arguments.epochs
+    model, converter, epochs = network.model, network.converter.learner(), arguments.epochs
     if is_fraction(arguments.validation):
         raise TypeError(f"validation must be (X, y) with batches, got {arguments.validation!r}")
     optimizer, by_rule = arguments.optimizer, left_to_rule(arguments, network.state)
@@ -191,14 +191,14 @@ def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) ->
             )
 
     def passes() -> Iterator[Data]:
-        return map(intake.batch, batches() if callable(batches) else batches)
+        return map(converter.batch, batches() if callable(batches) else batches)
 
-    return _batch_loop(network, intake, state, passes, arguments, options)
+    return _batch_loop(network, converter, state, passes, arguments, options)
 
 
 def _batch_loop(
     network: Trainable,
-    intake: Intake,
+    converter: DataConverter,
     state: TrainingState,
     passes: Callable[[], Iterator[Data]],
     arguments: FitArguments,
@@ -212,12 +212,12 @@ def _batch_loop(
         from nnc._training.custom import CustomLossLoop
 
         kind = CustomLossLoop
-    validation = intake.validation(arguments.validation)
-    return kind(network.model, intake, passes, options, state, validation, number=number)
+    validation = converter.validation(arguments.validation)
+    return kind(network.model, converter, passes, options, state, validation, number=number)
 
 
 def _lazy_passes(
-    intake: Intake,
+    converter: DataConverter,
     state: TrainingState,
     X: NDArray[Any],
     y: ArrayLike,
@@ -225,15 +225,15 @@ def _lazy_passes(
     batch_size: int,
 ) -> Callable[[], Iterator[Data]]:
     """Return the epochs of rows that stay in their file: each batch is read when it is needed."""
-    X = intake.rows(X)
+    X = converter.rows(X)
     n = len(X)
-    intake.learn_scaling(X)
-    Y, labels = intake.targets(y, n, learn=True)
+    converter.learn_scaling(X)
+    Y, labels = converter.targets(y, n, learn=True)
     weights = arguments.sample_weight
-    rows = Data(X, Y, labels, None if weights is None else intake.row_weights("sample_weight", weights, n))
-    rows = intake.weighted(rows, arguments.class_weight)
+    rows = Data(X, Y, labels, None if weights is None else converter.row_weights("sample_weight", weights, n))
+    rows = converter.weighted(rows, arguments.class_weight)
 
     def read(rows: Data, numbers: NDArray[Any]) -> Data:
-        return rows.with_inputs(intake.checked_inputs(rows.X, learn=True, numbers=numbers))
+        return rows.with_inputs(converter.checked_inputs(rows.X, learn=True, numbers=numbers))
 
-    return epochs_of(intake.model, state.streams, rows, batch_size, arguments.shuffle, read)
+    return epochs_of(converter.model, state.streams, rows, batch_size, arguments.shuffle, read)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from nnc._data.converter import DataConverter
     from nnc._data.derivatives import GradientsLike
-    from nnc._data.intake import Intake
     from nnc._model.custom import CustomLoss
     from nnc._registry.optimizers import Optimizer
     from nnc._training.arguments import FitArguments, Rate
@@ -245,28 +245,28 @@ class GeneralStep:
         sample_weight: ArrayLike | None,
         dP: ArrayLike | None,
         lr: Rate | None,
-    ) -> tuple[float, Intake | None]:
+    ) -> tuple[float, DataConverter | None]:
         """Take a step; the caller holds the training lock.
 
         Returns
         -------
         loss : float
             The loss before the step, or the sum of dP * P if dP is given.
-        intake : Intake or None
-            The intake by which the data was checked if `Stepper.repeat` can take the next step on data like this.
+        converter : DataConverter or None
+            The converter by which the data was checked if `Stepper.repeat` can take the next step on data like this.
         """
         model = network.model
         if dP is None:
             engine = model.engine
-            intake, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
+            converter, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
         else:
             engine, labels, weights = model.linear, None, None
-            intake, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
+            converter, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
         if self.is_outdated(network):
             begun = self.start(network)
             self.check(network, rows, Y, "y" if dP is None else "dP")
             self.begin(network, begun)
-        network.intake = intake
+        network.converter = converter
         state = self.state
         assert state is not None
         given, is_custom = Y, (model.custom if dP is None else model.heads) is not None
@@ -287,20 +287,24 @@ class GeneralStep:
             if state.plateau is not None:
                 state.plateau.observe(loss)
         if dP is None:
-            intake.numbered = intake.loss.of_classes and intake.classes is None
+            converter.numbered = converter.loss.of_classes and converter.classes is None
         is_plain = weights is None and state.schedule is None and (model.heads is None or not is_custom)
-        return loss, intake if is_plain and self.is_repeatable(intake, X, y, labels, dP) else None
+        return loss, converter if is_plain and self.is_repeatable(converter, X, y, labels, dP) else None
 
     @staticmethod
     def is_repeatable(
-        intake: Intake, X: ArrayLike, y: ArrayLike | None, labels: NDArray[np.int32] | None, dP: ArrayLike | None
+        converter: DataConverter,
+        X: ArrayLike,
+        y: ArrayLike | None,
+        labels: NDArray[np.int32] | None,
+        dP: ArrayLike | None,
     ) -> bool:
         """Return whether the core can check and read arrays like these itself."""
         if labels is not None:
-            return type(X) is ndarray and bool(intake.is_direct) and intake.classes is None
+            return type(X) is ndarray and bool(converter.is_direct) and converter.classes is None
         if dP is None:
-            return bool(intake.is_unconverted(X, y, of_outputs=intake.model.custom is not None))
-        return bool(intake.is_unconverted(X, dP, of_outputs=True))
+            return bool(converter.is_unconverted(X, y, of_outputs=converter.model.custom is not None))
+        return bool(converter.is_unconverted(X, dP, of_outputs=True))
 
     def differentiate(
         self, network: Trainable, X: NDArray[Any], Y: NDArray[Any], P: NDArray[Any], rate: float, of_targets: bool
@@ -357,21 +361,21 @@ class GeneralStep:
 
     @staticmethod
     def data(network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Any:
-        """Return the updated intake, and X, Y, labels and weights as the engine takes them."""
-        intake = network.intake
-        ready = intake.at_once(X, y, sample_weight) if network.model.custom is None else None
+        """Return the updated converter, and X, Y, labels and weights as the engine takes them."""
+        converter = network.converter
+        ready = converter.at_once(X, y, sample_weight) if network.model.custom is None else None
         if ready is not None:
-            return intake, *ready
+            return converter, *ready
         if y is None:
             raise TypeError("y must be an array of real numbers, got None; or dP takes its place")
-        learner = intake.learner()
+        learner = converter.learner()
         return learner, *learner.data(X, y, sample_weight, learn=True)
 
     @staticmethod
     def output_gradient(
         network: Trainable, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, dP: ArrayLike | None
     ) -> Any:
-        """Return the intake, X as the engine takes it, and the derivatives by the outputs of the engine."""
+        """Return the converter, X as the engine takes it, and the derivatives by the outputs of the engine."""
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
             raise TypeError(f"{name} must be left out where dP is given, in which all is said of the loss")
@@ -380,7 +384,7 @@ class GeneralStep:
                 "dP must be left out where the network has BatchNorm: it is the derivative by what predict returns, "
                 "with running statistics, and a step takes those of its rows"
             )
-        return network.intake, *by_outputs(network.intake, X, dP)
+        return network.converter, *by_outputs(network.converter, X, dP)
 
     @staticmethod
     def check(network: Trainable, X: NDArray[Any], Y: NDArray[Any] | None, what: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from nnc._data.intake import Intake
+    from nnc._data.converter import DataConverter
     from nnc._model.model import Model
     from nnc._training.state import TrainingState
     from nnc._utils.random import Streams
@@ -15,7 +15,7 @@ class Trainable(Protocol):
     """A network: a NeuralNetwork, which is defined in a package above this one."""
 
     model: Model
-    intake: Intake
+    converter: DataConverter
     streams: Streams
     state: TrainingState | None
 

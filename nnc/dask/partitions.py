@@ -105,7 +105,7 @@ def fit_partitions(
         except BaseException:
             for network in new:
                 if network.state is None:  # nothing has been trained
-                    network.intake.classes = None
+                    network.converter.classes = None
             raise
         finally:
             for i in ruled:
@@ -142,14 +142,16 @@ def _in_order(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any, Any, A
 
 def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> list[NeuralNetwork]:
     """What labels mean, of all partitions, where networks are of classes and do not know it yet; returns these."""
-    new = [net for net in networks if net.intake.loss.of_classes and net.state is None and net.intake.classes is None]
+    new = [
+        net for net in networks if net.converter.loss.of_classes and net.state is None and net.converter.classes is None
+    ]
     if not new:
         return new
     found = [labels for labels in dask.compute(*map(dask.delayed(_labels), parts)) if labels is not None]
     labels = np.unique(np.concatenate(found)) if found else None
     for network in new:
         if labels is not None:
-            network.intake.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
+            network.converter.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
     return new
 
 

@@ -54,14 +54,14 @@ def ink() -> Any:
 
 def checked(net: Any) -> Any:
     """The network, which is one."""
-    if not hasattr(net, "intake"):
+    if not hasattr(net, "converter"):
         raise TypeError(f"net must be a NeuralNetwork, got {type(net).__name__}")
     return net
 
 
 def classes(net: Any, function: str) -> list[Any]:
     """What the classes of a network are called, in the order of their numbers."""
-    if not checked(net).intake.loss.of_classes:
+    if not checked(net).converter.loss.of_classes:
         raise ValueError(f"{function} needs a network of classes, this one has the loss {net.loss_name!r} of numbers")
     if net.loss_name == "bce" and net.sizes[-1] > 1:
         raise ValueError(f"{function} needs one class for each row, this network says yes or no {net.sizes[-1]} times")
@@ -70,10 +70,10 @@ def classes(net: Any, function: str) -> list[Any]:
 
 def known_classes(net: Any, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """The numbers of the classes of rows, of those that the network predicts, and its outputs."""
-    data = net.intake.data(X, y)
+    data = net.converter.data(X, y)
     P = net.model.predict(data.X)
-    known = data.labels if data.labels is not None else net.intake.class_index(data.Y)
-    return np.asarray(known), net.intake.class_index(P), P
+    known = data.labels if data.labels is not None else net.converter.class_index(data.Y)
+    return np.asarray(known), net.converter.class_index(P), P
 
 
 def layer_at(net: Any, layer: int) -> Any:

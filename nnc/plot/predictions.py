@@ -105,29 +105,29 @@ def decision_boundary(
     ValueError, TypeError
         An argument is not one of these, or X or y does not fit the network.
     """
-    intake, n_in = checked(net).intake, net.sizes[0]
+    converter, n_in = checked(net).converter, net.sizes[0]
     resolution = count("resolution", resolution, 2)
     across, up = _pair(features, n_in)
-    rows = intake.rows(X)
+    rows = converter.rows(X)
     grid = np.tile(np.median(rows, axis=0).astype(float), (resolution * resolution, 1))
     lines = [_reach(rows[:, feature], resolution) for feature in (across, up)]
     grid[:, across], grid[:, up] = (side.ravel() for side in np.meshgrid(*lines))
     extent = (lines[0][0], lines[0][-1], lines[1][0], lines[1][-1])
-    P = net.model.predict(intake.inputs(grid))
+    P = net.model.predict(converter.inputs(grid))
     ax = axes(ax)
-    if intake.loss.of_classes:
+    if converter.loss.of_classes:
         _draw_classes(net, ax, P, resolution, extent)
     elif net.sizes[-1] != 1:
         raise ValueError(f"decision_boundary needs one output or classes, this network has {net.sizes[-1]} outputs")
     else:
-        heights = intake.undo(P).reshape(resolution, resolution)
+        heights = converter.undo(P).reshape(resolution, resolution)
         shown = ax.contourf(*lines, heights, 20, cmap="viridis")
         ax.figure.colorbar(shown, ax=ax, label="output")
     kept = _some(len(rows))
     places = rows[kept][:, [across, up]].T
     if y is None:
         ax.scatter(*places, s=18, color="black", edgecolors="white", linewidths=0.6)
-    elif intake.loss.of_classes:
+    elif converter.loss.of_classes:
         known, _, _ = known_classes(net, X, y)
         for number, name in enumerate(classes(net, "decision_boundary")):
             of_class = known[kept] == number
@@ -135,7 +135,7 @@ def decision_boundary(
             ax.scatter(*places[:, of_class], s=26, linewidths=0.6, label=str(name), **style)
         ax.legend()
     else:
-        targets = intake.undo(intake.data(X, y).Y)[kept, 0]
+        targets = converter.undo(converter.data(X, y).Y)[kept, 0]
         ax.scatter(*places, s=26, c=targets, norm=shown.norm, cmap="viridis", edgecolors="white", linewidths=0.8)
     names = net.feature_names or [f"input {i}" for i in range(n_in)]
     ax.set(xlabel=names[across], ylabel=names[up], xlim=extent[:2], ylim=extent[2:])
@@ -162,7 +162,7 @@ def _reach(values: NDArray[Any], resolution: int) -> NDArray[np.float64]:
 def _draw_classes(net: Any, ax: Any, P: NDArray[Any], resolution: int, extent: tuple[float, ...]) -> None:
     """The plane in the colours of classes, and lines between them."""
     n = len(classes(net, "decision_boundary"))
-    index = net.intake.class_index(P)
+    index = net.converter.class_index(P)
     if net.loss_name == "hinge":  # whose outputs are no probabilities
         sure = np.full(len(P), 0.5)
     else:
@@ -222,7 +222,7 @@ def predictions(
     ValueError, TypeError
         An argument is not one of these, or X and y do not fit the network.
     """
-    of_classes = checked(net).intake.loss.of_classes
+    of_classes = checked(net).converter.loss.of_classes
     kind = one_of("kind", kind or ("calibration" if of_classes else "actual"), KINDS)
     bins = count("bins", bins)
     if (kind == "calibration") != of_classes:
@@ -231,8 +231,8 @@ def predictions(
         raise ValueError(f"band must be given with kind='intervals' and with no other, got {band!r} and {kind!r}")
     if kind == "calibration":
         return _calibration(net, X, y, ax, bins)
-    data = net.intake.data(X, y)
-    known, predicted = net.intake.undo(data.Y), net.intake.undo(net.model.predict(data.X))
+    data = net.converter.data(X, y)
+    known, predicted = net.converter.undo(data.Y), net.converter.undo(net.model.predict(data.X))
     if kind == "intervals":
         assert band is not None
         return _intervals(X, known, predicted, band, ax)
@@ -270,7 +270,7 @@ def _alpha(kept: NDArray[Any]) -> float:
 def _calibration(net: Any, X: Any, y: Any, ax: Any, bins: int) -> Any:
     """How often a class is the right one, over how probable the network takes it to be."""
     names = classes(net, "predictions of kind 'calibration'")
-    net.intake.check_probabilities()
+    net.converter.check_probabilities()
     known, predicted, P = known_classes(net, X, y)
     if P.shape[1] == 1:
         sure, right, what = P[:, 0], known == 1, f"predicted probability of {names[1]}"
@@ -299,7 +299,7 @@ def _intervals(X: Any, known: NDArray[Any], predicted: NDArray[Any], band: Any, 
         raise ValueError(f"intervals are of one output, this network has {known.shape[1]}")
     if not isinstance(band, (tuple, list)) or len(band) != 2:
         raise TypeError(f"band must be (lower, upper), two networks or two arrays, got {type(band).__name__}")
-    ends = [part.predict(X) if hasattr(part, "intake") else numbers("band", part) for part in band]
+    ends = [part.predict(X) if hasattr(part, "converter") else numbers("band", part) for part in band]
     low, high = (finite("band", np.reshape(end, -1), (n,), np.dtype(float)) for end in ends)
     order = np.argsort(predicted[:, 0], kind="stable")
     held = float(((low <= known[:, 0]) & (known[:, 0] <= high)).mean())

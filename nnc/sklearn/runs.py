@@ -134,7 +134,7 @@ class DenseRun(_Watched):
         options: TrainingOptions,
         state: TrainingState,
     ) -> None:
-        super().__init__(net.model, Dataset(net.intake, data, validation), options, state)
+        super().__init__(net.model, Dataset(net.converter, data, validation), options, state)
         self.watch_for(estimator, len(data.X), factor)
         self.offsets = estimator._offsets(data.Y)
         self.draw, self.drawn = draw, 0
@@ -203,7 +203,7 @@ class SparseRun(_Watched, BatchLoop):
         options: TrainingOptions,
         state: TrainingState,
     ) -> None:
-        BatchLoop.__init__(self, net.model, net.intake, passes, options, state, validation)
+        BatchLoop.__init__(self, net.model, net.converter, passes, options, state, validation)
         self.watch_for(estimator, rows, factor)
 
     def advance(self, goal: int) -> None:

@@ -163,7 +163,7 @@ def known(training: str, rng: np.random.Generator) -> Run:
 def findings(run: Run, rng: np.random.Generator, counts: Counter[str]) -> Iterator[str]:
     """What is wrong in the check of a run; `counts` goes on counting."""
     net, dtype = run.net, run.net.dtype.name
-    data = net.intake.data(run.X, run.y)
+    data = net.converter.data(run.X, run.y)
     gradients = net.gradients(run.X, run.y)
     check = check_gradients(net, data.X, data.target, gradients=gradients)
     kind = "trained" if run.training not in ("none", "a few epochs") else "new"

@@ -232,7 +232,7 @@ def judge(text: str | bytes) -> str:
     try:
         P = net.predict(np.zeros((2, net.sizes[0])))
     except ValueError as error:  # a scaling that takes zero out of the range of the dtype
-        if net.intake.to_dict()["scale_X"] is None:
+        if net.converter.to_dict()["scale_X"] is None:
             raise AssertionError("predict refuses zeros") from error
     again = written(net, text)
     other = read(again)
@@ -240,7 +240,7 @@ def judge(text: str | bytes) -> str:
     if P is not None:
         Q = other.predict(np.zeros((2, net.sizes[0])))
         assert P.tobytes() == Q.tobytes() or np.array_equal(P, Q, equal_nan=True), "saved again, it predicts otherwise"
-    classes = net.intake.classes
+    classes = net.converter.classes
     y = np.full((2, net.sizes[-1]), 0.5) if classes is None else [classes[0], classes[1]]
     with suppress(nnc.DivergedError, ValueError):
         net.copy().fit(np.zeros((2, net.sizes[0])), y, epochs=1)

@@ -1,4 +1,4 @@
-"""Intake: conversion between what users bring and what the engine takes, and its place in files."""
+"""DataConverter: conversion between what users bring and what the engine takes, and its place in files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nnc._data.scaling import Scaler
 
 
-class Intake(TargetConversion):
+class DataConverter(TargetConversion):
     """Conversion of inputs, targets and outputs for one model."""
 
     classes: NDArray[Any] | None
