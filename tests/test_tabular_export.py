@@ -12,7 +12,7 @@ pd = pytest.importorskip("pandas")
 
 from nnc.tabular import TableClassifier, TableRegressor, read_table  # noqa: E402
 from nnc.tabular.encoding import Encoding  # noqa: E402
-from nnc.tabular.encodings import WAYS  # noqa: E402
+from nnc.tabular.encodings import ENCODINGS  # noqa: E402
 from nnc.tabular.export import program  # noqa: E402
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wdouble-promotion", "-pedantic", "-Werror"]
@@ -117,17 +117,17 @@ def close(found, wanted):
 
 
 def test_every_way_says_how_it_is_written():
-    for way in WAYS.values():
-        assert way.written is not Encoding.written
+    for kind in ENCODINGS.values():
+        assert kind.formulas is not Encoding.formulas
 
 
 def test_what_is_written_has_the_widths_of_the_encodings(trained):
     for model in trained.values():
         for known in model._model().schema.columns:
-            written = known.encoding.written()
+            written = known.encoding.formulas()
             assert sum(map(written.width, written.plain)) == known.encoding.width
             assert (0 if written.bins is None else written.width(written.bins)) == known.encoding.n_bins
-    assert {type(known.encoding) for known in model._model().schema.columns} == set(WAYS.values())
+    assert {type(known.encoding) for known in model._model().schema.columns} == set(ENCODINGS.values())
     assert {member.spec.bins for model in trained.values() for member in model._model().members} == {False, True}
 
 
@@ -198,7 +198,7 @@ def test_c(what, trained, rows, tmp_path):
 def test_a_header_says_its_tables(trained, tmp_path):
     trained["text"].to_c(tmp_path / "model.h", name="town")
     text = (tmp_path / "model.h").read_text()
-    assert '       in[2]  "few": the place of the text in town_levels2\n' in text
+    assert '       in[2]  "few": the index of the text in town_levels2\n' in text
     assert "static const char *const town_levels2[4]" in text
     assert "#define TOWN_N_IN 19\n#define TOWN_N_OUT 3\n" in text
     with pytest.raises(ValueError, match=r"^name must be an identifier of C such as 'digits', got 'a b'$"):

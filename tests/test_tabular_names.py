@@ -143,7 +143,7 @@ def test_the_order_of_categories_is_a_column(library):
         pl = pytest.importorskip("polars")
         frame = pl.DataFrame({"a": pl.Series(values, dtype=pl.Enum(SIZES)), "other": range(28)})
     schema = Schema.learn(read_table(frame))
-    assert schema.describe()[0].made == "3 categories, 14 % missing, in their order"
+    assert schema.describe()[0].made == "3 categories, 14 % missing, and their rank"
     matrix = encoded(schema, frame)[:, :5]
     small, medium, large, missing = [1, 0, 0, 0, -0.5], [0, 1, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 1, 0]
     assert matrix[:5].tolist() == [small, medium, large, medium, missing]
@@ -154,16 +154,16 @@ def test_the_order_of_categories_is_a_column(library):
     assert schema.unseen(read_table(later)) == {"a": {"unknown": 1}}
     document = schema.document()
     document["columns"][0]["encoding"]["order"] = SIZES[:2]
-    with pytest.raises(ValueError, match=r"^schema\.columns\[0\]\.encoding\.order must have all levels"):
+    with pytest.raises(ValueError, match=r"^schema\.columns\[0\]\.encoding\.order must be two texts or more that include all of levels"):
         Schema.from_document(document)
 
 
 def test_blank_categories_have_no_place_in_the_order():
     values = ["", "a", "b", "c"] * 6
     schema = learned(pd.Categorical(values, ["", "a", "b", "c"], ordered=True))
-    assert schema.describe()[0].made == "3 categories, 25 % missing, in their order"
+    assert schema.describe()[0].made == "3 categories, 25 % missing, and their rank"
     assert same(schema, values)[:4, 4].tolist() == [0, -1, 0, 1]
-    assert learned(pd.cut(np.arange(24.0), 5)).describe()[0].made == "5 categories, in their order"
+    assert learned(pd.cut(np.arange(24.0), 5)).describe()[0].made == "5 categories, and their rank"
 
 
 def test_categories_without_an_order_have_none():

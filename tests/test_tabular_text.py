@@ -235,7 +235,7 @@ def test_times_of_day_are_on_a_circle():
     minutes = RNG.integers(0, 1440, 60)
     texts = [f"{m // 60:02}:{m % 60:02}" for m in minutes]
     schema = learned(texts)
-    assert schema.describe()[0].made == "the time of day"
+    assert schema.describe()[0].made == "time of day"
     assert np.array_equal(read(schema, texts), minutes * 60.0)
     midnight, late = schema.encode(table(["00:00", "23:59"]))[:, 1:3]
     assert abs(midnight - late).max() < 0.01

@@ -1,4 +1,4 @@
-"""Encodings of text: a column for each level, and the rank of levels that have an order."""
+"""Encodings of text: one-hot features of the levels, and the rank of ordered levels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nnc._interop.table import Written
 from nnc._utils.checks import fraction
 from nnc._utils.value import field
 from nnc.tabular.cells import Column, as_levels, wrong_kind
-from nnc.tabular.encoding import Encoding, some_texts
+from nnc.tabular.encoding import Encoding, text_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,68 +19,84 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-FEW = 30  # levels that have a column each, whatever they are
-MOST = 100  # columns for the levels of a column that has more than a few
-COMMON = 10  # rows that a level needs for one of them
+MIN_ONE_HOT_LEVELS = 30  # the most frequent levels of a column, up to this number, always have a feature each
+MAX_ONE_HOT_LEVELS = 100  # no column has more one-hot features than this; further levels are rare
+MIN_LEVEL_ROWS = 10  # training rows that a level beyond the first MIN_ONE_HOT_LEVELS needs for a feature
 
 
 class Category(Encoding):
-    """Text: a column for each level, the more frequent first, one for all rare ones, and one for what is missing where
-    training rows had that; -1 and 1 in one column where there are two levels. What no training row had is rare, or 0
-    everywhere."""
+    """Text as one-hot features.
+
+    Each level has a feature, the most frequent level first. One more feature stands for all rare levels, if there are
+    any, and one for missing values, if training rows had any. A column with two levels has a single feature with the
+    values -1 and 1. A text that no training row had counts as rare; without rare levels all its features are 0.
+
+    Parameters
+    ----------
+    levels : tuple of str
+        Levels that have a feature.
+    rare : tuple of str
+        Levels that share a feature.
+    missing : float
+        Fraction of the training rows without a value.
+    """
 
     type = "category"
-    codes = "the place of the text"
+    code_meaning = "the index of the text"
 
-    levels: tuple[str, ...] = field(check=some_texts)
-    rare: tuple[str, ...] = field(check=some_texts)
+    levels: tuple[str, ...] = field(check=text_list)
+    rare: tuple[str, ...] = field(check=text_list)
     missing: float = field(check=fraction)
 
     def __post_init__(self) -> None:
         if len(self.levels) < 2 - bool(self.rare) or not set(self.levels).isdisjoint(self.rare):
-            raise ValueError("levels must be two or more texts, none of which is rare")
+            raise ValueError("levels must be two texts or more, none of which is in rare")
 
     @classmethod
     def learn(cls, column: Column, counts: NDArray[Any], missing: float) -> Category:
-        """Create the encoding of text from the counts of its levels."""
-        found = sorted((-count, level) for count, level in zip(counts.tolist(), column.levels, strict=True) if count)
-        levels, n = [level for _, level in found], len(found)
-        if n > FEW:
-            n = min(MOST, max(FEW, sum(-count >= COMMON for count, _ in found)))
+        """Create the encoding of a text column from the number of rows of each level."""
+        by_count = sorted((-count, level) for count, level in zip(counts.tolist(), column.levels, strict=True) if count)
+        levels, n = [level for _, level in by_count], len(by_count)
+        if n > MIN_ONE_HOT_LEVELS:
+            n_frequent = sum(-count >= MIN_LEVEL_ROWS for count, _ in by_count)
+            n = min(MAX_ONE_HOT_LEVELS, max(MIN_ONE_HOT_LEVELS, n_frequent))
         return cls(levels=tuple(levels[:n]), rare=tuple(levels[n:]), missing=missing)
 
     @property
     def is_binary(self) -> bool:
+        """Whether a single feature with the values -1 and 1 encodes the levels."""
         return len(self.levels) == 2 and not self.rare
 
     @property
     def width(self) -> int:
+        """Number of plain features."""
         return (1 if self.is_binary else len(self.levels) + bool(self.rare)) + (self.missing > 0)
 
     @property
-    def listed(self) -> tuple[str, ...]:
-        """The texts that `coded` gives places of."""
+    def coded_levels(self) -> tuple[str, ...]:
+        """Texts whose index is their code in `to_codes`."""
         return self.levels
 
     def as_text(self, column: Column) -> Column:
-        """Return a column as text; CellError if it has dates, or numbers that are none of the levels."""
+        """Return a column as text; raise CellError for dates and for numbers that are none of the levels."""
         if column.is_text:
             return column
         if column.kind == "date" and not column.missing.all():
             raise wrong_kind(column, "text", int((~column.missing).argmax()))
         return as_levels(column, (*self.levels, *self.rare))
 
-    def taken(self, column: Column) -> NDArray[Any]:
-        """The places of levels, behind them that of the rare ones and that of what is missing; -1 has no place."""
+    def read_cells(self, column: Column) -> NDArray[Any]:
+        """Return the index of the one-hot feature (n,) of each cell, -1 for cells whose features are all 0."""
         n = len(self.levels)
-        other, nothing = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
+        rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
         column = self.as_text(column)
-        known = {level: place for place, level in enumerate(self.levels)}
-        places = [known.get(level, other) for level in column.levels]
-        found: NDArray[np.int32] = np.array([*places, nothing], np.int32)[column.values]
-        return found
+        index = {level: i for i, level in enumerate(self.levels)}
+        indices = [index.get(level, rare_index) for level in column.levels]
+        cells: NDArray[np.int32] = np.array([*indices, missing_index], np.int32)[column.values]
+        return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the features of some cells into `out` (rows, width), which is all zeros."""
         if self.is_binary:
             out[:, 0] = np.array([-1, 1, 0, 0])[cells]
             if self.missing:
@@ -89,12 +105,13 @@ class Category(Encoding):
         rows = np.flatnonzero(cells >= 0)
         out[rows, cells[rows]] = 1
 
-    def coded(self, column: Column) -> Floats:
-        """Places in `levels`; -1 for all that is not there."""
-        cells = self.taken(column)
+    def to_codes(self, column: Column) -> Floats:
+        """Return the index in `levels` of each cell, -1 for other texts and NaN for missing values."""
+        cells = self.read_cells(column)
         return np.where(column.missing, np.nan, np.where(cells < len(self.levels), cells, -1))
 
-    def written(self) -> Written:
+    def formulas(self) -> Written:
+        """Return the formulas from codes to features."""
         missing = ("1 if missing(x) else 0",) if self.missing else ()
         if self.is_binary:
             return Written(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
@@ -103,80 +120,87 @@ class Category(Encoding):
         return Written(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
 
     def unseen(self, column: Column) -> dict[str, int]:
+        """Return the texts that no training row had, with the number of rows that have them."""
         column = self.as_text(column)
-        known = {*self.listed, *self.rare}
+        training_levels = {*self.coded_levels, *self.rare}
         counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels)).tolist()
-        return {level: n for level, n in zip(column.levels, counts, strict=True) if n and level not in known}
+        return {level: n for level, n in zip(column.levels, counts, strict=True) if n and level not in training_levels}
 
-    def made(self) -> str:
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
         if self.is_binary:
-            made = f"-1 for {shown(self.levels[0])}, 1 for {shown(self.levels[1])}"
+            description = f"-1 for {shown(self.levels[0])}, 1 for {shown(self.levels[1])}"
         else:
-            rare = f" and {len(self.rare)} rare ones together" if self.rare else ""
-            made = f"{len(self.levels)} categories{rare}"
-        return made + (f", {100 * self.missing:.2g} % missing" if self.missing else "")
+            rare = f", and {len(self.rare)} rare ones as one" if self.rare else ""
+            description = f"{len(self.levels)} categories{rare}"
+        return description + (f", {100 * self.missing:.2g} % missing" if self.missing else "")
 
 
 class OrderedCategory(Category):
-    """Categories whose container orders them: the columns of `Category`, and one for the rank, from -1 for the lowest
-    category to 1 for the highest.
+    """Ordered categories: the features of `Category`, and the rank from -1 (lowest category) to 1 (highest).
 
     Parameters
     ----------
     levels, rare, missing
         As in `Category`.
     order : tuple of str
-        All categories, the lowest first, including those without a training row. What is missing or unknown has the
-        rank 0.
+        All categories of the container, the lowest first, including those without a training row. Missing values and
+        unknown texts have the rank 0.
     """
 
     type = "ordered_category"
 
-    order: tuple[str, ...] = field(check=some_texts)
+    order: tuple[str, ...] = field(check=text_list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not {*self.levels, *self.rare} <= set(self.order) or len(self.order) < 2:
-            raise ValueError("order must have all levels")
+            raise ValueError("order must be two texts or more that include all of levels and rare")
 
     @property
-    def listed(self) -> tuple[str, ...]:
+    def coded_levels(self) -> tuple[str, ...]:
+        """Texts whose index is their code in `to_codes`: `levels`, then the other categories."""
         others = set(self.order).difference(self.levels)
         return (*self.levels, *(level for level in self.order if level in others))
 
     @property
     def ranks(self) -> list[float]:
-        """Return the rank of each of `listed`."""
+        """Ranks of the `coded_levels`, from -1 to 1."""
         rank = {level: 2 * i / (len(self.order) - 1) - 1 for i, level in enumerate(self.order)}
-        return [rank[level] for level in self.listed]
+        return [rank[level] for level in self.coded_levels]
 
     @property
     def width(self) -> int:
+        """Number of plain features: those of `Category`, and the rank."""
         return super().width + 1
 
-    def taken(self, column: Column) -> NDArray[Any]:
-        """The places in `listed`; -1 of other text, and -2 of what is missing."""
-        known = {level: place for place, level in enumerate(self.listed)}
+    def read_cells(self, column: Column) -> NDArray[Any]:
+        """Return the index in `coded_levels` (n,) of each cell, -1 for other texts and -2 for missing values."""
+        index = {level: i for i, level in enumerate(self.coded_levels)}
         column = self.as_text(column)
-        places = np.array([*(known.get(level, -1) for level in column.levels), -2], np.int32)
-        found: NDArray[np.int32] = places[column.values]
-        return found
+        indices = np.array([*(index.get(level, -1) for level in column.levels), -2], np.int32)
+        cells: NDArray[np.int32] = indices[column.values]
+        return cells
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the features of some cells into `out` (rows, width), which is all zeros."""
         n = len(self.levels)
-        other, nothing = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
-        super().write(np.where(cells == -2, nothing, np.where((cells < 0) | (cells >= n), other, cells)), out[:, :-1])
+        rare_index, missing_index = (n if self.rare else -1), (n + bool(self.rare) if self.missing else -1)
+        features = np.where(cells == -2, missing_index, np.where((cells < 0) | (cells >= n), rare_index, cells))
+        super().write(features, out[:, :-1])
         out[:, -1] = np.array([*self.ranks, 0, 0])[cells]
 
-    def coded(self, column: Column) -> Floats:
-        """Places in `listed`; -1 for all that is not there."""
-        cells = self.taken(column)
+    def to_codes(self, column: Column) -> Floats:
+        """Return the index in `coded_levels` of each cell, -1 for other texts and NaN for missing values."""
+        cells = self.read_cells(column)
         return np.where(cells == -2, np.nan, cells)
 
-    def written(self) -> Written:
-        plain, bins, steps, vectors = super().written()
-        places = {"listed": range(len(self.listed)), "rank": self.ranks}
-        return Written((*plain, "sum(rank if x == listed else 0)"), bins, steps, {**vectors, **places})
+    def formulas(self) -> Written:
+        """Return the formulas from codes to features."""
+        plain, bins, steps, vectors = super().formulas()
+        rank_vectors = {"listed": range(len(self.coded_levels)), "rank": self.ranks}
+        return Written((*plain, "sum(rank if x == listed else 0)"), bins, steps, {**vectors, **rank_vectors})
 
-    def made(self) -> str:
-        return f"{super().made()}, in their order"
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
+        return f"{super().describe()}, and their rank"

@@ -1,4 +1,4 @@
-"""Parts of dates: as numbers, and as formulas for other formats."""
+"""Calendar parts of dates, computed with NumPy and as formulas for exported models."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-DAY = 86400.0  # seconds
-PARTS = {"year": 0.0, "time of year": 365.25, "day of the week": 7.0, "time of day": 1440.0}  # how many there are
+DAY_SECONDS = 86400.0
+# Period of each part in its unit (days or minutes); the year is not periodic.
+PART_PERIODS = {"year": 0.0, "time of year": 365.25, "day of the week": 7.0, "time of day": 1440.0}
 
 
-def parts_of(seconds: Floats) -> dict[str, NDArray[np.int64]]:
-    """The parts of dates as whole numbers: the first day of the year since 1970, the day in it, the day since Monday,
-    the minute of the day."""
-    day = np.floor(seconds / DAY).astype(np.int64)
+def date_parts(seconds: Floats) -> dict[str, NDArray[np.int64]]:
+    """Return the calendar parts of dates that are given in seconds since 1970.
+
+    Returns
+    -------
+    dict of str to int64 array (n,)
+        "year": the first day of the year, in days since 1970. "time of year": the day of the year, from 0.
+        "day of the week": the days since Monday. "time of day": the minute of the day.
+    """
+    day = np.floor(seconds / DAY_SECONDS).astype(np.int64)
     first = day.view("M8[D]").astype("M8[Y]").astype("M8[D]").astype(np.int64)
-    minute = ((seconds - day * DAY) // 60).astype(np.int64)
+    minute = ((seconds - day * DAY_SECONDS) // 60).astype(np.int64)
     return {
         "year": first,
         "time of year": day - first,
@@ -31,24 +38,31 @@ def parts_of(seconds: Floats) -> dict[str, NDArray[np.int64]]:
     }
 
 
-_DAY = {"day": f"floor(x / {DAY})"}
-_YEAR = {  # about which year since 1970 it is, the days before it and before the next, and from these the right one
-    **_DAY,
+_DAY_STEPS = {"day": f"floor(x / {DAY_SECONDS})"}
+# "about" estimates the year since 1970 with an error of at most one. "before" and "after" are the first day of that
+# year and of the next one, which correct the estimate to "year". "first" is the first day of the year.
+_YEAR_STEPS = {
+    **_DAY_STEPS,
     "about": "floor(day / 365.2425)",
     "before": "365 * about + floor((about + 1) / 4) - floor((about + 69) / 100) + floor((about + 369) / 400)",
     "after": "365 * about + 365 + floor((about + 2) / 4) - floor((about + 70) / 100) + floor((about + 370) / 400)",
     "year": "about - 1 if day < before else about + 1 if day >= after else about",
     "first": "365 * year + floor((year + 1) / 4) - floor((year + 69) / 100) + floor((year + 369) / 400)",
 }
-FORMULAS = {  # as `parts_of`; the last one of each is what it is
-    "year": _YEAR,
-    "time of year": {**_YEAR, "time": "day - first"},
-    "day of the week": {**_DAY, "weekday": "day + 3 - 7 * floor((day + 3) / 7)"},
-    "time of day": {**_DAY, "minute": f"min(max(floor((x - day * {DAY}) / 60), 0), 1439)"},
+# Steps that compute what `date_parts` returns from x, the seconds since 1970; the last step of each part is its value.
+PART_FORMULAS = {
+    "year": _YEAR_STEPS,
+    "time of year": {**_YEAR_STEPS, "time": "day - first"},
+    "day of the week": {**_DAY_STEPS, "weekday": "day + 3 - 7 * floor((day + 3) / 7)"},
+    "time of day": {**_DAY_STEPS, "minute": f"min(max(floor((x - day * {DAY_SECONDS}) / 60), 0), 1439)"},
 }
 
 
 @cache
-def circle(period: float) -> Floats:
-    """Sine and cosine of places on a circle, from a table: of a number alone they may have other bits than of many."""
+def circle_table(period: float) -> Floats:
+    """Return sine and cosine of the integers from 0 to `period`, which is a full circle.
+
+    A table makes the encoding of a row independent of the other rows: NumPy's vectorized sine may differ in the last
+    bits from its sine of a single number.
+    """
     return np.array([(sin(2 * pi * k / period), cos(2 * pi * k / period)) for k in range(int(period) + 1)])

@@ -1,4 +1,4 @@
-"""What every way has in common in which a column becomes numbers, and how what it has learned is checked."""
+"""Base class of column encodings, and checks of the values that encodings learn."""
 
 from __future__ import annotations
 
@@ -24,120 +24,137 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-TINY = sys.float_info.min
+SMALLEST_NORMAL = sys.float_info.min
 ValueT = TypeVar("ValueT", bound=Value)
 
 
 class Encoding(Value, ABC):
-    """What is made of a column.
+    """Conversion of a column to inputs of a network.
 
-    `taken` finds what the cells of a column stand for, in all rows, and holds what they have themselves where that is
-    enough; `write` and `write_bins` make columns of some of these rows.
+    `read_cells` converts all rows of a column to the values that are encoded. `write` and `write_bins` then encode
+    blocks of these rows. The fields of a subclass are learned from the training rows and are saved in model files.
+
+    Attributes
+    ----------
+    type : str
+        Name of the encoding in model files.
+    added_fields : mapping of str to value
+        Fields that files of earlier versions lack, and the values that such files imply.
+    code_meaning : str
+        Meaning of the numbers that `to_codes` returns, for people.
     """
 
-    type: ClassVar[str]  # in documents
-    later: ClassVar[Mapping[str, Any]] = {}  # members that older documents have not, as they were then
-    codes: ClassVar[str]  # what `coded` gives, for people
+    type: ClassVar[str]
+    added_fields: ClassVar[Mapping[str, Any]] = {}
+    code_meaning: ClassVar[str]
 
     @property
     def width(self) -> int:
-        """How many plain columns it makes."""
+        """Number of plain features."""
         return 1
 
     @property
     def n_bins(self) -> int:
-        """How many columns the piecewise-linear encoding has."""
+        """Number of features of the piecewise-linear encoding."""
         return 0
 
     @abstractmethod
-    def taken(self, column: Column) -> NDArray[Any]:
-        """The cells (n,); ValueError with the first that is of another kind than the training rows had."""
+    def read_cells(self, column: Column) -> NDArray[Any]:
+        """Return the values (n,) of a column that `write` encodes; raise ValueError if one is not as in training."""
 
     @abstractmethod
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        """Some of them into (rows, width), which holds zeros."""
+        """Write the plain features of some cells into `out` (rows, width), which is all zeros."""
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        """Some of them into (rows, n_bins)."""
+        """Write the piecewise-linear features of some cells into `out` (rows, n_bins)."""
 
-    def coded(self, column: Column) -> Floats:
-        """The cells (n,) as models in other formats take them: numbers, seconds, codes; NaN where there is none."""
-        return self.taken(column).astype(np.float64)
+    def to_codes(self, column: Column) -> Floats:
+        """Return the numbers (n,) that an exported model receives for a column: NaN for missing values."""
+        return self.read_cells(column).astype(np.float64)
 
     @abstractmethod
-    def written(self) -> Written:
-        """What `write` and `write_bins` make of what `coded` gives, for other formats."""
+    def formulas(self) -> Written:
+        """Return the formulas from `to_codes` to the plain and piecewise-linear features, for exported models."""
 
     @property
     def example(self) -> float:
-        """What `coded` gives for some cell of the training rows."""
+        """Code of a typical cell of the training rows."""
         return 0.0
 
     def unseen(self, column: Column) -> dict[str, int]:
-        """The texts that no training row had, and how many rows have them."""
+        """Return the texts that no training row had, with the number of rows that have them."""
         return {}
 
     @abstractmethod
-    def made(self) -> str:
-        """What was made of the column, in words."""
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
 
     def document(self) -> dict[str, Any]:
-        """As JSON holds it, exactly."""
+        """Return the encoding as a JSON object, without rounding."""
         values = {name: getattr(self, name) for name in self._fields}
-        return {"type": self.type} | {name: _plain(value) for name, value in values.items()}
+        return {"type": self.type} | {name: _to_json(value) for name, value in values.items()}
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, Encoding):
         return value.document()
     return list(value) if isinstance(value, tuple) else value
 
 
 def from_members(kind: type[ValueT], members: Mapping[str, Any], where: str) -> ValueT:
-    """Return an encoding or format with these members; ValueError with location and reason if one is invalid."""
+    """Return the encoding or format with these JSON members; raise ValueError with the location of an invalid one."""
     try:
         return kind(**{name: members[name] for name in kind._fields})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}.{error}") from None
 
 
-def some_texts(name: str, value: Any) -> tuple[str, ...]:
+def text_list(name: str, value: Any) -> tuple[str, ...]:
+    """Return a list of different texts as a tuple; raise ValueError for anything else."""
     if not isinstance(value, (list, tuple)) or not all(type(text) is str and text.strip() for text in value):
-        raise ValueError(f"{name} must be a list of texts, got {shown(value)}")
+        raise ValueError(f"{name} must be a list of texts that are not blank, got {shown(value)}")
     if len(set(value)) < len(value):
-        raise ValueError(f"{name} must be different texts, got one twice")
+        raise ValueError(f"{name} must be a list of different texts, got one of them twice")
     return tuple(value)
 
 
-def some_numbers(name: str, value: Any) -> tuple[float, ...]:
+def number_list(name: str, value: Any) -> tuple[float, ...]:
+    """Return a list of finite numbers as a tuple; raise ValueError for anything else."""
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{name} must be a list of numbers, got {shown(value)}")
     return tuple(finite(f"{name}[{i}]", number) for i, number in enumerate(value))
 
 
-def rising(name: str, value: Any) -> tuple[float, ...]:
-    numbers = some_numbers(name, value)
+def increasing_list(name: str, value: Any) -> tuple[float, ...]:
+    """Return a list of strictly increasing numbers as a tuple; raise ValueError for anything else."""
+    numbers = number_list(name, value)
     if any(low / 2 >= high / 2 for low, high in pairwise(numbers)):
         raise ValueError(f"{name} must be increasing numbers, got {shown(value)}")
     return numbers
 
 
-def some_edges(name: str, value: Any) -> tuple[float, ...]:
+def edge_list(name: str, value: Any) -> tuple[float, ...]:
+    """Return the edges of bins as a tuple; raise ValueError if they are not increasing or make a single bin."""
     if isinstance(value, (list, tuple)) and len(value) in (1, 2):
-        raise ValueError(f"{name} must be a list of three numbers or more, or of none, got {shown(value)}")
-    return rising(name, value)
+        raise ValueError(f"{name} must be an empty list or have three numbers or more, got {shown(value)}")
+    return increasing_list(name, value)
 
 
-def some_knots(name: str, value: Any) -> tuple[float, ...]:
+def knot_list(name: str, value: Any) -> tuple[float, ...]:
+    """Return the knots of an interpolation as a tuple; raise ValueError if they are not increasing or a single one."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
-        raise ValueError(f"{name} must be a list of two numbers or more, or of none, got {shown(value)}")
-    return rising(name, value)
+        raise ValueError(f"{name} must be an empty list or have two numbers or more, got {shown(value)}")
+    return increasing_list(name, value)
 
 
-a_scale = within(lambda x: 2 * TINY <= x <= sys.float_info.max, f"from {2 * TINY} to {sys.float_info.max}")
+scale_factor = within(
+    lambda x: 2 * SMALLEST_NORMAL <= x <= sys.float_info.max, f"from {2 * SMALLEST_NORMAL} to {sys.float_info.max}"
+)
 
 
-def a_text(name: str, value: Any) -> str:
+def plain_text(name: str, value: Any) -> str:
+    """Return a text; raise ValueError for anything else."""
     if type(value) is not str:
         raise ValueError(f"{name} must be text, got {shown(value)}")
     return value

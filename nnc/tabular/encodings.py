@@ -1,8 +1,8 @@
-"""What becomes of a column: a class for each way, learned from the training rows and applied to all.
+"""Encodings of numbers, dates and columns without information, and the choice of an encoding for a column.
 
-A way makes plain columns, and of numbers a piecewise-linear encoding besides, whose bins hold equally many training
-rows (Gorishniy, Rubachev and Babenko, 2022). Every cell is encoded by itself, so a row is the same alone and among
-others, to the bit.
+An encoding has plain features. Numbers and dates also have piecewise-linear features, whose bins have equal numbers of
+training rows (Gorishniy, Rubachev and Babenko, 2022). Each cell is encoded by itself, so the features of a row do not
+depend on the other rows, to the last bit.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from nnc._utils.checks import counted, finite, fraction
 from nnc._utils.value import field
 from nnc.tabular.categories import Category, OrderedCategory
 from nnc.tabular.cells import Column, as_dates, as_numbers
-from nnc.tabular.dates import DAY, FORMULAS, PARTS, circle, parts_of
+from nnc.tabular.dates import DAY_SECONDS, PART_FORMULAS, PART_PERIODS, circle_table, date_parts
 from nnc.tabular.encoding import (
-    TINY,
+    SMALLEST_NORMAL,
     Encoding,
-    a_scale,
-    a_text,
+    edge_list,
     from_members,
-    some_edges,
-    some_knots,
-    some_numbers,
-    some_texts,
+    knot_list,
+    number_list,
+    plain_text,
+    scale_factor,
+    text_list,
 )
 
 if TYPE_CHECKING:
@@ -44,320 +44,418 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Out = NDArray[np.float32]
 
-NAMES = 10  # levels from which on text may be what the rows are called
-FAR = 1e18  # beyond it a scaled number is as good as infinite, and its square still finite
-SCORES = 32  # parts of equally many training rows, between the ends of which scores are linear
-UTMOST = 0.0005  # the share of the normal distribution that is beyond the scores of the least and the largest number
+MAX_CATEGORY_LEVELS = 10  # levels up to which text is always categorical; with more levels it may identify the rows
+MAX_SCALED = 1e18  # scaled numbers are clipped to this magnitude, whose square is finite
+SCORE_INTERVALS = 32  # intervals of equal numbers of training rows on which the normal score is linear
+TAIL_FRACTION = 0.0005  # probability beyond the normal scores of the smallest and of the largest number
 
 
-class Unread(Encoding):
-    """Base of encodings that do not read the values of a column, only whether there is one."""
+class IgnoresValues(Encoding):
+    """Base of encodings that use only whether a cell has a value.
 
-    reason: str = field(check=a_text)
+    Parameters
+    ----------
+    reason : str
+        Why the values are not used.
+    """
 
-    def taken(self, column: Column) -> NDArray[Any]:
+    reason: str = field(check=plain_text)
+
+    def read_cells(self, column: Column) -> NDArray[Any]:
+        """Return which cells are missing, bool (n,)."""
         return column.missing
 
-    def coded(self, column: Column) -> Floats:
+    def to_codes(self, column: Column) -> Floats:
+        """Return NaN for missing cells and 0 for all others."""
         return np.where(column.missing, np.nan, 0.0)
 
 
-class LeftOut(Unread):
-    """A column that carries no information."""
+class LeftOut(IgnoresValues):
+    """A column that carries no information and has no features."""
 
     type = "left_out"
-    codes = "anything: it is left out"
+    code_meaning = "anything: the column is left out"
 
     @property
     def width(self) -> int:
+        """Number of plain features: none."""
         return 0
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
         """Write nothing."""
 
-    def written(self) -> Written:
+    def formulas(self) -> Written:
+        """Return no formulas."""
         return Written()
 
-    def made(self) -> str:
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
         return f"left out: {self.reason}"
 
 
-class Presence(Unread):
-    """A column of which only the presence of a value is encoded: 1 if there is one, else -1."""
+class Presence(IgnoresValues):
+    """A column of which only the presence of a value is encoded: 1 if there is one, -1 if it is missing."""
 
     type = "presence"
-    codes = "anything where there is a value"
+    code_meaning = "any number if there is a value"
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the presence of some cells into `out` (rows, 1)."""
         out[:, 0] = np.where(cells, -1, 1)
 
-    def written(self) -> Written:
+    def formulas(self) -> Written:
+        """Return the formula of the presence."""
         return Written(("-1 if missing(x) else 1",))
 
-    def made(self) -> str:
-        return f"whether there is a value ({self.reason})"
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
+        return f"only whether there is a value: {self.reason}"
 
 
-class Indicated(Encoding):
-    """A column with an indicator where training rows had no value: 1 for what is missing, behind what else there is."""
+class WithIndicator(Encoding):
+    """Base of encodings with an indicator of missing values.
 
-    missing: float = field(check=fraction)  # the share of the training rows
+    The indicator is the last plain feature, 1 for a missing value and else 0. It exists only if training rows had
+    missing values.
+
+    Parameters
+    ----------
+    missing : float
+        Fraction of the training rows without a value.
+    """
+
+    missing: float = field(check=fraction)
 
     @property
     def width(self) -> int:
+        """Number of plain features: one, and the indicator."""
         return 1 + (self.missing > 0)
 
-    def indicate(self, missing: NDArray[np.bool_], out: Out) -> None:
+    def write_indicator(self, missing: NDArray[np.bool_], out: Out) -> None:
+        """Write the indicator of some rows into the last column of `out`, if there is an indicator."""
         if self.missing:
             out[:, -1] = missing
 
-    def indicated(self) -> tuple[str, ...]:
-        """The formula of the indicator."""
+    def indicator_formulas(self) -> tuple[str, ...]:
+        """Return the formula of the indicator, or nothing without an indicator."""
         return ("1 if missing(x) else 0",) if self.missing else ()
 
-    def also(self) -> str:
-        """The end of what `made` says."""
+    def missing_note(self) -> str:
+        """Return the end of a description: the percentage of missing values, if there are any."""
         return f", {100 * self.missing:.2g} % missing" if self.missing else ""
 
 
 # --------------------------------------------------------------------------------------------- numbers
 
 
-class Number(Indicated):
-    """Numbers: z = (x - median) / scale, then z / sqrt(1 + (z / 3)^2), which lies between -3 and 3; and their scores,
-    which are distributed as a normal distribution over the training rows. What is missing is the median."""
+class Number(WithIndicator):
+    """Numbers, scaled robustly.
+
+    The first feature is z / sqrt(1 + (z / 3)^2) with z = (x - median) / scale; it is between -3 and 3. The second one,
+    if there are knots, is the normal score: a monotone function of x whose values for the training rows have a standard
+    normal distribution. A missing value is replaced by the median.
+
+    Parameters
+    ----------
+    missing : float
+        Fraction of the training rows without a value.
+    median : float
+    scale : float
+        Interquartile range.
+    edges : tuple of float
+        Edges of the bins of the piecewise-linear encoding, one more than bins.
+    knots : tuple of float
+        Numbers between which the normal score is interpolated; () without normal scores.
+    scores : tuple of float
+        Normal score of each knot.
+    """
 
     type = "number"
-    codes = "a number"
-    later = {"knots": (), "scores": ()}  # noqa: RUF012 (nobody changes it)
+    code_meaning = "a number"
+    added_fields = {"knots": (), "scores": ()}  # noqa: RUF012 (it is never changed)
 
     median: float = field(check=finite)
-    scale: float = field(check=a_scale)  # the interquartile range
-    edges: tuple[float, ...] = field(check=some_edges)  # of the bins, one more than these
-    knots: tuple[float, ...] = field(check=some_knots)  # numbers whose scores are known; () where there are no scores
-    scores: tuple[float, ...] = field(check=some_numbers)
+    scale: float = field(check=scale_factor)
+    edges: tuple[float, ...] = field(check=edge_list)
+    knots: tuple[float, ...] = field(check=knot_list)
+    scores: tuple[float, ...] = field(check=number_list)
 
     def __post_init__(self) -> None:
         if len(self.scores) != len(self.knots):
-            raise ValueError(f"scores must be one for each of {len(self.knots)} knots, got {len(self.scores)}")
+            raise ValueError(f"scores must have one number for each of {len(self.knots)} knots, got {len(self.scores)}")
 
     @classmethod
     def learn(cls, values: Floats, missing: float, bins: int, scores: bool = False) -> Number:
-        """Of numbers that are there and not all the same. They are halved, so that no difference overflows."""
-        shares = np.linspace(0, 1, SCORES + 1) if scores else np.zeros(0)
-        found = np.quantile(values / 2, [0, 0.25, 0.5, 0.75, 1, *np.linspace(0, 1, bins + 1), *shares])
-        low, first, median, third, high, *edges = found[: 6 + bins].tolist()
+        """Create the encoding from the training numbers that are not missing; they must not all be equal.
+
+        Quantiles are computed of halved numbers, so that no difference overflows.
+        """
+        probabilities = np.linspace(0, 1, SCORE_INTERVALS + 1) if scores else np.zeros(0)
+        bin_probabilities = np.linspace(0, 1, bins + 1)
+        quantiles = np.quantile(values / 2, [0, 0.25, 0.5, 0.75, 1, *bin_probabilities, *probabilities])
+        low, first, median, third, high, *edges = quantiles[: 6 + bins].tolist()
         half_scale = third - first if third > first else (high - low) / 2
         edges = [2 * edge for edge in sorted(set(edges))]
-        knots, places = np.unique(found[6 + bins :], return_inverse=True)
-        normal = np.array([NormalDist().inv_cdf(min(max(share, UTMOST), 1 - UTMOST)) for share in shares])
-        # what many rows have is at several of the shares: it gets the mean of their scores
+        knots, knot_index = np.unique(quantiles[6 + bins :], return_inverse=True)
+        tail, normal = TAIL_FRACTION, NormalDist()
+        normal_quantiles = np.array([normal.inv_cdf(min(max(p, tail), 1 - tail)) for p in probabilities])
+        # A number that many rows have is a quantile for several probabilities: its score is the mean of their scores.
         return cls(
             missing=missing,
             median=2 * median,
-            scale=max(2 * min(half_scale, sys.float_info.max / 2), 2 * TINY),
+            scale=max(2 * min(half_scale, sys.float_info.max / 2), 2 * SMALLEST_NORMAL),
             edges=tuple(edges) if len(edges) > 2 else (),
             knots=tuple((2 * knots).tolist()),
-            scores=tuple(float(normal[places == i].mean()) for i in range(len(knots))),
+            scores=tuple(float(normal_quantiles[knot_index == i].mean()) for i in range(len(knots))),
         )
 
     @property
     def width(self) -> int:
+        """Number of plain features: the scaled number, the normal score and the indicator."""
         return super().width + (len(self.knots) > 0)
 
     @property
     def n_bins(self) -> int:
+        """Number of features of the piecewise-linear encoding."""
         return max(0, len(self.edges) - 1)
 
-    def taken(self, column: Column) -> NDArray[Any]:
+    def read_cells(self, column: Column) -> NDArray[Any]:
+        """Return the numbers (n,), NaN for missing values."""
         return as_numbers(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the plain features of some cells into `out` (rows, width)."""
         x = cells.astype(np.float64)
         missing = np.isnan(x)
         x = np.where(missing, self.median, x)
-        out[:, 0] = self.clipped(x)
+        out[:, 0] = self.scale_and_clip(x)
         if self.knots:
-            out[:, 1] = self.scored(x)
-        self.indicate(missing, out)
+            out[:, 1] = self.normal_scores(x)
+        self.write_indicator(missing, out)
 
-    def scored(self, x: Floats) -> Floats:
-        """The scores of numbers, linear between knots."""
+    def normal_scores(self, x: Floats) -> Floats:
+        """Return the normal scores of numbers, interpolated linearly between the knots."""
         knots, scores = np.array(self.knots), np.array(self.scores)
-        part = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
-        return scores[part] + np.diff(scores)[part] * _share(x, knots[part], knots[part + 1])
+        interval = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
+        return scores[interval] + np.diff(scores)[interval] * _fraction_between(x, knots[interval], knots[interval + 1])
 
-    def clipped(self, x: Floats) -> Floats:
-        """Numbers as they are scaled and smoothly clipped."""
+    def scale_and_clip(self, x: Floats) -> Floats:
+        """Return numbers that are scaled and smoothly clipped to the range from -3 to 3."""
         with np.errstate(over="ignore"):
-            z = np.clip((x / 2 - self.median / 2) / (self.scale / 2), -FAR, FAR)
+            z = np.clip((x / 2 - self.median / 2) / (self.scale / 2), -MAX_SCALED, MAX_SCALED)
         return z / np.sqrt(1 + (z / 3) ** 2)
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the piecewise-linear features of some cells into `out` (rows, n_bins)."""
         x = cells.astype(np.float64)
         x = np.where(np.isnan(x), self.median, x)[:, None]
         edges = np.array(self.edges)
-        out[...] = _share(x, edges[:-1], edges[1:])
+        out[...] = _fraction_between(x, edges[:-1], edges[1:])
 
-    def written(self) -> Written:
+    def formulas(self) -> Written:
+        """Return the formulas from numbers to features."""
         plain = ["z / sqrt(1 + z / 3 * (z / 3))"]
         vectors: dict[str, Sequence[float]] = {}
         if self.knots:
-            share = "min(max((value / 2 - lower / 2) / (upper / 2 - lower / 2), 0), 1)"
-            plain.append(f"sum(start + rise * {share})")
+            fraction_of_interval = "min(max((value / 2 - lower / 2) / (upper / 2 - lower / 2), 0), 1)"
+            plain.append(f"sum(start + rise * {fraction_of_interval})")
             vectors |= {"lower": self.knots[:-1], "upper": self.knots[1:]}
             vectors |= {"start": (self.scores[0], *(0.0 for _ in self.knots[2:]))}
             vectors |= {"rise": tuple(high - low for low, high in pairwise(self.scores))}
         if self.edges:
             vectors |= {"low": self.edges[:-1], "high": self.edges[1:]}
         return Written(
-            (*plain, *self.indicated()),
+            (*plain, *self.indicator_formulas()),
             "min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)" if self.edges else None,
-            {"value": f"{self.median!r} if missing(x) else x", **self.scaled("z", "value")},
+            {"value": f"{self.median!r} if missing(x) else x", **self.scaling_steps("z", "value")},
             vectors,
         )
 
-    def scaled(self, name: str, x: str) -> dict[str, str]:
-        """The formula of a number before it is smoothly clipped."""
-        return {name: f"min(max(({x} / 2 - {self.median / 2!r}) / {self.scale / 2!r}, {-FAR}), {FAR})"}
+    def scaling_steps(self, name: str, x: str) -> dict[str, str]:
+        """Return the formula of a number that is scaled, but not yet smoothly clipped, as a step called `name`."""
+        return {name: f"min(max(({x} / 2 - {self.median / 2!r}) / {self.scale / 2!r}, {-MAX_SCALED}), {MAX_SCALED})"}
 
     @property
     def example(self) -> float:
+        """Code of a typical cell: the median."""
         return self.median
 
-    def made(self) -> str:
-        return f"a number, scaled{' and ranked' if self.knots else ''}{self.also()}"
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
+        return f"a number, scaled{' and as a normal score' if self.knots else ''}{self.missing_note()}"
 
 
-def _share(x: Floats, low: Any, high: Any) -> Floats:
-    """How far numbers are from low to high: 0 below, 1 above."""
+def _fraction_between(x: Floats, low: Any, high: Any) -> Floats:
+    """Return how far numbers are from low to high, as a fraction: 0 below low, 1 above high."""
     with np.errstate(over="ignore"):
-        share: Floats = np.clip((x / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
-    return share
+        fractions: Floats = np.clip((x / 2 - low / 2) / (high / 2 - low / 2), 0, 1)
+    return fractions
 
 
-class Binary(Indicated):
-    """Numbers of two values: -1 and 1. What lies between them does so, and what is missing is 0."""
+class Binary(WithIndicator):
+    """Numbers of two values, encoded as -1 and 1.
+
+    Numbers of later tables that lie between the two values are interpolated linearly; a missing value is 0.
+
+    Parameters
+    ----------
+    missing : float
+        Fraction of the training rows without a value.
+    low, high : float
+        The two values.
+    """
 
     type = "binary"
-    codes = "a number"
+    code_meaning = "a number"
 
     low: float = field(check=finite)
     high: float = field(check=finite)
 
     def __post_init__(self) -> None:
         if not self.low / 2 < self.high / 2:
-            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+            raise ValueError(f"low must be below high, got low {self.low} and high {self.high}")
 
-    def taken(self, column: Column) -> NDArray[Any]:
+    def read_cells(self, column: Column) -> NDArray[Any]:
+        """Return the numbers (n,), NaN for missing values."""
         return as_numbers(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
+        """Write the plain features of some cells into `out` (rows, width)."""
         x = cells.astype(np.float64)
         missing = np.isnan(x)
-        out[:, 0] = np.where(missing, 0, 2 * _share(x, self.low, self.high) - 1)
-        self.indicate(missing, out)
+        out[:, 0] = np.where(missing, 0, 2 * _fraction_between(x, self.low, self.high) - 1)
+        self.write_indicator(missing, out)
 
-    def written(self) -> Written:
+    def formulas(self) -> Written:
+        """Return the formulas from numbers to features."""
         low, high = self.low / 2, self.high / 2
-        share = {"share": f"min(max((x / 2 - {low!r}) / {high - low!r}, 0), 1)"}
-        return Written(("0 if missing(x) else 2 * share - 1", *self.indicated()), steps=share)
+        steps = {"share": f"min(max((x / 2 - {low!r}) / {high - low!r}, 0), 1)"}
+        return Written(("0 if missing(x) else 2 * share - 1", *self.indicator_formulas()), steps=steps)
 
     @property
     def example(self) -> float:
+        """Code of a typical cell: the larger value."""
         return self.high
 
-    def made(self) -> str:
-        return f"-1 for {self.low:g}, 1 for {self.high:g}{self.also()}"
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
+        return f"-1 for {self.low:g}, 1 for {self.high:g}{self.missing_note()}"
 
 
 class Date(Encoding):
-    """Dates: days as numbers, and of the parts that differ in the training rows the beginning of the year on the same
-    scale, and the places in the year, the week and the day on circles, as sine and cosine."""
+    """Dates as the number of days, and as calendar parts.
+
+    Only parts that differ between training rows are encoded. The beginning of the year is scaled as the days are. The
+    time of the year, the day of the week and the time of day are points on a circle, as sine and cosine.
+
+    Parameters
+    ----------
+    days : Number
+        Encoding of the days since 1970.
+    parts : tuple of str
+        Encoded parts, keys of `PART_PERIODS`.
+    """
 
     type = "date"
-    codes = "seconds since 1970, UTC"
+    code_meaning = "seconds since 1970, UTC"
 
     days: Number
-    parts: tuple[str, ...] = field(check=some_texts)
+    parts: tuple[str, ...] = field(check=text_list)
 
     def __post_init__(self) -> None:
         for part in self.parts:
-            if part not in PARTS:
-                raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {shown(part)}")
+            if part not in PART_PERIODS:
+                raise ValueError(f"parts must be some of {', '.join(PART_PERIODS)}, got {shown(part)}")
 
     @classmethod
     def learn(cls, seconds: Floats, missing: float, bins: int, scores: bool = False) -> Date:
-        found = parts_of(seconds)
-        differ = tuple(part for part in PARTS if found[part].min() < found[part].max())
-        return cls(days=Number.learn(seconds / DAY, missing, bins, scores), parts=differ)
+        """Create the encoding from the training dates that are not missing, in seconds since 1970."""
+        values = date_parts(seconds)
+        differing = tuple(part for part in PART_PERIODS if values[part].min() < values[part].max())
+        return cls(days=Number.learn(seconds / DAY_SECONDS, missing, bins, scores), parts=differing)
 
     @property
     def width(self) -> int:
+        """Number of plain features: those of the days, one for the year, and two for each other part."""
         return self.days.width + sum(1 if part == "year" else 2 for part in self.parts)
 
     @property
     def n_bins(self) -> int:
+        """Number of features of the piecewise-linear encoding of the days."""
         return self.days.n_bins
 
-    def taken(self, column: Column) -> NDArray[Any]:
+    def read_cells(self, column: Column) -> NDArray[Any]:
+        """Return the dates (n,) in seconds since 1970, NaN for missing values."""
         return as_dates(column).values
 
     def write(self, cells: NDArray[Any], out: Out) -> None:
-        place = self.days.width
-        self.days.write(cells / DAY, out[:, :place])
-        there = ~np.isnan(cells)
-        found = parts_of(np.where(there, cells, 0.0))
+        """Write the plain features of some cells into `out` (rows, width)."""
+        start = self.days.width
+        self.days.write(cells / DAY_SECONDS, out[:, :start])
+        present = ~np.isnan(cells)
+        parts = date_parts(np.where(present, cells, 0.0))
         for part in self.parts:
             if part == "year":
-                values = self.days.clipped(found[part].astype(np.float64))[:, None]
+                values = self.days.scale_and_clip(parts[part].astype(np.float64))[:, None]
             else:
-                values = circle(PARTS[part])[found[part]]
-            out[:, place : place + values.shape[1]] = np.where(there[:, None], values, 0)
-            place += values.shape[1]
+                values = circle_table(PART_PERIODS[part])[parts[part]]
+            out[:, start : start + values.shape[1]] = np.where(present[:, None], values, 0)
+            start += values.shape[1]
 
     def write_bins(self, cells: NDArray[Any], out: Out) -> None:
-        self.days.write_bins(cells / DAY, out)
+        """Write the piecewise-linear features of some cells into `out` (rows, n_bins)."""
+        self.days.write_bins(cells / DAY_SECONDS, out)
 
-    def written(self) -> Written:
-        plain, bins, steps, vectors = self.days.written()
-        steps = {"days": f"x / {DAY}"} | {name: re.sub(r"\bx\b", "days", text) for name, text in steps.items()}
+    def formulas(self) -> Written:
+        """Return the formulas from seconds since 1970 to features."""
+        plain, bins, steps, vectors = self.days.formulas()
+        steps = {"days": f"x / {DAY_SECONDS}"} | {name: re.sub(r"\bx\b", "days", text) for name, text in steps.items()}
         for part in self.parts:
-            steps |= {name: text for name, text in FORMULAS[part].items() if name not in steps}
-            *_, place = FORMULAS[part]
+            steps |= {name: text for name, text in PART_FORMULAS[part].items() if name not in steps}
+            *_, step = PART_FORMULAS[part]
             if part == "year":
-                steps |= self.days.scaled("years", place)
+                steps |= self.days.scaling_steps("years", step)
                 plain += ("0 if missing(x) else years / sqrt(1 + years / 3 * (years / 3))",)
             else:
-                turn = f"{2 * pi / PARTS[part]!r} * {place}"
-                plain += (f"0 if missing(x) else sin({turn})", f"0 if missing(x) else sin({turn} + {pi / 2!r})")
+                angle = f"{2 * pi / PART_PERIODS[part]!r} * {step}"
+                plain += (f"0 if missing(x) else sin({angle})", f"0 if missing(x) else sin({angle} + {pi / 2!r})")
         return Written(plain, bins, steps, vectors)
 
     @property
     def example(self) -> float:
-        return round(self.days.median * DAY)
+        """Code of a typical cell: the median."""
+        return round(self.days.median * DAY_SECONDS)
 
-    def made(self) -> str:
-        parts = ", ".join(f"the {part}" for part in self.parts)
-        return f"days{' and ' if parts else ''}{parts}{self.days.also()}"
-
-
-# --------------------------------------------------------------------------------------------- which way
+    def describe(self) -> str:
+        """Return a description of the encoding for reports."""
+        return f"{', '.join(('days', *self.parts))}{self.days.missing_note()}"
 
 
-def learn(column: Column, bins: int, scores: bool = False) -> Encoding:
-    """What is to be made of a column, by its training rows."""
-    nothing = column.missing
-    missing = float(nothing.mean())
+# --------------------------------------------------------------------------------------------- choice of an encoding
+
+
+def learn_encoding(column: Column, bins: int, scores: bool = False) -> Encoding:
+    """Choose and create the encoding of a column from its training rows.
+
+    Parameters
+    ----------
+    column : Column
+    bins : int
+        Largest number of bins of the piecewise-linear encoding.
+    scores : bool
+        Whether numbers have a normal score.
+    """
+    is_missing = column.missing
+    missing = float(is_missing.mean())
     if missing == 1:
-        return LeftOut("no row has a value")
+        return LeftOut("all values are missing")
     if column.is_text:
-        return _of_text(column, missing, int((~nothing).sum()))
+        return _text_encoding(column, missing, int((~is_missing).sum()))
     values = column.values.astype(np.float64)
-    values = values[~nothing] if missing else values
+    values = values[~is_missing] if missing else values
     low, high = values.min(), values.max()
     if not low / 2 < high / 2:
-        return _same(missing)
+        return _constant_encoding(missing)
     if column.kind == "date":
         return Date.learn(values, missing, bins, scores)
     if np.all((values == low) | (values == high)):
@@ -365,37 +463,40 @@ def learn(column: Column, bins: int, scores: bool = False) -> Encoding:
     return Number.learn(values, missing, bins, scores)
 
 
-def _same(missing: float) -> Encoding:
-    return Presence("always the same one") if missing else LeftOut("the same in all rows")
+def _constant_encoding(missing: float) -> Encoding:
+    """Return the encoding of a column whose values are equal: their presence, if some are missing."""
+    reason = "all values are equal"
+    return Presence(reason) if missing else LeftOut(reason)
 
 
-def _of_text(column: Column, missing: float, there: int) -> Encoding:
+def _text_encoding(column: Column, missing: float, n_present: int) -> Encoding:
+    """Return the encoding of a text column with `n_present` cells that are not missing."""
     counts = np.bincount(column.values[column.values >= 0], minlength=len(column.levels))
-    different = int((counts > 0).sum())
-    if different == 1:
-        return _same(missing)
-    if different > NAMES and 2 * different > there:  # most levels have one row
-        reason = f"{different} different texts in {counted(there, 'row')}"
+    n_levels = int((counts > 0).sum())
+    if n_levels == 1:
+        return _constant_encoding(missing)
+    if n_levels > MAX_CATEGORY_LEVELS and 2 * n_levels > n_present:  # most levels have a single row
+        reason = f"{n_levels} different texts in {counted(n_present, 'row')}"
         return Presence(reason) if missing else LeftOut(reason)
-    found = Category.learn(column, counts, missing)
-    if not column.order or found.is_binary:
-        return found
-    return OrderedCategory(levels=found.levels, rare=found.rare, missing=missing, order=column.order)
+    category = Category.learn(column, counts, missing)
+    if not column.order or category.is_binary:
+        return category
+    return OrderedCategory(levels=category.levels, rare=category.rare, missing=missing, order=column.order)
 
 
 # --------------------------------------------------------------------------------------------- documents
 
-WAYS: dict[str, type[Encoding]] = {
-    way.type: way for way in (LeftOut, Presence, Number, Binary, Date, Category, OrderedCategory)
+ENCODINGS: dict[str, type[Encoding]] = {
+    kind.type: kind for kind in (LeftOut, Presence, Number, Binary, Date, Category, OrderedCategory)
 }
 
 
-def read_encoding(document: Any, where: str, ways: Mapping[str, type[Encoding]] = WAYS) -> Any:
-    """What `document` gave; ValueError with place and reason where it is none."""
+def read_encoding(document: Any, where: str, kinds: Mapping[str, type[Encoding]] = ENCODINGS) -> Any:
+    """Return the encoding of a JSON object; raise ValueError with the location and the reason if it is invalid."""
     members = fields.members_of(document, where)
-    way = ways[fields.name(members, "type", tuple(ways), f"{where}.")]
-    members = {**way.later, **members}
-    fields.exactly(members, ("type", *way._fields), where)
-    if way is Date:
+    kind = kinds[fields.name(members, "type", tuple(kinds), f"{where}.")]
+    members = {**kind.added_fields, **members}
+    fields.exactly(members, ("type", *kind._fields), where)
+    if kind is Date:
         members["days"] = read_encoding(members["days"], f"{where}.days", {"number": Number})
-    return from_members(way, members, where)
+    return from_members(kind, members, where)

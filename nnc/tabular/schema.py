@@ -25,7 +25,7 @@ from nnc.tabular import encodings
 from nnc.tabular.categories import Category
 from nnc.tabular.cells import KINDS, Column, as_truths
 from nnc.tabular.encoding import Encoding
-from nnc.tabular.encodings import Binary, Date, LeftOut, Number, Unread
+from nnc.tabular.encodings import Binary, Date, IgnoresValues, LeftOut, Number
 from nnc.tabular.format_search import find_format
 from nnc.tabular.frames import Table
 from nnc.tabular.notices import ColumnWarning, warn_user
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 ROWS = 1 << 13  # that are encoded at a time: what a column takes for it stays in the cache
 BINS = 8
 INDEX = re.compile(r"0|[1-9]\d*", re.ASCII)  # the name of a column that is a number
-ENCODINGS_OF = {"number": (Number, Binary, Unread), "date": (Date, Unread)}  # by kind of format
+ENCODINGS_OF = {"number": (Number, Binary, IgnoresValues), "date": (Date, IgnoresValues)}  # by kind of format
 BEFORE_FORMATS = {"format": None, "zone": "UTC"}  # of columns in files of nnc 0.1.0
 
 
@@ -88,9 +88,9 @@ class Known(NamedTuple):
 
     def made(self) -> str:
         """Return what was made of the column, in words."""
-        made = self.encoding.made()
+        made = self.encoding.describe()
         if isinstance(self.format, TimeFormat):
-            return made.removeprefix("days and ")
+            return made.removeprefix("days, ")
         if isinstance(self.format, NumberFormat) and not self.format.is_plain:
             return f"{made}, read from text such as {self.format.example}"
         return made
@@ -166,7 +166,7 @@ class Schema:
             format = TimeFormat() if column.is_clock else found.format
             zone = format.zone(column) if isinstance(format, DateFormat) else column.zone
             read = _localized(column if format is None else format.read(column, zone), zone)
-            encoding = encodings.learn(read, bins, scores)
+            encoding = encodings.learn_encoding(read, bins, scores)
             _warn(column.name, found, encoding)
             if encoding.width:
                 before = first.setdefault(_fingerprint(encoding, read), column.name)
@@ -215,7 +215,7 @@ class Schema:
         matrix = np.zeros((len(table), self.width(bins)), np.float32)
         n = len(self.columns)
         taken = [
-            (known.encoding, known.encoding.taken(column), self._slices[j], self._slices[n + j])
+            (known.encoding, known.encoding.read_cells(column), self._slices[j], self._slices[n + j])
             for j, known, column in self._matched(table)
         ]
         for start in range(0, len(table), ROWS):
@@ -231,7 +231,7 @@ class Schema:
         its places among the levels of the column; NaN where nothing is, and 0 in columns that are left out."""
         matrix = np.zeros((len(table), len(self.columns)))
         for j, known, column in self._matched(table):
-            matrix[:, j] = known.encoding.coded(column)
+            matrix[:, j] = known.encoding.to_codes(column)
         return matrix
 
     def example(self) -> Table:
@@ -241,7 +241,7 @@ class Schema:
     def raw(self) -> list[Raw]:
         """The columns of what `codes` gives, for other formats."""
         return [
-            Raw(known.name, _codes(known), _levels(known.encoding), known.encoding.written()) for known in self.columns
+            Raw(known.name, _codes(known), _levels(known.encoding), known.encoding.formulas()) for known in self.columns
         ]
 
     def unseen(self, table: Table) -> dict[str, dict[str, int]]:
@@ -360,7 +360,7 @@ class Schema:
 
 
 def _levels(encoding: Encoding) -> tuple[str, ...]:
-    return encoding.listed if isinstance(encoding, Category) else ()
+    return encoding.coded_levels if isinstance(encoding, Category) else ()
 
 
 def _example(known: Known) -> Column:
@@ -381,25 +381,25 @@ def _codes(known: Known) -> str:
         return f"seconds since 1970 of the local time of {known.zone}"
     if isinstance(known.format, NumberFormat) and known.format.percent:
         return "a number, in percent"
-    return known.encoding.codes
+    return known.encoding.code_meaning
 
 
 def _warn(name: str, found: Found, encoding: Encoding) -> None:
     """Warn of cells that could not be read, of a text with two meanings, and of numbers or dates that are lost."""
     if found.warning:
         warn_user(found.warning, ColumnWarning)
-    lost = isinstance(encoding, Unread) or (isinstance(encoding, Category) and encoding.rare)
+    lost = isinstance(encoding, IgnoresValues) or (isinstance(encoding, Category) and encoding.rare)
     if found.lookalike and lost:
         warn_user(
             f"column {name!r}: most cells look like numbers or dates, such as {shown(found.lookalike)}, but have no "
-            f"format that can be read ({encoding.made()}); convert the column to numbers or dates, or drop it",
+            f"format that can be read ({encoding.describe()}); convert the column to numbers or dates, or drop it",
             ColumnWarning,
         )
 
 
 def _fingerprint(encoding: Encoding, column: Column) -> tuple[Any, ...]:
     """What two columns share that have the same cells."""
-    cells = encoding.taken(column)
+    cells = encoding.read_cells(column)
     if cells.dtype.kind == "f":
         cells = np.where(np.isnan(cells), np.nan, cells) + 0.0  # one NaN, one zero
     digest = blake2b(np.ascontiguousarray(cells).data).digest()

@@ -16,7 +16,7 @@ import numpy as np
 from nnc._utils import fields
 from nnc._utils.value import Value, field
 from nnc.tabular.cells import Column, iso_date, wrong_kind
-from nnc.tabular.encoding import from_members, some_texts
+from nnc.tabular.encoding import from_members, text_list
 from nnc.tabular.notices import ColumnWarning, warn_user
 from nnc.tabular.zones import local_moment, offset_name
 
@@ -52,7 +52,7 @@ class Format(Value):
     type: ClassVar[str]  # in documents
     kind: ClassVar[str]  # of the columns that `read` returns
 
-    missing: tuple[str, ...] = field(default=(), check=some_texts)
+    missing: tuple[str, ...] = field(default=(), check=text_list)
 
     def parse(self, text: str) -> float | None:
         """Return the number, or the seconds, that a text without blanks at its ends stands for; None if it cannot be

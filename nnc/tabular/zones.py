@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from nnc.tabular.dates import DAY
+from nnc.tabular.dates import DAY_SECONDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,8 +62,10 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
     if zone is UTC:
         return np.asarray(seconds, np.float64)
     there = ~np.isnan(seconds)
-    days, inverse = np.unique(np.floor(seconds[there] / DAY), return_inverse=True)
-    offsets = np.array([(_offset(day * DAY, zone), _offset((day + 1) * DAY, zone)) for day in days.tolist()])
+    days, inverse = np.unique(np.floor(seconds[there] / DAY_SECONDS), return_inverse=True)
+    offsets = np.array(
+        [(_offset(day * DAY_SECONDS, zone), _offset((day + 1) * DAY_SECONDS, zone)) for day in days.tolist()]
+    )
     offsets = offsets.reshape(-1, 2)[inverse]
     changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # the days on which the offset changes
     instants = seconds[there]
@@ -90,7 +92,7 @@ def _known(name: str) -> tzinfo:
 
 def _offset(seconds: float, zone: tzinfo) -> float:
     """Return the seconds by which a zone is ahead of UTC."""
-    seconds = min(max(seconds, MIN_DAY * DAY), MAX_DAY * DAY)
+    seconds = min(max(seconds, MIN_DAY * DAY_SECONDS), MAX_DAY * DAY_SECONDS)
     offset = (EPOCH + timedelta(seconds=seconds)).astimezone(zone).utcoffset()
     return 0.0 if offset is None else offset.total_seconds()
 
