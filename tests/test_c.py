@@ -9,8 +9,8 @@ import pytest
 
 from nnc import NeuralNetwork
 from nnc._interop import program as exchange
-from nnc._interop.c_source import literal, name_of
-from nnc._interop.int8 import Range, evaluated, quantized
+from nnc._interop.c_source import literal, name_from_path
+from nnc._interop.int8 import Range, evaluate, quantize
 from nnc.layers import AvgPool2D, Conv2D, Input
 from nnc.layers import operations as op
 
@@ -87,7 +87,7 @@ def written(all_trained, headers):
         name = f"{re.sub('[^a-z]', '_', what)}_int8"
         net = networks["float32"]
         net.to_c(headers / f"{name}.h", dtype="int8", calibrate=X)
-        made[name] = quantized(exchange.program(net._whole()), rows.astype("float64")).predict, net, rows
+        made[name] = quantize(exchange.build_program(net._whole()), rows.astype("float64")).predict, net, rows
     return made
 
 
@@ -159,7 +159,7 @@ def test_a_header_says_its_names(tmp_path):
     text = (tmp_path / "my-net.h").read_text()
     assert "void xor_predict(const float *in, float *out)" in text
     assert "double" not in text
-    with pytest.raises(ValueError, match="name must be an identifier of C such as 'digits', got '3d'"):
+    with pytest.raises(ValueError, match="name must be a C identifier such as 'digits', got '3d'"):
         net.to_c(tmp_path / "my-net.h", name="3d")
     assert (tmp_path / "my-net.h").read_text() == text
 
@@ -176,7 +176,8 @@ def test_a_self_test_passes_in_the_other_dtype(tmp_path):
 
 
 def test_names_of_files_become_identifiers():
-    assert [name_of(path) for path in ("a/digits.h", "3-4-1.h", "größe.v2.h")] == ["digits", "net_3_4_1", "gr__e_v2"]
+    paths = ("a/digits.h", "3-4-1.h", "größe.v2.h")
+    assert [name_from_path(path) for path in paths] == ["digits", "net_3_4_1", "gr__e_v2"]
 
 
 def test_labels_are_strings_of_c():
@@ -232,7 +233,7 @@ def test_odd_labels_come_back_from_c(tmp_path):
 def test_a_label_with_a_nul_is_no_string_of_c(tmp_path, label):
     net = classifier([label, "other"])
     for options in ({}, {"dtype": "int8", "calibrate": np.random.default_rng(0).random((20, 2))}):
-        with pytest.raises(ValueError, match=r"labels and names must have no NUL to be strings of C, got '.*x00"):
+        with pytest.raises(ValueError, match=r"labels and names must not contain NUL characters, .*, got '.*x00"):
             net.to_c(tmp_path / "nul.h", **options)
     assert not (tmp_path / "nul.h").exists()
 
@@ -240,7 +241,7 @@ def test_a_label_with_a_nul_is_no_string_of_c(tmp_path, label):
 def test_a_label_that_utf_8_cannot_hold_is_named(tmp_path):
     net = classifier(["\ud800", "other"])
     for write in (net.to_c, net.to_onnx):
-        with pytest.raises(ValueError, match=r"must be text that UTF-8 can hold, got '.ud800'"):
+        with pytest.raises(ValueError, match=r"must be valid Unicode text, got '.ud800'"):
             write(tmp_path / "odd.h")
 
 
@@ -249,10 +250,10 @@ def test_a_label_that_utf_8_cannot_hold_is_named(tmp_path):
 
 def test_operations_in_floats_are_what_the_network_computes(exported):
     networks, X = exported
-    made = exchange.program(networks["float64"]._whole())
+    made = exchange.build_program(networks["float64"]._whole())
     outputs = X.reshape(len(X), -1)
-    for step in made.operations:
-        outputs = evaluated(step, outputs)
+    for operation in made.operations:
+        outputs = evaluate(operation, outputs)
     P = networks["float64"].predict(X)
     assert np.abs(outputs - P).max() <= 1e-12 * max(1, np.abs(P).max())
 
@@ -271,8 +272,8 @@ def test_little_is_lost(exported, tmp_path):
 def test_a_scale_behind_the_input_is_a_part_of_its_scaling(all_trained):
     networks, X = all_trained["scaled columns of scaled numbers"]
     net = networks["float64"]
-    made = quantized(exchange.program(net._whole()), X)
-    assert [type(step.step).__name__ for step in made.steps] == ["MatMul", "Activate"]
+    made = quantize(exchange.build_program(net._whole()), X)
+    assert [type(layer.operation).__name__ for layer in made.layers] == ["MatMul", "Activate"]
     scaling = net.converter.scaling_X
     np.testing.assert_allclose(made.times, scaling.factor * net.weights[0][0], rtol=1e-14)
     np.testing.assert_allclose(made.minus, scaling.shift, rtol=1e-14)
@@ -295,40 +296,40 @@ def test_scores_on_other_rows(tmp_path):
     report = numbers.to_c(tmp_path / "net.h", dtype="int8", calibrate=x, validation=(x, 1000 * np.sin(x)))
     assert report.score == pytest.approx(numbers.score(x, 1000 * np.sin(x)))
     assert report.score_int8 > report.score - 0.01
-    assert "score 0.9" in report.text
+    assert "the score is 0.9" in report.text
 
 
 def test_ranges_hold_zero_exactly():
     for low, high in ((-1.0, 3.0), (0.0, 5.0), (2.0, 5.0), (-4.0, -1.0), (0.0, 0.0)):
-        made = Range.of(low, high)
-        assert -128 <= made.zero <= 127
-        ends = (made.stored(np.array([low, high])) - made.zero) * made.scale
-        assert np.abs(ends - [low, high]).max() <= made.scale
+        values = Range.of(low, high)
+        assert -128 <= values.zero <= 127
+        ends = values.dequantize(values.quantize(np.array([low, high])))
+        assert np.abs(ends - [low, high]).max() <= values.scale
 
 
 def test_arguments_of_whole_numbers(tmp_path):
     net = NeuralNetwork([3, 4, 1], seed=0)
-    with pytest.raises(ValueError, match="dtype='int8' needs calibrate, rows from which"):
+    with pytest.raises(ValueError, match="calibrate must be rows of inputs for dtype='int8'"):
         net.to_c(tmp_path / "net.h", dtype="int8")
     with pytest.raises(ValueError, match="calibrate and validation are for dtype='int8'"):
         net.to_c(tmp_path / "net.h", calibrate=[[1, 2, 3]])
     with pytest.raises(ValueError, match="X must have 3 columns to fit this network"):
         net.to_c(tmp_path / "net.h", dtype="int8", calibrate=[[1, 2]])
     wide = NeuralNetwork([70000, 1], seed=0)
-    with pytest.raises(ValueError, match="a neuron has 66309 inputs at most, got 70000"):
+    with pytest.raises(ValueError, match="supports at most 66309 inputs per neuron, got 70000"):
         wide.to_c(tmp_path / "net.h", dtype="int8", calibrate=np.ones((1, 70000)))
     assert not [*tmp_path.iterdir()]
 
 
 def test_what_scales_between_layers():
-    made = exchange.program(NeuralNetwork([3, 4, 1], activation="tanh", loss="mse", seed=0)._whole())
+    made = exchange.build_program(NeuralNetwork([3, 4, 1], activation="tanh", loss="mse", seed=0)._whole())
     first, *others = made.operations
     X = np.random.default_rng(0).normal(0, 1, (50, 3))
     scale = op.Scale((4,), (4,), [0.5] * 4, [2.0, 1, -1, 3], [1.0] * 4)
     for operations in ((first, scale, *others), (first, others[0], scale, *others[1:])):  # taken into weights, or not
         outputs = X
-        for step in operations:
-            outputs = evaluated(step, outputs)
-        found = quantized(made.replace(operations=operations), X)
-        assert np.abs(found.predict(X) - outputs).max() < 0.02 * np.ptp(outputs)
-        assert len(found.steps) == (2 if operations[1] is scale else 3)
+        for operation in operations:
+            outputs = evaluate(operation, outputs)
+        quantized = quantize(made.replace(operations=operations), X)
+        assert np.abs(quantized.predict(X) - outputs).max() < 0.02 * np.ptp(outputs)
+        assert len(quantized.layers) == (2 if operations[1] is scale else 3)

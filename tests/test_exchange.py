@@ -7,7 +7,7 @@ import pytest
 
 from nnc import ModelFileError, NeuralNetwork
 from nnc._interop import c_source, onnx, script
-from nnc._interop.program import METHODS, halves, program
+from nnc._interop.program import METHODS, build_program, split_remainders
 from nnc._registry import activations
 from nnc.layers import Dense, in_files
 from nnc.layers import operations as op
@@ -80,30 +80,30 @@ def test_a_dtype_is_one_of_two_and_holds_every_number(method, tmp_path):
         getattr(net, method)(tmp_path / "net", dtype="float16")
     net.weights[0][1, 2] = 1e39
     getattr(net, method)(tmp_path / "net")
-    with pytest.raises(ValueError, match=r"dtype is 'float32', which does not hold 1e\+39"):
+    with pytest.raises(ValueError, match=r"dtype is 'float32', but 1e\+39"):
         getattr(net, method)(tmp_path / "other", dtype="float32")
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
 def test_a_document_that_was_read_is_a_program_too():
     net = NeuralNetwork([3, 4, 1], seed=0)
-    made = program(json.loads(net.to_json()) | {"classes": None, "scale_X": None, "scale_y": None})
-    assert made == program(document(net))
+    made = build_program(json.loads(net.to_json()) | {"classes": None, "scale_X": None, "scale_y": None})
+    assert made == build_program(document(net))
     assert [type(step) for step in made.operations] == [op.MatMul, op.Activate] * 2
-    assert (made.title, made.n_in, made.answer) == ("3-4-1", 3, "numbers")
+    assert (made.title, made.n_in, made.task) == ("3-4-1", 3, "regression")
 
 
 def test_halves_add_up_to_the_number():
     numbers = [2000.123456789, -1e-30, 0.0, 3.0]
-    first, rest = halves(numbers, "float32")
+    first, remainders = split_remainders(numbers, "float32")
     assert np.float32(first).tolist() == first
-    assert [a + b for a, b in zip(first, rest, strict=True)] == numbers
-    assert halves(numbers, "float64") == (numbers, [0.0] * 4)
+    assert [a + b for a, b in zip(first, remainders, strict=True)] == numbers
+    assert split_remainders(numbers, "float64") == (numbers, [0.0] * 4)
 
 
 def test_onnx_of_more_than_2_gib_is_refused(set_limit, tmp_path):
-    set_limit("nnc._interop.onnx.LARGEST", 8 * 15)
+    set_limit("nnc._interop.onnx.MAX_MODEL_BYTES", 8 * 15)
     net = NeuralNetwork([3, 4, 1], seed=0)
-    with pytest.raises(ValueError, match="an ONNX file holds 2 GiB at most, this network has"):
+    with pytest.raises(ValueError, match="an ONNX file must be smaller than 2 GiB, got"):
         net.to_onnx(tmp_path / "net.onnx")
     net.to_onnx(tmp_path / "net.onnx", dtype="float32")

@@ -310,7 +310,7 @@ REFUSED = {
     r"gives 'W', which something else gives": model([("Relu", ["X"], ["W"]), DENSE], tensors=[W], outputs=["z"]),
     r"takes 'y', which nothing gives before": model([("Relu", ["y"], ["y"])]),
     "it is no ONNX model": message((1, 8)),
-    "it ends within": model([("MatMul", ["X", "W"], ["y"])], tensors=[W])[:-3],
+    "the file ends within": model([("MatMul", ["X", "W"], ["y"])], tensors=[W])[:-3],
     "it has no graph": b"",
     # ---------------------------------------------------------------- time and memory
     "it makes much larger arrays": model(

@@ -201,5 +201,5 @@ def test_a_header_says_its_tables(trained, tmp_path):
     assert '       in[2]  "few": the index of the text in town_levels2\n' in text
     assert "static const char *const town_levels2[4]" in text
     assert "#define TOWN_N_IN 19\n#define TOWN_N_OUT 3\n" in text
-    with pytest.raises(ValueError, match=r"^name must be an identifier of C such as 'digits', got 'a b'$"):
+    with pytest.raises(ValueError, match=r"^name must be a C identifier such as 'digits', got 'a b'$"):
         trained["text"].to_c(tmp_path / "model.h", name="a b")

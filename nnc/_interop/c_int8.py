@@ -1,6 +1,6 @@
-"""Headers of C whose layers compute in whole numbers of 8 bits: floats come in, and come out of the last layer.
+"""Writer of C headers for networks that are quantized to 8-bit integers; inputs and outputs are floats.
 
-nnc/_interop/int8.py describes the arithmetic, and computes it with NumPy.
+nnc/_interop/int8.py describes the arithmetic, and computes the same in NumPy.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nnc._interop.c_source import FUNCTIONS, Source, initializer
-from nnc._interop.int8 import Layer, Pool, Quantization, Table, quantized
-from nnc._interop.program import halves, program
+from nnc._interop.int8 import LookupTable, Pool, Quantization, QuantizedLayer, quantize
+from nnc._interop.program import build_program, split_remainders
 from nnc.layers import operations as op
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc._interop.int8 import Quantized
+    from nnc._interop.int8 import QuantizedNetwork
     from nnc._interop.program import Program
 
 INT8_FUNCTIONS = {
-    "store": """\
-/* out = in * factor, rounded, + zero, within 8 bits */
-static inline void ${name}_store(const float *in, const float *factor, int m, int zero, int8_t *out, int n)
+    "quantize": """\
+/* Quantize n inputs: out = round(in * factor) + zero, clipped to int8. The m factors are repeated for all inputs. */
+static inline void ${name}_quantize(const float *in, const float *factor, int m, int zero, int8_t *out, int n)
 {
     int i;
     for (i = 0; i < n; i++) {
@@ -35,56 +35,56 @@ static inline void ${name}_store(const float *in, const float *factor, int m, in
     }
 }
 """,
-    "rescaled": """\
-/* A sum at the scale of the output: times multiplier / 2**shift, rounded. */
-static inline int8_t ${name}_rescaled(int32_t sum, int32_t multiplier, int shift, int zero)
+    "requantize": """\
+/* Quantize a sum for the range of the output: round(sum * multiplier / 2**shift) + zero, clipped to int8. */
+static inline int8_t ${name}_requantize(int32_t sum, int32_t multiplier, int shift, int zero)
 {
     const int64_t q = (((int64_t)sum * multiplier + ((int64_t)1 << (shift - 1))) >> shift) + zero;
     return (int8_t)(q < -128 ? -128 : q > 127 ? 127 : q);
 }
 """,
     "dense_int8": """\
-/* in stands for (in - within) times a scale, out for (out - zero) times another one. */
-static inline void ${name}_dense_int8(const int8_t *in, int n, int within, const int8_t *W, const int32_t *b,
+/* Dense layer. Inputs have the zero point in_zero, outputs the zero point zero. */
+static inline void ${name}_dense_int8(const int8_t *in, int n, int in_zero, const int8_t *W, const int32_t *b,
                                       const int32_t *multiplier, const int8_t *shift, int zero, int8_t *out, int m)
 {
     int i, j;
     for (j = 0; j < m; j++, W += n) {
         int32_t sum = b[j];
         for (i = 0; i < n; i++)
-            sum += W[i] * (in[i] - within);
-        out[j] = ${name}_rescaled(sum, multiplier[j], shift[j], zero);
+            sum += W[i] * (in[i] - in_zero);
+        out[j] = ${name}_requantize(sum, multiplier[j], shift[j], zero);
     }
 }
 """,
     "scale_int8": """\
-/* The same number by number, of m weights over and over. */
-static inline void ${name}_scale_int8(const int8_t *in, int within, const int8_t *W, const int32_t *b,
+/* Elementwise product and sum. The m weights and biases are repeated for all n inputs. */
+static inline void ${name}_scale_int8(const int8_t *in, int in_zero, const int8_t *W, const int32_t *b,
                                       const int32_t *multiplier, const int8_t *shift, int zero, int m,
                                       int8_t *out, int n)
 {
     int i;
     for (i = 0; i < n; i++)
-        out[i] = ${name}_rescaled(W[i % m] * (in[i] - within) + b[i % m], multiplier[i % m], shift[i % m], zero);
+        out[i] = ${name}_requantize(W[i % m] * (in[i] - in_zero) + b[i % m], multiplier[i % m], shift[i % m], zero);
 }
 """,
     "dense_last": """\
-/* The last layer, whose sums become floats. */
-static inline void ${name}_dense_last(const int8_t *in, int n, int within, const int8_t *W, const int32_t *b,
+/* Last dense layer, which converts its sums to floats. */
+static inline void ${name}_dense_last(const int8_t *in, int n, int in_zero, const int8_t *W, const int32_t *b,
                                       const float *scale, float *out, int m)
 {
     int i, j;
     for (j = 0; j < m; j++, W += n) {
         int32_t sum = b[j];
         for (i = 0; i < n; i++)
-            sum += W[i] * (in[i] - within);
+            sum += W[i] * (in[i] - in_zero);
         out[j] = (float)sum * scale[j];
     }
 }
 """,
-    "table": """\
-/* An activation, which has 256 values. */
-static inline void ${name}_table(int8_t *a, const int8_t *values, int n)
+    "lookup": """\
+/* Activation, read from a table of its values for the 256 possible inputs. */
+static inline void ${name}_lookup(int8_t *a, const int8_t *values, int n)
 {
     int i;
     for (i = 0; i < n; i++)
@@ -94,132 +94,159 @@ static inline void ${name}_table(int8_t *a, const int8_t *values, int n)
 }
 
 
-def _of_int8(what: str, *changes: tuple[str, str]) -> str:
-    """One of the functions for floats with other types and names."""
-    text = FUNCTIONS[what].replace(f"${{name}}_{what}", f"${{name}}_{what}_int8").replace("$real", "int8_t")
-    for old, new in changes:
+def _int8_variant(function: str, *replacements: tuple[str, str]) -> str:
+    """Return a function of `FUNCTIONS` for 8-bit integers, after replacing text by the pairs (old, new)."""
+    text = FUNCTIONS[function].replace(f"${{name}}_{function}", f"${{name}}_{function}_int8")
+    text = text.replace("$real", "int8_t")
+    for old, new in replacements:
         assert old in text
         text = text.replace(old, new)
     return text
 
 
-INT8_FUNCTIONS["conv_int8"] = _of_int8(
+INT8_FUNCTIONS["conv_int8"] = _int8_variant(
     "conv",
-    ("int channels, const int8_t *W, const int8_t *b,", "int channels, int within, const int8_t *W, const int32_t *b,"),
+    (
+        "int channels, const int8_t *W, const int8_t *b,",
+        "int channels, int in_zero, const int8_t *W, const int32_t *b,",
+    ),
     ("int top, int left,", "int top, int left, const int32_t *multiplier, const int8_t *shift, int zero,"),
     ("int8_t sum = b ? b[j] : 0;", "int32_t sum = b[j];"),
-    ("weights[i] * row[i]", "weights[i] * (row[i] - within)"),
-    ("*out++ = sum;", "*out++ = ${name}_rescaled(sum, multiplier[j], shift[j], zero);"),
+    ("weights[i] * row[i]", "weights[i] * (row[i] - in_zero)"),
+    ("*out++ = sum;", "*out++ = ${name}_requantize(sum, multiplier[j], shift[j], zero);"),
 )
-INT8_FUNCTIONS["max_pool_int8"] = _of_int8("max_pool")
-INT8_FUNCTIONS["avg_pool_int8"] = _of_int8(
+INT8_FUNCTIONS["max_pool_int8"] = _int8_variant("max_pool")
+INT8_FUNCTIONS["avg_pool_int8"] = _int8_variant(
     "avg_pool",
-    ("int8_t sum = 0;", "int32_t sum = 0; /* of numbers from 0 on, so that the quotient is rounded down */"),
+    ("int8_t sum = 0;", "int32_t sum = 0; /* terms are shifted to 0..255, so that integer division rounds down */"),
     ("sum += first[(ky * width + kx) * channels];", "sum += first[(ky * width + kx) * channels] + 128;"),
     ("*out++ = sum / (int8_t)(kh * kw);", "*out++ = (int8_t)((2 * sum + kh * kw) / (2 * kh * kw) - 128);"),
 )
-TYPES = {"int8_t": 1, "int32_t": 4}
+TYPE_BYTES = {"int8_t": 1, "int32_t": 4}  # size of the integer types
 
 
 class Int8Source(Source):
-    """The parts of such a header. Floats are in a and b as ever, stored numbers in p and q."""
+    """Builder of a header for a quantized network.
+
+    Buffers a and b hold floats, as in `Source`; buffers p and q hold 8-bit integers.
+    """
 
     includes: ClassVar[tuple[str, ...]] = ("math.h", "stdint.h")
-    known: ClassVar[dict[str, str]] = {**FUNCTIONS, **INT8_FUNCTIONS}
+    templates: ClassVar[dict[str, str]] = {**FUNCTIONS, **INT8_FUNCTIONS}
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "float32")
-        self.stored = {"p": 0, "q": 0}
-        self.holds = ""  # which of these has the numbers
+        self.int8_buffers = {"p": 0, "q": 0}  # number of elements of each buffer
+        self.current_int8 = ""  # name of the buffer that the next operation reads; "" before the inputs are quantized
 
-    def wholes(self, what: str, values: Any, kind: str = "int8_t") -> str:
-        """Adds a constant array of whole numbers; its name."""
+    def integers(self, kind: str, values: Any, c_type: str = "int8_t") -> str:
+        """Add a constant array of integers, and return its name."""
         numbers = [str(int(value)) for value in np.ravel(values)]
-        name = f"{self.name}_{what}{len(self.arrays)}"
-        self.arrays.append(f"static const {kind} {name}[{len(numbers)}] = {initializer(numbers)};\n")
-        self.constants += len(numbers) * TYPES[kind]
+        name = f"{self.name}_{kind}{len(self.arrays)}"
+        self.arrays.append(f"static const {c_type} {name}[{len(numbers)}] = {initializer(numbers)};\n")
+        self.constant_bytes += len(numbers) * TYPE_BYTES[c_type]
         return name
 
-    def call_int8(self, what: str, before: Sequence[Any], size: int, after: Sequence[Any]) -> None:
-        """Adds the call of a function that reads stored numbers and stores so many elsewhere."""
-        to = "q" if self.holds == "p" else "p"
-        self.stored[to] = max(self.stored[to], size)
-        arguments = ", ".join(map(str, [self.holds or self.at, *before, to, *after]))
-        self.calls.append(f"{self.function(what)}({arguments});")
-        self.holds = to
+    def call_int8(self, function: str, before: Sequence[Any], size: int, after: Sequence[Any]) -> None:
+        """Add the call of a function that reads the current array and writes `size` 8-bit integers to the other buffer.
 
-    def network(self, made: Quantized, n_in: int) -> None:
-        """Adds all of it."""
-        first, rest = halves(made.minus.tolist(), "float32")
-        for part in (first, rest):
+        Other arguments of the call are those in `before` and `after` the buffer for the results.
+        """
+        result = "q" if self.current_int8 == "p" else "p"
+        self.int8_buffers[result] = max(self.int8_buffers[result], size)
+        arguments = ", ".join(map(str, [self.current_int8 or self.current, *before, result, *after]))
+        self.calls.append(f"{self.function(function)}({arguments});")
+        self.current_int8 = result
+
+    def network(self, quantized: QuantizedNetwork, n_in: int) -> None:
+        """Add the calls that compute a quantized network."""
+        for part in split_remainders(quantized.minus.tolist(), "float32"):
             if any(part):
                 self.call("subtract", [self.array("subtract", part), len(part)], n_in, [n_in], in_place=True)
-        factor = self.array("factor", (made.times / made.within.scale).tolist())
-        self.call_int8("store", [factor, len(made.times), made.within.zero], n_in, [n_in])
-        for step in made.steps:
-            if isinstance(step, Layer):
-                self.layer(step)
-            elif isinstance(step, Table):
-                values = self.wholes(step.step.name, step.numbers)
-                self.calls.append(f"{self.function('table')}({self.holds}, {values}, {prod(step.step.out)});")
-            elif isinstance(step, Pool):
-                operation = step.step
-                what = "max_pool_int8" if isinstance(operation, op.MaxPool) else "avg_pool_int8"
+        factor = self.array("factor", (quantized.times / quantized.input_range.scale).tolist())
+        self.call_int8("quantize", [factor, len(quantized.times), quantized.input_range.zero], n_in, [n_in])
+        for layer in quantized.layers:
+            if isinstance(layer, QuantizedLayer):
+                self.layer(layer)
+            elif isinstance(layer, LookupTable):
+                values = self.integers(layer.operation.name, layer.values)
+                n = prod(layer.operation.out)
+                self.calls.append(f"{self.function('lookup')}({self.current_int8}, {values}, {n});")
+            elif isinstance(layer, Pool):
+                operation = layer.operation
+                function = "max_pool_int8" if isinstance(operation, op.MaxPool) else "avg_pool_int8"
                 before = [*operation.below[1:], *operation.window, *operation.stride]
-                self.call_int8(what, before, prod(operation.out), operation.out[:2])
-        last, n = made.last, len(made.last.w)
-        W, b = self.wholes("W", last.w.T), self.wholes("b", last.b, "int32_t")
+                self.call_int8(function, before, prod(operation.out), operation.out[:2])
+        last, n = quantized.last, len(quantized.last.w)
+        W, b = self.integers("W", last.w.T), self.integers("b", last.b, "int32_t")
         scales, m = self.array("scale", last.scales.tolist()), last.w.shape[1]
-        to = "b" if self.at == "a" else "a"
-        self.buffers[to] = max(self.buffers[to], m)
-        arguments = f"{self.holds}, {n}, {last.within.zero}, {W}, {b}, {scales}, {to}, {m}"
+        result = "b" if self.current == "a" else "a"
+        self.buffers[result] = max(self.buffers[result], m)
+        arguments = f"{self.current_int8}, {n}, {last.input_range.zero}, {W}, {b}, {scales}, {result}, {m}"
         self.calls.append(f"{self.function('dense_last')}({arguments});")
-        self.at = to
-        for step in made.tail:
-            self.write(step)
+        self.current = result
+        for operation in quantized.float_operations:
+            self.write(operation)
 
-    def layer(self, layer: Layer) -> None:
-        """A dense or convolutional layer."""
-        assert layer.out is not None
-        self.function("rescaled")
-        W, b = self.wholes("W", layer.w.T), self.wholes("b", layer.b, "int32_t")
-        multiplier = self.wholes("multiplier", layer.multiplier, "int32_t")
-        to_output = [multiplier, self.wholes("shift", layer.shift), layer.out.zero]
-        step, zero, m = layer.step, layer.within.zero, layer.w.shape[1]
-        if isinstance(step, op.MatMul):
+    def layer(self, layer: QuantizedLayer) -> None:
+        """Add the call for a dense or convolutional layer, or an elementwise scaling."""
+        assert layer.output_range is not None
+        self.function("requantize")
+        W, b = self.integers("W", layer.w.T), self.integers("b", layer.b, "int32_t")
+        multiplier = self.integers("multiplier", layer.multiplier, "int32_t")
+        to_output = [multiplier, self.integers("shift", layer.shift), layer.output_range.zero]
+        operation, zero, m = layer.operation, layer.input_range.zero, layer.w.shape[1]
+        if isinstance(operation, op.MatMul):
             self.call_int8("dense_int8", [len(layer.w), zero, W, b, *to_output], m, [m])
-        elif isinstance(step, op.Scale):
-            self.call_int8("scale_int8", [zero, W, b, *to_output, m], prod(step.out), [prod(step.out)])
+        elif isinstance(operation, op.Scale):
+            self.call_int8("scale_int8", [zero, W, b, *to_output, m], prod(operation.out), [prod(operation.out)])
         else:
-            top, left, _, _ = step.pad
-            before = [*step.below, zero, W, b, *step.window, *step.stride, top, left, *to_output]
-            self.call_int8("conv_int8", before, prod(step.out), step.out)
+            top, left, _, _ = operation.pad
+            before = [*operation.below, zero, W, b, *operation.window, *operation.stride, top, left, *to_output]
+            self.call_int8("conv_int8", before, prod(operation.out), operation.out)
 
-    def buffers_text(self) -> list[str]:
-        """The buffers."""
-        return [*super().buffers_text(), *(f"static int8_t {name}[{n}];" for name, n in self.stored.items() if n)]
+    def buffer_definitions(self) -> list[str]:
+        """Return the definitions of the buffers."""
+        definitions = [f"static int8_t {name}[{n}];" for name, n in self.int8_buffers.items() if n]
+        return [*super().buffer_definitions(), *definitions]
 
     @property
-    def memory(self) -> int:
-        """Bytes in the buffers."""
-        return super().memory + sum(self.stored.values())
+    def buffer_bytes(self) -> int:
+        """Size of all buffers in bytes."""
+        return super().buffer_bytes + sum(self.int8_buffers.values())
 
 
 def to_c_int8(net: Any, name: str, calibrate: Any, validation: Any) -> tuple[str, Quantization]:
-    """The text of a header, and how it compares with the network: see `NeuralNetwork.to_c`."""
+    """Return the text of a C header, and a comparison of its outputs with those of the network.
+
+    Parameters
+    ----------
+    net : NeuralNetwork
+    name : str
+        Prefix of all names in the header.
+    calibrate : array
+        Rows of inputs, from which the ranges of all values are determined.
+    validation : (X, y), optional
+        Rows for the comparison, and their targets. Default: the rows of `calibrate`.
+
+    Raises
+    ------
+    ValueError
+        `calibrate` is None, or a layer is not supported.
+    """
     if calibrate is None:
-        raise ValueError("dtype='int8' needs calibrate, rows from which it follows how large numbers get")
-    made, converter = program(net._whole()), net.converter
-    found = quantized(made, converter.rows(converter.array(calibrate)).astype(np.float64))
+        raise ValueError("calibrate must be rows of inputs for dtype='int8', which determine the ranges, got None")
+    program, converter = build_program(net._whole()), net.converter
+    quantized = quantize(program, converter.rows(converter.array(calibrate)).astype(np.float64))
     X, y = (calibrate, None) if validation is None else validation
     rows = converter.rows(converter.array(X)).astype(np.float64)
-    P, Q = net.predict(X), found.predict(rows)
-    report = _compared(net, P, Q, X, y)
-    return _text(made, name, found, f"\n   {report.text}."), report
+    P, Q = net.predict(X), quantized.predict(rows)
+    comparison = _compare(net, P, Q, X, y)
+    return _header(program, name, quantized, f"\n   {comparison.text}."), comparison
 
 
-def _compared(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quantization:
-    """How alike two predictions of the same rows are, the second of which is that of whole numbers."""
+def _compare(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Quantization:
+    """Compare the outputs P of a network with the outputs Q of the quantized network for the same rows."""
     converter, error, agreement = net.converter, float(abs(P - Q).max()), None
     if converter.loss.of_classes:
         agreement = float((converter.class_index(P) == converter.class_index(Q)).mean())
@@ -230,13 +257,14 @@ def _compared(net: Any, P: NDArray[Any], Q: NDArray[Any], X: Any, y: Any) -> Qua
     return Quantization(error, agreement, score, score_int8)
 
 
-def _text(made: Program, name: str, found: Quantized, remark: str) -> str:
+def _header(program: Program, name: str, quantized: QuantizedNetwork, remark: str) -> str:
     """Return the text of a header, with a remark on its accuracy."""
     source = Int8Source(name)
-    source.network(found, made.n_in)
-    if made.test is not None:
-        # Inputs that are stored exactly, so that no rounding of a machine makes another whole number of one.
-        q = found.within.stored((np.array(made.test["X"]) - found.minus) * found.times)
-        X = (q - found.within.zero) * found.within.scale / found.times + found.minus
-        made = made.replace(test={"X": X.tolist()})
-    return source.whole(made, found.predict, remark)
+    source.network(quantized, program.n_in)
+    if program.self_test is not None:
+        # The inputs are exactly representable integers, so that rounding errors cannot change their quantized values.
+        inputs = quantized.input_range
+        q = inputs.quantize((np.array(program.self_test["X"]) - quantized.minus) * quantized.times)
+        X = inputs.dequantize(q) / quantized.times + quantized.minus
+        program = program.replace(self_test={"X": X.tolist()})
+    return source.header(program, quantized.predict, remark)

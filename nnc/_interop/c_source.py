@@ -1,7 +1,7 @@
-"""Networks as C: one header without dependencies but math.h, static memory alone, plain loops.
+"""Writer of C headers, which use only math.h and static memory.
 
-The templates below are the functions of such a header. $name is the network's, $real its type, and $f what the names of
-functions of math.h end with for that type.
+The templates below are the functions of a header. $name is the name of the network, $real its floating-point type, and
+$f the suffix that math.h functions have for this type.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import prod
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nnc._interop.program import SCALE_SIGNS, Writer, programs, rounded, scale_steps, wrapped
+from nnc._interop.program import SCALE_SIGNS, Writer, build_programs, round_to_dtype, scale_functions, wrap_values
 from nnc._interop.protobuf import utf8
 from nnc._registry import activations, formulas
 from nnc._serialization.text import TOLERANCES
@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 
 HEADER = """\
-/* The network $title, written by nnc $version.
+/* Neural network $title, exported by nnc $version.
 
-   C99, or C++11. Include it in one file of a program:
+   Language: C99 or C++11. Include this header in one source file of a program:
 
        static const $real in[${NAME}_N_IN] = {0};
        $real out[${NAME}_N_OUT];
        ${name}_predict(in, out);
 
-   Inputs are raw, $inputs. $outputs
-   ${name}_self_test() returns 0 where all of this computes what it did when it was written.
-   Buffers are static: one call at a time. They take $bytes bytes, constants $constants.$remark */
+   Inputs are raw values without scaling$order. $outputs
+   ${name}_self_test() returns 0 if the compiled code reproduces the outputs that were computed at export.
+   The functions use static buffers, so two calls must not overlap.
+   Memory: $bytes bytes for buffers, $constants bytes for constants.$remark */
 
 #ifndef ${NAME}_H
 #define ${NAME}_H
@@ -57,12 +58,12 @@ static inline void ${name}_%s(const $real *in, const $real *numbers, int m, $rea
 }
 """
 SCALES = {what: SCALE % (what, sign) for what, sign in SCALE_SIGNS.items()}
-# A header contains those of these functions that it calls.
+# A header contains only the functions that it calls.
 FUNCTIONS = {
     **SCALES,
-    "subtract": "/* Of m numbers, over and over. */\n" + SCALES["subtract"],
+    "subtract": "/* The m operands are repeated for all n inputs. */\n" + SCALES["subtract"],
     "dense": """\
-/* out[j] = b[j] + the sum over i of W[j][i] * in[i] */
+/* Dense layer: out[j] = b[j] + sum over i of W[j][i] * in[i]. */
 static inline void ${name}_dense(const $real *in, int n, const $real *W, const $real *b, $real *out, int m)
 {
     int i, j;
@@ -75,8 +76,8 @@ static inline void ${name}_dense(const $real *in, int n, const $real *W, const $
 }
 """,
     "conv": """\
-/* out[y][x][j] = b[j] + the sum over ky, kx and c of W[j][ky][kx][c] * in[y * sy - top + ky][x * sx - left + kx][c],
-   where that lies within the image */
+/* Convolution with zero padding: out[y][x][j] = b[j] + sum over ky, kx and c of
+   W[j][ky][kx][c] * in[y * sy - top + ky][x * sx - left + kx][c]. Positions outside of the image are skipped. */
 static inline void ${name}_conv(const $real *in, int height, int width, int channels, const $real *W, const $real *b,
                                 int kh, int kw, int sy, int sx, int top, int left,
                                 $real *out, int rows, int columns, int m)
@@ -102,7 +103,7 @@ static inline void ${name}_conv(const $real *in, int height, int width, int chan
 }
 """,
     "max_pool": """\
-/* The largest number of each window of kh x kw. */
+/* Maximum of each window of kh x kw pixels, for each channel. */
 static inline void ${name}_max_pool(const $real *in, int width, int channels, int kh, int kw, int sy, int sx,
                                     $real *out, int rows, int columns)
 {
@@ -122,7 +123,7 @@ static inline void ${name}_max_pool(const $real *in, int width, int channels, in
 }
 """,
     "avg_pool": """\
-/* The mean of each window of kh x kw. */
+/* Mean of each window of kh x kw pixels, for each channel. */
 static inline void ${name}_avg_pool(const $real *in, int width, int channels, int kh, int kw, int sy, int sx,
                                     $real *out, int rows, int columns)
 {
@@ -140,6 +141,7 @@ static inline void ${name}_avg_pool(const $real *in, int width, int channels, in
 }
 """,
     "softmax": """\
+/* Softmax of n numbers, in place. Subtracting the largest one prevents overflow. */
 static inline void ${name}_softmax($real *a, int n)
 {
     $real largest = a[0], sum = 0;
@@ -159,13 +161,15 @@ static inline $real ${name}_sigmoid_of($real z)
 }
 """,
     "softplus_of": """\
-static inline $real ${name}_softplus_of($real z) /* log(1 + exp(z)) */
+/* log(1 + exp(z)) without overflow. */
+static inline $real ${name}_softplus_of($real z)
 {
     return (z > 0 ? z : 0) + log1p$f(exp$f(z > 0 ? -z : z));
 }
 """,
     "Phi_of": """\
-static inline $real ${name}_Phi_of($real z) /* the normal distribution */
+/* Cumulative distribution function of the standard normal distribution. */
+static inline $real ${name}_Phi_of($real z)
 {
     return erfc$f(-z * $root) / 2;
 }
@@ -184,7 +188,7 @@ static inline void ${name}_$activation($real *a, int n)
 """
 
 PREDICT = """\
-/* What the network makes of a row. */
+/* Compute the ${NAME}_N_OUT outputs for one row of ${NAME}_N_IN inputs. */
 static inline void ${name}_predict(const $real *in, $real *out)
 {
     $body
@@ -192,12 +196,12 @@ static inline void ${name}_predict(const $real *in, $real *out)
         out[i] = $output;
 }
 """
-# Of an ensemble, behind each network but the first, whose outputs are the first of the sum.
+# Statement of an ensemble after each network. The first network sets the sum, the others add to it.
 SUM = """\
 for (i = 0; i < ${NAME}_N_OUT; i++)
-        sum[i] $to ${at}[i];"""
+        sum[i] $assignment ${source}[i];"""
 CLASS_OF_LARGEST = """\
-/* The number of the class that outputs speak for; ${name}_labels has its name. */
+/* Return the index of the predicted class, whose name is in ${name}_labels: that of the largest output. */
 static inline int ${name}_class(const $real *out)
 {
     int i, best = 0;
@@ -206,252 +210,279 @@ static inline int ${name}_class(const $real *out)
     return best;
 }
 """
-CLASS_OF_YES = """\
-/* The number of the class that the output speaks for; ${name}_labels has its name. */
+CLASS_OF_THRESHOLD = """\
+/* Return the index of the predicted class, whose name is in ${name}_labels: 1 if the output is at least $threshold. */
 static inline int ${name}_class(const $real *out)
 {
     return out[0] >= $threshold;
 }
 """
 SELF_TEST = """\
-/* 0, or the number of the first output (from 1) that is not what it was when this was written. */
+/* Return 0 if all outputs for a test row are as at export, else the number of the first that differs, from 1 on. */
 static inline int ${name}_self_test(void)
 {
     static const $real in[$n_in] = $X;
-    static const $real wanted[$n_out] = $P;
+    static const $real expected[$n_out] = $P;
     $real out[$n_out];
     int i;
     ${name}_predict(in, out);
     for (i = 0; i < $n_out; i++)
-        if (!(fabs$f(out[i] - wanted[i]) <= $tolerance * (1 + fabs$f(wanted[i]))))
+        if (!(fabs$f(out[i] - expected[i]) <= $tolerance * (1 + fabs$f(expected[i]))))
             return i + 1;
     return 0;
 }
 """
-CLASS = {"one": CLASS_OF_LARGEST, "yes": CLASS_OF_YES}
+CLASS_FUNCTIONS = {"multiclass": CLASS_OF_LARGEST, "binary": CLASS_OF_THRESHOLD}
+# Description of the outputs for each task of a program.
 OUTPUTS = {
-    "numbers": "Outputs are as `predict` gives them.",
-    "one": "Outputs stand for the classes; the largest is the answer.",
-    "yes": "The output says how much is to be said for the second of the classes.",
-    "each": "Each output is the probability of a yes.",
+    "regression": "Outputs are predictions in the units of the targets.",
+    "multiclass": "There is one output per class; the largest one marks the predicted class.",
+    "binary": "A larger output makes the second class more likely.",
+    "multilabel": "Each output is the probability that its label applies.",
 }
-COMPARED = {"max": ">", "min": "<"}  # no fmax: numbers are finite, and it is a call
+# Operators that compute max and min of finite numbers. fmax and fmin would be slower because they handle NaN.
+COMPARISONS = {"max": ">", "min": "<"}
 
 
 def to_c(documents: Sequence[dict[str, Any]], name: str, dtype: str, predict: Callable[[Any], Any]) -> str:
-    """The text of a header.
+    """Return the text of a C header that computes a network or an ensemble.
 
     Parameters
     ----------
     documents : sequence of dict
-        A checked one, or those of the networks of an ensemble, the mean of whose outputs is computed.
+        Validated document of a network, or those of the networks of an ensemble, whose mean output is computed.
     name : str
-        What all names in the header begin with.
-    dtype : str
-        "float64" or "float32".
+        Prefix of all names in the header.
+    dtype : {"float64", "float32"}
+        Floating-point type of the header.
     predict : callable
-        Rows of raw inputs to rows of outputs, for the self-test.
+        Function from rows of raw inputs to rows of outputs, for the self-test.
 
     Raises
     ------
     ValueError
-        name is no identifier of C, a number is out of the range of dtype, or a kind of layer cannot be written.
+        `name` is no identifier of C, a number is outside the range of `dtype`, or a layer is not supported.
     """
-    made = programs(documents, predict)
+    programs = build_programs(documents, predict)
     source = Source(name, dtype)
-    for one in made:
-        for step in one.operations:
-            source.write(step)
-        if len(made) > 1:
-            source.add_up(one.n_out)
-    return source.whole(made[0], predict)
+    for program in programs:
+        for operation in program.operations:
+            source.write(operation)
+        if len(programs) > 1:
+            source.add_to_sum(program.n_out)
+    return source.header(programs[0], predict)
 
 
 class Source(Writer):
-    """The parts of a header, as they are added."""
+    """Builder of a header, which collects arrays, functions and calls."""
 
     includes: ClassVar[tuple[str, ...]] = ("math.h",)
-    known: ClassVar[dict[str, str]] = FUNCTIONS
+    templates: ClassVar[dict[str, str]] = FUNCTIONS
 
     def __init__(self, name: str, dtype: str) -> None:
         if not re.fullmatch(IDENTIFIER, name):
-            raise ValueError(f"name must be an identifier of C such as 'digits', got {name!r}")
+            raise ValueError(f"name must be a C identifier such as 'digits', got {name!r}")
         self.name, self.dtype = name, dtype
         self.real, self.f = ("float", "f") if dtype == "float32" else ("double", "")
         self.arrays: list[str] = []
         self.functions: dict[str, str] = {}
         self.calls: list[str] = []
-        self.at = "in"  # where the numbers are that the next operation takes
-        self.buffers = {"a": 0, "b": 0, "sum": 0}  # how many numbers they have room for
-        self.summed = 0  # networks whose outputs are in the sum
-        self.constants = 0  # bytes in all arrays
-        self.size = 4 if dtype == "float32" else 8
+        self.current = "in"  # name of the array that the next operation reads
+        self.buffers = {"a": 0, "b": 0, "sum": 0}  # number of elements of each buffer
+        self.n_summed = 0  # number of networks whose outputs were added to the sum
+        self.constant_bytes = 0
+        self.element_bytes = 4 if dtype == "float32" else 8
 
-    def fill(self, template: str, **others: Any) -> str:
-        """A template with its places filled."""
+    def fill(self, template: str, **values: Any) -> str:
+        """Return a template with its placeholders replaced."""
         names = {"name": self.name, "NAME": self.name.upper(), "real": self.real, "f": self.f}
-        return Template(template).substitute(names, root=self.number(0.5**0.5), **others)
+        return Template(template).substitute(names, root=self.number(0.5**0.5), **values)
 
     def number(self, value: float) -> str:
-        """A constant of the type, with as many digits as it takes to read the same."""
+        """Return a constant of the header's type, with enough digits to be read back exactly."""
         text = f"{value:.9g}" if self.dtype == "float32" else repr(value)
         return (text if set(text) & set(".e") else text + ".0") + self.f
 
     def numbers(self, values: Sequence[float]) -> str:
-        """An initializer."""
-        return initializer([self.number(value) for value in rounded(values, self.dtype)])
+        """Return the initializer of an array of numbers, rounded to the dtype."""
+        return initializer([self.number(value) for value in round_to_dtype(values, self.dtype)])
 
-    def array(self, what: str, values: Sequence[float]) -> str:
-        """Adds a constant array; its name."""
-        name = f"{self.name}_{what}{len(self.arrays)}"
+    def array(self, kind: str, values: Sequence[float]) -> str:
+        """Add a constant array, and return its name."""
+        name = f"{self.name}_{kind}{len(self.arrays)}"
         self.arrays.append(f"static const {self.real} {name}[{len(values)}] = {self.numbers(values)};\n")
-        self.constants += len(values) * self.size
+        self.constant_bytes += len(values) * self.element_bytes
         return name
 
-    def texts(self, what: str, labels: Sequence[Any]) -> str:
-        """Return a constant array of strings."""
-        return f"static const char *const {self.name}_{what}[{len(labels)}] = {initializer(map(literal, labels))};\n"
+    def texts(self, kind: str, labels: Sequence[Any]) -> str:
+        """Return the definition of a constant array of strings."""
+        return f"static const char *const {self.name}_{kind}[{len(labels)}] = {initializer(map(literal, labels))};\n"
 
-    def function(self, what: str) -> str:
-        """Adds one of FUNCTIONS; its name."""
-        if what not in self.functions:
-            self.functions[what] = self.fill(self.known[what])
-        return f"{self.name}_{what}"
+    def function(self, key: str) -> str:
+        """Add a function of `templates` if it was not added before, and return its name."""
+        if key not in self.functions:
+            self.functions[key] = self.fill(self.templates[key])
+        return f"{self.name}_{key}"
 
-    def call(self, what: str, before: Sequence[Any], size: int, after: Sequence[Any], in_place: bool = False) -> None:
-        """Adds the call of one of FUNCTIONS, which writes so many numbers: where they are, or in the other buffer."""
-        to = self.at if in_place and self.at != "in" else "b" if self.at == "a" else "a"
-        self.buffers[to] = max(self.buffers[to], size)
-        arguments = ", ".join(map(str, [self.at, *before, to, *after]))
-        self.calls.append(f"{self.function(what)}({arguments});")
-        self.at = to
+    def call(
+        self, function: str, before: Sequence[Any], size: int, after: Sequence[Any], in_place: bool = False
+    ) -> None:
+        """Add the call of a function that writes `size` elements.
 
-    def add_up(self, n_out: int) -> None:
-        """Ends a network of an ensemble: the next one begins with the inputs again."""
+        Its arguments are the current array, those in `before`, the array for its results and those in `after`. The
+        results overwrite the current array if `in_place` is true and this is a buffer; otherwise the other buffer gets
+        them.
+        """
+        result = self.current if in_place and self.current != "in" else "b" if self.current == "a" else "a"
+        self.buffers[result] = max(self.buffers[result], size)
+        arguments = ", ".join(map(str, [self.current, *before, result, *after]))
+        self.calls.append(f"{self.function(function)}({arguments});")
+        self.current = result
+
+    def add_to_sum(self, n_out: int) -> None:
+        """Add the outputs of a network of an ensemble to the sum, and continue with the inputs for the next network."""
         self.buffers["sum"] = n_out
-        self.calls.append(self.fill(SUM, to="+=" if self.summed else "=", at=self.at))
-        self.at, self.summed = "in", self.summed + 1
+        self.calls.append(self.fill(SUM, assignment="+=" if self.n_summed else "=", source=self.current))
+        self.current, self.n_summed = "in", self.n_summed + 1
 
     # ------------------------------------------------------------------------------------------ operations
 
-    def scale(self, step: op.Scale) -> None:
-        """(x - minus) * times + plus."""
-        n = prod(step.out)
-        for what, numbers in scale_steps(step, self.dtype):
-            self.call(what, [self.array(what, numbers), len(numbers)], n, [n], in_place=True)
+    def scale(self, operation: op.Scale) -> None:
+        """Add the calls for (x - minus) * times + plus."""
+        n = prod(operation.out)
+        for function, numbers in scale_functions(operation, self.dtype):
+            self.call(function, [self.array(function, numbers), len(numbers)], n, [n], in_place=True)
 
-    def weights(self, step: op.MatMul | op.Conv) -> tuple[str, str]:
-        """The names of W, whose rows are outputs here, so that what is added up lies side by side, and of b."""
-        W = self.array("W", [number for column in zip(*step.W, strict=True) for number in column])
-        return W, "0" if step.b is None else self.array("b", step.b)
+    def weights(self, operation: op.MatMul | op.Conv) -> tuple[str, str]:
+        """Add the arrays of W and b, and return their names.
 
-    def mat_mul(self, step: op.MatMul) -> None:
-        """x @ W + b."""
-        n, m = len(step.W), len(step.W[0])
-        self.call("dense", [n, *self.weights(step)], m, [m])
+        Rows of W are stored per output, so that the terms of a sum are contiguous.
+        """
+        W = self.array("W", [number for column in zip(*operation.W, strict=True) for number in column])
+        return W, "0" if operation.b is None else self.array("b", operation.b)
 
-    def conv(self, step: op.Conv) -> None:
-        """The cross-correlation."""
-        top, left, _, _ = step.pad
-        before = [*step.below, *self.weights(step), *step.window, *step.stride, top, left]
-        self.call("conv", before, prod(step.out), step.out)
+    def mat_mul(self, operation: op.MatMul) -> None:
+        """Add the call for x @ W + b."""
+        n, m = len(operation.W), len(operation.W[0])
+        self.call("dense", [n, *self.weights(operation)], m, [m])
 
-    def pool(self, step: op.MaxPool | op.AvgPool) -> None:
-        """Add the call of a max-pool or an average pool."""
-        what = "max_pool" if isinstance(step, op.MaxPool) else "avg_pool"
-        self.call(what, [*step.below[1:], *step.window, *step.stride], prod(step.out), step.out[:2])
+    def conv(self, operation: op.Conv) -> None:
+        """Add the call for a convolution."""
+        top, left, _, _ = operation.pad
+        before = [*operation.below, *self.weights(operation), *operation.window, *operation.stride, top, left]
+        self.call("conv", before, prod(operation.out), operation.out)
 
-    def flatten(self, step: op.Flatten) -> None:
-        """Nothing: numbers lie in this order."""
+    def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
+        """Add the call for a max-pool or an average pool."""
+        function = "max_pool" if isinstance(operation, op.MaxPool) else "avg_pool"
+        before = [*operation.below[1:], *operation.window, *operation.stride]
+        self.call(function, before, prod(operation.out), operation.out[:2])
 
-    def activate(self, step: op.Activate) -> None:
-        """In place."""
-        row = activations.ROWS[step.name]
-        if row.elementwise and step.name not in self.functions:
-            formula = formulas.in_c(row.f, self.word, self.number)
-            self.functions[step.name] = self.fill(ELEMENTWISE, activation=step.name, formula=formula)
+    def flatten(self, operation: op.Flatten) -> None:
+        """Do nothing: images are stored in the order of their flattened values."""
+
+    def activate(self, operation: op.Activate) -> None:
+        """Add the call for an activation, which works in place."""
+        row = activations.ROWS[operation.name]
+        if row.elementwise and operation.name not in self.functions:
+            formula = formulas.in_c(row.f, self.function_call, self.number)
+            self.functions[operation.name] = self.fill(ELEMENTWISE, activation=operation.name, formula=formula)
         elif not row.elementwise:
-            self.function(step.name)
-        self.calls.append(f"{self.name}_{step.name}({self.at}, {prod(step.out)});")
+            self.function(operation.name)
+        self.calls.append(f"{self.name}_{operation.name}({self.current}, {prod(operation.out)});")
 
-    def word(self, function: str, *arguments: str) -> str:
-        """A function of a formula."""
+    def function_call(self, function: str, *arguments: str) -> str:
+        """Return the C expression for a function in the formula of an activation."""
         a, *others = arguments
-        if function in COMPARED:
+        if function in COMPARISONS:
             b = others[0]
-            return f"({a} {COMPARED[function]} {b} ? {a} : {b})"
+            return f"({a} {COMPARISONS[function]} {b} ? {a} : {b})"
         name = self.function(f"{function}_of") if f"{function}_of" in FUNCTIONS else function + self.f
         return f"{name}({a})"
 
-    # ------------------------------------------------------------------------------------------ the whole
+    # ------------------------------------------------------------------------------------------ text of the header
 
-    def buffers_text(self) -> list[str]:
-        """The buffers."""
+    def buffer_definitions(self) -> list[str]:
+        """Return the definitions of the buffers."""
         return [f"static {self.real} {name}[{n}];" for name, n in self.buffers.items() if n]
 
     @property
-    def memory(self) -> int:
-        """Bytes in the buffers."""
-        return sum(self.buffers.values()) * self.size
+    def buffer_bytes(self) -> int:
+        """Size of all buffers in bytes."""
+        return sum(self.buffers.values()) * self.element_bytes
 
-    def whole(self, made: Program, predict: Callable[[Any], Any], remark: str = "") -> str:
-        """The header, from the parts that were added and what outputs mean."""
+    def header(self, program: Program, predict: Callable[[Any], Any], remark: str = "") -> str:
+        """Return the text of the header, for the operations that were added.
+
+        Parameters
+        ----------
+        program : Program
+            Inputs and outputs, their meaning and the self-test.
+        predict : callable
+            Function from rows of raw inputs to rows of outputs, for the self-test.
+        remark : str
+            Text at the end of the first comment.
+        """
         parts = [
             self.fill(
                 HEADER,
-                title=made.title,
+                title=program.title,
                 version=__version__,
-                inputs="height, width and channels of an image" if len(made.shape) == 3 else "as they come",
-                outputs=OUTPUTS[made.answer],
+                order=", in the order of height, width and channel" if len(program.shape) == 3 else "",
+                outputs=OUTPUTS[program.task],
                 includes="\n".join(f"#include <{name}>" for name in self.includes),
-                bytes=self.memory,
-                constants=self.constants,
+                bytes=self.buffer_bytes,
+                constants=self.constant_bytes,
                 remark=remark,
-                n_in=made.n_in,
-                n_out=made.n_out,
+                n_in=program.n_in,
+                n_out=program.n_out,
             ),
             *self.arrays,
         ]
-        if made.answer in CLASS:
-            parts.append(self.texts("labels", made.labels))
+        if program.task in CLASS_FUNCTIONS:
+            parts.append(self.texts("labels", program.labels))
         parts += self.functions.values()
-        output = f"sum[i] / {self.number(float(self.summed))}" if self.summed else f"{self.at}[i]"
-        body = "\n    ".join([*self.buffers_text(), "int i;", *self.calls])
+        output = f"sum[i] / {self.number(float(self.n_summed))}" if self.n_summed else f"{self.current}[i]"
+        body = "\n    ".join([*self.buffer_definitions(), "int i;", *self.calls])
         parts.append(self.fill(PREDICT, body=body, output=output))
-        if made.answer in CLASS:
-            parts.append(self.fill(CLASS[made.answer], threshold=self.number(made.threshold)))
-        if made.test is not None:
-            X = rounded(made.test["X"], self.dtype)
+        if program.task in CLASS_FUNCTIONS:
+            parts.append(self.fill(CLASS_FUNCTIONS[program.task], threshold=self.number(program.threshold)))
+        if program.self_test is not None:
+            X = round_to_dtype(program.self_test["X"], self.dtype)
             P = predict([X])[0].tolist()
-            tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[made.dtype]))  # P is of the network's dtype
-            sizes = {"n_in": made.n_in, "n_out": made.n_out}
+            # P was computed in the dtype of the network, which may be less precise than that of the header.
+            tolerance = self.number(max(TOLERANCES[self.dtype], TOLERANCES[program.dtype]))
+            sizes = {"n_in": program.n_in, "n_out": program.n_out}
             parts.append(self.fill(SELF_TEST, X=self.numbers(X), P=self.numbers(P), tolerance=tolerance, **sizes))
         return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])
 
 
 def initializer(values: Iterable[str]) -> str:
-    """Of an array, some values a line."""
-    return "{\n    " + wrapped(values, "\n    ") + "\n}"
+    """Return the initializer of an array, wrapped to several lines."""
+    return "{\n    " + wrap_values(values, "\n    ") + "\n}"
 
 
 def literal(label: Any) -> str:
-    """Return a label as a string of C, in UTF-8: what is not plain ASCII as octal numbers, and no trigraphs.
+    """Return a label as a string literal of C in UTF-8.
+
+    Bytes that are not plain ASCII are written as octal escapes, and so are question marks, which might form trigraphs.
 
     Raises
     ------
     ValueError
-        It has a NUL, at which a string of C ends.
+        The label has a NUL, which would end a string of C.
     """
     text = {True: "true", False: "false"}.get(label, str(label)) if type(label) is bool else str(label)
     if "\0" in text:
         raise ValueError(
-            f"labels and names must have no NUL to be strings of C, got {text!r}; rename it before training"
+            f"labels and names must not contain NUL characters, which end strings of C, got {text!r}; "
+            "rename it before training"
         )
     plain = set(range(32, 127)) - set(b'"\\\\?')
     return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in utf8(text)) + '"'
 
 
-def name_of(path: Any) -> str:
-    """The name that a path suggests: digits of models/digits.h."""
+def name_from_path(path: Any) -> str:
+    """Return the prefix of names that a path suggests: "digits" for models/digits.h."""
     stem = re.sub(r"[^A-Za-z0-9_]", "_", os.path.splitext(os.path.basename(os.fsdecode(path)))[0])
     return stem if re.fullmatch(IDENTIFIER, stem) else f"net_{stem}"

@@ -1,6 +1,7 @@
-"""Headers of C for models of tables: raw columns, which are numbers and codes of text, come in.
+"""Writer of C headers for models of tables, whose inputs are the raw columns: numbers, and codes of texts.
 
-Columns and answers are computed in double, as formulas are in nnc/_interop/table.py, and the networks in float.
+Column encodings (see nnc/_interop/table.py) and the processing of outputs are computed in double, the networks in
+float.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.c_source import CLASS, COMPARED, SELF_TEST, Source, initializer, literal
+from nnc._interop.c_source import CLASS_FUNCTIONS, COMPARISONS, SELF_TEST, Source, initializer, literal
 from nnc._registry import formulas
 from nnc._serialization.text import TOLERANCES
 from nnc._version import __version__
@@ -17,25 +18,27 @@ from nnc._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nnc._interop.table import Raw, TableProgram
+    from nnc._interop.table import RawColumn, TableProgram
 
 HEADER = """\
-/* A model of a table, $networks ($title), written by nnc $version.
+/* Model of a table, $networks ($title), exported by nnc $version.
 
-   C99, or C++11. Include it in one file of a program:
+   Language: C99 or C++11. Include this header in one source file of a program:
 
        static const double in[${NAME}_N_IN] = {0};
        double out[${NAME}_N_OUT];
        ${name}_predict(in, out);
 
-   Inputs are raw, NAN where one is missing. Those of text are places in its table, -1 where the text is not there:
+   Inputs are the raw columns. A missing value is NAN. A text is its index in the table of its column, or -1 if the
+   table does not contain it:
 
 $columns
 
    $outputs
-   ${name}_self_test() returns 0 where all of this computes what it did when it was written.
-   Buffers are static: one call at a time. They take $bytes bytes, constants of the networks $constants. Do not compile
-   this with -ffast-math, which knows no NAN. */
+   ${name}_self_test() returns 0 if the compiled code reproduces the outputs that were computed at export.
+   The functions use static buffers, so two calls must not overlap.
+   Memory: $bytes bytes for buffers, $constants bytes for constants of the networks.
+   Do not compile this header with -ffast-math, which breaks the test for NAN. */
 
 #ifndef ${NAME}_H
 #define ${NAME}_H
@@ -46,27 +49,27 @@ $columns
 #define ${NAME}_N_OUT $n_out
 """
 INPUTS = """\
-/* What the networks take of a row. */
+/* Encode a row of raw columns as inputs of the networks. */
 static inline void ${name}_inputs(const double *row, float *in)
 {
 $columns
 }
 """
 COLUMN = """\
-    { /* $what */
+    { /* $name_of_column */
         const double x = row[$j];
 $lines
     }"""
 PROBABILITIES = """\
-/* Adds the probabilities at the temperature. */
-static inline void ${name}_meant(const float *P, double *out)
+/* Add the probabilities of a network, calibrated by the temperature $temperature, to out. */
+static inline void ${name}_add_outputs(const float *P, double *out)
 {
     static double powers[${NAME}_N_OUT];
     double largest = -1e300, sum = 0;
     int i;
     for (i = 0; i < ${NAME}_N_OUT; i++) {
         const double p = (double)P[i];
-        powers[i] = log(p > $tiny ? p : $tiny) / $temperature;
+        powers[i] = log(p > $smallest ? p : $smallest) / $temperature;
         largest = powers[i] > largest ? powers[i] : largest;
     }
     for (i = 0; i < ${NAME}_N_OUT; i++)
@@ -76,8 +79,8 @@ static inline void ${name}_meant(const float *P, double *out)
 }
 """
 NUMBERS = """\
-/* Adds what a network says. */
-static inline void ${name}_meant(const float *P, double *out)
+/* Add the outputs of a network to out. */
+static inline void ${name}_add_outputs(const float *P, double *out)
 {
     int i;
     for (i = 0; i < ${NAME}_N_OUT; i++)
@@ -85,8 +88,8 @@ static inline void ${name}_meant(const float *P, double *out)
 }
 """
 SCALED = """\
-/* Adds what a network says, in the units of the targets. */
-static inline void ${name}_meant(const float *P, double *out)
+/* Convert the outputs of a network to the units of the targets, and add them to out. */
+static inline void ${name}_add_outputs(const float *P, double *out)
 {
     static const double factor[${NAME}_N_OUT] = $factor;
     static const double shift[${NAME}_N_OUT] = $shift;
@@ -96,7 +99,7 @@ static inline void ${name}_meant(const float *P, double *out)
 }
 """
 PREDICT = """\
-/* What the model makes of a row. */
+/* Compute the ${NAME}_N_OUT outputs for one row of ${NAME}_N_IN raw columns. */
 static inline void ${name}_predict(const double *row, double *out)
 {
     $buffers
@@ -106,11 +109,11 @@ static inline void ${name}_predict(const double *row, double *out)
         out[i] = 0;
     $calls
     for (i = 0; i < ${NAME}_N_OUT; i++)
-        out[i] /= $n;$formed
+        out[i] /= $n;$postprocessing
 }
 """
 SORT = """
-    for (i = $targets; i < ${NAME}_N_OUT; i++) { /* quantiles that do not cross */
+    for (i = $targets; i < ${NAME}_N_OUT; i++) { /* sort the quantiles of each target */
         const double number = out[i];
         int j = i - $targets;
         for (; j >= 0 && out[j] > number; j -= $targets)
@@ -119,154 +122,163 @@ SORT = """
     }"""
 BOUNDS = """
     for (i = 0; i < ${NAME}_N_OUT; i++) {
-        static const double least[$targets] = $least;
-        static const double most[$targets] = $most;
+        static const double lower[$targets] = $lower;
+        static const double upper[$targets] = $upper;
         const int j = i % $targets;
-        out[i] = out[i] < least[j] ? least[j] : out[i] > most[j] ? most[j] : out[i];
+        out[i] = out[i] < lower[j] ? lower[j] : out[i] > upper[j] ? upper[j] : out[i];
     }"""
 
 
-def to_c_table(made: TableProgram, name: str) -> str:
-    """The text of a header; ValueError where name is no identifier of C."""
+def to_c_table(model: TableProgram, name: str) -> str:
+    """Return the text of a C header that computes a model of a table.
+
+    Raises
+    ------
+    ValueError
+        `name`, the prefix of all names in the header, is no C identifier.
+    """
     source = TableSource(name, "float32")
-    inputs = source.inputs(made)
-    for network in made.networks:
-        for step in network.operations:
-            source.write(step)
-        source.calls.append(f"{name}_meant({source.at}, out);")
-        source.at = "in"
-    return source.table(made, inputs)
+    inputs = source.input_function(model)
+    for network in model.networks:
+        for operation in network.operations:
+            source.write(operation)
+        source.calls.append(f"{name}_add_outputs({source.current}, out);")
+        source.current = "in"
+    return source.table_header(model, inputs)
 
 
-def exact(value: float) -> str:
-    """A constant of double."""
+def double_literal(value: float) -> str:
+    """Return a constant of type double that is read back exactly."""
     return repr(float(value))
 
 
-def several(values: Sequence[float]) -> str:
-    """The initializer of an array of double."""
-    return initializer(map(exact, values))
+def double_initializer(values: Sequence[float]) -> str:
+    """Return the initializer of an array of double."""
+    return initializer(map(double_literal, values))
 
 
 def in_comment(text: str) -> str:
-    """Return a text as a literal that neither begins nor ends a comment of C."""
+    """Return a text as a string literal that neither begins nor ends a C comment."""
     return literal(text).replace("*/", "*\\057").replace("/*", "\\057*")
 
 
-def call(function: str, *arguments: str) -> str:
-    """A function of a formula."""
+def function_call(function: str, *arguments: str) -> str:
+    """Return the C expression for a function in a formula."""
     a, *others = arguments
-    if function in COMPARED:
-        return f"({a} {COMPARED[function]} {others[0]} ? {a} : {others[0]})"
+    if function in COMPARISONS:
+        return f"({a} {COMPARISONS[function]} {others[0]} ? {a} : {others[0]})"
     return f"({a} != {a})" if function == "missing" else f"{function}({a})"
 
 
 class TableSource(Source):
-    """The parts of such a header."""
+    """Builder of a header for a model of a table."""
 
-    def inputs(self, made: TableProgram) -> str:
-        """The function that encodes a row."""
-        written = [column.written for column in made.columns]
-        used = [(j, formula) for j, column in enumerate(written) for formula in column.plain]
-        if any(network.bins for network in made.networks):
-            used += [(j, column.bins) for j, column in enumerate(written) if column.bins is not None]
-        lines, at = [self.steps(column) for column in made.columns], 0
+    def input_function(self, model: TableProgram) -> str:
+        """Return the function that encodes a row."""
+        encodings = [column.formulas for column in model.columns]
+        used = [(j, formula) for j, encoding in enumerate(encodings) for formula in encoding.plain]
+        if any(network.uses_bins for network in model.networks):
+            used += [(j, encoding.bins) for j, encoding in enumerate(encodings) if encoding.bins is not None]
+        lines, offset = [self.variables(column) for column in model.columns], 0
         for j, formula in used:
-            lines[j].append(self.columns(made.columns[j], formula, at))
-            at += written[j].width(formula)
-        self.buffers = {"in": at, **self.buffers}
+            lines[j].append(self.assignment(model.columns[j], formula, offset))
+            offset += encodings[j].width(formula)
+        self.buffers = {"in": offset, **self.buffers}
         texts = [
-            self.fill(COLUMN, what=in_comment(column.name), j=j, lines=indent("\n".join(lines[j]), " " * 8))
-            for j, column in enumerate(made.columns)
-            if column.written.plain
+            self.fill(COLUMN, name_of_column=in_comment(column.name), j=j, lines=indent("\n".join(lines[j]), " " * 8))
+            for j, column in enumerate(model.columns)
+            if column.formulas.plain
         ]
         return self.fill(INPUTS, columns="\n".join(texts))
 
-    def steps(self, column: Raw) -> list[str]:
-        """What is computed before the columns."""
-        return [f"const double {name} = {self.formula(text)};" for name, text in column.written.steps.items()]
+    def variables(self, column: RawColumn) -> list[str]:
+        """Return the definitions of the variables in the formulas of a column."""
+        return [f"const double {name} = {self.formula(text)};" for name, text in column.formulas.variables.items()]
 
-    def columns(self, column: Raw, formula: str, at: int) -> str:
-        """The statement that writes those of a formula."""
-        n, vectors, added = column.written.length(formula), column.written.within(formula), formula.startswith("sum(")
-        text = self.formula(formula[4:-1] if added else formula)
+    def assignment(self, column: RawColumn, formula: str, offset: int) -> str:
+        """Return the statements that store the results of a formula in the inputs from `offset` on."""
+        n, vectors = column.formulas.length(formula), column.formulas.vector_names(formula)
+        is_sum = formula.startswith("sum(")
+        text = self.formula(formula[4:-1] if is_sum else formula)
         if not vectors:
-            return f"in[{at}] = (float)({text});"
+            return f"in[{offset}] = (float)({text});"
         lines = [f"for (int i = 0; i < {n}; i++) {{"]
         for name in vectors:
-            lines.append(f"    static const double {name}_[{n}] = {several(column.written.vectors[name])};")
+            lines.append(f"    static const double {name}_[{n}] = {double_initializer(column.formulas.vectors[name])};")
             lines.append(f"    const double {name} = {name}_[i];")
-        if added:
-            return "\n".join(["double total = 0;", *lines, f"    total += {text};", "}", f"in[{at}] = (float)total;"])
-        return "\n".join([*lines, f"    in[{at} + i] = (float)({text});", "}"])
+        if is_sum:
+            lines = ["double total = 0;", *lines, f"    total += {text};", "}"]
+            return "\n".join([*lines, f"in[{offset}] = (float)total;"])
+        return "\n".join([*lines, f"    in[{offset} + i] = (float)({text});", "}"])
 
     def formula(self, text: str) -> str:
-        """A formula in C."""
-        return formulas.in_c(text, call, exact)
+        """Return a formula as a C expression."""
+        return formulas.in_c(text, function_call, double_literal)
 
-    def table(self, made: TableProgram, inputs: str) -> str:
-        """The header, from the parts that were added."""
-        whole, targets = made.whole, made.n_targets
-        classes = whole.answer == "one"
-        outputs = "Outputs are the probabilities of the classes." if classes else "Outputs are as `predict` gives them."
-        if made.quantiles:
-            listed = ", ".join(map(str, made.quantiles))
-            outputs = f"Outputs are the quantiles {listed}, {targets} of each."
-        columns = [self.about(column, j) for j, column in enumerate(made.columns)]
+    def table_header(self, model: TableProgram, inputs: str) -> str:
+        """Return the text of the header, for the operations that were added."""
+        interface, targets = model.interface, model.n_targets
+        classes = interface.task == "multiclass"
+        outputs = "Outputs are the probabilities of the classes." if classes else "Outputs are the predicted targets."
+        if model.quantiles:
+            levels = ", ".join(map(str, model.quantiles))
+            outputs = f"Outputs are the quantiles {levels} in this order, each for all targets ({targets})."
+        columns = [self.column_comment(column, j) for j, column in enumerate(model.columns)]
         double: dict[str, Any] = {"real": "double", "f": ""}
-        names = [self.texts(f"levels{j}", column.levels) for j, column in enumerate(made.columns) if column.levels]
+        names = [self.texts(f"levels{j}", column.levels) for j, column in enumerate(model.columns) if column.levels]
         if classes:
-            names.append(self.texts("labels", whole.labels))
-        formed = self.fill(SORT, targets=targets) if made.quantiles else ""
-        if made.bounds is not None:
-            least, most = map(several, made.bounds)
-            formed += self.fill(BOUNDS, targets=targets, least=least, most=most)
-        n = len(made.networks)
+            names.append(self.texts("labels", interface.labels))
+        postprocessing = self.fill(SORT, targets=targets) if model.quantiles else ""
+        if model.bounds is not None:
+            lower, upper = map(double_initializer, model.bounds)
+            postprocessing += self.fill(BOUNDS, targets=targets, lower=lower, upper=upper)
+        n = len(model.networks)
         parts = [
             self.fill(
                 HEADER,
                 networks=f"{n} networks" if n > 1 else "a network",
-                title=whole.title,
+                title=interface.title,
                 version=__version__,
                 columns="\n".join(columns),
                 outputs=outputs,
-                bytes=self.memory,
-                constants=self.constants,
-                n_in=whole.n_in,
-                n_out=whole.n_out,
+                bytes=self.buffer_bytes,
+                constants=self.constant_bytes,
+                n_in=interface.n_in,
+                n_out=interface.n_out,
             ),
             *names,
             *self.arrays,
             *self.functions.values(),
             inputs,
-            self.meant(made),
+            self.output_function(model),
             self.fill(
                 PREDICT,
-                buffers="\n    ".join(self.buffers_text()),
+                buffers="\n    ".join(self.buffer_definitions()),
                 calls="\n    ".join(self.calls),
-                n=exact(n),
-                formed=formed,
+                n=double_literal(n),
+                postprocessing=postprocessing,
             ),
         ]
         if classes:
-            parts.append(self.fill(CLASS["one"], **double))
-        if whole.test is not None:
-            X, P = (several(whole.test[key]) for key in "XP")
-            tolerance = exact(TOLERANCES["float32"])
-            sizes = {"n_in": whole.n_in, "n_out": whole.n_out}
+            parts.append(self.fill(CLASS_FUNCTIONS["multiclass"], **double))
+        if interface.self_test is not None:
+            X, P = (double_initializer(interface.self_test[key]) for key in "XP")
+            tolerance = double_literal(TOLERANCES["float32"])
+            sizes = {"n_in": interface.n_in, "n_out": interface.n_out}
             parts.append(self.fill(SELF_TEST, X=X, P=P, tolerance=tolerance, **sizes, **double))
         return "\n".join([*parts, f"#endif /* {self.name.upper()}_H */\n"])
 
-    def about(self, column: Raw, j: int) -> str:
-        """What the head says of a column."""
+    def column_comment(self, column: RawColumn, j: int) -> str:
+        """Return the line about a column in the first comment."""
         table = f" in {self.name}_levels{j}" if column.levels else ""
-        return f"       in[{j}]  {in_comment(column.name)}: {column.what}{table}"
+        return f"       in[{j}]  {in_comment(column.name)}: {column.description}{table}"
 
-    def meant(self, made: TableProgram) -> str:
-        """The function that adds what a network says."""
-        if made.temperature is not None:
-            return self.fill(PROBABILITIES, tiny=exact(sys.float_info.min), temperature=exact(made.temperature))
-        if made.scale is None:
+    def output_function(self, model: TableProgram) -> str:
+        """Return the function that adds the outputs of a network."""
+        if model.temperature is not None:
+            smallest, temperature = map(double_literal, (sys.float_info.min, model.temperature))
+            return self.fill(PROBABILITIES, smallest=smallest, temperature=temperature)
+        if model.target_scaling is None:
             return self.fill(NUMBERS)
-        factor, shift = map(several, made.scale)
+        factor, shift = map(double_initializer, model.target_scaling)
         return self.fill(SCALED, factor=factor, shift=shift)

@@ -1,11 +1,14 @@
-"""Networks in whole numbers of 8 bits, for `to_c`: calibration on rows, arithmetic, comparison with the network.
+"""Quantization of networks to 8-bit integers for `to_c`: calibration, arithmetic and comparison.
 
-A number x between layers is stored as q = round(x / scale) + zero, from -128 to 127, where scale and zero follow from
-the smallest and the largest x of the rows. Weights have a scale for each output and no zero: w = round(W / scale),
-from -127 to 127. So the sum over i of W[i][j] x[i] is scale times a sum of whole numbers, which 32 bits hold, and to
-bring it to the scale of the output it is multiplied with a whole number and divided by a power of 2, which is a shift
-(Jacob et al., 2018). relu is the end of the range at 0; other activations are tables of 256 numbers. The last layer
-stays a sum of whole numbers, which becomes a float and goes through the output's activation as it does elsewhere.
+A number x between layers is stored as q = round(x / scale) + zero, from -128 to 127. Scale and zero point follow from
+the smallest and the largest x for the calibration rows. Weights have one scale per output and no zero point: w =
+round(W / scale), from -127 to 127. The sum over i of W[i][j] x[i] is then a product of scales and an integer sum, which
+fits into 32 bits.
+
+The sum is converted to the range of the output by an integer multiplication and a shift (Jacob et al., 2018,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). The end of the range at
+0 applies relu; other activations are tables with 256 entries. The integer sums of the last layer are converted to
+floats, and the output activation is computed in floats.
 """
 
 from __future__ import annotations
@@ -24,136 +27,167 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MOST_TERMS = 2**31 // (127 * 255) - 2  # in a sum that 32 bits hold
-BLOCK = 256  # rows at a time
+MAX_TERMS = 2**31 // (127 * 255) - 2  # largest number of terms of a sum that fits into 32 bits
+BLOCK_ROWS = 256  # rows that are evaluated at a time, which limits memory
 
 
 class Range(Value):
-    """What whole numbers stand for: x = (q - zero) * scale."""
+    """A mapping of 8-bit integers q to real numbers: x = (q - zero) * scale."""
 
     scale: float
     zero: int
 
     @classmethod
     def of(cls, low: float, high: float) -> Range:
-        """The one that reaches from low to high; 0 is one of its numbers exactly."""
+        """Return the range from low to high, extended to contain 0, which is represented exactly."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = (high - low) / 255 or 1.0
         return cls(scale, round(-128 - low / scale))
 
-    def stored(self, x: Array) -> Array:
-        """q of numbers."""
+    def quantize(self, x: Array) -> Array:
+        """Quantize numbers: round, and clip to -128 to 127."""
         q: Array = np.clip(np.floor(x / self.scale + 0.5) + self.zero, -128, 127)
         return q
 
+    def dequantize(self, q: Array) -> Array:
+        """Return the real numbers that 8-bit integers represent."""
+        x: Array = (q - self.zero) * self.scale
+        return x
 
-class Layer(Value):
-    """A dense or convolutional layer, or one that scales. `multiplier` and `shift` take its sums to the range of its
-    output; the last one has none."""
 
-    step: Any  # its operation
-    within: Range
-    w: Any  # (inputs, outputs), whole numbers
-    b: Any  # (outputs,), the same
-    scales: Any  # (outputs,), what a sum of one stands for
-    out: Range | None
+class QuantizedLayer(Value):
+    """A quantized dense or convolutional layer, or an elementwise scaling.
+
+    Attributes
+    ----------
+    operation : MatMul, Conv or Scale
+    input_range : Range
+    w : array (n_in, n_out)
+        Quantized weights, integers as floats.
+    b : array (n_out,)
+        Biases in units of the integer sums.
+    scales : array (n_out,)
+        Real value of one unit of the integer sums.
+    output_range : Range, optional
+        Range of the outputs; None for the last layer, whose sums become floats.
+    multiplier, shift : array (n_out,), optional
+        Factor multiplier / 2**shift that converts a sum to the range of the outputs; None for the last layer.
+    """
+
+    operation: Any
+    input_range: Range
+    w: Any
+    b: Any
+    scales: Any
+    output_range: Range | None
     multiplier: Any
     shift: Any
 
     def sums(self, q: Array) -> Array:
-        """The sums of whole numbers for stored ones."""
-        x = q - self.within.zero
-        if isinstance(self.step, op.Scale):
-            each: Array = x.reshape(len(x), -1, self.w.shape[1]) * self.w[0] + self.b
-            return each
-        if isinstance(self.step, op.Conv):
-            x = windows(x, self.step.below, self.step.window, self.step.stride, self.step.pad)
-            x = x.reshape(*x.shape[:3], -1)  # in the order of ky, kx and channel
-        # Whole numbers of less than 2**53, so this product is exact, and as fast as any.
-        made: Array = x @ self.w + self.b
-        return made
+        """Return the integer sums for quantized inputs."""
+        x = q - self.input_range.zero
+        if isinstance(self.operation, op.Scale):
+            products: Array = x.reshape(len(x), -1, self.w.shape[1]) * self.w[0] + self.b
+            return products
+        if isinstance(self.operation, op.Conv):
+            x = windows(x, self.operation.below, self.operation.window, self.operation.stride, self.operation.pad)
+            x = x.reshape(*x.shape[:3], -1)  # columns are in the order of ky, kx and channel, as rows of w
+        # The terms are integers below 2**53, so the product of floats is exact, and faster than one of integers.
+        sums: Array = x @ self.w + self.b
+        return sums
 
     def run(self, q: Array) -> Array:
-        """What it stores."""
-        assert self.out is not None
-        made = (self.sums(q).astype(np.int64) * self.multiplier + (1 << (self.shift - 1))) >> self.shift
-        clipped: Array = np.clip(made + self.out.zero, -128, 127).astype(np.float64)
+        """Return the quantized outputs for quantized inputs."""
+        assert self.output_range is not None
+        scaled = (self.sums(q).astype(np.int64) * self.multiplier + (1 << (self.shift - 1))) >> self.shift
+        clipped: Array = np.clip(scaled + self.output_range.zero, -128, 127).astype(np.float64)
         return clipped.reshape(len(q), -1)
 
 
-class Table(Value):
-    """An activation: what it stores for each of the 256 numbers."""
-
-    step: op.Activate
-    numbers: Any
-
-    def run(self, q: Array) -> Array:
-        """What it stores."""
-        made: Array = self.numbers[q.astype(np.int64) + 128]
-        return made
-
-
-class Pool(Value):
-    """The largest of a window, or the mean of it, rounded."""
-
-    step: Any
-
-    def run(self, q: Array) -> Array:
-        """What it stores."""
-        seen = windows(q, self.step.below, self.step.window, self.step.stride)
-        n = prod(self.step.window)
-        largest = isinstance(self.step, op.MaxPool)
-        made: Array = seen.max((3, 4)) if largest else np.floor((2 * seen.sum((3, 4)) + n) / (2 * n))
-        return made.reshape(len(q), -1)
-
-
-class Quantized(Value):
-    """A network in whole numbers.
+class LookupTable(Value):
+    """An activation as a table.
 
     Attributes
     ----------
-    minus, times : arrays (n_in,) or (1,)
-        Of an input x, (x - minus) * times is what `within` stores.
-    steps : tuple
-        All but the last layer.
-    last : Layer
-    tail : tuple of Operation
-        What is done to the outputs of the last layer, in floats.
+    operation : Activate
+    values : array (256,)
+        Quantized outputs for the inputs -128 to 127.
+    """
+
+    operation: op.Activate
+    values: Any
+
+    def run(self, q: Array) -> Array:
+        """Return the quantized outputs for quantized inputs."""
+        outputs: Array = self.values[q.astype(np.int64) + 128]
+        return outputs
+
+
+class Pool(Value):
+    """A max-pool, or an average pool whose means are rounded to integers."""
+
+    operation: Any
+
+    def run(self, q: Array) -> Array:
+        """Return the quantized outputs for quantized inputs."""
+        pixels = windows(q, self.operation.below, self.operation.window, self.operation.stride)
+        n = prod(self.operation.window)
+        is_max = isinstance(self.operation, op.MaxPool)
+        outputs: Array = pixels.max((3, 4)) if is_max else np.floor((2 * pixels.sum((3, 4)) + n) / (2 * n))
+        return outputs.reshape(len(q), -1)
+
+
+class QuantizedNetwork(Value):
+    """A quantized network.
+
+    Attributes
+    ----------
+    minus, times : array (n_in,) or (1,)
+        Scaling of raw inputs x before they are quantized: (x - minus) * times.
+    input_range : Range
+        Range of the scaled inputs.
+    layers : tuple of QuantizedLayer, LookupTable or Pool
+        All layers except the last one.
+    last : QuantizedLayer
+        Last layer, whose sums become floats.
+    float_operations : tuple of Operation
+        Operations on the outputs of the last layer, in floats.
     """
 
     minus: Any
     times: Any
-    within: Range
-    steps: tuple[Any, ...]
-    last: Layer
-    tail: tuple[op.Operation, ...]
+    input_range: Range
+    layers: tuple[Any, ...]
+    last: QuantizedLayer
+    float_operations: tuple[op.Operation, ...]
 
     def predict(self, X: Array) -> Array:
-        """What it makes of raw rows (n, n_in), as a header of it does."""
-        X, made = np.asarray(X, np.float64), []
-        for first in range(0, len(X), BLOCK):
-            q = self.within.stored((X[first : first + BLOCK] - self.minus) * self.times)
-            for step in self.steps:
-                q = step.run(q)
-            made.append(self.last.sums(q) * self.last.scales)
-        outputs = np.concatenate(made)
-        for step in self.tail:
-            outputs = evaluated(step, outputs)
+        """Return the outputs for raw rows (n, n_in), as an exported header computes them."""
+        X, blocks = np.asarray(X, np.float64), []
+        for first in range(0, len(X), BLOCK_ROWS):
+            q = self.input_range.quantize((X[first : first + BLOCK_ROWS] - self.minus) * self.times)
+            for layer in self.layers:
+                q = layer.run(q)
+            blocks.append(self.last.sums(q) * self.last.scales)
+        outputs = np.concatenate(blocks)
+        for operation in self.float_operations:
+            outputs = evaluate(operation, outputs)
         return outputs
 
 
 class Quantization(Value):
-    """How a network in whole numbers of 8 bits compares with itself, on the rows that it was calibrated on, or those of
-    `validation`.
+    """Comparison of a network with its quantization to 8-bit integers.
+
+    The rows are those of the calibration, or those of `validation`.
 
     Attributes
     ----------
     error : float
-        The largest difference of an output.
+        Largest absolute difference of an output.
     agreement : float, optional
-        The share of rows that get the same class.
+        Fraction of rows that get the same class; None for regression.
     score, score_int8 : float, optional
-        What `score` gives for the network, and for whole numbers.
+        Result of `score` for the network and for the quantized network; None without targets.
     """
 
     error: float
@@ -163,136 +197,142 @@ class Quantization(Value):
 
     @property
     def text(self) -> str:
-        """The same for people."""
-        said = [f"outputs differ by {self.error:.3g} at most"]
+        """One sentence about the comparison for people."""
+        results = [f"outputs differ by at most {self.error:.3g}"]
         if self.agreement is not None:
-            said.append(f"{self.agreement:.2%} of rows get the same class")
+            results.append(f"{self.agreement:.2%} of rows get the same class")
         if self.score is not None:
-            said.append(f"score {self.score_int8:.4f} in place of {self.score:.4f}")
-        return f"In whole numbers of 8 bits {', '.join(said)}"
+            results.append(f"the score is {self.score_int8:.4f} instead of {self.score:.4f}")
+        return f"After quantization to 8-bit integers {', '.join(results)}"
 
 
-# ------------------------------------------------------------------------------------------------ from a program
+# ------------------------------------------------------------------------------------------------ quantization
 
 
-def quantized(made: Program, X: Array) -> Quantized:
-    """The program in whole numbers, whose ranges are those of raw rows (n, n_in).
+def quantize(program: Program, X: Array) -> QuantizedNetwork:
+    """Quantize a program, with the ranges that its values have for raw rows X (n, n_in).
 
     Raises
     ------
     ValueError
-        A neuron has too many inputs.
+        A neuron has more than `MAX_TERMS` inputs.
     """
-    operations = _folded(made.operations)
-    last = max(place for place, step in enumerate(operations) if isinstance(step, op.MatMul))
+    operations = _fold_scalings(program.operations)
+    last = max(i for i, operation in enumerate(operations) if isinstance(operation, op.MatMul))
     minus, times = np.zeros(1), np.ones(1)
     if isinstance(operations[0], op.Scale):
         first = operations.pop(0)
         last -= 1
         minus, times = np.array(first.minus), np.array(first.times)
     ranges = _ranges(operations[: last + 1], (X - minus) * times)
-    within = input_range = ranges[0]
-    steps: list[Any] = []
-    for place, step in enumerate(operations[:last]):
-        if isinstance(step, (op.MatMul, op.Conv, op.Scale)):
-            following = operations[place + 1]
+    current = ranges[0]
+    layers: list[Any] = []
+    for i, operation in enumerate(operations[:last]):
+        if isinstance(operation, (op.MatMul, op.Conv, op.Scale)):
+            following = operations[i + 1]
             is_relu = isinstance(following, op.Activate) and following.name == "relu"
-            out = ranges[place + (2 if is_relu else 1)]
-            steps.append(_layer(step, within, out))
-            within = out
-        elif isinstance(step, op.Activate):
-            if step.name != "relu":  # which is the end of the range before it
-                out = ranges[place + 1]
-                numbers = (np.arange(-128, 128) - within.zero) * within.scale
-                steps.append(Table(step, out.stored(activations.ROWS[step.name].values(numbers[:, None]))[:, 0]))
-                within = out
-        elif isinstance(step, (op.MaxPool, op.AvgPool)):
-            steps.append(Pool(step))
-    return Quantized(
-        minus, times, input_range, tuple(steps), _layer(operations[last], within, None), tuple(operations[last + 1 :])
-    )
+            output_range = ranges[i + (2 if is_relu else 1)]
+            layers.append(_quantize_layer(operation, current, output_range))
+            current = output_range
+        elif isinstance(operation, op.Activate):
+            if operation.name != "relu":  # the range of the layer before a relu begins at 0
+                output_range = ranges[i + 1]
+                inputs = current.dequantize(np.arange(-128, 128))
+                outputs = activations.ROWS[operation.name].values(inputs[:, None])
+                layers.append(LookupTable(operation, output_range.quantize(outputs)[:, 0]))
+                current = output_range
+        elif isinstance(operation, (op.MaxPool, op.AvgPool)):
+            layers.append(Pool(operation))
+    last_layer = _quantize_layer(operations[last], current, None)
+    return QuantizedNetwork(minus, times, ranges[0], tuple(layers), last_layer, tuple(operations[last + 1 :]))
 
 
-def _folded(operations: tuple[op.Operation, ...]) -> list[Any]:
-    """The operations, those that scale what a layer gives taken into its weights, and factors of inputs into the
-    scaling of these."""
-    made: list[Any] = []
-    for step in operations:
-        if isinstance(step, op.Scale) and made and isinstance(made[-1], (op.MatMul, op.Conv)):
-            minus, times, plus = (np.array(part) for part in (step.minus, step.times, step.plus))
-            below = made.pop()
-            b = 0.0 if below.b is None else np.array(below.b)
-            W = np.array(below.W) * times
+def _fold_scalings(operations: tuple[op.Operation, ...]) -> list[Any]:
+    """Return the operations after removing redundant scalings.
+
+    A scaling after a dense or convolutional layer becomes a part of its weights, and a factor after the input scaling a
+    part of that.
+    """
+    folded: list[Any] = []
+    for operation in operations:
+        previous = folded[-1] if folded else None
+        if not isinstance(operation, op.Scale):
+            folded.append(operation)
+        elif isinstance(previous, (op.MatMul, op.Conv)):
+            minus, times, plus = (np.array(part) for part in (operation.minus, operation.times, operation.plus))
+            b = 0.0 if previous.b is None else np.array(previous.b)
+            W = np.array(previous.W) * times
             b = np.broadcast_to((b - minus) * times + plus, W.shape[1:])
-            made.append(below.replace(W=W.tolist(), b=b.tolist()))
-        elif isinstance(step, op.Scale) and len(made) == 1 and isinstance(made[0], op.Scale) and not any(step.minus):
-            minus, times = (np.broadcast_to(part, step.out) for part in (made[0].minus, made[0].times))
-            made = [step.replace(minus=minus.tolist(), times=(times * step.times).tolist())]
+            folded[-1] = previous.replace(W=W.tolist(), b=b.tolist())
+        elif len(folded) == 1 and isinstance(previous, op.Scale) and not any(operation.minus):
+            minus, times = (np.broadcast_to(part, operation.out) for part in (previous.minus, previous.times))
+            folded = [operation.replace(minus=minus.tolist(), times=(times * operation.times).tolist())]
         else:
-            made.append(step)
-    return made
+            folded.append(operation)
+    return folded
 
 
 def _ranges(operations: list[Any], X: Array) -> list[Range]:
-    """The range of what comes in, and of what each operation gives."""
+    """Return the ranges of the inputs and of the outputs of each operation for rows X."""
     low, high = np.full(len(operations) + 1, np.inf), np.full(len(operations) + 1, -np.inf)
-    for first in range(0, len(X), BLOCK):
-        x = X[first : first + BLOCK]
-        for place in range(len(operations) + 1):
-            low[place], high[place] = min(low[place], x.min()), max(high[place], x.max())
-            if place < len(operations):
-                x = evaluated(operations[place], x)
+    for first in range(0, len(X), BLOCK_ROWS):
+        x = X[first : first + BLOCK_ROWS]
+        for i in range(len(operations) + 1):
+            low[i], high[i] = min(low[i], x.min()), max(high[i], x.max())
+            if i < len(operations):
+                x = evaluate(operations[i], x)
     return [Range.of(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
-def _layer(step: Any, within: Range, out: Range | None) -> Layer:
-    if isinstance(step, op.Scale):
-        W, biases = np.array([step.times]), np.array(step.plus) - np.array(step.minus) * step.times
+def _quantize_layer(operation: Any, input_range: Range, output_range: Range | None) -> QuantizedLayer:
+    """Quantize the weights of an operation; `output_range` is None for the last layer."""
+    if isinstance(operation, op.Scale):
+        W, biases = np.array([operation.times]), np.array(operation.plus) - np.array(operation.minus) * operation.times
     else:
-        W = np.array(step.W)
-        biases = np.zeros(W.shape[1]) if step.b is None else np.array(step.b)
-    if len(W) > MOST_TERMS:
-        raise ValueError(f"dtype is 'int8', in which a neuron has {MOST_TERMS} inputs at most, got {len(W)}")
+        W = np.array(operation.W)
+        biases = np.zeros(W.shape[1]) if operation.b is None else np.array(operation.b)
+    if len(W) > MAX_TERMS:
+        raise ValueError(f"dtype='int8' supports at most {MAX_TERMS} inputs per neuron, got {len(W)}")
     scales = np.abs(W).max(axis=0) / 127
     scales[scales == 0] = 1.0
-    w, scales = np.round(W / scales), scales * within.scale
+    w, scales = np.round(W / scales), scales * input_range.scale
     b = np.round(np.clip(biases / scales, -(2.0**30), 2.0**30))
-    if out is None:
-        return Layer(step, within, w, b, scales, None, None, None)
-    # factor = multiplier / 2**shift, with as many digits as fit into 31 bits
-    parts = [frexp(factor) for factor in (scales / out.scale).tolist()]
-    shift = np.array([min(31 - exponent, 62) for _, exponent in parts])
+    if output_range is None:
+        return QuantizedLayer(operation, input_range, w, b, scales, None, None, None)
+    # Each factor becomes multiplier / 2**shift, where the multiplier uses all 31 bits of a positive integer.
+    factors = [frexp(factor) for factor in (scales / output_range.scale).tolist()]
+    shift = np.array([min(31 - exponent, 62) for _, exponent in factors])
     multiplier = np.array(
-        [min(round(part * 2.0 ** (n + e)), 2**31 - 1) for (part, e), n in zip(parts, shift, strict=True)]
+        [min(round(mantissa * 2.0 ** (n + e)), 2**31 - 1) for (mantissa, e), n in zip(factors, shift, strict=True)]
     )
-    return Layer(step, within, w, b, scales, out, multiplier, shift)
+    return QuantizedLayer(operation, input_range, w, b, scales, output_range, multiplier, shift)
 
 
-# ------------------------------------------------------------------------------------------------ in floats
+# ------------------------------------------------------------------------------------------------ evaluation in floats
 
 
 def windows(x: Array, below: Any, window: Any, stride: Any, pad: Any = (0, 0, 0, 0)) -> Array:
-    """The windows of images (n, numbers): (n, rows, columns, ky, kx, channels), zeros around them."""
+    """Return the windows of images (n, numbers) with zero padding, as an array (n, rows, columns, ky, kx, channels)."""
     top, left, bottom, right = pad
     images = np.pad(x.reshape(-1, *below), ((0, 0), (top, bottom), (left, right), (0, 0)))
-    seen = np.lib.stride_tricks.sliding_window_view(images, window, axis=(1, 2))
-    return seen[:, :: stride[0], :: stride[1]].transpose(0, 1, 2, 4, 5, 3)
+    views = np.lib.stride_tricks.sliding_window_view(images, window, axis=(1, 2))
+    return views[:, :: stride[0], :: stride[1]].transpose(0, 1, 2, 4, 5, 3)
 
 
-def evaluated(step: op.Operation, x: Array) -> Array:
-    """What an operation makes of rows (n, numbers), in float64."""
-    if isinstance(step, op.Scale):
-        each = x.reshape(len(x), -1, len(step.minus))
-        return ((each - step.minus) * step.times + step.plus).reshape(x.shape)
-    if isinstance(step, op.Activate):
-        return activations.ROWS[step.name].values(x)
-    made = x
-    if isinstance(step, (op.MatMul, op.Conv)):
-        if isinstance(step, op.Conv):
-            seen = windows(x, step.below, step.window, step.stride, step.pad)
-            made = seen.reshape(*seen.shape[:3], -1)
-        made = made @ np.array(step.W) + (0.0 if step.b is None else np.array(step.b))
-    elif isinstance(step, (op.MaxPool, op.AvgPool)):
-        seen = windows(x, step.below, step.window, step.stride)
-        made = seen.max((3, 4)) if isinstance(step, op.MaxPool) else seen.mean((3, 4))
-    return made.reshape(len(x), -1)
+def evaluate(operation: op.Operation, x: Array) -> Array:
+    """Return the outputs of an operation for rows (n, numbers) in float64."""
+    if isinstance(operation, op.Scale):
+        groups = x.reshape(len(x), -1, len(operation.minus))  # the numbers of a scaling may repeat, one per channel
+        return ((groups - operation.minus) * operation.times + operation.plus).reshape(x.shape)
+    if isinstance(operation, op.Activate):
+        return activations.ROWS[operation.name].values(x)
+    outputs = x
+    if isinstance(operation, (op.MatMul, op.Conv)):
+        if isinstance(operation, op.Conv):
+            pixels = windows(x, operation.below, operation.window, operation.stride, operation.pad)
+            outputs = pixels.reshape(*pixels.shape[:3], -1)
+        outputs = outputs @ np.array(operation.W) + (0.0 if operation.b is None else np.array(operation.b))
+    elif isinstance(operation, (op.MaxPool, op.AvgPool)):
+        pixels = windows(x, operation.below, operation.window, operation.stride)
+        outputs = pixels.max((3, 4)) if isinstance(operation, op.MaxPool) else pixels.mean((3, 4))
+    return outputs.reshape(len(x), -1)

@@ -1,4 +1,4 @@
-"""Networks as one ES module, for browsers and Node.js, without dependencies."""
+"""Writer of JavaScript: one ES module for browsers and Node.js, without dependencies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import SCALE_SIGNS, wrapped
-from nnc._interop.script import Language, of_network, of_test, to_script
+from nnc._interop.program import SCALE_SIGNS, wrap_values
+from nnc._interop.script import Language, head_values, self_test_values, to_script
 from nnc._registry import formulas
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ FUNCTIONS = {
         for name, sign in SCALE_SIGNS.items()
     },
     "dense": """
-// Rows of W are outputs.
+// Dense layer: each row of W has the weights of one output.
 const dense = (x, W, b) =>
   W.map((row, j) => {
     let sum = b ? b[j] : 0;
@@ -28,39 +28,40 @@ const dense = (x, W, b) =>
   });
 """,
     "conv": """
-// Rows of W are outputs, its columns ky, kx and channel. Windows end where the image does.
+// Convolution with zero padding. Each row of W has the weights of one filter in the order of ky, kx and channel.
+// Positions outside of the image are skipped.
 function conv(x, W, b, [height, width, channels], [kh, kw], [sy, sx], [top, left], [rows, columns]) {
-  const made = [];
+  const outputs = [];
   for (let y = -top; y < rows * sy - top; y += sy)
     for (let z = -left; z < columns * sx - left; z += sx) {
-      const from = Math.max(0, -z);
-      const n = (Math.min(kw, width - z) - from) * channels;
+      const first = Math.max(0, -z);
+      const n = (Math.min(kw, width - z) - first) * channels;
       W.forEach((row, j) => {
         let sum = b ? b[j] : 0;
         for (let ky = Math.max(0, -y); ky < Math.min(kh, height - y); ky++) {
-          const k = (ky * kw + from) * channels;
-          const at = ((y + ky) * width + z + from) * channels;
-          for (let i = 0; i < n; i++) sum += row[k + i] * x[at + i];
+          const weight = (ky * kw + first) * channels;
+          const pixel = ((y + ky) * width + z + first) * channels;
+          for (let i = 0; i < n; i++) sum += row[weight + i] * x[pixel + i];
         }
-        made.push(sum);
+        outputs.push(sum);
       });
     }
-  return made;
+  return outputs;
 }
 """,
     "windows": """
-// The numbers of each window, channel by channel.
+// Return a list of the pixels of each window and channel.
 function windows(x, [, width, channels], [kh, kw], [sy, sx], [rows, columns]) {
-  const made = [];
+  const lists = [];
   for (let y = 0; y < rows; y++)
     for (let z = 0; z < columns; z++)
       for (let c = 0; c < channels; c++) {
         const numbers = [];
         for (let ky = 0; ky < kh; ky++)
           for (let kx = 0; kx < kw; kx++) numbers.push(x[((y * sy + ky) * width + z * sx + kx) * channels + c]);
-        made.push(numbers);
+        lists.push(numbers);
       }
-  return made;
+  return lists;
 }
 """,
     "maxPool": """
@@ -77,7 +78,8 @@ const sigmoid_of = (z) => 1 / (1 + Math.exp(-z));
 const softplus_of = (z) => Math.max(z, 0) + Math.log1p(Math.exp(-Math.abs(z)));
 """,
     "Phi_of": """
-// The normal distribution, by the series of erf near 0 and the continued fraction of erfc beyond.
+// Cumulative distribution function of the standard normal distribution: the series of erf near 0, and the continued
+// fraction of erfc for larger |z|.
 function Phi_of(z) {
   const x = Math.abs(z) / Math.SQRT2;
   const density = Math.exp(-x * x) / Math.sqrt(Math.PI);
@@ -90,9 +92,9 @@ function Phi_of(z) {
     }
     tail = (1 - density * sum) / 2;
   } else {
-    let below = 0;
-    for (let k = 50; k > 0; k--) below = k / 2 / (x + below);
-    tail = density / (x + below) / 2;
+    let fraction = 0;
+    for (let k = 50; k > 0; k--) fraction = k / 2 / (x + fraction);
+    tail = density / (x + fraction) / 2;
   }
   return z > 0 ? 1 - tail : tail;
 }
@@ -107,17 +109,18 @@ function softmax(x) {
 """,
 }
 HEAD = """\
-// The network {title}, written by nnc {version}. An ES module without dependencies.
+// Neural network {title}, exported by nnc {version}. An ES module without dependencies.
 //
 //   import {{ {names} }} from "./net.js";
 //
-// A row is an array of {n_in} raw numbers{order}; predict gives {n_out}{meaning}.
+// A row is an array of {n_in} raw values without scaling{order}.
+// predict returns an array of {outputs}{meaning}.
 
 export const nIn = {n_in};
 export const nOut = {n_out};
 """
 PREDICT = """
-/** What the network makes of a row: an array of nOut numbers. */
+/** Return an array of nOut outputs for a row of nIn inputs. */
 export function predict(row) {{
   let x = Array.from(row, Number);
   if (x.length !== nIn) throw new RangeError(`row must have ${{nIn}} numbers, got ${{x.length}}`);
@@ -126,49 +129,52 @@ export function predict(row) {{
 }}
 """
 CLASSES = """
-/** The class of a row, one of classes. */
+/** Return the predicted class of a row, an element of classes. */
 export function predictClass(row) {{
   const x = predict(row);
   return classes[{index}];
 }}
 """
 SELF_TEST = """
-/** Whether this computes what the network did when it was written. */
+/** Return whether the outputs for a test row are those that were computed at export. */
 export function selfTest() {{
   const row = {X};
-  const wanted = {P};
-  return predict(row).every((output, j) => Math.abs(output - wanted[j]) <= {tolerance} * (1 + Math.abs(wanted[j])));
+  const expected = {P};
+  return predict(row).every((output, j) => Math.abs(output - expected[j]) <= {tolerance} * (1 + Math.abs(expected[j])));
 }}
 """
 
 
 def formula(text: str) -> str:
-    """A formula with functions of this module, or of Math."""
-    return formulas.in_c(text, _word, repr)
+    """Translate a formula to JavaScript."""
+    return formulas.in_c(text, _function_call, repr)
 
 
-def _word(function: str, *arguments: str) -> str:
+def _function_call(function: str, *arguments: str) -> str:
+    """Return the JavaScript expression for a function in a formula."""
     name = f"{function}_of" if f"{function}_of" in FUNCTIONS else f"Math.{function}"
     return f"{name}({', '.join(arguments)})"
 
 
-def _label(label: Any) -> str:
-    """A label in JavaScript, where a whole number beyond 2**53 is a BigInt."""
+def _label_literal(label: Any) -> str:
+    """Return a label as a literal of JavaScript; integers beyond 2**53 become BigInt."""
     return f"{label}n" if type(label) is int and abs(label) > 2**53 else json.dumps(label)
 
 
-def whole(made: Program, constants: str, functions: str, statements: str) -> str:
-    """The module."""
-    classes = made.answer in ("one", "yes")
-    parts = [HEAD.format(names="predict, predictClass, classes" if classes else "predict", **of_network(made))]
-    if classes:
-        parts.append(f"export const classes = [{wrapped(map(_label, made.labels))}];\n")
+def assemble(program: Program, constants: str, functions: str, statements: str) -> str:
+    """Return the text of the module."""
+    has_classes = program.task in ("multiclass", "binary")
+    names = "predict, predictClass, classes" if has_classes else "predict"
+    parts = [HEAD.format(names=names, **head_values(program))]
+    if has_classes:
+        parts.append(f"export const classes = [{wrap_values(map(_label_literal, program.labels))}];\n")
     parts += ["\n" + constants + "\n", "\n" + functions + "\n", PREDICT.format(statements=statements)]
-    if classes:
+    if has_classes:
         largest = "x.reduce((best, number, i) => (number > x[best] ? i : best), 0)"
-        parts.append(CLASSES.format(index=largest if made.answer == "one" else f"x[0] >= {made.threshold} ? 1 : 0"))
-    if made.test is not None:
-        parts.append(SELF_TEST.format(**of_test(made.test, made.dtype)))
+        index = largest if program.task == "multiclass" else f"x[0] >= {program.threshold} ? 1 : 0"
+        parts.append(CLASSES.format(index=index))
+    if program.self_test is not None:
+        parts.append(SELF_TEST.format(**self_test_values(program.self_test, program.dtype)))
     return "".join(parts)
 
 
@@ -177,11 +183,11 @@ JAVASCRIPT = Language(
     constant="const {name} = {value};",
     statement="  x = {call};",
     elementwise="const {name} = (x) => x.map((z) => {formula});",
-    begin="  const given = x;\n  const outputs = [];",
-    between="  outputs.push(x);\n  x = given;",
-    mean="  x = outputs[0].map((_, j) => outputs.reduce((sum, output) => sum + output[j], 0) / outputs.length);",
-    nothing="null",
+    ensemble_start="  const inputs = x;\n  const outputs = [];",
+    member_end="  outputs.push(x);\n  x = inputs;",
+    ensemble_mean="  x = outputs[0].map((_, j) => outputs.reduce((sum, row) => sum + row[j], 0) / outputs.length);",
+    null="null",
     formula=formula,
-    whole=whole,
+    assemble=assemble,
 )
 to_js = partial(to_script, JAVASCRIPT)

@@ -1,9 +1,11 @@
-"""Networks as ONNX models: standard operators of opset 17, in a file of IR version 8 that is written by hand.
+"""Writer of ONNX models: standard operators of opset 17 in a file of IR version 8.
 
-Input "X" (n, n_in), or (n, height, width, channels) of images, raw: what is scaled is scaled in the graph. Outputs of a
-classifier "label" (n,) and "probabilities" (n, n_classes), of other networks "output" (n, n_out).
+The input is "X" (n, n_in), or (n, height, width, channels) for images, without scaling, which is a part of the graph.
+The outputs of a classifier are "label" (n,) and "probabilities" (n, n_classes). Other networks have the output "output"
+(n, n_out).
 
-Numbers of fields are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+The messages are encoded without the package onnx. Field numbers are those of
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import SCALE_SIGNS, Writer, in_range, program, scale_steps
+from nnc._interop.program import SCALE_SIGNS, Writer, build_program, require_range, scale_functions
 from nnc._interop.protobuf import message, utf8
 from nnc._registry import formulas
 from nnc._version import __version__
@@ -24,16 +26,18 @@ if TYPE_CHECKING:
 
     from nnc._interop.program import Program
 
-    Value = tuple[str, str, tuple[int, ...]]  # name, kind and shape of a row of what goes in, or comes out
+    Value = tuple[str, str, tuple[int, ...]]  # name, element type and shape of one row of an input or output
 
 IR_VERSION, OPSET = 8, 17
-LARGEST = 2**31 - 1  # bytes: protocol buffers end there
-FLOAT, INT, TENSOR, INTS = 1, 2, 4, 7  # kinds of attributes
-FIRST, LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # channels, as Transpose puts them
-KINDS = {"float32": 1, "int64": 7, "string": 8, "bool": 9, "float64": 11, "uint64": 13}  # of tensors
-CODES = {"float32": "f", "int64": "q", "bool": "?", "float64": "d", "uint64": "Q"}
+MAX_MODEL_BYTES = 2**31 - 1  # size limit of protocol buffers
+FLOAT, INT, TENSOR, INTS = 1, 2, 4, 7  # values of the enumeration AttributeProto.AttributeType
+TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # orders of axes for Transpose
+# Values of the enumeration TensorProto.DataType by element type.
+ELEMENT_TYPES = {"float32": 1, "int64": 7, "string": 8, "bool": 9, "float64": 11, "uint64": 13}
+STRUCT_CODES = {"float32": "f", "int64": "q", "bool": "?", "float64": "d", "uint64": "Q"}  # for struct.pack
 
-# Activations that are an operator, its attributes, and whether it is there, and exact, in float64, too.
+# Activations that are one operator: its name, its attributes, and whether it may be written in a float64 model.
+# Operators with fractional attributes may not, because attributes have only the precision of float32.
 OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "sigmoid": ("Sigmoid", {}, True),
     "tanh": ("Tanh", {}, True),
@@ -45,21 +49,21 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "softmax": ("Softmax", {"axis": 1}, True),
     "exp": ("Exp", {}, True),
 }
-# Operators that are read but not written, because they need a later version of the standard, or exist only in float32:
-# operator, attributes, and the first opset that has it.
+# Activations that are one operator in models that are read. These operators are not written, because they need a later
+# opset or exist only in float32. Each row has the operator, its attributes, and the first opset that has it.
 READ_OPERATORS: dict[str, tuple[str, dict[str, Any], int]] = {
     "selu": ("Selu", {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}, 1),
     "mish": ("Mish", {}, 18),
     "gelu": ("Gelu", {"approximate": b"none"}, 20),
     "silu": ("Swish", {"alpha": 1.0}, 24),
 }
-# Formulas are written with these operators for their signs and functions.
+# Operators for the signs and the functions in formulas.
 SIGNS = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", ">": "Greater", ">=": "GreaterOrEqual", "<": "Less"}
 SIGNS |= {"==": "Equal", "if": "Where"}
 FUNCTIONS = {"missing": "IsNaN", "floor": "Floor", "sqrt": "Sqrt", "sin": "Sin", "min": "Min", "max": "Max"}
 FUNCTIONS |= {"abs": "Abs", "erf": "Erf", "exp": "Exp", "log": "Log", "relu": "Relu", "sigmoid": "Sigmoid"}
 FUNCTIONS |= {"softplus": "Softplus", "tanh": "Tanh"}
-# These activations take several operators: each text is a formula of z and of the names that earlier texts define.
+# Activations that are written as several operators: each text is a formula of z and of variables of earlier texts.
 COMPOSED: dict[str, tuple[str, ...]] = {
     "leaky_relu": ("max(z * 0.01, z)",),
     "softplus": ("e = exp(-abs(z))", "relu(z) + log(e + 1)"),
@@ -73,7 +77,7 @@ COMPOSED: dict[str, tuple[str, ...]] = {
         "relu(z) * 1.0507009873554805 + low",
     ),
 }
-# Activations as other exporters compose them; they are read but not written.
+# Formulas of activations in models of other exporters; they are read but not written.
 READ_COMPOSED = (
     ("softplus", ("log(exp(z) + 1)",)),
     ("mish", ("z * tanh(log(exp(z) + 1))",)),
@@ -82,237 +86,265 @@ READ_COMPOSED = (
 
 
 def to_onnx(documents: Sequence[dict[str, Any]], dtype: str) -> bytes:
-    """The ONNX model of a checked document; of several, the networks of an ensemble, that of the mean of their outputs.
+    """Return an ONNX model of a network or an ensemble.
 
     Parameters
     ----------
     documents : sequence of dict
-        With the same inputs and outputs.
-    dtype : str
-        "float64" or "float32": of the input, the arithmetic and the outputs.
+        Validated document of a network, or those of the networks of an ensemble, whose mean output is computed.
+    dtype : {"float64", "float32"}
+        Element type of the input, the computation and the outputs.
 
     Raises
     ------
     ValueError
-        A number is out of the range of dtype, the model would have more than 2 GiB, or it has a kind of layer that
-        cannot be written.
+        A number is outside the range of `dtype`, the model would be larger than 2 GiB, or a layer is not supported.
     """
-    programs = [program(document) for document in documents]
-    check_size([made.operations for made in programs], dtype)
+    programs = [build_program(document) for document in documents]
+    check_size([program.operations for program in programs], dtype)
     graph = Graph(dtype)
-    ends = [graph.operations(made.operations, "X") for made in programs]
-    made = programs[0]
-    outputs = graph.answer(made, ends[0] if len(ends) == 1 else graph.node("Mean", *ends))
-    title = ", ".join(dict.fromkeys(made.title for made in programs))
-    return graph.model(title, ("X", dtype, made.shape), outputs)
+    results = [graph.operations(program.operations, "X") for program in programs]
+    mean = results[0] if len(results) == 1 else graph.node("Mean", *results)
+    outputs = graph.outputs(programs[0], mean)
+    title = ", ".join(dict.fromkeys(program.title for program in programs))
+    return graph.model(title, ("X", dtype, programs[0].shape), outputs)
 
 
 def check_size(networks: Iterable[Sequence[op.Operation]], dtype: str) -> None:
-    """ValueError where all their parameters do not fit into a file."""
-    size = sum(map(_numbers, chain(*networks))) * struct.calcsize(CODES[dtype])
-    if size > LARGEST:
-        raise ValueError(
-            f"an ONNX file holds 2 GiB at most, this network has {size / 2**30:.1f} GiB of parameters in {dtype}"
-        )
+    """Raise ValueError if the parameters of all networks do not fit into one file."""
+    size = sum(map(_n_weights, chain(*networks))) * struct.calcsize(STRUCT_CODES[dtype])
+    if size > MAX_MODEL_BYTES:
+        raise ValueError(f"an ONNX file must be smaller than 2 GiB, got {size / 2**30:.1f} GiB of weights in {dtype}")
 
 
-def _numbers(step: op.Operation) -> int:
-    """How many parameters an operation has."""
-    return len(step.W) * len(step.W[0]) if isinstance(step, (op.MatMul, op.Conv)) else 0
+def _n_weights(operation: op.Operation) -> int:
+    """Return the number of elements of W of an operation."""
+    return len(operation.W) * len(operation.W[0]) if isinstance(operation, (op.MatMul, op.Conv)) else 0
 
 
-def _value(name: str, kind: str, shape: Sequence[int]) -> bytes:
-    """What a graph says of an input or an output, whose number of rows is left open."""
+def _value(name: str, element_type: str, shape: Sequence[int]) -> bytes:
+    """Return the description of an input or output, whose number of rows is variable."""
     dims = [message((2, "n")), *(message((1, n)) for n in shape)]
-    tensor = message((1, KINDS[kind]), (2, message((1, dims))))
+    tensor = message((1, ELEMENT_TYPES[element_type]), (2, message((1, dims))))
     return message((1, name), (2, message((1, tensor))))
 
 
 class Graph(Writer):
-    """Nodes and constant tensors, as they are added. Each node has one output, by whose name it goes."""
+    """Builder of a graph, which collects nodes and constant tensors.
+
+    A value is referred to by the name of the output of its node. Images are stored with channels first between image
+    operations, and with channels last elsewhere.
+    """
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
         self.nodes: list[bytes] = []
         self.tensors: list[bytes] = []
-        self.image = False  # whether the last output is an image, channels first
+        self.channels_are_first = False  # whether the last value is an image with channels first
 
-    def node(self, operator: str, *inputs: str, name: str | None = None, also: str = "", **attributes: Any) -> str:
-        """Adds a node; the name of its output. `also` is a second output, which nobody needs."""
+    def node(
+        self, operator: str, *inputs: str, name: str | None = None, unused_output: str = "", **attributes: Any
+    ) -> str:
+        """Add a node, and return the name of its output.
+
+        Parameters
+        ----------
+        operator : str
+        *inputs : str
+            Names of the input values.
+        name : str, optional
+            Name of the output. Default: a new one.
+        unused_output : str
+            Name of a second output, which an operator requires and no node reads; "" for none.
+        **attributes
+            Attributes of the operator.
+        """
         name = name or f"{operator}_{len(self.nodes)}"
-        made = [_attribute(key, value) for key, value in attributes.items()]
-        self.nodes.append(
-            message((1, [*inputs]), (2, [name, also] if also else name), (3, name), (4, operator), (5, made))
-        )
+        outputs = [name, unused_output] if unused_output else name
+        encoded = [_attribute(key, value) for key, value in attributes.items()]
+        self.nodes.append(message((1, [*inputs]), (2, outputs), (3, name), (4, operator), (5, encoded)))
         return name
 
-    def tensor(self, values: Sequence[Any], shape: Sequence[int], kind: str | None = None) -> str:
-        """Adds a constant; its name."""
-        kind, name = kind or self.dtype, f"constant_{len(self.tensors)}"
-        if kind in ("float32", "float64"):
-            in_range(values, kind)
-        if kind == "string":
+    def tensor(self, values: Sequence[Any], shape: Sequence[int], element_type: str | None = None) -> str:
+        """Add a constant tensor, and return its name. The default element type is the dtype of the graph."""
+        element_type, name = element_type or self.dtype, f"constant_{len(self.tensors)}"
+        if element_type in ("float32", "float64"):
+            require_range(values, element_type)
+        if element_type == "string":
             content: tuple[int, Any] = (6, [utf8(value) for value in values])
         else:
-            content = (9, struct.pack(f"<{len(values)}{CODES[kind]}", *values))
-        self.tensors.append(message((1, [*shape]), (2, KINDS[kind]), (8, name), content))
+            content = (9, struct.pack(f"<{len(values)}{STRUCT_CODES[element_type]}", *values))
+        self.tensors.append(message((1, [*shape]), (2, ELEMENT_TYPES[element_type]), (8, name), content))
         return name
 
-    def channels_first(self, at: str, images: bool = True) -> str:
-        """An image as operators want it, channels first, or as all else does, channels last."""
-        if self.image == images:
-            return at
-        self.image = images
-        return self.node("Transpose", at, perm=FIRST if images else LAST)
+    def channels_first(self, value: str, first: bool = True) -> str:
+        """Return the name of an image with channels first, or last if `first` is false; add a Transpose if necessary.
+        """
+        if self.channels_are_first == first:
+            return value
+        self.channels_are_first = first
+        return self.node("Transpose", value, perm=TO_CHANNELS_FIRST if first else TO_CHANNELS_LAST)
 
     def model(
-        self, title: str, given: Value, outputs: Sequence[Value], metadata: dict[str, str] | None = None
+        self, title: str, input_value: Value, outputs: Sequence[Value], metadata: dict[str, str] | None = None
     ) -> bytes:
-        """The file: what goes in, what comes out, and texts by their names."""
-        whole = message(
+        """Return the content of a file with this graph.
+
+        Parameters
+        ----------
+        title : str
+            Name of the graph.
+        input_value : Value
+        outputs : sequence of Value
+        metadata : dict of str, optional
+            Additional texts by name.
+        """
+        graph = message(
             (1, self.nodes),
             (2, title),
             (5, self.tensors),
-            (11, _value(*given)),
-            (12, [_value(*out) for out in outputs]),
+            (11, _value(*input_value)),
+            (12, [_value(*output) for output in outputs]),
         )
         return message(
             (1, IR_VERSION),
             (2, "nnc"),
             (3, __version__),
-            (7, whole),
+            (7, graph),
             (8, message((1, ""), (2, OPSET))),
             (14, [message((1, key), (2, text)) for key, text in (metadata or {}).items()]),
         )
 
     # ------------------------------------------------------------------------------------------ operations
 
-    def operations(self, steps: Iterable[op.Operation], at: str) -> str:
-        """Adds those of a network, of what goes by the name `at`; the name of what comes out."""
-        self.image = False
-        for step in steps:
-            at = self.write(step, at)
-        return at
+    def operations(self, operations: Iterable[op.Operation], value: str) -> str:
+        """Add the operations of a network to the value named `value`, and return the name of the result."""
+        self.channels_are_first = False
+        for operation in operations:
+            value = self.write(operation, value)
+        return value
 
-    def scale(self, step: op.Scale, at: str) -> str:
-        """(x - minus) * times + plus."""
-        n = len(step.minus)
-        if n == prod(step.below):
-            at, shape = self.channels_first(at, False), step.below
-        else:  # a number for every channel, or one for all
-            shape = (n, 1, 1) if self.image else (n,)
-        for what, numbers in scale_steps(step, self.dtype):
-            at = self.node(SIGNS[SCALE_SIGNS[what]], at, self.tensor(numbers, shape))
-        return at
+    def scale(self, operation: op.Scale, value: str) -> str:
+        """Add the nodes of (x - minus) * times + plus."""
+        n = len(operation.minus)
+        if n == prod(operation.below):
+            value, shape = self.channels_first(value, False), operation.below
+        else:  # one number per channel, or one number
+            shape = (n, 1, 1) if self.channels_are_first else (n,)
+        for function, numbers in scale_functions(operation, self.dtype):
+            value = self.node(SIGNS[SCALE_SIGNS[function]], value, self.tensor(numbers, shape))
+        return value
 
-    def mat_mul(self, step: op.MatMul, at: str) -> str:
-        """x @ W + b."""
-        W = self.tensor([number for row in step.W for number in row], (len(step.W), len(step.W[0])))
-        if step.b is None:
-            return self.node("MatMul", at, W)
-        return self.node("Gemm", at, W, self.tensor(step.b, (len(step.b),)))
+    def mat_mul(self, operation: op.MatMul, value: str) -> str:
+        """Add the node of x @ W + b."""
+        W = self.tensor([number for row in operation.W for number in row], (len(operation.W), len(operation.W[0])))
+        if operation.b is None:
+            return self.node("MatMul", value, W)
+        return self.node("Gemm", value, W, self.tensor(operation.b, (len(operation.b),)))
 
-    def conv(self, step: op.Conv, at: str) -> str:
-        """The cross-correlation."""
-        (height, width), channels, filters = step.window, step.below[2], step.out[2]
-        pixels = range(0, len(step.W), channels)
-        W = [step.W[pixel + c][f] for f in range(filters) for c in range(channels) for pixel in pixels]
+    def conv(self, operation: op.Conv, value: str) -> str:
+        """Add the node of a convolution."""
+        (height, width), channels, filters = operation.window, operation.below[2], operation.out[2]
+        pixels = range(0, len(operation.W), channels)
+        W = [operation.W[pixel + c][f] for f in range(filters) for c in range(channels) for pixel in pixels]
         inputs = [self.tensor(W, (filters, channels, height, width))]
-        if step.b is not None:
-            inputs.append(self.tensor(step.b, (filters,)))
-        at = self.channels_first(at)
-        size, stride, pad = [*step.window], [*step.stride], [*step.pad]
-        return self.node("Conv", at, *inputs, kernel_shape=size, strides=stride, pads=pad)
+        if operation.b is not None:
+            inputs.append(self.tensor(operation.b, (filters,)))
+        value = self.channels_first(value)
+        size, stride, pad = [*operation.window], [*operation.stride], [*operation.pad]
+        return self.node("Conv", value, *inputs, kernel_shape=size, strides=stride, pads=pad)
 
-    def pool(self, step: op.MaxPool | op.AvgPool, at: str) -> str:
-        """Add the node of a max-pool or an average pool; return the name of its output."""
-        operator = "MaxPool" if isinstance(step, op.MaxPool) else "AveragePool"
-        return self.node(operator, self.channels_first(at), kernel_shape=[*step.window], strides=[*step.stride])
+    def pool(self, operation: op.MaxPool | op.AvgPool, value: str) -> str:
+        """Add the node of a max-pool or an average pool."""
+        operator = "MaxPool" if isinstance(operation, op.MaxPool) else "AveragePool"
+        value, size, stride = self.channels_first(value), [*operation.window], [*operation.stride]
+        return self.node(operator, value, kernel_shape=size, strides=stride)
 
-    def flatten(self, step: op.Flatten, at: str) -> str:
-        """Height, width, channel in a row."""
-        return self.node("Flatten", self.channels_first(at, False), axis=1)
+    def flatten(self, operation: op.Flatten, value: str) -> str:
+        """Add the node that converts images to vectors in the order of height, width and channel."""
+        return self.node("Flatten", self.channels_first(value, False), axis=1)
 
-    def activate(self, step: op.Activate, at: str) -> str:
-        """An operator, or what it is composed of: in float64 no attribute may have digits, for it has only those of
-        float32, and runtimes have few operators."""
-        operator, attributes, exact = OPERATORS.get(step.name, ("", {}, False))
+    def activate(self, operation: op.Activate, value: str) -> str:
+        """Add the nodes of an activation: one operator, or the operators of its formula."""
+        operator, attributes, exact = OPERATORS.get(operation.name, ("", {}, False))
         if operator and (exact or self.dtype == "float32"):
-            return self.node(operator, at, **attributes)
-        if step.name not in COMPOSED:
-            raise ValueError(f"the activation {step.name!r} cannot be written as ONNX")
-        return self.composed(COMPOSED[step.name], at)
+            return self.node(operator, value, **attributes)
+        if operation.name not in COMPOSED:
+            raise ValueError(f"the activation {operation.name!r} is not supported in ONNX models")
+        return self.composed(COMPOSED[operation.name], value)
 
     def number(self, value: float) -> str:
-        """Adds a constant that is one number."""
+        """Add a constant tensor that is one number, and return its name."""
         return self.tensor([value], ())
 
-    def composed(self, steps: Sequence[str], z: str) -> str:
-        """Add the nodes of an activation in `COMPOSED`, whose input is named `z`; return the name of the result."""
+    def composed(self, formulas_of_z: Sequence[str], z: str) -> str:
+        """Add the nodes of an activation in `COMPOSED`, whose input is named `z`, and return the name of the result."""
         names = {"z": z}
-        for step in steps:
-            name, _, formula = step.rpartition(" = ")
+        for text in formulas_of_z:
+            name, _, formula = text.rpartition(" = ")
             names[name] = self.formula(formula, names)
         return names[""]
 
     def formula(self, text: str, names: dict[str, str]) -> str:
-        """Add the nodes of a formula whose variables are the outputs in `names`; return the name of the result."""
+        """Add the nodes of a formula whose variables are the values in `names`, and return the name of the result."""
         return formulas.folded(
             text,
             name=names.__getitem__,
             number=self.number,
-            operator=lambda sign, *of: self.node("Neg" if len(of) == 1 else SIGNS[sign], *of),
+            operator=lambda sign, *operands: self.node("Neg" if len(operands) == 1 else SIGNS[sign], *operands),
             call=self.call,
         )
 
-    def call(self, function: str, *of: str) -> str:
-        """Add the node of a function of a formula; return the name of the result."""
+    def call(self, function: str, *arguments: str) -> str:
+        """Add the node of a function in a formula, and return the name of the result."""
         if function == "sum":
-            return self.node("ReduceSum", *of, self.tensor([1], (1,), "int64"), keepdims=1)
-        return self.node(FUNCTIONS[function], *of)
+            return self.node("ReduceSum", *arguments, self.tensor([1], (1,), "int64"), keepdims=1)
+        return self.node(FUNCTIONS[function], *arguments)
 
-    # ------------------------------------------------------------------------------------------ what it means
+    # ------------------------------------------------------------------------------------------ outputs
 
-    def answer(self, made: Program, at: str) -> list[Value]:
-        """Adds what outputs mean; name, kind and shape of a row of each output of the graph."""
-        if made.answer == "numbers":
-            self.node("Identity", at, name="output")
-            return [("output", self.dtype, (made.n_out,))]
-        yes: tuple[int, ...] = (made.n_out,)
-        if made.answer == "one":
-            index = self.node("ArgMax", at, axis=1, keepdims=0)
-            yes = ()
+    def outputs(self, program: Program, value: str) -> list[Value]:
+        """Add the outputs of a program, whose numbers are the value named `value`, and return their descriptions."""
+        if program.task == "regression":
+            self.node("Identity", value, name="output")
+            return [("output", self.dtype, (program.n_out,))]
+        label_shape: tuple[int, ...] = (program.n_out,)
+        if program.task == "multiclass":
+            index = self.node("ArgMax", value, axis=1, keepdims=0)
+            label_shape = ()
         else:
-            index = self.node("GreaterOrEqual", at, self.number(made.threshold))
-            index = self.node("Cast", index, to=KINDS["int64"])
-            if made.answer == "yes":
+            index = self.node("GreaterOrEqual", value, self.number(program.threshold))
+            index = self.node("Cast", index, to=ELEMENT_TYPES["int64"])
+            if program.task == "binary":
                 index = self.node("Reshape", index, self.tensor([-1], (1,), "int64"))
-                yes = ()
-        kind = "int64"
-        numbered = type(made.labels[0]) is int and made.labels == tuple(range(len(made.labels)))
-        if made.answer == "each" or numbered:
+                label_shape = ()
+        element_type = "int64"
+        labels = program.labels
+        labels_are_indices = type(labels[0]) is int and labels == tuple(range(len(labels)))
+        if program.task == "multilabel" or labels_are_indices:
             self.node("Identity", index, name="label")
         else:
-            kind = _kind_of(made.labels)
-            self.node("Gather", self.tensor(made.labels, (len(made.labels),), kind), index, name="label")
-        label = ("label", kind, yes)
-        name, n = "probabilities" if made.probabilities else "output", made.n_out
-        if made.probabilities and made.answer == "yes":
+            element_type = _label_type(labels)
+            self.node("Gather", self.tensor(labels, (len(labels),), element_type), index, name="label")
+        label = ("label", element_type, label_shape)
+        name, n = "probabilities" if program.has_probabilities else "output", program.n_out
+        if program.has_probabilities and program.task == "binary":
             n = 2
-            self.node("Concat", self.node("Sub", self.number(1.0), at), at, name=name, axis=1)
+            self.node("Concat", self.node("Sub", self.number(1.0), value), value, name=name, axis=1)
         else:
-            self.node("Identity", at, name=name)
+            self.node("Identity", value, name=name)
         return [label, (name, self.dtype, (n,))]
 
 
-def _kind_of(labels: Sequence[Any]) -> str:
-    """The kind of a tensor that holds labels."""
+def _label_type(labels: Sequence[Any]) -> str:
+    """Return the element type of a tensor of labels."""
     if type(labels[0]) is int:
         return "uint64" if max(labels) >= 2**63 else "int64"
     return {str: "string", bool: "bool", float: "float64"}[type(labels[0])]
 
 
 def _attribute(name: str, value: Any) -> bytes:
+    """Encode an attribute: a list of integers, a float or an integer."""
     if isinstance(value, list):
         return message((1, name), (8, value), (20, INTS))
     if isinstance(value, float):

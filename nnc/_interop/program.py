@@ -1,6 +1,7 @@
-"""A network as a list of operations, what its outputs mean included: what all writers of other formats read.
+"""A network as a list of operations, which is the input of all writers.
 
-A writer has a function for each kind of operation (nnc/layers/operations.py); what is left to it is its language.
+A writer has one method for each type of operation (nnc/layers/operations.py) and knows no layer classes. A program also
+contains input scaling, target scaling and the meaning of the outputs.
 """
 
 from __future__ import annotations
@@ -22,71 +23,78 @@ if TYPE_CHECKING:
 
 
 class Program(Value):
-    """A network for a writer.
+    """A network as a list of operations, with the meaning of its outputs.
 
     Attributes
     ----------
-    dtype : str
-        The network's.
+    dtype : {"float32", "float64"}
+        Dtype in which the network computes.
     shape : tuple of int
-        Of a row of raw inputs: (n,), or (height, width, channels).
+        Shape of one row of raw inputs: (n,), or (height, width, channels).
     operations : tuple of Operation
-        The scaling of the inputs first, that of the targets, undone, last.
+        All operations in order. Input scaling is the first one, and the inverse of target scaling is the last one.
     n_out : int
-    answer : str
-        What outputs mean: "numbers"; "one", the class of the largest; "yes", a single output that says yes from
-        `threshold` on; "each", several that say so each for itself.
+        Number of outputs for one row.
+    task : {"regression", "multiclass", "binary", "multilabel"}
+        Meaning of the outputs. "multiclass": the class is the index of the largest output. "binary": the class is 1 if
+        the single output is at least `threshold`, else 0. "multilabel": this holds for each output separately.
     threshold : float
-    probabilities : bool
-        Whether outputs of classes are probabilities.
+        Smallest output that counts as a yes in "binary" and "multilabel" tasks.
+    has_probabilities : bool
+        Whether the outputs of a classification task are probabilities.
     labels : tuple
-        What the classes are called, all strings, integers, booleans or floats; where they have no names, their numbers.
-    test : dict, optional
-        A raw row "X" and its outputs "P".
+        Names of the classes: all str, int, bool or float. Classes without names have the labels 0, 1, ...
+    self_test : dict, optional
+        A row of raw inputs "X" and its outputs "P".
     title : str
-        What it is, for people: "3-4-1".
+        Number of inputs and of outputs of each parametric layer for people, such as "3-4-1".
     """
 
     dtype: str
     shape: Shape
     operations: tuple[Operation, ...]
     n_out: int
-    answer: str
+    task: str
     threshold: float
-    probabilities: bool
+    has_probabilities: bool
     labels: tuple[Any, ...]
-    test: dict[str, Any] | None
+    self_test: dict[str, Any] | None
     title: str
 
     @property
     def n_in(self) -> int:
-        """How many numbers a row of inputs has."""
+        """Number of inputs in one row."""
         return math.prod(self.shape)
 
 
-def program(document: dict[str, Any]) -> Program:
-    """The program of a checked document.
+def build_program(document: dict[str, Any]) -> Program:
+    """Build the program of a validated document.
+
+    Parameters
+    ----------
+    document : dict
+        A network as described in nnc/_serialization/document.py, after validation.
 
     Raises
     ------
     ValueError
-        A kind of layer, or several heads, cannot be written in other formats.
+        The network has heads, or a layer that other formats do not support.
     """
     if document.get("heads") is not None:
-        raise ValueError("a network with heads cannot be written in other formats, in which outputs have one meaning")
+        raise ValueError("a network with heads cannot be exported; other formats support only one output activation")
     layers = document["layers"]
-    shape, operations, sizes = steps(document)
+    shape, operations, sizes = build_operations(document)
     n_out = sizes[-1]
     row, output = losses.ROWS[document["loss"]], activations.ROWS[layers[-1]["activation"]]
-    answer = "numbers"
+    task = "regression"
     if row.of_classes or output.name == "softmax":
-        answer = "yes" if n_out == 1 else "each" if row.takes == "shares" else "one"
+        task = "binary" if n_out == 1 else "multilabel" if row.takes == "shares" else "multiclass"
     return Program(
         document["dtype"],
         shape,
         operations,
         n_out,
-        answer,
+        task,
         row.threshold,
         output.probability and row.takes != "signs",
         tuple(range(max(2, n_out))) if document["classes"] is None else tuple(document["classes"]),
@@ -95,54 +103,66 @@ def program(document: dict[str, Any]) -> Program:
     )
 
 
-def steps(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, ...], list[int]]:
-    """The shape of a row of a checked document, the operations, and how many numbers there are before and behind each
-    layer of weights; ValueError where a kind of layer cannot be written."""
-    known, layers = in_files(), document["layers"]
+def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, ...], list[int]]:
+    """Return the shape of a row, the operations and the sizes of a validated document.
+
+    The sizes are the number of inputs, and the number of outputs of each parametric layer. Raise ValueError if a layer
+    is not supported in other formats.
+    """
+    layer_classes, layers = in_files(), document["layers"]
     first = layers[0]
     shape: Shape = tuple(first["shape"]) if first["type"] == Input.type else (first["n_in"],)
     below, sizes = shape, [math.prod(shape)]
     operations: list[Operation] = []
     if document["scale_X"] is not None:
-        operations.append(_scaled(shape, document["scale_X"]))
+        operations.append(_input_scaling(shape, document["scale_X"]))
     for layer in layers:
-        kind = known[layer["type"]].from_dict(layer)
+        kind = layer_classes[layer["type"]].from_dict(layer)
         operations += kind.operations(below, layer)
         below = kind.shape(below)
         if "W" in layer:
             sizes.append(math.prod(below))
     if document["scale_y"] is not None:
-        operations.append(_unscaled(below, document["scale_y"]))
+        operations.append(_target_unscaling(below, document["scale_y"]))
     return shape, tuple(operations), sizes
 
 
-def programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> list[Program]:
-    """The programs of checked documents, one of a network or those of an ensemble, which answers with the mean of their
-    outputs: then the first says what that means, and `predict`, of rows of raw inputs, what its self-test is."""
-    first, *others = made = [program(document) for document in documents]
+def build_programs(documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> list[Program]:
+    """Build the programs of one network, or of all networks of an ensemble.
+
+    The first program of an ensemble describes the whole ensemble, whose output is the mean of the outputs of its
+    networks: it has the title, the lowest precision, and the outputs of `predict` for its self-test. `predict` maps raw
+    rows to outputs.
+    """
+    first, *others = built = [build_program(document) for document in documents]
     if not others:
-        return made
-    title = ", ".join(dict.fromkeys(one.title for one in made))
-    test = first.test and {"X": first.test["X"], "P": predict([first.test["X"]])[0].tolist()}
-    dtype = "float32" if any(one.dtype == "float32" for one in made) else "float64"  # as exact as the least of them
-    return [first.replace(title=title, test=test, dtype=dtype), *others]
+        return built
+    title = ", ".join(dict.fromkeys(member.title for member in built))
+    self_test = first.self_test and {"X": first.self_test["X"], "P": predict([first.self_test["X"]])[0].tolist()}
+    dtype = "float32" if any(member.dtype == "float32" for member in built) else "float64"  # the lowest precision
+    return [first.replace(title=title, self_test=self_test, dtype=dtype), *others]
 
 
-def _scaled(shape: Shape, scale: dict[str, Any]) -> Scale:
-    minus, times = (_listed(scale[key]) for key in ("shift", "factor"))
+def _input_scaling(shape: Shape, scale: dict[str, Any]) -> Scale:
+    """Return the operation that scales inputs, for `scale_X` of a document."""
+    minus, times = (_as_list(scale[key]) for key in ("shift", "factor"))
     return Scale(shape, shape, minus, times, [0.0] * len(minus))
 
 
-def _unscaled(shape: Shape, scale: dict[str, Any]) -> Scale:
-    plus, factor = (_listed(scale[key]) for key in ("shift", "factor"))
+def _target_unscaling(shape: Shape, scale: dict[str, Any]) -> Scale:
+    """Return the operation that converts outputs to the units of the targets, for `scale_y` of a document."""
+    plus, factor = (_as_list(scale[key]) for key in ("shift", "factor"))
     return Scale(shape, shape, [0.0] * len(plus), [1 / number for number in factor], plus)
 
 
-def _listed(numbers: Any) -> list[float]:
+def _as_list(numbers: Any) -> list[float]:
+    """Return a list of numbers; a single number becomes a list of one."""
     return numbers if type(numbers) is list else [numbers]
 
 
-# ------------------------------------------------------------------------------------- for several of the writers
+# ------------------------------------------------------------------------------------------ shared by writers
+
+# Name of the writer's method for each type of operation.
 
 METHODS: dict[type[Operation], str] = {
     Scale: "scale",
@@ -154,60 +174,65 @@ METHODS: dict[type[Operation], str] = {
     Activate: "activate",
 }
 
+# Functions that compute (x - minus) * times + plus one after the other, with the operator of each.
+SCALE_SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}
 
-SCALE_SIGNS = {"subtract": "-", "multiply": "*", "add": "+"}  # These functions compute (x - minus) * times + plus.
+LINE_CHARACTERS = 110  # length of a line of constants, at which the next one begins
 
 
 class Writer:
-    """Base class of the writers, which have a method for each kind of operation."""
+    """Base class of writers that have one method for each type of operation."""
 
-    def write(self, step: Operation, *arguments: str) -> Any:
-        """Write an operation by the method for its kind."""
-        return getattr(self, METHODS[type(step)])(step, *arguments)
+    def write(self, operation: Operation, *arguments: str) -> Any:
+        """Call the method for the type of an operation, and return its result."""
+        return getattr(self, METHODS[type(operation)])(operation, *arguments)
 
 
-def scale_steps(step: Scale, dtype: str) -> list[tuple[str, Sequence[float]]]:
-    """Return functions of `SCALE_SIGNS` with their numbers, without those that leave every input unchanged."""
-    steps = [
-        *(("subtract", part, 0.0) for part in halves(step.minus, dtype)),
-        ("multiply", step.times, 1.0),
-        ("add", step.plus, 0.0),
+def scale_functions(operation: Scale, dtype: str) -> list[tuple[str, Sequence[float]]]:
+    """Return the names of functions in `SCALE_SIGNS` and their operands for a Scale operation.
+
+    Functions that leave every input unchanged are omitted.
+    """
+    functions: list[tuple[str, Sequence[float], float]] = [
+        *(("subtract", part, 0.0) for part in split_remainders(operation.minus, dtype)),
+        ("multiply", operation.times, 1.0),
+        ("add", operation.plus, 0.0),
     ]
-    return [(name, numbers) for name, numbers, neutral in steps if any(number != neutral for number in numbers)]
+    return [(name, numbers) for name, numbers, neutral in functions if any(number != neutral for number in numbers)]
 
 
-def in_range(numbers: Sequence[float], dtype: str) -> Sequence[float]:
-    """The numbers, which have to fit into the dtype; ValueError where one does not."""
+def require_range(numbers: Sequence[float], dtype: str) -> Sequence[float]:
+    """Return the numbers unchanged; raise ValueError if one is outside the range of the dtype."""
     largest = LARGEST[dtype]
     if not all(abs(number) <= largest for number in numbers):
         number = next(number for number in numbers if not abs(number) <= largest)
-        raise ValueError(f"dtype is {dtype!r}, which does not hold {number:g}, a number of this network")
+        raise ValueError(f"dtype is {dtype!r}, but {number:g}, a number of this network, is outside its range")
     return numbers
 
 
-def rounded(numbers: Sequence[float], dtype: str) -> list[float]:
-    """The numbers as the dtype holds them; ValueError where it does not."""
-    n = len(in_range(numbers, dtype))
+def round_to_dtype(numbers: Sequence[float], dtype: str) -> list[float]:
+    """Return the numbers rounded to the dtype; raise ValueError if one is outside its range."""
+    n = len(require_range(numbers, dtype))
     return list(numbers) if dtype == "float64" else [*struct.unpack(f"<{n}f", struct.pack(f"<{n}f", *numbers))]
 
 
-def wrapped(values: Iterable[str], between: str = "\n") -> str:
-    """Values with commas between them, as many in a line as fit."""
+def wrap_values(values: Iterable[str], line_break: str = "\n") -> str:
+    """Join values by commas, and begin a new line before a line gets longer than about 110 characters."""
     lines, line = [], ""
     for value in values:
-        if line and len(line) + len(value) > 110:
+        if line and len(line) + len(value) > LINE_CHARACTERS:
             lines.append(line + ",")
             line = value
         else:
             line += f", {value}" if line else value
-    return between.join([*lines, line])
+    return line_break.join([*lines, line])
 
 
-def halves(numbers: Sequence[float], dtype: str) -> tuple[list[float], list[float]]:
-    """Each number as the sum of one that the dtype holds and what is left.
+def split_remainders(numbers: Sequence[float], dtype: str) -> tuple[list[float], list[float]]:
+    """Split each number into a value of the dtype and the remainder.
 
-    A row of numbers that lie close together far from 0, such as years, would lose in float32 what distinguishes them if
-    the digits of `minus` were cut off: x - first is exact there, and then - rest is.
+    The sum of the two is the number. Inputs with a small range far from 0, such as years, need both parts in float32:
+    `x - rounded` is exact, and subtracting the remainder restores the digits that rounding the shift would lose.
     """
-    first = rounded(numbers, dtype)
-    return first, [number - close for number, close in zip(numbers, first, strict=True)]
+    leading = round_to_dtype(numbers, dtype)
+    return leading, [number - part for number, part in zip(numbers, leading, strict=True)]

@@ -1,7 +1,8 @@
-"""Protocol buffers, as far as ONNX needs them: a message is a sequence of fields, each a number and a value.
+"""Encoder and decoder of protocol buffers, for the features that ONNX uses.
 
-Encoding: https://protobuf.dev/programming-guides/encoding. The tag of a field is its number times 8 plus the wire type
-of its value: 0 a varint (7 bits a byte, the lowest first), 1 eight bytes, 2 a length and that many bytes, 5 four bytes.
+A message is a sequence of fields, each with a number and a value. The tag of a field is its number times 8 plus the
+wire type of its value: 0 for a varint (7 bits per byte, lowest bits first), 1 for eight bytes, 2 for a length followed
+by this many bytes, 5 for four bytes. Specification of the encoding: https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -12,47 +13,53 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_MESSAGES = 10_000  # values of one repeated field of messages
-EMPTY = {"int": 0, "float": 0.0, "text": "", "bytes": b"", "message": None}  # value of a single field that is absent
-WIRE_TYPES = {"int": (0,), "ints": (0, 2), "float": (5,), "floats": (5, 2), "doubles": (1, 2)}  # of others: (2,)
-FIXED = ("floats", "doubles")
+MAX_MESSAGES = 10_000  # largest number of messages in one repeated field
+# Kinds of fields that occur at most once, with the value of an absent field.
+DEFAULTS = {"int": 0, "float": 0.0, "text": "", "bytes": b"", "message": None}
+# Wire types that each kind of field may have; other kinds have only type 2.
+WIRE_TYPES = {"int": (0,), "ints": (0, 2), "float": (5,), "floats": (5, 2), "doubles": (1, 2)}
+FIXED_SIZE_KINDS = ("floats", "doubles")  # repeated fields whose values are returned as joined bytes
 
 
 def varint(value: int) -> bytes:
-    """Encode a whole number; a negative one as its two's complement of 64 bits."""
+    """Encode an integer of at most 64 bits; a negative one by its two's complement."""
     value &= 2**64 - 1
-    made = bytearray()
+    encoded = bytearray()
     while value > 127:
-        made.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    made.append(value)
-    return bytes(made)
+    encoded.append(value)
+    return bytes(encoded)
 
 
 def message(*fields: tuple[int, Any]) -> bytes:
-    """Encode fields: numbers and values, which are int, float (four bytes), str, bytes, or lists of those.
+    """Encode a message.
 
-    None is left out.
+    Parameters
+    ----------
+    *fields : (int, value)
+        Number and value of each field. A value is an int, a float (encoded with four bytes), str, bytes, or a list of
+        those for a repeated field. A field with the value None is omitted.
     """
-    made = bytearray()
-    for number, given in fields:
-        for value in given if isinstance(given, list) else [] if given is None else [given]:
+    encoded = bytearray()
+    for number, content in fields:
+        for value in content if isinstance(content, list) else [] if content is None else [content]:
             if isinstance(value, int):
-                made += varint(number << 3) + varint(value)
+                encoded += varint(number << 3) + varint(value)
             elif isinstance(value, float):
-                made += varint(number << 3 | 5) + struct.pack("<f", value)
+                encoded += varint(number << 3 | 5) + struct.pack("<f", value)
             else:
-                content = utf8(value) if isinstance(value, str) else value
-                made += varint(number << 3 | 2) + varint(len(content)) + content
-    return bytes(made)
+                data = utf8(value) if isinstance(value, str) else value
+                encoded += varint(number << 3 | 2) + varint(len(data)) + data
+    return bytes(encoded)
 
 
 def utf8(text: str) -> bytes:
-    """Return text in UTF-8; ValueError names text with a lone surrogate."""
+    """Return a text in UTF-8; raise ValueError if it has a lone surrogate."""
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"labels and names must be text that UTF-8 can hold, got {text!r}; rename it") from None
+        raise ValueError(f"labels and names must be valid Unicode text, got {text!r}; rename it") from None
 
 
 def parse(content: bytes | memoryview, schema: Mapping[int, tuple[str, str]], owner: str) -> dict[str, Any]:
@@ -62,65 +69,68 @@ def parse(content: bytes | memoryview, schema: Mapping[int, tuple[str, str]], ow
     ----------
     content : bytes or memoryview
     schema : dict of int to (str, str)
-        Name and kind of each field. Kinds of single fields are "int", "float", "text", "bytes" and "message" (its
-        bytes, None if it is absent); kinds of repeated ones "ints" (a list), "floats" and "doubles" (their bytes),
-        "texts", "strings" (bytes) and "messages". A field of kind "skip" is not returned.
+        Name and kind of each field. Fields that occur at most once have the kind "int", "float", "text", "bytes" or
+        "message", whose value is the bytes of the message, or None if it is absent. Repeated fields have the kind
+        "ints" (a list), "floats" or "doubles" (their bytes), "texts", "strings" (bytes) or "messages". A field of the
+        kind "skip" is not returned.
     owner : str
         Name of the message in errors.
 
     Raises
     ------
     ValueError
-        It is no such message, ends within a field, has a field that the schema does not have, or a single one twice.
+        `content` is not a message, ends within a field, has a field that is not in the schema, or repeats a field that
+        may occur only once.
     """
     content = memoryview(content)
     values: dict[str, Any] = {}
-    at = 0
-    while at < len(content):
-        tag, at = _varint(content, at)
-        value, at = _value(content, at, tag & 7)
+    offset = 0
+    while offset < len(content):
+        tag, offset = _varint(content, offset)
+        value, offset = _value(content, offset, tag & 7)
         if tag >> 3 not in schema:
             raise ValueError(f"{owner} has the field {tag >> 3}, which is not supported")
         name, kind = schema[tag >> 3]
         if kind == "skip":
             continue
         if tag & 7 not in WIRE_TYPES.get(kind, (2,)):
-            raise ValueError(f"{owner} has a {name!r} of another type")
-        if kind in EMPTY:
+            raise ValueError(f"{owner} has {name!r} with an unexpected type")
+        if kind in DEFAULTS:
             if name in values:
                 raise ValueError(f"{owner} has {name!r} twice")
             values[name] = _single(value, kind)
         else:
-            several = values.setdefault(name, [])
-            _append(several, value, kind)
-            if kind == "messages" and len(several) > MAX_MESSAGES:
-                raise ValueError(f"{owner} has more than {MAX_MESSAGES:,} of {name!r}")
+            repeated = values.setdefault(name, [])
+            _append(repeated, value, kind)
+            if kind == "messages" and len(repeated) > MAX_MESSAGES:
+                raise ValueError(f"{owner} has more than {MAX_MESSAGES:,} values of {name!r}, which is not supported")
     for name, kind in schema.values():
-        if kind in EMPTY:
-            values.setdefault(name, EMPTY[kind])
-        elif kind in FIXED:
+        if kind in DEFAULTS:
+            values.setdefault(name, DEFAULTS[kind])
+        elif kind in FIXED_SIZE_KINDS:
             values[name] = b"".join(values.get(name, ()))
         elif kind != "skip":
             values.setdefault(name, [])
     return values
 
 
-def _value(content: memoryview, at: int, wire_type: int) -> tuple[Any, int]:
-    """Return a value, an int or bytes, and where it ends."""
+def _value(content: memoryview, offset: int, wire_type: int) -> tuple[Any, int]:
+    """Decode the value at an offset, an int or bytes; return it and the offset of its end."""
     if wire_type == 0:
-        return _varint(content, at)
+        return _varint(content, offset)
     if wire_type == 2:
-        n, at = _varint(content, at)
+        n, offset = _varint(content, offset)
     elif wire_type in (1, 5):
         n = 8 if wire_type == 1 else 4
     else:
-        raise ValueError("it is no message of protocol buffers")
-    if at + n > len(content):
-        raise ValueError("it ends within a field; is it whole?")
-    return content[at : at + n], at + n
+        raise ValueError("the file is not a protocol buffer message")
+    if offset + n > len(content):
+        raise ValueError("the file ends within a field; it may be incomplete")
+    return content[offset : offset + n], offset + n
 
 
 def _single(value: Any, kind: str) -> Any:
+    """Convert the value of a field that occurs at most once."""
     if kind == "int":
         return signed(value)
     if kind == "float":
@@ -129,10 +139,11 @@ def _single(value: Any, kind: str) -> Any:
 
 
 def _append(values: list[Any], value: Any, kind: str) -> None:
+    """Append the value, or the packed values, of a repeated field to a list."""
     if kind == "ints" and not isinstance(value, int):
-        at = 0
-        while at < len(value):
-            number, at = _varint(value, at)
+        offset = 0
+        while offset < len(value):
+            number, offset = _varint(value, offset)
             values.append(signed(number))
     elif kind == "ints":
         values.append(signed(value))
@@ -140,21 +151,21 @@ def _append(values: list[Any], value: Any, kind: str) -> None:
         values.append(str(value, "utf-8") if kind == "texts" else bytes(value) if kind == "strings" else value)
 
 
-def _varint(content: memoryview, at: int) -> tuple[int, int]:
-    """Return a whole number, and where it ends."""
+def _varint(content: memoryview, offset: int) -> tuple[int, int]:
+    """Decode the varint at an offset; return it and the offset of its end."""
     value = 0
     for shift in range(0, 64, 7):
-        if at >= len(content):
-            raise ValueError("it ends within a number; is it whole?")
-        byte = content[at]
+        if offset >= len(content):
+            raise ValueError("the file ends within a number; it may be incomplete")
+        byte = content[offset]
         value |= (byte & 127) << shift
-        at += 1
+        offset += 1
         if byte < 128:
-            return value, at
-    raise ValueError("it has a number of more than 64 bits")
+            return value, offset
+    raise ValueError("the file has a number of more than 64 bits")
 
 
 def signed(value: int) -> int:
-    """Return a varint as a number of 64 bits with a sign."""
+    """Convert an unsigned integer to a signed one of 64 bits."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value

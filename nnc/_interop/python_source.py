@@ -1,4 +1,4 @@
-"""Networks as one module of plain Python, which needs nothing but the standard library."""
+"""Writer of Python: one module that needs only the standard library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nnc._interop.program import SCALE_SIGNS
-from nnc._interop.script import Language, listed, of_network, of_test, to_script
+from nnc._interop.script import Language, head_values, list_literal, self_test_values, to_script
 
 if TYPE_CHECKING:
     from nnc._interop.program import Program
@@ -17,44 +17,52 @@ FUNCTIONS = {
         name: f"\ndef {name}(x, numbers):\n    return [a {sign} b for a, b in zip(x, cycle(numbers))]\n"
         for name, sign in SCALE_SIGNS.items()
     },
-    "dense": """
-def dense(x, W, b):  # rows of W are outputs
+    "dense": '''
+def dense(x, W, b):
+    """Return the outputs of a dense layer. Each row of W has the weights of one output."""
     return [b_j + sum(map(mul, row, x)) for row, b_j in zip(W, b or [0.0] * len(W))]
-""",
-    "windows": """
-def windows(below, window, stride, out, pad=(0, 0)):  # where each begins, and which rows and columns of it are within
-    for y in range(-pad[0], out[0] * stride[0] - pad[0], stride[0]):
-        for x in range(-pad[1], out[1] * stride[1] - pad[1], stride[1]):
-            yield y, x, range(max(0, -y), min(window[0], below[0] - y)), range(max(0, -x), min(window[1], below[1] - x))
-""",
-    "conv": """
-def conv(x, W, b, below, window, stride, pad, out):  # rows of W are outputs, its columns ky, kx and channel
-    _, width, channels = below
-    made = []
-    for top, left, rows, columns in windows(below, window, stride, out, pad):
+''',
+    "windows": '''
+def windows(in_shape, window, stride, out_shape, pad=(0, 0)):
+    """Yield the first row and column of each window, and the ranges of its rows and columns within the image."""
+    for y in range(-pad[0], out_shape[0] * stride[0] - pad[0], stride[0]):
+        for x in range(-pad[1], out_shape[1] * stride[1] - pad[1], stride[1]):
+            rows = range(max(0, -y), min(window[0], in_shape[0] - y))
+            yield y, x, rows, range(max(0, -x), min(window[1], in_shape[1] - x))
+''',
+    "conv": '''
+def conv(x, W, b, in_shape, window, stride, pad, out_shape):
+    """Return the outputs of a convolution with zero padding; positions outside of the image are skipped.
+
+    Each row of W has the weights of one filter in the order of ky, kx and channel.
+    """
+    _, width, channels = in_shape
+    outputs = []
+    for top, left, rows, columns in windows(in_shape, window, stride, out_shape, pad):
         n = len(columns) * channels
-        seen = [
+        offsets = [
             (((ky * window[1]) + columns[0]) * channels, ((top + ky) * width + left + columns[0]) * channels)
             for ky in rows
         ]
         for row, b_j in zip(W, b or [0.0] * len(W)):
-            made.append(b_j + sum(sum(map(mul, row[i : i + n], x[at : at + n])) for i, at in seen))
-    return made
-""",
-    "pixels": """
-def pixels(x, below, window, stride, out):  # of each window and channel the numbers
-    _, width, channels = below
-    for top, left, rows, columns in windows(below, window, stride, out):
+            outputs.append(b_j + sum(sum(map(mul, row[i : i + n], x[k : k + n])) for i, k in offsets))
+    return outputs
+''',
+    "pixels": '''
+def pixels(x, in_shape, window, stride, out_shape):
+    """Yield a list of the pixels of each window and channel."""
+    _, width, channels = in_shape
+    for top, left, rows, columns in windows(in_shape, window, stride, out_shape):
         for c in range(channels):
             yield [x[((top + ky) * width + left + kx) * channels + c] for ky in rows for kx in columns]
-""",
+''',
     "maxPool": """
-def maxPool(x, below, window, stride, out):
-    return [max(numbers) for numbers in pixels(x, below, window, stride, out)]
+def maxPool(x, in_shape, window, stride, out_shape):
+    return [max(numbers) for numbers in pixels(x, in_shape, window, stride, out_shape)]
 """,
     "avgPool": """
-def avgPool(x, below, window, stride, out):
-    return [sum(numbers) / len(numbers) for numbers in pixels(x, below, window, stride, out)]
+def avgPool(x, in_shape, window, stride, out_shape):
+    return [sum(numbers) / len(numbers) for numbers in pixels(x, in_shape, window, stride, out_shape)]
 """,
     "exp_of": """
 def exp_of(z):
@@ -81,11 +89,11 @@ def softmax(x):
     return [a / total for a in e]
 """,
 }
-HEAD = '''"""The network {title}, written by nnc {version}. It needs nothing but the standard library.
+HEAD = '''"""Neural network {title}, exported by nnc {version}. This module needs only the standard library.
 
-    predict(row)          # {n_out} numbers{meaning}
-{more}
-A row is a list of {n_in} raw numbers{order}.
+    predict(row)          # a list of {outputs}{meaning}
+{class_usage}
+A row is a list of {n_in} raw values without scaling{order}.
 """
 
 import math
@@ -96,7 +104,7 @@ N_IN, N_OUT = {n_in}, {n_out}
 '''
 PREDICT = '''
 def predict(row):
-    """What the network makes of a row: a list of N_OUT numbers."""
+    """Return a list of N_OUT outputs for a row of N_IN inputs."""
     x = [float(number) for number in row]
     if len(x) != N_IN:
         raise ValueError(f"row must have {{N_IN}} numbers, got {{len(x)}}")
@@ -105,43 +113,43 @@ def predict(row):
 '''
 CLASSES = '''
 def predict_class(row):
-    """The class of a row, one of CLASSES."""
+    """Return the predicted class of a row, an element of CLASSES."""
     x = predict(row)
     return CLASSES[{index}]
 '''
 SELF_TEST = '''
 def self_test():
-    """Raises AssertionError where this does not compute what the network did when it was written."""
+    """Raise AssertionError unless the outputs for a test row are those that were computed at export."""
     row = {X}
-    wanted = {P}
-    for output, number in zip(predict(row), wanted):
-        assert abs(output - number) <= {tolerance} * (1 + abs(number)), (output, number)
+    expected_outputs = {P}
+    for output, expected in zip(predict(row), expected_outputs):
+        assert abs(output - expected) <= {tolerance} * (1 + abs(expected)), (output, expected)
 '''
 
 
 def formula(text: str) -> str:
-    """A formula with functions of this module, or of math."""
-    own = re.sub(r"\b(exp|sigmoid|softplus|Phi)\(", r"\1_of(", text)
-    return re.sub(r"\b(expm1|tanh)\(", r"math.\1(", own).replace("^", "**")
+    """Translate a formula to functions of the written module and of math."""
+    text = re.sub(r"\b(exp|sigmoid|softplus|Phi)\(", r"\1_of(", text)
+    return re.sub(r"\b(expm1|tanh)\(", r"math.\1(", text).replace("^", "**")
 
 
-def whole(made: Program, constants: str, functions: str, statements: str) -> str:
-    """The module."""
-    classes = made.answer in ("one", "yes")
-    more = "    predict_class(row)    # one of CLASSES\n" if classes else ""
-    parts = [HEAD.format(more=more, **of_network(made))]
-    if classes:
-        parts.append(f"CLASSES = {listed(made.labels)}\n")
+def assemble(program: Program, constants: str, functions: str, statements: str) -> str:
+    """Return the text of the module."""
+    has_classes = program.task in ("multiclass", "binary")
+    class_usage = "    predict_class(row)    # an element of CLASSES\n" if has_classes else ""
+    parts = [HEAD.format(class_usage=class_usage, **head_values(program))]
+    if has_classes:
+        parts.append(f"CLASSES = {list_literal(program.labels)}\n")
     parts += [
         constants + "\n\n\n",
         functions.replace("\n\ndef ", "\n\n\ndef ") + "\n\n",
         PREDICT.strip().format(statements=statements) + "\n",
     ]
-    if classes:
-        index = "x.index(max(x))" if made.answer == "one" else f"x[0] >= {made.threshold}"
+    if has_classes:
+        index = "x.index(max(x))" if program.task == "multiclass" else f"x[0] >= {program.threshold}"
         parts.append("\n" + CLASSES.format(index=index))
-    if made.test is not None:
-        parts.append("\n" + SELF_TEST.format(**of_test(made.test, made.dtype)))
+    if program.self_test is not None:
+        parts.append("\n" + SELF_TEST.format(**self_test_values(program.self_test, program.dtype)))
     return "".join(parts)
 
 
@@ -150,11 +158,11 @@ PYTHON = Language(
     constant="{name} = {value}",
     statement="    x = {call}",
     elementwise="def {name}(x):\n    return [{formula} for z in x]",
-    begin="    given, outputs = x, []",
-    between="    outputs.append(x)\n    x = given",
-    mean="    x = [sum(numbers) / len(numbers) for numbers in zip(*outputs)]",
-    nothing="None",
+    ensemble_start="    inputs, outputs = x, []",
+    member_end="    outputs.append(x)\n    x = inputs",
+    ensemble_mean="    x = [sum(numbers) / len(numbers) for numbers in zip(*outputs)]",
+    null="None",
     formula=formula,
-    whole=whole,
+    assemble=assemble,
 )
 to_python = partial(to_script, PYTHON)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from nnc._interop import read_onnx_layers, read_onnx_shapes  # noqa: F401 (they register operators)
-from nnc._interop.onnx import FIRST
+from nnc._interop.onnx import TO_CHANNELS_FIRST
 from nnc._interop.read_onnx_assembly import Assembly
 from nnc._interop.read_onnx_file import load
 from nnc._interop.read_onnx_values import OPERATORS, Labels, Mapped, Pair, Rows
@@ -114,7 +114,7 @@ class Reader:
             if derived.isdisjoint(node.inputs):
                 continue
             if node.operator == "Transpose":
-                return "hwc" if node.attributes.get("perm", (0, None))[1] == FIRST else "chw"
+                return "hwc" if node.attributes.get("perm", (0, None))[1] == TO_CHANNELS_FIRST else "chw"
             if node.operator not in ("Identity", "Cast", "Reshape", "Shape", "Add", "Sub", "Mul", "Div"):
                 break
             derived.update(node.outputs)

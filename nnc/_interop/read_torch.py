@@ -231,7 +231,7 @@ def _scalings(modules: list[tuple[str, Any]], shape: tuple[int, ...]) -> dict[st
         if len(modules) < 2 or type(modules[place][1]) is not Scale:
             continue
         with named(_described(*modules[place])):
-            minus, times, plus = modules[place][1].numbers()
+            minus, times, plus = modules[place][1].arrays()
             if not times.all():
                 raise ValueError("times must not be 0")
             if key == "scale_y":
@@ -306,7 +306,7 @@ def _norm(builder: Builder, part: Any, what: str) -> None:
 
 def _scale(builder: Builder, part: Any, what: str) -> None:
     """Add a module that `to_torch` writes for a Scale or a BatchNorm."""
-    minus, times, plus = part.numbers()
+    minus, times, plus = part.arrays()
     plus, dtype = plus - minus * times, "float32" if part.dtype == torch.float32 else "float64"
     if plus.any() or len(builder.shape) == 3:
         builder.scale(times.astype(dtype), plus.astype(dtype), what)

@@ -1,4 +1,4 @@
-"""What a network has of a trained MLP of scikit-learn, and back."""
+"""Reader and writer of scikit-learn's MLPClassifier and MLPRegressor."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnc._interop.parts import Parts
-from nnc._interop.program import Program, program
+from nnc._interop.program import Program, build_program
 from nnc._registry import losses
 from nnc.layers import in_files
 from nnc.layers.operations import Activate, MatMul, Scale
 
-MISSING = 'nnc.sklearn needs scikit-learn 1.7 or later ({}); install it with pip install "nnc-cython[sklearn]"'
+MISSING_MESSAGE = 'nnc.sklearn needs scikit-learn 1.7 or later ({}); install it with pip install "nnc-cython[sklearn]"'
 
 try:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
-    raise ImportError(MISSING.format(error)) from error
+    raise ImportError(MISSING_MESSAGE.format(error)) from error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,20 +30,21 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
     Parameters
     ----------
     mlp : MLPClassifier or MLPRegressor
-        scikit-learn's or nnc's.
+        An estimator of scikit-learn or of nnc.sklearn.
     dtype : optional
-        Default: that of the weights.
-    strict : bool, default True
-        Refuse subclasses, and classes that a network cannot have. If it is false, such classes become 0, 1 and so on.
+        Dtype of the network. Default: that of the weights.
+    strict : bool, default=True
+        Whether to refuse subclasses, and classes that a network does not support. If it is false, such classes become
+        0, 1 and so on.
 
     Raises
     ------
     TypeError
         `mlp` is not an MLP, or it is an instance of a subclass.
     NotFittedError
-        It has not been trained; a ValueError and an AttributeError.
+        `mlp` was not trained. This is a subclass of ValueError and AttributeError.
     ValueError
-        A network cannot have its classes.
+        A network does not support the classes of `mlp`.
     """
     if not isinstance(mlp, (MLPClassifier, MLPRegressor)):
         raise TypeError(f"mlp must be an MLPClassifier or MLPRegressor, got {type(mlp).__name__}")
@@ -56,8 +57,8 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
     coefs = [np.asarray(W) for W in mlp.coefs_]
     if dtype is None:
         dtype = np.float32 if all(W.dtype == np.float32 for W in coefs) else np.float64
-    output = renamed(mlp.out_activation_)
-    if hasattr(mlp, "_loss_and_factors"):  # nnc's own, which know more losses
+    output = activation_name(mlp.out_activation_)
+    if hasattr(mlp, "_loss_and_factors"):  # estimators of nnc.sklearn, which support more losses
         loss, _, _ = mlp._loss_and_factors()
     else:
         loss = {row.output: row.name for row in losses.ROWS.values() if row.needed}.get(output, "mse")
@@ -74,23 +75,26 @@ def parts_of(mlp: Any, dtype: Any = None, strict: bool = True) -> Parts:
     return Parts(arguments, coefs, mlp.intercepts_, [()] * len(coefs), _classes_of(mlp, sizes[-1], strict))
 
 
-def renamed(activation: str) -> str:
-    """nnc's name of an activation."""
+def activation_name(activation: str) -> str:
+    """Return the name that nnc has for an activation of scikit-learn."""
     return "sigmoid" if activation == "logistic" else activation
 
 
 def hidden_activations(activation: Any, n_hidden: int) -> list[str]:
-    """nnc's names of the activations of hidden layers, one each."""
+    """Return a list with the name in nnc of the activation of each hidden layer."""
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
     if len(names) != n_hidden:
         raise ValueError(
             f"activation must be one name or one for each of the {n_hidden} hidden layers, got {activation!r}"
         )
-    return [renamed(name) for name in names]
+    return [activation_name(name) for name in names]
 
 
 def _classes_of(mlp: Any, n_out: int, strict: bool) -> NDArray[Any] | None:
-    """Return the classes as a network has them, None if they are 0, 1 and so on. Dates become text, as in `fit`."""
+    """Return the classes for a network, None if they are 0, 1 and so on.
+
+    Dates become text, as in `fit`.
+    """
     classes = getattr(mlp, "classes_", None)
     if classes is None or mlp._label_binarizer.y_type_.startswith("multilabel"):
         return None
@@ -102,14 +106,14 @@ def _classes_of(mlp: Any, n_out: int, strict: bool) -> NDArray[Any] | None:
                 f"mlp must have {max(2, n_out)} classes that are text, numbers or dates, got {classes.tolist()}"
             )
         return None
-    plain = classes.dtype.kind in "iu" and (classes == np.arange(len(classes))).all()
-    return None if plain else classes
+    are_indices = classes.dtype.kind in "iu" and (classes == np.arange(len(classes))).all()
+    return None if are_indices else classes
 
 
 def to_mlp(document: dict[str, Any], classes: Any) -> Any:
-    """Convert a checked document to scikit-learn's MLPClassifier or MLPRegressor.
+    """Convert a validated document to scikit-learn's MLPClassifier or MLPRegressor.
 
-    Scalings and batch normalizations are merged into the weights of the layers next to them.
+    Scalings and batch normalizations are merged into the weights of adjacent layers.
 
     Parameters
     ----------
@@ -120,72 +124,76 @@ def to_mlp(document: dict[str, Any], classes: Any) -> Any:
     Raises
     ------
     ValueError
-        scikit-learn's estimator cannot compute what the network does.
+        The estimators of scikit-learn do not support the layers or activations of the network.
     """
     from sklearn.preprocessing import LabelBinarizer
 
-    made = program(document)
-    of_classes = made.answer in ("one", "yes", "each") and made.probabilities
-    kind = MLPClassifier if of_classes else MLPRegressor
-    coefs, intercepts, (*hidden, output) = _dense_layers(document, made, kind.__name__)
+    program = build_program(document)
+    is_classifier = program.task != "regression" and program.has_probabilities
+    estimator_class = MLPClassifier if is_classifier else MLPRegressor
+    coefs, intercepts, (*hidden, output) = _dense_layers(document, program, estimator_class.__name__)
     if len(set(hidden)) > 1 or not {*hidden} <= {"identity", "logistic", "tanh", "relu"}:
         raise ValueError(
-            f"{kind.__name__} supports one of identity, sigmoid, tanh and relu for all hidden layers; "
-            f"this network has {', '.join(document_names(document)[:-1])}"
+            f"{estimator_class.__name__} supports one of identity, sigmoid, tanh and relu for all hidden layers; "
+            f"this network has {', '.join(document_activations(document)[:-1])}"
         )
-    if output != ("identity" if not of_classes else "softmax" if made.answer == "one" else "logistic"):
+    if output != ("identity" if not is_classifier else "softmax" if program.task == "multiclass" else "logistic"):
         raise ValueError(
-            "MLPClassifier supports a softmax or sigmoid output, MLPRegressor the identity; "
-            f"this network has {document_names(document)[-1]} and the loss {document['loss']!r}"
+            "MLPClassifier supports a softmax or sigmoid output, MLPRegressor an identity output; "
+            f"this network has {document_activations(document)[-1]} and the loss {document['loss']!r}"
         )
-    mlp = kind(tuple(W.shape[1] for W in coefs[:-1]), activation=hidden[0] if hidden else "identity")
+    mlp = estimator_class(tuple(W.shape[1] for W in coefs[:-1]), activation=hidden[0] if hidden else "identity")
     mlp.coefs_, mlp.intercepts_, mlp.out_activation_ = coefs, intercepts, output
-    mlp.n_features_in_, mlp.n_outputs_, mlp.n_layers_ = made.n_in, made.n_out, len(coefs) + 1
+    mlp.n_features_in_, mlp.n_outputs_, mlp.n_layers_ = program.n_in, program.n_out, len(coefs) + 1
     mlp.n_iter_, mlp.t_, mlp.loss_, mlp.loss_curve_, mlp.best_loss_ = 0, 0, np.nan, [], None
-    if of_classes:
+    if is_classifier:
         binarizer = LabelBinarizer()
-        if made.answer == "each":
-            labels = np.arange(made.n_out)
-            binarizer.fit(np.eye(made.n_out, dtype=int))
+        if program.task == "multilabel":
+            labels = np.arange(program.n_out)
+            binarizer.fit(np.eye(program.n_out, dtype=int))
         else:
-            labels = np.arange(max(2, made.n_out)) if classes is None else classes
+            labels = np.arange(max(2, program.n_out)) if classes is None else classes
             binarizer.fit(np.arange(len(labels)))
-            # Set afterwards: fit would sort the classes, and it refuses fractions.
+            # The classes are set after fit, which would sort them and refuses fractions.
             binarizer.classes_ = labels
         mlp._label_binarizer, mlp.classes_ = binarizer, labels
     return mlp
 
 
-def _dense_layers(document: dict[str, Any], made: Program, estimator: str) -> tuple[list[Any], list[Any], list[str]]:
-    """Return the weights, biases and activations, in scikit-learn's names, of the layers of `estimator`."""
-    for place, layer in enumerate(document["layers"]):
+def _dense_layers(document: dict[str, Any], program: Program, estimator: str) -> tuple[list[Any], list[Any], list[str]]:
+    """Return weights, biases and activations of the dense layers for the class named `estimator`.
+
+    Activations have the names of scikit-learn.
+    """
+    for i, layer in enumerate(document["layers"]):
         name = in_files()[layer["type"]].__name__
         if name not in ("Input", "Dense", "Dropout", "BatchNorm", "Scale"):
-            raise ValueError(f"{estimator} supports only dense layers; layer {place} is {name}")
+            raise ValueError(f"{estimator} supports only dense layers; layer {i} is {name}")
     coefs: list[Any] = []
     intercepts: list[Any] = []
     names: list[str] = []
-    times, plus = np.ones(made.n_in), np.zeros(made.n_in)  # of what the last layer gives
-    for step in made.operations:
-        if isinstance(step, Scale):
-            factor = np.array(step.times)
-            times, plus = times * factor, (plus - step.minus) * factor + step.plus
-        elif isinstance(step, MatMul):
-            W = np.array(step.W, np.float64)
+    # Scalings since the last layer, which are not yet merged into weights: x * times + plus.
+    times, plus = np.ones(program.n_in), np.zeros(program.n_in)
+    for operation in program.operations:
+        if isinstance(operation, Scale):
+            factor = np.array(operation.times)
+            times, plus = times * factor, (plus - operation.minus) * factor + operation.plus
+        elif isinstance(operation, MatMul):
+            W = np.array(operation.W, np.float64)
             coefs.append(times[:, None] * W)
-            intercepts.append(plus @ W + (0.0 if step.b is None else np.array(step.b, np.float64)))
+            intercepts.append(plus @ W + (0.0 if operation.b is None else np.array(operation.b, np.float64)))
             names.append("identity")
-            times, plus = np.ones(step.out), np.zeros(step.out)
-        elif isinstance(step, Activate) and names and names[-1] == "identity":
+            times, plus = np.ones(operation.out), np.zeros(operation.out)
+        elif isinstance(operation, Activate) and names and names[-1] == "identity":
             coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
-            names[-1] = {"sigmoid": "logistic"}.get(step.name, step.name)
-            times, plus = np.ones(step.out), np.zeros(step.out)
+            names[-1] = {"sigmoid": "logistic"}.get(operation.name, operation.name)
+            times, plus = np.ones(operation.out), np.zeros(operation.out)
         else:
             raise ValueError(f"{estimator} supports an activation only directly after a dense layer")
     coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
     return coefs, intercepts, names
 
 
-def document_names(document: dict[str, Any]) -> list[str]:
-    """The activations of the layers that compute."""
+def document_activations(document: dict[str, Any]) -> list[str]:
+    """Return the activations of the parametric layers."""
     return [layer["activation"] for layer in document["layers"] if "activation" in layer]

@@ -1,6 +1,7 @@
-"""Networks as modules of a language with lists: what Python and JavaScript have in common, which is nearly all.
+"""Writer of modules in Python and JavaScript, with the code that both languages share.
 
-A module has constants, the functions that its layers need, and `predict`, whose statements make x of x.
+A module has constants, the functions that its layers need, and a function `predict`. Each statement of `predict`
+assigns the outputs of an operation to x.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.program import Writer, programs, scale_steps, wrapped
+from nnc._interop.program import Writer, build_programs, scale_functions, wrap_values
 from nnc._registry import activations
 from nnc._serialization.text import TOLERANCES
 from nnc._utils.value import Value
@@ -22,54 +23,68 @@ if TYPE_CHECKING:
 
 
 class Language(Value):
-    """What differs.
+    """Syntax and functions of a language.
 
     Attributes
     ----------
-    functions : dict
-        The text of each function by its name, those that formulas of activations have included.
+    functions : dict of str
+        Source code of each function by name. Functions in formulas of activations are included.
     constant, statement, elementwise : str
-        With places {name}, {value}, {call} and {formula}.
-    begin, between, mean : str
-        Statements of an ensemble: before the first network; behind each, which keep x and make it what came in; and
-        last what makes x of all that was kept.
-    nothing : str
-        What stands for no biases.
+        Templates of a constant, a statement of `predict` and an elementwise activation, with the placeholders {name},
+        {value}, {call} and {formula}.
+    ensemble_start, member_end, ensemble_mean : str
+        Statements of an ensemble. `ensemble_start` stores the inputs; `member_end` follows each network, stores its
+        outputs and restores the inputs; `ensemble_mean` assigns the mean of all outputs to x.
+    null : str
+        Literal for the biases of a layer without biases.
     formula : callable
-        The text of a formula (nnc/_registry/formulas.py) of z.
-    whole : callable
-        The module, of the program, its constants, functions and statements.
+        Function that translates a formula of z (nnc/_registry/formulas.py).
+    assemble : callable
+        Function that returns the text of a module for its program, constants, functions and statements.
     """
 
     functions: dict[str, str]
     constant: str
     statement: str
     elementwise: str
-    begin: str
-    between: str
-    mean: str
-    nothing: str
+    ensemble_start: str
+    member_end: str
+    ensemble_mean: str
+    null: str
     formula: Callable[[str], str]
-    whole: Callable[[Program, str, str, str], str]
+    assemble: Callable[[Program, str, str, str], str]
 
 
 def to_script(language: Language, documents: Sequence[dict[str, Any]], predict: Callable[[Any], Any]) -> str:
-    """The text of a module that computes a checked document, or the mean of those of an ensemble, whose `predict` makes
-    outputs of rows of raw inputs; ValueError where a kind of layer cannot be written."""
-    made = programs(documents, predict)
-    script, several = Script(language), len(made) > 1
-    script.statements += [language.begin] * several
-    for one in made:
-        for step in one.operations:
-            script.write(step)
-        script.statements += [language.between] * several
-    script.statements += [language.mean] * several
+    """Return the text of a module that computes a network or an ensemble.
+
+    Parameters
+    ----------
+    language : Language
+    documents : sequence of dict
+        Validated document of a network, or those of the networks of an ensemble, whose mean output is computed.
+    predict : callable
+        Function from rows of raw inputs to rows of outputs, for the self-test.
+
+    Raises
+    ------
+    ValueError
+        A layer is not supported.
+    """
+    programs = build_programs(documents, predict)
+    script, is_ensemble = Script(language), len(programs) > 1
+    script.statements += [language.ensemble_start] * is_ensemble
+    for program in programs:
+        for operation in program.operations:
+            script.write(operation)
+        script.statements += [language.member_end] * is_ensemble
+    script.statements += [language.ensemble_mean] * is_ensemble
     parts = ("\n".join(script.constants), "\n\n".join(script.functions.values()), "\n".join(script.statements))
-    return language.whole(made[0], *parts)
+    return language.assemble(programs[0], *parts)
 
 
 class Script(Writer):
-    """The parts of a module, as they are added."""
+    """Builder of a module, which collects constants, functions and statements."""
 
     def __init__(self, language: Language) -> None:
         self.language = language
@@ -77,88 +92,89 @@ class Script(Writer):
         self.functions: dict[str, str] = {}
         self.statements: list[str] = []
 
-    def array(self, what: str, values: Sequence[Any]) -> str:
-        """Adds a constant; its name."""
-        name = f"{what}{len(self.constants)}"
-        self.constants.append(self.language.constant.format(name=name, value=listed(values)))
+    def array(self, kind: str, values: Sequence[Any]) -> str:
+        """Add a constant list, and return its name."""
+        name = f"{kind}{len(self.constants)}"
+        self.constants.append(self.language.constant.format(name=name, value=list_literal(values)))
         return name
 
-    def function(self, what: str) -> None:
-        """Adds a function, and those that it calls."""
-        if what not in self.functions:
-            self.functions[what] = self.with_those_it_calls(self.language.functions[what], what)
+    def function(self, name: str) -> None:
+        """Add a function, and the functions that it calls."""
+        if name not in self.functions:
+            self.functions[name] = self.with_dependencies(self.language.functions[name], name)
 
-    def with_those_it_calls(self, text: str, what: str) -> str:
-        """The text of a function, once those that it calls are there."""
+    def with_dependencies(self, text: str, name: str) -> str:
+        """Add the functions that a function calls, and return its text without surrounding blank lines."""
         for other in self.language.functions:
-            if other != what and re.search(rf"\b{other}\(", text):
+            if other != name and re.search(rf"\b{other}\(", text):
                 self.function(other)
         return text.strip()
 
-    def call(self, what: str, *arguments: Any) -> None:
-        """Adds a statement."""
-        if what in self.language.functions:
-            self.function(what)
-        call = f"{what}({', '.join(map(str, ['x', *arguments]))})"
+    def call(self, function: str, *arguments: Any) -> None:
+        """Add the statement that assigns the result of a function of x and the arguments to x."""
+        if function in self.language.functions:
+            self.function(function)
+        call = f"{function}({', '.join(map(str, ['x', *arguments]))})"
         self.statements.append(self.language.statement.format(call=call))
 
     # ------------------------------------------------------------------------------------------ operations
 
-    def scale(self, step: op.Scale) -> None:
-        """(x - minus) * times + plus."""
-        for what, numbers in scale_steps(step, "float64"):
-            self.call(what, self.array("numbers", numbers))
+    def scale(self, operation: op.Scale) -> None:
+        """Add the statements for (x - minus) * times + plus."""
+        for function, numbers in scale_functions(operation, "float64"):
+            self.call(function, self.array("numbers", numbers))
 
-    def weights(self, step: op.MatMul | op.Conv) -> tuple[str, str]:
-        """The names of W, whose rows are outputs here, and of b."""
-        W = self.array("W", [*zip(*step.W, strict=True)])
-        return W, self.language.nothing if step.b is None else self.array("b", step.b)
+    def weights(self, operation: op.MatMul | op.Conv) -> tuple[str, str]:
+        """Add the lists of W and b, and return their names. Rows of W are stored per output."""
+        W = self.array("W", [*zip(*operation.W, strict=True)])
+        return W, self.language.null if operation.b is None else self.array("b", operation.b)
 
-    def mat_mul(self, step: op.MatMul) -> None:
-        """x @ W + b."""
-        self.call("dense", *self.weights(step))
+    def mat_mul(self, operation: op.MatMul) -> None:
+        """Add the statement for x @ W + b."""
+        self.call("dense", *self.weights(operation))
 
-    def conv(self, step: op.Conv) -> None:
-        """The cross-correlation."""
-        sizes = (step.below, step.window, step.stride, step.pad[:2], step.out)
-        self.call("conv", *self.weights(step), *map(listed, sizes))
+    def conv(self, operation: op.Conv) -> None:
+        """Add the statement for a convolution."""
+        sizes = (operation.below, operation.window, operation.stride, operation.pad[:2], operation.out)
+        self.call("conv", *self.weights(operation), *map(list_literal, sizes))
 
-    def pool(self, step: op.MaxPool | op.AvgPool) -> None:
-        """Add the call of a max-pool or an average pool."""
-        what = "maxPool" if isinstance(step, op.MaxPool) else "avgPool"
-        self.call(what, *map(listed, (step.below, step.window, step.stride, step.out)))
+    def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
+        """Add the statement for a max-pool or an average pool."""
+        function = "maxPool" if isinstance(operation, op.MaxPool) else "avgPool"
+        self.call(function, *map(list_literal, (operation.below, operation.window, operation.stride, operation.out)))
 
-    def flatten(self, step: op.Flatten) -> None:
-        """Nothing: numbers lie in this order."""
+    def flatten(self, operation: op.Flatten) -> None:
+        """Do nothing: images are stored in the order of their flattened values."""
 
-    def activate(self, step: op.Activate) -> None:
-        """Number by number, or of the row."""
-        row = activations.ROWS[step.name]
-        if row.elementwise and step.name not in self.functions:
-            text = self.language.elementwise.format(name=step.name, formula=self.language.formula(row.f))
-            self.functions[step.name] = self.with_those_it_calls(text, step.name)
-        self.call(step.name)
+    def activate(self, operation: op.Activate) -> None:
+        """Add the statement for an activation."""
+        row = activations.ROWS[operation.name]
+        if row.elementwise and operation.name not in self.functions:
+            text = self.language.elementwise.format(name=operation.name, formula=self.language.formula(row.f))
+            self.functions[operation.name] = self.with_dependencies(text, operation.name)
+        self.call(operation.name)
 
 
-def of_network(made: Program) -> dict[str, Any]:
-    """What the head of a module says, in either language."""
+def head_values(program: Program) -> dict[str, Any]:
+    """Return values for the placeholders that the heads of Python and JavaScript modules share."""
     return {
-        "title": made.title,
+        "title": program.title,
         "version": __version__,
-        "n_in": made.n_in,
-        "n_out": made.n_out,
-        "meaning": ", each the probability of a yes" if made.answer == "each" else "",
-        "order": ", in the order of height, width and channel" if len(made.shape) == 3 else "",
+        "n_in": program.n_in,
+        "n_out": program.n_out,
+        "outputs": "1 output" if program.n_out == 1 else f"{program.n_out} outputs",
+        "meaning": ", the probability of each label" if program.task == "multilabel" else "",
+        "order": ", in the order of height, width and channel" if len(program.shape) == 3 else "",
     }
 
 
-def of_test(test: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """What its self-test compares."""
-    return {"X": listed(test["X"]), "P": listed(test["P"]), "tolerance": TOLERANCES[dtype]}
+def self_test_values(self_test: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """Return values for the placeholders of a self-test."""
+    return {"X": list_literal(self_test["X"]), "P": list_literal(self_test["P"]), "tolerance": TOLERANCES[dtype]}
 
 
-def listed(values: Sequence[Any]) -> str:
-    """Numbers, or rows of numbers, as both languages write lists."""
+def list_literal(values: Sequence[Any]) -> str:
+    """Return a list of numbers, or of lists of numbers, as a literal of both languages."""
     if values and isinstance(values[0], (tuple, list)):
-        return "[\n" + ",\n".join(listed(row) for row in values) + "\n]"
-    return f"[{wrapped(map(repr, values))}]"
+        return "[\n" + ",\n".join(list_literal(row) for row in values) + "\n]"
+    return f"[{wrap_values(map(repr, values))}]"

@@ -1,101 +1,109 @@
-"""Converter for skl2onnx, which adds the nodes of nnc/_interop/onnx.py for an estimator, also within a pipeline."""
+"""Converter for skl2onnx, which writes estimators of nnc.sklearn also as steps of a pipeline."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nnc._interop.onnx import KINDS, Graph
-from nnc._interop.program import program
+from nnc._interop.onnx import ELEMENT_TYPES, Graph
+from nnc._interop.program import build_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MISSING = "this needs skl2onnx ({}); install it with pip install skl2onnx"
+MISSING_MESSAGE = "this needs skl2onnx ({}); install it with pip install skl2onnx"
 
 
-class Theirs(Graph):
-    """A graph of skl2onnx, where names have to be unique; one that is asked for is one of the operator's outputs."""
+class ContainerGraph(Graph):
+    """Builder that adds nodes and constants to a graph of skl2onnx, in which names must be unique.
 
-    def __init__(self, dtype: str, scope: Any, container: Any, outputs: dict[str, str]) -> None:
+    Parameters
+    ----------
+    dtype : str
+    scope, container
+        Objects of skl2onnx that create names and collect nodes.
+    output_names : dict of str
+        Names of the outputs of the converted operator, by their names in `Graph.outputs`.
+    """
+
+    def __init__(self, dtype: str, scope: Any, container: Any, output_names: dict[str, str]) -> None:
         super().__init__(dtype)
-        self.scope, self.container, self.outputs = scope, container, outputs
+        self.scope, self.container, self.output_names = scope, container, output_names
 
     def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Adds a node; the name of its output."""
-        output: str = self.outputs[name] if name else self.scope.get_unique_variable_name(operator)
+        """Add a node, and return the name of its output."""
+        output: str = self.output_names[name] if name else self.scope.get_unique_variable_name(operator)
         unique = self.scope.get_unique_operator_name(operator)
         self.container.add_node(operator, [*inputs], [output], name=unique, **attributes)
         return output
 
-    def tensor(self, values: Sequence[Any], shape: Sequence[int], kind: str | None = None) -> str:
-        """Adds a constant; its name."""
+    def tensor(self, values: Sequence[Any], shape: Sequence[int], element_type: str | None = None) -> str:
+        """Add a constant tensor, and return its name."""
         name: str = self.scope.get_unique_variable_name("constant")
-        content = [value.encode() for value in values] if kind == "string" else [*values]
-        self.container.add_initializer(name, KINDS[kind or self.dtype], [*shape], content)
+        content = [value.encode() for value in values] if element_type == "string" else [*values]
+        self.container.add_initializer(name, ELEMENT_TYPES[element_type or self.dtype], [*shape], content)
         return name
 
 
 def register(classifier: type, regressor: type) -> None:
-    """Tells skl2onnx of nnc's estimators.
+    """Register the converters for the estimators of nnc.sklearn in skl2onnx.
 
     Raises
     ------
     ImportError
-        It is not installed.
+        skl2onnx is not installed.
     """
     try:
         from skl2onnx import update_registered_converter
         from skl2onnx.common import shape_calculator as shapes
     except ImportError as error:
-        raise ImportError(MISSING.format(error)) from error
+        raise ImportError(MISSING_MESSAGE.format(error)) from error
     options = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
-    of_classes, of_numbers = (
-        shapes.calculate_linear_classifier_output_shapes,
-        shapes.calculate_linear_regressor_output_shapes,
-    )
-    update_registered_converter(classifier, "NncMLPClassifier", of_classes, _convert, options=options)
-    update_registered_converter(regressor, "NncMLPRegressor", of_numbers, _convert)
+    classifier_shapes = shapes.calculate_linear_classifier_output_shapes
+    regressor_shapes = shapes.calculate_linear_regressor_output_shapes
+    update_registered_converter(classifier, "NncMLPClassifier", classifier_shapes, _convert, options=options)
+    update_registered_converter(regressor, "NncMLPRegressor", regressor_shapes, _convert)
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    """Write a trained estimator.
+    """Add the nodes of a trained estimator to a graph of skl2onnx.
 
-    The second output of a classifier with the hinge loss is its scores. If the network has one output, it has two
-    columns: the negative of the score and the score.
+    The second output of a classifier with the hinge loss contains its scores. A network with one output gets two
+    columns there: the negative score and the score.
 
     Raises
     ------
     ValueError
-        skl2onnx cannot have its classes.
+        skl2onnx does not support the classes of the estimator.
     """
     estimator = operator.raw_operator
     document = estimator.network_._whole()
     _check_classes(estimator, document)
-    made = program(document)
+    program = build_program(document)
     dtype = "float64" if type(operator.inputs[0].type).__name__ == "DoubleTensorType" else "float32"
-    names = ("output",) if made.answer == "numbers" else ("label", "probabilities" if made.probabilities else "output")
-    outputs = {name: output.full_name for name, output in zip(names, operator.outputs, strict=True)}
-    graph, at = Theirs(dtype, scope, container, outputs), operator.inputs[0].full_name
+    scores_name = "probabilities" if program.has_probabilities else "output"
+    names = ("output",) if program.task == "regression" else ("label", scores_name)
+    output_names = {name: output.full_name for name, output in zip(names, operator.outputs, strict=True)}
+    graph, value = ContainerGraph(dtype, scope, container, output_names), operator.inputs[0].full_name
     if type(operator.inputs[0].type).__name__ not in ("DoubleTensorType", "FloatTensorType"):
-        at = graph.node("Cast", at, to=KINDS[dtype])
-    for step in made.operations:
-        at = graph.write(step, at)
-    single_score = made.answer == "yes" and not made.probabilities
+        value = graph.node("Cast", value, to=ELEMENT_TYPES[dtype])
+    for operation in program.operations:
+        value = graph.write(operation, value)
+    single_score = program.task == "binary" and not program.has_probabilities
     if single_score:
-        outputs["scores"], outputs["output"] = outputs["output"], scope.get_unique_variable_name("score")
-    graph.answer(made, at)
+        output_names["scores"], output_names["output"] = output_names["output"], scope.get_unique_variable_name("score")
+    graph.outputs(program, value)
     if single_score:
-        score = outputs["output"]
+        score = output_names["output"]
         graph.node("Concat", graph.node("Neg", score), score, name="scores", axis=1)
 
 
 def _check_classes(estimator: Any, document: dict[str, Any]) -> None:
-    """Convert the classes in a document to text or integers, which are all that skl2onnx supports."""
+    """Convert the classes in a document to text or integers, the types that skl2onnx supports."""
     classes = getattr(estimator, "classes_", None)
     if classes is not None and len(classes) < 2:
         raise ValueError(f"{type(estimator).__name__} must have two or more classes, got {classes.tolist()}")
     if document["classes"] is None or type(document["classes"][0]) is str:
         return
-    found = document["classes"] = [int(label) for label in document["classes"]]
-    if max(found) >= 2**63:
-        raise ValueError(f"classes must be integers below 2**63, got {max(found)}")
+    labels = document["classes"] = [int(label) for label in document["classes"]]
+    if max(labels) >= 2**63:
+        raise ValueError(f"classes must be integers below 2**63, got {max(labels)}")

@@ -1,8 +1,7 @@
-"""A model of a table as what its writers read: what becomes of each raw column, the networks, and what is made of their
-outputs.
+"""Description of a model of a table for its writers: column encodings, networks and processing of outputs.
 
-What becomes of a column is a few formulas (nnc/_registry/formulas.py) of a number x, which every writer puts into its
-language. All of it is computed in float64, as dates ask for, and the networks in float32.
+The encoding of a column is a list of formulas (nnc/_registry/formulas.py) of a number x, which every writer translates
+to its language. Encodings are computed in float64, because dates need its precision, and the networks in float32.
 """
 
 from __future__ import annotations
@@ -19,108 +18,117 @@ if TYPE_CHECKING:
     from nnc.layers.operations import Operation
 
 
-class Written(NamedTuple):
-    """What becomes of a raw column x.
+class ColumnFormulas(NamedTuple):
+    """Formulas that encode a raw column x as columns of a network's input.
 
-    Formulas have the operators and choices of nnc/_registry/formulas.py, and `missing(x)`, `floor`, `sqrt`, `sin`,
-    `min` and `max`, of two numbers. One may be `sum(...)` as a whole, which adds up what vectors make.
+    Formulas use the operators and conditional expressions of nnc/_registry/formulas.py, `missing(x)`, `floor`, `sqrt`,
+    `sin`, and `min` and `max` of two numbers. A formula with a vector is evaluated for each element of the vector. The
+    outermost call of a formula may be `sum(...)`, which adds the results for all elements.
 
     Attributes
     ----------
     plain : tuple of str
-        The formulas of the columns of a network's inputs, in their order; one that has a vector makes as many.
+        Formulas of the input columns in order. A formula with a vector yields one input column per element.
     bins : str, optional
-        The same of the piecewise-linear encoding.
-    steps : dict of str
-        What is computed before, once, by its name; each of them of x and those before it.
-    vectors : dict of lists
-        Those in the formulas, by their names.
+        Formula of the piecewise-linear encoding.
+    variables : dict of str
+        Formulas of variables by name. A variable may depend on x and on the variables before it.
+    vectors : dict of sequences of float
+        Vectors by name.
     """
 
     plain: tuple[str, ...] = ()
     bins: str | None = None
-    steps: dict[str, str] = {}  # noqa: RUF012 (nobody changes it)
-    vectors: dict[str, Sequence[float]] = {}  # noqa: RUF012
+    variables: dict[str, str] = {}  # noqa: RUF012 (the default is never modified)
+    vectors: dict[str, Sequence[float]] = {}  # noqa: RUF012 (the default is never modified)
 
-    def within(self, formula: str) -> list[str]:
-        """The vectors in a formula."""
+    def vector_names(self, formula: str) -> list[str]:
+        """Return the names of the vectors in a formula."""
         return [name for name in self.vectors if re.search(rf"\b{name}\b", formula)]
 
     def width(self, formula: str) -> int:
-        """How many columns a formula makes."""
+        """Return the number of input columns that a formula yields."""
         return 1 if formula.startswith("sum(") else self.length(formula)
 
     def length(self, formula: str) -> int:
-        """Of the vectors in a formula; 1 without any."""
-        return max((len(self.vectors[name]) for name in self.within(formula)), default=1)
+        """Return the length of the vectors in a formula, 1 if it has none."""
+        return max((len(self.vectors[name]) for name in self.vector_names(formula)), default=1)
 
 
-class Raw(NamedTuple):
-    """A column of the matrix that a written model takes.
+class RawColumn(NamedTuple):
+    """A raw column, which is an input of an exported model.
 
     Attributes
     ----------
     name : str
-    what : str
-        What its numbers mean, for people.
+    description : str
+        Meaning of its numbers for people.
     levels : tuple of str
-        Of text: the number of a cell is its place here, -1 where it is not here.
-    written : Written
+        Texts of a text column. The number of a cell is the index of its text, and -1 for other texts.
+    formulas : ColumnFormulas
     """
 
     name: str
-    what: str
+    description: str
     levels: tuple[str, ...]
-    written: Written
+    formulas: ColumnFormulas
 
 
-class Net(NamedTuple):
-    """A network."""
+class TableNetwork(NamedTuple):
+    """A network of a model of a table.
 
-    bins: bool  # whether it sees them, behind all plain columns
+    Attributes
+    ----------
+    uses_bins : bool
+        Whether the inputs contain the piecewise-linear encodings, after the plain columns.
+    operations : tuple of Operation
+    """
+
+    uses_bins: bool
     operations: tuple[Operation, ...]
 
 
 class TableProgram(Value):
-    """A model of a table for a writer.
+    """A model of a table, as writers read it.
 
     Attributes
     ----------
-    whole : Program
-        What goes in, what comes out and what it means, and the self-test, without operations.
-    columns : tuple of Raw
-    networks : tuple of Net
-        The mean of what they say is the answer.
-    temperature : float, or None
-        Of the probabilities of classes, see `with_temperature` in nnc/tabular.
-    scale : (factor, shift), or None
-        Of numbers: outputs are divided by factors, and then the shifts are added.
+    interface : Program
+        Inputs, outputs, their meaning and the self-test; it has no operations.
+    columns : tuple of RawColumn
+    networks : tuple of TableNetwork
+        The model predicts the mean of their processed outputs.
+    temperature : float, optional
+        Temperature that calibrates the probabilities of classes, see `with_temperature` in nnc/tabular.
+    target_scaling : (factor, shift), optional
+        Two lists with one number per output: a prediction is output / factor + shift.
     quantiles : tuple of float
-        Those of the outputs, which are all targets of the first, then of the next; they are sorted. () where the
-        outputs are none.
-    middle : int
-        Which of the quantiles is the answer.
-    bounds : (least, largest), or None
-        Of each target.
+        Levels of the quantiles that are predicted, () if there are none. Outputs are grouped by quantile, with one
+        output per target in each group. Predictions are sorted, so that quantiles do not cross.
+    middle_index : int
+        Index of the quantile that is the point prediction.
+    bounds : (lower, upper), optional
+        Two lists with one number per target, to which predictions are clipped.
     """
 
-    whole: Program
-    columns: tuple[Raw, ...]
-    networks: tuple[Net, ...]
+    interface: Program
+    columns: tuple[RawColumn, ...]
+    networks: tuple[TableNetwork, ...]
     temperature: float | None
-    scale: tuple[list[float], list[float]] | None
+    target_scaling: tuple[list[float], list[float]] | None
     quantiles: tuple[float, ...]
-    middle: int
+    middle_index: int
     bounds: tuple[list[float], list[float]] | None
 
     @property
     def n_targets(self) -> int:
-        """Outputs, or those of a quantile."""
-        return self.whole.n_out // max(1, len(self.quantiles))
+        """Number of targets."""
+        return self.interface.n_out // max(1, len(self.quantiles))
 
-    def described(self) -> list[dict[str, Any]]:
-        """The columns for metadata."""
+    def column_metadata(self) -> list[dict[str, Any]]:
+        """Return the names, descriptions and levels of the columns as plain values for metadata."""
         return [
-            {"name": column.name, "what": column.what} | ({"levels": list(column.levels)} if column.levels else {})
+            {"name": column.name, "what": column.description}
+            | ({"levels": list(column.levels)} if column.levels else {})
             for column in self.columns
         ]

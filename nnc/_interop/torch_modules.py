@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnc._interop.program import Writer, program
+from nnc._interop.program import Writer, build_program
 from nnc.layers import operations as op
 
 try:
@@ -16,8 +16,8 @@ try:
 except ImportError as error:
     raise ImportError(f"this needs PyTorch ({error}); install it with pip install torch") from error
 
-SOFTPLUS_THRESHOLD = 40.0  # beyond it PyTorch takes z for softplus(z), which is exact in float64 from 37 on
-# Activations without parameters: nnc's name and the attributes that the module must have.
+SOFTPLUS_THRESHOLD = 40.0  # PyTorch returns z for softplus(z) above this z; from 37 on that is exact in float64
+# Name in nnc of each activation module, and attributes that the module must have.
 ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
     nn.Sigmoid: ("sigmoid", {}),
     nn.Tanh: ("tanh", {}),
@@ -32,7 +32,15 @@ ACTIVATIONS: dict[type, tuple[str, dict[str, Any]]] = {
 
 
 class Scale(nn.Module):
-    """(x - minus) * times + plus, as nnc scales inputs and targets: in float64, whatever comes in."""
+    """Scaling of inputs or targets, (x - minus) * times + plus, which is always computed in float64.
+
+    Parameters
+    ----------
+    minus, times, plus : array
+        Numbers per column, or per channel with the shape (channels, 1, 1), or images with channels first.
+    dtype : torch.dtype
+        Dtype of the result.
+    """
 
     def __init__(self, minus: Any, times: Any, plus: Any, dtype: Any) -> None:
         super().__init__()
@@ -40,95 +48,96 @@ class Scale(nn.Module):
         for name, numbers in (("minus", minus), ("times", times), ("plus", plus)):
             self.register_buffer(name, torch.from_numpy(numbers))
 
-    def numbers(self) -> list[Any]:
-        """Return minus, times and plus as arrays, those of images channels last."""
-        given = [part.detach().cpu().numpy() for part in (self.minus, self.times, self.plus)]
-        return [part.transpose(1, 2, 0) if part.ndim == 3 else part for part in given]
+    def arrays(self) -> list[Any]:
+        """Return minus, times and plus as arrays, with channels last for images."""
+        arrays = [part.detach().cpu().numpy() for part in (self.minus, self.times, self.plus)]
+        return [array.transpose(1, 2, 0) if array.ndim == 3 else array for array in arrays]
 
     def forward(self, x: Any) -> Any:
-        """Of a batch."""
+        """Return the scaled rows of a batch in the dtype of the module."""
         return ((x.double() - self.minus) * self.times + self.plus).to(self.dtype)
 
 
-class Modules(Writer):
-    """Modules, as they are added. Images are channels first, and so is what is flattened."""
+class ModuleBuilder(Writer):
+    """Builder of a list of modules. Images, and vectors made by flattening them, have channels first."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = getattr(torch, dtype)
-        self.made: list[Any] = []
-        self.order: Any = None  # of the rows of the next W
+        self.modules: list[Any] = []
+        self.order: Any = None  # permutation of the rows of the next W after images were flattened
 
     def tensor(self, numbers: Any) -> Any:
-        """A parameter."""
+        """Return a trainable tensor."""
         return nn.Parameter(torch.tensor(numbers, dtype=self.dtype))
 
-    def scale(self, step: op.Scale) -> None:
-        """(x - minus) * times + plus."""
-        numbers = [np.array(part, np.float64) for part in (step.minus, step.times, step.plus)]
-        if len(step.below) == 3 and len(step.minus) == np.prod(step.below):
-            numbers = [part.reshape(step.below).transpose(2, 0, 1) for part in numbers]
-        elif len(step.below) == 3:
+    def scale(self, operation: op.Scale) -> None:
+        """Add the module of (x - minus) * times + plus."""
+        numbers = [np.array(part, np.float64) for part in (operation.minus, operation.times, operation.plus)]
+        if len(operation.below) == 3 and len(operation.minus) == np.prod(operation.below):
+            numbers = [part.reshape(operation.below).transpose(2, 0, 1) for part in numbers]
+        elif len(operation.below) == 3:
             numbers = [part.reshape(-1, 1, 1) for part in numbers]
-        elif self.order is not None and len(step.minus) > 1:
+        elif self.order is not None and len(operation.minus) > 1:
             numbers = [part[self.order] for part in numbers]
         minus, times, plus = map(np.ascontiguousarray, numbers)
-        self.made.append(Scale(minus, times, plus, self.dtype))
+        self.modules.append(Scale(minus, times, plus, self.dtype))
 
-    def mat_mul(self, step: op.MatMul) -> None:
-        """x @ W + b."""
-        W = np.array(step.W)
+    def mat_mul(self, operation: op.MatMul) -> None:
+        """Add the module of x @ W + b."""
+        W = np.array(operation.W)
         if self.order is not None:
             W, self.order = W[self.order], None
-        linear = nn.Linear(len(W), W.shape[1], bias=step.b is not None, dtype=self.dtype)
-        self._fill(linear, W.T, step.b)
+        linear = nn.Linear(len(W), W.shape[1], bias=operation.b is not None, dtype=self.dtype)
+        self._fill(linear, W.T, operation.b)
 
-    def conv(self, step: op.Conv) -> None:
-        """The cross-correlation."""
-        top, left, bottom, right = step.pad
-        if any(step.pad):
-            self.made.append(nn.ZeroPad2d((left, right, top, bottom)))
-        channels, filters = step.below[2], step.out[2]
-        kernel = np.array(step.W).reshape(*step.window, channels, filters).transpose(3, 2, 0, 1)
-        bias = step.b is not None
-        conv = nn.Conv2d(channels, filters, step.window, step.stride, bias=bias, dtype=self.dtype)
-        self._fill(conv, kernel, step.b)
+    def conv(self, operation: op.Conv) -> None:
+        """Add the module of a convolution, after a module that pads images if necessary."""
+        top, left, bottom, right = operation.pad
+        if any(operation.pad):
+            self.modules.append(nn.ZeroPad2d((left, right, top, bottom)))
+        channels, filters = operation.below[2], operation.out[2]
+        kernel = np.array(operation.W).reshape(*operation.window, channels, filters).transpose(3, 2, 0, 1)
+        bias = operation.b is not None
+        conv = nn.Conv2d(channels, filters, operation.window, operation.stride, bias=bias, dtype=self.dtype)
+        self._fill(conv, kernel, operation.b)
 
     def _fill(self, module: Any, weight: Any, bias: Any) -> None:
+        """Set the weights of a module, and add it."""
         module.weight = self.tensor(np.ascontiguousarray(weight))
         if bias is not None:
             module.bias = self.tensor(bias)
-        self.made.append(module)
+        self.modules.append(module)
 
-    def pool(self, step: op.MaxPool | op.AvgPool) -> None:
+    def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
         """Add the module of a max-pool or an average pool."""
-        kind = nn.MaxPool2d if isinstance(step, op.MaxPool) else nn.AvgPool2d
-        self.made.append(kind(step.window, step.stride))
+        module_class = nn.MaxPool2d if isinstance(operation, op.MaxPool) else nn.AvgPool2d
+        self.modules.append(module_class(operation.window, operation.stride))
 
-    def flatten(self, step: op.Flatten) -> None:
-        """Channel, height, width: rows of the next W follow."""
-        self.order = np.arange(step.out[0]).reshape(step.below).transpose(2, 0, 1).ravel()
-        self.made.append(nn.Flatten())
+    def flatten(self, operation: op.Flatten) -> None:
+        """Add the module that flattens images, in the order of channel, height and width."""
+        self.order = np.arange(operation.out[0]).reshape(operation.below).transpose(2, 0, 1).ravel()
+        self.modules.append(nn.Flatten())
 
-    def activate(self, step: op.Activate) -> None:
-        """A module of its own."""
-        kinds: dict[str, Any] = {name: kind for kind, (name, _) in ACTIVATIONS.items()}
-        kinds["exp"], kinds["softmax"] = Exp, partial(nn.Softmax, dim=1)
-        kinds["softplus"] = partial(nn.Softplus, threshold=SOFTPLUS_THRESHOLD)
-        self.made.append(kinds[step.name]())
+    def activate(self, operation: op.Activate) -> None:
+        """Add the module of an activation."""
+        classes: dict[str, Any] = {name: module_class for module_class, (name, _) in ACTIVATIONS.items()}
+        classes["exp"], classes["softmax"] = Exp, partial(nn.Softmax, dim=1)
+        classes["softplus"] = partial(nn.Softplus, threshold=SOFTPLUS_THRESHOLD)
+        self.modules.append(classes[operation.name]())
 
 
 class Exp(nn.Module):
-    """exp, which PyTorch has no module for."""
+    """Exponential function, for which PyTorch has no module."""
 
     def forward(self, x: Any) -> Any:
-        """Of a batch."""
+        """Return the exponential of each number of a batch."""
         return x.exp()
 
 
 def to_torch(document: dict[str, Any]) -> Any:
-    """An nn.Sequential, in its mode for evaluation, of a checked document."""
-    made = program(document)
-    modules = Modules(made.dtype)
-    for step in made.operations:
-        modules.write(step)
-    return nn.Sequential(*modules.made).eval()
+    """Return an nn.Sequential in evaluation mode that computes a validated document."""
+    program = build_program(document)
+    builder = ModuleBuilder(program.dtype)
+    for operation in program.operations:
+        builder.write(operation)
+    return nn.Sequential(*builder.modules).eval()

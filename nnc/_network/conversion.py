@@ -95,10 +95,10 @@ class Conversion(Files):
             name is no identifier of C, dtype is none of these or does not hold a parameter, a kind of layer has no form
             there, a label has a NUL or is no text of UTF-8, or calibrate is missing with "int8" or given without.
         """
-        from nnc._interop.c_source import name_of, to_c
+        from nnc._interop.c_source import name_from_path, to_c
         from nnc._utils import disk
 
-        name = name_of(path) if name is None else name
+        name = name_from_path(path) if name is None else name
         if isinstance(dtype, str) and dtype == "int8":
             from nnc._interop.c_int8 import to_c_int8
 

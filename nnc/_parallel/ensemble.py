@@ -268,10 +268,10 @@ class Ensemble(Explained):
         OSError, ValueError
             As `NeuralNetwork.to_c`.
         """
-        from nnc._interop.c_source import name_of, to_c
+        from nnc._interop.c_source import name_from_path, to_c
         from nnc._utils import disk
 
-        name = name_of(path) if name is None else name
+        name = name_from_path(path) if name is None else name
         disk.write(path, to_c(self._whole(), name, self._named(dtype), self.predict), "ensemble")
 
     def to_python(self, path: Any) -> None:

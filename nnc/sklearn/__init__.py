@@ -13,7 +13,7 @@ In scikit-learn's loss and gradient a penalty of alpha / 2 is divided by the row
 weights; the losses of several outputs are added up in the gradient, while the squared error's own value is their mean.
 """
 
-from nnc._interop.scikit_learn import MISSING
+from nnc._interop.scikit_learn import MISSING_MESSAGE
 
 try:
     from nnc.sklearn.classifier import MLPClassifier
@@ -21,7 +21,7 @@ try:
     from nnc.sklearn.estimator import SOLVERS
     from nnc.sklearn.regressor import MLPRegressor
 except ImportError as error:
-    raise ImportError(MISSING.format(error)) from error
+    raise ImportError(MISSING_MESSAGE.format(error)) from error
 
 __all__ = [
     "SOLVERS",

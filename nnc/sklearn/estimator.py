@@ -14,7 +14,7 @@ from sklearn.base import is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from nnc._interop.scikit_learn import hidden_activations, parts_of, renamed
+from nnc._interop.scikit_learn import activation_name, hidden_activations, parts_of
 from nnc._model.data import Data
 from nnc._network import NeuralNetwork
 from nnc._registry import optimizers
@@ -202,7 +202,7 @@ class Estimator(Solvers):
     def _init_coef(self: Any, fan_in: int, fan_out: int, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         # The weights of an output layer depend on the activation of the layer below, as in scikit-learn.
         names = [self.activation] if isinstance(self.activation, str) else list(self.activation)
-        name = renamed(names[min(len(self.coefs_), len(names) - 1)]) if names else "relu"
+        name = activation_name(names[min(len(self.coefs_), len(names) - 1)]) if names else "relu"
         bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (fan_in + fan_out))
         W = self._random_state.uniform(-bound, bound, (fan_in, fan_out))
         b = self._random_state.uniform(-bound, bound, fan_out)
@@ -320,7 +320,7 @@ class Estimator(Solvers):
     def _fits(self: Any, net: NeuralNetwork) -> bool:
         """Whether the network still is what the parameters say, which may have been set anew."""
         loss, _, _ = self._loss_and_factors()
-        asked = *hidden_activations(self.activation, self.n_layers_ - 2), renamed(self.out_activation_)
+        asked = *hidden_activations(self.activation, self.n_layers_ - 2), activation_name(self.out_activation_)
         return net.activations == asked and (net.loss_name, net.loss_parameter or 0.0) == as_loss(loss)
 
     def _validated(self: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._interop.table import Written
+from nnc._interop.table import ColumnFormulas
 from nnc._utils.checks import fraction
 from nnc._utils.value import field
 from nnc.tabular.cells import Column, as_levels, wrong_kind
@@ -110,14 +110,14 @@ class Category(Encoding):
         cells = self.read_cells(column)
         return np.where(column.missing, np.nan, np.where(cells < len(self.levels), cells, -1))
 
-    def formulas(self) -> Written:
+    def formulas(self) -> ColumnFormulas:
         """Return the formulas from codes to features."""
         missing = ("1 if missing(x) else 0",) if self.missing else ()
         if self.is_binary:
-            return Written(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
+            return ColumnFormulas(("-1 if x == 0 else 1 if x == 1 else 0", *missing))
         n = len(self.levels)
         rare = (f"0 if missing(x) else 1 if x < 0 else 1 if x >= {n} else 0",) if self.rare else ()
-        return Written(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
+        return ColumnFormulas(("1 if x == place else 0", *rare, *missing), vectors={"place": range(n)})
 
     def unseen(self, column: Column) -> dict[str, int]:
         """Return the texts that no training row had, with the number of rows that have them."""
@@ -195,11 +195,11 @@ class OrderedCategory(Category):
         cells = self.read_cells(column)
         return np.where(cells == -2, np.nan, cells)
 
-    def formulas(self) -> Written:
+    def formulas(self) -> ColumnFormulas:
         """Return the formulas from codes to features."""
         plain, bins, steps, vectors = super().formulas()
         rank_vectors = {"listed": range(len(self.coded_levels)), "rank": self.ranks}
-        return Written((*plain, "sum(rank if x == listed else 0)"), bins, steps, {**vectors, **rank_vectors})
+        return ColumnFormulas((*plain, "sum(rank if x == listed else 0)"), bins, steps, {**vectors, **rank_vectors})
 
     def describe(self) -> str:
         """Return a description of the encoding for reports."""

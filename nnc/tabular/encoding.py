@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc._interop.table import Written
+    from nnc._interop.table import ColumnFormulas
     from nnc.tabular.cells import Column
 
     Floats = NDArray[np.float64]
@@ -74,7 +74,7 @@ class Encoding(Value, ABC):
         return self.read_cells(column).astype(np.float64)
 
     @abstractmethod
-    def formulas(self) -> Written:
+    def formulas(self) -> ColumnFormulas:
         """Return the formulas from `to_codes` to the plain and piecewise-linear features, for exported models."""
 
     @property

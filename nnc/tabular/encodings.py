@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnc._interop.table import Written
+from nnc._interop.table import ColumnFormulas
 from nnc._utils import fields
 from nnc._utils.checks import counted, finite, fraction
 from nnc._utils.value import field
@@ -84,9 +84,9 @@ class LeftOut(IgnoresValues):
     def write(self, cells: NDArray[Any], out: Out) -> None:
         """Write nothing."""
 
-    def formulas(self) -> Written:
+    def formulas(self) -> ColumnFormulas:
         """Return no formulas."""
-        return Written()
+        return ColumnFormulas()
 
     def describe(self) -> str:
         """Return a description of the encoding for reports."""
@@ -103,9 +103,9 @@ class Presence(IgnoresValues):
         """Write the presence of some cells into `out` (rows, 1)."""
         out[:, 0] = np.where(cells, -1, 1)
 
-    def formulas(self) -> Written:
+    def formulas(self) -> ColumnFormulas:
         """Return the formula of the presence."""
-        return Written(("-1 if missing(x) else 1",))
+        return ColumnFormulas(("-1 if missing(x) else 1",))
 
     def describe(self) -> str:
         """Return a description of the encoding for reports."""
@@ -252,7 +252,7 @@ class Number(WithIndicator):
         edges = np.array(self.edges)
         out[...] = _fraction_between(x, edges[:-1], edges[1:])
 
-    def formulas(self) -> Written:
+    def formulas(self) -> ColumnFormulas:
         """Return the formulas from numbers to features."""
         plain = ["z / sqrt(1 + z / 3 * (z / 3))"]
         vectors: dict[str, Sequence[float]] = {}
@@ -264,7 +264,7 @@ class Number(WithIndicator):
             vectors |= {"rise": tuple(high - low for low, high in pairwise(self.scores))}
         if self.edges:
             vectors |= {"low": self.edges[:-1], "high": self.edges[1:]}
-        return Written(
+        return ColumnFormulas(
             (*plain, *self.indicator_formulas()),
             "min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0), 1)" if self.edges else None,
             {"value": f"{self.median!r} if missing(x) else x", **self.scaling_steps("z", "value")},
@@ -326,11 +326,11 @@ class Binary(WithIndicator):
         out[:, 0] = np.where(missing, 0, 2 * _fraction_between(x, self.low, self.high) - 1)
         self.write_indicator(missing, out)
 
-    def formulas(self) -> Written:
+    def formulas(self) -> ColumnFormulas:
         """Return the formulas from numbers to features."""
         low, high = self.low / 2, self.high / 2
         steps = {"share": f"min(max((x / 2 - {low!r}) / {high - low!r}, 0), 1)"}
-        return Written(("0 if missing(x) else 2 * share - 1", *self.indicator_formulas()), steps=steps)
+        return ColumnFormulas(("0 if missing(x) else 2 * share - 1", *self.indicator_formulas()), variables=steps)
 
     @property
     def example(self) -> float:
@@ -406,7 +406,7 @@ class Date(Encoding):
         """Write the piecewise-linear features of some cells into `out` (rows, n_bins)."""
         self.days.write_bins(cells / DAY_SECONDS, out)
 
-    def formulas(self) -> Written:
+    def formulas(self) -> ColumnFormulas:
         """Return the formulas from seconds since 1970 to features."""
         plain, bins, steps, vectors = self.days.formulas()
         steps = {"days": f"x / {DAY_SECONDS}"} | {name: re.sub(r"\bx\b", "days", text) for name, text in steps.items()}
@@ -419,7 +419,7 @@ class Date(Encoding):
             else:
                 angle = f"{2 * pi / PART_PERIODS[part]!r} * {step}"
                 plain += (f"0 if missing(x) else sin({angle})", f"0 if missing(x) else sin({angle} + {pi / 2!r})")
-        return Written(plain, bins, steps, vectors)
+        return ColumnFormulas(plain, bins, steps, vectors)
 
     @property
     def example(self) -> float:

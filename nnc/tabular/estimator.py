@@ -498,10 +498,10 @@ class TableEstimator(BaseEstimator):
         ValueError
             name is no identifier of C, or members is not from 1 to the number of networks.
         """
-        from nnc._interop.c_source import name_of
+        from nnc._interop.c_source import name_from_path
         from nnc._interop.c_table import to_c_table
 
-        name = name_of(path) if name is None else name
+        name = name_from_path(path) if name is None else name
         disk.write(path, to_c_table(self._program(members), name), "model")
 
     @classmethod

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from nnc._interop.program import Program, steps
-from nnc._interop.table import Net, TableProgram
+from nnc._interop.program import Program, build_operations
+from nnc._interop.table import TableNetwork, TableProgram
 from nnc.tabular.notices import ColumnWarning
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ def program(model: TableModel) -> TableProgram:
     classes = target.classes is not None
     networks, titles = [], []
     for member in model.members:
-        _, operations, sizes = steps(member.network._whole())
-        networks.append(Net(member.spec.bins, operations))
+        _, operations, sizes = build_operations(member.network._whole())
+        networks.append(TableNetwork(member.spec.bins, operations))
         titles.append("-".join(map(str, sizes)))
     example = schema.example()
     with warnings.catch_warnings():
@@ -31,7 +31,7 @@ def program(model: TableModel) -> TableProgram:
         (len(schema.columns),),
         (),
         task.outputs,
-        "one" if classes else "numbers",
+        "multiclass" if classes else "regression",
         0.0,
         classes,
         () if target.classes is None else tuple(target.classes.tolist()),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nnc._interop.table import Raw
+from nnc._interop.table import RawColumn
 from nnc._utils import fields
 from nnc._utils.checks import count, counted
 from nnc._utils.names import meant
@@ -238,10 +238,11 @@ class Schema:
         """A row of what the training rows had."""
         return Table([_example(known) for known in self.columns], self.named)
 
-    def raw(self) -> list[Raw]:
+    def raw(self) -> list[RawColumn]:
         """The columns of what `codes` gives, for other formats."""
         return [
-            Raw(known.name, _codes(known), _levels(known.encoding), known.encoding.formulas()) for known in self.columns
+            RawColumn(known.name, _codes(known), _levels(known.encoding), known.encoding.formulas())
+            for known in self.columns
         ]
 
     def unseen(self, table: Table) -> dict[str, dict[str, int]]:
