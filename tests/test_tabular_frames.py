@@ -166,10 +166,10 @@ def test_names():
     assert read_table(pd.DataFrame([[1, 2]], columns=[1, 0])).names == ("1", "0")
     assert read_table(pd.DataFrame([[1, 2]], columns=["a", 0])).names == ("a", "0")
     for names in (["a"], "ab"):
-        with pytest.raises(ValueError, match=r"^names must be 2 names, one a column, got "):
+        with pytest.raises(ValueError, match=r"^names must be 2 names, one for each column, got "):
             read_table(np.eye(2), names=names)
     for names in (["a", "a"], pd.Index(["a", "a"])):
-        with pytest.raises(ValueError, match=r"^X must have columns of different names, got 'a' 2 times; rename them$"):
+        with pytest.raises(ValueError, match=r"^X must have columns with different names, got 'a' 2 times; rename"):
             read_table(np.eye(2), names=names)
 
 
@@ -180,12 +180,12 @@ def test_duplicate_names_are_listed_in_one_line():
         pa.table([[1], [2], [3]], names=["a", "a", "b"]),
         pd.DataFrame([[1, 2, 3]], columns=["a", "b", "a"]),
     ):
-        with pytest.raises(ValueError, match=r"^X must have columns of different names, got 'a' 2 times; rename them$"):
+        with pytest.raises(ValueError, match=r"^X must have columns with different names, got 'a' 2 times; rename"):
             read_table(frame)
-    with pytest.raises(ValueError, match=r"^X must have columns of different names, got '1' 2 times; rename them$"):
+    with pytest.raises(ValueError, match=r"^X must have columns with different names, got '1' 2 times; rename them$"):
         read_table(pd.DataFrame([[1, 2]], columns=[1, "1"]))
     pairs = pd.MultiIndex.from_tuples([("a", 1), ("a", 1)])
-    with pytest.raises(ValueError, match=r"^X must have columns of different names, got \"\('a', 1\)\" 2 times"):
+    with pytest.raises(ValueError, match=r"^X must have columns with different names, got \"\('a', 1\)\" 2 times"):
         read_table(pd.DataFrame([[1, 2]], columns=pairs))
 
 
@@ -198,21 +198,21 @@ def test_duplicate_names_are_listed_in_one_line():
         (np.ones(3), ValueError, r"X must have shape \(rows, columns\), got shape \(3,\)\. Reshape your data"),
         (np.ones((0, 3)), ValueError, r"X has 0 sample\(s\) \(shape=\(0, 3\)\) while a minimum of 1 is required"),
         (np.ones((3, 0)), ValueError, r"X has 0 feature\(s\) \(shape=\(3, 0\)\) while a minimum of 1 is required"),
-        ([[1, 2], [3]], ValueError, r"X must have rows of one length, got 2 cells in row 0 and 1 in row 1"),
-        ([1, [2]], TypeError, r"X must have rows that are lists of cells, got 1 in row 0"),
-        ([["a", 1], ["b", "c"]], ValueError, r".* got 'c' in row 1, column 'x1', beside 1 in row 0"),
-        ([["a"], [True]], ValueError, r".* got True in row 1, column 'x0', beside 'a' in row 0"),
-        ([[dt.date(2020, 1, 1)], [1.0]], ValueError, r".* got 1.0 in row 1, column 'x0', beside datetime.date"),
+        ([[1, 2], [3]], ValueError, r"X must have rows of equal length, got 2 cells in row 0 and 1 in row 1"),
+        ([1, [2]], TypeError, r"X must be a list of rows that are lists of cells, got 1 in row 0"),
+        ([["a", 1], ["b", "c"]], ValueError, r".* got 1 in row 0 and 'c' in row 1, column 'x1'"),
+        ([["a"], [True]], ValueError, r".* got 'a' in row 0 and True in row 1, column 'x0'"),
+        ([[dt.date(2020, 1, 1)], [1.0]], ValueError, r".* got datetime.date.* in row 0 and 1.0 in row 1, column 'x0'"),
         ([["a", {}]], TypeError, r".*argument must be a string, a number or a date .* got {} of type dict in row 0"),
         ([["a", [1]]], TypeError, r".*got \[1\] of type list in row 0, column 'x1'"),
         ([[math.nan], [[1]]], TypeError, r".*got \[1\] of type list in row 1, column 'x0'"),
-        (np.ma.array(np.zeros(2, "i4,i4")), TypeError, r"X must be a structured array without a mask"),
+        (np.ma.array(np.zeros(2, "i4,i4")), TypeError, r"X must not be a masked structured array"),
         (np.array([[1, object]], object), TypeError, r".*of type type in row 0, column 'x1'"),
-        (np.array([[1 + 1j]]), ValueError, r"Complex data not supported: X must hold real numbers"),
-        (np.array([[1.0], [-np.inf]]), ValueError, r"X must have no infinite numbers, got -inf in row 1, column 'x0'"),
-        ([[None], [10**400]], ValueError, r"X must hold numbers in the range of a float, got 1000.* in row 1"),
-        ([[b"a"], [b"\xff"]], ValueError, r"X must hold text in UTF-8, got .* in row 1, column 'x0'"),
-        (np.zeros((1, 1), "V3"), TypeError, r"X must hold numbers, text or dates, got elements of type \|V3"),
+        (np.array([[1 + 1j]]), ValueError, r"Complex data not supported: X must be real numbers"),
+        (np.array([[1.0], [-np.inf]]), ValueError, r"X must be finite, got -inf in row 1, column 'x0'"),
+        ([[None], [10**400]], ValueError, r"X must be numbers in the range of a float, got 1000.* in row 1"),
+        ([[b"a"], [b"\xff"]], ValueError, r"X must be text in UTF-8, got .* in row 1, column 'x0'"),
+        (np.zeros((1, 1), "V3"), TypeError, r"X must be numbers, text or dates, got elements of type \|V3"),
         (None, TypeError, r"X must be a frame, an array or a list of rows, got None of type NoneType"),
         ({"a": [1]}, TypeError, r"X must be a frame, an array or a list of rows, got .* of type dict"),
         ("abc", TypeError, r"X must be a frame, an array or a list of rows, got 'abc' of type str"),
@@ -225,16 +225,16 @@ def test_refused(X, error, message):
 
 def test_frames_that_are_refused():
     pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
-    with pytest.raises(TypeError, match=r"^X must be in memory, got a LazyFrame; pass what its collect"):
+    with pytest.raises(TypeError, match=r"^X must be in memory, got a LazyFrame; pass the result of collect"):
         read_table(pl.LazyFrame({"a": [1]}))
-    with pytest.raises(ValueError, match=r"^X must have two dimensions, got a series; make a frame of it"):
+    with pytest.raises(ValueError, match=r"^X must have two dimensions, got a series; convert it to a frame"):
         read_table(pd.Series([1, 2]))
     for values in ([[1], [2]], [{"b": 1}, {"b": 2}]):
-        with pytest.raises(TypeError, match=r"got column 'a' of type (List|Struct).*; make a column of each part"):
+        with pytest.raises(TypeError, match=r"got column 'a' of type (List|Struct).*; make each part a column"):
             read_table(pl.DataFrame({"a": values}))
     with pytest.raises(ValueError, match=r"^X has 0 feature"):
         read_table(pd.DataFrame(index=[0, 1]))
-    with pytest.raises(TypeError, match=r"^X must be dense, got the sparse csr_array; pass what its toarray"):
+    with pytest.raises(TypeError, match=r"^X must be dense, got the sparse csr_array; pass the result of its toarray"):
         read_table(pytest.importorskip("scipy.sparse").csr_array(np.eye(2)))
 
 

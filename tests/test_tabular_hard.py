@@ -295,7 +295,7 @@ def test_the_row_of_a_message_is_that_of_the_table(set_limit):
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ([1.0, np.inf], "got inf in row 1, column 'x0'; where it stands"),
+        ([1.0, np.inf], "got inf in row 1, column 'x0'; use NaN"),
         ([1, 10**400], "in the range of a float"),
         ([b"a", b"\xff"], "text in UTF-8"),
     ],
@@ -306,5 +306,5 @@ def test_errors_of_cells_go_to_other_processes(column, message):
     again = pickle.loads(pickle.dumps(caught.value))
     assert type(again) is CellError
     assert str(again) == str(caught.value)
-    assert (again.column, again.row, again.why) == ("x0", 1, caught.value.why)
-    assert str(again.below(10)) == str(again).replace("row 1", "row 11")
+    assert (again.column, again.row, again.reason) == ("x0", 1, caught.value.reason)
+    assert str(again.shifted(10)) == str(again).replace("row 1", "row 11")

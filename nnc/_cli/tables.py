@@ -10,7 +10,7 @@ import polars as pl
 
 from nnc._cli.formats import TableFileError
 from nnc._utils.names import meant
-from nnc.tabular.cells import TRUTHS, CellError, merges_integers
+from nnc.tabular.cells import BOOLEAN_TEXTS, CellError, merges_integers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -112,7 +112,7 @@ def located(file: TableFile, start: int = 0, kept: pl.Series | None = None) -> I
         yield
     except CellError as error:
         row = error.row if kept is None else int(kept.arg_true()[error.row])
-        raise TableFileError(f"{file.place(start + row, error.column)}: {error.why}") from None
+        raise TableFileError(f"{file.place(start + row, error.column)}: {error.reason}") from None
     except (TypeError, ValueError) as error:
         raise TableFileError(BY_NAME.sub(lambda found: NAMES[found[1]].format(file.name), str(error))) from None
 
@@ -159,7 +159,7 @@ def _numbers(cells: pl.Expr, file: TableFile) -> pl.Expr:
 
 
 def _truths(cells: pl.Expr) -> pl.Expr:
-    return cells.str.to_lowercase().replace_strict(TRUTHS, default=None, return_dtype=pl.Boolean)
+    return cells.str.to_lowercase().replace_strict(BOOLEAN_TEXTS, default=None, return_dtype=pl.Boolean)
 
 
 @contextmanager

@@ -1,5 +1,4 @@
-"""Models of tables, with nothing to set: frames of numbers, categories, text and dates in, classes or numbers out
-(extra `[tables]`).
+"""Models of tables with numbers, categories, text and dates, without required settings (extra `[tables]`).
 
     from nnc.tabular import TableClassifier, TableRegressor
     model = TableClassifier().fit(frame, labels)
@@ -7,7 +6,7 @@
     print(model.report())
     model.save("model.json"), nnc.load("model.json")
 
-What they do with columns is there by itself:
+The encoding of columns can be used separately:
 
     from nnc.tabular import Schema, read_table
     table = read_table(frame)
@@ -18,7 +17,9 @@ What they do with columns is there by itself:
 
 from typing import TYPE_CHECKING
 
-MISSING = 'nnc.tabular needs scikit-learn 1.9 or later ({}); install it with pip install "nnc-cython[tables]"'
+MISSING_DEPENDENCY = (
+    'nnc.tabular needs scikit-learn 1.9 or later ({}); install it with pip install "nnc-cython[tables]"'
+)
 
 try:
     from nnc.tabular.classifier import TableClassifier
@@ -27,7 +28,7 @@ try:
     from nnc.tabular.regressor import TableRegressor
     from nnc.tabular.schema import Schema
 except ImportError as error:
-    raise ImportError(MISSING.format(error)) from error
+    raise ImportError(MISSING_DEPENDENCY.format(error)) from error
 
 __all__ = [
     "ColumnWarning",

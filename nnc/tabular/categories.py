@@ -10,7 +10,7 @@ import numpy as np
 from nnc._interop.table import ColumnFormulas
 from nnc._utils.checks import fraction
 from nnc._utils.value import field
-from nnc.tabular.cells import Column, as_levels, wrong_kind
+from nnc.tabular.cells import Column, as_levels, wrong_kind_error
 from nnc.tabular.encoding import Encoding, text_list
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Category(Encoding):
         if column.is_text:
             return column
         if column.kind == "date" and not column.missing.all():
-            raise wrong_kind(column, "text", int((~column.missing).argmax()))
+            raise wrong_kind_error(column, "text", int((~column.missing).argmax()))
         return as_levels(column, (*self.levels, *self.rare))
 
     def read_cells(self, column: Column) -> NDArray[Any]:

@@ -105,7 +105,7 @@ class TableModel:
             try:
                 encoded = self.schema.encode(table.take(slice(start, start + size)), bins=bins)
             except CellError as error:
-                raise error.below(start) from None
+                raise error.shifted(start) from None
             yield encoded
 
     def answer(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:

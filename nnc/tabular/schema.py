@@ -23,7 +23,7 @@ from nnc._utils.checks import count, counted
 from nnc._utils.names import meant
 from nnc.tabular import encodings
 from nnc.tabular.categories import Category
-from nnc.tabular.cells import KINDS, Column, as_truths
+from nnc.tabular.cells import KINDS, Column, as_booleans
 from nnc.tabular.encoding import Encoding
 from nnc.tabular.encodings import Binary, Date, IgnoresValues, LeftOut, Number
 from nnc.tabular.format_search import find_format
@@ -83,7 +83,7 @@ class Known(NamedTuple):
         if format is not None:
             column = format.read(column, self.zone)
         elif self.kind == "boolean" and column.is_text:
-            column = as_truths(column)
+            column = as_booleans(column)
         return _localized(column, self.zone or column.zone)
 
     def made(self) -> str:

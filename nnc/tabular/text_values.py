@@ -15,7 +15,7 @@ import numpy as np
 
 from nnc._utils import fields
 from nnc._utils.value import Value, field
-from nnc.tabular.cells import Column, iso_date, wrong_kind
+from nnc.tabular.cells import Column, iso_date, wrong_kind_error
 from nnc.tabular.encoding import from_members, text_list
 from nnc.tabular.notices import ColumnWarning, warn_user
 from nnc.tabular.zones import local_moment, offset_name
@@ -97,7 +97,7 @@ class Format(Value):
             else:
                 values[place] = value
         if bad:
-            raise wrong_kind(column, self.expected, int(np.isin(column.values, bad).argmax()))
+            raise wrong_kind_error(column, self.expected, int(np.isin(column.values, bad).argmax()))
         return Column(column.name, self.kind, values[column.values])
 
     def accept(self, column: Column) -> Column:
@@ -113,7 +113,7 @@ class Format(Value):
 def _refuse_values(column: Column, expected: str) -> None:
     there = ~column.missing
     if there.any():
-        raise wrong_kind(column, expected, int(there.argmax()))
+        raise wrong_kind_error(column, expected, int(there.argmax()))
 
 
 # --------------------------------------------------------------------------------------------- numbers

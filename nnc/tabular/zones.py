@@ -1,4 +1,4 @@
-"""Time zones by their names: dates of a column are encoded as the local time of its zone."""
+"""Time zones: dates of a column are encoded as the local time of the time zone of the column."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from nnc.tabular.dates import DAY_SECONDS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d\d):?(\d\d)", re.ASCII)
+OFFSET_NAME = re.compile(r"(?:UTC|GMT)?([+-])(\d\d):?(\d\d)", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MIN_DAY, MAX_DAY = -719_000, 2_932_000  # days since 1970 within the years that datetime has
+MIN_DAY, MAX_DAY = -719_000, 2_932_000  # days since 1970 that datetime can represent
 
 
 def zone_name(zone: tzinfo | str | None) -> str:
-    """Return the name by which `local_time` finds a time zone, "UTC" if the system does not know it."""
+    """Return the name of a time zone for `local_time`, or "UTC" if the system does not know the zone."""
     name = zone if isinstance(zone, str) else getattr(zone, "key", None) or getattr(zone, "zone", None) or str(zone)
-    return "UTC" if _find(name) is None else name
+    return "UTC" if _find_zone(name) is None else name
 
 
 @cache
-def _find(name: str) -> tzinfo | None:
+def _find_zone(name: str) -> tzinfo | None:
+    """Return the time zone of a name, or None if the system does not know it."""
     if name in ("UTC", "Z", "Etc/UTC"):
         return UTC
-    if found := OFFSET.fullmatch(name):
-        offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
-        return timezone(-offset if found[1] == "-" else offset) if offset < timedelta(days=1) else None
+    if match := OFFSET_NAME.fullmatch(name):
+        offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+        return timezone(-offset if match[1] == "-" else offset) if offset < timedelta(days=1) else None
     try:
         return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # it is not there, or no name of a zone
+    except (KeyError, OSError, ValueError):  # no data for the zone, or not a valid name
         return None
 
 
@@ -47,7 +48,7 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
     seconds : array (n,)
         Seconds since 1970, UTC; NaN where missing.
     name : str
-        Such as "Europe/Berlin" or "UTC+02:00".
+        Name of the time zone, such as "Europe/Berlin" or "UTC+02:00".
 
     Returns
     -------
@@ -58,47 +59,48 @@ def local_time(seconds: NDArray[Any], name: str) -> NDArray[np.float64]:
     ValueError
         The system does not know the zone.
     """
-    zone = _known(name)
+    zone = _require_zone(name)
     if zone is UTC:
         return np.asarray(seconds, np.float64)
-    there = ~np.isnan(seconds)
-    days, inverse = np.unique(np.floor(seconds[there] / DAY_SECONDS), return_inverse=True)
+    present = ~np.isnan(seconds)
+    days, inverse = np.unique(np.floor(seconds[present] / DAY_SECONDS), return_inverse=True)
     offsets = np.array(
         [(_offset(day * DAY_SECONDS, zone), _offset((day + 1) * DAY_SECONDS, zone)) for day in days.tolist()]
     )
     offsets = offsets.reshape(-1, 2)[inverse]
-    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # the days on which the offset changes
-    instants = seconds[there]
+    changes = np.flatnonzero(offsets[:, 0] != offsets[:, 1])  # rows on a day on which the offset changes
+    instants = seconds[present]
     for i in changes.tolist():
         offsets[i, 0] = _offset(float(instants[i]), zone)
     local = np.array(seconds, np.float64)
-    local[there] += offsets[:, 0]
+    local[present] += offsets[:, 0]
     return local
 
 
 def local_moment(seconds: float, name: str) -> float:
     """Return the wall-clock time of a time zone for a single moment; see `local_time`."""
-    return seconds + _offset(seconds, _known(name))
+    return seconds + _offset(seconds, _require_zone(name))
 
 
-def _known(name: str) -> tzinfo:
-    zone = _find(name)
+def _require_zone(name: str) -> tzinfo:
+    """Return the time zone of a name; raise ValueError if the system does not know it."""
+    zone = _find_zone(name)
     if zone is None:
         raise ValueError(
-            f"dates must have a time zone that this system knows, got {name!r}; install its data: pip install tzdata"
+            f"dates must have a time zone that this system knows, got {name!r}; install the data: pip install tzdata"
         )
     return zone
 
 
 def _offset(seconds: float, zone: tzinfo) -> float:
-    """Return the seconds by which a zone is ahead of UTC."""
+    """Return the offset of a time zone from UTC, in seconds, at a moment in seconds since 1970."""
     seconds = min(max(seconds, MIN_DAY * DAY_SECONDS), MAX_DAY * DAY_SECONDS)
     offset = (EPOCH + timedelta(seconds=seconds)).astimezone(zone).utcoffset()
     return 0.0 if offset is None else offset.total_seconds()
 
 
 def offset_name(seconds: float) -> str:
-    """Return the name of the zone that is ahead of UTC by so many seconds, "UTC" if these are no whole minutes."""
+    """Return the name of the time zone with this offset from UTC, or "UTC" if it is zero or not in whole minutes."""
     if seconds % 60 or not seconds:
         return "UTC"
     hours, minutes = divmod(abs(int(seconds)) // 60, 60)
