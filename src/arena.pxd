@@ -1,27 +1,30 @@
-# Memory for all buffers of a network, in one piece, handed out piece by piece. With no base an arena only counts, so
-# that the same walk measures and then lays out.
+# Arena: one block of memory for all buffers of a call. Without a block (base 0) an arena only counts bytes. So the same
+# function first computes the size of the block and then assigns the pointers.
 
 from libc.string cimport memset
 
 cdef enum: ALIGNMENT = 64
+# Alignment of each buffer: one cache line.
 
-cdef enum Purpose:        # of a network's buffers
-    PREDICT
-    EVALUATE              # the loss as well
-    TRAIN                 # the gradient as well
+cdef enum Purpose:        # what the buffers of a network are for; each purpose includes the ones before it
+    PREDICT               # the outputs
+    EVALUATE              # the loss
+    TRAIN                 # the gradient
 
 cdef struct Arena:
-    size_t base
-    size_t used
+    size_t base           # address of the block, or 0 to count only
+    size_t used           # bytes allocated so far, padding included
 
 
 cdef inline void* take(Arena* arena, size_t size) noexcept nogil:
+    # Return the address of `size` bytes; not a valid address if base is 0. The owner of the block frees them.
     cdef size_t at = arena.base + arena.used
     arena.used += (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
     return <void*>at
 
 
 cdef inline void* take_zeros(Arena* arena, size_t size) noexcept nogil:
+    # Return the address of `size` bytes that are set to 0, unless base is 0.
     cdef void* piece = take(arena, size)
     if arena.base:
         memset(piece, 0, size)

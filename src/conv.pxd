@@ -1,14 +1,14 @@
-# The convolutional layer, on images in lanes: A = f(Z), Z[y][x][o] = b[o] + the sum over ky, kx, c of
-# X[y * stride + ky - pad][x * stride + kx - pad][c] * W[ky][kx][c][o].
+# Convolutional layer, on images in lanes: A = f(Z), where Z[y][x][o] is b[o] plus the sum over ky, kx, c of X[y *
+# stride + ky - pad][x * stride + kx - pad][c] * W[ky][kx][c][o].
 #
-# W is a matrix (window_height * window_width * channels, filters) as that of a dense layer is, so that optimizers,
-# files and penalties are too. What lies beside each other in a row of the image lies beside each other in W: the sum
-# over kx and c is one loop. All three products have a tile of pixels (or taps) and filters in registers; an element of
-# W is broadcast beside vectors of images.
+# W is a matrix (window_height * window_width * channels, filters), as in a dense layer, so optimizers, files and
+# penalties treat both alike. Neighboring numbers in a row of the image are neighbors in W too, so the sums over kx and
+# c are one loop. A register tile has several pixels (or taps) and filters; an element of W is broadcast next to vectors
+# of images.
 #
-# WT has for each ky the taps from right to left, filter by filter, and channels in its rows: the derivative by the
-# images is the same product, on deltas with a border. Each grain of rows leaves its gradient in a slot of its own in
-# the first phase of a block, and the second adds up slots in their order, so that no sum depends on how threads share
+# WT has, for each ky, the taps from right to left, filter by filter, with channels in its rows. With it the derivative
+# by the images is the same product, on deltas with zero padding. In the first phase of a block each grain of rows
+# writes its gradient to its own slot. The second phase adds the slots in order, so no sum depends on how threads divide
 # the rows.
 
 from libc.string cimport memcpy, memset
@@ -23,27 +23,28 @@ from taps cimport ABREAST, Taps, add_lanes, panel_size, sum_taps
 cimport pool
 
 cdef enum:
-    MAX_TILE = 24         # accumulators
-    FILTERS = 6           # of the largest tile
-    FAR = 512             # pixels with a stride of a multiple of this many bytes share an eighth of the L1 cache's sets
-    NEAR = 1 << 14        # bytes of deltas that a column of tiles of the gradient reads at a time, to fit the L1 cache
+    MAX_TILE = 24         # accumulators of the largest tile, in vectors
+    FILTERS = 6           # filters of the largest tile
+    FAR = 512             # a pixel distance that is a multiple of this uses only an eighth of the sets of the L1 cache
+    NEAR = 1 << 14        # deltas that one column of gradient tiles reads at a time, to fit the L1 cache
 
-cdef struct Window:       # what a tile sums over: rows of numbers that lie beside each other
-    const real* x
-    Py_ssize_t x_row      # from row to row
-    Py_ssize_t pixel      # from pixel to pixel of the tile
-    Py_ssize_t rows
+cdef struct Window:       # Operands of a tile, which sums over rows of contiguous vectors.
+    const real* x         # first input vector of the first pixel
+    Py_ssize_t x_row      # distance of the rows, in numbers
+    Py_ssize_t pixel      # distance of the pixels of the tile, in numbers
+    Py_ssize_t rows       # rows to sum over
     Py_ssize_t n          # vectors in a row
-    const real* w         # a row of it for each vector
-    Py_ssize_t w_row      # from the first vector of a row to that of the next
-    Py_ssize_t ldw
-    const real* start     # of each filter; or NULL
-    real* out
-    Py_ssize_t out_pixel
-    bint rectify
+    const real* w         # weights: one row for each vector
+    Py_ssize_t w_row      # distance from the first vector of a row to that of the next, in numbers
+    Py_ssize_t ldw        # row length of w, in numbers
+    const real* start     # initial value of each filter (the bias), or NULL for 0
+    real* out             # first output vector
+    Py_ssize_t out_pixel  # distance of output pixels, in numbers
+    bint rectify          # apply relu
 
 
 cdef inline void measure(Layer* layer) noexcept nogil:
+    # Set the shape of W and the row lengths.
     layer.rows = layer.window_height * layer.window_width * layer.below.channels
     layer.neurons = layer.out_shape.channels
     layer.ld = padded(layer.neurons)
@@ -51,30 +52,30 @@ cdef inline void measure(Layer* layer) noexcept nogil:
 
 
 cdef inline bint has_border(const Layer* layer) noexcept nogil:
-    # Whether windows reach beyond the image.
+    # Return whether windows reach beyond the image.
     return wide(layer) > layer.below.width or high(layer) > layer.below.height
 
 
 cdef inline Py_ssize_t wide(const Layer* layer) noexcept nogil:
-    # Columns of the image with its border.
+    # Return the columns of the image with its padding.
     cdef Py_ssize_t reach = (layer.out_shape.width - 1) * layer.stride_x + layer.window_width
     return max(layer.below.width + layer.pad_x, reach)
 
 
 cdef inline Py_ssize_t high(const Layer* layer) noexcept nogil:
+    # Return the rows of the image with its padding.
     cdef Py_ssize_t reach = (layer.out_shape.height - 1) * layer.stride_y + layer.window_height
     return max(layer.below.height + layer.pad_y, reach)
 
 
 cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
-    # Columns of the deltas with a border to both sides, and zeros between them where windows lie more than a column
-    # apart.
+    # Return the columns of the deltas with padding on both sides, and with zeros between them if the stride exceeds 1.
     return layer.below.width + layer.window_width - 1
 
 
 cdef inline bint fuses(const Layer* layer, const Layer* above) noexcept nogil:
-    # Whether the pool above can take rows as they come: its windows do not overlap, and the slope at the largest of a
-    # window follows from that number.
+    # Return whether the max-pool of the next layer can be fused into this convolution: its windows do not overlap, and
+    # the derivative of the activation follows from its value.
     return (layer.kind == CONV2D and above.kind == MAX_POOL and layer.dropped == 0
             and not needs_net_input(layer.activation) and
             layer.stride_y == 1 and layer.stride_x == 1 and
@@ -82,7 +83,7 @@ cdef inline bint fuses(const Layer* layer, const Layer* above) noexcept nogil:
 
 
 cdef inline Py_ssize_t near_rows(const Layer* layer) noexcept nogil:
-    # Rows of outputs, or of deltas, that are gone through at a time: whole windows of a pool.
+    # Return the number of output rows that are processed at a time: a multiple of the height of the fused pool.
     cdef Py_ssize_t least = max(1, layer.pooled)
     cdef Py_ssize_t filters = smaller(layer.neurons, ABREAST)
     cdef Py_ssize_t size = least * layer.out_shape.width * filters * VL * <Py_ssize_t>sizeof(real)
@@ -90,19 +91,20 @@ cdef inline Py_ssize_t near_rows(const Layer* layer) noexcept nogil:
 
 
 cdef inline Py_ssize_t band_size(const Layer* layer, Py_ssize_t rows) noexcept nogil:
-    # Numbers in what so many rows of outputs see of images with a border.
+    # Return the numbers of the padded images that `rows` rows of outputs depend on.
     return ((rows - 1) * layer.stride_y + layer.window_height) * wide(layer) * layer.below.channels * VL
 
 
 cdef inline Py_ssize_t plane_size(const Layer* layer) noexcept nogil:
-    # The same of one channel; and a vector more, so that pixels of many channels do not all lie a power of two apart.
+    # Return the numbers per channel plane. One extra vector prevents that the planes of many channels are a power of
+    # two apart.
     return band_size(layer, near_rows(layer)) // layer.below.channels + VL
 
 
 cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest,
                              int threads) noexcept nogil:
-    # A for each thread, for a window of the pool; and deltas, as the backward product reads them where there is one, or
-    # some rows.
+    # Allocate the outputs of a convolution with a fused pool: per thread, A for one row of pool windows, and deltas for
+    # some rows (lowest layer) or for the whole image in the layout of the backward product.
     cdef Py_ssize_t row = layer.out_shape.width * layer.neurons * VL
     layer.pooled = rows
     layer.A = layer.Z = layer.out = <real*>take(arena, threads * rows * row * sizeof(real))
@@ -112,6 +114,7 @@ cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint w
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains,
                          int threads) noexcept nogil:
+    # Allocate the buffers of this layer for the forward pass, the gradient and the backward product.
     cdef size_t group = VL * sizeof(real)
     if has_border(layer):
         layer.bordered = <real*>take_zeros(arena, threads * band_size(layer, near_rows(layer)) * sizeof(real))
@@ -135,8 +138,9 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
 
 cdef inline const real* band_of(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Py_ssize_t count,
                                 Py_ssize_t* row) noexcept nogil:
-    # What `count` rows of outputs from row `low` on see of the group of images, near_rows() of them at most, and how
-    # many numbers there are from row to row of it. Where images need a border it is a copy, which stays in the cache.
+    # Return the inputs of output rows low <= y < low + count of a group of images, and write the distance of their
+    # rows. Without padding they are read in place; otherwise at most band_rows() rows are copied, which stay in the
+    # cache.
     cdef Py_ssize_t length = layer.below.width * layer.below.channels * VL, top = low * layer.stride_y - layer.pad_y, y
     cdef const real* x = layer.input + first * layer.n_in
     cdef real* band
@@ -158,8 +162,9 @@ cdef inline const real* band_of(const Layer* layer, Py_ssize_t first, int thread
 
 cdef inline void place_images(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low,
                               Taps* on) noexcept nogil:
-    # Where the gradient of `on.rows` rows of outputs from row `low` on finds the images: as they are, or channel by
-    # channel where pixels lie a power of two apart, so that few of them would find a place in the first-level cache.
+    # Set where the gradient of `spec.rows` output rows from row `low` on reads the images: in place (or from a padded
+    # copy), or from one plane per channel. Planes avoid pixel distances that are a power of two, which use few sets of
+    # the L1 cache.
     cdef Py_ssize_t c = layer.below.channels, width = layer.below.width, y, x, i
     cdef Py_ssize_t top = low * layer.stride_y - layer.pad_y
     cdef const real* pixel
@@ -186,7 +191,7 @@ cdef inline void place_images(const Layer* layer, Py_ssize_t first, int thread, 
 
 
 cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ssize_t q) noexcept nogil:
-    # `pixels` pixels and `filters` filters from q on; both are literals at every call.
+    # Compute `pixels` pixels and `filters` filters from filter q on; both numbers are literals at every call.
     cdef vec acc[MAX_TILE]
     cdef vec x[4]
     cdef vec w
@@ -223,13 +228,14 @@ cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ss
 
 cdef inline always_inlined tiles(int pixels, int filters, const Window* on, Py_ssize_t q,
                                  Py_ssize_t count) noexcept nogil:
+    # Compute `count` tiles of neighboring filters from filter q on.
     cdef Py_ssize_t _
     for _ in range(count):
         tile(pixels, filters, on, q)
         q += filters
 
 
-# A tile uses most registers: in a function of its own nothing around it takes one away.
+# A tile needs most registers, so it has a function of its own, where no other variable occupies one.
 
 cdef inline never_inlined tiles_4_6(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
     tiles(4, 6, on, q, count)
@@ -270,7 +276,8 @@ cdef inline never_inlined tiles_1_1(const Window* on, Py_ssize_t q, Py_ssize_t c
 
 cdef inline always_inlined call_tiles(int pixels, int filters, const Window* on, Py_ssize_t q,
                                       Py_ssize_t count) noexcept nogil:
-    # `pixels` and `filters` are literals at every call, so that one of these is left.
+    # Call the function for this tile size; both numbers are literals at every call, so the compiler keeps only one
+    # branch.
     if pixels == 4 and filters == 6:
         tiles_4_6(on, q, count)
     elif pixels == 4 and filters == 4:
@@ -298,8 +305,9 @@ cdef inline always_inlined call_tiles(int pixels, int filters, const Window* on,
 
 
 cdef inline always_inlined product_of(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
+    # Compute all filters of `pixels` pixels, a literal.
     cdef Py_ssize_t q = filters // FILTERS * FILTERS
-    if filters - q == 2 and q > 0:         # a tile of two would wait for its sums: two of four do not
+    if filters - q == 2 and q > 0:  # two tiles of four filters are faster than a tile of two, which waits for its sums
         q -= FILTERS
     if q > 0:
         call_tiles(pixels, 6, on, 0, q // FILTERS)
@@ -314,7 +322,7 @@ cdef inline always_inlined product_of(int pixels, const Window* on, Py_ssize_t f
 
 
 cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
-    # All filters of so many pixels: 4, 2 or 1.
+    # Compute all filters of 4, 2 or 1 pixels.
     if pixels == 4:
         product_of(4, on, filters)
     elif pixels == 2:
@@ -324,7 +332,7 @@ cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexc
 
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # Z and A of the group of images from row `first` of the block on, and of the pool that takes them as they come.
+    # Compute Z and A of the group of images that starts with row `first` of the block, and the outputs of a fused pool.
     cdef Py_ssize_t near = near_rows(layer), length = layer.out_shape.width * layer.neurons * VL, pooled = layer.pooled
     cdef Py_ssize_t height = layer.out_shape.height, row, y, low, count
     cdef const real* band
@@ -348,7 +356,7 @@ cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexc
 
 cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count,
                               real* Z, real* A) noexcept nogil:
-    # `count` rows of outputs from row `low` on, on what they see.
+    # Compute `count` output rows from row `low` on, from the inputs that load_band() returned.
     cdef Py_ssize_t y, x, top, bottom, left, right, c = layer.below.channels, o = layer.neurons
     cdef Py_ssize_t kw = layer.window_width
     cdef Window on
@@ -357,7 +365,7 @@ cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t r
     on.pixel, on.out_pixel = layer.stride_x * c * VL, o * VL
     on.start, on.rectify, on.out = biases(layer), layer.activation == RELU and A == Z, Z
     for y in range(low, low + count):
-        # the rows and columns of the window that lie within the image
+        # restrict the window to rows and columns inside the image
         top = max(0, layer.pad_y - y * layer.stride_y)
         bottom = smaller(layer.window_height, layer.below.height + layer.pad_y - y * layer.stride_y)
         on.rows = bottom - top
@@ -379,7 +387,7 @@ cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t r
 
 
 cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, int thread) noexcept nogil:
-    # The derivative by the images: into the deltas of the layer below.
+    # Compute d loss / d X, the derivative by the images, into D of the previous layer.
     cdef Py_ssize_t y, x, top, left, right, low, high_row, c = layer.below.channels, o = layer.neurons
     cdef Py_ssize_t kh = layer.window_height, kw = layer.window_width, sy = layer.stride_y
     cdef Py_ssize_t span = (layer.out_shape.width - 1) * layer.stride_x
@@ -393,14 +401,14 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
     on.x_row, on.w_row, on.ldw, on.pixel, on.out_pixel = -row, sy * kw * o * layer.ldt, layer.ldt, o * VL, c * VL
     on.start, on.rectify = NULL, False
     for y in range(layer.below.height):
-        # rows of the window by which a row of deltas is reached: top, top + stride, ...
+        # only window rows top, top + stride, ... meet a row of deltas
         low = max(0, y + layer.pad_y - (layer.out_shape.height - 1) * sy)
         top = low + (y + layer.pad_y - low) % sy
         high_row = smaller(kh - 1, y + layer.pad_y)
         on.rows = (high_row - top) // sy + 1 if high_row >= top else 0
         x = 0
         while x < layer.below.width:
-            # more would sum over more of the border, where they reach it
+            # near the border a wide tile would sum over more zeros
             pixels = 2 if layer.below.width - x >= 2 else 1
             if kw - 1 <= x + layer.pad_x <= span - TILE_PIXELS + 1 and layer.below.width - x >= TILE_PIXELS:
                 pixels = TILE_PIXELS
@@ -415,7 +423,7 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
 
 
 cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_ssize_t row) noexcept nogil:
-    # Deltas as the backward product reads them: rows with borders, and columns as far apart as windows are.
+    # Copy deltas to the layout of the backward product: with zero padding, and with columns `stride` apart.
     cdef Py_ssize_t y, x, pixel = layer.neurons * VL
     out += (layer.window_width - 1 - layer.pad_x) * pixel
     for y in range(layer.out_shape.height):
@@ -429,8 +437,8 @@ cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_
 
 
 cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high, int thread) noexcept nogil:
-    # The gradient by the parameters of the group of images from row `first` on. With the last group of a grain, or of
-    # those before row `high`, that of the grain is there, and goes into its slot.
+    # Add the gradient of the group of images that starts with row `first` of the block. After the last group of a
+    # grain, or the last group before row `high`, write the gradient of the grain to its slot.
     cdef Py_ssize_t y, i, o = layer.neurons, pixel = o * VL, near = near_rows(layer), height = layer.out_shape.height
     cdef const Layer* above = layer + 1
     cdef real* d = delta_of(layer, first, thread)
@@ -456,7 +464,7 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
                 pool.backward_row(above, first, y // layer.pooled + i, thread, d + i * layer.pooled * on.d_row,
                                   on.d_row)
         if layer.pooled == 0 or layer.spread is not NULL:
-            d += on.rows * on.d_row           # else the next rows take the place of these
+            d += on.rows * on.d_row           # otherwise the next rows overwrite these
         sum_taps(&on)
         y += on.rows
     if (first + VL) % GRAIN == 0 or first + VL >= high:
@@ -465,8 +473,8 @@ cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high
 
 cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale,
                           bint add, bint* broken) noexcept nogil:
-    # Rows low <= k < top of the gradient over the block, as layers.gradient() says: the sum of the slots of its grains,
-    # in their order.
+    # Compute rows low <= k < top of the gradient over the block, with the arguments of layers.gradient(): the sum of
+    # the slots of all grains, in order.
     cdef Py_ssize_t i, g, grains = (rows + GRAIN - 1) // GRAIN, size = parameter_count(layer), start = low * layer.ld
     cdef vec x
     for i from 0 <= i < (top - low) * layer.ld by VL:
@@ -481,13 +489,13 @@ cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, P
 
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
-    # Where WT has the element of row k and column j of W.
+    # Return the address in WT of the element in row k and column j of W.
     cdef Py_ssize_t channels = layer.below.channels, kw = layer.window_width, tap = k // channels
     return layer.WT + ((tap // kw * kw + kw - 1 - tap % kw) * layer.neurons + j) * layer.ldt + k % channels
 
 
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t top) noexcept nogil:
-    # Brings WT up to date with rows low <= k < top of W.
+    # Update WT from rows low <= k < top of W.
     cdef Py_ssize_t k, j
     cdef real* column
     for k in range(low, top):

@@ -1,4 +1,4 @@
-# The dense layer: A = f(Z), Z = b + X @ W.
+# Dense layer: A = f(Z), Z = b + X @ W.
 
 from simd cimport LINE, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from squares cimport MAX_LANES, transpose
@@ -10,23 +10,24 @@ from layer cimport Layer, biases, list_rows, padded, whole_groups
 from images cimport to_lanes
 
 cdef enum:
-    SOME = 48             # rows of W, whole tiles
-    EIGHT_LINES = 512     # bytes: rows of WT so far apart lie in an eighth of the first-level cache's sets at most
+    SOME = 48             # rows of W per panel in the backward product into images: whole tiles
+    EIGHT_LINES = 512  # a row length of WT that is a multiple of this uses only an eighth of the sets of the L1 cache
 
 
 cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
-    # What follows from its widths; the lowest layer has none below it that learns.
+    # Set the shape of W and the row lengths. `lowest`: there is no trainable layer below.
     layer.rows, layer.neurons = layer.n_in, layer.n_out
     layer.ld = padded(layer.n_out)
     layer.ldt = padded(layer.n_in)
     layer.narrow = not lowest and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
     if not layer.narrow and layer.ldt * <Py_ssize_t>sizeof(real) % EIGHT_LINES == 0:
-        layer.ldt += LINE                     # as in padded(), but no array of the user's has its form
+        layer.ldt += LINE                     # as in padded(); possible here because WT is never an array of the caller
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block) noexcept nogil:
+    # Allocate WT, or the copy of the deltas, where this layer needs them.
     cdef size_t size = layer.n_out * layer.ldt * sizeof(real)
-    if layer.narrow:                          # it reads whole rows of WT
+    if layer.narrow:                          # its loops read whole rows of WT, padding included
         layer.WT = <real*>take_zeros(arena, size)
     elif purpose == TRAIN and not lowest and layer.to_images:
         layer.spread = <real*>take(arena, whole_groups(block) * layer.n_out * sizeof(real))
@@ -36,7 +37,7 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
 
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
                          real* scratch) noexcept nogil:
-    # Z = b + X @ W, A = f(Z) for `rows` rows of the block from `first` on; X is where each row of the block begins.
+    # Compute Z = b + X @ W and A = f(Z) for rows first <= i < first + rows of the block. X[i] points to row i.
     cdef real* Z = layer.Z + first * layer.ld
     cdef bint rectify = layer.activation == RELU and layer.A == layer.Z and not layer.narrow
     if layer.narrow:
@@ -50,7 +51,7 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
 
 cdef inline never_inlined activate_rows(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                         real* scratch) noexcept nogil:
-    # A = f(Z)
+    # Compute A = f(Z).
     cdef real* Z = layer.Z + first * layer.ld
     cdef real* A = layer.A + first * layer.ld
     if layer.activation == SOFTMAX:
@@ -60,7 +61,7 @@ cdef inline never_inlined activate_rows(const Layer* layer, Py_ssize_t first, Py
 
 
 cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # d loss / d X = delta @ W.T, into D of the layer below
+    # Compute d loss / d X = delta @ W.T into D of the previous layer.
     if layer.narrow:
         narrow_backward(layer, below, first, rows)
     elif layer.to_images:
@@ -72,8 +73,9 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
 
 cdef inline void images_backward(const Layer* layer, const Layer* below, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
-    # The same into images: W @ delta.T of each group of them, some rows of W at a time, which all groups find in the
-    # first-level cache. So nobody keeps WT up to date, and a FLATTEN has nothing to transpose.
+    # Compute d loss / d X = delta @ W.T into lanes of images, as W @ delta.T of each group of images. A panel of rows
+    # of W is used for all groups while it is in the L1 cache. So WT need not be kept up to date, and FLATTEN transposes
+    # nothing.
     cdef const real* W[SOME]
     cdef Py_ssize_t i, k, count, end = first + rows
     for i from first <= i < end by VL:
@@ -87,7 +89,7 @@ cdef inline void images_backward(const Layer* layer, const Layer* below, Py_ssiz
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
-    # The same of the lowest layer, which has no WT: the derivative by the inputs of `rows` rows, into out (rows, n_in).
+    # Compute d loss / d X of the lowest layer, which has no WT, for `rows` rows into out (rows, n_in).
     cdef const real* w
     cdef const real* D
     cdef vec s0, s1
@@ -97,15 +99,15 @@ cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t
         for i in range(rows):
             D = layer.D + (first + i) * layer.ld
             s0 = s1 = splat(0)
-            for j from 0 <= j < layer.ld by VL:       # two sums take turns, to hide the latency
+            for j from 0 <= j < layer.ld by VL:       # two alternating sums hide the latency
                 s0, s1 = s1, madd(load(D + j), load(w + j), s0)
             out[i * layer.n_in + k] = sum_lanes(s0 + s1)
 
 
 cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low,
                           Py_ssize_t high, real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
-    # Rows low <= k < high of d loss / d W = X.T @ delta, where row n_in is d loss / d b, the sum of delta; `form` is
-    # that of X.T.
+    # Compute rows low <= k < high of the gradient X.T @ delta; row n_in is the gradient of b, the sum of delta.
+    # `layout` is that of X.T. See layers.gradient() for the other arguments.
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
     if low < top and layer.narrow:
         narrow_gradient(layer, X, low, rows, top - low, out, scale, add, broken)
@@ -117,12 +119,12 @@ cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssiz
 
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
-    # Where WT has the element of row k and column j of W.
+    # Return the address in WT of the element in row k and column j of W.
     return layer.WT + j * layer.ldt + k
 
 
 cdef inline void transpose_square(const real* W, Py_ssize_t ld, Py_ssize_t rows, vec* square) noexcept nogil:
-    # Column by column, VL columns of so many rows, and zeros below them.
+    # Transpose VL columns of `rows` rows of W into `square`; missing rows are zero.
     cdef Py_ssize_t i
     for i in range(VL):
         square[i] = splat(0)
@@ -132,11 +134,11 @@ cdef inline void transpose_square(const real* W, Py_ssize_t ld, Py_ssize_t rows,
 
 
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Brings WT up to date with rows low <= k < high of W; low is a multiple of VL. Columns of WT beyond n_in stay zero.
+    # Update WT from rows low <= k < high of W, where low is a multiple of VL. Columns of WT beyond n_in stay zero.
     cdef vec square[MAX_LANES]
     cdef Py_ssize_t start, k, j
     cdef int i
-    # whole lines of WT, which the first-level cache may not hold until the next rows
+    # write whole cache lines of WT, which might be evicted before the next rows
     for start from low <= start < high by LINE:
         for j from 0 <= j < layer.n_out by VL:
             for k from start <= k < smaller(start + LINE, high) by VL:
@@ -146,9 +148,11 @@ cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t h
                         store(layer.WT + (j + i) * layer.ldt + k, square[i])
 
 
-# A row of one output fills one lane. So a narrow layer takes its products the other way round, on WT.
+# One output fills only one lane of a vector. So a narrow layer runs its vectors along the inputs and uses the rows of
+# WT.
 
 cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t rows, real* Z) noexcept nogil:
+    # Compute Z = b + X @ W of a narrow layer.
     cdef const real* b = biases(layer)
     cdef const real* w
     cdef vec s0, s1
@@ -158,14 +162,14 @@ cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t r
         for j in range(layer.n_out):
             w = layer.WT + j * layer.ldt
             s0 = s1 = splat(0)
-            for k from 0 <= k < layer.ldt by VL:      # two sums take turns, to hide the latency
+            for k from 0 <= k < layer.ldt by VL:      # two alternating sums hide the latency
                 s0, s1 = s1, madd(load(X[i] + k), load(w + k), s0)
             Z[i * layer.ld + j] = sum_lanes(s0 + s1) + (0 if b is NULL else b[j])
 
 
 cdef inline void narrow_backward(const Layer* layer, const Layer* below, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
-    # D of the layer below = delta @ W.T
+    # Compute delta @ W.T of a narrow layer into D of the previous layer.
     cdef const real* WT = layer.WT
     cdef const real* d = layer.D + first * layer.ld
     cdef real* out = below.D + first * below.ld
@@ -183,7 +187,7 @@ cdef inline void narrow_backward(const Layer* layer, const Layer* below, Py_ssiz
 
 cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t low, Py_ssize_t rows, Py_ssize_t n_in,
                                  real* out, real scale, bint add, bint* broken) noexcept nogil:
-    # VL rows of W at a time, as columns first.
+    # Compute rows of the gradient of a narrow layer, VL rows of W at a time, first as columns.
     cdef vec square[MAX_LANES]
     cdef vec x
     cdef Py_ssize_t j, k
@@ -206,7 +210,8 @@ cdef inline void narrow_gradient(const Layer* layer, const real** X, Py_ssize_t 
 
 cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ssize_t ldd,
                               Py_ssize_t rows) noexcept nogil:
-    # The sum of X[i] d[i], for a vector from column k on; four sums side by side hide the latency.
+    # Return the sum over rows of X[i] * d[i * ldd], for the vector from column k on. Four independent sums hide the
+    # latency.
     cdef vec s0, s1, s2, s3
     cdef Py_ssize_t i, _
     s0 = s1 = s2 = s3 = splat(0)
@@ -224,8 +229,8 @@ cdef inline vec weighted_rows(const real** X, Py_ssize_t k, const real* d, Py_ss
 
 cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* out, real scale, bint add,
                           bint* broken) noexcept nogil:
-    # out = the column sums of D, or out += scale * them; four sums run side by side to hide the latency of an addition,
-    # row i in i % 4.
+    # Compute out = sum of the rows of D, or out += scale * sum if `add` is set. Four independent sums hide the latency
+    # of an addition; row i is in sum i % 4.
     cdef vec s0, s1, s2, s3
     cdef const real* rest
     cdef Py_ssize_t i, j

@@ -1,9 +1,8 @@
-# Dropout (Srivastava et al. 2014): training multiplies the outputs of a layer by a random mask of 0 and 1 / (1 - share
-# dropped).
+# Dropout (Srivastava et al. 2014): training multiplies the outputs of a layer by a random mask of 0 and 1 / (1 -
+# dropout_rate).
 #
-# The numbers come from a counter, not from a stream: a mask depends on seed, step, layer, row of the batch and unit
-# alone, so it is the same for every number of threads and size of a block, and a run that goes on from a file draws
-# what it would have drawn.
+# The random numbers are counter-based. A mask depends only on seed, step, layer, row of the batch and unit. So it is
+# the same for any number of threads and any block size, and a run that resumes from a file draws the same masks.
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -11,18 +10,19 @@ from simd cimport VL, chosen, real, store, vec
 
 
 cdef inline uint64_t mix(uint64_t z) noexcept nogil:
-    # The finalizer of splitmix64 (Steele, Lea, Flood 2014).
+    # Return the hash of z: the finalizer of splitmix64 (Steele, Lea and Flood 2014).
     z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
     z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
     return z ^ (z >> 31)
 
 
 cdef inline uint64_t key_of(uint64_t key, uint64_t number) noexcept nogil:
-    # Number `number` of the stream of a key.
+    # Return number `index` of the random stream that `key` selects.
     return mix(key + number * <uint64_t>0x9E3779B97F4A7C15)
 
 
 cdef inline void mask_row(uint64_t key, Py_ssize_t row, double dropped, real* mask, Py_ssize_t n) noexcept nogil:
+    # Write the dropout mask of n units of row `row` of the batch.
     cdef uint64_t row_key = key_of(key, row)
     cdef uint32_t low = <uint32_t>row_key, high = <uint32_t>(row_key >> 32)
     cdef uint32_t limit = <uint32_t>(dropped * 4294967296.0)

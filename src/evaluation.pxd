@@ -1,5 +1,5 @@
-# The loss of a network over rows, and its outputs for them, of which each thread takes a share: with buffers of its
-# own, and no barrier.
+# Loss and outputs of a network for given rows. Each thread evaluates its share with its own buffers and without
+# barriers.
 
 from libc.string cimport memcpy
 from simd cimport real
@@ -10,20 +10,21 @@ from rows cimport Data, fetch
 from network cimport (Network, Plan, begin_batch, block_rows, forward, lay_out as lay_out_network, output_delta,
                       refresh, set_parameters, unpad)
 
-cdef struct Part:         # what one thread has
-    Network net
-    Py_ssize_t row        # where it stands
+cdef struct Part:         # state of one thread
+    Network net           # network with its own buffers
+    Py_ssize_t row        # next row
 
+# Evaluation by several threads.
 cdef struct Parts:
-    Part* of              # each thread
-    int threads
-    Data data
-    double* partial       # the plain sum of the loss over each grain of rows
-    real* out             # (n, n_out) gets the outputs, or NULL
+    Part* of              # (threads) state of each thread
+    int threads           # number of threads
+    Data data             # rows to evaluate
+    double* partial       # (grains of the data) plain sum of the loss over each grain of rows
+    real* out             # (n, n_out) outputs, owned by the caller; or NULL
 
 
 cdef inline void lay_out(Parts* parts, const Plan* plan, Arena* arena, real* params) noexcept nogil:
-    # Points every buffer into the arena.
+    # Allocate all buffers in the arena, and set the parameters.
     cdef Network net
     cdef int t
     parts.of = <Part*>take(arena, parts.threads * sizeof(Part))
@@ -36,6 +37,7 @@ cdef inline void lay_out(Parts* parts, const Plan* plan, Arena* arena, real* par
 
 
 cdef inline void restart(Parts* parts) noexcept nogil:
+    # Start again with the current parameters.
     cdef int t
     for t in range(parts.threads):
         parts.of[t].row = share(parts.data.n, t, parts.threads, GRAIN)
@@ -44,6 +46,7 @@ cdef inline void restart(Parts* parts) noexcept nogil:
 
 
 cdef inline bint is_done(const Parts* parts) noexcept nogil:
+    # Return whether all rows are evaluated.
     cdef int t
     for t in range(parts.threads):
         if parts.of[t].row < share(parts.data.n, t + 1, parts.threads, GRAIN):
@@ -52,7 +55,7 @@ cdef inline bint is_done(const Parts* parts) noexcept nogil:
 
 
 cdef inline double plain_loss(const Parts* parts) noexcept nogil:
-    # The plain sum over all rows.
+    # Return the plain sum of the loss over all rows.
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range((parts.data.n + GRAIN - 1) // GRAIN):
@@ -61,7 +64,7 @@ cdef inline double plain_loss(const Parts* parts) noexcept nogil:
 
 
 cdef inline void evaluate(Parts* parts, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Goes on for up to `blocks` blocks of the thread's rows.
+    # Evaluate up to `blocks` blocks of the thread's rows.
     cdef Part* part = &parts.of[thread]
     cdef const Network* net = &part.net
     cdef const Layer* last = &net.layers[net.count - 1]

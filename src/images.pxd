@@ -1,8 +1,8 @@
-# Images lie in the lanes of vectors: lane i of each vector is image i of a group of VL images, and a group is an array
-# of vectors [row][column][channel]. So every kernel works on whole vectors, however few channels there are.
+# Images in lanes: lane i of each vector is image i of a group of VL images. A group is an array of vectors
+# [row][column][channel], so kernels work on whole vectors for any number of channels.
 #
-# Here rows of numbers become images, and images rows: the lowest layer of such a network is INPUT, and FLATTEN stands
-# below the dense ones.
+# This file converts rows to images and back. INPUT is the lowest layer of a network of images, and FLATTEN converts
+# images to rows for the dense layers.
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -15,18 +15,18 @@ from layer cimport BATCH_NORM, Layer
 
 
 cdef inline real* group_of(const Layer* layer, real* numbers, Py_ssize_t first) noexcept nogil:
-    # Where the group of images begins, in Z, A or a mask, whose first one is row `first` of the block.
+    # Return the group of images that starts with row `first` of the block, in Z, A or a mask.
     return numbers + first * layer.n_out
 
 
 cdef inline real* delta_of(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # The deltas of the group that a thread works on, whose first image is row `first` of the block.
+    # Return the deltas of the group that this thread works on, which starts with row `first` of the block.
     return layer.D + (first * layer.n_out if layer.kind == BATCH_NORM else thread * layer.group)
 
 
 cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:
-    # `count` rows of n numbers as n vectors. Lanes that are left over get zeros, or where `fill` is set the first row
-    # once more: whatever is computed of it is as finite as that is.
+    # Transpose `count` rows of n numbers into n vectors. Unused lanes become zero, or repeat the first row if `fill` is
+    # set, so that results in them are as finite as in lane 0.
     cdef vec square[MAX_LANES]
     cdef real tail[MAX_LANES]
     cdef const real* row
@@ -41,7 +41,7 @@ cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssi
             row = rows[i if i < count else 0] + j
             if numbers == VL:
                 square[i] = load(row)
-            else:                             # what lies behind the row is not ours
+            else:                             # nothing may be read beyond the end of the row
                 for k in range(VL):
                     tail[k] = row[k] if k < numbers else 0
                 square[i] = load(tail)
@@ -51,7 +51,7 @@ cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssi
 
 
 cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real* rows, Py_ssize_t ld) noexcept nogil:
-    # n vectors as the first `count` of VL rows of n numbers, which are `ld` apart.
+    # Transpose n vectors into the first `count` of VL rows of n numbers, which are ld apart.
     cdef vec square[MAX_LANES]
     cdef real tail[MAX_LANES]
     cdef Py_ssize_t j, k, numbers
@@ -66,24 +66,25 @@ cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real
         for i in range(<int>count):
             if numbers == VL:
                 store(rows + i * ld + j, square[i])
-            else:                             # nor what lies behind it here
+            else:                             # nothing may be written beyond the end of the row
                 store(tail, square[i])
                 for k in range(numbers):
                     rows[i * ld + j + k] = tail[k]
 
 
 cdef inline void input_forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+    # Convert rows of inputs to a group of images.
     to_lanes(X + first, rows, True, layer.n_out, group_of(layer, layer.A, first))
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread,
                                 real* out) noexcept nogil:
-    # The derivative by the inputs of so many rows.
+    # Compute the derivative by the inputs of `rows` rows into out (rows, n_in).
     to_rows(delta_of(layer, first, thread), layer.n_out, rows, out, layer.n_out)
 
 
 cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # Padding is zero: a narrow layer above reads it.
+    # Convert a group of images to rows. Their padding becomes zero, because a narrow layer above reads it.
     cdef real* A = layer.A + first * layer.ld
     cdef Py_ssize_t i, j
     to_rows(layer.input + first * layer.n_in, layer.n_in, rows, A, layer.ld)
@@ -94,6 +95,7 @@ cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_
 
 cdef inline void flatten_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
                                   int thread) noexcept nogil:
+    # Convert deltas of rows to deltas of a group of images.
     if (layer + 1).to_images:
         memcpy(delta_of(below, first, thread), layer.D + first * layer.ld, layer.n_out * VL * sizeof(real))
     else:
@@ -102,7 +104,8 @@ cdef inline void flatten_backward(const Layer* layer, const Layer* below, Py_ssi
 
 cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows,
                             real* scratch) noexcept nogil:
-    # As layer.drop(), of a group of images: a mask has the numbers that rows would have.
+    # Draw dropout masks and write `out` for a group of images. The mask of an image is that of a row with the same
+    # numbers.
     cdef const real* masks[MAX_LANES]
     cdef real* mask = group_of(layer, layer.mask, first)
     cdef Py_ssize_t i, at = first * layer.n_out
@@ -115,7 +118,7 @@ cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t place, 
 
 
 cdef inline void group_to_net_input(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
-    # As layer.to_net_input(), of a group of images.
+    # Convert D from d loss / d out to d loss / d Z, for a group of images.
     cdef real* D = delta_of(layer, first, thread)
     cdef const real* mask
     cdef Py_ssize_t i
@@ -128,7 +131,7 @@ cdef inline void group_to_net_input(const Layer* layer, Py_ssize_t first, int th
 
 
 cdef inline void to_outputs(const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
-    # The outputs of the first n rows of the block, as rows.
+    # Copy the outputs of the first n rows of the block to out (n, n_out).
     cdef Py_ssize_t first
     for first from 0 <= first < n by VL:
         to_rows(group_of(layer, layer.A, first), layer.n_out, smaller(VL, n - first), out + first * layer.n_out,

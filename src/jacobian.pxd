@@ -1,5 +1,4 @@
-# The derivatives of every output of a row, by itself: by the inputs, and for stacks of dense layers and scales by every
-# parameter.
+# Derivatives of each single output of a row: by the inputs, and for stacks of dense and scale layers by all parameters.
 
 from libc.string cimport memcpy, memset
 from simd cimport real
@@ -9,8 +8,8 @@ from network cimport Network, backward
 
 
 cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ssize_t k) noexcept nogil:
-    # Leaves the derivatives of output k in the deltas of all layers, for the first `rows` rows of the block, which have
-    # been through forward().
+    # Compute the derivatives of output k into the deltas of all layers, for the first `rows` rows of the block, after
+    # forward().
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef Py_ssize_t i
     memset(out.D, 0, rows * out.ld * sizeof(real))
@@ -21,7 +20,7 @@ cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ss
 
 
 cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
-    # By the inputs, into J (rows, n_out, n_in).
+    # Write the derivatives by the inputs to J (rows, n_out, n_in).
     cdef Py_ssize_t i, k, n_in = net.block.n_in, n_out = net.block.n_out
     for k in range(n_out):
         differentiate_output(net, rows, k)
@@ -30,7 +29,8 @@ cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) no
 
 
 cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
-    # By the parameters, into J (rows, n_out, parameters): those of W and b layer by layer, without padding.
+    # Write the derivatives by the parameters to J (rows, n_out, parameters): W and b of each layer in turn, without
+    # padding.
     cdef const Layer* layer
     cdef const real* A
     cdef const real* D
@@ -53,7 +53,7 @@ cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept
 
 
 cdef inline Py_ssize_t count_parameters(const Network* net) noexcept nogil:
-    # Without padding.
+    # Return the number of parameters without padding.
     cdef Py_ssize_t count = 0
     cdef int l
     for l in range(net.count):

@@ -1,5 +1,5 @@
-# What all kinds of layers have in common: a row of numbers comes in and another one goes out, and the parameters are
-# rows of padded length, perhaps with a row of biases after them.
+# The struct Layer, which all kinds of layers share. A layer maps a row of n_in numbers to a row of n_out numbers. Its
+# parameters are rows of padded length: W, then perhaps the bias b.
 
 from libc.stdint cimport uint64_t
 from simd cimport LINE, real, VL, load, store
@@ -10,135 +10,145 @@ from optimizers cimport Own
 from threads cimport share
 
 cdef enum:
-    GRAIN = 16            # threads share rows in multiples of this: a multiple of every vector's length
-    SMALL_GRAIN = 4       # the same for whole blocks, and for rows of W without WT, of which there may be few
-    HALF_PAGE = 2048      # bytes
+    GRAIN = 16            # threads divide rows into multiples of this many; a multiple of VL in every build
+    SMALL_GRAIN = 4       # the same for whole blocks per thread, and for the rows of W in layers without WT
+    HALF_PAGE = 2048      # avoid row lengths that are a multiple of this
 
-cdef enum Kind:           # the numbers are the order of KINDS in nnc/layers
+cdef enum Kind:           # numbered in the order of KINDS in nnc/layers
     DENSE
     CONV2D
     MAX_POOL
     AVG_POOL
     FLATTEN
-    INPUT                 # of images: from rows into lanes
-    BATCH_NORM            # of rows, or of images
+    INPUT                 # of images: converts rows to lanes
+    BATCH_NORM            # of rows or images
     SCALE                 # of rows
 
-cdef struct Shape:        # of an image
+cdef struct Shape:        # shape of an image, in pixels
     Py_ssize_t height
     Py_ssize_t width
     Py_ssize_t channels
 
 cdef struct Layer:
-    int kind
-    int activation
-    Py_ssize_t n_in       # numbers in a row that comes in, and in one that goes out
+    int kind              # a Kind
+    int activation        # an Activation
+    Py_ssize_t n_in       # numbers per row of inputs and of outputs
     Py_ssize_t n_out
-    Py_ssize_t ld         # n_out padded (CONV2D: neurons), the stride of rows of W, Z, A, D; padding of W and D is zero
-    Py_ssize_t rows       # of W: n_in of a dense layer, 1 of a BATCH_NORM or SCALE; 0 of a layer without parameters
-    Py_ssize_t neurons    # columns of W: n_out of a dense layer, the filters of a CONV2D, the channels of a BATCH_NORM
-    bint lanes            # the output is VL images of n_out numbers, one in each lane, without padding (images.pxd)
-    Shape below           # of an image that comes in, and of one that goes out
+    Py_ssize_t ld  # row length of W, Z, A and D: n_out padded (CONV2D: neurons padded); the padding of W and D is zero
+    Py_ssize_t rows       # rows of W: n_in of a dense layer, 1 of BATCH_NORM and SCALE, 0 without parameters
+    Py_ssize_t neurons    # columns of W: n_out of a dense layer, filters of a CONV2D, channels of a BATCH_NORM
+    # outputs are groups of VL images, one image per lane, n_out vectors per group, without padding (images.pxd)
+    bint lanes
+    Shape below           # shape of an input image and of an output image
     Shape out_shape
-    Py_ssize_t window_height
+    Py_ssize_t window_height  # size of the window of a convolution or pool, in pixels
     Py_ssize_t window_width
-    Py_ssize_t stride_y
+    Py_ssize_t stride_y   # distance of neighboring windows, in pixels
     Py_ssize_t stride_x
-    Py_ssize_t pad_y      # rows of zeros above the image, columns of them to its left
+    Py_ssize_t pad_y      # rows of zeros above the image, and columns of zeros to its left
     Py_ssize_t pad_x
-    bint bias
-    bint narrow           # dense with few outputs and whole vectors of inputs: vectors run along the inputs
-    bint to_images        # dense above a FLATTEN without dropout: writes deltas as images into D of the FLATTEN
-    real* W               # (rows, ld), then b (ld) if there is a bias, then running mean and variance of a BATCH_NORM
-    real* gradient        # the same layout as W; NULL: the optimizer takes it strip by strip
-    real* m               # the optimizer's moments, the same layout
+    bint bias             # has a bias
+    bint narrow           # dense with few outputs and many inputs: vectors run along the inputs
+    bint to_images  # dense, above a FLATTEN without dropout: writes deltas in lanes directly into D of the FLATTEN
+    # (rows, ld), then b (ld) if there is a bias, then running mean and variance of a BATCH_NORM; owned by the caller
+    real* W
+    real* gradient        # same layout as W; NULL: the optimizer consumes the gradient strip by strip
+    real* m               # first and second moment of the optimizer, same layout as W
     real* v
-    real* WT              # (n_out, ldt) W transposed, n_in padded, for the backward product and for narrow layers
-    Py_ssize_t ldt
-    real* Z               # (rows of the block, ld) net input: the same memory as A unless the derivative needs both
-    real* A               # (rows of the block, ld) output
-    real* D               # (rows of the block, ld) d loss / d Z; of images one group for each thread; or NULL
-    real* log_sum         # (rows of the block) log(sum(exp(Z))) of a softmax output whose loss asks for it; else NULL
-    double dropped        # the share of its outputs that training drops at random
-    real* mask            # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropped); NULL without dropout
-    real* out             # (rows of the block, ld) what the layer above reads: A, or A times the mask
-    const real** outs     # (rows of the block) where each row of `out` begins, and each of D
+    real* WT              # (n_out, ldt) transpose of W, for the backward product and for narrow layers; or NULL
+    Py_ssize_t ldt        # row length of WT: n_in, padded
+    real* Z               # (rows of the block, ld) net inputs; the same memory as A unless the derivative needs both
+    real* A               # (rows of the block, ld) activations
+    real* D               # (rows of the block, ld) deltas d loss / d Z, for images one group per thread; or NULL
+    real* log_sum         # (rows of the block) log(sum(exp(Z))) of a softmax output with cross-entropy, else NULL
+    double dropped        # probability that training sets an output to zero
+    real* mask  # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropout_rate); NULL without dropout
+    real* out             # (rows of the block, ld) inputs of the next layer: A, or A times the mask
+    const real** outs     # (rows of the block) pointers to the rows of `out` and of D
     const real** deltas
-    Py_ssize_t group      # numbers of D that a thread has, of images
+    Py_ssize_t group      # numbers of D per thread, for images
     Py_ssize_t pooled     # window height of the max-pool fused into this convolution, or 0
-    const real* input     # of a layer of images, and of a BATCH_NORM: `out` of the layer below
-    real* kept            # of a MAX_POOL: which of a window was the largest, laid out as A
-    real* bordered        # of a CONV2D, for each thread: some rows of images with a border of zeros, or NULL
-    real* planes          # the same by channels, for the gradient if the stride of pixels is a power of two, or NULL
-    real* spread          # the deltas as the backward product reads them; of a dense layer where that gives images
-    real* sums            # the gradient, image by image
-    real* panels          # some rows of deltas of some filters
-    real* slots           # (grains of the block, parameters) the gradient of each grain of rows
-    double momentum       # of a BATCH_NORM
-    double eps
-    real* statistics      # (STATISTICS of norm.pxd, ld) for each thread
-    real* chunks          # (chunks of rows, 4, ld) what they leave for it, where there is a backward pass
-    bint running          # whether it takes the running mean and variance, which the first thread has for all
-    bint frozen           # in a run: it does not learn, and what lies below all that learn needs no deltas
-    Own* own              # where it learns otherwise than the run says; else NULL
-    bint broken           # a step would have made parameters infinite or NaN: these have kept their values
+    const real* input     # inputs of a layer of images or of a BATCH_NORM: `out` of the previous layer
+    real* kept            # index of the maximum in each window of a MAX_POOL, same layout as A; NULL unless training
+    # CONV2D: some rows of the images with zero padding, per thread, or NULL; pixels.pxd: one padded image
+    real* bordered
+    # CONV2D: the same, channel by channel, for the gradient if the distance of pixels is a power of two; or NULL
+    real* planes
+    real* spread          # copy of the deltas in the layout that the backward product reads, per thread
+    real* sums            # CONV2D: gradient of each lane, per thread; pixels.pxd: copies of windows
+    real* panels          # CONV2D: contiguous copies of the deltas of some filters, per thread
+    real* slots           # (grains of the block, parameters) gradient of each grain of rows
+    double momentum       # BATCH_NORM: weight of the batch in the running statistics
+    double eps            # BATCH_NORM: added to the variance
+    real* statistics      # (threads, STATISTIC_COUNT of norm.pxd, ld) statistics of a BATCH_NORM
+    real* chunks          # (chunks of rows, 4, ld) partial sums of the chunks, only for training
+    bint running          # BATCH_NORM: uses running statistics, which all threads share
+    bint frozen  # parameters do not change in this run; no deltas are computed below the lowest trainable layer
+    Own* own  # learning rate factors of this layer, or NULL if it has those of the run; owned by the Training
+    bint broken           # a step would have made parameters infinite or NaN; these have kept their values
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
-    # Whole vectors; and one line more of the cache than so many that all rows would lie in few of its sets.
+    # Return the row length for n numbers: whole vectors, plus one cache line if it would be a multiple of
+    # HALF_PAGE_BYTES. Otherwise all rows would compete for few sets of the cache.
     cdef Py_ssize_t length = (n + VL - 1) // VL * VL
     return length + LINE if length * <Py_ssize_t>sizeof(real) % HALF_PAGE == 0 else length
 
 
 cdef inline Py_ssize_t whole_groups(Py_ssize_t rows) noexcept nogil:
-    # So many rows, and those that are missing for whole groups of images.
+    # Return the number of rows rounded up to whole groups of VL images.
     return (rows + VL - 1) // VL * VL
 
 
 cdef inline Py_ssize_t parameter_rows(const Layer* layer) noexcept nogil:
-    # Those of W, and the bias.
+    # Return the number of parameter rows: those of W and the bias.
     return layer.rows + layer.bias
 
 
 cdef inline Py_ssize_t parameter_count(const Layer* layer) noexcept nogil:
-    # Padding included, and what stands behind the parameters and no optimizer moves.
+    # Return the numbers of this layer in the parameter vector, including padding and running statistics.
     return (parameter_rows(layer) + 2 * (layer.kind == BATCH_NORM)) * layer.ld
 
 
 cdef inline real* biases(const Layer* layer) noexcept nogil:
+    # Return the bias b, or NULL if the layer has none.
     return layer.W + layer.rows * layer.ld if layer.bias else NULL
 
 
 cdef inline real* running_mean(const Layer* layer) noexcept nogil:
+    # Return the running mean of a BATCH_NORM.
     return layer.W + 2 * layer.ld
 
 
 cdef inline real* running_variance(const Layer* layer) noexcept nogil:
+    # Return the running variance of a BATCH_NORM.
     return layer.W + 3 * layer.ld
 
 
 cdef inline bint is_spared(const Layer* layer, Py_ssize_t k) noexcept nogil:
-    # Whether penalties pass row k of the parameters over: biases, and those of a BATCH_NORM or a SCALE, which keep no
-    # outputs small.
+    # Return whether penalties skip row k of the parameters: biases, and parameters of BATCH_NORM and SCALE, whose size
+    # does not limit the outputs.
     return k == layer.rows or layer.kind == BATCH_NORM or layer.kind == SCALE
 
 
 cdef inline Py_ssize_t grain_of(const Layer* layer) noexcept nogil:
+    # Return the granularity in which threads divide the rows of W.
     return SMALL_GRAIN if layer.WT is NULL else GRAIN
 
 
 cdef inline Py_ssize_t first_row(const Layer* layer, int thread, int threads) noexcept nogil:
-    # Of the thread's share of the rows of W, the bias being the last one.
+    # Return the first of the thread's share of parameter rows.
     return share(layer.rows, thread, threads, grain_of(layer))
 
 
 cdef inline Py_ssize_t last_row(const Layer* layer, int thread, int threads) noexcept nogil:
+    # Return the end of the thread's share of parameter rows. The bias, the last row, belongs to the last thread.
     cdef Py_ssize_t last = share(layer.rows, thread + 1, threads, grain_of(layer))
     return last + layer.bias if thread == threads - 1 else last
 
 
 cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, Py_ssize_t count) noexcept nogil:
-    # Where each of so many rows begins, of a matrix whose rows are `ld` apart.
+    # Write pointers to `count` rows of a matrix whose rows are ld numbers apart.
     cdef Py_ssize_t i
     for i in range(count):
         rows[i] = first + i * ld
@@ -146,7 +156,7 @@ cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, 
 
 cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint keep_z, bint with_delta,
                             int threads) noexcept nogil:
-    # The same of images.
+    # Allocate outputs of images in lanes for `count` rows: A, and optionally separate net inputs Z and deltas D.
     cdef size_t group = VL * layer.n_out * sizeof(real), numbers = whole_groups(count) * layer.n_out * sizeof(real)
     layer.A = <real*>take(arena, numbers)
     layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
@@ -159,7 +169,8 @@ cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint k
 
 cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z,
                            bint with_delta) noexcept nogil:
-    # Room for the outputs, and perhaps net inputs and deltas, of `count` rows: `size` numbers each.
+    # Allocate outputs of rows for `count` rows, `size` numbers in total: A, and optionally separate net inputs Z and
+    # deltas D.
     cdef size_t numbers = size * sizeof(real), pointers = count * sizeof(real*)
     layer.A = <real*>take(arena, numbers)
     layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
@@ -176,7 +187,8 @@ cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssiz
 
 cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first,
                       Py_ssize_t rows) noexcept nogil:
-    # Drops outputs of `rows` rows of the block from `first` on; `place` is where the block begins in the batch.
+    # Draw dropout masks and write `out` for rows first <= i < first + rows of the block, which starts at row
+    # block_start of the batch.
     cdef Py_ssize_t i, j
     for i in range(first, first + rows):
         mask_row(key, place + i, layer.dropped, layer.mask + i * layer.ld, layer.ld)
@@ -185,7 +197,7 @@ cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssi
 
 
 cdef inline void to_net_input(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # D, so far the derivative by what the layer above reads, becomes that by Z.
+    # Convert D from d loss / d out to d loss / d Z: apply the dropout mask and the derivative of the activation.
     cdef Py_ssize_t i, start = first * layer.ld
     if layer.mask is not NULL:
         for i from start <= i < start + rows * layer.ld by VL:

@@ -1,6 +1,6 @@
-# The only file that knows all kinds of layers: what is asked of each, and whose answer it is. One comparison for a
-# layer and a block of rows, outside of every loop. Layers of images are taken a group of images at a time, the dense
-# ones above all rows at once.
+# Dispatch by kind of layer: the only file that knows all kinds. A call costs one comparison per layer and block of
+# rows, outside of all loops. Layers of images process one group of images at a time, and layers of rows all rows of a
+# thread.
 
 from libc.stdint cimport uint64_t
 from simd cimport VL, real
@@ -18,7 +18,7 @@ cimport scale as scaling
 
 
 cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
-    # How many rows W has and how long they are, which follows from what the plan says of the layer.
+    # Set the shape of W and the row lengths from the shapes and options of the layer.
     if layer.kind == BATCH_NORM:
         layer.lanes = (layer - 1).lanes
     else:
@@ -36,8 +36,8 @@ cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
 
 
 cdef inline bint fits(const Layer* layer) noexcept nogil:
-    # Whether a layer of images gives what it says, and reads nothing beyond its images but the border that it makes.
-    cdef Py_ssize_t y = (layer.out_shape.height - 1) * layer.stride_y     # where the last window begins
+    # Return whether the shapes of a layer are consistent, so that its windows lie inside the image and its padding.
+    cdef Py_ssize_t y = (layer.out_shape.height - 1) * layer.stride_y  # first row and first column of the last window
     cdef Py_ssize_t x = (layer.out_shape.width - 1) * layer.stride_x
     if layer.kind == INPUT:
         return (layer.below.width == layer.out_shape.width and layer.below.channels == layer.out_shape.channels and
@@ -55,8 +55,8 @@ cdef inline bint fits(const Layer* layer) noexcept nogil:
 
 cdef inline void take_outputs(Layer* layer, const Layer* above, Arena* arena, Py_ssize_t count, Py_ssize_t size,
                               bint keep_z, bint with_delta, bint lowest, int threads) noexcept nogil:
-    # Room for what it gives for `count` rows, and perhaps for deltas; `size` numbers where they are rows. A pool, if
-    # that is above, may take outputs as they come; it is NULL where all are wanted.
+    # Allocate outputs for `count` rows, and deltas if with_delta is set; `size` numbers for layers of rows. next_layer
+    # may be fused into this one; it is NULL if all outputs must be stored.
     if above is not NULL and conv.fuses(layer, above):
         conv.take_pooled(layer, arena, above.window_height, with_delta, lowest, threads)
     elif layer.lanes:
@@ -67,7 +67,8 @@ cdef inline void take_outputs(Layer* layer, const Layer* above, Arena* arena, Py
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block, bint running,
                          int threads) noexcept nogil:
-    # What it takes beside the buffers that all kinds have; `running` statistics are taken in training, too.
+    # Allocate the buffers that only this kind of layer has. `running`: training uses the running statistics of
+    # BATCH_NORM.
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN
     if layer.kind == DENSE:
         dense.lay_out(layer, arena, lowest, purpose, block)
@@ -81,7 +82,7 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
 
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread,
                          real* scratch) noexcept nogil:
-    # Z and A of a layer of rows for `rows` rows of the block from `first` on; X is where each row of the block begins.
+    # Compute Z and A of a layer of rows for rows first <= i < first + rows of the block. X[i] points to row i.
     if layer.kind == DENSE:
         dense.forward(layer, X, first, rows, scratch)
     elif layer.kind == SCALE:
@@ -92,7 +93,7 @@ cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, P
 
 cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows,
                                int thread) noexcept nogil:
-    # The same of a layer of images, for a group of them.
+    # Compute Z and A of a layer of images for one group of images.
     if layer.kind == CONV2D:
         conv.forward(layer, first, thread)
     elif layer.kind == INPUT:
@@ -101,13 +102,13 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
         images.flatten_forward(layer, first, rows)
     elif layer.kind == BATCH_NORM:
         norm.forward(layer, first, rows, thread)
-    elif (layer - 1).pooled == 0:             # else the layer below has done it
+    elif (layer - 1).pooled == 0:             # otherwise the convolution has computed the fused pool
         pool.forward(layer, first)
 
 
 cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows,
                               real* scratch) noexcept nogil:
-    # Drops outputs of so many rows; `place` is where the block begins in the batch.
+    # Apply dropout to the outputs of `rows` rows; the block starts at row block_start of the batch.
     if layer.lanes:
         images.drop_group(layer, key, place, first, rows, scratch)
     else:
@@ -116,7 +117,7 @@ cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t place
 
 cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
                           int thread) noexcept nogil:
-    # D of what lies below a layer of rows.
+    # Compute D of the layer below a layer of rows.
     if layer.kind == DENSE:
         dense.backward(layer, below, first, rows)
     elif layer.kind == SCALE:
@@ -128,8 +129,8 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
 
 cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t high,
                                 int thread) noexcept nogil:
-    # The same below a layer of images, for a group of the thread's images, which end before row `high`, and its part of
-    # the gradient.
+    # Compute D of the layer below a layer of images, and the layer's gradient, for one group. The thread's images end
+    # before row `high`.
     cdef Py_ssize_t rows = smaller(VL, high - first)
     if layer.kind == CONV2D and not layer.frozen:
         conv.fill_slot(layer, first, high, thread)
@@ -141,7 +142,7 @@ cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize
         images.flatten_backward(layer, below, first, rows, thread)
     elif layer.kind == BATCH_NORM:
         norm.backward(layer, below, first, rows, thread)
-    elif below.pooled > 0:                    # the layer below will do it
+    elif below.pooled > 0:                    # the convolution below does the backward pass of its fused pool
         return
     else:
         pool.backward(layer, below, first, thread)
@@ -150,8 +151,8 @@ cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize
 
 cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_t rows, int thread,
                                 real* out) noexcept nogil:
-    # The derivative by the inputs of `rows` rows of the block from `first` on, of images a group of them, into out
-    # (rows, n_in).
+    # Compute the derivative by the inputs for `rows` rows from row `first` on (of images: one group) into out (rows,
+    # n_in).
     if lowest.kind == DENSE:
         dense.input_backward(lowest, first, rows, out)
     elif lowest.kind == SCALE:
@@ -162,8 +163,9 @@ cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_
 
 cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low,
                           Py_ssize_t high, real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
-    # out = rows low <= k < high of the gradient over the block, the bias being the last one, or out += scale * them.
-    # Where `broken` is not NULL, out are parameters: those that would not be finite keep their values, and it is set.
+    # Compute rows low <= k < high of the gradient over the block, or out += scale * gradient if `add` is set; the last
+    # row is the bias. If `broken` is not NULL, out are parameters: elements that would not be finite keep their values,
+    # and *broken is set.
     if layer.kind == DENSE:
         dense.gradient(layer, X, form, rows, low, high, out, scale, add, broken, ahead)
     elif layer.kind == CONV2D:
@@ -175,12 +177,12 @@ cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssiz
 
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
-    # Where WT has the element of row k and column j of W.
+    # Return the address in WT of the element in row k and column j of W.
     return dense.transposed(layer, k, j) if layer.kind == DENSE else conv.transposed(layer, k, j)
 
 
 cdef inline void refresh(const Layer* layer) noexcept nogil:
-    # Brings what is computed from parameters up to date with those that were changed elsewhere.
+    # Update WT and statistics after the parameters were changed outside of a step.
     if layer.WT is not NULL:
         transpose_rows(layer, 0, layer.rows)
     if layer.kind == BATCH_NORM and layer.running:
@@ -188,13 +190,13 @@ cdef inline void refresh(const Layer* layer) noexcept nogil:
 
 
 cdef inline void run_on(Layer* layer) noexcept nogil:
-    # What a step moves beside the parameters.
+    # Update what a step changes in addition to the parameters: running statistics.
     if layer.kind == BATCH_NORM:
         norm.run_on(layer)
 
 
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Brings WT up to date with rows low <= k < high of W.
+    # Update WT from rows low <= k < high of W.
     if layer.kind == DENSE:
         dense.transpose_rows(layer, low, high)
     else:

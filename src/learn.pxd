@@ -1,5 +1,4 @@
-# Phase two of one layer, the same for every kind: its gradient, strip by strip, and the optimizer's step, for one
-# thread's share of the parameters.
+# Gradient and optimizer step of one layer of any kind, for one thread's share of the parameters: phase two of a block.
 
 from libc.math cimport sqrt as sqrt_double
 from simd cimport TILE_ROWS, always_inlined, real, vec, all_finite, if_finite, load, madd, splat, store
@@ -10,23 +9,23 @@ from layer cimport Layer, is_spared
 cimport layers
 
 cdef enum:
-    # Rows of W whose gradient is formed at a time, so that the optimizer finds it in the first-level cache: whole
-    # tiles.
+    # Rows of W whose gradient is computed at a time, so that the optimizer finds it in the first-level cache; a
+    # multiple of TILE_ROWS.
     STRIP = 36 // TILE_ROWS * TILE_ROWS
 
 
 cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                        bint first_block, bint last_block, const Optimizer* optimizer, double* squares, real* scratch,
                        Ahead* ahead) noexcept nogil:
-    # The gradient over the block, `form` being that of X.T, and the optimizer's step, for rows low <= k < high of W
-    # (the last one is the bias). Where the step needs the whole gradient first, `squares` gets the square of each row's
-    # norm instead, and step() follows.
+    # Compute the gradient over the block and the optimizer step for rows low <= k < high of W; the last row is the
+    # bias. `layout` is that of X.T. If the step needs the norm of the whole gradient first (clipping), write the
+    # squared norm of each row to `squares` instead, and call step() later.
     cdef Py_ssize_t k = low, count, offset, ld = layer.ld, top = smaller(high, layer.rows)
     cdef real* g
     cdef bint bias, spared
     cdef vec bad
-    # W += -lr X.T @ delta is a product that accumulates; not over blocks of rows, of which the last may turn out not to
-    # be finite
+    # plain descent W += -lr X.T @ delta is an accumulating product; not if the batch has several blocks of rows,
+    # because a later block may turn out not to be finite
     if optimizer is not NULL and optimizer.plain and layer.gradient is NULL and rows <= K_BLOCK:
         layers.gradient(layer, X, form, rows, low, high, layer.W + low * ld, <real>-optimizer.lr, True, &layer.broken,
                         ahead)
@@ -36,7 +35,7 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
             count = 1 if bias else smaller(STRIP, top - k)
             offset = k * ld
             g = scratch if layer.gradient is NULL else layer.gradient + offset
-            if rows > 0:                  # else the whole gradient is there
+            if rows > 0:                  # with rows == 0 the gradient is complete already
                 layers.gradient(layer, X, form, rows, k, k + count, g, 1, not first_block, NULL, ahead)
             if last_block and optimizer is not NULL:
                 if not optimizer.plain:
@@ -54,7 +53,7 @@ cdef inline void learn(Layer* layer, const real** X, Form form, Py_ssize_t rows,
 
 cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optimizer* optimizer,
                       double scale) noexcept nogil:
-    # The optimizer's step on `scale` times the gradient that learn() has left, for rows low <= k < high of W.
+    # Take the optimizer step on `scale` times the gradient that learn() has stored, for rows low <= k < high of W.
     cdef Py_ssize_t top = smaller(high, layer.rows), at = low * layer.ld
     cdef vec bad
     update(optimizer, layer.W + at, layer.gradient + at, layer.m + at, layer.v + at, (top - low) * layer.ld, scale,
@@ -68,7 +67,8 @@ cdef inline void step(Layer* layer, Py_ssize_t low, Py_ssize_t high, const Optim
 
 
 cdef inline always_inlined move(real* w, vec gradient, real factor, vec* bad) noexcept nogil:
-    # w += factor * gradient; what would not be finite keeps its value, and `bad` gets NaN there.
+    # Compute w += factor * gradient. Elements that would not be finite keep their values, and `nonfinite` gets NaN
+    # there.
     cdef vec old = load(w)
     cdef vec x = madd(splat(factor), gradient, old)
     bad[0] = bad[0] + (x - x)
@@ -76,11 +76,13 @@ cdef inline always_inlined move(real* w, vec gradient, real factor, vec* bad) no
 
 
 cdef inline void note(Layer* layer, vec bad) noexcept nogil:
+    # Mark the layer as broken if a lane is not finite.
     if not all_finite(bad):
         layer.broken = True
 
 
 cdef inline void square_rows(const real* g, Py_ssize_t rows, Py_ssize_t ld, double* out) noexcept nogil:
+    # Write the squared norm of each row of g to out (rows), in double precision.
     cdef Py_ssize_t i, j
     for i in range(rows):
         out[i] = 0
@@ -89,7 +91,7 @@ cdef inline void square_rows(const real* g, Py_ssize_t rows, Py_ssize_t ld, doub
 
 
 cdef inline void constrain(const Layer* layer, double limit, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Scales the incoming weights of neurons low <= j < high down to the norm `limit`.
+    # Scale the incoming weights of neurons low <= j < high down to a norm of at most `limit`.
     cdef Py_ssize_t j, k
     cdef double total
     cdef real scale

@@ -1,5 +1,5 @@
-# Each loss and its delta. P is the output, Z the net input of the last layer, Y the target, m the rows of the batch, n
-# the outputs.
+# Losses and their deltas. P is the output, Z the net input of the last layer, Y the target, m the number of rows of the
+# batch, n the number of outputs.
 #
 #     sse            sum (Y - P)**2                               d loss / d P = 2 (P - Y)
 #     half_sse       sum (Y - P)**2 / 2                                          P - Y
@@ -8,29 +8,25 @@
 #     cross_entropy  -sum (Y log P) / m                           d loss / d Z = (P - Y) / m      with a softmax output
 #     poisson        sum (P - Y log P) / (m n)                    d loss / d Z = (P - Y) / (m n)  with an exp output
 #
-# and with e = P - Y, the mean over rows and outputs of
+# The following losses are means over rows and outputs, with e = P - Y and the parameter c:
 #
 #     mae            |e|                               huber          e**2 / 2 for |e| <= c, else c (|e| - c / 2)
 #     log_cosh       log cosh e                        quantile       -c e for e < 0, else (1 - c) e
 #     hinge          max(0, 1 - Y P), Y is -1 or 1
 #
-# and for a loss that somebody else computes
+# Two losses are defined elsewhere:
 #
-#     custom         sum (Y P), where Y is its derivative by P: so the gradient of this one is that of the other
+#     custom         sum (Y P), where Y is the derivative of a custom loss by P, so both losses have the same gradient
+#     heads          sum of the losses of several heads, see heads.pxd
 #
-# and for several losses, each of some of the outputs
-#
-#     heads          the sum of theirs, see heads.pxd
-#
-# bce, cross_entropy and poisson are computed from Z, so that no logarithm of a rounded P is taken: log(1 - sigmoid(z))
-# = -softplus(z). The functions return the plain sum (over the rows of one share of a block); `loss_scale` is what turns
-# it into the loss. A row with a weight counts as so many rows: its terms are multiplied by it, and m is the sum of the
-# weights.
+# bce, cross_entropy and poisson are computed from Z instead of the logarithm of a rounded P, since log(1 - sigmoid(z))
+# = -softplus(z). The functions return the plain sum over some rows of a block; loss_scale() is the factor that converts
+# it to the loss. The terms of a row are multiplied by its sample weight, and m is the sum of the weights.
 
 from simd cimport always_inlined, inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
 from vmath cimport clamp, exp, log1p, sign, tanh
 
-cdef enum Loss:           # the numbers are the order of the rows in nnc/_registry
+cdef enum Loss:           # numbered in the order of the rows in nnc/_registry
     SSE
     HALF_SSE
     MSE
@@ -43,49 +39,50 @@ cdef enum Loss:           # the numbers are the order of the rows in nnc/_regist
     QUANTILE
     HINGE
     CUSTOM
-    HEADS                 # without a row
+    HEADS                 # has no row in nnc/_registry
 
 
 cdef inline bint from_logits(int loss) noexcept nogil:
-    # Whether the loss is computed from Z, and its delta with it.
+    # Return whether the loss and its delta are computed from Z.
     return loss == BCE or loss == CROSS_ENTROPY or loss == POISSON
 
 
 cdef inline bint needs_log_sum(int loss) noexcept nogil:
-    # Whether it asks softmax for log(sum(exp(Z))).
+    # Return whether the loss needs log(sum(exp(Z))) from softmax.
     return loss == CROSS_ENTROPY
 
 
 cdef inline double label_smoothing(int loss, double parameter) noexcept nogil:
-    # The part of the probability that is spread over all classes; without it, labels are taken as they are.
+    # Return the fraction of the probability that is spread over all classes. Without it, labels are used directly.
     return parameter if loss == CROSS_ENTROPY else 0
 
 
 cdef inline double loss_scale(int loss, double rows, Py_ssize_t n) noexcept nogil:
-    # `rows` is their number, or the sum of their weights.
+    # Return the factor that converts the plain sum to the loss. `rows` is the number of rows or the sum of their
+    # weights, n the number of outputs.
     if loss == SSE or loss == CUSTOM:
         return 1.0
     if loss == HALF_SSE:
         return 0.5
-    if rows == 0:         # none of them has a weight
+    if rows == 0:         # all weights are zero
         return 0
     if loss == CROSS_ENTROPY or loss == HEADS:
         return 1.0 / rows
     return 1.0 / (rows * n)
 
 
-# One term of a sum, and its delta. The mask is 1, or 0 for what is padding: so that no compiler fuses a product of the
-# term with the sum that it goes into.
+# Terms of a sum and their deltas. The mask is 1, and 0 for padding. Multiplying each term by the mask also prevents
+# compilers from fusing a product inside the term with the addition to the sum.
 
 cdef inline vec squared_term(vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # (P - Y)**2, D = 2 scale (P - Y)
+    # Return (P - Y)**2, and write D = 2 scale (P - Y).
     cdef vec e = p - y
     d[0] = e * ((<real>2 * scale) * mask)
     return e * e * mask
 
 
 cdef inline vec error_loss(int loss, vec e, real c, vec* slope) noexcept nogil:
-    # The loss of e = P - Y, and its derivative.
+    # Return the loss of e = P - Y, and write its derivative.
     cdef vec a
     if loss == MAE:
         slope[0] = sign(e)
@@ -97,12 +94,12 @@ cdef inline vec error_loss(int loss, vec e, real c, vec* slope) noexcept nogil:
         slope[0] = tanh(e)
         a = vabs(e)
         return a + log1p(exp(<real>-2 * a)) - splat(<real>0.693147180559945309417)
-    slope[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))     # quantile
+    slope[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))     # QUANTILE
     return e * slope[0]
 
 
 cdef inline vec elementwise_term(int loss, real c, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # The losses of the second table and the third, D = scale d loss / d P.
+    # Return a term of the losses that are functions of e, of hinge or of custom, and write D = scale d loss / d P.
     cdef vec margin, slope, value
     if loss == HINGE:
         margin = splat(1) - y * p
@@ -118,19 +115,19 @@ cdef inline vec elementwise_term(int loss, real c, vec p, vec y, vec mask, real 
 
 
 cdef inline vec poisson_term(vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # P - Y Z, D = scale (P - Y)
+    # Return P - Y Z, and write D = scale (P - Y).
     d[0] = scale * (p - y) * mask
     return (p - y * z) * mask
 
 
 cdef inline vec binary_term(vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # softplus(Z) - Z Y, D = scale (P - Y)
+    # Return softplus(Z) - Z Y, and write D = scale (P - Y).
     d[0] = scale * (p - y) * mask
     return (if_negative(z, splat(0), z) - z * y + log1p(exp(-vabs(z)))) * mask
 
 
 cdef inline inlined_vec term(int loss, real c, vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
-    # Of a loss whose terms are numbers of their own; c is the loss's parameter.
+    # Return a term of a loss that is a sum over single outputs, and write its delta; c is the parameter of the loss.
     if loss <= MSE:
         return squared_term(p, y, mask, scale, d)
     if loss == BCE:
@@ -143,7 +140,7 @@ cdef inline inlined_vec term(int loss, real c, vec z, vec p, vec y, vec mask, re
 cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real* P, const real* Y, real* D,
                                      const real* mask, real scale,
                                      Py_ssize_t rows, Py_ssize_t ld, double* sum) noexcept nogil:
-    # The plain sum of them, and D; mask is one row.
+    # Write the plain sum of the terms to *sum, and their deltas to D. The mask is one row.
     cdef vec d, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):
@@ -156,7 +153,7 @@ cdef inline always_inlined sum_terms(int loss, real c, const real* Z, const real
 
 cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, const real* P, const int* labels,
                                            real* D, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # D = scale (P - onehot), sum of log(sum(exp(Z))) - Z[label]
+    # Return the sum of log(sum(exp(Z))) - Z[label], and write D = scale (P - onehot).
     cdef double total = 0
     cdef Py_ssize_t i, j
     for j from 0 <= j < rows * ld by VL:
@@ -169,7 +166,8 @@ cdef inline double cross_entropy_of_labels(const real* Z, const real* log_sum, c
 
 cdef inline double cross_entropy(const real* Z, const real* log_sum, const real* P, const real* Y, real* D,
                                  real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # D = scale (P - Y), sum of Y (log(sum(exp(Z))) - Z), for rows of Y that sum to 1; Y is zero in the padding
+    # Return the sum of Y (log(sum(exp(Z))) - Z), and write D = scale (P - Y). Rows of Y must sum to 1 and be zero in
+    # the padding.
     cdef vec y, total = splat(0)
     cdef Py_ssize_t i, j
     for i in range(rows):
@@ -182,8 +180,8 @@ cdef inline double cross_entropy(const real* Z, const real* log_sum, const real*
 
 cdef inline double elementwise_loss(int loss, real c, const real* Z, const real* P, const real* Y, real* D,
                                     const real* mask, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # The plain sum of a loss whose terms are numbers of their own, and D; the usual losses as literals, for a loop over
-    # one term each.
+    # Return the plain sum of a loss that is a sum over single outputs, and write D. The most common losses are
+    # literals, so each has a loop over one term.
     cdef double sum
     if loss <= MSE:
         sum_terms(MSE, c, Z, P, Y, D, mask, scale, rows, ld, &sum)
@@ -197,7 +195,7 @@ cdef inline double elementwise_loss(int loss, real c, const real* Z, const real*
 cdef inline double loss_of_rows(int loss, real c, const real* Z, const real* log_sum, const real* P, const real* Y,
                                 const int* labels,
                                 real* D, const real* mask, real scale, Py_ssize_t rows, Py_ssize_t ld) noexcept nogil:
-    # The same of any loss; `labels` stand for Y where they are not NULL.
+    # Return the plain sum of any loss, and write D. `labels` replace Y if they are not NULL.
     if loss == CROSS_ENTROPY and labels is not NULL:
         return cross_entropy_of_labels(Z, log_sum, P, labels, D, scale, rows, ld)
     if loss == CROSS_ENTROPY:

@@ -1,58 +1,59 @@
-# The three products that backpropagation needs, all on one register tile.
+# The three matrix products of backpropagation, computed by one register tile.
 #
 #     forward    Z  = b + A @ W                 (rows, n_out) = (rows, n_in) @ (n_in, n_out)
 #     backward   dA = delta @ W.T               (rows, n_in)  = (rows, n_out) @ (n_out, n_in), on the copy WT
 #     gradient   dW = A.T @ delta               (n_in, n_out) = (n_in, rows) @ (rows, n_out)
 #
-# Each is C (m, n) = A (m, k) @ B (k, n) with B and C stored by rows of whole vectors, so that one row of B is loaded as
-# vectors and one element of A is broadcast beside it. Whether A lies by rows or by columns makes no difference to a
-# broadcast, nor where its rows lie: A is a list of them, and shuffled rows are read where they are.
+# Each of them is C (m, n) = A (m, k) @ B (k, n). B and C are stored by rows of whole vectors. For each k, one row of B
+# is loaded as vectors, and one element of A after the other is broadcast. A broadcast works for any layout of A, so A
+# is a list of row pointers: no transposed copy is needed, and shuffled rows are read in place.
 #
-# Every element of C is one sum over k in one order, whatever tile it falls in, however many rows there are and whether
-# B is packed: so the result for a row does not depend on its neighbors, nor on how threads share the rows.
+# Each element of C is one sum over k in a fixed order, whatever tile it falls in and whether B is packed. So the result
+# for a row depends neither on other rows nor on how threads divide the rows.
 
 from simd cimport (LINE, ROWS_AHEAD, TILE_ROWS, TILE_VECS, VL, WIDE_FIRST, WIDE_ROWS, always_inlined, never_inlined,
                    real, vec, all_finite, if_finite, load, madd, prefetch_line, prefetch_near, splat, store)
 from activations cimport f_relu
 
 cdef enum:
-    MAX_TILE = 32         # accumulators of the largest tile
-    K_BLOCK = 256         # rows of B at a time: a panel of them, TILE_VECS vectors wide, fits the L1 cache
-    PACK_FROM = 384       # rows of C from which a copy of B's panel pays
-    WIDE_VECS = 3         # of the wide tile: odd, because a tile with a single vector of columns waits for its loads
+    MAX_TILE = 32         # accumulators of the largest tile, in vectors
+    K_BLOCK = 256         # block of rows of B: a panel of K_BLOCK_ROWS rows and TILE_VECS vectors fits the L1 cache
+    PACK_FROM = 384       # copy a panel of B to contiguous memory if C has at least this many rows
+    # vectors of columns of the wide tile; odd, because a tile with one vector of columns waits for its loads
+    WIDE_VECS = 3
 
-cdef enum Form:           # how A lies
-    ROWS                  # by rows, anywhere
-    COLUMNS               # A.T lies by rows, all as far apart as the first two: their addresses need no loads
-    SCATTERED             # A.T lies by rows, anywhere
+cdef enum Form:           # memory layout of A
+    ROWS                  # pointers to the rows of A
+    COLUMNS  # pointers to the rows of A.T, which are at a constant distance, so that addresses need no loads
+    SCATTERED             # pointers to the rows of A.T, which lie anywhere
 
 cdef struct Rows:
-    # A matrix, or a part of one, by its rows, which may lie anywhere.
-    const real** at       # where each begins
-    Py_ssize_t column     # from which on they count
+    # Matrix, or part of a matrix, given by pointers to its rows.
+    const real** at       # pointer to each row
+    Py_ssize_t column     # first column of the part
 
 cdef struct Ahead:
-    # Rows that will be needed soon and lie scattered in memory: lines of them are asked for between the tiles of a
+    # Rows that are needed soon and lie scattered in memory. Their cache lines are prefetched between the tiles of a
     # product.
-    const real* X         # (any number of rows, n)
-    const int* order      # the row that comes next, of those up to `end`
-    const int* end
-    Py_ssize_t n
-    Py_ssize_t at         # how much of it has been asked for
+    const real* X         # (any number of rows, n) matrix that contains the rows
+    const int* order      # index of the next row
+    const int* end        # end of the indices
+    Py_ssize_t n          # numbers in a row
+    Py_ssize_t at         # numbers of the next row that are prefetched already
 
 cdef struct Strides:
-    Py_ssize_t a          # from row to row of A.T, where that is the same everywhere
-    Py_ssize_t b
-    Py_ssize_t c
-    bint add              # C += scale * A @ B instead of C = start + A @ B
-    real scale
-    bint* broken          # not NULL: C are parameters; keep those that would not be finite, and set broken
-    bint rectify          # C = relu(C), which would take another pass over C elsewhere; for A by rows only
-    Ahead* ahead          # asked for by the way, where A lies by columns; or NULL
+    Py_ssize_t a          # distance of the rows of A.T if it is constant, in numbers
+    Py_ssize_t b          # distance of the rows of B, in numbers
+    Py_ssize_t c          # distance of the rows of C, in numbers
+    bint add              # compute C += scale * A @ B instead of C = start + A @ B
+    real scale            # factor of the product if `add` is set
+    bint* broken  # not NULL: C are parameters; elements that would not be finite keep their values, and *broken is set
+    bint rectify          # compute C = relu(C), which saves a second pass over C; only for layout ROWS
+    Ahead* ahead          # rows to prefetch meanwhile, for layouts COLUMNS and SCATTERED; or NULL
 
 
 cdef inline Rows part(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
-    # From row i of the list on, or from column i on.
+    # Return the part of A from row i on, or from column i on.
     if rows:
         A.at += i
     else:
@@ -62,8 +63,8 @@ cdef inline Rows part(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
 
 cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                 const real* start, const Strides* by) noexcept nogil:
-    # `rows` rows and `vecs` vectors of columns of C; these and `form` are literals at every call, so that all loops
-    # over them unroll and the accumulators stay in registers.
+    # Compute `rows` rows and `vecs` vectors of columns of C. These two and `layout` are literals at every call, so that
+    # all loops over them unroll and the accumulators stay in registers.
     cdef vec acc[MAX_TILE]
     cdef vec b[WIDE_VECS]
     cdef const real* row[TILE_ROWS]
@@ -90,7 +91,7 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
                 prefetch_near(row[0] + ROWS_AHEAD * lda)
         elif form == SCATTERED:
             row[0] = A.at[k] + A.column
-            if asks and vecs == WIDE_VECS:     # for fewer it takes longer than it saves
+            if asks and vecs == WIDE_VECS:     # narrower tiles lose more time than they save
                 prefetch_near(A.at[k + ROWS_AHEAD if k + ROWS_AHEAD < k_len else k] + A.column)
         for i in range(rows):
             a = splat(row[i][k] if form == ROWS else row[0][i])
@@ -103,7 +104,7 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
                 acc[i * vecs + j] = madd(scale, acc[i * vecs + j], load(C + i * ldc + j * VL))
     if by.broken is not NULL:
         for j in range(vecs):
-            b[j] = acc[j] - acc[j]                # 0, or NaN
+            b[j] = acc[j] - acc[j]                # 0 if finite, else NaN
             for i in range(1, rows):
                 b[j] = madd(acc[i * vecs + j], splat(0), b[j])
         for j in range(1, vecs):
@@ -123,7 +124,7 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
 
 
 cdef inline void look_ahead(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
-    # Asks for the next `lines` lines.
+    # Prefetch the next `lines` cache lines of the queue.
     cdef Py_ssize_t _
     for _ in range(lines):
         if ahead.order == ahead.end:
@@ -137,8 +138,9 @@ cdef inline void look_ahead(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
 
 cdef inline always_inlined tiles(Form form, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A,
                                  const real* B, real* C, const real* start, const Strides* by) noexcept nogil:
-    # `count` tiles, one below the other. All tiles of a gradient together ask for as many rows as they sum over; a
-    # gradient of one vector of columns has none of these tiles.
+    # Compute `count` tiles, one below the other, and prefetch rows after each. Over all tiles of a gradient, as many
+    # rows are prefetched as the gradient sums over. A gradient with one vector of columns uses other tiles and
+    # prefetches nothing.
     cdef Py_ssize_t i, lines = 0
     if form != ROWS and by.ahead is not NULL:
         lines = rows * vecs * VL * k_len // (LINE * by.c) + 1
@@ -148,7 +150,7 @@ cdef inline always_inlined tiles(Form form, int rows, int vecs, Py_ssize_t count
             look_ahead(by.ahead, lines)
 
 
-# The largest tile uses every register: in a function of its own nothing around it takes one away.
+# The largest tile needs all registers, so it has a function of its own, where no other variable occupies one.
 
 cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                         const real* start, const Strides* by) noexcept nogil:
@@ -167,8 +169,8 @@ cdef inline never_inlined tiles_by_scattered(Py_ssize_t count, Py_ssize_t k_len,
 
 cdef inline always_inlined some(Form form, int rows, int vecs, Py_ssize_t m, Py_ssize_t* i, Py_ssize_t k_len, Rows A,
                                 const real* B, real* C, const real* start, const Strides* by) noexcept nogil:
-    # Tiles from row i on, as many as m rows have, and i behind them. Every tile stands in a loop, even where there is
-    # one of its size at most: GCC keeps accumulators in registers from beginning to end only there.
+    # Compute tiles from row *i on while m rows have room for them, and advance *i. This is a loop even if there is at
+    # most one tile, because only in a loop does GCC keep all accumulators in registers.
     while m - i[0] >= rows:
         tile(form, rows, vecs, k_len, part(form == ROWS, A, i[0]), B, C + i[0] * by.c, start, by)
         i[0] += rows
@@ -176,11 +178,11 @@ cdef inline always_inlined some(Form form, int rows, int vecs, Py_ssize_t m, Py_
 
 cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                  const real* start, const Strides* by) noexcept nogil:
-    # All m rows of C for `vecs` vectors of columns.
+    # Compute all m rows of C for `vecs` vectors of columns.
     cdef Py_ssize_t i = 0, count = m // TILE_ROWS
     if vecs == TILE_VECS and count > 0:
         if TILE_ROWS == 6 and 2 <= m - count * TILE_ROWS < 4:
-            count -= 1                        # a tile of two rows would wait for its sums: two of four do not
+            count -= 1  # two tiles of four rows are faster than a tile of two, which waits for its sums
         i = count * TILE_ROWS
         if form == ROWS:
             tiles_by_rows(count, k_len, A, B, C, start, by)
@@ -195,7 +197,7 @@ cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k
     some(form, 1, vecs, m, &i, k_len, A, B, C, start, by)
 
 
-# The same for WIDE_VECS vectors of columns.
+# Compute all m rows of C for WIDE_TILE_VECS vectors of columns.
 
 cdef inline always_inlined wide_strip(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                       const real* start, const Strides* by) noexcept nogil:
@@ -223,6 +225,7 @@ cdef inline never_inlined wide_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows
 
 cdef inline always_inlined wide(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
                                 const real* start, const Strides* by) noexcept nogil:
+    # Call wide_strip() for this layout, in a function of its own.
     if form == ROWS:
         wide_by_rows(m, k_len, A, B, C, start, by)
     elif form == COLUMNS:
@@ -232,7 +235,8 @@ cdef inline always_inlined wide(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows 
 
 
 cdef inline Py_ssize_t width(Py_ssize_t vectors) noexcept nogil:
-    # How many vectors of columns come next, of so many: never a single one of several, and wide ones last.
+    # Return the number of vectors of columns of the next strip, if `vectors` remain: never one of several, wide strips
+    # last.
     if vectors <= WIDE_VECS:
         return vectors
     return WIDE_VECS if WIDE_FIRST and vectors % WIDE_VECS == 0 else TILE_VECS
@@ -240,7 +244,8 @@ cdef inline Py_ssize_t width(Py_ssize_t vectors) noexcept nogil:
 
 cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                          real* C, const real* start, const Strides* by) noexcept nogil:
-    # In blocks of K_BLOCK rows of B. Where a panel of B is used very often, it is copied together first.
+    # Compute the product in blocks of K_BLOCK_ROWS rows of B. A panel of B that is used often is first copied to
+    # contiguous memory.
     cdef vec packed[K_BLOCK * WIDE_VECS]
     cdef Strides here = by[0]
     cdef const real* panel
@@ -270,15 +275,16 @@ cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, 
             if start is not NULL:
                 start += vecs * VL
             j += vecs
-        start = NULL                               # further blocks add to what the first one left
+        start = NULL                               # further blocks add to the result of the first block
         if not here.add:
             here.add, here.scale = True, 1
 
 
 cdef inline always_inlined any_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
                                        real* C, const real* start, const Strides* by) noexcept nogil:
+    # Compute a product with at most K_BLOCK_ROWS rows of B, without copies of B.
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
-    if vectors == 1:                       # the least that is done for the least products
+    if vectors == 1:                       # the shortest path for the smallest products
         strip(form, 1, m, k_len, A, B, C, start, by)
         return
     while width(vectors - j) == TILE_VECS:
@@ -327,8 +333,9 @@ cdef inline never_inlined large_product_by_scattered(Py_ssize_t m, Py_ssize_t n,
 cdef inline void product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, Py_ssize_t ldb,
                          real* C, Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken, bint rectify,
                          Ahead* ahead) noexcept nogil:
-    # C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B. Rows of C end after ldc numbers: what is
-    # not a part of C is set to zero, or left as it is.
+    # Compute C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B if `add` is set. `start` has n
+    # numbers or is NULL for 0. Rows of C have ldc numbers; those beyond n become zero, or keep their values if `add` is
+    # set.
     cdef Py_ssize_t i, j, lda = A.at[1] - A.at[0] if form == COLUMNS and k_len > 1 else 0
     cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify, ahead)
     if k_len > K_BLOCK or m >= PACK_FROM:

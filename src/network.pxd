@@ -1,4 +1,4 @@
-# The algorithm on one page: forward, the loss, backward, and what is learned, for a block of rows.
+# Forward pass, loss, backward pass and parameter update of a whole network, for one block of rows.
 
 from libc.math cimport sqrt as sqrt_double
 from libc.stdint cimport uint64_t
@@ -22,63 +22,63 @@ from rows cimport Block, Data, lay_out as lay_out_rows
 from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_out_heads, loss_of_heads
 
 cdef enum:
-    BLOCK_BYTES = 1 << 19     # of activations and deltas in a block of rows: they fit a core's second-level cache,
-    BLOCK_ROWS = 256          # or there are this many rows, for which the gradient's products are near their best
-    FEW_BYTES = 1 << 17       # of parameters
-    MUCH = 300000             # multiply-adds of a product of all parameters with the rows of a batch
-    IMAGE_BYTES = 1 << 25     # of a block of images: they are taken group by group, so that it need not fit a cache
+    BLOCK_BYTES = 1 << 19     # size of a block: its activations and deltas fit the second-level cache of a core
+    BLOCK_ROWS = 256          # minimum rows of a block, for which the gradient's products are near their highest speed
+    FEW_BYTES = 1 << 17       # threads take whole blocks only if all parameters have at most this size
+    MUCH = 300000             # and only if a batch has at least this many rows x parameters
+    IMAGE_BYTES = 1 << 25     # size of a block of images, which is processed in groups, so it need not fit a cache
 
-cdef struct Plan:         # what is known of a network that has neither parameters nor buffers yet
-    int count             # layers
-    int images            # how many of them, the lowest ones, are taken a group of images at a time
-    bint pools            # fuse each max-pool into the convolution below it; the full output is never stored
-    bint with_inputs      # whether the derivative by the inputs is asked for
-    int norms             # how many BATCH_NORMs there are
-    bint by_pixels        # whether images, which are few, are taken as pixels.pxd has them, for a prediction
-    bint running          # whether they take their running mean and variance where the gradient is asked for, too
-    Layer* layers
-    int loss
-    double parameter      # of the loss; not real, which Cython takes for float, rounding a number from Python
-    Heads heads           # without buffers
-    Py_ssize_t size       # parameters, padding included
+cdef struct Plan:         # description of a network, without parameters and buffers
+    int count             # number of layers
+    int images            # number of layers of images, which are the lowest ones and run group by group
+    bint pools  # fuse each max-pool into the convolution below it; the full convolution output is never stored
+    bint with_inputs      # compute the derivative of the loss by the inputs
+    int norms             # number of BATCH_NORM layers
+    bint by_pixels        # use the layout of pixels.pxd, for predictions of few images
+    bint running          # BATCH_NORM uses running statistics even if the gradient is computed
+    Layer* layers         # (count) layers, owned by the Engine or Training
+    int loss              # a Loss
+    double parameter      # parameter of the loss; double because Cython would convert a real to float
+    Heads heads           # heads of the network, without buffers
+    Py_ssize_t size       # length of the parameter vector, padding included
 
+# Network with parameters and buffers. The buffers belong to the arena of the call.
 cdef struct Network:
-    int count             # layers
-    int images            # how many of them, the lowest ones, are taken a group of images at a time
-    Layer* layers
-    int loss
-    real parameter        # of the loss
-    Heads heads
-    real* by_inputs       # (rows of the block, n_in) gets the derivative by the inputs, where it is asked for; or NULL
+    int count             # number of layers
+    int images            # number of layers of images, which are the lowest ones and run group by group
+    Layer* layers         # (count) layers
+    int loss              # a Loss
+    real parameter        # parameter of the loss
+    Heads heads           # heads with buffers
+    real* by_inputs       # (rows of the block, n_in) derivative of the loss by the inputs, or NULL
     bint is_tiny          # the buffers have the layout of tiny.pxd
-    bint by_pixels        # the layers of images have that of pixels.pxd
-    bint norms            # there are BATCH_NORMs, and a backward pass, in which they gather deltas
-    bint waits            # between two layers, threads wait for all rows of a batch to take mean and variance
-    bint refreshed        # it takes single steps, each of which begins with refresh(), so that none has to end with it
-    Barrier* barrier      # where it waits for other threads; NULL where one does all
-    Block block
-    real* mask            # (ld of the output) 1 for an output, 0 for padding
-    double* partial       # (rows of the block / GRAIN) the plain sum of the loss over each grain of rows
-    double total          # and over the block, where threads take whole ones
-    real* scratch         # a piece for each thread
-    Py_ssize_t scratch_size
+    bint by_pixels        # the layers of images have the layout of pixels.pxd
+    bint norms            # the backward pass collects sums of deltas for BATCH_NORM layers
+    bint waits            # threads wait for each other at BATCH_NORM layers, for the statistics of the whole batch
+    bint refreshed        # each step starts with refresh(), so no step needs to update WT at its end
+    Barrier* barrier      # barrier of the threads of a training, or NULL for one thread
+    Block block           # rows that are being processed
+    real* mask            # (ld of the output layer) 1 for an output, 0 for padding
+    double* partial       # (grains of the block) plain sum of the loss over each grain of rows
+    double total          # plain sum of the loss over the block, if threads take whole blocks
+    real* scratch         # (threads, scratch_size) workspace
+    Py_ssize_t scratch_size  # numbers per thread
 
 
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
-    # Whether the threads that share a batch of so many rows take whole blocks: where parameters are so few that it is
-    # faster to add up gradients than to read what other threads have written, and there is so much to do that threads
-    # pay at all.
+    # Return whether the threads of a batch take whole blocks. This pays if there are few parameters, so that adding
+    # gradients is cheaper than reading what other threads have written, and enough work for threads at all.
     return (plan.images == 0 and plan.norms == 0 and plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES
             and batch * plan.size >= MUCH and
             batch >= 2 * GRAIN)
 
 
 cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose purpose) noexcept nogil:
-    # Rows of a batch that are worked on at a time.
+    # Return the number of rows of a block for this batch size.
     cdef Py_ssize_t width = 0, most, count
     cdef int l
     if plan.norms > 0 and purpose == TRAIN and not plan.running:
-        return batch                          # all of it has to be there between two layers
+        return batch                          # batch statistics need all rows between two layers
     for l in range(plan.count):
         width += (plan.layers[l].n_out if plan.layers[l].lanes else plan.layers[l].ld) * (2 if purpose == TRAIN else 1)
     if plan.images > 0:
@@ -88,14 +88,15 @@ cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose pu
     if purpose != TRAIN or not shares_blocks(plan, batch):
         return smaller(batch, most)
     count = max(2, (batch + most - 1) // most)
-    if count > 2:                             # so that few come out even for two and for four threads
+    if count > 2:  # a multiple of four, so that two or four threads get equal numbers of blocks
         count = (count + 3) // 4 * 4
     return ((batch + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
 
 
 cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, Py_ssize_t block, Purpose purpose,
                                   const Data* data, int threads, bint is_tiny) noexcept nogil:
-    # Points every buffer of the network into the arena. One copy of it in a core is enough.
+    # Allocate all buffers of the network in the arena, for `block` rows and `threads` threads. Never inlined, to save
+    # code.
     cdef Layer* placed = <Layer*>take(arena, plan.count * sizeof(Layer))
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
@@ -108,7 +109,7 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         output = l == plan.count - 1
         keep_z = (needs_net_input(layer.activation) and purpose == TRAIN or
                   output and from_logits(plan.loss) and purpose != PREDICT)
-        lowest = not learns                   # nothing below it learns
+        lowest = not learns                   # no layer below is trainable
         learns = learns or layer.rows > 0 and not layer.frozen
         with_delta = learns and purpose == TRAIN or output and purpose != PREDICT
         layer.to_images = (layer.kind == DENSE and not layer.narrow and l > 0 and plan.layers[l - 1].kind == FLATTEN and
@@ -163,7 +164,8 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
 
 
 cdef inline void set_parameters(const Network* net, real* params) noexcept nogil:
-    # Parameters, gradients and moments lie layer by layer in vectors of Plan.size numbers.
+    # Set the parameters of all layers. Parameters, gradients and moments are vectors of Plan.size numbers, layer by
+    # layer.
     cdef int l
     for l in range(net.count):
         net.layers[l].W = params
@@ -172,6 +174,7 @@ cdef inline void set_parameters(const Network* net, real* params) noexcept nogil
 
 
 cdef inline void set_gradient(const Network* net, real* gradient) noexcept nogil:
+    # Set the gradient buffers of all layers to parts of this vector of Plan.size numbers.
     cdef int l
     for l in range(net.count):
         net.layers[l].gradient = gradient
@@ -195,6 +198,7 @@ cdef inline void unpack_gradient(const Network* net, const real* values) noexcep
 
 
 cdef inline void set_moments(const Network* net, real* m, real* v) noexcept nogil:
+    # Set the moments of all layers to parts of these vectors of Plan.size numbers.
     cdef Py_ssize_t at = 0
     cdef int l
     for l in range(net.count):
@@ -203,22 +207,22 @@ cdef inline void set_moments(const Network* net, real* m, real* v) noexcept nogi
 
 
 cdef inline void refresh(const Network* net) noexcept nogil:
-    # Brings every WT up to date with a W that was changed elsewhere.
+    # Update WT and statistics of all layers after the parameters were changed outside of a step.
     cdef int l
     for l in range(net.count):
         layers.refresh(&net.layers[l])
 
 
 cdef inline bint wait(const Network* net) noexcept nogil:
-    # For the other threads; returns whether they will not come.
+    # Wait for the other threads. Return whether the barrier was aborted.
     return net.barrier is not NULL and barrier_wait(net.barrier)
 
 
 cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows, int thread,
                          uint64_t drop_key, uint64_t drops, Py_ssize_t place) noexcept nogil:
-    # Rows low to high of the `rows` in the block through all layers. In training, layers with a mask drop outputs, by
-    # number `drops` of the stream of that key; `place` is where the block begins in the batch. Returns whether another
-    # thread that had to be waited for will not come.
+    # Run the forward pass of rows low <= i < high, of `rows` rows in the block. In training, dropout masks are number
+    # `drops` of the stream drop_key; the block starts at row block_start of the batch. Return whether a thread that was
+    # waited for has failed.
     cdef int l, start = 0
     if net.waits:
         for l in range(net.count):
@@ -234,8 +238,7 @@ cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py
 
 cdef inline void forward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread,
                                  uint64_t drop_key, uint64_t drops, Py_ssize_t place) noexcept nogil:
-    # Through the layers from `start` on up to that of number `end`, a BATCH_NORM that gathers what comes to it, or
-    # none.
+    # Run the forward pass of layers[start:end]; if layers[end] is a BATCH_NORM, also collect its statistics.
     cdef const real** X = net.block.inputs
     cdef Py_ssize_t first, rows
     cdef const Layer* layer
@@ -263,7 +266,7 @@ cdef inline void forward_through(const Network* net, int start, int end, Py_ssiz
 
 
 cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noexcept nogil:
-    # The first `rows` rows of X through all layers.
+    # Run the forward pass of the first `rows` rows of X (rows, n_in).
     cdef int l
     list_rows(net.block.inputs, X, net.block.n_in, rows)
     if net.by_pixels:
@@ -276,7 +279,7 @@ cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noe
 
 cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t low, Py_ssize_t high, double weight,
                              int thread) noexcept nogil:
-    # Prepare output_delta() of this thread for the batch of rows low to high of the data, whose weights add up to
+    # Prepare output_delta() of this thread for the batch of rows low to high of the data, whose weights sum to
     # `weight`.
     if net.heads.count > 0:
         begin_batch_of_heads(&net.heads, data, low, high, weight, net.block.n_out, thread)
@@ -314,8 +317,8 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
 
 cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows,
                           int thread) noexcept nogil:
-    # The deltas of the other layers, from the last one down: the chain rule. A convolutional layer's gradient comes
-    # with it. Arguments and answer are those of forward().
+    # Run the backward pass of rows low <= i < high: the deltas of all layers by the chain rule, and the gradients of
+    # convolutions. Return whether a thread that was waited for has failed, as forward() does.
     cdef int l, start = net.count - 1
     if net.norms:
         for l in range(net.count - 1, 0, -1):
@@ -331,8 +334,8 @@ cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, P
 
 cdef inline void backward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high,
                                   int thread) noexcept nogil:
-    # Through the layers from `start` down to the one above that of number `end`, the lowest one, or a BATCH_NORM that
-    # gathers what comes to it.
+    # Run the backward pass from layers[start] down to layers[end + 1]. If layers[end] is a BATCH_NORM, also collect the
+    # sums of its deltas.
     cdef Py_ssize_t first, rows
     cdef int l
     for l in range(start, max(end, net.images - 1), -1):
@@ -359,8 +362,8 @@ cdef inline void backward_through(const Network* net, int start, int end, Py_ssi
 cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
                                 const Optimizer* optimizer, double* squares, int thread, int threads,
                                 Ahead* ahead) noexcept nogil:
-    # Every layer's gradient over the block and the optimizer's step, for this thread's share of the parameters;
-    # meanwhile rows of the next block are on their way.
+    # Compute all gradients over the block and take the optimizer step, for this thread's share of the parameters.
+    # Meanwhile prefetch rows of the next block. Without an optimizer only the gradient is computed.
     cdef const real** X = net.block.inputs
     cdef Form form = SCATTERED if net.block.scattered else COLUMNS
     cdef Layer* layer
@@ -380,7 +383,7 @@ cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_
 
 
 cdef inline void follow_step(const Network* net, const Optimizer* optimizer) noexcept nogil:
-    # Brings the layers that learn otherwise to the step that the run is at.
+    # Update the optimizers of layers with their own learning rates to the current step of the run.
     cdef int l
     for l in range(net.count):
         if net.layers[l].own is not NULL:
@@ -389,8 +392,8 @@ cdef inline void follow_step(const Network* net, const Optimizer* optimizer) noe
 
 cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread,
                       int threads) noexcept nogil:
-    # The step of the thread's share on the gradient clipped by its norm, whose square every thread adds up in the same
-    # order.
+    # Take the optimizer step for the thread's share of the parameters, with the gradient clipped by its norm. Every
+    # thread sums the squared norms of all rows in the same order.
     cdef double total = 0, length
     cdef Py_ssize_t k, count = 0
     cdef Layer* layer
@@ -399,12 +402,12 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
         count += parameter_rows(&net.layers[l])
     for k in range(count):
         total += squares[k]
-    length = sqrt_double(total) + 1e-6    # as PyTorch has it
+    length = sqrt_double(total) + 1e-6    # the constant of PyTorch's clip_grad_norm_
     for l in range(net.count):
         layer = &net.layers[l]
         if layer.frozen:
             continue
-        if not length - length == 0:      # nothing to scale down to
+        if not length - length == 0:      # an infinite or NaN norm cannot be scaled
             layer.broken = True
             continue
         step_layer(layer, first_row(layer, thread, threads), last_row(layer, thread, threads),
@@ -414,14 +417,14 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
 
 
 cdef inline void follow_rows(const Network* net, const Layer* layer, int thread, int threads) noexcept nogil:
-    # Brings WT up to date with the thread's share of W.
+    # Update WT from the thread's share of W.
     if layer.WT is not NULL and not net.refreshed:
         layers.transpose_rows(layer, first_row(layer, thread, threads),
                               smaller(last_row(layer, thread, threads), layer.rows))
 
 
 cdef inline void constrain(const Network* net, double limit, int thread, int threads) noexcept nogil:
-    # Keeps the incoming weights of the thread's share of neurons within the norm `limit`.
+    # Limit the norm of the incoming weights to `limit`, for the thread's share of the neurons.
     cdef int l
     cdef const Layer* layer
     for l in range(net.count):
@@ -432,6 +435,7 @@ cdef inline void constrain(const Network* net, double limit, int thread, int thr
 
 
 cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer) noexcept nogil:
+    # Return the penalties of all trainable layers.
     cdef double total = 0
     cdef int l
     cdef const Layer* layer
@@ -446,6 +450,7 @@ cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer)
 
 
 cdef inline double sum_partial(const Network* net, Py_ssize_t rows) noexcept nogil:
+    # Return the plain sum of the loss over the first `rows` rows of the block.
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range((rows + GRAIN - 1) // GRAIN):
@@ -454,6 +459,7 @@ cdef inline double sum_partial(const Network* net, Py_ssize_t rows) noexcept nog
 
 
 cdef inline bint is_broken(const Network* net) noexcept nogil:
+    # Return whether the last step would have made a parameter infinite or NaN.
     cdef int l
     for l in range(net.count):
         if net.layers[l].broken:
@@ -462,15 +468,15 @@ cdef inline bint is_broken(const Network* net) noexcept nogil:
 
 
 cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
-    # n rows of a dense layer's outputs or deltas, their padding left out.
+    # Copy n rows of outputs or deltas without their padding to out (n, n_out).
     cdef Py_ssize_t i
     for i in range(n):
         memcpy(out + i * layer.n_out, rows + i * layer.ld, layer.n_out * sizeof(real))
 
 
 cdef inline double share_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
-    # Of the outputs of layer l, for the first `rows` rows of the block, those at `low` or below, or at `high` or above.
-    # Where a pool has taken the layer's outputs as they came, of what it has made of them.
+    # Return the fraction of the outputs of layer l that are <= low or >= high, for the first `rows` rows of the block.
+    # If the layer has a fused max-pool, count the outputs of the pool.
     cdef const Layer* layer = &net.layers[l + (net.layers[l].pooled > 0)]
     cdef Py_ssize_t i, j, count = 0
     cdef real a
@@ -480,5 +486,5 @@ cdef inline double share_beyond(const Network* net, int l, Py_ssize_t rows, doub
                 a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
             else:
                 a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]
-            count += (a <= low) + (a >= high)   # without a branch, so that vectors do it
+            count += (a <= low) + (a >= high)   # no branch, so the compiler vectorizes the loop
     return count / <double>(rows * layer.n_out)

@@ -1,12 +1,12 @@
-# Batch normalization (Ioffe and Szegedy 2015), channel by channel: A = f(Z), Z = gamma (X - mean) / sqrt(variance +
-# eps) + beta. A channel of images has a number for each pixel of each row; of plain rows it is a column. gamma is W, a
-# single row, and beta is b.
+# Batch normalization (Ioffe and Szegedy 2015) of each channel: A = f(Z), Z = gamma (X - mean) / sqrt(variance + eps) +
+# beta. A channel of images has one number per pixel and row; a channel of plain rows is a column. W is the single row
+# gamma, and b is beta.
 #
-# In training mean and variance are those of the whole batch. So each chunk of rows (a group of images, or a grain)
-# leaves its own, in the first pass for X and in the second for the deltas; then all threads wait for each other, and
-# each adds up all chunks in their order (Chan, Golub and LeVeque 1983), so that no number depends on how threads share
-# the rows. Behind b lie the running mean and variance, running += momentum (that of the batch - running), which
-# everything but training takes.
+# Training uses mean and variance of the whole batch. In the first phase each chunk of rows (a group of images, or a
+# grain) stores partial sums of X, and in the backward pass of the deltas. After a barrier every thread combines all
+# chunks in the same order (Chan, Golub and LeVeque 1983), so no number depends on how threads divide the rows. Running
+# mean and running variance are stored behind b and follow running += momentum (batch - running). Everything except
+# training uses them.
 
 from libc.math cimport sqrt
 from libc.string cimport memset
@@ -19,23 +19,24 @@ from threads cimport smaller
 from layer cimport GRAIN, Layer, biases, padded, running_mean, running_variance
 from images cimport delta_of, group_of
 
-cdef enum Statistic:      # of each channel, as a thread has them
-    MEAN
+cdef enum Statistic:      # numbers per channel, which each thread has
+    MEAN                  # mean
     SCALE                 # gamma / sqrt(variance + eps)
     INVERSE               # 1 / sqrt(variance + eps)
-    VARIANCE              # the unbiased one, for the running variance
-    OF_GAMMA              # the gradient
-    OF_BETA
-    PULL                  # the derivative by X is SCALE delta + PULL (X - MEAN) + SHIFT
+    VARIANCE              # unbiased variance, for the running variance
+    OF_GAMMA              # d loss / d gamma
+    OF_BETA               # d loss / d beta
+    PULL                  # d loss / d X = SCALE delta + X_FACTOR (X - MEAN) + OFFSET
     SHIFT
-    STATISTICS
+    STATISTICS            # number of statistics
 
 cdef enum:
-    FORWARD = 0           # what chunks leave: the mean of X, and the sum of squares of what X differs from it
-    BACKWARD = 2          # the sum of the deltas, and that of deltas times X - MEAN
+    FORWARD = 0  # first of two partial sums of a chunk: the mean of X, and the sum of squared differences from it
+    BACKWARD = 2          # first of two partial sums of a chunk: the sum of the deltas, and of deltas times X - MEAN
 
 
 cdef inline void measure(Layer* layer) noexcept nogil:
+    # Set the shape of W and the row length.
     layer.rows, layer.bias = 1, True
     layer.neurons = layer.out_shape.channels
     layer.ld = padded(layer.neurons)
@@ -43,6 +44,7 @@ cdef inline void measure(Layer* layer) noexcept nogil:
 
 cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose purpose, bint running,
                          int threads) noexcept nogil:
+    # Allocate statistics per thread and partial sums of chunks.
     layer.statistics = <real*>take(arena, threads * STATISTICS * layer.ld * sizeof(real))
     layer.running = running or layer.frozen or purpose != TRAIN
     if purpose == TRAIN:
@@ -50,24 +52,27 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose p
 
 
 cdef inline Py_ssize_t chunk_rows(const Layer* layer) noexcept nogil:
+    # Return the rows of a chunk: a group of images, or a grain.
     return VL if layer.lanes else GRAIN
 
 
 cdef inline Py_ssize_t pixels_of(const Layer* layer) noexcept nogil:
+    # Return the numbers of a channel per row.
     return layer.n_out // layer.neurons
 
 
 cdef inline real* statistic(const Layer* layer, int thread, int which) noexcept nogil:
+    # Return one statistic of all channels for a thread.
     return layer.statistics + ((0 if layer.running else thread) * STATISTICS + which) * layer.ld
 
 
 cdef inline real* left_by(const Layer* layer, Py_ssize_t first, int which) noexcept nogil:
-    # What the chunk of rows that begins with `first` has left: two rows for each way.
+    # Return the partial sums of the chunk that starts with row `first` of the block.
     return layer.chunks + (4 * (first // chunk_rows(layer)) + which) * layer.ld
 
 
 cdef inline vec used_lanes(Py_ssize_t rows) noexcept nogil:
-    # 1 in the lanes of so many rows, else 0.
+    # Return 1 in the first `rows` lanes, else 0.
     cdef real[MAX_LANES] lanes
     cdef int i
     for i in range(VL):
@@ -77,8 +82,9 @@ cdef inline vec used_lanes(Py_ssize_t rows) noexcept nogil:
 
 cdef inline always_inlined add_up(const real* x, const real* d, Py_ssize_t count, Py_ssize_t step, vec center,
                                   bint squares, vec* first, vec* second) noexcept nogil:
-    # Over `count` vectors, `step` apart: the sum of x - center, and with `squares` that of their squares; or where
-    # there is a d, of d and d (x - center). Four sums side by side hide the latency of an addition.
+    # Sum over `count` vectors, `step` numbers apart. Without d: *first is the sum of x - center, and *second, if
+    # `squares` is set, that of its squares. With d: *first is the sum of d, and *second of d (x - center). Four
+    # independent sums hide the latency of an addition.
     cdef vec s[4]
     cdef vec t[4]
     cdef vec a, e
@@ -105,8 +111,8 @@ cdef inline always_inlined add_up(const real* x, const real* d, Py_ssize_t count
 
 
 cdef inline never_inlined gather(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # What a chunk of so many rows leaves of X. The squares are those of the differences from a mean that is rounded,
-    # and say by how much.
+    # Store mean and sum of squared differences of a chunk of `rows` rows. The mean is rounded, so a second pass sums
+    # the differences from it and corrects both numbers.
     cdef real* mean = left_by(layer, first, FORWARD)
     cdef real* squares = mean + layer.ld
     cdef const real* x
@@ -136,7 +142,7 @@ cdef inline never_inlined gather(const Layer* layer, Py_ssize_t first, Py_ssize_
 
 cdef inline never_inlined gather_deltas(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                         int thread) noexcept nogil:
-    # What it leaves of the deltas, which are zero in lanes that are left over.
+    # Store the sum of the deltas, and of deltas times X - MEAN, of a chunk. Deltas are zero in unused lanes.
     cdef real* total = left_by(layer, first, BACKWARD)
     cdef real* products = total + layer.ld
     cdef const real* mean = statistic(layer, thread, MEAN)
@@ -159,7 +165,7 @@ cdef inline never_inlined gather_deltas(const Layer* layer, Py_ssize_t first, Py
 
 
 cdef inline never_inlined combine(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
-    # The statistics of a batch of so many rows, from what chunks have left.
+    # Compute the statistics of a batch of `rows` rows from the partial sums of all chunks, in double precision.
     cdef Py_ssize_t c, first, pixels = pixels_of(layer), size = chunk_rows(layer)
     cdef double n = <double>(rows * pixels), mean, squares, off
     cdef real* to = statistic(layer, thread, 0)
@@ -178,6 +184,7 @@ cdef inline never_inlined combine(const Layer* layer, Py_ssize_t rows, int threa
 
 
 cdef inline void normalize(const Layer* layer, real* to, double mean, double variance, double gamma) noexcept nogil:
+    # Write mean, inverse standard deviation and scale of a channel.
     cdef double inverse = 1 / sqrt(variance + layer.eps)
     to[MEAN * layer.ld] = <real>mean
     to[INVERSE * layer.ld] = <real>inverse
@@ -185,7 +192,7 @@ cdef inline void normalize(const Layer* layer, real* to, double mean, double var
 
 
 cdef inline never_inlined settle(const Layer* layer) noexcept nogil:
-    # The running statistics, where these are taken.
+    # Compute the statistics from the running mean and running variance.
     cdef real* to = statistic(layer, 0, 0)
     cdef Py_ssize_t c
     memset(to, 0, STATISTICS * layer.ld * sizeof(real))
@@ -194,7 +201,7 @@ cdef inline never_inlined settle(const Layer* layer) noexcept nogil:
 
 
 cdef inline never_inlined combine_deltas(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
-    # The gradient, and what the derivative by X has of the whole batch.
+    # Compute the gradient, and X_FACTOR and OFFSET, from the partial sums of the deltas of all chunks.
     cdef Py_ssize_t c, first, size = chunk_rows(layer)
     cdef double n = <double>(rows * pixels_of(layer)), total, products, inverse, scale
     cdef real* to
@@ -207,13 +214,13 @@ cdef inline never_inlined combine_deltas(const Layer* layer, Py_ssize_t rows, in
             products += left_by(layer, first, BACKWARD + 1)[c]
         to[OF_BETA * layer.ld] = <real>total
         to[OF_GAMMA * layer.ld] = <real>(products * inverse)
-        if not layer.running:                 # which do not depend on X
+        if not layer.running:                 # running statistics do not depend on X
             to[SHIFT * layer.ld] = <real>(-scale * total / n)
             to[PULL * layer.ld] = <real>(-scale * inverse * inverse * products / n)
 
 
 cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
-    # Z and A of a group of images, or of so many rows, from row `first` of the block on.
+    # Compute Z and A of a group of images, or of `rows` rows, from row `first` of the block on.
     cdef const real* mean = statistic(layer, thread, MEAN)
     cdef const real* scale = statistic(layer, thread, SCALE)
     cdef const real* beta = biases(layer)
@@ -250,7 +257,7 @@ cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize
 
 cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
                                    int thread) noexcept nogil:
-    # The derivative by X of a group of images, or of so many rows, into the deltas of the layer below.
+    # Compute d loss / d X of a group of images, or of `rows` rows, into D of the previous layer.
     cdef const real* mean = statistic(layer, thread, MEAN)
     cdef const real* scale = statistic(layer, thread, SCALE)
     cdef const real* pull = statistic(layer, thread, PULL)
@@ -283,7 +290,8 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ss
 
 cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_t high, real* out, real scale, bint add,
                                    bint* broken) noexcept nogil:
-    # Rows low <= k < high of the gradient, as layers.gradient() says: gamma's, and beta's.
+    # Compute rows low <= k < high of the gradient, with the arguments of layers.gradient(): row 0 is that of gamma, row
+    # 1 that of beta.
     cdef const real* found = statistic(layer, 0, OF_GAMMA) + low * layer.ld
     cdef Py_ssize_t i
     cdef vec x
@@ -296,7 +304,8 @@ cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_
 
 
 cdef inline never_inlined run_on(Layer* layer) noexcept nogil:
-    # The running statistics after a step.
+    # Update the running statistics after a step. A value that would not be finite is not stored, and the layer is
+    # marked broken.
     cdef real* running = running_mean(layer)
     cdef real* of_batch = statistic(layer, 0, MEAN)
     cdef Py_ssize_t c

@@ -1,9 +1,8 @@
-# The run of run.pxd once more, for batches of a single row through a few dense layers, as a loop of the user's takes
-# them: there the way to the kernels takes longer than they do, and so does WT, which each step would write and read
-# once.
+# Training run for batches of one row and a few dense layers, as in a loop over single rows. In run.pxd the overhead
+# around the kernels would take longer than the kernels, and each step would write WT and read it only once.
 #
-# The buffers and the order of every sum are those of run.pxd and dense.pxd, so the weights and losses are the same to
-# the last bit. WT is there, and nobody reads it.
+# Buffers and the order of all sums are those of run.pxd and dense.pxd, so weights and losses are the same to the last
+# bit. WT is allocated but not used.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES
@@ -19,12 +18,12 @@ from network cimport Network, Plan, is_broken, output_delta
 from run cimport Run, draw_order, end_epoch, loss_of_epoch, rate_place
 
 cdef enum:
-    SIDE = 4              # sums side by side, which hide the latency of a multiply-add
-    FEW = 1 << 17         # parameters
+    SIDE = 4              # independent sums that hide the latency of a multiply-add
+    FEW = 1 << 17         # largest parameter vector for which this run is faster, in numbers
 
 
 cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
-    # Whether all that is asked for is known here, and this is faster.
+    # Return whether this file supports the run and is faster.
     cdef const Optimizer* optimizer = &run.optimizer
     cdef const Layer* layer
     cdef int l
@@ -39,7 +38,7 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
 
 
 cdef inline always_inlined net_inputs(int side, const Layer* layer, const real* x, Py_ssize_t j) noexcept nogil:
-    # Z = b + x @ W from column j on, for `side` vectors, a literal at every call.
+    # Compute Z = b + x @ W from column j on for `vecs` vectors; `vecs` is a literal at every call.
     cdef const real* b = biases(layer)
     cdef const real* w = layer.W + j
     cdef vec z[SIDE]
@@ -56,7 +55,7 @@ cdef inline always_inlined net_inputs(int side, const Layer* layer, const real* 
 
 
 cdef inline void forward(const Layer* layer, const real* x, real* scratch) noexcept nogil:
-    # Z, and A = f(Z)
+    # Compute Z, and A = f(Z).
     cdef Py_ssize_t j = 0
     while layer.ld - j >= SIDE * VL:
         net_inputs(SIDE, layer, x, j)
@@ -68,11 +67,11 @@ cdef inline void forward(const Layer* layer, const real* x, real* scratch) noexc
 
 
 cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
-    # delta of the layer below = (W @ delta) * f'(its Z), where squares of W are transposed on the way
+    # Compute delta of the previous layer = (W @ delta) * f'(its Z). Squares of W are transposed in registers.
     cdef vec square[MAX_LANES]
     cdef vec sum
     cdef Py_ssize_t i, j, k
-    for k from 0 <= k < below.ld by VL:               # no rows of W where there is nothing but padding
+    for k from 0 <= k < below.ld by VL:               # W has no rows for the padding
         sum = splat(0)
         for j from 0 <= j < layer.n_out by VL:
             transpose_square(layer.W + k * layer.ld + j, layer.ld, smaller(VL, layer.n_in - k), square)
@@ -83,7 +82,7 @@ cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil
 
 
 cdef inline void descend(Layer* layer, const real* x, real rate) noexcept nogil:
-    # W -= lr x.T @ delta, b -= lr delta
+    # Compute W -= lr x.T @ delta and b -= lr delta.
     cdef const real* D = layer.D
     cdef real* w = layer.W
     cdef vec bad = splat(0)
@@ -100,7 +99,7 @@ cdef inline void descend(Layer* layer, const real* x, real rate) noexcept nogil:
 
 
 cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
-    # Takes the run `steps` steps further.
+    # Train for up to `steps` steps.
     cdef Network* net = &run.net
     cdef Layer* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
@@ -123,7 +122,7 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
             backward(&net.layers[l], &net.layers[l - 1])
         total += net.partial[0]
         loss = loss_of_epoch(run, total) if row == n - 1 else total
-        if not loss - loss == 0:              # there is nothing to learn from it
+        if not loss - loss == 0:              # the loss is not finite: take no step
             run.lost = run.stop = True
             break
         optimizer.lr = optimizer.bias_lr = run.rates[rate_place(run, epoch, row) * run.rate_step]
@@ -145,5 +144,5 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
             row, total = 0, 0
             epoch += 1
         steps -= 1
-    run.epoch = epoch - (row == 0 and is_broken(net))         # an epoch whose last step was not whole is none
+    run.epoch = epoch - (row == 0 and is_broken(net))         # an epoch whose last step was incomplete does not count
     run.row, run.total = row, total

@@ -1,9 +1,9 @@
-# Each optimizer is one loop over a stretch of the flat parameter vector: p the parameters, g their gradient, m and v
-# what the optimizer keeps beside them. Names, constants and formulas are PyTorch's; t counts the steps, g is the
-# gradient with what stands below added.
+# Optimizers. Each is one loop over a part of the parameter vector: p are the parameters, g their gradient, m and v the
+# moments. Names, constants and formulas are those of PyTorch. t is the number of steps, and g includes the terms
+# described below.
 #
-# A parameter that a step would make infinite or NaN keeps its value, with its m and v, and the caller is told: so a
-# training that diverges ends with finite numbers, and nothing has to be copied before.
+# A parameter that would become infinite or NaN keeps its value, m and v, and the caller is informed. So a training that
+# diverges ends with finite parameters, and no backup copy is needed.
 
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport sqrt as sqrt_double
@@ -12,7 +12,7 @@ from simd cimport (never_inlined, real, vec, VL, if_finite, load, madd, store, s
                    over_root, vabs)
 from vmath cimport clamp, sign
 
-cdef enum Method:         # the numbers are the order of the rows in nnc/_registry
+cdef enum Method:         # numbered in the order of the rows in nnc/_registry
     SGD
     MOMENTUM
     ADAM
@@ -22,55 +22,55 @@ cdef enum Method:         # the numbers are the order of the rows in nnc/_regist
     RPROP
 
 cdef enum:
-    MANY_STEPS = 100000000    # that nobody waits for
+    MANY_STEPS = 100000000    # limit for the loop over the steps of a resumed run
 
 cdef struct Optimizer:
-    int method
-    bint plain            # only gradient descent, which can be fused into the product that computes the gradient
-    double lr
-    double bias_lr        # of the biases
+    int method            # a Method
+    bint plain  # gradient descent without penalties and clipping, which can be fused into the gradient's product
+    double lr             # learning rate
+    double bias_lr        # learning rate of the biases
     double momentum       # momentum: m = momentum m + g, p -= lr m; nesterov: p -= lr (g + momentum m)
     bint nesterov
-    # adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2, both divided by 1 - beta**t in
-    # p -= lr m / (sqrt(v) + eps)
+    # adam: m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g**2. Both are divided by 1 - beta**t in p -= lr m /
+    # (sqrt(v) + eps).
     double beta1
     double beta2
     double eps            # rmsprop: v = beta2 v + (1 - beta2) g**2, then momentum on g / (sqrt(v) + eps)
-    bint eps_last         # adam as in section 2 of Kingma and Ba: eps is added to the root of v before v is divided
+    bint eps_last         # adam as in section 2 of Kingma and Ba: eps is added to sqrt(v) before the bias correction
     double lr_decay       # adagrad: v += g**2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(v) + eps)
     double momentum_decay   # nadam (Dozat 2016): mu = beta1 (1 - momentum_decay**t / 2)
-    # rprop (iRprop-, Igel and Huesken 2003): a step v grows by `up` while the gradient keeps its sign, and shrinks by
-    # `down` if the sign changes
+    # rprop (iRprop-, Igel and Huesken 2003): the step size v grows by the factor `up` while the gradient keeps its
+    # sign, shrinks by `down` when the sign changes, and stays between `smallest` and `largest`.
     double down
     double up
     double smallest
     double largest
     double decay          # weight decay: g += decay p after clipping; decoupled: p -= lr decay p
     bint decoupled
-    double l1             # penalties of the loss, l1 sum |p| + l2 sum p**2 / 2: g += l1 sign(p) + l2 p before clipping
+    double l1             # penalties l1 sum |p| + l2 sum p**2 / 2 of the loss: g += l1 sign(p) + l2 p before clipping
     double l2
-    bint mean_penalty     # they are divided by the rows of the batch, as scikit-learn does
-    double rows
-    bint biases_too       # penalties and decay work on biases as well
-    double clip_value     # g is kept within -clip_value to clip_value; 0: as it is
-    double clip_norm      # g is scaled down to this Euclidean norm of the whole gradient; 0: as it is
-    double max_norm       # the incoming weights of a neuron are scaled down to this norm after the step; 0: as they are
-    Py_ssize_t steps
+    bint mean_penalty     # divide the penalties by the rows of the batch, as scikit-learn does
+    double rows           # that number of rows, or 1
+    bint biases_too       # apply penalties and decay to biases as well
+    double clip_value     # clip g to -clip_value <= g <= clip_value; 0: no clipping
+    double clip_norm      # scale g down to this Euclidean norm of the whole gradient; 0: no clipping
+    double max_norm       # scale the incoming weights of a neuron down to this norm after the step; 0: no limit
+    Py_ssize_t steps      # number of steps so far, t
     double power1         # beta1**t and beta2**t
     double power2
-    double mu             # nadam: of this step and the next, and the product of all so far
+    double mu             # nadam: mu of this step and of the next, and the product of mu over all steps
     double mu_next
     double mu_product
 
-cdef struct Own:              # of a layer that learns otherwise than the run says
-    double lr_factor          # of all its learning rates
-    double bias_lr_factor     # and once more of its biases'
-    Py_ssize_t missed         # steps in which it was frozen, which its optimizer does not count
-    Optimizer optimizer       # the run's, with that
+cdef struct Own:              # learning rates of one layer, where they differ from those of the run
+    double lr_factor          # factor of all learning rates of the layer
+    double bias_lr_factor     # additional factor for its biases
+    Py_ssize_t missed         # steps in which the layer was frozen, which its optimizer does not count
+    Optimizer optimizer       # copy of the run's optimizer with these changes
 
 
 cdef inline Optimizer no_optimizer() noexcept nogil:
-    # What settings differ from.
+    # Return an optimizer with the default options.
     cdef Optimizer o
     memset(&o, 0, sizeof(Optimizer))
     o.power1 = o.power2 = o.mu_product = 1
@@ -78,9 +78,8 @@ cdef inline Optimizer no_optimizer() noexcept nogil:
 
 
 cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
-    # Sets what a setting of that name is of the fields above, those that come most often first; returns whether there
-    # is one. What a run finds out by itself is none. A dict that is the whole struct would be shorter to write, and a
-    # microsecond longer to read.
+    # Set the field `name`, and return whether it exists. Fields that the run computes itself cannot be set. The most
+    # frequent names come first. Converting a dict to the whole struct would be shorter, but takes a microsecond longer.
     if name == "steps":
         o.steps = value
     elif name == "power1":
@@ -137,12 +136,13 @@ cdef inline bint set_constant(Optimizer* o, str name, value) except -1:
 
 
 cdef inline void complete_settings(Optimizer* o) noexcept nogil:
-    o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # 0 / 0 in the padding, else
+    # Compute the fields that follow from the options. eps is at least the smallest normal number.
+    o.eps = max(o.eps, DBL_MIN if sizeof(real) == sizeof(double) else FLT_MIN)     # avoids 0 / 0 in the padding
     o.plain = o.method == SGD and o.decay == 0 and o.l1 == 0 and o.l2 == 0 and o.clip_value == 0 and o.clip_norm == 0
 
 
 cdef inline double power(double base, Py_ssize_t n) noexcept nogil:
-    # base**n by squaring: the one of libm would tie the wheel to the libm of the machine that built it
+    # Return base**n by squaring. pow() of libm would make results depend on the version of libm.
     cdef double result = 1
     while n > 0:
         if n & 1:
@@ -153,6 +153,7 @@ cdef inline double power(double base, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
+    # Update the numbers that depend on the step count, before a step on `rows` rows.
     o.steps += 1
     o.rows = rows if o.mean_penalty and rows != 0 else 1
     o.power1 *= o.beta1
@@ -163,13 +164,13 @@ cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
 
 
 cdef inline double momentum_of(const Optimizer* o, Py_ssize_t step) noexcept nogil:
-    # nadam's mu
+    # Return mu of nadam at this step.
     return o.beta1 * (1 - 0.5 * power(o.momentum_decay, step))
 
 
 cdef inline void begin_own(Own* own, const Optimizer* o) noexcept nogil:
-    # Where the run begins, after o.steps steps. Only 1 - mu_product is used, so that one of less than a rounding is as
-    # good as 0.
+    # Initialize the group at the start of a run, after o.steps steps. Only 1 - mu_product is used later, so a product
+    # below the rounding error may stay as it is.
     cdef Py_ssize_t step = 0, steps = min(o.steps - own.missed, <Py_ssize_t>MANY_STEPS)
     own.optimizer.mu_product = 1
     if o.method == NADAM and own.missed > 0:
@@ -179,13 +180,13 @@ cdef inline void begin_own(Own* own, const Optimizer* o) noexcept nogil:
 
 
 cdef inline void follow(Own* own, const Optimizer* o) noexcept nogil:
-    # The step that the run is at, as the layer takes it.
+    # Copy the optimizer of the run, at its current step, to the group, with the group's learning rates and step count.
     cdef double mu_product = own.optimizer.mu_product
     cdef Optimizer* mine = &own.optimizer
     mine[0] = o[0]
     mine.lr *= own.lr_factor
     mine.bias_lr *= own.lr_factor * own.bias_lr_factor
-    if mine.plain and own.bias_lr_factor != 1:    # the product that is fused with it has one rate
+    if mine.plain and own.bias_lr_factor != 1:    # the fused product has a single learning rate
         mine.plain, mine.rows = False, 1
     if own.missed > 0 and not o.plain:
         mine.steps -= own.missed
@@ -196,18 +197,18 @@ cdef inline void follow(Own* own, const Optimizer* o) noexcept nogil:
 
 
 cdef inline void take(real* to, vec check, vec x) noexcept nogil:
-    # x where `check` is finite, else what stands there
+    # Store x in the lanes where `check` is finite.
     store(to, if_finite(check, x, load(to)))
 
 
 cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, bint bias) noexcept nogil:
-    # l1 sum |p| + l2 sum p**2 / 2
+    # Return l1 sum |p| + l2 sum p**2 / 2 over `size` parameters.
     cdef double sum1 = 0, sum2 = 0
     cdef vec x, part1, part2, second
     cdef Py_ssize_t i, start, end
     if bias and not o.biases_too:
         return 0
-    # short sums in the precision of the parameters, which double precision adds up
+    # short sums in the precision of the parameters, added in double precision
     for start from 0 <= start < size by 64 * VL:
         part1 = part2 = second = splat(0)
         end = start + 64 * VL if start + 64 * VL < size else size
@@ -216,7 +217,7 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
             if o.l1 != 0:
                 part1 = part1 + vabs(x)
             if o.l2 != 0:
-                part2, second = second, madd(x, x, part2)      # two sums take turns, to hide the latency
+                part2, second = second, madd(x, x, part2)      # two alternating sums hide the latency
         if o.l1 != 0:
             sum1 += sum_lanes(part1)
         if o.l2 != 0:
@@ -225,7 +226,7 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
 
 
 cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t size, bint spared) noexcept nogil:
-    # What the penalties add to the gradient, which spare biases and the like, and its clipping by value.
+    # Add the gradient of the penalties to g, unless the parameters are exempt, and clip g by value.
     cdef bint with_penalty = (o.l1 != 0 or o.l2 != 0) and (not spared or o.biases_too)
     cdef real l1 = <real>(o.l1 / o.rows), l2 = <real>(o.l2 / o.rows), limit = <real>o.clip_value
     cdef vec x
@@ -241,9 +242,9 @@ cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t
 
 cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale,
                                  bint bias, bint spared, vec* bad) noexcept nogil:
-    # One step on the gradient `scale` g, of biases or not; decay may spare others, too. `bad` gets NaN in each lane in
-    # which a parameter would not have been finite, else 0. One copy in a core: so that it rounds the same wherever it
-    # is called.
+    # Take one step with the gradient scale * g. `exempt` parameters have no weight decay unless biases_too is set.
+    # `nonfinite` gets NaN in each lane where a parameter would not have been finite, else 0. There is only one copy of
+    # this function in a core, so it rounds the same everywhere.
     cdef double decay = o.decay if not spared or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
     cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i
@@ -266,6 +267,7 @@ cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, 
 
 cdef inline vec descend(const Optimizer* o, double rate, real* p, const real* g, real* m,
                         Py_ssize_t size) noexcept nogil:
+    # Take a step of plain gradient descent, with or without momentum.
     cdef real lr = <real>rate, momentum = <real>o.momentum
     cdef bint with_momentum = o.method == MOMENTUM, nesterov = o.nesterov
     cdef vec x, y, bad = splat(0)
@@ -285,6 +287,7 @@ cdef inline vec descend(const Optimizer* o, double rate, real* p, const real* g,
 
 cdef inline vec adam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size,
                      real shrink) noexcept nogil:
+    # Take a step of Adam (Kingma and Ba 2015), with p multiplied by `shrink` first (decoupled weight decay).
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real step = <real>(rate / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_last else <real>o.eps
@@ -305,6 +308,7 @@ cdef inline vec adam(const Optimizer* o, double rate, real* p, const real* g, re
 
 cdef inline vec rmsprop(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v,
                         Py_ssize_t size) noexcept nogil:
+    # Take a step of RMSprop, with or without momentum.
     cdef real lr = <real>rate, eps = <real>o.eps, momentum = <real>o.momentum
     cdef real b2 = <real>o.beta2, c2 = <real>(1 - o.beta2)
     cdef vec x, y, square, moved, bad = splat(0)
@@ -327,6 +331,7 @@ cdef inline vec rmsprop(const Optimizer* o, double rate, real* p, const real* g,
 
 cdef inline vec adagrad(const Optimizer* o, double rate, real* p, const real* g, real* v,
                         Py_ssize_t size) noexcept nogil:
+    # Take a step of Adagrad (Duchi et al. 2011).
     cdef real lr = <real>(rate / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
     cdef vec x, y, square, bad = splat(0)
     cdef Py_ssize_t i
@@ -343,8 +348,8 @@ cdef inline vec adagrad(const Optimizer* o, double rate, real* p, const real* g,
 
 cdef inline vec nadam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v,
                       Py_ssize_t size) noexcept nogil:
-    # p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) / (sqrt(v / (1 - beta2**t)) +
-    # eps)
+    # Take a step of Nadam: p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) /
+    # (sqrt(v / (1 - beta2**t)) + eps).
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real eps = <real>o.eps
     cdef real root = <real>(1 / sqrt_double(1 - o.power2))
@@ -366,8 +371,8 @@ cdef inline vec nadam(const Optimizer* o, double rate, real* p, const real* g, r
 
 
 cdef inline vec rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
-    # m is the gradient before, v the steps; where the sign has changed the gradient counts as zero, here and in the
-    # next step
+    # Take a step of Rprop. m is the previous gradient, v the step sizes. Where the sign has changed, the gradient counts
+    # as zero in this step and the next.
     cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
     cdef vec x, y, agree, step, check, bad = splat(0)
     cdef Py_ssize_t i

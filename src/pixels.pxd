@@ -1,7 +1,7 @@
-# Few images, for a prediction: where most lanes of a group would be empty, a vector has the channels of a pixel
-# instead. A layer's outputs are a row of `ld` numbers for each pixel, and a convolution is the product of a dense layer
-# on copies of its windows. Every sum is taken in the order of conv.pxd and pool.pxd, so that an image has the same
-# outputs whatever comes beside it.
+# Prediction for few images. Most lanes of a group would be empty, so here a vector holds channels of one pixel instead.
+# The outputs of a layer are a row of `ld` numbers for each pixel, and a convolution is the product of a dense layer on
+# copies of its windows. Sums have the same order as in conv.pxd and pool.pxd, so an image has the same outputs in any
+# batch.
 
 from libc.string cimport memcpy
 from simd cimport never_inlined, real, vec, VL, load, splat, store, vmax
@@ -14,12 +14,13 @@ cimport norm
 
 
 cdef inline Py_ssize_t pixels_of(const Layer* layer) noexcept nogil:
+    # Return the pixels of an output image.
     return layer.out_shape.height * layer.out_shape.width
 
 
 cdef inline bint pays(const Layer* layers, int count, Py_ssize_t images) noexcept nogil:
-    # Whether so many images are faster so, of these layers: by the multiply-adds of vectors, and what it takes to copy
-    # windows.
+    # Return whether this layout is faster for `images` images. The estimate counts multiply-adds of vectors and copies
+    # of windows.
     cdef const Layer* layer
     cdef double here = 0, in_lanes = 0
     cdef int l
@@ -28,13 +29,13 @@ cdef inline bint pays(const Layer* layers, int count, Py_ssize_t images) noexcep
         if layer.kind == CONV2D:
             here += <double>(pixels_of(layer) * layer.rows) * (2 * ((layer.neurons + VL - 1) // VL) + 1)
             in_lanes += <double>(pixels_of(layer) * layer.rows) * (2 * layer.neurons)
-    # 1.6: four images of LeNet on vectors of 32 bytes are still faster in lanes
+    # The factor 1.6 is measured: with vectors of 32 bytes, four images of LeNet are still faster in lanes.
     return images < VL and 1.6 * images * here < in_lanes
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept nogil:
-    # Of all layers of images but FLATTEN, for so many of them. What is read and copied by whole vectors may end behind
-    # its end.
+    # Allocate the outputs and the workspace of a layer of images (except FLATTEN) for `count` images. `slack` allows
+    # whole vectors to be read and written beyond the end.
     cdef size_t slack = VL * sizeof(real)
     if layer.kind == INPUT:
         layer.ld = layer.out_shape.channels
@@ -54,14 +55,14 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept 
 
 
 cdef inline void copy(const real* x, Py_ssize_t n, real* out) noexcept nogil:
-    # n numbers, and what comes behind them to whole vectors.
+    # Copy n numbers, rounded up to whole vectors.
     cdef Py_ssize_t i
     for i from 0 <= i < n by VL:
         store(out + i, load(x + i))
 
 
 cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real* out) noexcept nogil:
-    # An image whose pixels are `ld` apart, a row of outputs at a time.
+    # Compute the convolution of one image, whose pixels are `ld` apart, one row of outputs at a time.
     cdef Py_ssize_t c = layer.below.channels, row = wide(layer) * c, length = layer.window_width * c, y, i, ky
     cdef real* image = layer.bordered + layer.pad_y * row + layer.pad_x * c
     cdef const real* window
@@ -73,7 +74,8 @@ cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real
         else:
             for i in range(layer.below.width):
                 copy(x + (y * layer.below.width + i) * ld, c, image + y * row + i * c)
-            store(image + y * row + layer.below.width * c, splat(0))     # the border once more, or what comes next
+            # restores the padding, which copy_vectors() may have overwritten
+            store(image + y * row + layer.below.width * c, splat(0))
     for y in range(layer.out_shape.height):
         for i in range(layer.out_shape.width):
             window = layer.bordered + y * layer.stride_y * row + i * layer.stride_x * c
@@ -87,6 +89,7 @@ cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real
 
 
 cdef inline void pool(const Layer* layer, const real* x, Py_ssize_t ld, real* out) noexcept nogil:
+    # Compute a max-pool or an average pool of one image.
     cdef Py_ssize_t y, i, c, ky, kx, row = layer.below.width * ld
     cdef const real* window
     cdef vec scale = splat(<real>1 / <real>(layer.window_height * layer.window_width)), a
@@ -107,7 +110,7 @@ cdef inline void pool(const Layer* layer, const real* x, Py_ssize_t ld, real* ou
 
 cdef inline never_inlined forward(const Layer* layer, const Layer* below, const real** X,
                                   Py_ssize_t rows) noexcept nogil:
-    # A of so many images.
+    # Compute A for `rows` images.
     cdef Py_ssize_t i, j, c = layer.below.channels, pixels = layer.below.height * layer.below.width
     cdef const real* x
     if layer.kind == BATCH_NORM:
@@ -123,7 +126,7 @@ cdef inline never_inlined forward(const Layer* layer, const Layer* below, const 
             for j in range(layer.n_out, layer.ld):
                 layer.A[i * layer.ld + j] = 0
         else:
-            if below.kind == INPUT:           # behind which nothing is ours
+            if below.kind == INPUT:           # copied, because nothing may be read beyond the caller's row
                 memcpy(layer.bordered, x, layer.n_in * sizeof(real))
                 x = layer.bordered
             pool(layer, x, below.ld, layer.A + i * pixels_of(layer) * layer.ld)

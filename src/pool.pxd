@@ -1,4 +1,4 @@
-# Pools: a number for each window of each channel, of a group of images in lanes.
+# Max-pool and average pool of images in lanes: one number for each window of each channel.
 
 from simd cimport always_inlined, real, vec, VL, if_less, load, splat, store, vmax, where_equal
 from layer cimport MAX_POOL, Layer
@@ -6,14 +6,15 @@ from images cimport delta_of, group_of
 
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first) noexcept nogil:
-    # The largest of each window, the first of equals, and in `kept` which one it is; or their mean.
+    # Compute the maximum of each window, and which number it is (the first of equal ones) into `argmax`; or the mean.
     cdef Py_ssize_t y, row = layer.below.width * layer.below.channels * VL
     for y in range(layer.out_shape.height):
         forward_row(layer, first, y, layer.input + first * layer.n_in + y * layer.stride_y * row)
 
 
 cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, int thread) noexcept nogil:
-    # Deltas of the group go where the largest was, or to all of the window in equal parts.
+    # Compute d loss / d X into D of the previous layer. A delta goes to the maximum of its window, or in equal parts to
+    # the whole window.
     cdef Py_ssize_t y, i, row = layer.below.width * layer.below.channels * VL
     cdef real* out = delta_of(below, first, thread)
     if not covers(layer):
@@ -24,16 +25,17 @@ cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t fir
 
 
 cdef inline bint covers(const Layer* layer) noexcept nogil:
-    # Whether every number below lies in one window.
+    # Return whether each input lies in exactly one window.
     return (layer.stride_y == layer.window_height and layer.stride_x == layer.window_width and
             layer.below.height == layer.out_shape.height * layer.stride_y and
             layer.below.width == layer.out_shape.width * layer.stride_x)
 
 
-# A row of outputs, on rows of the images below that begin at x. The size of a window is a literal where it is the usual
-# one, so that its loops unroll.
+# Functions for one row of outputs. x points to the first row of inputs. The common window size 2 x 2 is a literal, so
+# that loops unroll.
 
 cdef inline void forward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y, const real* x) noexcept nogil:
+    # Compute row y of the outputs.
     if layer.window_height == 2 and layer.window_width == 2:
         forward_row_as(layer, 2, 2, first, y, x)
     else:
@@ -42,7 +44,8 @@ cdef inline void forward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y,
 
 cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y, int thread, real* x,
                               Py_ssize_t row) noexcept nogil:
-    # `row` is the distance of the rows below; what no window covers is left as it is.
+    # Add the deltas of row y of the outputs to rows of inputs `row` numbers apart. Inputs outside all windows are not
+    # written.
     if layer.window_height == 2 and layer.window_width == 2:
         backward_row_as(layer, 2, 2, first, y, thread, x, row)
     else:
@@ -51,6 +54,7 @@ cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y
 
 cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
                                           Py_ssize_t y, const real* x) noexcept nogil:
+    # Compute row y of the outputs for a window of height x width.
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, row = layer.below.width * pixel
     cdef Py_ssize_t at = y * layer.out_shape.width * pixel, _
     cdef real* a = group_of(layer, layer.A, first) + at
@@ -83,11 +87,12 @@ cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height,
 
 cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
                                            Py_ssize_t y, int thread, real* x, Py_ssize_t row) noexcept nogil:
+    # Propagate the deltas of row y for a window of height x width.
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, at = y * layer.out_shape.width * pixel, _
     cdef const real* d = delta_of(layer, first, thread) + at
     cdef const real* kept = NULL if layer.kept is NULL else group_of(layer, layer.kept, first) + at
     cdef vec scale = splat(<real>1 / <real>(height * width)), delta, which, z
-    # windows without an overlap write all that they cover, once
+    # windows without overlap write each of their inputs once
     cdef bint apart = layer.stride_y >= height and layer.stride_x >= width
     for _ in range(layer.out_shape.width):
         for c from 0 <= c < pixel by VL:

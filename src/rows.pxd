@@ -1,5 +1,4 @@
-# The rows that come in: inputs, targets, how much each counts, in which order they are taken, and a block of them as
-# the layers take it.
+# Rows of data: inputs, targets, weights and order, and the block of rows that the layers read.
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -12,22 +11,22 @@ from threads cimport smaller
 from layer cimport Layer, list_rows
 
 cdef enum:
-    SCANNED = 16          # vectors at a time that are looked through for NaN
+    SCANNED = 16          # vectors that are tested for NaN and infinity at a time
     DRAWS = 64            # random numbers that are drawn at a time
-    SHORT = 4             # lines of the cache: rows of less are taken as they are
-    GATHER_FROM = 16      # copy shuffled rows if the first layer's outputs have at least this many vectors in a row
+    SHORT = 4             # use an odd line stride for gathered rows of at least this many cache lines
+    GATHER_FROM = 16      # copy shuffled rows if a row of the first layer's outputs has at least this many vectors
 
 cdef struct Data:
-    Py_ssize_t n          # rows
-    const real* X         # (n, n_in)
-    const real* Y         # (n, n_out), or NULL where there are labels
-    const int* labels     # (n), or NULL
-    const real* weights   # (n) how much each row counts, or NULL
-    double weight         # their sum; without weights n
-    const int* rows       # (n) which rows of these arrays the data are; NULL: all, as they lie
-    int* order            # (n) the order in which rows are taken; NULL: as they lie
+    Py_ssize_t n          # number of rows
+    const real* X         # (rows of the array, n_in) inputs
+    const real* Y         # (rows of the array, n_out) targets, or NULL if there are labels
+    const int* labels     # (rows of the array) class indices, or NULL
+    const real* weights   # (rows of the array) sample weights, or NULL
+    double weight         # sum of the weights; n without weights
+    const int* rows       # (n) indices of the rows of the arrays that belong to the data; NULL: all rows
+    int* order            # (n) row indices in the order of the epoch; NULL: the order of the arrays
 
-cdef struct BitGenerator:     # NumPy's bitgen_t, as other libraries have it, too
+cdef struct BitGenerator:     # NumPy's bitgen_t, declared with the same layout as in numpy/random/bitgen.h
     void* state
     uint64_t (*next_uint64)(void* state) noexcept nogil
     uint32_t (*next_uint32)(void* state) noexcept nogil
@@ -35,22 +34,22 @@ cdef struct BitGenerator:     # NumPy's bitgen_t, as other libraries have it, to
     uint64_t (*next_raw)(void* state) noexcept nogil
 
 cdef struct Block:
-    Py_ssize_t size       # rows that there is room for
-    Py_ssize_t n_in
-    Py_ssize_t n_out
-    Py_ssize_t ld         # n_out padded
-    real smoothing        # the part of a label's probability that is spread over all classes
-    const real** inputs   # (size) where each row begins
-    bint scattered        # in any order: the rows of the data themselves, shuffled
-    real* X               # (size, ldx) inputs that are gathered; what tiny.pxd has instead; or NULL
-    Py_ssize_t ldx
-    real* Y               # (size, ld) the targets, padded; NULL where labels are taken as they are
-    int* labels           # (size), or NULL
-    real* weights         # (size), or NULL
+    Py_ssize_t size       # capacity in rows
+    Py_ssize_t n_in       # columns of the inputs
+    Py_ssize_t n_out      # columns of the targets
+    Py_ssize_t ld         # row length of the targets: n_out, padded
+    real smoothing        # label smoothing: fraction of the probability that is spread evenly over all classes
+    const real** inputs   # (size) pointer to each row of inputs
+    bint scattered        # the rows of inputs are not at a constant distance, because the data are shuffled
+    real* X               # (size, ldx) copies of shuffled rows; transposed inputs in tiny.pxd; or NULL
+    Py_ssize_t ldx        # row length of X, in numbers
+    real* Y               # (size, ld) targets, padded; NULL if labels are used directly
+    int* labels           # (size) class indices, or NULL
+    real* weights         # (size) sample weights, or NULL
 
 
 cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Layer* lowest) noexcept nogil:
-    # Room for so many rows of the data; where there are none, for inputs alone, that lie elsewhere.
+    # Allocate the buffers of the block for rows of `data`. If data is NULL, allocate only the pointers to inputs.
     block.X, block.Y, block.labels, block.weights, block.scattered = NULL, NULL, NULL, NULL, False
     block.inputs = <const real**>take(arena, block.size * sizeof(real*))
     if data is NULL:
@@ -68,15 +67,15 @@ cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Lay
 
 
 cdef inline Py_ssize_t spread(Py_ssize_t n) noexcept nogil:
-    # How far apart long rows are so that some columns of all of them find a place in the first-level cache: an odd
-    # number of lines.
+    # Return the row length for copies of rows of n numbers. For long rows it is an odd number of cache lines, so that
+    # the first columns of all rows fall into different sets of the first-level cache.
     return n if n < SHORT * LINE else ((n + LINE - 1) // LINE | 1) * LINE
 
 
 cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_ssize_t low,
                        Py_ssize_t high) noexcept nogil:
-    # Rows row + low <= i < row + high of the data into places low to high of the block: where the inputs lie, and
-    # targets padded.
+    # Load rows row + low <= i < row + high of the data as rows low <= i < high of the block: pointers to (or copies of)
+    # the inputs, padded targets or labels, and weights.
     cdef Py_ssize_t i, j, source, n_in = block.n_in, n_out = block.n_out, ld = block.ld
     cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
@@ -109,13 +108,14 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
 
 
 cdef inline Ahead rows_ahead(const Block* block, const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Rows low to high of the data in their order, as far as there are so many.
+    # Return a queue that prefetches rows low <= i < high of the shuffled order, as far as they exist.
     return Ahead(data.X, data.order + smaller(low, data.n), data.order + smaller(high, data.n), block.n_in, 0)
 
 
 cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexcept nogil:
-    # Fisher and Yates, on numbers of splitmix64, from the rows as they lie: so an order depends on nothing but its
-    # place in the stream.
+    # Write a random permutation of the rows to data.order (Fisher-Yates, with numbers of the splitmix64 stream `key`).
+    # Start from the unshuffled order, so the result depends only on key and *draws. Add the count of used numbers to
+    # *draws.
     cdef Py_ssize_t i, k, count
     cdef uint64_t j
     cdef uint64_t[DRAWS] drawn
@@ -126,7 +126,7 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
     i = data.n - 1
     while i > 0:
         count = smaller(i, DRAWS)
-        for k in range(count):                # apart, since vectors do it
+        for k in range(count):                # a separate loop, which the compiler vectorizes
             drawn[k] = key_of(key, draws[0] + 1 + k) >> 32
         for k in range(count):
             j = (drawn[k] * <uint64_t>(i + 1)) >> 32
@@ -138,9 +138,10 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
 
 
 cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) noexcept nogil:
-    # As shuffle() of NumPy's RandomState does it, by the same numbers of its stream: each place, from the last one
-    # down, is exchanged with one that is not above it, whose number is drawn until it is none. Where it is, the place
-    # is exchanged with itself: a branch would be guessed wrong every third time.
+    # Shuffle `order` exactly as NumPy's RandomState.shuffle does, with the same numbers of its bit generator. Each
+    # index i, from the last one down, is swapped with a random index j <= i; larger random numbers are rejected. A
+    # rejected draw swaps i with itself instead of branching, because a branch would be mispredicted in a third of the
+    # cases.
     cdef Py_ssize_t i = n - 1, j, drawn
     cdef uint32_t mask = 0xFFFFFFFF
     cdef int kept
@@ -157,7 +158,8 @@ cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) 
 
 
 cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    # Rows low to high in their order: their number, or the sum of their weights.
+    # Return the sum of the weights of rows low <= i < high of the epoch's order, or their number if there are no
+    # weights.
     cdef double total = 0
     cdef Py_ssize_t i
     if data.weights is NULL:
@@ -168,17 +170,17 @@ cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) 
 
 
 cdef inline Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept nogil:
-    # The place of the first NaN or infinity, or -1, and the largest absolute value before it.
+    # Return the index of the first NaN or infinity in x, or -1. Write the largest absolute value before it to *largest.
     cdef Py_ssize_t i = 0, j, step = SCANNED * VL
     cdef int k
     cdef vec a, zero, most, top = splat(0)
     cdef real[MAX_LANES] lanes
-    while step > 0:                       # many vectors at a time, then one by one
+    while step > 0:                       # first SCAN_VECTORS vectors at a time, then single vectors
         if size - i >= step:
             zero, most = splat(0), top
             for j from i <= j < i + step by VL:
                 a = load(x + j)
-                zero = zero + (a - a)     # 0 for a finite a, else NaN
+                zero = zero + (a - a)     # 0 if all numbers are finite, else NaN
                 most = vmax(vabs(a), most)
             if all_finite(zero):
                 top = most

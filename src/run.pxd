@@ -1,10 +1,10 @@
-# A run of many epochs of gradient descent.
+# Training run: many epochs of mini-batch gradient descent.
 #
-# A batch is taken in blocks of rows that fit the cache. A block has two phases: in the first each thread takes its
-# share of the rows through all layers and back, in the second its share of every layer's parameters. Where these are
-# few, each thread takes a block of its own up to its gradient in the first phase, and in the second the gradients are
-# added up. No sum is split between threads, and blocks come in a fixed order, so the result is the same to the last bit
-# for every number of threads.
+# A batch is processed in blocks of rows that fit the cache, and a block has two phases. In the first, each thread runs
+# its share of the rows forward and backward. In the second, it computes its share of all gradients and updates these
+# parameters. With few parameters, each thread computes the gradient of a whole block in the first phase, and the second
+# phase adds the gradients. No sum is split between threads, and blocks have a fixed order. So results are the same to
+# the last bit for any number of threads.
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -21,59 +21,60 @@ from network cimport (Network, Plan, backward, begin_batch, constrain, follow_st
                       step, sum_partial, sum_penalties, unpad)
 
 cdef enum:
-    LONG_LINES = 16       # of the cache in a row that is worth to be asked for a step ahead
-    AHEAD_BYTES = 1 << 19         # prefetch at most this much of a block, or it evicts the current one from the cache
+    LONG_LINES = 16       # prefetch the rows of the next batch if they have at least this many cache lines
+    AHEAD_BYTES = 1 << 19  # prefetch at most this much of a block; more would evict the current block from the cache
 
 cdef struct Run:
-    Network net
-    Network* nets         # where threads take whole blocks, one for each thread that there is a block for; else NULL
-    int net_count
-    Data data
-    Optimizer optimizer
-    Py_ssize_t batch
-    Py_ssize_t epochs     # where to stop
-    double* losses        # of each epoch
-    const double* rates   # its learning rate, that of epoch e at rates[e * rate_step]
-    Py_ssize_t rate_step
-    bint rates_of_steps   # one rate for each step: that of step s of epoch e is rates[(e * steps + s) * rate_step]
-    Py_ssize_t epoch      # the current epoch
-    Py_ssize_t row        # the first row of the next block
-    double total          # the plain sum of the loss in the epoch so far
+    Network net           # the network; its buffers are shared by all threads
+    Network* nets         # (net_count) one network per thread if threads take whole blocks, else NULL
+    int net_count         # number of networks in nets
+    Data data             # training data
+    Optimizer optimizer   # optimizer with its step count
+    Py_ssize_t batch      # batch size in rows
+    Py_ssize_t epochs     # epoch at which train() stops
+    double* losses        # (epochs) loss of each epoch; owned by the caller
+    const double* rates   # learning rates; that of epoch e is rates[e * rate_stride]; owned by the caller
+    Py_ssize_t rate_step  # distance of two learning rates, in numbers; 0 for a constant
+    bint rates_of_steps  # one learning rate per step: that of step s in epoch e is rates[(e * steps + s) * rate_stride]
+    Py_ssize_t epoch      # current epoch
+    Py_ssize_t row        # first row of the next block
+    double total          # plain sum of the loss in the epoch so far
     double penalty        # penalties in the epoch so far
-    double weight         # of the current batch
-    double loss_factor    # what the loss is multiplied by, penalties excepted
-    double delta_factor   # and the gradient that is learned from, penalties excepted
+    double weight         # sum of the sample weights of the current batch
+    double loss_factor    # factor of the loss, penalties excepted
+    double delta_factor   # factor of the gradient, penalties excepted
     bint by_rows          # average the losses of batches by their rows instead of the weights of the rows
-    double* squares       # one for each row of W and b, where the gradient is clipped by its norm; else NULL
-    uint64_t key          # the shuffle stream and how many numbers have been drawn from it
+    double* squares       # (parameter rows) squared norms of the gradient's rows, for clipping by the norm; else NULL
+    uint64_t key          # shuffle stream, and how many of its numbers are used
     uint64_t draws
-    bint shuffles
-    const BitGenerator* bits      # whose numbers it takes instead, each order from the one before; or NULL
-    uint64_t drop_key     # the dropout stream and how many steps have been taken from it
+    bint shuffles         # draw a new order of the rows for each epoch
+    # NumPy bit generator that replaces the shuffle stream; each order is a shuffle of the previous one; or NULL
+    const BitGenerator* bits
+    uint64_t drop_key     # dropout stream, and how many steps have used it
     uint64_t drops
-    int rises             # epochs in a row that have raised the loss, and the loss before them
+    int rises             # number of consecutive epochs that increased the loss, and the loss before them
     double risen_from
-    double last_loss
-    bint lost             # the loss is not finite: the step of the batch was not taken
-    bint stop             # that, or the loss has reached the target
-    double target_loss
-    bint one_row          # one_row.pxd has this run
-    bint resident         # all rows are one block, which has been fetched for good
-    int threads
-    Barrier barrier
-    double seconds        # that a team of threads may go on for
-    bint pause            # they have passed
+    double last_loss      # loss of the previous epoch
+    bint lost             # the loss is not finite; the step of its batch was not taken
+    bint stop             # the run ends: it has diverged or reached target_loss
+    double target_loss    # the run ends at an epoch with at most this loss
+    bint one_row          # this run uses one_row.pxd
+    bint resident         # all rows fit one block, which is loaded only once
+    int threads           # number of threads that call train()
+    Barrier barrier       # barrier of these threads
+    double seconds        # time limit of a call of train() with several threads, in seconds
+    bint pause            # the time limit has passed
 
 
 cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t block, int threads,
                          bint is_tiny) noexcept nogil:
-    # Points every buffer of the run into the arena.
+    # Allocate all buffers of the run in the arena.
     cdef Network net
     cdef Py_ssize_t rows = 0
     cdef real* gradient
     cdef int l, t
     lay_out_network(&run.net, plan, arena, block, TRAIN, &run.data, threads, is_tiny)
-    # the first network has the buffers of run.net, the others their own; each has a gradient
+    # the first network shares the buffers of run.net, the others have their own; each has its own gradient
     if shares_blocks(plan, run.batch):
         run.net_count = <int>smaller(threads, (run.batch + block - 1) // block)
         run.nets = <Network*>take(arena, run.net_count * sizeof(Network))
@@ -89,7 +90,7 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
             if arena.base:
                 set_gradient(&net, gradient)
                 run.nets[t] = net
-    # the gradient is gathered over blocks, or needed as a whole
+    # the gradient is accumulated over blocks, or its norm is needed
     if block < run.batch or run.optimizer.clip_norm > 0:
         gradient = <real*>take(arena, plan.size * sizeof(real))
         if arena.base:
@@ -97,11 +98,12 @@ cdef inline void lay_out(Run* run, const Plan* plan, Arena* arena, Py_ssize_t bl
     if run.optimizer.clip_norm > 0:
         for l in range(plan.count):
             rows += parameter_rows(&plan.layers[l])
-        run.squares = <double*>take_zeros(arena, rows * sizeof(double))     # of frozen layers they stay so
+        # zeros, because frozen layers never write theirs
+        run.squares = <double*>take_zeros(arena, rows * sizeof(double))
 
 
 cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
-    # All networks of the run have the same, and one WT.
+    # Set the parameters of all networks of the run; they share parameters and WT.
     cdef int l, t
     set_parameters(&run.net, params)
     for t in range(run.net_count):
@@ -111,8 +113,8 @@ cdef inline void set_run_parameters(Run* run, real* params) noexcept nogil:
 
 cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int thread, int threads,
                               real* out) noexcept nogil:
-    # What the network gives for n rows of inputs in the step to come, of which that may drop some, into out (n, n_out):
-    # the thread's share. A thread has the same places of every block, so that none waits for another.
+    # Compute the outputs for n rows of inputs into out (n, n_out), as the next step will compute them, dropout
+    # included. The thread computes the same part of each block, so that no thread waits for another.
     cdef const Network* net = &run.net
     cdef const Layer* last = &net.layers[net.count - 1]
     cdef Py_ssize_t low = share(net.block.size, thread, threads, GRAIN)
@@ -128,7 +130,7 @@ cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int t
 
 cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start,
                             uint64_t drops, double scale) noexcept nogil:
-    # The loss and the gradient of the thread's own block, of those from `row` on.
+    # Compute loss and gradient of the thread's own block, counted from row `row` on.
     cdef Network* net = &run.nets[thread]
     cdef Py_ssize_t rows
     row += thread * run.net.block.size
@@ -144,7 +146,7 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
 
 
 cdef inline void add_gradients(const Run* run, int count, bint first, int thread, int threads) noexcept nogil:
-    # Adds the gradients of `count` blocks to that of the batch so far, for this thread's share of the parameters.
+    # Add the gradients of `count` blocks to the gradient of the batch, for this thread's share of the parameters.
     cdef const Layer* layer
     cdef Py_ssize_t i, low, high
     cdef vec x
@@ -164,12 +166,13 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
 
 
 cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
-    # The loss of an epoch from the plain sum over all rows.
+    # Return the loss of an epoch, given the plain sum over all rows.
     cdef double scale = loss_scale(run.net.loss, run.data.weight, run.net.layers[run.net.count - 1].n_out)
     return total * (run.loss_factor * scale) + run.penalty
 
 
 cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nogil:
+    # Store the loss of an epoch, and update the counters of increases and the stopping rule.
     run.losses[epoch] = loss
     if loss <= run.last_loss:
         run.rises = 0
@@ -182,12 +185,12 @@ cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nog
 
 
 cdef inline Py_ssize_t rate_place(const Run* run, Py_ssize_t epoch, Py_ssize_t row) noexcept nogil:
-    # Of the rate of the step on the batch that begins with that row.
+    # Return the index of the learning rate for the batch that starts with row `row`.
     return epoch * ((run.data.n + run.batch - 1) // run.batch) + row // run.batch if run.rates_of_steps else epoch
 
 
 cdef inline void draw_order(Run* run) noexcept nogil:
-    # The order of the epoch that begins.
+    # Draw the order of the rows for the next epoch.
     if run.bits is NULL:
         shuffle(&run.data, run.key, &run.draws)
     else:
@@ -195,8 +198,8 @@ cdef inline void draw_order(Run* run) noexcept nogil:
 
 
 cdef inline void step_along(Run* run, double rate) noexcept nogil:
-    # Take one step of the optimizer along the gradients in run.net.layers, which no rows of the run belong to. The
-    # calls of train() for the last block of a batch, on one thread.
+    # Take one optimizer step with the gradients in run.net.layers, which do not come from rows of the run. The calls
+    # are those of train() for the last block of a batch, on one thread.
     cdef Network* net = &run.net
     cdef Optimizer* optimizer = &run.optimizer
     optimizer.lr = optimizer.bias_lr = rate
@@ -211,11 +214,12 @@ cdef inline void step_along(Run* run, double rate) noexcept nogil:
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
-    # Takes the run `blocks` blocks further, or rounds in which each thread takes one, as one of run.threads threads
-    # that all make this call. Position is kept by every thread for itself and written back by the first. How long a
-    # thread waits for the others depends on what else the machine does, so a team has a time limit beside. What the
-    # first thread says (pause, stop) it says between the two barriers of a block, and the others read it after the
-    # second.
+    # Train for `blocks` blocks, or `blocks` rounds in which each thread takes one block. All run.threads threads make
+    # this call.
+    #
+    # Every thread tracks the position itself, and the first thread writes it back. The waiting time at barriers depends
+    # on the load of the machine, so several threads also have a time limit. The first thread changes `pause` and `stop`
+    # only between the two barriers of a block, and the others read them after the second barrier.
     cdef Network* net = &run.net
     cdef Py_ssize_t epoch = run.epoch, row = run.row, n = run.data.n
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
@@ -228,7 +232,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Optimizer* optimizer = &run.optimizer
     cdef Optimizer before
     cdef Ahead ahead
-    # short rows come fast enough by themselves
+    # the hardware prefetcher is fast enough for short rows
     cdef bint looks_ahead = (run.data.order is not NULL and run.nets is NULL
                              and net.layers[0].n_in >= LONG_LINES * LINE and
                              net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= AHEAD_BYTES)
@@ -277,7 +281,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 if weight != 0:
                     run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) * part
         aborted = threads > 1 and barrier_wait(&run.barrier)
-        count = 0                             # of blocks, where each thread has taken one
+        count = 0                             # number of blocks, if each thread has taken one
         if run.nets is NULL:
             total += sum_partial(net, rows) * part
         else:
@@ -285,7 +289,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             for t in range(count):
                 total += run.nets[t].total * part
         loss = loss_of_epoch(run, total) if row + rows == n else total
-        # not all of it is there, or there is nothing to learn from it: no step is taken
+        # a thread has failed, or the loss is not finite: take no step
         if aborted or not loss - loss == 0:
             if thread == 0:
                 run.lost = run.stop = not aborted
@@ -326,7 +330,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if threads > 1 and barrier_wait(&run.barrier):
             break
     if thread == 0:
-        run.epoch = epoch - (row == 0 and is_broken(net))     # an epoch whose last step was not whole is none
+        run.epoch = epoch - (row == 0 and is_broken(net))     # an epoch whose last step was incomplete does not count
         run.row = row
         run.total = total
         run.weight = weight

@@ -1,6 +1,6 @@
-# A learnable scale, column by column (the scaling layer of Holzmueller, Grinsztajn and Steinwart 2024): A = Z = X times
-# s. s is W, a single row, and there is no bias. Rows may be those of the user, behind whose last number nothing is
-# ours.
+# Layer with a learnable factor per column (the scaling layer of Holzmueller, Grinsztajn and Steinwart 2024): A = Z = X
+# * s. W is the single row s, and there is no bias. X may be the caller's unpadded memory, so nothing beyond column n_in
+# may be read.
 
 from simd cimport never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store
 from squares cimport MAX_LANES
@@ -8,12 +8,13 @@ from layer cimport Layer, padded
 
 
 cdef inline void measure(Layer* layer) noexcept nogil:
+    # Set the shape of W and the row length ld.
     layer.rows, layer.neurons = 1, layer.n_out
     layer.ld = padded(layer.n_out)
 
 
 cdef inline vec load_first(const real* x, Py_ssize_t count) noexcept nogil:
-    # A vector of which only so many numbers are read, where these are fewer; the others are 0.
+    # Load `count` numbers, at most VL, without reading beyond them; the other lanes are 0.
     cdef real[MAX_LANES] lanes
     cdef int i
     if count >= VL:
@@ -24,7 +25,7 @@ cdef inline vec load_first(const real* x, Py_ssize_t count) noexcept nogil:
 
 
 cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
-    # A of `rows` rows of the block from `first` on; X is where each row of the block begins. The padding becomes 0.
+    # Compute A for rows first <= i < first + rows of the block. X[i] points to row i. The padding of A becomes 0.
     cdef real* A = layer.A + first * layer.ld
     cdef Py_ssize_t i, j
     for i in range(first, first + rows):
@@ -35,7 +36,7 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
 
 cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first,
                                    Py_ssize_t rows) noexcept nogil:
-    # d loss / d X = delta times s, into D of the layer below, whose rows are as long.
+    # Compute d loss / d X = delta * s into D of the previous layer, which has the same row length.
     cdef Py_ssize_t i, j, ld = layer.ld
     for i in range(first, first + rows):
         for j from 0 <= j < ld by VL:
@@ -44,7 +45,7 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ss
 
 cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
                                          real* out) noexcept nogil:
-    # The same of the lowest layer: the derivative by the inputs, into out (rows, n_in).
+    # Compute d loss / d X of the lowest layer into out (rows, n_in).
     cdef Py_ssize_t i, j
     for i in range(rows):
         for j in range(layer.n_in):
@@ -53,8 +54,8 @@ cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, P
 
 cdef inline never_inlined gradient(const Layer* layer, const real** X, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t high,
                                    real* out, real scale, bint add, bint* broken) noexcept nogil:
-    # d loss / d s, the sum of X times delta over the rows, as layers.gradient() says; one thread has the only row of W.
-    # Four sums side by side hide the latency of a multiply-add, row i in i % 4.
+    # Compute d loss / d s, the sum of X * delta over the rows, with the arguments of layers.gradient(). W has one row,
+    # so one thread computes all of it. Four independent sums hide the latency of a multiply-add; row i is in sum i % 4.
     cdef vec s[4]
     cdef vec x
     cdef const real* D = layer.D

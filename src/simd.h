@@ -1,10 +1,10 @@
-/* The two types that every kernel is written on, and what can be done with them.
+/* Number type, vector type and vector operations of all kernels.
 
-   real   the number: float, or double where NNC_FLOAT64 is defined
-   vec    a register full of them: VL numbers, 16, 32 or 64 bytes by the target's instruction set
+       real   a number: float, or double if NNC_FLOAT64 is defined
+       vec    a vector register of VL numbers: 16, 32 or 64 bytes, depending on the instruction set
 
-   GCC and Clang have vector types: + - * / work on them as they do on numbers, and a number next to a vector stands for
-   a vector full of it. Elsewhere (MSVC), or where NNC_SCALAR is defined, a vec is a single real and the same source
+   GCC and Clang have vector types: + - * / work on whole vectors, and a number next to a vector is broadcast to all
+   lanes. Other compilers (MSVC), and builds with NNC_SCALAR, use a vec of a single real. The same source then
    compiles to plain loops. */
 #ifndef NNC_SIMD_H
 #define NNC_SIMD_H
@@ -18,9 +18,9 @@
 #ifdef NNC_FLOAT64
 typedef double real;
 typedef uint64_t real_bits;
-typedef int64_t real_mask; /* all ones or all zeros */
+typedef int64_t real_mask; /* mask of one lane: all bits 1 or all bits 0 */
 enum { MANTISSA_BITS = 52 };
-#define ROUND_MAGIC 6755399441055744.0 /* 1.5 * 2**52: adding it rounds to an integer, kept in the low bits */
+#define ROUND_MAGIC 6755399441055744.0 /* 1.5 * 2**52: adding it rounds to an integer, which is then in the low bits */
 #define ONE_BITS UINT64_C(0x3FF0000000000000)
 #define SQRT_HALF_BITS UINT64_C(0x3FE6A09E667F3BCD)
 #else
@@ -28,15 +28,18 @@ typedef float real;
 typedef uint32_t real_bits;
 typedef int32_t real_mask;
 enum { MANTISSA_BITS = 23 };
-#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23 */
+#define ROUND_MAGIC 12582912.0f /* 1.5 * 2**23: the same for float */
 #define ONE_BITS UINT32_C(0x3F800000)
 #define SQRT_HALF_BITS UINT32_C(0x3F3504F3)
 #endif
 
-/* The return type of a function that has to be inlined: its integer arguments are literals at every call, so that its
-   loops unroll and its accumulators live in registers; left to itself a compiler may call it, ten times slower. The
-   same of one that returns a vec; Cython declares a variable of that type in it, where GCC and Clang pass over the
-   attribute and MSVC does not take its own. And of one that has to stay a function. */
+/* Return types that force or forbid inlining.
+
+       NNC_ALWAYS_INLINED       for kernels whose integer arguments are literals at every call: loops unroll, and
+                                accumulators stay in registers. A call instead is up to ten times slower.
+       NNC_ALWAYS_INLINED_VEC   the same for functions that return a vec. Cython also declares a variable of this type.
+                                GCC and Clang ignore the attribute there; MSVC would reject it, so it is empty.
+       NNC_NEVER_INLINED        for functions that must have exactly one copy. */
 #if defined(__GNUC__) || defined(__clang__)
 #define NNC_INLINED __attribute__((always_inline)) void
 #define NNC_INLINED_VEC __attribute__((always_inline)) vec
@@ -51,8 +54,9 @@ enum { MANTISSA_BITS = 23 };
 #define NNC_CALLED void
 #endif
 
-/* chosen: a hash of 32 bits for each of VL units, from number `first` on; `kept` where it is `limit` or more, else 0.
-   The constants are Ettinger's (lowbias32). */
+/* dropout_mask: return VL lanes for the units first_unit, first_unit + 1, ... of a row. A lane is `scale` if the
+   32-bit hash of its unit number and key is at least `threshold`, and 0 otherwise. The hash function is lowbias32
+   (Wellons 2018). */
 #define HASH_STEP UINT32_C(0x9E3779B9)
 #define HASH_1 UINT32_C(0x7FEB352D)
 #define HASH_2 UINT32_C(0x846CA68B)
@@ -103,12 +107,17 @@ static inline vec splat(real a) { return a - (vec){0}; }
 static inline vec load(const real *p) { return *(const unaligned_vec *)p; }
 static inline void store(real *p, vec a) { *(unaligned_vec *)p = a; }
 
-/* vmax: the larger one, lane by lane, b where one is NaN. all_finite: no lane is NaN or infinite (a - a is 0 or NaN).
-   if_less: a < b ? yes : no; if_finite likewise. C has no ?: on vectors; a comparison is a mask of ones and zeros,
-   which most processors can select by in one instruction, if they are told so. madd: a * b + c, rounded once where the
-   processor can; left to itself, GCC takes a multiplication and an addition instead in some loops and not in others,
-   and so other bits. vsqrt: told of the instruction as well, since GCC takes one lane after the other where it may not
-   vectorize. */
+/* Operations that differ between instruction sets.
+
+       madd(a, b, c)              a * b + c, rounded once if the processor has fused multiply-add. GCC would contract
+                                  some expressions and not others, so results would differ between loops.
+       vmax(a, b)                 the larger number in each lane; b in lanes where one of them is NaN
+       vsqrt(a)                   square root. Written as an intrinsic, because GCC does not vectorize a loop over lanes
+                                  without -ftree-vectorize.
+       all_finite(a)              true if no lane is NaN or infinite, tested by a - a, which is 0 or NaN
+       if_finite(a, yes, no)      `yes` in the lanes where a is finite, else `no`
+       if_less(a, b, yes, no)     `yes` in the lanes where a < b, else `no`. C has no ?: for vectors; most processors
+                                  have a select instruction. */
 #ifdef NNC_FLOAT64
 #define OF_REAL(name) name##_pd
 #define MASK_OF_REAL(name) name##_pd_mask
@@ -183,9 +192,9 @@ static inline vec chosen(uint32_t first, uint32_t low, uint32_t high, uint32_t l
     return from_bits((bits)__builtin_convertvector(x >= limit, masks) & to_bits(splat(kept)));
 }
 
-/* Transposes a square of VL vectors. One round moves element (i, j) as a perfect shuffle moves a pack of cards, and
-   log2(VL) rounds transpose; but AVX2 has no instruction that interleaves across its halves, so the halves are
-   exchanged last. */
+/* Transpose VL vectors of VL numbers. One round interleaves the first and the second half like a perfect shuffle of
+   cards, and log2(VL) rounds transpose. AVX2 cannot interleave across the halves of a register, so it swaps halves
+   last. */
 #if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
 static NNC_INLINED transpose(vec *v) {
     vec w[VL];
@@ -206,7 +215,7 @@ static NNC_INLINED transpose(vec *v) {
     }
 }
 #else
-/* a0 b0 a1 b1 ... from the lower, or from the upper halves of a and b. */
+/* Indices that interleave the lower (or upper) halves of two vectors: a0 b0 a1 b1 ... */
 #if VECTOR_BYTES == 64 && !defined(NNC_FLOAT64)
 #define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
@@ -248,7 +257,8 @@ static inline int all_finite(vec a) { return sum_lanes(a - a) == 0; }
 
 #endif
 
-/* Asks for the cache lines of n numbers at p, four at most: the processor finds the rest of a long row by itself. */
+/* Prefetch the cache lines of the n numbers at p, at most four lines. The hardware prefetcher loads the rest of a
+   long row. */
 static inline void prefetch(const real *p, ptrdiff_t n) {
 #if defined(__GNUC__) || defined(__clang__)
     ptrdiff_t step = 64 / sizeof(real), end = n < 4 * step ? n : 4 * step;
@@ -258,9 +268,9 @@ static inline void prefetch(const real *p, ptrdiff_t n) {
 #endif
 }
 
-enum { LINE = 64 / sizeof(real) }; /* numbers in a cache line */
+enum { LINE = 64 / sizeof(real) }; /* numbers in a cache line of 64 bytes */
 
-/* Asks for the cache line at p, as near as there is. */
+/* Prefetch the cache line at p into all cache levels. */
 static inline void prefetch_near(const real *p) {
 #if defined(__GNUC__) || defined(__clang__)
     __builtin_prefetch(p);
@@ -269,7 +279,7 @@ static inline void prefetch_near(const real *p) {
 #endif
 }
 
-/* Asks for the cache line at p, into the second-level cache. */
+/* Prefetch the cache line at p into the second-level cache. */
 static inline void prefetch_line(const real *p) {
 #if defined(__GNUC__) || defined(__clang__)
     __builtin_prefetch(p, 0, 2);
@@ -278,11 +288,13 @@ static inline void prefetch_line(const real *p) {
 #endif
 }
 
-/* x / (root * sqrt(square) + eps), what optimizers divide by; where square is not finite, any number or none.
-   Processors with AVX-512 take 30 cycles for a root and a quotient of a vector, and a third of that for estimates of 14
-   bits that are made good: where a product and a sum are rounded once a residue is exact, so what it corrects is right
-   to the last bit but in rare cases. A square of less than the least normal number counts as that, and residues of
-   squares near it are flushed to zero: so it is for an eps beside which their roots are nothing. */
+/* Return x / (root_factor * sqrt(square) + eps), the step of adaptive optimizers. The result is unspecified in lanes
+   where `square` is not finite.
+
+   AVX-512 processors need 30 cycles for a square root and a division of a vector. This version needs about 10: it
+   refines estimates of 14 bits by Newton steps. A fused multiply-add computes each residual exactly, so the last bit
+   is right except in rare cases. Squares below the smallest normal number count as that number. The error is
+   negligible only if eps is much larger than their roots, so eps outside min_eps to max_eps uses the plain formula. */
 #if defined(__AVX512F__) && !defined(NNC_SCALAR) && (defined(__GNUC__) || defined(__clang__))
 static inline vec over_root(vec x, vec square, real root, real eps) {
     const real least = sizeof(real) == 8 ? (real)1e-130 : (real)1e-11, most = (real)1e30;
@@ -307,8 +319,7 @@ static inline vec over_root(vec x, vec square, real root, real eps) {
 static inline vec over_root(vec x, vec square, real root, real eps) { return x / (root * vsqrt(square) + eps); }
 #endif
 
-/* a, in a register: GCC may read a vector that is needed twice from memory twice, and loads are what a tile waits for.
-   */
+/* Force `a` into a register. GCC may otherwise load a vector twice from memory, and loads limit the speed of a tile. */
 static inline vec held(vec a) {
 #if defined(__GNUC__) && defined(__AVX__) && !defined(NNC_SCALAR)
     __asm__("" : "+v"(a));
@@ -316,7 +327,7 @@ static inline vec held(vec a) {
     return a;
 }
 
-/* yes where a == b, else 0. */
+/* Return `yes` in the lanes where a == b, else 0. */
 static inline vec where_equal(vec a, vec b, vec yes) {
 #if defined(NNC_SCALAR) || !(defined(__GNUC__) || defined(__clang__))
     return a == b ? yes : 0;
@@ -330,18 +341,18 @@ static inline vec where_equal(vec a, vec b, vec yes) {
 static inline vec if_negative(vec a, vec yes, vec no) { return if_less(a, splat(0), yes, no); }
 static inline vec vabs(vec a) { return from_bits(to_bits(a) & ((real_bits)-1 >> 1)); }
 
-/* |a| with the sign of b. */
+/* Return |a| with the sign of b. */
 static inline vec with_sign(vec a, vec b) {
     real_bits sign = (real_bits)1 << (8 * sizeof(real) - 1);
     return from_bits((to_bits(a) & ~sign) | (to_bits(b) & sign));
 }
 
-/* 2**n, for n + ROUND_MAGIC: n lies in the low bits of the mantissa and is moved to the exponent. */
+/* Return 2**n, given n + ROUND_MAGIC. The low bits of its mantissa hold n and are shifted into the exponent. */
 static inline vec pow2_of_rounded(vec n_plus_magic) {
     return from_bits((to_bits(n_plus_magic) << MANTISSA_BITS) + ONE_BITS);
 }
 
-/* a = m * 2**e with m in [sqrt(1/2), sqrt(2)), for a positive normal a: returns m. */
+/* Split a positive normal a into m * 2**e with m in [sqrt(1/2), sqrt(2)). Return m and write e. */
 static inline vec split_exponent(vec a, vec *e) {
     bits shifted = to_bits(a) + (ONE_BITS - SQRT_HALF_BITS);
     bits biased = shifted >> MANTISSA_BITS;
@@ -350,11 +361,16 @@ static inline vec split_exponent(vec a, vec *e) {
     return from_bits((shifted & (((real_bits)1 << MANTISSA_BITS) - 1)) + SQRT_HALF_BITS);
 }
 
-/* The register tiles of matmul.pxd: so many rows and vectors of columns that its accumulators, one row of B and a
-   broadcast element of A fill the register file; a wide one, which is the first choice or has only the last three
-   vectors of an odd number; and how many rows ahead it asks for what it broadcasts, where that lies by columns. And
-   those of conv.pxd, so many pixels beside six filters, and so many rows of W beside four. Chosen by measuring, see
-   docs/lab/kernels.md. */
+/* Sizes of the register tiles, chosen by measurement (docs/lab/kernels.md).
+
+       TILE_ROWS, TILE_VECS       rows and vectors of columns of the tile of matmul.pxd: its accumulators, one row of
+                                  B and a broadcast element of A fill the registers
+       WIDE_TILE_ROWS             rows of the tile with WIDE_TILE_VECS vectors of columns
+       WIDE_TILES_FIRST           use wide tiles for as many columns as possible; 0: only for the last three of an odd
+                                  number of vectors
+       PREFETCH_ROWS              prefetch operands this many rows ahead; 0: never
+       TILE_PIXELS                pixels of the tile of conv.pxd, next to 6 filters
+       TILE_TAPS                  rows of W in the tile of taps.pxd, next to 4 filters */
 #if defined(__AVX512F__)
 enum { TILE_ROWS = 8, TILE_VECS = 2, WIDE_ROWS = 8, WIDE_FIRST = 1, ROWS_AHEAD = 8, TILE_PIXELS = 4, TILE_TAPS = 5 };
 #elif defined(__aarch64__)
@@ -363,13 +379,13 @@ enum { TILE_ROWS = 8, TILE_VECS = 2, WIDE_ROWS = 4, WIDE_FIRST = 0, ROWS_AHEAD =
 enum { TILE_ROWS = 6, TILE_VECS = 2, WIDE_ROWS = 4, WIDE_FIRST = 0, ROWS_AHEAD = 0, TILE_PIXELS = 2, TILE_TAPS = 3 };
 #endif
 
-/* Numbers below the smallest normal one count as zero inside the engine: arithmetic on them is up to a hundred times
-   slower. The mode is the thread's, so it is put back before Python goes on. */
+/* Treat denormal numbers as zero in this thread. Arithmetic on them is up to a hundred times slower.
+   `flush_denormals` returns the previous mode, which `restore_denormals` restores before Python code runs again. */
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
 static inline unsigned int flush_denormals(void) {
     unsigned int old = _mm_getcsr();
-    _mm_setcsr(old | 0x8040); /* flush to zero, denormals are zero */
+    _mm_setcsr(old | 0x8040); /* flush results to zero, and treat denormal operands as zero */
     return old;
 }
 static inline void restore_denormals(unsigned int old) { _mm_setcsr(old); }

@@ -1,5 +1,5 @@
-# What simd.h offers, as Cython sees it: `real` and `vec` are floats to it, so that arithmetic on them is written as
-# arithmetic.
+# Cython declarations of simd.h. For Cython, `real` and `vec` are both floats, so arithmetic on vectors is written with
+# operators.
 
 from libc.stdint cimport uint32_t
 

@@ -1,12 +1,12 @@
-# A square of VL x VL numbers in registers, and its transpose.
+# Transpose of a square of VL x VL numbers in registers.
 
 from simd cimport vec, VL
 
 
-cdef enum:
-    MAX_LANES = 16
+cdef enum:                # lanes of the widest vector
+    MAX_LANES = 16        # numbers in a square
     SQUARE = VL * VL
 
 
 cdef extern from "simd.h" nogil:
-    void transpose(vec* square)      # of VL vectors
+    void transpose(vec* square)      # transposes VL vectors in place

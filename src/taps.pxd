@@ -1,8 +1,8 @@
-# The gradient of a convolutional layer on some rows of deltas, of a group of images: a sum for each weight, over all
-# pixels, of a number of the image times a delta. A tile has some weights (taps) of some filters in registers; a column
-# of tiles, all weights of these.
+# Gradient of a convolutional layer for some rows of deltas of a group of images. Each weight (tap) gets the sum, over
+# all pixels, of a number of the image times a delta. A register tile has some taps of some filters; a column of tiles
+# has all taps of these filters.
 #
-# Taps are taken channel by channel, (channel, ky, kx): a tile reads the same few numbers for one pixel and the next.
+# Taps are ordered by channel, ky, kx, so that a tile reads the same few numbers for neighboring pixels.
 
 from simd cimport TILE_TAPS, always_inlined, never_inlined, real, vec, VL, held, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
@@ -10,49 +10,50 @@ from threads cimport smaller
 
 cdef enum:
     ABREAST = 4           # filters of a column of tiles
-    MOST_ABREAST = 6      # of one instead of two of three, where registers are few
+    MOST_ABREAST = 6      # filters of the widest column: replaces two columns of three where registers are few
 
+# The sums to compute, with all distances in numbers.
 cdef struct Taps:
-    const real* x         # under the first tap, for the first of the pixels
-    Py_ssize_t x_row      # from row to row of deltas
-    Py_ssize_t x_pixel
-    Py_ssize_t tap        # from tap to tap in a row of the window
-    Py_ssize_t image_row  # from row to row of the image
-    Py_ssize_t channels   # and from one to the next
-    Py_ssize_t channel
-    Py_ssize_t window_height
-    Py_ssize_t window_width
-    const real* d
-    Py_ssize_t d_row
-    real* panel           # room for the deltas of the filters of a column, pixel by pixel
-    Py_ssize_t rows
-    Py_ssize_t width
-    Py_ssize_t filters
-    real* sums            # (taps, filters) vectors, and those of the bias
-    bint add              # to what they are
-    bint bias
+    const real* x         # image number under the first tap, for the first pixel
+    Py_ssize_t x_row      # distance in the image between rows of deltas
+    Py_ssize_t x_pixel    # distance in the image between pixels of deltas
+    Py_ssize_t tap        # distance of neighboring taps in a row of the window
+    Py_ssize_t image_row  # distance of the rows of the image
+    Py_ssize_t channels   # number of channels
+    Py_ssize_t channel    # distance of the channels of the image
+    Py_ssize_t window_height  # taps in a column of the window
+    Py_ssize_t window_width  # taps in a row of the window
+    const real* d         # deltas
+    Py_ssize_t d_row      # distance of the rows of deltas
+    real* panel           # workspace for contiguous copies of the deltas of a column's filters
+    Py_ssize_t rows       # rows of deltas
+    Py_ssize_t width      # pixels in a row of deltas
+    Py_ssize_t filters    # number of filters
+    real* sums            # (taps, filters) vectors of sums, then those of the bias
+    bint add              # add to the sums instead of replacing them
+    bint bias             # compute the gradient of the bias too
 
 cdef struct Tap:
-    const real* x         # what lies under it for the first pixel
-    Py_ssize_t ky
-    Py_ssize_t kx
-    real* sums
+    const real* x         # image number under this tap, for the first pixel
+    Py_ssize_t ky         # row of the window
+    Py_ssize_t kx         # column of the window
+    real* sums            # sums of the first filter
 
 
 cdef inline Py_ssize_t abreast(Py_ssize_t filters) noexcept nogil:
-    # How many of the filters that are left the next column of tiles has.
+    # Return the number of filters of the next column of tiles, if `filters` remain.
     if filters == MOST_ABREAST:
         return MOST_ABREAST if TILE_TAPS == 3 else 3
     return smaller(filters, ABREAST)
 
 
 cdef inline Py_ssize_t panel_size(Py_ssize_t width, Py_ssize_t filters) noexcept nogil:
-    # Numbers that a panel needs for a row of deltas.
+    # Return the numbers of a panel for one row of deltas.
     return width * smaller(filters, MOST_ABREAST) * VL
 
 
 cdef inline void advance(const Taps* on, Tap* tap) noexcept nogil:
-    # To the next one; divisions would keep a tile waiting.
+    # Advance to the next tap. Divisions would be slower than these branches.
     tap.x += on.tap
     tap.kx += 1
     if tap.kx == on.window_width:
@@ -66,8 +67,8 @@ cdef inline void advance(const Taps* on, Tap* tap) noexcept nogil:
 
 cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const real* delta, real* none,
                                     Tap* tap) noexcept nogil:
-    # So many taps for `filters` filters, whose deltas lie together. `none` are as many zeros: with a choice of where to
-    # read from, in place of a branch, accumulators stay in registers.
+    # Compute `taps` taps for `filters` filters, whose deltas are contiguous. `zeros` points to zero vectors: selecting
+    # the source of the initial sums instead of branching keeps the accumulators in registers.
     cdef vec acc[TILE_TAPS * MOST_ABREAST]
     cdef vec x[TILE_TAPS]
     cdef vec d
@@ -102,7 +103,8 @@ cdef inline always_inlined tap_tile(int taps, int filters, const Taps* on, const
 
 cdef inline always_inlined sum_deltas(bint copied, int filters, const Taps* on, real* sums,
                                       Py_ssize_t q) noexcept nogil:
-    # The gradient of the bias, for `filters` filters from q on; and their deltas are copied together into the panel.
+    # Compute the gradient of the bias for `filters` filters from filter q on, and copy their deltas to the panel if
+    # `copied`.
     cdef vec total[MOST_ABREAST]
     cdef vec delta
     cdef const real* d
@@ -126,7 +128,7 @@ cdef inline always_inlined sum_deltas(bint copied, int filters, const Taps* on, 
 
 
 cdef inline always_inlined column(int filters, const Taps* on, Py_ssize_t q) noexcept nogil:
-    # All taps, and the bias.
+    # Compute all taps and the bias for `filters` filters from filter q on.
     cdef Py_ssize_t left = on.channels * on.window_height * on.window_width
     cdef Tap tap = Tap(on.x, 0, 0, on.sums + q * VL)
     cdef real* bias = tap.sums + left * on.filters * VL
@@ -138,7 +140,7 @@ cdef inline always_inlined column(int filters, const Taps* on, Py_ssize_t q) noe
     if on.d_row == on.width * filters * VL:   # the deltas of all filters are contiguous
         deltas = on.d
         sum_deltas(False, filters, on, bias, q)
-    else:                 # apart: of many filters, few would fit into the first-level cache
+    else:                 # copy, because with many filters few pixels would fit into the L1 cache
         sum_deltas(True, filters, on, bias, q)
     while filters <= ABREAST and left >= TILE_TAPS:
         tap_tile(TILE_TAPS, filters, on, deltas, <real*>none, &tap)
@@ -168,7 +170,7 @@ cdef inline never_inlined column_1(const Taps* on, Py_ssize_t q) noexcept nogil:
 
 
 cdef inline void sum_taps(const Taps* on) noexcept nogil:
-    # The sums of all filters.
+    # Compute the sums of all filters.
     cdef Py_ssize_t q = 0, count
     while q < on.filters:
         count = abreast(on.filters - q)
@@ -186,7 +188,8 @@ cdef inline void sum_taps(const Taps* on) noexcept nogil:
 
 
 cdef inline void add_lanes(const Taps* on, real* out, Py_ssize_t ld) noexcept nogil:
-    # out, which lies as W and the bias do, = the sum of the lanes of each vector of the sums. Padding becomes zero.
+    # Write the sum of the lanes of each vector of sums to `out`, which has the layout of W and the bias. The padding
+    # becomes 0.
     cdef Py_ssize_t window = on.window_height * on.window_width, channel, tap
     cdef const real* sums = on.sums
     for channel in range(on.channels):
@@ -198,7 +201,7 @@ cdef inline void add_lanes(const Taps* on, real* out, Py_ssize_t ld) noexcept no
 
 
 cdef inline void add_row(const real* sums, Py_ssize_t filters, real* out, Py_ssize_t ld) noexcept nogil:
-    # A square of vectors at a time.
+    # Sum the lanes of a row of vectors, VL vectors at a time, and write the sums and zero padding to `out`.
     cdef vec square[MAX_LANES]
     cdef vec total
     cdef Py_ssize_t q

@@ -1,6 +1,6 @@
-/* A clock; a barrier for a few threads that meet every few microseconds: it spins, and gives the processor away when a
-   thread is late; and what a thread needs that waits for another one for longer; and what modules hand each other as
-   capsules. Python.h has been included. */
+/* Clock, atomic counters and spinning barrier, and the structs that extension modules pass to each other in
+   capsules. The barrier is for a few threads that meet every few microseconds: it spins, and yields the processor if
+   a thread is late. Include Python.h before this file. */
 #ifndef NNC_THREADS_H
 #define NNC_THREADS_H
 
@@ -44,7 +44,7 @@ static inline int counter_compare_swap(counter *c, long from, long to) {
 }
 #endif
 
-/* The number of the processor that the thread is on, or -1 where the system does not tell. */
+/* Return the number of the processor that runs this thread, or -1 if the system does not tell. */
 #ifdef __linux__
 #include <sched.h>
 static inline int processor_number(void) { return sched_getcpu(); }
@@ -52,7 +52,7 @@ static inline int processor_number(void) { return sched_getcpu(); }
 static inline int processor_number(void) { return -1; }
 #endif
 
-/* Seconds since some moment. */
+/* Return the time of a monotonic clock in seconds. */
 #ifdef _WIN32
 static inline double now(void) {
     LARGE_INTEGER ticks, frequency;
@@ -69,15 +69,18 @@ static inline double now(void) {
 }
 #endif
 
-/* Work without Python, as a thread of a team does it: `amount` of it, as number `thread`. */
+/* Work for a thread team that needs no Python: work(context, thread, amount) does `amount` units, as thread number
+   `thread`. */
 typedef struct {
     void (*work)(void *what, int thread, Py_ssize_t amount);
     void *what;
 } Task;
 
-/* Functions of a run for single steps, on objects of any kind; each returns 0 if they must be converted first.
-   `take` is a training step on X and y at a learning rate. `outputs` writes the outputs before that step into P, for a
-   custom loss against y with k columns. */
+/* Single training steps of a prepared run. Arguments may be objects of any type. A function returns 0, with nothing
+   done, if they must be converted first.
+
+       step      train on X and y with this learning rate, and write the loss before the step
+       outputs   write the outputs before that step into P, for a custom loss against targets y (n, k) */
 typedef struct {
     int (*take)(void *what, PyObject *X, PyObject *y, double rate, double *loss);
     int (*outputs)(void *what, PyObject *X, PyObject *y, Py_ssize_t k, PyObject *P);
@@ -88,7 +91,7 @@ typedef struct {
     long threads;
     counter arrived;
     counter generation;
-    counter aborted; /* a thread will not come any more */
+    counter aborted; /* set if a thread has failed and will not arrive */
 } Barrier;
 
 static inline void barrier_init(Barrier *b, long threads) {
@@ -98,7 +101,7 @@ static inline void barrier_init(Barrier *b, long threads) {
     counter_set(&b->aborted, 0);
 }
 
-/* Whether the counter becomes another one than this while it is looked at so many times. */
+/* Spin until the counter differs from `value`, for at most max_reads reads. Return whether it differs. */
 static inline int counter_changes(counter *c, long value, long looks) {
     for (; looks > 0; looks--) {
         if (counter_get(c) != value) return 1;
@@ -107,12 +110,12 @@ static inline int counter_changes(counter *c, long value, long looks) {
     return 0;
 }
 
-/* Sends all threads that wait, and those that come, on their way. */
+/* Release all threads that wait at the barrier now or later. */
 static inline void barrier_abort(Barrier *b) { counter_set(&b->aborted, 1); }
 
-/* Returns whether the barrier has been aborted: not all threads are there then. */
+/* Wait until all threads have arrived. Return 1 if the barrier was aborted, so that a thread is missing; else 0. */
 static inline int barrier_wait(Barrier *b) {
-    enum { SPINS = 4000 }; /* some 20 to 100 microseconds */
+    enum { SPINS = 4000 }; /* reads before a thread yields: about 20 to 100 microseconds */
     long generation = counter_get(&b->generation);
     if (counter_next(&b->arrived) == b->threads) {
         counter_set(&b->arrived, 0);

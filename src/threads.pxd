@@ -1,4 +1,4 @@
-# What threads.h offers, and how threads share what there is to do.
+# Cython declarations of threads.h, and the division of work between threads.
 
 cdef extern from "threads.h" nogil:
     ctypedef long counter
@@ -26,12 +26,14 @@ cdef extern from "threads.h" nogil:
 
 
 cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    # Return the minimum.
     return a if a < b else b
 
 
 cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads, Py_ssize_t grain) noexcept nogil:
-    # Where the share of a thread begins, in whole grains; the share of thread + 1 begins where it ends.
+    # Return the start of this thread's share of n items, a multiple of `grain`; the share ends at share_start(thread +
+    # 1).
     cdef Py_ssize_t grains = (n + grain - 1) // grain
-    if threads == 1:      # a division is long beside the step of a small network
+    if threads == 1:      # skip the division, which is slow compared with the step of a small network
         return n * thread
     return smaller(n, grains * thread // threads * grain)

@@ -1,13 +1,13 @@
-# The run of run.pxd once more, for a network and a batch so small that the way to the kernels would take longer than
-# they do: plain gradient descent on all rows at once, where these, the inputs and the neurons of each layer are at most
-# VL. Every matrix is a part of a square of VL x VL numbers then, so that distances are literals.
+# Training run for networks and batches so small that in run.pxd the overhead around the kernels would dominate: plain
+# gradient descent on all rows at once, with at most VL rows, inputs and neurons per layer. Every matrix is part of a
+# square of VL x VL numbers, so all distances are literals.
 #
-# X, Y, Z, A and D lie the other way round than elsewhere: a neuron in each row, a row of the batch in each lane, so
-# that few lanes are idle where a layer has one neuron. Every sum is taken in the order of dense.pxd all the same, so
-# that the weights are the same to the last bit; the loss, a sum over lanes, is not.
+# X, Y, Z, A and D are transposed: rows are neurons, and lanes are rows of the batch. So few lanes are idle if a layer
+# has only one neuron. All sums have the order of dense.pxd, so the weights are the same to the last bit. The loss is a
+# sum over lanes and may differ in the last bits.
 #
-# A step is a chain in which everything waits for what comes before it, through memory too: so what belongs together
-# stays in registers.
+# A step is a chain of dependent operations, so latency through memory counts. Intermediate results stay in registers
+# where possible.
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
@@ -21,11 +21,11 @@ from run cimport Run, end_epoch, loss_of_epoch
 
 
 cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
-    # Whether all that is asked for is known here, and this is faster: it is where rows fill half of the lanes, and
-    # these are not 16.
+    # Return whether this file supports the run and is faster. It is faster if rows fill at least half of the lanes and
+    # there are at most 8 lanes.
     cdef const Data* data = &run.data
     cdef int l
-    if plan.loss == CUSTOM or plan.loss == HEADS:     # the outputs of the former are asked for before a step
+    if plan.loss == CUSTOM or plan.loss == HEADS:     # a custom loss needs the outputs before the step
         return False
     for l in range(plan.count):
         if plan.layers[l].frozen or plan.layers[l].own is not NULL:
@@ -40,7 +40,7 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
 
 
 cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
-    # The rows of the batch into lanes; lanes that are left over repeat the last row, and do not count.
+    # Copy the rows of the batch to lanes. Unused lanes repeat the last row and are masked.
     cdef Py_ssize_t i, j, source, n_in = net.layers[0].n_in, n_out = net.layers[net.count - 1].n_out
     for i in range(VL):
         source = i if i < data.n else data.n - 1
@@ -52,6 +52,7 @@ cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
 
 
 cdef inline always_inlined forward_as(int kind, const Layer* layer, const real* X) noexcept nogil:
+    # Compute Z = b + W.T @ X and A = f(Z) for an activation that is a literal.
     cdef const real* W = layer.W
     cdef real* Z = layer.Z
     cdef real* A = layer.A
@@ -68,7 +69,7 @@ cdef inline always_inlined forward_as(int kind, const Layer* layer, const real* 
 
 
 cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
-    # Z = W.T @ X, A = f(Z); the usual activations as literals, for a loop over one function each
+    # Compute Z = b + W.T @ X and A = f(Z). The most common activations are literals, so each has its own loop.
     if layer.activation == SIGMOID:
         forward_as(SIGMOID, layer, X)
     elif layer.activation == TANH:
@@ -81,6 +82,7 @@ cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
 
 
 cdef inline always_inlined backward_as(int kind, const Layer* layer, const Layer* below) noexcept nogil:
+    # Compute delta of the previous layer for an activation that is a literal.
     cdef const real* W = layer.W
     cdef const real* D = layer.D
     cdef const real* A = below.A
@@ -92,11 +94,11 @@ cdef inline always_inlined backward_as(int kind, const Layer* layer, const Layer
         for j in range(n_out):
             d = madd(splat(W[k * VL + j]), load(D + j * VL), d)
         a = load(A + k * VL)
-        store(to + k * VL, d * slope(kind, a, a))     # those that read z are not among the literals
+        store(to + k * VL, d * slope(kind, a, a))     # the derivatives of the literal activations do not read z
 
 
 cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
-    # delta of the layer below = (W @ delta) * f'(its Z)
+    # Compute delta of the previous layer = (W @ delta) * f'(its Z).
     if below.activation == SIGMOID:
         backward_as(SIGMOID, layer, below)
     elif below.activation == TANH:
@@ -109,7 +111,7 @@ cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil
 
 
 cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
-    # W -= lr X @ delta.T, b -= lr sum(delta)
+    # Compute W -= lr X @ delta.T and b -= lr sum(delta).
     cdef vec delta[MAX_LANES]
     cdef vec sums[4]
     cdef vec bad = splat(0), sum
@@ -135,7 +137,7 @@ cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
 
 
 cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
-    # Takes the run `epochs` epochs further.
+    # Train for up to `epochs` epochs.
     cdef Network* net = &run.net
     cdef Layer* out = &net.layers[net.count - 1]
     cdef Py_ssize_t epoch = run.epoch, end = run.epoch + min(run.epochs - run.epoch, epochs)
@@ -150,7 +152,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             X = net.layers[l].A
         loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D, net.mask,
                                                    scale, 1, out.n_out * VL))
-        if not loss - loss == 0:              # there is nothing to learn from it
+        if not loss - loss == 0:              # the loss is not finite: take no step
             run.lost = run.stop = True
             break
         if not from_logits(net.loss):
@@ -163,4 +165,4 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             X = net.layers[l].A
         end_epoch(run, epoch, loss)
         epoch += 1
-    run.epoch = epoch - is_broken(net)        # an epoch whose step was not whole is none
+    run.epoch = epoch - is_broken(net)        # an epoch whose step was incomplete does not count

@@ -1,9 +1,11 @@
-# exp, tanh, log and the normal distribution on the vector type. The largest errors, in units in the last place of the
-# result over the whole range, are held by tests/test_kernels.py: exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2,
-# in every variant. Results below the smallest normal number are zero; NaN gives NaN; infinities give the limit.
+# exp, tanh, log and the normal distribution for vectors.
 #
-# Where an argument could be positive and large, the caller uses a form of the same function in which it is not
-# (sigmoid, softplus, softmax): so exp only knows arguments <= 0, and nothing can overflow.
+# tests/test_kernels.py checks the largest errors in every build, in units in the last place (ULP) over the whole range:
+# exp 1.5, expm1 2, tanh 2, sigmoid 2.5, log 1, log1p 2. Results below the smallest normal number are zero, NaN gives
+# NaN, and infinities give the limit.
+#
+# exp and expm1 accept only x <= 0, so nothing overflows. Callers with large positive arguments use an equivalent form
+# (sigmoid, softplus, softmax).
 
 from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, with_sign, pow2_of_rounded, split_exponent,
                    ROUND_MAGIC)
@@ -44,8 +46,8 @@ cdef extern from *:
 
 
 cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
-    # sum c[k] x**k, `terms` a literal; even and odd powers run as two chains, which halves the latency of Horner's
-    # scheme.
+    # Return sum c[k] x**k; `terms` is a literal. Even and odd powers are two independent chains, which halves the
+    # latency of Horner's scheme.
     cdef vec x2 = x * x
     cdef vec high = splat(c[terms - 1])
     cdef vec low = splat(c[terms - 2])
@@ -60,7 +62,8 @@ cdef inline vec polynomial(vec x, const real* c, int terms) noexcept nogil:
 
 
 cdef inline vec reduced_expm1(vec x, vec* scale) noexcept nogil:
-    # x = n ln 2 + r with |r| <= ln 2 / 2: returns exp(r) - 1, and 2**n as scale. `lost` is what the rounding of r lost.
+    # Return exp(r) - 1 and write 2**n to `scale`, for x = n ln 2 + r with |r| <= ln 2 / 2. `rounding_error` corrects
+    # for the rounding of r.
     cdef vec rounded = x * LOG2_E + ROUND_MAGIC
     cdef vec n = rounded - ROUND_MAGIC
     cdef vec high = x - n * LN2_HIGH
@@ -71,7 +74,7 @@ cdef inline vec reduced_expm1(vec x, vec* scale) noexcept nogil:
 
 
 cdef inline vec exp(vec x) noexcept nogil:
-    # exp(x) for x <= 0
+    # Return exp(x) for x <= 0.
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec scale
     cdef vec q = reduced_expm1(vmax(lowest, x), &scale)
@@ -79,7 +82,7 @@ cdef inline vec exp(vec x) noexcept nogil:
 
 
 cdef inline vec expm1(vec x) noexcept nogil:
-    # exp(x) - 1 for x <= 0, exact to the last places near 0 too
+    # Return exp(x) - 1 for x <= 0, without cancellation near 0.
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec scale
     cdef vec q = reduced_expm1(vmax(lowest, x), &scale)
@@ -87,7 +90,7 @@ cdef inline vec expm1(vec x) noexcept nogil:
 
 
 cdef inline vec tanh(vec x) noexcept nogil:
-    # tanh |x| = (1 - e) / (1 + e) with e = exp(-2 |x|) = s (1 + q), where 1 - s and 1 + s are exact
+    # Return tanh(x). tanh |x| = (1 - e) / (1 + e) with e = exp(-2 |x|) = s (1 + q), where 1 - s and 1 + s are exact.
     cdef vec lowest = splat(EXP_LOWEST)
     cdef vec y = <real>-2 * vabs(x)
     cdef vec s
@@ -97,14 +100,14 @@ cdef inline vec tanh(vec x) noexcept nogil:
 
 
 cdef inline vec sigmoid(vec x) noexcept nogil:
-    # 1 / (1 + exp(-x)), for x < 0 as exp(x) / (1 + exp(x))
+    # Return 1 / (1 + exp(-x)), computed as exp(x) / (1 + exp(x)) for x < 0.
     cdef vec e = exp(-vabs(x))
     return if_negative(x, e, splat(1)) / (e + splat(1))
 
 
 cdef inline vec log(vec x) noexcept nogil:
-    # log(x) for finite x >= 1, NaN for NaN; x = m 2**e, f = m - 1, s = f / (2 + f): log(m) = f - (f**2 / 2 - s (f**2 /
-    # 2 + R(s**2)))
+    # Return log(x) for finite x >= 1, and NaN for NaN. With x = m 2**e, f = m - 1 and s = f / (2 + f), log(m) = f -
+    # (f**2 / 2 - s (f**2 / 2 + R(s**2))).
     cdef vec e
     cdef vec f = split_exponent(x, &e) - <real>1
     cdef vec s = f / (f + splat(2))
@@ -115,14 +118,14 @@ cdef inline vec log(vec x) noexcept nogil:
 
 
 cdef inline vec log1p(vec u) noexcept nogil:
-    # log(1 + u) for 0 <= u <= 1: what the rounding of 1 + u lost is put back to first order
+    # Return log(1 + u) for 0 <= u <= 1, with a first-order correction for the rounding of 1 + u.
     cdef vec w = u + <real>1
     return log(w) + (u - (w - <real>1)) / w
 
 
 cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:
-    # P(X < x) of the standard normal distribution, and its density; the tail is computed as such, so that it keeps its
-    # digits
+    # Return P(X < x) of the standard normal distribution, and write its density. The tail is computed directly, so
+    # small probabilities keep their relative precision.
     cdef vec a = vabs(x)
     cdef vec e = exp(<real>-0.5 * a * a)
     cdef vec d = splat(1) / (a + splat(4))
@@ -132,9 +135,11 @@ cdef inline vec normal_cdf(vec x, vec* density) noexcept nogil:
 
 
 cdef inline vec sign(vec x) noexcept nogil:
+    # Return -1, 0 or 1.
     return if_negative(x, splat(-1), if_less(splat(0), x, splat(1), splat(0)))
 
 
 cdef inline vec clamp(vec x, real low, real high) noexcept nogil:
-    x = if_less(x, splat(low), splat(low), x)      # NaN stays NaN
+    # Return x limited to low <= x <= high.
+    x = if_less(x, splat(low), splat(low), x)      # a NaN stays NaN
     return if_less(splat(high), x, splat(high), x)
