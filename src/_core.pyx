@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from simd cimport (real, vec, VL, TILE_ROWS, TILE_VECS, load, madd, store, splat, sum_lanes, flush_denormals,
                    restore_denormals)
-from simd cimport over_root as quotient_over_root
+from simd cimport divide_by_root as divide_vec_by_root
 from squares cimport MAX_LANES, transpose as transpose_square
 from arena cimport ALIGNMENT, EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
 cimport activations
@@ -26,17 +26,17 @@ from losses cimport HEADS, loss_scale
 from heads cimport Head, are_targets
 from optimizers cimport Optimizer, Own, begin_own, complete_settings, no_optimizer, set_constant
 from threads cimport Single, Task, barrier_abort, barrier_init, now, smaller
-from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, list_rows, parameter_count
-from images cimport to_outputs
-from layers cimport fits, measure
+from layer cimport BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, SCALE, Layer, Shape, set_row_pointers, parameter_count
+from images cimport copy_outputs
+from layers cimport is_consistent, set_sizes
 from rows cimport (BitGenerator, Data, fetch, first_not_finite, shuffle as shuffle_rows,
-                   shuffle_by as shuffle_rows_by, weight_of)
+                   shuffle_by as shuffle_rows_by, sum_weights)
 from network cimport (Network, Plan, backward, begin_batch, block_rows, forward, is_broken, lay_out, learn,
                       output_delta, predict, refresh as refresh_network, set_gradient, set_moments, set_parameters,
-                      share_beyond, shares_blocks, sum_partial, unpack_gradient, unpad)
-from pixels cimport pays as by_pixels_pay
+                      share_beyond, shares_blocks, sum_grain_losses, unpack_gradient, unpad)
+from pixels cimport is_faster as is_faster_by_pixels
 from jacobian cimport input_jacobian as input_jacobian_of_rows, jacobian as jacobian_of_rows
-from evaluation cimport Parts, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
+from evaluation cimport EvaluationState, evaluate, is_done, lay_out as lay_out_parts, plain_loss, restart
 from run cimport Run, give_outputs, lay_out as lay_out_run, set_run_parameters, step_along, train
 cimport one_row
 cimport tiny
@@ -160,7 +160,7 @@ cdef Data as_data(const real[:, ::1] X, const real[:, ::1] Y, const int[::1] lab
         data.labels = &labels[0]
     if weights is not None:
         data.weights = &weights[0]
-    data.weight = weight_of(&data, 0, data.n)
+    data.weight = sum_weights(&data, 0, data.n)
     if order is not None:
         data.order = &order[0]
     return data
@@ -255,8 +255,8 @@ cdef int describe(Layer* layer, dict description) except -1:
     # Fills in what a description says of a layer.
     cdef dict rest = dict(description)
     layer.kind = number_of("kind", rest.pop("kind"), KINDS)
-    layer.below, layer.out_shape = shape_of(rest.pop("below")), shape_of(rest.pop("out"))
-    layer.n_in = layer.below.height * layer.below.width * layer.below.channels
+    layer.in_shape, layer.out_shape = shape_of(rest.pop("below")), shape_of(rest.pop("out"))
+    layer.n_in = layer.in_shape.height * layer.in_shape.width * layer.in_shape.channels
     layer.n_out = layer.out_shape.height * layer.out_shape.width * layer.out_shape.channels
     layer.activation = activations.IDENTITY
     if layer.kind == DENSE or layer.kind == CONV2D:
@@ -301,14 +301,14 @@ cdef bint are_finite(const Data* data, const Layer* layers, int count) noexcept 
             (data.Y is NULL or first_not_finite(data.Y, data.n * layers[count - 1].n_out, &largest) < 0))
 
 
-cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* by_inputs,
+cdef double descend(const Plan* of, const real* params, const Data* data, real* gradient, real* input_gradient,
                     bint checked) except? -1:
     # The loss of all rows, its gradient, padded as the parameters are, and its derivative by the inputs (n, n_in),
     # unless that is NULL. Where X and Y have not been checked and are not finite, the loss is NaN, and nothing is done.
     cdef Network net
     cdef Plan by = of[0]
     cdef const Plan* plan = &by
-    by.with_inputs = by.running = by_inputs is not NULL
+    by.needs_input_gradient = by.use_running_stats = input_gradient is not NULL
     cdef Py_ssize_t row, rows, n = data.n, block = block_rows(plan, data.n, TRAIN)
     cdef double total = 0, scale = loss_scale(plan.loss, data.weight, plan.layers[plan.count - 1].n_out)
     cdef void* memory = open_network(&net, plan, params, block, TRAIN, data)
@@ -323,9 +323,9 @@ cdef double descend(const Plan* of, const real* params, const Data* data, real* 
             fetch(&net.block, data, row, 0, rows)
             forward(&net, 0, rows, rows, 0, 0, 0, 0)
             output_delta(&net, 0, rows, scale, 0)
-            total += sum_partial(&net, rows)
-            if by_inputs is not NULL:
-                net.by_inputs = by_inputs + row * net.block.n_in
+            total += sum_grain_losses(&net, rows)
+            if input_gradient is not NULL:
+                net.input_gradient = input_gradient + row * net.block.n_in
             backward(&net, 0, rows, rows, 0)
             learn(&net, rows, row == 0, row + rows == n, NULL, NULL, 0, 1, NULL)
         restore_denormals(mode)

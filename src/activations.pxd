@@ -8,8 +8,8 @@
 # Rows are padded to whole vectors and contiguous, so a layer of a block of rows is one flat array. The padding after an
 # activation is never read as an input, and deltas are zero there. So f(0) and f'(0) only need to be finite.
 
-from simd cimport (always_inlined, inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less, if_negative,
-                   vmax, vabs)
+from simd cimport (always_inlined, always_inlined_vec, never_inlined, real, vec, VL, splat, load, store, if_less,
+                   if_negative, vmax, vabs)
 from squares cimport MAX_LANES, transpose
 from vmath cimport exp, expm1, log, log1p, normal_cdf, sigmoid, tanh
 
@@ -129,40 +129,40 @@ cdef inline void softmax(const real* Z, real* A, real* log_sum, Py_ssize_t rows,
     # lane holds one row and no sum crosses lanes. The logarithms are computed last, VL rows at a time. log_sum must
     # have space for `rows` rounded up to whole vectors, and scratch for ld vectors plus as many numbers as log_sum.
     cdef vec square[MAX_LANES]
-    cdef vec largest, total, second, e
+    cdef vec maximum, sum_a, sum_b, e
     cdef real* maxima = scratch + ld * VL
     cdef Py_ssize_t row, column, j
-    cdef int i, filled
+    cdef int i, used_lanes
     for row from 0 <= row < rows by VL:
-        filled = VL if rows - row > VL else rows - row
+        used_lanes = VL if rows - row > VL else rows - row
         for column from 0 <= column < ld by VL:
             for i in range(VL):
-                square[i] = load(Z + (row + (i if i < filled else 0)) * ld + column)
+                square[i] = load(Z + (row + (i if i < used_lanes else 0)) * ld + column)
             transpose(square)
             for i in range(VL):
                 store(scratch + (column + i) * VL, square[i])
-        largest = load(scratch)
+        maximum = load(scratch)
         for j in range(1, n):
-            largest = vmax(largest, load(scratch + j * VL))
-        total = second = splat(0)
+            maximum = vmax(maximum, load(scratch + j * VL))
+        sum_a = sum_b = splat(0)
         for j in range(n):
-            e = exp(load(scratch + j * VL) - largest)
+            e = exp(load(scratch + j * VL) - maximum)
             store(scratch + j * VL, e)
-            total, second = second + e, total
-        total = total + second
+            sum_a, sum_b = sum_b + e, sum_a
+        sum_a = sum_a + sum_b
         if log_sum is not NULL:
-            store(log_sum + row, total)
-            store(maxima + row, largest)
-        total = splat(1) / total
+            store(log_sum + row, sum_a)
+            store(maxima + row, maximum)
+        sum_a = splat(1) / sum_a
         for j in range(n):
-            store(scratch + j * VL, load(scratch + j * VL) * total)
+            store(scratch + j * VL, load(scratch + j * VL) * sum_a)
         for j in range(n, ld):
             store(scratch + j * VL, splat(0))
         for column from 0 <= column < ld by VL:
             for i in range(VL):
                 square[i] = load(scratch + (column + i) * VL)
             transpose(square)
-            for i in range(filled):
+            for i in range(used_lanes):
                 store(A + (row + i) * ld + column, square[i])
     if log_sum is not NULL:
         for row from 0 <= row < rows by VL:
@@ -183,10 +183,10 @@ cdef inline void differentiate_softmax(const real* A, real* D, Py_ssize_t rows, 
             D[i * ld + j] = A[i * ld + j] * (D[i * ld + j] - dot)
 
 
-cdef inline void differentiate_rows(int kind, const real* Z, const real* A, real* D, Py_ssize_t rows, Py_ssize_t n,
-                                    Py_ssize_t ld) noexcept nogil:
+cdef inline void differentiate_rows(int activation, const real* Z, const real* A, real* D, Py_ssize_t rows,
+                                    Py_ssize_t n, Py_ssize_t ld) noexcept nogil:
     # Convert D from d loss / d A to d loss / d Z for `rows` rows of n outputs, for any activation.
-    if kind == SOFTMAX:
+    if activation == SOFTMAX:
         differentiate_softmax(A, D, rows, n, ld)
     else:
-        differentiate(kind, Z, A, D, rows * ld)
+        differentiate(activation, Z, A, D, rows * ld)

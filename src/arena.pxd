@@ -18,9 +18,9 @@ cdef struct Arena:
 
 cdef inline void* take(Arena* arena, size_t size) noexcept nogil:
     # Return the address of `size` bytes; not a valid address if base is 0. The owner of the block frees them.
-    cdef size_t at = arena.base + arena.used
+    cdef size_t address = arena.base + arena.used
     arena.used += (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-    return <void*>at
+    return <void*>address
 
 
 cdef inline void* take_zeros(Arena* arena, size_t size) noexcept nogil:

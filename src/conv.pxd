@@ -18,15 +18,16 @@ from arena cimport TRAIN, Arena, Purpose, take, take_zeros
 from activations cimport RELU, activate, differentiate, needs_net_input, f_relu
 from threads cimport smaller
 from layer cimport CONV2D, GRAIN, MAX_POOL, Layer, biases, padded, parameter_count, parameter_rows
-from images cimport delta_of, group_of
-from taps cimport ABREAST, Taps, add_lanes, panel_size, sum_taps
+from images cimport group_deltas, group_start
+from taps cimport COLUMN_FILTERS, Taps, reduce_lanes, panel_reals, sum_taps
 cimport pool
 
 cdef enum:
-    MAX_TILE = 24         # accumulators of the largest tile, in vectors
-    FILTERS = 6           # filters of the largest tile
-    FAR = 512             # a pixel distance that is a multiple of this uses only an eighth of the sets of the L1 cache
-    NEAR = 1 << 14        # deltas that one column of gradient tiles reads at a time, to fit the L1 cache
+    MAX_TILE_VECS = 24    # accumulators of the largest tile, in vectors
+    MAX_TILE_FILTERS = 6  # filters of the largest tile
+    # a pixel distance that is a multiple of this uses only an eighth of the sets of the L1 cache
+    CONFLICT_STRIDE_BYTES = 512
+    BAND_BYTES = 1 << 14  # deltas that one column of gradient tiles reads at a time, to fit the L1 cache
 
 cdef struct Window:       # Operands of a tile, which sums over rows of contiguous vectors.
     const real* x         # first input vector of the first pixel
@@ -43,116 +44,118 @@ cdef struct Window:       # Operands of a tile, which sums over rows of contiguo
     bint rectify          # apply relu
 
 
-cdef inline void measure(Layer* layer) noexcept nogil:
+cdef inline void set_sizes(Layer* layer) noexcept nogil:
     # Set the shape of W and the row lengths.
-    layer.rows = layer.window_height * layer.window_width * layer.below.channels
+    layer.rows = layer.window_height * layer.window_width * layer.in_shape.channels
     layer.neurons = layer.out_shape.channels
     layer.ld = padded(layer.neurons)
-    layer.ldt = padded(layer.below.channels)
+    layer.ldt = padded(layer.in_shape.channels)
 
 
-cdef inline bint has_border(const Layer* layer) noexcept nogil:
+cdef inline bint needs_padding(const Layer* layer) noexcept nogil:
     # Return whether windows reach beyond the image.
-    return wide(layer) > layer.below.width or high(layer) > layer.below.height
+    return padded_width(layer) > layer.in_shape.width or padded_height(layer) > layer.in_shape.height
 
 
-cdef inline Py_ssize_t wide(const Layer* layer) noexcept nogil:
+cdef inline Py_ssize_t padded_width(const Layer* layer) noexcept nogil:
     # Return the columns of the image with its padding.
-    cdef Py_ssize_t reach = (layer.out_shape.width - 1) * layer.stride_x + layer.window_width
-    return max(layer.below.width + layer.pad_x, reach)
+    cdef Py_ssize_t extent = (layer.out_shape.width - 1) * layer.stride_x + layer.window_width
+    return max(layer.in_shape.width + layer.pad_x, extent)
 
 
-cdef inline Py_ssize_t high(const Layer* layer) noexcept nogil:
+cdef inline Py_ssize_t padded_height(const Layer* layer) noexcept nogil:
     # Return the rows of the image with its padding.
-    cdef Py_ssize_t reach = (layer.out_shape.height - 1) * layer.stride_y + layer.window_height
-    return max(layer.below.height + layer.pad_y, reach)
+    cdef Py_ssize_t extent = (layer.out_shape.height - 1) * layer.stride_y + layer.window_height
+    return max(layer.in_shape.height + layer.pad_y, extent)
 
 
 cdef inline Py_ssize_t delta_width(const Layer* layer) noexcept nogil:
     # Return the columns of the deltas with padding on both sides, and with zeros between them if the stride exceeds 1.
-    return layer.below.width + layer.window_width - 1
+    return layer.in_shape.width + layer.window_width - 1
 
 
-cdef inline bint fuses(const Layer* layer, const Layer* above) noexcept nogil:
+cdef inline bint can_fuse_pool(const Layer* layer, const Layer* next_layer) noexcept nogil:
     # Return whether the max-pool of the next layer can be fused into this convolution: its windows do not overlap, and
     # the derivative of the activation follows from its value.
-    return (layer.kind == CONV2D and above.kind == MAX_POOL and layer.dropped == 0
+    return (layer.kind == CONV2D and next_layer.kind == MAX_POOL and layer.dropped == 0
             and not needs_net_input(layer.activation) and
             layer.stride_y == 1 and layer.stride_x == 1 and
-            above.stride_y == above.window_height and above.stride_x == above.window_width)
+            next_layer.stride_y == next_layer.window_height and next_layer.stride_x == next_layer.window_width)
 
 
-cdef inline Py_ssize_t near_rows(const Layer* layer) noexcept nogil:
+cdef inline Py_ssize_t band_rows(const Layer* layer) noexcept nogil:
     # Return the number of output rows that are processed at a time: a multiple of the height of the fused pool.
-    cdef Py_ssize_t least = max(1, layer.pooled)
-    cdef Py_ssize_t filters = smaller(layer.neurons, ABREAST)
+    cdef Py_ssize_t least = max(1, layer.fused_height)
+    cdef Py_ssize_t filters = smaller(layer.neurons, COLUMN_FILTERS)
     cdef Py_ssize_t size = least * layer.out_shape.width * filters * VL * <Py_ssize_t>sizeof(real)
-    return max(1, NEAR // size) * least
+    return max(1, BAND_BYTES // size) * least
 
 
-cdef inline Py_ssize_t band_size(const Layer* layer, Py_ssize_t rows) noexcept nogil:
+cdef inline Py_ssize_t band_reals(const Layer* layer, Py_ssize_t rows) noexcept nogil:
     # Return the numbers of the padded images that `rows` rows of outputs depend on.
-    return ((rows - 1) * layer.stride_y + layer.window_height) * wide(layer) * layer.below.channels * VL
+    return ((rows - 1) * layer.stride_y + layer.window_height) * padded_width(layer) * layer.in_shape.channels * VL
 
 
-cdef inline Py_ssize_t plane_size(const Layer* layer) noexcept nogil:
+cdef inline Py_ssize_t plane_reals(const Layer* layer) noexcept nogil:
     # Return the numbers per channel plane. One extra vector prevents that the planes of many channels are a power of
     # two apart.
-    return band_size(layer, near_rows(layer)) // layer.below.channels + VL
+    return band_reals(layer, band_rows(layer)) // layer.in_shape.channels + VL
 
 
-cdef inline void take_pooled(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest,
-                             int threads) noexcept nogil:
+cdef inline void allocate_fused(Layer* layer, Arena* arena, Py_ssize_t rows, bint with_delta, bint lowest,
+                                int threads) noexcept nogil:
     # Allocate the outputs of a convolution with a fused pool: per thread, A for one row of pool windows, and deltas for
     # some rows (lowest layer) or for the whole image in the layout of the backward product.
     cdef Py_ssize_t row = layer.out_shape.width * layer.neurons * VL
-    layer.pooled = rows
+    layer.fused_height = rows
     layer.A = layer.Z = layer.out = <real*>take(arena, threads * rows * row * sizeof(real))
-    layer.group = near_rows(layer) * row if lowest else layer.out_shape.height * delta_width(layer) * layer.neurons * VL
-    layer.D = <real*>take_zeros(arena, threads * layer.group * sizeof(real)) if with_delta else NULL
+    layer.group_reals = (band_rows(layer) * row if lowest else
+                         layer.out_shape.height * delta_width(layer) * layer.neurons * VL)
+    layer.D = <real*>take_zeros(arena, threads * layer.group_reals * sizeof(real)) if with_delta else NULL
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t grains,
                          int threads) noexcept nogil:
     # Allocate the buffers of this layer for the forward pass, the gradient and the backward product.
     cdef size_t group = VL * sizeof(real)
-    if has_border(layer):
-        layer.bordered = <real*>take_zeros(arena, threads * band_size(layer, near_rows(layer)) * sizeof(real))
+    if needs_padding(layer):
+        layer.padded_input = <real*>take_zeros(arena, threads * band_reals(layer, band_rows(layer)) * sizeof(real))
     if purpose == TRAIN:
         if not layer.frozen:
             layer.sums = <real*>take(arena, threads * parameter_rows(layer) * layer.neurons * group)
             layer.slots = <real*>take(arena, grains * parameter_count(layer) * sizeof(real))
-            layer.panels = <real*>take(arena, threads * near_rows(layer) *
-                                       panel_size(layer.out_shape.width, layer.neurons) * sizeof(real))
-            if layer.below.channels * group % FAR == 0:
-                layer.planes = <real*>take_zeros(arena, threads * layer.below.channels * plane_size(layer) *
-                                                 sizeof(real))
+            layer.panels = <real*>take(arena, threads * band_rows(layer) *
+                                       panel_reals(layer.out_shape.width, layer.neurons) * sizeof(real))
+            if layer.in_shape.channels * group % CONFLICT_STRIDE_BYTES == 0:
+                layer.channel_planes = <real*>take_zeros(arena, threads * layer.in_shape.channels * plane_reals(layer) *
+                                                         sizeof(real))
         if not lowest:
             layer.WT = <real*>take_zeros(arena, layer.window_height * layer.window_width * layer.neurons * layer.ldt *
                                          sizeof(real))
-            layer.spread = layer.D
-            if layer.pooled == 0:
-                layer.spread = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) *
-                                                 layer.neurons * group)
+            layer.delta_copy = layer.D
+            if layer.fused_height == 0:
+                layer.delta_copy = <real*>take_zeros(arena, threads * layer.out_shape.height * delta_width(layer) *
+                                                     layer.neurons * group)
 
 
-cdef inline const real* band_of(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Py_ssize_t count,
-                                Py_ssize_t* row) noexcept nogil:
+cdef inline const real* load_band(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low, Py_ssize_t count,
+                                  Py_ssize_t* row) noexcept nogil:
     # Return the inputs of output rows low <= y < low + count of a group of images, and write the distance of their
     # rows. Without padding they are read in place; otherwise at most band_rows() rows are copied, which stay in the
     # cache.
-    cdef Py_ssize_t length = layer.below.width * layer.below.channels * VL, top = low * layer.stride_y - layer.pad_y, y
+    cdef Py_ssize_t length = layer.in_shape.width * layer.in_shape.channels * VL
+    cdef Py_ssize_t top = low * layer.stride_y - layer.pad_y, y
     cdef const real* x = layer.input + first * layer.n_in
     cdef real* band
     cdef real* out
     row[0] = length
-    if layer.bordered is NULL:
+    if layer.padded_input is NULL:
         return x + top * length
-    row[0] = wide(layer) * layer.below.channels * VL
-    band = layer.bordered + thread * band_size(layer, near_rows(layer))
-    out = band + layer.pad_x * layer.below.channels * VL
+    row[0] = padded_width(layer) * layer.in_shape.channels * VL
+    band = layer.padded_input + thread * band_reals(layer, band_rows(layer))
+    out = band + layer.pad_x * layer.in_shape.channels * VL
     for y in range(top, top + (count - 1) * layer.stride_y + layer.window_height):
-        if 0 <= y < layer.below.height:
+        if 0 <= y < layer.in_shape.height:
             memcpy(out, x + y * length, length * sizeof(real))
         else:
             memset(out, 0, length * sizeof(real))
@@ -160,64 +163,64 @@ cdef inline const real* band_of(const Layer* layer, Py_ssize_t first, int thread
     return band
 
 
-cdef inline void place_images(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low,
-                              Taps* on) noexcept nogil:
+cdef inline void locate_images(const Layer* layer, Py_ssize_t first, int thread, Py_ssize_t low,
+                               Taps* spec) noexcept nogil:
     # Set where the gradient of `spec.rows` output rows from row `low` on reads the images: in place (or from a padded
     # copy), or from one plane per channel. Planes avoid pixel distances that are a power of two, which use few sets of
     # the L1 cache.
-    cdef Py_ssize_t c = layer.below.channels, width = layer.below.width, y, x, i
+    cdef Py_ssize_t c = layer.in_shape.channels, width = layer.in_shape.width, y, x, i
     cdef Py_ssize_t top = low * layer.stride_y - layer.pad_y
     cdef const real* pixel
     cdef real* out
-    if layer.planes is NULL:
-        on.x = band_of(layer, first, thread, low, on.rows, &on.image_row)
-        on.tap, on.channel = c * VL, VL
+    if layer.channel_planes is NULL:
+        spec.x = load_band(layer, first, thread, low, spec.rows, &spec.image_row)
+        spec.tap, spec.channel = c * VL, VL
     else:
-        on.image_row, on.tap, on.channel = wide(layer) * VL, VL, plane_size(layer)
-        on.x = layer.planes + thread * c * on.channel
-        out = layer.planes + thread * c * on.channel + layer.pad_x * VL
-        for y in range(top, top + (on.rows - 1) * layer.stride_y + layer.window_height):
-            if 0 <= y < layer.below.height:
+        spec.image_row, spec.tap, spec.channel = padded_width(layer) * VL, VL, plane_reals(layer)
+        spec.x = layer.channel_planes + thread * c * spec.channel
+        out = layer.channel_planes + thread * c * spec.channel + layer.pad_x * VL
+        for y in range(top, top + (spec.rows - 1) * layer.stride_y + layer.window_height):
+            if 0 <= y < layer.in_shape.height:
                 pixel = layer.input + first * layer.n_in + y * width * c * VL
                 for x in range(width):
                     for i in range(c):
-                        store(out + i * on.channel + x * VL, load(pixel + i * VL))
+                        store(out + i * spec.channel + x * VL, load(pixel + i * VL))
                     pixel += c * VL
             else:
                 for i in range(c):
-                    memset(out + i * on.channel, 0, width * VL * sizeof(real))
-            out += on.image_row
-    on.x_row, on.x_pixel = layer.stride_y * on.image_row, layer.stride_x * on.tap
+                    memset(out + i * spec.channel, 0, width * VL * sizeof(real))
+            out += spec.image_row
+    spec.x_row, spec.x_pixel = layer.stride_y * spec.image_row, layer.stride_x * spec.tap
 
 
-cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ssize_t q) noexcept nogil:
+cdef inline always_inlined tile(int pixels, int filters, const Window* window, Py_ssize_t q) noexcept nogil:
     # Compute `pixels` pixels and `filters` filters from filter q on; both numbers are literals at every call.
-    cdef vec acc[MAX_TILE]
+    cdef vec acc[MAX_TILE_VECS]
     cdef vec x[4]
     cdef vec w
-    cdef const real* at
-    cdef const real* row = on.x
+    cdef const real* source
+    cdef const real* row = window.x
     cdef const real* W
-    cdef Py_ssize_t ldw = on.ldw, pixel = on.pixel, out_pixel = on.out_pixel, y, _
-    cdef real* out = on.out + q * VL
+    cdef Py_ssize_t ldw = window.ldw, pixel = window.pixel, out_pixel = window.out_pixel, y, _
+    cdef real* out = window.out + q * VL
     cdef int i, j
     for j in range(filters):
-        w = splat(0) if on.start is NULL else splat(on.start[q + j])
+        w = splat(0) if window.start is NULL else splat(window.start[q + j])
         for i in range(pixels):
             acc[j * pixels + i] = w
-    for y in range(on.rows):
-        at, W = row, on.w + y * on.w_row + q
-        for _ in range(on.n):
+    for y in range(window.rows):
+        source, W = row, window.w + y * window.w_row + q
+        for _ in range(window.n):
             for i in range(pixels):
-                x[i] = load(at + i * pixel)
+                x[i] = load(source + i * pixel)
             for j in range(filters):
                 w = splat(W[j])
                 for i in range(pixels):
                     acc[j * pixels + i] = madd(x[i], w, acc[j * pixels + i])
-            at += VL
+            source += VL
             W += ldw
-        row += on.x_row
-    if on.rectify:
+        row += window.x_row
+    if window.rectify:
         for i in range(pixels):
             for j in range(filters):
                 acc[j * pixels + i] = f_relu(acc[j * pixels + i])
@@ -226,199 +229,201 @@ cdef inline always_inlined tile(int pixels, int filters, const Window* on, Py_ss
             store(out + i * out_pixel + j * VL, acc[j * pixels + i])
 
 
-cdef inline always_inlined tiles(int pixels, int filters, const Window* on, Py_ssize_t q,
+cdef inline always_inlined tiles(int pixels, int filters, const Window* window, Py_ssize_t q,
                                  Py_ssize_t count) noexcept nogil:
     # Compute `count` tiles of neighboring filters from filter q on.
     cdef Py_ssize_t _
     for _ in range(count):
-        tile(pixels, filters, on, q)
+        tile(pixels, filters, window, q)
         q += filters
 
 
 # A tile needs most registers, so it has a function of its own, where no other variable occupies one.
 
-cdef inline never_inlined tiles_4_6(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(4, 6, on, q, count)
+cdef inline never_inlined tiles_4_6(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(4, 6, window, q, count)
 
-cdef inline never_inlined tiles_4_4(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(4, 4, on, q, count)
+cdef inline never_inlined tiles_4_4(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(4, 4, window, q, count)
 
-cdef inline never_inlined tiles_4_2(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(4, 2, on, q, count)
+cdef inline never_inlined tiles_4_2(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(4, 2, window, q, count)
 
-cdef inline never_inlined tiles_4_1(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(4, 1, on, q, count)
+cdef inline never_inlined tiles_4_1(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(4, 1, window, q, count)
 
-cdef inline never_inlined tiles_2_6(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(2, 6, on, q, count)
+cdef inline never_inlined tiles_2_6(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(2, 6, window, q, count)
 
-cdef inline never_inlined tiles_2_4(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(2, 4, on, q, count)
+cdef inline never_inlined tiles_2_4(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(2, 4, window, q, count)
 
-cdef inline never_inlined tiles_2_2(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(2, 2, on, q, count)
+cdef inline never_inlined tiles_2_2(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(2, 2, window, q, count)
 
-cdef inline never_inlined tiles_2_1(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(2, 1, on, q, count)
+cdef inline never_inlined tiles_2_1(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(2, 1, window, q, count)
 
-cdef inline never_inlined tiles_1_6(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(1, 6, on, q, count)
+cdef inline never_inlined tiles_1_6(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(1, 6, window, q, count)
 
-cdef inline never_inlined tiles_1_4(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(1, 4, on, q, count)
+cdef inline never_inlined tiles_1_4(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(1, 4, window, q, count)
 
-cdef inline never_inlined tiles_1_2(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(1, 2, on, q, count)
+cdef inline never_inlined tiles_1_2(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(1, 2, window, q, count)
 
-cdef inline never_inlined tiles_1_1(const Window* on, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
-    tiles(1, 1, on, q, count)
+cdef inline never_inlined tiles_1_1(const Window* window, Py_ssize_t q, Py_ssize_t count) noexcept nogil:
+    tiles(1, 1, window, q, count)
 
 
-cdef inline always_inlined call_tiles(int pixels, int filters, const Window* on, Py_ssize_t q,
+cdef inline always_inlined call_tiles(int pixels, int filters, const Window* window, Py_ssize_t q,
                                       Py_ssize_t count) noexcept nogil:
     # Call the function for this tile size; both numbers are literals at every call, so the compiler keeps only one
     # branch.
     if pixels == 4 and filters == 6:
-        tiles_4_6(on, q, count)
+        tiles_4_6(window, q, count)
     elif pixels == 4 and filters == 4:
-        tiles_4_4(on, q, count)
+        tiles_4_4(window, q, count)
     elif pixels == 4 and filters == 2:
-        tiles_4_2(on, q, count)
+        tiles_4_2(window, q, count)
     elif pixels == 4:
-        tiles_4_1(on, q, count)
+        tiles_4_1(window, q, count)
     elif pixels == 2 and filters == 6:
-        tiles_2_6(on, q, count)
+        tiles_2_6(window, q, count)
     elif pixels == 2 and filters == 4:
-        tiles_2_4(on, q, count)
+        tiles_2_4(window, q, count)
     elif pixels == 2 and filters == 2:
-        tiles_2_2(on, q, count)
+        tiles_2_2(window, q, count)
     elif pixels == 2:
-        tiles_2_1(on, q, count)
+        tiles_2_1(window, q, count)
     elif filters == 6:
-        tiles_1_6(on, q, count)
+        tiles_1_6(window, q, count)
     elif filters == 4:
-        tiles_1_4(on, q, count)
+        tiles_1_4(window, q, count)
     elif filters == 2:
-        tiles_1_2(on, q, count)
+        tiles_1_2(window, q, count)
     else:
-        tiles_1_1(on, q, count)
+        tiles_1_1(window, q, count)
 
 
-cdef inline always_inlined product_of(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
+cdef inline always_inlined product_of_pixels(int pixels, const Window* window, Py_ssize_t filters) noexcept nogil:
     # Compute all filters of `pixels` pixels, a literal.
-    cdef Py_ssize_t q = filters // FILTERS * FILTERS
+    cdef Py_ssize_t q = filters // MAX_TILE_FILTERS * MAX_TILE_FILTERS
     if filters - q == 2 and q > 0:  # two tiles of four filters are faster than a tile of two, which waits for its sums
-        q -= FILTERS
+        q -= MAX_TILE_FILTERS
     if q > 0:
-        call_tiles(pixels, 6, on, 0, q // FILTERS)
+        call_tiles(pixels, 6, window, 0, q // MAX_TILE_FILTERS)
     if filters - q >= 4:
-        call_tiles(pixels, 4, on, q, (filters - q) // 4)
+        call_tiles(pixels, 4, window, q, (filters - q) // 4)
         q += (filters - q) // 4 * 4
     if filters - q >= 2:
-        call_tiles(pixels, 2, on, q, 1)
+        call_tiles(pixels, 2, window, q, 1)
         q += 2
     if filters - q >= 1:
-        call_tiles(pixels, 1, on, q, 1)
+        call_tiles(pixels, 1, window, q, 1)
 
 
-cdef inline void product(int pixels, const Window* on, Py_ssize_t filters) noexcept nogil:
+cdef inline void product(int pixels, const Window* window, Py_ssize_t filters) noexcept nogil:
     # Compute all filters of 4, 2 or 1 pixels.
     if pixels == 4:
-        product_of(4, on, filters)
+        product_of_pixels(4, window, filters)
     elif pixels == 2:
-        product_of(2, on, filters)
+        product_of_pixels(2, window, filters)
     else:
-        product_of(1, on, filters)
+        product_of_pixels(1, window, filters)
 
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # Compute Z and A of the group of images that starts with row `first` of the block, and the outputs of a fused pool.
-    cdef Py_ssize_t near = near_rows(layer), length = layer.out_shape.width * layer.neurons * VL, pooled = layer.pooled
+    cdef Py_ssize_t max_rows = band_rows(layer), length = layer.out_shape.width * layer.neurons * VL
+    cdef Py_ssize_t fused_height = layer.fused_height
     cdef Py_ssize_t height = layer.out_shape.height, row, y, low, count
     cdef const real* band
     cdef real* rows
-    if pooled > 0:
-        height = (layer + 1).out_shape.height * pooled
-        rows = layer.A + thread * pooled * length
+    if fused_height > 0:
+        height = (layer + 1).out_shape.height * fused_height
+        rows = layer.A + thread * fused_height * length
     low = 0
     while low < height:
-        count = smaller(near, height - low)
-        band = band_of(layer, first, thread, low, count, &row)
-        if pooled == 0:
-            forward_rows(layer, band, row, low, count, group_of(layer, layer.Z, first) + low * length,
-                         group_of(layer, layer.A, first) + low * length)
+        count = smaller(max_rows, height - low)
+        band = load_band(layer, first, thread, low, count, &row)
+        if fused_height == 0:
+            forward_rows(layer, band, row, low, count, group_start(layer, layer.Z, first) + low * length,
+                         group_start(layer, layer.A, first) + low * length)
         else:
-            for y from 0 <= y < count by pooled:
-                forward_rows(layer, band + y * layer.stride_y * row, row, low + y, pooled, rows, rows)
-                pool.forward_row(layer + 1, first, (low + y) // pooled, rows)
+            for y from 0 <= y < count by fused_height:
+                forward_rows(layer, band + y * layer.stride_y * row, row, low + y, fused_height, rows, rows)
+                pool.forward_row(layer + 1, first, (low + y) // fused_height, rows)
         low += count
 
 
 cdef inline void forward_rows(const Layer* layer, const real* band, Py_ssize_t row, Py_ssize_t low, Py_ssize_t count,
                               real* Z, real* A) noexcept nogil:
     # Compute `count` output rows from row `low` on, from the inputs that load_band() returned.
-    cdef Py_ssize_t y, x, top, bottom, left, right, c = layer.below.channels, o = layer.neurons
+    cdef Py_ssize_t y, x, top, bottom, left, right, c = layer.in_shape.channels, o = layer.neurons
     cdef Py_ssize_t kw = layer.window_width
-    cdef Window on
+    cdef Window window
     cdef int pixels
-    on.x_row, on.w_row, on.ldw = row, kw * c * layer.ld, layer.ld
-    on.pixel, on.out_pixel = layer.stride_x * c * VL, o * VL
-    on.start, on.rectify, on.out = biases(layer), layer.activation == RELU and A == Z, Z
+    window.x_row, window.w_row, window.ldw = row, kw * c * layer.ld, layer.ld
+    window.pixel, window.out_pixel = layer.stride_x * c * VL, o * VL
+    window.start, window.rectify, window.out = biases(layer), layer.activation == RELU and A == Z, Z
     for y in range(low, low + count):
         # restrict the window to rows and columns inside the image
         top = max(0, layer.pad_y - y * layer.stride_y)
-        bottom = smaller(layer.window_height, layer.below.height + layer.pad_y - y * layer.stride_y)
-        on.rows = bottom - top
+        bottom = smaller(layer.window_height, layer.in_shape.height + layer.pad_y - y * layer.stride_y)
+        window.rows = bottom - top
         x = 0
         while x < layer.out_shape.width:
             pixels = 2 if layer.out_shape.width - x >= 2 else 1
             if layer.out_shape.width - x >= TILE_PIXELS:
                 pixels = TILE_PIXELS
             left = max(0, layer.pad_x - (x + pixels - 1) * layer.stride_x)
-            right = smaller(kw, layer.below.width + layer.pad_x - x * layer.stride_x)
-            on.n = (right - left) * c
-            on.x = band + ((y - low) * layer.stride_y + top) * row + (x * layer.stride_x + left) * c * VL
-            on.w = layer.W + (top * kw + left) * c * layer.ld
-            product(pixels, &on, o)
-            on.out += pixels * o * VL
+            right = smaller(kw, layer.in_shape.width + layer.pad_x - x * layer.stride_x)
+            window.n = (right - left) * c
+            window.x = band + ((y - low) * layer.stride_y + top) * row + (x * layer.stride_x + left) * c * VL
+            window.w = layer.W + (top * kw + left) * c * layer.ld
+            product(pixels, &window, o)
+            window.out += pixels * o * VL
             x += pixels
-    if not on.rectify:
+    if not window.rectify:
         activate(layer.activation, Z, A, count * layer.out_shape.width * o * VL)
 
 
 cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, int thread) noexcept nogil:
     # Compute d loss / d X, the derivative by the images, into D of the previous layer.
-    cdef Py_ssize_t y, x, top, left, right, low, high_row, c = layer.below.channels, o = layer.neurons
+    cdef Py_ssize_t y, x, top, left, right, low, high_row, c = layer.in_shape.channels, o = layer.neurons
     cdef Py_ssize_t kh = layer.window_height, kw = layer.window_width, sy = layer.stride_y
     cdef Py_ssize_t span = (layer.out_shape.width - 1) * layer.stride_x
     cdef Py_ssize_t row = delta_width(layer) * o * VL
-    cdef real* spread = layer.spread + thread * layer.out_shape.height * row
-    cdef real* out = delta_of(below, first, thread)
-    cdef Window on
+    cdef real* spread = layer.delta_copy + thread * layer.out_shape.height * row
+    cdef real* out = group_deltas(below, first, thread)
+    cdef Window window
     cdef int pixels
-    if layer.pooled == 0:
-        spread_deltas(layer, delta_of(layer, first, thread), spread, row)
-    on.x_row, on.w_row, on.ldw, on.pixel, on.out_pixel = -row, sy * kw * o * layer.ldt, layer.ldt, o * VL, c * VL
-    on.start, on.rectify = NULL, False
-    for y in range(layer.below.height):
+    if layer.fused_height == 0:
+        spread_deltas(layer, group_deltas(layer, first, thread), spread, row)
+    window.x_row, window.w_row, window.ldw, window.pixel, window.out_pixel = (-row, sy * kw * o * layer.ldt, layer.ldt,
+                                                                              o * VL, c * VL)
+    window.start, window.rectify = NULL, False
+    for y in range(layer.in_shape.height):
         # only window rows top, top + stride, ... meet a row of deltas
         low = max(0, y + layer.pad_y - (layer.out_shape.height - 1) * sy)
         top = low + (y + layer.pad_y - low) % sy
         high_row = smaller(kh - 1, y + layer.pad_y)
-        on.rows = (high_row - top) // sy + 1 if high_row >= top else 0
+        window.rows = (high_row - top) // sy + 1 if high_row >= top else 0
         x = 0
-        while x < layer.below.width:
+        while x < layer.in_shape.width:
             # near the border a wide tile would sum over more zeros
-            pixels = 2 if layer.below.width - x >= 2 else 1
-            if kw - 1 <= x + layer.pad_x <= span - TILE_PIXELS + 1 and layer.below.width - x >= TILE_PIXELS:
+            pixels = 2 if layer.in_shape.width - x >= 2 else 1
+            if kw - 1 <= x + layer.pad_x <= span - TILE_PIXELS + 1 and layer.in_shape.width - x >= TILE_PIXELS:
                 pixels = TILE_PIXELS
             left = max(0, x + layer.pad_x - span)
             right = smaller(kw - 1, x + pixels - 1 + layer.pad_x)
-            on.n = (right - left + 1) * o if right >= left else 0
-            on.x = spread + (y + layer.pad_y - top) // sy * row + (x - right + kw - 1) * o * VL
-            on.w = layer.WT + (top * kw + kw - 1 - right) * o * layer.ldt
-            on.out = out + (y * layer.below.width + x) * c * VL
-            product(pixels, &on, c)
+            window.n = (right - left + 1) * o if right >= left else 0
+            window.x = spread + (y + layer.pad_y - top) // sy * row + (x - right + kw - 1) * o * VL
+            window.w = layer.WT + (top * kw + kw - 1 - right) * o * layer.ldt
+            window.out = out + (y * layer.in_shape.width + x) * c * VL
+            product(pixels, &window, c)
             x += pixels
 
 
@@ -439,36 +444,38 @@ cdef inline void spread_deltas(const Layer* layer, const real* d, real* out, Py_
 cdef inline void fill_slot(const Layer* layer, Py_ssize_t first, Py_ssize_t high, int thread) noexcept nogil:
     # Add the gradient of the group of images that starts with row `first` of the block. After the last group of a
     # grain, or the last group before row `high`, write the gradient of the grain to its slot.
-    cdef Py_ssize_t y, i, o = layer.neurons, pixel = o * VL, near = near_rows(layer), height = layer.out_shape.height
-    cdef const Layer* above = layer + 1
-    cdef real* d = delta_of(layer, first, thread)
+    cdef Py_ssize_t y, i, o = layer.neurons, pixel = o * VL, max_rows = band_rows(layer)
+    cdef Py_ssize_t height = layer.out_shape.height
+    cdef const Layer* next_layer = layer + 1
+    cdef real* d = group_deltas(layer, first, thread)
     cdef real* a
-    cdef Taps on
-    on.window_height, on.window_width, on.channels = layer.window_height, layer.window_width, layer.below.channels
-    on.width, on.filters, on.bias = layer.out_shape.width, o, layer.bias
-    on.d_row, on.sums = layer.out_shape.width * pixel, layer.sums + thread * parameter_rows(layer) * pixel
-    on.panel = layer.panels + thread * near * panel_size(on.width, o)
-    if layer.pooled > 0:
-        height = above.out_shape.height * layer.pooled
-        a = group_of(above, above.A, first)
-        differentiate(layer.activation, a, a, delta_of(above, first, thread), above.n_out * VL)
-        if layer.spread is not NULL:
-            on.d_row = delta_width(layer) * pixel
+    cdef Taps spec
+    spec.window_height, spec.window_width, spec.channels = (layer.window_height, layer.window_width,
+                                                            layer.in_shape.channels)
+    spec.width, spec.filters, spec.bias = layer.out_shape.width, o, layer.bias
+    spec.d_row, spec.sums = layer.out_shape.width * pixel, layer.sums + thread * parameter_rows(layer) * pixel
+    spec.panel = layer.panels + thread * max_rows * panel_reals(spec.width, o)
+    if layer.fused_height > 0:
+        height = next_layer.out_shape.height * layer.fused_height
+        a = group_start(next_layer, next_layer.A, first)
+        differentiate(layer.activation, a, a, group_deltas(next_layer, first, thread), next_layer.n_out * VL)
+        if layer.delta_copy is not NULL:
+            spec.d_row = delta_width(layer) * pixel
             d += (layer.window_width - 1 - layer.pad_x) * pixel
     y = 0
     while y < height:
-        on.d, on.rows, on.add = d, smaller(near, height - y), y > 0 or first % GRAIN > 0
-        place_images(layer, first, thread, y, &on)
-        if layer.pooled > 0:
-            for i in range(on.rows // layer.pooled):
-                pool.backward_row(above, first, y // layer.pooled + i, thread, d + i * layer.pooled * on.d_row,
-                                  on.d_row)
-        if layer.pooled == 0 or layer.spread is not NULL:
-            d += on.rows * on.d_row           # otherwise the next rows overwrite these
-        sum_taps(&on)
-        y += on.rows
+        spec.d, spec.rows, spec.add = d, smaller(max_rows, height - y), y > 0 or first % GRAIN > 0
+        locate_images(layer, first, thread, y, &spec)
+        if layer.fused_height > 0:
+            for i in range(spec.rows // layer.fused_height):
+                pool.backward_row(next_layer, first, y // layer.fused_height + i, thread,
+                                  d + i * layer.fused_height * spec.d_row, spec.d_row)
+        if layer.fused_height == 0 or layer.delta_copy is not NULL:
+            d += spec.rows * spec.d_row   # otherwise the next rows overwrite these
+        sum_taps(&spec)
+        y += spec.rows
     if (first + VL) % GRAIN == 0 or first + VL >= high:
-        add_lanes(&on, layer.slots + first // GRAIN * parameter_count(layer), layer.ld)
+        reduce_lanes(&spec, layer.slots + first // GRAIN * parameter_count(layer), layer.ld)
 
 
 cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, Py_ssize_t top, real* out, real scale,
@@ -490,7 +497,7 @@ cdef inline void gradient(const Layer* layer, Py_ssize_t rows, Py_ssize_t low, P
 
 cdef inline real* transposed(const Layer* layer, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
     # Return the address in WT of the element in row k and column j of W.
-    cdef Py_ssize_t channels = layer.below.channels, kw = layer.window_width, tap = k // channels
+    cdef Py_ssize_t channels = layer.in_shape.channels, kw = layer.window_width, tap = k // channels
     return layer.WT + ((tap // kw * kw + kw - 1 - tap % kw) * layer.neurons + j) * layer.ldt + k % channels
 
 

@@ -1,27 +1,28 @@
 # Dense layer: A = f(Z), Z = b + X @ W.
 
-from simd cimport LINE, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
+from simd cimport LINE_REALS, never_inlined, real, vec, VL, all_finite, if_finite, load, madd, splat, store, sum_lanes
 from squares cimport MAX_LANES, transpose
 from arena cimport TRAIN, Arena, Purpose, take, take_zeros
 from activations cimport RELU, SOFTMAX, activate, softmax
-from matmul cimport ROWS, Ahead, Form, Rows, product
+from matmul cimport ROWS, PrefetchQueue, Layout, Rows, product
 from threads cimport smaller
-from layer cimport Layer, biases, list_rows, padded, whole_groups
+from layer cimport Layer, biases, set_row_pointers, padded, round_up_to_groups
 from images cimport to_lanes
 
 cdef enum:
-    SOME = 48             # rows of W per panel in the backward product into images: whole tiles
-    EIGHT_LINES = 512  # a row length of WT that is a multiple of this uses only an eighth of the sets of the L1 cache
+    W_PANEL_ROWS = 48     # rows of W per panel in the backward product into images: whole tiles
+    # a row length of WT that is a multiple of this uses only an eighth of the sets of the L1 cache
+    CONFLICT_STRIDE_BYTES = 512
 
 
-cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
+cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
     # Set the shape of W and the row lengths. `lowest`: there is no trainable layer below.
     layer.rows, layer.neurons = layer.n_in, layer.n_out
     layer.ld = padded(layer.n_out)
     layer.ldt = padded(layer.n_in)
     layer.narrow = not lowest and layer.n_out * 4 <= VL and layer.n_in >= 4 * VL
-    if not layer.narrow and layer.ldt * <Py_ssize_t>sizeof(real) % EIGHT_LINES == 0:
-        layer.ldt += LINE                     # as in padded(); possible here because WT is never an array of the caller
+    if not layer.narrow and layer.ldt * <Py_ssize_t>sizeof(real) % CONFLICT_STRIDE_BYTES == 0:
+        layer.ldt += LINE_REALS               # as in padded(); possible here because WT is never an array of the caller
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block) noexcept nogil:
@@ -29,8 +30,8 @@ cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpos
     cdef size_t size = layer.n_out * layer.ldt * sizeof(real)
     if layer.narrow:                          # its loops read whole rows of WT, padding included
         layer.WT = <real*>take_zeros(arena, size)
-    elif purpose == TRAIN and not lowest and layer.to_images:
-        layer.spread = <real*>take(arena, whole_groups(block) * layer.n_out * sizeof(real))
+    elif purpose == TRAIN and not lowest and layer.deltas_in_lanes:
+        layer.delta_copy = <real*>take(arena, round_up_to_groups(block) * layer.n_out * sizeof(real))
     elif purpose == TRAIN and not lowest:
         layer.WT = <real*>take(arena, size)
 
@@ -60,32 +61,32 @@ cdef inline never_inlined activate_rows(const Layer* layer, Py_ssize_t first, Py
         activate(layer.activation, Z, A, rows * layer.ld)
 
 
-cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # Compute d loss / d X = delta @ W.T into D of the previous layer.
     if layer.narrow:
-        narrow_backward(layer, below, first, rows)
-    elif layer.to_images:
-        images_backward(layer, below, first, rows)
+        narrow_backward(layer, previous, first, rows)
+    elif layer.deltas_in_lanes:
+        images_backward(layer, previous, first, rows)
     else:
-        product(ROWS, rows, below.n_out, layer.n_out, Rows(layer.deltas + first, 0), layer.WT, layer.ldt,
-                below.D + first * below.ld, below.ld, NULL, 1, False, NULL, False, NULL)
+        product(ROWS, rows, previous.n_out, layer.n_out, Rows(layer.delta_rows + first, 0), layer.WT, layer.ldt,
+                previous.D + first * previous.ld, previous.ld, NULL, 1, False, NULL, False, NULL)
 
 
-cdef inline void images_backward(const Layer* layer, const Layer* below, Py_ssize_t first,
+cdef inline void images_backward(const Layer* layer, const Layer* previous, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
     # Compute d loss / d X = delta @ W.T into lanes of images, as W @ delta.T of each group of images. A panel of rows
     # of W is used for all groups while it is in the L1 cache. So WT need not be kept up to date, and FLATTEN transposes
     # nothing.
-    cdef const real* W[SOME]
+    cdef const real* W[W_PANEL_ROWS]
     cdef Py_ssize_t i, k, count, end = first + rows
     for i from first <= i < end by VL:
-        to_lanes(layer.deltas + i, smaller(VL, end - i), False, layer.n_out, layer.spread + i * layer.n_out)
-    for k from 0 <= k < layer.n_in by SOME:
-        count = smaller(SOME, layer.n_in - k)
-        list_rows(W, layer.W + k * layer.ld, layer.ld, count)
+        to_lanes(layer.delta_rows + i, smaller(VL, end - i), False, layer.n_out, layer.delta_copy + i * layer.n_out)
+    for k from 0 <= k < layer.n_in by W_PANEL_ROWS:
+        count = smaller(W_PANEL_ROWS, layer.n_in - k)
+        set_row_pointers(W, layer.W + k * layer.ld, layer.ld, count)
         for i from first <= i < end by VL:
-            product(ROWS, count, VL, layer.n_out, Rows(&W[0], 0), layer.spread + i * layer.n_out, VL,
-                    below.D + i * below.ld + k * VL, VL, NULL, 1, False, NULL, False, NULL)
+            product(ROWS, count, VL, layer.n_out, Rows(&W[0], 0), layer.delta_copy + i * layer.n_out, VL,
+                    previous.D + i * previous.ld + k * VL, VL, NULL, 1, False, NULL, False, NULL)
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, real* out) noexcept nogil:
@@ -104,16 +105,17 @@ cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t
             out[i * layer.n_in + k] = sum_lanes(s0 + s1)
 
 
-cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low,
-                          Py_ssize_t high, real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
+cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_ssize_t rows, Py_ssize_t low,
+                          Py_ssize_t high, real* out, real scale, bint add, bint* broken,
+                          PrefetchQueue* queue) noexcept nogil:
     # Compute rows low <= k < high of the gradient X.T @ delta; row n_in is the gradient of b, the sum of delta.
     # `layout` is that of X.T. See layers.gradient() for the other arguments.
     cdef Py_ssize_t top = high if high < layer.n_in else layer.n_in
     if low < top and layer.narrow:
         narrow_gradient(layer, X, low, rows, top - low, out, scale, add, broken)
     elif low < top:
-        product(form, top - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add,
-                broken, False, ahead)
+        product(layout, top - low, layer.n_out, rows, Rows(X, low), layer.D, layer.ld, out, layer.ld, NULL, scale, add,
+                broken, False, queue)
     if top < high:
         sum_rows(layer.D, rows, layer.ld, out + (top - low) * layer.ld, scale, add, broken)
 
@@ -139,9 +141,9 @@ cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t h
     cdef Py_ssize_t start, k, j
     cdef int i
     # write whole cache lines of WT, which might be evicted before the next rows
-    for start from low <= start < high by LINE:
+    for start from low <= start < high by LINE_REALS:
         for j from 0 <= j < layer.n_out by VL:
-            for k from start <= k < smaller(start + LINE, high) by VL:
+            for k from start <= k < smaller(start + LINE_REALS, high) by VL:
                 transpose_square(layer.W + k * layer.ld + j, layer.ld, smaller(VL, high - k), square)
                 for i in range(VL):
                     if j + i < layer.n_out:
@@ -167,13 +169,13 @@ cdef inline void narrow_forward(const Layer* layer, const real** X, Py_ssize_t r
             Z[i * layer.ld + j] = sum_lanes(s0 + s1) + (0 if b is NULL else b[j])
 
 
-cdef inline void narrow_backward(const Layer* layer, const Layer* below, Py_ssize_t first,
+cdef inline void narrow_backward(const Layer* layer, const Layer* previous, Py_ssize_t first,
                                  Py_ssize_t rows) noexcept nogil:
     # Compute delta @ W.T of a narrow layer into D of the previous layer.
     cdef const real* WT = layer.WT
     cdef const real* d = layer.D + first * layer.ld
-    cdef real* out = below.D + first * below.ld
-    cdef Py_ssize_t ld = below.ld, ldt = layer.ldt, n_out = layer.n_out, j, k, _
+    cdef real* out = previous.D + first * previous.ld
+    cdef Py_ssize_t ld = previous.ld, ldt = layer.ldt, n_out = layer.n_out, j, k, _
     cdef vec s
     for _ in range(rows):
         for k from 0 <= k < ld by VL:
@@ -232,7 +234,7 @@ cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* o
     # Compute out = sum of the rows of D, or out += scale * sum if `add` is set. Four independent sums hide the latency
     # of an addition; row i is in sum i % 4.
     cdef vec s0, s1, s2, s3
-    cdef const real* rest
+    cdef const real* remaining
     cdef Py_ssize_t i, j
     for j from 0 <= j < ld by VL:
         s0 = s1 = s2 = s3 = splat(0)
@@ -241,13 +243,13 @@ cdef inline void sum_rows(const real* D, Py_ssize_t rows, Py_ssize_t ld, real* o
             s1 = s1 + load(D + (4 * i + 1) * ld + j)
             s2 = s2 + load(D + (4 * i + 2) * ld + j)
             s3 = s3 + load(D + (4 * i + 3) * ld + j)
-        rest = D + rows // 4 * 4 * ld + j
+        remaining = D + rows // 4 * 4 * ld + j
         if rows % 4 > 0:
-            s0 = s0 + load(rest)
+            s0 = s0 + load(remaining)
         if rows % 4 > 1:
-            s1 = s1 + load(rest + ld)
+            s1 = s1 + load(remaining + ld)
         if rows % 4 > 2:
-            s2 = s2 + load(rest + 2 * ld)
+            s2 = s2 + load(remaining + 2 * ld)
         s0 = (s0 + s1) + (s2 + s3)
         s0 = madd(splat(scale), s0, load(out + j)) if add else s0
         if broken is not NULL and not all_finite(s0):

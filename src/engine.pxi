@@ -45,31 +45,31 @@ cdef class Engine:
             layer = &plan.layers[l]
             describe(layer, layers[l])
             if l > 0 and (layer.n_in != (layer - 1).n_out or
-                          layer.kind != DENSE and memcmp(&layer.below, &(layer - 1).out_shape, sizeof(Shape)) != 0):
+                          layer.kind != DENSE and memcmp(&layer.in_shape, &(layer - 1).out_shape, sizeof(Shape)) != 0):
                 raise ValueError(f"layer {l + 1} takes {layer.n_in} inputs, "
                                  f"and the one below has {(layer - 1).n_out} outputs")
             if l == 0 and layer.kind == BATCH_NORM:
                 raise ValueError("the first layer is a batch norm, which stands on another layer")
-            measure(layer, l == 0)
+            set_sizes(layer, l == 0)
             plan.norms += layer.kind == BATCH_NORM
-            if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.lanes:
-                if not fits(layer):
+            if layer.kind == SCALE or layer.kind == BATCH_NORM and not layer.in_lanes:
+                if not is_consistent(layer):
                     raise ValueError(f"layer {l + 1}, {layers[l]}, gives another number of outputs than it takes")
-                if l > 0 and (layer - 1).lanes:
+                if l > 0 and (layer - 1).in_lanes:
                     raise ValueError(f"layer {l + 1} is a scale and stands on images, with no flatten between them")
             elif layer.kind != DENSE:
-                if (l != plan.images or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).lanes
-                        or not fits(layer)):
+                if (l != plan.image_layers or (l == 0) != (layer.kind == INPUT) or l > 0 and not (layer - 1).in_lanes
+                        or not is_consistent(layer)):
                     raise ValueError(f"layer {l + 1}, {layers[l]}, does not stand on images, the input lowest, "
                                      "or does not fit there")
-                plan.images += 1
-            elif l > 0 and (layer - 1).lanes:
+                plan.image_layers += 1
+            elif l > 0 and (layer - 1).in_lanes:
                 raise ValueError(f"layer {l + 1} is dense and stands on images, with no flatten between them")
             layout.append((plan.size, layer.rows, layer.ld, bool(layer.bias)))
             plan.size += parameter_count(layer)
         if plan.layers[plan.count - 1].kind != DENSE:
             raise ValueError("the last layer has to be a dense one")
-        plan.pools = True
+        plan.fuse_pools = True
         self.layout, self.size = tuple(layout), plan.size
         if heads:
             self.set_heads(heads, missing)
@@ -122,7 +122,7 @@ cdef class Engine:
         cdef Plan plan = self.plan
         cdef Py_ssize_t position, row, rows, n_in = plan.layers[0].n_in
         cdef Py_ssize_t block = block_rows(&plan, n, PREDICT)
-        plan.by_pixels = plan.images > 0 and by_pixels_pay(plan.layers, plan.images, n)
+        plan.by_pixels = plan.image_layers > 0 and is_faster_by_pixels(plan.layers, plan.image_layers, n)
         cdef void* memory = open_network(&net, &plan, params, block, PREDICT, NULL)
         cdef const Layer* last = &net.layers[net.count - 1]
         with nogil:
@@ -154,7 +154,7 @@ cdef class Engine:
     def loss_as_is(self, const real[::1] params, X, Y):
         """Return the loss of the rows of X against the targets Y."""
         cdef Data data = data_as_is(X, Y, self.plan.layers[0].n_in, self.plan.layers[self.plan.count - 1].n_out)
-        cdef double loss = self.loss_of(&params[0], data) if data.n > 0 else NAN
+        cdef double loss = self.compute_loss(&params[0], data) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 
     def gradients_as_is(self, const real[::1] params, X, Y, real[::1] gradient):
@@ -163,7 +163,7 @@ cdef class Engine:
         cdef double loss = self.gradients_of(&params[0], &data, &gradient[0], NULL) if data.n > 0 else NAN
         return loss if loss < INFINITY else None
 
-    def forward(self, const real[::1] params, const real[:, ::1] X, list outs):
+    def forward(self, const real[::1] params, const real[:, ::1] X, list out_rows):
         """Writes the outputs of every layer for the rows of X (n, n_in) into the arrays (n, n_out) of `outs`, None for
         a layer that is not asked for. Returns as `predict` does."""
         cdef double largest
@@ -174,7 +174,7 @@ cdef class Engine:
             return position
         cdef Network net
         cdef Plan plan = self.plan
-        plan.pools = False
+        plan.fuse_pools = False
         cdef Py_ssize_t n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&self.plan, n, PREDICT)
         cdef void* memory = open_network(&net, &plan, &params[0], block, PREDICT, NULL)
@@ -185,11 +185,11 @@ cdef class Engine:
             rows = smaller(block, n - row)
             predict(&net, &X[row, 0], rows)
             for l in range(net.count):
-                out = outs[l]
+                out = out_rows[l]
                 if out is None:
                     continue
-                if net.layers[l].lanes:
-                    to_outputs(&net.layers[l], rows, &out[row, 0])
+                if net.layers[l].in_lanes:
+                    copy_outputs(&net.layers[l], rows, &out[row, 0])
                 else:
                     unpad(net.layers[l].A, &net.layers[l], rows, &out[row, 0])
         restore_denormals(mode)
@@ -200,45 +200,46 @@ cdef class Engine:
              const real[::1] weights):
         """The loss of the rows of X, with the arguments of `gradient`. NaN, with nothing done, where X or Y is not
         finite."""
-        return self.loss_of(&params[0], as_data(X, Y, labels, weights, None))
+        return self.compute_loss(&params[0], as_data(X, Y, labels, weights, None))
 
-    cdef double loss_of(self, const real* params, Data data) except? -1:
+    cdef double compute_loss(self, const real* params, Data data) except? -1:
         cdef const Plan* plan = &self.plan
-        cdef Parts parts
+        cdef EvaluationState state
         cdef Arena arena = Arena(0, 0)
         cdef double loss = NAN
-        parts.threads, parts.data, parts.out = 1, data, NULL
-        lay_out_parts(&parts, plan, &arena, <real*>params)
+        state.threads, state.data, state.out = 1, data, NULL
+        lay_out_parts(&state, plan, &arena, <real*>params)
         cdef void* memory = reserve(&arena, block_rows(plan, data.n, EVALUATE))
-        lay_out_parts(&parts, plan, &arena, <real*>params)
+        lay_out_parts(&state, plan, &arena, <real*>params)
         with nogil:
-            if are_finite(&parts.data, plan.layers, plan.count):
+            if are_finite(&state.data, plan.layers, plan.count):
                 mode = flush_denormals()
-                restart(&parts)
-                evaluate(&parts, 0, parts.data.n)
+                restart(&state)
+                evaluate(&state, 0, state.data.n)
                 restore_denormals(mode)
-                loss = plain_loss(&parts) * loss_scale(plan.loss, parts.data.weight, plan.layers[plan.count - 1].n_out)
+                loss = plain_loss(&state) * loss_scale(plan.loss, state.data.weight, plan.layers[plan.count - 1].n_out)
         free(memory)
         return loss
 
     def gradient(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                 const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
+                 const real[::1] weights, real[::1] gradient, real[:, ::1] input_gradient=None):
         """The loss of the rows of X against the targets Y (n, n_out), or against labels (n), each row counting
         `weights` (n) times; its gradient goes into `gradient`, padded as the parameters are, and its derivative by the
         inputs into `by_inputs` (n, n_in). Where there is a batch norm, these two are of the loss as a training step has
         it, or with `by_inputs` as `loss` has it."""
         cdef Data data = as_data(X, Y, labels, weights, None)
-        return descend(&self.plan, &params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0],
-                       True)
+        return descend(&self.plan, &params[0], &data, &gradient[0],
+                       NULL if input_gradient is None else &input_gradient[0, 0], True)
 
     def gradients(self, const real[::1] params, const real[:, ::1] X, const real[:, ::1] Y, const int[::1] labels,
-                  const real[::1] weights, real[::1] gradient, real[:, ::1] by_inputs=None):
+                  const real[::1] weights, real[::1] gradient, real[:, ::1] input_gradient=None):
         """The same, but that the gradient has no padding: of each layer W, row by row, then b. NaN, and nothing of use,
         where X or Y is not finite."""
         cdef Data data = as_data(X, Y, labels, weights, None)
-        return self.gradients_of(&params[0], &data, &gradient[0], NULL if by_inputs is None else &by_inputs[0, 0])
+        return self.gradients_of(&params[0], &data, &gradient[0],
+                                 NULL if input_gradient is None else &input_gradient[0, 0])
 
-    cdef double gradients_of(self, const real* params, const Data* data, real* to, real* by_inputs) except? -1:
+    cdef double gradients_of(self, const real* params, const Data* data, real* to, real* input_gradient) except? -1:
         cdef Arena arena = Arena(0, 0)
         take(&arena, self.size * sizeof(real))
         cdef void* memory = reserve(&arena, 0)
@@ -248,7 +249,7 @@ cdef class Engine:
         cdef Py_ssize_t i
         cdef int l
         try:
-            loss = descend(&self.plan, params, data, padded, by_inputs, False)
+            loss = descend(&self.plan, params, data, padded, input_gradient, False)
             for l in range(self.plan.count):
                 layer = &self.plan.layers[l]
                 for i in range(layer.rows + layer.bias):
@@ -282,13 +283,13 @@ cdef class Engine:
         cdef double largest
         cdef Network net
         cdef Plan plan = self.plan
-        plan.with_inputs = plan.running = True
+        plan.needs_input_gradient = plan.use_running_stats = True
         cdef Py_ssize_t position, n = X.shape[0], row, rows
         cdef Py_ssize_t block = block_rows(&plan, n, TRAIN)
         cdef Data data = as_data(X, None, None, None, None)
         cdef void* memory = open_network(&net, &plan, &params[0], block, TRAIN, &data)
-        net.by_inputs = <real*>malloc(block * net.block.n_in * sizeof(real))
-        if net.by_inputs is NULL:
+        net.input_gradient = <real*>malloc(block * net.block.n_in * sizeof(real))
+        if net.input_gradient is NULL:
             free(memory)
             raise MemoryError(f"no memory for the derivatives of {block} rows")
         with nogil:
@@ -300,7 +301,7 @@ cdef class Engine:
                     predict(&net, &X[row, 0], rows)
                     input_jacobian_of_rows(&net, rows, &J[row, 0, 0])
                 restore_denormals(mode)
-        free(net.by_inputs)
+        free(net.input_gradient)
         free(memory)
         return position
 
@@ -321,7 +322,7 @@ cdef class Evaluation:
     rows : int32 array (m) or None
         As for Training.
     """
-    cdef Parts parts
+    cdef EvaluationState state
     cdef Task of_thread
     cdef void* memory
     cdef double scale
@@ -332,13 +333,13 @@ cdef class Evaluation:
         cdef const Plan* plan = &engine.plan
         cdef Arena arena = Arena(0, 0)
         self.keep_alive = engine, params, X, Y, labels, weights, out, rows
-        self.of_thread = Task(work_on_parts, &self.parts)
-        self.parts.out = NULL if out is None else &out[0, 0]
-        self.parts.threads, self.parts.data = threads, as_data(X, Y, labels, weights, None, rows)
-        self.scale = loss_scale(plan.loss, self.parts.data.weight, plan.layers[plan.count - 1].n_out)
-        lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
-        self.memory = reserve(&arena, block_rows(plan, self.parts.data.n, EVALUATE))
-        lay_out_parts(&self.parts, plan, &arena, <real*>&params[0])
+        self.of_thread = Task(work_on_parts, &self.state)
+        self.state.out = NULL if out is None else &out[0, 0]
+        self.state.threads, self.state.data = threads, as_data(X, Y, labels, weights, None, rows)
+        self.scale = loss_scale(plan.loss, self.state.data.weight, plan.layers[plan.count - 1].n_out)
+        lay_out_parts(&self.state, plan, &arena, <real*>&params[0])
+        self.memory = reserve(&arena, block_rows(plan, self.state.data.n, EVALUATE))
+        lay_out_parts(&self.state, plan, &arena, <real*>&params[0])
         self.restart()
 
     def __dealloc__(self):
@@ -346,20 +347,20 @@ cdef class Evaluation:
 
     def restart(self):
         """Begins anew, with the parameters as they are now."""
-        restart(&self.parts)
+        restart(&self.state)
 
     @property
     def done(self):
-        return is_done(&self.parts)
+        return is_done(&self.state)
 
     @property
     def threads(self):
-        return self.parts.threads
+        return self.state.threads
 
     @property
     def loss(self):
         """The loss, once all is done."""
-        return plain_loss(&self.parts) * self.scale
+        return plain_loss(&self.state) * self.scale
 
     @property
     def task(self):
@@ -368,7 +369,7 @@ cdef class Evaluation:
         return PyCapsule_New(&self.of_thread, NULL, NULL)
 
 
-cdef void work_on_parts(void* parts, int thread, Py_ssize_t blocks) noexcept nogil:
+cdef void work_on_parts(void* state, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef unsigned int mode = flush_denormals()
-    evaluate(<Parts*>parts, thread, blocks)
+    evaluate(<EvaluationState*>state, thread, blocks)
     restore_denormals(mode)

@@ -14,14 +14,14 @@ from threads cimport smaller
 from layer cimport BATCH_NORM, Layer
 
 
-cdef inline real* group_of(const Layer* layer, real* numbers, Py_ssize_t first) noexcept nogil:
+cdef inline real* group_start(const Layer* layer, real* numbers, Py_ssize_t first) noexcept nogil:
     # Return the group of images that starts with row `first` of the block, in Z, A or a mask.
     return numbers + first * layer.n_out
 
 
-cdef inline real* delta_of(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
+cdef inline real* group_deltas(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # Return the deltas of the group that this thread works on, which starts with row `first` of the block.
-    return layer.D + (first * layer.n_out if layer.kind == BATCH_NORM else thread * layer.group)
+    return layer.D + (first * layer.n_out if layer.kind == BATCH_NORM else thread * layer.group_reals)
 
 
 cdef inline void to_lanes(const real** rows, Py_ssize_t count, bint fill, Py_ssize_t n, real* out) noexcept nogil:
@@ -74,13 +74,13 @@ cdef inline void to_rows(const real* lanes, Py_ssize_t n, Py_ssize_t count, real
 
 cdef inline void input_forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # Convert rows of inputs to a group of images.
-    to_lanes(X + first, rows, True, layer.n_out, group_of(layer, layer.A, first))
+    to_lanes(X + first, rows, True, layer.n_out, group_start(layer, layer.A, first))
 
 
 cdef inline void input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread,
                                 real* out) noexcept nogil:
     # Compute the derivative by the inputs of `rows` rows into out (rows, n_in).
-    to_rows(delta_of(layer, first, thread), layer.n_out, rows, out, layer.n_out)
+    to_rows(group_deltas(layer, first, thread), layer.n_out, rows, out, layer.n_out)
 
 
 cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
@@ -93,46 +93,46 @@ cdef inline void flatten_forward(const Layer* layer, Py_ssize_t first, Py_ssize_
             A[i * layer.ld + j] = 0
 
 
-cdef inline void flatten_backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
+cdef inline void flatten_backward(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t rows,
                                   int thread) noexcept nogil:
     # Convert deltas of rows to deltas of a group of images.
-    if (layer + 1).to_images:
-        memcpy(delta_of(below, first, thread), layer.D + first * layer.ld, layer.n_out * VL * sizeof(real))
+    if (layer + 1).deltas_in_lanes:
+        memcpy(group_deltas(previous, first, thread), layer.D + first * layer.ld, layer.n_out * VL * sizeof(real))
     else:
-        to_lanes(layer.deltas + first, rows, False, layer.n_out, delta_of(below, first, thread))
+        to_lanes(layer.delta_rows + first, rows, False, layer.n_out, group_deltas(previous, first, thread))
 
 
-cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows,
+cdef inline void drop_group(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first, Py_ssize_t rows,
                             real* scratch) noexcept nogil:
     # Draw dropout masks and write `out` for a group of images. The mask of an image is that of a row with the same
     # numbers.
     cdef const real* masks[MAX_LANES]
-    cdef real* mask = group_of(layer, layer.mask, first)
+    cdef real* mask = group_start(layer, layer.mask, first)
     cdef Py_ssize_t i, at = first * layer.n_out
     for i in range(rows):
         masks[i] = scratch + i * layer.n_out
-        mask_row(key, place + first + i, layer.dropped, scratch + i * layer.n_out, layer.n_out)
+        mask_row(key, block_start + first + i, layer.dropped, scratch + i * layer.n_out, layer.n_out)
     to_lanes(masks, rows, True, layer.n_out, mask)
     for i from at <= i < at + layer.n_out * VL by VL:
         store(layer.out + i, load(layer.A + i) * load(layer.mask + i))
 
 
-cdef inline void group_to_net_input(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
+cdef inline void backward_activation_group(const Layer* layer, Py_ssize_t first, int thread) noexcept nogil:
     # Convert D from d loss / d out to d loss / d Z, for a group of images.
-    cdef real* D = delta_of(layer, first, thread)
+    cdef real* D = group_deltas(layer, first, thread)
     cdef const real* mask
     cdef Py_ssize_t i
     if layer.mask is not NULL:
-        mask = group_of(layer, layer.mask, first)
+        mask = group_start(layer, layer.mask, first)
         for i from 0 <= i < layer.n_out * VL by VL:
             store(D + i, load(D + i) * load(mask + i))
-    differentiate(layer.activation, group_of(layer, layer.Z, first), group_of(layer, layer.A, first), D,
+    differentiate(layer.activation, group_start(layer, layer.Z, first), group_start(layer, layer.A, first), D,
                   layer.n_out * VL)
 
 
-cdef inline void to_outputs(const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
+cdef inline void copy_outputs(const Layer* layer, Py_ssize_t n, real* out) noexcept nogil:
     # Copy the outputs of the first n rows of the block to out (n, n_out).
     cdef Py_ssize_t first
     for first from 0 <= first < n by VL:
-        to_rows(group_of(layer, layer.A, first), layer.n_out, smaller(VL, n - first), out + first * layer.n_out,
+        to_rows(group_start(layer, layer.A, first), layer.n_out, smaller(VL, n - first), out + first * layer.n_out,
                 layer.n_out)

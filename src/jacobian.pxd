@@ -10,12 +10,12 @@ from network cimport Network, backward
 cdef inline void differentiate_output(const Network* net, Py_ssize_t rows, Py_ssize_t k) noexcept nogil:
     # Compute the derivatives of output k into the deltas of all layers, for the first `rows` rows of the block, after
     # forward().
-    cdef const Layer* out = &net.layers[net.count - 1]
+    cdef const Layer* last = &net.layers[net.count - 1]
     cdef Py_ssize_t i
-    memset(out.D, 0, rows * out.ld * sizeof(real))
+    memset(last.D, 0, rows * last.ld * sizeof(real))
     for i in range(rows):
-        out.D[i * out.ld + k] = 1
-    differentiate_rows(out.activation, out.Z, out.A, out.D, rows, out.n_out, out.ld)
+        last.D[i * last.ld + k] = 1
+    differentiate_rows(last.activation, last.Z, last.A, last.D, rows, last.n_out, last.ld)
     backward(net, 0, rows, rows, 0)
 
 
@@ -25,7 +25,7 @@ cdef inline void input_jacobian(const Network* net, Py_ssize_t rows, real* J) no
     for k in range(n_out):
         differentiate_output(net, rows, k)
         for i in range(rows):
-            memcpy(J + (i * n_out + k) * n_in, net.by_inputs + i * n_in, n_in * sizeof(real))
+            memcpy(J + (i * n_out + k) * n_in, net.input_gradient + i * n_in, n_in * sizeof(real))
 
 
 cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept nogil:
@@ -34,21 +34,21 @@ cdef inline void jacobian(const Network* net, Py_ssize_t rows, real* J) noexcept
     cdef const Layer* layer
     cdef const real* A
     cdef const real* D
-    cdef real* to
+    cdef real* out
     cdef Py_ssize_t i, j, k, n, n_out = net.block.n_out
     cdef int l
     for k in range(n_out):
         differentiate_output(net, rows, k)
         for i in range(rows):
-            to = J + (i * n_out + k) * count_parameters(net)
+            out = J + (i * n_out + k) * count_parameters(net)
             A = net.block.inputs[i]
             for l in range(net.count):
                 layer = &net.layers[l]
                 D = layer.D + i * layer.ld
                 for j in range(parameter_rows(layer)):
                     for n in range(layer.n_out):
-                        to[n] = D[n] * (1 if j == layer.rows else A[n] if layer.kind == SCALE else A[j])
-                    to += layer.n_out
+                        out[n] = D[n] * (1 if j == layer.rows else A[n] if layer.kind == SCALE else A[j])
+                    out += layer.n_out
                 A = layer.A + i * layer.ld
 
 

@@ -8,20 +8,20 @@ def product(const real[:, ::1] A, bint transposed, const real[:, ::1] B, real[:,
     numbers become 0. Returns whether a part of C was left as it was because it would not have become finite, which
     happens where `guarded`."""
     cdef Py_ssize_t m = C.shape[0], n = B.shape[1], k = B.shape[0], ldc = C.shape[1], _
-    cdef matmul.Form form = matmul.ROWS
+    cdef matmul.Layout layout = matmul.ROWS
     cdef const real* first = NULL
     cdef bint broken = False
     cdef const real** rows = <const real**>malloc(A.shape[0] * sizeof(real*))
     if rows is NULL:
         raise MemoryError
-    list_rows(rows, &A[0, 0], A.shape[1], A.shape[0])
+    set_row_pointers(rows, &A[0, 0], A.shape[1], A.shape[0])
     if transposed:
-        form = matmul.SCATTERED if scattered else matmul.COLUMNS
+        layout = matmul.SCATTERED if scattered else matmul.COLUMNS
     if start is not None:
         first = &start[0]
     with nogil:
         for _ in range(repeat):
-            matmul.product(form, m, n, k, matmul.Rows(rows, 0), &B[0, 0], n, &C[0, 0], ldc,
+            matmul.product(layout, m, n, k, matmul.Rows(rows, 0), &B[0, 0], n, &C[0, 0], ldc,
                            first, <real>scale, add, &broken if guarded else NULL, rectify, NULL)
     free(rows)
     return broken
@@ -38,7 +38,7 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
     cdef Data data = as_data(X, None, None, None, None)
     cdef Py_ssize_t n = X.shape[0], first, i, _
     cdef int which = PRODUCTS.index(product)
-    plan.with_inputs = True
+    plan.needs_input_gradient = True
     cdef void* memory = open_network(&net, &plan, &params[0], n, TRAIN, &data)
     cdef const Layer* layer = &net.layers[1]
     with nogil:
@@ -56,9 +56,9 @@ def convolve(Engine engine, const real[::1] params, const real[:, ::1] X, str pr
     free(memory)
 
 
-def dropped(uint64_t key, Py_ssize_t row, double share, real[::1] mask):
+def dropped(uint64_t key, Py_ssize_t row, double dropout_rate, real[::1] mask):
     """Writes the mask of a row of units into `mask`: 0 for about this share of them."""
-    mask_row(key, row, share, &mask[0], mask.shape[0])
+    mask_row(key, row, dropout_rate, &mask[0], mask.shape[0])
 
 
 def activate(str name, const real[::1] Z, real[::1] A, real[::1] D=None):
@@ -83,11 +83,11 @@ def function(str name, const real[::1] x, real[::1] out):
             store(&out[i], vmath.log1p(load(&x[i])))
 
 
-def over_root(const real[::1] x, const real[::1] square, double root, double eps, real[::1] out):
+def divide_by_root(const real[::1] x, const real[::1] square, double root, double eps, real[::1] out):
     """out = x / (root * sqrt(square) + eps). Lengths are whole vectors."""
     cdef Py_ssize_t i
     for i from 0 <= i < x.shape[0] by VL:
-        store(&out[i], quotient_over_root(load(&x[i]), load(&square[i]), <real>root, <real>eps))
+        store(&out[i], divide_vec_by_root(load(&x[i]), load(&square[i]), <real>root, <real>eps))
 
 
 def softmax(const real[:, ::1] Z, Py_ssize_t n, real[:, ::1] A, real[::1] log_sum, real[::1] scratch):

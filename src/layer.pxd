@@ -2,17 +2,17 @@
 # parameters are rows of padded length: W, then perhaps the bias b.
 
 from libc.stdint cimport uint64_t
-from simd cimport LINE, real, VL, load, store
+from simd cimport LINE_REALS, real, VL, load, store
 from arena cimport Arena, take
 from activations cimport differentiate
 from dropout cimport mask_row
 from optimizers cimport Own
-from threads cimport share
+from threads cimport share_start
 
 cdef enum:
     GRAIN = 16            # threads divide rows into multiples of this many; a multiple of VL in every build
     SMALL_GRAIN = 4       # the same for whole blocks per thread, and for the rows of W in layers without WT
-    HALF_PAGE = 2048      # avoid row lengths that are a multiple of this
+    HALF_PAGE_BYTES = 2048  # avoid row lengths that are a multiple of this
 
 cdef enum Kind:           # numbered in the order of KINDS in nnc/layers
     DENSE
@@ -38,8 +38,8 @@ cdef struct Layer:
     Py_ssize_t rows       # rows of W: n_in of a dense layer, 1 of BATCH_NORM and SCALE, 0 without parameters
     Py_ssize_t neurons    # columns of W: n_out of a dense layer, filters of a CONV2D, channels of a BATCH_NORM
     # outputs are groups of VL images, one image per lane, n_out vectors per group, without padding (images.pxd)
-    bint lanes
-    Shape below           # shape of an input image and of an output image
+    bint in_lanes
+    Shape in_shape        # shape of an input image and of an output image
     Shape out_shape
     Py_ssize_t window_height  # size of the window of a convolution or pool, in pixels
     Py_ssize_t window_width
@@ -49,7 +49,8 @@ cdef struct Layer:
     Py_ssize_t pad_x
     bint bias             # has a bias
     bint narrow           # dense with few outputs and many inputs: vectors run along the inputs
-    bint to_images  # dense, above a FLATTEN without dropout: writes deltas in lanes directly into D of the FLATTEN
+    # dense, above a FLATTEN without dropout: writes deltas in lanes directly into D of the FLATTEN
+    bint deltas_in_lanes
     # (rows, ld), then b (ld) if there is a bias, then running mean and variance of a BATCH_NORM; owned by the caller
     real* W
     real* gradient        # same layout as W; NULL: the optimizer consumes the gradient strip by strip
@@ -64,25 +65,25 @@ cdef struct Layer:
     double dropped        # probability that training sets an output to zero
     real* mask  # (rows of the block, ld) 0 for a dropped output, else 1 / (1 - dropout_rate); NULL without dropout
     real* out             # (rows of the block, ld) inputs of the next layer: A, or A times the mask
-    const real** outs     # (rows of the block) pointers to the rows of `out` and of D
-    const real** deltas
-    Py_ssize_t group      # numbers of D per thread, for images
-    Py_ssize_t pooled     # window height of the max-pool fused into this convolution, or 0
+    const real** out_rows  # (rows of the block) pointers to the rows of `out` and of D
+    const real** delta_rows
+    Py_ssize_t group_reals  # numbers of D per thread, for images
+    Py_ssize_t fused_height  # window height of the max-pool fused into this convolution, or 0
     const real* input     # inputs of a layer of images or of a BATCH_NORM: `out` of the previous layer
-    real* kept            # index of the maximum in each window of a MAX_POOL, same layout as A; NULL unless training
+    real* argmax          # index of the maximum in each window of a MAX_POOL, same layout as A; NULL unless training
     # CONV2D: some rows of the images with zero padding, per thread, or NULL; pixels.pxd: one padded image
-    real* bordered
+    real* padded_input
     # CONV2D: the same, channel by channel, for the gradient if the distance of pixels is a power of two; or NULL
-    real* planes
-    real* spread          # copy of the deltas in the layout that the backward product reads, per thread
+    real* channel_planes
+    real* delta_copy      # copy of the deltas in the layout that the backward product reads, per thread
     real* sums            # CONV2D: gradient of each lane, per thread; pixels.pxd: copies of windows
     real* panels          # CONV2D: contiguous copies of the deltas of some filters, per thread
     real* slots           # (grains of the block, parameters) gradient of each grain of rows
     double momentum       # BATCH_NORM: weight of the batch in the running statistics
     double eps            # BATCH_NORM: added to the variance
     real* statistics      # (threads, STATISTIC_COUNT of norm.pxd, ld) statistics of a BATCH_NORM
-    real* chunks          # (chunks of rows, 4, ld) partial sums of the chunks, only for training
-    bint running          # BATCH_NORM: uses running statistics, which all threads share
+    real* chunk_sums      # (chunks of rows, 4, ld) partial sums of the chunks, only for training
+    bint use_running_stats  # BATCH_NORM: uses running statistics, which all threads share
     bint frozen  # parameters do not change in this run; no deltas are computed below the lowest trainable layer
     Own* own  # learning rate factors of this layer, or NULL if it has those of the run; owned by the Training
     bint broken           # a step would have made parameters infinite or NaN; these have kept their values
@@ -92,10 +93,10 @@ cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
     # Return the row length for n numbers: whole vectors, plus one cache line if it would be a multiple of
     # HALF_PAGE_BYTES. Otherwise all rows would compete for few sets of the cache.
     cdef Py_ssize_t length = (n + VL - 1) // VL * VL
-    return length + LINE if length * <Py_ssize_t>sizeof(real) % HALF_PAGE == 0 else length
+    return length + LINE_REALS if length * <Py_ssize_t>sizeof(real) % HALF_PAGE_BYTES == 0 else length
 
 
-cdef inline Py_ssize_t whole_groups(Py_ssize_t rows) noexcept nogil:
+cdef inline Py_ssize_t round_up_to_groups(Py_ssize_t rows) noexcept nogil:
     # Return the number of rows rounded up to whole groups of VL images.
     return (rows + VL - 1) // VL * VL
 
@@ -125,50 +126,51 @@ cdef inline real* running_variance(const Layer* layer) noexcept nogil:
     return layer.W + 3 * layer.ld
 
 
-cdef inline bint is_spared(const Layer* layer, Py_ssize_t k) noexcept nogil:
+cdef inline bint is_penalty_exempt(const Layer* layer, Py_ssize_t k) noexcept nogil:
     # Return whether penalties skip row k of the parameters: biases, and parameters of BATCH_NORM and SCALE, whose size
     # does not limit the outputs.
     return k == layer.rows or layer.kind == BATCH_NORM or layer.kind == SCALE
 
 
-cdef inline Py_ssize_t grain_of(const Layer* layer) noexcept nogil:
+cdef inline Py_ssize_t row_grain(const Layer* layer) noexcept nogil:
     # Return the granularity in which threads divide the rows of W.
     return SMALL_GRAIN if layer.WT is NULL else GRAIN
 
 
 cdef inline Py_ssize_t first_row(const Layer* layer, int thread, int threads) noexcept nogil:
     # Return the first of the thread's share of parameter rows.
-    return share(layer.rows, thread, threads, grain_of(layer))
+    return share_start(layer.rows, thread, threads, row_grain(layer))
 
 
-cdef inline Py_ssize_t last_row(const Layer* layer, int thread, int threads) noexcept nogil:
+cdef inline Py_ssize_t end_row(const Layer* layer, int thread, int threads) noexcept nogil:
     # Return the end of the thread's share of parameter rows. The bias, the last row, belongs to the last thread.
-    cdef Py_ssize_t last = share(layer.rows, thread + 1, threads, grain_of(layer))
+    cdef Py_ssize_t last = share_start(layer.rows, thread + 1, threads, row_grain(layer))
     return last + layer.bias if thread == threads - 1 else last
 
 
-cdef inline void list_rows(const real** rows, const real* first, Py_ssize_t ld, Py_ssize_t count) noexcept nogil:
+cdef inline void set_row_pointers(const real** rows, const real* first, Py_ssize_t ld, Py_ssize_t count) noexcept nogil:
     # Write pointers to `count` rows of a matrix whose rows are ld numbers apart.
     cdef Py_ssize_t i
     for i in range(count):
         rows[i] = first + i * ld
 
 
-cdef inline void take_lanes(Layer* layer, Arena* arena, Py_ssize_t count, bint keep_z, bint with_delta,
-                            int threads) noexcept nogil:
+cdef inline void allocate_lane_outputs(Layer* layer, Arena* arena, Py_ssize_t count, bint keep_z, bint with_delta,
+                                       int threads) noexcept nogil:
     # Allocate outputs of images in lanes for `count` rows: A, and optionally separate net inputs Z and deltas D.
-    cdef size_t group = VL * layer.n_out * sizeof(real), numbers = whole_groups(count) * layer.n_out * sizeof(real)
+    cdef size_t group = VL * layer.n_out * sizeof(real)
+    cdef size_t numbers = round_up_to_groups(count) * layer.n_out * sizeof(real)
     layer.A = <real*>take(arena, numbers)
     layer.Z = <real*>take(arena, numbers) if keep_z else layer.A
     layer.D = <real*>take(arena, numbers if layer.kind == BATCH_NORM else threads * group) if with_delta else NULL
-    layer.group = VL * layer.n_out
+    layer.group_reals = VL * layer.n_out
     layer.mask = <real*>take(arena, numbers) if layer.dropped > 0 else NULL
     layer.out = <real*>take(arena, numbers) if layer.dropped > 0 else layer.A
-    layer.outs, layer.deltas = NULL, NULL
+    layer.out_rows, layer.delta_rows = NULL, NULL
 
 
-cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z,
-                           bint with_delta) noexcept nogil:
+cdef inline void allocate_row_outputs(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssize_t size, bint keep_z,
+                                      bint with_delta) noexcept nogil:
     # Allocate outputs of rows for `count` rows, `size` numbers in total: A, and optionally separate net inputs Z and
     # deltas D.
     cdef size_t numbers = size * sizeof(real), pointers = count * sizeof(real*)
@@ -177,26 +179,26 @@ cdef inline void take_rows(Layer* layer, Arena* arena, Py_ssize_t count, Py_ssiz
     layer.D = <real*>take(arena, numbers) if with_delta else NULL
     layer.mask = <real*>take(arena, numbers) if layer.dropped > 0 else NULL
     layer.out = <real*>take(arena, numbers) if layer.dropped > 0 else layer.A
-    layer.outs = <const real**>take(arena, pointers)
-    layer.deltas = <const real**>take(arena, pointers) if with_delta else NULL
+    layer.out_rows = <const real**>take(arena, pointers)
+    layer.delta_rows = <const real**>take(arena, pointers) if with_delta else NULL
     if arena.base:
-        list_rows(layer.outs, layer.out, layer.ld, count)
+        set_row_pointers(layer.out_rows, layer.out, layer.ld, count)
         if with_delta:
-            list_rows(layer.deltas, layer.D, layer.ld, count)
+            set_row_pointers(layer.delta_rows, layer.D, layer.ld, count)
 
 
-cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first,
+cdef inline void drop(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first,
                       Py_ssize_t rows) noexcept nogil:
     # Draw dropout masks and write `out` for rows first <= i < first + rows of the block, which starts at row
     # block_start of the batch.
     cdef Py_ssize_t i, j
     for i in range(first, first + rows):
-        mask_row(key, place + i, layer.dropped, layer.mask + i * layer.ld, layer.ld)
+        mask_row(key, block_start + i, layer.dropped, layer.mask + i * layer.ld, layer.ld)
         for j from i * layer.ld <= j < (i + 1) * layer.ld by VL:
             store(layer.out + j, load(layer.A + j) * load(layer.mask + j))
 
 
-cdef inline void to_net_input(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline void backward_activation(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # Convert D from d loss / d out to d loss / d Z: apply the dropout mask and the derivative of the activation.
     cdef Py_ssize_t i, start = first * layer.ld
     if layer.mask is not NULL:

@@ -5,10 +5,10 @@
 from libc.stdint cimport uint64_t
 from simd cimport VL, real
 from arena cimport TRAIN, Arena, Purpose, take
-from matmul cimport Ahead, Form
+from matmul cimport PrefetchQueue, Layout
 from threads cimport smaller
-from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, SCALE, GRAIN, Layer, drop, padded, take_lanes,
-                    take_rows, to_net_input)
+from layer cimport (BATCH_NORM, CONV2D, DENSE, FLATTEN, INPUT, MAX_POOL, SCALE, GRAIN, Layer, drop, padded,
+                    allocate_lane_outputs, allocate_row_outputs, backward_activation)
 cimport conv
 cimport dense
 cimport images
@@ -17,67 +17,69 @@ cimport pool
 cimport scale as scaling
 
 
-cdef inline void measure(Layer* layer, bint lowest) noexcept nogil:
+cdef inline void set_sizes(Layer* layer, bint lowest) noexcept nogil:
     # Set the shape of W and the row lengths from the shapes and options of the layer.
     if layer.kind == BATCH_NORM:
-        layer.lanes = (layer - 1).lanes
+        layer.in_lanes = (layer - 1).in_lanes
     else:
-        layer.lanes = layer.kind != DENSE and layer.kind != FLATTEN and layer.kind != SCALE
+        layer.in_lanes = layer.kind != DENSE and layer.kind != FLATTEN and layer.kind != SCALE
     if layer.kind == DENSE:
-        dense.measure(layer, lowest)
+        dense.set_sizes(layer, lowest)
     elif layer.kind == CONV2D:
-        conv.measure(layer)
+        conv.set_sizes(layer)
     elif layer.kind == BATCH_NORM:
-        norm.measure(layer)
+        norm.set_sizes(layer)
     elif layer.kind == SCALE:
-        scaling.measure(layer)
+        scaling.set_sizes(layer)
     elif layer.kind == FLATTEN:
         layer.ld = padded(layer.n_out)
 
 
-cdef inline bint fits(const Layer* layer) noexcept nogil:
+cdef inline bint is_consistent(const Layer* layer) noexcept nogil:
     # Return whether the shapes of a layer are consistent, so that its windows lie inside the image and its padding.
     cdef Py_ssize_t y = (layer.out_shape.height - 1) * layer.stride_y  # first row and first column of the last window
     cdef Py_ssize_t x = (layer.out_shape.width - 1) * layer.stride_x
     if layer.kind == INPUT:
-        return (layer.below.width == layer.out_shape.width and layer.below.channels == layer.out_shape.channels and
-                layer.n_in == layer.n_out)
+        return (layer.in_shape.width == layer.out_shape.width and
+                layer.in_shape.channels == layer.out_shape.channels and layer.n_in == layer.n_out)
     if layer.kind == FLATTEN or layer.kind == BATCH_NORM or layer.kind == SCALE:
-        return layer.n_in == layer.n_out and (layer.kind == FLATTEN or layer.below.channels == layer.out_shape.channels)
+        return (layer.n_in == layer.n_out and
+                (layer.kind == FLATTEN or layer.in_shape.channels == layer.out_shape.channels))
     if smaller(smaller(layer.window_height, layer.window_width), smaller(layer.stride_y, layer.stride_x)) < 1:
         return False
     if layer.kind == CONV2D:
-        return (0 <= layer.pad_y < layer.window_height and y - layer.pad_y < layer.below.height and
-                0 <= layer.pad_x < layer.window_width and x - layer.pad_x < layer.below.width)
-    return (layer.below.channels == layer.out_shape.channels and
-            y + layer.window_height <= layer.below.height and x + layer.window_width <= layer.below.width)
+        return (0 <= layer.pad_y < layer.window_height and y - layer.pad_y < layer.in_shape.height and
+                0 <= layer.pad_x < layer.window_width and x - layer.pad_x < layer.in_shape.width)
+    return (layer.in_shape.channels == layer.out_shape.channels and
+            y + layer.window_height <= layer.in_shape.height and x + layer.window_width <= layer.in_shape.width)
 
 
-cdef inline void take_outputs(Layer* layer, const Layer* above, Arena* arena, Py_ssize_t count, Py_ssize_t size,
-                              bint keep_z, bint with_delta, bint lowest, int threads) noexcept nogil:
+cdef inline void allocate_outputs(Layer* layer, const Layer* next_layer, Arena* arena, Py_ssize_t count,
+                                  Py_ssize_t size, bint keep_z, bint with_delta, bint lowest,
+                                  int threads) noexcept nogil:
     # Allocate outputs for `count` rows, and deltas if with_delta is set; `size` numbers for layers of rows. next_layer
     # may be fused into this one; it is NULL if all outputs must be stored.
-    if above is not NULL and conv.fuses(layer, above):
-        conv.take_pooled(layer, arena, above.window_height, with_delta, lowest, threads)
-    elif layer.lanes:
-        take_lanes(layer, arena, count, keep_z, with_delta, threads)
+    if next_layer is not NULL and conv.can_fuse_pool(layer, next_layer):
+        conv.allocate_fused(layer, arena, next_layer.window_height, with_delta, lowest, threads)
+    elif layer.in_lanes:
+        allocate_lane_outputs(layer, arena, count, keep_z, with_delta, threads)
     else:
-        take_rows(layer, arena, count, size, keep_z, with_delta)
+        allocate_row_outputs(layer, arena, count, size, keep_z, with_delta)
 
 
-cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block, bint running,
-                         int threads) noexcept nogil:
-    # Allocate the buffers that only this kind of layer has. `running`: training uses the running statistics of
-    # BATCH_NORM.
+cdef inline void lay_out(Layer* layer, Arena* arena, bint lowest, Purpose purpose, Py_ssize_t block,
+                         bint use_running_stats, int threads) noexcept nogil:
+    # Allocate the buffers that only this kind of layer has. With `use_running_stats`, training uses the running
+    # statistics of BATCH_NORM.
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN
     if layer.kind == DENSE:
         dense.lay_out(layer, arena, lowest, purpose, block)
     elif layer.kind == CONV2D:
         conv.lay_out(layer, arena, lowest, purpose, grains, threads)
     elif layer.kind == BATCH_NORM:
-        norm.lay_out(layer, arena, block, purpose, running, threads)
+        norm.lay_out(layer, arena, block, purpose, use_running_stats, threads)
     elif layer.kind == MAX_POOL and purpose == TRAIN:
-        layer.kept = <real*>take(arena, grains * GRAIN * layer.n_out * sizeof(real))
+        layer.argmax = <real*>take(arena, grains * GRAIN * layer.n_out * sizeof(real))
 
 
 cdef inline void forward(const Layer* layer, const real** X, Py_ssize_t first, Py_ssize_t rows, int thread,
@@ -102,51 +104,51 @@ cdef inline void forward_group(const Layer* layer, const real** X, Py_ssize_t fi
         images.flatten_forward(layer, first, rows)
     elif layer.kind == BATCH_NORM:
         norm.forward(layer, first, rows, thread)
-    elif (layer - 1).pooled == 0:             # otherwise the convolution has computed the fused pool
+    elif (layer - 1).fused_height == 0:       # otherwise the convolution has computed the fused pool
         pool.forward(layer, first)
 
 
-cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t place, Py_ssize_t first, Py_ssize_t rows,
-                              real* scratch) noexcept nogil:
+cdef inline void drop_outputs(const Layer* layer, uint64_t key, Py_ssize_t block_start, Py_ssize_t first,
+                              Py_ssize_t rows, real* scratch) noexcept nogil:
     # Apply dropout to the outputs of `rows` rows; the block starts at row block_start of the batch.
-    if layer.lanes:
-        images.drop_group(layer, key, place, first, rows, scratch)
+    if layer.in_lanes:
+        images.drop_group(layer, key, block_start, first, rows, scratch)
     else:
-        drop(layer, key, place, first, rows)
+        drop(layer, key, block_start, first, rows)
 
 
-cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
+cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t rows,
                           int thread) noexcept nogil:
     # Compute D of the layer below a layer of rows.
     if layer.kind == DENSE:
-        dense.backward(layer, below, first, rows)
+        dense.backward(layer, previous, first, rows)
     elif layer.kind == SCALE:
-        scaling.backward(layer, below, first, rows)
+        scaling.backward(layer, previous, first, rows)
     else:
-        norm.backward(layer, below, first, rows, thread)
-    to_net_input(below, first, rows)
+        norm.backward(layer, previous, first, rows, thread)
+    backward_activation(previous, first, rows)
 
 
-cdef inline void backward_group(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t high,
+cdef inline void backward_group(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t high,
                                 int thread) noexcept nogil:
     # Compute D of the layer below a layer of images, and the layer's gradient, for one group. The thread's images end
     # before row `high`.
     cdef Py_ssize_t rows = smaller(VL, high - first)
     if layer.kind == CONV2D and not layer.frozen:
         conv.fill_slot(layer, first, high, thread)
-    if below.D is NULL:
+    if previous.D is NULL:
         return
     if layer.kind == CONV2D:
-        conv.backward(layer, below, first, thread)
+        conv.backward(layer, previous, first, thread)
     elif layer.kind == FLATTEN:
-        images.flatten_backward(layer, below, first, rows, thread)
+        images.flatten_backward(layer, previous, first, rows, thread)
     elif layer.kind == BATCH_NORM:
-        norm.backward(layer, below, first, rows, thread)
-    elif below.pooled > 0:                    # the convolution below does the backward pass of its fused pool
+        norm.backward(layer, previous, first, rows, thread)
+    elif previous.fused_height > 0:           # the convolution below does the backward pass of its fused pool
         return
     else:
-        pool.backward(layer, below, first, thread)
-    images.group_to_net_input(below, first, thread)
+        pool.backward(layer, previous, first, thread)
+    images.backward_activation_group(previous, first, thread)
 
 
 cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_t rows, int thread,
@@ -161,13 +163,14 @@ cdef inline void input_backward(const Layer* lowest, Py_ssize_t first, Py_ssize_
         images.input_backward(lowest, first, rows, thread, out)
 
 
-cdef inline void gradient(const Layer* layer, const real** X, Form form, Py_ssize_t rows, Py_ssize_t low,
-                          Py_ssize_t high, real* out, real scale, bint add, bint* broken, Ahead* ahead) noexcept nogil:
+cdef inline void gradient(const Layer* layer, const real** X, Layout layout, Py_ssize_t rows, Py_ssize_t low,
+                          Py_ssize_t high, real* out, real scale, bint add, bint* broken,
+                          PrefetchQueue* queue) noexcept nogil:
     # Compute rows low <= k < high of the gradient over the block, or out += scale * gradient if `add` is set; the last
     # row is the bias. If `broken` is not NULL, out are parameters: elements that would not be finite keep their values,
     # and *broken is set.
     if layer.kind == DENSE:
-        dense.gradient(layer, X, form, rows, low, high, out, scale, add, broken, ahead)
+        dense.gradient(layer, X, layout, rows, low, high, out, scale, add, broken, queue)
     elif layer.kind == CONV2D:
         conv.gradient(layer, rows, low, high, out, scale, add, broken)
     elif layer.kind == BATCH_NORM:
@@ -185,14 +188,14 @@ cdef inline void refresh(const Layer* layer) noexcept nogil:
     # Update WT and statistics after the parameters were changed outside of a step.
     if layer.WT is not NULL:
         transpose_rows(layer, 0, layer.rows)
-    if layer.kind == BATCH_NORM and layer.running:
-        norm.settle(layer)
+    if layer.kind == BATCH_NORM and layer.use_running_stats:
+        norm.load_running_statistics(layer)
 
 
-cdef inline void run_on(Layer* layer) noexcept nogil:
+cdef inline void update_running_statistics(Layer* layer) noexcept nogil:
     # Update what a step changes in addition to the parameters: running statistics.
     if layer.kind == BATCH_NORM:
-        norm.run_on(layer)
+        norm.update_running_statistics(layer)
 
 
 cdef inline void transpose_rows(const Layer* layer, Py_ssize_t low, Py_ssize_t high) noexcept nogil:

@@ -23,7 +23,8 @@
 # = -softplus(z). The functions return the plain sum over some rows of a block; loss_scale() is the factor that converts
 # it to the loss. The terms of a row are multiplied by its sample weight, and m is the sum of the weights.
 
-from simd cimport always_inlined, inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vabs, sum_lanes
+from simd cimport (always_inlined, always_inlined_vec, real, vec, VL, splat, load, store, if_less, if_negative, vabs,
+                   sum_lanes)
 from vmath cimport clamp, exp, log1p, sign, tanh
 
 cdef enum Loss:           # numbered in the order of the rows in nnc/_registry
@@ -81,36 +82,36 @@ cdef inline vec squared_term(vec p, vec y, vec mask, real scale, vec* d) noexcep
     return e * e * mask
 
 
-cdef inline vec error_loss(int loss, vec e, real c, vec* slope) noexcept nogil:
+cdef inline vec error_loss(int loss, vec e, real c, vec* derivative) noexcept nogil:
     # Return the loss of e = P - Y, and write its derivative.
     cdef vec a
     if loss == MAE:
-        slope[0] = sign(e)
+        derivative[0] = sign(e)
         return vabs(e)
     if loss == HUBER:
-        slope[0] = a = clamp(e, -c, c)
+        derivative[0] = a = clamp(e, -c, c)
         return a * (e - <real>0.5 * a)
     if loss == LOG_COSH:  # |e| + log((1 + exp(-2 |e|)) / 2)
-        slope[0] = tanh(e)
+        derivative[0] = tanh(e)
         a = vabs(e)
         return a + log1p(exp(<real>-2 * a)) - splat(<real>0.693147180559945309417)
-    slope[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))     # QUANTILE
-    return e * slope[0]
+    derivative[0] = if_negative(e, splat(-c), if_less(splat(0), e, splat(1 - c), splat(0)))  # QUANTILE
+    return e * derivative[0]
 
 
 cdef inline vec elementwise_term(int loss, real c, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
     # Return a term of the losses that are functions of e, of hinge or of custom, and write D = scale d loss / d P.
-    cdef vec margin, slope, value
+    cdef vec margin, derivative, value
     if loss == HINGE:
         margin = splat(1) - y * p
-        slope = if_less(splat(0), margin, -y, splat(0))
+        derivative = if_less(splat(0), margin, -y, splat(0))
         value = if_negative(margin, splat(0), margin)
     elif loss == CUSTOM:
-        slope = y
+        derivative = y
         value = y * p
     else:
-        value = error_loss(loss, p - y, c, &slope)
-    d[0] = scale * slope * mask
+        value = error_loss(loss, p - y, c, &derivative)
+    d[0] = scale * derivative * mask
     return value * mask
 
 
@@ -126,7 +127,7 @@ cdef inline vec binary_term(vec z, vec p, vec y, vec mask, real scale, vec* d) n
     return (if_negative(z, splat(0), z) - z * y + log1p(exp(-vabs(z)))) * mask
 
 
-cdef inline inlined_vec term(int loss, real c, vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
+cdef inline always_inlined_vec term(int loss, real c, vec z, vec p, vec y, vec mask, real scale, vec* d) noexcept nogil:
     # Return a term of a loss that is a sum over single outputs, and write its delta; c is the parameter of the loss.
     if loss <= MSE:
         return squared_term(p, y, mask, scale, d)

@@ -11,98 +11,99 @@
 # Each element of C is one sum over k in a fixed order, whatever tile it falls in and whether B is packed. So the result
 # for a row depends neither on other rows nor on how threads divide the rows.
 
-from simd cimport (LINE, ROWS_AHEAD, TILE_ROWS, TILE_VECS, VL, WIDE_FIRST, WIDE_ROWS, always_inlined, never_inlined,
-                   real, vec, all_finite, if_finite, load, madd, prefetch_line, prefetch_near, splat, store)
+from simd cimport (LINE_REALS, PREFETCH_ROWS, TILE_ROWS, TILE_VECS, VL, WIDE_TILES_FIRST, WIDE_TILE_ROWS,
+                   always_inlined, never_inlined, real, vec, all_finite, if_finite, load, madd, prefetch_l2,
+                   prefetch_l1, splat, store)
 from activations cimport f_relu
 
 cdef enum:
-    MAX_TILE = 32         # accumulators of the largest tile, in vectors
-    K_BLOCK = 256         # block of rows of B: a panel of K_BLOCK_ROWS rows and TILE_VECS vectors fits the L1 cache
-    PACK_FROM = 384       # copy a panel of B to contiguous memory if C has at least this many rows
+    MAX_TILE_VECS = 32    # accumulators of the largest tile, in vectors
+    K_BLOCK_ROWS = 256    # block of rows of B: a panel of K_BLOCK_ROWS rows and TILE_VECS vectors fits the L1 cache
+    MIN_PACK_ROWS = 384   # copy a panel of B to contiguous memory if C has at least this many rows
     # vectors of columns of the wide tile; odd, because a tile with one vector of columns waits for its loads
-    WIDE_VECS = 3
+    WIDE_TILE_VECS = 3
 
-cdef enum Form:           # memory layout of A
+cdef enum Layout:         # memory layout of A
     ROWS                  # pointers to the rows of A
     COLUMNS  # pointers to the rows of A.T, which are at a constant distance, so that addresses need no loads
     SCATTERED             # pointers to the rows of A.T, which lie anywhere
 
 cdef struct Rows:
     # Matrix, or part of a matrix, given by pointers to its rows.
-    const real** at       # pointer to each row
+    const real** pointers  # pointer to each row
     Py_ssize_t column     # first column of the part
 
-cdef struct Ahead:
+cdef struct PrefetchQueue:
     # Rows that are needed soon and lie scattered in memory. Their cache lines are prefetched between the tiles of a
     # product.
     const real* X         # (any number of rows, n) matrix that contains the rows
     const int* order      # index of the next row
     const int* end        # end of the indices
     Py_ssize_t n          # numbers in a row
-    Py_ssize_t at         # numbers of the next row that are prefetched already
+    Py_ssize_t offset     # numbers of the next row that are prefetched already
 
-cdef struct Strides:
-    Py_ssize_t a          # distance of the rows of A.T if it is constant, in numbers
-    Py_ssize_t b          # distance of the rows of B, in numbers
-    Py_ssize_t c          # distance of the rows of C, in numbers
+cdef struct ProductOptions:
+    Py_ssize_t lda        # distance of the rows of A.T if it is constant, in numbers
+    Py_ssize_t ldb        # distance of the rows of B, in numbers
+    Py_ssize_t ldc        # distance of the rows of C, in numbers
     bint add              # compute C += scale * A @ B instead of C = start + A @ B
     real scale            # factor of the product if `add` is set
     bint* broken  # not NULL: C are parameters; elements that would not be finite keep their values, and *broken is set
     bint rectify          # compute C = relu(C), which saves a second pass over C; only for layout ROWS
-    Ahead* ahead          # rows to prefetch meanwhile, for layouts COLUMNS and SCATTERED; or NULL
+    PrefetchQueue* queue  # rows to prefetch meanwhile, for layouts COLUMNS and SCATTERED; or NULL
 
 
-cdef inline Rows part(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
+cdef inline Rows submatrix(bint rows, Rows A, Py_ssize_t i) noexcept nogil:
     # Return the part of A from row i on, or from column i on.
     if rows:
-        A.at += i
+        A.pointers += i
     else:
         A.column += i
     return A
 
 
-cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                const real* start, const Strides* by) noexcept nogil:
+cdef inline always_inlined tile(Layout layout, int rows, int vecs, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                const real* start, const ProductOptions* opt) noexcept nogil:
     # Compute `rows` rows and `vecs` vectors of columns of C. These two and `layout` are literals at every call, so that
     # all loops over them unroll and the accumulators stay in registers.
-    cdef vec acc[MAX_TILE]
-    cdef vec b[WIDE_VECS]
+    cdef vec acc[MAX_TILE_VECS]
+    cdef vec b[WIDE_TILE_VECS]
     cdef const real* row[TILE_ROWS]
-    cdef Py_ssize_t lda = by.a, ldb = by.b, ldc = by.c
+    cdef Py_ssize_t lda = opt.lda, ldb = opt.ldb, ldc = opt.ldc
     cdef vec a, scale
     cdef int i, j
     cdef Py_ssize_t k
-    cdef bint asks = ROWS_AHEAD > 0 and rows * vecs >= TILE_ROWS * TILE_VECS
+    cdef bint prefetches = PREFETCH_ROWS > 0 and rows * vecs >= TILE_ROWS * TILE_VECS
     for j in range(vecs):
         b[j] = splat(0) if start is NULL else load(start + j * VL)
     for i in range(rows):
         for j in range(vecs):
             acc[i * vecs + j] = b[j]
-        if form == ROWS:
-            row[i] = A.at[i] + A.column
+        if layout == ROWS:
+            row[i] = A.pointers[i] + A.column
     for k in range(k_len):
         for j in range(vecs):
             b[j] = load(B + k * ldb + j * VL)
-            if asks and form == ROWS:
-                prefetch_near(B + (k + ROWS_AHEAD) * ldb + j * VL)
-        if form == COLUMNS:
-            row[0] = A.at[0] + A.column + k * lda
-            if asks:
-                prefetch_near(row[0] + ROWS_AHEAD * lda)
-        elif form == SCATTERED:
-            row[0] = A.at[k] + A.column
-            if asks and vecs == WIDE_VECS:     # narrower tiles lose more time than they save
-                prefetch_near(A.at[k + ROWS_AHEAD if k + ROWS_AHEAD < k_len else k] + A.column)
+            if prefetches and layout == ROWS:
+                prefetch_l1(B + (k + PREFETCH_ROWS) * ldb + j * VL)
+        if layout == COLUMNS:
+            row[0] = A.pointers[0] + A.column + k * lda
+            if prefetches:
+                prefetch_l1(row[0] + PREFETCH_ROWS * lda)
+        elif layout == SCATTERED:
+            row[0] = A.pointers[k] + A.column
+            if prefetches and vecs == WIDE_TILE_VECS:  # narrower tiles lose more time than they save
+                prefetch_l1(A.pointers[k + PREFETCH_ROWS if k + PREFETCH_ROWS < k_len else k] + A.column)
         for i in range(rows):
-            a = splat(row[i][k] if form == ROWS else row[0][i])
+            a = splat(row[i][k] if layout == ROWS else row[0][i])
             for j in range(vecs):
                 acc[i * vecs + j] = madd(a, b[j], acc[i * vecs + j])
-    if by.add:
-        scale = splat(by.scale)
+    if opt.add:
+        scale = splat(opt.scale)
         for i in range(rows):
             for j in range(vecs):
                 acc[i * vecs + j] = madd(scale, acc[i * vecs + j], load(C + i * ldc + j * VL))
-    if by.broken is not NULL:
+    if opt.broken is not NULL:
         for j in range(vecs):
             b[j] = acc[j] - acc[j]                # 0 if finite, else NaN
             for i in range(1, rows):
@@ -110,11 +111,11 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
         for j in range(1, vecs):
             b[0] = b[0] + b[j]
         if not all_finite(b[0]):
-            by.broken[0] = True
+            opt.broken[0] = True
             for i in range(rows):
                 for j in range(vecs):
                     acc[i * vecs + j] = if_finite(acc[i * vecs + j], acc[i * vecs + j], load(C + i * ldc + j * VL))
-    if form == ROWS and by.rectify:
+    if layout == ROWS and opt.rectify:
         for i in range(rows):
             for j in range(vecs):
                 acc[i * vecs + j] = f_relu(acc[i * vecs + j])
@@ -123,234 +124,238 @@ cdef inline always_inlined tile(Form form, int rows, int vecs, Py_ssize_t k_len,
             store(C + i * ldc + j * VL, acc[i * vecs + j])
 
 
-cdef inline void look_ahead(Ahead* ahead, Py_ssize_t lines) noexcept nogil:
+cdef inline void prefetch_next(PrefetchQueue* queue, Py_ssize_t lines) noexcept nogil:
     # Prefetch the next `lines` cache lines of the queue.
     cdef Py_ssize_t _
     for _ in range(lines):
-        if ahead.order == ahead.end:
+        if queue.order == queue.end:
             return
-        prefetch_line(ahead.X + ahead.order[0] * ahead.n + ahead.at)
-        ahead.at += LINE
-        if ahead.at >= ahead.n:
-            ahead.at = 0
-            ahead.order += 1
+        prefetch_l2(queue.X + queue.order[0] * queue.n + queue.offset)
+        queue.offset += LINE_REALS
+        if queue.offset >= queue.n:
+            queue.offset = 0
+            queue.order += 1
 
 
-cdef inline always_inlined tiles(Form form, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A,
-                                 const real* B, real* C, const real* start, const Strides* by) noexcept nogil:
+cdef inline always_inlined tiles(Layout layout, int rows, int vecs, Py_ssize_t count, Py_ssize_t k_len, Rows A,
+                                 const real* B, real* C, const real* start, const ProductOptions* opt) noexcept nogil:
     # Compute `count` tiles, one below the other, and prefetch rows after each. Over all tiles of a gradient, as many
     # rows are prefetched as the gradient sums over. A gradient with one vector of columns uses other tiles and
     # prefetches nothing.
     cdef Py_ssize_t i, lines = 0
-    if form != ROWS and by.ahead is not NULL:
-        lines = rows * vecs * VL * k_len // (LINE * by.c) + 1
+    if layout != ROWS and opt.queue is not NULL:
+        lines = rows * vecs * VL * k_len // (LINE_REALS * opt.ldc) + 1
     for i from 0 <= i < count * rows by rows:
-        tile(form, rows, vecs, k_len, part(form == ROWS, A, i), B, C + i * by.c, start, by)
+        tile(layout, rows, vecs, k_len, submatrix(layout == ROWS, A, i), B, C + i * opt.ldc, start, opt)
         if lines > 0:
-            look_ahead(by.ahead, lines)
+            prefetch_next(opt.queue, lines)
 
 
 # The largest tile needs all registers, so it has a function of its own, where no other variable occupies one.
 
 cdef inline never_inlined tiles_by_rows(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                        const real* start, const Strides* by) noexcept nogil:
-    tiles(ROWS, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
+                                        const real* start, const ProductOptions* opt) noexcept nogil:
+    tiles(ROWS, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined tiles_by_columns(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                           const real* start, const Strides* by) noexcept nogil:
-    tiles(COLUMNS, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
+                                           const real* start, const ProductOptions* opt) noexcept nogil:
+    tiles(COLUMNS, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined tiles_by_scattered(Py_ssize_t count, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                             const real* start, const Strides* by) noexcept nogil:
-    tiles(SCATTERED, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, by)
+                                             const real* start, const ProductOptions* opt) noexcept nogil:
+    tiles(SCATTERED, TILE_ROWS, TILE_VECS, count, k_len, A, B, C, start, opt)
 
 
-cdef inline always_inlined some(Form form, int rows, int vecs, Py_ssize_t m, Py_ssize_t* i, Py_ssize_t k_len, Rows A,
-                                const real* B, real* C, const real* start, const Strides* by) noexcept nogil:
+cdef inline always_inlined remaining_tiles(Layout layout, int rows, int vecs, Py_ssize_t m, Py_ssize_t* i,
+                                           Py_ssize_t k_len, Rows A, const real* B, real* C, const real* start,
+                                           const ProductOptions* opt) noexcept nogil:
     # Compute tiles from row *i on while m rows have room for them, and advance *i. This is a loop even if there is at
     # most one tile, because only in a loop does GCC keep all accumulators in registers.
     while m - i[0] >= rows:
-        tile(form, rows, vecs, k_len, part(form == ROWS, A, i[0]), B, C + i[0] * by.c, start, by)
+        tile(layout, rows, vecs, k_len, submatrix(layout == ROWS, A, i[0]), B, C + i[0] * opt.ldc, start, opt)
         i[0] += rows
 
 
-cdef inline always_inlined strip(Form form, int vecs, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                 const real* start, const Strides* by) noexcept nogil:
+cdef inline always_inlined strip(Layout layout, int vecs, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B,
+                                 real* C, const real* start, const ProductOptions* opt) noexcept nogil:
     # Compute all m rows of C for `vecs` vectors of columns.
     cdef Py_ssize_t i = 0, count = m // TILE_ROWS
     if vecs == TILE_VECS and count > 0:
         if TILE_ROWS == 6 and 2 <= m - count * TILE_ROWS < 4:
             count -= 1  # two tiles of four rows are faster than a tile of two, which waits for its sums
         i = count * TILE_ROWS
-        if form == ROWS:
-            tiles_by_rows(count, k_len, A, B, C, start, by)
-        elif form == COLUMNS:
-            tiles_by_columns(count, k_len, A, B, C, start, by)
+        if layout == ROWS:
+            tiles_by_rows(count, k_len, A, B, C, start, opt)
+        elif layout == COLUMNS:
+            tiles_by_columns(count, k_len, A, B, C, start, opt)
         else:
-            tiles_by_scattered(count, k_len, A, B, C, start, by)
+            tiles_by_scattered(count, k_len, A, B, C, start, opt)
     if vecs < TILE_VECS:
-        some(form, TILE_ROWS, vecs, m, &i, k_len, A, B, C, start, by)
-    some(form, 4, vecs, m, &i, k_len, A, B, C, start, by)
-    some(form, 2, vecs, m, &i, k_len, A, B, C, start, by)
-    some(form, 1, vecs, m, &i, k_len, A, B, C, start, by)
+        remaining_tiles(layout, TILE_ROWS, vecs, m, &i, k_len, A, B, C, start, opt)
+    remaining_tiles(layout, 4, vecs, m, &i, k_len, A, B, C, start, opt)
+    remaining_tiles(layout, 2, vecs, m, &i, k_len, A, B, C, start, opt)
+    remaining_tiles(layout, 1, vecs, m, &i, k_len, A, B, C, start, opt)
 
 
 # Compute all m rows of C for WIDE_TILE_VECS vectors of columns.
 
-cdef inline always_inlined wide_strip(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                      const real* start, const Strides* by) noexcept nogil:
-    cdef Py_ssize_t i = m // WIDE_ROWS * WIDE_ROWS
-    tiles(form, WIDE_ROWS, WIDE_VECS, m // WIDE_ROWS, k_len, A, B, C, start, by)
-    if WIDE_ROWS > 4:
-        some(form, 4, WIDE_VECS, m, &i, k_len, A, B, C, start, by)
-    some(form, 1, WIDE_VECS, m, &i, k_len, A, B, C, start, by)
+cdef inline always_inlined wide_strip(Layout layout, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
+                                      const real* start, const ProductOptions* opt) noexcept nogil:
+    cdef Py_ssize_t i = m // WIDE_TILE_ROWS * WIDE_TILE_ROWS
+    tiles(layout, WIDE_TILE_ROWS, WIDE_TILE_VECS, m // WIDE_TILE_ROWS, k_len, A, B, C, start, opt)
+    if WIDE_TILE_ROWS > 4:
+        remaining_tiles(layout, 4, WIDE_TILE_VECS, m, &i, k_len, A, B, C, start, opt)
+    remaining_tiles(layout, 1, WIDE_TILE_VECS, m, &i, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined wide_by_rows(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                       const real* start, const Strides* by) noexcept nogil:
-    wide_strip(ROWS, m, k_len, A, B, C, start, by)
+                                       const real* start, const ProductOptions* opt) noexcept nogil:
+    wide_strip(ROWS, m, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined wide_by_columns(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                          const real* start, const Strides* by) noexcept nogil:
-    wide_strip(COLUMNS, m, k_len, A, B, C, start, by)
+                                          const real* start, const ProductOptions* opt) noexcept nogil:
+    wide_strip(COLUMNS, m, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined wide_by_scattered(Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                            const real* start, const Strides* by) noexcept nogil:
-    wide_strip(SCATTERED, m, k_len, A, B, C, start, by)
+                                            const real* start, const ProductOptions* opt) noexcept nogil:
+    wide_strip(SCATTERED, m, k_len, A, B, C, start, opt)
 
 
-cdef inline always_inlined wide(Form form, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                const real* start, const Strides* by) noexcept nogil:
+cdef inline always_inlined call_wide_strip(Layout layout, Py_ssize_t m, Py_ssize_t k_len, Rows A, const real* B,
+                                           real* C, const real* start, const ProductOptions* opt) noexcept nogil:
     # Call wide_strip() for this layout, in a function of its own.
-    if form == ROWS:
-        wide_by_rows(m, k_len, A, B, C, start, by)
-    elif form == COLUMNS:
-        wide_by_columns(m, k_len, A, B, C, start, by)
+    if layout == ROWS:
+        wide_by_rows(m, k_len, A, B, C, start, opt)
+    elif layout == COLUMNS:
+        wide_by_columns(m, k_len, A, B, C, start, opt)
     else:
-        wide_by_scattered(m, k_len, A, B, C, start, by)
+        wide_by_scattered(m, k_len, A, B, C, start, opt)
 
 
-cdef inline Py_ssize_t width(Py_ssize_t vectors) noexcept nogil:
+cdef inline Py_ssize_t next_strip_vectors(Py_ssize_t vectors) noexcept nogil:
     # Return the number of vectors of columns of the next strip, if `vectors` remain: never one of several, wide strips
     # last.
-    if vectors <= WIDE_VECS:
+    if vectors <= WIDE_TILE_VECS:
         return vectors
-    return WIDE_VECS if WIDE_FIRST and vectors % WIDE_VECS == 0 else TILE_VECS
+    return WIDE_TILE_VECS if WIDE_TILES_FIRST and vectors % WIDE_TILE_VECS == 0 else TILE_VECS
 
 
-cdef inline always_inlined large_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
-                                         real* C, const real* start, const Strides* by) noexcept nogil:
+cdef inline always_inlined large_product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A,
+                                         const real* B, real* C, const real* start,
+                                         const ProductOptions* opt) noexcept nogil:
     # Compute the product in blocks of K_BLOCK_ROWS rows of B. A panel of B that is used often is first copied to
     # contiguous memory.
-    cdef vec packed[K_BLOCK * WIDE_VECS]
-    cdef Strides here = by[0]
+    cdef vec packed[K_BLOCK_ROWS * WIDE_TILE_VECS]
+    cdef ProductOptions block_opt = opt[0]
     cdef const real* panel
     cdef Py_ssize_t k, i, j, rows, vectors = (n + VL - 1) // VL
     cdef int vecs, v
-    cdef bint packs = by.b > 2 * TILE_VECS * VL and m >= PACK_FROM
-    for k from 0 <= k < k_len by K_BLOCK:
-        rows = K_BLOCK if k_len - k > K_BLOCK else k_len - k
-        here.rectify = by.rectify and k + rows == k_len
+    cdef bint pack = opt.ldb > 2 * TILE_VECS * VL and m >= MIN_PACK_ROWS
+    for k from 0 <= k < k_len by K_BLOCK_ROWS:
+        rows = K_BLOCK_ROWS if k_len - k > K_BLOCK_ROWS else k_len - k
+        block_opt.rectify = opt.rectify and k + rows == k_len
         j = 0
         while j < vectors:
-            vecs = <int>width(vectors - j)
-            panel = B + k * by.b + j * VL
-            here.b = by.b
-            if packs:
+            vecs = <int>next_strip_vectors(vectors - j)
+            panel = B + k * opt.ldb + j * VL
+            block_opt.ldb = opt.ldb
+            if pack:
                 for i in range(rows):
                     for v in range(vecs):
-                        packed[i * vecs + v] = load(panel + i * by.b + v * VL)
+                        packed[i * vecs + v] = load(panel + i * opt.ldb + v * VL)
                 panel = <const real*>packed
-                here.b = vecs * VL
+                block_opt.ldb = vecs * VL
             if vecs == TILE_VECS:
-                strip(form, TILE_VECS, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
-            elif vecs == WIDE_VECS:
-                wide(form, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
+                strip(layout, TILE_VECS, m, rows, submatrix(layout != ROWS, A, k), panel, C + j * VL, start, &block_opt)
+            elif vecs == WIDE_TILE_VECS:
+                call_wide_strip(layout, m, rows, submatrix(layout != ROWS, A, k), panel, C + j * VL, start, &block_opt)
             else:
-                strip(form, 1, m, rows, part(form != ROWS, A, k), panel, C + j * VL, start, &here)
+                strip(layout, 1, m, rows, submatrix(layout != ROWS, A, k), panel, C + j * VL, start, &block_opt)
             if start is not NULL:
                 start += vecs * VL
             j += vecs
         start = NULL                               # further blocks add to the result of the first block
-        if not here.add:
-            here.add, here.scale = True, 1
+        if not block_opt.add:
+            block_opt.add, block_opt.scale = True, 1
 
 
-cdef inline always_inlined any_product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
-                                       real* C, const real* start, const Strides* by) noexcept nogil:
+cdef inline always_inlined small_product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A,
+                                         const real* B, real* C, const real* start,
+                                         const ProductOptions* opt) noexcept nogil:
     # Compute a product with at most K_BLOCK_ROWS rows of B, without copies of B.
     cdef Py_ssize_t j = 0, vectors = (n + VL - 1) // VL
     if vectors == 1:                       # the shortest path for the smallest products
-        strip(form, 1, m, k_len, A, B, C, start, by)
+        strip(layout, 1, m, k_len, A, B, C, start, opt)
         return
-    while width(vectors - j) == TILE_VECS:
-        strip(form, TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, by)
+    while next_strip_vectors(vectors - j) == TILE_VECS:
+        strip(layout, TILE_VECS, m, k_len, A, B + j * VL, C + j * VL, start, opt)
         if start is not NULL:
             start += TILE_VECS * VL
         j += TILE_VECS
     while j < vectors:
-        wide(form, m, k_len, A, B + j * VL, C + j * VL, start, by)
+        call_wide_strip(layout, m, k_len, A, B + j * VL, C + j * VL, start, opt)
         if start is not NULL:
-            start += WIDE_VECS * VL
-        j += WIDE_VECS
+            start += WIDE_TILE_VECS * VL
+        j += WIDE_TILE_VECS
 
 
 cdef inline never_inlined product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, real* C,
-                                          const real* start, const Strides* by) noexcept nogil:
-    any_product(ROWS, m, n, k_len, A, B, C, start, by)
+                                          const real* start, const ProductOptions* opt) noexcept nogil:
+    small_product(ROWS, m, n, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
-                                             real* C, const real* start, const Strides* by) noexcept nogil:
-    any_product(COLUMNS, m, n, k_len, A, B, C, start, by)
+                                             real* C, const real* start, const ProductOptions* opt) noexcept nogil:
+    small_product(COLUMNS, m, n, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined product_by_scattered(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
-                                               real* C, const real* start, const Strides* by) noexcept nogil:
-    any_product(SCATTERED, m, n, k_len, A, B, C, start, by)
+                                               real* C, const real* start, const ProductOptions* opt) noexcept nogil:
+    small_product(SCATTERED, m, n, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined large_product_by_rows(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
-                                                real* C, const real* start, const Strides* by) noexcept nogil:
-    large_product(ROWS, m, n, k_len, A, B, C, start, by)
+                                                real* C, const real* start, const ProductOptions* opt) noexcept nogil:
+    large_product(ROWS, m, n, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined large_product_by_columns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
-                                                   real* C, const real* start, const Strides* by) noexcept nogil:
-    large_product(COLUMNS, m, n, k_len, A, B, C, start, by)
+                                                   real* C, const real* start,
+                                                   const ProductOptions* opt) noexcept nogil:
+    large_product(COLUMNS, m, n, k_len, A, B, C, start, opt)
 
 
 cdef inline never_inlined large_product_by_scattered(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A,
                                                      const real* B, real* C,
-                                                     const real* start, const Strides* by) noexcept nogil:
-    large_product(SCATTERED, m, n, k_len, A, B, C, start, by)
+                                                     const real* start, const ProductOptions* opt) noexcept nogil:
+    large_product(SCATTERED, m, n, k_len, A, B, C, start, opt)
 
 
-cdef inline void product(Form form, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B, Py_ssize_t ldb,
-                         real* C, Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken, bint rectify,
-                         Ahead* ahead) noexcept nogil:
+cdef inline void product(Layout layout, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k_len, Rows A, const real* B,
+                         Py_ssize_t ldb, real* C, Py_ssize_t ldc, const real* start, real scale, bint add, bint* broken,
+                         bint rectify, PrefetchQueue* queue) noexcept nogil:
     # Compute C (m, n) = start + A (m, k_len) @ B (k_len, n), or C += scale * A @ B if `add` is set. `start` has n
     # numbers or is NULL for 0. Rows of C have ldc numbers; those beyond n become zero, or keep their values if `add` is
     # set.
-    cdef Py_ssize_t i, j, lda = A.at[1] - A.at[0] if form == COLUMNS and k_len > 1 else 0
-    cdef Strides by = Strides(lda, ldb, ldc, add, scale, broken, rectify, ahead)
-    if k_len > K_BLOCK or m >= PACK_FROM:
-        if form == ROWS:
-            large_product_by_rows(m, n, k_len, A, B, C, start, &by)
-        elif form == COLUMNS:
-            large_product_by_columns(m, n, k_len, A, B, C, start, &by)
+    cdef Py_ssize_t i, j, lda = A.pointers[1] - A.pointers[0] if layout == COLUMNS and k_len > 1 else 0
+    cdef ProductOptions opt = ProductOptions(lda, ldb, ldc, add, scale, broken, rectify, queue)
+    if k_len > K_BLOCK_ROWS or m >= MIN_PACK_ROWS:
+        if layout == ROWS:
+            large_product_by_rows(m, n, k_len, A, B, C, start, &opt)
+        elif layout == COLUMNS:
+            large_product_by_columns(m, n, k_len, A, B, C, start, &opt)
         else:
-            large_product_by_scattered(m, n, k_len, A, B, C, start, &by)
-    elif form == ROWS:
-        product_by_rows(m, n, k_len, A, B, C, start, &by)
-    elif form == COLUMNS:
-        product_by_columns(m, n, k_len, A, B, C, start, &by)
+            large_product_by_scattered(m, n, k_len, A, B, C, start, &opt)
+    elif layout == ROWS:
+        product_by_rows(m, n, k_len, A, B, C, start, &opt)
+    elif layout == COLUMNS:
+        product_by_columns(m, n, k_len, A, B, C, start, &opt)
     else:
-        product_by_scattered(m, n, k_len, A, B, C, start, &by)
+        product_by_scattered(m, n, k_len, A, B, C, start, &opt)
     if not add and ldc - n >= VL:
         for i in range(m):
             for j from (n + VL - 1) // VL * VL <= j < ldc by VL:

@@ -4,38 +4,38 @@ from libc.math cimport sqrt as sqrt_double
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 from simd cimport never_inlined, real, VL
-from squares cimport SQUARE
+from squares cimport SQUARE_REALS
 from arena cimport EVALUATE, PREDICT, TRAIN, Arena, Purpose, take
 from activations cimport differentiate_rows, needs_net_input
 from losses cimport from_logits, label_smoothing, loss_of_rows, needs_log_sum
-from optimizers cimport Optimizer, follow, penalty
-from dropout cimport key_of
-from matmul cimport COLUMNS, SCATTERED, Ahead, Form
-from threads cimport Barrier, barrier_wait, share, smaller
-from layer cimport (BATCH_NORM, DENSE, FLATTEN, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_spared, last_row,
-                    list_rows, padded, parameter_count, parameter_rows, whole_groups)
+from optimizers cimport Optimizer, update_group, penalty
+from dropout cimport random_uint64
+from matmul cimport COLUMNS, SCATTERED, PrefetchQueue, Layout
+from threads cimport Barrier, barrier_wait, share_start, smaller
+from layer cimport (BATCH_NORM, DENSE, FLATTEN, GRAIN, SMALL_GRAIN, Layer, biases, first_row, is_penalty_exempt,
+                    end_row, set_row_pointers, padded, parameter_count, parameter_rows, round_up_to_groups)
 cimport layers
 cimport norm
 cimport pixels
-from learn cimport STRIP, constrain as constrain_layer, learn as learn_layer, step as step_layer
+from learn cimport STRIP_ROWS, limit_norms as limit_layer_norms, learn as learn_layer, step as step_layer
 from rows cimport Block, Data, lay_out as lay_out_rows
 from heads cimport Heads, begin_batch as begin_batch_of_heads, lay_out as lay_out_heads, loss_of_heads
 
 cdef enum:
     BLOCK_BYTES = 1 << 19     # size of a block: its activations and deltas fit the second-level cache of a core
     BLOCK_ROWS = 256          # minimum rows of a block, for which the gradient's products are near their highest speed
-    FEW_BYTES = 1 << 17       # threads take whole blocks only if all parameters have at most this size
-    MUCH = 300000             # and only if a batch has at least this many rows x parameters
+    MAX_SHARED_PARAM_BYTES = 1 << 17  # threads take whole blocks only if all parameters have at most this size
+    MIN_SHARED_WORK = 300000  # and only if a batch has at least this many rows x parameters
     IMAGE_BYTES = 1 << 25     # size of a block of images, which is processed in groups, so it need not fit a cache
 
 cdef struct Plan:         # description of a network, without parameters and buffers
     int count             # number of layers
-    int images            # number of layers of images, which are the lowest ones and run group by group
-    bint pools  # fuse each max-pool into the convolution below it; the full convolution output is never stored
-    bint with_inputs      # compute the derivative of the loss by the inputs
+    int image_layers      # number of layers of images, which are the lowest ones and run group by group
+    bint fuse_pools  # fuse each max-pool into the convolution below it; the full convolution output is never stored
+    bint needs_input_gradient  # compute the derivative of the loss by the inputs
     int norms             # number of BATCH_NORM layers
     bint by_pixels        # use the layout of pixels.pxd, for predictions of few images
-    bint running          # BATCH_NORM uses running statistics even if the gradient is computed
+    bint use_running_stats  # BATCH_NORM uses running statistics even if the gradient is computed
     Layer* layers         # (count) layers, owned by the Engine or Training
     int loss              # a Loss
     double parameter      # parameter of the loss; double because Cython would convert a real to float
@@ -45,22 +45,22 @@ cdef struct Plan:         # description of a network, without parameters and buf
 # Network with parameters and buffers. The buffers belong to the arena of the call.
 cdef struct Network:
     int count             # number of layers
-    int images            # number of layers of images, which are the lowest ones and run group by group
+    int image_layers      # number of layers of images, which are the lowest ones and run group by group
     Layer* layers         # (count) layers
     int loss              # a Loss
     real parameter        # parameter of the loss
     Heads heads           # heads with buffers
-    real* by_inputs       # (rows of the block, n_in) derivative of the loss by the inputs, or NULL
+    real* input_gradient  # (rows of the block, n_in) derivative of the loss by the inputs, or NULL
     bint is_tiny          # the buffers have the layout of tiny.pxd
     bint by_pixels        # the layers of images have the layout of pixels.pxd
     bint norms            # the backward pass collects sums of deltas for BATCH_NORM layers
-    bint waits            # threads wait for each other at BATCH_NORM layers, for the statistics of the whole batch
+    bint waits_for_batch  # threads wait for each other at BATCH_NORM layers, for the statistics of the whole batch
     bint refreshed        # each step starts with refresh(), so no step needs to update WT at its end
     Barrier* barrier      # barrier of the threads of a training, or NULL for one thread
     Block block           # rows that are being processed
-    real* mask            # (ld of the output layer) 1 for an output, 0 for padding
-    double* partial       # (grains of the block) plain sum of the loss over each grain of rows
-    double total          # plain sum of the loss over the block, if threads take whole blocks
+    real* output_mask     # (ld of the output layer) 1 for an output, 0 for padding
+    double* grain_losses  # (grains of the block) plain sum of the loss over each grain of rows
+    double block_loss     # plain sum of the loss over the block, if threads take whole blocks
     real* scratch         # (threads, scratch_size) workspace
     Py_ssize_t scratch_size  # numbers per thread
 
@@ -68,26 +68,27 @@ cdef struct Network:
 cdef inline bint shares_blocks(const Plan* plan, Py_ssize_t batch) noexcept nogil:
     # Return whether the threads of a batch take whole blocks. This pays if there are few parameters, so that adding
     # gradients is cheaper than reading what other threads have written, and enough work for threads at all.
-    return (plan.images == 0 and plan.norms == 0 and plan.size * <Py_ssize_t>sizeof(real) <= FEW_BYTES
-            and batch * plan.size >= MUCH and
+    return (plan.image_layers == 0 and plan.norms == 0 and
+            plan.size * <Py_ssize_t>sizeof(real) <= MAX_SHARED_PARAM_BYTES and batch * plan.size >= MIN_SHARED_WORK and
             batch >= 2 * GRAIN)
 
 
 cdef inline Py_ssize_t block_rows(const Plan* plan, Py_ssize_t batch, Purpose purpose) noexcept nogil:
     # Return the number of rows of a block for this batch size.
-    cdef Py_ssize_t width = 0, most, count
+    cdef Py_ssize_t width = 0, max_rows, count
     cdef int l
-    if plan.norms > 0 and purpose == TRAIN and not plan.running:
+    if plan.norms > 0 and purpose == TRAIN and not plan.use_running_stats:
         return batch                          # batch statistics need all rows between two layers
     for l in range(plan.count):
-        width += (plan.layers[l].n_out if plan.layers[l].lanes else plan.layers[l].ld) * (2 if purpose == TRAIN else 1)
-    if plan.images > 0:
-        most = IMAGE_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN
-        return smaller(batch, max(GRAIN, smaller(BLOCK_ROWS, most)))
-    most = max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN)
+        width += ((plan.layers[l].n_out if plan.layers[l].in_lanes else plan.layers[l].ld) *
+                  (2 if purpose == TRAIN else 1))
+    if plan.image_layers > 0:
+        max_rows = IMAGE_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN
+        return smaller(batch, max(GRAIN, smaller(BLOCK_ROWS, max_rows)))
+    max_rows = max(BLOCK_ROWS, BLOCK_BYTES // <Py_ssize_t>(width * sizeof(real)) // GRAIN * GRAIN)
     if purpose != TRAIN or not shares_blocks(plan, batch):
-        return smaller(batch, most)
-    count = max(2, (batch + most - 1) // most)
+        return smaller(batch, max_rows)
+    count = max(2, (batch + max_rows - 1) // max_rows)
     if count > 2:  # a multiple of four, so that two or four threads get equal numbers of blocks
         count = (count + 3) // 4 * 4
     return ((batch + count - 1) // count + SMALL_GRAIN - 1) // SMALL_GRAIN * SMALL_GRAIN
@@ -97,11 +98,11 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
                                   const Data* data, int threads, bint is_tiny) noexcept nogil:
     # Allocate all buffers of the network in the arena, for `block` rows and `threads` threads. Never inlined, to save
     # code.
-    cdef Layer* placed = <Layer*>take(arena, plan.count * sizeof(Layer))
+    cdef Layer* arena_layers = <Layer*>take(arena, plan.count * sizeof(Layer))
     cdef Layer layer
     cdef const Layer* last = &plan.layers[plan.count - 1]
     cdef Py_ssize_t grains = (block + GRAIN - 1) // GRAIN, widest = 0, j
-    cdef bint output, keep_z, with_delta, learns = plan.with_inputs and plan.images > 0
+    cdef bint output, keep_z, with_delta, trainable_below = plan.needs_input_gradient and plan.image_layers > 0
     cdef bint lowest
     cdef int l
     for l in range(plan.count):
@@ -109,32 +110,33 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         output = l == plan.count - 1
         keep_z = (needs_net_input(layer.activation) and purpose == TRAIN or
                   output and from_logits(plan.loss) and purpose != PREDICT)
-        lowest = not learns                   # no layer below is trainable
-        learns = learns or layer.rows > 0 and not layer.frozen
-        with_delta = learns and purpose == TRAIN or output and purpose != PREDICT
-        layer.to_images = (layer.kind == DENSE and not layer.narrow and l > 0 and plan.layers[l - 1].kind == FLATTEN and
-                           plan.layers[l - 1].dropped == 0)
-        if plan.by_pixels and l < plan.images and layer.kind != FLATTEN:
+        lowest = not trainable_below          # no layer below is trainable
+        trainable_below = trainable_below or layer.rows > 0 and not layer.frozen
+        with_delta = trainable_below and purpose == TRAIN or output and purpose != PREDICT
+        layer.deltas_in_lanes = (layer.kind == DENSE and not layer.narrow and l > 0 and
+                                 plan.layers[l - 1].kind == FLATTEN and plan.layers[l - 1].dropped == 0)
+        if plan.by_pixels and l < plan.image_layers and layer.kind != FLATTEN:
             pixels.lay_out(&layer, arena, block)
         else:
-            layers.take_outputs(&layer, NULL if output or not plan.pools else &plan.layers[l + 1], arena, block,
-                                SQUARE if is_tiny else (block if layer.kind != FLATTEN else whole_groups(block)) *
-                                layer.ld, keep_z, with_delta, lowest, threads)
-        if layer.lanes and layer.dropped > 0:
+            layers.allocate_outputs(&layer, NULL if output or not plan.fuse_pools else &plan.layers[l + 1], arena,
+                                    block, SQUARE_REALS if is_tiny else
+                                    (block if layer.kind != FLATTEN else round_up_to_groups(block)) * layer.ld,
+                                    keep_z, with_delta, lowest, threads)
+        if layer.in_lanes and layer.dropped > 0:
             widest = max(widest, padded(layer.n_out))
         if l > 0 and arena.base:
-            layer.input = placed[l - 1].out
+            layer.input = arena_layers[l - 1].out
         if not is_tiny and (not plan.by_pixels or layer.kind == DENSE or layer.kind == BATCH_NORM):
-            layers.lay_out(&layer, arena, lowest, purpose, block, plan.running, threads)
+            layers.lay_out(&layer, arena, lowest, purpose, block, plan.use_running_stats, threads)
         if output and purpose != PREDICT and needs_log_sum(plan.loss):
             layer.log_sum = <real*>take(arena, (grains * GRAIN + VL) * sizeof(real))
         widest = max(widest, layer.ld)
         if arena.base:
-            placed[l] = layer
+            arena_layers[l] = layer
             if is_tiny:
-                memset(layer.D, 0, SQUARE * sizeof(real))
-    net.count, net.images = plan.count, plan.images
-    net.layers, net.by_inputs = placed, NULL
+                memset(layer.D, 0, SQUARE_REALS * sizeof(real))
+    net.count, net.image_layers = plan.count, plan.image_layers
+    net.layers, net.input_gradient = arena_layers, NULL
     net.loss = plan.loss
     net.parameter = plan.parameter
     net.heads = plan.heads
@@ -142,25 +144,25 @@ cdef inline never_inlined lay_out(Network* net, const Plan* plan, Arena* arena, 
         lay_out_heads(&net.heads, arena, threads)
     net.is_tiny, net.by_pixels = is_tiny, plan.by_pixels
     net.norms = plan.norms > 0 and purpose == TRAIN
-    net.waits = net.norms and not plan.running
+    net.waits_for_batch = net.norms and not plan.use_running_stats
     net.barrier = NULL
-    net.scratch_size = widest * (STRIP if <int>STRIP > <int>VL else VL) + grains * GRAIN + VL
+    net.scratch_size = widest * (STRIP_ROWS if <int>STRIP_ROWS > <int>VL else VL) + grains * GRAIN + VL
     net.scratch = <real*>take(arena, threads * net.scratch_size * sizeof(real))
     net.block.size, net.block.n_in, net.block.n_out, net.block.ld = block, plan.layers[0].n_in, last.n_out, last.ld
     net.block.smoothing = label_smoothing(plan.loss, plan.parameter)
     if is_tiny:
         lay_out_rows(&net.block, arena, NULL, plan.layers)
-        net.block.X = <real*>take(arena, SQUARE * sizeof(real))
-        net.block.Y = <real*>take(arena, SQUARE * sizeof(real))
-        net.mask = <real*>take(arena, SQUARE * sizeof(real))
+        net.block.X = <real*>take(arena, SQUARE_REALS * sizeof(real))
+        net.block.Y = <real*>take(arena, SQUARE_REALS * sizeof(real))
+        net.output_mask = <real*>take(arena, SQUARE_REALS * sizeof(real))
     else:
         lay_out_rows(&net.block, arena, data, plan.layers)
         if purpose != PREDICT:
-            net.partial = <double*>take(arena, grains * sizeof(double))
-            net.mask = <real*>take(arena, last.ld * sizeof(real))
+            net.grain_losses = <double*>take(arena, grains * sizeof(double))
+            net.output_mask = <real*>take(arena, last.ld * sizeof(real))
             if arena.base:
                 for j in range(last.ld):
-                    net.mask[j] = 1 if j < last.n_out else 0
+                    net.output_mask[j] = 1 if j < last.n_out else 0
 
 
 cdef inline void set_parameters(const Network* net, real* params) noexcept nogil:
@@ -219,60 +221,61 @@ cdef inline bint wait(const Network* net) noexcept nogil:
 
 
 cdef inline bint forward(const Network* net, Py_ssize_t low, Py_ssize_t high, Py_ssize_t rows, int thread,
-                         uint64_t drop_key, uint64_t drops, Py_ssize_t place) noexcept nogil:
+                         uint64_t drop_key, uint64_t drops, Py_ssize_t block_start) noexcept nogil:
     # Run the forward pass of rows low <= i < high, of `rows` rows in the block. In training, dropout masks are number
     # `drops` of the stream drop_key; the block starts at row block_start of the batch. Return whether a thread that was
     # waited for has failed.
     cdef int l, start = 0
-    if net.waits:
+    if net.waits_for_batch:
         for l in range(net.count):
-            if net.layers[l].kind == BATCH_NORM and not net.layers[l].running:
-                forward_through(net, start, l, low, high, thread, drop_key, drops, place)
+            if net.layers[l].kind == BATCH_NORM and not net.layers[l].use_running_stats:
+                forward_range(net, start, l, low, high, thread, drop_key, drops, block_start)
                 if wait(net):
                     return True
-                norm.combine(&net.layers[l], rows, thread)
+                norm.combine_chunks(&net.layers[l], rows, thread)
                 start = l
-    forward_through(net, start, net.count, low, high, thread, drop_key, drops, place)
+    forward_range(net, start, net.count, low, high, thread, drop_key, drops, block_start)
     return False
 
 
-cdef inline void forward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread,
-                                 uint64_t drop_key, uint64_t drops, Py_ssize_t place) noexcept nogil:
+cdef inline void forward_range(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high, int thread,
+                               uint64_t drop_key, uint64_t drops, Py_ssize_t block_start) noexcept nogil:
     # Run the forward pass of layers[start:end]; if layers[end] is a BATCH_NORM, also collect its statistics.
     cdef const real** X = net.block.inputs
     cdef Py_ssize_t first, rows
     cdef const Layer* layer
     cdef int l
-    for first from low <= first < (high if start < net.images else low) by VL:
+    for first from low <= first < (high if start < net.image_layers else low) by VL:
         rows = smaller(VL, high - first)
-        for l in range(start, min(end, net.images)):
+        for l in range(start, min(end, net.image_layers)):
             layer = &net.layers[l]
             layers.forward_group(layer, X, first, rows, thread)
             if layer.mask is not NULL:
-                layers.drop_outputs(layer, key_of(key_of(drop_key, drops), l), place, first, rows,
+                layers.drop_outputs(layer, random_uint64(random_uint64(drop_key, drops), l), block_start, first, rows,
                                     net.scratch + thread * net.scratch_size)
-        if end < net.images:
-            norm.gather(&net.layers[end], first, rows)
-    for l in range(max(start, net.images), end):
+        if end < net.image_layers:
+            norm.sum_chunk(&net.layers[end], first, rows)
+    for l in range(max(start, net.image_layers), end):
         if l > 0:
-            X = net.layers[l - 1].outs
+            X = net.layers[l - 1].out_rows
         layer = &net.layers[l]
         layers.forward(layer, X, low, high - low, thread, net.scratch + thread * net.scratch_size)
         if layer.mask is not NULL:
-            layers.drop_outputs(layer, key_of(key_of(drop_key, drops), l), place, low, high - low, NULL)
-    if net.images <= end < net.count:
+            layers.drop_outputs(layer, random_uint64(random_uint64(drop_key, drops), l), block_start, low, high - low,
+                                NULL)
+    if net.image_layers <= end < net.count:
         for first from low <= first < high by GRAIN:
-            norm.gather(&net.layers[end], first, smaller(GRAIN, high - first))
+            norm.sum_chunk(&net.layers[end], first, smaller(GRAIN, high - first))
 
 
 cdef inline void predict(const Network* net, const real* X, Py_ssize_t rows) noexcept nogil:
     # Run the forward pass of the first `rows` rows of X (rows, n_in).
     cdef int l
-    list_rows(net.block.inputs, X, net.block.n_in, rows)
+    set_row_pointers(net.block.inputs, X, net.block.n_in, rows)
     if net.by_pixels:
-        for l in range(1, net.images):
+        for l in range(1, net.image_layers):
             pixels.forward(&net.layers[l], &net.layers[l - 1], net.block.inputs, rows)
-        forward_through(net, net.images, net.count, 0, rows, 0, 0, 0, 0)
+        forward_range(net, net.image_layers, net.count, 0, rows, 0, 0, 0, 0)
     else:
         forward(net, 0, rows, rows, 0, 0, 0, 0)
 
@@ -285,7 +288,8 @@ cdef inline void begin_batch(const Network* net, const Data* data, Py_ssize_t lo
         begin_batch_of_heads(&net.heads, data, low, high, weight, net.block.n_out, thread)
 
 
-cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, double scale, int thread) noexcept nogil:
+cdef inline double compute_loss(const Network* net, Py_ssize_t i, Py_ssize_t rows, double scale,
+                                int thread) noexcept nogil:
     # Return the plain sum of the loss of rows i to i + rows, and write their delta, times `scale`.
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef const Block* block = &net.block
@@ -295,7 +299,7 @@ cdef inline double loss_of(const Network* net, Py_ssize_t i, Py_ssize_t rows, do
     return loss_of_rows(net.loss, net.parameter, out.Z + at, NULL if out.log_sum is NULL else out.log_sum + i,
                         out.A + at,
                         NULL if block.Y is NULL else block.Y + at, NULL if block.labels is NULL else block.labels + i,
-                        out.D + at, net.mask, <real>scale, rows, out.ld)
+                        out.D + at, net.output_mask, <real>scale, rows, out.ld)
 
 
 cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t high, double scale,
@@ -306,11 +310,11 @@ cdef inline void output_delta(const Network* net, Py_ssize_t low, Py_ssize_t hig
     cdef Py_ssize_t i, k, at = low * out.ld
     for i from low <= i < high by GRAIN:
         if weights is NULL:
-            net.partial[i // GRAIN] = loss_of(net, i, smaller(GRAIN, high - i), scale, thread)
+            net.grain_losses[i // GRAIN] = compute_loss(net, i, smaller(GRAIN, high - i), scale, thread)
         else:
-            net.partial[i // GRAIN] = 0
+            net.grain_losses[i // GRAIN] = 0
             for k in range(i, smaller(i + GRAIN, high)):
-                net.partial[i // GRAIN] += weights[k] * loss_of(net, k, 1, scale * weights[k], thread)
+                net.grain_losses[i // GRAIN] += weights[k] * compute_loss(net, k, 1, scale * weights[k], thread)
     if not from_logits(net.loss):
         differentiate_rows(out.activation, out.Z + at, out.A + at, out.D + at, high - low, out.n_out, out.ld)
 
@@ -323,71 +327,71 @@ cdef inline bint backward(const Network* net, Py_ssize_t low, Py_ssize_t high, P
     if net.norms:
         for l in range(net.count - 1, 0, -1):
             if net.layers[l].kind == BATCH_NORM and not net.layers[l].frozen:
-                backward_through(net, start, l, low, high, thread)
+                backward_range(net, start, l, low, high, thread)
                 if wait(net):
                     return True
-                norm.combine_deltas(&net.layers[l], rows, thread)
+                norm.combine_chunk_deltas(&net.layers[l], rows, thread)
                 start = l
-    backward_through(net, start, 0, low, high, thread)
+    backward_range(net, start, 0, low, high, thread)
     return False
 
 
-cdef inline void backward_through(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high,
-                                  int thread) noexcept nogil:
+cdef inline void backward_range(const Network* net, int start, int end, Py_ssize_t low, Py_ssize_t high,
+                                int thread) noexcept nogil:
     # Run the backward pass from layers[start] down to layers[end + 1]. If layers[end] is a BATCH_NORM, also collect the
     # sums of its deltas.
     cdef Py_ssize_t first, rows
     cdef int l
-    for l in range(start, max(end, net.images - 1), -1):
+    for l in range(start, max(end, net.image_layers - 1), -1):
         if net.layers[l - 1].D is NULL:
             return
         layers.backward(&net.layers[l], &net.layers[l - 1], low, high - low, thread)
-    if end >= max(net.images, 1):
+    if end >= max(net.image_layers, 1):
         for first from low <= first < high by GRAIN:
-            norm.gather_deltas(&net.layers[end], first, smaller(GRAIN, high - first), thread)
-    elif net.images == 0 and net.by_inputs is not NULL:
-        layers.input_backward(&net.layers[0], low, high - low, thread, net.by_inputs + low * net.block.n_in)
-    for first from low <= first < (high if end < net.images else low) by VL:
+            norm.sum_chunk_deltas(&net.layers[end], first, smaller(GRAIN, high - first), thread)
+    elif net.image_layers == 0 and net.input_gradient is not NULL:
+        layers.input_backward(&net.layers[0], low, high - low, thread, net.input_gradient + low * net.block.n_in)
+    for first from low <= first < (high if end < net.image_layers else low) by VL:
         rows = smaller(VL, high - first)
-        for l in range(min(start, net.images - 1), end, -1):
+        for l in range(min(start, net.image_layers - 1), end, -1):
             if net.layers[l].D is NULL:
                 break
             layers.backward_group(&net.layers[l], &net.layers[l - 1], first, high, thread)
         if end > 0:
-            norm.gather_deltas(&net.layers[end], first, rows, thread)
-        elif net.by_inputs is not NULL:
-            layers.input_backward(&net.layers[0], first, rows, thread, net.by_inputs + first * net.block.n_in)
+            norm.sum_chunk_deltas(&net.layers[end], first, rows, thread)
+        elif net.input_gradient is not NULL:
+            layers.input_backward(&net.layers[0], first, rows, thread, net.input_gradient + first * net.block.n_in)
 
 
 cdef inline never_inlined learn(const Network* net, Py_ssize_t rows, bint first_block, bint last_block,
                                 const Optimizer* optimizer, double* squares, int thread, int threads,
-                                Ahead* ahead) noexcept nogil:
+                                PrefetchQueue* queue) noexcept nogil:
     # Compute all gradients over the block and take the optimizer step, for this thread's share of the parameters.
     # Meanwhile prefetch rows of the next block. Without an optimizer only the gradient is computed.
     cdef const real** X = net.block.inputs
-    cdef Form form = SCATTERED if net.block.scattered else COLUMNS
+    cdef Layout layout = SCATTERED if net.block.scattered else COLUMNS
     cdef Layer* layer
     cdef int l
     for l in range(net.count):
         layer = &net.layers[l]
         if not layer.frozen:
-            learn_layer(layer, X, form, rows, first_row(layer, thread, threads), last_row(layer, thread, threads),
+            learn_layer(layer, X, layout, rows, first_row(layer, thread, threads), end_row(layer, thread, threads),
                         first_block, last_block,
                         optimizer if layer.own is NULL or optimizer is NULL else &layer.own.optimizer, squares,
-                        net.scratch + thread * net.scratch_size, ahead if l == 0 else NULL)
+                        net.scratch + thread * net.scratch_size, queue if l == 0 else NULL)
             if last_block and optimizer is not NULL and squares is NULL:
-                follow_rows(net, layer, thread, threads)
+                update_transpose(net, layer, thread, threads)
         if squares is not NULL:
             squares += parameter_rows(layer)
-        X, form = layer.outs, COLUMNS
+        X, layout = layer.out_rows, COLUMNS
 
 
-cdef inline void follow_step(const Network* net, const Optimizer* optimizer) noexcept nogil:
+cdef inline void update_groups(const Network* net, const Optimizer* optimizer) noexcept nogil:
     # Update the optimizers of layers with their own learning rates to the current step of the run.
     cdef int l
     for l in range(net.count):
         if net.layers[l].own is not NULL:
-            follow(net.layers[l].own, optimizer)
+            update_group(net.layers[l].own, optimizer)
 
 
 cdef inline void step(const Network* net, const Optimizer* optimizer, const double* squares, int thread,
@@ -410,28 +414,28 @@ cdef inline void step(const Network* net, const Optimizer* optimizer, const doub
         if not length - length == 0:      # an infinite or NaN norm cannot be scaled
             layer.broken = True
             continue
-        step_layer(layer, first_row(layer, thread, threads), last_row(layer, thread, threads),
+        step_layer(layer, first_row(layer, thread, threads), end_row(layer, thread, threads),
                    optimizer if layer.own is NULL else &layer.own.optimizer,
                    optimizer.clip_norm / length if length > optimizer.clip_norm else 1)
-        follow_rows(net, layer, thread, threads)
+        update_transpose(net, layer, thread, threads)
 
 
-cdef inline void follow_rows(const Network* net, const Layer* layer, int thread, int threads) noexcept nogil:
+cdef inline void update_transpose(const Network* net, const Layer* layer, int thread, int threads) noexcept nogil:
     # Update WT from the thread's share of W.
     if layer.WT is not NULL and not net.refreshed:
         layers.transpose_rows(layer, first_row(layer, thread, threads),
-                              smaller(last_row(layer, thread, threads), layer.rows))
+                              smaller(end_row(layer, thread, threads), layer.rows))
 
 
-cdef inline void constrain(const Network* net, double limit, int thread, int threads) noexcept nogil:
+cdef inline void limit_norms(const Network* net, double limit, int thread, int threads) noexcept nogil:
     # Limit the norm of the incoming weights to `limit`, for the thread's share of the neurons.
     cdef int l
     cdef const Layer* layer
     for l in range(net.count):
         layer = &net.layers[l]
-        if not layer.frozen and not is_spared(layer, 0):
-            constrain_layer(layer, limit, share(layer.neurons, thread, threads, GRAIN),
-                            share(layer.neurons, thread + 1, threads, GRAIN))
+        if not layer.frozen and not is_penalty_exempt(layer, 0):
+            limit_layer_norms(layer, limit, share_start(layer.neurons, thread, threads, GRAIN),
+                              share_start(layer.neurons, thread + 1, threads, GRAIN))
 
 
 cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer) noexcept nogil:
@@ -443,18 +447,18 @@ cdef inline double sum_penalties(const Network* net, const Optimizer* optimizer)
         layer = &net.layers[l]
         if layer.frozen:
             continue
-        total += penalty(optimizer, layer.W, layer.rows * layer.ld, is_spared(layer, 0))
+        total += penalty(optimizer, layer.W, layer.rows * layer.ld, is_penalty_exempt(layer, 0))
         if layer.bias:
             total += penalty(optimizer, biases(layer), layer.ld, True)
     return total
 
 
-cdef inline double sum_partial(const Network* net, Py_ssize_t rows) noexcept nogil:
+cdef inline double sum_grain_losses(const Network* net, Py_ssize_t rows) noexcept nogil:
     # Return the plain sum of the loss over the first `rows` rows of the block.
     cdef double total = 0
     cdef Py_ssize_t i
     for i in range((rows + GRAIN - 1) // GRAIN):
-        total += net.partial[i]
+        total += net.grain_losses[i]
     return total
 
 
@@ -477,12 +481,12 @@ cdef inline void unpad(const real* rows, const Layer* layer, Py_ssize_t n, real*
 cdef inline double share_beyond(const Network* net, int l, Py_ssize_t rows, double low, double high) noexcept nogil:
     # Return the fraction of the outputs of layer l that are <= low or >= high, for the first `rows` rows of the block.
     # If the layer has a fused max-pool, count the outputs of the pool.
-    cdef const Layer* layer = &net.layers[l + (net.layers[l].pooled > 0)]
+    cdef const Layer* layer = &net.layers[l + (net.layers[l].fused_height > 0)]
     cdef Py_ssize_t i, j, count = 0
     cdef real a
     for i in range(rows):
         for j in range(layer.n_out):
-            if layer.lanes:
+            if layer.in_lanes:
                 a = layer.A[(i // VL * layer.n_out + j) * VL + i % VL]
             else:
                 a = layer.A[j * VL + i if net.is_tiny else i * layer.ld + j]

@@ -17,61 +17,61 @@ from arena cimport TRAIN, Arena, Purpose, take
 from activations cimport RELU, activate, f_relu
 from threads cimport smaller
 from layer cimport GRAIN, Layer, biases, padded, running_mean, running_variance
-from images cimport delta_of, group_of
+from images cimport group_deltas, group_start
 
 cdef enum Statistic:      # numbers per channel, which each thread has
     MEAN                  # mean
     SCALE                 # gamma / sqrt(variance + eps)
-    INVERSE               # 1 / sqrt(variance + eps)
+    INVERSE_STD           # 1 / sqrt(variance + eps)
     VARIANCE              # unbiased variance, for the running variance
-    OF_GAMMA              # d loss / d gamma
-    OF_BETA               # d loss / d beta
-    PULL                  # d loss / d X = SCALE delta + X_FACTOR (X - MEAN) + OFFSET
-    SHIFT
-    STATISTICS            # number of statistics
+    GAMMA_GRADIENT        # d loss / d gamma
+    BETA_GRADIENT         # d loss / d beta
+    X_FACTOR              # d loss / d X = SCALE delta + X_FACTOR (X - MEAN) + OFFSET
+    OFFSET
+    STATISTIC_COUNT       # number of statistics
 
 cdef enum:
     FORWARD = 0  # first of two partial sums of a chunk: the mean of X, and the sum of squared differences from it
     BACKWARD = 2          # first of two partial sums of a chunk: the sum of the deltas, and of deltas times X - MEAN
 
 
-cdef inline void measure(Layer* layer) noexcept nogil:
+cdef inline void set_sizes(Layer* layer) noexcept nogil:
     # Set the shape of W and the row length.
     layer.rows, layer.bias = 1, True
     layer.neurons = layer.out_shape.channels
     layer.ld = padded(layer.neurons)
 
 
-cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose purpose, bint running,
+cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t block, Purpose purpose, bint use_running_stats,
                          int threads) noexcept nogil:
     # Allocate statistics per thread and partial sums of chunks.
-    layer.statistics = <real*>take(arena, threads * STATISTICS * layer.ld * sizeof(real))
-    layer.running = running or layer.frozen or purpose != TRAIN
+    layer.statistics = <real*>take(arena, threads * STATISTIC_COUNT * layer.ld * sizeof(real))
+    layer.use_running_stats = use_running_stats or layer.frozen or purpose != TRAIN
     if purpose == TRAIN:
-        layer.chunks = <real*>take(arena, 4 * ((block + VL - 1) // VL) * layer.ld * sizeof(real))
+        layer.chunk_sums = <real*>take(arena, 4 * ((block + VL - 1) // VL) * layer.ld * sizeof(real))
 
 
 cdef inline Py_ssize_t chunk_rows(const Layer* layer) noexcept nogil:
     # Return the rows of a chunk: a group of images, or a grain.
-    return VL if layer.lanes else GRAIN
+    return VL if layer.in_lanes else GRAIN
 
 
-cdef inline Py_ssize_t pixels_of(const Layer* layer) noexcept nogil:
+cdef inline Py_ssize_t pixel_count(const Layer* layer) noexcept nogil:
     # Return the numbers of a channel per row.
     return layer.n_out // layer.neurons
 
 
 cdef inline real* statistic(const Layer* layer, int thread, int which) noexcept nogil:
     # Return one statistic of all channels for a thread.
-    return layer.statistics + ((0 if layer.running else thread) * STATISTICS + which) * layer.ld
+    return layer.statistics + ((0 if layer.use_running_stats else thread) * STATISTIC_COUNT + which) * layer.ld
 
 
-cdef inline real* left_by(const Layer* layer, Py_ssize_t first, int which) noexcept nogil:
+cdef inline real* chunk_sum(const Layer* layer, Py_ssize_t first, int which) noexcept nogil:
     # Return the partial sums of the chunk that starts with row `first` of the block.
-    return layer.chunks + (4 * (first // chunk_rows(layer)) + which) * layer.ld
+    return layer.chunk_sums + (4 * (first // chunk_rows(layer)) + which) * layer.ld
 
 
-cdef inline vec used_lanes(Py_ssize_t rows) noexcept nogil:
+cdef inline vec lane_mask(Py_ssize_t rows) noexcept nogil:
     # Return 1 in the first `rows` lanes, else 0.
     cdef real[MAX_LANES] lanes
     cdef int i
@@ -80,8 +80,8 @@ cdef inline vec used_lanes(Py_ssize_t rows) noexcept nogil:
     return load(lanes)
 
 
-cdef inline always_inlined add_up(const real* x, const real* d, Py_ssize_t count, Py_ssize_t step, vec center,
-                                  bint squares, vec* first, vec* second) noexcept nogil:
+cdef inline always_inlined sum_vectors(const real* x, const real* d, Py_ssize_t count, Py_ssize_t step, vec center,
+                                       bint squares, vec* first, vec* second) noexcept nogil:
     # Sum over `count` vectors, `step` numbers apart. Without d: *first is the sum of x - center, and *second, if
     # `squares` is set, that of its squares. With d: *first is the sum of d, and *second of d (x - center). Four
     # independent sums hide the latency of an addition.
@@ -110,113 +110,113 @@ cdef inline always_inlined add_up(const real* x, const real* d, Py_ssize_t count
     second[0] = (t[0] + t[1]) + (t[2] + t[3])
 
 
-cdef inline never_inlined gather(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
+cdef inline never_inlined sum_chunk(const Layer* layer, Py_ssize_t first, Py_ssize_t rows) noexcept nogil:
     # Store mean and sum of squared differences of a chunk of `rows` rows. The mean is rounded, so a second pass sums
     # the differences from it and corrects both numbers.
-    cdef real* mean = left_by(layer, first, FORWARD)
+    cdef real* mean = chunk_sum(layer, first, FORWARD)
     cdef real* squares = mean + layer.ld
     cdef const real* x
-    cdef Py_ssize_t c, step = layer.neurons * VL, pixels = pixels_of(layer)
+    cdef Py_ssize_t c, step = layer.neurons * VL, pixels = pixel_count(layer)
     cdef real n = <real>(rows * pixels)
-    cdef vec sum, of_squares, used = used_lanes(rows), center
-    cdef real off
-    if layer.lanes:
+    cdef vec sum, of_squares, used = lane_mask(rows), center
+    cdef real difference
+    if layer.in_lanes:
         x = layer.input + first * layer.n_in
         for c in range(layer.neurons):
-            add_up(x + c * VL, NULL, pixels, step, splat(0), False, &sum, &of_squares)
+            sum_vectors(x + c * VL, NULL, pixels, step, splat(0), False, &sum, &of_squares)
             mean[c] = sum_lanes(sum * used) / n
-            add_up(x + c * VL, NULL, pixels, step, splat(mean[c]), True, &sum, &of_squares)
-            off = sum_lanes(sum * used) / n
-            squares[c] = sum_lanes(of_squares * used) - n * off * off
-            mean[c] += off
+            sum_vectors(x + c * VL, NULL, pixels, step, splat(mean[c]), True, &sum, &of_squares)
+            difference = sum_lanes(sum * used) / n
+            squares[c] = sum_lanes(of_squares * used) - n * difference * difference
+            mean[c] += difference
     else:
         x = layer.input + first * layer.ld
         for c from 0 <= c < layer.ld by VL:
-            add_up(x + c, NULL, rows, layer.ld, splat(0), False, &sum, &of_squares)
+            sum_vectors(x + c, NULL, rows, layer.ld, splat(0), False, &sum, &of_squares)
             center = splat(1 / n) * sum
-            add_up(x + c, NULL, rows, layer.ld, center, True, &sum, &of_squares)
+            sum_vectors(x + c, NULL, rows, layer.ld, center, True, &sum, &of_squares)
             sum = splat(1 / n) * sum
             store(mean + c, center + sum)
             store(squares + c, of_squares - splat(n) * sum * sum)
 
 
-cdef inline never_inlined gather_deltas(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
-                                        int thread) noexcept nogil:
+cdef inline never_inlined sum_chunk_deltas(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
+                                           int thread) noexcept nogil:
     # Store the sum of the deltas, and of deltas times X - MEAN, of a chunk. Deltas are zero in unused lanes.
-    cdef real* total = left_by(layer, first, BACKWARD)
+    cdef real* total = chunk_sum(layer, first, BACKWARD)
     cdef real* products = total + layer.ld
     cdef const real* mean = statistic(layer, thread, MEAN)
     cdef const real* x
     cdef const real* d
     cdef Py_ssize_t c
     cdef vec sum, of_products
-    if layer.lanes:
-        x, d = layer.input + first * layer.n_in, delta_of(layer, first, thread)
+    if layer.in_lanes:
+        x, d = layer.input + first * layer.n_in, group_deltas(layer, first, thread)
         for c in range(layer.neurons):
-            add_up(x + c * VL, d + c * VL, pixels_of(layer), layer.neurons * VL, splat(mean[c]), True, &sum,
-                   &of_products)
+            sum_vectors(x + c * VL, d + c * VL, pixel_count(layer), layer.neurons * VL, splat(mean[c]), True, &sum,
+                        &of_products)
             total[c], products[c] = sum_lanes(sum), sum_lanes(of_products)
     else:
         x, d = layer.input + first * layer.ld, layer.D + first * layer.ld
         for c from 0 <= c < layer.ld by VL:
-            add_up(x + c, d + c, rows, layer.ld, load(mean + c), True, &sum, &of_products)
+            sum_vectors(x + c, d + c, rows, layer.ld, load(mean + c), True, &sum, &of_products)
             store(total + c, sum)
             store(products + c, of_products)
 
 
-cdef inline never_inlined combine(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
+cdef inline never_inlined combine_chunks(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
     # Compute the statistics of a batch of `rows` rows from the partial sums of all chunks, in double precision.
-    cdef Py_ssize_t c, first, pixels = pixels_of(layer), size = chunk_rows(layer)
-    cdef double n = <double>(rows * pixels), mean, squares, off
-    cdef real* to = statistic(layer, thread, 0)
-    memset(to, 0, STATISTICS * layer.ld * sizeof(real))
+    cdef Py_ssize_t c, first, pixels = pixel_count(layer), size = chunk_rows(layer)
+    cdef double n = <double>(rows * pixels), mean, squares, difference
+    cdef real* out = statistic(layer, thread, 0)
+    memset(out, 0, STATISTIC_COUNT * layer.ld * sizeof(real))
     for c in range(layer.neurons):
         mean = squares = 0
         for first from 0 <= first < rows by size:
-            mean += <double>(smaller(size, rows - first) * pixels) * left_by(layer, first, FORWARD)[c]
+            mean += <double>(smaller(size, rows - first) * pixels) * chunk_sum(layer, first, FORWARD)[c]
         mean /= n
         for first from 0 <= first < rows by size:
-            off = left_by(layer, first, FORWARD)[c] - mean
-            squares += (left_by(layer, first, FORWARD + 1)[c] +
-                        <double>(smaller(size, rows - first) * pixels) * off * off)
-        to[VARIANCE * layer.ld + c] = <real>(squares / max(n - 1, 1))
-        normalize(layer, to + c, mean, squares / n, layer.W[c])
+            difference = chunk_sum(layer, first, FORWARD)[c] - mean
+            squares += (chunk_sum(layer, first, FORWARD + 1)[c] +
+                        <double>(smaller(size, rows - first) * pixels) * difference * difference)
+        out[VARIANCE * layer.ld + c] = <real>(squares / max(n - 1, 1))
+        normalize(layer, out + c, mean, squares / n, layer.W[c])
 
 
-cdef inline void normalize(const Layer* layer, real* to, double mean, double variance, double gamma) noexcept nogil:
+cdef inline void normalize(const Layer* layer, real* out, double mean, double variance, double gamma) noexcept nogil:
     # Write mean, inverse standard deviation and scale of a channel.
     cdef double inverse = 1 / sqrt(variance + layer.eps)
-    to[MEAN * layer.ld] = <real>mean
-    to[INVERSE * layer.ld] = <real>inverse
-    to[SCALE * layer.ld] = <real>(gamma * inverse)
+    out[MEAN * layer.ld] = <real>mean
+    out[INVERSE_STD * layer.ld] = <real>inverse
+    out[SCALE * layer.ld] = <real>(gamma * inverse)
 
 
-cdef inline never_inlined settle(const Layer* layer) noexcept nogil:
+cdef inline never_inlined load_running_statistics(const Layer* layer) noexcept nogil:
     # Compute the statistics from the running mean and running variance.
-    cdef real* to = statistic(layer, 0, 0)
+    cdef real* out = statistic(layer, 0, 0)
     cdef Py_ssize_t c
-    memset(to, 0, STATISTICS * layer.ld * sizeof(real))
+    memset(out, 0, STATISTIC_COUNT * layer.ld * sizeof(real))
     for c in range(layer.neurons):
-        normalize(layer, to + c, running_mean(layer)[c], running_variance(layer)[c], layer.W[c])
+        normalize(layer, out + c, running_mean(layer)[c], running_variance(layer)[c], layer.W[c])
 
 
-cdef inline never_inlined combine_deltas(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
+cdef inline never_inlined combine_chunk_deltas(const Layer* layer, Py_ssize_t rows, int thread) noexcept nogil:
     # Compute the gradient, and X_FACTOR and OFFSET, from the partial sums of the deltas of all chunks.
     cdef Py_ssize_t c, first, size = chunk_rows(layer)
-    cdef double n = <double>(rows * pixels_of(layer)), total, products, inverse, scale
-    cdef real* to
+    cdef double n = <double>(rows * pixel_count(layer)), total, products, inverse, scale
+    cdef real* out
     for c in range(layer.neurons):
-        to = statistic(layer, thread, 0) + c
-        inverse, scale = to[INVERSE * layer.ld], to[SCALE * layer.ld]
+        out = statistic(layer, thread, 0) + c
+        inverse, scale = out[INVERSE_STD * layer.ld], out[SCALE * layer.ld]
         total = products = 0
         for first from 0 <= first < rows by size:
-            total += left_by(layer, first, BACKWARD)[c]
-            products += left_by(layer, first, BACKWARD + 1)[c]
-        to[OF_BETA * layer.ld] = <real>total
-        to[OF_GAMMA * layer.ld] = <real>(products * inverse)
-        if not layer.running:                 # running statistics do not depend on X
-            to[SHIFT * layer.ld] = <real>(-scale * total / n)
-            to[PULL * layer.ld] = <real>(-scale * inverse * inverse * products / n)
+            total += chunk_sum(layer, first, BACKWARD)[c]
+            products += chunk_sum(layer, first, BACKWARD + 1)[c]
+        out[BETA_GRADIENT * layer.ld] = <real>total
+        out[GAMMA_GRADIENT * layer.ld] = <real>(products * inverse)
+        if not layer.use_running_stats:                 # running statistics do not depend on X
+            out[OFFSET * layer.ld] = <real>(-scale * total / n)
+            out[X_FACTOR * layer.ld] = <real>(-scale * inverse * inverse * products / n)
 
 
 cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows, int thread) noexcept nogil:
@@ -231,11 +231,12 @@ cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize
     cdef bint rectify = layer.activation == RELU and layer.A == layer.Z
     cdef Py_ssize_t c, _, size
     cdef vec a
-    if layer.lanes:
-        x, Z, A = layer.input + first * layer.n_in, group_of(layer, layer.Z, first), group_of(layer, layer.A, first)
+    if layer.in_lanes:
+        x, Z, A = (layer.input + first * layer.n_in, group_start(layer, layer.Z, first),
+                   group_start(layer, layer.A, first))
         size = layer.n_out * VL
         z = Z
-        for _ in range(pixels_of(layer)):
+        for _ in range(pixel_count(layer)):
             for c in range(layer.neurons):
                 a = madd(load(x) - splat(mean[c]), splat(scale[c]), splat(beta[c]))
                 store(z, f_relu(a) if rectify else a)
@@ -255,22 +256,23 @@ cdef inline never_inlined forward(const Layer* layer, Py_ssize_t first, Py_ssize
         activate(layer.activation, Z, A, size)
 
 
-cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first, Py_ssize_t rows,
+cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py_ssize_t first, Py_ssize_t rows,
                                    int thread) noexcept nogil:
     # Compute d loss / d X of a group of images, or of `rows` rows, into D of the previous layer.
     cdef const real* mean = statistic(layer, thread, MEAN)
     cdef const real* scale = statistic(layer, thread, SCALE)
-    cdef const real* pull = statistic(layer, thread, PULL)
-    cdef const real* shift = statistic(layer, thread, SHIFT)
+    cdef const real* pull = statistic(layer, thread, X_FACTOR)
+    cdef const real* shift = statistic(layer, thread, OFFSET)
     cdef const real* x
     cdef const real* d
     cdef real* out
     cdef Py_ssize_t c, _
     cdef vec used
-    if layer.lanes:
-        x, d, out = layer.input + first * layer.n_in, delta_of(layer, first, thread), delta_of(below, first, thread)
-        used = used_lanes(rows)
-        for _ in range(pixels_of(layer)):
+    if layer.in_lanes:
+        x, d, out = (layer.input + first * layer.n_in, group_deltas(layer, first, thread),
+                     group_deltas(previous, first, thread))
+        used = lane_mask(rows)
+        for _ in range(pixel_count(layer)):
             for c in range(layer.neurons):
                 store(out, used * madd(splat(scale[c]), load(d),
                                        madd(splat(pull[c]), load(x) - splat(mean[c]), splat(shift[c]))))
@@ -278,7 +280,7 @@ cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ss
                 d += VL
                 out += VL
     else:
-        x, d, out = layer.input + first * layer.ld, layer.D + first * layer.ld, below.D + first * layer.ld
+        x, d, out = layer.input + first * layer.ld, layer.D + first * layer.ld, previous.D + first * layer.ld
         for _ in range(rows):
             for c from 0 <= c < layer.ld by VL:
                 store(out + c, madd(load(scale + c), load(d + c),
@@ -292,18 +294,18 @@ cdef inline never_inlined gradient(const Layer* layer, Py_ssize_t low, Py_ssize_
                                    bint* broken) noexcept nogil:
     # Compute rows low <= k < high of the gradient, with the arguments of layers.gradient(): row 0 is that of gamma, row
     # 1 that of beta.
-    cdef const real* found = statistic(layer, 0, OF_GAMMA) + low * layer.ld
+    cdef const real* values = statistic(layer, 0, GAMMA_GRADIENT) + low * layer.ld
     cdef Py_ssize_t i
     cdef vec x
     for i from 0 <= i < (high - low) * layer.ld by VL:
-        x = madd(splat(scale), load(found + i), load(out + i)) if add else load(found + i)
+        x = madd(splat(scale), load(values + i), load(out + i)) if add else load(values + i)
         if broken is not NULL and not all_finite(x):
             broken[0] = True
             x = if_finite(x, x, load(out + i))
         store(out + i, x)
 
 
-cdef inline never_inlined run_on(Layer* layer) noexcept nogil:
+cdef inline never_inlined update_running_statistics(Layer* layer) noexcept nogil:
     # Update the running statistics after a step. A value that would not be finite is not stored, and the layer is
     # marked broken.
     cdef real* running = running_mean(layer)

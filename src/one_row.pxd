@@ -8,18 +8,18 @@ from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, 
 from squares cimport MAX_LANES
 from losses cimport HEADS, loss_scale
 from optimizers cimport Optimizer, count_step
-from matmul cimport COLUMNS, K_BLOCK
+from matmul cimport COLUMNS, K_BLOCK_ROWS
 from threads cimport smaller
-from layer cimport DENSE, Layer, biases, last_row, to_net_input
+from layer cimport DENSE, Layer, biases, end_row, backward_activation
 from dense cimport activate_rows, transpose_square
 from rows cimport fetch
-from learn cimport learn as learn_layer, move
+from learn cimport learn as learn_layer, move_weights
 from network cimport Network, Plan, is_broken, output_delta
-from run cimport Run, draw_order, end_epoch, loss_of_epoch, rate_place
+from run cimport Run, draw_order, end_epoch, loss_of_epoch, rate_index
 
 cdef enum:
-    SIDE = 4              # independent sums that hide the latency of a multiply-add
-    FEW = 1 << 17         # largest parameter vector for which this run is faster, in numbers
+    ACCUMULATORS = 4      # independent sums that hide the latency of a multiply-add
+    MAX_PARAMETERS = 1 << 17  # largest parameter vector for which this run is faster, in numbers
 
 
 cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
@@ -29,72 +29,73 @@ cdef inline bint suits(const Run* run, const Plan* plan) noexcept nogil:
     cdef int l
     for l in range(plan.count):
         layer = &plan.layers[l]
-        if layer.kind != DENSE or layer.narrow or layer.n_in > K_BLOCK or layer.n_out > K_BLOCK or layer.dropped > 0:
+        if (layer.kind != DENSE or layer.narrow or layer.n_in > K_BLOCK_ROWS or layer.n_out > K_BLOCK_ROWS
+                or layer.dropped > 0):
             return False
         if layer.frozen or layer.own is not NULL:
             return False
-    return (run.batch == 1 and plan.loss != HEADS and plan.size <= FEW and run.data.weights is NULL
+    return (run.batch == 1 and plan.loss != HEADS and plan.size <= MAX_PARAMETERS and run.data.weights is NULL
             and optimizer.clip_norm == 0 and optimizer.max_norm == 0 and optimizer.l1 == 0 and optimizer.l2 == 0)
 
 
-cdef inline always_inlined net_inputs(int side, const Layer* layer, const real* x, Py_ssize_t j) noexcept nogil:
+cdef inline always_inlined net_inputs(int vecs, const Layer* layer, const real* x, Py_ssize_t j) noexcept nogil:
     # Compute Z = b + x @ W from column j on for `vecs` vectors; `vecs` is a literal at every call.
     cdef const real* b = biases(layer)
     cdef const real* w = layer.W + j
-    cdef vec z[SIDE]
+    cdef vec z[ACCUMULATORS]
     cdef Py_ssize_t k
     cdef int s
-    for s in range(side):
+    for s in range(vecs):
         z[s] = splat(0) if b is NULL else load(b + j + s * VL)
     for k in range(layer.n_in):
-        for s in range(side):
+        for s in range(vecs):
             z[s] = madd(splat(x[k]), load(w + s * VL), z[s])
         w += layer.ld
-    for s in range(side):
+    for s in range(vecs):
         store(layer.Z + j + s * VL, z[s])
 
 
 cdef inline void forward(const Layer* layer, const real* x, real* scratch) noexcept nogil:
     # Compute Z, and A = f(Z).
     cdef Py_ssize_t j = 0
-    while layer.ld - j >= SIDE * VL:
-        net_inputs(SIDE, layer, x, j)
-        j += SIDE * VL
+    while layer.ld - j >= ACCUMULATORS * VL:
+        net_inputs(ACCUMULATORS, layer, x, j)
+        j += ACCUMULATORS * VL
     while j < layer.ld:
         net_inputs(1, layer, x, j)
         j += VL
     activate_rows(layer, 0, 1, scratch)
 
 
-cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* previous) noexcept nogil:
     # Compute delta of the previous layer = (W @ delta) * f'(its Z). Squares of W are transposed in registers.
     cdef vec square[MAX_LANES]
     cdef vec sum
     cdef Py_ssize_t i, j, k
-    for k from 0 <= k < below.ld by VL:               # W has no rows for the padding
+    for k from 0 <= k < previous.ld by VL:            # W has no rows for the padding
         sum = splat(0)
         for j from 0 <= j < layer.n_out by VL:
             transpose_square(layer.W + k * layer.ld + j, layer.ld, smaller(VL, layer.n_in - k), square)
             for i in range(smaller(VL, layer.n_out - j)):
                 sum = madd(splat(layer.D[j + i]), square[i], sum)
-        store(below.D + k, sum)
-    to_net_input(below, 0, 1)
+        store(previous.D + k, sum)
+    backward_activation(previous, 0, 1)
 
 
 cdef inline void descend(Layer* layer, const real* x, real rate) noexcept nogil:
     # Compute W -= lr x.T @ delta and b -= lr delta.
     cdef const real* D = layer.D
     cdef real* w = layer.W
-    cdef vec bad = splat(0)
+    cdef vec nonfinite = splat(0)
     cdef Py_ssize_t j, k
     for k in range(layer.n_in):
         for j from 0 <= j < layer.ld by VL:
-            move(w + j, madd(splat(x[k]), load(D + j), splat(0)), -rate, &bad)
+            move_weights(w + j, madd(splat(x[k]), load(D + j), splat(0)), -rate, &nonfinite)
         w += layer.ld
     if layer.bias:
         for j from 0 <= j < layer.ld by VL:
-            move(w + j, load(D + j) + splat(0), -rate, &bad)
-    if not all_finite(bad):
+            move_weights(w + j, load(D + j) + splat(0), -rate, &nonfinite)
+    if not all_finite(nonfinite):
         layer.broken = True
 
 
@@ -116,16 +117,16 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
         X = net.block.inputs
         for l in range(net.count):
             forward(&net.layers[l], X[0], net.scratch)
-            X = net.layers[l].outs
+            X = net.layers[l].out_rows
         output_delta(net, 0, 1, scale, 0)
         for l in range(net.count - 1, 0, -1):
             backward(&net.layers[l], &net.layers[l - 1])
-        total += net.partial[0]
+        total += net.grain_losses[0]
         loss = loss_of_epoch(run, total) if row == n - 1 else total
         if not loss - loss == 0:              # the loss is not finite: take no step
             run.lost = run.stop = True
             break
-        optimizer.lr = optimizer.bias_lr = run.rates[rate_place(run, epoch, row) * run.rate_step]
+        optimizer.lr = optimizer.bias_lr = run.rates[rate_index(run, epoch, row) * run.rate_stride]
         if not optimizer.plain:
             count_step(optimizer, 1)
         X = net.block.inputs
@@ -134,9 +135,9 @@ cdef inline void train(Run* run, Py_ssize_t steps) noexcept nogil:
             if optimizer.plain:
                 descend(layer, X[0], <real>optimizer.lr)
             else:
-                learn_layer(layer, X, COLUMNS, 1, 0, last_row(layer, 0, 1), True, True, optimizer, NULL, net.scratch,
+                learn_layer(layer, X, COLUMNS, 1, 0, end_row(layer, 0, 1), True, True, optimizer, NULL, net.scratch,
                             NULL)
-            X = layer.outs
+            X = layer.out_rows
         run.drops += 1
         row += 1
         if row == n:

@@ -9,7 +9,7 @@ from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport sqrt as sqrt_double
 from libc.string cimport memset
 from simd cimport (never_inlined, real, vec, VL, if_finite, load, madd, store, splat, if_less, if_negative, sum_lanes,
-                   over_root, vabs)
+                   divide_by_root, vabs)
 from vmath cimport clamp, sign
 
 cdef enum Method:         # numbered in the order of the rows in nnc/_registry
@@ -159,11 +159,11 @@ cdef inline void count_step(Optimizer* o, double rows) noexcept nogil:
     o.power1 *= o.beta1
     o.power2 *= o.beta2
     if o.method == NADAM:
-        o.mu, o.mu_next = momentum_of(o, o.steps), momentum_of(o, o.steps + 1)
+        o.mu, o.mu_next = nadam_momentum(o, o.steps), nadam_momentum(o, o.steps + 1)
         o.mu_product *= o.mu
 
 
-cdef inline double momentum_of(const Optimizer* o, Py_ssize_t step) noexcept nogil:
+cdef inline double nadam_momentum(const Optimizer* o, Py_ssize_t step) noexcept nogil:
     # Return mu of nadam at this step.
     return o.beta1 * (1 - 0.5 * power(o.momentum_decay, step))
 
@@ -176,27 +176,27 @@ cdef inline void begin_own(Own* own, const Optimizer* o) noexcept nogil:
     if o.method == NADAM and own.missed > 0:
         while step < steps and own.optimizer.mu_product > 1e-20:
             step += 1
-            own.optimizer.mu_product *= momentum_of(o, step)
+            own.optimizer.mu_product *= nadam_momentum(o, step)
 
 
-cdef inline void follow(Own* own, const Optimizer* o) noexcept nogil:
+cdef inline void update_group(Own* own, const Optimizer* o) noexcept nogil:
     # Copy the optimizer of the run, at its current step, to the group, with the group's learning rates and step count.
     cdef double mu_product = own.optimizer.mu_product
-    cdef Optimizer* mine = &own.optimizer
-    mine[0] = o[0]
-    mine.lr *= own.lr_factor
-    mine.bias_lr *= own.lr_factor * own.bias_lr_factor
-    if mine.plain and own.bias_lr_factor != 1:    # the fused product has a single learning rate
-        mine.plain, mine.rows = False, 1
+    cdef Optimizer* group = &own.optimizer
+    group[0] = o[0]
+    group.lr *= own.lr_factor
+    group.bias_lr *= own.lr_factor * own.bias_lr_factor
+    if group.plain and own.bias_lr_factor != 1:   # the fused product has a single learning rate
+        group.plain, group.rows = False, 1
     if own.missed > 0 and not o.plain:
-        mine.steps -= own.missed
-        mine.power1, mine.power2 = power(o.beta1, mine.steps), power(o.beta2, mine.steps)
+        group.steps -= own.missed
+        group.power1, group.power2 = power(o.beta1, group.steps), power(o.beta2, group.steps)
         if o.method == NADAM:
-            mine.mu, mine.mu_next = momentum_of(o, mine.steps), momentum_of(o, mine.steps + 1)
-            mine.mu_product = mu_product * mine.mu
+            group.mu, group.mu_next = nadam_momentum(o, group.steps), nadam_momentum(o, group.steps + 1)
+            group.mu_product = mu_product * group.mu
 
 
-cdef inline void take(real* to, vec check, vec x) noexcept nogil:
+cdef inline void store_if_finite(real* to, vec check, vec x) noexcept nogil:
     # Store x in the lanes where `check` is finite.
     store(to, if_finite(check, x, load(to)))
 
@@ -225,9 +225,10 @@ cdef inline double penalty(const Optimizer* o, const real* p, Py_ssize_t size, b
     return o.l1 * sum1 + 0.5 * o.l2 * sum2
 
 
-cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t size, bint spared) noexcept nogil:
+cdef inline void add_penalties_and_clip(const Optimizer* o, const real* p, real* g, Py_ssize_t size,
+                                        bint exempt) noexcept nogil:
     # Add the gradient of the penalties to g, unless the parameters are exempt, and clip g by value.
-    cdef bint with_penalty = (o.l1 != 0 or o.l2 != 0) and (not spared or o.biases_too)
+    cdef bint with_penalty = (o.l1 != 0 or o.l2 != 0) and (not exempt or o.biases_too)
     cdef real l1 = <real>(o.l1 / o.rows), l2 = <real>(o.l2 / o.rows), limit = <real>o.clip_value
     cdef vec x
     cdef Py_ssize_t i
@@ -241,36 +242,36 @@ cdef inline void complete(const Optimizer* o, const real* p, real* g, Py_ssize_t
 
 
 cdef inline never_inlined update(const Optimizer* o, real* p, real* g, real* m, real* v, Py_ssize_t size, double scale,
-                                 bint bias, bint spared, vec* bad) noexcept nogil:
+                                 bint bias, bint exempt, vec* nonfinite) noexcept nogil:
     # Take one step with the gradient scale * g. `exempt` parameters have no weight decay unless biases_too is set.
     # `nonfinite` gets NaN in each lane where a parameter would not have been finite, else 0. There is only one copy of
     # this function in a core, so it rounds the same everywhere.
-    cdef double decay = o.decay if not spared or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
+    cdef double decay = o.decay if not exempt or o.biases_too else 0, lr = o.bias_lr if bias else o.lr
     cdef real factor = <real>scale, coupled = 0 if o.decoupled else <real>decay
     cdef Py_ssize_t i
     if scale != 1 or coupled != 0:
         for i from 0 <= i < size by VL:
             store(g + i, factor * load(g + i) + coupled * load(p + i))
     if o.method == SGD or o.method == MOMENTUM:
-        bad[0] = descend(o, lr, p, g, m, size)
+        nonfinite[0] = descend(o, lr, p, g, m, size)
     elif o.method == ADAM:
-        bad[0] = adam(o, lr, p, g, m, v, size, <real>(1 - lr * decay) if o.decoupled else 1)
+        nonfinite[0] = adam(o, lr, p, g, m, v, size, <real>(1 - lr * decay) if o.decoupled else 1)
     elif o.method == RMSPROP:
-        bad[0] = rmsprop(o, lr, p, g, m, v, size)
+        nonfinite[0] = rmsprop(o, lr, p, g, m, v, size)
     elif o.method == ADAGRAD:
-        bad[0] = adagrad(o, lr, p, g, v, size)
+        nonfinite[0] = adagrad(o, lr, p, g, v, size)
     elif o.method == NADAM:
-        bad[0] = nadam(o, lr, p, g, m, v, size)
+        nonfinite[0] = nadam(o, lr, p, g, m, v, size)
     elif o.method == RPROP:
-        bad[0] = rprop(o, p, g, m, v, size)
+        nonfinite[0] = rprop(o, p, g, m, v, size)
 
 
-cdef inline vec descend(const Optimizer* o, double rate, real* p, const real* g, real* m,
+cdef inline vec descend(const Optimizer* o, double learning_rate, real* p, const real* g, real* m,
                         Py_ssize_t size) noexcept nogil:
     # Take a step of plain gradient descent, with or without momentum.
-    cdef real lr = <real>rate, momentum = <real>o.momentum
+    cdef real lr = <real>learning_rate, momentum = <real>o.momentum
     cdef bint with_momentum = o.method == MOMENTUM, nesterov = o.nesterov
-    cdef vec x, y, bad = splat(0)
+    cdef vec x, y, nonfinite = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         y = load(g + i)
@@ -278,114 +279,114 @@ cdef inline vec descend(const Optimizer* o, double rate, real* p, const real* g,
             y = momentum * load(m + i) + y
         x = load(g + i) + momentum * y if nesterov else y
         x = load(p + i) - lr * x
-        bad = bad + (x - x)
+        nonfinite = nonfinite + (x - x)
         if with_momentum:
-            take(m + i, x, y)
-        take(p + i, x, x)
-    return bad
+            store_if_finite(m + i, x, y)
+        store_if_finite(p + i, x, x)
+    return nonfinite
 
 
-cdef inline vec adam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v, Py_ssize_t size,
-                     real shrink) noexcept nogil:
+cdef inline vec adam(const Optimizer* o, double learning_rate, real* p, const real* g, real* m, real* v,
+                     Py_ssize_t size, real shrink) noexcept nogil:
     # Take a step of Adam (Kingma and Ba 2015), with p multiplied by `shrink` first (decoupled weight decay).
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
-    cdef real step = <real>(rate / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
+    cdef real step = <real>(learning_rate / (1 - o.power1)), root = <real>(1 / sqrt_double(1 - o.power2))
     cdef real eps = <real>(o.eps / sqrt_double(1 - o.power2)) if o.eps_last else <real>o.eps
-    cdef vec x, y, mean, square, bad = splat(0)
+    cdef vec x, y, mean, square, nonfinite = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
         mean = b1 * load(m + i) + c1 * x
         square = b2 * load(v + i) + (c2 * x) * x
-        x = shrink * load(p + i) - over_root(step * mean, square, root, eps)
+        x = shrink * load(p + i) - divide_by_root(step * mean, square, root, eps)
         y = madd(square, splat(0), x)
-        bad = bad + (y - y)
-        take(m + i, y, mean)
-        take(v + i, y, square)
-        take(p + i, y, x)
-    return bad
+        nonfinite = nonfinite + (y - y)
+        store_if_finite(m + i, y, mean)
+        store_if_finite(v + i, y, square)
+        store_if_finite(p + i, y, x)
+    return nonfinite
 
 
-cdef inline vec rmsprop(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v,
+cdef inline vec rmsprop(const Optimizer* o, double learning_rate, real* p, const real* g, real* m, real* v,
                         Py_ssize_t size) noexcept nogil:
     # Take a step of RMSprop, with or without momentum.
-    cdef real lr = <real>rate, eps = <real>o.eps, momentum = <real>o.momentum
+    cdef real lr = <real>learning_rate, eps = <real>o.eps, momentum = <real>o.momentum
     cdef real b2 = <real>o.beta2, c2 = <real>(1 - o.beta2)
-    cdef vec x, y, square, moved, bad = splat(0)
+    cdef vec x, y, square, updated, nonfinite = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
         square = b2 * load(v + i) + (c2 * x) * x
-        x = over_root(x, square, 1, eps)
+        x = divide_by_root(x, square, 1, eps)
         if momentum != 0:
             x = momentum * load(m + i) + x
-        moved = load(p + i) - lr * x
-        y = madd(square, splat(0), moved)
-        bad = bad + (y - y)
-        take(v + i, y, square)
+        updated = load(p + i) - lr * x
+        y = madd(square, splat(0), updated)
+        nonfinite = nonfinite + (y - y)
+        store_if_finite(v + i, y, square)
         if momentum != 0:
-            take(m + i, y, x)
-        take(p + i, y, moved)
-    return bad
+            store_if_finite(m + i, y, x)
+        store_if_finite(p + i, y, updated)
+    return nonfinite
 
 
-cdef inline vec adagrad(const Optimizer* o, double rate, real* p, const real* g, real* v,
+cdef inline vec adagrad(const Optimizer* o, double learning_rate, real* p, const real* g, real* v,
                         Py_ssize_t size) noexcept nogil:
     # Take a step of Adagrad (Duchi et al. 2011).
-    cdef real lr = <real>(rate / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
-    cdef vec x, y, square, bad = splat(0)
+    cdef real lr = <real>(learning_rate / (1 + (o.steps - 1) * o.lr_decay)), eps = <real>o.eps
+    cdef vec x, y, square, nonfinite = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
         square = load(v + i) + x * x
-        x = load(p + i) - over_root(lr * x, square, 1, eps)
+        x = load(p + i) - divide_by_root(lr * x, square, 1, eps)
         y = madd(square, splat(0), x)
-        bad = bad + (y - y)
-        take(v + i, y, square)
-        take(p + i, y, x)
-    return bad
+        nonfinite = nonfinite + (y - y)
+        store_if_finite(v + i, y, square)
+        store_if_finite(p + i, y, x)
+    return nonfinite
 
 
-cdef inline vec nadam(const Optimizer* o, double rate, real* p, const real* g, real* m, real* v,
+cdef inline vec nadam(const Optimizer* o, double learning_rate, real* p, const real* g, real* m, real* v,
                       Py_ssize_t size) noexcept nogil:
     # Take a step of Nadam: p -= (lr (1 - mu) / (1 - mu_product) g + lr mu_next / (1 - mu_product mu_next) m) /
     # (sqrt(v / (1 - beta2**t)) + eps).
     cdef real b1 = <real>o.beta1, b2 = <real>o.beta2, c1 = <real>(1 - o.beta1), c2 = <real>(1 - o.beta2)
     cdef real eps = <real>o.eps
     cdef real root = <real>(1 / sqrt_double(1 - o.power2))
-    cdef real of_g = <real>(rate * (1 - o.mu) / (1 - o.mu_product))
-    cdef real of_m = <real>(rate * o.mu_next / (1 - o.mu_product * o.mu_next))
-    cdef vec x, y, mean, square, bad = splat(0)
+    cdef real g_factor = <real>(learning_rate * (1 - o.mu) / (1 - o.mu_product))
+    cdef real m_factor = <real>(learning_rate * o.mu_next / (1 - o.mu_product * o.mu_next))
+    cdef vec x, y, mean, square, nonfinite = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
         mean = b1 * load(m + i) + c1 * x
         square = b2 * load(v + i) + (c2 * x) * x
-        x = load(p + i) - over_root(of_g * x + of_m * mean, square, root, eps)
+        x = load(p + i) - divide_by_root(g_factor * x + m_factor * mean, square, root, eps)
         y = madd(square, splat(0), x)
-        bad = bad + (y - y)
-        take(m + i, y, mean)
-        take(v + i, y, square)
-        take(p + i, y, x)
-    return bad
+        nonfinite = nonfinite + (y - y)
+        store_if_finite(m + i, y, mean)
+        store_if_finite(v + i, y, square)
+        store_if_finite(p + i, y, x)
+    return nonfinite
 
 
 cdef inline vec rprop(const Optimizer* o, real* p, const real* g, real* m, real* v, Py_ssize_t size) noexcept nogil:
-    # Take a step of Rprop. m is the previous gradient, v the step sizes. Where the sign has changed, the gradient counts
-    # as zero in this step and the next.
+    # Take a step of Rprop. m is the previous gradient, v the step sizes. Where the sign has changed, the gradient
+    # counts as zero in this step and the next.
     cdef real down = <real>o.down, up = <real>o.up, smallest = <real>o.smallest, largest = <real>o.largest
-    cdef vec x, y, agree, step, check, bad = splat(0)
+    cdef vec x, y, agreement, step, check, nonfinite = splat(0)
     cdef Py_ssize_t i
     for i from 0 <= i < size by VL:
         x = load(g + i)
-        agree = sign(x) * sign(load(m + i))
-        step = load(v + i) * if_negative(agree, splat(down), if_less(splat(0), agree, splat(up), splat(1)))
+        agreement = sign(x) * sign(load(m + i))
+        step = load(v + i) * if_negative(agreement, splat(down), if_less(splat(0), agreement, splat(up), splat(1)))
         step = clamp(step, smallest, largest)
-        x = if_negative(agree, splat(0), x)
+        x = if_negative(agreement, splat(0), x)
         y = load(p + i) - sign(x) * step
         check = madd(load(g + i), splat(0), y)
-        bad = bad + (check - check)
-        take(m + i, check, x)
-        take(v + i, check, step)
-        take(p + i, check, y)
-    return bad
+        nonfinite = nonfinite + (check - check)
+        store_if_finite(m + i, check, x)
+        store_if_finite(v + i, check, step)
+        store_if_finite(p + i, check, y)
+    return nonfinite

@@ -7,30 +7,30 @@ from libc.string cimport memcpy
 from simd cimport never_inlined, real, vec, VL, load, splat, store, vmax
 from arena cimport Arena, take, take_zeros
 from activations cimport RELU, activate
-from matmul cimport ROWS, Rows, Strides, product_by_rows
-from layer cimport BATCH_NORM, CONV2D, FLATTEN, INPUT, MAX_POOL, Layer, biases, list_rows, padded
-from conv cimport high, wide
+from matmul cimport ROWS, Rows, ProductOptions, product_by_rows
+from layer cimport BATCH_NORM, CONV2D, FLATTEN, INPUT, MAX_POOL, Layer, biases, set_row_pointers, padded
+from conv cimport padded_height, padded_width
 cimport norm
 
 
-cdef inline Py_ssize_t pixels_of(const Layer* layer) noexcept nogil:
+cdef inline Py_ssize_t pixel_count(const Layer* layer) noexcept nogil:
     # Return the pixels of an output image.
     return layer.out_shape.height * layer.out_shape.width
 
 
-cdef inline bint pays(const Layer* layers, int count, Py_ssize_t images) noexcept nogil:
+cdef inline bint is_faster(const Layer* layers, int count, Py_ssize_t images) noexcept nogil:
     # Return whether this layout is faster for `images` images. The estimate counts multiply-adds of vectors and copies
     # of windows.
     cdef const Layer* layer
-    cdef double here = 0, in_lanes = 0
+    cdef double cost_by_pixels = 0, cost_in_lanes = 0
     cdef int l
     for l in range(count):
         layer = &layers[l]
         if layer.kind == CONV2D:
-            here += <double>(pixels_of(layer) * layer.rows) * (2 * ((layer.neurons + VL - 1) // VL) + 1)
-            in_lanes += <double>(pixels_of(layer) * layer.rows) * (2 * layer.neurons)
+            cost_by_pixels += <double>(pixel_count(layer) * layer.rows) * (2 * ((layer.neurons + VL - 1) // VL) + 1)
+            cost_in_lanes += <double>(pixel_count(layer) * layer.rows) * (2 * layer.neurons)
     # The factor 1.6 is measured: with vectors of 32 bytes, four images of LeNet are still faster in lanes.
-    return images < VL and 1.6 * images * here < in_lanes
+    return images < VL and 1.6 * images * cost_by_pixels < cost_in_lanes
 
 
 cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept nogil:
@@ -40,21 +40,21 @@ cdef inline void lay_out(Layer* layer, Arena* arena, Py_ssize_t count) noexcept 
     if layer.kind == INPUT:
         layer.ld = layer.out_shape.channels
         return
-    layer.lanes = False
+    layer.in_lanes = False
     layer.ld = padded(layer.out_shape.channels)
-    layer.A = layer.Z = layer.out = <real*>take(arena, count * pixels_of(layer) * layer.ld * sizeof(real))
+    layer.A = layer.Z = layer.out = <real*>take(arena, count * pixel_count(layer) * layer.ld * sizeof(real))
     if layer.kind == CONV2D:
-        layer.bordered = <real*>take_zeros(arena, high(layer) * wide(layer) * layer.below.channels * sizeof(real) +
-                                           slack)
+        layer.padded_input = <real*>take_zeros(arena, padded_height(layer) * padded_width(layer) *
+                                               layer.in_shape.channels * sizeof(real) + slack)
         layer.sums = <real*>take(arena, layer.out_shape.width * layer.rows * sizeof(real) + slack)
-        layer.outs = <const real**>take(arena, layer.out_shape.width * sizeof(real*))
+        layer.out_rows = <const real**>take(arena, layer.out_shape.width * sizeof(real*))
         if arena.base:
-            list_rows(layer.outs, layer.sums, layer.rows, layer.out_shape.width)
+            set_row_pointers(layer.out_rows, layer.sums, layer.rows, layer.out_shape.width)
     elif layer.kind != BATCH_NORM:
-        layer.bordered = <real*>take(arena, layer.n_in * sizeof(real) + slack)
+        layer.padded_input = <real*>take(arena, layer.n_in * sizeof(real) + slack)
 
 
-cdef inline void copy(const real* x, Py_ssize_t n, real* out) noexcept nogil:
+cdef inline void copy_vectors(const real* x, Py_ssize_t n, real* out) noexcept nogil:
     # Copy n numbers, rounded up to whole vectors.
     cdef Py_ssize_t i
     for i from 0 <= i < n by VL:
@@ -63,26 +63,27 @@ cdef inline void copy(const real* x, Py_ssize_t n, real* out) noexcept nogil:
 
 cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real* out) noexcept nogil:
     # Compute the convolution of one image, whose pixels are `ld` apart, one row of outputs at a time.
-    cdef Py_ssize_t c = layer.below.channels, row = wide(layer) * c, length = layer.window_width * c, y, i, ky
-    cdef real* image = layer.bordered + layer.pad_y * row + layer.pad_x * c
+    cdef Py_ssize_t c = layer.in_shape.channels, row = padded_width(layer) * c, length = layer.window_width * c
+    cdef Py_ssize_t y, i, ky
+    cdef real* image = layer.padded_input + layer.pad_y * row + layer.pad_x * c
     cdef const real* window
     cdef bint rectify = layer.activation == RELU
-    cdef Strides by = Strides(0, layer.ld, layer.ld, False, 1, NULL, rectify, NULL)
-    for y in range(layer.below.height):
+    cdef ProductOptions opt = ProductOptions(0, layer.ld, layer.ld, False, 1, NULL, rectify, NULL)
+    for y in range(layer.in_shape.height):
         if ld == c:
-            memcpy(image + y * row, x + y * layer.below.width * c, layer.below.width * c * sizeof(real))
+            memcpy(image + y * row, x + y * layer.in_shape.width * c, layer.in_shape.width * c * sizeof(real))
         else:
-            for i in range(layer.below.width):
-                copy(x + (y * layer.below.width + i) * ld, c, image + y * row + i * c)
+            for i in range(layer.in_shape.width):
+                copy_vectors(x + (y * layer.in_shape.width + i) * ld, c, image + y * row + i * c)
             # restores the padding, which copy_vectors() may have overwritten
-            store(image + y * row + layer.below.width * c, splat(0))
+            store(image + y * row + layer.in_shape.width * c, splat(0))
     for y in range(layer.out_shape.height):
         for i in range(layer.out_shape.width):
-            window = layer.bordered + y * layer.stride_y * row + i * layer.stride_x * c
+            window = layer.padded_input + y * layer.stride_y * row + i * layer.stride_x * c
             for ky in range(layer.window_height):
-                copy(window + ky * row, length, layer.sums + i * layer.rows + ky * length)
-        product_by_rows(layer.out_shape.width, layer.neurons, layer.rows, Rows(layer.outs, 0), layer.W, out,
-                        biases(layer), &by)
+                copy_vectors(window + ky * row, length, layer.sums + i * layer.rows + ky * length)
+        product_by_rows(layer.out_shape.width, layer.neurons, layer.rows, Rows(layer.out_rows, 0), layer.W, out,
+                        biases(layer), &opt)
         if not rectify:
             activate(layer.activation, out, out, layer.out_shape.width * layer.ld)
         out += layer.out_shape.width * layer.ld
@@ -90,7 +91,7 @@ cdef inline void convolve(const Layer* layer, const real* x, Py_ssize_t ld, real
 
 cdef inline void pool(const Layer* layer, const real* x, Py_ssize_t ld, real* out) noexcept nogil:
     # Compute a max-pool or an average pool of one image.
-    cdef Py_ssize_t y, i, c, ky, kx, row = layer.below.width * ld
+    cdef Py_ssize_t y, i, c, ky, kx, row = layer.in_shape.width * ld
     cdef const real* window
     cdef vec scale = splat(<real>1 / <real>(layer.window_height * layer.window_width)), a
     for y in range(layer.out_shape.height):
@@ -108,25 +109,25 @@ cdef inline void pool(const Layer* layer, const real* x, Py_ssize_t ld, real* ou
             out += layer.ld
 
 
-cdef inline never_inlined forward(const Layer* layer, const Layer* below, const real** X,
+cdef inline never_inlined forward(const Layer* layer, const Layer* previous, const real** X,
                                   Py_ssize_t rows) noexcept nogil:
     # Compute A for `rows` images.
-    cdef Py_ssize_t i, j, c = layer.below.channels, pixels = layer.below.height * layer.below.width
+    cdef Py_ssize_t i, j, c = layer.in_shape.channels, pixels = layer.in_shape.height * layer.in_shape.width
     cdef const real* x
     if layer.kind == BATCH_NORM:
         norm.forward(layer, 0, rows * pixels, 0)
         return
     for i in range(rows):
-        x = X[i] if below.kind == INPUT else below.A + i * pixels * below.ld
+        x = X[i] if previous.kind == INPUT else previous.A + i * pixels * previous.ld
         if layer.kind == CONV2D:
-            convolve(layer, x, below.ld, layer.A + i * pixels_of(layer) * layer.ld)
+            convolve(layer, x, previous.ld, layer.A + i * pixel_count(layer) * layer.ld)
         elif layer.kind == FLATTEN:
             for j in range(pixels):
-                memcpy(layer.A + i * layer.ld + j * c, x + j * below.ld, c * sizeof(real))
+                memcpy(layer.A + i * layer.ld + j * c, x + j * previous.ld, c * sizeof(real))
             for j in range(layer.n_out, layer.ld):
                 layer.A[i * layer.ld + j] = 0
         else:
-            if below.kind == INPUT:           # copied, because nothing may be read beyond the caller's row
-                memcpy(layer.bordered, x, layer.n_in * sizeof(real))
-                x = layer.bordered
-            pool(layer, x, below.ld, layer.A + i * pixels_of(layer) * layer.ld)
+            if previous.kind == INPUT:        # copied, because nothing may be read beyond the caller's row
+                memcpy(layer.padded_input, x, layer.n_in * sizeof(real))
+                x = layer.padded_input
+            pool(layer, x, previous.ld, layer.A + i * pixel_count(layer) * layer.ld)

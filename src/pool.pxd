@@ -2,33 +2,33 @@
 
 from simd cimport always_inlined, real, vec, VL, if_less, load, splat, store, vmax, where_equal
 from layer cimport MAX_POOL, Layer
-from images cimport delta_of, group_of
+from images cimport group_deltas, group_start
 
 
 cdef inline void forward(const Layer* layer, Py_ssize_t first) noexcept nogil:
     # Compute the maximum of each window, and which number it is (the first of equal ones) into `argmax`; or the mean.
-    cdef Py_ssize_t y, row = layer.below.width * layer.below.channels * VL
+    cdef Py_ssize_t y, row = layer.in_shape.width * layer.in_shape.channels * VL
     for y in range(layer.out_shape.height):
         forward_row(layer, first, y, layer.input + first * layer.n_in + y * layer.stride_y * row)
 
 
-cdef inline void backward(const Layer* layer, const Layer* below, Py_ssize_t first, int thread) noexcept nogil:
+cdef inline void backward(const Layer* layer, const Layer* previous, Py_ssize_t first, int thread) noexcept nogil:
     # Compute d loss / d X into D of the previous layer. A delta goes to the maximum of its window, or in equal parts to
     # the whole window.
-    cdef Py_ssize_t y, i, row = layer.below.width * layer.below.channels * VL
-    cdef real* out = delta_of(below, first, thread)
-    if not covers(layer):
+    cdef Py_ssize_t y, i, row = layer.in_shape.width * layer.in_shape.channels * VL
+    cdef real* out = group_deltas(previous, first, thread)
+    if not is_partition(layer):
         for i from 0 <= i < layer.n_in * VL by VL:
             store(out + i, splat(0))
     for y in range(layer.out_shape.height):
         backward_row(layer, first, y, thread, out + y * layer.stride_y * row, row)
 
 
-cdef inline bint covers(const Layer* layer) noexcept nogil:
+cdef inline bint is_partition(const Layer* layer) noexcept nogil:
     # Return whether each input lies in exactly one window.
     return (layer.stride_y == layer.window_height and layer.stride_x == layer.window_width and
-            layer.below.height == layer.out_shape.height * layer.stride_y and
-            layer.below.width == layer.out_shape.width * layer.stride_x)
+            layer.in_shape.height == layer.out_shape.height * layer.stride_y and
+            layer.in_shape.width == layer.out_shape.width * layer.stride_x)
 
 
 # Functions for one row of outputs. x points to the first row of inputs. The common window size 2 x 2 is a literal, so
@@ -55,61 +55,61 @@ cdef inline void backward_row(const Layer* layer, Py_ssize_t first, Py_ssize_t y
 cdef inline always_inlined forward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
                                           Py_ssize_t y, const real* x) noexcept nogil:
     # Compute row y of the outputs for a window of height x width.
-    cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, row = layer.below.width * pixel
+    cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, row = layer.in_shape.width * pixel
     cdef Py_ssize_t at = y * layer.out_shape.width * pixel, _
-    cdef real* a = group_of(layer, layer.A, first) + at
-    cdef real* kept = NULL if layer.kept is NULL else group_of(layer, layer.kept, first) + at
-    cdef vec scale = splat(<real>1 / <real>(height * width)), best, which, z
+    cdef real* a = group_start(layer, layer.A, first) + at
+    cdef real* argmax = NULL if layer.argmax is NULL else group_start(layer, layer.argmax, first) + at
+    cdef vec scale = splat(<real>1 / <real>(height * width)), result, index, z
     for _ in range(layer.out_shape.width):
         for c from 0 <= c < pixel by VL:
             if layer.kind == MAX_POOL:
-                best, which = load(x + c), splat(0)
+                result, index = load(x + c), splat(0)
                 for ky in range(height):
                     for kx in range(width):
                         if ky + kx > 0:
                             z = load(x + ky * row + kx * pixel + c)
-                            which = if_less(best, z, splat(<real>(ky * width + kx)), which)
-                            best = vmax(z, best)
-                store(a + c, best)
-                if kept is not NULL:
-                    store(kept + c, which)
+                            index = if_less(result, z, splat(<real>(ky * width + kx)), index)
+                            result = vmax(z, result)
+                store(a + c, result)
+                if argmax is not NULL:
+                    store(argmax + c, index)
             else:
-                best = splat(0)
+                result = splat(0)
                 for ky in range(height):
                     for kx in range(width):
-                        best = best + load(x + ky * row + kx * pixel + c)
-                store(a + c, best * scale)
+                        result = result + load(x + ky * row + kx * pixel + c)
+                store(a + c, result * scale)
         x += layer.stride_x * pixel
         a += pixel
-        if kept is not NULL:
-            kept += pixel
+        if argmax is not NULL:
+            argmax += pixel
 
 
 cdef inline always_inlined backward_row_as(const Layer* layer, Py_ssize_t height, Py_ssize_t width, Py_ssize_t first,
                                            Py_ssize_t y, int thread, real* x, Py_ssize_t row) noexcept nogil:
     # Propagate the deltas of row y for a window of height x width.
     cdef Py_ssize_t c, ky, kx, pixel = layer.out_shape.channels * VL, at = y * layer.out_shape.width * pixel, _
-    cdef const real* d = delta_of(layer, first, thread) + at
-    cdef const real* kept = NULL if layer.kept is NULL else group_of(layer, layer.kept, first) + at
-    cdef vec scale = splat(<real>1 / <real>(height * width)), delta, which, z
+    cdef const real* d = group_deltas(layer, first, thread) + at
+    cdef const real* argmax = NULL if layer.argmax is NULL else group_start(layer, layer.argmax, first) + at
+    cdef vec scale = splat(<real>1 / <real>(height * width)), delta, index, z
     # windows without overlap write each of their inputs once
-    cdef bint apart = layer.stride_y >= height and layer.stride_x >= width
+    cdef bint no_overlap = layer.stride_y >= height and layer.stride_x >= width
     for _ in range(layer.out_shape.width):
         for c from 0 <= c < pixel by VL:
             z = load(d + c)
-            which = splat(0)
-            if kept is not NULL:
-                which = load(kept + c)
-            delta = z if kept is not NULL else z * scale
+            index = splat(0)
+            if argmax is not NULL:
+                index = load(argmax + c)
+            delta = z if argmax is not NULL else z * scale
             for ky in range(height):
                 for kx in range(width):
                     z = delta
-                    if kept is not NULL:
-                        z = where_equal(which, splat(<real>(ky * width + kx)), delta)
-                    if not apart:
+                    if argmax is not NULL:
+                        z = where_equal(index, splat(<real>(ky * width + kx)), delta)
+                    if not no_overlap:
                         z = load(x + ky * row + kx * pixel + c) + z
                     store(x + ky * row + kx * pixel + c, z)
         x += layer.stride_x * pixel
         d += pixel
-        if kept is not NULL:
-            kept += pixel
+        if argmax is not NULL:
+            argmax += pixel

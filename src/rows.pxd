@@ -2,19 +2,19 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
-from simd cimport LINE, real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
+from simd cimport LINE_REALS, real, vec, VL, all_finite, load, prefetch, splat, store, vabs, vmax
 from squares cimport MAX_LANES
 from arena cimport Arena, take, take_zeros
-from dropout cimport key_of
-from matmul cimport Ahead
+from dropout cimport random_uint64
+from matmul cimport PrefetchQueue
 from threads cimport smaller
-from layer cimport Layer, list_rows
+from layer cimport Layer, set_row_pointers
 
 cdef enum:
-    SCANNED = 16          # vectors that are tested for NaN and infinity at a time
-    DRAWS = 64            # random numbers that are drawn at a time
-    SHORT = 4             # use an odd line stride for gathered rows of at least this many cache lines
-    GATHER_FROM = 16      # copy shuffled rows if a row of the first layer's outputs has at least this many vectors
+    SCAN_VECTORS = 16     # vectors that are tested for NaN and infinity at a time
+    DRAW_COUNT = 64       # random numbers that are drawn at a time
+    MIN_SPREAD_LINES = 4  # use an odd line stride for gathered rows of at least this many cache lines
+    MIN_GATHER_VECTORS = 16  # copy shuffled rows if a row of the first layer's outputs has at least this many vectors
 
 cdef struct Data:
     Py_ssize_t n          # number of rows
@@ -54,9 +54,9 @@ cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Lay
     block.inputs = <const real**>take(arena, block.size * sizeof(real*))
     if data is NULL:
         return
-    block.scattered = data.order is not NULL and lowest.ld < GATHER_FROM * VL
+    block.scattered = data.order is not NULL and lowest.ld < MIN_GATHER_VECTORS * VL
     if data.order is not NULL and not block.scattered:
-        block.ldx = spread(block.n_in)
+        block.ldx = gathered_stride(block.n_in)
         block.X = <real*>take(arena, block.size * block.ldx * sizeof(real))
     if data.labels is not NULL and block.smoothing == 0:
         block.labels = <int*>take(arena, block.size * sizeof(int))
@@ -66,10 +66,10 @@ cdef inline void lay_out(Block* block, Arena* arena, const Data* data, const Lay
         block.weights = <real*>take(arena, block.size * sizeof(real))
 
 
-cdef inline Py_ssize_t spread(Py_ssize_t n) noexcept nogil:
+cdef inline Py_ssize_t gathered_stride(Py_ssize_t n) noexcept nogil:
     # Return the row length for copies of rows of n numbers. For long rows it is an odd number of cache lines, so that
     # the first columns of all rows fall into different sets of the first-level cache.
-    return n if n < SHORT * LINE else ((n + LINE - 1) // LINE | 1) * LINE
+    return n if n < MIN_SPREAD_LINES * LINE_REALS else ((n + LINE_REALS - 1) // LINE_REALS | 1) * LINE_REALS
 
 
 cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_ssize_t low,
@@ -80,7 +80,7 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
     cdef const int* order = NULL if data.order is NULL else data.order + row
     cdef real y
     if order is NULL:
-        list_rows(block.inputs + low, data.X + (row + low) * n_in, n_in, high - low)
+        set_row_pointers(block.inputs + low, data.X + (row + low) * n_in, n_in, high - low)
     else:
         for i in range(low, high):
             block.inputs[i] = data.X + order[i] * n_in
@@ -107,9 +107,10 @@ cdef inline void fetch(const Block* block, const Data* data, Py_ssize_t row, Py_
             block.weights[i] = data.weights[row + i if order is NULL else order[i]]
 
 
-cdef inline Ahead rows_ahead(const Block* block, const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+cdef inline PrefetchQueue build_prefetch_queue(const Block* block, const Data* data, Py_ssize_t low,
+                                               Py_ssize_t high) noexcept nogil:
     # Return a queue that prefetches rows low <= i < high of the shuffled order, as far as they exist.
-    return Ahead(data.X, data.order + smaller(low, data.n), data.order + smaller(high, data.n), block.n_in, 0)
+    return PrefetchQueue(data.X, data.order + smaller(low, data.n), data.order + smaller(high, data.n), block.n_in, 0)
 
 
 cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexcept nogil:
@@ -118,21 +119,21 @@ cdef inline void shuffle(const Data* data, uint64_t key, uint64_t* draws) noexce
     # *draws.
     cdef Py_ssize_t i, k, count
     cdef uint64_t j
-    cdef uint64_t[DRAWS] drawn
+    cdef uint64_t[DRAW_COUNT] drawn
     cdef int* order = data.order
-    cdef int kept
+    cdef int saved
     for i in range(data.n):
         order[i] = <int>i if data.rows is NULL else data.rows[i]
     i = data.n - 1
     while i > 0:
-        count = smaller(i, DRAWS)
+        count = smaller(i, DRAW_COUNT)
         for k in range(count):                # a separate loop, which the compiler vectorizes
-            drawn[k] = key_of(key, draws[0] + 1 + k) >> 32
+            drawn[k] = random_uint64(key, draws[0] + 1 + k) >> 32
         for k in range(count):
             j = (drawn[k] * <uint64_t>(i + 1)) >> 32
-            kept = order[i]
+            saved = order[i]
             order[i] = order[j]
-            order[j] = kept
+            order[j] = saved
             i -= 1
         draws[0] += count
 
@@ -144,20 +145,20 @@ cdef inline void shuffle_by(int* order, Py_ssize_t n, const BitGenerator* bits) 
     # cases.
     cdef Py_ssize_t i = n - 1, j, drawn
     cdef uint32_t mask = 0xFFFFFFFF
-    cdef int kept
+    cdef int saved
     while i > 0:
         while mask >> 1 >= <uint32_t>i:
             mask >>= 1
         j = bits.next_uint32(bits.state) & mask
         drawn = j <= i
         j = i - ((i - j) & -drawn)
-        kept = order[i]
+        saved = order[i]
         order[i] = order[j]
-        order[j] = kept
+        order[j] = saved
         i -= drawn
 
 
-cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+cdef inline double sum_weights(const Data* data, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
     # Return the sum of the weights of rows low <= i < high of the epoch's order, or their number if there are no
     # weights.
     cdef double total = 0
@@ -171,23 +172,23 @@ cdef inline double weight_of(const Data* data, Py_ssize_t low, Py_ssize_t high) 
 
 cdef inline Py_ssize_t first_not_finite(const real* x, Py_ssize_t size, double* largest) noexcept nogil:
     # Return the index of the first NaN or infinity in x, or -1. Write the largest absolute value before it to *largest.
-    cdef Py_ssize_t i = 0, j, step = SCANNED * VL
+    cdef Py_ssize_t i = 0, j, step = SCAN_VECTORS * VL
     cdef int k
-    cdef vec a, zero, most, top = splat(0)
+    cdef vec a, zero, maximum, largest_so_far = splat(0)
     cdef real[MAX_LANES] lanes
     while step > 0:                       # first SCAN_VECTORS vectors at a time, then single vectors
         if size - i >= step:
-            zero, most = splat(0), top
+            zero, maximum = splat(0), largest_so_far
             for j from i <= j < i + step by VL:
                 a = load(x + j)
                 zero = zero + (a - a)     # 0 if all numbers are finite, else NaN
-                most = vmax(vabs(a), most)
+                maximum = vmax(vabs(a), maximum)
             if all_finite(zero):
-                top = most
+                largest_so_far = maximum
                 i += step
                 continue
         step = VL if step > VL else 0
-    store(lanes, top)
+    store(lanes, largest_so_far)
     largest[0] = 0
     for k in range(VL):
         largest[0] = max(largest[0], lanes[k])

@@ -8,21 +8,22 @@
 
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
-from simd cimport LINE, real, vec, VL, load, store
+from simd cimport LINE_REALS, real, vec, VL, load, store
 from arena cimport TRAIN, Arena, take, take_zeros
 from losses cimport loss_scale
 from optimizers cimport Optimizer, count_step
-from matmul cimport Ahead
-from threads cimport Barrier, barrier_wait, now, share, smaller
-from layer cimport Layer, GRAIN, first_row, last_row, list_rows, parameter_rows
-from rows cimport BitGenerator, Data, fetch, rows_ahead, shuffle, shuffle_by, weight_of
-from network cimport (Network, Plan, backward, begin_batch, constrain, follow_step, forward, is_broken,
+from matmul cimport PrefetchQueue
+from threads cimport Barrier, barrier_wait, now, share_start, smaller
+from layer cimport Layer, GRAIN, first_row, end_row, set_row_pointers, parameter_rows
+from rows cimport BitGenerator, Data, fetch, build_prefetch_queue, shuffle, shuffle_by, sum_weights
+from network cimport (Network, Plan, backward, begin_batch, limit_norms, update_groups, forward, is_broken,
                       lay_out as lay_out_network, learn, output_delta, set_gradient, set_parameters, shares_blocks,
-                      step, sum_partial, sum_penalties, unpad)
+                      step, sum_grain_losses, sum_penalties, unpad)
 
 cdef enum:
-    LONG_LINES = 16       # prefetch the rows of the next batch if they have at least this many cache lines
-    AHEAD_BYTES = 1 << 19  # prefetch at most this much of a block; more would evict the current block from the cache
+    MIN_PREFETCH_LINES = 16  # prefetch the rows of the next batch if they have at least this many cache lines
+    # prefetch at most this much of a block; more would evict the current block from the cache
+    MAX_PREFETCH_BYTES = 1 << 19
 
 cdef struct Run:
     Network net           # the network; its buffers are shared by all threads
@@ -34,7 +35,7 @@ cdef struct Run:
     Py_ssize_t epochs     # epoch at which train() stops
     double* losses        # (epochs) loss of each epoch; owned by the caller
     const double* rates   # learning rates; that of epoch e is rates[e * rate_stride]; owned by the caller
-    Py_ssize_t rate_step  # distance of two learning rates, in numbers; 0 for a constant
+    Py_ssize_t rate_stride  # distance of two learning rates, in numbers; 0 for a constant
     bint rates_of_steps  # one learning rate per step: that of step s in epoch e is rates[(e * steps + s) * rate_stride]
     Py_ssize_t epoch      # current epoch
     Py_ssize_t row        # first row of the next block
@@ -53,8 +54,8 @@ cdef struct Run:
     uint64_t drop_key     # dropout stream, and how many steps have used it
     uint64_t drops
     int rises             # number of consecutive epochs that increased the loss, and the loss before them
-    double risen_from
-    double last_loss      # loss of the previous epoch
+    double loss_before_rise
+    double previous_loss  # loss of the previous epoch
     bint lost             # the loss is not finite; the step of its batch was not taken
     bint stop             # the run ends: it has diverged or reached target_loss
     double target_loss    # the run ends at an epoch with at most this loss
@@ -117,19 +118,19 @@ cdef inline void give_outputs(const Run* run, const real* X, Py_ssize_t n, int t
     # included. The thread computes the same part of each block, so that no thread waits for another.
     cdef const Network* net = &run.net
     cdef const Layer* last = &net.layers[net.count - 1]
-    cdef Py_ssize_t low = share(net.block.size, thread, threads, GRAIN)
-    cdef Py_ssize_t high = share(net.block.size, thread + 1, threads, GRAIN)
+    cdef Py_ssize_t low = share_start(net.block.size, thread, threads, GRAIN)
+    cdef Py_ssize_t high = share_start(net.block.size, thread + 1, threads, GRAIN)
     cdef Py_ssize_t row, rows, n_in = net.block.n_in
     for row from 0 <= row < n by net.block.size:
         rows = smaller(high, n - row) - low
         if rows > 0:
-            list_rows(net.block.inputs + low, X + (row + low) * n_in, n_in, rows)
+            set_row_pointers(net.block.inputs + low, X + (row + low) * n_in, n_in, rows)
             forward(net, low, low + rows, smaller(net.block.size, n - row), thread, run.drop_key, run.drops, row)
             unpad(last.A + low * last.ld, last, rows, out + (row + low) * last.n_out)
 
 
-cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start,
-                            uint64_t drops, double scale) noexcept nogil:
+cdef inline void compute_block_gradient(Run* run, int thread, Py_ssize_t row, Py_ssize_t end, Py_ssize_t batch_start,
+                                        uint64_t drops, double scale) noexcept nogil:
     # Compute loss and gradient of the thread's own block, counted from row `row` on.
     cdef Network* net = &run.nets[thread]
     cdef Py_ssize_t rows
@@ -142,7 +143,7 @@ cdef inline void take_block(Run* run, int thread, Py_ssize_t row, Py_ssize_t end
     output_delta(net, 0, rows, scale, 0)
     backward(net, 0, rows, rows, 0)
     learn(net, rows, True, False, NULL, NULL, 0, 1, NULL)
-    net.total = sum_partial(net, rows)
+    net.block_loss = sum_grain_losses(net, rows)
 
 
 cdef inline void add_gradients(const Run* run, int count, bint first, int thread, int threads) noexcept nogil:
@@ -155,7 +156,7 @@ cdef inline void add_gradients(const Run* run, int count, bint first, int thread
         layer = &run.net.layers[l]
         if layer.frozen:
             continue
-        low, high = first_row(layer, thread, threads) * layer.ld, last_row(layer, thread, threads) * layer.ld
+        low, high = first_row(layer, thread, threads) * layer.ld, end_row(layer, thread, threads) * layer.ld
         for i from low <= i < high by VL:
             x = load(run.nets[0].layers[l].gradient + i)
             if not first:
@@ -174,17 +175,17 @@ cdef inline double loss_of_epoch(const Run* run, double total) noexcept nogil:
 cdef inline void end_epoch(Run* run, Py_ssize_t epoch, double loss) noexcept nogil:
     # Store the loss of an epoch, and update the counters of increases and the stopping rule.
     run.losses[epoch] = loss
-    if loss <= run.last_loss:
+    if loss <= run.previous_loss:
         run.rises = 0
     else:
         if run.rises == 0:
-            run.risen_from = run.last_loss
+            run.loss_before_rise = run.previous_loss
         run.rises += 1
-    run.last_loss = loss
+    run.previous_loss = loss
     run.stop = loss <= run.target_loss
 
 
-cdef inline Py_ssize_t rate_place(const Run* run, Py_ssize_t epoch, Py_ssize_t row) noexcept nogil:
+cdef inline Py_ssize_t rate_index(const Run* run, Py_ssize_t epoch, Py_ssize_t row) noexcept nogil:
     # Return the index of the learning rate for the batch that starts with row `row`.
     return epoch * ((run.data.n + run.batch - 1) // run.batch) + row // run.batch if run.rates_of_steps else epoch
 
@@ -205,12 +206,12 @@ cdef inline void step_along(Run* run, double rate) noexcept nogil:
     optimizer.lr = optimizer.bias_lr = rate
     if not optimizer.plain:
         count_step(optimizer, 1)
-    follow_step(net, optimizer)
+    update_groups(net, optimizer)
     learn(net, 0, False, True, optimizer, run.squares, 0, 1, NULL)
     if run.squares is not NULL:
         step(net, optimizer, run.squares, 0, 1)
     if optimizer.max_norm > 0:
-        constrain(net, optimizer.max_norm, 0, 1)
+        limit_norms(net, optimizer.max_norm, 0, 1)
 
 
 cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
@@ -225,17 +226,17 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
     cdef Py_ssize_t rows, batch_end, low, high, batch_start = row // run.batch * run.batch
     cdef bint first, last, aborted
     cdef int count, t
-    cdef double weight = run.weight, total = run.total, part, loss
+    cdef double weight = run.weight, total = run.total, batch_factor, loss
     cdef uint64_t drops = run.drops
     cdef int threads = run.threads
     cdef const Layer* out = &net.layers[net.count - 1]
     cdef Optimizer* optimizer = &run.optimizer
     cdef Optimizer before
-    cdef Ahead ahead
+    cdef PrefetchQueue queue
     # the hardware prefetcher is fast enough for short rows
-    cdef bint looks_ahead = (run.data.order is not NULL and run.nets is NULL
-                             and net.layers[0].n_in >= LONG_LINES * LINE and
-                             net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= AHEAD_BYTES)
+    cdef bint prefetches = (run.data.order is not NULL and run.nets is NULL
+                            and net.layers[0].n_in >= MIN_PREFETCH_LINES * LINE_REALS and
+                            net.block.size * net.layers[0].n_in * <Py_ssize_t>sizeof(real) <= MAX_PREFETCH_BYTES)
     cdef double scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
     cdef double deadline = now() + run.seconds if threads > 1 and thread == 0 else 0
     while blocks > 0 and epoch < run.epochs and not run.stop and not run.pause and not is_broken(net):
@@ -249,7 +250,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         first = row == batch_start
         last = row + rows == batch_end
         if first:
-            weight = weight_of(&run.data, batch_start, batch_end)
+            weight = sum_weights(&run.data, batch_start, batch_end)
             scale = run.delta_factor * loss_scale(net.loss, weight, out.n_out)
             if run.nets is NULL:
                 begin_batch(net, &run.data, batch_start, batch_end, weight, thread)
@@ -257,10 +258,10 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
                 begin_batch(&run.nets[thread], &run.data, batch_start, batch_end, weight, 0)
 
         if run.nets is not NULL:
-            take_block(run, thread, row, batch_end, batch_start, drops, scale)
+            compute_block_gradient(run, thread, row, batch_end, batch_start, drops, scale)
         else:
-            low = share(rows, thread, threads, GRAIN)
-            high = share(rows, thread + 1, threads, GRAIN)
+            low = share_start(rows, thread, threads, GRAIN)
+            high = share_start(rows, thread + 1, threads, GRAIN)
             if not run.resident:
                 fetch(&net.block, &run.data, row, low, high)
             if forward(net, low, high, rows, thread, run.drop_key, drops, row - batch_start):
@@ -268,26 +269,27 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             output_delta(net, low, high, scale, thread)
             if backward(net, low, high, rows, thread):
                 break
-        part = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
+        batch_factor = (batch_end - batch_start) * run.data.weight / (n * weight) if run.by_rows and weight != 0 else 1
         if thread == 0 and last:
-            optimizer.lr = optimizer.bias_lr = run.rates[rate_place(run, epoch, batch_start) * run.rate_step]
+            optimizer.lr = optimizer.bias_lr = run.rates[rate_index(run, epoch, batch_start) * run.rate_stride]
             if not optimizer.plain:
                 before = optimizer[0]
                 count_step(optimizer, weight)
-            follow_step(net, optimizer)
+            update_groups(net, optimizer)
             if optimizer.l1 != 0 or optimizer.l2 != 0:
                 if batch_start == 0:
                     run.penalty = 0
                 if weight != 0:
-                    run.penalty += sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) * part
+                    run.penalty += (sum_penalties(net, optimizer) / optimizer.rows * (weight / run.data.weight) *
+                                    batch_factor)
         aborted = threads > 1 and barrier_wait(&run.barrier)
         count = 0                             # number of blocks, if each thread has taken one
         if run.nets is NULL:
-            total += sum_partial(net, rows) * part
+            total += sum_grain_losses(net, rows) * batch_factor
         else:
             count = <int>((rows + net.block.size - 1) // net.block.size)
             for t in range(count):
-                total += run.nets[t].total * part
+                total += run.nets[t].block_loss * batch_factor
         loss = loss_of_epoch(run, total) if row + rows == n else total
         # a thread has failed, or the loss is not finite: take no step
         if aborted or not loss - loss == 0:
@@ -300,10 +302,10 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
         if count > 0:
             add_gradients(run, count, first, thread, threads)
         if count == 0 or last:
-            if looks_ahead:
-                ahead = rows_ahead(&net.block, &run.data, row + rows + low, row + rows + high)
+            if prefetches:
+                queue = build_prefetch_queue(&net.block, &run.data, row + rows + low, row + rows + high)
             learn(net, rows if count == 0 else 0, first and count == 0, last, optimizer, run.squares, thread, threads,
-                  &ahead if looks_ahead else NULL)
+                  &queue if prefetches else NULL)
         if last:
             drops += 1
             if run.squares is not NULL:
@@ -313,7 +315,7 @@ cdef inline void train(Run* run, int thread, Py_ssize_t blocks) noexcept nogil:
             if optimizer.max_norm > 0:
                 if threads > 1 and barrier_wait(&run.barrier):
                     break
-                constrain(net, optimizer.max_norm, thread, threads)
+                limit_norms(net, optimizer.max_norm, thread, threads)
         row += rows
         if thread == 0:
             if row == n:

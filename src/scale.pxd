@@ -7,13 +7,13 @@ from squares cimport MAX_LANES
 from layer cimport Layer, padded
 
 
-cdef inline void measure(Layer* layer) noexcept nogil:
+cdef inline void set_sizes(Layer* layer) noexcept nogil:
     # Set the shape of W and the row length ld.
     layer.rows, layer.neurons = 1, layer.n_out
     layer.ld = padded(layer.n_out)
 
 
-cdef inline vec load_first(const real* x, Py_ssize_t count) noexcept nogil:
+cdef inline vec load_partial(const real* x, Py_ssize_t count) noexcept nogil:
     # Load `count` numbers, at most VL, without reading beyond them; the other lanes are 0.
     cdef real[MAX_LANES] lanes
     cdef int i
@@ -30,17 +30,17 @@ cdef inline never_inlined forward(const Layer* layer, const real** X, Py_ssize_t
     cdef Py_ssize_t i, j
     for i in range(first, first + rows):
         for j from 0 <= j < layer.ld by VL:
-            store(A + j, load_first(X[i] + j, layer.n_in - j) * load(layer.W + j))
+            store(A + j, load_partial(X[i] + j, layer.n_in - j) * load(layer.W + j))
         A += layer.ld
 
 
-cdef inline never_inlined backward(const Layer* layer, const Layer* below, Py_ssize_t first,
+cdef inline never_inlined backward(const Layer* layer, const Layer* previous, Py_ssize_t first,
                                    Py_ssize_t rows) noexcept nogil:
     # Compute d loss / d X = delta * s into D of the previous layer, which has the same row length.
     cdef Py_ssize_t i, j, ld = layer.ld
     for i in range(first, first + rows):
         for j from 0 <= j < ld by VL:
-            store(below.D + i * ld + j, load(layer.D + i * ld + j) * load(layer.W + j))
+            store(previous.D + i * ld + j, load(layer.D + i * ld + j) * load(layer.W + j))
 
 
 cdef inline never_inlined input_backward(const Layer* layer, Py_ssize_t first, Py_ssize_t rows,
@@ -67,9 +67,9 @@ cdef inline never_inlined gradient(const Layer* layer, const real** X, Py_ssize_
             s[k] = splat(0)
         for i in range(rows // 4):
             for k in range(4):
-                s[k] = madd(load_first(X[4 * i + k] + j, n), load(D + (4 * i + k) * layer.ld + j), s[k])
+                s[k] = madd(load_partial(X[4 * i + k] + j, n), load(D + (4 * i + k) * layer.ld + j), s[k])
         for i in range(rows // 4 * 4, rows):
-            s[i % 4] = madd(load_first(X[i] + j, n), load(D + i * layer.ld + j), s[i % 4])
+            s[i % 4] = madd(load_partial(X[i] + j, n), load(D + i * layer.ld + j), s[i % 4])
         x = (s[0] + s[1]) + (s[2] + s[3])
         x = madd(splat(scale), x, load(out + j)) if add else x
         if broken is not NULL and not all_finite(x):

@@ -41,25 +41,25 @@ enum { MANTISSA_BITS = 23 };
                                 GCC and Clang ignore the attribute there; MSVC would reject it, so it is empty.
        NNC_NEVER_INLINED        for functions that must have exactly one copy. */
 #if defined(__GNUC__) || defined(__clang__)
-#define NNC_INLINED __attribute__((always_inline)) void
-#define NNC_INLINED_VEC __attribute__((always_inline)) vec
-#define NNC_CALLED __attribute__((noinline)) void
+#define NNC_ALWAYS_INLINED __attribute__((always_inline)) void
+#define NNC_ALWAYS_INLINED_VEC __attribute__((always_inline)) vec
+#define NNC_NEVER_INLINED __attribute__((noinline)) void
 #elif defined(_MSC_VER)
-#define NNC_INLINED __forceinline void
-#define NNC_INLINED_VEC vec
-#define NNC_CALLED __declspec(noinline) void
+#define NNC_ALWAYS_INLINED __forceinline void
+#define NNC_ALWAYS_INLINED_VEC vec
+#define NNC_NEVER_INLINED __declspec(noinline) void
 #else
-#define NNC_INLINED void
-#define NNC_INLINED_VEC vec
-#define NNC_CALLED void
+#define NNC_ALWAYS_INLINED void
+#define NNC_ALWAYS_INLINED_VEC vec
+#define NNC_NEVER_INLINED void
 #endif
 
 /* dropout_mask: return VL lanes for the units first_unit, first_unit + 1, ... of a row. A lane is `scale` if the
    32-bit hash of its unit number and key is at least `threshold`, and 0 otherwise. The hash function is lowbias32
    (Wellons 2018). */
 #define HASH_STEP UINT32_C(0x9E3779B9)
-#define HASH_1 UINT32_C(0x7FEB352D)
-#define HASH_2 UINT32_C(0x846CA68B)
+#define HASH_MULTIPLIER_1 UINT32_C(0x7FEB352D)
+#define HASH_MULTIPLIER_2 UINT32_C(0x846CA68B)
 
 #if defined(NNC_SCALAR) || !(defined(__GNUC__) || defined(__clang__))
 
@@ -75,11 +75,12 @@ static inline void store(real *p, vec a) { *p = a; }
 static inline vec if_less(vec a, vec b, vec yes, vec no) { return a < b ? yes : no; }
 static inline vec vmax(vec a, vec b) { return a > b ? a : b; }
 static inline void transpose(vec *v) { (void)v; }
-static inline vec chosen(uint32_t first, uint32_t low, uint32_t high, uint32_t limit, real kept) {
-    uint32_t x = first * HASH_STEP ^ low;
-    x = (x ^ x >> 16) * HASH_1 + high;
-    x = (x ^ x >> 15) * HASH_2;
-    return (x ^ x >> 16) >= limit ? kept : 0;
+static inline vec dropout_mask(uint32_t first_unit, uint32_t key_low, uint32_t key_high, uint32_t threshold,
+                               real scale) {
+    uint32_t x = first_unit * HASH_STEP ^ key_low;
+    x = (x ^ x >> 16) * HASH_MULTIPLIER_1 + key_high;
+    x = (x ^ x >> 15) * HASH_MULTIPLIER_2;
+    return (x ^ x >> 16) >= threshold ? scale : 0;
 }
 static inline vec madd(vec a, vec b, vec c) { return a * b + c; }
 static inline real sum_lanes(vec a) { return a; }
@@ -181,22 +182,23 @@ static inline vec vsqrt(vec a) {
 
 typedef uint32_t hashes __attribute__((vector_size(4 * VL)));
 typedef real_mask masks __attribute__((vector_size(VECTOR_BYTES)));
-static inline vec chosen(uint32_t first, uint32_t low, uint32_t high, uint32_t limit, real kept) {
+static inline vec dropout_mask(uint32_t first_unit, uint32_t key_low, uint32_t key_high, uint32_t threshold,
+                               real scale) {
     static const uint32_t units[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     hashes x;
     memcpy(&x, units, sizeof x);
-    x = (x + first) * HASH_STEP ^ low;
-    x = (x ^ x >> 16) * HASH_1 + high;
-    x = (x ^ x >> 15) * HASH_2;
+    x = (x + first_unit) * HASH_STEP ^ key_low;
+    x = (x ^ x >> 16) * HASH_MULTIPLIER_1 + key_high;
+    x = (x ^ x >> 15) * HASH_MULTIPLIER_2;
     x ^= x >> 16;
-    return from_bits((bits)__builtin_convertvector(x >= limit, masks) & to_bits(splat(kept)));
+    return from_bits((bits)__builtin_convertvector(x >= threshold, masks) & to_bits(splat(scale)));
 }
 
 /* Transpose VL vectors of VL numbers. One round interleaves the first and the second half like a perfect shuffle of
    cards, and log2(VL) rounds transpose. AVX2 cannot interleave across the halves of a register, so it swaps halves
    last. */
 #if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
-static NNC_INLINED transpose(vec *v) {
+static NNC_ALWAYS_INLINED transpose(vec *v) {
     vec w[VL];
     for (int i = 0; i < VL; i += 2) {
         w[i] = OF_REAL(_mm256_unpacklo)(v[i], v[i + 1]);
@@ -217,26 +219,26 @@ static NNC_INLINED transpose(vec *v) {
 #else
 /* Indices that interleave the lower (or upper) halves of two vectors: a0 b0 a1 b1 ... */
 #if VECTOR_BYTES == 64 && !defined(NNC_FLOAT64)
-#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define LOW_INDICES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_INDICES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && !defined(NNC_FLOAT64))
-#define LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define LOW_INDICES 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_INDICES 4, 12, 5, 13, 6, 14, 7, 15
 #elif VECTOR_BYTES == 32 || !defined(NNC_FLOAT64)
-#define LOW 0, 4, 1, 5
-#define HIGH 2, 6, 3, 7
+#define LOW_INDICES 0, 4, 1, 5
+#define HIGH_INDICES 2, 6, 3, 7
 #else
-#define LOW 0, 2
-#define HIGH 1, 3
+#define LOW_INDICES 0, 2
+#define HIGH_INDICES 1, 3
 #endif
 #ifdef __clang__
-static inline vec interleave_low(vec a, vec b) { return __builtin_shufflevector(a, b, LOW); }
-static inline vec interleave_high(vec a, vec b) { return __builtin_shufflevector(a, b, HIGH); }
+static inline vec interleave_low(vec a, vec b) { return __builtin_shufflevector(a, b, LOW_INDICES); }
+static inline vec interleave_high(vec a, vec b) { return __builtin_shufflevector(a, b, HIGH_INDICES); }
 #else
-static inline vec interleave_low(vec a, vec b) { return __builtin_shuffle(a, b, (bits){LOW}); }
-static inline vec interleave_high(vec a, vec b) { return __builtin_shuffle(a, b, (bits){HIGH}); }
+static inline vec interleave_low(vec a, vec b) { return __builtin_shuffle(a, b, (bits){LOW_INDICES}); }
+static inline vec interleave_high(vec a, vec b) { return __builtin_shuffle(a, b, (bits){HIGH_INDICES}); }
 #endif
-static NNC_INLINED transpose(vec *v) {
+static NNC_ALWAYS_INLINED transpose(vec *v) {
     vec w[VL];
     for (int round = 0; round < LOG2_VL; round++) {
         for (int i = 0; i < VL / 2; i++)
@@ -268,10 +270,10 @@ static inline void prefetch(const real *p, ptrdiff_t n) {
 #endif
 }
 
-enum { LINE = 64 / sizeof(real) }; /* numbers in a cache line of 64 bytes */
+enum { LINE_REALS = 64 / sizeof(real) }; /* numbers in a cache line of 64 bytes */
 
 /* Prefetch the cache line at p into all cache levels. */
-static inline void prefetch_near(const real *p) {
+static inline void prefetch_l1(const real *p) {
 #if defined(__GNUC__) || defined(__clang__)
     __builtin_prefetch(p);
 #else
@@ -280,7 +282,7 @@ static inline void prefetch_near(const real *p) {
 }
 
 /* Prefetch the cache line at p into the second-level cache. */
-static inline void prefetch_line(const real *p) {
+static inline void prefetch_l2(const real *p) {
 #if defined(__GNUC__) || defined(__clang__)
     __builtin_prefetch(p, 0, 2);
 #else
@@ -296,17 +298,17 @@ static inline void prefetch_line(const real *p) {
    is right except in rare cases. Squares below the smallest normal number count as that number. The error is
    negligible only if eps is much larger than their roots, so eps outside min_eps to max_eps uses the plain formula. */
 #if defined(__AVX512F__) && !defined(NNC_SCALAR) && (defined(__GNUC__) || defined(__clang__))
-static inline vec over_root(vec x, vec square, real root, real eps) {
-    const real least = sizeof(real) == 8 ? (real)1e-130 : (real)1e-11, most = (real)1e30;
+static inline vec divide_by_root(vec x, vec square, real root_factor, real eps) {
+    const real min_eps = sizeof(real) == 8 ? (real)1e-130 : (real)1e-11, max_eps = (real)1e30;
     vec v = vmax(square, splat(sizeof(real) == 8 ? (real)DBL_MIN : (real)FLT_MIN)), half = splat((real)0.5);
     vec estimate = OF_REAL(_mm512_rsqrt14)(v), s = v * estimate, h = half * estimate, y, r, quotient;
-    if (!(least <= eps && eps <= most)) return x / (root * vsqrt(square) + eps);
+    if (!(min_eps <= eps && eps <= max_eps)) return x / (root_factor * vsqrt(square) + eps);
 #ifdef NNC_FLOAT64
     r = OF_REAL(_mm512_fnmadd)(s, h, half);
     s = madd(s, r, s), h = madd(h, r, h);
 #endif
     s = madd(OF_REAL(_mm512_fnmadd)(s, s, v), h, s);
-    y = madd(splat(root), s, splat(eps));
+    y = madd(splat(root_factor), s, splat(eps));
     r = OF_REAL(_mm512_rcp14)(y);
     r = madd(r, OF_REAL(_mm512_fnmadd)(y, r, splat(1)), r);
 #ifdef NNC_FLOAT64
@@ -316,11 +318,13 @@ static inline vec over_root(vec x, vec square, real root, real eps) {
     return madd(OF_REAL(_mm512_fnmadd)(y, quotient, x), r, quotient);
 }
 #else
-static inline vec over_root(vec x, vec square, real root, real eps) { return x / (root * vsqrt(square) + eps); }
+static inline vec divide_by_root(vec x, vec square, real root_factor, real eps) {
+    return x / (root_factor * vsqrt(square) + eps);
+}
 #endif
 
 /* Force `a` into a register. GCC may otherwise load a vector twice from memory, and loads limit the speed of a tile. */
-static inline vec held(vec a) {
+static inline vec keep_in_register(vec a) {
 #if defined(__GNUC__) && defined(__AVX__) && !defined(NNC_SCALAR)
     __asm__("" : "+v"(a));
 #endif
@@ -342,7 +346,7 @@ static inline vec if_negative(vec a, vec yes, vec no) { return if_less(a, splat(
 static inline vec vabs(vec a) { return from_bits(to_bits(a) & ((real_bits)-1 >> 1)); }
 
 /* Return |a| with the sign of b. */
-static inline vec with_sign(vec a, vec b) {
+static inline vec vcopysign(vec a, vec b) {
     real_bits sign = (real_bits)1 << (8 * sizeof(real) - 1);
     return from_bits((to_bits(a) & ~sign) | (to_bits(b) & sign));
 }
@@ -372,11 +376,20 @@ static inline vec split_exponent(vec a, vec *e) {
        TILE_PIXELS                pixels of the tile of conv.pxd, next to 6 filters
        TILE_TAPS                  rows of W in the tile of taps.pxd, next to 4 filters */
 #if defined(__AVX512F__)
-enum { TILE_ROWS = 8, TILE_VECS = 2, WIDE_ROWS = 8, WIDE_FIRST = 1, ROWS_AHEAD = 8, TILE_PIXELS = 4, TILE_TAPS = 5 };
+enum {
+    TILE_ROWS = 8, TILE_VECS = 2, WIDE_TILE_ROWS = 8,
+    WIDE_TILES_FIRST = 1, PREFETCH_ROWS = 8, TILE_PIXELS = 4, TILE_TAPS = 5
+};
 #elif defined(__aarch64__)
-enum { TILE_ROWS = 8, TILE_VECS = 2, WIDE_ROWS = 4, WIDE_FIRST = 0, ROWS_AHEAD = 0, TILE_PIXELS = 4, TILE_TAPS = 5 };
+enum {
+    TILE_ROWS = 8, TILE_VECS = 2, WIDE_TILE_ROWS = 4,
+    WIDE_TILES_FIRST = 0, PREFETCH_ROWS = 0, TILE_PIXELS = 4, TILE_TAPS = 5
+};
 #else
-enum { TILE_ROWS = 6, TILE_VECS = 2, WIDE_ROWS = 4, WIDE_FIRST = 0, ROWS_AHEAD = 0, TILE_PIXELS = 2, TILE_TAPS = 3 };
+enum {
+    TILE_ROWS = 6, TILE_VECS = 2, WIDE_TILE_ROWS = 4,
+    WIDE_TILES_FIRST = 0, PREFETCH_ROWS = 0, TILE_PIXELS = 2, TILE_TAPS = 3
+};
 #endif
 
 /* Treat denormal numbers as zero in this thread. Arithmetic on them is up to a hundred times slower.

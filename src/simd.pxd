@@ -6,39 +6,39 @@ from libc.stdint cimport uint32_t
 cdef extern from "simd.h" nogil:
     ctypedef float real
     ctypedef float vec
-    ctypedef void always_inlined "NNC_INLINED"
-    ctypedef vec inlined_vec "NNC_INLINED_VEC"
-    ctypedef void never_inlined "NNC_CALLED"
+    ctypedef void always_inlined "NNC_ALWAYS_INLINED"
+    ctypedef vec always_inlined_vec "NNC_ALWAYS_INLINED_VEC"
+    ctypedef void never_inlined "NNC_NEVER_INLINED"
     enum:
         VL
         TILE_ROWS
         TILE_VECS
-        WIDE_ROWS
-        WIDE_FIRST
-        ROWS_AHEAD
+        WIDE_TILE_ROWS
+        WIDE_TILES_FIRST
+        PREFETCH_ROWS
         TILE_PIXELS
         TILE_TAPS
-        LINE
+        LINE_REALS
     real ROUND_MAGIC
     void prefetch(const real* p, Py_ssize_t n)
-    void prefetch_near(const real* p)
-    void prefetch_line(const real* p)
+    void prefetch_l1(const real* p)
+    void prefetch_l2(const real* p)
     vec splat(real a)
     vec madd(vec a, vec b, vec c)
     vec load(const real* p)
     void store(real* p, vec a)
-    vec held(vec a)
+    vec keep_in_register(vec a)
     vec where_equal(vec a, vec b, vec yes)
     vec if_less(vec a, vec b, vec yes, vec no)
     vec if_negative(vec a, vec yes, vec no)
     vec vmax(vec a, vec b)
     vec vabs(vec a)
-    vec over_root(vec x, vec square, real root, real eps)
-    vec with_sign(vec a, vec b)
+    vec divide_by_root(vec x, vec square, real root_factor, real eps)
+    vec vcopysign(vec a, vec b)
     vec pow2_of_rounded(vec n_plus_magic)
     vec split_exponent(vec a, vec* e)
     real sum_lanes(vec a)
-    vec chosen(uint32_t first, uint32_t low, uint32_t high, uint32_t limit, real kept)
+    vec dropout_mask(uint32_t first_unit, uint32_t key_low, uint32_t key_high, uint32_t threshold, real scale)
     bint all_finite(vec a)
     vec if_finite(vec a, vec yes, vec no)
     unsigned int flush_denormals()

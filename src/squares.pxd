@@ -5,7 +5,7 @@ from simd cimport vec, VL
 
 cdef enum:                # lanes of the widest vector
     MAX_LANES = 16        # numbers in a square
-    SQUARE = VL * VL
+    SQUARE_REALS = VL * VL
 
 
 cdef extern from "simd.h" nogil:

@@ -29,7 +29,7 @@ cdef bint spin_for_event(Event* event, double began) noexcept nogil:
     # Spin until the event is set, the time is up, or another process wants the processor. Return whether it is set.
     cdef double moment = began
     while moment - began < SPIN_SECONDS:
-        if counter_changes(&event.state, CLEAR, SPINS_PER_CLOCK_READ):
+        if spin_until_changed(&event.state, CLEAR, SPINS_PER_CLOCK_READ):
             return True
         moment = now()
         yield_processor()

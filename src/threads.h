@@ -8,11 +8,11 @@
 #include <intrin.h>
 #include <windows.h>
 #define yield_processor() SwitchToThread()
-#define relax() YieldProcessor()
+#define spin_pause() YieldProcessor()
 typedef volatile long counter;
 static inline long counter_get(counter *c) { return InterlockedCompareExchange(c, 0, 0); }
 static inline void counter_set(counter *c, long value) { InterlockedExchange(c, value); }
-static inline long counter_next(counter *c) { return InterlockedIncrement(c); }
+static inline long counter_increment(counter *c) { return InterlockedIncrement(c); }
 static inline void counter_add(counter *c, long value) { InterlockedExchangeAdd(c, value); }
 static inline long counter_swap(counter *c, long value) { return InterlockedExchange(c, value); }
 static inline int counter_compare_swap(counter *c, long from, long to) {
@@ -27,16 +27,16 @@ static inline int counter_compare_swap(counter *c, long from, long to) {
 #define yield_processor() sched_yield()
 #endif
 #if defined(__x86_64__) || defined(__i386__)
-#define relax() __builtin_ia32_pause()
+#define spin_pause() __builtin_ia32_pause()
 #elif defined(__aarch64__)
-#define relax() __asm__ __volatile__("yield")
+#define spin_pause() __asm__ __volatile__("yield")
 #else
-#define relax() ((void)0)
+#define spin_pause() ((void)0)
 #endif
 typedef long counter;
 static inline long counter_get(counter *c) { return __atomic_load_n(c, __ATOMIC_ACQUIRE); }
 static inline void counter_set(counter *c, long value) { __atomic_store_n(c, value, __ATOMIC_RELEASE); }
-static inline long counter_next(counter *c) { return __atomic_add_fetch(c, 1, __ATOMIC_ACQ_REL); }
+static inline long counter_increment(counter *c) { return __atomic_add_fetch(c, 1, __ATOMIC_ACQ_REL); }
 static inline void counter_add(counter *c, long value) { __atomic_fetch_add(c, value, __ATOMIC_RELAXED); }
 static inline long counter_swap(counter *c, long value) { return __atomic_exchange_n(c, value, __ATOMIC_ACQ_REL); }
 static inline int counter_compare_swap(counter *c, long from, long to) {
@@ -102,10 +102,10 @@ static inline void barrier_init(Barrier *b, long threads) {
 }
 
 /* Spin until the counter differs from `value`, for at most max_reads reads. Return whether it differs. */
-static inline int counter_changes(counter *c, long value, long looks) {
-    for (; looks > 0; looks--) {
+static inline int spin_until_changed(counter *c, long value, long max_reads) {
+    for (; max_reads > 0; max_reads--) {
         if (counter_get(c) != value) return 1;
-        relax();
+        spin_pause();
     }
     return 0;
 }
@@ -117,12 +117,12 @@ static inline void barrier_abort(Barrier *b) { counter_set(&b->aborted, 1); }
 static inline int barrier_wait(Barrier *b) {
     enum { SPINS = 4000 }; /* reads before a thread yields: about 20 to 100 microseconds */
     long generation = counter_get(&b->generation);
-    if (counter_next(&b->arrived) == b->threads) {
+    if (counter_increment(&b->arrived) == b->threads) {
         counter_set(&b->arrived, 0);
         counter_set(&b->generation, generation + 1);
         return 0;
     }
-    if (counter_changes(&b->generation, generation, SPINS)) return 0;
+    if (spin_until_changed(&b->generation, generation, SPINS)) return 0;
     while (counter_get(&b->generation) == generation) {
         if (counter_get(&b->aborted)) return 1;
         yield_processor();

@@ -7,7 +7,7 @@ cdef extern from "threads.h" nogil:
     void counter_add(counter* c, long value)
     long counter_swap(counter* c, long value)
     bint counter_compare_swap(counter* c, long old, long new)
-    bint counter_changes(counter* c, long value, long looks)
+    bint spin_until_changed(counter* c, long value, long max_reads)
     void yield_processor()
     int processor_number()
     ctypedef struct Barrier:
@@ -30,7 +30,7 @@ cdef inline Py_ssize_t smaller(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return a if a < b else b
 
 
-cdef inline Py_ssize_t share(Py_ssize_t n, int thread, int threads, Py_ssize_t grain) noexcept nogil:
+cdef inline Py_ssize_t share_start(Py_ssize_t n, int thread, int threads, Py_ssize_t grain) noexcept nogil:
     # Return the start of this thread's share of n items, a multiple of `grain`; the share ends at share_start(thread +
     # 1).
     cdef Py_ssize_t grains = (n + grain - 1) // grain

@@ -11,11 +11,12 @@
 
 from simd cimport always_inlined, real, vec, VL, all_finite, load, madd, splat, store
 from squares cimport MAX_LANES, transpose
-from activations cimport IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, differentiate, slope, value
+from activations cimport (IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, activation_derivative, activation_value,
+                          differentiate)
 from losses cimport CUSTOM, HEADS, elementwise_loss, from_logits, loss_scale
 from layer cimport DENSE, Layer
 from rows cimport Data
-from learn cimport move
+from learn cimport move_weights
 from network cimport Network, Plan, is_broken
 from run cimport Run, end_epoch, loss_of_epoch
 
@@ -48,10 +49,10 @@ cdef inline void fetch(const Network* net, const Data* data) noexcept nogil:
             net.block.X[j * VL + i] = data.X[source * n_in + j]
         for j in range(n_out):
             net.block.Y[j * VL + i] = data.Y[source * n_out + j]
-            net.mask[j * VL + i] = i < data.n
+            net.output_mask[j * VL + i] = i < data.n
 
 
-cdef inline always_inlined forward_as(int kind, const Layer* layer, const real* X) noexcept nogil:
+cdef inline always_inlined forward_as(int activation, const Layer* layer, const real* X) noexcept nogil:
     # Compute Z = b + W.T @ X and A = f(Z) for an activation that is a literal.
     cdef const real* W = layer.W
     cdef real* Z = layer.Z
@@ -65,7 +66,7 @@ cdef inline always_inlined forward_as(int kind, const Layer* layer, const real* 
             z = madd(splat(W[k * VL + j]), load(X + k * VL), z)
         if Z != A:
             store(Z + j * VL, z)
-        store(A + j * VL, value(kind, z))
+        store(A + j * VL, activation_value(activation, z))
 
 
 cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
@@ -81,12 +82,12 @@ cdef inline void forward(const Layer* layer, const real* X) noexcept nogil:
         activate(layer.activation, layer.Z, layer.A, layer.n_out * VL)
 
 
-cdef inline always_inlined backward_as(int kind, const Layer* layer, const Layer* below) noexcept nogil:
+cdef inline always_inlined backward_as(int activation, const Layer* layer, const Layer* below) noexcept nogil:
     # Compute delta of the previous layer for an activation that is a literal.
     cdef const real* W = layer.W
     cdef const real* D = layer.D
     cdef const real* A = below.A
-    cdef real* to = below.D
+    cdef real* out = below.D
     cdef Py_ssize_t j, k, n_in = layer.n_in, n_out = layer.n_out
     cdef vec d, a
     for k in range(n_in):
@@ -94,7 +95,8 @@ cdef inline always_inlined backward_as(int kind, const Layer* layer, const Layer
         for j in range(n_out):
             d = madd(splat(W[k * VL + j]), load(D + j * VL), d)
         a = load(A + k * VL)
-        store(to + k * VL, d * slope(kind, a, a))     # the derivatives of the literal activations do not read z
+        # the derivatives of the literal activations do not read z
+        store(out + k * VL, d * activation_derivative(activation, a, a))
 
 
 cdef inline void backward(const Layer* layer, const Layer* below) noexcept nogil:
@@ -114,7 +116,7 @@ cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
     # Compute W -= lr X @ delta.T and b -= lr sum(delta).
     cdef vec delta[MAX_LANES]
     cdef vec sums[4]
-    cdef vec bad = splat(0), sum
+    cdef vec nonfinite = splat(0), sum
     cdef real* W = layer.W
     cdef Py_ssize_t k, n_in = layer.n_in
     cdef int l
@@ -125,14 +127,14 @@ cdef inline void learn(Layer* layer, const real* X, double lr) noexcept nogil:
         sum = splat(0)
         for l in range(VL):
             sum = madd(splat(X[k * VL + l]), delta[l], sum)
-        move(W + k * VL, sum, <real>-lr, &bad)
+        move_weights(W + k * VL, sum, <real>-lr, &nonfinite)
     if layer.bias:
         for l in range(4):
             sums[l] = splat(0)
         for l in range(VL):
             sums[l % 4] = sums[l % 4] + delta[l]
-        move(W + n_in * VL, (sums[0] + sums[1]) + (sums[2] + sums[3]), <real>-lr, &bad)
-    if not all_finite(bad):
+        move_weights(W + n_in * VL, (sums[0] + sums[1]) + (sums[2] + sums[3]), <real>-lr, &nonfinite)
+    if not all_finite(nonfinite):
         layer.broken = True
 
 
@@ -150,8 +152,8 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
         for l in range(net.count):
             forward(&net.layers[l], X)
             X = net.layers[l].A
-        loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D, net.mask,
-                                                   scale, 1, out.n_out * VL))
+        loss = loss_of_epoch(run, elementwise_loss(net.loss, net.parameter, out.Z, out.A, net.block.Y, out.D,
+                                                   net.output_mask, scale, 1, out.n_out * VL))
         if not loss - loss == 0:              # the loss is not finite: take no step
             run.lost = run.stop = True
             break
@@ -161,7 +163,7 @@ cdef inline void train(Run* run, Py_ssize_t epochs) noexcept nogil:
             backward(&net.layers[l], &net.layers[l - 1])
         X = net.block.X
         for l in range(net.count):
-            learn(&net.layers[l], X, run.rates[epoch * run.rate_step])
+            learn(&net.layers[l], X, run.rates[epoch * run.rate_stride])
             X = net.layers[l].A
         end_epoch(run, epoch, loss)
         epoch += 1

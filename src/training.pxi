@@ -58,7 +58,7 @@ cdef class Training:
         memset(run, 0, sizeof(Run))
         self.of_thread = Task(work_on_run, run)
         self.of_array = Single(take_single, outputs_of_single, <void*>self)
-        self.is_brief = engine.plan.images == 0 and batch_size * engine.size <= BRIEF
+        self.is_brief = engine.plan.image_layers == 0 and batch_size * engine.size <= BRIEF
         # the arrays themselves: views of them take time
         self.keep_alive = [engine, params, X, Y, labels, weights, order, moments, None, rows]
         if labels is weights is order is rows is None:
@@ -68,7 +68,7 @@ cdef class Training:
         self.is_labelled = labels is not None
         run.batch, run.shuffles, run.target_loss = batch_size, order is not None, -1e308
         run.loss_factor = run.delta_factor = 1
-        run.last_loss = 1e308
+        run.previous_loss = 1e308
         run.optimizer = no_optimizer()
         run.optimizer.method = number_of("method", settings["method"], METHODS)
         for name, value in settings.items():
@@ -176,11 +176,11 @@ cdef class Training:
         self.run.losses = &of_epochs[0]
         if isinstance(rates, float):
             self.rate = rates
-            self.run.rates, self.run.rate_step = &self.rate, 0
+            self.run.rates, self.run.rate_stride = &self.rate, 0
         else:
             lr = rates
             # 0 where all are the same
-            self.run.rates, self.run.rate_step = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
+            self.run.rates, self.run.rate_stride = &lr[0], lr.strides[0] // <Py_ssize_t>sizeof(double)
         self.run.epochs, self.run.rates_of_steps = epochs, of_steps
 
     def feed(self, X, Y, labels, weights):
@@ -191,7 +191,7 @@ cdef class Training:
         self.keep_alive[2:6] = X, Y, labels, weights
         run.data = as_data(X, Y, labels, weights, self.keep_alive[6])
         run.epoch = run.row = run.rises = 0
-        run.total, run.last_loss, run.stop, run.lost = 0, 1e308, False, False
+        run.total, run.previous_loss, run.stop, run.lost = 0, 1e308, False, False
         for l in range(run.net.count):
             run.net.layers[l].broken = False
         self.fetch_all()
@@ -284,7 +284,7 @@ cdef class Training:
         cdef Run* run = &self.run
         cdef double loss = NAN
         run.data = data
-        run.losses, run.rates, run.rate_step, run.epochs = &loss, &rate, 0, 1
+        run.losses, run.rates, run.rate_stride, run.epochs = &loss, &rate, 0, 1
         run.epoch = run.row = 0
         run.resident = False
         if self.is_brief:
@@ -372,9 +372,9 @@ cdef class Training:
     @property
     def rises(self):
         """(epochs in a row, up to now, that have raised the loss; the loss before them)"""
-        return self.run.rises, self.run.risen_from
+        return self.run.rises, self.run.loss_before_rise
 
-    def looks_well(self, ends, int rises, double share):
+    def looks_well(self, ends, int rises, double fraction):
         """Whether nothing of the run is remarkable: the loss has not risen in so many epochs in a row up to now, no
         hidden layer has such a share of its outputs at its ends or beyond, as `idle` has it, and the first two weights
         of each differ."""
@@ -387,7 +387,7 @@ cdef class Training:
             layer = &self.run.net.layers[l]
             if layer.W is NULL or layer.n_out < 2 or layer.W[0] == layer.W[1]:
                 return False
-            if end is not None and share_beyond(&self.run.net, l, rows, end[0], end[1]) > share:
+            if end is not None and share_beyond(&self.run.net, l, rows, end[0], end[1]) > fraction:
                 return False
         return True
 

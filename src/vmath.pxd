@@ -7,7 +7,7 @@
 # exp and expm1 accept only x <= 0, so nothing overflows. Callers with large positive arguments use an equivalent form
 # (sigmoid, softplus, softmax).
 
-from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, with_sign, pow2_of_rounded, split_exponent,
+from simd cimport (real, vec, splat, if_less, if_negative, vabs, vmax, vcopysign, pow2_of_rounded, split_exponent,
                    ROUND_MAGIC)
 
 cdef extern from "polynomials.h" nogil:
@@ -68,9 +68,9 @@ cdef inline vec reduced_expm1(vec x, vec* scale) noexcept nogil:
     cdef vec n = rounded - ROUND_MAGIC
     cdef vec high = x - n * LN2_HIGH
     cdef vec r = high - n * LN2_LOW
-    cdef vec lost = (high - r) - n * LN2_LOW
+    cdef vec rounding_error = (high - r) - n * LN2_LOW
     scale[0] = pow2_of_rounded(rounded)
-    return r + ((r * r) * polynomial(r, EXP_TAIL, EXP_TERMS) + lost)
+    return r + ((r * r) * polynomial(r, EXP_TAIL, EXP_TERMS) + rounding_error)
 
 
 cdef inline vec exp(vec x) noexcept nogil:
@@ -96,7 +96,7 @@ cdef inline vec tanh(vec x) noexcept nogil:
     cdef vec s
     cdef vec q = reduced_expm1(vmax(lowest, y), &s)
     cdef vec d = (s + <real>1) + s * q
-    return with_sign(((<real>1 - s) - s * q) / d, x)
+    return vcopysign(((<real>1 - s) - s * q) / d, x)
 
 
 cdef inline vec sigmoid(vec x) noexcept nogil:

@@ -256,7 +256,7 @@ def test_a_quotient_over_a_root(core, root, eps):
     square = np.exp2(exponents).astype(kind.dtype)
     x = (rng.choice([-1, 1], n) * np.exp2(0.5 * exponents + rng.uniform(-9, 9, n))).astype(kind.dtype)
     out = np.empty(n, kind.dtype)
-    core.over_root(x, square, root, eps, out)
+    core.divide_by_root(x, square, root, eps, out)
     exact = x.astype(LONG) / (LONG(kind.dtype.type(root)) * np.sqrt(square.astype(LONG)) + LONG(kind.dtype.type(eps)))
     normal = np.abs(exact) >= kind.tiny
     assert ulps(out[normal], exact[normal]).max() < 3.5 + oracle_error(kind.dtype)
@@ -266,7 +266,7 @@ def test_a_quotient_over_a_root_at_the_ends(core):
     kind = np.finfo(real(core))
     square = np.array([0, kind.tiny / 2, kind.tiny, kind.max], kind.dtype).repeat(core.LANES)
     out = np.empty(len(square), kind.dtype)
-    core.over_root(np.ones_like(square), square, 1, 1e-8, out)
+    core.divide_by_root(np.ones_like(square), square, 1, 1e-8, out)
     assert out.reshape(4, -1)[:3] == pytest.approx(1e8)
     assert out.reshape(4, -1)[3] * float(np.sqrt(kind.max)) == pytest.approx(1)
 
