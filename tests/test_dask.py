@@ -272,6 +272,12 @@ def test_partitions_one_after_the_other(tmp_path):
     with pytest.raises(ValueError, match="patience"):
         nnc.dask.fit_partitions([refused], dX, da.from_array(names, (chunks,)), patience=0)
     assert refused.classes is None
+    automatic = [NeuralNetwork([3, 4, 3], loss="auto", seed=0), NeuralNetwork([3, 4, 3], loss="auto", seed=0)]
+    with pytest.raises(ValueError, match="patience"):
+        nnc.dask.fit_partitions(automatic[1:], dX, da.from_array(names, (chunks,)), patience=0)
+    nnc.dask.fit_partitions(automatic[:1], dX, da.from_array(names, (chunks,)), batch_size=16)
+    assert [net.loss_name for net in automatic] == ["cross_entropy", "auto"]
+    assert automatic[0].params.tobytes() == of_classes[0].params.tobytes()
     assert of_classes[0].state.optimizer == nnc.Adam()
     assert of_classes[0].history.lr.tolist() == [0.001] * 3
     by_rule = networks(2)

@@ -96,11 +96,8 @@ class TargetConversion(OutputConversion):
         return Data(rows, *self.targets(y, len(rows), learn), weights)
 
     def batch(self, batch: Any) -> Data:
-        """One of the batches of `fit_batches`, which is learned from."""
-        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-            raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
-        X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
-        return self.data(X, y, sample_weight, learn=True)
+        """Convert one batch of `fit_batches`, and learn from it."""
+        return self.data(*unpack_batch(batch), learn=True)
 
     def validation(self, validation: Any) -> Data | None:
         """The rows of `fit`'s argument, no fraction."""
@@ -222,3 +219,11 @@ class TargetConversion(OutputConversion):
             with np.errstate(over="ignore", under="ignore"):
                 weights, name = weights * data.weights, "class_weight times sample_weight"
         return data.with_weights(self.row_weights(name, weights, len(data.X)))
+
+
+def unpack_batch(batch: Any) -> tuple[Any, Any, Any]:
+    """Return X, y and sample_weight of a batch of `fit_batches`; sample_weight is None if the batch has none."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise TypeError(f"batches must give (X, y) or (X, y, sample_weight), got {type(batch).__name__}")
+    X, y, sample_weight = batch if len(batch) == 3 else (*batch, None)
+    return X, y, sample_weight

@@ -109,19 +109,6 @@ class Model:
         self.dtype = dtype
         self._lay_out()
 
-    def _statistics(self) -> list[tuple[NDArray[Any], ...]]:
-        """Views of what theta has of each layer behind its parameters, as it is at first: a mean of 0, a variance of
-        1."""
-        found: list[tuple[NDArray[Any], ...]] = []
-        for layer, place, W in zip(self.stack.computing, self.places, self.W, strict=True):
-            found.append(())
-            if layer.kind.normalizes:
-                start, rows, padded, _ = self.engine.layout[place]
-                behind = self.theta[start + (rows + 1) * padded :][: 2 * padded].reshape(2, padded)[:, : W.shape[1]]
-                behind[1] = 1
-                found[-1] = behind[0], behind[1]
-        return found
-
     def _lay_out(self) -> None:
         self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
         self.images, self.drops = self.stack.images, self.stack.drops
@@ -142,6 +129,14 @@ class Model:
             self.n_params = end if b is None else end + b.size
             self._cuts.append((start, end, self.n_params, W.shape, b is not None))
 
+    def change_loss(self, loss: str) -> None:
+        """Use another named loss with its default output activation; the parameters stay."""
+        self.stack = self.stack.with_output(losses.ROWS[loss].output)
+        self.activations = self.stack.activations
+        self.loss, self.loss_parameter = losses.as_loss(loss)
+        layers = [description for description, _ in self.stack.engine()]
+        self.engine, self._linear = self.core.Engine(layers, self.loss, self.loss_parameter), None
+
     def _make_room(self) -> None:
         self.turn = TrainingLock(
             "the network is being trained: another training has to wait until that is over, and a callback cannot "
@@ -151,7 +146,7 @@ class Model:
         self.theta = self.zeros()
         self.read = self.core.known(self.theta)  # as the engine takes it fastest
         self.W, self.b = self.views(self.theta)
-        self.statistics = self._statistics()
+        self.statistics = initial_statistics(self)
 
     def _note_learning(self) -> None:
         frozen = tuple(layer.kind.frozen for layer in self.stack.computing)
@@ -446,6 +441,19 @@ class Model:
         J = np.empty((*P.shape, self.n_params), self.dtype)
         self.engine.jacobian(self.read, X, P, J)
         return P, J
+
+
+def initial_statistics(model: Model) -> list[tuple[NDArray[Any], ...]]:
+    """Set the running statistics in theta to mean 0 and variance 1, and return views of them, empty for most layers."""
+    statistics: list[tuple[NDArray[Any], ...]] = []
+    for layer, place, W in zip(model.stack.computing, model.places, model.W, strict=True):
+        statistics.append(())
+        if layer.kind.normalizes:
+            start, rows, padded, _ = model.engine.layout[place]
+            pair = model.theta[start + (rows + 1) * padded :][: 2 * padded].reshape(2, padded)[:, : W.shape[1]]
+            pair[1] = 1
+            statistics[-1] = pair[0], pair[1]
+    return statistics
 
 
 def fill(parts: Sequence[NDArray[Any]], flat: ArrayLike) -> None:

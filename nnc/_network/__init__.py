@@ -55,10 +55,16 @@ class NeuralNetwork(Fitting, Inspection, Conversion):
 
         Or `nnc.Heads`: several losses, each of some of the outputs, with output activations of their own.
 
-        Or "auto": the first `fit` or `train_step` chooses loss and output activation by y. Text and booleans, and
-        integers of as many values as there are outputs (two or more): "cross_entropy"; with one output text, booleans
-        and integers of two values: "bce"; everything else: "mse". Before, calls that take data and `save` raise
-        ValueError. The network is the same as with that loss in the constructor.
+        Or "auto": the targets of the first training choose the loss and its default output activation:
+
+        - "cross_entropy" for two or more outputs if y is one column of text, booleans or integers;
+        - "bce" for one output if y is one column of text, booleans, or integers of two different values;
+        - "mse" for everything else, which includes all floats.
+
+        `fit` and `nnc.fit_many` decide from all of y; `fit_batches`, `train_step` and a stepper from the first batch.
+        Only integers of a single value for one output do not suffice: such a first batch raises ValueError. Before the
+        first training, other calls that take data and `save` raise ValueError. The network is then the same as with
+        that loss in the constructor. `output` must be left out.
     bias : bool, default True
         Whether the layers have biases.
     init : str or sequence of arrays, optional

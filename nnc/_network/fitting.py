@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nnc._network.parameters import Parameters
@@ -10,8 +9,7 @@ from nnc._training.arguments import FitArguments
 from nnc._utils.checks import explains_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from nnc._training.callbacks import Record
     from nnc._training.history import History
     from nnc._training.schedules import Schedule
-
-LOSS_IS_CHOSEN: AbstractContextManager[None] = nullcontext()
 
 
 class Fitting(Parameters):
@@ -223,25 +219,7 @@ class Fitting(Parameters):
             verbose=verbose,
             n_threads=n_threads,
         )
-        with self._deciding(y):
-            return fit_arrays(self, X, y, arguments)
-
-    def _deciding(self, y: Any) -> AbstractContextManager[None]:
-        """Return the context of a training that chooses a loss that is "auto" by these targets."""
-        return LOSS_IS_CHOSEN if self._undecided is None or y is None else self._deciding_by(y)
-
-    @contextmanager
-    def _deciding_by(self, y: Any) -> Iterator[None]:
-        """Choose the loss by these targets, but leave it open if they are refused."""
-        before = dict(vars(self))
-        self._decide_loss(y)
-        try:
-            yield
-        except (TypeError, ValueError):
-            if self.state is None:
-                vars(self).clear()
-                vars(self).update(before)
-            raise
+        return fit_arrays(self, X, y, arguments)
 
     def fit_batches(
         self,
@@ -258,7 +236,8 @@ class Fitting(Parameters):
         batches : iterable of (X, y) or (X, y, sample_weight), or callable
             X (n, n_in) and y as in `fit`, any number of rows. For several epochs something that can be gone through
             several times, such as a list, or a function that gives a new iterator for every epoch. The first batch of
-            all is what scalings are found from; it must have all classes where those are not the numbers of outputs.
+            all is what scalings, and a loss that is "auto", are found from; it must have all classes where those are
+            not the numbers of outputs.
         epochs : int or None, default 1
         **options
             The other arguments of `fit` but batch_size, shuffle, sample_weight and class_weight; `validation` is no
@@ -328,10 +307,9 @@ class Fitting(Parameters):
         if loss is None:
             from nnc._training.step import new_stepper
 
-            with self._deciding(y):
-                self._catch_up()
-                steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
-                loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
+            self._catch_up()
+            steps = self._steps = new_stepper(optimizer, lr, FitArguments(reset_optimizer=reset_optimizer))
+            loss = steps.take(self, X, y, sample_weight, dP, lr, optimizer)
         return loss  # type: ignore[return-value]
 
     @explains_arguments(elsewhere="fit")
@@ -362,7 +340,7 @@ class Fitting(Parameters):
         ------
         ValueError, TypeError
             The gradients have other shapes than the parameters, or hold NaN or infinity; the network has BatchNorm,
-            whose running statistics a gradient does not contain; or its loss is "auto" and not chosen yet.
+            whose running statistics a gradient does not contain; or its loss is "auto" and no training has chosen it.
         DivergedError
             The step would have made weights infinite or NaN, which keep their values.
 
@@ -376,8 +354,6 @@ class Fitting(Parameters):
         large batch (300,000 rows x parameters or more) in another order than `gradients`, so that it may differ in the
         last bits.
         """
-        if self._undecided is not None:
-            raise ValueError('loss must be chosen before a step from gradients, got "auto"; fit the network first')
         steps = None if reset_optimizer is not False else self._steps
         if steps is None or not steps.take_gradients(self, gradients, lr, optimizer):
             from nnc._training.step import new_stepper

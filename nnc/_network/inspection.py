@@ -24,6 +24,8 @@ class Inspection(Prediction):
         model, converter = self.model, self.converter
         arguments = model.stack.arguments()
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
+        if self._has_automatic_loss:
+            del arguments["output"]  # which the constructor refuses
         plain = self.loss_parameter == losses.ROWS[model.loss].default
         named = self.loss_name if plain else losses.loss_object(model.loss, model.loss_parameter)
         arguments["loss"] = model.own_loss or named

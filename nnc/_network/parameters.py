@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from nnc._utils.random import Streams, checked_seed
 from nnc.layers.stack import stack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from nnc.layers.kind import Kind
 
 
-AUTO = "auto"  # a loss that the first fit chooses
+AUTO = "auto"  # a loss that the first training chooses
+PROVISIONAL_LOSS = "mse"  # loss of the engine until then
+LOSS_IS_CHOSEN: AbstractContextManager[None] = nullcontext()
 
 
 class Parameters(Explained):
@@ -55,7 +59,7 @@ class Parameters(Explained):
     streams: Streams
     state: TrainingState | None
     _steps: Stepper | None  # prepared by `train_step`
-    _undecided: dict[str, Any] | None = None  # arguments of the constructor until the first fit chooses the loss
+    _has_automatic_loss: bool  # whether the loss is "auto" and the first training has not chosen it yet
     _init: str | None  # initialization of the weights; None: by activation
 
     @explains_arguments(elsewhere="fit")
@@ -74,24 +78,17 @@ class Parameters(Explained):
         scale_y: str | Scaler | None = "auto",
     ) -> None:
         scalers = as_scaler("scale_X", scale_X), as_scaler("scale_y", scale_y)
-        self._undecided, converter = None, DataConverter
-        if isinstance(loss, str) and loss == AUTO:
-            from nnc._data.undecided import UndecidedConverter as converter
+        self._has_automatic_loss, converter = isinstance(loss, str) and loss == AUTO, DataConverter
+        if self._has_automatic_loss:
+            from nnc._data.automatic_loss import UndecidedConverter as converter
 
-            if output is not None:
-                raise ValueError(f"output must be left out with loss='auto', which chooses it, got {output!r}")
-            self._undecided = {
-                "layers": layers,
-                "activation": activation,
-                "bias": bias,
-                "init": init,
-                "dtype": dtype,
-                "scale_X": scale_X,
-                "scale_y": scale_y,
-            }
-            loss = "mse"  # of the layers until then
+            loss = PROVISIONAL_LOSS
         name, parameter = losses.as_loss(loss)
         made = stack(layers, activation, output, name, flag("bias", bias))
+        if self._has_automatic_loss and (output is not None or made.activations[-1] != losses.ROWS[name].output):
+            raise ValueError(
+                f"output must be left out with loss='auto', which chooses it, got {output or made.activations[-1]!r}"
+            )
         custom = heads = None
         if isinstance(loss, (losses.Composite, losses.Quantile)) and name == losses.CUSTOM:
             from nnc._model.heads import heads_loss
@@ -117,23 +114,44 @@ class Parameters(Explained):
             Arrays("init", self.model.W).assign(init)
             self.converter.open = frozenset()
 
-    def _decide_loss(self, y: Any) -> None:
-        """Choose the loss and the output activation by the targets of the first fit, if the loss is "auto".
+    def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
+        """Return the context of a training on these targets, which choose the loss if it is "auto"."""
+        if not self._has_automatic_loss or y is None:
+            return LOSS_IS_CHOSEN
+        from nnc._data.automatic_loss import choose_loss
 
-        The network is then the one with this loss in its constructor, with weights that were assigned in the meantime.
+        return self._using_loss(choose_loss(y, self.model.sizes[-1], is_batch))
+
+    @contextmanager
+    def _using_loss(self, loss: str) -> Iterator[None]:
+        """Replace the loss "auto" by this one, but restore it if the data is refused before the first step."""
+        try:
+            self._set_loss(loss)
+            yield
+        except (TypeError, ValueError):
+            self._restore_automatic_loss()
+            raise
+
+    def _set_loss(self, loss: str) -> None:
+        """Replace the loss "auto" by this one.
+
+        All output activations that "auto" can choose have the same initialization, so the parameters stay.
         """
-        from nnc._data.undecided import loss_for
+        self._change_loss(loss, DataConverter)
 
-        arguments, before = self._undecided, self.model
-        assert arguments is not None
-        drawn = before.like()
-        if arguments["init"] is None or isinstance(arguments["init"], str):
-            drawn.draw(self._init, self.streams.root)
-        else:
-            Arrays("init", drawn.W).assign(arguments["init"])
-        Parameters.__init__(self, **arguments, loss=loss_for(y, before.sizes[-1]), seed=self.seed)
-        if not np.array_equal(drawn.theta, before.theta):
-            self.model.params = before.params
+    def _restore_automatic_loss(self) -> None:
+        """Undo `_set_loss` unless a training has begun."""
+        if self.state is None:
+            from nnc._data.automatic_loss import UndecidedConverter
+
+            self._change_loss(PROVISIONAL_LOSS, UndecidedConverter)
+
+    def _change_loss(self, loss: str, converter: type[DataConverter]) -> None:
+        before, scalings = self.converter, self.converter.open
+        self.model.change_loss(loss)
+        self.converter = converter(self.model, before.scaler_X, before.scaler_y)
+        self.converter.open = scalings
+        self._has_automatic_loss = converter is not DataConverter
 
     def _open_scalings(self) -> frozenset[str]:
         """Return the names of the scalings that a fit may choose.
@@ -162,7 +180,7 @@ class Parameters(Explained):
 
         `evaluate_loss` computes the loss.
         """
-        return self.model.loss if self._undecided is None else AUTO
+        return AUTO if self._has_automatic_loss else self.model.loss
 
     @property
     def heads(self) -> Heads | None:

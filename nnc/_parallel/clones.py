@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from reprlib import repr as shown
 
-from nnc._data.converter import DataConverter
 from nnc._network import NeuralNetwork
 from nnc._registry import initializers
 from nnc._utils.checks import count, one_of
@@ -52,7 +51,7 @@ def clones(
 def _clone(net: NeuralNetwork, seed: int, init: str | None) -> NeuralNetwork:
     other = net.copy()
     other.model, other.streams, other.state = net.model.like(), Streams(seed), None
-    other.converter = DataConverter(other.model, net.converter.scaler_X, net.converter.scaler_y)
+    other.converter = type(net.converter)(other.model, net.converter.scaler_X, net.converter.scaler_y)
     other.converter.open = net.converter.open
     other._initialize(init)
     return other

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._data.automatic_loss import choose_loss
 from nnc._network import NeuralNetwork
 from nnc._parallel.history import ManyHistory
 from nnc._parallel.per_network import PerNetwork
@@ -55,7 +56,7 @@ def fit_many(
         All different objects, of any shapes that fit the data. They are trained in place.
     X, y : arrays
         As in `NeuralNetwork.fit`. They are checked and converted once, and shared by all networks that take them alike.
-        What labels mean is found in all rows.
+        The classes of labels, and a loss that is "auto", are found from all rows.
     rows : sequence of int arrays or masks, optional
         The rows that each network learns from, None for all of them: folds, or a bootstrap, in which rows may come
         several times. Where they take more than 4 MB they are read where they lie; fewer are copied when the network's
@@ -125,13 +126,38 @@ def outcomes_of(
     if executor is not None:
         check_executor(executor, n_jobs)
     source = Source(X, y)
-    jobs = jobs_of(networks, source, rows, options)
-    with shown_progress(len(networks), progress) as done, Interrupt(seconds) as interrupt:
-        if executor is None:
-            return train(jobs, source, n_threads, interrupt, done)
-        from nnc._parallel.executors import train_on
+    with choosing_losses(networks, y):
+        jobs = jobs_of(networks, source, rows, options)
+        with shown_progress(len(networks), progress) as done, Interrupt(seconds) as interrupt:
+            if executor is None:
+                return train(jobs, source, n_threads, interrupt, done)
+            from nnc._parallel.executors import train_on
 
-        return train_on(executor, jobs, source, interrupt, done)
+            return train_on(executor, jobs, source, interrupt, done)
+
+
+@contextmanager
+def choosing_losses(networks: Sequence[NeuralNetwork], y: Any) -> Iterator[None]:
+    """Choose each loss that is "auto" by y, but restore "auto" if the data is refused before a network has trained."""
+    undecided = [network for network in networks if network._has_automatic_loss]
+    try:
+        choose_losses(undecided, y)
+        yield
+    except (TypeError, ValueError):
+        for network in undecided:
+            network._restore_automatic_loss()
+        raise
+
+
+def choose_losses(networks: Sequence[NeuralNetwork], y: Any) -> None:
+    """Choose by y the loss of each network whose loss is "auto"."""
+    loss_by_width: dict[int, str] = {}
+    for network in networks:
+        if network._has_automatic_loss:
+            n_out = network.sizes[-1]
+            if n_out not in loss_by_width:
+                loss_by_width[n_out] = choose_loss(y, n_out)
+            network._set_loss(loss_by_width[n_out])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from nnc._data import targets
 from nnc._data.splits import split
-from nnc._parallel.fit import NOT_HERE, check_names, checked_networks, outcomes_of
+from nnc._parallel.fit import NOT_HERE, check_names, checked_networks, choose_losses, outcomes_of
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.advice import LearningRateWarning
 from nnc._training.arguments import DEFAULTS, FitArguments
@@ -215,6 +215,7 @@ def search(
         Trial(make, mix((root + t) % 2**64), {name: draw(rng) for name, draw in draws.items()}, folds)
         for t in range(trials)
     ]
+    choose_losses([network for trial in table for network in trial.networks], y)
     validation, counted = 0.2 if validation is None else validation, fit_options.get("sample_weight")
     held = _held_out(table[0].networks[0], X, y, counted, validation, folds, test, root)
     alive, stopped = table, False

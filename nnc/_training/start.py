@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnc._data.rows import unpack_batch
 from nnc._model.data import Data
 from nnc._training.advice import advise
 from nnc._training.arguments import DEFAULTS, ONLY_FOR_ARRAYS, FitArguments
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
     """Train a network on arrays, as `NeuralNetwork.fit` does."""
-    with network.model.turn:  # before it is asked what the fit continues
+    with network.model.turn, network._choosing_loss(y):  # before it is asked what the fit continues
         run = array_loop(network, X, y, arguments)
         begin(network, run)
         history = run.run()
@@ -154,15 +156,45 @@ def fit_batches(network: Trainable, batches: Batches, given: Mapping[str, Any]) 
 
         name = min(unknown)
         raise TypeError(f"fit_batches has no argument {name!r}{argument_suggestion(name, known)}")
-    with network.model.turn:
-        run = batch_loop(network, batches, FitArguments(**given))
+    arguments = FitArguments(**given)
+    passes, y = passes_over(batches, arguments.epochs), None
+    if network._has_automatic_loss:
+        y, passes = with_first_target(passes)
+    with network.model.turn, network._choosing_loss(y, is_batch=True):
+        run = batch_loop(network, passes, arguments)
         begin(network, run)
         history = run.run()
         advise(run, history, stacklevel=4)  # the caller of `fit_batches`
         return history
 
 
-def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) -> BatchLoop:
+def passes_over(batches: Batches, epochs: int | None) -> Callable[[], Iterator[Any]]:
+    """Return a function that returns an iterator over the batches for each epoch."""
+    if callable(batches):
+        return lambda: iter(batches())
+    try:
+        one_pass = iter(batches) is batches
+    except TypeError:
+        raise TypeError(f"batches must be an iterable or a function, got {shown(batches)}") from None
+    if one_pass and epochs != 1:
+        raise ValueError(
+            "batches must be a list or a function that returns a new iterator for every epoch if there is more than "
+            f"one epoch, got an iterator, which ends with the first, and epochs={epochs}"
+        )
+    return lambda: iter(batches)
+
+
+def with_first_target(passes: Callable[[], Iterator[Any]]) -> tuple[Any, Callable[[], Iterator[Any]]]:
+    """Return y of the first batch, and a function like `passes` that yields this batch again."""
+    iterator = passes()
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError("batches must give at least one batch, got none")
+    begun = [chain([first], iterator)]
+    return unpack_batch(first)[1], lambda: begun.pop() if begun else passes()
+
+
+def batch_loop(network: Trainable, batches: Callable[[], Iterator[Any]], arguments: FitArguments) -> BatchLoop:
     """Return the training loop of `fit_batches`."""
     model, converter, epochs = network.model, network.converter.learner(), arguments.epochs
     if is_fraction(arguments.validation):
@@ -179,19 +211,9 @@ def batch_loop(network: Trainable, batches: Batches, arguments: FitArguments) ->
         raise ValueError(f"{state.optimizer.name!r} takes all rows at once, so it does not go with batches")
     options = checked_options(arguments, network, state)
     options.preset = "auto" if by_rule else "plain"
-    if not callable(batches):
-        try:
-            one_pass = iter(batches) is batches
-        except TypeError:
-            raise TypeError(f"batches must be an iterable or a function, got {shown(batches)}") from None
-        if one_pass and epochs != 1:
-            raise ValueError(
-                "batches must be a list or a function that gives a new iterator for every epoch where there is "
-                f"more than one epoch, got an iterator, which ends with the first, and epochs={epochs}"
-            )
 
     def passes() -> Iterator[Data]:
-        return map(converter.batch, batches() if callable(batches) else batches)
+        return map(converter.batch, batches())
 
     return _batch_loop(network, converter, state, passes, arguments, options)
 

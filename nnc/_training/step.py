@@ -172,6 +172,8 @@ class GeneralStep:
         Accumulated gradients are kept if the step is refused.
         """
         model = network.model
+        if network._has_automatic_loss:
+            raise ValueError('loss must be chosen before a step from gradients, got "auto"; fit the network first')
         if gradients is not None:
             flat = flat_gradient(model, gradients)
             if self.sum is not None:
@@ -255,6 +257,9 @@ class GeneralStep:
         converter : DataConverter or None
             The converter by which the data was checked if `Stepper.repeat` can take the next step on data like this.
         """
+        if network._has_automatic_loss and dP is None and y is not None:
+            with network._choosing_loss(y, is_batch=True):
+                return self.step(network, X, y, sample_weight, dP, lr)
         model = network.model
         if dP is None:
             engine = model.engine

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from nnc._data.converter import DataConverter
     from nnc._model.model import Model
     from nnc._training.state import TrainingState
@@ -18,6 +20,10 @@ class Trainable(Protocol):
     converter: DataConverter
     streams: Streams
     state: TrainingState | None
+    _has_automatic_loss: bool
+
+    def _choosing_loss(self, y: Any, is_batch: bool = False) -> AbstractContextManager[None]:
+        """Return the context of a training on these targets, which choose the loss if it is "auto"."""
 
     def _open_scalings(self) -> frozenset[str]:
         """Return the names of the scalings that this fit may choose."""

@@ -15,7 +15,7 @@ from distributed.scheduler import KilledWorker
 from distributed.worker import thread_state
 
 from nnc._parallel.executors import LOOK_SECONDS, take_back, tasks_of, work_on
-from nnc._parallel.fit import checked_networks, jobs_of, shown_progress, told
+from nnc._parallel.fit import checked_networks, choosing_losses, jobs_of, shown_progress, told
 from nnc._parallel.source import Source
 from nnc._parallel.work import Job, Outcome, untouched
 from nnc._team import Interrupt
@@ -93,11 +93,12 @@ def fit_many(
     if not isinstance(client, Client) or client.asynchronous:
         raise TypeError(f"client must be a distributed.Client that is not asynchronous, got {client!r}")
     source = Source(X, y)
-    jobs = jobs_of(networks, source, rows, fit_options)
-    for job in jobs:
-        job.prepare(source)
-    with shown_progress(len(networks), progress) as done, Interrupt() as interrupt:
-        outcomes = _Run(client, source, jobs, timeout, interrupt, done).run()
+    with choosing_losses(networks, y):
+        jobs = jobs_of(networks, source, rows, fit_options)
+        for job in jobs:
+            job.prepare(source)
+        with shown_progress(len(networks), progress) as done, Interrupt() as interrupt:
+            outcomes = _Run(client, source, jobs, timeout, interrupt, done).run()
     return told(outcomes, perf_counter() - began, stacklevel=3)
 
 

@@ -13,7 +13,7 @@ from nnc import _serialization
 from nnc._data import targets
 from nnc._network import NeuralNetwork
 from nnc._parallel.executors import take_back
-from nnc._parallel.fit import checked_networks, fit_many
+from nnc._parallel.fit import checked_networks, choose_losses, fit_many
 from nnc._parallel.per_network import PerNetwork
 from nnc._training.arguments import FitArguments
 from nnc._training.defaults import OPTIMIZER, RATE, batch_of
@@ -57,9 +57,9 @@ def fit_partitions(
         bits as if nothing had happened; partitions that had their turn are read, not learned from. It may be removed
         in the end.
     **fit_options
-        As in `nnc.fit_many`, except epochs and preset. Scalings are found in the first partition that has rows; labels
-        in all. Where neither lr nor optimizer is named, new networks begin Adam at its rate of 0.001, with the batches
-        of `fit`.
+        As in `nnc.fit_many`, except epochs and preset. Scalings are found in the first partition that has rows; the
+        classes of labels, and a loss that is "auto", in all partitions. Where neither lr nor optimizer is named, new
+        networks begin Adam at its rate of 0.001, with the batches of `fit`.
 
     Raises
     ------
@@ -76,6 +76,7 @@ def fit_partitions(
     parts = [partitions_of(name, part) for name, part in (("X", X), ("y", y), ("sample_weight", sample_weight))]
     if len(parts[0]) != len(parts[1]) or (sample_weight is not None and len(parts[2]) != len(parts[0])):
         raise ValueError(f"y must have the partitions of X, got {len(parts[1])} and {len(parts[0])}")
+    undecided = [network for network in networks if network._has_automatic_loss]
     new = _learn_classes(networks, parts[1])
     first: dict[str, list[Any]] = {}
     for name in ("optimizer", "lr"):
@@ -106,6 +107,8 @@ def fit_partitions(
             for network in new:
                 if network.state is None:  # nothing has been trained
                     network.converter.classes = None
+            for network in undecided:
+                network._restore_automatic_loss()
             raise
         finally:
             for i in ruled:
@@ -141,16 +144,23 @@ def _in_order(parts: list[list[Any]], passes: int) -> Iterator[tuple[Any, Any, A
 
 
 def _learn_classes(networks: list[NeuralNetwork], parts: list[Any]) -> list[NeuralNetwork]:
-    """What labels mean, of all partitions, where networks are of classes and do not know it yet; returns these."""
+    """Choose losses that are "auto" and find the classes of new networks in all partitions; return the new networks.
+
+    Networks of which the classes are known, or whose targets are numbers, are not among them.
+    """
     new = [
-        net for net in networks if net.converter.loss.of_classes and net.state is None and net.converter.classes is None
+        network
+        for network in networks
+        if network.state is None
+        and (network._has_automatic_loss or (network.converter.loss.of_classes and network.converter.classes is None))
     ]
     if not new:
         return new
     found = [labels for labels in dask.compute(*map(dask.delayed(_labels), parts)) if labels is not None]
     labels = np.unique(np.concatenate(found)) if found else None
+    choose_losses(new, np.empty(0) if labels is None else labels)
     for network in new:
-        if labels is not None:
+        if labels is not None and network.converter.loss.of_classes:
             network.converter.classes = targets.find_classes(labels, network.loss_name, network.sizes[-1])
     return new
 

@@ -134,6 +134,11 @@ class Stack(Value):
         computing = (*self.computing[:number], new, *self.computing[number + 1 :])
         return self.replace(layers=layers, computing=computing)
 
+    def with_output(self, activation: str) -> Stack:
+        """Return the layers with another activation of the output."""
+        stack = self.with_fields(len(self.computing) - 1, activation=activation)
+        return stack.replace(activations=(*self.activations[:-1], activation))
+
     def learning_to_list(self, missed: Sequence[int] = ()) -> list[dict[str, Any] | None] | None:
         """What a document holds of how layers learn; `missed` are the steps that each was frozen in."""
         said = list(self.learning or [{} for _ in self.computing])

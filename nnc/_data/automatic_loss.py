@@ -1,0 +1,74 @@
+"""Choice of the loss from the targets of the first training, for networks with loss="auto"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nnc._data import targets
+from nnc._data.converter import DataConverter
+
+if TYPE_CHECKING:
+    from nnc._data.scaling import Scaler
+    from nnc._model.model import Model
+
+
+class UndecidedConverter(DataConverter):
+    """Converter of a network with loss="auto" before its first training, which refuses all data."""
+
+    def __init__(self, model: Model, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
+        super().__init__(model, scaler_X, scaler_y)
+        self.is_direct = False
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise ValueError(
+            'the network has loss="auto", which the targets of its first training choose; fit it first, or name a loss'
+        )
+
+    rows = array = at_once = data = ready = _refuse
+
+    def to_dict(self) -> dict[str, Any]:
+        """Raise ModelFileError, because files need a loss."""
+        from nnc._serialization.document import ModelFileError
+
+        raise ModelFileError(
+            'cannot save the network: its loss is "auto", which the first training chooses; nothing was written'
+        )
+
+
+def choose_loss(y: Any, n_out: int, is_batch: bool = False) -> str:
+    """Return the name of the loss for targets of a network with n_out outputs.
+
+    Parameters
+    ----------
+    y : array (n,) or (n, k)
+    n_out : int
+    is_batch : bool, default False
+        Whether y is one batch of several, which may lack a class.
+
+    Returns
+    -------
+    str
+        - "cross_entropy" for several outputs and one column of text, booleans or integers;
+        - "bce" for one output and one column of text, booleans, or integers of two different values;
+        - "mse" for everything else. Floats are never labels, even if they are whole.
+
+    Raises
+    ------
+    ValueError
+        A batch has integers of one value for one output: they may be one of two classes, or numbers.
+    """
+    values = targets.as_given(y)
+    labels = targets.as_labels(y, len(values) if values.ndim else 0)
+    if labels is None or labels.dtype.kind not in "Ubiu":
+        return "mse"
+    if n_out > 1:
+        return "cross_entropy"
+    if labels.dtype.kind in "Ub":
+        return "bce"
+    n_values = len(set(labels.tolist()))
+    if is_batch and n_values == 1:
+        raise ValueError(
+            "y of the first batch must have two different values or more to choose the loss of one output, got only "
+            f'the integer {labels[0]}; name the loss: "bce" for two classes, "mse" for numbers'
+        )
+    return "bce" if n_values == 2 else "mse"
