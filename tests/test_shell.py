@@ -109,7 +109,7 @@ def test_train_says_what_it_does(shell):
     assert "id" in out
     assert "left out" in re.search("^id .*$", out, re.MULTILINE)[0]
     assert "left out" in re.search("^country .*$", out, re.MULTILINE)[0]
-    assert "the year" in re.search("^built .*$", out, re.MULTILINE)[0]
+    assert "days, year, time of year" in re.search("^built .*$", out, re.MULTILINE)[0]
     assert "R^2" in out
     assert re.search("^command +nnc train houses.csv --target price", out, re.MULTILINE)
     assert re.search("^SHA-256 +[0-9a-f]{64}$", out, re.MULTILINE)
