@@ -47,8 +47,13 @@ def convolutions(core, dtype, rows, placed, activation, backward):
     rng = np.random.default_rng(0)
     conv, flatten = kind(placed.layer).replace(activation=activation, bias=True), Flatten()
     below, out = placed.below, placed.out
-    kinds = (Input(*below), ()), (conv, below), (flatten, out), (Dense(1, "identity", bias=True), flatten.shape(out))
-    engine = core.Engine([layer.engine(shape) for layer, shape in kinds], "mse")
+    kinds = (
+        (Input(*below), ()),
+        (conv, below),
+        (flatten, out),
+        (Dense(1, "identity", bias=True), flatten.output_shape(out)),
+    )
+    engine = core.Engine([layer.engine_description(shape) for layer, shape in kinds], "mse")
     params = rng.standard_normal(engine.size).astype(dtype) / 100
     X = rng.standard_normal((rows, prod(below))).astype(dtype)
     repeat = max(1, int(2e8 / (rows * placed.multiply_adds)))

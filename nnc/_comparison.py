@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._training.history import History
-    from nnc.layers.kind import Kind
+    from nnc.layers.base import Layer
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -95,7 +95,9 @@ class Comparison:
 
     def _what(self) -> str:
         stack = self.engine.model.stack
-        shapes = ["x".join(map(str, shape)) for shape in (stack.shape, *(layer.out for layer in stack.layers))]
+        shapes = [
+            "x".join(map(str, shape)) for shape in (stack.input_shape, *(layer.output_shape for layer in stack.layers))
+        ]
         return f"network {'-'.join(shapes)}, rows {self.rows}, epochs {self.epochs}"
 
     def _differences(self) -> dict[str, Difference]:
@@ -145,7 +147,7 @@ def _best_time(run: Callable[[], tuple[float, _Result]]) -> tuple[float, _Result
 
 
 def compare(
-    layers: Sequence[int | Kind],
+    layers: Sequence[int | Layer],
     X: ArrayLike,
     y: ArrayLike,
     *,
@@ -195,7 +197,7 @@ def compare(
     """
     start = NeuralNetwork(layers, **{"seed": 0, **network_arguments})
     stack = start.model.stack
-    if stack.drops:
+    if stack.has_dropout:
         raise ValueError("layers must have no Dropout to be compared: the plain-Python reference drops nothing")
     # Both get the numbers that the engine sees: in float32, the inputs are rounded before the comparison.
     inputs = numbers("X", X).astype(start.dtype)

@@ -255,7 +255,7 @@ cdef int describe(Layer* layer, dict description) except -1:
     # Fills in what a description says of a layer.
     cdef dict rest = dict(description)
     layer.kind = number_of("kind", rest.pop("kind"), KINDS)
-    layer.in_shape, layer.out_shape = shape_of(rest.pop("below")), shape_of(rest.pop("out"))
+    layer.in_shape, layer.out_shape = shape_of(rest.pop("input_shape")), shape_of(rest.pop("output_shape"))
     layer.n_in = layer.in_shape.height * layer.in_shape.width * layer.in_shape.channels
     layer.n_out = layer.out_shape.height * layer.out_shape.width * layer.out_shape.channels
     layer.activation = activations.IDENTITY

@@ -6,9 +6,10 @@ cdef class Engine:
     Parameters
     ----------
     layers : sequence of dict
-        The lowest one first, each with "kind", a name of KINDS, and what such a layer is made of: the shapes "below"
-        and "out" of a row; where it has weights "activation", a name of ACTIVATIONS, and "bias"; of windows "window",
-        "stride" and perhaps "pad"; and of a batch norm "momentum" and "eps".
+        One description for each layer, from the inputs to the outputs. All have "kind", a name of KINDS, and
+        "input_shape" and "output_shape" of a row. Dense and convolutional layers have "activation", a name of
+        ACTIVATIONS, and "bias". Convolutions and pools have "window" and "stride", convolutions also "pad". A batch
+        norm has "activation", "momentum" and "eps".
     loss : str
         A name of LOSSES.
     parameter : float

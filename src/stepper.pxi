@@ -103,7 +103,7 @@ cdef class Stepper:
         """
         network = self.open_network()
         cdef object general = self.general
-        cdef TrainingLock lock = network.model.turn
+        cdef TrainingLock lock = network.model.training_lock
         lock.acquire()
         try:
             general.accumulate(network, gradients, weight)
@@ -119,7 +119,7 @@ cdef class Stepper:
     @lr.setter
     def lr(self, value):
         network = self.open_network()
-        cdef TrainingLock lock = network.model.turn
+        cdef TrainingLock lock = network.model.training_lock
         lock.acquire()
         try:
             self.general.change_rate(network, value)
@@ -146,7 +146,7 @@ cdef class Stepper:
         return True
 
     cdef step_from(self, network, gradients, lr):
-        cdef TrainingLock lock = network.model.turn
+        cdef TrainingLock lock = network.model.training_lock
         cdef object general = self.general        # another thread may close the stepper meanwhile
         lock.acquire()
         try:
@@ -158,7 +158,7 @@ cdef class Stepper:
             lock.release()
 
     cdef step(self, network, X, y, sample_weight, dP, lr):
-        cdef TrainingLock lock = self.training_lock if self.training_lock is not None else network.model.turn
+        cdef TrainingLock lock = self.training_lock if self.training_lock is not None else network.model.training_lock
         cdef object general = self.general        # another thread may close the stepper meanwhile
         lock.acquire()
         try:
@@ -185,7 +185,7 @@ cdef class Stepper:
         self.custom = None if takes_gradient else self.model.custom
         self.n_out = self.model.sizes[len(self.model.sizes) - 1]
         self.state, self.network_state, self.stack = general.state, network.state, self.model.stack
-        self.training_lock, self.snapshot_lock = self.model.turn, self.model.still
+        self.training_lock, self.snapshot_lock = self.model.training_lock, self.model.snapshot_lock
         self.training, self.rate = general.training, self.state.lr
         self.single = <Single*>PyCapsule_GetPointer(self.training.single, NULL)
         self.next_acquisition = self.training_lock.acquisitions + 1

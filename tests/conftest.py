@@ -162,7 +162,7 @@ def _trained(name):
         X = X.astype("float32").astype(dtype)
         net.fit(X, y if names is None else np.array(names)[np.arange(30) % len(names)], epochs=3, lr=1e-3)
         made[dtype] = net
-    return made, X.reshape(-1, *net.model.shape)
+    return made, X.reshape(-1, *net.model.input_shape)
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +187,7 @@ def twin():
     def of(net, X, parameters=None):
         """The network in PyTorch, perhaps with other parameters: its outputs for X, and these layer by layer."""
         F, parts, A = torch.nn.functional, [], X
-        convolution = len(net.model.shape) == 3
+        convolution = len(net.model.input_shape) == 3
         A = A.permute(0, 3, 1, 2) if convolution else A
         for layer in net.layers:
             kind = layer.kind

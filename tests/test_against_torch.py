@@ -425,7 +425,7 @@ def image_layers(draw):
                 filters, size, draw(st.sampled_from(SMOOTH)), stride=stride, padding=padding, bias=draw(st.booleans())
             )
         try:
-            shape = layer.shape(shape)
+            shape = layer.output_shape(shape)
         except ValueError:  # the window is larger than what is left of the image
             break
         layers.append(layer)
@@ -450,9 +450,9 @@ class ImageTwin(Twin):
                 X = self.convolved(X, layer)
             elif isinstance(kind, Dense):
                 X = (
-                    X @ self.W[layer.number]
-                    if self.b[layer.number] is None
-                    else nn.functional.linear(X, self.W[layer.number].T, self.b[layer.number])
+                    X @ self.W[layer.parametric_index]
+                    if self.b[layer.parametric_index] is None
+                    else nn.functional.linear(X, self.W[layer.parametric_index].T, self.b[layer.parametric_index])
                 )
             elif isinstance(kind, MaxPool2D):
                 self.near_ties(X, kind)
@@ -463,7 +463,7 @@ class ImageTwin(Twin):
                 X = X.mean(dim=(2, 3), keepdim=True)
             else:
                 X = X.permute(0, 2, 3, 1).flatten(1)
-            if layer.computes and not (layer.number == len(self.W) - 1 and self.case.from_logits):
+            if layer.has_parameters and not (layer.parametric_index == len(self.W) - 1 and self.case.from_logits):
                 if kind.activation == "relu":
                     self.near(X.abs())
                 X = torch_activation(kind.activation)(X)
@@ -471,15 +471,15 @@ class ImageTwin(Twin):
 
     def convolved(self, X, layer):
         """PyTorch pads to the same size for a stride of 1 alone: the border is made here, by the definition."""
-        kind, W, b = layer.kind, self.W[layer.number], self.b[layer.number]
+        kind, W, b = layer.kind, self.W[layer.parametric_index], self.b[layer.parametric_index]
         if kind.padding == "same":
             wanted = [
                 max(0, (-(-n // s) - 1) * s + k - n)
-                for n, s, k in zip(layer.below, kind.stride, kind.size, strict=False)
+                for n, s, k in zip(layer.input_shape, kind.stride, kind.size, strict=False)
             ]
             (top, left), (bottom, right) = ([n // 2 for n in wanted], [n - n // 2 for n in wanted])
             X = nn.functional.pad(X, (left, right, top, bottom))
-        kernel = W.reshape(*kind.size, layer.below[2], kind.filters).permute(3, 2, 0, 1).contiguous()
+        kernel = W.reshape(*kind.size, layer.input_shape[2], kind.filters).permute(3, 2, 0, 1).contiguous()
         return nn.functional.conv2d(X, kernel, b, stride=kind.stride)
 
     def near_ties(self, X, kind):
@@ -497,7 +497,7 @@ def image_problems(draw):
     layers, rows = draw(image_layers()), draw(st.integers(1, 33))
     net = NeuralNetwork(layers, loss=CASES[loss].ours, seed=int(rng.integers(2**63)))
     net.params = net.params + rng.uniform(-0.1, 0.1, net.n_params)  # biases start at 0
-    X = rng.uniform(-1, 1, (rows, *net.model.shape))
+    X = rng.uniform(-1, 1, (rows, *net.model.input_shape))
     return SimpleNamespace(net=net, case=CASES[loss], X=X, y=CASES[loss].draw(rng, rows, net.sizes[-1]))
 
 

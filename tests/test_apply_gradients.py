@@ -38,7 +38,7 @@ def network(layers=(4, 7, 3), dtype="float64", loss="mse", **options):
 
 def data(net, n=6, seed=0):
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, *net.model.shape)).astype(net.dtype)
+    X = rng.normal(size=(n, *net.model.input_shape)).astype(net.dtype)
     if net.loss_name == "cross_entropy":
         return X, rng.integers(0, net.sizes[-1], n)
     return X, rng.normal(size=(n, net.sizes[-1])).astype(net.dtype)

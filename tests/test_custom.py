@@ -34,7 +34,7 @@ def pair(layers=(4, 7, 3), **options):
 
 def data(net, n=50, seed=0):
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, *net.model.shape)).astype(net.dtype)
+    X = rng.normal(size=(n, *net.model.input_shape)).astype(net.dtype)
     return X, rng.normal(size=(n, net.sizes[-1])).astype(net.dtype)
 
 

@@ -27,7 +27,7 @@ def network(layers=(4, 7, 3), **options):
 
 def rows(net, n=11, seed=0):
     rng = np.random.default_rng(seed)
-    X = rng.normal(1, 2, (n, *net.model.shape)).astype(net.dtype)
+    X = rng.normal(1, 2, (n, *net.model.input_shape)).astype(net.dtype)
     return X, rng.normal(5, 3, (n, net.sizes[-1])).astype(net.dtype)
 
 
@@ -143,7 +143,7 @@ def test_jacobian_has_a_vjp_for_each_output(isa, layers, dtype):
     X, _ = rows(net, 19)
     J = net.jacobian(X)
     assert J.dtype == net.dtype
-    assert J.shape == (19, 3, *net.model.shape)
+    assert J.shape == (19, 3, *net.model.input_shape)
     for k in range(3):
         dP = np.zeros((19, 3), dtype)
         dP[:, k] = 1

@@ -241,7 +241,7 @@ NETWORK = {
             "_data.targets",
         ),
         *("_registry", "_registry.activations", "_registry.formulas", "_registry.initializers", "_registry.losses"),
-        *("layers", "layers.dense", "layers.kind", "layers.shape", "layers.stack"),
+        *("layers", "layers.dense", "layers.base", "layers.shape", "layers.stack"),
         *("_model", "_model.cores", "_model.data", "_model.initializers", "_model.model", "_model.views"),
     )
 }

@@ -9,11 +9,11 @@ import nnc
 from nnc._team import Team
 from nnc._utils.arrays import aligned_zeros
 
-DENSE = {"kind": "dense", "below": (3,), "out": (4,), "activation": "tanh", "bias": True}
+DENSE = {"kind": "dense", "input_shape": (3,), "output_shape": (4,), "activation": "tanh", "bias": True}
 
 
 def dense(n_in, n_out, activation="tanh", bias=True):
-    return {"kind": "dense", "below": (n_in,), "out": (n_out,), "activation": activation, "bias": bias}
+    return {"kind": "dense", "input_shape": (n_in,), "output_shape": (n_out,), "activation": activation, "bias": bias}
 
 
 def real(core):
@@ -24,8 +24,8 @@ def training(core, layers=(DENSE,), **settings):
     """A run of plain gradient descent on four rows."""
     engine = core.Engine(list(layers), "mse", 0)
     rng, dtype = np.random.default_rng(0), real(core)
-    X = rng.normal(size=(4, layers[0]["below"][0])).astype(dtype)
-    Y = rng.normal(size=(4, layers[-1]["out"][0])).astype(dtype)
+    X = rng.normal(size=(4, layers[0]["input_shape"][0])).astype(dtype)
+    Y = rng.normal(size=(4, layers[-1]["output_shape"][0])).astype(dtype)
     moments = np.zeros((0, engine.size), dtype)
     params = aligned_zeros(engine.size, dtype)
     return core.Training(engine, params, X, Y, None, None, 4, None, moments, {"method": "sgd", **settings})
@@ -53,11 +53,11 @@ def test_layout_says_where_the_parameters_of_each_layer_are(core):
         ({"kind": "dence"}, ValueError, "kind must be one of dense, .*got 'dence'"),
         ({"activation": "tahn"}, ValueError, "activation must be one of .*got 'tahn'"),
         ({"stride": 2}, ValueError, "a layer of kind dense has no 'stride'"),
-        ({"below": (0,)}, ValueError, "each one at least"),
-        ({"out": (-1,)}, ValueError, "each one at least"),
-        ({"out": (2, 2)}, ValueError, "a shape is"),
-        ({"below": ("3",)}, TypeError, "integer"),
-        ({"below": (2.5,)}, TypeError, "integer"),
+        ({"input_shape": (0,)}, ValueError, "each one at least"),
+        ({"output_shape": (-1,)}, ValueError, "each one at least"),
+        ({"output_shape": (2, 2)}, ValueError, "a shape is"),
+        ({"input_shape": ("3",)}, TypeError, "integer"),
+        ({"input_shape": (2.5,)}, TypeError, "integer"),
     ],
 )
 def test_what_no_layer_is_made_of_is_refused(core, change, error, message):
@@ -93,7 +93,8 @@ def test_gradient_where_some_layers_have_biases(core, widths, biases):
     params = aligned_zeros(engine.size, dtype)
     parts = []  # views of W and b
     for (start, rows, padded, bias), layer in zip(engine.layout, layers, strict=True):
-        block = params[start : start + (rows + bias) * padded].reshape(rows + bias, padded)[:, : layer["out"][0]]
+        n_out = layer["output_shape"][0]
+        block = params[start : start + (rows + bias) * padded].reshape(rows + bias, padded)[:, :n_out]
         block[...] = rng.normal(size=block.shape) / np.sqrt(rows)
         parts.append((block[:rows].astype(float), block[rows].astype(float) if bias else 0.0))
     X = rng.normal(size=(37, widths[0])).astype(dtype)

@@ -312,7 +312,7 @@ def yes_or_no():
 def written(ensemble, found, classes):
     """Whether outputs and classes of the first rows are those of the ensemble, to the precision of its networks."""
     exact = all(network.dtype == np.float64 for network in ensemble.networks)
-    P = ensemble.predict(X[:20].reshape(-1, *ensemble.networks[0].model.shape))
+    P = ensemble.predict(X[:20].reshape(-1, *ensemble.networks[0].model.input_shape))
     assert np.allclose(found, P, rtol=0, atol=1e-12 if exact else 1e-6)
     if ensemble.networks[0].loss_name != "mse":
         assert classes == ensemble.predict_classes(X[:20]).tolist()

@@ -11,7 +11,7 @@ from nnc._interop.program import METHODS, build_program, split_remainders
 from nnc._registry import activations
 from nnc.layers import Dense, in_files
 from nnc.layers import operations as op
-from nnc.layers.kind import Kind
+from nnc.layers.base import Layer
 
 WRITERS = {"to_onnx": onnx.Graph, "to_c": c_source.Source, "to_python": script.Script, "to_js": script.Script}
 WITH_DTYPE = ("to_onnx", "to_c")
@@ -23,7 +23,7 @@ def document(net):
 
 @pytest.mark.parametrize("kind", in_files().values())
 def test_every_kind_of_layer_says_how_it_is_written(kind):
-    assert kind.operations is not Kind.operations
+    assert kind.operations is not Layer.operations
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -44,7 +44,7 @@ def test_the_networks_that_are_written_have_every_kind_and_activation(all_export
 
 
 class Unwritten(Dense):
-    operations = Kind.operations
+    operations = Layer.operations
 
 
 def test_a_kind_that_has_no_form_elsewhere_is_refused_by_name():

@@ -15,7 +15,7 @@ from nnc import NeuralNetwork
 from nnc._registry import activations, losses, optimizers
 from nnc._serialization import document
 from nnc.layers import in_files
-from nnc.layers.kind import LEARNING
+from nnc.layers.base import LEARNING
 
 DOCS = Path(__file__).parents[1] / "docs"
 if not DOCS.exists():

@@ -24,7 +24,7 @@ def network(layers=(4, 8, 5), loss=TWO, **options):
 def data(net, n=40, seed=0):
     """Numbers for the first head, labels for the second."""
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, *net.model.shape)).astype(net.dtype)
+    X = rng.normal(size=(n, *net.model.input_shape)).astype(net.dtype)
     y = np.column_stack([rng.normal(size=(n, 2)), rng.integers(0, 3, n)]).astype(net.dtype)
     return X, y
 
@@ -295,10 +295,10 @@ def test_loss_and_gradients_of_every_head_are_those_of_the_definition(n, missing
             y[rng.uniform(size=n) < 0.3, columns] = np.nan
     target, model = net.converter.data(X, y), net.model
     # the definition in NumPy, whose derivative by the net inputs is propagated back by the engine of one loss
-    loss, rows = model.with_slopes(target)
+    loss, rows = model.with_output_gradients(target)
     assert net.evaluate_loss(X, y) == pytest.approx(loss, rel=1e-12 if dtype == "float64" else 1e-5)
     wanted = np.empty(net.n_params, dtype)
-    model.linear.gradients(model.read, *rows, wanted)
+    model.output_gradient_engine.gradients(model.theta_view, *rows, wanted)
     found = np.concatenate([part.ravel() for pair in net.gradients(X, y) for part in pair])
     rel, abs_ = (1e-9, 1e-12) if dtype == "float64" else (1e-3, 1e-5)
     assert found == pytest.approx(wanted, rel=rel, abs=abs_)
@@ -316,9 +316,9 @@ def test_trajectory_is_that_of_the_definition(missing):
     model = net.model.copy()  # trained with derivatives of the definition, by plain gradient descent
     for _ in range(20):
         for low in range(0, 70, 32):
-            _, rows = model.with_slopes(net.converter.data(X[low : low + 32], y[low : low + 32]))
+            _, rows = model.with_output_gradients(net.converter.data(X[low : low + 32], y[low : low + 32]))
             flat = model.zeros()
-            model.linear.gradient(model.read, *rows, flat)
+            model.output_gradient_engine.gradient(model.theta_view, *rows, flat)
             model.theta -= 0.05 * flat
     net.fit(X, y, epochs=20, lr=0.05, optimizer="sgd", batch_size=32, shuffle=False)
     assert net.params == pytest.approx(model.params, rel=1e-9, abs=1e-11)
@@ -420,7 +420,7 @@ def test_quantiles_have_their_shares_and_do_not_cross():
 def test_derivatives_of_quantiles_are_those_of_sorted_predictions(tmp_path):
     net = network([4, 8, 6], loss=QUANTILES)  # weights of the seed, whose outputs cross
     x = np.random.default_rng(0).normal(size=(5, 4))
-    assert (net.model.net_outputs(x) != net.predict(x)).any()
+    assert (net.model.engine_outputs(x) != net.predict(x)).any()
     h, wanted = 1e-6, np.empty((5, 6, 4))
     for j in range(4):
         e = h * np.eye(4)[j]

@@ -47,27 +47,27 @@ def windows(images, size, stride, out):
 def by_definition(net, X):
     """The outputs, one window after the other."""
     stack = net.model.stack
-    A = np.asarray(X, np.float64).reshape(len(X), *stack.shape)
+    A = np.asarray(X, np.float64).reshape(len(X), *stack.input_shape)
     W, b = ([None if a is None else np.float64(a) for a in arrays] for arrays in (net.model.W, net.model.b))
     for layer in stack.layers:
-        kind, out = layer.kind, layer.out
+        kind, out = layer.kind, layer.output_shape
         if isinstance(kind, Conv2D):
-            (top, left), (kh, kw), (sy, sx) = kind.pad(layer.below), kind.size, kind.stride
+            (top, left), (kh, kw), (sy, sx) = kind.pad(layer.input_shape), kind.size, kind.stride
             height = max(A.shape[1] + top, (out[0] - 1) * sy + kh)
             width = max(A.shape[2] + left, (out[1] - 1) * sx + kw)
             bordered = np.zeros((len(X), height, width, A.shape[3]))
             bordered[:, top : top + A.shape[1], left : left + A.shape[2]] = A
             Z = np.empty((len(X), *out))
             for y, x, window in windows(bordered, kind.size, kind.stride, out):
-                Z[:, y, x] = window.reshape(len(X), -1) @ W[layer.number]
-            A = FUNCTIONS[kind.activation](Z if b[layer.number] is None else Z + b[layer.number])
+                Z[:, y, x] = window.reshape(len(X), -1) @ W[layer.parametric_index]
+            A = FUNCTIONS[kind.activation](Z if b[layer.parametric_index] is None else Z + b[layer.parametric_index])
         elif isinstance(kind, Dense):
-            Z = A @ W[layer.number]
-            A = FUNCTIONS[kind.activation](Z if b[layer.number] is None else Z + b[layer.number])
+            Z = A @ W[layer.parametric_index]
+            A = FUNCTIONS[kind.activation](Z if b[layer.parametric_index] is None else Z + b[layer.parametric_index])
         elif isinstance(kind, Flatten):
             A = A.reshape(len(X), -1)
         elif not isinstance(kind, Dropout):
-            size = getattr(kind, "size", layer.below[:2])
+            size = getattr(kind, "size", layer.input_shape[:2])
             stride = getattr(kind, "stride", None) or size
             pooled = np.empty((len(X), *out))
             for y, x, window in windows(A, size, stride, out):
@@ -301,7 +301,8 @@ def described(*layers):
     }
     made = []
     for kind, below, out in layers:
-        made.append({"kind": kind, "below": below or made[-1]["out"], "out": out, **own.get(kind, {})})
+        input_shape = below or made[-1]["output_shape"]
+        made.append({"kind": kind, "input_shape": input_shape, "output_shape": out, **own.get(kind, {})})
     return made
 
 
@@ -352,7 +353,7 @@ def test_few_images_have_the_outputs_that_they_have_among_many(isa, name, dtype)
         if layer.kind.normalizes:
             layer.running_mean[...] = rng.normal(size=layer.running_mean.shape)
             layer.running_var[...] = rng.uniform(0.5, 2, layer.running_var.shape)
-    X = rng.normal(size=(20, *net.model.shape)).astype(dtype)
+    X = rng.normal(size=(20, *net.model.input_shape)).astype(dtype)
     P = net.predict(X)
     for first, count in ((0, 1), (3, 1), (19, 1), (5, 2), (7, 3), (1, 7), (4, 11), (0, 15)):
         assert net.predict(X[first : first + count]).tobytes() == P[first : first + count].tobytes()

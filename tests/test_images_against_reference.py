@@ -41,7 +41,7 @@ def pair(layers):
 
 def data(layers, n=11):
     rng = np.random.default_rng(6)
-    return rng.uniform(-1, 1, (n, math.prod(layers[0].shape(())))), rng.uniform(0, 1, (n, 2))
+    return rng.uniform(-1, 1, (n, math.prod(layers[0].output_shape(())))), rng.uniform(0, 1, (n, 2))
 
 
 def same(found, wanted):

@@ -168,7 +168,7 @@ def test_any_layers_come_back(first, kinds, widths, bias):
     assert again.to_json() == net.to_json()
     built = eval(repr(net))
     assert repr(built) == repr(again) == repr(net)
-    assert built.model.stack.engine() == net.model.stack.engine()
+    assert built.model.stack.engine_layers() == net.model.stack.engine_layers()
 
 
 def test_a_pool_and_its_usual_stride_come_back_alike():

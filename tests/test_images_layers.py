@@ -126,7 +126,7 @@ def test_summary():
     ],
 )
 def test_what_a_layer_says_of_itself(kind, said):
-    assert kind.remark == said
+    assert kind.summary_note == said
 
 
 def test_inspect():

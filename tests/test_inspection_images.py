@@ -59,7 +59,7 @@ class Plain:
 
 def data(net, n=4):
     rng = np.random.default_rng(net.sizes[0])
-    return rng.uniform(-1, 1, (n, *net.model.stack.shape)), rng.uniform(0, 1, (n, 2))
+    return rng.uniform(-1, 1, (n, *net.model.stack.input_shape)), rng.uniform(0, 1, (n, 2))
 
 
 # -------------------------------------------------------------------------------------- gradients, checked

@@ -89,7 +89,7 @@ def test_models(name):
     net = nnc.from_keras(model)
     X = rng.uniform(0, 255 if name == "images" else 1, (9, *shape)).astype("float32")
     assert net.dtype == np.float32
-    assert np.abs(net.predict(X.reshape(9, *net.model.shape)) - keras.ops.convert_to_numpy(model(X))).max() < 2e-6
+    assert np.abs(net.predict(X.reshape(9, *net.model.input_shape)) - keras.ops.convert_to_numpy(model(X))).max() < 2e-6
     assert net.loss_name == {"classes": "cross_entropy", "images": "cross_entropy", "every activation": "bce"}.get(
         name, "mse"
     )

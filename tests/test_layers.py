@@ -23,7 +23,7 @@ from nnc.layers import (
     Scale,
     in_files,
 )
-from nnc.layers.kind import Computing
+from nnc.layers.base import ParametricLayer
 
 rng = np.random.default_rng(0)
 X, Y = rng.uniform(-1, 1, (40, 3)), rng.uniform(0, 1, (40, 1))
@@ -319,25 +319,25 @@ def test_every_kind_of_layer_answers_alike(kind, below):
     document = kind.to_dict(below)
     assert next(iter(document)) == "type"
     assert json.loads(json.dumps(document)) == document
-    shapes = [array.shape for array in kind.arrays(below)]
-    assert bool(shapes) == isinstance(kind, Computing)
+    shapes = [array.shape for array in kind.parameter_arrays(below)]
+    assert bool(shapes) == isinstance(kind, ParametricLayer)
     if shapes:
-        out = kind.shape(below)
+        out = kind.output_shape(below)
         below_it = [Dense(3) if len(below) == 1 else Conv2D(2, 1)] if kind.normalizes else []  # which inputs are not
         net = NeuralNetwork([Input(*below), *below_it, kind, 2])
-        *_, placed, last = net.model.stack.computing
-        assert (placed.out, last.below) == (out, (int(np.prod(out)),))
+        *_, placed, last = net.model.stack.parametric_layers
+        assert (placed.output_shape, last.input_shape) == (out, (int(np.prod(out)),))
         assert [part.shape for part in net.model.parts()[-2 - len(shapes) : -2]] == shapes
         names = ("W", "b", *(array.name for array in kind.statistics(below)))
         document |= dict(zip(names, net.model.lists()[-2], strict=True))
     assert kind.n_params(below) == sum(np.prod(shape) for shape in shapes)
-    assert type(kind).checked(document, "layers[0]") == document
+    assert type(kind).check_document(document, "layers[0]") == document
     assert type(kind).from_dict(document) == kind
     for wrong in ({**document, "x": 1}, {key: value for key, value in document.items() if key != list(document)[-1]}):
         with pytest.raises(ValueError, match=r"layers\[0\]"):
-            type(kind).checked(wrong, "layers[0]")
+            type(kind).check_document(wrong, "layers[0]")
     assert eval(repr(kind)) == kind
-    engine = kind.engine(below)
+    engine = kind.engine_description(below)
     assert engine is None or engine["kind"] in KINDS
 
 

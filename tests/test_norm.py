@@ -27,7 +27,7 @@ ALL = {"dense": DENSE, "images": IMAGES, "on pools": ON_POOLS}
 
 def data(layers, n, seed=0):
     rng = np.random.default_rng(seed)
-    shape = (layers[0],) if isinstance(layers[0], int) else layers[0].shape(())
+    shape = (layers[0],) if isinstance(layers[0], int) else layers[0].output_shape(())
     return rng.normal(1, 2, (n, *shape)), rng.normal(size=(n, 2))
 
 
@@ -112,7 +112,7 @@ def test_check_gradients(name):
     net, (X, Y) = network(layers), data(layers, 8)
     assert nnc.check_gradients(net, X, Y).ok
     gradients = net.gradients(X, Y)
-    place = next(i for i, layer in enumerate(net.model.stack.computing) if layer.kind.normalizes)
+    place = next(i for i, layer in enumerate(net.model.stack.parametric_layers) if layer.kind.normalizes)
     for part in gradients[place]:
         right = part.copy()
         part.flat[abs(part).argmax()] *= 1.0001
@@ -504,7 +504,7 @@ def test_layers_of_the_engine_fit_on_each_other(core):
     norm = {"kind": "batch_norm", "activation": "identity", "momentum": 0.1, "eps": 1e-5}
 
     def shaped(layer, below, out):
-        return {**layer, "below": (below,), "out": (out,)}
+        return {**layer, "input_shape": (below,), "output_shape": (out,)}
 
     core.Engine([shaped(dense, 3, 4), shaped(norm, 4, 4), shaped(dense, 4, 1)], "mse")
     for wrong in (

@@ -105,7 +105,7 @@ def same_network(net):
 
 
 def compare(net, computing):
-    layers = [layer for layer in net.layers if layer._placed.computes]
+    layers = [layer for layer in net.layers if layer._placed.has_parameters]
     for layer, made in zip(layers, computing, strict=True):
         ours = [layer.W, layer.b]
         theirs = [made.weight, made.bias]
@@ -164,7 +164,7 @@ def test_the_derivative_by_inputs_is_that_of_the_loss(layers):
     net = NeuralNetwork(layers, loss="mse", seed=5)
     net.fit(X, Y, epochs=3, batch_size=7, optimizer="adam")
     computing, forward = same_network(net)
-    for layer, made in zip([layer for layer in net.layers if layer._placed.computes], computing, strict=True):
+    for layer, made in zip([layer for layer in net.layers if layer._placed.has_parameters], computing, strict=True):
         if isinstance(layer.kind, BatchNorm):
             made.running_mean[...], made.running_var[...] = tensor(layer.running_mean), tensor(layer.running_var)
     inputs = tensor(X).requires_grad_()

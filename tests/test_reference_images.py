@@ -17,13 +17,13 @@ from nnc.reference import NeuralNetwork, Stream, mix
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nnc.layers.kind import Kind
+    from nnc.layers.base import Layer
 
 # An image of 3 x 3, and a filter of 2 x 2 that can be multiplied in the head.
 IMAGE = [1, 2, 3, 4, 5, 6, 7, 8, 9]
 FILTER = [[1.0], [0.0], [0.0], [2.0]]
 
-STACKS: list[list[Kind]] = [
+STACKS: list[list[Layer]] = [
     [Input(5, 5, 1), Conv2D(2, 3, "tanh"), Flatten()],
     [Input(5, 4, 2), Conv2D(3, (2, 3), "sigmoid", stride=(2, 1))],
     [Input(7, 6, 1), Conv2D(2, 3, "tanh", stride=2, padding="same"), Conv2D(3, 2, "tanh", padding="same")],
@@ -37,7 +37,7 @@ STACKS: list[list[Kind]] = [
 ]
 
 
-def network(layers: list[Kind], seed: int = 3, loss: str = "mse") -> NeuralNetwork:
+def network(layers: list[Layer], seed: int = 3, loss: str = "mse") -> NeuralNetwork:
     """With biases that are not 0, and two outputs."""
     net = NeuralNetwork([*layers, Dense(2)], output="identity", loss=loss, seed=seed)
     stream = Stream(mix(seed) + 7)
@@ -47,7 +47,7 @@ def network(layers: list[Kind], seed: int = 3, loss: str = "mse") -> NeuralNetwo
 
 def data(net: NeuralNetwork, n: int = 3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng(net.sizes[0])
-    return rng.uniform(-1, 1, (n, *net.stack.shape)), rng.uniform(0, 1, (n, 2))
+    return rng.uniform(-1, 1, (n, *net.stack.input_shape)), rng.uniform(0, 1, (n, 2))
 
 
 def numbers(net: NeuralNetwork) -> list[list[float]]:
@@ -92,7 +92,7 @@ def by_numpy(net: NeuralNetwork, X: NDArray[np.float64]) -> NDArray[np.float64]:
         else:
             layer = next(computing)
             A = functions[layer.activation](A @ np.array(layer.W) + np.array(layer.b))
-        assert A.shape[1:] == placed.out
+        assert A.shape[1:] == placed.output_shape
     return A
 
 
@@ -123,7 +123,7 @@ def test_zeros_around_an_image() -> None:
 
 def test_pools_by_hand() -> None:
     image = [1, 5, 3, 2, 5, 0, 7, 1, 1, 0, 2, 9]  # 3 x 4
-    pools: list[Kind] = [MaxPool2D(2, stride=1), AvgPool2D((1, 2)), GlobalAvgPool2D()]
+    pools: list[Layer] = [MaxPool2D(2, stride=1), AvgPool2D((1, 2)), GlobalAvgPool2D()]
     largest, mean, whole = (NeuralNetwork([Input(3, 4, 1), pool, 1], seed=0).layers[0] for pool in pools)
     assert largest.forward([image]) == [[5, 7, 7, 5, 7, 9]]
     assert mean.forward([image]) == [[3, 2.5, 2.5, 4, 0.5, 5.5]]
@@ -150,7 +150,7 @@ def test_channels_are_pooled_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_outputs_are_those_of_numpy(layers: list[Kind]) -> None:
+def test_outputs_are_those_of_numpy(layers: list[Layer]) -> None:
     net = network(layers)
     X, _ = data(net)
     assert np.array(net.predict(X)) == pytest.approx(by_numpy(net, X), rel=1e-13, abs=1e-14)
@@ -175,7 +175,7 @@ def gradients_are_slopes(net: NeuralNetwork) -> None:
 
 
 @pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_gradients_are_the_slopes_of_the_loss(layers: list[Kind]) -> None:
+def test_gradients_are_the_slopes_of_the_loss(layers: list[Layer]) -> None:
     gradients_are_slopes(network(layers))
 
 
@@ -191,7 +191,7 @@ POOLS = st.builds(MaxPool2D, PAIRS, PAIRS) | st.builds(AvgPool2D, PAIRS, PAIRS) 
     st.lists(CONVOLUTIONS | POOLS, min_size=1, max_size=3),
     st.integers(0, 99),
 )
-def test_any_layers(first: Input, layers: list[Kind], seed: int) -> None:
+def test_any_layers(first: Input, layers: list[Layer], seed: int) -> None:
     try:
         net = network([first, *layers], seed, "half_sse")
     except ValueError as error:
@@ -310,7 +310,7 @@ def test_wrong_images(X: object, error: type[Exception], message: str) -> None:
         ([3, Conv2D(2, 3), 1], r"^layers\[1\], .* takes images"),
     ],
 )
-def test_wrong_layers(layers: list[Kind | int], message: str) -> None:
+def test_wrong_layers(layers: list[Layer | int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NeuralNetwork(layers)
 

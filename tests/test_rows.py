@@ -17,7 +17,7 @@ rows = pytest.mark.parametrize
 
 def engine(core, activation, loss="half_sse", parameter=0.0):
     """A layer whose net inputs are its inputs, and its parameters."""
-    dense = {"kind": "dense", "below": (N,), "out": (N,), "activation": activation, "bias": False}
+    dense = {"kind": "dense", "input_shape": (N,), "output_shape": (N,), "activation": activation, "bias": False}
     layer = core.Engine([dense], loss, parameter)
     params = np.zeros(layer.size, real(core))
     matrix(layer, params)[...] = np.eye(N)

@@ -26,7 +26,7 @@ ALL = {"lowest": LOWEST, "between": BETWEEN, "on images": ON_IMAGES}
 
 def data(layers, n, seed=0):
     rng = np.random.default_rng(seed)
-    n_in = layers[0] if isinstance(layers[0], int) else np.prod(layers[0].shape(()))
+    n_in = layers[0] if isinstance(layers[0], int) else np.prod(layers[0].output_shape(()))
     return rng.normal(0.5, 1, (n, n_in)), rng.normal(size=(n, 2))
 
 
@@ -128,7 +128,7 @@ def test_check_gradients(name, dtype):
     net, (X, Y) = network(without_dropout(ALL[name]), dtype=dtype), data(ALL[name], 8)
     assert nnc.check_gradients(net, X, Y).ok
     gradients = net.gradients(X, Y)
-    place = next(i for i, layer in enumerate(net.model.stack.computing) if isinstance(layer.kind, Scale))
+    place = next(i for i, layer in enumerate(net.model.stack.parametric_layers) if isinstance(layer.kind, Scale))
     found = gradients[place][0]
     found.flat[abs(found).argmax()] *= 1.0001 if dtype == "float64" else 1.1
     checked = check_gradients(net, X, Y, gradients=gradients)
@@ -501,16 +501,16 @@ def test_layers_of_the_engine_fit_on_each_other(core):
     scale = {"kind": "scale"}
 
     def shaped(layer, below, out):
-        return {**layer, "below": (below,), "out": (out,)}
+        return {**layer, "input_shape": (below,), "output_shape": (out,)}
 
     core.Engine([shaped(scale, 3, 3), shaped(dense, 3, 4), shaped(scale, 4, 4), shaped(dense, 4, 1)], "mse")
-    images = {"kind": "input", "below": (2, 2, 1), "out": (2, 2, 1)}
+    images = {"kind": "input", "input_shape": (2, 2, 1), "output_shape": (2, 2, 1)}
     for wrong in (
         [shaped(scale, 3, 4), shaped(dense, 4, 1)],
         [shaped(dense, 3, 4), shaped(scale, 3, 3), shaped(dense, 3, 1)],
         [shaped(dense, 3, 4), shaped(scale, 4, 4)],
         [{**shaped(scale, 3, 3), "bias": True}, shaped(dense, 3, 1)],
-        [images, {"kind": "scale", "below": (2, 2, 1), "out": (2, 2, 1)}, shaped(dense, 4, 1)],
+        [images, {"kind": "scale", "input_shape": (2, 2, 1), "output_shape": (2, 2, 1)}, shaped(dense, 4, 1)],
         [images, shaped(scale, 4, 4), shaped(dense, 4, 1)],
     ):
         with pytest.raises(ValueError, match=r"layer|kind"):

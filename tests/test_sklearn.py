@@ -716,7 +716,7 @@ def test_partial_fit_of_a_network_that_is_being_trained_changes_nothing():
     X, y = numbers()
     model = MLPRegressor(**SMALL).fit(X, y)
     before = model.n_iter_, model.network_.state
-    with model.network_.model.turn, pytest.raises(RuntimeError, match="trained"):
+    with model.network_.model.training_lock, pytest.raises(RuntimeError, match="trained"):
         model.partial_fit(X, y)
     assert (model.n_iter_, model.network_.state) == before
 

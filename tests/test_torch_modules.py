@@ -102,7 +102,7 @@ def test_what_is_dropped_stays_and_training_goes_on():
 def test_scales_come_back(layers, dtype):
     net = NeuralNetwork(layers, loss="mse", dtype=dtype, seed=1)
     net.params = net.params * np.random.default_rng(0).uniform(0.5, 1, net.n_params)
-    again = nnc.from_torch(net.to_torch(), net.model.shape)
+    again = nnc.from_torch(net.to_torch(), net.model.input_shape)
     assert [type(layer.kind) for layer in again.layers] == [
         type(layer.kind) for layer in net.layers if not isinstance(layer.kind, Dropout)
     ]
@@ -447,7 +447,7 @@ def test_modules_come_back(exported, dtype):
     """All that is written here can be read."""
     networks, X = exported
     net, rows = networks[dtype], X.astype(dtype)
-    again = nnc.from_torch(net.to_torch(), net.model.shape)
+    again = nnc.from_torch(net.to_torch(), net.model.input_shape)
     assert again.dtype == net.dtype
     P, Q = net.predict(rows), again.predict(rows)
     assert np.abs(P - Q).max() / max(1, np.abs(P).max()) < (1e-12 if dtype == "float64" else 2e-6)

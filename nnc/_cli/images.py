@@ -143,7 +143,7 @@ def _network(arguments: Namespace, unfinished: str, X: NDArray[Any], n_classes: 
     height, width = X.shape[1:3]
     if arguments.resume:
         net = nnc.NeuralNetwork.load(unfinished)
-        if (net.model.stack.shape[:2], net.sizes[-1]) != ((height, width), n_classes):
+        if (net.model.stack.input_shape[:2], net.sizes[-1]) != ((height, width), n_classes):
             raise ValueError(f"{unfinished} is of other images than {arguments.images}")
         return net
     layers = small_images(n_classes, height, width, 1 if X.ndim == 3 else X.shape[3])
@@ -213,7 +213,7 @@ def predict(model: nnc.NeuralNetwork | nnc.Ensemble, arguments: Namespace) -> No
     """Writes the class of each image, beside the name of its file or its number."""
     refuse_old(arguments.output, arguments.force)
     network = model if isinstance(model, nnc.NeuralNetwork) else model.networks[0]
-    shape = network.model.stack.shape
+    shape = network.model.stack.input_shape
     if len(shape) != 3:
         raise ValueError(
             f"{arguments.file} takes {network.sizes[0]} numbers a row and no images, as {arguments.rows} has"

@@ -52,7 +52,7 @@ def by_outputs(converter: DataConverter, X: Any, dP: Any) -> tuple[NDArray[Any],
 def check_finite(converter: DataConverter, rows: NDArray[Any], slopes: NDArray[Any]) -> None:
     """Raises where one of the two, or a weight, is not finite."""
     model = converter.model
-    for name, array, shape in (("dP", slopes, ()), ("X", rows, model.shape)):
+    for name, array, shape in (("dP", slopes, ()), ("X", rows, model.input_shape)):
         position, _ = model.core.scan(array)
         if position >= 0:
             raise not_finite(name, array, position, shape=shape)
@@ -133,9 +133,9 @@ def vjp(converter: DataConverter, X: ArrayLike, dP: ArrayLike) -> tuple[Gradient
     given = X if type(X) is ndarray else converter.array(X)
     rows, slopes = by_outputs(converter, given, dP)
     if model.heads is not None:
-        slopes = model.heads.through(model.net_outputs(rows), slopes)
+        slopes = model.heads.backpropagate(model.engine_outputs(rows), slopes)
     flat, dX = np.empty(model.n_params, model.dtype), np.empty(rows.shape, model.dtype)
-    product: float = model.linear.gradients(model.read, rows, slopes, None, None, flat, dX)
+    product: float = model.output_gradient_engine.gradients(model.theta_view, rows, slopes, None, None, flat, dX)
     if product - product != 0:
         check_finite(converter, rows, slopes)
     if converter.scaling_X is not None:
@@ -151,12 +151,12 @@ def jacobian(converter: DataConverter, X: ArrayLike) -> NDArray[Any]:
         rows, single = converter.checked_inputs(array), converter.is_single(array)
     J = model.input_jacobian(rows)
     if model.heads is not None:
-        by_input = model.heads.of_predictions(model.net_outputs(rows), J.transpose(0, 2, 1))
+        by_input = model.heads.differentiate_predictions(model.engine_outputs(rows), J.transpose(0, 2, 1))
         J = np.ascontiguousarray(by_input.transpose(0, 2, 1))
     if converter.scaler_y is not None:
         J = (J / converter.known_y().factor[:, None]).astype(model.dtype)
     if converter.scaling_X is not None:
         J = (J * converter.scaling_X.factor).astype(model.dtype)
-    if model.images:
-        J = J.reshape(*J.shape[:2], *model.shape)
+    if model.has_image_input:
+        J = J.reshape(*J.shape[:2], *model.input_shape)
     return J[0] if single else J

@@ -64,12 +64,12 @@ class InputConversion:
         if scaler_y is not None and self.loss.takes not in ("numbers", "slopes"):
             raise ValueError(f"scale_y is for losses of numbers that may be scaled, got it with {self.loss.name!r}")
         self.scale_by(scaler_X, scaler_y)
-        self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known("scale_X", model.shape)
+        self.scaling_X: Scaling | None = None if scaler_X is None else scaler_X.known("scale_X", model.input_shape)
         self.scaling_y: Scaling | None = None if scaler_y is None else scaler_y.known("scale_y", model.sizes[-1:])
         if scaler_y is not None and model.heads is not None:
             from nnc._data import heads
 
-            self.scaling_y = heads.scaling_without_data(model.heads.made_of, scaler_y)
+            self.scaling_y = heads.scaling_without_data(model.heads.definition, scaler_y)
         self.classes: NDArray[Any] | None = None
         self.feature_names: tuple[str, ...] | None = None
         self.largest = 0.0
@@ -77,7 +77,7 @@ class InputConversion:
     def scale_by(self, scaler_X: Scaler | None, scaler_y: Scaler | None) -> None:
         """Chooses how scalings are found."""
         self.scaler_X, self.scaler_y = scaler_X, scaler_y
-        self.is_direct = scaler_X is scaler_y is None and not self.model.images
+        self.is_direct = scaler_X is scaler_y is None and not self.model.has_image_input
 
     def learner(self) -> Self:
         """A copy for a fit, which learns."""
@@ -102,7 +102,7 @@ class InputConversion:
         if type(X) is not ndarray or X.dtype is not model.dtype or self.scaler_X is not None:
             return None
         if X.ndim != 2:
-            if X.ndim != 4 or X.shape[1:] != model.shape:
+            if X.ndim != 4 or X.shape[1:] != model.input_shape:
                 return None
             X = X.reshape(len(X), model.sizes[0])
         (n, n_in), flags = X.shape, X.flags
@@ -134,7 +134,7 @@ class InputConversion:
 
     def rows(self, X: ArrayLike, learn: bool = False) -> NDArray[Any]:
         """X as rows (n, n_in), as they come."""
-        n_in, shape = self.model.sizes[0], self.model.shape
+        n_in, shape = self.model.sizes[0], self.model.input_shape
         rows = given = numbers("X", X) if type(X) is np.ndarray else self.array(X, learn)
         if len(shape) == 3:
             from nnc._data import images
@@ -153,7 +153,7 @@ class InputConversion:
 
     def is_single(self, array: NDArray[Any]) -> bool:
         """Whether an array is one row by itself."""
-        shape = self.model.shape
+        shape = self.model.input_shape
         if len(shape) == 1:
             return array.ndim == 1 and shape[0] > 1
         from nnc._data import images
@@ -179,7 +179,7 @@ class InputConversion:
         rows = self.inputs(X, learn)
         position, largest = self.model.core.scan(rows)
         if position >= 0:
-            raise not_finite("X", rows, position, numbers, self.model.shape)
+            raise not_finite("X", rows, position, numbers, self.model.input_shape)
         if learn:
             self.largest = max(self.largest, largest)
         return rows

@@ -47,7 +47,7 @@ class OutputConversion(InputConversion):
         """A gradient by the engine's inputs as one by the X that they came from, of whose shape images have it."""
         if self.scaling_X is not None:
             gradient = (gradient * self.scaling_X.factor).astype(self.model.dtype)
-        return gradient.reshape(np.shape(X)) if self.model.images else gradient
+        return gradient.reshape(np.shape(X)) if self.model.has_image_input else gradient
 
     def class_index(self, P: NDArray[Any]) -> NDArray[np.int64]:
         """The number of the class that outputs speak for; for several yes or no (n, n_out)."""

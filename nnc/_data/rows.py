@@ -115,7 +115,7 @@ class TargetConversion(OutputConversion):
 
     def row_weights(self, name: str, weights: Any, n: int) -> NDArray[Any]:
         """Return checked weights of the rows."""
-        if self.model.own_loss is not None:
+        if self.model.loss_function is not None:
             what = "a loss that is a function, which weighs rows itself: let weights be a column of y"
             raise ValueError(f"{name} does not go with {what if self.model.heads is None else 'heads'}")
         array = finite(name, weights, (n,), self.model.dtype)
@@ -152,10 +152,10 @@ class TargetConversion(OutputConversion):
         if model.heads is not None:
             from nnc._data import heads
 
-            Y = heads.targets(model.heads.made_of, y, n, model.dtype)
+            Y = heads.targets(model.heads.definition, y, n, model.dtype)
             if self.scaler_y is not None:
                 if learn and self.scaling_y is None:
-                    self.scaling_y = heads.scaling_of_targets(model.heads.made_of, self.scaler_y, Y)
+                    self.scaling_y = heads.scaling_of_targets(model.heads.definition, self.scaler_y, Y)
                 Y = known_scaling("scale_y", self.scaling_y).apply(Y, model.dtype)
             return heads.encode_missing(Y), None
         given = numbers("y", y) if model.custom is not None else targets.as_targets(y, row.name)

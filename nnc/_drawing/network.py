@@ -12,9 +12,9 @@ from nnc._drawing.columns import SMALL, Maps, Neurons, Sheets, thin
 from nnc._drawing.svg import NEGATIVE, POSITIVE, Drawing, element, number, sign_color, text, titled
 from nnc._registry import losses
 from nnc._utils.checks import count
+from nnc.layers.base import shape_text
 from nnc.layers.dense import Dense
 from nnc.layers.image import Flatten, GlobalAvgPool2D, Pool
-from nnc.layers.kind import shape_text
 from nnc.layers.scale import Scale
 from nnc.layers.shape import Dropout
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._drawing.columns import Column
-    from nnc.layers.kind import Kind
-    from nnc.layers.stack import Placed, Stack
+    from nnc.layers.base import Layer
+    from nnc.layers.stack import PlacedLayer, Stack
 
     Values = Sequence[NDArray[Any]]
 
@@ -62,7 +62,7 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
     parts: list[str] = []
     layers = [layer for layer in stack.layers if not isinstance(layer.kind, Dropout)]
     for layer, (left, right) in zip(layers, pairwise(columns), strict=True):
-        W = net.model.W[layer.number] if isinstance(layer.kind, (Dense, Scale)) else None
+        W = net.model.W[layer.parametric_index] if isinstance(layer.kind, (Dense, Scale)) else None
         parts += _between(left, right, layer, W)
     foot = max(column.bottom for column in columns) + 1.6 * LINE
     for column in columns:
@@ -70,7 +70,10 @@ def draw(net: Any, row: Any = None, neurons: int = 10) -> Drawing:
         parts += _caption(column, foot)
     foot += LINE * max(len(column.captions) for column in columns)
     parts += _legend(breadth, foot + LINE)
-    names = [shape_text(stack.shape).replace(" ", ""), *(str(layer.out[-1]) for layer in stack.computing)]
+    names = [
+        shape_text(stack.input_shape).replace(" ", ""),
+        *(str(layer.output_shape[-1]) for layer in stack.parametric_layers),
+    ]
     said = [f"{', '.join(filter(None, column.captions))}." for column in columns]
     words = [*said, WORDS, *([] if row is None else [ROW_WORDS])]
     return Drawing(f"Neural network {'-'.join(names)}", " ".join(words), breadth, foot + 2 * LINE, parts)
@@ -89,11 +92,11 @@ def _of_row(net: Any, row: Any) -> tuple[Values, Values]:
     if len(inputs) != 1:
         raise ValueError(f"row must be one row of inputs, got {len(inputs)}")
     computed = model.forward(inputs)
-    found: list[NDArray[Any]] = [inputs[0].reshape(model.shape)]
+    found: list[NDArray[Any]] = [inputs[0].reshape(model.input_shape)]
     for layer in model.stack.layers:
         kind = layer.kind
-        if layer.number is not None:
-            found.append(computed[layer.number][0])
+        if layer.parametric_index is not None:
+            found.append(computed[layer.parametric_index][0])
         elif isinstance(kind, Pool):
             windows = np.lib.stride_tricks.sliding_window_view(found[-1], kind.size, (0, 1))
             windows = windows[:: kind.stride[0], :: kind.stride[1]]
@@ -102,28 +105,28 @@ def _of_row(net: Any, row: Any) -> tuple[Values, Values]:
             found.append(found[-1].mean((0, 1), keepdims=True))
         elif isinstance(kind, Flatten):
             found.append(found[-1].reshape(-1))
-    return found, [raw[0].reshape(model.shape), *found[1:-1], net.predict(row).reshape(-1)]
+    return found, [raw[0].reshape(model.input_shape), *found[1:-1], net.predict(row).reshape(-1)]
 
 
 def _columns(net: Any, neurons: int, outputs: Values | None, shown: Values | None) -> Iterator[Column]:
     """The input, and every layer but Dropout, which stands in the caption of the layer that it is behind."""
     stack: Stack = net.model.stack
-    placed: list[Placed[Kind] | None] = [None]
-    captions: list[list[str]] = [["Input", shape_text(stack.shape), ""]]
+    placed: list[PlacedLayer[Layer] | None] = [None]
+    captions: list[list[str]] = [["Input", shape_text(stack.input_shape), ""]]
     for behind in stack.layers:
         if isinstance(behind.kind, Dropout):
-            captions[-1].append(behind.kind.remark)
+            captions[-1].append(behind.kind.summary_note)
         else:
             placed.append(behind)
-            captions.append([behind.name, shape_text(behind.out), behind.kind.remark])
+            captions.append([behind.name, shape_text(behind.output_shape), behind.kind.summary_note])
     for place, (layer, lines) in enumerate(zip(placed, captions, strict=True)):
-        shape = stack.shape if layer is None else layer.out
+        shape = stack.input_shape if layer is None else layer.output_shape
         values = None if outputs is None or shown is None else (outputs[place], shown[place])
         if len(shape) == 3:
             yield Sheets(lines, shape) if values is None else Maps(lines, shape, values[0])
             continue
         names = net.feature_names if layer is None else _classes(net) if place == len(placed) - 1 else None
-        b = None if layer is None or layer.number is None else net.model.b[layer.number]
+        b = None if layer is None or layer.parametric_index is None else net.model.b[layer.parametric_index]
         yield Neurons(lines, shape[0], neurons, names, "end" if layer is None else "start", values, b)
 
 
@@ -156,7 +159,7 @@ def _place(columns: Sequence[Column]) -> float:
 # ---------------------------------------------------------------------------------------------- lines and words
 
 
-def _between(left: Column, right: Column, layer: Placed[Kind], W: NDArray[Any] | None) -> Iterator[str]:
+def _between(left: Column, right: Column, layer: PlacedLayer[Layer], W: NDArray[Any] | None) -> Iterator[str]:
     """What joins two columns: weights, or how an image becomes the next one."""
     if isinstance(left, Neurons) and isinstance(right, Neurons) and W is not None:
         yield from _weights(left, right, layer, W)
@@ -166,19 +169,19 @@ def _between(left: Column, right: Column, layer: Placed[Kind], W: NDArray[Any] |
         for y, end in zip((top, bottom), ends, strict=True):
             yield thin(x, y, right.left, end)
     elif isinstance(left, (Sheets, Maps)):
-        window = getattr(layer.kind, "size", layer.below[:2])
-        yield from left.window(window[0] / layer.below[0], window[1] / layer.below[1], right)
+        window = getattr(layer.kind, "size", layer.input_shape[:2])
+        yield from left.window(window[0] / layer.input_shape[0], window[1] / layer.input_shape[1], right)
 
 
-def _weights(left: Neurons, right: Neurons, layer: Placed[Kind], W: NDArray[Any]) -> Iterator[str]:
+def _weights(left: Neurons, right: Neurons, layer: PlacedLayer[Layer], W: NDArray[Any]) -> Iterator[str]:
     """A line for each weight between neurons that are shown, the largest on top; from each to its own of a Scale."""
-    rows = [0] if layer.kind.by_column else left.shown
+    rows = [0] if layer.kind.columnwise else left.shown
     part = np.nan_to_num(W[np.ix_(rows, right.shown)].astype(float), posinf=0.0, neginf=0.0)
     largest = float(abs(part).max()) or 1.0
     for place in np.argsort(abs(part), axis=None, kind="stable").tolist():
         i, j = divmod(place, len(right.shown))
         weight = float(part[i, j])
-        below, above = left.shown[j if layer.kind.by_column else i], right.shown[j]
+        below, above = left.shown[j if layer.kind.columnwise else i], right.shown[j]
         x, y, end_x, end_y = left.x, left.y_of(below), right.x, right.y_of(above)
         long = hypot(end_x - x, end_y - y)
         dx, dy = (end_x - x) / long * left.width / 2, (end_y - y) / long * left.width / 2

@@ -13,7 +13,7 @@ from nnc._inspection.problem import Problem
 from nnc._inspection.steps import LayerStep, layer_steps
 from nnc._inspection.text import scaling_text
 from nnc._registry import activations, losses
-from nnc.layers.kind import shape_text
+from nnc.layers.base import shape_text
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -303,7 +303,7 @@ def _back_through_pool_lines(step: PoolStep, above: PoolStep | LayerStep, r: int
 def _effects(above: PoolStep | LayerStep, r: int, i: int) -> str:
     """How number i of row r acts on the loss: the sum of what it does to all that it goes into, but for windows that do
     nothing."""
-    if isinstance(above, LayerStep) and above.by_column:
+    if isinstance(above, LayerStep) and above.columnwise:
         return f"{_n(above.delta[r, i])} * {_n(above.W[0, i])}"
     if isinstance(above, LayerStep) and above.windows is None:
         return _added([f"{_n(d)} * {_n(w)}" for d, w in zip(above.delta[r], above.W[i], strict=True)])

@@ -61,11 +61,11 @@ def check_network(network: Any, X: Any, y: Any, eps: float | None) -> GradientCh
     from nnc._drawing.html import say
 
     data, model = network.converter.data(X, y), network.model
-    found = None if model.own_loss is None else model.with_slopes(data)[1]
+    found = None if model.loss_function is None else model.with_output_gradients(data)[1]
     target = data.target if found is None else found.target
     check = check_gradients(network, data.X, target, eps, gradients=network.gradients(X, y))
-    if model.own_loss is not None:
-        check = with_function(check, model.own_loss, model.net_outputs(data.X), data.target, eps)
+    if model.loss_function is not None:
+        check = with_function(check, model.loss_function, model.engine_outputs(data.X), data.target, eps)
     say(check)
     return check
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from nnc.layers.kind import Shape
+    from nnc.layers.base import Shape
 
     Array = NDArray[np.float64]
 
@@ -57,8 +57,8 @@ class Problem:
         stack = None if (model := getattr(net, "model", None)) is None else model.stack
         self.ways = [Way() for _ in self.W] if stack is None else ways(stack.layers)
         rows = _numbers("X", X)
-        if stack is not None and stack.images:
-            rows = _flat(rows, stack.shape)
+        if stack is not None and stack.has_image_input:
+            rows = _flat(rows, stack.input_shape)
         if rows.ndim == 1:
             rows = rows[:, None] if n_in == 1 else rows[None]
         if rows.ndim != 2 or rows.shape[1] != n_in or len(rows) == 0:

@@ -120,7 +120,7 @@ def bounds(problem: Problem, steps: Sequence[LayerStep], dtype: Any) -> Bounds:
                 E = step.norm.back_through(step.X, errors_of.rows, step.W[0], step.delta, E, eps, terms)
                 bends = step.norm.bends_below(step.W[0], bends)
             else:
-                terms = _terms((1 if way.by_column else W.shape[1]) * way.terms)
+                terms = _terms((1 if way.columnwise else W.shape[1]) * way.terms)
                 E = way.back(E + terms * eps * delta, W)
                 bends = way.back(bends.astype(int), (W != 0).astype(int)) > 0
             E_dA, bends = within(way.joined(E)), way.joined(bends)

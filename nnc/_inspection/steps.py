@@ -64,7 +64,7 @@ class LayerStep:
         Those of a convolution.
     pools : tuple of PoolStep
         What the outputs of the layer below have gone through.
-    by_column : bool
+    columnwise : bool
         Whether each neuron sees an input of its own alone: of a BatchNorm, and of a Scale.
     norm : Norm or None
         Of a BatchNorm what normalizes.
@@ -88,7 +88,7 @@ class LayerStep:
     new_b: Array | None
     windows: Windows | None = None
     pools: tuple[PoolStep, ...] = ()
-    by_column: bool = False
+    columnwise: bool = False
     norm: Norm | None = None
     X: Array | None = None
 
@@ -96,11 +96,11 @@ class LayerStep:
         """What the weight from input i to neuron j is multiplied with, row by row; behind the last is the bias."""
         if i >= len(self.W):
             return np.ones(len(self.Z))
-        return self.A_in[:, j if self.by_column else i]
+        return self.A_in[:, j if self.columnwise else i]
 
     def inputs_at(self, row: int, j: int) -> Array:
         """What neuron j sees in a row."""
-        return self.A_in[row, j : j + 1] if self.by_column else self.A_in[row]
+        return self.A_in[row, j : j + 1] if self.columnwise else self.A_in[row]
 
 
 def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
@@ -131,7 +131,7 @@ def layer_steps(problem: Problem, lr: float) -> tuple[LayerStep, ...]:
             *(title, row.name, A_in[l], Z[l], A[l], dA, slope, delta, W, dW, W - lr * dW, b, db, new_b),
             windows=way.windows,
             pools=tuple(pools),
-            by_column=way.by_column,
+            columnwise=way.columnwise,
             norm=norm,
             X=None if norm is None else rows[l],
         )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nnc.layers.base import shape_text
 from nnc.layers.image import Conv2D
-from nnc.layers.kind import shape_text
 from nnc.layers.stack import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from nnc.layers.kind import Kind
-    from nnc.layers.stack import Placed, Stack
+    from nnc.layers.base import Layer
+    from nnc.layers.stack import PlacedLayer, Stack
 
     Row = Sequence[float]
     Rows = Sequence[Row]
@@ -33,18 +33,18 @@ def summary_table(stack: Stack) -> tuple[list[tuple[str, ...]], str]:
     """The table of `summary`, its head first, and the sums below it: name, what comes in and goes out, activation and
     number of parameters of every layer, and where rows are images, the multiply-adds of one: in a dense layer that is
     the size of its W."""
-    counted = {"parameters": [layer.kind.n_params(layer.below) for layer in stack.layers]}
+    counted = {"parameters": [layer.kind.n_params(layer.input_shape) for layer in stack.layers]}
     heads = ("layer", "inputs", "neurons", "activation")
-    if stack.images:
-        counted["multiply-adds"] = [layer.kind.multiply_adds(layer.below) for layer in stack.layers]
+    if stack.has_image_input:
+        counted["multiply-adds"] = [layer.kind.multiply_adds(layer.input_shape) for layer in stack.layers]
         heads = ("layer", "inputs", "outputs", "what it does")
     rows: list[tuple[str, ...]] = [(*heads, *counted)]
     for layer, *counts in zip(stack.layers, *counted.values(), strict=True):
-        remark = layer.kind.remark + ", frozen" * layer.kind.frozen
-        said = layer.name, shape_text(layer.below), shape_text(layer.out), remark
+        remark = layer.kind.summary_note + ", frozen" * layer.kind.frozen
+        said = layer.name, shape_text(layer.input_shape), shape_text(layer.output_shape), remark
         rows.append((*said, *(f"{count:,}" for count in counts)))
     sums = ", ".join(f"{sum(counts):,} {what}" for what, counts in counted.items())
-    return rows, sums + " a row" * stack.images
+    return rows, sums + " a row" * stack.has_image_input
 
 
 def summary_text(stack: Stack) -> str:
@@ -73,11 +73,11 @@ def network_text(
 ) -> str:
     """The same for layers of all kinds; `arrays` are those of the layers that compute."""
     texts = [
-        placed_text(layer, *([], None) if layer.number is None else arrays[layer.number])
+        placed_text(layer, *([], None) if layer.parametric_index is None else arrays[layer.parametric_index])
         for layer in stack.layers
-        if layer.computes or layer.kind.engine(layer.below)  # a Dropout changes no prediction
+        if layer.has_parameters or layer.kind.engine_description(layer.input_shape)  # a Dropout changes no prediction
     ]
-    return _framed(shape_text(stack.shape), texts, inputs_scaled, targets_scaled)
+    return _framed(shape_text(stack.input_shape), texts, inputs_scaled, targets_scaled)
 
 
 def _framed(inputs: str, layers: Sequence[str], inputs_scaled: Sequence[str], targets_scaled: Sequence[str]) -> str:
@@ -98,23 +98,23 @@ def scaling_text(column: str, scaling: Scaling, digits: str = "") -> Iterator[st
         yield f" {name}: (raw {sign} {abs(float(shift)):{digits}}) * {float(factor):{digits}}"
 
 
-def placed_text(layer: Placed[Kind], W: Rows, b: Row | None, *statistics: Row) -> str:
+def placed_text(layer: PlacedLayer[Layer], W: Rows, b: Row | None, *statistics: Row) -> str:
     """A layer of any kind, its name first."""
     if statistics:
-        lines = [f"{layer.name}, {layer.kind.remark}", f"Channels: {len(W[0])}"]
+        lines = [f"{layer.name}, {layer.kind.summary_note}", f"Channels: {len(W[0])}"]
         for channel, (gamma, beta, mean, variance) in enumerate(zip(W[0], b or (), *statistics, strict=True)):
             lines += [f" Channel {channel}", f"  Gamma: {gamma!s}", f"  Beta: {beta!s}"]
             lines += [f"  Running mean: {mean!s}", f"  Running variance: {variance!s}"]
         return "\n".join(lines)
-    if layer.kind.by_column:
+    if layer.kind.columnwise:
         columns = [f" Column {column}: {s!s}" for column, s in enumerate(W[0])]
-        return "\n".join([f"{layer.name}, {layer.kind.remark}", f"Columns: {len(columns)}", *columns])
+        return "\n".join([f"{layer.name}, {layer.kind.summary_note}", f"Columns: {len(columns)}", *columns])
     if isinstance(layer.kind, Conv2D):
-        return f"{layer.name}\n{_filters_text(layer.kind, layer.below[2], W, b)}"
-    if layer.computes:
+        return f"{layer.name}\n{_filters_text(layer.kind, layer.input_shape[2], W, b)}"
+    if layer.has_parameters:
         return f"{layer.name}\n{layer_text(W, b)}"
-    remark = f", {layer.kind.remark}" if layer.kind.remark else ""
-    return f"{layer.name}: {shape_text(layer.below)} -> {shape_text(layer.out)}{remark}"
+    remark = f", {layer.kind.summary_note}" if layer.kind.summary_note else ""
+    return f"{layer.name}: {shape_text(layer.input_shape)} -> {shape_text(layer.output_shape)}{remark}"
 
 
 def _filters_text(kind: Conv2D, channels: int, W: Rows, b: Row | None) -> str:

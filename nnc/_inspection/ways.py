@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.layers.kind import Kind, Shape
-    from nnc.layers.stack import Placed
+    from nnc.layers.base import Layer, Shape
+    from nnc.layers.stack import PlacedLayer
 
     Array = NDArray[np.float64]
     Pair = tuple[int, int]
@@ -71,13 +71,13 @@ class Pool:
     largest : bool
     """
 
-    def __init__(self, layer: Placed[Kind]) -> None:
+    def __init__(self, layer: PlacedLayer[Layer]) -> None:
         kind, self.name, self.largest = layer.kind, layer.name, isinstance(layer.kind, MaxPool2D)
         if isinstance(kind, (MaxPool2D, AvgPool2D)):
             size, stride = kind.size, kind.stride
         else:
-            size = stride = layer.below[0], layer.below[1]
-        self.windows = Windows(layer.below, layer.out, size, stride)
+            size = stride = layer.input_shape[0], layer.input_shape[1]
+        self.windows = Windows(layer.input_shape, layer.output_shape, size, stride)
 
     def forward(self, A: Array) -> Array:
         seen = self.windows.seen(A)
@@ -119,39 +119,39 @@ class Way:
         row for each pixel.
     norm : Norm or None
         What normalizes these rows.
-    by_column : bool
+    columnwise : bool
         Whether each neuron sees an input of its own alone, as those of a BatchNorm and a Scale do.
     """
 
-    def __init__(self, layers: Iterable[Placed[Kind]] = ()) -> None:
+    def __init__(self, layers: Iterable[PlacedLayer[Layer]] = ()) -> None:
         layers = list(layers)
         self.pools = tuple(
             Pool(layer) for layer in layers if isinstance(layer.kind, (MaxPool2D, AvgPool2D, GlobalAvgPool2D))
         )
         self.windows: Windows | None = None
         self.norm: Norm | None = None
-        self.by_column = False
+        self.columnwise = False
         for layer in layers[-1:]:
-            kind, below = layer.kind, layer.below
-            self.by_column = kind.by_column
+            kind, below = layer.kind, layer.input_shape
+            self.columnwise = kind.columnwise
             if isinstance(kind, Conv2D):
-                self.windows = Windows(below, layer.out, kind.size, kind.stride, kind.pad(below))
+                self.windows = Windows(below, layer.output_shape, kind.size, kind.stride, kind.pad(below))
             if isinstance(kind, BatchNorm):
                 self.norm = Norm(kind.eps)
                 self.windows = Windows(below, below, (1, 1), (1, 1)) if len(below) == 3 else None
 
     def times(self, A: Array, W: Array) -> Array:
         """What goes from inputs A through weights to the neurons: each neuron sees all, or its own."""
-        return A * W if self.by_column else A @ W
+        return A * W if self.columnwise else A @ W
 
     def back(self, D: NDArray[Any], W: NDArray[Any]) -> NDArray[Any]:
         """The opposite: the sum over the neurons that see an input of D times weight."""
-        product: NDArray[Any] = D * W if self.by_column else D @ W.T
+        product: NDArray[Any] = D * W if self.columnwise else D @ W.T
         return product
 
     def summed(self, A: Array, D: Array) -> Array:
         """The sum over the rows of inputs times D of the neurons, for each weight."""
-        return (A * D).sum(axis=0, keepdims=True) if self.by_column else A.T @ D
+        return (A * D).sum(axis=0, keepdims=True) if self.columnwise else A.T @ D
 
     @property
     def terms(self) -> int:
@@ -176,12 +176,12 @@ class Way:
         return parts if self.windows is None else self.windows.added(parts.reshape(-1, *self.windows.places.shape))
 
 
-def ways(layers: Iterable[Placed[Kind]]) -> list[Way]:
+def ways(layers: Iterable[PlacedLayer[Layer]]) -> list[Way]:
     """The way to each of the layers with weights."""
     found, between = [], []
     for layer in layers:
         between.append(layer)
-        if layer.computes:
+        if layer.has_parameters:
             found.append(Way(between))
             between = []
     return found
@@ -199,7 +199,7 @@ def names(ways: list[Way], X: Array, widths: list[int]) -> list[list[NDArray[np.
             found[l].append(now)
             seen = np.moveaxis(pool.windows.seen(now), 2, 3)
             now = _named(seen.reshape(-1, seen.shape[3])).reshape(len(X), -1)
-        if way.by_column:  # the same function for all numbers of a channel
+        if way.columnwise:  # the same function for all numbers of a channel
             now = now * widths[l] + np.arange(now.shape[1]) % widths[l]
             continue
         rows = _named(way.rows(now, -1))

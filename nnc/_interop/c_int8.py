@@ -170,13 +170,13 @@ class Int8Source(Source):
                 self.layer(layer)
             elif isinstance(layer, LookupTable):
                 values = self.integers(layer.operation.name, layer.values)
-                n = prod(layer.operation.out)
+                n = prod(layer.operation.output_shape)
                 self.calls.append(f"{self.function('lookup')}({self.current_int8}, {values}, {n});")
             elif isinstance(layer, Pool):
                 operation = layer.operation
                 function = "max_pool_int8" if isinstance(operation, op.MaxPool) else "avg_pool_int8"
-                before = [*operation.below[1:], *operation.window, *operation.stride]
-                self.call_int8(function, before, prod(operation.out), operation.out[:2])
+                before = [*operation.input_shape[1:], *operation.window, *operation.stride]
+                self.call_int8(function, before, prod(operation.output_shape), operation.output_shape[:2])
         last, n = quantized.last, len(quantized.last.w)
         W, b = self.integers("W", last.w.T), self.integers("b", last.b, "int32_t")
         scales, m = self.array("scale", last.scales.tolist()), last.w.shape[1]
@@ -199,11 +199,13 @@ class Int8Source(Source):
         if isinstance(operation, op.MatMul):
             self.call_int8("dense_int8", [len(layer.w), zero, W, b, *to_output], m, [m])
         elif isinstance(operation, op.Scale):
-            self.call_int8("scale_int8", [zero, W, b, *to_output, m], prod(operation.out), [prod(operation.out)])
+            self.call_int8(
+                "scale_int8", [zero, W, b, *to_output, m], prod(operation.output_shape), [prod(operation.output_shape)]
+            )
         else:
             top, left, _, _ = operation.pad
-            before = [*operation.below, zero, W, b, *operation.window, *operation.stride, top, left, *to_output]
-            self.call_int8("conv_int8", before, prod(operation.out), operation.out)
+            before = [*operation.input_shape, zero, W, b, *operation.window, *operation.stride, top, left, *to_output]
+            self.call_int8("conv_int8", before, prod(operation.output_shape), operation.output_shape)
 
     def buffer_definitions(self) -> list[str]:
         """Return the definitions of the buffers."""

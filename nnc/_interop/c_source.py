@@ -349,7 +349,7 @@ class Source(Writer):
 
     def scale(self, operation: op.Scale) -> None:
         """Add the calls for (x - minus) * times + plus."""
-        n = prod(operation.out)
+        n = prod(operation.output_shape)
         for function, numbers in scale_functions(operation, self.dtype):
             self.call(function, [self.array(function, numbers), len(numbers)], n, [n], in_place=True)
 
@@ -369,14 +369,14 @@ class Source(Writer):
     def conv(self, operation: op.Conv) -> None:
         """Add the call for a convolution."""
         top, left, _, _ = operation.pad
-        before = [*operation.below, *self.weights(operation), *operation.window, *operation.stride, top, left]
-        self.call("conv", before, prod(operation.out), operation.out)
+        before = [*operation.input_shape, *self.weights(operation), *operation.window, *operation.stride, top, left]
+        self.call("conv", before, prod(operation.output_shape), operation.output_shape)
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
         """Add the call for a max-pool or an average pool."""
         function = "max_pool" if isinstance(operation, op.MaxPool) else "avg_pool"
-        before = [*operation.below[1:], *operation.window, *operation.stride]
-        self.call(function, before, prod(operation.out), operation.out[:2])
+        before = [*operation.input_shape[1:], *operation.window, *operation.stride]
+        self.call(function, before, prod(operation.output_shape), operation.output_shape[:2])
 
     def flatten(self, operation: op.Flatten) -> None:
         """Do nothing: images are stored in the order of their flattened values."""
@@ -389,7 +389,7 @@ class Source(Writer):
             self.functions[operation.name] = self.fill(ELEMENTWISE, activation=operation.name, formula=formula)
         elif not row.elementwise:
             self.function(operation.name)
-        self.calls.append(f"{self.name}_{operation.name}({self.current}, {prod(operation.out)});")
+        self.calls.append(f"{self.name}_{operation.name}({self.current}, {prod(operation.output_shape)});")
 
     def function_call(self, function: str, *arguments: str) -> str:
         """Return the C expression for a function in the formula of an activation."""

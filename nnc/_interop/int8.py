@@ -90,7 +90,7 @@ class QuantizedLayer(Value):
             products: Array = x.reshape(len(x), -1, self.w.shape[1]) * self.w[0] + self.b
             return products
         if isinstance(self.operation, op.Conv):
-            x = windows(x, self.operation.below, self.operation.window, self.operation.stride, self.operation.pad)
+            x = windows(x, self.operation.input_shape, self.operation.window, self.operation.stride, self.operation.pad)
             x = x.reshape(*x.shape[:3], -1)  # columns are in the order of ky, kx and channel, as rows of w
         # The terms are integers below 2**53, so the product of floats is exact, and faster than one of integers.
         sums: Array = x @ self.w + self.b
@@ -130,7 +130,7 @@ class Pool(Value):
 
     def run(self, q: Array) -> Array:
         """Return the quantized outputs for quantized inputs."""
-        pixels = windows(q, self.operation.below, self.operation.window, self.operation.stride)
+        pixels = windows(q, self.operation.input_shape, self.operation.window, self.operation.stride)
         n = prod(self.operation.window)
         is_max = isinstance(self.operation, op.MaxPool)
         outputs: Array = pixels.max((3, 4)) if is_max else np.floor((2 * pixels.sum((3, 4)) + n) / (2 * n))
@@ -265,7 +265,7 @@ def _fold_scalings(operations: tuple[op.Operation, ...]) -> list[Any]:
             b = np.broadcast_to((b - minus) * times + plus, W.shape[1:])
             folded[-1] = previous.replace(W=W.tolist(), b=b.tolist())
         elif len(folded) == 1 and isinstance(previous, op.Scale) and not any(operation.minus):
-            minus, times = (np.broadcast_to(part, operation.out) for part in (previous.minus, previous.times))
+            minus, times = (np.broadcast_to(part, operation.output_shape) for part in (previous.minus, previous.times))
             folded = [operation.replace(minus=minus.tolist(), times=(times * operation.times).tolist())]
         else:
             folded.append(operation)
@@ -329,10 +329,10 @@ def evaluate(operation: op.Operation, x: Array) -> Array:
     outputs = x
     if isinstance(operation, (op.MatMul, op.Conv)):
         if isinstance(operation, op.Conv):
-            pixels = windows(x, operation.below, operation.window, operation.stride, operation.pad)
+            pixels = windows(x, operation.input_shape, operation.window, operation.stride, operation.pad)
             outputs = pixels.reshape(*pixels.shape[:3], -1)
         outputs = outputs @ np.array(operation.W) + (0.0 if operation.b is None else np.array(operation.b))
     elif isinstance(operation, (op.MaxPool, op.AvgPool)):
-        pixels = windows(x, operation.below, operation.window, operation.stride)
+        pixels = windows(x, operation.input_shape, operation.window, operation.stride)
         outputs = pixels.max((3, 4)) if isinstance(operation, op.MaxPool) else pixels.mean((3, 4))
     return outputs.reshape(len(x), -1)

@@ -178,8 +178,7 @@ class Graph(Writer):
         return name
 
     def channels_first(self, value: str, first: bool = True) -> str:
-        """Return the name of an image with channels first, or last if `first` is false; add a Transpose if necessary.
-        """
+        """Return the name of an image with channels first, or last if not `first`; add a Transpose if necessary."""
         if self.channels_are_first == first:
             return value
         self.channels_are_first = first
@@ -227,8 +226,8 @@ class Graph(Writer):
     def scale(self, operation: op.Scale, value: str) -> str:
         """Add the nodes of (x - minus) * times + plus."""
         n = len(operation.minus)
-        if n == prod(operation.below):
-            value, shape = self.channels_first(value, False), operation.below
+        if n == prod(operation.input_shape):
+            value, shape = self.channels_first(value, False), operation.input_shape
         else:  # one number per channel, or one number
             shape = (n, 1, 1) if self.channels_are_first else (n,)
         for function, numbers in scale_functions(operation, self.dtype):
@@ -244,7 +243,7 @@ class Graph(Writer):
 
     def conv(self, operation: op.Conv, value: str) -> str:
         """Add the node of a convolution."""
-        (height, width), channels, filters = operation.window, operation.below[2], operation.out[2]
+        (height, width), channels, filters = operation.window, operation.input_shape[2], operation.output_shape[2]
         pixels = range(0, len(operation.W), channels)
         W = [operation.W[pixel + c][f] for f in range(filters) for c in range(channels) for pixel in pixels]
         inputs = [self.tensor(W, (filters, channels, height, width))]

@@ -10,12 +10,12 @@ import numpy as np
 
 from nnc._registry import activations, losses
 from nnc.layers import AvgPool2D, BatchNorm, Conv2D, Dense, Dropout, Flatten, GlobalAvgPool2D, Input, MaxPool2D, Scale
-from nnc.layers.kind import Computing
+from nnc.layers.base import ParametricLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from nnc.layers.kind import Kind, Shape
+    from nnc.layers.base import Layer, Shape
 
     Array = np.ndarray[Any, Any]
 
@@ -72,8 +72,8 @@ class Builder:
     """
 
     def __init__(self, shape: Shape) -> None:
-        self.layers: list[Kind] = [Input(*map(int, shape))]
-        self.shape = self.layers[0].shape(())
+        self.layers: list[Layer] = [Input(*map(int, shape))]
+        self.shape = self.layers[0].output_shape(())
         self.weights: list[Array] = []
         self.biases: list[Array | None] = []
         self.statistics: list[tuple[Any, ...]] = []
@@ -81,11 +81,11 @@ class Builder:
         self.output_only: str | None = None  # the layer read last that only the end of a network may have
         self.order: Array | None = None  # which row of the next W each input has, where images were flattened otherwise
 
-    def _add(self, kind: Kind, what: str) -> None:
+    def _add(self, kind: Layer, what: str) -> None:
         if self.output_only is not None:
             raise ValueError(f"{self.output_only} must be at the end of the model, got {what} after it")
         try:
-            self.shape = kind.shape(self.shape)
+            self.shape = kind.output_shape(self.shape)
         except ValueError as error:
             raise ValueError(f"{what} {error}") from None
         self.layers.append(kind)
@@ -128,7 +128,7 @@ class Builder:
                 (n + before + behind - k) // s + 1
                 for n, k, s, before, behind in zip(self.shape[:2], (kh, kw), stride, pad[:2], pad[2:], strict=True)
             ]
-            if same.pad(self.shape) != tuple(pad[:2]) or list(same.shape(self.shape)[:2]) != wanted:
+            if same.pad(self.shape) != tuple(pad[:2]) or list(same.output_shape(self.shape)[:2]) != wanted:
                 raise ValueError(f"{what} has zeros around images {list(pad)}, which is neither none nor 'same'")
             kind = same
         self._add(kind, what)
@@ -199,7 +199,7 @@ class Builder:
 
     def _take_in(self, times: Any, plus: Any) -> None:
         W, b, kind = self.weights[-1], self.biases[-1], self.layers[-1]
-        assert isinstance(kind, Computing)
+        assert isinstance(kind, ParametricLayer)
         self.weights[-1] = W * times
         self.biases[-1] = np.broadcast_to((0 if b is None else b * times) + plus, W.shape[1:])
         self.layers[-1] = kind.replace(bias=True)
@@ -214,7 +214,7 @@ class Builder:
         if isinstance(self.layers[place], Flatten):
             place -= 1
         kind = self.layers[place]
-        if self.open != place or not isinstance(kind, Computing):
+        if self.open != place or not isinstance(kind, ParametricLayer):
             raise ValueError(f"{what} must stand behind a layer with weights that has no activation yet")
         if name == "softmax" and self.shape == (1,):
             raise ValueError(f"{what} must have two or more inputs, got 1, whose softmax is always 1")

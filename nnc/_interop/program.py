@@ -19,7 +19,7 @@ from nnc.layers.operations import Activate, AvgPool, Conv, Flatten, MatMul, MaxP
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from nnc.layers.kind import Shape
+    from nnc.layers.base import Shape
 
 
 class Program(Value):
@@ -119,7 +119,7 @@ def build_operations(document: dict[str, Any]) -> tuple[Shape, tuple[Operation, 
     for layer in layers:
         kind = layer_classes[layer["type"]].from_dict(layer)
         operations += kind.operations(below, layer)
-        below = kind.shape(below)
+        below = kind.output_shape(below)
         if "W" in layer:
             sizes.append(math.prod(below))
     if document["scale_y"] is not None:

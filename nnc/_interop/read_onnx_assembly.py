@@ -72,7 +72,7 @@ class Assembly:
         """Return the parts of the network."""
         scalings: dict[str, Any] = {}
         if np.any(self.times != 1) or np.any(self.plus != 0):
-            size = prod(self.builder.layers[0].shape(()))
+            size = prod(self.builder.layers[0].output_shape(()))
             self.charge(128 * size)
             shift = np.broadcast_to(-self.plus / self.times, (size,))
             scalings["scale_X"] = scaling(shift, np.broadcast_to(self.times, (size,)))

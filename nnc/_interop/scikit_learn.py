@@ -183,11 +183,11 @@ def _dense_layers(document: dict[str, Any], program: Program, estimator: str) ->
             coefs.append(times[:, None] * W)
             intercepts.append(plus @ W + (0.0 if operation.b is None else np.array(operation.b, np.float64)))
             names.append("identity")
-            times, plus = np.ones(operation.out), np.zeros(operation.out)
+            times, plus = np.ones(operation.output_shape), np.zeros(operation.output_shape)
         elif isinstance(operation, Activate) and names and names[-1] == "identity":
             coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus
             names[-1] = {"sigmoid": "logistic"}.get(operation.name, operation.name)
-            times, plus = np.ones(operation.out), np.zeros(operation.out)
+            times, plus = np.ones(operation.output_shape), np.zeros(operation.output_shape)
         else:
             raise ValueError(f"{estimator} supports an activation only directly after a dense layer")
     coefs[-1], intercepts[-1] = coefs[-1] * times, intercepts[-1] * times + plus

@@ -135,13 +135,16 @@ class Script(Writer):
 
     def conv(self, operation: op.Conv) -> None:
         """Add the statement for a convolution."""
-        sizes = (operation.below, operation.window, operation.stride, operation.pad[:2], operation.out)
+        sizes = (operation.input_shape, operation.window, operation.stride, operation.pad[:2], operation.output_shape)
         self.call("conv", *self.weights(operation), *map(list_literal, sizes))
 
     def pool(self, operation: op.MaxPool | op.AvgPool) -> None:
         """Add the statement for a max-pool or an average pool."""
         function = "maxPool" if isinstance(operation, op.MaxPool) else "avgPool"
-        self.call(function, *map(list_literal, (operation.below, operation.window, operation.stride, operation.out)))
+        self.call(
+            function,
+            *map(list_literal, (operation.input_shape, operation.window, operation.stride, operation.output_shape)),
+        )
 
     def flatten(self, operation: op.Flatten) -> None:
         """Do nothing: images are stored in the order of their flattened values."""

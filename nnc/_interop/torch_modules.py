@@ -73,9 +73,9 @@ class ModuleBuilder(Writer):
     def scale(self, operation: op.Scale) -> None:
         """Add the module of (x - minus) * times + plus."""
         numbers = [np.array(part, np.float64) for part in (operation.minus, operation.times, operation.plus)]
-        if len(operation.below) == 3 and len(operation.minus) == np.prod(operation.below):
-            numbers = [part.reshape(operation.below).transpose(2, 0, 1) for part in numbers]
-        elif len(operation.below) == 3:
+        if len(operation.input_shape) == 3 and len(operation.minus) == np.prod(operation.input_shape):
+            numbers = [part.reshape(operation.input_shape).transpose(2, 0, 1) for part in numbers]
+        elif len(operation.input_shape) == 3:
             numbers = [part.reshape(-1, 1, 1) for part in numbers]
         elif self.order is not None and len(operation.minus) > 1:
             numbers = [part[self.order] for part in numbers]
@@ -95,7 +95,7 @@ class ModuleBuilder(Writer):
         top, left, bottom, right = operation.pad
         if any(operation.pad):
             self.modules.append(nn.ZeroPad2d((left, right, top, bottom)))
-        channels, filters = operation.below[2], operation.out[2]
+        channels, filters = operation.input_shape[2], operation.output_shape[2]
         kernel = np.array(operation.W).reshape(*operation.window, channels, filters).transpose(3, 2, 0, 1)
         bias = operation.b is not None
         conv = nn.Conv2d(channels, filters, operation.window, operation.stride, bias=bias, dtype=self.dtype)
@@ -115,7 +115,7 @@ class ModuleBuilder(Writer):
 
     def flatten(self, operation: op.Flatten) -> None:
         """Add the module that flattens images, in the order of channel, height and width."""
-        self.order = np.arange(operation.out[0]).reshape(operation.below).transpose(2, 0, 1).ravel()
+        self.order = np.arange(operation.output_shape[0]).reshape(operation.input_shape).transpose(2, 0, 1).ravel()
         self.modules.append(nn.Flatten())
 
     def activate(self, operation: op.Activate) -> None:

@@ -26,10 +26,10 @@ def random_rows(network: Any) -> Array:
     array (N_ROWS, n_in) or (N_ROWS, height, width, channels)
         In the dtype of the network.
     """
-    X = np.random.default_rng(0).standard_normal((N_ROWS, prod(network.model.shape)))
+    X = np.random.default_rng(0).standard_normal((N_ROWS, prod(network.model.input_shape)))
     if network.converter.scaling_X is not None:
         X = X / network.converter.scaling_X.factor + network.converter.scaling_X.shift
-    return X.reshape(N_ROWS, *network.model.shape).astype(network.dtype)
+    return X.reshape(N_ROWS, *network.model.input_shape).astype(network.dtype)
 
 
 def check_outputs(network: Any, X: Array, outputs: Array, added_output: str | None, original: str) -> None:

@@ -103,7 +103,7 @@ class CustomLoss:
 
 def custom_loss(loss: Any, stack: Stack) -> CustomLoss:
     """Return the loss of a network on these layers that is a function; ValueError if they have a BatchNorm."""
-    if any(layer.kind.normalizes for layer in stack.computing):
+    if any(layer.kind.normalizes for layer in stack.parametric_layers):
         raise ValueError(
             "loss must be one that has a name where there is a BatchNorm: for a function, outputs are worked out "
             "before a step, and those of normalized batches are known only in it"

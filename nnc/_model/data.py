@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 class Data:
     """Inputs (n, n_in), then targets (n, n_out) or labels (n,), and how much each row counts. It is taken apart in this
-    order: `Training(engine, params, *data.whole, ..., rows=data.index)`."""
+    order: `Training(engine, params, *data.source, ..., rows=data.index)`."""
 
     X: NDArray[Any]
     Y: NDArray[Any] | None
@@ -38,7 +38,7 @@ class Data:
         return iter((self.X, self.Y, self.labels, self.weights))
 
     @property
-    def whole(self) -> Data:
+    def source(self) -> Data:
         """The arrays as they lie."""
         return self
 
@@ -50,13 +50,13 @@ class Data:
         return target
 
     @property
-    def form(self) -> tuple[int, bool, bool]:
+    def layout(self) -> tuple[int, bool, bool]:
         """What the engine lays out its memory for: how many rows there are, and which of the others."""
-        whole = self.whole
+        whole = self.source
         return self.n, whole.Y is None, whole.weights is None
 
     @property
-    def weight(self) -> float:
+    def total_weight(self) -> float:
         """What all rows count together."""
         return self.n if self.weights is None else float(self.weights.sum(dtype=np.float64))
 
@@ -76,7 +76,7 @@ class Data:
         """Some of the rows."""
         return Data(*[None if part is None else part[index] for part in self])  # type: ignore[arg-type]
 
-    def copied(self) -> Data:
+    def materialize(self) -> Data:
         """The same as arrays of their own."""
         return self
 
@@ -87,7 +87,7 @@ class Chosen(Data):
 
     Parameters
     ----------
-    whole : Data
+    source : Data
     index : int array (n,)
         Which rows.
     """
@@ -101,7 +101,7 @@ class Chosen(Data):
         self.n = len(self.index)
 
     @property
-    def whole(self) -> Data:
+    def source(self) -> Data:
         return self._whole
 
     @property
@@ -123,5 +123,5 @@ class Chosen(Data):
     def rows(self, index: NDArray[Any] | slice) -> Data:
         return self._whole.rows(self.index[index])
 
-    def copied(self) -> Data:
+    def materialize(self) -> Data:
         return self._whole.rows(self.index)

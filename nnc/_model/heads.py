@@ -36,26 +36,26 @@ class HeadsLoss:
     name = "heads"
 
     def __init__(self, heads: Heads) -> None:
-        self.made_of = heads
+        self.definition = heads
 
     def __repr__(self) -> str:
-        return repr(self.made_of)
+        return repr(self.definition)
 
     def __str__(self) -> str:
-        return str(self.made_of)
+        return str(self.definition)
 
     def engine_arguments(self) -> dict[str, Any]:
         """Return the arguments of the core's Engine for these heads."""
         heads = [
-            (head.row.name, head.parameter, head.activation.name, head.n, head.weight) for head in self.made_of.heads
+            (head.row.name, head.parameter, head.activation.name, head.n, head.weight) for head in self.definition.heads
         ]
-        return {"heads": heads, "missing": MISSING if self.made_of.missing else math.nan}
+        return {"heads": heads, "missing": MISSING if self.definition.missing else math.nan}
 
     def __call__(self, Z: NDArray[Any], Y: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """Return the loss against targets (n, n_out) and its derivative by Z."""
         total, dZ = 0.0, np.empty_like(Z)
-        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
-            loss, dZ[:, columns] = _differentiate(head, Z[:, columns], Y[:, columns], self.made_of.missing)
+        for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
+            loss, dZ[:, columns] = _differentiate(head, Z[:, columns], Y[:, columns], self.definition.missing)
             total += head.weight * loss
         return total, dZ
 
@@ -65,38 +65,38 @@ class HeadsLoss:
 
     def outputs(self, Z: NDArray[Any]) -> NDArray[Any]:
         """Apply the activation of each head to Z in place, and return the outputs of the network."""
-        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
+        for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             if head.activation.name != "identity":
                 Z[:, columns] = head.activation.values(Z[:, columns])
-        if self.made_of.ordered:
+        if self.definition.ordered:
             self._by_head(Z).sort(axis=-2)
         return Z
 
     def _by_head(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return a view (..., heads, outputs of each) of values (..., n_out) of heads with equally many outputs."""
-        return values.reshape(*values.shape[:-1], len(self.made_of.heads), -1)
+        return values.reshape(*values.shape[:-1], len(self.definition.heads), -1)
 
     def _order(self, Z: NDArray[Any]) -> NDArray[np.intp]:
         """Return for each row and prediction which output it is (n, n_out)."""
         P = Z.copy()
-        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
+        for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             P[:, columns] = head.activation.values(Z[:, columns])
         index = self._by_head(P).argsort(axis=-2, kind="stable")
         width = index.shape[-1]
         order: NDArray[np.intp] = (index * width + np.arange(width)).reshape(Z.shape)
         return order
 
-    def of_predictions(self, Z: NDArray[Any], J: NDArray[Any]) -> NDArray[Any]:
+    def differentiate_predictions(self, Z: NDArray[Any], J: NDArray[Any]) -> NDArray[Any]:
         """Return derivatives (n, ..., n_out) of the predictions for those of Z."""
         J = self._through(Z, J)
-        if not self.made_of.ordered:
+        if not self.definition.ordered:
             return J
         order = self._order(Z).reshape(len(Z), *[1] * (J.ndim - 2), -1)
         return np.take_along_axis(J, order, axis=-1)
 
-    def through(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
+    def backpropagate(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
         """Return derivatives (n, n_out) by Z for those by the predictions."""
-        if self.made_of.ordered:
+        if self.definition.ordered:
             by_outputs = np.empty_like(D)
             np.put_along_axis(by_outputs, self._order(Z), D, axis=-1)
             D = by_outputs
@@ -105,7 +105,7 @@ class HeadsLoss:
     def _through(self, Z: NDArray[Any], D: NDArray[Any]) -> NDArray[Any]:
         """Multiply derivatives (n, ..., n_out) by those of the activations, which are symmetric matrices."""
         D = D.copy()
-        for head, columns in zip(self.made_of.heads, self.made_of.slices, strict=True):
+        for head, columns in zip(self.definition.heads, self.definition.slices, strict=True):
             z = Z[:, columns]
             p = head.activation.values(z)
             d = D[..., columns]

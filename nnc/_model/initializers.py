@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nnc._utils.random import Stream
-    from nnc.layers.kind import Array
+    from nnc.layers.base import Array
 
 CHUNK = 1 << 16  # weights that are drawn at a time, so that a large matrix takes no memory beside its own
 

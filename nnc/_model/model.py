@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nnc._model.custom import CustomLoss
     from nnc._model.data import Data
     from nnc._model.heads import HeadsLoss
-    from nnc.layers.kind import Shape
+    from nnc.layers.base import Shape
     from nnc.layers.stack import Stack
 
 
@@ -46,7 +46,7 @@ class Model:
 
     Attributes
     ----------
-    own_loss : CustomLoss or HeadsLoss or None
+    loss_function : CustomLoss or HeadsLoss or None
         The loss as a function of the outputs of the engine, if it has no name.
     theta : array (size,)
         All parameters, rows padded to whole vectors: what the engine reads and training writes.
@@ -54,17 +54,17 @@ class Model:
         Of the layers that compute, as views of theta without the padding.
     b : list of arrays (n_out,) or None
         The same of the biases; None of a layer without.
-    ends : list of (low, high) or None
+    saturation_ranges : list of (low, high) or None
         Of each hidden layer the outputs from which on it hardly learns.
-    shape : tuple of int
+    input_shape : tuple of int
         Of a row of inputs: (n,), or (height, width, channels) of an image.
-    images : bool
+    has_image_input : bool
         Whether it is the latter.
     frozen : tuple of bool
         Which of the layers that compute do not learn; empty where all do.
-    uneven : bool
+    has_learning_options : bool
         Whether some layers learn otherwise than others, or not at all.
-    places : list of int
+    engine_indices : list of int
         Of each layer that computes its number among the engine's, which has pools and the like, too.
     """
 
@@ -73,27 +73,27 @@ class Model:
     loss_parameter: float
     custom: CustomLoss | None
     heads: HeadsLoss | None
-    own_loss: CustomLoss | HeadsLoss | None
-    shape: Shape
-    images: bool
+    loss_function: CustomLoss | HeadsLoss | None
+    input_shape: Shape
+    has_image_input: bool
     sizes: tuple[int, ...]
     activations: tuple[str, ...]
-    drops: bool
-    ends: list[tuple[float, float] | None]
+    has_dropout: bool
+    saturation_ranges: list[tuple[float, float] | None]
     core: ModuleType
     engine: Any
-    places: list[int]
+    engine_indices: list[int]
     n_params: int
     _cuts: list[tuple[int, int, int, tuple[int, ...], bool]]  # of each W its start, its end, that of b, its shape
-    turn: TrainingLock
-    still: SnapshotLock
+    training_lock: TrainingLock
+    snapshot_lock: SnapshotLock
     theta: NDArray[Any]
-    read: Any
+    theta_view: Any
     b: list[NDArray[Any] | None]
     statistics: list[tuple[NDArray[Any], ...]]
     frozen: tuple[bool, ...]
-    uneven: bool
-    least_rows: int
+    has_learning_options: bool
+    min_batch_rows: int
 
     def __init__(
         self,
@@ -110,18 +110,21 @@ class Model:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.shape, self.sizes, self.activations = self.stack.shape, self.stack.sizes, self.stack.activations
-        self.images, self.drops = self.stack.images, self.stack.drops
+        stack = self.stack
+        self.input_shape, self.sizes, self.activations = stack.input_shape, stack.sizes, stack.activations
+        self.has_image_input, self.has_dropout = self.stack.has_image_input, self.stack.has_dropout
         self._note_learning()
-        self.ends = [activations.ROWS[name].ends for name in self.activations[:-1]]
-        self.core = cores.core(self.dtype, () if self.images else self.sizes[1:])
-        made = self.stack.engine()
-        self.own_loss = self.custom or self.heads
+        self.saturation_ranges = [activations.ROWS[name].ends for name in self.activations[:-1]]
+        self.core = cores.core(self.dtype, () if self.has_image_input else self.sizes[1:])
+        made = self.stack.engine_layers()
+        self.loss_function = self.custom or self.heads
         heads = {} if self.heads is None else self.heads.engine_arguments()
         layers = [description for description, _ in made]
         self.engine = self.core.Engine(layers, self.loss, self.loss_parameter, **heads)
         self._linear: Any = None if self.custom is None else self.engine
-        self.places = [place for place, (_, layer) in enumerate(made) if layer is not None and layer.computes]
+        self.engine_indices = [
+            place for place, (_, layer) in enumerate(made) if layer is not None and layer.has_parameters
+        ]
         self._make_room()
         self.n_params, self._cuts = 0, []
         for W, b in zip(self.W, self.b, strict=True):
@@ -134,30 +137,30 @@ class Model:
         self.stack = self.stack.with_output(losses.ROWS[loss].output)
         self.activations = self.stack.activations
         self.loss, self.loss_parameter = losses.as_loss(loss)
-        layers = [description for description, _ in self.stack.engine()]
+        layers = [description for description, _ in self.stack.engine_layers()]
         self.engine, self._linear = self.core.Engine(layers, self.loss, self.loss_parameter), None
 
     def _make_room(self) -> None:
-        self.turn = TrainingLock(
+        self.training_lock = TrainingLock(
             "the network is being trained: another training has to wait until that is over, and a callback cannot "
             "train the network that it is called for"
         )
-        self.still = SnapshotLock()  # no other thread trains while it is held, so reads are consistent
+        self.snapshot_lock = SnapshotLock()  # no other thread trains while it is held, so reads are consistent
         self.theta = self.zeros()
-        self.read = self.core.known(self.theta)  # as the engine takes it fastest
+        self.theta_view = self.core.known(self.theta)  # as the engine takes it fastest
         self.W, self.b = self.views(self.theta)
         self.statistics = initial_statistics(self)
 
     def _note_learning(self) -> None:
-        frozen = tuple(layer.kind.frozen for layer in self.stack.computing)
+        frozen = tuple(layer.kind.frozen for layer in self.stack.parametric_layers)
         self.frozen = frozen if any(frozen) else ()
-        self.uneven, self.least_rows = bool(self.stack.learning), self.stack.least_rows
+        self.has_learning_options, self.min_batch_rows = bool(self.stack.learning_options), self.stack.min_batch_rows
 
-    def change_learning(self, number: int, **fields: Any) -> None:
+    def set_learning_options(self, number: int, **fields: Any) -> None:
         """Lets a layer that computes learn otherwise from here on."""
-        stack = self.stack.with_fields(number, **fields)
+        stack = self.stack.with_layer_options(number, **fields)
         try:
-            with self.turn:
+            with self.training_lock:
                 self.stack = stack
                 self._note_learning()
         except RuntimeError:
@@ -166,29 +169,29 @@ class Model:
                 f"the network is being trained: {name} of a layer can be changed before and after"
             ) from None
 
-    def learning(self, missed: Sequence[int]) -> list[tuple[float, float, int] | None]:
+    def core_learning_options(self, missed: Sequence[int]) -> list[tuple[float, float, int] | None]:
         """What the core is told of how layers learn, after so many steps that each was frozen in."""
         told: list[tuple[float, float, int] | None] = []
-        for layer, steps in zip(self.stack.computing, missed or [0] * len(self.places), strict=True):
+        for layer, steps in zip(self.stack.parametric_layers, missed or [0] * len(self.engine_indices), strict=True):
             kind = layer.kind
-            plain = not kind.learning and not steps
+            plain = not kind.learning_options and not steps
             told.append(None if plain else (kind.trainable * kind.lr_factor, kind.bias_lr_factor, steps))
-        return self.by_place(told)
+        return self.by_engine_layer(told)
 
-    def scale_rates(self, flat: NDArray[Any]) -> None:
+    def scale_learning_rates(self, flat: NDArray[Any]) -> None:
         """Multiplies learning rates of all parameters, in the layout of theta, by what their layers say."""
-        for layer, W, b in zip(self.stack.computing, *self.views(flat), strict=True):
+        for layer, W, b in zip(self.stack.parametric_layers, *self.views(flat), strict=True):
             W *= layer.kind.lr_factor
             if b is not None:
                 b *= layer.kind.lr_factor * layer.kind.bias_lr_factor
 
     def copy(self) -> Model:
         """One with parameters of its own."""
-        other = self.like()
+        other = self.with_zero_parameters()
         other.theta[...] = self.theta
         return other
 
-    def like(self) -> Model:
+    def with_zero_parameters(self) -> Model:
         """One of the same layers on the same engine, whose parameters are all 0, with the statistics of a new one."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
@@ -220,10 +223,10 @@ class Model:
     def views(self, flat: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any] | None]]:
         """The matrices and biases in a vector of the layout of theta, as views without the padding."""
         W, b = [], []
-        for layer, place in zip(self.stack.computing, self.places, strict=True):
+        for layer, place in zip(self.stack.parametric_layers, self.engine_indices, strict=True):
             start, rows, padded, bias = self.engine.layout[place]
             end = start + rows * padded
-            n = layer.out[-1]
+            n = layer.output_shape[-1]
             W.append(flat[start:end].reshape(rows, padded)[:, :n])
             b.append(flat[end : end + n] if bias else None)
         return W, b
@@ -255,7 +258,7 @@ class Model:
 
     @params.setter
     def params(self, values: NDArray[Any]) -> None:
-        with self.still:
+        with self.snapshot_lock:
             fill(self.parts(), values)
 
     def assign_statistics(self, values: Sequence[Sequence[ArrayLike]]) -> None:
@@ -279,32 +282,32 @@ class Model:
             "loss": self.loss,
             "loss_parameter": self.loss_parameter if losses.ROWS[self.loss].parameter else None,
             "loss_function": None if self.custom is None else self.custom.name,
-            "heads": None if self.heads is None else self.heads.made_of.to_dict(),
+            "heads": None if self.heads is None else self.heads.definition.to_dict(),
             "layers": self.stack.to_list(self.lists(numbers)),
             "dropout": self.stack.dropout_to_list(),
             "learning": self.stack.learning_to_list(missed),
         }
 
-    def draw(self, init: str | None, key: int) -> None:
+    def draw_weights(self, init: str | None, key: int) -> None:
         """Draws initial weights from one stream: layer by layer W row by row, then b. `init` is for the layers that do
         not say their own; without, their activation chooses."""
         stream = Stream(key)
-        for layer, activation, W, b in zip(self.stack.computing, self.activations, self.W, self.b, strict=True):
+        for layer, activation, W, b in zip(self.stack.parametric_layers, self.activations, self.W, self.b, strict=True):
             kind = layer.kind
             if isinstance(kind.init, float):
                 W[...] = kind.init
                 continue
             name = kind.init or init or activations.ROWS[activation].init
-            initializers.draw(W, b, name, kind.arrays(layer.below)[0], stream)
+            initializers.draw(W, b, name, kind.parameter_arrays(layer.input_shape)[0], stream)
 
     def check_parameters(self, because: str = "", dtype: str | None = None) -> None:
         """Raise ValueError if a parameter or statistic is not finite, or would not be in another dtype.
 
         Views let users write anything into the parameters.
         """
-        if dtype is None and self.core.is_finite(self.read):
+        if dtype is None and self.core.is_finite(self.theta_view):
             return
-        for layer, W, b, statistics in zip(self.stack.computing, self.W, self.b, self.statistics, strict=True):
+        for layer, W, b, statistics in zip(self.stack.parametric_layers, self.W, self.b, self.statistics, strict=True):
             for letter, part in (("W", W), ("b", b), *zip(("running_mean", "running_var"), statistics, strict=False)):
                 if part is None:
                     continue
@@ -328,53 +331,56 @@ class Model:
         """The outputs (n, n_out) for rows (n, n_in) of the model's dtype; ValueError where one is not finite."""
         if out is None:
             out = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
-        position = self.engine.predict(self.read, X, out)
+        position = self.engine.predict(self.theta_view, X, out)
         if position >= 0:
-            raise not_finite("X", X, position, shape=self.shape)
+            raise not_finite("X", X, position, shape=self.input_shape)
         return out if self.heads is None else self.heads.outputs(out)
 
-    def net_outputs(self, X: NDArray[Any]) -> NDArray[Any]:
+    def engine_outputs(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return the outputs of the engine: for heads, their net inputs. NaN if a row is not finite."""
         out = np.full((X.shape[0], self.sizes[-1]), np.nan, self.dtype)
-        self.engine.predict(self.read, X, out)
+        self.engine.predict(self.theta_view, X, out)
         return out
 
     def forward(self, X: NDArray[Any]) -> list[NDArray[Any]]:
         """The outputs of every layer that computes (n, *its shape); NaN where a row is not finite."""
         n, dtype = X.shape[0], self.dtype
         outs = [np.empty((n, n_out), dtype) for n_out in self.sizes[1:]]
-        if self.engine.forward(self.read, X, self.by_place(outs)) >= 0:
+        if self.engine.forward(self.theta_view, X, self.by_engine_layer(outs)) >= 0:
             for out in outs:
                 out.fill(np.nan)
         if self.heads is not None:
             self.heads.outputs(outs[-1])
-        if self.images:
-            return [out.reshape(n, *layer.out) for out, layer in zip(outs, self.stack.computing, strict=True)]
+        if self.has_image_input:
+            return [
+                out.reshape(n, *layer.output_shape)
+                for out, layer in zip(outs, self.stack.parametric_layers, strict=True)
+            ]
         return outs
 
-    def by_place(self, values: Sequence[Any], missing: Any = None) -> list[Any]:
+    def by_engine_layer(self, values: Sequence[Any], missing: Any = None) -> list[Any]:
         """Values of the layers that compute, or of the hidden ones of them, as a list for those of the engine."""
-        if len(self.shape) == 1:
+        if len(self.input_shape) == 1:
             return list(values)
-        found = [missing] * (self.places[-1] + (len(values) == len(self.places)))
-        for place, value in zip(self.places, values, strict=False):
+        found = [missing] * (self.engine_indices[-1] + (len(values) == len(self.engine_indices)))
+        for place, value in zip(self.engine_indices, values, strict=False):
             found[place] = value
         return found
 
-    def idle(self, training: Any) -> list[float]:
+    def saturated_fractions(self, training: Any) -> list[float]:
         """Of each hidden layer the share of its outputs, in one of the last blocks of a run, that are at its ends."""
-        if len(self.shape) == 1:
-            return training.idle(self.ends)  # type: ignore[no-any-return]
-        shares = training.idle(self.by_place(self.ends))
-        return [shares[place] for place in self.places[:-1]]
+        if len(self.input_shape) == 1:
+            return training.idle(self.saturation_ranges)  # type: ignore[no-any-return]
+        shares = training.idle(self.by_engine_layer(self.saturation_ranges))
+        return [shares[place] for place in self.engine_indices[:-1]]
 
-    def number(self, layer: int) -> int:
+    def parametric_number(self, layer: int) -> int:
         """Which of the layers that compute, counted from 1, a layer of the engine is, counted so, too; 0 for 0."""
-        return self.places.index(layer - 1) + 1 if layer else 0
+        return self.engine_indices.index(layer - 1) + 1 if layer else 0
 
-    def check_rows(self, n: int, last_of: int | None = None) -> None:
+    def check_batch_rows(self, n: int, last_of: int | None = None) -> None:
         """Raises where a training step could not take so few rows: the last ones of `last_of`, or all there are."""
-        if n >= self.least_rows:
+        if n >= self.min_batch_rows:
             return
         which = "one has a single row" if last_of is None else f"batch_size leaves one of {last_of} rows for the last"
         raise ValueError(
@@ -384,32 +390,32 @@ class Model:
 
     def evaluation(self, data: Data, out: NDArray[Any] | None = None, threads: int = 1) -> Any:
         """The core's object that works out the loss of rows in threads, and their outputs into `out`."""
-        return self.core.Evaluation(self.engine, self.theta, *data.whole, out, threads, data.index)
+        return self.core.Evaluation(self.engine, self.theta, *data.source, out, threads, data.index)
 
-    def with_slopes(self, data: Data) -> tuple[float, Data]:
+    def with_output_gradients(self, data: Data) -> tuple[float, Data]:
         """Return the value of `own_loss`, and the rows with its derivatives by the outputs of the engine as targets."""
-        function = self.own_loss
+        function = self.loss_function
         assert function is not None
         assert data.Y is not None
-        P = self.net_outputs(data.X)
+        P = self.engine_outputs(data.X)
         if self.core.scan(P)[0] >= 0:
             self.check_parameters()
         loss, dP = function(P, data.Y)
         return loss, data.with_targets(dP)
 
-    def loss_of(self, data: Data) -> float:
+    def compute_loss(self, data: Data) -> float:
         """The loss of these rows."""
         if self.custom is not None:
-            return self.with_slopes(data)[0]
-        return float(self.engine.loss(self.read, *data))
+            return self.with_output_gradients(data)[0]
+        return float(self.engine.loss(self.theta_view, *data))
 
     def gradient(self, data: Data, flat: NDArray[Any], by_inputs: NDArray[Any] | None = None) -> float:
         """Writes the gradient of the loss into `flat`, in the layout of theta, and its derivative by the inputs into an
         array (n, n_in); returns the loss."""
         if self.custom is None:
-            return float(self.engine.gradient(self.read, *data, flat, by_inputs))
-        loss, data = self.with_slopes(data)
-        self.engine.gradient(self.read, *data, flat, by_inputs)
+            return float(self.engine.gradient(self.theta_view, *data, flat, by_inputs))
+        loss, data = self.with_output_gradients(data)
+        self.engine.gradient(self.theta_view, *data, flat, by_inputs)
         return loss
 
     def loss_and_gradient(self, data: Data) -> tuple[float, NDArray[Any]]:
@@ -419,34 +425,36 @@ class Model:
         return loss, self.pack(flat)
 
     @property
-    def linear(self) -> Any:
+    def output_gradient_engine(self) -> Any:
         """An engine of the same layers whose targets are dP, the derivatives of any loss by the outputs P, and whose
         own is the sum of dP * P: so it has the gradient of that one."""
         if self._linear is None:
-            self._linear = self.core.Engine([description for description, _ in self.stack.engine()], losses.CUSTOM)
+            self._linear = self.core.Engine(
+                [description for description, _ in self.stack.engine_layers()], losses.CUSTOM
+            )
         return self._linear
 
     def input_jacobian(self, X: NDArray[Any]) -> NDArray[Any]:
         """The derivatives of the outputs for rows (n, n_in) by these (n, n_out, n_in); ValueError where one is not
         finite."""
         J = np.empty((X.shape[0], self.sizes[-1], self.sizes[0]), self.dtype)
-        position = self.engine.input_jacobian(self.read, X, J)
+        position = self.engine.input_jacobian(self.theta_view, X, J)
         if position >= 0:
-            raise not_finite("X", X, position, shape=self.shape)
+            raise not_finite("X", X, position, shape=self.input_shape)
         return J
 
     def jacobian(self, X: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """The outputs (n, n_out) and their derivatives by the parameters (n, n_out, n_params)."""
         P = np.empty((len(X), self.sizes[-1]), self.dtype)
         J = np.empty((*P.shape, self.n_params), self.dtype)
-        self.engine.jacobian(self.read, X, P, J)
+        self.engine.jacobian(self.theta_view, X, P, J)
         return P, J
 
 
 def initial_statistics(model: Model) -> list[tuple[NDArray[Any], ...]]:
     """Set the running statistics in theta to mean 0 and variance 1, and return views of them, empty for most layers."""
     statistics: list[tuple[NDArray[Any], ...]] = []
-    for layer, place, W in zip(model.stack.computing, model.places, model.W, strict=True):
+    for layer, place, W in zip(model.stack.parametric_layers, model.engine_indices, model.W, strict=True):
         statistics.append(())
         if layer.kind.normalizes:
             start, rows, padded, _ = model.engine.layout[place]

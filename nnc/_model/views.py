@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from nnc._utils.arrays import finite
 from nnc._utils.checks import flag, positive
-from nnc.layers.kind import shape_text
+from nnc.layers.base import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from nnc._model.model import Model
-    from nnc.layers.kind import Computing, Kind
-    from nnc.layers.stack import Placed
+    from nnc.layers import base
+    from nnc.layers.stack import PlacedLayer
 
 
 class Layer:
@@ -29,7 +29,7 @@ class Layer:
         self._place = place
 
     @property
-    def _placed(self) -> Placed[Kind]:
+    def _placed(self) -> PlacedLayer[base.Layer]:
         return self._model.stack.layers[self._place]
 
     @property
@@ -38,16 +38,16 @@ class Layer:
         return self._placed.name
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> base.Layer:
         """What it is, complete: Dense(4, "tanh", bias=True), say."""
         return self._placed.kind
 
     @property
     def _index(self) -> int:
         """Its place among the layers that compute."""
-        if self._placed.number is None:
+        if self._placed.parametric_index is None:
             raise AttributeError(f"{self.name} ({self.kind!r}) has no weights")
-        return self._placed.number
+        return self._placed.parametric_index
 
     @property
     def W(self) -> NDArray[Any]:
@@ -117,7 +117,7 @@ class Layer:
     def trainable(self) -> bool:
         """Whether training changes it. Assign False to freeze the layer: its weights, and what the optimizer keeps of
         them, stay as they are until it is True again. A layer without weights takes either, and stays as it is."""
-        return self._placed.computes and not self.kind.frozen
+        return self._placed.has_parameters and not self.kind.frozen
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
@@ -139,29 +139,29 @@ class Layer:
 
     @bias_lr_factor.setter
     def bias_lr_factor(self, value: float) -> None:
-        if self.kind.by_column and self.b is None:
+        if self.kind.columnwise and self.b is None:
             raise AttributeError(f"{self.name} ({self.kind!r}) has no biases")
         self._change_learning(bias_lr_factor=positive("bias_lr_factor", value))
 
     @property
-    def _computing(self) -> Computing:
-        return self._model.stack.computing[self._index].kind
+    def _computing(self) -> base.ParametricLayer:
+        return self._model.stack.parametric_layers[self._index].kind
 
     def _change_learning(self, **fields: Any) -> None:
-        if self._placed.computes:
-            self._model.change_learning(self._index, **fields)
+        if self._placed.has_parameters:
+            self._model.set_learning_options(self._index, **fields)
         elif "trainable" not in fields:
             raise AttributeError(f"{self.name} ({self.kind!r}) has no weights")
 
     @property
     def shape_in(self) -> tuple[int, ...]:
         """The shape of a row that comes in: (n,), or (height, width, channels) of an image."""
-        return self._placed.below
+        return self._placed.input_shape
 
     @property
     def shape_out(self) -> tuple[int, ...]:
         """The shape of a row that goes out."""
-        return self._placed.out
+        return self._placed.output_shape
 
     @property
     def n_in(self) -> int:
@@ -177,7 +177,7 @@ class Layer:
         """Prints the layer's neurons or filters, weights and biases, to `file` or to the standard output."""
         from nnc._inspection.text import placed_text
 
-        print(placed_text(self._placed, *(self.lists() if self._placed.computes else ([], None))), file=file)
+        print(placed_text(self._placed, *(self.lists() if self._placed.has_parameters else ([], None))), file=file)
 
     def lists(self) -> tuple[Any, ...]:
         """W and b, and what a BatchNorm has beside them, as plain lists of the shortest numbers that read back to the
@@ -185,7 +185,7 @@ class Layer:
         return self._model.lists()[self._index]
 
     def __repr__(self) -> str:
-        what = self.activation if self._placed.computes else repr(self.kind)
+        what = self.activation if self._placed.has_parameters else repr(self.kind)
         return f"<{self.name}: {shape_text(self.shape_in)} -> {shape_text(self.shape_out)}, {what}>"
 
 

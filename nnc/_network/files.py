@@ -88,7 +88,7 @@ class Files(Prediction):
     def _document(self, checkpoint: bool, numbers: Callable[[NDArray[Any]], Any] = shortest) -> dict[str, Any]:
         from nnc import _serialization
 
-        with self.model.still:
+        with self.model.snapshot_lock:
             self._catch_up()
             state = self.state if checkpoint else None
             training = None if state is None else state.to_dict(self.model, numbers)
@@ -166,7 +166,7 @@ class Files(Prediction):
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         other._steps = None
-        with self.model.still:
+        with self.model.snapshot_lock:
             self._catch_up()
             other.model, other.streams = self.model.copy(), self.streams.copy()
             other.converter = self.converter.copy(other.model)
@@ -189,7 +189,7 @@ class Files(Prediction):
         return dict(vars(still))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        with getattr(self, "model", state["model"]).turn:  # a stepper notices that somebody has had it
+        with getattr(self, "model", state["model"]).training_lock:  # a stepper notices that somebody has had it
             vars(self).update(state)
         if self.state is not None:
             self.state.unpack(self.model, self.streams)

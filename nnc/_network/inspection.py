@@ -22,13 +22,13 @@ class Inspection(Prediction):
 
     def __repr__(self) -> str:
         model, converter = self.model, self.converter
-        arguments = model.stack.arguments()
+        arguments = model.stack.constructor_arguments()
         layers, bias = arguments.pop("layers"), arguments.pop("bias", None)
         if self._has_automatic_loss:
             del arguments["output"]  # which the constructor refuses
         plain = self.loss_parameter == losses.ROWS[model.loss].default
         named = self.loss_name if plain else losses.loss_object(model.loss, model.loss_parameter)
-        arguments["loss"] = model.own_loss or named
+        arguments["loss"] = model.loss_function or named
         arguments |= {} if bias is None else {"bias": bias}
         arguments |= {"dtype": model.dtype.name, "seed": self.seed}
         scalers = {"scale_X": converter.scaler_X, "scale_y": converter.scaler_y}
@@ -52,7 +52,7 @@ class Inspection(Prediction):
     def _loss_and_scalings(self) -> str:
         """Return precision, loss and scalings for the last line of a summary."""
         scaled = "".join(f", {what} scaled ({how})" for what, how in self.converter.scalings().items())
-        loss = self.model.own_loss or self.loss_name
+        loss = self.model.loss_function or self.loss_name
         return f"{self.dtype.name}, loss {loss}{scaled}"
 
     def _curves(self) -> list[str]:
@@ -168,8 +168,10 @@ class Inspection(Prediction):
         from nnc._inspection.explain import explain_step
 
         converter = self.converter
-        if self.model.own_loss is not None:
-            raise ValueError(f"explain_step knows single losses that have a name, got the loss {self.model.own_loss}")
+        if self.model.loss_function is not None:
+            raise ValueError(
+                f"explain_step knows single losses that have a name, got the loss {self.model.loss_function}"
+            )
         data, lr = converter.data(X, y), positive("lr", lr)
         explanation = explain_step(
             self, data.X, data.target, lr, scaling_X=converter.scaling_X, scaling_y=converter.scaling_y

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nnc._team import Stepper
     from nnc._training.history import History
     from nnc._training.state import TrainingState
-    from nnc.layers.kind import Kind
+    from nnc.layers.base import Kind
 
 
 AUTO = "auto"  # a loss that the first training chooses
@@ -109,7 +109,7 @@ class Parameters(Explained):
     def _initialize(self, init: str | Sequence[ArrayLike] | None) -> None:
         if init is None or isinstance(init, str):
             self._init = None if init is None else one_of("init", init, initializers.NAMES)
-            self.model.draw(self._init, self.streams.root)
+            self.model.draw_weights(self._init, self.streams.root)
         else:
             Arrays("init", self.model.W).assign(init)
             self.converter.open = frozenset()
@@ -160,8 +160,8 @@ class Parameters(Explained):
         """
         if not self.converter.open:
             return self.converter.open
-        drawn = self.model.like()
-        drawn.draw(self._init, self.streams.root)
+        drawn = self.model.with_zero_parameters()
+        drawn.draw_weights(self._init, self.streams.root)
         return self.converter.open if np.array_equal(drawn.theta, self.model.theta) else frozenset()
 
     @property
@@ -185,7 +185,7 @@ class Parameters(Explained):
     @property
     def heads(self) -> Heads | None:
         """The heads, where these are the loss."""
-        return None if self.model.heads is None else self.model.heads.made_of
+        return None if self.model.heads is None else self.model.heads.definition
 
     @property
     def loss_parameter(self) -> float | None:
@@ -225,7 +225,7 @@ class Parameters(Explained):
         """The table of all epochs since the optimizer began, those before a checkpoint included; None before the first
         fit. Single steps have no row, and neither have fits before the last 1000 or epochs before the last 100,000:
         `history.untracked_epochs` counts them."""
-        with self.model.still:
+        with self.model.snapshot_lock:
             return None if self.state is None else self.state.history
 
     @property
@@ -268,7 +268,7 @@ class Parameters(Explained):
 
     def _layers_with_weights(self) -> tuple[Layer, ...]:
         """Return views of the layers that have weights, the output last."""
-        places = [place for place, layer in enumerate(self.model.stack.layers) if layer.computes]
+        places = [place for place, layer in enumerate(self.model.stack.layers) if layer.has_parameters]
         return tuple(Layer(self.model, place) for place in places)
 
     def _catch_up(self) -> None:

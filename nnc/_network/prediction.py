@@ -44,7 +44,7 @@ class Prediction(Parameters):
         converter, model, single = self.converter, self.model, False
         direct = converter.is_direct and model.heads is None and (out is None or type(out) is np.ndarray)
         if direct and type(X) is np.ndarray:
-            P = model.engine.predict_as_is(model.read, X, out)
+            P = model.engine.predict_as_is(model.theta_view, X, out)
             if P is not None:
                 return P  # type: ignore[no-any-return]
         rows = converter.ready(X)
@@ -178,13 +178,13 @@ class Prediction(Parameters):
         """
         model, converter = self.model, self.converter
         if sample_weight is None and converter.is_unconverted(X, y):
-            found: float | None = model.engine.loss_as_is(model.read, X, y)
+            found: float | None = model.engine.loss_as_is(model.theta_view, X, y)
             if found is not None:
                 return found
         if model.custom is not None:
-            return model.loss_of(converter.data(X, y, sample_weight))
+            return model.compute_loss(converter.data(X, y, sample_weight))
         data = converter.at_once(X, y, sample_weight) or converter.data(X, y, sample_weight)
-        loss: float = model.engine.loss(model.read, *data)
+        loss: float = model.engine.loss(model.theta_view, *data)
         if not loss < np.inf:
             converter.data(X, y, sample_weight)  # raises where they are not finite
             model.check_parameters()
@@ -215,18 +215,18 @@ class Prediction(Parameters):
         """
         model, converter = self.model, self.converter
         flat = np.empty(model.n_params, model.dtype)
-        as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.least_rows  # type: ignore[arg-type]
-        if as_is and model.engine.gradients_as_is(model.read, X, y, flat) is not None:
+        as_is = sample_weight is None and converter.is_unconverted(X, y) and len(X) >= model.min_batch_rows  # type: ignore[arg-type]
+        if as_is and model.engine.gradients_as_is(model.theta_view, X, y, flat) is not None:
             return model.split(flat)
         data: Any = None if model.custom is not None else converter.at_once(X, y, sample_weight)
         if data is None:
             data = converter.data(X, y, sample_weight)
             if model.custom is not None:
-                _, data = model.with_slopes(data)
+                _, data = model.with_output_gradients(data)
         rows, Y, labels, weights = data
-        if rows.shape[0] < model.least_rows:
-            model.check_rows(len(rows))
-        loss: float = model.engine.gradients(model.read, rows, Y, labels, weights, flat)
+        if rows.shape[0] < model.min_batch_rows:
+            model.check_batch_rows(len(rows))
+        loss: float = model.engine.gradients(model.theta_view, rows, Y, labels, weights, flat)
         if not loss < np.inf:
             converter.data(X, y, sample_weight)
             model.check_parameters()

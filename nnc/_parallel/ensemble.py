@@ -307,7 +307,7 @@ def _meaning(network: NeuralNetwork) -> dict[str, Any]:
     loss, output = losses.ROWS[network.model.loss], network.activations[-1]
     classes = network.classes
     return {
-        "inputs": network.model.shape,
+        "inputs": network.model.input_shape,
         "number of outputs": network.sizes[-1],
         "kind of targets": loss.takes,
         "bounds of outputs": activations.ROWS[output].bounds if network.converter.scaler_y is None else None,

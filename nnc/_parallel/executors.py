@@ -86,7 +86,7 @@ def take_back(network: NeuralNetwork, trained: NeuralNetwork, arguments: FitArgu
     if trained is network:
         return
     before = network.state
-    with network.model.turn:
+    with network.model.training_lock:
         network.model.params = trained.model.params
         network.converter = trained.converter.copy(network.model)
         network.streams, network.state = trained.streams, trained.state

@@ -73,8 +73,8 @@ def _kind(converter: DataConverter) -> Any:
     model, classes = converter.model, converter.classes
     known = None if classes is None else (classes.dtype.str, classes.tobytes())
     scalings = (converter.scaler_X, _numbers(converter.scaling_X)), (converter.scaler_y, _numbers(converter.scaling_y))
-    heads = None if model.heads is None else model.heads.made_of
-    return model.dtype, model.shape, model.sizes[-1], model.loss, heads, known, converter.feature_names, scalings
+    heads = None if model.heads is None else model.heads.definition
+    return model.dtype, model.input_shape, model.sizes[-1], model.loss, heads, known, converter.feature_names, scalings
 
 
 def _numbers(scaling: Scaling | None) -> tuple[bytes, bytes] | None:

@@ -149,7 +149,7 @@ def train(
     list of Outcome
         One for each job.
     """
-    with LockGroup(job.network.model.turn for job in jobs):
+    with LockGroup(job.network.model.training_lock for job in jobs):
         for job in jobs:  # before anything changes
             job.prepare(source)
         work = _Work(_groups(jobs, n_threads), len(jobs), interrupt, done)
@@ -257,7 +257,7 @@ def _work_each(core: Any, runs: list[TrainingLoop], seconds: float, interrupt: I
     while going and not interrupt:
         for run in going:
             run.aim(run.goal())
-        with LockGroup(run.model.still for run in going):
+        with LockGroup(run.model.snapshot_lock for run in going):
             parts = core.work_each([run.training for run in going], blocks)
         for run, part in zip(going, parts, strict=True):
             took[run] += part

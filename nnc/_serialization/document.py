@@ -91,13 +91,13 @@ from nnc._registry.heads import Heads
 from nnc._utils import fields
 from nnc._utils.fields import LARGEST
 from nnc.layers import Dense, Input, in_files
-from nnc.layers.kind import LEARNING
+from nnc.layers.base import LEARNING
 from nnc.layers.stack import MISSED
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from nnc.layers.kind import Kind
+    from nnc.layers.base import Layer
 
 FORMAT = "nnc-network"
 HEADS: dict[str, dict[str, Any]] = {  # what the documents of several networks begin with
@@ -246,7 +246,7 @@ def _checked_layers(given: list[Any], loss: str, largest: float) -> list[dict[st
         name = fields.name(fields.members_of(layer, where), "type", tuple(known), where + ".")
         if name == Input.type and i:
             raise ValueError(f'{where}.type is "{name}", expected another one: only the first layer can be that')
-        layers.append(known[name].checked(layer, where))
+        layers.append(known[name].check_document(layer, where))
         below = _placed(layers[-1], where, below, largest)
     if layers[-1]["type"] != Dense.type:
         raise ValueError(f'{where}.type is "{name}", expected {Dense.type} for the last layer, the output')
@@ -269,12 +269,12 @@ def _placed(layer: dict[str, Any], where: str, below: tuple[int, ...], largest: 
             raise ValueError(f"{where}.n_in is {n_in}, expected {below[0]}, what the layer below gives")
         below = (n_in,)
     try:
-        out = kind.shape(below)
+        out = kind.output_shape(below)
     except ValueError as error:
         raise ValueError(f"{where} {error}") from None
-    for array in (*kind.arrays(below), *kind.statistics(below)):
+    for array in (*kind.parameter_arrays(below), *kind.statistics(below)):
         name, place, (*rows, n) = array.name, f"{where}.{array.name}", array.shape
-        of_rows, of = kind.sides
+        of_rows, of = kind.matrix_axes
         if rows and len(layer[name]) != rows[0]:
             found = len(layer[name])
             raise ValueError(f"{place} has the wrong shape: {found} rows found, {rows[0]} expected ({of_rows})")
@@ -316,7 +316,7 @@ def _checked_learning(
     ]
 
 
-def _checked_rates(rates: Any, where: str, kind: type[Kind], steps: int) -> dict[str, Any]:
+def _checked_rates(rates: Any, where: str, kind: type[Layer], steps: int) -> dict[str, Any]:
     known = [key for key in LEARNING if key in kind._fields]
     for key in fields.members_of(rates, where):
         if key not in (*known, MISSED):

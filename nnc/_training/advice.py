@@ -100,8 +100,8 @@ def _looks_well(run: TrainingLoop, loss: NDArray[np.float64]) -> bool:
         and run.state.schedule is None
         and run.dataset.converter.largest <= LARGE_INPUT
         and (len(loss) < SOME_EPOCHS or loss.item(-1) <= LARGE_LOSS * loss.item(0))
-        and not model.images
-        and run.training.looks_well(model.ends, RISES, SATURATED)
+        and not model.has_image_input
+        and run.training.looks_well(model.saturation_ranges, RISES, SATURATED)
     )
 
 
@@ -146,7 +146,7 @@ def _found(run: TrainingLoop, history: History) -> Iterator[tuple[type[TrainingW
             f"the learning rate of {run.state.schedule!r} was next to nothing, {history.lr[-1]:g} at last, in {spent} "
             f"of {epochs} epochs: give fit fewer epochs, the schedule more, or lr again",
         )
-    elif model.own_loss is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
+    elif model.loss_function is None and epochs >= SOME_EPOCHS and not equal and not loss[-1] <= LARGE_LOSS * loss[0]:
         from nnc._training.second_look import stuck_output, targets_beyond
 
         beyond, scaled = targets_beyond(run), "scaled " if run.dataset.converter.scaler_y is not None else ""
@@ -254,7 +254,7 @@ def _equal(model: Model) -> list[int]:
     for l, W in enumerate(model.W[:-1]):
         if W.size < 2 or W.item(0) != W.item(1):  # nearly always
             continue
-        if W.shape[1] > 1 and not model.stack.computing[l].kind.by_column:
+        if W.shape[1] > 1 and not model.stack.parametric_layers[l].kind.columnwise:
             b, out = model.b[l], model.W[l + 1]
             if (W[:, :1] == W).all() and (b is None or (b == b[0]).all()) and (out == out[0]).all():
                 found.append(l)
@@ -276,7 +276,7 @@ def _idle(run: TrainingLoop) -> list[float]:
     it looks bad, more rows are asked: it may have been a single one. Where there are none, as a batch is all that is
     held, and the batch is small, nothing can be said."""
     if run.training.epoch:  # else the training went on elsewhere
-        shares = run.model.idle(run.training)
+        shares = run.model.saturated_fractions(run.training)
         if not shares or max(shares) <= SATURATED:
             return shares
     from nnc._training.second_look import sample
@@ -285,8 +285,8 @@ def _idle(run: TrainingLoop) -> list[float]:
     if len(rows) < FEW and isinstance(run, BatchLoop):
         return []
     outs = run.model.forward(rows)
-    shares = [0.0] * len(run.model.ends)
-    for l, (ends, out) in enumerate(zip(run.model.ends, outs[:-1], strict=True)):
+    shares = [0.0] * len(run.model.saturation_ranges)
+    for l, (ends, out) in enumerate(zip(run.model.saturation_ranges, outs[:-1], strict=True)):
         if ends is not None:
             low, high = ends
             shares[l] = float(((out <= low) | (out >= high)).mean())

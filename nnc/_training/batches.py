@@ -110,7 +110,7 @@ class BatchLoop(TrainingLoop):
         adds_up = self.adds_up
         self.training.refresh()
         for data in self.batches():
-            rows = data.weight
+            rows = data.total_weight
             loss = self.step(data)
             penalty = self.training.penalty
             total += (loss - penalty) * (1.0 if adds_up else rows)
@@ -120,15 +120,15 @@ class BatchLoop(TrainingLoop):
                 return
         if not weight:
             raise ValueError(f"batches must give at least one batch an epoch, got none in epoch {self.complete + 1}")
-        with self.model.still:
+        with self.model.snapshot_lock:
             self.records.losses[self.complete] = (total if adds_up else total / weight) + penalties / weight
             self.complete += 1
             self.mark(perf_counter())
 
     def make_room(self, data: Data) -> None:
         """Opens the core's run anew where there is no room in it for these rows."""
-        self.model.check_rows(data.n)
-        (n, *kinds), (room, *there) = data.form, self.data.form
+        self.model.check_batch_rows(data.n)
+        (n, *kinds), (room, *there) = data.layout, self.data.layout
         if n > room or kinds != there:  # there are more of them, or labels or weights that there were none of
             self.sync()
             self.data = data

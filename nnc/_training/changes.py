@@ -38,7 +38,7 @@ class Changes:
         """To be called before an epoch, counted from 0 since the optimizer began."""
         decay = not_negative("weight_decay", self.decay(epoch)) if callable(self.decay) else self.decay
         shares = [fraction("dropout", share(epoch)) if callable(share) else share for share in self.shares]
-        training.change(decay, self.model.by_place(shares, 0.0) if shares else ())
+        training.change(decay, self.model.by_engine_layer(shares, 0.0) if shares else ())
 
 
 def changes(arguments: FitArguments, model: Model, state: TrainingState) -> tuple[FitArguments, Changes | None]:
@@ -51,7 +51,7 @@ def changes(arguments: FitArguments, model: Model, state: TrainingState) -> tupl
     """
     epochs, decay, dropout = arguments.epochs, arguments.weight_decay, arguments.dropout
     last = None if epochs is None else state.epoch + count("epochs", epochs)
-    shares = model.stack.dropping(dropout) if callable(dropout) else dropout
+    shares = model.stack.hidden_dropout_rates(dropout) if callable(dropout) else dropout
     if not isinstance(shares, (list, tuple)):
         shares = []
     scheduled = [_known("dropout", share, last) if callable(share) else share for share in shares]

@@ -126,11 +126,11 @@ def scale(converter: DataConverter, open_: frozenset[str], X: NDArray[Any], n: i
 
     model, scaler_X, scaler_y = converter.model, converter.scaler_X, converter.scaler_y
     if "scale_X" in open_:
-        if len(model.shape) == 1:
+        if len(model.input_shape) == 1:
             scaler_X = Standardize() if n > 1 else None
         elif X.dtype == np.uint8:
             scaler_X = Pixels()
-            converter.scaling_X = scaler_X.known("scale_X", model.shape)
+            converter.scaling_X = scaler_X.known("scale_X", model.input_shape)
     of_numbers = converter.loss.takes == "numbers" and model.activations[-1] == "identity"
     if "scale_y" in open_ and of_numbers and n > 1 and model.custom is None and model.heads is None:
         scaler_y = Standardize()

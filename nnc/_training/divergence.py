@@ -47,7 +47,7 @@ def divergence(
 
     X are the rows of the last step; None for a step from gradients, which has broken a layer.
     """
-    layer = model.number(broken_layer)
+    layer = model.parametric_number(broken_layer)
     if layer:
         what = f"a step of epoch {epoch} would make weights in layer {layer} infinite or NaN"
     else:

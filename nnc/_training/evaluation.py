@@ -67,7 +67,7 @@ class Evaluator:
     def _evaluate_custom(self) -> None:
         rows, custom = self.dataset.measured, self.model.custom
         assert custom is not None
-        P = self.outputs = self.model.net_outputs(rows.X)
+        P = self.outputs = self.model.engine_outputs(rows.X)
         if self.dataset.validation is not None:
             assert rows.Y is not None
             self.columns["val_loss"].append(custom.value(P, rows.Y))

@@ -90,8 +90,8 @@ class TrainingLoop:
         n = self.data.n
         self.batch_size = size = n if options.batch_size is None else min(n, options.batch_size)
         model.check_parameters()
-        if model.least_rows > 1:
-            model.check_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
+        if model.min_batch_rows > 1:
+            model.check_batch_rows(n if size >= n else n % size or size, None if size in (1, n) or size > n else n)
         steps = -(-n // size) if state.changes_by_step else 1
         self.is_plain = options.is_plain and dataset.validation is None and state.plateau is None
         # Where another rule may end the run, memory is allocated as it is needed; else at once, or refused at once.
@@ -191,7 +191,7 @@ class TrainingLoop:
         `restores` is whether the parameters of the best epoch replace the last ones, if they are kept.
         """
         best = self.monitor.params
-        with self.model.still:
+        with self.model.snapshot_lock:
             self.sync()
             history = self.history(reason)
             self.state.remember(history)
@@ -211,7 +211,7 @@ class TrainingLoop:
         """Whether the run is over before anybody could wait for it."""
         options, model = self.options, self.model
         work = 3 * (options.epochs or MAX_SHORT_MULTIPLY_ADDS) * self.data.n * model.n_params
-        is_small = work <= MAX_SHORT_MULTIPLY_ADDS and not model.images
+        is_small = work <= MAX_SHORT_MULTIPLY_ADDS and not model.has_image_input
         return is_small and options.n_threads in (None, 1) and self.records.steps_per_epoch == 1
 
     @property
@@ -240,16 +240,16 @@ class TrainingLoop:
         if most == 1 or self.options.n_threads is not None:
             return ThreadTuner([most])
         optimizer = type(self.state.optimizer)
-        self.work_kind = model.core.__name__, model.shape, *model.sizes, model.n_params, batch, optimizer
+        self.work_kind = model.core.__name__, model.input_shape, *model.sizes, model.n_params, batch, optimizer
         return borrow_tuner(self.work_kind, doubling(most), processors.get_num_threads)
 
     def open(self, threads: int) -> None:
         """Open the core's run for so many threads."""
         options, state, model = self.options, self.state, self.model
         settings = {**state.optimizer.settings(), **options.settings, **state.counters()}
-        rows, moments = self.data.whole, state.moments if len(state.moments) else None
+        rows, moments = self.data.source, state.moments if len(state.moments) else None
         arrays = rows.X, rows.Y, rows.labels, rows.weights, self.batch_size, options.order, moments, settings, threads
-        self.training = model.core.Training(model.engine, model.read, *arrays, self.data.index)
+        self.training = model.core.Training(model.engine, model.theta_view, *arrays, self.data.index)
         state.current = self.report
 
     def goal(self) -> int:
@@ -298,9 +298,9 @@ class TrainingLoop:
             rate = self.tuner.rates.get(1) or FIRST_MULTIPLY_ADDS_PER_SECOND / self.model.n_params
             blocks = max(1, int(rate * seconds / training.block))
         training.resume(threads, seconds)
-        if self.model.still.awaited:  # or this thread would lock it again before the other one is awake
+        if self.model.snapshot_lock.awaited:  # or this thread would lock it again before the other one is awake
             sleep(GIVE_WAY_SECONDS)
-        with self.model.still:  # together with what `history` reads
+        with self.model.snapshot_lock:  # together with what `history` reads
             began = perf_counter()
             self.team.run(training.task, blocks, threads, training.abort)
             now = perf_counter()
@@ -399,7 +399,7 @@ class TrainingLoop:
 
     def sync(self) -> None:
         """Write the progress of the run into the state, as a checkpoint needs it; other threads may call this, too."""
-        with self.model.still:
+        with self.model.snapshot_lock:
             state = self.state
             draws = state.take(self.training.counters)
             if self.options.order is not None:  # else the rows are not shuffled, or not by the core

@@ -220,10 +220,10 @@ def _is_zero(value: Rate | Sequence[Rate] | None) -> bool:
 def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dict[str, Any]:
     """Return the settings of the core next to the optimizer's constants."""
     told: dict[str, Any] = {}
-    if model.uneven or state.missed:
+    if model.has_learning_options or state.missed:
         if all(model.frozen or [False]):
             raise ValueError("all layers are frozen, so nothing would be learned: let one be trainable")
-        told["learning"] = model.learning(state.missed)
+        told["learning"] = model.core_learning_options(state.missed)
     l1, l2, decay = arguments.l1, arguments.l2, arguments.weight_decay
     if not (_is_zero(l1) and _is_zero(l2)):
         told.update(l1=not_negative("l1", l1), l2=not_negative("l2", l2))
@@ -237,7 +237,7 @@ def settings(arguments: FitArguments, model: Model, state: TrainingState) -> dic
         told["decay"] = 1.0 if callable(decay) else not_negative("weight_decay", decay)
     if flag("regularize_bias", arguments.regularize_bias):
         told["biases_too"] = True
-    if model.drops or not _is_zero(arguments.dropout):
+    if model.has_dropout or not _is_zero(arguments.dropout):
         dropout = cast("float | Sequence[float]", arguments.dropout)  # numbers stand for schedules, see changes.py
         told.update(dropout_settings(dropout, model, state))
     return told
@@ -247,21 +247,23 @@ def dropout_settings(dropout: float | Sequence[float], model: Model, state: Trai
     """Return the settings of dropout, of the argument of a fit or of the Dropout layers of the network."""
     stack = model.stack
     if _is_zero(dropout):
-        if not model.drops:
+        if not model.has_dropout:
             return {}
-        shares = [rate or 0.0 for rate in stack.dropout]
-    elif model.drops:
+        shares = [rate or 0.0 for rate in stack.dropout_rates]
+    elif model.has_dropout:
         raise ValueError(f"dropout must be left out where the network has Dropout layers, got {dropout!r}")
-    elif stack.norms:
+    elif stack.has_batch_norm:
         raise ValueError(f"dropout must be said by Dropout layers where the network has BatchNorm, got {dropout!r}")
     else:
-        n_hidden = len(stack.computing) - 1
-        shares = stack.dropping(dropout) if np.ndim(dropout) == 0 else list(cast("Sequence[float]", dropout))
+        n_hidden = len(stack.parametric_layers) - 1
+        shares = (
+            stack.hidden_dropout_rates(dropout) if np.ndim(dropout) == 0 else list(cast("Sequence[float]", dropout))
+        )
         if len(shares) != n_hidden or (not n_hidden and np.ndim(dropout) == 0):
             raise ValueError(
                 f"dropout must be one number or one for each of the {n_hidden} hidden layers, got {dropout!r}"
             )
-        shares = model.by_place([fraction("dropout", share) for share in shares], 0.0)
+        shares = model.by_engine_layer([fraction("dropout", share) for share in shares], 0.0)
     return {"dropout": shares, "drop_key": state.streams.key(DROPOUT)}
 
 

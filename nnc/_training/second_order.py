@@ -41,19 +41,19 @@ class SecondOrderLoop(TrainingLoop):
                 raise ValueError(f"{name} does not go with the optimizer {state.optimizer.name!r}")
         if options.batch_size is not None and options.batch_size < data.n:
             raise ValueError(f"{state.optimizer.name!r} takes all rows at once, got batch_size={options.batch_size}")
-        if model.stack.norms:
+        if model.stack.has_batch_norm:
             raise ValueError(
                 f"{state.optimizer.name!r} tries points that it does not take, and a BatchNorm gathers its running "
                 "statistics from steps that are taken: use another optimizer"
             )
-        if isinstance(state.optimizer, LevenbergMarquardt) and model.images:
+        if isinstance(state.optimizer, LevenbergMarquardt) and model.has_image_input:
             raise ValueError("'levenberg_marquardt' knows dense layers only, and this network is one of images")
         if isinstance(state.optimizer, LevenbergMarquardt) and not loss.squared:
             known = ", ".join(row.name for row in losses.ROWS.values() if row.squared)
             raise ValueError(
-                f"'levenberg_marquardt' is for squared losses ({known}), got {model.own_loss or model.loss!r}"
+                f"'levenberg_marquardt' is for squared losses ({known}), got {model.loss_function or model.loss!r}"
             )
-        for layer in model.stack.computing:
+        for layer in model.stack.parametric_layers:
             if not layer.kind.frozen and (layer.kind.lr_factor, layer.kind.bias_lr_factor) != (1, 1):
                 raise ValueError(
                     f"{layer.name} has an lr_factor, which is for optimizers that have a learning rate: "
@@ -65,17 +65,20 @@ class SecondOrderLoop(TrainingLoop):
         self.reason = ""
         self.before = math.nan  # the loss before the epoch
         self.memory: Any = None  # what the optimizer goes on from: the damping, or the pairs
-        self.scale = loss.squared / loss.divisor(data.weight, model.sizes[-1])  # of squared errors
+        self.scale = loss.squared / loss.divisor(data.total_weight, model.sizes[-1])  # of squared errors
         self.l2 = settings.get("l2", 0.0)
         self.free: Any = slice(None)  # which parameters learn
         if model.frozen:
             self.free = np.concatenate(
-                [np.full(layer.kind.n_params(layer.below), not layer.kind.frozen) for layer in model.stack.computing]
+                [
+                    np.full(layer.kind.n_params(layer.input_shape), not layer.kind.frozen)
+                    for layer in model.stack.parametric_layers
+                ]
             )
         self.penalized = np.concatenate(
             [
-                np.full(part.size, (name == "W" and not layer.kind.by_column) or "biases_too" in settings)
-                for layer, *parts in zip(model.stack.computing, model.W, model.b, strict=True)
+                np.full(part.size, (name == "W" and not layer.kind.columnwise) or "biases_too" in settings)
+                for layer, *parts in zip(model.stack.parametric_layers, model.W, model.b, strict=True)
                 for name, part in zip("Wb", parts, strict=True)
                 if part is not None
             ]
@@ -123,7 +126,7 @@ class SecondOrderLoop(TrainingLoop):
 
     def loss_of(self, params: Vector) -> float:
         self.model.params = self.whole(params)
-        return self.model.loss_of(self.data) + self.penalty(params)
+        return self.model.compute_loss(self.data) + self.penalty(params)
 
     def whole(self, params: Vector, frozen: float | None = None) -> Vector:
         """Those of all layers, of those that learn: the others stay as they are, or are a number."""
@@ -165,7 +168,7 @@ class SecondOrderLoop(TrainingLoop):
     def keep_going(self, epoch: int, loss: float, params: Vector, memory: float | list[Pair]) -> bool:
         records = self.records
         records.plan(self.complete, epoch)
-        with self.model.still:
+        with self.model.snapshot_lock:
             records.losses[epoch - 1], self.before = self.before, loss
             self.complete, self.memory = epoch, memory
             self.model.params = self.whole(params)
@@ -174,7 +177,7 @@ class SecondOrderLoop(TrainingLoop):
         return not self.reason
 
     def sync(self) -> None:
-        with self.model.still:
+        with self.model.snapshot_lock:
             super().sync()
             if self.memory is None:  # it ended before it began
                 return

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArguments) -> History:
     """Train a network on arrays, as `NeuralNetwork.fit` does."""
-    with network.model.turn, network._choosing_loss(y):  # before it is asked what the fit continues
+    with network.model.training_lock, network._choosing_loss(y):  # before it is asked what the fit continues
         run = array_loop(network, X, y, arguments)
         begin(network, run)
         history = run.run()
@@ -45,7 +45,7 @@ def fit_arrays(network: Trainable, X: ArrayLike, y: ArrayLike, arguments: FitArg
 
 def begin(network: Trainable, run: TrainingLoop) -> None:
     """Give the network the state of the run and what its rows have taught."""
-    with network.model.still:
+    with network.model.snapshot_lock:
         network.state, network.streams, network.converter = run.state, run.state.streams, run.dataset.converter
 
 
@@ -124,9 +124,9 @@ def loop_on(
     size = n if options.batch_size is None else min(n, options.batch_size)
     shuffles, is_first_order = arguments.shuffle and size < n, hasattr(state.optimizer, "lr")
     if rows.index is not None and not (shuffles and is_first_order):  # which read all rows where they are
-        rows = rows.copied()
+        rows = rows.materialize()
     if validation is not None and model.custom is not None:
-        validation = validation.copied()
+        validation = validation.materialize()
     if rows is not dataset.rows or validation is not dataset.validation:
         dataset = Dataset(converter, rows, validation)
     if is_first_order and model.custom is not None:
@@ -160,7 +160,7 @@ def fit_batches(network: Trainable, batches: Batches, given: Mapping[str, Any]) 
     passes, y = passes_over(batches, arguments.epochs), None
     if network._has_automatic_loss:
         y, passes = with_first_target(passes)
-    with network.model.turn, network._choosing_loss(y, is_batch=True):
+    with network.model.training_lock, network._choosing_loss(y, is_batch=True):
         run = batch_loop(network, passes, arguments)
         begin(network, run)
         history = run.run()

@@ -160,7 +160,7 @@ class TrainingState:
             state.refuse_rest("lr", BEGIN_ANEW)
         if state.optimizer.keeps_steps and state.steps == 0:
             state.moments[-1] = state.rates(state.epoch, state.epoch + 1)[0]
-            model.scale_rates(state.moments[-1])
+            model.scale_learning_rates(state.moments[-1])
         state.frozen = model.frozen
         return state
 

@@ -182,7 +182,7 @@ class GeneralStep:
             flat = self.sum
         else:
             raise TypeError("gradients must be given where none have been accumulated; pass those of net.gradients")
-        if model.stack.norms:
+        if model.stack.has_batch_norm:
             raise ValueError(
                 "gradients must be those of a network without BatchNorm, whose running statistics they do not update; "
                 "use train_step(X, y)"
@@ -203,7 +203,7 @@ class GeneralStep:
             rows = np.zeros((1, model.sizes[0]), model.dtype)
             self.prepare(network, model.engine, rows, np.zeros((1, model.sizes[-1]), model.dtype), None, None)
         lr, rate = self.next_rate(lr)
-        with model.still:
+        with model.snapshot_lock:
             position = self.training.apply(flat, rate)
             if position >= 0:
                 check_gradient(model, flat)
@@ -233,7 +233,7 @@ class GeneralStep:
         state.catch_up()
         constants = {**state.optimizer.settings(), **self.settings, **state.counters()}
         n = len(X)
-        model.check_rows(n)
+        model.check_batch_rows(n)
         training = model.core.Training(engine, model.theta, X, Y, labels, weights, n, None, state.moments, constants)
         self.training = training
         state.attend(training)
@@ -265,7 +265,7 @@ class GeneralStep:
             engine = model.engine
             converter, rows, Y, labels, weights = self.data(network, X, y, sample_weight)
         else:
-            engine, labels, weights = model.linear, None, None
+            engine, labels, weights = model.output_gradient_engine, None, None
             converter, rows, Y = self.output_gradient(network, X, y, sample_weight, dP)
         if self.is_outdated(network):
             begun = self.start(network)
@@ -282,7 +282,7 @@ class GeneralStep:
         lr, rate = self.next_rate(lr)
         if is_custom:
             loss, Y = self.differentiate(network, rows, given, Y, rate, of_targets=dP is None)
-        with model.still:
+        with model.snapshot_lock:
             product = self.training.step(rows, Y, labels, weights, rate)
             if product - product != 0:
                 self.fail(network, rows, Y, "y" if dP is None else "dP", rate)
@@ -335,7 +335,7 @@ class GeneralStep:
             except ValueError as error:
                 raise self.custom_error(network, error, X, Y, rate) from None
         assert model.heads is not None
-        slope = model.heads.through(P, Y)
+        slope = model.heads.backpropagate(P, Y)
         return float((model.heads.outputs(P) * Y).sum()), slope
 
     def custom_derivative(
@@ -384,7 +384,7 @@ class GeneralStep:
         if y is not None or sample_weight is not None:
             name = "sample_weight" if y is None else "y"
             raise TypeError(f"{name} must be left out where dP is given, in which all is said of the loss")
-        if network.model.stack.norms:
+        if network.model.stack.has_batch_norm:
             raise ValueError(
                 "dP must be left out where the network has BatchNorm: it is the derivative by what predict returns, "
                 "with running statistics, and a step takes those of its rows"
@@ -405,7 +405,7 @@ class GeneralStep:
             if rows is not None:
                 position, largest = network.model.core.scan(rows)
                 if position >= 0:
-                    raise not_finite(name, rows, position, shape=network.model.shape if name == "X" else ())
+                    raise not_finite(name, rows, position, shape=network.model.input_shape if name == "X" else ())
         return largest
 
     def fail(self, network: Trainable, X: NDArray[Any] | None, Y: NDArray[Any] | None, what: str, rate: float) -> None:

@@ -16,8 +16,8 @@ from nnc.layers.dense import Dense
 from nnc.layers.shape import Dropout, Input
 
 if TYPE_CHECKING:
+    from nnc.layers.base import Layer
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
-    from nnc.layers.kind import Kind
     from nnc.layers.norm import BatchNorm
     from nnc.layers.recipes import small_images
     from nnc.layers.scale import Scale
@@ -45,7 +45,7 @@ KINDS = (
 )  # the engine's, in the order of src/layer.pxd
 
 
-def in_files() -> dict[str, type[Kind]]:
+def in_files() -> dict[str, type[Layer]]:
     """The kinds that files hold, by their type."""
     from nnc.layers.image import AvgPool2D, Conv2D, Flatten, GlobalAvgPool2D, MaxPool2D
     from nnc.layers.norm import BatchNorm

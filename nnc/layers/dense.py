@@ -9,16 +9,16 @@ from nnc._registry.activations import NAMES as ACTIVATIONS
 from nnc._registry.initializers import NAMES as INITIALIZERS
 from nnc._utils.checks import flag, one_of, optional, positive, size
 from nnc._utils.value import field
-from nnc.layers.kind import Array, Computing
+from nnc.layers.base import Array, ParametricLayer
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from nnc.layers.kind import Shape
+    from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
 
-class Dense(Computing):
+class Dense(ParametricLayer):
     """A dense layer: each neuron sees all outputs of the layer below.
 
     Parameters
@@ -46,7 +46,7 @@ class Dense(Computing):
     """
 
     type: ClassVar[str] = "dense"
-    sides: ClassVar[tuple[str, str]] = ("n_in", "n_out")
+    matrix_axes: ClassVar[tuple[str, str]] = ("n_in", "n_out")
 
     n: int = field(check=size)
     activation: str | None = field(default=None, check=optional(partial(one_of, names=ACTIVATIONS)))
@@ -56,33 +56,33 @@ class Dense(Computing):
     lr_factor: float = field(default=1.0, check=positive)
     bias_lr_factor: float = field(default=1.0, check=positive)
 
-    def shape(self, below: Shape) -> Shape:
-        if len(below) != 1:
-            raise ValueError(f"takes vectors, got rows of shape {below}")
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise ValueError(f"takes vectors, got rows of shape {input_shape}")
         return (self.n,)
 
-    def arrays(self, below: Shape) -> tuple[Array, ...]:
-        n_in, n = below[0], self.n
+    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
+        n_in, n = input_shape[0], self.n
         W = Array("W", (n_in, n), n_in, n)
         return (W, Array("b", (n,), n_in, n)) if self.bias else (W,)
 
-    def engine(self, below: Shape) -> dict[str, Any]:
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {
             "kind": self.type,
-            "below": below,
-            "out": (self.n,),
+            "input_shape": input_shape,
+            "output_shape": (self.n,),
             "activation": self.activation,
             "bias": self.bias,
         }
 
-    def multiply_adds(self, below: Shape) -> int:
-        return below[0] * self.n
+    def multiply_adds(self, input_shape: Shape) -> int:
+        return input_shape[0] * self.n
 
-    def to_dict(self, below: Shape) -> dict[str, Any]:
-        return {"type": self.type, "n_in": below[0], "n_out": self.n, "activation": self.activation}
+    def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        return {"type": self.type, "n_in": input_shape[0], "n_out": self.n, "activation": self.activation}
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         from nnc._utils import fields
 
         fields.exactly(layer, ("type", "n_in", "n_out", "activation", "W", "b"), where)
@@ -91,14 +91,14 @@ class Dense(Computing):
         if n_in < 1 or n_out < 1:
             raise ValueError(f"{where}.n_in is {n_in} and n_out is {n_out}, expected at least 1")
         made = {"type": cls.type, "n_in": n_in, "n_out": n_out, "activation": activation}
-        return {**made, **cls.checked_arrays(layer, where)}
+        return {**made, **cls.check_array_members(layer, where)}
 
     @classmethod
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         return cls(layer["n_out"], layer["activation"], bias=layer["b"] is not None)
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         from nnc.layers import operations
 
-        made = operations.MatMul(below, (self.n,), layer["W"], layer["b"])
+        made = operations.MatMul(input_shape, (self.n,), layer["W"], layer["b"])
         return operations.with_activation(made, layer["activation"])

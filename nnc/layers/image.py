@@ -11,36 +11,36 @@ from nnc._registry.initializers import NAMES as INITIALIZERS
 from nnc._utils import fields
 from nnc._utils.checks import flag, one_of, optional, pair, positive, size
 from nnc._utils.value import field
-from nnc.layers.kind import Array, Computing, Kind, shape_text
+from nnc.layers.base import Array, Layer, ParametricLayer, shape_text
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from nnc.layers.kind import Shape
+    from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
 PADDINGS = ("valid", "same")
 
 
-def image(below: Shape) -> Shape:
+def image(input_shape: Shape) -> Shape:
     """The shape of an image, checked to be one."""
-    if len(below) != 3:
-        raise ValueError(f"takes images (height, width, channels), got rows of shape {below}")
-    return below
+    if len(input_shape) != 3:
+        raise ValueError(f"takes images (height, width, channels), got rows of shape {input_shape}")
+    return input_shape
 
 
-def window(size: tuple[int, int], stride: tuple[int, int], below: Shape) -> tuple[int, int]:
+def window(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> tuple[int, int]:
     """Height and width of what a window gives that stays within the image."""
-    height, width = ((n - k) // s + 1 if n >= k else 0 for n, k, s in zip(below, size, stride, strict=False))
+    height, width = ((n - k) // s + 1 if n >= k else 0 for n, k, s in zip(input_shape, size, stride, strict=False))
     if not (height and width):
         what = " x ".join(map(str, size))
-        raise ValueError(f"has a window of {what}, which does not fit into images of shape {below}")
+        raise ValueError(f"has a window of {what}, which does not fit into images of shape {input_shape}")
     return height, width
 
 
-def engine_stride(size: tuple[int, int], stride: tuple[int, int], below: Shape) -> list[int]:
+def engine_stride(size: tuple[int, int], stride: tuple[int, int], input_shape: Shape) -> list[int]:
     """Return the stride without what lies beyond a single window, because buffers of the engine grow with it."""
-    return [min(s, k + n) for s, k, n in zip(stride, size, below, strict=False)]
+    return [min(s, k + n) for s, k, n in zip(stride, size, input_shape, strict=False)]
 
 
 def stride_text(stride: tuple[int, int], usual: tuple[int, int]) -> str:
@@ -48,7 +48,7 @@ def stride_text(stride: tuple[int, int], usual: tuple[int, int]) -> str:
     return "" if stride == usual else f", stride {shape_text(stride if len(set(stride)) > 1 else stride[:1])}"
 
 
-class Conv2D(Computing):
+class Conv2D(ParametricLayer):
     """A convolutional layer: each filter looks at all windows of the image with the same weights.
 
     Its output at row y, column x is f(b + the sum over ky, kx, c of image[y * stride + ky, x * stride + kx, c] *
@@ -92,7 +92,7 @@ class Conv2D(Computing):
     """
 
     type: ClassVar[str] = "conv2d"
-    sides: ClassVar[tuple[str, str]] = ("size x channels", "filters")
+    matrix_axes: ClassVar[tuple[str, str]] = ("size x channels", "filters")
 
     filters: int = field(check=size)
     size: Any = field(check=pair)  # (int, int); any, for one number is taken, too
@@ -105,44 +105,44 @@ class Conv2D(Computing):
     lr_factor: float = field(default=1.0, check=positive)
     bias_lr_factor: float = field(default=1.0, check=positive)
 
-    def shape(self, below: Shape) -> Shape:
+    def output_shape(self, input_shape: Shape) -> Shape:
         if self.padding == "same":
-            height, width = (-(-n // s) for n, s in zip(image(below), self.stride, strict=False))
+            height, width = (-(-n // s) for n, s in zip(image(input_shape), self.stride, strict=False))
         else:
-            height, width = window(self.size, self.stride, image(below))
+            height, width = window(self.size, self.stride, image(input_shape))
         return height, width, self.filters
 
-    def pad(self, below: Shape) -> tuple[int, int]:
+    def pad(self, input_shape: Shape) -> tuple[int, int]:
         """Rows of zeros above the image, and columns to the left of it."""
         wanted = (
             (out - 1) * s + k - n
-            for out, s, k, n in zip(self.shape(below), self.stride, self.size, below, strict=False)
+            for out, s, k, n in zip(self.output_shape(input_shape), self.stride, self.size, input_shape, strict=False)
         )
         top, left = (max(0, n) // 2 for n in wanted) if self.padding == "same" else (0, 0)
         return top, left
 
-    def arrays(self, below: Shape) -> tuple[Array, ...]:
-        fan_in, fan_out = prod(self.size) * below[2], prod(self.size) * self.filters
+    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
+        fan_in, fan_out = prod(self.size) * input_shape[2], prod(self.size) * self.filters
         W = Array("W", (fan_in, self.filters), fan_in, fan_out)
         return (W, Array("b", (self.filters,), fan_in, fan_out)) if self.bias else (W,)
 
-    def engine(self, below: Shape) -> dict[str, Any]:
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {
             "kind": self.type,
-            "below": below,
-            "out": self.shape(below),
+            "input_shape": input_shape,
+            "output_shape": self.output_shape(input_shape),
             "activation": self.activation,
             "bias": self.bias,
             "window": self.size,
-            "stride": engine_stride(self.size, self.stride, below),
-            "pad": self.pad(below),
+            "stride": engine_stride(self.size, self.stride, input_shape),
+            "pad": self.pad(input_shape),
         }
 
-    def multiply_adds(self, below: Shape) -> int:
-        of_window: int = prod(self.size) * below[2]
-        return prod(self.shape(below)) * of_window
+    def multiply_adds(self, input_shape: Shape) -> int:
+        of_window: int = prod(self.size) * input_shape[2]
+        return prod(self.output_shape(input_shape)) * of_window
 
-    def to_dict(self, below: Shape) -> dict[str, Any]:
+    def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         return {
             "type": self.type,
             "filters": self.filters,
@@ -153,7 +153,7 @@ class Conv2D(Computing):
         }
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         fields.exactly(layer, ("type", "filters", "size", "stride", "padding", "activation", "W", "b"), where)
         where += "."
         return {
@@ -163,7 +163,7 @@ class Conv2D(Computing):
             "stride": fields.wholes(layer, "stride", 2, where),
             "padding": fields.name(layer, "padding", PADDINGS, where),
             "activation": fields.name(layer, "activation", ACTIVATIONS, where),
-            **cls.checked_arrays(layer, where[:-1]),
+            **cls.check_array_members(layer, where[:-1]),
         }
 
     @classmethod
@@ -171,24 +171,24 @@ class Conv2D(Computing):
         filters, size, activation = layer["filters"], layer["size"], layer["activation"]
         return cls(filters, size, activation, layer["stride"], layer["padding"], layer["b"] is not None)
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         from nnc.layers import operations
 
-        out, (top, left) = self.shape(below), self.pad(below)
+        out, (top, left) = self.output_shape(input_shape), self.pad(input_shape)
         # The windows end where the image and its zeros do, or before.
         ends = [(n - 1) * s + k for n, s, k in zip(out, self.stride, self.size, strict=False)]
-        bottom, right = (max(0, end - n - pad) for end, n, pad in zip(ends, below, (top, left), strict=False))
+        bottom, right = (max(0, end - n - pad) for end, n, pad in zip(ends, input_shape, (top, left), strict=False))
         pad = (top, left, bottom, right)
-        made = operations.Conv(below, out, layer["W"], layer["b"], self.size, self.stride, pad)
+        made = operations.Conv(input_shape, out, layer["W"], layer["b"], self.size, self.stride, pad)
         return operations.with_activation(made, layer["activation"])
 
     @property
-    def remark(self) -> str:
+    def summary_note(self) -> str:
         same = ", same" if self.padding == "same" else ""
         return f"{self.activation} of {shape_text(self.size)}{stride_text(self.stride, (1, 1))}{same}"
 
 
-class Pool(Kind):
+class Pool(Layer):
     """What pools have in common: a number for each window of each channel."""
 
     takes: ClassVar[str]  # which
@@ -199,23 +199,23 @@ class Pool(Kind):
     def __post_init__(self) -> None:
         self.__dict__["stride"] = self.stride or self.size
 
-    def shape(self, below: Shape) -> Shape:
-        return *window(self.size, self.stride, image(below)), below[2]
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return *window(self.size, self.stride, image(input_shape)), input_shape[2]
 
-    def engine(self, below: Shape) -> dict[str, Any]:
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {
             "kind": self.type,
-            "below": below,
-            "out": self.shape(below),
+            "input_shape": input_shape,
+            "output_shape": self.output_shape(input_shape),
             "window": self.size,
-            "stride": engine_stride(self.size, self.stride, below),
+            "stride": engine_stride(self.size, self.stride, input_shape),
         }
 
-    def to_dict(self, below: Shape) -> dict[str, Any]:
+    def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         return {"type": self.type, "size": list(self.size), "stride": list(self.stride)}
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         fields.exactly(layer, ("type", "size", "stride"), where)
         size, stride = (fields.wholes(layer, key, 2, where + ".") for key in ("size", "stride"))
         return {"type": cls.type, "size": size, "stride": stride}
@@ -225,7 +225,7 @@ class Pool(Kind):
         return cls(layer["size"], layer["stride"])
 
     @property
-    def remark(self) -> str:
+    def summary_note(self) -> str:
         return f"{self.takes} of {shape_text(self.size)}{stride_text(self.stride, self.size)}"
 
 
@@ -248,10 +248,10 @@ class MaxPool2D(Pool):
     type: ClassVar[str] = "max_pool2d"
     takes: ClassVar[str] = "largest"
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         from nnc.layers import operations
 
-        return [operations.MaxPool(below, self.shape(below), self.size, self.stride)]
+        return [operations.MaxPool(input_shape, self.output_shape(input_shape), self.size, self.stride)]
 
 
 class AvgPool2D(Pool):
@@ -269,43 +269,47 @@ class AvgPool2D(Pool):
     type: ClassVar[str] = "avg_pool2d"
     takes: ClassVar[str] = "mean"
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         from nnc.layers import operations
 
-        return [operations.AvgPool(below, self.shape(below), self.size, self.stride)]
+        return [operations.AvgPool(input_shape, self.output_shape(input_shape), self.size, self.stride)]
 
 
-class GlobalAvgPool2D(Kind):
+class GlobalAvgPool2D(Layer):
     """The mean of each channel over the whole image."""
 
     type: ClassVar[str] = "global_avg_pool2d"
 
-    def shape(self, below: Shape) -> Shape:
-        return 1, 1, image(below)[2]
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return 1, 1, image(input_shape)[2]
 
-    def engine(self, below: Shape) -> dict[str, Any]:
-        return AvgPool2D((below[0], below[1])).engine(below)
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        return AvgPool2D((input_shape[0], input_shape[1])).engine_description(input_shape)
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
-        return AvgPool2D((below[0], below[1])).operations(below, layer)
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
+        return AvgPool2D((input_shape[0], input_shape[1])).operations(input_shape, layer)
 
     @property
-    def remark(self) -> str:
+    def summary_note(self) -> str:
         return "mean of all"
 
 
-class Flatten(Kind):
+class Flatten(Layer):
     """Images become vectors: height, width, channel, the last one fastest. It may be left out before a Dense."""
 
     type: ClassVar[str] = "flatten"
 
-    def shape(self, below: Shape) -> Shape:
-        return (prod(below),)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (prod(input_shape),)
 
-    def engine(self, below: Shape) -> dict[str, Any] | None:
-        return {"kind": self.type, "below": below, "out": self.shape(below)} if len(below) == 3 else None
+    def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
+        return (
+            {"kind": self.type, "input_shape": input_shape, "output_shape": self.output_shape(input_shape)}
+            if len(input_shape) == 3
+            else None
+        )
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         from nnc.layers import operations
 
-        return [operations.Flatten(below, self.shape(below))] if len(below) == 3 else []
+        return [operations.Flatten(input_shape, self.output_shape(input_shape))] if len(input_shape) == 3 else []

@@ -10,18 +10,18 @@ from nnc._registry import activations
 from nnc._utils import fields
 from nnc._utils.checks import flag, one_of, positive, within
 from nnc._utils.value import field
-from nnc.layers.kind import Array, Computing
+from nnc.layers.base import Array, ParametricLayer
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from nnc.layers.kind import Shape
+    from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
 STATISTICS = ("running_mean", "running_var")
 
 
-class BatchNorm(Computing):
+class BatchNorm(ParametricLayer):
     """Batch normalization (Ioffe and Szegedy, 2015): A = f(Z), Z = gamma (X - mean) / sqrt(variance + eps) + beta, for
     each neuron of a dense layer, and for each channel of images.
 
@@ -60,9 +60,9 @@ class BatchNorm(Computing):
     """
 
     type: ClassVar[str] = "batch_norm"
-    sides: ClassVar[tuple[str, str]] = ("gamma", "channels")
+    matrix_axes: ClassVar[tuple[str, str]] = ("gamma", "channels")
     normalizes: ClassVar[bool] = True
-    by_column: ClassVar[bool] = True
+    columnwise: ClassVar[bool] = True
 
     activation: str = field(default="identity", check=partial(one_of, names=activations.HIDDEN))
     momentum: float = field(default=0.1, check=within(lambda x: 0 <= x <= 1, "from 0 to 1"))
@@ -79,34 +79,34 @@ class BatchNorm(Computing):
     def init(self) -> float:
         return 1.0
 
-    def shape(self, below: Shape) -> Shape:
-        return below
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
 
-    def arrays(self, below: Shape) -> tuple[Array, ...]:
-        n = below[-1]
+    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
+        n = input_shape[-1]
         return Array("W", (1, n), 1, 1), Array("b", (n,), 1, 1)
 
-    def statistics(self, below: Shape) -> tuple[Array, ...]:
-        return tuple(Array(name, below[-1:], 1, 1) for name in STATISTICS)
+    def statistics(self, input_shape: Shape) -> tuple[Array, ...]:
+        return tuple(Array(name, input_shape[-1:], 1, 1) for name in STATISTICS)
 
-    def engine(self, below: Shape) -> dict[str, Any]:
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
         return {
             "kind": self.type,
-            "below": below,
-            "out": below,
+            "input_shape": input_shape,
+            "output_shape": input_shape,
             "activation": self.activation,
             "momentum": self.momentum,
             "eps": self.eps,
         }
 
-    def multiply_adds(self, below: Shape) -> int:
-        return prod(below)
+    def multiply_adds(self, input_shape: Shape) -> int:
+        return prod(input_shape)
 
-    def to_dict(self, below: Shape) -> dict[str, Any]:
+    def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         return {"type": self.type, "activation": self.activation, "momentum": self.momentum, "eps": self.eps}
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         fields.exactly(layer, ("type", "activation", "momentum", "eps", "W", "b", *STATISTICS), where)
         where += "."
         momentum, eps = (fields.number(layer[key], where + key) for key in ("momentum", "eps"))
@@ -126,13 +126,13 @@ class BatchNorm(Computing):
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         return cls(layer["activation"], layer["momentum"], layer["eps"])
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         from nnc.layers import operations
 
         times = [g / sqrt(v + self.eps) for g, v in zip(layer["W"][0], layer["running_var"], strict=True)]
-        made = operations.Scale(below, below, layer["running_mean"], times, layer["b"])
+        made = operations.Scale(input_shape, input_shape, layer["running_mean"], times, layer["b"])
         return operations.with_activation(made, self.activation)
 
     @property
-    def remark(self) -> str:
+    def summary_note(self) -> str:
         return "batch norm" if self.activation == "identity" else f"{self.activation} of batch norm"

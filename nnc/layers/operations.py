@@ -14,8 +14,8 @@ from nnc._utils.value import Value
 class Operation(Value):
     """What it gets and gives are the shapes of a row."""
 
-    below: tuple[int, ...]
-    out: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
 
 
 class Scale(Operation):
@@ -72,4 +72,8 @@ ALL = (Scale, MatMul, Conv, MaxPool, AvgPool, Flatten, Activate)
 
 def with_activation(operation: Operation, name: str) -> list[Any]:
     """An operation, and the activation behind it."""
-    return [operation] if name == "identity" else [operation, Activate(operation.out, operation.out, name)]
+    return (
+        [operation]
+        if name == "identity"
+        else [operation, Activate(operation.output_shape, operation.output_shape, name)]
+    )

@@ -10,10 +10,10 @@ from nnc.layers.image import Conv2D, MaxPool2D
 from nnc.layers.shape import Dropout, Input
 
 if TYPE_CHECKING:
-    from nnc.layers.kind import Kind
+    from nnc.layers.base import Layer
 
 
-def small_images(classes: int, height: int = 28, width: int = 28, channels: int = 1) -> list[Kind]:
+def small_images(classes: int, height: int = 28, width: int = 28, channels: int = 1) -> list[Layer]:
     """The layers of a small network that tells images of some 20 to 40 pixels a side apart.
 
     Twice two convolutions of 3 x 3 and a pool, then a dense layer, with dropout where many weights are: simple parts of

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nnc._utils import fields
 from nnc._utils.checks import finite, flag, positive
 from nnc._utils.value import field
-from nnc.layers.kind import Array, Computing
+from nnc.layers.base import Array, ParametricLayer
 
 if TYPE_CHECKING:
-    from nnc.layers.kind import Shape
+    from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
 
-class Scale(Computing):
+class Scale(ParametricLayer):
     """A learnable scale: each number of a row times one of its own, y_k = s_k x_k. Behind the input it learns how much
     each column matters, which on tables is worth a few percent of the error (the scaling layer of RealMLP: Holzmueller,
     Grinsztajn and Steinwart, 2024; there with a rate of 6 times the others').
@@ -46,8 +46,8 @@ class Scale(Computing):
     """
 
     type: ClassVar[str] = "scale"
-    sides: ClassVar[tuple[str, str]] = ("s", "n")
-    by_column: ClassVar[bool] = True
+    matrix_axes: ClassVar[tuple[str, str]] = ("s", "n")
+    columnwise: ClassVar[bool] = True
 
     init: float = field(default=1.0, check=finite)
     trainable: bool = field(default=True, check=flag)
@@ -65,33 +65,35 @@ class Scale(Computing):
     def bias_lr_factor(self) -> float:
         return 1.0
 
-    def shape(self, below: Shape) -> Shape:
-        if len(below) != 1:
-            raise ValueError(f"takes rows of plain numbers, got {below}: put a Flatten before it, or take a BatchNorm")
-        return below
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise ValueError(
+                f"takes rows of plain numbers, got {input_shape}: put a Flatten before it, or take a BatchNorm"
+            )
+        return input_shape
 
-    def arrays(self, below: Shape) -> tuple[Array, ...]:
-        return (Array("W", (1, *below), 1, 1),)
+    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
+        return (Array("W", (1, *input_shape), 1, 1),)
 
-    def engine(self, below: Shape) -> dict[str, Any]:
-        return {"kind": self.type, "below": below, "out": below}
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]:
+        return {"kind": self.type, "input_shape": input_shape, "output_shape": input_shape}
 
-    def multiply_adds(self, below: Shape) -> int:
-        return below[0]
+    def multiply_adds(self, input_shape: Shape) -> int:
+        return input_shape[0]
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         fields.exactly(layer, ("type", "W", "b"), where)
         if layer["b"] is not None:
             raise ValueError(f"{where}.b is {fields.shown(layer['b'])}, expected null: a scale has no biases")
-        return {"type": cls.type, **cls.checked_arrays(layer, where)}
+        return {"type": cls.type, **cls.check_array_members(layer, where)}
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         from nnc.layers import operations
 
-        nothing = [0.0] * below[0]
-        return [operations.Scale(below, below, nothing, list(layer["W"][0]), nothing)]
+        nothing = [0.0] * input_shape[0]
+        return [operations.Scale(input_shape, input_shape, nothing, list(layer["W"][0]), nothing)]
 
     @property
-    def remark(self) -> str:
+    def summary_note(self) -> str:
         return "scale"

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nnc._utils.checks import fraction, optional, size
 from nnc._utils.value import field
-from nnc.layers.kind import Kind
+from nnc.layers.base import Layer
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from nnc.layers.kind import Shape
+    from nnc.layers.base import Shape
     from nnc.layers.operations import Operation
 
 
-class Input(Kind):
+class Input(Layer):
     """What comes in: `Input(n)` are rows of n numbers, `Input(height, width, channels)` images. The first of a
     network's layers; a number there means the same as Input(n).
 
@@ -46,18 +46,18 @@ class Input(Kind):
         if self.width is not None and self.channels is None:
             self.__dict__["channels"] = 1
 
-    def shape(self, below: Shape) -> Shape:
+    def output_shape(self, input_shape: Shape) -> Shape:
         return (self.n,) if self.width is None else (self.n, self.width, self.channels or 1)
 
-    def engine(self, below: Shape) -> dict[str, Any] | None:
-        shape = self.shape(below)
-        return {"kind": self.type, "below": shape, "out": shape} if len(shape) == 3 else None
+    def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
+        shape = self.output_shape(input_shape)
+        return {"kind": self.type, "input_shape": shape, "output_shape": shape} if len(shape) == 3 else None
 
-    def to_dict(self, below: Shape) -> dict[str, Any]:
-        return {"type": self.type, "shape": list(self.shape(below))}
+    def to_dict(self, input_shape: Shape) -> dict[str, Any]:
+        return {"type": self.type, "shape": list(self.output_shape(input_shape))}
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         from nnc._utils import fields
 
         fields.exactly(layer, ("type", "shape"), where)
@@ -68,14 +68,14 @@ class Input(Kind):
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         return cls(*layer["shape"])
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         return []
 
     def __repr__(self) -> str:
-        return f"Input({', '.join(map(str, self.shape(())))})"
+        return f"Input({', '.join(map(str, self.output_shape(())))})"
 
 
-class Dropout(Kind):
+class Dropout(Layer):
     """Each step of training drops a share of the outputs of the layer before, and scales the others up by
     1 / (1 - rate) (Srivastava et al., 2014). `predict` drops nothing.
 
@@ -89,14 +89,14 @@ class Dropout(Kind):
 
     rate: float = field(check=fraction)
 
-    def shape(self, below: Shape) -> Shape:
-        return below
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
 
-    def to_dict(self, below: Shape) -> dict[str, Any]:
+    def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         return {"type": self.type, "rate": self.rate}
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         from nnc._utils import fields
 
         fields.exactly(layer, ("type", "rate"), where)
@@ -109,9 +109,9 @@ class Dropout(Kind):
     def from_dict(cls, layer: dict[str, Any]) -> Self:
         return cls(layer["rate"])
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:  # of training alone
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:  # of training alone
         return []
 
     @property
-    def remark(self) -> str:
+    def summary_note(self) -> str:
         return f"drops {self.rate:g}"

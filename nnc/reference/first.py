@@ -13,8 +13,8 @@ from nnc.reference.random import INITIALIZERS, Stream, mix
 from nnc.reference.scale import Scale
 
 if TYPE_CHECKING:
-    from nnc.layers.kind import Kind
-    from nnc.layers.stack import Placed, Stack
+    from nnc.layers import base
+    from nnc.layers.stack import PlacedLayer, Stack
     from nnc.reference.layers import Layer
 
 LAYERS = ("Dense", "Conv2D", "MaxPool2D", "AvgPool2D", "GlobalAvgPool2D", "Flatten", "BatchNorm", "Scale")
@@ -28,8 +28,8 @@ def first_layers(stack: Stack, init: str | None, seed: int) -> list[Layer]:
     return [_first_layer(layer, init, stream) for layer in stack.layers]
 
 
-def _first_layer(layer: Placed[Kind], init: str | None, stream: Stream) -> Layer:
-    kind, below, out = layer.kind, layer.below, layer.out
+def _first_layer(layer: PlacedLayer[base.Layer], init: str | None, stream: Stream) -> Layer:
+    kind, below, out = layer.kind, layer.input_shape, layer.output_shape
     if isinstance(kind, kinds.Dense):
         return Dense(*_drawn(kind, below, init, stream), str(kind.activation))
     if isinstance(kind, kinds.Conv2D):
@@ -55,7 +55,7 @@ def _drawn(
     """W and b of a layer."""
     name = kind.init or init or ("he_uniform" if kind.activation == "relu" else "glorot_uniform")
     supported("init", [name], INITIALIZERS)
-    array = kind.arrays(below)[0]  # says the shape of W, and how many inputs and outputs an initialization counts
+    array = kind.parameter_arrays(below)[0]  # shape, fan-in and fan-out of W
     n_in, n_out = array.shape
     W = [[INITIALIZERS[name](stream, array.fan_in, array.fan_out) for _ in range(n_out)] for _ in range(n_in)]
     b = [stream.uniform() if name == "uniform" else 0.0 for _ in range(n_out)] if kind.bias else None

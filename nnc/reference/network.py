@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from nnc.layers.kind import Kind
+    from nnc.layers import base
     from nnc.layers.stack import Stack
     from nnc.reference.layers import Gradient, Layer, Rows
 
@@ -77,7 +77,7 @@ class NeuralNetwork:
 
     def __init__(
         self,
-        layers: Sequence[int | Kind],
+        layers: Sequence[int | base.Layer],
         *,
         activation: str | Sequence[str] = "sigmoid",
         output: str | None = None,
@@ -135,7 +135,7 @@ class NeuralNetwork:
 
     def predict(self, X: Any) -> Rows:
         """P, a row of outputs for every row of X. An image is a row of numbers, or lists [row][column][channel]."""
-        return self._forward(rows_of("X", X, self.stack.shape))[-1]
+        return self._forward(rows_of("X", X, self.stack.input_shape))[-1]
 
     def _forward(self, X: Rows, training: bool = False) -> list[Rows]:
         A = [X]  # then the output of every layer in turn, P at last; the backward pass needs them all
@@ -157,7 +157,7 @@ class NeuralNetwork:
 
     def _backward(self, X: Rows, y: Rows) -> tuple[float, list[Gradient]]:
         """The sum of (p - y)^2, and the gradients by the chain rule, from the last layer to the first."""
-        if len(X) < self.stack.least_rows:
+        if len(X) < self.stack.min_batch_rows:
             raise ValueError("a batch must have two rows or more for a BatchNorm: a single number has no variance")
         A = self._forward(X, training=True)
         P = A[-1]
@@ -182,7 +182,7 @@ class NeuralNetwork:
 
     def _step(self, X: Rows, y: Rows, lr: float) -> float:
         error, gradients = self._backward(X, y)
-        for placed, layer, (dW, db) in zip(self.stack.computing, self.computing, gradients):
+        for placed, layer, (dW, db) in zip(self.stack.parametric_layers, self.computing, gradients):
             if placed.kind.frozen:
                 continue
             # Downhill: W = W - lr * dL/dW, b = b - lr * dL/db. A layer may have rates of its own.
@@ -239,7 +239,7 @@ class NeuralNetwork:
         return History(losses, perf_counter() - start)
 
     def _data(self, X: Any, y: Any) -> tuple[Rows, Rows]:
-        X = rows_of("X", X, self.stack.shape)
+        X = rows_of("X", X, self.stack.input_shape)
         return X, rows_of("y", y, self.sizes[-1:], len(X))
 
     def inspect(self, file: Any = None) -> None:

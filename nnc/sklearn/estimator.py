@@ -302,7 +302,7 @@ class Estimator(Solvers):
             if prod(X.shape) * net.dtype.itemsize <= DENSE_BYTES:
                 X = X.toarray()
         if hasattr(optimizer, "lr"):
-            with net.model.turn:  # or a step that is taken meanwhile would be lost
+            with net.model.training_lock:  # or a step that is taken meanwhile would be lost
                 self._train(net, optimizer, X, y, weights, incremental, validation)
         elif np.any(self.dropout):
             raise ValueError(f"dropout is for stochastic solvers, got it with {self.solver!r}")

@@ -183,7 +183,7 @@ class Solvers:
     ) -> tuple[float, NDArray[np.float64]]:
         unpack(net.model, packed)
         _, loss_factor, delta_factor = self._loss_and_factors()
-        total = float(data.weight)
+        total = float(data.total_weight)
         loss = offset = 0.0
         gradient = np.zeros(len(packed))
         for part in self._blocks(data):
@@ -293,7 +293,7 @@ class Hook:
         if self.validation is not None:
             _, factor, _ = estimator._loss_and_factors()
             offset = mean(estimator._offsets(self.validation.Y), self.validation.weights)
-            record["val_loss"] = net.model.loss_of(self.validation) * factor + offset
+            record["val_loss"] = net.model.compute_loss(self.validation) * factor + offset
             estimator.validation_loss_curve_.append(record.val_loss)
         value = record.get("val_loss", record.loss)
         record.update(lr=np.nan, seconds=perf_counter() - self.began, best=value < self.best, network=net)

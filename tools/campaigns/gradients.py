@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from nnc.layers.kind import Kind
+    from nnc.layers.base import Layer
 
 TRAININGS = ("none", "none", "a few epochs", "adam", "lbfgs", "levenberg_marquardt", "xor", "iris")
 
@@ -66,7 +66,7 @@ def draw(seed: int) -> Run:
     output = row.output if row.needed else str(rng.choice(activations.NAMES))
     least = 2 if output == "softmax" else 1
     sizes = [*rng.integers(1, rng.choice([7, 7, 7, 25]), 1 + len(hidden)), rng.integers(least, 5)]
-    layers: list[Kind | int] = [int(n) for n in sizes]
+    layers: list[Layer | int] = [int(n) for n in sizes]
     if rng.integers(4) == 0 and training != "levenberg_marquardt":
         layers = [*of_images(rng), *layers[1:]]
     parameter = {"huber": rng.uniform(0.1, 2), "quantile": rng.uniform(0.1, 0.9), "cross_entropy": rng.choice([0, 0.1])}
@@ -86,7 +86,7 @@ def draw(seed: int) -> Run:
         net.params = net.params * 10 ** rng.uniform(-3, 2)
     n = int(rng.choice([1, 2, 5, 20, 100]))
     X = rng.normal(size=(n, net.sizes[0])) * 10 ** rng.uniform(-3, 3)
-    if net.model.stack.images and rng.integers(2):
+    if net.model.stack.has_image_input and rng.integers(2):
         X[abs(X) < np.quantile(abs(X), 0.8)] = X.flat[0]  # a background, which pools find the same everywhere
     y = targets(row.takes, rng, n, int(sizes[-1]))
     # Where a training diverges, the last finite weights are as good as any.
@@ -96,20 +96,20 @@ def draw(seed: int) -> Run:
     return Run(net, X, y, training)
 
 
-def of_images(rng: np.random.Generator) -> list[Kind]:
+def of_images(rng: np.random.Generator) -> list[Layer]:
     """Layers of images, small ones."""
     shape = tuple(int(n) for n in rng.integers([3, 3, 1], [9, 9, 4]))
-    layers: list[Kind] = [Input(*shape)]
+    layers: list[Layer] = [Input(*shape)]
     for _ in range(rng.integers(1, 5)):
         size, stride = ((int(a), int(b)) for a, b in rng.integers(1, 4, (2, 2)))
-        kind: Kind = (
+        kind: Layer = (
             Conv2D(int(rng.integers(1, 5)), size, stride=stride, padding=str(rng.choice(["valid", "same"]))),
             MaxPool2D(size, stride),
             AvgPool2D(size, stride),
             GlobalAvgPool2D(),
         )[rng.choice(4, p=[0.5, 0.3, 0.15, 0.05])]
         with contextlib.suppress(ValueError):  # it does not fit any more
-            shape = kind.shape(shape)
+            shape = kind.output_shape(shape)
             layers.append(kind)
     return layers
 

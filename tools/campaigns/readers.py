@@ -430,7 +430,7 @@ def findings(model: Model, counts: Counter[str], seed: int) -> Iterator[str]:
         yield f"{type(error).__name__} instead of a refusal: {error}"
         return
     counts["read"] += 1
-    X = np.random.default_rng(seed).normal(size=(N_ROWS, *network.model.shape)).astype(network.dtype)
+    X = np.random.default_rng(seed).normal(size=(N_ROWS, *network.model.input_shape)).astype(network.dtype)
     if not (found := agreement(network, X, model.outputs)) <= 1:
         yield f"read as something else: difference {found:.3g} times the tolerance, {network!r}"
         return
@@ -441,8 +441,8 @@ def findings(model: Model, counts: Counter[str], seed: int) -> Iterator[str]:
     if model.state() != before:
         yield "the model or the random state was changed"
     if importlib.util.find_spec("torch"):
-        images = len(network.model.shape) == 3
-        again = nnc.from_torch(network.to_torch(), network.model.shape if images else None)
+        images = len(network.model.input_shape) == 3
+        again = nnc.from_torch(network.to_torch(), network.model.input_shape if images else None)
         if not agreement(again, X, network.predict) <= 1:
             yield "to_torch and from_torch give another network"
 

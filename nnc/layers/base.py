@@ -33,40 +33,43 @@ class Array(Value):
     fan_out: int
 
 
-class Kind(Value):
+class Layer(Value):
     """A layer without weights. What is asked of it is asked with `below`, the shape of a row that it gets.
 
-    A kind that is not Computing has no weights: it says a shape, or something of the layer before it, or pools.
+    A kind that is not ParametricLayer has no weights: it says a shape, or something of the layer before it, or pools.
     """
 
     type: ClassVar[str]
-    sides: ClassVar[tuple[str, str]] = ("", "")  # what the rows and the columns of its matrix are, in messages on files
+    matrix_axes: ClassVar[tuple[str, str]] = (
+        "",
+        "",
+    )  # what the rows and the columns of its matrix are, in messages on files
     normalizes: ClassVar[bool] = False  # whether it needs a batch of rows, and keeps what it has found of them
-    by_column: ClassVar[bool] = False  # whether W is a row, a number for each column or channel: there are no neurons
+    columnwise: ClassVar[bool] = False  # whether W is a row, a number for each column or channel: there are no neurons
 
     @abstractmethod
-    def shape(self, below: Shape) -> Shape:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of a row that it gives; ValueError, which the stack completes by the layer's place, where it cannot
         take `below`."""
 
-    def arrays(self, below: Shape) -> tuple[Array, ...]:
+    def parameter_arrays(self, input_shape: Shape) -> tuple[Array, ...]:
         """Its parameters: a matrix, and perhaps a vector of biases."""
         return ()
 
-    def statistics(self, below: Shape) -> tuple[Array, ...]:
+    def statistics(self, input_shape: Shape) -> tuple[Array, ...]:
         """Vectors that stand beside its parameters and that no optimizer moves."""
         return ()
 
-    def engine(self, below: Shape) -> dict[str, Any] | None:
+    def engine_description(self, input_shape: Shape) -> dict[str, Any] | None:
         """What the engine takes, None where it is no layer there."""
         return None
 
-    def to_dict(self, below: Shape) -> dict[str, Any]:
+    def to_dict(self, input_shape: Shape) -> dict[str, Any]:
         """What files hold of it, its arrays excepted."""
         return {"type": self.type}
 
     @classmethod
-    def checked(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_document(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         """What a file says of such a layer; ValueError with place and reason where that is no such layer. Whether it
         goes with the layer below and what is in its arrays is for whoever knows `below`."""
         from nnc._utils import fields
@@ -79,12 +82,12 @@ class Kind(Value):
         """The kind that such members describe."""
         return cls()
 
-    def operations(self, below: Shape, layer: dict[str, Any]) -> list[Operation]:
+    def operations(self, input_shape: Shape, layer: dict[str, Any]) -> list[Operation]:
         """What it does to a row in `predict`, for other formats. `layer` is what a document holds of it."""
         raise ValueError(f"{type(self).__name__} cannot be written in other formats yet; save() keeps it")
 
     @property
-    def remark(self) -> str:
+    def summary_note(self) -> str:
         """What there is to it, in `summary`."""
         return ""
 
@@ -93,13 +96,13 @@ class Kind(Value):
         """Whether it has weights, and these do not learn."""
         return False
 
-    def multiply_adds(self, below: Shape) -> int:
+    def multiply_adds(self, input_shape: Shape) -> int:
         """Of a row."""
         return 0
 
-    def n_params(self, below: Shape) -> int:
+    def n_params(self, input_shape: Shape) -> int:
         """How many numbers its arrays have."""
-        return sum(prod(array.shape) for array in self.arrays(below))
+        return sum(prod(array.shape) for array in self.parameter_arrays(input_shape))
 
     def __repr__(self) -> str:
         plain = type(self)(**{name: getattr(self, name) for name, known in self._fields.items() if known.required})
@@ -112,7 +115,7 @@ class Kind(Value):
         return f"{type(self).__name__}({', '.join(values)})"
 
 
-class Computing(Kind):
+class ParametricLayer(Layer):
     """A kind with weights. What it does not say, None, the network says; one that works by columns says all."""
 
     @property
@@ -142,10 +145,10 @@ class Computing(Kind):
     def bias_lr_factor(self) -> float: ...
 
     @abstractmethod
-    def engine(self, below: Shape) -> dict[str, Any]: ...
+    def engine_description(self, input_shape: Shape) -> dict[str, Any]: ...
 
     @property
-    def remark(self) -> str:
+    def summary_note(self) -> str:
         return str(self.activation)
 
     @property
@@ -153,12 +156,12 @@ class Computing(Kind):
         return not self.trainable
 
     @property
-    def learning(self) -> dict[str, Any]:
+    def learning_options(self) -> dict[str, Any]:
         """How it learns, what is as usual left out."""
         return {name: getattr(self, name) for name, usual in LEARNING.items() if getattr(self, name) != usual}
 
     @classmethod
-    def checked_arrays(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
+    def check_array_members(cls, layer: dict[str, Any], where: str) -> dict[str, Any]:
         """The members that every such layer has; their numbers are not looked at."""
         from nnc._utils import fields
 
