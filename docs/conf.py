@@ -120,6 +120,8 @@ def lead_links(app, docname, content):
         text = notebooks.as_page(notebooks.executed(page) if is_site else notebooks.read(page))
     elif page in PRINTED:
         text = pages.filled(text, PRINTED[page])
+    if app.config.language == "zh_CN" and docname in TRANSLATED:
+        text = with_translated_code(text, docname)
     content[0] = with_links_inside(text, page.parent)
 
 
@@ -146,6 +148,24 @@ def run_pages(app):
         pages.draw_examples(DOCS / "guide/examples.md")
         for page in NOTEBOOKS:
             notebooks.executed(page)
+        if app.config.language == "zh_CN":
+            for page in pages.of_site():
+                name = page.relative_to(DOCS).with_suffix("").as_posix()
+                if name in TRANSLATED:
+                    pages.draw_translated(page, with_translated_code(page.read_text(encoding="utf-8"), name))
+
+
+def with_translated_code(text, name):
+    """Return the text of a page, with the comments in its code and the labels of its pictures in Chinese."""
+    return catalogs.translate_blocks(text, catalogs.texts(name))
+
+
+def mark_english_pages(app, env):
+    """Mark pages without a translation in the menu of the Chinese site."""
+    if app.config.language == "zh_CN":
+        for name, title in env.titles.items():
+            if name not in TRANSLATED and not title.traverse(nodes.emphasis):
+                title += [nodes.Text(" "), nodes.emphasis("", "EN")]
 
 
 def say_what_is_not_translated(app, doctree):
@@ -198,5 +218,6 @@ def setup(app):
     app.connect("autodoc-process-docstring", escape_bars, priority=100)  # before numpydoc
     app.connect("autodoc-process-docstring", name_attributes, priority=900)  # behind it
     app.connect("doctree-read", say_what_is_not_translated)
+    app.connect("env-updated", mark_english_pages)
     app.connect("html-page-context", begin_page)
     app.connect("build-finished", offer_notebooks)

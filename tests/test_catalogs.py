@@ -1,5 +1,8 @@
-"""The Chinese pages say what the English ones say now: no message of a page is missing in its catalog, marked as fuzzy
-or without translation, and code and links are the same. Blocks of code are in no catalog: both sites have one text."""
+"""The catalogs of the Chinese pages are complete.
+
+No message of a page is missing in its catalog, marked as fuzzy or without translation, and inline code and links are
+the same in both languages. Comments and labels in blocks of Python are messages; all other code is in no catalog.
+"""
 
 import runpy
 from pathlib import Path
@@ -34,6 +37,34 @@ def test_the_first_pages_are_translated(templates):
     assert "```" not in "".join((FOLDER / f"{page}.po").read_text(encoding="utf-8") for page in PAGES)
     for page in PAGES:  # so the test above has something to look at
         assert (templates / f"{page}.pot").read_text(encoding="utf-8").count("\nmsgid") > 10
+
+
+CODE = """Call `fit`:
+
+```python
+# train the network
+net.fit(X, y)  # in place
+ax.plot(x, y, label="data", color="#ff0000")
+ax.set_title("the loss")
+```
+"""
+
+
+def test_comments_and_labels_of_code_are_messages():
+    assert CATALOGS["code_texts"](CODE) == ["train the network", "in place", "data", "the loss"]
+
+
+def test_translation_changes_only_comments_and_labels_of_code():
+    translations = {"train the network": "训练网络", "data": "数据", "Call `fit`:": "调用 `fit`"}
+    expected = CODE.replace("train the network", "训练网络").replace('"data"', '"数据"')
+    assert CATALOGS["translate_blocks"](CODE, translations) == expected
+
+
+def test_extracted_messages_include_comments(templates):
+    assert CATALOGS["code_texts"]((CATALOGS["DOCS"] / "guide/tables.md").read_text(encoding="utf-8"))
+    for page in PAGES:
+        messages = {message.id for message in CATALOGS["read"](templates / f"{page}.pot")}
+        assert messages >= set(CATALOGS["code_texts"]((CATALOGS["DOCS"] / f"{page}.md").read_text(encoding="utf-8")))
 
 
 HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'

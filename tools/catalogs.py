@@ -1,11 +1,12 @@
-"""The site in Chinese: catalogs of sphinx-intl in docs/locale, a message for each paragraph of an English page.
+"""Catalogs of sphinx-intl for the Chinese site, in docs/locale: a message for each paragraph of an English page.
 
-    python tools/catalogs.py            # after a change of English pages: brings the catalogs up to date
-    python tools/catalogs.py guide/many # and begins one for this page
+    python tools/catalogs.py            # update the catalogs after a change of English pages
+    python tools/catalogs.py guide/many # update them, and begin a catalog for this page
 
-Then each new message is translated, and each that is marked `fuzzy` (a changed one, with its former translation) read
-again and the mark taken away: with Poedit, or in any editor. A page without a catalog stays English on both sites. What
-is still to do is printed, and a test finds it (tests/test_catalogs.py).
+Translate each new message, and read each message marked `fuzzy` again: it has changed, and has its former translation.
+Then delete the mark. Poedit or any text editor will do. Comments in blocks of Python and labels of pictures are
+messages too; all other code is the same in both languages. A page without a catalog stays English on both sites. The
+tool prints what is still to do, and tests/test_catalogs.py fails until it is done.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from babel.messages.pofile import read_po
+from babel.messages.pofile import read_po, write_po
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,38 +27,71 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent.parent / "docs"
 CATALOGS = Path("locale", "zh_CN", "LC_MESSAGES")  # within docs/
-AROUND = "sphinx"  # the catalog of what stands around pages
-SAME = (r"`[^`]*`", r"\]\([^)]*\)")  # inline code and where links lead: the same in both languages
+SITE_CATALOG = "sphinx"  # texts of the site outside of its pages
+UNCHANGED = (r"`[^`]*`", r"\]\([^)]*\)")  # inline code and targets of links are the same in both languages
+PYTHON_BLOCK = re.compile(r"^```python\n.*?^```$", re.DOTALL | re.MULTILINE)
+# The text of a comment, or of a label or title in a picture.
+CODE_TEXT = re.compile(
+    r"""(?:(?:(?<=\s)|^)#[ ]|\b\w*(?:label|title)(?:=|\()")(?P<text>(?<=#[ ]).+$|(?<=")[^"\n]+)""", re.MULTILINE
+)
 
 
 def translated(docs: Path = DOCS) -> list[str]:
-    """The pages that have a catalog, as Sphinx names them."""
+    """Return the pages that have a catalog, as Sphinx names them."""
     folder = docs / CATALOGS
-    found = (file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.po"))
-    return sorted(name for name in found if name != AROUND)
+    names = (file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.po"))
+    return sorted(name for name in names if name != SITE_CATALOG)
+
+
+def code_texts(page: str) -> list[str]:
+    """Return the comments, and the labels of pictures, in the blocks of Python of a page's text."""
+    blocks = (match[0] for match in PYTHON_BLOCK.finditer(page))
+    return list(dict.fromkeys(match["text"] for block in blocks for match in CODE_TEXT.finditer(block)))
+
+
+def translate_code(code: str, translations: dict[str, str]) -> str:
+    """Return code with translated comments and labels."""
+
+    def translate(match: re.Match[str]) -> str:
+        text = match["text"]
+        return match[0].removesuffix(text) + (translations.get(text) or text)
+
+    return CODE_TEXT.sub(translate, code)
+
+
+def translate_blocks(page: str, translations: dict[str, str]) -> str:
+    """Return the text of a page with translated comments and labels in its blocks of Python."""
+    return PYTHON_BLOCK.sub(lambda block: translate_code(block[0], translations), page)
 
 
 def extract(pages: Iterable[str], folder: Path, docs: Path = DOCS) -> None:
     """Write the messages of these pages into a folder, as .pot files."""
     pages = set(pages)
     files = [file.relative_to(docs).with_suffix("").as_posix() for file in docs.rglob("*.md")]
-    left_out = ",".join(f"{name}.md" for name in files if name not in pages)
-    command = [sys.executable, "-P", "-m", "sphinx", "-Q", "-b", "gettext", "-D", f"exclude_patterns={left_out}"]
+    excluded = ",".join(f"{name}.md" for name in files if name not in pages)
+    command = [sys.executable, "-P", "-m", "sphinx", "-Q", "-b", "gettext", "-D", f"exclude_patterns={excluded}"]
     subprocess.run([*command, "-d", folder / ".doctrees", docs, folder], check=True)
+    for page in pages:
+        template = folder / f"{page}.pot"
+        catalog = read(template)
+        for text in code_texts((docs / f"{page}.md").read_text(encoding="utf-8")):
+            catalog.add(text)
+        with template.open("wb") as file:
+            write_po(file, catalog, width=0)
 
 
 def read(file: Path) -> Catalog:
-    """What a catalog has."""
+    """Return the catalog in a file."""
     return read_po(file.read_bytes().splitlines(keepends=True), locale="zh_CN")
 
 
 def texts(page: str) -> dict[str, str]:
-    """The translation of each message of a page."""
+    """Return the translation of each message of a page."""
     return {message.id: message.string for message in read(DOCS / CATALOGS / f"{page}.po") if message.id}
 
 
 def faults(template: Path, catalog: Path) -> Iterator[str]:
-    """What a catalog lacks beside the messages that its page has now."""
+    """Yield what a catalog lacks, compared with the messages that its page has now."""
     there = read(catalog)
     for message in read(template):
         if not message.id:
@@ -71,13 +105,13 @@ def faults(template: Path, catalog: Path) -> Iterator[str]:
         elif not found.string:
             yield f"{begin} has no translation"
         else:
-            for pattern in SAME:
+            for pattern in UNCHANGED:
                 if sorted(re.findall(pattern, message.id)) != sorted(re.findall(pattern, found.string)):
                     yield f"{begin} has other code or other links than its translation"
 
 
 def main(new: list[str]) -> None:
-    """Bring the catalogs up to date, begin those of new pages, and print what is still to do."""
+    """Update the catalogs, begin those of new pages, and print what is still to do."""
     pages = [*translated(), *new]
     with tempfile.TemporaryDirectory() as folder:
         extract(pages, Path(folder))

@@ -32,6 +32,7 @@ BLOCK = re.compile(
     r"(?:^<!-- needs ([\w ]+) -->\n\n?)?^```(?:python|console)\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
+PICTURE = re.compile(r"!\[[^]]*\]\(([\w.-]+)\)")  # an image of a page
 # In place of a picture whose block was left out.
 NOT_DRAWN = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 520 40" width="520" height="40">
 <text x="4" y="26" font-family="sans-serif" font-size="15" fill="gray">not drawn here, where data is missing</text>
@@ -40,9 +41,12 @@ NOT_DRAWN = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 520 40" widt
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
-def blocks(page: Path) -> list[re.Match[str]]:
-    """The blocks of a page: group 1 is what they need, 2 the code, 3 what it prints."""
-    text = page.read_text(encoding="utf-8")
+def blocks(page: Path, text: str | None = None) -> list[re.Match[str]]:
+    """Return the blocks of a page, or of its translated text.
+
+    Group 1 of a match names the needed packages, group 2 is the code and group 3 the expected output.
+    """
+    text = page.read_text(encoding="utf-8") if text is None else text
     found = list(BLOCK.finditer(text))
     if len(found) != text.count("```python") + text.count("```console"):
         raise AssertionError(f"{page}: a block of code is not closed, or indented")
@@ -79,14 +83,15 @@ def provide(needs: str | None, folder: Path) -> None:
         (folder / "mnist").symlink_to(mnist)
 
 
-def run(page: Path, folder: Path) -> list[str | None]:
+def run(page: Path, folder: Path, text: str | None = None) -> list[str | None]:
     """Run the blocks of a page in a folder, warnings being errors; return what each has printed, None where it was left
     out.
 
     Raises AssertionError where a block prints something else than the page says, and whatever a block raises.
     """
-    text, names, outputs = page.read_text(encoding="utf-8"), {"__name__": page.stem}, []
-    for block in blocks(page):
+    text = page.read_text(encoding="utf-8") if text is None else text
+    names, outputs = {"__name__": page.stem}, []
+    for block in blocks(page, text):
         of_shell = block[2].startswith("$ ")
         if missing(block[1]) or (of_shell and os.name == "nt"):
             outputs.append(None)
@@ -107,6 +112,7 @@ def run(page: Path, folder: Path) -> list[str | None]:
         with contextlib.chdir(folder), contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")  # of NumPy, in its own code
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser has a Chinese font
             exec(code, names)  # one session, as a reader would type it
         compare(where, block[3] or "", printed.getvalue())
         outputs.append(printed.getvalue().replace(f"{folder}{os.sep}", ""))  # whose name says nothing to a reader
@@ -126,12 +132,29 @@ def shown(page: Path) -> list[str | None]:
     """As `run`, with the pictures that the page shows put beside it."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = run(page, Path(folder))
-        for picture in re.findall(r"!\[[^]]*\]\(([\w.-]+)\)", page.read_text(encoding="utf-8")):
+        for picture in PICTURE.findall(page.read_text(encoding="utf-8")):
             if Path(folder, picture).exists():
                 shutil.copy(Path(folder, picture), page.parent / picture)
             elif None in outputs:
                 (page.parent / picture).write_text(NOT_DRAWN, encoding="utf-8")
     return outputs
+
+
+def draw_translated(page: Path, text: str) -> None:
+    """Run the translated text of a page, and put pictures that differ from the English ones next to the page.
+
+    They are named picture.zh_CN.svg, as Sphinx expects; text stays text in them, so that no Chinese font is needed.
+    """
+    import matplotlib
+
+    if text == page.read_text(encoding="utf-8"):
+        return
+    with tempfile.TemporaryDirectory() as folder, matplotlib.rc_context({"svg.fonttype": "none"}):
+        run(page, Path(folder), text)
+        for picture in PICTURE.findall(text):
+            drawn = Path(folder, picture)
+            if drawn.exists() and drawn.read_bytes() != (page.parent / picture).read_bytes():
+                shutil.copy(drawn, page.parent / f"{drawn.stem}.zh_CN{drawn.suffix}")
 
 
 @functools.cache
