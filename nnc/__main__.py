@@ -1,4 +1,4 @@
-"""`python -m nnc` is the command line: see nnc/_cli."""
+"""Entry point of `python -m nnc`, the command line in nnc/_cli."""
 
 import sys
 

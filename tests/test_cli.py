@@ -67,7 +67,7 @@ def demo(tmp_path_factory):
 def test_demo_keeps_its_promises(demo):
     assert demo.stderr == ""
     assert demo.returncode == 0
-    assert demo.stdout.rstrip().endswith("Everything that was promised holds.")
+    assert demo.stdout.rstrip().endswith("All checks passed.")
     assert "FAILED" not in demo.stdout
 
 
@@ -79,7 +79,7 @@ def test_demo_shows_the_tutorial(demo):
     losses = [float(loss) for _, loss in table]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.01
-    assert "The loss fell at every one of the 1500 iterations." in demo.stdout
+    assert "The loss decreased in each of the 1500 iterations." in demo.stdout
     rows = re.findall(r"^ +([01]) ([01]) 1 +([01]) +(\d\.\d+)$", demo.stdout, re.MULTILINE)
     assert len(rows) == 4
     for a, b, target, prediction in rows:
@@ -99,7 +99,7 @@ def test_demo_shows_the_digits(demo):
     assert counts.shape == (10, 10)
     assert counts.sum() == 450
     assert np.trace(counts) == right
-    assert ", right" in demo.stdout
+    assert ", correct" in demo.stdout
     assert (", wrong: a " in demo.stdout) == (right < 450)
 
 
@@ -141,11 +141,11 @@ def test_demo_admits_what_fails(monkeypatch, set_limit, capsys):
 
     monkeypatch.setattr(demo_command, "NeuralNetwork", Broken)  # the demo takes no network
     monkeypatch.setattr(demo_command, "load_digits", shuffled_labels)  # the demo takes no data
-    set_limit("nnc._cli.demo.WANTED_AGREEMENT", -1.0)
+    set_limit("nnc._cli.demo.MAX_RELATIVE_DIFFERENCE", -1.0)
     assert main(["demo"]) == 1
     failures = re.findall("^FAILED: (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert len(failures) == 5
-    assert "did not fall at 1 of 1500" in failures[0]
+    assert "did not decrease in 1 of 1500" in failures[0]
     assert "differ by" in failures[1]
     assert "below 95%" in failures[2]
     assert "tutorial.json" in failures[3]
@@ -236,7 +236,7 @@ def test_predict_classes_from_standard_input(saved, tmp_path):
         ("1,2,3\n1,x,3\n", "line 2, column 2 of .*rows.csv: expected a number, found 'x'"),
         ("1,,3\n", "line 1, column 2 of .*rows.csv: expected a number, found ''"),
         ("0,5;1;2\n", "line 1, column 1 of .*rows.csv: expected a number, found '0,5'"),
-        ("a,b,c\n", "no rows of numbers in .*rows.csv"),
+        ("a,b,c\n", "rows.csv contains no rows of numbers"),
         ("1,2\n", "columns"),
         ("1,2,nan\n", "[Nn]a[Nn]"),
         ("1,2,3\n1,2\n", "line 2 of .*rows.csv: expected 3 numbers, found 2"),
@@ -278,7 +278,7 @@ def test_compare_with_other_settings(capsys):
 
 
 def test_compare_chooses_epochs_that_do_not_take_all_day(capsys, set_limit):
-    set_limit("nnc._cli.compare.AFFORDABLE_WORK", 20_000)
+    set_limit("nnc._cli.compare.MAX_REFERENCE_WORK", 20_000)
     assert main(["compare", "--sizes", "20,10,5"]) == 0
     assert "network 20-10-5, rows 32, epochs 2" in capsys.readouterr().out
 

@@ -195,7 +195,10 @@ def test_predict_of_a_network_in_any_format(shell, ending, dtype):
     assert np.array_equal(found[:, 1:].cast(pl.Float64).to_numpy().astype(dtype), net.predict(X))
     assert shell("predict net.json utf16.csv", utf16_csv=text.encode("utf-16")) == shell("predict net.json rows.csv.gz")
     iris().write_parquet("rows.parquet")
-    assert "rows.parquet is Parquet" in shell("predict net.json rows.parquet")[1]
+    assert (
+        "rows.parquet must be text with rows of numbers, such as CSV, got Parquet"
+        in shell("predict net.json rows.parquet")[1]
+    )
 
 
 @pytest.mark.parametrize("name", ["out.xlsx", "out.json", "out.parquet.gz", "out.csv.zip", "out.gz.7z"])
@@ -277,7 +280,7 @@ def test_predict_some_rows_at_a_time(shell, set_limit):
     wanted = shell("predict houses.json houses.csv --interval 0.8")
     assert wanted[2] == 0
     assert wanted[0].splitlines()[0].endswith("price,prediction,low,high")
-    set_limit("nnc._cli.tables.ROWS", 7)
+    set_limit("nnc._cli.tables.BATCH_ROWS", 7)
     assert shell("predict houses.json houses.csv --interval 0.8") == wanted
     low, high, price = np.loadtxt(
         io.StringIO(wanted[0]), delimiter=",", skiprows=1, usecols=(-2, -1, -4), quotechar='"'
@@ -316,7 +319,7 @@ def test_explain(shell):
     importances = json.loads(shell("explain iris.json --json")[0])
     assert importances == dict(zip(NAMES, nnc.load("iris.json").feature_importances_, strict=True))
     out = shell("explain houses.json houses.csv --first 2")[0]
-    assert out.count("from") == 2
+    assert out.count("baseline") == 2
     assert re.search(r"size +[+-][\d.e+]+ +[+-]+", out)
     assert shell("explain iris.json iris.csv --first 3 --label setosa -o given.csv")[2] == 0
     given = pl.read_csv("given.csv")
@@ -354,10 +357,10 @@ def test_the_target_says_what_is_to_be_learned(shell):
         _, err, status = shell(f"train t.csv --target {target} -o t.json --members 1 --preset fast -f", t_csv=text)
         assert status == 0
         assert json.loads(shell("inspect t.json --json")[0])["kind"] == kind
-        assert ("taken as 3 classes (else: --task regression)" in err) == (target == "three")
+        assert ("treated as 3 classes (change with --task regression)" in err) == (target == "three")
     shell("train t.csv --target three -o t.json --members 1 --preset fast -f --task regression -q")
     assert json.loads(shell("inspect t.json --json")[0])["kind"] == "TableRegressor"
-    assert "needs a target of numbers" in shell("train t.csv --target answer --task regression")[1]
+    assert "requires a numeric target" in shell("train t.csv --target answer --task regression")[1]
 
 
 @pytest.mark.filterwarnings("always::nnc.tabular.LeakageWarning")
@@ -398,10 +401,10 @@ def test_slips_in_columns_of_numbers_are_reported(shell):
     assert status == 1
     assert "line 4, column 1 (a) of u.csv: expected numbers, as in training, found '6y'" in err
     _, err, _ = shell("train t.csv --target a -o t.json --members 1 -f", t_csv=table)
-    assert "line 22, column 1 (a) of t.csv: '12x' is no number, as all but 1 cells of the target are" in err
+    assert "line 22, column 1 (a) of t.csv: '12x' is not a number; the target is read as text because of 1 such" in err
     table = "\n".join(["a,b", *(f"{i * 7 % 5},${i % 9}" for i in range(40))])
     _, err, _ = shell("train t.csv --target b -o t.json --members 1 -f", t_csv=table)
-    assert "note: the target b has numbers with other signs, such as '$0', and is taken as text" in err
+    assert "note: the target b contains formatted numbers, such as '$0', and is read as text" in err
 
 
 @pytest.mark.filterwarnings("always::nnc.tabular.ColumnWarning")
@@ -468,70 +471,78 @@ REFUSED = {
     "an empty file": ("train t.csv --target y", {"t_csv": ""}, "t.csv is empty"),
     "a heading alone": ("train t.csv --target y", {"t_csv": "a,y\n"}, "t.csv has a heading and no rows"),
     "one row": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n"}, "t.csv has one row"),
-    "no such target": ("train iris.csv --target specie", {}, "no column 'specie'.* did you mean 'species'"),
-    "a target of one value": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n2,p\n"}, "one value alone, 'p'"),
-    "a target without values": ("train t.csv --target y", {"t_csv": "a,y\n1,\n2,NA\n"}, "the target, is empty"),
-    "nothing but a target": ("train t.csv --target y", {"t_csv": "y\np\nq\n"}, "no column but the target"),
+    "no such target": ("train iris.csv --target specie", {}, "--target must be .*'specie'; did you mean 'species'"),
+    "a target of one value": (
+        "train t.csv --target y",
+        {"t_csv": "a,y\n1,p\n2,p\n"},
+        "the same value in all rows, 'p'",
+    ),
+    "a target without values": (
+        "train t.csv --target y",
+        {"t_csv": "a,y\n1,\n2,NA\n"},
+        "the target, column 'y' of t.csv, is empty",
+    ),
+    "nothing but a target": ("train t.csv --target y", {"t_csv": "y\np\nq\n"}, "no column other than the target"),
     "constants alone": ("train t.csv --target y", {"t_csv": "a,y\n1,p\n1,q\n"}, "the table t.csv must have a column"),
     "more columns in a row": (
         "train t.csv --target y",
         {"t_csv": 'a,y\n"1\n2",p\n3,4,q\n'},
-        "line 4 of t.csv has 3 columns, the heading has 2: column 3 is 'q'",
+        "line 4 of t.csv has 3 columns, but the heading has 2: column 3 is 'q'",
     ),
     "a quote too many": ("train t.csv --target y", {"t_csv": 'a,y\n1,p\n2,"q\n3,p\n'}, "begins on line 3.*quote"),
-    "a name twice": ("train t.csv --target y", {"t_csv": "a,a,y\n1,2,p\n"}, "calls columns 1, 2 'a'"),
+    "a name twice": ("train t.csv --target y", {"t_csv": "a,a,y\n1,2,p\n"}, "the name 'a' in columns 1, 2"),
     "several encodings": (
         "train t.csv --target y",
         {"t_csv": "a,y\nKöln,p\n".encode() + "Görlitz,q\n".encode("cp1252")},
-        r"line 3, column 1 of t.csv is not UTF-8, as 1 other line of it: b'G\\xf6rlitz'",
+        r"line 3, column 1 of t.csv is not UTF-8, in contrast to 1 other line: b'G\\xf6rlitz'",
     ),
     "another encoding": (
         "train t.csv --target y",
         {"t_csv": "a,y\n北京,p\n上海,q\n".encode("gb18030")},
-        "line 2, column 1 of t.csv is not UTF-8: it reads '北京' as gb18030.*--encoding",
+        "line 2, column 1 of t.csv is not UTF-8; it may be '北京' in gb18030.*--encoding",
     ),
     "not the encoding that is said": (
         "train t.csv --target y --encoding utf8",
         {"t_csv": b'a,"b",y\n1,"two\nlines",p\n2,"with , and \xfc",q\n'},
-        r"t.csv is not of encoding utf-8, as --encoding says: see line 4, column 2: b'with , and \\xfc' \(",
+        r"t.csv is not valid utf-8, the encoding set by --encoding; see line 4, column 2: b'with , and \\xfc' \(",
     ),
     "not the encoding that its mark says": (
         "train t.csv --target y",
         {"t_csv": b"\xef\xbb\xbfa,y\n1,p\n\xff,q\n"},
-        r"not of encoding utf-8, as its first bytes say: see line 3, column 1: b'\\xff'",
+        r"not valid utf-8, the encoding indicated by its first bytes; see line 3, column 1: b'\\xff'",
     ),
     "half a character": (
         "train t.csv --target y",
         {"t_csv": "a,y\n1,p\n2,q\n".encode("utf-16")[:-1]},
-        "not of encoding utf-16, as its first bytes say: see line 3.*truncated",
+        "not valid utf-16, the encoding indicated by its first bytes; see line 3.*truncated",
     ),
     "another encoding, behind a field of several lines": (
         "train t.csv --target y",
         {"t_csv": 'a,"b",y\n"1, or\n2, or\n3",b,p\n1,"a, b",京\n'.encode("gb18030")},
-        "line 5, column 3 of t.csv is not UTF-8: it reads '京' as gb18030",
+        "line 5, column 3 of t.csv is not UTF-8; it may be '京' in gb18030",
     ),
     "UTF-16 without a mark": (
         "train t.csv --target y",
         {"t_csv": "a,y\n1,p\n".encode("utf-16-le")},
-        "zero byte on line 1; if it is UTF-16, say so with --encoding utf-16-le",
+        "zero byte on line 1; if the file is UTF-16, pass --encoding utf-16-le",
     ),
     "an encoding of no text": ("train t.csv --target y --encoding base64", {"t_csv": IRIS}, "--encoding must be"),
-    "cells that say nothing": ("train t.csv --target y", {"t_csv": ",,\n , ,\n"}, "no cell that says anything"),
-    "a mark alone": ("train t.csv --target y", {"t_csv": b"\xef\xbb\xbf"}, "no cell that says anything"),
+    "cells that say nothing": ("train t.csv --target y", {"t_csv": ",,\n , ,\n"}, "all cells of t.csv are empty"),
+    "a mark alone": ("train t.csv --target y", {"t_csv": b"\xef\xbb\xbf"}, "all cells of t.csv are empty"),
     "a gzip that was cut": (
         "train t.csv --target y",
         {"t_csv": gzip.compress(IRIS.encode())[:-12]},
-        "t.csv is compressed by gzip and cannot be unpacked",
+        "t.csv is compressed by gzip, but it cannot be decompressed",
     ),
     "a gzip with a wrong byte": (
         "train t.csv --target y",
         {"t_csv": gzip.compress(IRIS.encode())[:10] + b"\xff" * 20},
-        "t.csv is compressed by gzip and cannot be unpacked",
+        "t.csv is compressed by gzip, but it cannot be decompressed",
     ),
     "a name twice, below a line that says nothing": (
         "train t.csv --target y",
         {"t_csv": ",,\na,a,y\n1,2,p\n"},
-        "line 2 of t.csv calls columns 1, 2 'a'",
+        "line 2 of t.csv has the name 'a' in columns 1, 2",
     ),
     "a line of JSON, below blank ones": (
         "predict houses.json t.jsonl",
@@ -555,16 +566,16 @@ REFUSED = {
     "no such encoding": ("train t.csv --target y --encoding utf-9", {"t_csv": IRIS}, "--encoding must be .*'utf-9'"),
     "a workbook": ("train t.csv --target y", {"t_csv": b"PK\x03\x04" + bytes(99)}, "an Excel workbook or a zip file"),
     "no text": ("train t.csv --target y", {"t_csv": b"a,y\n1,\0\n"}, "zero byte on line 2"),
-    "a broken gzip": ("train t.csv --target y", {"t_csv": b"\x1f\x8b" + bytes(20)}, "cannot be unpacked"),
-    "no JSON": ("train t.csv --target y", {"t_csv": '{"a": 1}\n{"a": \n'}, "line 2 of t.csv is no JSON"),
+    "a broken gzip": ("train t.csv --target y", {"t_csv": b"\x1f\x8b" + bytes(20)}, "cannot be decompressed"),
+    "no JSON": ("train t.csv --target y", {"t_csv": '{"a": 1}\n{"a": \n'}, "line 2 of t.csv is not valid JSON"),
     "infinite numbers": (
         "train t.csv --target y",
         {"t_csv": "a,y\n1,p\ninf,q\n3,p\n"},
         r"line 3, column 1 \(a\) of t.csv: expected a finite number, found inf",
     ),
-    "a column to drop": ("train t.csv --target y --drop b,c", {"t_csv": IRIS}, "--drop: t.csv has no column 'c'"),
-    "a model that is there": ("train iris.csv --target species -o iris.json", {}, "there already.*--force"),
-    "a folder that is not there": ("train iris.csv --target species -o no/m.json", {}, "no folder 'no'"),
+    "a column to drop": ("train t.csv --target y --drop b,c", {"t_csv": IRIS}, "--drop must be .*, got 'c'"),
+    "a model that is there": ("train iris.csv --target species -o iris.json", {}, "exists already.*--force"),
+    "a folder that is not there": ("train iris.csv --target species -o no/m.json", {}, "there is no folder 'no'"),
     "nothing to go on from": ("train iris.csv --target species -o m.json --resume", {}, "m.json.unfinished"),
     "a model of another table": (
         "predict iris.json houses.csv",
@@ -587,10 +598,10 @@ REFUSED = {
         r"line 3, column 3 \(built\) of t.csv: expected dates, as in training, found 'soon'",
     ),
     "no heading": ("predict iris.json t.csv", {"t_csv": "1,2,3,4\n"}, "--heading"),
-    "no such id": ("predict iris.json iris.csv --id specie", {}, "--id: .*did you mean 'species'"),
-    "predictions that are there": ("predict iris.json iris.csv -o houses.csv", {}, "there already.*--force"),
+    "no such id": ("predict iris.json iris.csv --id specie", {}, "--id must be .*did you mean 'species'"),
+    "predictions that are there": ("predict iris.json iris.csv -o houses.csv", {}, "exists already.*--force"),
     "a model that is none": ("predict iris.csv iris.csv", {}, "it is not JSON"),
-    "a network to evaluate": ("evaluate net.json iris.csv", {}, "net.json is a network"),
+    "a network to evaluate": ("evaluate net.json iris.csv", {}, "net.json, which is a network"),
 }
 
 
@@ -634,7 +645,7 @@ def test_without_the_extra(shell, monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
     _, err, status = shell("train iris.csv --target species -o new.json")
     assert (err, status) == (
-        'nnc: this needs polars, which is not there; install it with pip install "nnc-cython[cli]"\n',
+        'nnc: this command needs polars; install it with pip install "nnc-cython[cli]"\n',
         1,
     )
 
@@ -660,10 +671,10 @@ def test_interrupted_and_resumed(shell, monkeypatch):
     monkeypatch.setattr(RunLog, "epoch", interrupted)
     out, err, status = shell(f"{line.replace(' -q', '')} -o m.json -f")
     assert status == 130
-    assert "interrupted: the best so far, " in err
+    assert "interrupted: saved the best model so far (" in err
     assert "--resume" in err
     assert 0 < len(nnc.load("m.json").networks_) < 6
-    assert "go on with --resume" in shell(f"{line} -o m.json")[1]
+    assert "continue it with --resume" in shell(f"{line} -o m.json")[1]
     assert shell(f"{line} -o m.json --resume") == ("", "", 0)
     assert not Path("m.json.unfinished").exists()
     frame = iris().drop("species")
@@ -677,7 +688,7 @@ def test_interrupted_and_resumed(shell, monkeypatch):
 def test_max_seconds(shell):
     _, err, status = shell("train iris.csv --target species -o m.json --members 40 --max-seconds 0.3")
     assert status == 0
-    assert re.search("note: ended after 0.3 seconds: the model is [0-9]+ of 40 networks", err)
+    assert re.search(r"note: stopped after 0.3 seconds: saved the best model so far \([0-9]+ of 40 networks\)", err)
     assert not Path("m.json.unfinished").exists()
 
 
@@ -714,7 +725,7 @@ def test_images(shell, images):
     one = shell(f"predict m.json {images / '下面' / '03.png'}")[0].splitlines()
     assert one[0].split(",") == ["file", "prediction", "probability_top left", "probability_下面"]
     (images / "下面" / "99.png").write_bytes(b"no image")
-    assert "99.png is no image that can be read" in shell("predict m.json images")[1]
+    assert "99.png cannot be read as an image" in shell("predict m.json images")[1]
     assert "this is a folder" in shell("predict iris.json images")[1]
 
 
@@ -734,21 +745,21 @@ def test_idx(shell, tmp_path):
 def test_images_interrupted_and_resumed(shell, images, monkeypatch, set_limit):
     """A run that Ctrl-C ended after the third epoch goes on to the model of a whole run."""
     assert shell("train --images images -o whole.json --epochs 6 -q")[2] == 0
-    keeper = import_module("nnc._cli.images").Keeper
-    set_limit("nnc._cli.images.Keeper.seconds", 1e-9)
-    keep, epochs = keeper.__call__, []
+    checkpoint = import_module("nnc._cli.images").PeriodicCheckpoint
+    set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
+    save, epochs = checkpoint.__call__, []
 
     def interrupted(self, record):
-        keep(self, record)
+        save(self, record)
         epochs.append(record["epoch"])
         if epochs == [1, 2, 3]:
             os.kill(os.getpid(), signal.SIGINT)
 
     # The command has no callback, and the signal must come after the third epoch.
-    monkeypatch.setattr(keeper, "__call__", interrupted)
+    monkeypatch.setattr(checkpoint, "__call__", interrupted)
     _, err, status = shell("train --images images -o m.json --epochs 6")
     assert status == 130
-    assert "interrupted: the best so far" in err
+    assert "interrupted: saved the best model so far" in err
     assert shell("train --images images -o m.json --epochs 6 --resume -q") == ("", "", 0)
     assert epochs == [1, 2, 3, 4, 5, 6]
     assert shell("predict m.json images") == shell("predict whole.json images")
@@ -759,7 +770,7 @@ def test_images_interrupted_and_resumed(shell, images, monkeypatch, set_limit):
 def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatch, set_limit, at, status):
     """A signal in the first of two epochs ends the run, and one in the last epoch comes too late to do so."""
     loop = import_module("nnc._training.loop").TrainingLoop
-    set_limit("nnc._cli.images.Keeper.seconds", 1e-9)
+    set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
     evaluate = loop.evaluate
 
     def interrupted(self):
@@ -771,14 +782,14 @@ def test_images_interrupted_while_an_epoch_is_measured(shell, images, monkeypatc
     monkeypatch.setattr(loop, "evaluate", interrupted)
     _, err, found = shell("train --images images -o m.json --epochs 2")
     assert found == status
-    assert ("interrupted: the best so far, which is of no whole epoch" in err) == (at == 1)
+    assert ("interrupted: saved the best model so far (no epoch is complete)" in err) == (at == 1)
     assert shell("predict m.json images --classes")[2] == 0
     assert Path("m.json.unfinished.safetensors").exists() == (at == 1)
 
 
 def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch, set_limit):
     """A run that was killed after its last epoch, before it removed its checkpoint, can be resumed."""
-    set_limit("nnc._cli.images.Keeper.seconds", 1e-9)
+    set_limit("nnc._cli.images.PeriodicCheckpoint.seconds", 1e-9)
     with monkeypatch.context() as killed:
         # A signal from outside cannot be sent at this moment.
         killed.setattr(os, "remove", lambda path: None)
@@ -791,10 +802,10 @@ def test_images_resumed_after_the_last_epoch(shell, images, monkeypatch, set_lim
 @pytest.mark.parametrize(
     ("line", "message", "status"),
     [
-        ("train --images nothing -o m.json", "nothing has no folders with images", 1),
-        ("train --images single -o m.json", "images of two classes or more, got only a", 1),
+        ("train --images nothing -o m.json", "nothing must have a subfolder with images", 1),
+        ("train --images single -o m.json", "images of at least two classes, got only a", 1),
         ("train --images images --target y", "got both", 2),
-        ("train --images images --labels y.idx", "--labels goes with an IDX file", 2),
+        ("train --images images --labels y.idx", "--labels is only for IDX files", 2),
     ],
 )
 def test_images_refused(shell, images, line, message, status):
@@ -1023,7 +1034,8 @@ def test_images_are_reduced_while_they_are_read(shell, tmp_path):
         folder = tmp_path / "large" / "ab"[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         image.new("RGB", (1200, 1000), (20 * i, 200, 10)).save(folder / f"{i}.png")
-    stacked = import_module("nnc._cli.images")._stacked  # private: the peak of a whole training is that of its packages
+    # Private, because the peak memory of a whole training is that of its packages.
+    read_images = import_module("nnc._cli.images")._read_images
     files = sorted(map(str, (tmp_path / "large").rglob("*.png")))
     made, most, new = [], 0, image.Image._new  # private: all copies of Pillow come from there
 
@@ -1038,7 +1050,7 @@ def test_images_are_reduced_while_they_are_read(shell, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         # Pillow allocates pixels outside Python, where tracemalloc does not see them.
         patch.setattr(image.Image, "_new", counted)
-        assert stacked(files).shape == (8, 33, 40, 3)
+        assert read_images(files).shape == (8, 33, 40, 3)
     assert 1 <= most <= 2
 
 
@@ -1055,14 +1067,14 @@ def test_a_report_of_images(shell, images):
 def test_options_of_tables_are_refused_for_images(shell, images, option):
     out, err, status = shell(f"train --images images -o m.json {option}")
     assert (out, status) == ("", 2)
-    assert f"{option.split()[0]} is for tables, and not for --images" in err
+    assert f"{option.split()[0]} is only for tables, not for --images" in err
 
 
 @pytest.mark.parametrize("option", ["--epochs 3", "--labels y.idx"])
 def test_options_of_images_are_refused_for_tables(shell, option):
     out, err, status = shell(f"{TRAIN} -o m.json {option}")
     assert (out, status) == ("", 2)
-    assert f"{option.split()[0]} is for --images, and not for a table" in err
+    assert f"{option.split()[0]} is only for --images, not for a table" in err
 
 
 def test_images_that_would_be_written_over(shell, images):
@@ -1078,11 +1090,11 @@ def test_images_that_would_be_written_over(shell, images):
 @pytest.mark.parametrize(
     ("line", "message", "status"),
     [
-        ("train iris.csv --target species -o m.json --members 99999999999", "from 1 to 2147483647, found '9", 2),
-        ("train iris.csv --target species -o m.json --seed -1", "from 0 to 4294967295, found '-1'", 2),
-        ("train iris.csv --target species -o m.json --seed 4294967296", "from 0 to 4294967295, found '4", 2),
-        (f"explain iris.json iris.csv --first {'1' * 5000}", "from 1 to 2147483647, found '1", 2),
-        ("compare --sizes 3,4,99999999999", "expected two or more whole numbers", 2),
+        ("train iris.csv --target species -o m.json --members 99999999999", "from 1 to 2147483647, got '9", 2),
+        ("train iris.csv --target species -o m.json --seed -1", "from 0 to 4294967295, got '-1'", 2),
+        ("train iris.csv --target species -o m.json --seed 4294967296", "from 0 to 4294967295, got '4", 2),
+        (f"explain iris.json iris.csv --first {'1' * 5000}", "from 1 to 2147483647, got '1", 2),
+        ("compare --sizes 3,4,99999999999", "must be two or more positive integers", 2),
         ("compare --rows 2147483647 --sizes 2000000,2", "nnc: there is not enough memory: ", 1),
         ("train iris.csv --target species -o .", "nnc: . is a folder; add the name of a file in it", 1),
         ("train iris.csv --target species -o m.json --log .", "nnc: . is a folder; add the name of a file in it", 1),
@@ -1096,8 +1108,8 @@ def test_numbers_and_paths_that_no_command_can_take(shell, line, message, status
 
 def test_completion():
     argcomplete = pytest.importorskip("argcomplete")
-    from nnc._cli.arguments import parser
+    from nnc._cli.arguments import build_parser
 
-    finder = argcomplete.CompletionFinder(parser())
+    finder = argcomplete.CompletionFinder(build_parser())
     found = finder._get_completions(["nnc"], "pre", "", None)
     assert [text.strip() for text in found] == ["predict"]

@@ -1,1 +1,1 @@
-"""The command line: `nnc demo`, `nnc inspect FILE`, ...; `nnc --help` lists everything."""
+"""Command line of nnc: `nnc demo`, `nnc inspect FILE`, ...; `nnc --help` lists all commands."""

@@ -1,4 +1,7 @@
-"""The commands and what they take. It imports none of them, so that help comes at once, and without any package."""
+"""Commands of the command line and their arguments.
+
+This module imports no command, so help is printed quickly and without the packages that some commands need.
+"""
 
 from __future__ import annotations
 
@@ -9,301 +12,339 @@ from typing import Any, NoReturn
 from nnc._cli.terminal import printable
 from nnc._version import __version__
 
-BEGIN = """how to begin, with a table of data that has a column to be predicted:
-  nnc train data.csv --target price -o price.json     a model, and a report of it
-  nnc predict price.json new.csv -o priced.csv        what it says about other rows
-  nnc explain price.json                              which columns it rests on
+GETTING_STARTED = """getting started with a table that has a column to predict:
+  nnc train data.csv --target price -o price.json     train a model and print a report
+  nnc predict price.json new.csv -o priced.csv        predict the column for other rows
+  nnc explain price.json                              show the importance of each column
 
-`nnc COMMAND --help` tells what a command takes; `nnc demo` shows networks at work.
-Tables need the extra [cli]: pip install "nnc-cython[cli]"
+`nnc COMMAND --help` describes a command; `nnc demo` shows what nnc can do.
+Tables require the extra [cli]: pip install "nnc-cython[cli]"
 """
 
 
-MAX_NUMBER = 2**31 - 1  # largest size of a layer; other whole numbers have the same limit here
-MAX_SEED = 2**32 - 1  # as scikit-learn has it
+MAX_INTEGER = 2**31 - 1  # limit of the size of a layer, also used for all other integer options
+MAX_SEED = 2**32 - 1  # limit of random_state in scikit-learn
 
 
 class UsageError(Exception):
-    """The arguments do not go together."""
+    """Invalid combination of arguments."""
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of argparse, whose errors may show what was typed in a terminal."""
+    """Parser whose error messages may contain what the user has typed: control characters are escaped."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the usage and the error message, and exit with status 2."""
         super().error(printable(message))
 
 
-def _sizes(text: str) -> list[int]:
+def _parse_sizes(text: str) -> list[int]:
     try:
         sizes = [int(part) for part in text.replace("-", ",").split(",")]
     except ValueError:
         sizes = []
-    if len(sizes) < 2 or min(sizes) < 1 or max(sizes) > MAX_NUMBER:
-        raise argparse.ArgumentTypeError(f"expected two or more whole numbers like 3,4,1, found {text!r}")
+    if len(sizes) < 2 or min(sizes) < 1 or max(sizes) > MAX_INTEGER:
+        raise argparse.ArgumentTypeError(f"must be two or more positive integers such as 3,4,1, got {text!r}")
     return sizes
 
 
-def _whole(text: str, least: int, most: int) -> int:
-    if not text.isdecimal() or len(text) > 10 or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, found {text!r}")
+def _parse_integer(text: str, minimum: int, maximum: int) -> int:
+    if not text.isdecimal() or len(text) > 10 or not minimum <= int(text) <= maximum:
+        raise argparse.ArgumentTypeError(f"must be an integer from {minimum} to {maximum}, got {text!r}")
     return int(text)
 
 
-def _between(text: str, limit: float, expected: str) -> float:
-    """Return a number above 0 and below `limit`."""
+def _parse_positive(text: str, limit: float, expected: str) -> float:
+    """Return the number if it is between 0 and `limit`, both excluded."""
     try:
         number = float(text)
     except ValueError:
         number = 0
     if not 0 < number < limit:
-        raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+        raise argparse.ArgumentTypeError(f"must be {expected}, got {text!r}")
     return number
 
 
-_positive = partial(_whole, least=1, most=MAX_NUMBER)
-_seed = partial(_whole, least=0, most=MAX_SEED)
-_seconds = partial(_between, limit=float("inf"), expected="seconds above 0")
-_share = partial(_between, limit=1.0, expected="a number above 0 and below 1")
+_parse_count = partial(_parse_integer, minimum=1, maximum=MAX_INTEGER)
+_parse_seed = partial(_parse_integer, minimum=0, maximum=MAX_SEED)
+_parse_seconds = partial(_parse_positive, limit=float("inf"), expected="a positive number of seconds")
+_parse_fraction = partial(_parse_positive, limit=1.0, expected="a number between 0 and 1")
 
 
-def _separator(text: str) -> str:
-    mark = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(text, text)
-    if len(mark) != 1 or not mark.isascii():
-        raise argparse.ArgumentTypeError(f"expected one character, or tab, found {text!r}")
-    return mark
+def _parse_separator(text: str) -> str:
+    separator = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}.get(text, text)
+    if len(separator) != 1 or not separator.isascii():
+        raise argparse.ArgumentTypeError(f"must be one ASCII character or the word tab, got {text!r}")
+    return separator
 
 
-def _names(text: str) -> list[str]:
+def _parse_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line, whose result names the module of nnc._cli to run as `command`."""
-    whole = Parser(
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; its result names the module of nnc._cli to run as `command`."""
+    root = Parser(
         prog="nnc",
-        description="Train small neural networks at the speed of the processor.",
-        epilog=BEGIN,
+        description="Train small neural networks fast.",
+        epilog=GETTING_STARTED,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    whole.add_argument("--version", action="version", version=f"nnc {__version__}")
-    commands = whole.add_subparsers(title="commands", metavar="COMMAND")
-    for name, (add_arguments, brief) in COMMANDS.items():
-        command = commands.add_parser(name, help=brief, description=add_arguments.__doc__, allow_abbrev=False)
+    root.add_argument("--version", action="version", version=f"nnc {__version__}")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND")
+    for name, (add_arguments, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=add_arguments.__doc__, allow_abbrev=False)
         command.set_defaults(command=name)
         add_arguments(command)
-    return whole
+    return root
 
 
-# ------------------------------------------------------------------------------------------ what several have
+# ------------------------------------------------------------------------- options shared by several commands
 
 
-def _table(command: argparse.ArgumentParser) -> None:
-    """Add the options for reading text."""
-    group = command.add_argument_group("how text is read (default: as a look at it says)")
-    group.add_argument("--separator", metavar="MARK", type=_separator, help="between cells: a character, or tab")
+def _add_text_options(command: argparse.ArgumentParser) -> None:
+    """Add the options for reading text files."""
+    group = command.add_argument_group("reading text files (default: detected from the content)")
     group.add_argument(
-        "--heading", action=argparse.BooleanOptionalAction, help="whether the first line names the columns"
+        "--separator", metavar="MARK", type=_parse_separator, help="cell separator: one character, or tab"
     )
-    group.add_argument("--encoding", metavar="NAME", help="such as utf-8, cp1252, gb18030")
+    group.add_argument(
+        "--heading", action=argparse.BooleanOptionalAction, help="whether the first line contains the column names"
+    )
+    group.add_argument("--encoding", metavar="NAME", help="text encoding, such as utf-8, cp1252 or gb18030")
 
 
-def _count(command: argparse._ActionsContainer, name: str, brief: str, **settings: Any) -> None:
-    command.add_argument(name, metavar="N", type=_positive, help=brief, **settings)
+def _add_count(command: argparse._ActionsContainer, name: str, description: str, **settings: Any) -> None:
+    command.add_argument(name, metavar="N", type=_parse_count, help=description, **settings)
 
 
-def _quiet(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+def _add_quiet(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-q", "--quiet", action="store_true", help="print only errors")
 
 
-def _output(command: argparse.ArgumentParser, brief: str, **settings: Any) -> None:
-    command.add_argument("-o", "--output", metavar="FILE", help=brief, **settings)
-    command.add_argument("-f", "--force", action="store_true", help="write over files that are there")
+def _add_output(command: argparse.ArgumentParser, description: str, **settings: Any) -> None:
+    command.add_argument("-o", "--output", metavar="FILE", help=description, **settings)
+    command.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
 
 
-# ------------------------------------------------------------------------- commands, described by their docstrings
+# ------------------------------------------------------------------------- commands
+# Each function adds the arguments of the command after which it is named. Its docstring is the description in the help.
 
 
 def _train(command: argparse.ArgumentParser) -> None:
-    """Train a model: of a table one that predicts a column from the others, of images one that tells folders apart.
-    Ctrl-C keeps the best so far."""
+    """Train a model that predicts one column of a table from the others, or the class of an image.
+
+    Ctrl-C ends the training early and saves the best model so far.
+    """
     command.add_argument(
         "data",
         metavar="DATA",
         nargs="?",
-        help="CSV, TSV, JSON lines, Parquet or Feather, compressed by gzip or not; - is standard input",
+        help="CSV, TSV, JSON lines, Parquet or Feather file, optionally compressed by gzip; - reads standard input",
     )
-    command.add_argument("--target", metavar="COLUMN", help="the column that is to be predicted")
+    command.add_argument("--target", metavar="COLUMN", help="column to predict")
     command.add_argument(
-        "--images", metavar="FOLDER", help="images in place of a table: a folder for each class, or an IDX file"
+        "--images",
+        metavar="FOLDER",
+        help="train on images instead of a table: a folder with one subfolder for each class, or an IDX file",
     )
-    command.add_argument("--labels", metavar="FILE", help="the labels of --images in an IDX file")
-    _output(command, "the model (default: %(default)s)", default="model.json")
-    command.add_argument("--drop", metavar="COLUMN,...", type=_names, default=[], help="columns to leave out")
+    command.add_argument("--labels", metavar="FILE", help="IDX file with the labels of --images")
+    _add_output(command, "model file to write (default: %(default)s)", default="model.json")
+    command.add_argument("--drop", metavar="COLUMN,...", type=_parse_names, default=[], help="columns to ignore")
     command.add_argument(
         "--task",
         choices=("classification", "regression"),
-        help="what the target is (default: as its values say)",
+        help="type of the task (default: inferred from the values of the target)",
     )
     command.add_argument(
         "--loss",
         choices=("squared_error", "absolute_error", "poisson"),
-        help="of numbers: predict the mean, the median, or counts (default: the mean, as prices if they look so)",
+        help="loss for regression: squared_error and poisson predict the mean, absolute_error predicts the median "
+        "(default: poisson if the target is never negative and its skewness exceeds 0.5, else squared_error)",
     )
     command.add_argument(
         "--preset",
         choices=("fast", "default", "best"),
         default="default",
-        help="how much is done (default: %(default)s)",
+        help="training effort (default: %(default)s)",
     )
-    _count(command, "--members", "how many networks (default: by preset and rows)")
-    _count(command, "--epochs", "of --images: how often to go through them")
-    command.add_argument("--max-seconds", metavar="S", type=_seconds, help="end after this time, with what there is")
-    _count(command, "--jobs", "of tables: networks trained at the same time (default: all cores)")
-    _count(command, "--threads", "of --images: threads of the training (default: up to all cores)")
+    _add_count(command, "--members", "number of networks (default: depends on the preset and the number of rows)")
+    _add_count(command, "--epochs", "number of passes over the images; only with --images")
     command.add_argument(
-        "--seed", metavar="N", type=_seed, default=0, help="the same one makes the same model (default: %(default)s)"
+        "--max-seconds", metavar="S", type=_parse_seconds, help="stop after this time and save the best model so far"
     )
-    command.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
-    command.add_argument("--log", metavar="FILE", help="every epoch as a line of JSON")
-    command.add_argument("--report", metavar="FILE", help="the report as a page of HTML")
-    _quiet(command)
-    _table(command)
+    _add_count(command, "--jobs", "number of networks trained in parallel; only for tables (default: all cores)")
+    _add_count(command, "--threads", "maximum number of threads; only with --images (default: all cores)")
+    command.add_argument(
+        "--seed",
+        metavar="N",
+        type=_parse_seed,
+        default=0,
+        help="random seed; the same seed gives the same model (default: %(default)s)",
+    )
+    command.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    command.add_argument("--log", metavar="FILE", help="write the numbers of each epoch to this file, as JSON lines")
+    command.add_argument("--report", metavar="FILE", help="write the training report to this file, as HTML")
+    _add_quiet(command)
+    _add_text_options(command)
 
 
 def _predict(command: argparse.ArgumentParser) -> None:
-    """Predict. A model of a table takes a table with the columns of its training, of any size, and adds its
-    predictions; one of images takes a folder or files; a network takes rows of numbers."""
-    command.add_argument("file", metavar="MODEL", help="a saved model or network")
+    """Predict with a saved model.
+
+    A model of a table reads a table of any size with the columns of the training table and adds its predictions. A
+    model of images reads a folder or a file of images. A network reads rows of numbers.
+    """
+    command.add_argument("file", metavar="MODEL", help="saved model or network")
     command.add_argument(
         "rows",
         metavar="DATA",
         nargs="?",
         default="-",
-        help="a table, rows of numbers, or images (default: standard input)",
+        help="table, rows of numbers, or images (default: standard input)",
     )
-    _output(
+    _add_output(
         command,
-        "its ending says how: .csv, .tsv, .jsonl (these with .gz, too), .parquet or .feather (default: CSV to standard "
-        "output)",
+        "file to write; its extension selects the format: .csv, .tsv, .jsonl (each optionally followed by .gz), "
+        ".parquet or .feather (default: CSV to standard output)",
     )
     command.add_argument(
-        "--id", metavar="COLUMN,...", type=_names, help="write these columns alone beside the predictions"
+        "--id", metavar="COLUMN,...", type=_parse_names, help="copy only these columns of the table to the output"
     )
-    command.add_argument("--classes", action="store_true", help="the most probable class alone, no probabilities")
+    command.add_argument("--classes", action="store_true", help="write only the most probable class, no probabilities")
     command.add_argument(
-        "--interval", metavar="SHARE", type=_share, help="of numbers: ends that hold so many, such as 0.9"
+        "--interval",
+        metavar="COVERAGE",
+        type=_parse_fraction,
+        help="for regression: add the bounds of a prediction interval with this coverage, such as 0.9",
     )
-    _quiet(command)
-    _table(command)
+    _add_quiet(command)
+    _add_text_options(command)
 
 
 def _evaluate(command: argparse.ArgumentParser) -> None:
-    """Compare what a model of a table predicts with the column that holds the truth."""
-    command.add_argument("file", metavar="MODEL", help="a model that `nnc train` has made")
-    command.add_argument("rows", metavar="DATA", help="a table with the target; - is standard input")
-    command.add_argument("--target", metavar="COLUMN", help="the column with the truth (default: as in training)")
-    command.add_argument("--json", action="store_true", help="as JSON")
-    _table(command)
+    """Compare the predictions of a model with the true values in a column of a table."""
+    command.add_argument("file", metavar="MODEL", help="model of a table, from `nnc train`")
+    command.add_argument("rows", metavar="DATA", help="table with the target column; - reads standard input")
+    command.add_argument(
+        "--target", metavar="COLUMN", help="column with the true values (default: the target of the training)"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    _add_text_options(command)
 
 
 def _explain(command: argparse.ArgumentParser) -> None:
-    """Without a table: how much worse a model gets where a column is shuffled. With one: what each column gives to the
-    prediction of each row; they add up to it."""
-    command.add_argument("file", metavar="MODEL", help="a model that `nnc train` has made")
-    command.add_argument("rows", metavar="DATA", nargs="?", help="a table whose rows are to be explained")
-    _count(command, "--first", "so many rows of it (default: %(default)s)", default=5)
-    command.add_argument("--label", metavar="CLASS", help="the class that is explained (default: the predicted one)")
-    _output(command, "a row for each row and a column for each column, in place of text")
-    command.add_argument("--json", action="store_true", help="as JSON")
-    _table(command)
+    """Print the importance of each column, or the contribution of each column to the predictions of some rows.
+
+    Without a table: how much the score decreases if a column is shuffled. With a table: contributions that add up to
+    the prediction of each row.
+    """
+    command.add_argument("file", metavar="MODEL", help="model of a table, from `nnc train`")
+    command.add_argument("rows", metavar="DATA", nargs="?", help="table with the rows to explain")
+    _add_count(command, "--first", "number of rows to explain, from the first (default: %(default)s)", default=5)
+    command.add_argument("--label", metavar="CLASS", help="class to explain (default: the predicted class)")
+    _add_output(command, "table to write instead of printing text, with the contribution of each column")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    _add_text_options(command)
 
 
 def _inspect(command: argparse.ArgumentParser) -> None:
     """Print every layer, neuron, weight and bias of a saved network, or the report of the model of a table."""
-    command.add_argument("file", metavar="FILE", help="a saved model or network")
-    command.add_argument("--json", action="store_true", help="what it is, as JSON, without weights")
+    command.add_argument("file", metavar="FILE", help="saved model or network")
+    command.add_argument("--json", action="store_true", help="print a description without the weights, as JSON")
 
 
 def _draw(command: argparse.ArgumentParser) -> None:
-    """Draw a network as SVG: its layers, neurons and weights."""
-    command.add_argument("file", metavar="MODEL", help="a saved model or network")
-    _output(command, "the drawing", required=True)
-    _count(command, "--neurons", "of a layer, at most (default: %(default)s)", default=10)
-    _count(command, "--network", "which one of several (default: %(default)s)", default=1)
+    """Draw the layers, neurons and weights of a network as SVG."""
+    command.add_argument("file", metavar="MODEL", help="saved model or network")
+    _add_output(command, "SVG file to write", required=True)
+    _add_count(
+        command, "--neurons", "maximum number of neurons to draw for each layer (default: %(default)s)", default=10
+    )
+    _add_count(command, "--network", "number of the network, in a model with several (default: %(default)s)", default=1)
 
 
 def _export(command: argparse.ArgumentParser) -> None:
-    """Write a network as ONNX, or as a source file that needs nothing else."""
-    command.add_argument("file", metavar="MODEL", help="a saved network")
-    to = command.add_mutually_exclusive_group(required=True)
-    to.add_argument("--onnx", dest="to", action="store_const", const="onnx", help="ONNX")
-    to.add_argument("--c", dest="to", action="store_const", const="c", help="a C header")
-    to.add_argument("--python", dest="to", action="store_const", const="python", help="Python, without NumPy")
-    to.add_argument("--js", dest="to", action="store_const", const="js", help="JavaScript")
-    _output(command, "the file (default: the model's name with another ending)")
-    which = command.add_mutually_exclusive_group()
-    _count(which, "--network", "which one of several")
-    _count(which, "--members", "the N best networks of the model of a table (default: all)")
+    """Export a model as ONNX, or as a source file without dependencies."""
+    command.add_argument("file", metavar="MODEL", help="saved model or network")
+    format_options = command.add_mutually_exclusive_group(required=True)
+    format_options.add_argument("--onnx", dest="format", action="store_const", const="onnx", help="ONNX")
+    format_options.add_argument("--c", dest="format", action="store_const", const="c", help="C header")
+    format_options.add_argument(
+        "--python", dest="format", action="store_const", const="python", help="Python module that does not need NumPy"
+    )
+    format_options.add_argument("--js", dest="format", action="store_const", const="js", help="JavaScript module")
+    _add_output(command, "file to write (default: name of the model with the extension of the format)")
+    network_options = command.add_mutually_exclusive_group()
+    _add_count(network_options, "--network", "number of the network to export, in a model with several")
+    _add_count(
+        network_options, "--members", "export only the N best networks of a model of a table (default: all networks)"
+    )
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
-    """Train the tutorial's network and a recognizer of handwritten digits, compare with plain Python, save, load. Every
-    statement is checked; the exit status is 1 if one does not hold."""
+    """Train two example networks, compare the engine with plain Python, and save and load the networks.
+
+    The demo checks its results; the exit status is 1 if a check fails.
+    """
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
-    """Train one network twice from the same weights, with the compiled engine and in plain Python, and print the
-    largest differences and the speed-up. Without options: the tutorial."""
+    """Train a network with the compiled engine and in plain Python, from the same weights.
+
+    Prints the largest differences and the speed-up. The default is the network of the tutorial.
+    """
     command.add_argument(
         "--sizes",
         metavar="N,N,...",
-        type=_sizes,
+        type=_parse_sizes,
         default="3,4,1",
-        help="inputs, hidden neurons, outputs (default: %(default)s)",
+        help="number of inputs, hidden neurons and outputs (default: %(default)s)",
     )
-    _count(command, "--rows", "rows of random numbers (default: the tutorial's four where they fit, else 32)")
-    _count(command, "--epochs", "how often to go through the rows (default: 1500, or what takes a few seconds)")
+    _add_count(
+        command, "--rows", "number of random rows (default: the tutorial's four rows if the sizes fit, else 32 rows)"
+    )
+    _add_count(command, "--epochs", "number of epochs (default: 1500, or fewer to finish within a few seconds)")
     command.add_argument(
         "--lr",
         metavar="RATE",
         type=float,
         help="learning rate (default: 1 for the tutorial's rows, else 0.01)",
     )
-    _count(command, "--batch-size", "rows a step (default: all)")
+    _add_count(command, "--batch-size", "number of rows in a mini-batch (default: all rows)")
     command.add_argument(
-        "--activation", metavar="NAME", default="sigmoid", help="of the hidden layers (default: %(default)s)"
+        "--activation", metavar="NAME", default="sigmoid", help="activation of the hidden layers (default: %(default)s)"
     )
     command.add_argument("--loss", metavar="NAME", default="sse", help="sse, half_sse or mse (default: %(default)s)")
     command.add_argument(
         "--init",
         metavar="NAME",
-        help="how the weights begin (default: uniform for the tutorial's rows, else by activation)",
+        help="weight initialization (default: uniform for the tutorial's rows, else chosen by the activation)",
     )
-    command.add_argument("--bias", action="store_true", help="with biases")
+    command.add_argument("--bias", action="store_true", help="use biases")
     command.add_argument(
         "--seed",
         metavar="N",
-        type=_seed,
+        type=_parse_seed,
         default=0,
-        help="of the weights and the random rows (default: %(default)s)",
+        help="seed of the weights and the random rows (default: %(default)s)",
     )
 
 
 def _config(command: argparse.ArgumentParser) -> None:
-    """Print version, processor variant, compiler, threads: what a report of a problem needs."""
+    """Print the version, instruction set, compiler and number of threads, for bug reports."""
 
 
 COMMANDS = {
-    "train": (_train, "a model from a table, or from images"),
-    "predict": (_predict, "what a model says about rows of a table, or images"),
-    "evaluate": (_evaluate, "how good a model is on rows whose answers are known"),
-    "explain": (_explain, "which columns a model, or a prediction, rests on"),
-    "inspect": (_inspect, "what is in a saved model"),
-    "draw": (_draw, "a drawing of a network"),
-    "export": (_export, "a network for where there is no nnc: ONNX, C, Python, JavaScript"),
+    "train": (_train, "train a model on a table or on images"),
+    "predict": (_predict, "predict for the rows of a table, for rows of numbers, or for images"),
+    "evaluate": (_evaluate, "measure the accuracy of a model on rows with known target"),
+    "explain": (_explain, "show the importance of columns, or explain predictions"),
+    "inspect": (_inspect, "print the content of a saved model"),
+    "draw": (_draw, "draw a network"),
+    "export": (_export, "export a model as ONNX, C, Python or JavaScript"),
     "demo": (_demo, "show what nnc does, in a few seconds"),
-    "compare": (_compare, "the compiled engine against plain Python: differences and speed-up"),
-    "config": (_config, "version, processor variant, compiler, threads"),
+    "compare": (_compare, "compare the compiled engine with plain Python: differences and speed-up"),
+    "config": (_config, "print version, instruction set, compiler and number of threads"),
 }

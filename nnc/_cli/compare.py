@@ -1,4 +1,4 @@
-"""`nnc compare`: the compiled engine against plain Python, differences and speed-up."""
+"""`nnc compare`: differences and speed-up of the compiled engine compared with plain Python."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-AFFORDABLE_WORK = 10_000_000  # rows times weights times epochs that plain Python does in a few seconds at most
+MAX_REFERENCE_WORK = 10_000_000  # rows x weights x epochs that plain Python trains within a few seconds
 
 
 def run(arguments: Namespace) -> int:
+    """Run `nnc compare` and return the exit status."""
     sizes = arguments.sizes
-    X, y, tutorial = _problem(sizes, arguments.rows, arguments.seed)
+    X, y, is_tutorial = _build_data(sizes, arguments.rows, arguments.seed)
     work = len(X) * sum(n_in * n_out for n_in, n_out in pairwise(sizes))
-    epochs = arguments.epochs or max(1, min(1500, AFFORDABLE_WORK // work))
-    lr = arguments.lr if arguments.lr is not None else 1.0 if tutorial else 0.01
-    init = arguments.init or ("uniform" if tutorial else None)
+    epochs = arguments.epochs or max(1, min(1500, MAX_REFERENCE_WORK // work))
+    lr = arguments.lr if arguments.lr is not None else 1.0 if is_tutorial else 0.01
+    init = arguments.init or ("uniform" if is_tutorial else None)
     compare(
         sizes,
         X,
@@ -41,8 +42,11 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _problem(sizes: list[int], rows: int | None, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-    """Return inputs, targets, and whether they are the tutorial's, which are used if they fit."""
+def _build_data(sizes: list[int], rows: int | None, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """Return inputs, targets, and whether they are the tutorial's.
+
+    The tutorial's rows are used if the sizes of the network fit and no number of rows is given.
+    """
     if rows is None and (sizes[0], sizes[-1]) == (3, 1):
         return TUTORIAL_X, TUTORIAL_Y, True
     generator = np.random.default_rng(seed)

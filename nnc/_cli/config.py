@@ -1,4 +1,4 @@
-"""`nnc config`: version, processor variant, compiler, threads."""
+"""`nnc config`: version, instruction set, compiler and number of threads."""
 
 from __future__ import annotations
 
@@ -11,5 +11,6 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Namespace) -> int:
+    """Run `nnc config` and return the exit status."""
     show_config()
     return 0

@@ -1,4 +1,4 @@
-"""`nnc evaluate MODEL DATA`: how good the model of a table is on rows whose answers are known."""
+"""`nnc evaluate MODEL DATA`: metrics of the model of a table on rows with known target."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import polars as pl
 
 from nnc._cli import tables
 from nnc._cli.arguments import UsageError
-from nnc._cli.formats import TableFileError, TextOptions, opened
-from nnc._cli.models import table_model
-from nnc._cli.predict_table import rows
-from nnc._cli.terminal import say, say_json
+from nnc._cli.formats import TableFileError, TextOptions, open_table
+from nnc._cli.models import load_table_model
+from nnc._cli.predict_table import read_batches
+from nnc._cli.terminal import print_json, print_text
 from nnc._data.metrics import METRICS
 from nnc._inspection.text import aligned
 from nnc.tabular import TableClassifier
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from nnc.tabular.estimator import TableEstimator
 
-OF_NUMBERS = {"r2": "R^2", "rmse": "root mean squared error", "mae": "mean absolute error"}
-OF_CLASSES = {
+REGRESSION_METRICS = {"r2": "R^2", "rmse": "root mean squared error", "mae": "mean absolute error"}
+CLASSIFICATION_METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "f1": "F1",
@@ -34,89 +34,97 @@ OF_CLASSES = {
     "calibration_error": "calibration error",
     "auc": "area under the ROC curve",
 }
-MOST_CLASSES = 12  # of which a table of true and predicted ones fits into 80 columns
+MAX_CONFUSION_CLASSES = 12  # with more classes the confusion matrix does not fit into 80 columns
 
 
 def run(arguments: Namespace) -> int:
-    model = table_model(arguments.file, "evaluate")
+    """Run `nnc evaluate` and return the exit status."""
+    model = load_table_model(arguments.file, "evaluate")
     target = arguments.target or model.target_name_
     if target is None:
-        raise UsageError(f"{arguments.file} does not say what its target is called: name it with --target")
-    answers, truth = _answers(model, target, arguments)
+        raise UsageError(f"{arguments.file} does not store the name of its target; pass it with --target")
+    predictions, y = _predict(model, target, arguments)
     if isinstance(model, TableClassifier):
-        found = _of_classes(model, answers, truth)
+        results = _evaluate_classifier(model, predictions, y)
     else:
-        numbers = truth.cast(pl.Float64).to_numpy()[:, None]
-        found = {name: METRICS[name](numbers, answers.reshape(len(truth), -1), None) for name in OF_NUMBERS}
-        found = {"rows": len(truth), **found}
+        Y = y.cast(pl.Float64).to_numpy()[:, None]
+        metrics = {name: METRICS[name](Y, predictions.reshape(len(y), -1), None) for name in REGRESSION_METRICS}
+        results = {"rows": len(y), **metrics}
     if arguments.json:
-        say_json(found)
+        print_json(results)
     else:
-        _print(found, target)
+        _print_results(results, target)
     return 0
 
 
-def _answers(model: TableEstimator, target: str, arguments: Namespace) -> tuple[NDArray[np.float64], pl.Series]:
-    """What the model says of all rows whose answer is known, and these answers."""
+def _predict(model: TableEstimator, target: str, arguments: Namespace) -> tuple[NDArray[np.float64], pl.Series]:
+    """Return the predictions and the true values of all rows that have a true value."""
     is_classifier = isinstance(model, TableClassifier)
-    given, truths = [], []
-    with opened(arguments.rows, TextOptions.of(arguments), [target, *model.model_.schema.names]) as file:
-        also = {target: "text" if is_classifier else "number"}
-        for start, _, X in rows(model, file, arguments.file, also):
-            has_truth = X[target].is_not_null()
-            known = X.filter(has_truth)
-            if len(known):
-                with tables.located(file, start, has_truth):
-                    given.append(model.predict_proba(known) if is_classifier else model.predict(known))
-                truths.append(known[target])
-    if not truths:
-        raise TableFileError(f"column {target!r} of {arguments.rows} is empty: expected the truth")
-    return np.concatenate(given), pl.concat(truths)
+    predictions, targets = [], []
+    with open_table(
+        arguments.rows, TextOptions.from_arguments(arguments), [target, *model.model_.schema.names]
+    ) as file:
+        target_kind = {target: "text" if is_classifier else "number"}
+        for start, _, X in read_batches(model, file, arguments.file, target_kind):
+            has_target = X[target].is_not_null()
+            labelled = X.filter(has_target)
+            if len(labelled):
+                with tables.locate_errors(file, start, has_target):
+                    predictions.append(model.predict_proba(labelled) if is_classifier else model.predict(labelled))
+                targets.append(labelled[target])
+    if not targets:
+        raise TableFileError(f"column {target!r} of {arguments.rows} is empty: expected the true values")
+    return np.concatenate(predictions), pl.concat(targets)
 
 
-def _of_classes(model: TableClassifier, P: NDArray[np.float64], truth: pl.Series) -> dict[str, Any]:
+def _evaluate_classifier(model: TableClassifier, P: NDArray[np.float64], y: pl.Series) -> dict[str, Any]:
+    """Return the metrics of probabilities P for the true labels y."""
     labels = model.classes_.tolist()
-    places = _places(labels, truth)
-    known = places >= 0
-    found: dict[str, Any] = {"rows": len(truth), "rows_of_unknown_classes": int((~known).sum())}
-    guessed = P.argmax(axis=1)
-    right = float((guessed == places).mean())
-    P, true, guessed = P[known], places[known], guessed[known]
+    true = _class_indices(labels, y)
+    in_training = true >= 0
+    results: dict[str, Any] = {"rows": len(y), "rows_of_unknown_classes": int((~in_training).sum())}
+    predicted = P.argmax(axis=1)
+    accuracy = float((predicted == true).mean())
+    P, true, predicted = P[in_training], true[in_training], predicted[in_training]
     if len(true):
-        found |= {name: METRICS[name](true, guessed, None) for name in ("balanced_accuracy", "f1")}
-        found["log_loss"] = METRICS["log_loss"](true, P, None)
-        found["calibration_error"] = expected_calibration_error(P, true)
+        results |= {name: METRICS[name](true, predicted, None) for name in ("balanced_accuracy", "f1")}
+        results["log_loss"] = METRICS["log_loss"](true, P, None)
+        results["calibration_error"] = expected_calibration_error(P, true)
         if len(labels) == 2 and 0 < true.sum() < len(true):
-            found["auc"] = METRICS["auc"](true, P[:, 1], None)
-    found["accuracy"] = right
+            results["auc"] = METRICS["auc"](true, P[:, 1], None)
+    results["accuracy"] = accuracy
     confusion = np.zeros((len(labels), len(labels)), int)
-    np.add.at(confusion, (true, guessed), 1)
-    found["classes"], found["confusion"] = list(map(str, labels)), confusion.tolist()
-    return found
+    np.add.at(confusion, (true, predicted), 1)
+    results["classes"], results["confusion"] = list(map(str, labels)), confusion.tolist()
+    return results
 
 
-def _places(labels: list[Any], truth: pl.Series) -> NDArray[np.intp]:
-    """Which of the labels each truth is, -1 where it is none."""
+def _class_indices(labels: list[Any], y: pl.Series) -> NDArray[np.intp]:
+    """Return the index of the class of each cell, or -1 if training had no such class."""
     if isinstance(labels[0], (str, bool)):
-        place = {str(label).lower() if isinstance(label, bool) else label: i for i, label in enumerate(labels)}
-        cells = [str(cell).lower() if isinstance(labels[0], bool) else str(cell) for cell in truth.to_list()]
+        index = {str(label).lower() if isinstance(label, bool) else label: i for i, label in enumerate(labels)}
+        cells = [str(cell).lower() if isinstance(labels[0], bool) else str(cell) for cell in y.to_list()]
     else:
-        place = {float(label): i for i, label in enumerate(labels)}
-        cells = truth.cast(pl.Float64, strict=False).to_list()
-    return np.array([place.get(cell, -1) for cell in cells], np.intp)
+        index = {float(label): i for i, label in enumerate(labels)}
+        cells = y.cast(pl.Float64, strict=False).to_list()
+    return np.array([index.get(cell, -1) for cell in cells], np.intp)
 
 
-def _print(found: dict[str, Any], target: str) -> None:
-    say(f"{target}: {found['rows']:,} rows")
-    if found.get("rows_of_unknown_classes"):
-        say(f"{found['rows_of_unknown_classes']:,} of them are of classes that training had not, and count as wrong")
-    names = {**OF_NUMBERS, **OF_CLASSES}
-    say("\n".join(aligned([[f"  {said}", f"{found[name]:.5g}"] for name, said in names.items() if name in found])))
-    labels = found.get("classes", [])
-    if 0 < len(labels) <= MOST_CLASSES:
-        say("\ntrue class, and what the model says\n")
-        short = [label[:12] for label in labels]
-        fits = sum(len(label) + 2 for label in short) < 60
-        head = ["", *(short if fits else map(str, range(1, len(short) + 1)))]
-        lines = [[label, *(str(n or ".") for n in row)] for label, row in zip(short, found["confusion"], strict=True)]
-        say("\n".join(aligned([head, *lines])))
+def _print_results(results: dict[str, Any], target: str) -> None:
+    print_text(f"{target}: {results['rows']:,} rows")
+    if results.get("rows_of_unknown_classes"):
+        print_text(
+            f"{results['rows_of_unknown_classes']:,} of these rows have a class that did not occur in training; they "
+            "count as wrong"
+        )
+    metrics = {**REGRESSION_METRICS, **CLASSIFICATION_METRICS}
+    lines = [[f"  {label}", f"{results[name]:.5g}"] for name, label in metrics.items() if name in results]
+    print_text("\n".join(aligned(lines)))
+    labels = results.get("classes", [])
+    if 0 < len(labels) <= MAX_CONFUSION_CLASSES:
+        print_text("\ntrue class (rows) and predicted class (columns)\n")
+        names = [label[:12] for label in labels]
+        fits = sum(len(name) + 2 for name in names) < 60
+        heading = ["", *(names if fits else map(str, range(1, len(names) + 1)))]
+        lines = [[name, *(str(n or ".") for n in row)] for name, row in zip(names, results["confusion"], strict=True)]
+        print_text("\n".join(aligned([heading, *lines])))

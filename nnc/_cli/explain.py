@@ -1,4 +1,4 @@
-"""`nnc explain MODEL [DATA]`: which columns the model of a table, or a prediction of it, rests on."""
+"""`nnc explain MODEL [DATA]`: importance of the columns for a model, or their contributions to predictions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import polars as pl
 
 from nnc._cli import outputs, tables
 from nnc._cli.arguments import UsageError
-from nnc._cli.formats import TextOptions, opened
-from nnc._cli.models import refuse_old, table_model
-from nnc._cli.predict_table import rows
-from nnc._cli.terminal import say, say_json
+from nnc._cli.formats import TextOptions, open_table
+from nnc._cli.models import load_table_model, refuse_existing
+from nnc._cli.predict_table import read_batches
+from nnc._cli.terminal import print_json, print_text
 from nnc._inspection.text import aligned
 from nnc.tabular import TableClassifier
 
@@ -24,56 +24,57 @@ if TYPE_CHECKING:
     from nnc.tabular.estimator import TableEstimator
     from nnc.tabular.explain import Explanations
 
-BAR = 30  # characters
-MOST = 12  # columns that are told of
+BAR_WIDTH = 30  # characters
+MAX_PRINTED_COLUMNS = 12  # columns with smaller contributions are summed up in one line
 
 
 def run(arguments: Namespace) -> int:
-    refuse_old(arguments.output, arguments.force)
-    model = table_model(arguments.file, "explain")
+    """Run `nnc explain` and return the exit status."""
+    refuse_existing(arguments.output, arguments.force)
+    model = load_table_model(arguments.file, "explain")
     if arguments.rows is None:
-        _importances(model, arguments)
+        _report_importances(model, arguments)
         return 0
-    label = _label(model, arguments.label)
-    with opened(arguments.rows, TextOptions.of(arguments), model.model_.schema.names) as file:
+    label = _find_label(model, arguments.label)
+    with open_table(arguments.rows, TextOptions.from_arguments(arguments), model.model_.schema.names) as file:
 
-        def parts() -> Iterator[tuple[int, Explanations]]:
-            left = arguments.first
-            for start, _, X in rows(model, file, arguments.file):
-                part = X.head(left) if arguments.first else X
-                with tables.located(file, start):
-                    yield start, model.explain(part, label) if label is not None else model.explain(part)
-                left -= len(part)
-                if left <= 0:
+        def explain_batches() -> Iterator[tuple[int, Explanations]]:
+            remaining = arguments.first
+            for start, _, X in read_batches(model, file, arguments.file):
+                batch = X.head(remaining) if arguments.first else X
+                with tables.locate_errors(file, start):
+                    yield start, model.explain(batch, label) if label is not None else model.explain(batch)
+                remaining -= len(batch)
+                if remaining <= 0:
                     return
 
         if arguments.output is not None:
-            outputs.write((_frame(model, found) for _, found in parts()), arguments.output)
+            outputs.write((_to_frame(model, batch) for _, batch in explain_batches()), arguments.output)
         elif arguments.json:
-            frames = pl.concat([_frame(model, found) for _, found in parts()])
-            say_json(frames.to_dicts())
+            frames = pl.concat([_to_frame(model, batch) for _, batch in explain_batches()])
+            print_json(frames.to_dicts())
         else:
-            for start, found in parts():
-                _print(model, found, start)
+            for start, batch in explain_batches():
+                _print_explanations(model, batch, start)
     return 0
 
 
-def _label(model: TableEstimator, given: str | None) -> Any:
-    """The class that is meant; UsageError where there is none."""
-    if given is None:
+def _find_label(model: TableEstimator, text: str | None) -> Any:
+    """Return the class label that is written like this text, or raise UsageError if there is none."""
+    if text is None:
         return None
     if not isinstance(model, TableClassifier):
-        raise UsageError("--label is for models of classes, and this one is of numbers")
+        raise UsageError("--label is only for classification, and this model is a regression model")
     labels = model.classes_.tolist()
     for label in labels:
-        if str(label) == given:
+        if str(label) == text:
             return label
-    shown = ", ".join(map(str, islice(labels, 10)))
-    raise UsageError(f"--label must be a class of the model, {shown}, got {given!r}")
+    choices = ", ".join(map(str, islice(labels, 10)))
+    raise UsageError(f"--label must be a class of the model, such as {choices}, got {text!r}")
 
 
-def _importances(model: TableEstimator, arguments: Namespace) -> None:
-    """How much the score falls where a column is shuffled."""
+def _report_importances(model: TableEstimator, arguments: Namespace) -> None:
+    """Print or write by how much the score decreases if a column is shuffled."""
     values = dict(zip(model.model_.schema.names, model.find_importances().tolist(), strict=True))
     values = dict(sorted(values.items(), key=lambda pair: -pair[1]))
     if arguments.output is not None:
@@ -81,45 +82,46 @@ def _importances(model: TableEstimator, arguments: Namespace) -> None:
         outputs.write(iter([frame]), arguments.output)
         return
     if arguments.json:
-        say_json(values)
+        print_json(values)
         return
-    measure = "accuracy" if isinstance(model, TableClassifier) else "R^2"
-    say(f"how much lower the {measure} on held-out rows is where a column is shuffled\n")
-    most = max(*values.values(), 1e-12)
-    bars = [[_short(name), f"{value:.4f}", "#" * round(BAR * max(value, 0) / most)] for name, value in values.items()]
-    say("\n".join(aligned(bars)))
+    score = "accuracy" if isinstance(model, TableClassifier) else "R^2"
+    print_text(f"decrease of the {score} on held-out rows if a column is shuffled\n")
+    scale = BAR_WIDTH / max(*values.values(), 1e-12)
+    lines = [[_shorten(name), f"{value:.4f}", "#" * round(scale * max(value, 0))] for name, value in values.items()]
+    print_text("\n".join(aligned(lines)))
 
 
-def _frame(model: TableEstimator, found: Explanations) -> pl.DataFrame:
-    """A row for each row: what is predicted, the baseline, what each column gives."""
-    head: dict[str, Any] = {}
+def _to_frame(model: TableEstimator, batch: Explanations) -> pl.DataFrame:
+    """Return a row for each explained row: the prediction, the baseline and the contribution of each column."""
+    classes: dict[str, Any] = {}
     if isinstance(model, TableClassifier):
-        head["class"] = model.classes_[found.outputs]
-    predicted = found.contributions.sum(axis=1) + found.baseline
-    given = {f"from_{name}": found.contributions[:, j] for j, name in enumerate(found.names)}
-    return pl.DataFrame({**head, "prediction": predicted, "baseline": found.baseline, **given})
+        classes["class"] = model.classes_[batch.outputs]
+    predictions = batch.contributions.sum(axis=1) + batch.baseline
+    contributions = {f"from_{name}": batch.contributions[:, j] for j, name in enumerate(batch.names)}
+    return pl.DataFrame({**classes, "prediction": predictions, "baseline": batch.baseline, **contributions})
 
 
-def _print(model: TableEstimator, found: Explanations, start: int) -> None:
-    for i, (contributions, baseline) in enumerate(zip(found.contributions, found.baseline, strict=True)):
-        label = model.classes_[found.outputs[i]] if isinstance(model, TableClassifier) else None
-        what = "predicted" if label is None else f"the probability of {label}"
+def _print_explanations(model: TableEstimator, batch: Explanations, start: int) -> None:
+    """Print the contributions of the columns to the prediction of each row, the largest first."""
+    for i, (contributions, baseline) in enumerate(zip(batch.contributions, batch.baseline, strict=True)):
+        label = model.classes_[batch.outputs[i]] if isinstance(model, TableClassifier) else None
+        quantity = "prediction" if label is None else f"probability of {label}"
         total = contributions.sum() + baseline
-        say(f"row {start + i + 1}: {what} is {total:.5g}, from {baseline:.5g} for the mean row")
+        print_text(f"row {start + i + 1}: {quantity} {total:.5g}, baseline (mean row) {baseline:.5g}")
         order = [j for j in np.argsort(-np.abs(contributions)) if contributions[j]]
-        most = max(np.abs(contributions).max(), 1e-12)
-        bars = [
-            [f"  {_short(found.names[j])}", f"{contributions[j]:+.4g}",
-             ("-" if contributions[j] < 0 else "+") * max(1, round(BAR * abs(contributions[j]) / most))]
-            for j in order[:MOST]
+        scale = BAR_WIDTH / max(np.abs(contributions).max(), 1e-12)
+        lines = [
+            [f"  {_shorten(batch.names[j])}", f"{contributions[j]:+.4g}",
+             ("-" if contributions[j] < 0 else "+") * max(1, round(scale * abs(contributions[j])))]
+            for j in order[:MAX_PRINTED_COLUMNS]
         ]  # fmt: skip
-        if bars:
-            say("\n".join(aligned(bars)))
-        if len(order) > MOST:
-            rest = contributions[order[MOST:]].sum()
-            say(f"  and {len(order) - MOST} more: {rest:+.4g}")
-        say()
+        if lines:
+            print_text("\n".join(aligned(lines)))
+        if len(order) > MAX_PRINTED_COLUMNS:
+            remainder = contributions[order[MAX_PRINTED_COLUMNS:]].sum()
+            print_text(f"  {len(order) - MAX_PRINTED_COLUMNS} other columns: {remainder:+.4g}")
+        print_text()
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     return name if len(name) <= 28 else name[:27] + "~"

@@ -1,4 +1,4 @@
-"""`nnc export MODEL --onnx|--c|--python|--js`: a network for where there is no nnc."""
+"""`nnc export MODEL --onnx|--c|--python|--js`: export of a model for use without nnc."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ from typing import TYPE_CHECKING
 
 import nnc
 from nnc._cli.arguments import UsageError
-from nnc._cli.models import load, one_network, refuse_old
+from nnc._cli.models import load, refuse_existing, select_network
 from nnc._cli.paths import check_distinct
-from nnc._cli.terminal import say
+from nnc._cli.terminal import print_text
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-ENDINGS = {"onnx": ".onnx", "c": ".h", "python": ".py", "js": ".js"}
+EXTENSIONS = {"onnx": ".onnx", "c": ".h", "python": ".py", "js": ".js"}
 
 
 def run(arguments: Namespace) -> int:
+    """Run `nnc export` and return the exit status."""
     model = load(arguments.file)
-    output = arguments.output or os.path.splitext(arguments.file)[0] + ENDINGS[arguments.to]
+    output = arguments.output or os.path.splitext(arguments.file)[0] + EXTENSIONS[arguments.format]
     check_distinct({"MODEL": arguments.file}, {"--output": output})
-    refuse_old(output, arguments.force)
-    if arguments.network is None and not hasattr(model, f"to_{arguments.to}"):
+    refuse_existing(output, arguments.force)
+    if arguments.network is None and not hasattr(model, f"to_{arguments.format}"):
         raise ValueError(
-            f"{arguments.file} is the model of a table, which --onnx and --c write whole: --network N writes one of "
-            "its networks, which takes the numbers that columns become"
+            f"--{arguments.format} cannot export {arguments.file}, a model of a table; use --onnx or --c, or export "
+            "one of its networks, whose inputs are encoded columns, with --network N"
         )
     if arguments.members is not None and isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
-        raise UsageError(f"--members needs the model of a table, and {arguments.file} is none: see --network")
+        raise UsageError(
+            f"--members requires a model of a table, got {arguments.file}, which is a network or an ensemble; "
+            "use --network"
+        )
     if arguments.network is not None or isinstance(model, nnc.NeuralNetwork):
-        model = one_network(model, arguments.network or 1)
+        model = select_network(model, arguments.network or 1)
     members = {} if arguments.members is None else {"members": arguments.members}
-    getattr(model, f"to_{arguments.to}")(output, **members)
-    say(f"written to {output}")
+    getattr(model, f"to_{arguments.format}")(output, **members)
+    print_text(f"written to {output}")
     return 0

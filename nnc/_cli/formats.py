@@ -1,5 +1,7 @@
-"""What a file of a table is, found by a look at its beginning: its format, and of text the encoding, the separator and
-whether there is a heading. Nothing of it needs a package."""
+"""Detection of the format of a table file, and of the encoding, separator and heading of a text file.
+
+The module needs only the standard library.
+"""
 
 from __future__ import annotations
 
@@ -28,54 +30,65 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Any, BinaryIO
 
-PIECE = 1 << 20  # bytes that are read at a time
-LOOK = 1 << 16  # of the beginning, to find the separator in
-ROWS = 50  # records of it that have their say
+CHUNK_BYTES = 1 << 20  # bytes, or characters of text, that are read at a time
+SAMPLE_BYTES = 1 << 16  # bytes, or characters of text, at the start of a file in which the separator is detected
+MAX_SAMPLE_RECORDS = 50  # records from which the separator is detected
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # that others may read a cell by
-MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
-         codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
-BINARY = {b"PAR1": "parquet", b"ARROW1": "feather"}
-REFUSED = {b"PK\x03\x04": "an Excel workbook or a zip file: save the sheet as CSV, or unpack it",
-           b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV",
-           b"SQLite format 3": "an SQLite database: write the table to CSV",
-           b"BZh": "compressed by bzip2: unpack it", b"\xfd7zXZ": "compressed by xz: unpack it",
-           b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it"}  # fmt: skip
+SUGGESTED_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")  # tried on a cell that is not UTF-8
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+                    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # fmt: skip
+BINARY_SIGNATURES = {b"PAR1": "parquet", b"ARROW1": "feather"}
+UNSUPPORTED_SIGNATURES = {
+    b"PK\x03\x04": "an Excel workbook or a zip file; save the sheet as CSV, or unpack the file",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV",
+    b"SQLite format 3": "an SQLite database; export the table as CSV",
+    b"BZh": "compressed by bzip2; decompress it first",
+    b"\xfd7zXZ": "compressed by xz; decompress it first",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; decompress it first",
+}
+# Number in a cell of the first record; such a cell is not the name of a column.
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
 class TableFileError(ValueError):
-    """A file of a table is not as it has to be: the message says where, and what to do."""
+    """Invalid content of a table file; the message tells the location and the remedy."""
 
 
 class TextOptions(NamedTuple):
-    """Options of a command for reading a text file; None stands for a value that is found in the file."""
+    """Options of a command for reading a text file; None stands for detection from the file."""
 
     separator: str | None = None
     heading: bool | None = None
     encoding: str | None = None
 
     @classmethod
-    def of(cls, arguments: Namespace) -> TextOptions:
-        """Return the options among the arguments of a command."""
+    def from_arguments(cls, arguments: Namespace) -> TextOptions:
+        """Return the text options among the arguments of a command."""
         return cls(arguments.separator, arguments.heading, arguments.encoding)
 
 
 class TableFile:
-    """A file of a table that has been looked at.
+    """Table file with detected format.
 
     Attributes
     ----------
     name : str
-        What messages call it.
+        Name in messages: the path that the user has passed, or "standard input".
     path : str
-        Where it lies as a plain file, text in UTF-8: a temporary one, where the given one is compressed, of another
-        encoding or standard input.
+        Path of an uncompressed file, in UTF-8 if it is text. This is a temporary file if the original file is
+        compressed, in another encoding, or standard input.
     kind : {"text", "json lines", "parquet", "feather"}
-    encoding, separator, heading, names
-        Of text: as found; the names of the columns.
+        Format of the file.
+    encoding : str
+        Original encoding of a text file.
+    separator : str
+        Character between the cells of a text file.
+    heading : bool
+        Whether the first record of a text file contains the column names.
+    names : list of str
+        Column names of a text file; column_1, column_2, ... without a heading.
     digest : str
-        SHA-256 of the bytes as they came.
+        SHA-256 of the original bytes.
     """
 
     def __init__(self, name: str, path: str, kind: str, digest: str) -> None:
@@ -91,50 +104,60 @@ class TableFile:
         return f"text, {heading}, separator {separator}, encoding {self.encoding}"
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
-        """The records of text with the lines that they begin in, the heading among them, blank ones left out."""
+        """Yield the records of a text file and their line numbers, with the heading but without blank records."""
         with open(self.path, encoding="utf-8", newline="") as lines:
-            yield from records(lines, self.separator)
+            yield from parse_records(lines, self.separator)
 
-    def place(self, row: int, column: str | None = None) -> str:
-        """Where a row stands, counted from 0 without the heading, as messages say it."""
-        where = f"row {row + 1}"
+    def location(self, row: int, column: str | None = None) -> str:
+        """Return the location of a row or cell for an error message.
+
+        Parameters
+        ----------
+        row : int
+            Index of the row, without the heading.
+        column : str, optional
+            Name of the column of the cell.
+        """
+        line = f"row {row + 1}"
         if self.kind in ("text", "json lines"):
-            where = f"line {next(islice(self._lines(), row, None))}"
+            line = f"line {next(islice(self._line_numbers(), row, None))}"
         if column is None:
-            return f"{where} of {self.name}"
+            return f"{line} of {self.name}"
         number = f"column {self.names.index(column) + 1} ({column})" if column in self.names else f"column {column}"
-        return f"{where}, {number} of {self.name}"
+        return f"{line}, {number} of {self.name}"
 
-    def _lines(self) -> Iterator[int]:
-        """The line that each row begins in."""
+    def _line_numbers(self) -> Iterator[int]:
+        """Yield the number of the line in which each row begins."""
         if self.kind == "text":
             yield from islice((line for line, record in self.records()), int(self.heading), None)
             return
         with open(self.path, encoding="utf-8") as lines:
             yield from (number for number, line in enumerate(lines, 1) if line.strip())
 
-    def complaint(self) -> str | None:
-        """What is wrong with the records of text, where a reader of them has failed."""
-        begun = 1
+    def find_error(self) -> str | None:
+        """Return an error message for the first invalid record of a text file, or None if all are valid."""
+        next_line = 1
         try:
             with open(self.path, encoding="utf-8", newline="") as lines:
-                for line, record in records(lines, self.separator, strict=True):
-                    begun = line + 1
+                for line, record in parse_records(lines, self.separator, strict=True):
+                    next_line = line + 1
                     if len(record) > len(self.names):
-                        what = "the heading" if self.heading else "the first one"
+                        first = "the heading" if self.heading else "the first row"
                         return (
-                            f"line {line} of {self.name} has {len(record)} columns, {what} has {len(self.names)}: "
-                            f"column {len(self.names) + 1} is {record[len(self.names)]!r}; put text with a "
-                            f"{SEPARATORS.get(self.separator, 'separator')} in it into quotes, or see --separator"
+                            f"line {line} of {self.name} has {len(record)} columns, but {first} has {len(self.names)}: "
+                            f"column {len(self.names) + 1} is {record[len(self.names)]!r}; put cells that contain a "
+                            f"{SEPARATORS.get(self.separator, 'separator')} into quotes, or set --separator"
                         )
         except csv.Error as error:
-            return f"a record that begins on line {begun} of {self.name} or later: {error}; is there a quote too many?"
+            return (
+                f"{self.name} has an invalid record, which begins on line {next_line} or later: {error}; check its "
+                "quotes"
+            )
         return None
 
 
-def records(lines: Iterator[str], separator: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Records of text with the numbers of the lines that they begin in, counted from 1; without those that say
-    nothing."""
+def parse_records(lines: Iterator[str], separator: str, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records of a text that are not blank, each with the number of its first line, counted from 1."""
     csv.field_size_limit(sys.maxsize if sys.maxsize <= 2**31 else 2**31 - 1)
     reader = csv.reader(lines, delimiter=separator, strict=strict)
     line = 1
@@ -144,265 +167,286 @@ def records(lines: Iterator[str], separator: str, strict: bool = False) -> Itera
         line = reader.line_num + 1
 
 
-# ------------------------------------------------------------------------------------------ looking
+# ------------------------------------------------------------------------------------------ detection
 
 
 @contextmanager
-def opened(path: str, options: TextOptions, expected: Collection[str] | None) -> Iterator[TableFile]:
-    """A file of a table, looked at; what had to be unpacked is deleted at the end.
+def open_table(path: str, options: TextOptions, expected: Collection[str] | None) -> Iterator[TableFile]:
+    """Detect the format of a table file; temporary copies are deleted at the end of the `with` block.
 
     Parameters
     ----------
     path : str
-        "-" is standard input.
+        Path of the file, or "-" for standard input.
     options : TextOptions
     expected : collection of str, or None
-        Names of columns: a first record that has one of them is a heading. None: it may be text without records, in
-        which nothing is looked for.
+        Expected column names; a first record with one of them is a heading. If None, separator and heading are not
+        detected.
 
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     TableFileError
-        It is empty, no table, or its text is of several encodings.
+        The file is empty, is not a table, or is text with an invalid encoding.
     """
     name = "standard input" if path == "-" else path
     temporary: list[str] = []
     try:
         if path == "-":
-            with _temporary(temporary) as copy:
+            with _create_temporary(temporary) as copy:
                 _copy_standard_input(copy)
             local = temporary[-1]
         else:
             local = path
-        with disk.opened(local, "table") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            packed = file.read(2) == b"\x1f\x8b"
-        if packed:
-            local = _unpacked(local, name, temporary)
-        file_of = TableFile(name, local, _kind(local, name), digest)
-        if file_of.kind in ("text", "json lines"):
-            _decode(file_of, options, temporary)
-        if file_of.kind == "text" and expected is not None:
-            _look(file_of, options, expected)
-        yield file_of
+        with disk.opened(local, "table") as stream:
+            digest = file_digest(stream, "sha256").hexdigest()
+            stream.seek(0)
+            is_gzip = stream.read(2) == b"\x1f\x8b"
+        if is_gzip:
+            local = _decompress(local, name, temporary)
+        file = TableFile(name, local, _detect_kind(local, name), digest)
+        if file.kind in ("text", "json lines"):
+            _convert_to_utf8(file, options, temporary)
+        if file.kind == "text" and expected is not None:
+            _detect_columns(file, options, expected)
+        yield file
     finally:
-        for one in temporary:
-            os.unlink(one)
+        for temporary_path in temporary:
+            os.unlink(temporary_path)
 
 
 def _copy_standard_input(copy: BinaryIO) -> None:
-    """Copy standard input; Ctrl-C ends it at once.
+    """Copy standard input to a file, so that Ctrl-C interrupts the copy immediately.
 
-    polars handles SIGINT so that a read that waits is restarted, and Python does not see the signal. `select` is never
-    restarted.
+    The signal handler of polars restarts a blocking read, and Python does not receive SIGINT. A call of `select` is
+    never restarted.
     """
     if sys.stdin is None:
-        raise TableFileError("standard input is closed: name a file, or pipe a table into it")
+        raise TableFileError("standard input is closed; pass a file, or pipe a table into the command")
     stream: Any = sys.stdin.buffer
-    waits = False
-    with suppress(OSError):  # of a stream without a descriptor
-        waits = os.name == "posix" and stream.fileno() >= 0
+    can_select = False
+    with suppress(OSError):  # raised by a stream without a file descriptor
+        can_select = os.name == "posix" and stream.fileno() >= 0
     while True:
-        if waits:
+        if can_select:
             select.select([stream], [], [])
-        piece = stream.read1(PIECE)
-        if not piece:
+        chunk = stream.read1(CHUNK_BYTES)
+        if not chunk:
             return
-        copy.write(piece)
+        copy.write(chunk)
 
 
 @contextmanager
-def _temporary(made: list[str]) -> Iterator[BinaryIO]:
+def _create_temporary(temporary: list[str]) -> Iterator[BinaryIO]:
+    """Open a new temporary file for writing and append its path to the list."""
     with NamedTemporaryFile(prefix="nnc-", delete=False) as file:
-        made.append(file.name)
+        temporary.append(file.name)
         yield file  # type: ignore[misc]
 
 
-def _unpacked(path: str, name: str, temporary: list[str]) -> str:
+def _decompress(path: str, name: str, temporary: list[str]) -> str:
     try:
-        with gzip.open(path) as packed, _temporary(temporary) as copy:
-            shutil.copyfileobj(packed, copy)
+        with gzip.open(path) as compressed, _create_temporary(temporary) as copy:
+            shutil.copyfileobj(compressed, copy)
     except (EOFError, OSError, zlib.error) as error:
-        raise TableFileError(f"{name} is compressed by gzip and cannot be unpacked: {error}") from None
+        raise TableFileError(f"{name} is compressed by gzip, but it cannot be decompressed: {error}") from None
     return temporary[-1]
 
 
-def _kind(path: str, name: str) -> str:
+def _detect_kind(path: str, name: str) -> str:
     with open(path, "rb") as file:
         start = file.read(4096)
     if not start.strip():
         raise TableFileError(f"{name} is empty: expected a heading and rows")
-    for magic, kind in BINARY.items():
-        if start.startswith(magic):
+    for signature, kind in BINARY_SIGNATURES.items():
+        if start.startswith(signature):
             return kind
-    for magic, what in REFUSED.items():
-        if start.startswith(magic):
-            raise TableFileError(f"{name} is {what}")
+    for signature, description in UNSUPPORTED_SIGNATURES.items():
+        if start.startswith(signature):
+            raise TableFileError(f"{name} is {description}")
     return "json lines" if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{") else "text"
 
 
-def _decode(file: TableFile, options: TextOptions, temporary: list[str]) -> None:
-    """Finds the encoding of text, and makes UTF-8 of another one."""
+def _convert_to_utf8(file: TableFile, options: TextOptions, temporary: list[str]) -> None:
+    """Detect the encoding of a text file, and write a temporary copy in UTF-8 if the encoding is another one."""
     with open(file.path, "rb") as raw:
-        start = raw.read(LOOK)
-    mark, marked = next(((mark, name) for mark, name in MARKS.items() if start.startswith(mark)), (b"", None))
-    file.encoding = _known(options.encoding or marked or _guessed(file, options))
-    of_old_mac = b"\r" in start and b"\n" not in start
-    if file.encoding == "utf-8" and not mark and not of_old_mac and (options.encoding is None or _is_all_utf8(file)):
+        start = raw.read(SAMPLE_BYTES)
+    mark, marked_encoding = next(
+        ((mark, name) for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), (b"", None)
+    )
+    file.encoding = _check_encoding(options.encoding or marked_encoding or _detect_encoding(file, options))
+    has_mac_newlines = b"\r" in start and b"\n" not in start  # lines end with \r, as in classic Mac OS
+    is_plain = file.encoding == "utf-8" and not mark and not has_mac_newlines
+    if is_plain and (options.encoding is None or _is_utf8(file)):
         return
-    ends = None if of_old_mac else ""
+    newline = None if has_mac_newlines else ""
     try:
-        with open(file.path, encoding=file.encoding, newline=ends) as text, _temporary(temporary) as copy:
-            place = 0
-            while piece := text.read(PIECE):
-                copy.write(piece.removeprefix("\ufeff" if place == 0 else "").encode("utf-8"))
-                place += len(piece)
+        with open(file.path, encoding=file.encoding, newline=newline) as text, _create_temporary(temporary) as copy:
+            position = 0
+            while chunk := text.read(CHUNK_BYTES):
+                copy.write(chunk.removeprefix("\ufeff" if position == 0 else "").encode("utf-8"))
+                position += len(chunk)
     except UnicodeError as error:
-        raise TableFileError(_undecodable(file, options, error)) from None
+        raise TableFileError(_decoding_message(file, options, error)) from None
     file.path = temporary[-1]
 
 
-def _known(encoding: str) -> str:
-    """The name that Python has for an encoding of text."""
+def _check_encoding(encoding: str) -> str:
+    """Return Python's name of a text encoding, or raise TableFileError if there is no such encoding."""
     try:
-        found = codecs.lookup(encoding)
-        "".encode(encoding)  # which those refuse that are no encodings of text
+        codec = codecs.lookup(encoding)
+        "".encode(encoding)  # raises LookupError for codecs such as base64, which do not encode text
     except (LookupError, UnicodeError):
         raise TableFileError(
-            f"--encoding must be one that Python knows, such as utf-8 or cp1252, got {encoding!r}"
+            f"--encoding must be a text encoding of Python, such as utf-8 or cp1252, got {encoding!r}"
         ) from None
-    return found.name.removesuffix("-sig")
+    return codec.name.removesuffix("-sig")
 
 
-def _undecodable(file: TableFile, options: TextOptions, error: UnicodeError) -> str:
-    """Return the message that text does not have the encoding of the option or of its first bytes."""
-    line, column, cell = _first_bad(file, options, file.encoding)
-    by = "--encoding says" if options.encoding else "its first bytes say"
-    found = "" if cell is None else f", column {column}: {_shortened(cell)!r}"
+def _decoding_message(file: TableFile, options: TextOptions, error: UnicodeError) -> str:
+    """Return the error message for a file that cannot be decoded with its encoding."""
+    line, column, cell = _find_undecodable(file, options, file.encoding)
+    source = "set by --encoding" if options.encoding else "indicated by its first bytes"
+    example = "" if cell is None else f", column {column}: {_shorten(cell)!r}"
     reason = f" ({error.reason})" if isinstance(error, UnicodeDecodeError) else ""
-    return f"{file.name} is not of encoding {file.encoding}, as {by}: see line {line}{found}{reason}"
+    return f"{file.name} is not valid {file.encoding}, the encoding {source}; see line {line}{example}{reason}"
 
 
-def _guessed(file: TableFile, options: TextOptions) -> str:
-    """The encoding of text without a mark: UTF-8, or windows-1252 where the bytes beyond ASCII stand alone, as letters
-    with accents do."""
-    _refuse_zeros(file)
-    if _is_all_utf8(file):
+def _detect_encoding(file: TableFile, options: TextOptions) -> str:
+    """Return the encoding of a text file without byte order mark: UTF-8 or Windows-1252.
+
+    Windows-1252 is chosen if the file has no line that is UTF-8 with bytes beyond ASCII, and all bytes beyond ASCII are
+    isolated, like accented letters. For other files, TableFileError suggests encodings.
+    """
+    _refuse_zero_bytes(file)
+    if _is_utf8(file):
         return "utf-8"
-    utf8, alone = 0, True
+    n_utf8_lines, are_isolated = 0, True
     with open(file.path, "rb") as raw:
         for line in raw:
             if line.isascii():
                 continue
-            if _decoded(line, "utf-8") is not None:
-                utf8 += 1
+            if _try_decode(line, "utf-8") is not None:
+                n_utf8_lines += 1
             else:
-                alone = alone and all(len(run) == 1 for run in re.findall(rb"[\x80-\xff]+", line))
-    if alone and not utf8:
+                are_isolated = are_isolated and all(len(run) == 1 for run in re.findall(rb"[\x80-\xff]+", line))
+    if are_isolated and not n_utf8_lines:
         return "cp1252"
-    number, place, cell = _first_bad(file, options, "utf-8")
+    line_number, column, cell = _find_undecodable(file, options, "utf-8")
     assert cell is not None
-    where = f"line {number}, column {place} of {file.name} is not UTF-8"
-    if utf8:
+    location = f"line {line_number}, column {column} of {file.name}"
+    if n_utf8_lines:
         raise TableFileError(
-            f"{where}, as {counted(utf8, 'other line')} of it: {_shortened(cell)!r}; a file of several encodings "
-            "cannot be read, save all of it as UTF-8"
+            f"{location} is not UTF-8, in contrast to {counted(n_utf8_lines, 'other line')}: {_shorten(cell)!r}; save "
+            "the whole file as UTF-8"
         )
-    read = [f"{_shortened(text)!r} as {name}" for name in ENCODINGS if (text := _decoded(cell, name)) is not None]
-    raise TableFileError(f"{where}: it reads {', '.join(read) or repr(_shortened(cell))}; say which with --encoding")
+    decoded = [(name, _try_decode(cell, name)) for name in SUGGESTED_ENCODINGS]
+    suggestions = ", ".join(f"{_shorten(text)!r} in {name}" for name, text in decoded if text is not None)
+    raise TableFileError(
+        f"{location} is not UTF-8; it may be {suggestions or repr(_shorten(cell))}; set the encoding with --encoding"
+    )
 
 
-def _first_bad(file: TableFile, options: TextOptions, encoding: str) -> tuple[int, int, bytes | None]:
-    """Line and column of the first cell that is not of an encoding, and the cell; of encodings that are no superset of
-    ASCII the line alone."""
+def _find_undecodable(file: TableFile, options: TextOptions, encoding: str) -> tuple[int, int, bytes | None]:
+    """Return line, column and bytes of the first cell that cannot be decoded.
+
+    For an encoding that is no superset of ASCII, such as UTF-16, only the line is determined.
+    """
     if "a,\n".encode(encoding) != b"a,\n":
         with open(file.path, encoding=encoding, errors="replace") as text:
             return next((i for i, line in enumerate(text, 1) if "\ufffd" in line), 1), 0, None
     with open(file.path, encoding="latin-1", newline="") as text:
-        start = text.read(LOOK)
-        separator = options.separator or max(SEPARATORS, key=lambda mark: _agreement(start, mark))
+        sample = text.read(SAMPLE_BYTES)
+        separator = options.separator or _detect_separator(sample)
         text.seek(0)
-        for line, record in records(text, separator):
+        for line, record in parse_records(text, separator):
             for column, cell in enumerate(record, 1):
-                if _decoded(cell.encode("latin-1"), encoding) is None:
+                if _try_decode(cell.encode("latin-1"), encoding) is None:
                     return line, column, cell.encode("latin-1")
-    return 1, 0, None  # not within a cell
+    return 1, 0, None  # the invalid bytes are not within a cell
 
 
-def _shortened(cell: Any) -> Any:
-    """A cell, str or bytes, or of a long one the part around what is not ASCII."""
-    at = next((i for i in range(len(cell)) if not cell[i : i + 1].isascii()), 0)
-    return cell if len(cell) <= 60 else cell[max(at - 20, 0) : at + 40]
+def _shorten(cell: Any) -> Any:
+    """Return a cell (str or bytes); a long cell is cut to the characters around the first one that is not ASCII."""
+    start = next((i for i in range(len(cell)) if not cell[i : i + 1].isascii()), 0)
+    return cell if len(cell) <= 60 else cell[max(start - 20, 0) : start + 40]
 
 
-def _refuse_zeros(file: TableFile) -> None:
-    """Raises where there are zero bytes, which text of one byte a character has not."""
+def _refuse_zero_bytes(file: TableFile) -> None:
+    """Raise TableFileError if the file contains a zero byte, which does not occur in UTF-8 and one-byte encodings."""
     line = 1
     with open(file.path, "rb") as raw:
-        while piece := raw.read(PIECE):
-            if b"\0" in piece:
-                line += piece[: piece.index(0)].count(b"\n")
+        while chunk := raw.read(CHUNK_BYTES):
+            if b"\0" in chunk:
+                line += chunk[: chunk.index(0)].count(b"\n")
                 raise TableFileError(
-                    f"{file.name} is no text: there is a zero byte on line {line}; if it is UTF-16, say so with "
-                    "--encoding utf-16-le, or save it as UTF-8"
+                    f"{file.name} is not text: there is a zero byte on line {line}; if the file is UTF-16, pass "
+                    "--encoding utf-16-le or save it as UTF-8"
                 )
-            line += piece.count(b"\n")
+            line += chunk.count(b"\n")
 
 
-def _is_all_utf8(file: TableFile) -> bool:
+def _is_utf8(file: TableFile) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         with open(file.path, "rb") as raw:
-            while piece := raw.read(PIECE):
-                decoder.decode(piece)
+            while chunk := raw.read(CHUNK_BYTES):
+                decoder.decode(chunk)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _decoded(cell: bytes, encoding: str) -> str | None:
+def _try_decode(cell: bytes, encoding: str) -> str | None:
+    """Return the decoded cell, or None if it is invalid in this encoding."""
     try:
         return cell.decode(encoding)
     except UnicodeDecodeError:
         return None
 
 
-def _look(file: TableFile, options: TextOptions, expected: Collection[str]) -> None:
-    """Finds separator and heading of text."""
+def _detect_columns(file: TableFile, options: TextOptions, expected: Collection[str]) -> None:
+    """Detect separator, heading and column names of a text file."""
     with open(file.path, encoding="utf-8", newline="") as text:
-        start = text.read(LOOK)
-    if len(start) == LOOK:
-        start = start[: start.rfind("\n") + 1] or start
-    file.separator = options.separator or max(SEPARATORS, key=lambda mark: _agreement(start, mark))
-    line, first = next(file.records(), (0, []))
-    if not first:
-        raise TableFileError(f"{file.name} has no cell that says anything: expected a heading and rows")
-    plain = [cell.strip() for cell in first]
+        sample = text.read(SAMPLE_BYTES)
+    if len(sample) == SAMPLE_BYTES:  # drop the last line, which may be incomplete
+        sample = sample[: sample.rfind("\n") + 1] or sample
+    file.separator = options.separator or _detect_separator(sample)
+    line, record = next(file.records(), (0, []))
+    if not record:
+        raise TableFileError(f"all cells of {file.name} are empty: expected a heading and rows")
+    cells = [cell.strip() for cell in record]
     if options.heading is None:
-        file.heading = not set(expected).isdisjoint(plain) or not any(map(NUMBER.fullmatch, plain))
+        file.heading = not set(expected).isdisjoint(cells) or not any(map(NUMBER.fullmatch, cells))
     else:
         file.heading = options.heading
-    file.names = plain if file.heading else [f"column_{i}" for i in range(1, len(plain) + 1)]
-    if "" in plain and file.heading:
-        file.names = [name or f"column_{i}" for i, name in enumerate(plain, 1)]
-    twice = next((name for name, times in Counter(file.names).items() if times > 1), None)
-    if twice is not None:
-        places = ", ".join(str(i) for i, name in enumerate(file.names, 1) if name == twice)
+    file.names = cells if file.heading else [f"column_{i}" for i in range(1, len(cells) + 1)]
+    if "" in cells and file.heading:
+        file.names = [name or f"column_{i}" for i, name in enumerate(cells, 1)]
+    duplicate = next((name for name, count in Counter(file.names).items() if count > 1), None)
+    if duplicate is not None:
+        columns = ", ".join(str(i) for i, name in enumerate(file.names, 1) if name == duplicate)
         raise TableFileError(
-            f"line {line} of {file.name} calls columns {places} {twice!r}: give each a name of its own"
+            f"line {line} of {file.name} has the name {duplicate!r} in columns {columns}: column names must be unique"
         )
 
 
-def _agreement(start: str, separator: str) -> tuple[float, int]:
-    """How many records of a beginning have as many cells as the first, and how many that are, where it has several."""
+def _detect_separator(sample: str) -> str:
+    return max(SEPARATORS, key=lambda separator: _rate_separator(sample, separator))
+
+
+def _rate_separator(sample: str, separator: str) -> tuple[float, int]:
+    """Return a score of a separator, larger for more plausible ones.
+
+    The score is the fraction of records with as many cells as the first record, then this number of cells. It is
+    (0, 0) if the first record has only one cell.
+    """
     counts = []
-    for _, record in records(io.StringIO(start, newline=""), separator):
+    for _, record in parse_records(io.StringIO(sample, newline=""), separator):
         counts.append(len(record))
-        if len(counts) == ROWS:
+        if len(counts) == MAX_SAMPLE_RECORDS:
             break
     if not counts or counts[0] == 1:
         return 0.0, 0

@@ -1,4 +1,4 @@
-"""`nnc inspect FILE`: every layer, neuron, weight and bias of a network, or the report of the model of a table."""
+"""`nnc inspect FILE`: layers, neurons, weights and biases of a network, or the report of the model of a table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import nnc
 from nnc._cli.models import load
-from nnc._cli.terminal import say, say_json
+from nnc._cli.terminal import print_json, print_text
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -16,46 +16,47 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Namespace) -> int:
+    """Run `nnc inspect` and return the exit status."""
     model = load(arguments.file)
     if arguments.json:
-        say_json(_facts(model))
+        print_json(_describe(model))
     elif isinstance(model, nnc.NeuralNetwork):
-        _inspect(model)
+        _print_network(model)
     elif isinstance(model, nnc.Ensemble):
         for i, network in enumerate(model.networks, 1):
-            say(f"network {i} of {len(model)}")
-            _inspect(network)
+            print_text(f"network {i} of {len(model)}")
+            _print_network(network)
     else:
-        say(model.report())
+        print_text(model.report())
     return 0
 
 
-def _inspect(network: nnc.NeuralNetwork) -> None:
+def _print_network(network: nnc.NeuralNetwork) -> None:
     text = StringIO()
     network.inspect(text)
-    say(text.getvalue().removesuffix("\n"))
+    print_text(text.getvalue().removesuffix("\n"))
 
 
-def _facts(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator) -> dict[str, Any]:
+def _describe(model: nnc.NeuralNetwork | nnc.Ensemble | TableEstimator) -> dict[str, Any]:
+    """Return the description of a model for --json, without the weights."""
     if isinstance(model, nnc.NeuralNetwork):
-        return {"kind": "network", **_of_network(model)}
+        return {"kind": "network", **_describe_network(model)}
     if isinstance(model, nnc.Ensemble):
-        return {"kind": "ensemble", "networks": [_of_network(network) for network in model.networks]}
-    whole = model.model_
-    classes = None if whole.target.classes is None else whole.target.classes.tolist()
-    facts = {key: value for key, value in whole.facts.items() if key != "settings"}
-    held = {"rows": whole.held_out.n, "score": _or_null(whole.held_out.score)}
+        return {"kind": "ensemble", "networks": [_describe_network(network) for network in model.networks]}
+    table_model = model.model_
+    classes = None if table_model.target.classes is None else table_model.target.classes.tolist()
+    facts = {key: value for key, value in table_model.facts.items() if key != "settings"}
     return {
         "kind": type(model).__name__,
         "classes": classes,
         **facts,
-        "held_out": held,
-        "columns": [made._asdict() for made in whole.schema.describe()],
-        "networks": [_of_network(network) for network in model.networks_],
+        "held_out": {"rows": table_model.held_out.n, "score": _nan_to_none(table_model.held_out.score)},
+        "columns": [column._asdict() for column in table_model.schema.describe()],
+        "networks": [_describe_network(network) for network in model.networks_],
     }
 
 
-def _of_network(network: nnc.NeuralNetwork) -> dict[str, Any]:
+def _describe_network(network: nnc.NeuralNetwork) -> dict[str, Any]:
     return {
         "layers": list(network.sizes),
         "activations": list(network.activations),
@@ -67,5 +68,6 @@ def _of_network(network: nnc.NeuralNetwork) -> dict[str, Any]:
     }
 
 
-def _or_null(value: float) -> float | None:
+def _nan_to_none(value: float) -> float | None:
+    """Return None for NaN, which JSON cannot express."""
     return None if value != value else value

@@ -1,7 +1,8 @@
-"""The command line: runs a command, and says what is to be said where it fails; arguments.py tells what there is.
+"""Entry point of the command line: runs a command and prints its error messages; arguments.py defines the commands.
 
-Each command is a module of its own, loaded when it is asked for: whoever runs `python -m nnc` in the source folder has
-no compiled core there, and should get help, version and one clear line about it instead of a traceback.
+Each command is a separate module, which is imported only when the command runs. So `python -m nnc` works in a source
+folder without compiled core: it prints help and version, and one line instead of a traceback if a command needs the
+core.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from nnc._cli.arguments import UsageError, parser
+from nnc._cli.arguments import UsageError, build_parser
 from nnc._cli.paths import check_outputs
 from nnc._cli.terminal import (
     TerminatedError,
-    end_by,
     printable,
+    raise_on_termination,
     replace_closed_streams,
-    terminating_signals,
+    terminate_by,
 )
 
 if TYPE_CHECKING:
@@ -30,37 +31,38 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-EXTRA = {"polars": "polars", "rich": "rich", "PIL": "Pillow"}  # packages that commands need, as PyPI calls them
+# Names on PyPI of the packages in the extra [cli], by the names of their modules.
+EXTRA_PACKAGES = {"polars": "polars", "rich": "rich", "PIL": "Pillow"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status.
+    """Run a command and return the exit status.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments; those of the process by default.
+        Arguments of the command line. Default: the arguments of the process.
 
     Returns
     -------
     int
-        0 if all is well, 1 after an error (one line on standard error says which), 2 if the arguments are
-        wrong, 130 after Ctrl-C, 141 if the reader of standard output went away. SIGTERM and SIGHUP end the process
+        0 after success, 1 after an error (reported in one line on standard error), 2 if the arguments are invalid,
+        130 after Ctrl-C, 141 if the reader of standard output has closed the pipe. SIGTERM and SIGHUP end the process
         by the signal, after temporary files are deleted.
     """
     replace_closed_streams()
-    _write_all_characters()
+    _escape_unencodable_characters()
     try:
-        with terminating_signals():
+        with raise_on_termination():
             status = _run(list(sys.argv[1:] if argv is None else argv))
             sys.stdout.flush()
-    except SystemExit:  # of --help, --version and wrong arguments
+    except SystemExit:  # raised by argparse for --help, --version and invalid arguments
         _flush()
         raise
-    except TerminatedError as end:
-        return end_by(end.number)
+    except TerminatedError as error:
+        return terminate_by(error.signal_number)
     except BrokenPipeError:
-        # As with `nnc inspect FILE | head`: the reader has seen enough, which is no error to talk about.
+        # The reader has closed the pipe, as in `nnc inspect FILE | head`. This needs no error message.
         _discard_output()
         return 141
     except KeyboardInterrupt:
@@ -74,15 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    """Run the command of these arguments and return the exit status."""
-    known = parser()
-    _complete(known)
-    arguments = known.parse_args(argv)
+    """Parse the arguments, run their command and return the exit status."""
+    parser = build_parser()
+    _complete(parser)
+    arguments = parser.parse_args(argv)
     if not hasattr(arguments, "command"):
-        known.print_help(sys.stderr)
+        parser.print_help(sys.stderr)
         return 2
-    arguments.argv, arguments.began = argv, monotonic()
-    warnings.showwarning = partial(_tell, getattr(arguments, "quiet", False))
+    arguments.argv, arguments.start_time = argv, monotonic()
+    warnings.showwarning = partial(_print_warning, getattr(arguments, "quiet", False))
     try:
         check_outputs(arguments)
         status: int = import_module(f"nnc._cli.{arguments.command}").run(arguments)
@@ -92,36 +94,36 @@ def _run(argv: list[str]) -> int:
     return status
 
 
-def _complete(known: ArgumentParser) -> None:
-    """What a shell asks for where somebody presses Tab, if argcomplete is there."""
+def _complete(parser: ArgumentParser) -> None:
+    """Answer a completion request of the shell (the Tab key) if argcomplete is installed."""
     if "_ARGCOMPLETE" in os.environ:
         with suppress(ImportError):
             import argcomplete
 
-            argcomplete.autocomplete(known)
+            argcomplete.autocomplete(parser)
 
 
-def _write_all_characters() -> None:
-    """A name of a column that the terminal has no characters for is escaped, and no reason to fail."""
+def _escape_unencodable_characters() -> None:
+    """Make the standard streams escape characters that their encoding lacks, such as those of column names."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _tell(quiet: bool, message: Warning | str, *_: object) -> None:
-    """A warning, in a line."""
+def _print_warning(quiet: bool, message: Warning | str, *_: object) -> None:
+    """Print a warning in one line."""
     if not quiet:
         print(f"note: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _message(error: Exception) -> str:
-    """Return what an error says, in one line, without the number that Python puts before it."""
+    """Return the message of an error in one line, without the error number that Python adds to it."""
     text = str(error)
     if isinstance(error, MemoryError):
         text = f"there is not enough memory: {text}" if text else "there is not enough memory"
     package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
-    if package in EXTRA:
-        return f'this needs {EXTRA[package]}, which is not there; install it with pip install "nnc-cython[cli]"'
+    if package in EXTRA_PACKAGES:
+        return f'this command needs {EXTRA_PACKAGES[package]}; install it with pip install "nnc-cython[cli]"'
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
         if error.filename is not None and str(error.filename) not in text:
@@ -132,14 +134,14 @@ def _message(error: Exception) -> str:
 def _flush() -> None:
     try:
         sys.stdout.flush()
-    except OSError:  # already reported, or of no use now
+    except OSError:  # the error is reported already, or the process is about to end
         _discard_output()
 
 
 def _discard_output() -> None:
-    """Let what standard output still holds go nowhere, or Python would complain about it at its end."""
-    with suppress(OSError):  # of a stream without a descriptor
-        number = sys.stdout.fileno()
+    """Redirect standard output to the null device, so that Python does not fail to flush its buffer at exit."""
+    with suppress(OSError):  # raised by a stream without a file descriptor
+        descriptor = sys.stdout.fileno()
         devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, number)
+        os.dup2(devnull, descriptor)
         os.close(devnull)

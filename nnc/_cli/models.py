@@ -1,11 +1,11 @@
-"""Models in files, as commands read them: networks, ensembles of them, and models of tables."""
+"""Loading of saved models for the commands: networks, ensembles, and models of tables."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import nnc._model.cores  # Imported first: its error message tells what to do without a compiled core.
+import nnc._model.cores  # Imported first: its error message explains what to do if there is no compiled core.
 from nnc import Ensemble, NeuralNetwork
 
 if TYPE_CHECKING:
@@ -15,35 +15,38 @@ if TYPE_CHECKING:
 
 
 def load(path: str) -> NeuralNetwork | Ensemble | TableEstimator:
-    """Load a model for inspection or prediction, which need no loss; files do not contain a loss that is a function."""
-    return nnc.load(path, loss=_no_loss)
+    """Load a model for inspection or prediction.
+
+    These need no loss, so a placeholder replaces a custom loss function, which files do not contain.
+    """
+    return nnc.load(path, loss=_missing_loss)
 
 
-def table_model(path: str, command: str) -> TableEstimator:
-    """The model of a table; ValueError where it is another one."""
+def load_table_model(path: str, command: str) -> TableEstimator:
+    """Load the model of a table, or raise ValueError if the file contains a network or an ensemble."""
     model = load(path)
     if isinstance(model, (NeuralNetwork, Ensemble)):
-        what = "an ensemble" if isinstance(model, Ensemble) else "a network"
-        raise ValueError(f"nnc {command} needs the model of a table, as `nnc train` makes one, and {path} is {what}")
+        kind = "an ensemble" if isinstance(model, Ensemble) else "a network"
+        raise ValueError(f"MODEL must be a model of a table for nnc {command}, got {path}, which is {kind}")
     return model
 
 
-def one_network(model: NeuralNetwork | Ensemble | TableEstimator, number: int) -> NeuralNetwork:
-    """One of the networks of a model, counted from 1."""
+def select_network(model: NeuralNetwork | Ensemble | TableEstimator, number: int) -> NeuralNetwork:
+    """Return a network of a model by its number, counted from 1."""
     if isinstance(model, NeuralNetwork):
         networks = [model]
     else:
         networks = list(model.networks if isinstance(model, Ensemble) else model.networks_)
     if number > len(networks):
-        raise ValueError(f"--network must be at most {len(networks)}, the networks that there are, got {number}")
+        raise ValueError(f"--network must be at most {len(networks)}, the number of networks, got {number}")
     return networks[number - 1]
 
 
-def refuse_old(path: str | None, force: bool) -> None:
-    """Nothing is written over without --force."""
+def refuse_existing(path: str | None, force: bool) -> None:
+    """Raise FileExistsError if the file exists and --force is not given."""
     if path not in (None, "-") and os.path.isfile(str(path)) and not force:
-        raise FileExistsError(f"{path} is there already: name another file, or write over it with --force")
+        raise FileExistsError(f"{path} exists already; choose another file, or overwrite it with --force")
 
 
-def _no_loss(P: NDArray[Any], Y: NDArray[Any]) -> NoReturn:
-    raise RuntimeError("the loss of this network is a function, which is not here")
+def _missing_loss(P: NDArray[Any], Y: NDArray[Any]) -> NoReturn:
+    raise RuntimeError("the network was saved with a custom loss function, which the command line cannot load")

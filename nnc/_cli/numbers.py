@@ -1,4 +1,4 @@
-"""Rows of numbers for networks, from text: read and answered without another package."""
+"""`nnc predict` with a network on rows of numbers in a text file; only NumPy is needed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nnc._cli.formats import BINARY, MARKS, TableFileError, TextOptions, opened
-from nnc._cli.models import refuse_old
+from nnc._cli.formats import BINARY_SIGNATURES, BYTE_ORDER_MARKS, TableFileError, TextOptions, open_table
+from nnc._cli.models import refuse_existing
 from nnc._cli.outputs import write_rows
 
 if TYPE_CHECKING:
@@ -18,40 +18,44 @@ if TYPE_CHECKING:
 
     from nnc import Ensemble, NeuralNetwork
 
-LOOK = 8  # bytes of the beginning, in which images and arrays say that they are no text
-NO_TEXT = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
+SIGNATURE_BYTES = 8  # length of the start of a file by which images and arrays are recognized
+IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"RIFF")
 
 
 def is_text(path: str) -> bool:
-    """Whether it may be rows of numbers: no folder, and no image or array, which have bytes that text has not."""
+    """Return whether a path is to be read as rows of numbers: it is no folder, image or binary array."""
     if path == "-" or not os.path.exists(path):
         return True
     if os.path.isdir(path):
         return False
     with open(path, "rb") as file:
-        start = file.read(LOOK)
+        start = file.read(SIGNATURE_BYTES)
     if start.startswith(b"\x1f\x8b"):
-        with suppress(OSError, EOFError, zlib.error), gzip.open(path) as packed:
-            start = packed.read(LOOK)
-    if start.startswith((*MARKS, *BINARY)):  # text with zero bytes, and tables that are refused as such
+        with suppress(OSError, EOFError, zlib.error), gzip.open(path) as compressed:
+            start = compressed.read(SIGNATURE_BYTES)
+    # UTF-16 text contains zero bytes, and binary tables get a better error message from the reader of tables.
+    if start.startswith((*BYTE_ORDER_MARKS, *BINARY_SIGNATURES)):
         return True
-    return not (b"\0" in start or start.startswith(NO_TEXT))
+    return not (b"\0" in start or start.startswith(IMAGE_SIGNATURES))
 
 
 def predict(model: NeuralNetwork | Ensemble, arguments: Namespace) -> None:
-    """Writes what a network says of rows of numbers, below a heading."""
-    refuse_old(arguments.output, arguments.force)
-    heading, lines = heading_and_lines(model, _read(arguments), arguments.classes)
+    """Write the predictions for rows of numbers, with a heading."""
+    refuse_existing(arguments.output, arguments.force)
+    heading, lines = build_predictions(model, _read(arguments), arguments.classes)
     write_rows(heading, lines, arguments.output)
 
 
-def heading_and_lines(model: NeuralNetwork | Ensemble, X: Any, classes: bool) -> tuple[list[str], list[list[Any]]]:
-    """What a network says of rows: its class, where it knows any or they are asked for, and the outputs."""
+def build_predictions(model: NeuralNetwork | Ensemble, X: Any, classes_only: bool) -> tuple[list[str], list[list[Any]]]:
+    """Return the column names and rows of the predictions for X.
+
+    The first column is the predicted class if the model has class labels or `classes_only` is true. The other columns
+    are the outputs, unless `classes_only` is true.
+    """
     outputs = model.predict(X)
-    named = model.classes is not None
-    heading = ["prediction"] if classes or named else []
+    heading = ["prediction"] if classes_only or model.classes is not None else []
     lines = [[label] for label in model.predict_classes(X).tolist()] if heading else [[] for _ in outputs]
-    if not classes:
+    if not classes_only:
         n = outputs.shape[1]
         labels = [] if model.classes is None else model.classes.tolist()
         if len(labels) == n:
@@ -63,44 +67,47 @@ def heading_and_lines(model: NeuralNetwork | Ensemble, X: Any, classes: bool) ->
 
 
 def _read(arguments: Namespace) -> list[list[float]]:
-    """Read rows of numbers, separated by commas, semicolons or blanks, from a file or ("-") standard input.
+    """Read rows of numbers, separated by commas, semicolons or blanks, from a file or standard input ("-").
 
-    Empty lines, comments (#) and a heading are skipped. ValueError names line and column of what is not a number.
+    Empty lines, comments (#) and a heading are skipped. ValueError tells line and column of a cell that is no number.
     """
     rows: list[list[float]] = []
-    first = True
-    with opened(arguments.rows, TextOptions(encoding=arguments.encoding), None) as file:
+    is_first = True
+    with open_table(arguments.rows, TextOptions(encoding=arguments.encoding), None) as file:
         if file.kind != "text":
-            raise TableFileError(f"{file.name} is {file}, and a network takes rows of numbers in text, such as CSV")
+            raise TableFileError(f"{file.name} must be text with rows of numbers, such as CSV, got {file}")
         with open(file.path, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                fields = _fields(line.partition("#")[0].strip(), arguments.separator)
-                if not fields:
+                cells = _split(line.partition("#")[0].strip(), arguments.separator)
+                if not cells:
                     continue
-                row = [value for value in map(_number, fields) if value is not None]
-                heading = first and not row
-                first = False
-                if heading:
+                row = [value for value in map(_parse_number, cells) if value is not None]
+                is_heading = is_first and not row
+                is_first = False
+                if is_heading:
                     continue
-                if len(row) < len(fields):
-                    column, bad = next((i, field) for i, field in enumerate(fields, 1) if _number(field) is None)
-                    raise ValueError(f"line {number}, column {column} of {file.name}: expected a number, found {bad!r}")
+                if len(row) < len(cells):
+                    column, cell = next((i, cell) for i, cell in enumerate(cells, 1) if _parse_number(cell) is None)
+                    raise ValueError(
+                        f"line {number}, column {column} of {file.name}: expected a number, found {cell!r}"
+                    )
                 if rows and len(row) != len(rows[0]):
                     raise ValueError(f"line {number} of {file.name}: expected {len(rows[0])} numbers, found {len(row)}")
                 rows.append(row)
         if not rows:
-            raise ValueError(f"no rows of numbers in {file.name}")
+            raise ValueError(f"{file.name} contains no rows of numbers")
     return rows
 
 
-def _fields(text: str, separator: str | None) -> list[str]:
+def _split(text: str, separator: str | None) -> list[str]:
+    """Return the cells of a line; the default separator is a semicolon, a comma or blanks, in this order."""
     separator = separator or next((mark for mark in ";," if mark in text), None)
     if separator is None:
-        return [field.strip('"') for field in text.split()]
-    return [field.strip() for field in next(csv.reader([text], delimiter=separator, skipinitialspace=True), ())]
+        return [cell.strip('"') for cell in text.split()]
+    return [cell.strip() for cell in next(csv.reader([text], delimiter=separator, skipinitialspace=True), ())]
 
 
-def _number(text: str) -> float | None:
+def _parse_number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:

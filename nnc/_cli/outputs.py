@@ -1,4 +1,4 @@
-"""Files that commands write tables to: their format is what their names end with, text may be compressed by gzip."""
+"""Output of tables to files and standard output; the extension of the file selects the format."""
 
 from __future__ import annotations
 
@@ -21,82 +21,95 @@ if TYPE_CHECKING:
     import polars as pl
 
 SEPARATORS = {"": ",", ".csv": ",", ".txt": ",", ".tsv": "\t", ".tab": "\t"}
-LINES = (".jsonl", ".ndjson")
-BINARY = {".parquet": "parquet", ".pq": "parquet", ".feather": "feather", ".arrow": "feather", ".ipc": "feather"}
-WHAT = "table"
+JSON_LINES_EXTENSIONS = (".jsonl", ".ndjson")
+BINARY_FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".feather": "feather",
+    ".arrow": "feather",
+    ".ipc": "feather",
+}
 
 
-class Form(NamedTuple):
-    """How a file is written."""
+class OutputFormat(NamedTuple):
+    """Format of an output file."""
 
-    kind: str  # as of a TableFile
+    kind: str  # one of the kinds of TableFile
     separator: str = ","
-    packed: bool = False
+    is_gzip: bool = False
 
 
-def form_of(path: str) -> Form:
-    """The format of a name, CSV where it has no ending; TableFileError where it is none that is written here."""
-    root, ending = os.path.splitext(path.lower())
-    packed = ending == ".gz"
-    if packed:
-        ending = os.path.splitext(root)[1]
-    if ending in SEPARATORS:
-        return Form("text", SEPARATORS[ending], packed)
-    if ending in LINES:
-        return Form("json lines", packed=packed)
-    if ending in BINARY and not packed:
-        return Form(BINARY[ending])
+def format_of(path: str) -> OutputFormat:
+    """Return the format for the extension of a path, CSV if there is none.
+
+    Raises
+    ------
+    TableFileError
+        The extension stands for no supported format.
+    """
+    root, extension = os.path.splitext(path.lower())
+    is_gzip = extension == ".gz"
+    if is_gzip:
+        extension = os.path.splitext(root)[1]
+    if extension in SEPARATORS:
+        return OutputFormat("text", SEPARATORS[extension], is_gzip)
+    if extension in JSON_LINES_EXTENSIONS:
+        return OutputFormat("json lines", is_gzip=is_gzip)
+    if extension in BINARY_FORMATS and not is_gzip:
+        return OutputFormat(BINARY_FORMATS[extension])
     raise TableFileError(
-        f"{path} must end with .csv, .tsv, .jsonl, with one of them and .gz, with .parquet or with .feather: that says "
-        "in which format it is written"
+        f"{path} must end with .csv, .tsv, .jsonl (each optionally followed by .gz), .parquet or .feather, which "
+        "selects the format of the file"
     )
 
 
 def write(frames: Iterator[pl.DataFrame], path: str) -> None:
-    """Writes frames one after the other; "-" is standard output, in CSV. What was there stays until all of it is
-    written."""
+    """Write frames, one below the other, to a file or as CSV to standard output ("-").
+
+    An existing file is replaced only after the new one is complete.
+    """
     if path == "-":
         sys.stdout.flush()
-        in_terminal = sys.stdout.isatty()  # elsewhere in UTF-8, whatever the terminal has
-        _write_text(frames, None if in_terminal else getattr(sys.stdout, "buffer", None), ",")
+        is_terminal = sys.stdout.isatty()  # files and pipes get UTF-8, independent of the encoding of the terminal
+        _write_text(frames, None if is_terminal else getattr(sys.stdout, "buffer", None), ",")
         return
-    form = form_of(path)
-    with _opened(path, form) as file:
-        if form.kind == "parquet":
-            _as_lazy(frames).sink_parquet(file)
-        elif form.kind == "feather":
-            _as_lazy(frames).sink_ipc(file)
-        elif form.kind == "json lines":
+    output_format = format_of(path)
+    with _open_output(path, output_format) as file:
+        if output_format.kind == "parquet":
+            _to_lazy(frames).sink_parquet(file)
+        elif output_format.kind == "feather":
+            _to_lazy(frames).sink_ipc(file)
+        elif output_format.kind == "json lines":
             for frame in frames:
                 frame.write_ndjson(file)
         else:
-            _write_text(frames, file, form.separator)
+            _write_text(frames, file, output_format.separator)
 
 
 def write_rows(heading: Sequence[str], rows: Iterable[Sequence[Any]], path: str | None) -> None:
-    """Writes rows below a heading as `write` does; as text without another package."""
-    form = Form("text") if path is None or path == "-" else form_of(path)
-    if form.kind != "text":
+    """Write a heading and rows like `write`; text formats do not need polars."""
+    output_format = OutputFormat("text") if path is None or path == "-" else format_of(path)
+    if output_format.kind != "text":
         import polars as pl
 
         columns = zip(*rows, strict=True)
         write(iter([pl.DataFrame(dict(zip(heading, map(list, columns), strict=True)))]), str(path))
         return
     text = io.StringIO()
-    csv.writer(text, delimiter=form.separator, lineterminator="\n").writerows([heading, *rows])
+    csv.writer(text, delimiter=output_format.separator, lineterminator="\n").writerows([heading, *rows])
     if path is None or path == "-":
-        _show(text.getvalue())
+        _print(text.getvalue())
     else:
-        with _opened(path, form) as file:
+        with _open_output(path, output_format) as file:
             file.write(text.getvalue().encode())
 
 
 @contextmanager
-def _opened(path: str, form: Form) -> Iterator[BinaryIO]:
-    with disk.written(path, WHAT) as file:
-        if form.packed:  # without name and time, so that the same table is the same file
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-                yield packed  # type: ignore[misc]
+def _open_output(path: str, output_format: OutputFormat) -> Iterator[BinaryIO]:
+    with disk.written(path, "table") as file:
+        if output_format.is_gzip:  # name and time are left out, so that equal tables give equal files
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
+                yield compressed  # type: ignore[misc]
         else:
             yield file
 
@@ -104,15 +117,16 @@ def _opened(path: str, form: Form) -> Iterator[BinaryIO]:
 def _write_text(frames: Iterator[pl.DataFrame], file: Any, separator: str) -> None:
     for i, frame in enumerate(frames):
         text = frame.write_csv(include_header=i == 0, separator=separator)
-        _show(text) if file is None else file.write(text.encode())
+        _print(text) if file is None else file.write(text.encode())
 
 
-def _show(text: str) -> None:
-    """Write text to standard output, escaped if that is a terminal."""
+def _print(text: str) -> None:
+    """Write text to standard output; control characters are escaped if it is a terminal."""
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
 
 
-def _as_lazy(frames: Iterator[pl.DataFrame]) -> pl.LazyFrame:
+def _to_lazy(frames: Iterator[pl.DataFrame]) -> pl.LazyFrame:
+    """Return a lazy frame that reads the frames one at a time, to limit memory."""
     from polars.io.plugins import register_io_source
 
     first = next(frames)

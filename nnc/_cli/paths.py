@@ -1,4 +1,4 @@
-"""Files that a command reads and writes: each output must be a file of its own, before anything is written."""
+"""Check that a command does not overwrite its inputs, or write two outputs to the same file."""
 
 from __future__ import annotations
 
@@ -14,55 +14,64 @@ if TYPE_CHECKING:
 
 INPUTS = {"file": "MODEL", "data": "DATA", "rows": "DATA", "images": "--images", "labels": "--labels"}
 OUTPUTS = {"output": "--output", "log": "--log", "report": "--report"}
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-UNFINISHED = ".unfinished"  # behind the name of the model: what a run that was ended goes on from
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+# Extensions added to the name of the model for the checkpoint of an unfinished run.
+UNFINISHED = ".unfinished"
 UNFINISHED_IMAGES = UNFINISHED + ".safetensors"
 
 
 def check_outputs(arguments: Namespace) -> None:
-    """Raise UsageError if an output is an input, an image in a folder of inputs, or another output.
+    """Raise UsageError if an output is an input, an image in an input folder, or another output.
 
-    Links, hard links and different spellings of a path are seen. Devices and pipes may be written to several times.
+    Symbolic links, hard links and different spellings of a path are resolved. Several outputs may go to the same device
+    or pipe.
     """
-    given = vars(arguments)
-    inputs = {name: given[key] for key, name in INPUTS.items() if isinstance(given.get(key), str)}
-    outputs = {name: given[key] for key, name in OUTPUTS.items() if isinstance(given.get(key), str)}
+    values = vars(arguments)
+    inputs = {name: values[key] for key, name in INPUTS.items() if isinstance(values.get(key), str)}
+    outputs = {name: values[key] for key, name in OUTPUTS.items() if isinstance(values.get(key), str)}
     if arguments.command == "train" and arguments.output is not None:
-        ending = UNFINISHED if arguments.images is None else UNFINISHED_IMAGES
-        outputs["the file of an unfinished run"] = arguments.output + ending
+        extension = UNFINISHED if arguments.images is None else UNFINISHED_IMAGES
+        outputs["the checkpoint of the run"] = arguments.output + extension
     check_distinct(inputs, outputs)
 
 
 def check_distinct(inputs: dict[str, str], outputs: dict[str, str]) -> None:
-    """Raise UsageError if two paths are one file, by the names of the options."""
-    seen: dict[str, str] = dict(inputs)
+    """Raise UsageError if an output is the same file as an input or another output.
+
+    Parameters
+    ----------
+    inputs, outputs : dict of str to str
+        Paths by the names of their arguments, which the error message contains.
+    """
+    checked: dict[str, str] = dict(inputs)
     for name, path in outputs.items():
-        for other, there in seen.items():
-            if _is_same(path, there) or (other in inputs and _is_inside(path, there)):
-                what = "standard input" if there == "-" else there
-                raise UsageError(f"{name} would overwrite {other}, {what}; name another file")
+        for other_name, other in checked.items():
+            if _is_same_file(path, other) or (other_name in inputs and _is_image_in(path, other)):
+                description = "standard input" if other == "-" else other
+                raise UsageError(f"{name} would overwrite {other_name}, {description}; name another file")
         if path != "-":
-            seen[name] = path
+            checked[name] = path
 
 
-def _is_same(path: str, other: str) -> bool:
+def _is_same_file(path: str, other: str) -> bool:
     if path == "-":
         return False
     try:
-        there = _status(other)
-        found = os.stat(path)
-    except (OSError, ValueError):  # one of them does not exist, or cannot be looked at
+        other_status = _status(other)
+        status = os.stat(path)
+    except (OSError, ValueError):  # one of the files does not exist or cannot be accessed
         return other != "-" and os.path.normcase(os.path.realpath(path)) == os.path.normcase(os.path.realpath(other))
-    return stat.S_ISREG(found.st_mode) and os.path.samestat(found, there)
+    return stat.S_ISREG(status.st_mode) and os.path.samestat(status, other_status)
 
 
 def _status(path: str) -> os.stat_result:
+    """Return the status of a file, or of standard input for "-"."""
     return os.fstat(sys.stdin.fileno()) if path == "-" and sys.stdin is not None else os.stat(path)
 
 
-def _is_inside(path: str, folder: str) -> bool:
-    """Return whether it is an image that is already in a folder of images."""
-    if not (os.path.isdir(folder) and os.path.isfile(path) and path.lower().endswith(IMAGE_ENDINGS)):
+def _is_image_in(path: str, folder: str) -> bool:
+    """Return whether the path is an existing image in the folder or its subfolders."""
+    if not (os.path.isdir(folder) and os.path.isfile(path) and path.lower().endswith(IMAGE_EXTENSIONS)):
         return False
     folder = os.path.realpath(folder)
     return os.path.realpath(path).startswith(os.path.join(folder, ""))

@@ -1,4 +1,4 @@
-"""`nnc predict MODEL DATA`: what a model says about rows of a table, rows of numbers, or images."""
+"""`nnc predict MODEL DATA`: predictions for the rows of a table, for rows of numbers, or for images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Namespace) -> int:
+    """Run `nnc predict` and return the exit status."""
     model = load(arguments.file)
     if not isinstance(model, (nnc.NeuralNetwork, nnc.Ensemble)):
         from nnc._cli.predict_table import predict

@@ -1,4 +1,4 @@
-"""`nnc predict` with the model of a table: a table in, its columns and the predictions out, some rows at a time."""
+"""`nnc predict` with the model of a table: reads the table in batches and adds the predictions to its columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import polars as pl
 
 from nnc._cli import outputs, tables
 from nnc._cli.arguments import UsageError
-from nnc._cli.formats import TableFileError, TextOptions, opened
-from nnc._cli.models import refuse_old
+from nnc._cli.formats import TableFileError, TextOptions, open_table
+from nnc._cli.models import refuse_existing
 from nnc._cli.screen import Screen
 from nnc._utils.names import meant
 from nnc.tabular import TableClassifier, TableRegressor
@@ -26,87 +26,108 @@ if TYPE_CHECKING:
 
 
 def predict(model: TableEstimator, arguments: Namespace) -> None:
-    """Writes what a model says of the rows of a table."""
+    """Write the predictions for the rows of a table."""
     if arguments.interval is not None and not isinstance(model, TableRegressor):
-        raise UsageError(f"--interval needs a model of numbers, and {arguments.file} has classes")
+        raise UsageError(f"--interval is only for regression, and {arguments.file} is a classification model")
     output = arguments.output or "-"
-    refuse_old(output, arguments.force)
+    refuse_existing(output, arguments.force)
     screen = Screen(arguments.quiet or output == "-")
-    with opened(arguments.rows, TextOptions.of(arguments), model.model_.schema.names) as file:
-        written = 0
+    with open_table(arguments.rows, TextOptions.from_arguments(arguments), model.model_.schema.names) as file:
+        n_rows = 0
 
-        def parts() -> Iterator[pl.DataFrame]:
-            nonlocal written
-            for start, frame, X in rows(model, file, arguments.file):
+        def predict_batches() -> Iterator[pl.DataFrame]:
+            nonlocal n_rows
+            for start, frame, X in read_batches(model, file, arguments.file):
                 if start == 0 and arguments.id is not None:
-                    arguments.id = [tables.column_of(name, frame.columns, file, "--id") for name in arguments.id]
-                kept = frame if arguments.id is None else frame.select(arguments.id)
-                with tables.located(file, start):
-                    answers = _answers(model, X, arguments)
-                taken = next((name for name in answers.columns if name in kept.columns), None)
-                if taken is not None:
-                    raise TableFileError(f"{file.name} has a column {taken!r} already: choose others with --id")
-                written += len(frame)
-                yield kept.hstack(answers)
+                    arguments.id = [tables.find_column(name, frame.columns, file, "--id") for name in arguments.id]
+                copied = frame if arguments.id is None else frame.select(arguments.id)
+                with tables.locate_errors(file, start):
+                    predictions = _predict_batch(model, X, arguments)
+                duplicate = next((name for name in predictions.columns if name in copied.columns), None)
+                if duplicate is not None:
+                    raise TableFileError(
+                        f"{file.name} already has a column {duplicate!r}; select the columns to write with --id"
+                    )
+                n_rows += len(frame)
+                yield copied.hstack(predictions)
 
-        outputs.write(parts(), output)
-    screen.say(f"{written:,} rows predicted: {output}")
+        outputs.write(predict_batches(), output)
+    screen.print(f"{n_rows:,} rows predicted: {output}")
 
 
-def rows(
-    model: TableEstimator, file: TableFile, name: str, also: Mapping[str, str] | None = None
+def read_batches(
+    model: TableEstimator, file: TableFile, model_name: str, extra_kinds: Mapping[str, str] | None = None
 ) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
-    """Some rows at a time: the number of the first, they as they are, and with the columns of the model alone; `also`
-    has the kinds of others."""
+    """Yield batches of rows of a table for a model.
+
+    Parameters
+    ----------
+    model : TableEstimator
+    file : TableFile
+    model_name : str
+        Name of the model in error messages.
+    extra_kinds : mapping of str to str, optional
+        Columns to read in addition to those of the model, such as the target, and their kinds.
+
+    Yields
+    ------
+    start : int
+        Index of the first row of the batch.
+    frame : polars.DataFrame
+        All columns of the batch, unconverted.
+    typed : polars.DataFrame
+        The columns of the model and the extra columns, converted to their kinds.
+    """
     schema = model.model_.schema
     used = [column for column in schema.columns if column.encoding.width]
-    kinds = {column.name: column.kind for column in used} | dict(also or {})
-    if not schema.named:  # then columns are known by their places
-        kinds = {there: column.kind for there, column in zip(file.names, schema.columns, strict=False)}
-    for start, frame, typed in tables.batches(file, kinds):
+    kinds = {column.name: column.kind for column in used} | dict(extra_kinds or {})
+    if not schema.named:  # the training table had no column names, so columns are matched by position
+        kinds = {name: column.kind for name, column in zip(file.names, schema.columns, strict=False)}
+    for start, frame, typed in tables.read_batches(file, kinds):
         if schema.named:
             if start == 0:
-                _check_columns(list(kinds), frame.columns, file, name)
+                _check_columns(list(kinds), frame.columns, file, model_name)
             typed = typed.select(list(kinds))
         yield start, frame, typed
 
 
-def _check_columns(wanted: list[str], there: list[str], file: TableFile, name: str) -> None:
-    missing = [column for column in wanted if column not in there]
+def _check_columns(required: list[str], present: list[str], file: TableFile, model_name: str) -> None:
+    """Raise TableFileError if required columns are missing."""
+    missing = [column for column in required if column not in present]
     if not missing:
         return
-    others = [column for column in there if column not in wanted]
-    similar = [found for found in (meant(column, others, {}) for column in missing) if found]
+    others = [column for column in present if column not in required]
+    similar = [name for name in (meant(column, others, {}) for column in missing) if name]
     hint = f"; did you mean {', '.join(map(repr, similar[:3]))}?" if similar else ""
-    if len(missing) == len(wanted):
-        hint = f"; is {name} the model of another table? This one has {_listed(there)}"
+    if len(missing) == len(required):
+        hint = f"; is {model_name} the model of another table? The columns of {file.name} are {_format_names(present)}"
         if not file.heading:
-            hint = "; the first line was taken for a row: see --heading"
-    raise TableFileError(f"{file.name} has no column {_listed(missing)}, which {name} was trained with{hint}")
+            hint = "; its first line was read as a row: see --heading"
+    raise TableFileError(f"{file.name} has no column {_format_names(missing)}, which {model_name} requires{hint}")
 
 
-def _listed(names: list[str]) -> str:
+def _format_names(names: list[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _answers(model: TableEstimator, X: pl.DataFrame, arguments: Namespace) -> pl.DataFrame:
-    """The predictions, and what they are sure of."""
+def _predict_batch(model: TableEstimator, X: pl.DataFrame, arguments: Namespace) -> pl.DataFrame:
+    """Return the predictions, with probabilities or bounds of intervals if these are requested."""
     if isinstance(model, TableClassifier):
         P = model.predict_proba(X)
-        answers = {"prediction": model.classes_[P.argmax(axis=1)]}
+        columns = {"prediction": model.classes_[P.argmax(axis=1)]}
         if not arguments.classes:
-            answers |= {f"probability_{label}": P[:, j] for j, label in enumerate(model.classes_.tolist())}
-        return pl.DataFrame(answers)
+            columns |= {f"probability_{label}": P[:, j] for j, label in enumerate(model.classes_.tolist())}
+        return pl.DataFrame(columns)
     assert isinstance(model, TableRegressor)
-    answers = _by_target("prediction", model.predict(X))
+    columns = _split_targets("prediction", model.predict(X))
     if arguments.interval is not None:
         low, high = model.predict_interval(X, arguments.interval)
-        answers |= _by_target("low", low) | _by_target("high", high)
-    return pl.DataFrame(answers)
+        columns |= _split_targets("low", low) | _split_targets("high", high)
+    return pl.DataFrame(columns)
 
 
-def _by_target(name: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """A column, or one for each target."""
+def _split_targets(name: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return one column for each target, numbered if there are several."""
     if values.ndim == 1:
         return {name: values}
     return {f"{name}_{j + 1}": values[:, j] for j in range(values.shape[1])}

@@ -1,11 +1,12 @@
-"""What a run of `nnc train` leaves beside its model: what it can be made again from, a file to go on from where it was
-ended, and a log of JSON lines for machines.
+"""Files of a run of `nnc train` other than the model: provenance, checkpoint of an unfinished run, and log.
 
-{"event": "start", "time": "2026-01-31T12:00:00+00:00", "command": [...], "nnc": "0.2.0", "data": {...}}
+The log has one JSON object per line:
+
+{"event": "start", "time": "2026-01-31T12:00:00+00:00", "command": "nnc train ...", "SHA-256": "...", "rows": 150}
 {"event": "epoch", "network": 0, "epoch": 1, "loss": 0.9, "val_loss": 0.8, "val_accuracy": 0.7, "seconds": 0.1}
-{"event": "end", "time": "...", "networks": 16, "seconds": 4.2, "score": 0.93, "interrupted": false}
+{"event": "end", "time": "...", "networks": 16, "seconds": 4.2, "score": 0.93, "complete": true}
 
-The last epoch of a network of a table that is past its best has "skipped_epochs", too.
+In the training on a table, the last epoch of a network that stops early also has "skipped_epochs".
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from nnc._cli.models import refuse_old
+from nnc._cli.models import refuse_existing
 from nnc._utils import disk
 from nnc._version import __version__
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def provenance(arguments: Namespace, data: str, digest: str) -> dict[str, str]:
-    """What a run can be made again from."""
+    """Return the facts from which a run can be reproduced: command, versions, platform and checksum of the data."""
     packages = {name: version(name) for name in ("numpy", "scikit-learn", "polars")}
     return {
         "command": shlex.join(["nnc", *arguments.argv]),
@@ -47,29 +48,34 @@ def provenance(arguments: Namespace, data: str, digest: str) -> dict[str, str]:
 
 
 def check_files(arguments: Namespace, unfinished: str) -> None:
-    """Before anything is done: that nothing is written over, and that there is something to go on from."""
+    """Check the files of a run before it starts.
+
+    Raises an OSError if an output exists and --force is not given, if the folder of an output does not exist, or if
+    there is no checkpoint to resume from. With --force, a checkpoint of an earlier run is deleted.
+    """
     if arguments.resume:
         if not os.path.exists(unfinished):
-            raise FileNotFoundError(f"--resume: there is no {unfinished}, which a run that was ended leaves")
+            raise FileNotFoundError(f"--resume requires the checkpoint of an unfinished run, {unfinished}: not found")
     elif os.path.exists(unfinished) and not arguments.force:
         raise FileExistsError(
-            f"{unfinished} is from a run that was ended: go on with --resume, or begin anew with --force"
+            f"{unfinished} is the checkpoint of an unfinished run; continue it with --resume, or start again with "
+            "--force"
         )
     else:
         for path in (arguments.output, arguments.log, arguments.report):
-            refuse_old(path, arguments.force)
+            refuse_existing(path, arguments.force)
         if os.path.exists(unfinished):
             os.remove(unfinished)
     for path in (arguments.output, arguments.log, arguments.report):
         folder = os.path.dirname(path or "")
         if folder and not os.path.isdir(folder):
-            raise FileNotFoundError(f"there is no folder {folder!r} to write {path} in; make it first")
+            raise FileNotFoundError(f"cannot write {path}: there is no folder {folder!r}; create it first")
         if path is not None and os.path.isdir(path):
             raise IsADirectoryError(f"{path} is a folder; add the name of a file in it")
 
 
-def networks_in(unfinished: str) -> int:
-    """How many networks are done in the file that a run goes on from."""
+def count_trained_networks(unfinished: str) -> int:
+    """Return the number of trained networks in the checkpoint of a run, 0 if there is no checkpoint."""
     if not os.path.exists(unfinished):
         return 0
     with disk.opened(unfinished, "unfinished model") as file:
@@ -79,21 +85,33 @@ def networks_in(unfinished: str) -> int:
                 return len(networks)
         except (KeyError, TypeError, ValueError, RecursionError):
             pass
-    raise ValueError(f"{unfinished} is damaged, so the run cannot go on: begin anew with --force and without --resume")
+    raise ValueError(f"{unfinished} is damaged; start again with --force and without --resume")
 
 
-def ended(complete: bool, kept: str, arguments: Namespace, unfinished: str, screen: Screen) -> int:
-    """Says what is kept of a run that was ended before; returns the exit status."""
-    if complete:
+def report_end(is_complete: bool, content: str, arguments: Namespace, unfinished: str, screen: Screen) -> int:
+    """Report the end of a run that is not complete, and return the exit status.
+
+    Parameters
+    ----------
+    is_complete : bool
+        Whether all networks or epochs are trained.
+    content : str
+        Description of the saved model, such as "3 of 16 networks".
+    arguments : Namespace
+    unfinished : str
+        Checkpoint of the run; it is deleted if the run ended because of --max-seconds.
+    screen : Screen
+    """
+    if is_complete:
         return 0
-    if arguments.max_seconds is not None and monotonic() - arguments.began >= arguments.max_seconds:
-        screen.warn(f"ended after {arguments.max_seconds:g} seconds: the model is {kept}")
+    if arguments.max_seconds is not None and monotonic() - arguments.start_time >= arguments.max_seconds:
+        screen.warn(f"stopped after {arguments.max_seconds:g} seconds: saved the best model so far ({content})")
         if os.path.exists(unfinished):
             os.remove(unfinished)
         return 0
-    screen.warn(f"interrupted: the best so far, {kept}, is kept in {arguments.output}")
+    screen.warn(f"interrupted: saved the best model so far ({content}) to {arguments.output}")
     if os.path.exists(unfinished):
-        screen.warn("to go on, run the same command with --resume")
+        screen.warn("to continue, run the same command with --resume")
     return 130
 
 
@@ -101,36 +119,36 @@ def ended(complete: bool, kept: str, arguments: Namespace, unfinished: str, scre
 
 
 class RunLog:
-    """Writes a line for each event, at once; nothing where there is no file."""
+    """Log of a run: writes and flushes one line for each event, or nothing if there is no file."""
 
     def __init__(self, file: TextIOWrapper | None) -> None:
         self.file, self.lock = file, Lock()
 
     def write(self, event: str, **facts: Any) -> None:
-        """One line. What is not finite is null, since JSON has no NaN."""
+        """Write an event. Numbers that are not finite become null, because JSON cannot express them."""
         if self.file is None:
             return
         plain = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in facts.items()}
-        with self.lock:  # networks are trained in several threads
+        with self.lock:  # several threads train networks and log their epochs
             self.file.write(json.dumps({"event": event, **plain}, ensure_ascii=False) + "\n")
             self.file.flush()
 
     def epoch(self, network: int, record: Any) -> None:
-        """An epoch of a network is over."""
+        """Write the end of an epoch of a network."""
         numbers = {name: float(value) for name, value in record.numbers().items()}
         self.write("epoch", network=network, epoch=int(record["epoch"]), **numbers)
 
 
 @contextmanager
-def logging(path: str | None, goes_on: bool) -> Iterator[RunLog]:
-    """The log of a run in the file of that path; behind what is there, where the run goes on."""
+def open_log(path: str | None, append: bool) -> Iterator[RunLog]:
+    """Open the log of a run; with `append`, for a resumed run, existing lines stay."""
     if path is None:
         yield RunLog(None)
         return
-    with open(path, "a" if goes_on else "w", encoding="utf-8") as file:
+    with open(path, "a" if append else "w", encoding="utf-8") as file:
         yield RunLog(file)
 
 
-def now() -> str:
-    """The time, as logs have it."""
+def current_time() -> str:
+    """Return the current time in UTC, in ISO 8601 format."""
     return datetime.now(UTC).isoformat(timespec="seconds")

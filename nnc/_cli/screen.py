@@ -1,6 +1,7 @@
-"""What commands say while they work, on standard error: plain lines, and in a terminal a bar that moves (rich).
+"""Progress output of commands on standard error: lines of text, and a progress bar if it is a terminal.
 
-NO_COLOR and --quiet are heeded; a file or a pipe gets a line now and then.
+The bar is drawn by rich, which respects NO_COLOR. With --quiet nothing is printed. A file or a pipe gets a line every
+few seconds instead of a bar.
 """
 
 from __future__ import annotations
@@ -19,74 +20,74 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-PACE = 5.0  # seconds between two lines where nothing moves
+LINE_INTERVAL = 5.0  # seconds between two progress lines if standard error is not a terminal
 
 
 class Screen:
-    """Where lines go."""
+    """Standard error as a target for messages; with `quiet` it prints nothing."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
 
-    def say(self, text: str = "") -> None:
-        """A line."""
+    def print(self, text: str = "") -> None:
+        """Print a line."""
         self.console.print(printable(text))
 
     def warn(self, text: str) -> None:
-        """A line that stands out."""
+        """Print a highlighted line that begins with "note:"."""
         self.console.print(f"note: {printable(text)}", style="yellow")
 
 
-class Bar:
-    """How far a training is: a bar with what was last heard, and the time that is left.
+class ProgressBar:
+    """Progress of a training: completed epochs, a description of the last one, and the estimated remaining time.
 
     Parameters
     ----------
     screen : Screen
     total : int
-        Epochs, of all networks.
+        Number of epochs of all networks.
     """
 
     def __init__(self, screen: Screen, total: int) -> None:
-        self.screen, self.total, self.done = screen, max(total, 1), 0
-        self.began = self.told = monotonic()
+        self.screen, self.total, self.completed = screen, max(total, 1), 0
+        self.start_time = self.line_time = monotonic()  # seconds; start of the training and time of the last line
         self.lock = Lock()
-        self.live = screen.console.is_terminal and not screen.quiet
-        self.shown = Progress(
+        self.is_live = screen.console.is_terminal and not screen.quiet
+        self.progress = Progress(
             BarColumn(14), TextColumn("{task.percentage:>3.0f} %  {task.description}"), console=screen.console
         )  # fmt: skip
-        self.task = self.shown.add_task("", total=self.total)
+        self.task = self.progress.add_task("", total=self.total)
 
     def __enter__(self) -> Self:
-        if self.live:
-            self.shown.start()
+        if self.is_live:
+            self.progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.live:
-            self.shown.stop()
+        if self.is_live:
+            self.progress.stop()
 
-    def tell(self, text: str, epochs: int = 1) -> None:
-        """An epoch is over, or as many as need not be any more."""
+    def advance(self, text: str, epochs: int = 1) -> None:
+        """Add completed or skipped epochs and update the description."""
         with self.lock:
-            self.done += epochs
+            self.completed += epochs
             now = monotonic()
-            left = (now - self.began) * max(self.total - self.done, 0) / self.done
-            text = f"{text}  {_time(left)} left"
-            if self.live:
-                self.shown.update(self.task, completed=self.done, description=text)
-            elif now - self.told > PACE:
-                self.told = now
-                self.screen.say(f"{100 * self.done / self.total:3.0f} %  {text}")
+            remaining = (now - self.start_time) * max(self.total - self.completed, 0) / self.completed
+            text = f"{text}  {_format_duration(remaining)} left"
+            if self.is_live:
+                self.progress.update(self.task, completed=self.completed, description=text)
+            elif now - self.line_time > LINE_INTERVAL:
+                self.line_time = now
+                self.screen.print(f"{100 * self.completed / self.total:3.0f} %  {text}")
 
 
-def _time(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def figures(record: Any) -> str:
-    """The loss of an epoch, and what the rows say that were held out."""
+def format_record(record: Any) -> str:
+    """Return the loss of an epoch and the accuracy or loss on held-out rows."""
     text = f"loss {record['loss']:.4g}"
     for name in ("val_accuracy", "val_loss"):
         if name in record:

@@ -1,4 +1,4 @@
-"""Tables in files as commands take them: read by polars, whole or some rows at a time."""
+"""Reading of tables by polars, as a whole or in batches of rows."""
 
 from __future__ import annotations
 
@@ -17,104 +17,131 @@ if TYPE_CHECKING:
 
     from nnc._cli.formats import TableFile
 
-ROWS = 50_000  # that are predicted at a time
-# What stands for nothing in tables: that of R, pandas, SQL, spreadsheets and the UCI repository.
-MISSING = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
-# As nnc.tabular.cells has it: digits that begin with 0 are a name, as that of a postal code.
+BATCH_ROWS = 50_000  # rows that are read and predicted at a time
+# Cells that stand for a missing value in files of R, pandas, SQL, spreadsheets and the UCI repository.
+MISSING_VALUES = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?")
+# Numbers as in nnc.tabular.cells: digits with a leading 0 are text, because they may be a postal code.
 NUMBER = r"^[+-]?(?:(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf(?:inity)?))$"
-BY_NAME = re.compile(r"^(X|y)(?= must|:)")  # what errors of nnc.tabular begin with
-NAMES = {"X": "the table {}", "y": "the target of {}"}
-DIGITS = 16  # of the least integer that float64 may not hold
-MOSTLY = 0.9  # of the cells of text: so many numbers make one think that the others are slips
+ARGUMENT_NAME = re.compile(r"^(X|y)(?= must|:)")  # argument at the start of an error message of nnc.tabular
+ARGUMENT_DESCRIPTIONS = {"X": "the table {}", "y": "the target of {}"}
+MIN_INEXACT_DIGITS = 16  # shorter integers are exact in float64
+NUMERIC_FRACTION = 0.9  # minimum fraction of numbers among the cells of a text column to report the other cells
 
 
-class Slip(NamedTuple):
-    """A column of text that is nearly one of numbers."""
+class MixedColumn(NamedTuple):
+    """Column of text in which most cells are numbers."""
 
     column: str
-    cells: int  # that are no numbers
-    first: str
-    place: str
+    n_text: int  # number of cells that are not numbers
+    example: str  # first cell that is not a number
+    location: str  # location of this cell in the file
 
 
-def read(file: TableFile) -> tuple[pl.DataFrame, list[Slip]]:
-    """Return the whole table, and the columns of text that are nearly numbers. Of text, columns whose cells are all
-    numbers are numbers, unless they are integers that float64 cannot tell apart; all others stay text."""
-    with _explained(file):
+def read(file: TableFile) -> tuple[pl.DataFrame, list[MixedColumn]]:
+    """Return the whole table, and the text columns in which most cells are numbers.
+
+    A column of a text file is numeric if all its cells are numbers, unless they are integers that float64 cannot
+    distinguish. All other columns stay text.
+    """
+    with _convert_errors(file):
         frame = _scan(file).collect()
     if file.kind == "text":
-        frame = _without_blanks(frame)
+        frame = _drop_blank_rows(frame)
     if frame.width == 0 or len(frame) == 0:
         raise TableFileError(f"{file.name} has {'a heading and ' if file.kind == 'text' else ''}no rows")
     if file.kind != "text":
         return frame, []
-    cells = frame.select(_cells(pl.all()))
-    is_number = cells.select(_pointed(pl.all(), file).str.contains(NUMBER))
-    found = list(zip(cells.columns, is_number.sum().row(0), cells.count().row(0), strict=True))
-    slips = []
-    for name, numbers, n in found:
-        if MOSTLY * n <= numbers < n:
-            slip = (~is_number[name] & ~cells[name].str.contains(r"^\d+$")).fill_null(False)
-            if slip.any():
-                row = int(slip.arg_max() or 0)
-                slips.append(Slip(name, n - numbers, cells[name][row], file.place(row, name)))
-    numbers = [name for name, numbers, n in found if numbers == n > 0 and not _are_identifiers(cells[name])]
-    return cells.with_columns(_numbers(pl.col(numbers), file)), slips
+    cells = frame.select(_strip_cells(pl.all()))
+    is_number = cells.select(_use_decimal_point(pl.all(), file).str.contains(NUMBER))
+    counts = list(zip(cells.columns, is_number.sum().row(0), cells.count().row(0), strict=True))
+    mixed = []
+    for name, n_numbers, n_cells in counts:
+        if NUMERIC_FRACTION * n_cells <= n_numbers < n_cells:
+            is_text = (~is_number[name] & ~cells[name].str.contains(r"^\d+$")).fill_null(False)
+            if is_text.any():
+                row = int(is_text.arg_max() or 0)
+                mixed.append(MixedColumn(name, n_cells - n_numbers, cells[name][row], file.location(row, name)))
+    numeric = [name for name, n_numbers, n in counts if n_numbers == n > 0 and not _are_identifiers(cells[name])]
+    return cells.with_columns(_to_numbers(pl.col(numeric), file)), mixed
 
 
 def _are_identifiers(cells: pl.Series) -> bool:
-    """Return whether a column has integers that float64 cannot tell apart."""
-    if not ((cells.str.len_bytes() >= DIGITS).any() and cells.str.contains(r"^[+-]?\d+$").all()):
+    """Return whether a column contains integers that float64 cannot distinguish."""
+    if not ((cells.str.len_bytes() >= MIN_INEXACT_DIGITS).any() and cells.str.contains(r"^[+-]?\d+$").all()):
         return False
     return merges_integers(map(int, cells.drop_nulls().unique().to_list()))
 
 
-def batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
-    """Some rows at a time, so that memory does not depend on how many there are: the number of the first, they as they
-    are, and with columns of the kinds that `nnc.tabular` says.
+def read_batches(file: TableFile, kinds: Mapping[str, str]) -> Iterator[tuple[int, pl.DataFrame, pl.DataFrame]]:
+    """Yield batches of rows, so that the memory does not depend on the size of the table.
+
+    Parameters
+    ----------
+    file : TableFile
+    kinds : mapping of str to str
+        Kinds of the columns as in `nnc.tabular`, such as "number".
+
+    Yields
+    ------
+    start : int
+        Index of the first row of the batch.
+    frame : polars.DataFrame
+        The rows without conversion.
+    typed : polars.DataFrame
+        The rows with the columns converted to their kinds.
 
     Raises
     ------
     TableFileError
-        A cell is of another kind; the message says where it stands.
+        A cell cannot be converted; the message tells its location.
     """
     lazy, start = _scan(file), 0
-    with _explained(file):
-        for part in lazy.collect_batches(chunk_size=ROWS, maintain_order=True, lazy=True, engine="streaming"):
+    with _convert_errors(file):
+        for batch in lazy.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True, lazy=True, engine="streaming"):
             if file.kind == "text":
-                part = _without_blanks(part)
-            if len(part):
-                yield start, part, part if file.kind != "text" else _as_kinds(file, part, kinds, start)
-            start += len(part)
+                batch = _drop_blank_rows(batch)
+            if len(batch):
+                yield start, batch, batch if file.kind != "text" else _convert(file, batch, kinds, start)
+            start += len(batch)
     if start == 0:
         raise TableFileError(f"{file.name} has {'a heading and ' if file.kind == 'text' else ''}no rows")
 
 
-def _as_kinds(file: TableFile, part: pl.DataFrame, kinds: Mapping[str, str], start: int) -> pl.DataFrame:
-    cells = part.select(_cells(pl.all()))
-    numbers = [name for name in part.columns if kinds.get(name) == "number"]
-    truths = [name for name in part.columns if kinds.get(name) == "boolean"]
-    typed = cells.with_columns(_numbers(pl.col(numbers), file), _truths(pl.col(truths)))
+def _convert(file: TableFile, batch: pl.DataFrame, kinds: Mapping[str, str], start: int) -> pl.DataFrame:
+    """Return a batch of text with numbers and booleans converted, or raise TableFileError for an invalid cell."""
+    cells = batch.select(_strip_cells(pl.all()))
+    numbers = [name for name in batch.columns if kinds.get(name) == "number"]
+    booleans = [name for name in batch.columns if kinds.get(name) == "boolean"]
+    typed = cells.with_columns(_to_numbers(pl.col(numbers), file), _to_booleans(pl.col(booleans)))
     for name, before, after in zip(cells.columns, cells.null_count().row(0), typed.null_count().row(0), strict=True):
         if after > before:
             row = int((cells[name].is_not_null() & typed[name].is_null()).arg_max() or 0)
             expected = "a number" if name in numbers else "true or false"
-            place = file.place(start + row, name)
-            raise TableFileError(f"{place}: expected {expected}, as in training, found {cells[name][row]!r}")
+            location = file.location(start + row, name)
+            raise TableFileError(f"{location}: expected {expected}, as in training, found {cells[name][row]!r}")
     return typed
 
 
 @contextmanager
-def located(file: TableFile, start: int = 0, kept: pl.Series | None = None) -> Iterator[None]:
-    """Cells that nnc.tabular refuses, with the place in the file; `start` is the number of the first row, and `kept`
-    says of each row there whether nnc.tabular has been given it."""
+def locate_errors(file: TableFile, start: int = 0, row_filter: pl.Series | None = None) -> Iterator[None]:
+    """Add the location in the file to errors that nnc.tabular raises for cells.
+
+    Parameters
+    ----------
+    file : TableFile
+    start : int, default 0
+        Index of the first row that is passed to nnc.tabular.
+    row_filter : boolean Series, optional
+        Rows from `start` that are passed to nnc.tabular. Default: all rows.
+    """
     try:
         yield
     except CellError as error:
-        row = error.row if kept is None else int(kept.arg_true()[error.row])
-        raise TableFileError(f"{file.place(start + row, error.column)}: {error.reason}") from None
+        row = error.row if row_filter is None else int(row_filter.arg_true()[error.row])
+        raise TableFileError(f"{file.location(start + row, error.column)}: {error.reason}") from None
     except (TypeError, ValueError) as error:
-        raise TableFileError(BY_NAME.sub(lambda found: NAMES[found[1]].format(file.name), str(error))) from None
+        text = ARGUMENT_NAME.sub(lambda match: ARGUMENT_DESCRIPTIONS[match[1]].format(file.name), str(error))
+        raise TableFileError(text) from None
 
 
 def _scan(file: TableFile) -> pl.LazyFrame:
@@ -134,62 +161,65 @@ def _scan(file: TableFile) -> pl.LazyFrame:
     )
 
 
-def _without_blanks(frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows that have something in a cell."""
-    blank = pl.repeat(True, len(frame), eager=True)
+def _drop_blank_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with at least one cell that is not blank."""
+    is_blank = pl.repeat(True, len(frame), eager=True)
     for column in frame:
-        blank &= ~(column.str.strip_chars().str.len_bytes() > 0).fill_null(False)
-        if not blank.any():  # which the first column says of most tables
+        is_blank &= ~(column.str.strip_chars().str.len_bytes() > 0).fill_null(False)
+        if not is_blank.any():  # for most tables the first column is sufficient
             return frame
-    return frame.filter(~blank)
+    return frame.filter(~is_blank)
 
 
-def _cells(column: pl.Expr) -> pl.Expr:
-    """The cells of columns of text: without blanks around them, null where they say nothing."""
-    return column.str.strip_chars().replace(["", *MISSING], None)
+def _strip_cells(column: pl.Expr) -> pl.Expr:
+    """Strip blanks from text cells and replace missing values by null."""
+    return column.str.strip_chars().replace(["", *MISSING_VALUES], None)
 
 
-def _pointed(cells: pl.Expr, file: TableFile) -> pl.Expr:
-    """Cells with the point that numbers have: where semicolons stand between cells, a comma is one."""
+def _use_decimal_point(cells: pl.Expr, file: TableFile) -> pl.Expr:
+    """Replace decimal commas by points if the separator is a semicolon."""
     return cells.str.replace(",", ".", literal=True) if file.separator == ";" else cells
 
 
-def _numbers(cells: pl.Expr, file: TableFile) -> pl.Expr:
-    return _pointed(cells, file).cast(pl.Float64, strict=False)
+def _to_numbers(cells: pl.Expr, file: TableFile) -> pl.Expr:
+    return _use_decimal_point(cells, file).cast(pl.Float64, strict=False)
 
 
-def _truths(cells: pl.Expr) -> pl.Expr:
+def _to_booleans(cells: pl.Expr) -> pl.Expr:
     return cells.str.to_lowercase().replace_strict(BOOLEAN_TEXTS, default=None, return_dtype=pl.Boolean)
 
 
 @contextmanager
-def _explained(file: TableFile) -> Iterator[None]:
-    """Errors of polars, with the place that they come from."""
+def _convert_errors(file: TableFile) -> Iterator[None]:
+    """Raise TableFileError with the location in the file in place of an error of polars."""
     try:
         yield
     except pl.exceptions.PolarsError as error:
-        said = file.complaint() if file.kind == "text" else _bad_line(file) if file.kind == "json lines" else None
-        raise TableFileError(said or f"{file.name} cannot be read: {str(error).splitlines()[0]}") from None
+        reason = file.find_error() if file.kind == "text" else None
+        if file.kind == "json lines":
+            reason = _find_json_error(file)
+        raise TableFileError(reason or f"{file.name} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _bad_line(file: TableFile) -> str | None:
+def _find_json_error(file: TableFile) -> str | None:
+    """Return an error message for the first line that is not a JSON object."""
     import json
 
     with open(file.path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 if line.strip() and not isinstance(json.loads(line), dict):
-                    return f"line {number} of {file.name} is no JSON object"
+                    return f"line {number} of {file.name} is not a JSON object"
             except ValueError as error:
-                return f"line {number} of {file.name} is no JSON: {error}"
+                return f"line {number} of {file.name} is not valid JSON: {error}"
     return None
 
 
-def column_of(name: str, names: Sequence[str], file: TableFile, option: str) -> str:
-    """The column that an option names; TableFileError where there is none."""
+def find_column(name: str, names: Sequence[str], file: TableFile, option: str) -> str:
+    """Return the column that is passed with an option, or raise TableFileError if the file has no such column."""
     if name in names:
         return name
     similar = meant(name, names, {})
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    choices = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     hint = f"; did you mean {similar!r}?" if similar else ""
-    raise TableFileError(f"{option}: {file.name} has no column {name!r}, it has {shown}{hint}")
+    raise TableFileError(f"{option} must be a column of {file.name} ({choices}), got {name!r}{hint}")

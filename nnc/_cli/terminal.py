@@ -1,4 +1,4 @@
-"""Output to terminals and pipes: escaped control characters, closed streams, and signals that end the process."""
+"""Terminal output and process signals: escaped control characters, closed streams, and terminating signals."""
 
 from __future__ import annotations
 
@@ -15,52 +15,53 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-# What a terminal may take for a command, or what changes the order of text: control characters but for line ends and
-# tabs, and the marks of writing directions (UAX 9).
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# Characters that a terminal may interpret as a command, or that change the order of text: all control characters except
+# newlines and tabs, and the bidirectional formatting characters (UAX 9).
+CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: object) -> str:
     """Return text for a terminal, with control characters escaped as in Python's literals."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    return CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
-def say(text: object = "") -> None:
-    """Print text to standard output, escaped for a terminal."""
+def print_text(text: object = "") -> None:
+    """Print text to standard output, with control characters escaped."""
     print(printable(text))
 
 
-def say_json(value: Any) -> None:
-    """Print a value as JSON, escaped for a terminal."""
+def print_json(value: Any) -> None:
+    """Print a value as JSON to standard output, with control characters escaped."""
     import json
 
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print(CONTROL_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 # ------------------------------------------------------------------------------------------ closed streams
 
 
 class ClosedOutput(io.TextIOBase):
-    """Standard output that was closed before the process began (`>&-`): each write fails."""
+    """Replacement for a standard output that was closed before the process started (`>&-`)."""
 
     def write(self, text: str) -> NoReturn:
+        """Raise OSError: nothing can be written."""
         raise OSError(errno.EBADF, "standard output is closed; redirect it to a file or to /dev/null")
 
 
 def replace_closed_streams() -> None:
-    """Give the process streams where it has none.
+    """Replace the standard streams that were closed before the process started.
 
-    Python sets sys.stdout to None if its descriptor is closed, and the next file that is opened gets the descriptor.
+    For such a stream Python sets sys.stdout to None, and the next opened file would get its file descriptor.
     """
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return
-    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
-    os.close(handle)
+    os.close(descriptor)
     if sys.stdout is None:
         sys.stdout = ClosedOutput()
-    if sys.stderr is None:  # or print would write to standard output
+    if sys.stderr is None:  # print(..., file=None) would write error messages to standard output
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
@@ -68,23 +69,23 @@ def replace_closed_streams() -> None:
 
 
 class TerminatedError(BaseException):
-    """A signal asks the process to end; like KeyboardInterrupt, it is no Exception."""
+    """Request to terminate the process by a signal; like KeyboardInterrupt, it is not an Exception."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
 
 
 @contextmanager
-def terminating_signals() -> Iterator[None]:
-    """Raise TerminatedError for SIGTERM and SIGHUP inside a `with`, so that temporary files are deleted.
+def raise_on_termination() -> Iterator[None]:
+    """Raise TerminatedError for SIGTERM and SIGHUP inside a `with` block, so that temporary files are deleted.
 
-    A signal that is ignored (nohup) or handled by the program stays so; a second one ends the process at once. Nothing
-    is changed in threads other than the main one.
+    A signal that is ignored (nohup) or has a handler keeps its behaviour. A second signal ends the process immediately.
+    Outside the main thread this context manager does nothing.
     """
     changed = []
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
+    def handle_signal(number: int, frame: FrameType | None) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)
         raise TerminatedError(number)
 
@@ -92,9 +93,9 @@ def terminating_signals() -> Iterator[None]:
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, end)
+                signal.signal(number, handle_signal)
                 changed.append(number)
-    except ValueError:  # this is not the main thread
+    except ValueError:  # signal handlers can be set only in the main thread
         pass
     try:
         yield
@@ -103,10 +104,10 @@ def terminating_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def end_by(number: int) -> int:
-    """End the process by a signal, as the system does; return the status if it goes on."""
+def terminate_by(signal_number: int) -> int:
+    """Send the signal to this process; return the exit status 128 + number if the process survives it."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    os.kill(os.getpid(), number)
-    return 128 + number
+    os.kill(os.getpid(), signal_number)
+    return 128 + signal_number

@@ -1,4 +1,4 @@
-"""`nnc train DATA --target COLUMN`: the model of a table, and a report of it."""
+"""`nnc train DATA --target COLUMN`: training of a model on a table, with a report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import polars as pl
 
 from nnc._cli import tables
 from nnc._cli.arguments import UsageError
-from nnc._cli.formats import TableFileError, TextOptions, opened
+from nnc._cli.formats import TableFileError, TextOptions, open_table
 from nnc._cli.paths import UNFINISHED
-from nnc._cli.runs import check_files, ended, logging, networks_in, now, provenance
-from nnc._cli.screen import Bar, Screen, figures
-from nnc._cli.terminal import say
+from nnc._cli.runs import check_files, count_trained_networks, current_time, open_log, provenance, report_end
+from nnc._cli.screen import ProgressBar, Screen, format_record
+from nnc._cli.terminal import print_text
 from nnc._inspection.text import aligned
+from nnc._utils.checks import counted
 from nnc.tabular import TableClassifier, TableRegressor, read_table
 from nnc.tabular.format_search import find_format
 from nnc.tabular.recipe import members_by_rule
@@ -28,132 +29,142 @@ if TYPE_CHECKING:
     from nnc._cli.formats import TableFile
     from nnc.tabular.estimator import TableEstimator
 
-MOST_CLASSES = 30  # whole numbers: with more different ones they are taken for numbers
-ROWS_OF_A_CLASS = 10  # as are those that stand in fewer rows than this, on average
-# Training on a table refuses these options; its error message ends with these texts.
+# Integer targets are classes if they have at most MAX_INTEGER_CLASSES different values, and there are on average at
+# least MIN_ROWS_PER_CLASS rows for each value.
+MAX_INTEGER_CLASSES = 30
+MIN_ROWS_PER_CLASS = 10
+# Options that are refused for tables, and the hints that end the error messages.
 IMAGE_OPTIONS = {
     "epochs": "",
     "labels": "",
-    "threads": "; for a table --jobs is the number of networks trained at the same time",
+    "threads": "; for a table, --jobs sets the number of networks trained in parallel",
 }
 
 
 def run(arguments: Namespace) -> int:
+    """Run `nnc train` and return the exit status."""
     if arguments.images is not None:
         from nnc._cli.images import train
 
         return train(arguments)
     if arguments.data is None or arguments.target is None:
-        raise UsageError("expected a table and --target COLUMN, or --images FOLDER")
+        raise UsageError("expected either DATA and --target COLUMN, or --images FOLDER")
     for name, hint in IMAGE_OPTIONS.items():
         if getattr(arguments, name) is not None:
-            raise UsageError(f"--{name} is for --images, and not for a table{hint}")
+            raise UsageError(f"--{name} is only for --images, not for a table{hint}")
     screen = Screen(arguments.quiet)
     unfinished = arguments.output + UNFINISHED
     check_files(arguments, unfinished)
-    with opened(arguments.data, TextOptions.of(arguments), [arguments.target]) as file:
-        X, y, kept = _data(arguments, file, screen)
-        numeric = _is_numeric(y, arguments.task, screen)
-        y = y.cast(pl.Float64) if numeric else y.cast(pl.Int64) if y.dtype.is_float() else y
-        model, known = _model(arguments, numeric, unfinished), provenance(arguments, file.name, file.digest)
-        with logging(arguments.log, arguments.resume) as log:
-            log.write("start", time=now(), **known, rows=len(X), columns=X.width, target=y.name, seed=arguments.seed)
+    with open_table(arguments.data, TextOptions.from_arguments(arguments), [arguments.target]) as file:
+        X, y, has_target = _read_data(arguments, file, screen)
+        is_regression = _is_regression(y, arguments.task, screen)
+        y = y.cast(pl.Float64) if is_regression else y.cast(pl.Int64) if y.dtype.is_float() else y
+        model = _create_estimator(arguments, is_regression, unfinished)
+        origin = provenance(arguments, file.name, file.digest)
+        with open_log(arguments.log, arguments.resume) as log:
+            facts = {"rows": len(X), "columns": X.width, "target": y.name, "seed": arguments.seed}
+            log.write("start", time=current_time(), **origin, **facts)
             n = arguments.members or members_by_rule(arguments.preset, len(X))
-            with Bar(screen, epochs_in_all(len(X), n - networks_in(unfinished))) as bar:
+            with ProgressBar(screen, epochs_in_all(len(X), n - count_trained_networks(unfinished))) as bar:
 
                 def show_epoch(network: int, record: Any) -> None:
                     log.epoch(network, record)
-                    bar.tell(f"network {network + 1}/{n}  {figures(record)}", 1 + record.get("skipped_epochs", 0))
+                    text = f"network {network + 1}/{n}  {format_record(record)}"
+                    bar.advance(text, 1 + record.get("skipped_epochs", 0))
 
                 model.callback = show_epoch
-                with tables.located(file, 0, kept):
+                with tables.locate_errors(file, 0, has_target):
                     model.fit(X, y)
             model.callback = model.checkpoint = None
             model.save(arguments.output)
             facts = {"networks": len(model.networks_), "score": model.held_out_.score, "complete": model.complete_}
-            log.write("end", time=now(), model=arguments.output, seconds=model.model_.facts["seconds"], **facts)
+            seconds = model.model_.facts["seconds"]
+            log.write("end", time=current_time(), model=arguments.output, seconds=seconds, **facts)
     report = model.report()
     if arguments.report is not None:
         page = copy(report)
-        page.facts = {**report.facts, **known}
+        page.facts = {**report.facts, **origin}
         page.save(arguments.report)
     if not arguments.quiet:
-        say(report)
-        say()
-        say("\n".join(aligned(list(known.items()))))
-        say()
-        say(f"saved to {arguments.output}; use it: nnc predict {shlex.quote(arguments.output)} NEW.csv")
-    return ended(model.complete_, f"{len(model.networks_)} of {n} networks", arguments, unfinished, screen)
+        print_text(report)
+        print_text()
+        print_text("\n".join(aligned(list(origin.items()))))
+        print_text()
+        print_text(f"saved to {arguments.output}; to use it: nnc predict {shlex.quote(arguments.output)} NEW.csv")
+    return report_end(model.complete_, f"{len(model.networks_)} of {n} networks", arguments, unfinished, screen)
 
 
 # ------------------------------------------------------------------------------------------ data
 
 
-def _data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
-    """The rows that have a target, their targets, and which rows of the file they are."""
-    frame, slips = tables.read(file)
-    screen.say(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
-    target = tables.column_of(arguments.target, frame.columns, file, "--target")
-    slip = next((slip for slip in slips if slip.column == target), None)  # Schema.learn warns of other columns
-    if slip is not None:
+def _read_data(arguments: Namespace, file: TableFile, screen: Screen) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
+    """Return the rows that have a target, their targets, and a boolean for each row of the file that selects them."""
+    frame, mixed_columns = tables.read(file)
+    screen.print(f"{file.name}: {len(frame):,} rows, {frame.width:,} columns; {file}")
+    target = tables.find_column(arguments.target, frame.columns, file, "--target")
+    # Schema.learn warns about the other columns.
+    mixed = next((mixed for mixed in mixed_columns if mixed.column == target), None)
+    if mixed is not None:
         screen.warn(
-            f"{slip.place}: {slip.first!r} is no number, as all but {slip.cells:,} cells of the target are, which is "
-            "taken as text; where it stands for a missing number, leave the cell empty"
+            f"{mixed.location}: {mixed.example!r} is not a number; the target is read as text because of "
+            f"{counted(mixed.n_text, 'such cell')}; leave a cell empty if its number is missing"
         )
-    elif (example := _formatted_number(frame.select(target))) is not None:
+    elif (example := _find_formatted_number(frame.select(target))) is not None:
         screen.warn(
-            f"the target {target} has numbers with other signs, such as {example!r}, and is taken as text; write plain "
-            "numbers, such as 1234.5, to predict numbers"
+            f"the target {target} contains formatted numbers, such as {example!r}, and is read as text; write plain "
+            "numbers, such as 1234.5, for regression"
         )
-    dropped = [tables.column_of(name, frame.columns, file, "--drop") for name in arguments.drop]
+    dropped = [tables.find_column(name, frame.columns, file, "--drop") for name in arguments.drop]
     y = frame[target]
-    kept = y.is_not_null()
+    has_target = y.is_not_null()
     if y.null_count():
         n, row = y.null_count(), int(y.is_null().arg_max() or 0)
         if n == len(y):
-            raise TableFileError(f"column {target!r} of {file.name}, the target, is empty")
-        screen.warn(f"{n:,} rows have no {target}, the first {file.place(row)}: they are left out")
-        frame = frame.filter(kept)
+            raise TableFileError(f"the target, column {target!r} of {file.name}, is empty")
+        screen.warn(f"ignored {counted(n, 'row')} without a value of {target}; the first is {file.location(row)}")
+        frame = frame.filter(has_target)
         y = frame[target]
     if len(frame) < 2:
-        raise TableFileError(f"{file.name} has one row with a {target}: expected two or more, better hundreds")
+        raise TableFileError(f"{file.name} has one row with a value of {target}: expected two or more, better hundreds")
     if y.n_unique() == 1:
         raise TableFileError(
-            f"column {target!r} of {file.name}, the target, has one value alone, {y[0]!r}: there is nothing to learn"
+            f"the target, column {target!r} of {file.name}, has the same value in all rows, {y[0]!r}: expected two or "
+            "more values"
         )
     X = frame.drop([target, *dropped])
     if X.width == 0:
-        raise TableFileError(f"{file.name} has no column but the target: expected one to learn from")
-    return X, y, kept
+        raise TableFileError(f"{file.name} has no column other than the target: expected at least one feature")
+    return X, y, has_target
 
 
-def _formatted_number(column: pl.DataFrame) -> str | None:
-    """Return a cell of a text column that is numbers in some format, None of other columns."""
+def _find_formatted_number(column: pl.DataFrame) -> str | None:
+    """Return a cell of a text column of formatted numbers, such as "$1,000", or None for any other column."""
     if column.dtypes[0] != pl.String:
         return None
-    (found,) = read_table(column).columns
-    return found.levels[0] if isinstance(find_format(found).format, NumberFormat) else None
+    (text_column,) = read_table(column).columns
+    return text_column.levels[0] if isinstance(find_format(text_column).format, NumberFormat) else None
 
 
-def _is_numeric(y: pl.Series, task: str | None, screen: Screen) -> bool:
-    """Whether numbers are to be predicted, and not classes; says what was chosen."""
+def _is_regression(y: pl.Series, task: str | None, screen: Screen) -> bool:
+    """Return whether the task is regression; a choice that depends on the values of the target is printed."""
     if task is not None:
         if task == "regression" and not y.dtype.is_numeric():
-            raise TableFileError(f"--task regression needs a target of numbers, and {y.name!r} has text: {y[0]!r}")
+            raise TableFileError(f"--task regression requires a numeric target, got the text {y[0]!r} in {y.name!r}")
         return task == "regression"
     if not y.dtype.is_numeric():
         return False
     n = y.n_unique()
-    whole = bool((y == y.round()).all()) if y.dtype.is_float() else True
-    numeric = not (whole and n <= max(2, min(MOST_CLASSES, len(y) // ROWS_OF_A_CLASS)))
-    if whole:
-        chosen, other = ("numbers", "classification") if numeric else (f"{n} classes", "regression")
-        screen.say(f"the target {y.name} has {n:,} different whole numbers: taken as {chosen} (else: --task {other})")
-    return numeric
+    is_integer = bool((y == y.round()).all()) if y.dtype.is_float() else True
+    is_regression = not (is_integer and n <= max(2, min(MAX_INTEGER_CLASSES, len(y) // MIN_ROWS_PER_CLASS)))
+    if is_integer:
+        choice, other = ("a number", "classification") if is_regression else (f"{n} classes", "regression")
+        screen.print(
+            f"the target {y.name} has {n:,} different integer values: treated as {choice} (change with --task {other})"
+        )
+    return is_regression
 
 
-def _model(arguments: Namespace, numeric: bool, unfinished: str) -> TableEstimator:
-    """What is to be fitted."""
+def _create_estimator(arguments: Namespace, is_regression: bool, unfinished: str) -> TableEstimator:
     options = {
         "preset": arguments.preset,
         "members": arguments.members,
@@ -162,4 +173,4 @@ def _model(arguments: Namespace, numeric: bool, unfinished: str) -> TableEstimat
         "random_state": arguments.seed,
         "checkpoint": unfinished,
     }
-    return TableRegressor(**options, loss=arguments.loss) if numeric else TableClassifier(**options)
+    return TableRegressor(**options, loss=arguments.loss) if is_regression else TableClassifier(**options)
