@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nnc._team import Stepper
     from nnc._training.history import History
     from nnc._training.state import TrainingState
-    from nnc.layers.base import Kind
+    from nnc.layers import base
 
 
 AUTO = "auto"  # a loss that the first training chooses
@@ -65,7 +65,7 @@ class Parameters(Explained):
     @explains_arguments(elsewhere="fit")
     def __init__(
         self,
-        layers: Sequence[int | Kind],
+        layers: Sequence[int | base.Layer],
         *,
         activation: str | Sequence[str] = "sigmoid",
         output: str | None = None,
